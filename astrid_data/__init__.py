@@ -1,0 +1,39 @@
+"""Real astronomical observations and validated detections, as versioned, quality-checked, leak-proof PyTorch training sets.
+
+Importing this package opens nothing and loads nothing heavy: each public name below is fetched from its page when first used.
+"""
+__version__ = "0.1.0"
+
+_pages = {
+    'core': 'AstridError BadImage BadInput Conflict NotFound Settings SyntheticDataWarning default_home sky_separation_arcsec match_sky',
+    'registry': 'Registry connect Survey Observation Detection ValidationEvent TrainingDataset TrainingSample TrainingRun',
+    'storage': 'open_store resolve_uri',
+    'images': 'open_image SkyImage DQ_FLAGS',
+    'ingest': 'Archive open_archive detect_sources',
+    'synthetic': 'synthetic_archive synthetic_image',
+    'collector': 'TrainingDataCollectionParams TrainingDataCollector SamplePlan effective_labels',
+    'patches': 'cut_patches extract_patches patch_wcs target_map',
+    'quality': 'DataQualityReport check_quality FLAGS decode_flags',
+    'splits': 'split_samples audit_splits find_groups',
+    'datasets': 'Dataset build_dataset open_dataset list_datasets TrainingDatasetManager',
+    'loader': 'RealDataLoader PatchDataset PatchLoader Normaliser create_real_data_loaders',
+    'energy': 'EnergyMonitor EnergyReport',
+    'tracking': 'track replay dataset_runs',
+    'training': 'SmallCNN SmallUNet fit evaluate RealDataConfig get_real_training_data load_real_training_data',
+    'widgets': 'browse show_coverage show_run',
+    'api': 'create_app create_api_key',
+}
+_page_of = {name: page for page, names in _pages.items() for name in names.split()}
+__all__ = [*_page_of, '__version__']
+
+
+def __getattr__(name):
+    from importlib import import_module
+    if name in _page_of:
+        value = getattr(import_module(f'{__name__}.{_page_of[name]}'), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__(): return sorted([*globals(), *__all__])

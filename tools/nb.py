@@ -1,0 +1,112 @@
+"""Notebooks as text, one page at a time.
+
+    python tools/nb.py open nbs/20_collector.ipynb   # writes .nbedit/20_collector.py (py:percent), to be edited
+    python tools/nb.py save nbs/20_collector.ipynb   # puts it back (same cell ids and outputs), exports and cleans that page
+    python tools/nb.py run  nbs/20_collector.ipynb   # executes it in a real kernel and stores its outputs, reproducibly
+    python tools/nb.py run                           # every page, in order
+
+Outputs are reproducible: widget ids are renamed to stable ones, cells under `#| network` and `#| slow` keep what they had.
+"""
+import fcntl, hashlib, json, os, re, subprocess, sys, time
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+from fastcore.nbio import dict2nb, write_nb
+from nbclient import NotebookClient
+from nbdev.clean import clean_nb
+from nbdev.config import get_config
+from nbdev.export import nb_export
+
+root = Path(__file__).resolve().parents[1]
+edit = root/'.nbedit'
+
+
+@contextmanager
+def lock():
+    "One writer of the package at a time"
+    edit.mkdir(exist_ok=True)
+    with open(edit/'.lock', 'w') as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def text_of(nb): return edit/Path(nb).with_suffix('.py').name
+
+
+def jupytext(*args): subprocess.run([sys.executable, '-m', 'jupytext', '-q', *map(str, args)], check=True)
+
+
+def write_clean(nb, path):
+    "Write notebook `nb` (a dict) to `path` as nbdev's own cleaner leaves it"
+    cfg = get_config()
+    widgets = nb['metadata'].get('widgets')
+    clean_nb(nb, False, ['widgets'], [], bool(cfg.get('clean_ids', False)))
+    nb['metadata'] = {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}
+    if widgets and any(v.get('state') for v in widgets.values()): nb['metadata']['widgets'] = widgets
+    write_nb(dict2nb(nb), path)
+
+
+def save(path):
+    src, new = text_of(path), not path.exists()
+    jupytext(*(['--set-kernel', 'python3'] if new else ['--update']), '--to', 'ipynb', src, '-o', path)
+    nb = json.loads(path.read_text())
+    write_clean(nb, path)
+    if any('default_exp' in ''.join(c['source']) for c in nb['cells']):
+        with lock(): nb_export(path, lib_path=get_config().lib_path)
+
+
+def stable_widget_ids(nb, seed):
+    "Rename 32-hex widget model ids by order of first appearance; drop models that no output shows"
+    state = nb.metadata.get('widgets', {}).get('application/vnd.jupyter.widget-state+json', {}).get('state', {})
+    views = [v['model_id'] for c in nb.cells for o in c.get('outputs', []) for k, v in o.get('data', {}).items() if k.endswith('widget-view+json')]
+    order = []
+
+    def walk(i):
+        if i in order or i not in state: return
+        order.append(i)
+        for key in sorted(state[i].get('state', {})):
+            for j in re.findall(r'IPY_MODEL_([0-9a-f]{32})', json.dumps(state[i]['state'][key])): walk(j)
+    for v in views: walk(v)
+    for i in set(state) - set(order): state.pop(i)
+    new = {i: hashlib.sha1(f'{seed}-{n}'.encode()).hexdigest()[:32] for n, i in enumerate(order)}
+    txt = re.sub(r'(?<=IPY_MODEL_)[0-9a-f]{32}|\b[0-9a-f]{32}\b', lambda m: new.get(m[0], m[0]), nbformat.writes(nb))
+    nb = nbformat.reads(txt, 4)
+    w = nb.metadata.get('widgets', {}).get('application/vnd.jupyter.widget-state+json')
+    if w: w['state'] = dict(sorted(w['state'].items()))
+    return nb
+
+
+def merged_streams(cell):
+    "Neighbouring pieces of one stream as one output: where a kernel breaks them is chance"
+    out = []
+    for o in cell.get('outputs', []):
+        if out and o.output_type == 'stream' == out[-1].output_type and o.name == out[-1].name: out[-1].text += o.text
+        else: out.append(o)
+    return out
+
+
+def run(path, timeout=600):
+    skip = set(str(get_config().get('tst_flags', '')).split())
+    nb = nbformat.read(path, 4)
+    for c in nb.cells:
+        if c.cell_type != 'code': continue
+        flags = set(re.findall(r'^#\|\s*([\w-]+)', c.source, re.M))
+        if flags & skip or re.search(r'^#\|\s*eval:\s*false', c.source, re.M): c.metadata['tags'] = ['skip-execution']
+    os.environ.update(IN_TEST='1', ASTRID_DATA_QUIET='1')
+    NotebookClient(nb, timeout=timeout, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}},
+                   skip_cells_with_tag='skip-execution').execute()
+    for c in nb.cells:
+        if c.cell_type == 'code': c.outputs = merged_streams(c)
+    write_clean(json.loads(nbformat.writes(stable_widget_ids(nb, path.name))), path)
+
+
+if __name__ == '__main__':
+    verb, *names = sys.argv[1:] or ['help']
+    paths = [Path(n).resolve() for n in names] or sorted((root/'nbs').glob('**/[!_.]*.ipynb'))
+    if verb not in ('open', 'save', 'run'): sys.exit(__doc__)
+    for p in paths:
+        t = time.time()
+        if verb == 'open': edit.mkdir(exist_ok=True); jupytext('--to', 'py:percent', p, '-o', text_of(p)); print(text_of(p).relative_to(root))
+        elif verb == 'save': save(p)
+        else: run(p); print(f'{p.name}: {time.time() - t:.1f} s, {p.stat().st_size // 1024} KB', flush=True)
