@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 from fastcore.nbio import dict2nb, write_nb
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbdev.clean import clean_nb
 from nbdev.config import get_config
 from nbdev.export import nb_export
@@ -109,4 +110,6 @@ if __name__ == '__main__':
         t = time.time()
         if verb == 'open': edit.mkdir(exist_ok=True); jupytext('--to', 'py:percent', p, '-o', text_of(p)); print(text_of(p).relative_to(root))
         elif verb == 'save': save(p)
-        else: run(p); print(f'{p.name}: {time.time() - t:.1f} s, {p.stat().st_size // 1024} KB', flush=True)
+        else:
+            try: run(p); print(f'{p.name}: {time.time() - t:.1f} s, {p.stat().st_size // 1024} KB', flush=True)
+            except CellExecutionError as e: sys.exit(f'{p.name}: ' + re.sub(r'\x1b\[[0-9;]*m', '', str(e)))
