@@ -87,7 +87,8 @@ def merged_streams(cell):
     return out
 
 
-def run(path, timeout=600):
+def execute(path, timeout=600):
+    "The notebook at `path` with the outputs of a fresh run, and its cells that must not run left as they were"
     skip = set(str(get_config().get('tst_flags', '')).split())
     nb = nbformat.read(path, 4)
     for c in nb.cells:
@@ -97,6 +98,11 @@ def run(path, timeout=600):
     os.environ.update(IN_TEST='1', ASTRID_DATA_QUIET='1')
     NotebookClient(nb, timeout=timeout, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}},
                    skip_cells_with_tag='skip-execution').execute()
+    return nb
+
+
+def run(path):
+    nb = execute(path)
     for c in nb.cells:
         if c.cell_type == 'code': c.outputs = merged_streams(c)
     write_clean(json.loads(nbformat.writes(stable_widget_ids(nb, path.name))), path)

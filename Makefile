@@ -1,0 +1,36 @@
+# make demo and make test are all that a fresh machine needs; both set up .venv first.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: setup demo test check wheel docs readme bench clean
+setup: .venv/ready
+
+.venv/ready: settings.ini setup.py pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/astrid-data demo --home demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/python tools/check.py
+	$(BIN)/python tools/readme.py --check
+
+wheel: setup
+	$(BIN)/python tools/check_wheel.py
+
+readme: setup
+	$(BIN)/python tools/readme.py
+
+docs: setup
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,docs]'
+	$(BIN)/python tools/docs.py
+
+clean:
+	rm -rf _proc _docs build dist *.egg-info .pytest_cache

@@ -1,0 +1,24 @@
+"Sphinx settings of the docs site; tools/docs.py copies this beside the processed notebooks."
+from configparser import ConfigParser
+from pathlib import Path
+
+ini = ConfigParser(delimiters=['='])
+ini.read(Path(__file__).parents[2]/'settings.ini', encoding='utf-8')
+cfg = ini['DEFAULT']
+project, author, release = cfg['title'], cfg['author'], cfg['version']
+copyright = f'2026, {author}'
+extensions = ['myst_nb', 'sphinx_design', 'sphinx_copybutton']
+myst_enable_extensions = ['attrs_inline', 'attrs_block', 'dollarmath', 'amsmath', 'colon_fence', 'deflist']
+myst_heading_anchors = 3
+nb_execution_mode = 'off'
+nb_render_markdown_format = 'myst'
+nb_merge_streams = True
+html_theme = 'pydata_sphinx_theme'
+html_title = project
+html_static_path = ['_static']
+html_css_files = ['extra.css']
+html_theme_options = dict(github_url=cfg['git_url'], show_toc_level=2, navigation_with_keys=False, header_links_before_dropdown=6, show_nav_level=2)
+# Scripts come from the site itself, not from another one
+mathjax_path = 'vendor/mathjax/tex-mml-chtml.js'
+nb_ipywidgets_js = {'vendor/require.js': {}, 'vendor/embed-amd.js': {}}
+suppress_warnings = ['myst.header', 'mystnb.unknown_mime_type']

@@ -1,0 +1,43 @@
+"""Build sdist and wheel, install the wheel into an empty environment, and import every module with only what the package declares."""
+import os, subprocess, sys, tempfile, venv
+from pathlib import Path
+
+root = Path(__file__).resolve().parents[1]
+probe = '''
+import importlib, pkgutil, sys
+import astrid_data
+heavy = {'torch', 'mlflow', 'fastapi', 'ipywidgets', 'boto3'} & set(sys.modules)
+assert not heavy, f'import astrid_data loads {sorted(heavy)}'
+extra = {'api': 'fastapi'}                       # pages that an extra completes, and what it brings
+for m in pkgutil.iter_modules(astrid_data.__path__):
+    if m.name.startswith('_') or m.name == 'migrations': continue
+    try: importlib.import_module(f'astrid_data.{m.name}')
+    except ImportError as e:
+        assert m.name in extra and 'astrid_data[api]' in str(e), f'astrid_data.{m.name}: {e}'
+        print(f'astrid_data.{m.name} asks for its extra:', e)
+missing = [n for n in astrid_data._page_of if astrid_data._page_of[n] not in extra and not hasattr(astrid_data, n)]
+assert not missing, f'names that no page has: {missing}'
+from pathlib import Path
+sample = Path(astrid_data.__file__).parent/'sample'
+assert list(sample.glob('*.fits*')), 'the sample images are not in the wheel'
+print(f'{len(astrid_data._page_of)} public names, {len(list(sample.iterdir()))} files of the sample')
+'''
+
+
+def pip(python, *args): subprocess.run([python, '-m', 'pip', '--disable-pip-version-check', '-q', *args], check=True)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as tmp:
+        tmp = Path(tmp)
+        subprocess.run([sys.executable, '-m', 'build', '--outdir', tmp/'dist', root], check=True, stdout=subprocess.DEVNULL)
+        wheel, = (tmp/'dist').glob('*.whl')
+        venv.create(tmp/'empty', with_pip=True)
+        python = tmp/'empty'/'bin'/'python'
+        pip(python, 'install', '-c', root/'constraints.txt', 'torch==2.13.0')
+        pip(python, 'install', '-c', root/'constraints.txt', wheel)
+        env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV')}
+        subprocess.run([python, '-I', '-c', probe], check=True, cwd=tmp, env=env)
+
+
+if __name__ == '__main__': main()
