@@ -27,8 +27,9 @@ number_of = {m: n for n, m in map(number_and_module, pages) if m}
 def imports(code):
     "Our modules that `code` imports, wherever in it"
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('astrid_data.'): yield node.module.split('.')[1]
-        elif isinstance(node, ast.ImportFrom) and node.module == 'astrid_data': yield from (a.name for a in node.names if a.name in number_of)
+        if isinstance(node, ast.ImportFrom) and node.level and node.module: yield node.module.split('.')[0]
+        elif isinstance(node, ast.ImportFrom) and (node.module or '').startswith('astrid_data.'): yield node.module.split('.')[1]
+        elif isinstance(node, ast.ImportFrom) and (node.level or node.module == 'astrid_data'): yield from (a.name for a in node.names if a.name in number_of)
         elif isinstance(node, ast.Import): yield from (a.name.split('.')[1] for a in node.names if a.name.startswith('astrid_data.'))
 
 
