@@ -4,20 +4,26 @@
 
 # %% auto #0
 __all__ = ['HASHED', 'npy_header', 'ShardWriter', 'ShardedArray', 'pixel_hashes', 'content_hash', 'fit_normalisation', 'Dataset',
-           'finish_version', 'write_dataset']
+           'datasheet', 'croissant', 'finish_version', 'write_dataset', 'image_order', 'chunks_of', 'Opener',
+           'cut_chunk', 'Journal', 'in_order', 'stage', 'judge', 'sample_records', 'register_version', 'recipe_of',
+           'build_dataset', 'freeze', 'publish_version', 'list_datasets', 'open_dataset', 'TrainingDatasetManager']
 
 # %% ../nbs/30_datasets.ipynb #abeb07c1
-import hashlib, json, os, re, shutil, struct
+import getpass, hashlib, json, os, re, shutil, struct, uuid, warnings
+from collections import deque
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import partial
+from importlib import import_module
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .core import BadImage, BadInput, Conflict, NotFound, canonical_json, sha256_file, sha256_text, stable_uuid, write_atomic
+from .core import (AstridError, BadImage, BadInput, Conflict, NotFound, canonical_json, progress as progress_bar, sha256_file,
+    sha256_text, stable_uuid, utc_from_mjd, write_atomic)
 
 # %% ../nbs/30_datasets.ipynb #afb9640e
 def npy_header(
@@ -259,6 +265,48 @@ def targets(self:Dataset, rows=None): # Array-like (n, s, s), uint8, 1 on the de
     a = ShardedArray(self._mapped('targets'))
     return a if rows is None else a[rows]
 
+# %% ../nbs/30_datasets.ipynb #45224883
+@patch(as_prop=True)
+def quality(self:Dataset): # A `DataQualityReport`, or None where none was made
+    "What was measured about this version"
+    from astrid_data.quality import DataQualityReport
+    path = self.folder/'quality.json'
+    return DataQualityReport.from_json(path.read_text()) if path.exists() else None
+
+@patch(as_prop=True)
+def audit(self:Dataset): # A `LeakageAudit`, or None where none was made
+    "What the splits share, in plain numbers"
+    from astrid_data.splits import LeakageAudit
+    a = self.manifest.get('audit')
+    return LeakageAudit.from_json(json.dumps(a)) if a else None
+
+def _page(name): return import_module(f'astrid_data.{name}') # A later page, loaded when its door is opened
+
+@patch
+def diff(self:Dataset, other): # What changed from `other` to this
+    "Compare with another version, sample by sample"
+    return _page('versions').diff_versions(other, self)
+
+@patch
+def rebuild(self:Dataset, **kwargs): # Whether the same hash was reached, and what changed if not
+    "Collect and cut again from the registry and the images of today"
+    return _page('versions').rebuild_version(self, **kwargs)
+
+@patch
+def show_source(self:Dataset, i:int, **kwargs): # A matplotlib figure
+    "The frame around sample `i`, and where it comes from"
+    return _page('versions').show_source(self, i, **kwargs)
+
+@patch
+def report(self:Dataset, path)->Path: # The written file
+    "One HTML file that shows the version"
+    return _page('versions').write_report(self, path)
+
+@patch
+def runs(self:Dataset): # A table of runs
+    "The training runs that used this version"
+    return _page('tracking').dataset_runs(self)
+
 # %% ../nbs/30_datasets.ipynb #20b02e3d
 @patch
 def __repr__(self:Dataset):
@@ -270,9 +318,84 @@ def __repr__(self:Dataset):
             f"  {splits} · {', '.join(f'{v} {k}' for k, v in m['class_counts'].items())}\n  {lost}")
 
 # %% ../nbs/30_datasets.ipynb #519c5506
+def _table(d, heads): return '\n'.join([f'| {" | ".join(heads)} |', f'|{"---|"*len(heads)}', *(f'| {k} | {v} |' for k, v in d.items())])
+
+def datasheet(
+    m:dict, # The manifest
+    samples:pd.DataFrame, # Its rows
+)->str: # Markdown
+    "What this version is, in words"
+    lost, by = m['requested'] - m['n_samples'], samples.groupby(['survey', 'band']).size()
+    origin = {'survey': 'All pixels are real sky.', 'synthetic': '**No real sky: all pixels are synthetic.**', 'mixed': '**Some pixels are synthetic.** See the column `origin`.'}
+    sources = samples['label_source'].value_counts() if 'label_source' in samples else {}
+    return f"""# {m['name']}, version {m['version']}
+
+{m.get('description') or ''}
+
+**What it is.** {m['n_samples']} patches of {m['patch_size']}×{m['patch_size']} pixels, channels {', '.join(m['channels'])}, each around one position on the sky. {origin[m['origin']]}
+Content hash `{m['content_hash']}`.
+
+{_table(m['class_counts'], ('class', 'samples'))}
+
+{_table({f'{a} {b}': n for (a, b), n in by.items()}, ('survey and band', 'samples'))}
+
+**How it was collected.** Parameters of the collection:
+
+```json
+{json.dumps(m['params'].get('collection', {}), indent=1)}
+```
+
+**Where the labels come from.** Never from the detector's score.
+
+{_table(dict(sources), ('source', 'samples'))}
+
+**What is missing.** {m['requested']} samples were asked for, {lost} are not here; each has a row in `ledger.parquet`.
+
+{_table(m['dropped'], ('reason', 'samples'))}
+
+**How it was cut.** The pixel that holds the position is at index {m['patch_size']//2} of each axis, counted from 0. Values are as in the image, float32.
+A pixel that is masked, not finite or off the image is NaN and False in `valid`. Nothing is resampled, padded with numbers or normalised.
+
+**Splits.** {', '.join(f'{k} {v}' for k, v in m['splits'].items())}; made by {(m.get('split') or {}).get('by', 'hand')}. Audit: {(m.get('audit') or {}).get('verdict', 'none')}.
+
+**Made** {m['created_at']} by {m.get('created_by') or 'unknown'} with astrid_data {m.get('code_version', '')}. A version never changes; a correction makes a new one.
+"""
+
+# %% ../nbs/30_datasets.ipynb #55f4c689
+_cr_terms = ('citeAs column conformsTo equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5 parentField path '
+    'recordSet references regex repeated replace samplingRate separator source subField transform').split()
+_cr_context = {'@language': 'en', '@vocab': 'https://schema.org/', 'cr': 'http://mlcommons.org/croissant/', 'rai': 'http://mlcommons.org/croissant/RAI/',
+    'dct': 'http://purl.org/dc/terms/', 'sc': 'https://schema.org/', **{t: f'cr:{t}' for t in _cr_terms}, 'conformsTo': 'dct:conformsTo',
+    'data': {'@id': 'cr:data', '@type': '@json'}, 'examples': {'@id': 'cr:examples', '@type': '@json'}, 'dataType': {'@id': 'cr:dataType', '@type': '@vocab'},
+    'arrayShape': 'cr:arrayShape', 'containedIn': 'cr:containedIn', 'isArray': 'cr:isArray', 'description': {'@container': '@language'}, 'name': {'@container': '@language'}}
+
+def croissant(
+    m:dict, # The manifest
+    samples:pd.DataFrame, # Its rows
+)->dict: # JSON-LD, Croissant 1.1
+    "What this version is, for machines"
+    def file(name, sha, kind): return {'@type': 'cr:FileObject', '@id': name, 'name': name, 'contentUrl': name, 'encodingFormat': kind, 'sha256': sha}
+    def field(name, t):
+        kind = {'f': 'sc:Float', 'i': 'sc:Integer', 'u': 'sc:Integer', 'b': 'sc:Boolean'}.get(t.kind, 'sc:Text')
+        source = {'fileObject': {'@id': 'samples.parquet'}, 'extract': {'column': name}}
+        return {'@type': 'cr:Field', '@id': f'samples/{name}', 'name': name, 'dataType': kind, 'source': source}
+    files = [file('samples.parquet', m['samples_sha256'], 'application/vnd.apache.parquet'), *(file(s['file'], s['sha256'], 'application/octet-stream') for s in m['shards'])]
+    about = f"{m.get('description') or ''} {m['n_samples']} patches of sky with labels; row i of samples.parquet is patch i of the .npy files. Origin: {m['origin']}.".strip()
+    return {'@context': _cr_context, '@type': 'sc:Dataset', 'conformsTo': 'http://mlcommons.org/croissant/1.1', 'name': m['name'], 'description': about,
+        'version': f"{m['version']}.0.0", 'datePublished': m['created_at'][:10], 'distribution': files,
+        'recordSet': [{'@type': 'cr:RecordSet', '@id': 'samples', 'name': 'samples', 'field': [field(c, np.dtype(t) if isinstance(t, np.dtype) else np.dtype(object)) for c, t in samples.dtypes.items()]}]}
+
+# %% ../nbs/30_datasets.ipynb #321246cf
 def _origin(samples):
     kinds = set(samples['origin'])
-    return kinds.pop() if len(kinds) == 1 else 'mixed' if kinds else 'survey'
+    return kinds.pop() if len(kinds) == 1 else 'mixed'
+
+def _counts(samples, ledger):
+    "The manifest's numbers"
+    lost = ledger.groupby('reason')['n'].sum() if len(ledger) else pd.Series(dtype=int)
+    splits, classes = samples['split'].value_counts(), samples['class_name'].value_counts().sort_index()
+    return dict(n_samples=len(samples), requested=len(samples) + int(lost.sum()), dropped={str(k): int(v) for k, v in lost.items()},
+        splits={k: int(splits.get(k, 0)) for k in ('train', 'val', 'test', 'buffer')}, class_counts={str(k): int(v) for k, v in classes.items()}, origin=_origin(samples))
 
 def finish_version(
     folder, # Where the shards already are
@@ -283,19 +406,18 @@ def finish_version(
     params:dict, # Everything that decides the content
     **facts, # More for the manifest: name, version, plan_hash, split, audit …
 )->dict: # The manifest
-    "Write the tables and, last, the manifest"
-    folder, digest = Path(folder), content_hash(samples, params)
-    samples, ledger = samples.reset_index(drop=True), ledger.reset_index(drop=True)
-    lost = ledger.groupby('reason')['n'].sum() if len(ledger) else {}
-    counts = samples['split'].value_counts()
-    m = dict(format='astrid_data/1', content_hash=digest, params=params, n_samples=len(samples), requested=len(samples) + int(sum(lost.values if len(ledger) else [])),
-        dropped={k: int(v) for k, v in lost.items()}, splits={k: int(counts.get(k, 0)) for k in ('train', 'val', 'test', 'buffer')},
-        class_counts={str(k): int(v) for k, v in samples['class_name'].value_counts().sort_index().items()}, origin=_origin(samples),
-        normalisation=normalisation, shards=shards, created_at=datetime.now(timezone.utc).isoformat(timespec='seconds'), **facts)
+    "Write tables, papers and, last, the manifest"
+    from astrid_data import __version__
+    folder, samples, ledger = Path(folder), samples.reset_index(drop=True), ledger.reset_index(drop=True)
+    m = dict(format='astrid_data/1', content_hash=content_hash(samples, params), params=params, **_counts(samples, ledger), normalisation=normalisation,
+        shards=shards, created_at=datetime.now(timezone.utc).isoformat(timespec='seconds'), code_version=__version__, **facts)
     for name, t in (('samples', samples), ('ledger', ledger)):
         t.to_parquet(folder/f'{name}.parquet', index=False)
         m[f'{name}_sha256'] = sha256_file(folder/f'{name}.parquet')
-    write_atomic(folder/'manifest.json', json.dumps(m, indent=1, default=str))
+    m = json.loads(canonical_json(m))
+    write_atomic(folder/'datasheet.md', datasheet(m, samples))
+    write_atomic(folder/'croissant.json', json.dumps(croissant(m, samples), indent=1))
+    write_atomic(folder/'manifest.json', json.dumps(m, indent=1))
     return m
 
 # %% ../nbs/30_datasets.ipynb #ee757c6b
@@ -330,3 +452,385 @@ def write_dataset(
     finish_version(folder, samples, ledger, w.close(), fit_normalisation(patches, *levels, train), dict(patch_size=s, channels=list(channels)),
         name=name, version=version, id=str(stable_uuid('dataset', name, version)), patch_size=s, channels=list(channels), parent=None, audit=None)
     return Dataset(folder)
+
+# %% ../nbs/30_datasets.ipynb #5354148d
+def image_order(
+    samples:pd.DataFrame, # Of a plan
+)->np.ndarray: # Row numbers
+    "Rows ordered by survey, observation and key"
+    return np.lexsort([samples[c].astype(str).to_numpy('U') for c in ('sample_key', 'observation_key', 'survey')]) if len(samples) else np.zeros(0, int)
+
+def chunks_of(
+    samples:pd.DataFrame, # In `image_order`
+    rows:int=512, # Rows to aim at
+)->list: # (start, stop) pairs
+    "Consecutive pieces of about `rows` rows that end where an image ends"
+    name = (samples['survey'].astype(str) + '/' + samples['observation_key'].astype(str)).to_numpy()
+    ends, out, start = [*np.flatnonzero(name[1:] != name[:-1]) + 1, len(name)], [], 0
+    while start < len(name):
+        stop = next(e for e in ends if e >= min(start + rows, len(name)))
+        out.append((start, int(min(stop, start + 4*rows))))
+        start = out[-1][1]
+    return out
+
+# %% ../nbs/30_datasets.ipynb #651039fe
+class Opener:
+    "Opens images by address, wherever it is sent to"
+    def __init__(self,
+        store, # Where bare keys live
+    ): self.store, self.scale = store, {}
+
+    def __call__(self, uri, hdu=None, extver=None):
+        from astrid_data.images import open_image
+        from astrid_data.storage import resolve_uri
+        try: path = resolve_uri(uri, self.store)
+        except NotFound as e: raise BadImage('missing_file', str(e)) from None
+        image = open_image(path, hdu=hdu, extver=extver)
+        self.scale[uri] = image.pixel_scale_arcsec or np.nan
+        return image
+
+# %% ../nbs/30_datasets.ipynb #e90713fa
+def cut_chunk(
+    rows:pd.DataFrame, # Samples of some images
+    opener:Opener, # How to open them
+    size:int, # Side of a patch (pixel)
+    channels:tuple, # Names of the channels
+    min_valid_fraction:float, # Patches with less are lost
+)->tuple: # dict of arrays for `ShardWriter.append`; table of the kept; ledger of the lost
+    "Cut and measure the samples of a chunk"
+    from astrid_data.patches import extract_patches
+    from astrid_data.quality import image_flags, local_background
+    got = extract_patches(rows, size, channels, open=opener, min_valid_fraction=min_valid_fraction)
+    keep = np.asarray(got.kept, bool)
+    data, valid = np.ascontiguousarray(got.data[keep]), np.ascontiguousarray(got.valid[keep])
+    t = got.info[keep].reset_index(drop=True)
+    background, noise = local_background(data, valid)
+    for c, ch in enumerate(channels): t[f'{ch}_background'], t[f'{ch}_noise'] = background[:, c], noise[:, c]
+    t['quality_flags'] = image_flags(data, valid, background, noise)
+    kept = rows[keep]
+    targets = _targets(data, valid, t, kept['label'].to_numpy(), channels)
+    scale = kept[f'{channels[0]}_uri'].map(opener.scale).to_numpy('f8')
+    t['half_width_arcsec'] = np.where(kept[f'{channels[0]}_wcs_state'] == 'celestial', scale*size/2, np.nan)
+    t['pixel_sha256'], t['target_sha256'], t['plan_row'] = pixel_hashes(data, valid), pixel_hashes(targets), kept.index.to_numpy()
+    return dict(patches=data, valid=valid, targets=targets), t, got.ledger
+
+def _targets(data, valid, t, labels, channels):
+    "Where the detected source is, from the channel that shows it best"
+    from astrid_data.patches import target_map
+    c = next((channels.index(k) for k in ('difference', 'science') if k in channels), 0)
+    off = t[['offset_x', 'offset_y']].to_numpy('f8')
+    out = [target_map(d[c], v[c], o, l) for d, v, o, l in zip(data, valid, off, labels)]
+    return np.array(out, 'u1').reshape(len(data), *data.shape[2:])
+
+# %% ../nbs/30_datasets.ipynb #ad980a9d
+class Journal:
+    "Finished work, one JSON line each"
+    def __init__(self, path):
+        self.path, self.lines, good = Path(path), [], 0
+        for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []:
+            if not line.endswith(b'\n'): break
+            self.lines.append(json.loads(line)); good += len(line)
+        if self.path.exists(): os.truncate(self.path, good)
+
+    def add(self, **what):
+        "One more line, on the disk when this returns"
+        with open(self.path, 'ab') as f:
+            f.write(canonical_json(what).encode() + b'\n'); f.flush(); os.fsync(f.fileno())
+        self.lines.append(what)
+
+# %% ../nbs/30_datasets.ipynb #f347a7e0
+def in_order(
+    f, # A function of one argument
+    items, # Its arguments
+    executor=None, # A `concurrent.futures.Executor`; None works here and now
+    ahead:int=4, # Results that may wait
+):
+    "f(item) for each, in order"
+    if executor is None: yield from map(f, items); return
+    coming = deque()
+    for item in items:
+        coming.append(executor.submit(f, item))
+        if len(coming) > ahead: yield coming.popleft().result()
+    while coming: yield coming.popleft().result()
+
+# %% ../nbs/30_datasets.ipynb #38f9c059
+def _cut_rows(rows, opener, size, channels, min_valid_fraction):
+    return len(rows), sorted(set(rows['observation_key'])), *cut_chunk(rows, opener, size, channels, min_valid_fraction)
+
+def _write_table(t, path):
+    "A parquet file that is whole or not there"
+    b = BytesIO()
+    t.to_parquet(b)
+    write_atomic(path, b.getvalue())
+
+def stage(
+    samples:pd.DataFrame, # Of a plan, in `image_order`
+    work, # Folder of this build; what an earlier attempt left in it is used
+    opener:Opener, # How to open images
+    size:int, # Side of a patch (pixel)
+    channels:tuple=('image',),
+    min_valid_fraction:float=0.5,
+    executor=None, # As for `in_order`
+    progress:bool=True,
+    shard_rows:int|None=None, # Rows in one file; None means half a gigabyte
+)->tuple: # Table of the kept, row i of it patch i; ledger of the lost; the shards
+    "Cut everything that is not cut yet"
+    work, row, pieces = Path(work), (len(channels), size, size), chunks_of(samples)
+    work.mkdir(parents=True, exist_ok=True)
+    journal = Journal(work/'journal.jsonl')
+    kinds = {'patches': ('<f4', row), 'valid': ('?', row), 'targets': ('u1', row[1:])}
+    w = ShardWriter(work/'version', kinds, shard_rows or max(1, 2**29//(4*int(np.prod(row)))), start=sum(l['kept'] for l in journal.lines))
+    bar = progress_bar(None, 'cutting patches', total=len(samples), show=progress, initial=sum(l['of'] for l in journal.lines))
+    cut = partial(_cut_rows, opener=opener, size=size, channels=channels, min_valid_fraction=min_valid_fraction)
+    for n, images, arrays, kept, lost in in_order(cut, [samples.iloc[a:b] for a, b in pieces[len(journal.lines):]], executor):
+        i = len(journal.lines)
+        w.append(**arrays)
+        _write_table(kept, work/f'kept-{i:05d}.parquet')
+        _write_table(lost, work/f'lost-{i:05d}.parquet')
+        journal.add(chunk=i, images=images, of=n, kept=len(kept))
+        bar.update(n)
+    bar.close()
+    kept, lost = (pd.concat([pd.read_parquet(work/f'{k}-{i:05d}.parquet') for i in range(len(pieces))], ignore_index=True) for k in ('kept', 'lost'))
+    rows = samples.iloc[kept.pop('plan_row')].reset_index(drop=True)
+    return pd.concat([rows[[c for c in rows if c not in kept]], kept], axis=1), lost, w.close()
+
+# %% ../nbs/30_datasets.ipynb #ab32818c
+def judge(
+    samples:pd.DataFrame, # All kept samples
+    folder, # With the shards
+    shards:list, # What `ShardWriter.close` returned
+    ledger:pd.DataFrame, # All lost samples
+    split:dict, # by, seed, fractions and more for `split_samples`
+)->tuple: # samples with split and group_id; split report; audit; quality report; normalisation
+    "Split, audit, check and fit"
+    from astrid_data.quality import check_quality
+    from astrid_data.splits import audit_splits, split_samples
+    data, valid = (ShardedArray([np.load(Path(folder)/s['file'], mmap_mode='r' if s['rows'] else None) for s in shards if s['array'] == k]) for k in ('patches', 'valid'))
+    result = split_samples(samples, **split)
+    samples = samples.assign(split=np.asarray(result.split, object), group_id=np.asarray(result.group_id, object))
+    audit = audit_splits(samples, data)
+    report = check_quality(samples, data, valid, ledger=ledger, requested=len(samples) + int(ledger['n'].sum()))
+    channels = [c.removesuffix('_background') for c in samples if c.endswith('_background')]
+    levels = [samples[[f'{c}_{k}' for c in channels]].to_numpy('f8') for k in ('background', 'noise')]
+    return samples, result.report, audit, report, fit_normalisation(data, *levels, np.flatnonzero(samples['split'] == 'train'))
+
+# %% ../nbs/30_datasets.ipynb #4dddde5b
+def _fsync_tree(folder):
+    "Make a folder and its files durable"
+    for p in [*Path(folder).iterdir(), Path(folder)]:
+        fd = os.open(p, os.O_RDONLY)
+        try: os.fsync(fd)
+        finally: os.close(fd)
+
+@contextmanager
+def _only_one(folder):
+    "One builder at a time in a dataset's folder"
+    import fcntl
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder/'.lock', 'w') as f:
+        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError: raise Conflict(f'another process is building {folder.name!r}; wait until it has finished') from None
+        yield
+
+def _check_name(name):
+    if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]{0,99}', str(name)):
+        raise BadInput(f'{name!r} cannot name a dataset: letters, digits, dot, dash and underscore, at most 100, the first a letter or digit')
+    return str(name)
+
+# %% ../nbs/30_datasets.ipynb #b5fbf1ad
+def _gates(report, audit, threshold, gate, address):
+    "Warn or raise where a gate fails"
+    failed = [f'{g.name} is {g.value} (asked: {g.threshold})' for g in getattr(report, 'gates', []) if g.outcome == 'fail']
+    if threshold is not None and report.quality_score < threshold: failed.append(f'the quality score is {report.quality_score:.2f} (asked: {threshold})')
+    if audit.verdict == 'fail': failed.append('the audit found the same object or sky in two splits')
+    if failed and gate == 'error': raise Conflict(f'{address} was not frozen: ' + '; '.join(failed))
+    if failed: warnings.warn(f'{address}: ' + '; '.join(failed), stacklevel=4)
+
+# %% ../nbs/30_datasets.ipynb #8ecbae14
+def sample_records(
+    samples:pd.DataFrame, # Of a version
+    m:dict, # Its manifest
+)->list: # Dicts for `training_samples`
+    "Rows in the shape that AstrID's tables use"
+    home, s, per = f"datasets/{m['name']}/v{m['version']}", m['patch_size'], next((p['rows'] for p in m['shards'] if p['array'] == 'patches'), 1)
+    def one(i, r):
+        x, y = r['x0'] + s//2 + r['offset_x'], r['y0'] + s//2 + r['offset_y']
+        t = None if pd.isna(r['mjd']) else utc_from_mjd(r['mjd']).isoformat()
+        labels = dict(anomaly_type=r['class_name'], confidence=r['label_confidence'], validated=r['n_label_events'] > 0, is_anomaly=r['label'] == 1, pixel_coords=[x, y], source=r['label_source'])
+        meta = dict(survey=r['survey'], filter_band=r['band'], exposure_time=r['exposure_s'], ra=r['ra'], dec=r['dec'], observation_time=t, patch_size=[s, s],
+            detection_type=r['class_name'], channels=m['channels'], kind=r['kind'], origin=r['origin'], split=r['split'], sample_key=r['sample_key'])
+        shard = f'{i//per:05d}.npy#{i % per}'
+        return dict(id=stable_uuid('sample', m['id'], r['sample_key']), dataset_id=uuid.UUID(m['id']), observation_id=_uuid(r['observation_id']), detection_id=_uuid(r['detection_id']),
+            image_path=f'{home}/patches-{shard}', mask_path=f'{home}/targets-{shard}', labels=json.loads(canonical_json(labels)), metadata_=json.loads(canonical_json(meta)))
+    return [one(i, r) for i, r in enumerate(samples.to_dict('records'))]
+
+def _uuid(v): return None if v is None or v != v else uuid.UUID(str(v))
+
+# %% ../nbs/30_datasets.ipynb #5fca4609
+def register_version(
+    archive, # Where to
+    folder, # A finished version
+)->None:
+    "Make a version known; nothing happens if it is already"
+    from astrid_data.registry import QualityRow, SampleRow, TrainingDataset, TrainingSample, VersionRow, bulk_insert
+    d = Dataset(folder)
+    m, t, now = d.manifest, d.samples, datetime.now(timezone.utc)
+    report = json.loads((d.folder/'quality.json').read_text())
+    records = sample_records(t, m)
+    details = [dict(sample_id=r['id'], row_index=i, sample_key=k, split=s, group_id=g, kind=kind, origin=o)
+        for i, (r, k, s, g, kind, o) in enumerate(zip(records, *(t[c] for c in ('sample_key', 'split', 'group_id', 'kind', 'origin'))))]
+    with archive.session() as session:
+        bulk_insert(session, TrainingDataset, [dict(id=uuid.UUID(m['id']), name=m['name'], description=m.get('description'), collection_params=m['params']['collection'],
+            total_samples=len(d), anomaly_ratio=float((t['label'] == 1).mean()), quality_score=report['quality_score'], created_at=now, created_by=m['created_by'], status='active')])
+        bulk_insert(session, TrainingSample, [dict(r, created_at=now) for r in records])
+        bulk_insert(session, SampleRow, details)
+        bulk_insert(session, QualityRow, [dict(id=stable_uuid('quality', m['id'], 0), dataset_id=uuid.UUID(m['id']), report=report, quality_score=report['quality_score'], created_at=now)])
+        bulk_insert(session, VersionRow, [dict(dataset_id=uuid.UUID(m['id']), name=m['name'], version=m['version'], parent_id=_uuid(m.get('parent_id')), content_hash=m['content_hash'],
+            plan_hash=m['plan_hash'], state='frozen', origin=m['origin'], uri=f"datasets/{m['name']}/v{m['version']}", manifest=m, frozen_at=now)])
+
+# %% ../nbs/30_datasets.ipynb #725ec840
+def recipe_of(
+    plan, # A `SamplePlan`
+    patch_size:int, min_valid_fraction:float,
+    split:dict, # by, seed, fractions
+)->dict: # JSON-ready
+    "Everything that decides what the version holds"
+    return json.loads(canonical_json(dict(format=1, collection=plan.params.to_dict(), channels=list(plan.channels), patch_size=int(patch_size), min_valid_fraction=float(min_valid_fraction), split=split)))
+
+def _existing(archive, name, recipe_hash):
+    "The newest version if it was made by this recipe, registered; and the number of the next"
+    rows = [r for r in _version_rows(archive) if r['name'] == name]
+    folders = {int(p.parent.name[1:]): p.parent for p in (archive.datasets_dir/name).glob('v*/manifest.json')}
+    for k, folder in folders.items():
+        if k not in [r['version'] for r in rows] and Dataset(folder).manifest['recipe_hash'] == recipe_hash: # Renamed, but not registered any more
+            publish_version(archive, folder)
+            return open_dataset(archive, f'{name}@v{k}'), k + 1
+    newest = max((r for r in rows if r['state'] == 'frozen'), key=lambda r: r['version'], default=None)
+    found = newest and newest['manifest']['recipe_hash'] == recipe_hash
+    return open_dataset(archive, f'{name}@v{newest["version"]}') if found else None, 1 + max([0, *folders, *(r['version'] for r in rows)])
+
+# %% ../nbs/30_datasets.ipynb #c13ba5d1
+def build_dataset(
+    plan, # A `SamplePlan`
+    name:str, # Name of the dataset; its versions are numbered
+    patch_size:int=64, # Side of a patch (pixel)
+    description:str|None=None, # A sentence for people
+    fractions:tuple=(0.7, 0.15, 0.15), # Shares of train, val and test
+    seed:int=0, # Of the split
+    split_by:str='object', # As `by` of `split_samples`
+    gate:str='warn', # 'error' stops where a quality gate fails
+    progress:bool=True, # Show how far it is
+    created_by:str|None=None, # Who; None means the user of this machine
+    executor=None, # A `concurrent.futures.Executor` that cuts; None cuts here
+    min_valid_fraction:float=0.5, # Patches with less valid pixels go to the ledger
+    shard_rows:int|None=None, # Rows in one file; None means half a gigabyte
+)->'Dataset': # The frozen version, new or found
+    "Cut, check, split and freeze a plan"
+    archive, name = plan.archive, _check_name(name)
+    if gate not in ('warn', 'error'): raise BadInput(f"gate is 'warn' or 'error', not {gate!r}")
+    if not 1 <= int(patch_size) <= 4096: raise BadInput(f'patch_size {patch_size} is outside 1 to 4096')
+    if not len(plan.samples): raise NotFound(f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}')
+    split = dict(by=split_by, seed=seed, fractions=list(fractions))
+    recipe = recipe_of(plan, patch_size, min_valid_fraction, split)
+    digest = sha256_text(canonical_json([recipe, plan.plan_hash]))
+    with _only_one(archive.datasets_dir/name):
+        found, number = _existing(archive, name, digest)
+        if found: return found
+        work = archive.datasets_dir/name/f'.building-{digest[:16]}'
+        samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
+        cut = stage(samples, work, Opener(archive.store), int(patch_size), plan.channels, min_valid_fraction, executor, progress, shard_rows)
+        facts = dict(name=name, version=number, description=description, plan_hash=plan.plan_hash, recipe_hash=digest, created_by=created_by or getpass.getuser(),
+            patch_size=int(patch_size), channels=list(plan.channels), labels_as_of=recipe['collection'].get('as_of'), shortfall=plan.shortfall)
+        folder = freeze(archive, plan, work, *cut, recipe, facts, gate)
+        publish_version(archive, folder)
+        shutil.rmtree(work)
+    return open_dataset(archive, f'{name}@v{number}')
+
+# %% ../nbs/30_datasets.ipynb #a6aac042
+def _reasons(ledger): return ', '.join(f'{int(n)} {r}' for r, n in ledger.groupby('reason')['n'].sum().items()) if len(ledger) else 'nothing in the registry fits the question'
+
+def freeze(archive, plan, work, samples, lost, shards, recipe, facts, gate)->Path: # The version's folder
+    "Judge what was cut, write the papers and rename the folder to its place"
+    name, number = facts['name'], facts['version']
+    columns = plan.samples.set_index('sample_key')[['label', 'class_name', 'survey', 'band', 'mag']]
+    lost = lost[[c for c in lost if c not in columns]].join(columns, on='sample_key').assign(n=1)
+    ledger = pd.concat([t for t in (plan.ledger, lost) if len(t)] or [plan.ledger], ignore_index=True)
+    if not len(samples): raise NotFound(f'nothing is left of {name!r} after cutting: {_reasons(ledger)}')
+    if plan.requested != len(samples) + int(ledger['n'].sum()): raise AstridError(f'{plan.requested} samples were asked for, but {len(samples)} kept and {int(ledger["n"].sum())} lost: this is a mistake in the library')
+    samples, split, audit, report, norm = judge(samples, work/'version', shards, ledger, recipe['split'])
+    _gates(report, audit, plan.params.quality_score_threshold, gate, f'{name}@v{number}')
+    write_atomic(work/'version'/'quality.json', report.to_json())
+    digest, parent = content_hash(samples, recipe), max((r for r in _version_rows(archive) if r['name'] == name), key=lambda r: r['version'], default=None)
+    finish_version(work/'version', samples, ledger, shards, norm, recipe, id=str(stable_uuid('dataset', name, number, digest)), split=dict(recipe['split'], report=split),
+        audit=json.loads(audit.to_json()), parent=parent and f"{name}@v{parent['version']}", parent_id=parent and parent['dataset_id'], quality_score=report.quality_score, **facts)
+    _fsync_tree(work/'version')
+    folder = archive.datasets_dir/name/f'v{number}'
+    os.rename(work/'version', folder)
+    _fsync_tree(folder.parent)
+    return folder
+
+def publish_version(archive, folder)->None:
+    "Register a finished folder, after copying it to the archive's bucket where there is one"
+    from astrid_data.storage import S3Store, push_tree
+    if isinstance(archive.store, S3Store): push_tree(folder, archive.store, f'datasets/{folder.parent.name}/{folder.name}')
+    register_version(archive, folder)
+
+# %% ../nbs/30_datasets.ipynb #f3a5fe00
+def _version_rows(archive)->list: # One dict a version, deleted ones too
+    "What the registry knows of versions"
+    from sqlalchemy import select
+    from astrid_data.registry import VersionRow
+    keys = 'dataset_id name version content_hash state origin uri manifest frozen_at'.split()
+    with archive.session() as session:
+        return [{k: str(v) if k == 'dataset_id' else v for k, v in zip(keys, row)} for row in session.execute(select(*(getattr(VersionRow, k) for k in keys)))]
+
+def list_datasets(
+    archive, # An `Archive`
+)->pd.DataFrame: # One row a version, newest first
+    "What was built here"
+    rows = [dict(address=f"{r['name']}@v{r['version']}", name=r['name'], version=r['version'], samples=r['manifest']['n_samples'], **r['manifest']['splits'], origin=r['origin'],
+        quality=r['manifest'].get('quality_score'), content_hash=r['content_hash'][:12], created_at=r['manifest']['created_at'], id=r['dataset_id']) for r in _version_rows(archive) if r['state'] == 'frozen']
+    t = pd.DataFrame(rows, columns='address name version samples train val test buffer origin quality content_hash created_at id'.split())
+    return t.sort_values(['created_at', 'name', 'version'], ascending=False, ignore_index=True)
+
+# %% ../nbs/30_datasets.ipynb #29377dae
+def open_dataset(
+    archive, # An `Archive`
+    address, # 'name', 'name@latest', 'name@v2', or the dataset's UUID
+)->Dataset:
+    "A version by its address; fetched from the archive's bucket if it is not here"
+    from astrid_data.storage import S3Store, pull_tree
+    rows, text = [r for r in _version_rows(archive) if r['state'] == 'frozen'], str(address)
+    name, _, v = text.partition('@')
+    fits = [r for r in rows if r['dataset_id'] == text or r['name'] == name and v in ('', 'latest', f"v{r['version']}", str(r['version']))]
+    if not fits:
+        known = ', '.join(sorted({f"{r['name']}@v{r['version']}" for r in rows})) or 'none yet: build one with plan.build(name)'
+        raise NotFound(f'no dataset {text!r}; there are: {known}')
+    r = max(fits, key=lambda r: r['version'])
+    folder = archive.datasets_dir/r['name']/f"v{r['version']}"
+    if not (folder/'manifest.json').exists():
+        if not isinstance(archive.store, S3Store): raise NotFound(f"{r['name']}@v{r['version']} is in the registry, but its folder is not under {archive.datasets_dir.name}/ of this archive")
+        pull_tree(archive.store, f"datasets/{r['name']}/v{r['version']}", folder)
+        Dataset(folder).verify()
+    return Dataset(folder, archive)
+
+@patch
+def verify(self:Dataset)->'Dataset': # Itself, if all is well
+    "Compare every file with its checksum"
+    m = self.manifest
+    sums = {**{s['file']: s['sha256'] for s in m['shards']}, **{f'{k}.parquet': m[f'{k}_sha256'] for k in ('samples', 'ledger')}}
+    bad = [f for f, sha in sums.items() if not (self.folder/f).is_file() or sha256_file(self.folder/f) != sha]
+    if bad: raise Conflict(f'{self.address}: {", ".join(bad)} {"is" if len(bad) == 1 else "are"} not what was frozen; restore from a copy, or rebuild')
+    return self
+
+# %% ../nbs/30_datasets.ipynb #6aa60379
+class TrainingDatasetManager:
+    "Build, find and list the datasets of one archive"
+    def __init__(self, archive): self.archive = archive
+    def create(self, params, name, **kw): # A frozen version
+        "Collect and build in one go"
+        from astrid_data.collector import TrainingDataCollector
+        return build_dataset(TrainingDataCollector(self.archive).plan(params), name, **kw)
+    def get(self, address): return open_dataset(self.archive, address)
+    def list(self): return list_datasets(self.archive)
+    def __repr__(self): return f'TrainingDatasetManager({len(self.list())} versions)'
