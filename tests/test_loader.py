@@ -1,0 +1,249 @@
+"The loader against simple versions of itself, in worker processes, and when things go wrong."
+import pickle
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from astrid_data.core import BadInput, Conflict
+from astrid_data.datasets import Dataset, write_dataset
+from astrid_data.loader import (Normaliser, PatchDataset, PatchLoader, RealDataLoader, SeedPairs, augment_d4, collate, create_real_data_loaders,
+    d4, draw, epoch_order)
+
+
+def made(folder, n=90, s=12, channels=('image',), shard_rows=32, seed=0, **columns):
+    rng = np.random.default_rng(seed)
+    C = len(channels)
+    data = rng.normal(100, 5, (n, C, s, s)).astype('f4')
+    data[::5, :, :3] = np.nan
+    label = (np.arange(n) % 3 == 0).astype(int)
+    target = (rng.random((n, s, s)) > 0.8).astype('u1')*label[:, None, None].astype('u1')
+    rows = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=label, origin='survey', split=np.resize(['train']*4 + ['val', 'test'], n),
+        **{f'{c}_background': rng.normal(100, 1, n) for c in channels}, **{f'{c}_noise': rng.uniform(4, 6, n) for c in channels}) | columns)
+    return write_dataset(folder, rows, data, targets=target, channels=channels, name='made', shard_rows=shard_rows)
+
+
+@pytest.fixture(scope='module')
+def ds(tmp_path_factory): return made(tmp_path_factory.mktemp('set')/'v1')
+
+
+def by_hand(ds, i, channel='image', c=0):
+    "The documented transform, one pixel array at a time, in float64"
+    p, r = ds.manifest['normalisation']['params'], ds.samples.iloc[i]
+    z = (ds.patches()[i][c].astype('f8') - r[f'{channel}_background'])/(p['a']*r[f'{channel}_noise'])
+    return np.nan_to_num(np.arcsinh(z)/p['scale'][c])
+
+
+def test_every_tensor_is_the_documented_transform_of_its_own_patch(ds):
+    for batch in PatchLoader(PatchDataset(ds, 'val', target=True), batch_size=7):
+        for image, valid, target, label, i in zip(*(batch[k] for k in ('image', 'valid', 'target', 'label', 'index'))):
+            np.testing.assert_allclose(image[0], by_hand(ds, int(i)), atol=2e-5)
+            np.testing.assert_array_equal(valid, ds.valid()[int(i)])
+            np.testing.assert_array_equal(target, ds.targets()[int(i)])
+            assert label == ds.samples['label'][int(i)]
+            assert (image[0][~valid[0]] == 0).all()
+
+
+def test_without_normalisation_pixels_come_as_stored(ds):
+    x = PatchDataset(ds, [3, 40, 80, 5], normalise=None).read([80, 3, 40])['image'].numpy()
+    np.testing.assert_array_equal(x, ds.patches([80, 3, 40]))
+    assert torch.isnan(PatchDataset(ds, normalise=None)[0]['image']).any()
+
+
+def test_augmented_tensors_are_symmetries_of_the_plain_ones_image_mask_and_target_alike(ds):
+    plain, seen = PatchDataset(ds, 'train', target=True), set()
+    for batch in PatchLoader(PatchDataset(ds, 'train', augment=True, target=True), batch_size=16, shuffle=True, seed=3):
+        was = plain.read(batch['index'].numpy())
+        for j in range(len(batch['index'])):
+            ks = [k for k in range(8) if all(torch.equal(batch[key][j], d4(was[key][j], k)) for key in ('image', 'valid', 'target'))]
+            assert ks
+            seen.update(ks[:1])
+    assert seen == set(range(8))
+
+
+def test_d4_of_a_batch_is_d4_of_each():
+    x, k = torch.arange(20*2*3*3.).reshape(20, 2, 3, 3), np.array([0, 1, 1, 4, 4, 4, 7, 0, 2, 3, 5, 6, 6, 6, 1, 0, 0, 4, 2, 2])
+    got, _, _ = augment_d4(x.clone(), None, None, k)
+    for i in range(20): assert torch.equal(got[i], d4(x[i], int(k[i])))
+
+
+def test_same_seed_same_batches_other_epoch_other_order(ds):
+    def run(epoch, **kw):
+        loader = PatchLoader(PatchDataset(ds, 'train', augment=True), batch_size=8, shuffle=True, seed=4, **kw)
+        loader.set_epoch(epoch)
+        return [(b['index'].tolist(), b['image'].clone()) for b in loader]
+    a, b, c = run(0), run(0, prefetch=0), run(1)
+    assert [i for i, _ in a] == [i for i, _ in b] != [i for i, _ in c]
+    assert all(torch.equal(x, y) for (_, x), (_, y) in zip(a, b))
+    for other in (run(0, threads=3, prefetch=5), run(0, prefetch=7)): assert all(torch.equal(x, y) for (_, x), (_, y) in zip(a, other))
+    assert sorted(sum((i for i, _ in a), [])) == ds.split_rows('train').tolist()
+
+
+def test_kept_batches_are_not_overwritten_and_dropped_ones_are_used_again(ds):
+    loader = PatchLoader(PatchDataset(ds, 'train'), batch_size=8, shuffle=True)
+    batches = list(loader)
+    plain = PatchDataset(ds, 'train')
+    for b in batches: assert torch.equal(b['image'], plain.read(b['index'].numpy())['image'])
+    loader = PatchLoader(PatchDataset(ds, 'train'), batch_size=4, shuffle=True, prefetch=2)
+    for _ in range(3):
+        for b in loader: pass
+    assert len(loader.pool.sets) <= 5
+    view = next(iter(loader))['image'][1, 0]           # only a view is kept
+    was = view.clone()
+    for b in loader: pass
+    assert torch.equal(view, was)
+
+
+def test_a_numpy_view_of_a_batch_keeps_it(ds):
+    loader = PatchLoader(PatchDataset(ds, 'train'), batch_size=4, shuffle=True)
+    kept = [b['image'].numpy() for b in loader]
+    plain = PatchDataset(ds, 'train')
+    loader.set_epoch(0)
+    for x, rows in zip(kept, [b['index'].numpy() for b in loader]): np.testing.assert_array_equal(x, plain.read(rows)['image'])
+
+
+def test_stopping_early_leaves_no_thread_and_errors_come_out(ds):
+    before = threading.active_count()
+    for b in PatchLoader(PatchDataset(ds, 'train'), batch_size=2, shuffle=True, prefetch=4): break
+    time.sleep(0.1)
+    assert threading.active_count() <= before
+    d, read = PatchDataset(ds, 'train'), PatchDataset.read
+    with pytest.raises(IndexError, match='rows 0 to 89'): d.read([0, 90])
+    d.read = lambda rows, *a: read(d, rows, *a) if 6 not in rows else 1/0
+    with pytest.raises(ZeroDivisionError): list(PatchLoader(d, batch_size=1))
+    assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize('start', ['fork', 'spawn', 'forkserver'])
+def test_worker_processes_however_started_give_the_same(ds, start):
+    data = PatchDataset(ds, 'train', augment=True, target=True, seed=2)
+    here = [b for b in DataLoader(data, batch_size=16)]
+    there = [b for b in DataLoader(data, batch_size=16, num_workers=2, multiprocessing_context=start, collate_fn=collate)]
+    assert len(here) == len(there)
+    for a, b in zip(here, there):
+        assert torch.equal(a['image'], b['image']) and torch.equal(a['target'], b['target']) and a['index'].tolist() == b['index'].tolist() and a['origin'] == b['origin']
+
+
+def test_what_travels_to_a_worker_is_small_and_opens_nothing(ds):
+    data = PatchDataset(ds, 'train')
+    data[0]
+    assert len(pickle.dumps(data)) < 50_000
+    again = pickle.loads(pickle.dumps(data))
+    assert '_maps' not in again.__dict__ and torch.equal(again[5]['image'], data[5]['image'])
+
+
+def test_several_shards_any_order_repeats(ds):
+    rows = np.array([89, 0, 31, 32, 33, 64, 63, 0, 89])
+    assert len(ds.shards()) == 3
+    np.testing.assert_array_equal(PatchDataset(ds, rows, normalise=None).read(rows)['image'].numpy(), ds.patches(rows))
+
+
+def test_three_channels_keep_their_own_levels(tmp_path):
+    d = made(tmp_path/'v', channels=('template', 'science', 'difference'), n=20)
+    x = PatchDataset(d)[7]['image']
+    for c, ch in enumerate(d.channels): np.testing.assert_allclose(x[c], by_hand(d, 7, ch, c), atol=2e-5)
+    image, mask = SeedPairs(d)[7]
+    assert image.shape == mask.shape == (1, 12, 12) and torch.equal(image[0], x[1])
+
+
+def test_a_patch_without_sky_takes_the_levels_of_train(tmp_path):
+    rng = np.random.default_rng(0)
+    b, n = np.full(40, 100.), np.full(40, 5.)
+    b[1], n[1], n[2] = np.nan, np.nan, 0.
+    d = made(tmp_path/'v', n=40, image_background=b, image_noise=n)
+    p = d.manifest['normalisation']['params']
+    assert (p['background'], p['noise']) == ([100.], [5.])
+    x = PatchDataset(d)
+    for i in (1, 2): np.testing.assert_allclose(x[i]['image'][0], np.nan_to_num(np.arcsinh((d.patches()[i][0] - 100)/5)/p['scale'][0]), atol=2e-5)
+
+
+def test_normalisation_is_fitted_on_train_alone(tmp_path):
+    a = made(tmp_path/'a')
+    rows, data = a.samples.copy(), np.array(a.patches())
+    test = rows['split'] == 'test'
+    data[test] *= 50
+    rows.loc[test, ['image_background', 'image_noise']] *= [7, 9]
+    b = write_dataset(tmp_path/'b', rows, data, name='b')
+    assert b.manifest['normalisation'] == a.manifest['normalisation']
+    with pytest.raises(BadInput, match='train alone'): Normaliser.fit(PatchDataset(a, 'test'))
+    n = Normaliser.fit(PatchDataset(a, 'train'), a=3.)
+    assert n.fitted_on['rows'] == len(a.split_rows('train'))
+    assert Normaliser.from_dict(n.to_dict()).to_dict() == n.to_dict()
+    with pytest.raises(BadInput, match='asinh, sigma, none'): Normaliser('zscore')
+
+
+def test_absurd_pixels_stay_finite(tmp_path):
+    d = made(tmp_path/'v', n=8)
+    x = torch.tensor([[[[1e38, -1e38], [np.inf, np.nan]]]], dtype=torch.float32)
+    y = Normaliser.of(d).apply(x, torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
+    assert torch.isfinite(y).all() and y[0, 0, 0, 0] > 40 > 0 > -40 > y[0, 0, 0, 1] and y[0, 0, 1, 1] == 0
+
+
+def test_balance_in_train_only_and_evaluation_keeps_the_skys_own_proportions(ds):
+    train, val, test = RealDataLoader(ds).loaders(batch_size=10, balanced=True)
+    share = lambda loader: torch.cat([b['label'] for b in loader]).mean().item()
+    assert abs(share(train) - 0.5) < 0.02 and abs(share(val) - ds.samples.loc[ds.split_rows('val'), 'label'].mean()) < 1e-6
+    assert [b['index'].tolist() for b in val] == [b['index'].tolist() for b in val]
+    for split in ('val', 'test'):
+        with pytest.raises(BadInput): PatchLoader(PatchDataset(ds, split), balanced=True)
+        with pytest.raises(BadInput): PatchDataset(ds, split, augment=True)
+
+
+def test_balanced_order_uses_every_member_of_the_rare_class():
+    labels = np.array([1]*7 + [0]*93)
+    order = epoch_order(labels, True, True, 0, 0)
+    assert len(order) == 100 and set(range(7)) <= set(order.tolist()) and labels[order].sum() == 50
+
+
+def test_last_batch_kept_or_dropped(ds):
+    n = len(ds.split_rows('train'))
+    assert [len(b['index']) for b in PatchLoader(PatchDataset(ds, 'train'), 16)] == [16]*(n//16) + [n % 16]
+    full = PatchLoader(PatchDataset(ds, 'train'), 16, drop_last=True)
+    assert [len(b['index']) for b in full] == [16]*(n//16) == [16]*len(full)
+
+
+def test_a_failed_audit_gives_no_loaders_unless_told(tmp_path):
+    d = made(tmp_path/'v', n=12)
+    d.manifest['audit'] = dict(verdict='fail')
+    with pytest.raises(Conflict, match='leaks between its splits'): RealDataLoader(d).loaders()
+    assert 'LEAKS' in repr(RealDataLoader(d).loaders(allow_leaks=True)[0])
+
+
+def test_synthetic_shows_everywhere(tmp_path):
+    d = made(tmp_path/'v', n=12, origin='synthetic')
+    loaders = RealDataLoader(d).loaders(batch_size=4)
+    pairs = create_real_data_loaders(*(SeedPairs(d, s) for s in ('train', 'val', 'test')), num_workers=0)
+    for thing in (d, PatchDataset(d), RealDataLoader(d), *loaders, *pairs): assert 'synthetic' in repr(thing).lower()
+    assert next(iter(loaders[0]))['origin'] == ['synthetic']*4
+
+
+def test_seed_pairs_from_a_torch_dataloader(ds):
+    train, val, test = create_real_data_loaders(*(SeedPairs(ds, s) for s in ('train', 'val', 'test')), batch_size=2, num_workers=2)
+    image, mask = next(iter(val))
+    assert image.shape == mask.shape == (2, 1, 12, 12) and image.dtype == mask.dtype == torch.float32
+    i = ds.split_rows('val')[:2]
+    np.testing.assert_allclose(image[:, 0], np.stack([by_hand(ds, k) for k in i]), atol=2e-5)
+    np.testing.assert_array_equal(mask[:, 0], ds.targets(i))
+    assert len(train.dataset) + len(val.dataset) + len(test.dataset) == len(ds)
+
+
+def test_waiting_is_counted(ds):
+    loader = PatchLoader(PatchDataset(ds, 'train'), 8)
+    for b in loader: pass
+    assert loader.wait_s > 0 and loader.batches == len(loader)
+
+
+def test_the_draw_is_even_and_depends_on_everything():
+    k = draw(0, 0, np.arange(16000))
+    assert (abs(np.bincount(k, minlength=8) - 2000) < 200).all()
+    assert (draw(0, 1, np.arange(100)) != k[:100]).any() and (draw(1, 0, np.arange(100)) != k[:100]).any()
+
+
+def test_an_empty_split_is_an_empty_loader(tmp_path):
+    d = made(tmp_path/'v', n=4)
+    assert list(PatchLoader(PatchDataset(d, 'test'), 4)) == [] and len(PatchLoader(PatchDataset(d, 'test'), 4)) == 0
+    with pytest.raises(BadInput, match='train, val, test, buffer'): PatchDataset(d, 'validation')
