@@ -6,16 +6,18 @@
 __all__ = ['STATUSES', 'NEGATIVES', 'LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS',
            'TrainingDataCollectionParams', 'in_cone', 'in_box', 'bounding_box', 'sample_keys', 'ranks', 'share_out',
            'pick_stratified', 'matching_bands', 'status_condition', 'rough_box', 'of_observations', 'registry_filters',
-           'funnel_counts', 'read_detections', 'read_events', 'read_by_id', 'read_observations', 'read_channels',
-           'counts_for', 'loss_reasons', 'hash_samples', 'reading_rate', 'price_of', 'loss_rates', 'uneven_losses',
-           'SamplePlan', 'plan_lines', 'candidates', 'add_filter', 'choose', 'known_vectors', 'footprints_of',
-           'plan_sky_jobs', 'sky_channel', 'draw_sky', 'people_on_sky', 'as_samples', 'as_ledger', 'nothing_found',
-           'TrainingDataCollector', 'make_plan', 'image_sizes', 'shortfall_reason', 'label_drawn']
+           'funnel_counts', 'text', 'fetch', 'frame', 'read_detections', 'read_by_id', 'add_index', 'read_events',
+           'read_observations', 'read_channels', 'counts_for', 'loss_reasons', 'hash_samples', 'reading_rate',
+           'price_of', 'loss_rates', 'uneven_losses', 'SamplePlan', 'plan_lines', 'candidates', 'add_filter', 'choose',
+           'known_vectors', 'footprints_of', 'plan_sky_jobs', 'sky_channel', 'draw_sky', 'people_on_sky', 'as_samples',
+           'as_ledger', 'nothing_found', 'TrainingDataCollector', 'make_plan', 'image_sizes', 'shortfall_reason',
+           'label_drawn']
 
 # %% ../nbs/20_collector.ipynb #dc5dff17
 import hashlib, json, uuid
 from dataclasses import dataclass, fields
 from datetime import datetime
+from decimal import Decimal
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
@@ -24,13 +26,13 @@ from typing import Any
 
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from sqlalchemy import and_, case, func, literal, or_, select
+from sqlalchemy import Text, and_, case, cast, func, literal, or_, select
 
 from .core import BadInput, NotFound, canonical_json, parse_time, progress as progress_bar, unit_vectors
-from .labels import counted_verdicts, effective_labels, plain_words, settle, strongest
+from .labels import counted_verdicts, effective_labels, plain_words, settle, strongest, utc_times
 from .negatives import KnownSky, SkyJob, draw_in_footprints, key_numbers, mix, run_sky_job
-from .registry import (Candidate, Detection, DetectionIndex, Image, LabelEvent, Observation, ObservationIndex, Survey, ValidationEvent,
-    columns, find_surveys)
+from astrid_data.registry import (Candidate, Detection, DetectionIndex, Image, LabelEvent, Observation, ObservationIndex, Survey, ValidationEvent,
+    find_surveys)
 
 # %% ../nbs/20_collector.ipynb #3c3a761c
 STATUSES = {'validated': 'a verdict of any kind: status validated, confirmed or rejected, the validated flag, or a validation event',
@@ -277,6 +279,33 @@ def funnel_counts(
     return pd.DataFrame(dict(filter=[a for a, _ in names], asked=[b for _, b in names], removed=removed, left=sum(n.values()) - np.cumsum(removed)))
 
 # %% ../nbs/20_collector.ipynb #351ccf41
+def text(column): return cast(column, Text).label(column.key) # Ids and enumerations as the text that the database holds
+
+def fetch(
+    session, # An open session
+    query, # A select of plain columns and `text`
+    chunk:int=100_000, # Rows to hold as tuples at once
+)->dict: # Column name -> array of shape (n,): float64 or int64 where numbers, else objects with None
+    "The answer to a query, by columns, at the speed of the driver"
+    result = session.connection().execute(query, execution_options=dict(yield_per=chunk))
+    names, seen = list(result.keys()), {}
+    def array(values):
+        first = next((v for v in values if v is not None), None)
+        if isinstance(first, (float, Decimal)): return np.array(values, 'f8')
+        if isinstance(first, str): values = [seen.setdefault(v, v) for v in values] # Repeated text is held once
+        out = np.empty(len(values), object)
+        out[:] = values
+        return out
+    parts = [[array(c) for c in zip(*rows)] for rows in result.partitions()]
+    joined = [np.concatenate(c) for c in zip(*parts)] or [np.zeros(0, object) for _ in names]
+    return dict(zip(names, joined))
+
+# %% ../nbs/20_collector.ipynb #212c1bff
+def frame(columns, floats=(), bools=())->pd.DataFrame:
+    "A table of fetched columns"
+    out = {k: np.asarray(v, 'f8') if k in floats else np.asarray(v, object).astype(bool) if k in bools else v for k, v in columns.items()}
+    return pd.DataFrame({k: pd.Series(v, dtype=v.dtype) for k, v in out.items()})
+
 def read_detections(
     session, # An open session
     filters:list, # From `registry_filters`
@@ -284,50 +313,62 @@ def read_detections(
 )->pd.DataFrame: # One row a detection
     "The detections that pass every filter of the registry, and lie in the cone and box"
     boxes = ([bounding_box(p.cone)] if p.cone else []) + ([p.box] if p.box else [])
-    d, x = Detection, DetectionIndex
-    q = select(d.id.label('detection_id'), d.observation_id, d.ra, d.dec, d.pixel_x, d.pixel_y, d.confidence_score.label('score'), d.detection_type,
-        d.status, d.is_validated, d.human_label, d.validation_confidence, x.object_id, x.mag, x.snr, *([d.updated_at] if p.as_of else []))
-    q = q.outerjoin(x, x.detection_id == d.id).where(*(f[2] for f in filters), *map(rough_box, boxes))
-    out = pd.DataFrame(columns(session, q))
+    d = Detection
+    q = select(text(d.id).label('detection_id'), text(d.observation_id), d.ra, d.dec, d.pixel_x, d.pixel_y, d.confidence_score.label('score'), text(d.detection_type),
+        text(d.status), d.is_validated, d.human_label, d.validation_confidence, *([d.updated_at] if p.as_of else []))
+    out = frame(fetch(session, q.where(*(f[2] for f in filters), *map(rough_box, boxes))), 'ra dec pixel_x pixel_y score validation_confidence'.split(), ['is_validated'])
     keep = np.ones(len(out), bool)
     if p.cone: keep &= in_cone(out['ra'], out['dec'], p.cone)
     if p.box: keep &= in_box(out['ra'], out['dec'], p.box)
     return out if keep.all() else out[keep].reset_index(drop=True)
 
-# %% ../nbs/20_collector.ipynb #212c1bff
-def read_events(
-    session, # An open session
-    filters:list, # From `registry_filters`
-)->pd.DataFrame: # Columns as `counted_verdicts` wants them
-    "The validation events of the detections that pass every filter"
-    e = ValidationEvent
-    q = select(e.detection_id, e.is_valid, e.label, e.confidence_level, e.validator_id, e.created_at)
-    return pd.DataFrame(columns(session, q.join(Detection, Detection.id == e.detection_id).where(*(f[2] for f in filters))))
-
+# %% ../nbs/20_collector.ipynb #f14f30b7
 def read_by_id(
     session, # An open session
     query, # A select
     column, # Its id column
     ids, # Ids wanted, as text, shape (n,)
-)->pd.DataFrame: # The rows whose id is among them
-    "Rows by id, some thousand ids a query"
+    of:float=np.inf, # How many ids there are in all
+)->dict: # The rows whose id is among them, by columns; where ids are more than a twentieth of all, other rows too
+    "Rows by id, some thousand ids a query, or all rows"
+    if len(ids) > max(of/20, 5000): return fetch(session, query)
     ids = [uuid.UUID(i) for i in ids]
-    parts = [pd.DataFrame(columns(session, query.where(column.in_(ids[k:k + 5000])))) for k in range(0, max(len(ids), 1), 5000)]
-    return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+    parts = [fetch(session, query.where(column.in_(ids[k:k + 5000]))) for k in range(0, max(len(ids), 1), 5000)]
+    return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
-# %% ../nbs/20_collector.ipynb #f14f30b7
+def add_index(
+    session, # An open session
+    t:pd.DataFrame, # From `read_detections`
+    of:float, # How many detections there are in all
+)->pd.DataFrame: # With object_id, mag, snr
+    "What the detection index knows beside"
+    x = DetectionIndex
+    got = read_by_id(session, select(text(x.detection_id), x.object_id, x.mag, x.snr), x.detection_id, t['detection_id'], of)
+    row = pd.Index(got.pop('detection_id')).get_indexer(t['detection_id'])
+    got = frame({k: np.append(v, None)[row] for k, v in got.items()}, ['mag', 'snr'])
+    return t.assign(**got)
+
+def read_events(
+    session, # An open session
+    ids, # Detections, shape (n,)
+    of:float, # How many detections there are in all
+)->pd.DataFrame: # Columns as `counted_verdicts` wants them; those of other detections may be among them
+    "The validation events of detections"
+    e = ValidationEvent
+    q = select(text(e.detection_id), e.is_valid, e.label, text(e.confidence_level), e.validator_id, e.created_at)
+    return frame(read_by_id(session, q, e.detection_id, ids, of), bools=['is_valid'])
+
+# %% ../nbs/20_collector.ipynb #7581c83f
 def read_observations(
     session, # An open session
     ids, # Observation ids, as text, shape (m,)
 )->pd.DataFrame: # m rows, in the order of `ids`
     "The observations with the name of their survey"
     o = Observation
-    q = select(o.id.label('observation_id'), o.survey_id, o.observation_id.label('observation_key'), o.observation_time, o.filter_band.label('band'),
-        o.exposure_time.label('exposure_s'), o.pixel_scale, o.seeing, o.fits_file_path, o.fits_url)
-    out = read_by_id(session, q, o.id, ids).set_index('observation_id').reindex(ids).reset_index()
-    names = columns(session, select(Survey.id, Survey.name))
-    out['survey'] = out['survey_id'].map(dict(zip(names['id'], names['name'])))
-    out['observation_mjd'] = (pd.to_datetime(out['observation_time'], utc=True, format='mixed') - pd.Timestamp('1858-11-17', tz='UTC'))/pd.Timedelta(days=1)
+    q = select(text(o.id).label('observation_id'), Survey.name.label('survey'), o.observation_id.label('observation_key'), o.observation_time, o.filter_band.label('band'),
+        o.exposure_time.label('exposure_s'), o.pixel_scale, o.fits_file_path, o.fits_url).join(Survey, Survey.id == o.survey_id)
+    out = frame(read_by_id(session, q, o.id, ids), ['exposure_s', 'pixel_scale']).set_index('observation_id').reindex(ids).reset_index()
+    out['observation_mjd'] = (utc_times(out['observation_time']) - pd.Timestamp('1858-11-17', tz='UTC'))/pd.Timedelta(days=1)
     return out
 
 # %% ../nbs/20_collector.ipynb #872648ef
@@ -338,8 +379,8 @@ def read_channels(
 )->tuple[pd.DataFrame, np.ndarray, np.ndarray]: # m rows with the columns of each channel; reason ('' where all is well) and detail, each of shape (m,)
     "Which image of each observation is each channel"
     i = Image
-    q = select(i.observation_id, i.role, i.uri, i.hdu_name, i.hdu_ver, i.size_bytes, i.mjd, i.mjd_scale, i.mjd_meaning, i.wcs_state, i.origin)
-    images = read_by_id(session, q, i.observation_id, obs['observation_id'])
+    q = select(text(i.observation_id), i.role, i.uri, i.hdu_name, i.hdu_ver, i.size_bytes, i.mjd, i.mjd_scale, i.mjd_meaning, i.wcs_state, i.origin)
+    images = frame(read_by_id(session, q, i.observation_id, obs['observation_id']), ['hdu_ver', 'size_bytes', 'mjd'])
     images['row'] = pd.Index(obs['observation_id']).get_indexer(images['observation_id'])
     bare = obs.assign(uri=obs['fits_file_path'].where(obs['fits_file_path'].fillna('') != '', obs['fits_url']), role='image', hdu_ver=1,
         wcs_state='celestial', origin=np.where(obs['survey'].str.startswith('synthetic'), 'synthetic', 'survey'), row=np.arange(len(obs)))
@@ -568,7 +609,8 @@ def candidates(
     filters = registry_filters(session, p)
     funnel, t = funnel_counts(session, filters), read_detections(session, filters, p)
     if p.cone or p.box: funnel = add_filter(funnel, 'sky', ' and '.join(k for k in ('cone', 'box') if getattr(p, k)), len(t))
-    labels = effective_labels(t, read_events(session, filters), p.as_of)
+    t, n = add_index(session, t, funnel['left'].iloc[0]), funnel['left'].iloc[0]
+    labels = effective_labels(t, read_events(session, t['detection_id'], n), p.as_of)
     t = pd.concat([t, labels.rename(columns=dict(source='label_source', confidence='label_confidence', n_events='n_label_events', disagreement='label_disagreement'))], axis=1)
     if p.anomaly_types is not None:
         asked = plain_words(p.anomaly_types)
@@ -615,7 +657,7 @@ def known_vectors(
     out = []
     for c in (Detection, Candidate):
         q = select(c.ra, c.dec).where(c.dec >= dec_range[0], c.dec <= dec_range[1])
-        got = columns(session, q if as_of is None else q.where(c.created_at <= as_of))
+        got = fetch(session, q if as_of is None else q.where(c.created_at <= as_of))
         out.append(unit_vectors(got['ra'], got['dec']).reshape(-1, 3))
     return np.concatenate(out)
 
@@ -625,7 +667,7 @@ def footprints_of(
 )->np.ndarray: # ra, dec (deg) of the corners, NaN where unknown, shape (m, 4, 2)
     "The corners of observations"
     x = ObservationIndex
-    found = read_by_id(session, select(x.observation_id, x.footprint).where(x.footprint.is_not(None)), x.observation_id, ids)
+    found = read_by_id(session, select(text(x.observation_id), x.footprint).where(x.footprint.is_not(None)), x.observation_id, ids)
     out = np.full((len(ids), 4, 2), np.nan)
     for i, f in zip(pd.Index(ids).get_indexer(found['observation_id']), found['footprint']):
         if f is not None: out[i] = json.loads(f) if isinstance(f, str) else f
@@ -666,7 +708,7 @@ def draw_sky(
     executor=None, # A `concurrent.futures.Executor` for images side by side; None goes one by one
 )->tuple[pd.DataFrame, pd.Series]: # Columns row, ra, dec, kind, exclusion_arcsec; and how often each reason for drawing too few occurred
     "Draw all negatives that are to be drawn"
-    states = obs[f'{sky_channel(p.channels)}_wcs_state']
+    states = obs[f'{sky_channel(p.channels)}_wcs_state'].to_numpy()
     able = [j for j in jobs if states[j.row] == 'celestial']
     reasons = [states[j.row] for j in jobs if states[j.row] != 'celestial']
     corners = footprints_of(session, obs['observation_id'].to_numpy()[[j.row for j in able]])
@@ -692,7 +734,7 @@ def people_on_sky(
     "What people said about samples that no detection stands behind"
     e = LabelEvent
     q = select(e.sample_key.label('detection_id'), e.is_real.label('is_valid'), e.label, e.labeller.label('validator_id'), e.created_at)
-    got = pd.DataFrame(columns(session, q.where(e.detection_id.is_(None), e.sample_key.is_not(None))))
+    got = frame(fetch(session, q.where(e.detection_id.is_(None))))
     silent = got['is_valid'].isna()
     got = got.assign(is_valid=got['is_valid'].where(~silent, False), label=got['label'].where(~silent, 'unsure'), confidence_level=None)
     v = counted_verdicts(got, sample_keys, as_of)
@@ -814,8 +856,8 @@ def make_plan(
 
 def image_sizes(samples, obs, channels):
     "Bytes of every image that has a sample"
-    both = [pd.Series(obs[f'{c}_bytes'].to_numpy(), obs[f'{c}_uri'])[lambda s: s.index.isin(samples[f'{c}_uri'])] for c in channels]
-    return {u: None if pd.isna(b) else int(b) for s in both for u, b in s.items()}
+    used = obs[obs['observation_id'].isin(samples['observation_id'].unique())]
+    return {u: None if b != b else int(b) for c in channels for u, b in zip(used[f'{c}_uri'], used[f'{c}_bytes'])}
 
 def shortfall_reason(kind, why):
     "Why fewer negatives of a kind were found than asked for"

@@ -1,0 +1,296 @@
+"The collector against slow and obvious oracles, on SQLite and on PostgreSQL."
+import math
+import uuid
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from astrid_data import collector as C
+from astrid_data.core import BadInput, NotFound, sky_separation_arcsec
+from astrid_data.labels import BOGUS_WORDS, LEVELS, UNSURE_WORDS, effective_labels
+from astrid_data.negatives import KnownSky, draw_free, key_numbers, step_from, unit_vectors
+from astrid_data.registry import (Detection, DetectionIndex, Image, LabelEvent, Model, ModelRun, Observation, Survey, TrainingDataset,
+                                  ValidationEvent, bulk_insert, connect)
+from astrid_data.storage import open_store
+
+utc = timezone.utc
+quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+# ---- labels
+
+def slow_label(d, events, as_of):
+    "The rules of the labels page, read aloud"
+    newest = {}
+    for e in events:
+        if e['detection_id'] != d['detection_id'] or (as_of and e['created_at'] > as_of): continue
+        words = ' '.join((e['label'] or '').lower().replace('_', ' ').split())
+        vote = 0 if words in UNSURE_WORDS else 1 if e['is_valid'] and words not in BOGUS_WORDS else -1
+        order = (e['created_at'], -vote, words)
+        if e['validator_id'] not in newest or order >= newest[e['validator_id']][0]: newest[e['validator_id']] = (order, vote, LEVELS.get(e['confidence_level'], 0), words)
+    votes = [(v, lv, w) for _, v, lv, w in newest.values() if v]
+    if votes:
+        for level in (4, 3, 2, 1, 0):
+            total = sum(v for v, lv, _ in votes if lv == level)
+            if total: return int(total > 0), len(votes), len({v for v, *_ in votes}) == 2
+        return -1, len(votes), True
+    human = (d['human_label'] or '').lower()
+    status, validated = d['status'], d['is_validated']
+    if as_of and d['updated_at'] > as_of: human, status, validated = '', '', False
+    if status == 'REJECTED': label = 0
+    elif human: label = 0 if human in BOGUS_WORDS else -1 if human in UNSURE_WORDS else 1
+    elif d['detection_type'] == 'ARTIFACT': label = 0
+    else: label = 1 if validated or status in ('VALIDATED', 'CONFIRMED') else -1
+    return label, 0, False
+
+
+days = st.integers(1, 6).map(lambda k: datetime(2024, 3, k, tzinfo=utc))
+detection = st.fixed_dictionaries(dict(status=st.sampled_from('PENDING VALIDATING VALIDATED REJECTED CONFIRMED ARCHIVED'.split()), is_validated=st.booleans(),
+    human_label=st.sampled_from([None, None, 'SN Ia', 'artifact', 'unsure']), detection_type=st.sampled_from('SUPERNOVA VARIABLE UNKNOWN ARTIFACT'.split()), updated_at=days))
+event = st.fixed_dictionaries(dict(detection_id=st.sampled_from('0123'), validator_id=st.sampled_from(['ann', 'bob', 'rule:x']), is_valid=st.booleans(),
+    label=st.sampled_from([None, 'source', 'Cosmic_Ray', 'unsure']), confidence_level=st.sampled_from([None, *LEVELS]), created_at=days))
+
+
+@quick
+@given(st.lists(detection, min_size=4, max_size=4), st.lists(event, max_size=12), st.none() | days)
+def test_labels_follow_the_order_of_truth(detections, events, as_of):
+    detections = [dict(d, detection_id=str(i), confidence_score=.5) for i, d in enumerate(detections)]
+    frame = pd.DataFrame(events, columns='detection_id validator_id is_valid label confidence_level created_at'.split())
+    got = effective_labels(pd.DataFrame(detections), frame, as_of)
+    want = [slow_label(d, events, as_of) for d in detections]
+    assert list(zip(got.label, got.n_events, got.disagreement)) == want
+    assert set(got.class_name[got.label == 0]).isdisjoint({'SN Ia', 'supernova'})
+
+
+def test_a_score_is_never_a_label():
+    d = pd.DataFrame([dict(detection_id=str(i), status='PENDING', is_validated=False, human_label=None, detection_type='SUPERNOVA', confidence_score=.99) for i in range(3)])
+    none = pd.DataFrame(columns='detection_id validator_id is_valid label confidence_level created_at'.split())
+    assert list(effective_labels(d, none).label) == [-1]*3
+
+
+# ---- plain parts
+
+@quick
+@given(st.floats(0, 360, exclude_max=True), st.floats(-90, 90), st.floats(1e-6, 20), st.integers(0, 10**6))
+def test_the_bounding_box_holds_the_cone(ra, dec, radius, seed):
+    rng = np.random.default_rng(seed)
+    a, d = step_from(np.full(200, ra), np.full(200, dec), rng.uniform(0, 2*np.pi, 200), radius*3600*np.sqrt(rng.uniform(0, 1, 200)))
+    inside = C.in_cone(a, d, (ra, dec, radius))
+    assert C.in_box(a[inside], d[inside], C.bounding_box((ra, dec, radius))).all()
+    sep = sky_separation_arcsec(ra, dec, a, d)/3600
+    clear = np.abs(sep - radius) > 1e-9
+    assert (inside == (sep <= radius))[clear].all()
+
+
+@quick
+@given(st.integers(0, 10**6), st.floats(1, 4000))
+def test_known_sky_agrees_with_all_pairs(seed, radius):
+    rng = np.random.default_rng(seed)
+    near = lambda n: ((rng.normal(0, 1, n)) % 360, np.clip(rng.choice([0, 89.9, -90]) + rng.normal(0, 1, n), -90, 90))
+    s, q = near(60), near(80)
+    d = np.array([sky_separation_arcsec(a, b, *s).min() for a, b in zip(*q)])
+    free = KnownSky(unit_vectors(*s)).free(*q, radius)
+    clear = np.abs(d - radius) > 1e-6
+    assert (free == (d > radius))[clear].all()
+
+
+@quick
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(0, 120), st.integers(0, 99))
+def test_strata_give_their_share(sizes, n, seed):
+    strata = np.repeat(np.arange(len(sizes)), sizes)
+    keys = C.sample_keys(*[['x']*len(strata)]*3, np.arange(len(strata)), np.zeros(len(strata)), ['']*len(strata))
+    taken = C.pick_stratified(strata, C.ranks(keys, seed), n)
+    assert taken.sum() == min(n, sum(sizes))
+    got = np.bincount(strata[taken], minlength=len(sizes))
+    assert (np.abs(got - np.array(sizes)*min(n/max(sum(sizes), 1), 1)) < 1).all()
+    if n: # One more sample takes nothing away, as long as shares only grow
+        more = C.pick_stratified(strata, C.ranks(keys, seed), n + 1)
+        grown = np.bincount(strata[more], minlength=len(sizes)) >= got
+        assert not (taken & ~more)[grown[strata]].any()
+
+
+@quick
+@given(st.integers(0, 30), st.integers(0, 30), st.sampled_from([0, .5, 1, 3, None]), st.sampled_from([0, .3, 2]), st.none() | st.integers(1, 60))
+def test_counts_fit_the_limit(positives, rejected, r, s, limit):
+    negatives = {k: v for k, v in dict(rejected=r, random_sky=s).items() if v != 0}
+    want = C.counts_for(positives, rejected, negatives, limit)
+    total = want['positive'] + min(want.get('rejected', 0), rejected) + want.get('random_sky', 0)
+    assert want['positive'] <= positives and (limit is None or total <= limit)
+    if limit is None: assert want['positive'] == positives
+    elif want['positive'] < positives and want['positive'] > 1: # One more would not have fitted
+        p = want['positive'] + 1
+        rr = rejected/positives if r is None else r
+        assert p + min(math.floor(rr*p + .5), rejected) + math.floor(s*p + .5) > limit
+
+
+def test_draws_do_not_depend_on_other_places():
+    def accept(place, u, v): return pd.DataFrame(dict(u=u, v=v, ok=u < .2))
+    keys = key_numbers('abc', 5)
+    both = draw_free(np.array([4, 9, 2]), keys, accept)
+    alone = draw_free(np.array([9]), keys[1:2], accept)
+    assert both[both.place == 1].u.tolist() == alone.u.tolist() and len(alone) == 9
+
+
+# ---- parameters
+
+moments = st.datetimes(datetime(1990, 1, 1), datetime(2030, 1, 1), timezones=st.sampled_from([utc, timezone(timedelta(hours=-7))]))
+
+
+@quick
+@given(st.none() | st.tuples(moments, st.none()) | moments.map(lambda t: (t, t + timedelta(seconds=1))), st.none() | moments, st.floats(0, 1), st.sampled_from([None, {'rejected': None, 'offset': .5}]))
+def test_parameters_survive_json(date_range, as_of, threshold, negatives):
+    p = C.TrainingDataCollectionParams(survey_ids=['hst'], date_range=date_range, as_of=as_of, confidence_threshold=threshold, negatives=negatives, cone=(1, 2, 3), channels=('science', 'difference'))
+    assert C.TrainingDataCollectionParams.from_json(p.to_json()) == p
+
+
+@pytest.mark.parametrize('bad', [dict(date_range=('2024-01-02', '2024-01-01')), dict(date_range=('2024-01-01', '2024-01-01')), dict(date_range='2024-01-01'), dict(date_range=('soon', None)),
+    dict(confidence_threshold=70), dict(max_samples=0), dict(validation_status='ok'), dict(survey_ids=[]), dict(negatives={'sky': 1}), dict(negatives={'offset': -1}),
+    dict(negatives={'random_sky': None}), dict(cone=(0, 100, 1)), dict(cone=(0, 0, 0)), dict(box=(0, 1, 5, 5)), dict(channels=()), dict(channels=('image', 'image')), dict(exclusion_arcsec=-1)])
+def test_a_question_that_cannot_be_meant_is_refused(bad):
+    with pytest.raises(BadInput): C.TrainingDataCollectionParams(**bad)
+
+
+# ---- archives
+
+def frame_wcs(ra, dec):
+    w = WCS(naxis=2)
+    w.wcs.ctype, w.wcs.crval, w.wcs.crpix, w.wcs.cdelt = ['RA---TAN', 'DEC--TAN'], [ra, dec], [60.5, 45.5], [-1/3600, 1/3600]
+    return w
+
+
+class Sky:
+    "A small archive whose every row is known"
+    def __init__(self, url, folder, ids=uuid.uuid4):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.registry, self.store, self.ids = folder, connect(url), open_store(str(folder)), ids
+        self.surveys, self.obs, self.dets = {}, {}, []
+        model, self.run = uuid.uuid4(), uuid.uuid4()
+        self.put(Model, id=model, name=str(model), version='1', model_type='CLASSIFIER')
+        self.put(ModelRun, id=self.run, model_id=model)
+
+    def put(self, table, **kw):
+        with self.registry.session() as s: s.add(table(**kw))
+
+    def survey(self, name):
+        if name not in self.surveys:
+            self.surveys[name] = self.ids()
+            self.put(Survey, id=self.surveys[name], name=name)
+        return self.surveys[name]
+
+    def observation(self, key, survey='hst', ra=10., dec=20., band='F606W', time=datetime(2024, 1, 1, tzinfo=utc), roles=('image',), state='celestial', file=True, index=True):
+        id, w = self.ids(), frame_wcs(ra, dec)
+        if file:
+            data = np.random.default_rng(len(self.obs)).normal(0, 1, (90, 120)).astype('f4')
+            data[:, :30] = np.nan
+            fits.PrimaryHDU(data, w.to_header()).writeto(self.folder/f'{key}.fits')
+        self.put(Observation, id=id, survey_id=self.survey(survey), observation_id=key, ra=ra % 360, dec=dec, observation_time=time, filter_band=band, exposure_time=30., fits_url=f'{key}.fits', pixel_scale=1.)
+        for r in roles:
+            self.put(Image, id=self.ids(), observation_id=id, role=r, uri=f'{key}.fits', hdu_name='0', hdu_ver=1, size_bytes=1000, wcs_state=state, origin='survey', mjd=60310.25, mjd_scale='utc', mjd_meaning='mid')
+        self.obs[key] = SimpleNamespace(id=id, key=key, survey=survey, band=band, time=time, wcs=w)
+        return self.obs[key]
+
+    def detections(self, o, rows):
+        new = []
+        for r in rows:
+            d = dict(id=self.ids(), model_run_id=self.run, observation_id=o.id, pixel_x=31, pixel_y=31, confidence_score=.9, detection_type='UNKNOWN', model_version='1', status='CONFIRMED',
+                is_validated=True, human_label=None, validation_confidence=None, created_at=datetime(2024, 5, 1, tzinfo=utc), updated_at=datetime(2024, 5, 1, tzinfo=utc))
+            d |= {k: v for k, v in r.items() if k not in ('object_id', 'x', 'y')}
+            if 'ra' not in d: d['ra'], d['dec'] = (float(v) for v in o.wcs.wcs_pix2world([[r['x'], r['y']]], 0)[0] % [360, 1e9])
+            new.append(d)
+            self.dets.append(dict(d, object_id=r.get('object_id'), obs=o))
+        with self.registry.session() as s:
+            bulk_insert(s, Detection, new)
+            bulk_insert(s, DetectionIndex, [dict(detection_id=d['id'], healpix=0, object_id=r['object_id'], mag=None, snr=None) for d, r in zip(new, rows) if r.get('object_id')])
+        return [d['id'] for d in new]
+
+    def event(self, detection_id, valid, **kw): self.put(ValidationEvent, id=self.ids(), detection_id=detection_id, is_valid=valid, validator_id=kw.pop('validator_id', 'ann'), **kw)
+    def plan(self, **kw): return C.TrainingDataCollector(self).plan(progress=False, **kw)
+
+
+@pytest.fixture
+def sky(registry_url, tmp_path): return Sky(registry_url, tmp_path/'store')
+
+
+def grid(n, status=('CONFIRMED', 'REJECTED'), seed=0, **kw):
+    rng = np.random.default_rng(seed)
+    return [dict(x=rng.uniform(32, 118), y=rng.uniform(1, 88), status=status[i % len(status)], is_validated=status[i % len(status)] != 'PENDING', **kw) for i in range(n)]
+
+
+def check_sums(p):
+    assert p.requested == len(p.samples) + int(p.ledger['n'].sum())
+    f = p.filters
+    assert (f['left'].to_numpy()[:-1] - f['removed'].to_numpy()[1:] == f['left'].to_numpy()[1:]).all() and (f['removed'] >= 0).all()
+    drawn = p.samples['kind'].isin(['random_sky', 'offset']).sum() + (p.ledger['reason'] == 'labelled_real').sum()
+    assert f['left'].iloc[-1] + drawn == p.requested
+    assert p.samples['sample_key'].is_unique and p.samples['sample_key'].str.fullmatch('[0-9a-f]{32}').all()
+    assert ((p.samples['label'] == 1) == (p.samples['kind'] == 'positive')).all()
+
+
+# ---- filters, against a loop over rows
+
+@pytest.fixture(scope='module')
+def wide(request, tmp_path_factory):
+    "Detections at RA 0, at a pole and elsewhere, in three surveys; made once a database"
+    return {}
+
+
+def wide_sky(wide, url, folder):
+    if url in wide: return wide[url]
+    wide[url] = s = Sky(url, folder)
+    rng = np.random.default_rng(1)
+    for k, (survey, ra, dec, band) in enumerate([('hst', 0, 0, 'F606W'), ('hst', 359.99, 0, 'i'), ('jwst', 120, 89.99, 'I'), ('ztf', 50, -89.999, 'g'), ('ztf', 200, 45, 'i')]):
+        o = s.observation(f'w{k}', survey, ra, dec, band, datetime(2024, 1 + k, 1, tzinfo=utc), file=False)
+        for status in 'PENDING VALIDATING VALIDATED REJECTED CONFIRMED ARCHIVED'.split():
+            s.detections(o, [dict(x=rng.uniform(0, 119), y=rng.uniform(0, 89), status=status, is_validated=status in ('VALIDATED', 'REJECTED', 'CONFIRMED'), confidence_score=float(rng.choice([.5, .7, .9])),
+                detection_type=str(rng.choice(['SUPERNOVA', 'ARTIFACT', 'UNKNOWN'])), object_id=rng.choice([None, 'a', 'b'])) for _ in range(6)])
+    for d in s.dets[::7]: s.event(d['id'], True, label='Nova', created_at=datetime(2024, 5, 2, tzinfo=utc))
+    s.spoken = {d['id'] for d in s.dets[::7]}
+    return s
+
+
+def passes(d, p, spoken):
+    o = d['obs']
+    if p.survey_ids and o.survey not in [x.lower() for x in p.survey_ids]: return False
+    if p.date_range and not ((p.date_range[0] is None or o.time >= p.date_range[0]) and (p.date_range[1] is None or o.time < p.date_range[1])): return False
+    if p.bands and o.band not in p.bands: return False
+    if p.confidence_threshold is not None and d['confidence_score'] < p.confidence_threshold: return False
+    if p.object_ids and d['object_id'] not in p.object_ids: return False
+    if p.cone and sky_separation_arcsec(p.cone[0], p.cone[1], d['ra'], d['dec']) > p.cone[2]*3600: return False
+    if p.box:
+        a0, a1, d0, d1 = p.box
+        if not ((a0 <= d['ra'] <= a1 if a0 <= a1 else d['ra'] >= a0 or d['ra'] <= a1) and d0 <= d['dec'] <= d1): return False
+    names = [p.validation_status] if isinstance(p.validation_status, str) else p.validation_status
+    verdict = d['status'] in ('VALIDATED', 'CONFIRMED', 'REJECTED') or d['is_validated'] or d['id'] in spoken
+    return any(n == 'any' or (verdict if n == 'validated' else d['status'].lower() == n.removesuffix('_only')) for n in names)
+
+
+times = st.sampled_from([None, *(datetime(2024, m, 1, 2, tzinfo=timezone(timedelta(hours=2))) for m in (1, 2, 4)), datetime(2024, 3, 1, 0, 0, 1, tzinfo=utc)])
+question = st.fixed_dictionaries(dict(survey_ids=st.sampled_from([None, None, ['HST'], ['jwst', 'Ztf']]), date_range=st.tuples(times, times).filter(lambda r: not (r[0] and r[1]) or r[0] < r[1]),
+    confidence_threshold=st.sampled_from([None, .5, .7, .71]), bands=st.sampled_from([None, None, ['i'], ['g', 'F606W']]), object_ids=st.sampled_from([None, None, ['a'], ['a', 'zz']]),
+    cone=st.sampled_from([None, None, (0, 0, .02), (359.995, 0, .01), (300, 89.999, .01), (0, -90, .01)]), box=st.sampled_from([None, None, (359.99, .01, -1, 1), (0, 360, 89.99, 90)]),
+    validation_status=st.sampled_from(['validated', 'any', 'pending', 'validated_only', ['confirmed', 'rejected'], 'archived'])))
+
+
+@settings(quick, max_examples=60)
+@given(q=question)
+def test_filters_pick_the_rows_that_a_loop_picks(q, registry_url, wide, tmp_path_factory):
+    s = wide_sky(wide, registry_url, tmp_path_factory.mktemp('wide')/'store')
+    p = C.TrainingDataCollectionParams(**q)
+    with s.registry.session() as session:
+        t, funnel, _ = C.candidates(session, p)
+    want = {str(d['id']) for d in s.dets if passes(d, p, s.spoken)}
+    assert {str(uuid.UUID(i)) for i in t['detection_id']} == want
+    assert funnel['left'].iloc[0] == len(s.dets) and funnel['left'].iloc[-1] == len(want)
+    f = C.TrainingDataCollectionParams(confidence_threshold=None, validation_status='any')
+    for name, k in (('confidence', 'confidence_threshold'), ('date', 'date_range'), ('object', 'object_ids')): # Alone, each removes what it should
+        if (row := funnel[funnel['filter'] == name]).empty or funnel['filter'].iloc[1] != name: continue
+        alone = sum(not passes(d, C.TrainingDataCollectionParams(**{**f.to_dict(), k: q[k]}), s.spoken) for d in s.dets)
+        assert row['removed'].iloc[0] == alone
