@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .core import BadInput, Conflict
-from .datasets import Dataset, fit_normalisation
+from .frozen import Dataset, fit_normalisation
 
 # %% ../nbs/31_loader.ipynb #1d72ac8a
 def scaled_asinh_(
