@@ -229,7 +229,7 @@ RULES = [
     Rule('rule:sharper-than-psf', False, 'cosmic ray or hot pixel', 'MEDIUM', 'sharper by 6 sigma than the stars of its exposure, a neighbour darker than any star has, S/N at least 12', _too_sharp),
     Rule('rule:flagged-in-dq', False, 'cosmic ray', 'HIGH', 'flagged as a cosmic ray by the pipeline at its central pixel, and sharper than the stars by 3 sigma', _has_flag('cosmic ray')),
     Rule('rule:flagged-in-dq', False, 'hot pixel', 'HIGH', 'flagged as hot by the pipeline at its central pixel, and sharper than the stars by 3 sigma', _has_flag('hot pixel')),
-    Rule('rule:same-sky-position-other-band', True, 'source', 'HIGH', 'found at the same place in another band or survey, S/N at least 8 in both'),
+    Rule('rule:same-sky-position-other-band', True, 'source', 'HIGH', 'found at the same place in another band or survey, S/N at least 5 in both'),
 ]
 
 # %% ../nbs/10_ingest.ipynb #55de99bb
@@ -257,18 +257,19 @@ def same_sky(
     b:pd.DataFrame, # Sources of the other image
     radius_arcsec:float, # Largest separation
     area_arcsec2:float, # Sky that `b` was found in
-    min_snr:float=8., # Both must be at least this bright
+    min_snr:float=5., # Both must be at least this bright
     max_chance:float=.02, # Most matches by chance that are tolerated for one source
 )->tuple: # Rows of `a`, rows of `b`, separation (arcsec), chance
     "Sources that both images show at one place"
-    none = np.zeros(0, int), np.zeros(0, int), np.zeros(0), 0.
-    chance = len(b)*np.pi*radius_arcsec**2/area_arcsec2
-    if not len(a) or not len(b) or chance > max_chance: return none
-    i, j, sep = match_sky(a.ra.values, a.dec.values, b.ra.values, b.dec.values, radius_arcsec)
-    best_i, best_j = np.full(len(a), np.inf), np.full(len(b), np.inf)
+    ia, ib = (np.flatnonzero(t.snr.values >= min_snr) if len(t) else np.zeros(0, int) for t in (a, b))
+    chance = len(ib)*np.pi*radius_arcsec**2/area_arcsec2
+    if not len(ia) or not len(ib) or chance > max_chance: return ia[:0], ib[:0], np.zeros(0), chance
+    (ra1, dec1), (ra2, dec2) = (t[['ra', 'dec']].values[k].T for t, k in ((a, ia), (b, ib)))
+    i, j, sep = match_sky(ra1, dec1, ra2, dec2, radius_arcsec)
+    best_i, best_j = np.full(len(ia), np.inf), np.full(len(ib), np.inf)
     np.minimum.at(best_i, i, sep); np.minimum.at(best_j, j, sep)
-    k = (sep == best_i[i]) & (sep == best_j[j]) & (a.snr.values[i] >= min_snr) & (b.snr.values[j] >= min_snr)
-    return i[k], j[k], sep[k], chance
+    k = (sep == best_i[i]) & (sep == best_j[j])
+    return ia[i[k]], ib[j[k]], sep[k], chance
 
 # %% ../nbs/10_ingest.ipynb #69a766c8
 class Archive:
@@ -325,7 +326,7 @@ class IngestReport:
     def __repr__(self):
         lost = f', {len(self.ledger)} lost ({", ".join(f"{r} {n}" for r, n in self.ledger.reason.value_counts().items())})' if len(self.ledger) else ''
         said = ''.join(f'\n  {n:6d} by {r}' for r, n in self.verdicts.items())
-        return f'IngestReport: {self.added} observations added, {self.skipped} there already{lost}; {self.detections} detections{said and ", verdicts:"}{said}'
+        return f'IngestReport: {self.added} added, {self.skipped} there already{lost}; {self.detections} detections{said and ", verdicts:"}{said}'
 
     def lose(self, uri, reason, detail=''): self.ledger.loc[len(self.ledger)] = [str(uri), reason, detail]
 
@@ -412,23 +413,29 @@ def add_model(
 # %% ../nbs/10_ingest.ipynb #8ce3ab78
 def _detection_rows(sources, verdicts, run, version, key):
     "Rows for detections, their index, and their validation events"
-    said = {i: g for i, g in verdicts.groupby('source')}
-    rows, index, events = [], [], []
-    for h in sources.itertuples():
-        did, g = stable_uuid('detection', key, h.row, h.col), said.get(h.Index)
-        good = None if g is None else bool(g.is_valid.iloc[0])
-        meta = _plain(dict(snr=h.snr, sharpness=h.sharpness, lowest_neighbour=h.lowest_neighbour, concentration=h.concentration, contrast=h.contrast))
-        rows.append(dict(id=did, model_run_id=run.id, observation_id=run.observation_id, ra=h.ra, dec=h.dec, pixel_x=int(np.floor(h.x + .5)), pixel_y=int(np.floor(h.y + .5)),
-            confidence_score=float(confidence_of(h.snr)), detection_type=DetectionType.ARTIFACT if good is False else DetectionType.UNKNOWN, model_version=version,
-            prediction_metadata=meta, is_validated=good is not None,
-            status={None: DetectionStatus.PENDING, True: DetectionStatus.CONFIRMED, False: DetectionStatus.REJECTED}[good]))
-        facts = _plain(dict(x=h.x, y=h.y, fwhm_px=h.fwhm_px, ellipticity=h.ellipticity, n_pixels=h.n_pixels, flux=h.flux, edge=h.edge))
-        index.append(dict(detection_id=did, object_id=None, mag=None if np.isnan(h.mag) else h.mag, snr=h.snr, facts=facts))
-        for e in g.itertuples() if g is not None else ():
-            events.append(dict(id=stable_uuid('event', did, e.rule, e.label), detection_id=did, validator_id=e.rule, is_valid=e.is_valid, label=e.label,
-                confidence_level=ConfidenceLevel[e.level], notes=e.notes, tags=['rule', f'snr={h.snr:.1f}', f'sharpness={h.sharpness:.3f}']))
-    for row, cell in zip(index, healpix_index(sources.ra.values, sources.dec.values).tolist() if len(sources) else []): row['healpix'] = cell
-    return rows, index, events
+    good = dict(zip(verdicts.source.tolist(), verdicts.is_valid.tolist()))
+    status = {None: DetectionStatus.PENDING, True: DetectionStatus.CONFIRMED, False: DetectionStatus.REJECTED}
+    cells = healpix_index(sources.ra.values, sources.dec.values).tolist() if len(sources) else []
+    score, ids = confidence_of(sources.snr).tolist(), []
+    rows, index = [], []
+    for i, (h, cell) in enumerate(zip(sources.to_dict('records'), cells)):
+        did, g = stable_uuid('detection', key, h['row'], h['col']), good.get(i)
+        ids.append(did)
+        rows.append(dict(id=did, model_run_id=run.id, observation_id=run.observation_id, ra=h['ra'], dec=h['dec'], pixel_x=int(np.floor(h['x'] + .5)),
+            pixel_y=int(np.floor(h['y'] + .5)), confidence_score=score[i], detection_type=DetectionType.ARTIFACT if g is False else DetectionType.UNKNOWN,
+            model_version=version, prediction_metadata=_some(h, 'snr sharpness lowest_neighbour concentration contrast'), is_validated=g is not None, status=status[g]))
+        index.append(dict(detection_id=did, healpix=cell, object_id=None, mag=None if np.isnan(h['mag']) else h['mag'], snr=h['snr'],
+            facts=_some(h, 'x y fwhm_px ellipticity n_pixels flux edge')))
+    return rows, index, _event_rows(sources, verdicts, ids)
+
+def _some(h, names): return {k: None if v != v else v for k in names.split() for v in (h[k],)}
+
+def _event_rows(sources, verdicts, ids):
+    "Rows for validation events: the rule is the validator, and its numbers go along"
+    numbers = sources[['snr', 'sharpness']].loc[verdicts.source].round(3).to_dict('records')
+    return [dict(id=stable_uuid('event', ids[e['source']], e['rule'], e['label']), detection_id=ids[e['source']], validator_id=e['rule'], is_valid=e['is_valid'],
+        label=e['label'], confidence_level=ConfidenceLevel[e['level']], notes=e['notes'], tags=['rule', *(f'{k}={v}' for k, v in n.items())])
+        for e, n in zip(verdicts.to_dict('records'), numbers)]
 
 # %% ../nbs/10_ingest.ipynb #be9f01ec
 def record_detections(
@@ -538,7 +545,7 @@ def confirm_across(
     with archive.session() as s:
         for a, b in overlapping(s, list(report.images.observation_id)):
             one, two = _found_on(s, a.id), _found_on(s, b.id)
-            radius, area = 1.5*max(a.pixel_scale, b.pixel_scale), b.image_width*b.image_height*b.pixel_scale**2
+            radius, area = 2*max(a.pixel_scale, b.pixel_scale), b.image_width*b.image_height*b.pixel_scale**2
             i, j, sep, chance = same_sky(one, two, radius, area)
             events = []
             for mine, its, where in ((one.iloc[i], two.iloc[j], b), (two.iloc[j], one.iloc[i], a)):
