@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Reading', 'counter_steps', 'power_steps', 'Energy', 'energy_of', 'visible_gpus', 'NvmlMeter', 'gpu_meters',
-           'RaplMeter', 'rapl_meters', 'EstimateMeter', 'HostMeter', 'find_meters', 'grid_factor', 'EnergyReport',
-           'metrics', 'make_report', 'EnergyMonitor', 'plot']
+           'RaplMeter', 'rapl_meters', 'EstimateMeter', 'HostMeter', 'find_meters', 'grid_factor', 'DataWait',
+           'EnergyReport', 'metrics', 'make_report', 'EnergyMonitor', 'plot']
 
 # %% ../nbs/40_energy.ipynb #3fbf333a
 import functools, os, threading, time
@@ -263,6 +263,28 @@ def grid_factor(
     if country not in mix: raise BadInput(f'no country {country!r}: give a three-letter ISO code such as FRA, or the factor itself as grid_g_per_kwh')
     return float(mix[country]['carbon_intensity'])
 
+# %% ../nbs/40_energy.ipynb #a6e6ad1e
+class DataWait:
+    "Times how long a loop waits for its batches"
+    def __init__(self, clock=time.monotonic): self.clock, self.waited_s, self.loop_s = clock, 0., 0.
+    @property
+    def share(self): return self.waited_s/self.loop_s if self.loop_s > 0 else None # Part of the loop's time; None if there was no loop
+
+    def __call__(self,
+        loader, # Anything to go through
+    ): # The same batches
+        "The batches of `loader`; the time they keep the loop waiting is added up"
+        begun = t = self.clock()
+        try:
+            batches = iter(loader)
+            while True:
+                try: batch = next(batches)
+                except StopIteration: return
+                finally: self.waited_s += self.clock() - t
+                yield batch
+                t = self.clock()
+        finally: self.loop_s += self.clock() - begun
+
 # %% ../nbs/40_energy.ipynb #0f3c56c5
 @dataclass
 class EnergyReport:
@@ -425,13 +447,14 @@ class EnergyMonitor:
         self.meters, self.reasons, self.unknown = (list(self.given), {}, set()) if self.given is not None else find_meters(self.gpus, self.estimate, self.cpu_watts)
         if self.given is None: self.meters.append(HostMeter())
         self.times, self.rows, self.marks = array('d'), {m: array('d') for m in self.meters}, []
-        self.waited_s = self.loop_s = self.cost_s = 0.
+        self.waits, self.cost_s = DataWait(self.clock), 0.
         self.running, self.stopping, self.setup_s, self.t0 = True, threading.Event(), time.perf_counter() - begun, self.clock()
         self.sample()
         self.thread = threading.Thread(target=self._watch, name='EnergyMonitor', daemon=True) if self.interval_s else None
         if self.thread: self.thread.start()
         return self
 
+    def wait(self, loader): return self.waits(loader) # The batches of `loader`, timed
     def __repr__(self): return f'EnergyMonitor({"running" if self.running else "stopped"}, {"every " + format(self.interval_s, "g") + " s" if self.interval_s else "by hand"})'
 
 # %% ../nbs/40_energy.ipynb #fec9a2d1
@@ -470,7 +493,7 @@ def _report(self):
         if not self.times or self.clock() - self.t0 > self.times[-1]: self.sample()
         t = np.array(self.times)
         table = {m: np.array(self.rows[m]).reshape(-1, 4) for m in self.meters}
-    waits = dict(data_wait_s=self.waited_s, data_wait_share=self.waited_s/self.loop_s) if self.loop_s > 0 else {}
+    waits = dict(data_wait_s=self.waits.waited_s, data_wait_share=self.waits.share) if self.waits.loop_s > 0 else {}
     reasons = self.reasons if waits else {**self.reasons, 'data_wait_share': 'no loop went through wait()'}
     return make_report(self.meters, t, table, reasons, self.unknown, self.grid, self.marks, overhead_s=self.cost_s, setup_s=self.setup_s, **waits)
 
@@ -502,22 +525,6 @@ def _decorate(self, f):
 
 EnergyMonitor.stop, EnergyMonitor.__call__ = _stop, _decorate
 EnergyMonitor.__enter__, EnergyMonitor.__exit__ = lambda self: self.start(), lambda self, *exc: self.stop() and None
-
-# %% ../nbs/40_energy.ipynb #65181a7e
-def _wait(self, loader):
-    "The batches of `loader`; the time they keep the loop waiting is added up"
-    begun = t = self.clock()
-    try:
-        batches = iter(loader)
-        while True:
-            try: batch = next(batches)
-            except StopIteration: return
-            finally: self.waited_s += self.clock() - t
-            yield batch
-            t = self.clock()
-    finally: self.loop_s += self.clock() - begun
-
-EnergyMonitor.wait = _wait
 
 # %% ../nbs/40_energy.ipynb #248420e8
 def plot(self:EnergyReport,
