@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .core import BadInput, write_atomic
-from .datasets import Opener, image_order, judge, stage
+from .datasets import Opener, deal_out, image_order, stage
 from .frozen import Dataset, finish_version
 
 # %% ../nbs/32_versions.ipynb #08b8bf32
@@ -127,8 +127,8 @@ def rebuild_version(
     with tempfile.TemporaryDirectory(dir=archive.datasets_dir, prefix='.rebuild-') as work:
         samples, lost, shards = stage(samples, work, Opener(archive.store), m['patch_size'], tuple(m['channels']), m['params']['min_valid_fraction'], executor, progress)
         ledger = pd.concat([t for t in (plan.ledger, lost.assign(n=1)) if len(t)] or [plan.ledger], ignore_index=True)
-        samples, split, audit, report, norm = judge(samples, Path(work)/'version', shards, ledger, m['params']['split'])
-        finish_version(Path(work)/'version', samples, ledger, shards, norm, m['params'], name=m['name'], version=m['version'], id=m['id'], patch_size=m['patch_size'], channels=m['channels'])
+        samples, _ = deal_out(samples, m['patch_size'], m['params']['split'])
+        finish_version(Path(work)/'version', samples, ledger, shards, m['normalisation'], m['params'], name=m['name'], version=m['version'], id=m['id'], patch_size=m['patch_size'], channels=m['channels'])
         again = Dataset(Path(work)/'version')
         diff = diff_versions(dataset, again)
         return Rebuild(dataset.address, diff.same, again.content_hash, diff, _changed_files(dataset.samples, again.samples, m['channels']))
@@ -177,17 +177,21 @@ def show_source(
         box = max(0, y0 + s//2 - half), min(ny, y0 + s//2 + half), max(0, x0 + s//2 - half), min(nx, x0 + s//2 + half)
         frame, bad = image.read(*box)
     frame = np.where(bad, np.nan, frame)
-    fig = Figure(figsize=(7.5, 3.6), layout='constrained')
-    left, right, text = fig.subplots(1, 3, width_ratios=[3, 1.6, 2.4])
+    fig = Figure(figsize=(7, 3.8), layout='constrained')
+    ax = fig.subplot_mosaic([['frame', 'patch'], ['frame', 'facts']], width_ratios=[1.5, 1], height_ratios=[1.3, 1])
     low, high = _levels(frame)
-    left.imshow(_stretch(frame, low, high), cmap=_gray(), origin='lower', extent=(box[2] - .5, box[3] - .5, box[0] - .5, box[1] - .5), vmin=0, vmax=1)
-    left.add_patch(_square(x0, y0, s, r['origin']))
-    left.set(title=f"{facts['image']}", xlabel='x (pixel)', ylabel='y (pixel)')
-    right.imshow(_stretch(dataset.patches()[i][0], low, high), cmap=_gray(), origin='lower', vmin=0, vmax=1)
-    right.plot(s//2 + r['offset_x'], s//2 + r['offset_y'], '+', color='tab:red', ms=10)
-    right.set(title='as stored', xticks=[], yticks=[])
-    text.set_axis_off()
-    text.text(0, 1, '\n'.join(f'{k}: {v}' for k, v in facts.items() if v), va='top', fontsize=6.5, wrap=True, transform=text.transAxes)
+    show = dict(cmap=_gray(), origin='lower', vmin=0, vmax=1)
+    ax['frame'].imshow(_stretch(frame, low, high), extent=(box[2] - .5, box[3] - .5, box[0] - .5, box[1] - .5), **show)
+    ax['frame'].add_patch(_square(x0, y0, s, r['origin']))
+    ax['frame'].set(xlim=(x0 + s//2 - half, x0 + s//2 + half), ylim=(y0 + s//2 - half, y0 + s//2 + half), facecolor='#e8e8e8')
+    ax['frame'].set_title(facts['image'], fontsize=8)
+    ax['patch'].imshow(_stretch(dataset.patches()[i][0], low, high), **show)
+    ax['patch'].plot(s//2 + r['offset_x'], s//2 + r['offset_y'], '+', color='tab:red', ms=10)
+    ax['patch'].set(xticks=[], yticks=[])
+    ax['patch'].set_title('as stored', fontsize=8)
+    ax['frame'].tick_params(labelsize=7)
+    ax['facts'].set_axis_off()
+    ax['facts'].text(0, 1, '\n'.join(f'{k}: {v}' for k, v in facts.items() if v), va='top', fontsize=6.5, transform=ax['facts'].transAxes)
     return fig
 
 def _gray():
