@@ -139,7 +139,7 @@ def _geometry(samples):
     hdu = samples[first.removesuffix('_uri') + '_hdu'].astype(str).to_numpy(object) if first and first.removesuffix('_uri') + '_hdu' in samples else np.array(['']*n, object)
     cells = pd.DataFrame(dict(image=np.array([f'{a}#{b}' for a, b in zip(image, hdu)], object), ra=samples['ra'].to_numpy('f8'), dec=samples['dec'].to_numpy('f8'),
         half_width_arcsec=col('half_width_arcsec', np.nan).astype('f8'), x0=col('x0', np.nan), y0=col('y0', np.nan), size=col('patch_size', np.nan)))
-    if not first or cells['x0'].isna().any(): cells['image'] = [f'{i}' for i in range(n)]   # no pixels known: every pair is judged on the sky
+    if not first or cells[['x0', 'size']].isna().any(axis=None): cells['image'] = [f'{i}' for i in range(n)]   # no pixels known: every pair is judged on the sky
     return cells
 
 # %% ../nbs/23_splits.ipynb #d666946e
