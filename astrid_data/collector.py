@@ -6,12 +6,12 @@
 __all__ = ['STATUSES', 'NEGATIVES', 'LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS',
            'TrainingDataCollectionParams', 'in_cone', 'in_box', 'bounding_box', 'sample_keys', 'ranks', 'share_out',
            'pick_stratified', 'matching_bands', 'status_condition', 'rough_box', 'of_observations', 'registry_filters',
-           'funnel_counts', 'text', 'fetch', 'frame', 'read_detections', 'read_by_id', 'add_index', 'read_events',
-           'read_observations', 'read_channels', 'counts_for', 'loss_reasons', 'hash_samples', 'reading_rate',
-           'price_of', 'loss_rates', 'uneven_losses', 'SamplePlan', 'plan_lines', 'candidates', 'add_filter', 'choose',
-           'known_vectors', 'footprints_of', 'plan_sky_jobs', 'sky_channel', 'draw_sky', 'people_on_sky', 'as_samples',
-           'as_ledger', 'nothing_found', 'TrainingDataCollector', 'make_plan', 'image_sizes', 'shortfall_reason',
-           'label_drawn']
+           'funnel_counts', 'text', 'canonical_ids', 'fetch', 'frame', 'read_detections', 'read_by_id', 'add_index',
+           'read_events', 'read_observations', 'read_channels', 'counts_for', 'loss_reasons', 'hash_samples',
+           'reading_rate', 'price_of', 'loss_rates', 'uneven_losses', 'SamplePlan', 'plan_lines', 'candidates',
+           'add_filter', 'choose', 'known_vectors', 'footprints_of', 'plan_sky_jobs', 'sky_channel', 'draw_sky',
+           'people_on_sky', 'as_samples', 'as_ledger', 'nothing_found', 'TrainingDataCollector', 'make_plan',
+           'image_sizes', 'shortfall_reason', 'label_drawn']
 
 # %% ../nbs/20_collector.ipynb #dc5dff17
 import hashlib, json, uuid
@@ -281,6 +281,12 @@ def funnel_counts(
 # %% ../nbs/20_collector.ipynb #351ccf41
 def text(column): return cast(column, Text).label(column.key) # Ids and enumerations as the text that the database holds
 
+def canonical_ids(
+    ids, # Ids as a database writes them, None where there is none; shape (n,)
+)->np.ndarray: # As `str(uuid)`, object array of shape (n,)
+    "Ids in the usual spelling, whichever the database has"
+    return np.array([f'{i[:8]}-{i[8:12]}-{i[12:16]}-{i[16:20]}-{i[20:]}' if isinstance(i, str) and len(i) == 32 else i if isinstance(i, str) else None for i in ids] + [None], object)[:-1]
+
 def fetch(
     session, # An open session
     query, # A select of plain columns and `text`
@@ -395,7 +401,8 @@ def read_channels(
             detail[bad] = [f'{c}: {k} images with this role, the observation has {h}' for k, h in zip(n[bad], has[bad])]
             reason[bad] = why
         one = mine.drop_duplicates('row').set_index('row').reindex(out.index)
-        out = out.assign(**{f'{c}_uri': one['uri'], f'{c}_hdu': one['hdu_name'], f'{c}_extver': one['hdu_ver'].fillna(1).astype(int),
+        hdu = one['hdu_name'].astype(object).where(one['hdu_name'].notna(), None)
+        out = out.assign(**{f'{c}_uri': one['uri'], f'{c}_hdu': hdu, f'{c}_extver': one['hdu_ver'].fillna(1).astype(int),
             f'{c}_wcs_state': one['wcs_state'], f'{c}_bytes': one['size_bytes'], f'{c}_mjd': one['mjd'], f'{c}_mjd_scale': one['mjd_scale'],
             f'{c}_mjd_meaning': one['mjd_meaning'], f'{c}_origin': one['origin']})
     return out, reason, detail
@@ -613,9 +620,9 @@ def candidates(
     labels = effective_labels(t, read_events(session, t['detection_id'], n), p.as_of)
     t = pd.concat([t, labels.rename(columns=dict(source='label_source', confidence='label_confidence', n_events='n_label_events', disagreement='label_disagreement'))], axis=1)
     if p.anomaly_types is not None:
-        asked = plain_words(p.anomaly_types)
+        asked, there = plain_words(p.anomaly_types), _counts(t.loc[t['label'] == 1, 'class_name'])
         t = t[(t['label'] != 1) | t['class_name'].isin(asked)].reset_index(drop=True)
-        funnel = add_filter(funnel, 'class', ', '.join(asked), len(t))
+        funnel = add_filter(funnel, 'class', f'{", ".join(asked)} among {there or "no positives"}', len(t))
     obs = read_observations(session, pd.unique(t['observation_id']))
     t['obs_row'] = pd.Index(obs['observation_id']).get_indexer(t['observation_id'])
     images, reason, detail = read_channels(session, obs, p.channels)
@@ -670,7 +677,7 @@ def footprints_of(
     found = read_by_id(session, select(text(x.observation_id), x.footprint).where(x.footprint.is_not(None)), x.observation_id, ids)
     out = np.full((len(ids), 4, 2), np.nan)
     for i, f in zip(pd.Index(ids).get_indexer(found['observation_id']), found['footprint']):
-        if f is not None: out[i] = json.loads(f) if isinstance(f, str) else f
+        if f is not None and i >= 0: out[i] = json.loads(f) if isinstance(f, str) else f
     return out
 
 # %% ../nbs/20_collector.ipynb #426f260d
@@ -764,8 +771,9 @@ def as_samples(
     out = pd.DataFrame(out)[SAMPLE_COLUMNS + [f'{c}_{x}' for c in p.channels for x in CHANNEL_COLUMNS]]
     types = dict(label='i1', n_label_events='i8', label_disagreement=bool, seed='i8')
     types |= dict.fromkeys('label_confidence ra dec pixel_x pixel_y mjd exposure_s score mag snr exclusion_arcsec'.split(), 'f8')
-    words = 'detection_id object_id mjd_scale mjd_meaning'.split() + [f'{c}_hdu' for c in p.channels]
-    return out.astype(types).assign(**{c: out[c].astype(object).where(out[c].notna(), None) for c in words})
+    words = 'object_id mjd_scale mjd_meaning'.split() + [f'{c}_hdu' for c in p.channels]
+    out = out.astype(types).assign(**{c: out[c].astype(object).where(out[c].notna(), None) for c in words})
+    return out.assign(**{c: pd.Series(canonical_ids(out[c]), out.index, dtype=object) for c in ('observation_id', 'detection_id')})
 
 def as_ledger(
     t:pd.DataFrame, # Lost rows, with reason, detail and obs_row
@@ -775,8 +783,10 @@ def as_ledger(
     "One row for each lost sample"
     o = obs.iloc[t['obs_row'].to_numpy(int)].reset_index(drop=True)
     t = t.reset_index(drop=True).assign(n=1, uri=o[f'{p.channels[0]}_uri'], **{c: o[c] for c in ('survey', 'band', 'observation_key')})
-    t['kind'] = t['kind'].where(t['label'] >= 0, 'unknown')
-    return t.reindex(columns=LEDGER_COLUMNS)
+    t = t.reindex(columns=LEDGER_COLUMNS)
+    words = [c for c in LEDGER_COLUMNS if t[c].dtype.kind not in 'fiub']
+    return t.assign(kind=t['kind'].where(t['label'] >= 0, 'unknown'), detection_id=canonical_ids(t['detection_id'])).assign(
+        **{c: lambda t, c=c: t[c].astype(object).where(t[c].notna(), None) for c in words})
 
 # %% ../nbs/20_collector.ipynb #10f86c76
 def nothing_found(
@@ -856,7 +866,7 @@ def make_plan(
 
 def image_sizes(samples, obs, channels):
     "Bytes of every image that has a sample"
-    used = obs[obs['observation_id'].isin(samples['observation_id'].unique())]
+    used = obs[np.isin(canonical_ids(obs['observation_id']).astype(str), samples['observation_id'].unique().astype(str))]
     return {u: None if b != b else int(b) for c in channels for u, b in zip(used[f'{c}_uri'], used[f'{c}_bytes'])}
 
 def shortfall_reason(kind, why):

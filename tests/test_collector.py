@@ -203,7 +203,7 @@ class Sky:
             d = dict(id=self.ids(), model_run_id=self.run, observation_id=o.id, pixel_x=31, pixel_y=31, confidence_score=.9, detection_type='UNKNOWN', model_version='1', status='CONFIRMED',
                 is_validated=True, human_label=None, validation_confidence=None, created_at=datetime(2024, 5, 1, tzinfo=utc), updated_at=datetime(2024, 5, 1, tzinfo=utc))
             d |= {k: v for k, v in r.items() if k not in ('object_id', 'x', 'y')}
-            if 'ra' not in d: d['ra'], d['dec'] = (float(v) for v in o.wcs.wcs_pix2world([[r['x'], r['y']]], 0)[0] % [360, 1e9])
+            if 'ra' not in d: d['ra'], d['dec'] = (lambda a: (float(a[0] % 360), float(a[1])))(o.wcs.wcs_pix2world([[r['x'], r['y']]], 0)[0])
             new.append(d)
             self.dets.append(dict(d, object_id=r.get('object_id'), obs=o))
         with self.registry.session() as s:
@@ -294,3 +294,194 @@ def test_filters_pick_the_rows_that_a_loop_picks(q, registry_url, wide, tmp_path
         if (row := funnel[funnel['filter'] == name]).empty or funnel['filter'].iloc[1] != name: continue
         alone = sum(not passes(d, C.TrainingDataCollectionParams(**{**f.to_dict(), k: q[k]}), s.spoken) for d in s.dets)
         assert row['removed'].iloc[0] == alone
+
+
+# ---- plans
+
+def test_a_plan_adds_up_and_draws_sky_away_from_everything(sky):
+    for k, (ra, dec) in enumerate([(0.0, 10), (100, 89.995)]): # Across RA 0 and around the pole
+        o = sky.observation(f'o{k}', ra=ra, dec=dec)
+        sky.detections(o, grid(24, ('CONFIRMED', 'REJECTED', 'PENDING'), seed=k))
+        other = sky.observation(f'other{k}', survey='ztf', ra=ra, dec=dec) # Known sources of another survey, that the filters leave out
+        sky.detections(other, grid(12, ('PENDING',), seed=10 + k, confidence_score=.1))
+    p = sky.plan(survey_ids=['HST'], exclusion_arcsec=6, negatives={'rejected': .5, 'offset': 1, 'random_sky': 2})
+    check_sums(p)
+    assert p.samples['kind'].value_counts().to_dict() == {'random_sky': 32, 'positive': 16, 'offset': 16, 'rejected': 8} and not p.shortfall
+    drawn = p.samples[p.samples['exclusion_arcsec'].notna()]
+    every = np.array([(d['ra'], d['dec']) for d in sky.dets]).T
+    for r in drawn.itertuples():
+        assert sky_separation_arcsec(r.ra, r.dec, *every).min() > 6
+        x, y = sky.obs[r.observation_key].wcs.wcs_world2pix([[r.ra, r.dec]], 0)[0]
+        assert 29.5 <= x < 119.5 and -.5 <= y < 89.5 # Columns before 30 hold no data
+    pos = p.samples[p.samples['label'] == 1]
+    assert set(drawn['observation_key']) == set(pos['observation_key']) and (drawn['label'] == 0).all() and (drawn['class_name'] == 'sky').all()
+    for r in drawn[drawn['kind'] == 'offset'].itertuples():
+        assert 6 <= sky_separation_arcsec(r.ra, r.dec, pos['ra'], pos['dec']).min() <= 18.001
+    known = drawn.groupby('observation_key')['kind'].value_counts().unstack()
+    assert known.loc['o0'].equals(known.loc['o1'])
+
+
+def test_the_same_question_gives_the_same_plan_anywhere(sky, tmp_path):
+    def fill(s, keys):
+        for k in keys: s.detections(s.observation(f'o{k}', ra=10.*k), grid(9, ('CONFIRMED', 'REJECTED'), seed=k))
+    fill(sky, [0, 1, 2])
+    p = sky.plan()
+    assert p.plan_hash == sky.plan().plan_hash
+    for pool in (ThreadPoolExecutor(2), ProcessPoolExecutor(1)):
+        with pool: assert sky.plan(executor=pool).plan_hash == p.plan_hash
+    elsewhere = Sky(f'sqlite:///{tmp_path}/elsewhere.db', tmp_path/'store2')
+    fill(elsewhere, [2, 0, 1]) # Other ids, other order
+    assert elsewhere.plan().plan_hash == p.plan_hash
+    assert sky.plan(seed=1).plan_hash != p.plan_hash
+    fill(elsewhere, [3])
+    more = elsewhere.plan()
+    assert set(p.samples['sample_key']) < set(more.samples['sample_key']) # What was drawn stays where it was
+
+
+def test_footprints_instead_of_pixels(sky):
+    from astrid_data.registry import ObservationIndex
+    for k in range(3):
+        o = sky.observation(f'o{k}', ra=120.*k, dec=[0, 89.99, -45][k], file=False)
+        if k < 2: sky.put(ObservationIndex, observation_id=o.id, healpix=0, footprint=o.wcs.calc_footprint(axes=(120, 90), center=False).tolist())
+        sky.detections(o, grid(20, seed=k))
+    p = sky.plan(check_pixels=False, exclusion_arcsec=5, negatives={'random_sky': 1, 'offset': 1})
+    check_sums(p)
+    assert p.shortfall['random_sky'] == dict(asked=30, got=20, reason='images: no_footprint (1)')
+    every = np.array([(d['ra'], d['dec']) for d in sky.dets]).T
+    for r in p.samples[p.samples['label'] == 0].itertuples():
+        x, y = sky.obs[r.observation_key].wcs.wcs_world2pix([[r.ra, r.dec]], 0)[0]
+        assert -.6 <= x <= 119.6 and -.6 <= y <= 89.6 and sky_separation_arcsec(r.ra, r.dec, *every).min() > 5
+
+
+def test_the_limit_takes_shares(sky):
+    for k, survey in enumerate(['hst', 'hst', 'ztf']): sky.detections(sky.observation(f'o{k}', survey, ra=5.*k), grid(60, ('CONFIRMED', 'CONFIRMED', 'REJECTED'), seed=k))
+    p = sky.plan(max_samples=90, negatives={'rejected': .5, 'random_sky': .5})
+    check_sums(p)
+    assert p.samples['kind'].value_counts().to_dict() == {'positive': 44, 'rejected': 22, 'random_sky': 22} # 45 would need 91
+    assert len(sky.plan(max_samples=91, negatives={'rejected': .5, 'random_sky': .5})) == 91
+    by = p.samples[p.samples.kind == 'positive']['survey'].value_counts()
+    assert abs(by['hst'] - 2*by['ztf']) <= 2
+    smaller = sky.plan(max_samples=60, negatives={'rejected': .5, 'random_sky': .5})
+    keep = lambda q: set(q.samples[q.samples.kind == 'positive']['sample_key'])
+    assert keep(smaller) < keep(p)
+
+
+def test_every_loss_has_its_reason(sky):
+    good = sky.observation('good')
+    ids = sky.detections(good, [*grid(4), dict(x=50, y=50, status='ARCHIVED', is_validated=False), dict(x=60, y=60), dict(x=60, y=60, status='REJECTED'), dict(x=70, y=70), dict(x=70, y=70, confidence_score=.95), dict(x=80, y=80)])
+    sky.event(ids[-1], True, validator_id='ann'); sky.event(ids[-1], False, validator_id='bob')
+    two = sky.observation('two', roles=('science', 'template'))
+    sky.detections(two, grid(2))
+    double = sky.observation('double')
+    sky.put(Image, id=uuid.uuid4(), observation_id=double.id, role='image', uri='double.fits', hdu_name='1', hdu_ver=1, wcs_state='celestial', origin='survey')
+    sky.detections(double, grid(3))
+    p = sky.plan(validation_status='any')
+    check_sums(p)
+    assert p.ledger.groupby('reason')['n'].sum().to_dict() == dict(label_unknown=1, label_tied=1, conflicting_labels=2, duplicate=1, no_image=2, ambiguous_image=3)
+    assert p.ledger.set_index('reason').loc['ambiguous_image', 'detail'].iloc[0].startswith('image: 2 images')
+    assert p.ledger[p.ledger.reason == 'duplicate']['score'].tolist() == [.9] # The better one stays
+    assert set(p.samples['observation_key']) == {'good'} and 'science, template' in p.ledger[p.ledger.reason == 'no_image']['detail'].iloc[0]
+    t = sky.plan(channels=('template', 'science'), validation_status='any', negatives={})
+    assert set(t.samples['observation_key']) == {'two'} and {'template_uri', 'science_hdu'} <= set(t.samples)
+
+
+def test_stamps_have_positions_by_pixel_and_no_sky(sky):
+    for k in range(4): sky.detections(sky.observation(f'c{k}', 'ztf', ra=k, roles=('template', 'science', 'difference'), state='stamp', file=False), [dict(x=60, y=40, status=['CONFIRMED', 'REJECTED'][k % 2], object_id=f'o{k//2}')])
+    p = sky.plan(channels=('template', 'science', 'difference'))
+    check_sums(p)
+    assert p.samples['pixel_x'].tolist() == [31.]*4 and sorted(p.samples['object_id']) == ['o0', 'o0', 'o1', 'o1']
+    assert 'stamps' in p.shortfall['random_sky']['reason'] and p.shortfall['random_sky']['got'] == 0
+    assert p.samples['mjd_meaning'].eq('mid').all() and p.samples['mjd'].eq(60310.25).all()
+
+
+def test_a_deployment_without_image_rows_serves_its_files(sky):
+    sky.detections(sky.observation('old', roles=()), grid(6))
+    p = sky.plan()
+    assert p.samples['image_uri'].eq('old.fits').all() and p.samples['kind'].nunique() == 3
+    assert p.samples['mjd'].eq(60310.).all() and p.samples['mjd_meaning'].isna().all() and p.price['unknown_sizes'] == 1
+
+
+def test_a_broken_image_costs_no_other(sky):
+    for k in range(3): sky.detections(sky.observation(f'o{k}', ra=3.*k), grid(10, seed=k))
+    (sky.folder/'o0.fits').write_bytes(b'no image')
+    (sky.folder/'o1.fits').unlink()
+    p = sky.plan()
+    check_sums(p)
+    s = p.shortfall['random_sky']
+    assert (s['asked'], s['got']) == (15, 5) and 'missing_file (1)' in s['reason'] and s['reason'].count('images:') == 2
+
+
+def test_no_room_is_reported(sky):
+    sky.detections(sky.observation('o'), grid(10))
+    p = sky.plan(exclusion_arcsec=500)
+    assert p.shortfall['random_sky'] == dict(asked=5, got=0, reason='too little free valid sky in the images')
+
+
+def test_as_of_pins_labels_and_rows(sky):
+    o, late = sky.observation('o'), datetime(2024, 6, 1, tzinfo=utc)
+    ids = sky.detections(o, grid(12, ('CONFIRMED', 'REJECTED', 'PENDING')))
+    before = sky.plan(as_of='2024-05-15')
+    sky.event(ids[0], False, created_at=late)
+    sky.event(ids[2], True, created_at=late)
+    with sky.registry.session() as s:
+        s.get(Detection, ids[1]).status = 'CONFIRMED'
+        s.get(Detection, ids[1]).updated_at = late
+    sky.detections(o, [dict(r, created_at=late, updated_at=late) for r in grid(8, seed=5)])
+    again = sky.plan(as_of='2024-05-15')
+    lost = sky.plan(as_of=None)
+    key = lambda p: set(zip(p.samples['detection_id'], p.samples['label']))
+    gone = {k for k in key(before) - key(again)} # The row whose status was overwritten keeps no past; nothing else may move
+    assert {i for i, _ in gone if i} <= {str(ids[1])} and (str(ids[0]), 1) in key(again) and (str(ids[0]), 0) in key(lost) and (str(ids[2]), 1) in key(lost)
+
+
+def test_people_can_find_a_source_in_drawn_sky(sky):
+    sky.detections(sky.observation('o'), grid(10))
+    key = sky.plan().samples.query('kind == "random_sky"')['sample_key'].iloc[0]
+    sky.put(LabelEvent, id=uuid.uuid4(), sample_key=key, labeller='ann', is_real=None)
+    assert key in set(sky.plan().samples['sample_key'])
+    sky.put(LabelEvent, id=uuid.uuid4(), sample_key=key, labeller='bob', is_real=True, label='faint star')
+    p = sky.plan()
+    check_sums(p)
+    assert p.ledger['reason'].tolist() == ['labelled_real'] and p.ledger['sample_key'].tolist() == [key]
+
+
+def test_classes_are_effective_and_unknown_names_help(sky):
+    ids = sky.detections(sky.observation('o'), grid(6, detection_type='SUPERNOVA'))
+    sky.event(ids[0], True, label='Variable')
+    assert sky.plan(anomaly_types=['VARIABLE']).samples.query('label == 1')['detection_id'].tolist() == [str(ids[0])]
+    with pytest.raises(NotFound, match='kilonova among 2 supernova, 1 variable'): sky.plan(anomaly_types=['kilonova'])
+    with pytest.raises(NotFound, match='hst'): sky.plan(survey_ids=['hubble'])
+    with pytest.raises(NotFound, match='F606W'): sky.plan(bands=['F606'])
+    with pytest.raises(NotFound, match=r'date .* left 0.*observed from 2024-01-01'): sky.plan(date_range=('2030-01-01', None))
+    assert len(sky.plan(date_range=('2024-01-01T00:00:00', '2024-01-01T00:00:01'))) and len(sky.plan(date_range=(datetime(2024, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))), None)))
+    with pytest.raises(NotFound): sky.plan(date_range=(None, '2024-01-01'))
+
+
+def test_an_empty_registry_says_so(sky):
+    with pytest.raises(NotFound, match='no observation at all'): sky.plan()
+
+
+def test_parameters_survive_the_database(sky):
+    p = C.TrainingDataCollectionParams(date_range=(datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=5))), None), as_of=datetime(2025, 1, 1), negatives={'rejected': None})
+    id = uuid.uuid4()
+    sky.put(TrainingDataset, id=id, name='x', collection_params=__import__('json').loads(p.to_json()), created_by='test')
+    with sky.registry.session() as s: assert C.TrainingDataCollectionParams.from_json(s.get(TrainingDataset, id).collection_params) == p
+
+
+def test_reading_by_id_and_reading_all_agree(sky):
+    for k in range(2): sky.detections(sky.observation(f'o{k}'), grid(9, seed=k, object_id=f'x{k}'))
+    with sky.registry.session() as s:
+        t = C.read_detections(s, [], C.TrainingDataCollectionParams())[::2].reset_index(drop=True)
+        scan, one_by_one = (C.add_index(s, t, of) for of in (1, np.inf))
+        many = C.fetch(s, C.select(C.text(Detection.id)), chunk=4)
+    assert scan.equals(one_by_one) and len(t) == 9 and len(set(many['id'])) == 18
+
+
+def test_uneven_losses_are_said(sky):
+    bad = sky.observation('bad', roles=())
+    sky.detections(bad, [dict(r, status='REJECTED') for r in grid(40)])
+    with sky.registry.session() as s: s.get(Observation, bad.id).fits_url = ''
+    sky.detections(sky.observation('good'), grid(60))
+    p = sky.plan()
+    assert 'warning   losses differ between classes' in repr(p) and '57% of label 0' in repr(p) or 'losses differ' in p._repr_html_()
+    assert p.loss_rates('mag') is not None and p.plot().axes
