@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SUPPORT', 'DSS_BANDS', 'SKYVIEW_BANDS', 'DQ_FLAGS', 'BAD_FLAGS', 'read_bytes', 'HduInfo', 'list_images', 'choose_hdu',
            'mission_of', 'band_of', 'time_of', 'exposure_of', 'zero_point_of', 'read_header_facts', 'read_wcs',
-           'pixel_to_sky', 'sky_to_pixel', 'bad_bits', 'flag_bits', 'Plane', 'SkyImage', 'open_image']
+           'pixel_to_sky', 'sky_to_pixel', 'dq_mission', 'bad_bits', 'flag_bits', 'Plane', 'SkyImage', 'open_image']
 
 # %% ../nbs/03_images.ipynb #3149425e
 import bz2, gzip, hashlib, io, math, re, warnings, zlib
@@ -61,7 +61,7 @@ def _parse(source, data, what):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            hdul = fits.open(source if mapped else io.BytesIO(data), memmap=mapped, ignore_missing_simple=True, lazy_load_hdus=False)
+            hdul = fits.open(source if mapped else io.BytesIO(data), memmap=None if mapped else False, lazy_load_hdus=False)
     except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as e:
         cut = 'END card' in str(e) or 'truncated' in str(e)
         raise BadImage('truncated' if cut else 'unreadable', f'{what}: {e}') from e
@@ -82,7 +82,7 @@ def _is_plain(hdu): return hdu.is_image and not isinstance(hdu, fits.CompImageHD
 # %% ../nbs/03_images.ipynb #a6bf2e7e
 #: Names of extensions that describe an image rather than being one
 SUPPORT = {'ERR', 'DQ', 'WHT', 'CON', 'CTX', 'VAR_POISSON', 'VAR_RNOISE', 'VAR_FLAT', 'AREA', 'WGT', 'WEIGHT', 'MSK', 'MASK', 'RMS', 'SEG', 'CONTAM',
-           'D2IMARR', 'WCSDVARR', 'TIME', 'SAMP', 'NSAMP', 'IVAR', 'INVVAR', 'MASKBITS', 'NEXP', 'VARIANCE', 'BKG', 'PSF', 'CONF'}
+           'D2IMARR', 'WCSDVARR', 'TIME', 'SAMP', 'NSAMP', 'IVAR', 'INVVAR', 'MASKBITS', 'NEXP', 'VARIANCE', 'UNCERT', 'BKG', 'PSF', 'PSFIMAGE', 'CONF'}
 
 @dataclass
 class HduInfo:
@@ -93,7 +93,7 @@ class HduInfo:
 
 # %% ../nbs/03_images.ipynb #fabf7d4a
 def _list_images(hdul):
-    found = [HduInfo(i, h.name, h.ver, tuple(h.shape), h.name in SUPPORT or str(h.header.get('IMAGETYP', '')).strip() in ('invvar', 'maskbits', 'nexp'))
+    found = [HduInfo(i, h.name, h.ver, tuple(h.shape), h.name.upper() in SUPPORT or str(h.header.get('IMAGETYP', '')).strip() in ('invvar', 'maskbits', 'nexp'))
              for i, h in enumerate(hdul) if h.is_image and len(h.shape) >= 2 and min(h.shape) > 0]
     names = [(h.name, h.ver) for h in found]
     for h in found: h.hdu_name = h.name if h.name and not h.name.isdigit() and names.count((h.name, h.ver)) == 1 else str(h.index)
@@ -124,10 +124,10 @@ def choose_hdu(
     "The image HDU that was asked for; more than one, or none, is an error that lists what there is"
     every = _list_images(hdul)
     if isinstance(hdu, int): fit = [h for h in every if h.index == hdu]
-    elif hdu: fit = [h for h in every if h.name == hdu and extver in (None, h.ver)]
+    elif hdu: fit = [h for h in every if h.name.upper() == hdu and extver in (None, h.ver)]
     else:
         fit = [h for h in every if not h.support and extver in (None, h.ver)]
-        fit = [h for h in fit if h.name == 'SCI'] or fit
+        fit = [h for h in fit if h.name.upper() == 'SCI'] or fit
     if len(fit) == 1: return fit[0]
     there = '; '.join(map(str, every)) or 'no image at all'
     if not fit: raise BadImage('no_image_hdu', f'{what}: no image {hdu or ""} {"" if extver is None else extver} among: {there}')
@@ -233,7 +233,7 @@ def time_of(
     "When the image was taken, as far as its cards agree"
     got, bad = _times(cards)
     scale = (cards.text('TIMESYS') or 'UTC').split('(')[0].lower()
-    out = dict(mjd=None, mjd_scale=None, mjd_meaning=None, missing=None, note=None)
+    out = dict(mjd=None, mjd_scale=None, mjd_meaning=None, missing=None, note=None, mjd_cards={k: v for k, v, *_ in got})
     if not got: return out | dict(missing='; '.join(bad) or 'no card gives a date')
     name, mjd, meaning, exact = min(got, key=lambda g: (not g[3], ('start', 'mid', 'end').index(g[2])))
     if name == 'TAI': scale = 'tai'
@@ -295,7 +295,7 @@ def read_header_facts(
              exposure_s=exposure_of(cards, mission, unit))
     f['zero_point'], why = zero_point_of(cards, mission, unit, f['exposure_s'])
     when = time_of(cards, f['exposure_s'])
-    f |= {k: when[k] for k in ('mjd', 'mjd_scale', 'mjd_meaning')}
+    f |= {k: when[k] for k in ('mjd', 'mjd_scale', 'mjd_meaning', 'mjd_cards')}
     (missing if f['zero_point'] is None else notes)['zero_point'] = why
     for k in ('mjd', 'band', 'unit', 'exposure_s'):
         if f[k] is None: missing[k] = when['missing'] if k == 'mjd' else 'no card gives it'
@@ -405,6 +405,7 @@ DQ_FLAGS = {
     'hst/wfc3': _bits('LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADBIAS SATURATED BADREF TRAP ATODSAT CRDRIZ CRREJ CRMAX USER'),
     'hst/wfpc2': _bits('LOST BADREF BADPIX ATODSAT MISSING OTHER - TRAP QUESTIONABLE WARM REPAIRED CHIP_MASKED'),
     'decam': _bits('BADPIX NO_VALUE SATURATED BLEED COSMIC_RAY LOW_WEIGHT DIFFERENCE STREAK', first=1), # Code c becomes bit 1 << c
+    'decam/bits': _bits('BADPIX SATURATED INTERPOLATED - COSMIC_RAY - BLEED TRANSIENT EDGE EDGE2'),
 }
 #: The flags that leave a pixel without a measurement
 BAD_FLAGS = {
@@ -412,9 +413,14 @@ BAD_FLAGS = {
     'hst/acs': 'LOST FILLED BADPIX MASKED UNSTABLE BADCOL BADREF',
     'hst/wfc3': 'LOST FILLED BADPIX MASKED UNSTABLE BADBIAS BADREF',
     'hst/wfpc2': 'LOST BADREF BADPIX MISSING OTHER CHIP_MASKED',
-    'decam': 'BADPIX NO_VALUE LOW_WEIGHT',
+    'decam': 'BADPIX NO_VALUE LOW_WEIGHT', 'decam/bits': 'BADPIX EDGE EDGE2',
 }
 _coded = {'decam'}
+
+def dq_mission(mission, header):
+    "Whose flags a quality plane holds; the DECam pipeline wrote bits before its version 3.5"
+    v = re.match(r'V(\d+)\.(\d+)', str(header.get('PLVER', ''))) if mission == 'decam' else None
+    return 'decam/bits' if v and (int(v[1]), int(v[2])) < (3, 5) else mission
 
 # %% ../nbs/03_images.ipynb #2d23810f
 def bad_bits(
@@ -430,8 +436,8 @@ def bad_bits(
     return sum(flags[n] for n in asked)
 
 def flag_bits(dq, mission):
-    "The quality plane as bits, where a mission writes codes"
-    dq = dq.astype('u4') if dq.dtype.itemsize > 4 or dq.dtype.kind == 'f' else dq.astype(f'u{dq.dtype.itemsize}')
+    "The quality plane as unsigned bits; codes, where a mission writes those, become bits"
+    dq = dq.view(dq.dtype.str.replace('i', 'u')) if dq.dtype.kind in 'iu' and dq.dtype.itemsize <= 4 else dq.astype('i8').astype('u4')
     return np.where(dq > 0, np.uint32(1) << np.minimum(dq, 31).astype('u4'), np.uint32(0)) if mission in _coded else dq
 
 # %% ../nbs/03_images.ipynb #c1eeb594
@@ -456,11 +462,16 @@ class Plane:
     def decode(self, a):
         "Stored numbers to float32: BLANK is NaN, scaling as the header says"
         if self.raw is None or self.simple: out = a.astype(np.float32)
-        else:
-            out = (a*self.scale + self.zero if (self.scale, self.zero) != (1, 0) else a).astype(np.float32)
-            if self.blank is not None: out[a == self.blank] = np.nan
+        elif self.scale == 1 and a.dtype.itemsize < 4: out = a.astype(np.float32) + np.float32(self.zero) # Exact, and faster
+        else: out = (a*self.scale + self.zero if (self.scale, self.zero) != (1, 0) else a).astype(np.float32)
+        if self.raw is not None and self.blank is not None: out[a == self.blank] = np.nan
         if self.soften[0]: out = np.float32((self.soften[1] or 0) + self.soften[0]*2*np.sinh(out.astype(float)*np.log(10)/2.5))
         return out
+
+    def _tiles(self, read):
+        "Decompress, with a failure in our words"
+        try: return np.asarray(read())
+        except (OSError, ValueError, TypeError, IndexError, zlib.error) as e: raise BadImage('unreadable', f'a compressed tile: {e}') from e
 
     def cut(self, y0, y1, x0, x1):
         "Region [y0:y1, x0:x1] as a fresh float32 array"
@@ -469,32 +480,30 @@ class Plane:
         self._cuts += 1
         if self._cuts > 40: return self.whole()[y0:y1, x0:x1].copy()
         at = np.unravel_index(self.plane or 0, self.hdu.shape[:-2]) if len(self.hdu.shape) > 2 else ()
-        return self.decode(self.hdu.section[(*at, slice(y0, y1), slice(x0, x1))])
+        return self.decode(self._tiles(lambda: self.hdu.section[(*at, slice(y0, y1), slice(x0, x1))]))
 
     def integers(self, y0, y1, x0, x1):
         "Region of a plane of flags, as whole numbers (unsigned ones are stored with an offset)"
-        if self.raw is None: return np.asarray(self._of_cube(np.asarray(self.hdu.data)))[y0:y1, x0:x1]
+        if self.raw is None: return self._of_cube(self._tiles(lambda: self.hdu.data))[y0:y1, x0:x1]
         a = self.raw[y0:y1, x0:x1]
         return a.astype('i8') + int(self.zero) if self.zero else a
 
     def whole(self):
         "All of it, decoded once"
-        if self._whole is None: self._whole = self.decode(self.raw if self.raw is not None else self._of_cube(np.asarray(self.hdu.data)))
+        if self._whole is None: self._whole = self.decode(self.raw if self.raw is not None else self._of_cube(self._tiles(lambda: self.hdu.data)))
         return self._whole
 
 # %% ../nbs/03_images.ipynb #ddecd8c8
 @dataclass(repr=False)
 class SkyImage:
     "One image of the sky with its validity, position, time and unit"
+    shape:tuple # (ny, nx)
     planes:dict # `Plane`s: 'image', and 'dq', 'weight' where there are any
     header:fits.Header; primary:fits.Header; facts:dict
     hdu_name:str; hdu_ver:int; name:str; role:str='image'
     wcs:WCS=None; wcs_reason:str=None; dq_policy:str=None
     missing:dict=field(default_factory=dict); notes:dict=field(default_factory=dict)
     _stored:object=None; _hdul:object=None; _bad:object=None; _sha:str=None
-
-    @property
-    def shape(self): return self.planes['image'].shape
 
     @property
     def wcs_state(self): return 'none' if self.wcs is None else 'celestial'
@@ -532,7 +541,8 @@ def _bad_region(im, y0, y1, x0, x1):
     if im._bad is not None: return im._bad[y0:y1, x0:x1]
     bad = None
     if 'dq' in im.planes and (bits := bad_bits(im.facts['dq_flags'])):
-        bad = (flag_bits(im.planes['dq'].integers(y0, y1, x0, x1), im.facts['dq_flags'].split(':')[0]) & bits) > 0
+        dq = flag_bits(im.planes['dq'].integers(y0, y1, x0, x1), im.facts['dq_flags'].split(':')[0])
+        bad = (dq & dq.dtype.type(bits & (1 << 8*dq.dtype.itemsize) - 1)) != 0
     if 'weight' in im.planes:
         none = ~(im.planes['weight'].cut(y0, y1, x0, x1) > 0)
         bad = none if bad is None else bad | none
@@ -544,9 +554,9 @@ def read(self:SkyImage,
 )->tuple: # Pixels (float32, NaN where bad) and bad (bool), both (y1-y0, x1-x0)
     "Cut a region and decode it"
     ny, nx = self.shape
+    if not self.planes: raise BadInput(f'{self.name} is closed')
     if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx): raise BadInput(f'region [{y0}:{y1}, {x0}:{x1}] leaves the image of {ny} x {nx}')
-    try: pixels = self.planes['image'].cut(y0, y1, x0, x1)
-    except (OSError, ValueError, TypeError) as e: raise BadImage('truncated', f'{self.name}: {e}') from e
+    pixels = self.planes['image'].cut(y0, y1, x0, x1)
     bad, known = ~np.isfinite(pixels), _bad_region(self, y0, y1, x0, x1)
     if known is not None: bad |= known
     if bad.any(): pixels[bad] = np.nan
@@ -578,7 +588,7 @@ def flag(self:SkyImage,
     if 'dq' not in self.planes: raise BadInput(f'{self.name} has no quality plane')
     mission = self.facts['dq_flags'].split(':')[0]
     dq = self.planes['dq'].integers(0, self.shape[0], 0, self.shape[1])
-    return (flag_bits(dq, mission) & bad_bits(f'{mission}:{name}')) > 0
+    return (flag_bits(dq, mission).astype('u4') & np.uint32(bad_bits(f'{mission}:{name}'))) > 0
 
 # %% ../nbs/03_images.ipynb #8490930d
 def _need_wcs(im):
@@ -602,10 +612,10 @@ def footprint(self:SkyImage):
     return np.column_stack(self.pixel_to_world(np.array([0, nx, nx, 0]) - .5, np.array([0, 0, ny, ny]) - .5))
 
 # %% ../nbs/03_images.ipynb #6a3fee8c
-def _side_planes(hdul, data, info, dq_policy, mission, missing, what):
+def _side_planes(hdul, data, info, dq_policy, mission, missing):
     "Quality and weight planes in the same file, and the policy that was settled on"
     planes, settled = {}, []
-    mine = {h.name: h for h in _list_images(hdul) if h.ver == info.ver and h.shape[-2:] == info.shape[-2:]}
+    mine = {h.name.upper(): h for h in _list_images(hdul) if h.ver == info.ver and h.shape[-2:] == info.shape[-2:]}
     if dq_policy == 'none': return planes, 'none', None
     policy = mission if dq_policy == 'auto' else dq_policy.removesuffix('+weight')
     if 'DQ' in mine:
@@ -658,13 +668,14 @@ def open_image(
     for k in facts or {}: missing.pop(k, None)
     w, reason, detail = read_wcs(header, hdul)
     if reason: missing['wcs'] = detail
-    planes, settled, flags = _side_planes(hdul, data, info, dq_policy, known['mission'] or '', missing, what)
+    mission = dq_mission(known['mission'] or '', first if first is not None else header)
+    planes, settled, flags = _side_planes(hdul, data, info, dq_policy, mission, missing)
     if dq is not None:
-        flags = settled = known['mission'] if dq_policy == 'auto' else dq_policy
+        flags = settled = mission if dq_policy == 'auto' else dq_policy
         bad_bits(flags or '')
         planes['dq'] = _extra_plane(dq, info.shape[-2:], what)
     if weight is not None: planes['weight'] = _extra_plane(weight, info.shape[-2:], what)
-    image = SkyImage({'image': Plane(data, hdul[info.index], plane), **planes}, header, first, known | dict(dq_flags=flags),
+    image = SkyImage(info.shape[-2:], {'image': Plane(data, hdul[info.index], plane), **planes}, header, first, known | dict(dq_flags=flags),
         info.hdu_name + (f'[{plane}]' if plane is not None else ''), info.ver, what, role, w, reason, settled, missing, notes, stored, hdul)
     if all(p.raw is not None for p in image.planes.values()): hdul.close()
     return image

@@ -246,6 +246,8 @@ class StoreDenied(AstridError, PermissionError):
 class StoreUnreachable(AstridError, ConnectionError):
     "The store did not answer, also after several tries"
 
+_pause = time.sleep
+
 def retry(
     call, # Function without arguments
     passing:tuple, # Errors that may pass
@@ -258,7 +260,7 @@ def retry(
         try: return call()
         except passing as e:
             if i == tries - 1: raise StoreUnreachable(f'{what} failed {tries} times, the last with: {e}') from e
-            time.sleep(pause_s*2**i*random.uniform(.5, 1))
+            _pause(pause_s*2**i*random.uniform(.5, 1))
 
 # %% ../nbs/02_storage.ipynb #02c60136
 def s3_client(

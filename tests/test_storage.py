@@ -1,5 +1,5 @@
 "Storage: folder and bucket answer alike, nothing is half written, nothing leaves the store"
-import hashlib, http.server, multiprocessing, os, pickle, ssl, subprocess, threading
+import hashlib, http.server, multiprocessing, os, pickle, ssl, subprocess, threading, time
 from pathlib import Path
 
 import pytest
@@ -120,7 +120,7 @@ def test_a_broken_body_is_read_again(bucket, monkeypatch):
         if fails: fails.pop(); raise ProtocolError('Connection broken')
         return real(self, *a, **kw)
     monkeypatch.setattr(StreamingBody, 'read', read)
-    monkeypatch.setattr('astrid_data.storage.time.sleep', lambda s: None)
+    monkeypatch.setattr('astrid_data.storage._pause', lambda s: None)
     assert bucket.get('k') == b'x'*5000 and not fails
     fails += [1]*9
     with pytest.raises(StoreUnreachable, match='failed 5 times'): bucket.get('k')
@@ -197,7 +197,7 @@ def test_cache_stays_within_its_bytes(tmp_path):
 
 def _fetch(root, i, q):
     cache, made = DiskCache(root, 10_000), []
-    for k in range(30): assert cache.fetch(f'k{k}', lambda f: (made.append(k), f.write(f'{k}'.encode()*10))).read_bytes() == f'{k}'.encode()*10
+    for k in range(30): assert cache.fetch(f'k{k}', lambda f: (made.append(k), time.sleep(.01), f.write(f'{k}'.encode()*10))).read_bytes() == f'{k}'.encode()*10
     q.put(len(made))
 
 
@@ -269,7 +269,7 @@ def test_https(https, bucket, monkeypatch):
     url, crt, seen = https
     with pytest.raises(StoreDenied, match='certificate'): resolve_uri(url + '/a.fits', bucket) # Nobody vouches for it
     monkeypatch.setenv('SSL_CERT_FILE', str(crt))
-    monkeypatch.setattr('astrid_data.storage.time.sleep', lambda s: None)
+    monkeypatch.setattr('astrid_data.storage._pause', lambda s: None)
     assert resolve_uri(url + '/a.fits', bucket).read_bytes() == b'x'*1000
     resolve_uri(url + '/a.fits', bucket); assert seen.count('/a.fits') == 1
     assert resolve_uri(url + '/flaky', bucket).read_bytes() == b'x'*1000 and seen.count('/flaky') == 3 # Two came short
