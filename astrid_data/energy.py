@@ -78,7 +78,7 @@ def energy_of(
     method = '; '.join(h if f > 0.995 else f'{h} for {f:.0%} of the time' for h, f in zip(how, part) if f > 0) or 'not measured'
     known = sum(part)
     if known >= 0.99: return Energy(float(np.nansum(steps)/known), steps, method)
-    heard = f'it answered for {known:.0%} of {all_s:.1f} s, {np.nansum(steps):.0f} J until then' if known else 'it gave neither energy nor power'
+    heard = f'it answered for {known:.0%} of {all_s:.1f} s, {np.nansum(steps):.0f} J in that time' if known else 'it gave neither energy nor power'
     return Energy(None, steps, method, heard + (f' ({failure})' if failure else ''))
 
 # %% ../nbs/40_energy.ipynb #56359259
