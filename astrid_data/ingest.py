@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LEDGER', 'ID_CARDS', 'UNKNOWN_TIME', 'UNKNOWN_EXPOSURE_S', 'IMAGE_COLUMNS', 'Archive', 'open_archive', 'IngestReport',
            'observation_key', 'file_stem', 'footprint_circle', 'observation_rows', 'confidence_of', 'add_model',
-           'record_detections', 'list_files', 'science_images', 'overlapping', 'confirm_across', 'sample_files',
-           'read_table']
+           'record_detections', 'list_files', 'science_images', 'is_synthetic', 'overlapping', 'confirm_across',
+           'sample_files', 'read_table']
 
 # %% ../nbs/10_ingest.ipynb #debee07e
 import csv, glob, json, uuid
@@ -243,7 +243,9 @@ def science_images(
     return [(h.hdu_name, h.ver) for h in sci]
 
 # %% ../nbs/10_ingest.ipynb #936fb077
-def _register(archive, report, uri, path, hdu, several, survey, facts, copy, detect, label, settings):
+def is_synthetic(image): return any(h is not None and h.get('SYNTHET') for h in (image.header, image.primary))
+
+def _register(archive, report, uri, path, hdu, several, survey, facts, copy, detect, label, origin, settings):
     "Take one image into the archive"
     with open_image(path, hdu[0], hdu[1], facts=facts) as image, archive.session() as s:
         same = s.scalar(select(Image).where(Image.sha256 == image.sha256, Image.hdu_name == image.hdu_name, Image.hdu_ver == image.hdu_ver))
@@ -258,7 +260,8 @@ def _register(archive, report, uri, path, hdu, several, survey, facts, copy, det
         if copy:
             stored = f'observations/{oid}/{Path(path).name}'
             archive.store.put(stored, Path(path))
-        obs, index, picture = observation_rows(image, row.id, name, key, stored or uri, stored)
+        if is_synthetic(image): origin = 'synthetic' # What the file says of itself, nobody can argue away
+        obs, index, picture = observation_rows(image, row.id, name, key, stored or uri, stored, origin)
         for table, r in ((Observation, obs), (ObservationIndex, index), (Image, picture)): bulk_insert(s, table, [r])
         sources, verdicts = record_detections(s, image, picture, error_plane(path, image), label, **settings) if detect else (None, None)
     report.added += 1
@@ -325,6 +328,7 @@ def add_fits(self:Archive,
     copy:bool=False, # Copy the files into the store? Otherwise they stay where they are
     detect:bool=True, # Look for sources?
     label:bool=True, # Ask the rules about them?
+    origin:str='survey', # 'survey', or 'synthetic' for images that are no real sky
     show:bool=True, # Show progress?
     **settings, # More for `detect_sources`
 )->IngestReport: # What was added, and what was lost and why
@@ -339,7 +343,7 @@ def add_fits(self:Archive,
         except NotFound as e: report.lose(given, 'missing_file', str(e)); continue
         except (BadImage, BadInput) as e: report.lose(given, getattr(e, 'reason', 'bad_address'), str(e)); continue
         for hdu in images:
-            try: _register(self, report, uri, path, hdu, len(images) > 1, survey, facts(given) if callable(facts) else facts, copy, detect, label, settings)
+            try: _register(self, report, uri, path, hdu, len(images) > 1, survey, facts(given) if callable(facts) else facts, copy, detect, label, origin, settings)
             except BadImage as e: report.lose(f'{uri}[{hdu[0]},{hdu[1]}]', e.reason, e.detail)
     if detect and label and report.added: confirm_across(self, report)
     return report
