@@ -55,7 +55,7 @@ class Record:
 def load_mlflow():
     "The module `mlflow`, quiet"
     import logging
-    for k, v in dict(MLFLOW_DISABLE_TELEMETRY='true', MLFLOW_LOGGING_LEVEL='WARNING', MLFLOW_HTTP_REQUEST_MAX_RETRIES='2',
+    for k, v in dict(MLFLOW_DISABLE_TELEMETRY='true', MLFLOW_LOGGING_LEVEL='WARNING', MLFLOW_HTTP_REQUEST_MAX_RETRIES='1',
                      MLFLOW_HTTP_REQUEST_TIMEOUT='10', MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR='1').items(): os.environ.setdefault(k, v)
     import mlflow
     for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.WARNING)
