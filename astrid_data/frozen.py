@@ -244,7 +244,7 @@ def croissant(
         kind = {'f': 'sc:Float', 'i': 'sc:Integer', 'u': 'sc:Integer', 'b': 'sc:Boolean'}.get(t.kind, 'sc:Text')
         source = {'fileObject': {'@id': 'samples.parquet'}, 'extract': {'column': name}}
         return {'@type': 'cr:Field', '@id': f'samples/{name}', 'name': name, 'dataType': kind, 'source': source}
-    files = [file('samples.parquet', m['samples_sha256'], 'application/vnd.apache.parquet'), *(file(s['file'], s['sha256'], 'application/octet-stream') for s in m['shards'])]
+    files = [file('samples.parquet', m['samples_sha256'], 'application/x-parquet'), *(file(s['file'], s['sha256'], 'application/octet-stream') for s in m['shards'])]
     about = f"{m.get('description') or ''} {m['n_samples']} patches of sky with labels; row i of samples.parquet is patch i of the .npy files. Origin: {m['origin']}.".strip()
     return {'@context': _cr_context, '@type': 'sc:Dataset', 'conformsTo': 'http://mlcommons.org/croissant/1.1', 'name': m['name'], 'description': about,
         'version': f"{m['version']}.0.0", 'datePublished': m['created_at'][:10], 'distribution': files,

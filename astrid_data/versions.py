@@ -196,9 +196,7 @@ def show_source(
 
 def _gray():
     from matplotlib import colormaps
-    cmap = colormaps['gray'].copy()
-    cmap.set_bad('#3b6ea5') # Invalid pixels are blue, in every picture here
-    return cmap
+    return colormaps['gray'].with_extremes(bad='#3b6ea5') # Invalid pixels are blue, in every picture here
 
 def _square(x0, y0, s, origin):
     from matplotlib.patches import Rectangle

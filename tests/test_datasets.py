@@ -1,0 +1,388 @@
+"Versions: the same wherever and however they are built, whole whatever happens, and true to the pixels of the files."
+import json
+import multiprocessing
+import os
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from hypothesis import given, settings, strategies as st
+from sqlalchemy import func, select
+
+import astrid_data as ad
+from astrid_data import datasets
+from astrid_data.core import BadInput, Conflict, NotFound
+from astrid_data.frozen import Dataset, write_dataset
+from astrid_data.registry import Detection, QualityRow, SampleRow, TrainingDataset, TrainingSample, VersionRow, add_validation_event
+from astrid_data.shards import ShardedArray, ShardWriter, content_hash
+
+warnings.filterwarnings('ignore', message='.*asked for is')
+
+
+def write_images(folder, n=4, side=150, seed=0):
+    "Fields of stars, a degree apart; north up, one arcsecond a pixel"
+    rng, folder = np.random.default_rng(seed), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    y, x = np.mgrid[:side, :side]
+    for k in range(n):
+        w = WCS(naxis=2)
+        w.wcs.ctype, w.wcs.crval, w.wcs.crpix, w.wcs.cdelt = ['RA---TAN', 'DEC--TAN'], [40 + k, 5], [side/2, side/2], [-1/3600, 1/3600]
+        sky = rng.normal(100, 5, (side, side))
+        grid = np.linspace(8, side - 9, 6)
+        for a, b in zip(*(g.ravel() + rng.uniform(-4, 4, 36) for g in np.meshgrid(grid, grid))): sky += 900*np.exp(-((x - a)**2 + (y - b)**2)/5)
+        h = w.to_header()
+        h['MJD-AVG'], h['EXPTIME'], h['FILTER'], h['BUNIT'] = 59000.123456789 + k, 30., 'r', 'adu'
+        fits.PrimaryHDU(sky.astype('>f4'), h).writeto(folder/f'field{k}.fits', overwrite=True)
+    return sorted(folder.glob('*.fits'))
+
+
+def toy(home, url=None, order=1, images=None):
+    "An archive of these fields, with every third source rejected and the others confirmed"
+    home = Path(home)
+    archive = ad.open_archive(url or f"sqlite:///{home/'registry.db'}", storage=str(home/'store'), home=home)
+    archive.add_fits((images or write_images(home/'fits'))[::order], survey='toy', label=False, show=False)
+    with archive.session() as s:
+        ids = s.execute(select(Detection.id, Detection.ra).order_by(Detection.ra, Detection.dec)).all()
+        for i, (d, _) in enumerate(ids): add_validation_event(s, d, 'tester', bool(i % 3), label='star' if i % 3 else 'cosmic ray')
+    return archive
+
+
+def plan_of(archive, **kw): return ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(confidence_threshold=0.5, **kw), progress=False)
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+    archive = toy(tmp_path_factory.mktemp('toy'))
+    return archive, plan_of(archive), plan_of(archive).build('first', patch_size=16, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def no_probe(monkeypatch):
+    "The search for shortcuts trains a forest, which these tests do not need again and again"
+    monkeypatch.setattr('astrid_data.quality.probe_shortcuts', lambda *a, **k: dict(auc=None, reason='not looked for in these tests'))
+
+
+# Shards and hashes
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=6), st.integers(1, 7), st.integers(0, 5), st.randoms())
+def test_shards_hold_what_was_appended_also_after_an_accident(tmp_path_factory, lengths, shard_rows, rubbish, random):
+    folder, x = tmp_path_factory.mktemp('s'), np.arange(sum(lengths)*6, dtype='f4').reshape(-1, 2, 3)
+    kinds, at = {'a': ('<f4', (2, 3)), 'b': ('u1', ())}, 0
+    w = ShardWriter(folder, kinds, shard_rows)
+    for n in lengths:
+        w.append(a=x[at:at+n], b=np.arange(at, at+n) % 251); at += n
+        if random.random() < .5: # Died with rows that the journal does not know
+            w.append(a=-np.ones((rubbish, 2, 3)), b=np.zeros(rubbish))
+            w = ShardWriter(folder, kinds, shard_rows, start=at)
+    files = w.close()
+    a, b = ([np.load(folder/f['file']) for f in files if f['array'] == k] for k in 'ab')
+    np.testing.assert_array_equal(np.concatenate(a), x)
+    np.testing.assert_array_equal(np.concatenate(b), np.arange(at) % 251)
+    s = ShardedArray(a)
+    rows = [random.randrange(at) for _ in range(5)] if at else []
+    np.testing.assert_array_equal(s[rows], x[rows])
+    np.testing.assert_array_equal(s[1:at:2], x[1:at:2])
+    assert s.shape == x.shape and len(s) == at
+
+
+def test_the_hash_sees_content_and_only_content(built):
+    t, p = built[2].samples, built[2].manifest['params']
+    h = built[2].content_hash
+    assert h == content_hash(t, p) == content_hash(t.sample(frac=1, random_state=1), p)
+    for c in ('image_uri', 'observation_id', 'detection_id', 'image_background', 'offset_x'): assert content_hash(t.assign(**{c: None}), p) == h
+    for c in ('label', 'split', 'class_name', 'x0', 'pixel_sha256', 'group_id', 'ra', 'quality_flags', 'origin'):
+        changed, v = t.copy(), t.loc[5, c]
+        changed.loc[5, c] = v + ' ' if isinstance(v, str) else v + 1
+        assert content_hash(changed, p) != h, c
+    assert content_hash(t, p | dict(patch_size=17)) != h and content_hash(t[1:], p) != h
+
+
+# Building
+
+def test_what_was_asked_for_is_kept_or_in_the_ledger_and_row_i_is_patch_i(built):
+    archive, plan, ds = built
+    m = ds.manifest
+    assert plan.requested == m['requested'] == len(ds) + int(ds.ledger['n'].sum()) == m['n_samples'] + sum(m['dropped'].values())
+    assert len(ds.patches()) == len(ds.valid()) == len(ds.targets()) == len(ds.samples) == len(ds)
+    assert sum(m['splits'].values()) == len(ds) == sum(m['class_counts'].values())
+    assert set(ds.samples['sample_key']) | set(ds.ledger['sample_key'].dropna()) >= set(plan.samples['sample_key'])
+    np.testing.assert_array_equal(np.isnan(ds.patches()[:]), ~ds.valid()[:])
+    assert (ds.targets()[ds.samples.index[ds.samples['label'] == 0]] == 0).all()
+
+
+def test_every_patch_is_the_files_own_pixels(built):
+    ds, s = built[2], 16
+    for i in range(0, len(ds), 7):
+        r = ds.samples.iloc[i]
+        with fits.open(Path(r['image_uri'].removeprefix('file://'))) as f:
+            a, (x, y) = f[0].data, WCS(f[0].header).all_world2pix([[r['ra'], r['dec']]], 0)[0]
+        x0, y0 = int(np.floor(x + .5)) - s//2, int(np.floor(y + .5)) - s//2
+        assert (x0, y0) == (r['x0'], r['y0'])
+        want = np.pad(a.astype('f4'), s, constant_values=np.nan)[y0+s:y0+2*s, x0+s:x0+2*s]
+        np.testing.assert_array_equal(ds.patches()[i][0], want)
+
+
+def test_the_same_plan_gives_the_same_version_and_another_question_the_next(built):
+    archive, plan, ds = built
+    with archive.session() as s: before = s.scalar(select(func.count()).select_from(TrainingSample))
+    again = plan_of(archive).build('first', patch_size=16, progress=False)
+    assert (again.address, again.id, again.content_hash) == (ds.address, ds.id, ds.content_hash)
+    with archive.session() as s: assert s.scalar(select(func.count()).select_from(TrainingSample)) == before
+    two = plan.build('second', patch_size=16, seed=1, progress=False)
+    three = plan.build('second', patch_size=12, progress=False)
+    assert (two.address, three.address, three.manifest['parent']) == ('second@v1', 'second@v2', 'second@v1')
+    assert len({ds.content_hash, two.content_hash, three.content_hash}) == 3
+    assert ad.open_dataset(archive, 'second').version == ad.open_dataset(archive, 'second@latest').version == ad.open_dataset(archive, three.id).version == 2
+    assert ad.open_dataset(archive, 'second@v1').content_hash == two.content_hash
+    assert set(ad.list_datasets(archive)['address']) >= {'first@v1', 'second@v1', 'second@v2'}
+
+
+def test_the_same_hash_on_either_database_in_any_order_by_any_workers(built, registry_url, tmp_path):
+    archive = toy(tmp_path, registry_url, order=-1)
+    ds = plan_of(archive).build('other', patch_size=16, progress=False, executor=(pool := ThreadPoolExecutor(3)), shard_rows=50)
+    pool.shutdown()
+    assert len([s for s in ds.manifest['shards'] if s['array'] == 'patches']) > 1
+    assert ds.content_hash == built[2].content_hash
+    pd.testing.assert_frame_equal(ds.samples[['sample_key', 'pixel_sha256', 'split']], built[2].samples[['sample_key', 'pixel_sha256', 'split']])
+
+
+def test_processes_cut_the_same(built, tmp_path):
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context('spawn')) as pool:
+        ds = built[1].build('by-processes', patch_size=16, progress=False, executor=pool)
+    assert ds.content_hash == built[2].content_hash
+
+
+def test_the_registry_holds_rows_in_the_shapes_of_the_deployed_system(registry_url, tmp_path):
+    archive = toy(tmp_path, registry_url)
+    ds = plan_of(archive).build('rows', patch_size=16, progress=False, description='a test', created_by='me')
+    with archive.session() as s:
+        d = s.scalar(select(TrainingDataset))
+        assert (str(d.id), d.name, d.total_samples, d.created_by, d.status, d.description) == (ds.id, 'rows', len(ds), 'me', 'active', 'a test')
+        assert set('survey_ids date_range confidence_threshold anomaly_types quality_score_threshold max_samples validation_status'.split()) <= set(d.collection_params)
+        assert abs(d.anomaly_ratio - ds.samples['label'].mean()) < 1e-4 and abs(d.quality_score - ds.quality.quality_score) < 1e-4
+        rows = s.execute(select(TrainingSample, SampleRow).join(SampleRow, SampleRow.sample_id == TrainingSample.id).order_by(SampleRow.row_index)).all()
+        assert len(rows) == len(ds) and s.scalar(select(func.count()).select_from(QualityRow)) == 1
+        v = s.scalar(select(VersionRow))
+        assert (v.content_hash, v.state, v.manifest['content_hash']) == (ds.content_hash, 'frozen', ds.content_hash)
+        for (t, extra), (i, r) in zip(rows, ds.samples.iterrows()):
+            assert set(t.labels) >= {'anomaly_type', 'confidence', 'validated', 'is_anomaly', 'pixel_coords'}
+            assert set(t.metadata_) >= {'survey', 'filter_band', 'exposure_time', 'ra', 'dec', 'observation_time', 'patch_size', 'detection_type'}
+            assert (t.labels['is_anomaly'], t.metadata_['ra'], t.metadata_['patch_size']) == (bool(r['label']), r['ra'], [16, 16])
+            assert str(t.observation_id) == r['observation_id'] and (extra.row_index, extra.split, extra.sample_key) == (i, r['split'], r['sample_key'])
+            shard, row = t.image_path.rsplit('/', 1)[1].split('#')
+            np.testing.assert_array_equal(np.load(ds.folder/shard)[int(row)], ds.patches()[i])
+            seconds = (pd.Timestamp(t.metadata_['observation_time']) - pd.Timestamp('1858-11-17', tz='UTC')).total_seconds()
+            assert abs(seconds - r['mjd']*86400) < 1e-3
+
+
+def test_numbers_survive_the_table(built):
+    t, p = built[2].samples, built[1].samples.set_index('sample_key')
+    assert all(t[c].dtype == 'f8' for c in ('ra', 'dec', 'mjd', 'score', 'offset_x'))
+    p = p.loc[t['sample_key']]
+    for c in ('ra', 'dec', 'mjd', 'score'): np.testing.assert_array_equal(t[c], p[c])
+    assert (t['mjd'] % 1 - 0.123456789).abs().max()*86400 < 1e-3
+    assert (t['half_width_arcsec'] - 8).abs().max() < 1e-3
+
+
+# Accidents
+
+def _build_and_die(home, url, at):
+    "In a process of its own: build, and vanish at the `at`-th time something is made durable or put in its place"
+    count = iter(range(at))
+    def mortal(f):
+        def g(*args, **kw):
+            if next(count, None) is None: os._exit(9)
+            return f(*args, **kw)
+        return g
+    os.fsync, os.rename, os.replace = mortal(os.fsync), mortal(os.rename), mortal(os.replace)
+    datasets.chunks_of.__defaults__ = (20,)
+    plan_of(ad.open_archive(url, home=home)).build('mortal', patch_size=16, progress=False)
+    os._exit(0)
+
+
+def test_killed_at_any_moment_the_next_run_reaches_the_same_hash(built, tmp_path):
+    images, context, codes = write_images(tmp_path/'fits'), multiprocessing.get_context('fork'), []
+    archive = toy(tmp_path/'home', images=images)
+    url = f"sqlite:///{tmp_path/'home'/'registry.db'}"
+    archive.registry.engine.dispose()
+    for at in (1, 4, 9, 14, 22, 31, 43, 50, 55, 60, 64, 68, 72, 76, 80, 90): # Each run goes on where the last one fell
+        p = context.Process(target=_build_and_die, args=(tmp_path/'home', url, at))
+        p.start(); p.join(120)
+        codes.append(p.exitcode)
+        assert p.exitcode in (0, 9)
+        known = ad.list_datasets(archive)
+        assert (len(known) == 1) == (p.exitcode == 0 or 0 in codes)
+        if p.exitcode == 0: break
+    ds = plan_of(archive).build('mortal', patch_size=16, progress=False)
+    assert codes.count(9) >= 4 and ds.version == 1 and ds.content_hash == built[2].content_hash
+    assert [p.name for p in ds.folder.parent.iterdir() if p.name != '.lock'] == ['v1']
+    ds.verify()
+
+
+@pytest.mark.parametrize('step', ['publish_version', 'register_version'])
+def test_a_version_that_was_renamed_but_not_registered_is_registered_by_the_next_run(tmp_path, monkeypatch, step):
+    archive = toy(tmp_path)
+    with monkeypatch.context() as m:
+        m.setattr(datasets, step, lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt): plan_of(archive).build('late', patch_size=16, progress=False)
+    assert len(ad.list_datasets(archive)) == 0 and (archive.datasets_dir/'late'/'v1'/'manifest.json').exists()
+    monkeypatch.setattr(datasets, 'cut_chunk', lambda *a, **k: pytest.fail('nothing needs to be cut again'))
+    assert plan_of(archive).build('late', patch_size=16, progress=False).address == 'late@v1'
+    assert len(ad.list_datasets(archive)) == 1
+
+
+def test_two_builders_do_not_work_in_one_folder(built):
+    archive, plan, _ = built
+    with datasets._only_one(archive.datasets_dir/'busy'):
+        with pytest.raises(Conflict, match='another process'): plan.build('busy', progress=False)
+
+
+def test_a_failed_gate_stops_the_build_and_nothing_is_cut_twice(tmp_path, monkeypatch):
+    archive = toy(tmp_path)
+    plan = plan_of(archive, quality_score_threshold=0.9999)
+    with pytest.raises(Conflict, match='quality_score'): plan.build('gated', patch_size=16, gate='error', progress=False)
+    assert len(ad.list_datasets(archive)) == 0
+    monkeypatch.setattr(datasets, 'cut_chunk', lambda *a, **k: pytest.fail('cut again'))
+    with pytest.warns(UserWarning, match='quality_score'): assert plan.build('gated', patch_size=16, progress=False).version == 1
+
+
+def test_lost_images_cost_their_own_samples_and_are_in_the_ledger(tmp_path):
+    archive, images = toy(tmp_path), sorted((tmp_path/'fits').glob('*.fits'))
+    plan = plan_of(archive)
+    images[0].unlink()
+    images[1].write_bytes(images[1].read_bytes()[:30000])
+    ds = plan.build('holes', patch_size=16, progress=False)
+    lost = ds.ledger.groupby('reason')['n'].sum()
+    assert {'missing_file', 'truncated'} <= set(lost.index) and plan.requested == len(ds) + lost.sum()
+    assert set(ds.samples['image_uri'].str[-11:]) == {'field2.fits', 'field3.fits'}
+    assert ds.ledger['uri'].str.contains('field0|field1').sum() == lost[['missing_file', 'truncated']].sum() and ds.ledger['label'].notna().all()
+    for p in images[2:]: p.unlink()
+    with pytest.raises(NotFound, match='nothing is left.*missing_file'): plan.build('void', patch_size=16, progress=False)
+
+
+def test_an_empty_plan_says_why(built):
+    with pytest.raises(NotFound, match='no positive'): plan_of(built[0], date_range=('1990-01-01', '1991-01-01'))
+    plan = plan_of(built[0])
+    plan.samples = plan.samples[:0]
+    with pytest.raises(NotFound, match='holds no samples'): plan.build('empty', progress=False)
+
+
+# Finding, comparing, rebuilding
+
+def test_addresses_that_are_wrong_say_what_there_is(built):
+    archive, plan, ds = built
+    for address in ('firts', 'first@v9', 'first@v1.5', '6b9f8a2e-0000-0000-0000-000000000000'):
+        with pytest.raises(NotFound, match='first@v1'): ad.open_dataset(archive, address)
+    for name in ('', '../up', 'a/b', '.hidden', 'x'*101, 'ä'):
+        with pytest.raises(BadInput, match='cannot name a dataset'): plan.build(name)
+    for kw in (dict(gate='maybe'), dict(patch_size=0), dict(split_by='colour'), dict(fractions=(.5, .1, .1))):
+        with pytest.raises(BadInput): plan.build('wrong', progress=False, **kw)
+
+
+def test_a_touched_file_is_named(built, tmp_path):
+    import shutil
+    folder = shutil.copytree(built[2].folder, tmp_path/'copy')
+    assert Dataset(folder).verify()
+    with open(folder/'valid-00000.npy', 'r+b') as f: f.seek(-1, 2); f.write(b'\x07')
+    with pytest.raises(Conflict, match='valid-00000.npy is not what was frozen'): Dataset(folder).verify()
+    (folder/'samples.parquet').unlink()
+    with pytest.raises(Conflict, match='valid-00000.npy, samples.parquet are not'): Dataset(folder).verify()
+
+
+def test_rebuilding_reaches_the_hash_and_names_the_one_sample_whose_pixel_changed(tmp_path):
+    archive = toy(tmp_path)
+    ds = plan_of(archive, negatives={}).build('again', patch_size=8, progress=False)
+    r = ds.rebuild(progress=False)
+    assert r.same and r.content_hash == ds.content_hash and not len(r.files)
+    row = ds.samples.iloc[17]
+    path = Path(row['image_uri'].removeprefix('file://'))
+    with fits.open(path, mode='update') as f: f[0].data[row['y0'] + 1, row['x0'] + 2] += 1
+    r = ds.rebuild(progress=False)
+    assert not r.same and r.diff.of('pixels')['sample_key'].tolist() == [row['sample_key']] and set(r.diff.changed['what']) <= {'pixels', 'target map', 'flags'}
+    assert len(r.diff.added) == len(r.diff.removed) == 0 and r.files['uri'].tolist() == [row['image_uri']]
+    path.unlink()
+    r = ds.rebuild(progress=False)
+    gone = ds.samples[ds.samples['image_uri'] == row['image_uri']]
+    assert set(r.diff.removed['sample_key']) == set(gone['sample_key']) and set(r.diff.removed['reason']) == {'missing_file'}
+    assert not list(archive.datasets_dir.glob('.rebuild*'))
+
+
+def test_a_late_verdict_is_a_difference_between_versions(tmp_path):
+    archive = toy(tmp_path)
+    one = plan_of(archive, negatives={}).build('late', patch_size=16, progress=False)
+    was = one.samples[one.samples['label'] == 1].iloc[3]
+    with archive.session() as s: add_validation_event(s, was['detection_id'], 'expert', False, label='ghost', confidence_level='EXPERT')
+    two = plan_of(archive, negatives={'rejected': 1.}).build('late', patch_size=16, progress=False)
+    d = two.diff(one)
+    assert two.version == 2 and one.verify() and was['sample_key'] not in set(one.samples.query('label == 0')['sample_key'])
+    moved = set(d.of('label')['sample_key']) | set(d.removed['sample_key'])
+    assert was['sample_key'] in moved and 'collection.negatives.rejected' in d.settings
+    assert one.diff(one).same and 'the same content' in repr(one.diff(one))
+
+
+# Papers
+
+def test_croissant_is_valid_without_a_network(built):
+    mlc = pytest.importorskip('mlcroissant')
+    ds = built[2]
+    issues = mlc.Dataset(jsonld=str(ds.folder/'croissant.json')).metadata.ctx.issues
+    assert not issues.errors
+    records = mlc.Dataset(jsonld=str(ds.folder/'croissant.json')).records('samples')
+    first = next(iter(records))
+    assert first['samples/ra'] == pytest.approx(ds.samples['ra'][0])
+
+
+def test_the_datasheet_says_what_the_manifest_says(built):
+    text, m = (built[2].folder/'datasheet.md').read_text(), built[2].manifest
+    for word in (m['content_hash'], str(m['requested']), 'All pixels are real sky', *m['class_counts']): assert word in text
+
+
+def test_the_report_is_one_file_with_pictures_of_every_class(built, tmp_path):
+    ds = built[2]
+    text = ds.report(tmp_path).read_text()
+    assert text.count('class="patch"') >= 3*6 and 'class="patch synthetic"' not in text
+    assert all(f'<b class="label{r.label}">' in text and str(r.class_name) in text for r in ds.samples.itertuples())
+    assert 'src="http' not in text and 'href="http' not in text and ds.content_hash in text
+
+
+def test_what_is_shown_for_a_sample_is_its_own_frame(built):
+    ds = built[2]
+    fig = ds.show_source(5)
+    shown = fig.axes[1].images[0].get_array()
+    assert shown.shape == (16, 16) and ds.samples['image_uri'][5].rsplit('/', 1)[1] in fig.axes[0].get_title()
+    with pytest.raises(BadInput, match='not 100000'): ds.show_source(100000)
+    with pytest.raises(BadInput, match='open_dataset'): Dataset(ds.folder).show_source(0)
+
+
+# Elsewhere
+
+def test_a_version_goes_to_the_bucket_and_comes_back_from_it(s3, built, tmp_path, monkeypatch):
+    for k, v in dict(AWS_ACCESS_KEY_ID=s3.key, AWS_SECRET_ACCESS_KEY=s3.secret, AWS_ENDPOINT_URL_S3=s3.endpoint).items(): monkeypatch.setenv(k, v)
+    images = write_images(tmp_path/'fits')
+    here = ad.open_archive(f"sqlite:///{tmp_path/'r.db'}", storage='s3://test/here', home=tmp_path/'a')
+    here.add_fits(images, survey='toy', label=False, copy=True, show=False)
+    with here.session() as s:
+        for i, (d, _, _) in enumerate(s.execute(select(Detection.id, Detection.ra, Detection.dec).order_by(Detection.ra, Detection.dec)).all()):
+            add_validation_event(s, d, 'tester', bool(i % 3), label='star' if i % 3 else 'cosmic ray')
+    ds = plan_of(here).build('cloud', patch_size=16, progress=False)
+    assert ds.content_hash == built[2].content_hash
+    there = ad.open_archive(f"sqlite:///{tmp_path/'r.db'}", storage='s3://test/here', home=tmp_path/'b')
+    again = ad.open_dataset(there, 'cloud')
+    assert again.folder != ds.folder and again.content_hash == ds.content_hash
+    np.testing.assert_array_equal(again.patches()[:], ds.patches()[:])
+    assert plan_of(there).build('cloud', patch_size=16, progress=False).folder == again.folder
+
+
+def test_a_dataset_of_pretend_sky_says_so_everywhere(tmp_path):
+    rng, n = np.random.default_rng(0), 12
+    rows = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=np.arange(n) % 2, split='train', origin=['synthetic']*6 + ['survey']*6))
+    for part, origin in ((rows[:6], 'synthetic'), (rows, 'mixed')):
+        d = write_dataset(tmp_path/origin, part, rng.normal(size=(len(part), 1, 16, 16)).astype('f4'))
+        assert d.origin == origin and 'SYNTHETIC' in repr(d) and 'ynthetic' in (d.folder/'datasheet.md').read_text()
+        assert d.report(tmp_path/'r.html').read_text().count('class="patch synthetic"') == 6
