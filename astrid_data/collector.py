@@ -589,9 +589,9 @@ def plot(self:SamplePlan,
     figsize:tuple=(7, 2.6), # Width and height (inch)
 ): # matplotlib Figure
     "What was kept, by survey and band, and where the rest went"
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=figsize, layout='constrained')
-    left, right = fig.subplots(1, 2)
+    import matplotlib.pyplot as plt
+    fig, (left, right) = plt.subplots(1, 2, figsize=figsize, layout='constrained')
+    plt.close(fig) # The caller shows it
     s = self.samples
     t = s.groupby([s['survey'] + ' ' + s['band'], 'kind']).size().unstack(fill_value=0)
     base, hatch = np.zeros(len(t)), None if self.origin == 'survey' else '//'

@@ -430,6 +430,8 @@ def test_as_of_pins_labels_and_rows(sky):
     again = sky.plan(as_of='2024-05-15')
     lost = sky.plan(as_of=None)
     key = lambda p: set(zip(p.samples['detection_id'], p.samples['label']))
+    assert set(again.samples['sample_key']) <= set(before.samples['sample_key']) and not set(lost.samples['sample_key']) <= set(before.samples['sample_key'])
+    assert set(before.samples.query('kind == "random_sky"')['sample_key']) == set(again.samples.query('kind == "random_sky"')['sample_key'])
     gone = {k for k in key(before) - key(again)} # The row whose status was overwritten keeps no past; nothing else may move
     assert {i for i, _ in gone if i} <= {str(ids[1])} and (str(ids[0]), 1) in key(again) and (str(ids[0]), 0) in key(lost) and (str(ids[2]), 1) in key(lost)
 
