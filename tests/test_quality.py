@@ -1,0 +1,357 @@
+"Flags, checks and the report: planted faults are found, clean data stay clean, simple versions agree."
+import json
+import warnings
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from astrid_data import quality as q
+from astrid_data.core import BadInput, sky_separation_arcsec
+from astrid_data.flags import FLAGS, decode_flags, image_flags, line_sums, local_background, measure_patches
+
+
+def sky(n, s=32, seed=0, channels=1, stars=True, level=100, noise=5, flux=250):
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((s, s)) - s//2
+    data = rng.normal(level, noise, (n, channels, s, s))
+    if stars: data += flux*np.exp(-(x**2 + y**2)/2/1.1**2)
+    return data.astype('f4'), np.ones(data.shape, bool)
+
+
+def table(n, positives, **kw):
+    rng = np.random.default_rng(1)
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=(np.arange(n) < positives).astype('i1'), kind=np.where(np.arange(n) < positives, 'positive', 'random_sky'),
+        class_name=np.where(np.arange(n) < positives, 'source', 'sky'), ra=rng.uniform(0, 360, n), dec=rng.uniform(-80, 80, n), survey='ztf', band='r', origin='survey', mjd=rng.uniform(58000, 58400, n)))
+    return t.assign(**kw)
+
+
+def both(n=120, seed=0):
+    "Half stars, half empty sky, and their table"
+    (a, v), (b, w) = sky(n//2, seed=seed), sky(n//2, seed=seed + 99, stars=False)
+    return table(n, n//2), np.concatenate([a, b]), np.concatenate([v, w])
+
+
+def flags_of(data, valid, **kw): return decode_flags(image_flags(data, valid, *local_background(data, valid), **kw))
+
+
+# The patch
+
+def plant(fault, d, v, rng):
+    "Damage the patches `d`, `v` in place"
+    n, _, s, _ = d.shape
+    y, x = np.indices((s, s))
+    for k in range(n):
+        a, b, t = rng.uniform(4, s - 5, 2).astype(int), rng.integers(5, 12), rng.uniform(0, np.pi)
+        if fault == 'invalid': d[k, 0, :5 + b % 3] = np.nan
+        elif fault == 'edge': [d[k, 0, :b//3 + 1], d[k, 0, -b//3:], d[k, 0, :, :b//3 + 1], d[k, 0, :, -b//3:]][k % 4][:] = np.nan
+        elif fault == 'centre_invalid': v[k, 0, s//2 + rng.integers(-1, 2), s//2 + rng.integers(-1, 2)] = False
+        elif fault == 'constant': d[k] = rng.normal(100, 5)
+        elif fault == 'saturated': d[k] = np.minimum(d[k], rng.uniform(170, 220))
+        elif fault == 'faint': d[k, 0] = rng.normal(100, 5, (s, s))
+        elif fault == 'off_centre': d[k] = np.roll(d[k], (3, rng.integers(-1, 2)) if k % 2 else (rng.integers(-1, 2), -3), (1, 2))
+        elif fault == 'gradient': d[k, 0] += rng.uniform(1.5, 3)*(x if k % 2 else s - y)
+        elif fault == 'streak': d[k, 0][abs((x - s/2)*np.cos(t) + (y - s/2)*np.sin(t) - rng.uniform(-4, 4)) < 1.5] += rng.uniform(40, 200)
+        elif fault == 'cosmic_ray': d[k, 0, *((a if max(abs(a - s//2)) > 4 else (5, 5)))] += rng.uniform(200, 900)
+        elif fault == 'sharp': d[k, 0] = rng.normal(100, 5, (s, s)); d[k, 0, s//2, s//2] += rng.uniform(200, 900)
+
+
+@pytest.mark.parametrize('fault', [f.name for f in FLAGS if f.name != 'bright'])
+def test_planted_faults_are_found_and_clean_patches_are_not(fault):
+    rng = np.random.default_rng(7)
+    d, v = sky(1000, seed=3)
+    bad = np.arange(1000) < 200
+    plant(fault, d[:200], v[:200], rng)
+    f = flags_of(d, v)[fault].to_numpy()
+    recall, precision = f[bad].mean(), bad[f].mean()
+    assert recall >= .97 and precision >= .97, (fault, recall, precision)
+
+
+def test_bright_tells_stars_from_sky():
+    t, d, v = both(400)
+    f = flags_of(d, v)['bright'].to_numpy()
+    assert f[:200].mean() > .99 and f[200:].mean() < .01
+
+
+def test_a_known_saturation_level_is_asked_directly():
+    d, v = sky(4)
+    d[1, 0, 3, 3:7] = 900
+    assert flags_of(d, v, saturation=900)['saturated'].tolist() == [False, True, False, False]
+
+
+def test_flags_do_not_depend_on_the_company():
+    d, v = sky(150, channels=3)
+    plant('streak', d[::2], v[::2], np.random.default_rng(0))
+    whole, (b, s) = flags_of(d, v), local_background(d, v)
+    for i in (0, 63, 64, 149): assert decode_flags(image_flags(d[i:i+1], v[i:i+1], b[i:i+1], s[i:i+1])).iloc[0].equals(whole.iloc[i])
+
+
+@pytest.mark.parametrize('s', [1, 2, 3, 5, 8, 21, 63, 64])
+def test_any_size_and_worthless_patches(s):
+    d, v = sky(6, s=s, channels=2)
+    d[0], d[1], v[2], d[3, 0], d[4] = np.nan, 7, False, np.inf, 0
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        f = flags_of(d, v)
+    assert f['constant'].tolist()[:5] == [True]*5
+    assert f['centre_invalid'].tolist()[:3] == [True, False, True]
+
+
+def test_background_agrees_with_astropy():
+    from astropy.stats import sigma_clipped_stats
+    d, v = sky(20, s=64, seed=5)
+    d[:, :, :4, :4] += 4000 # A neighbour at the corner
+    b, n = local_background(d, v)
+    for k in range(20):
+        ring = np.concatenate([d[k, 0, :8].ravel(), d[k, 0, -8:].ravel(), d[k, 0, 8:-8, :8].ravel(), d[k, 0, 8:-8, -8:].ravel()])
+        _, med, std = sigma_clipped_stats(ring, sigma=3)
+        assert abs(b[k, 0] - med) < .3 and abs(n[k, 0]/std - 1) < .08
+
+
+def test_background_of_coarse_integers_and_of_nothing():
+    d = np.zeros((2, 1, 32, 32), 'f4')
+    d[0, 0, ::7, ::5] = 1
+    d[1] = np.nan
+    b, n = local_background(d)
+    assert b[0, 0] == 0 and 0 < n[0, 0] < 1 and np.isnan([b[1, 0], n[1, 0]]).all()
+
+
+def test_lines_average_to_one_and_cross_the_patch():
+    m, long, near = line_sums(32)
+    assert np.allclose(np.asarray(m[long].sum(1)), 1, atol=1e-5) and len(long) > 48*20 and near.shape == (2, len(long))
+
+
+def test_one_list_drives_everything():
+    d, v = sky(2)
+    assert set(measure_patches(d, v, *local_background(d, v))) == {f.name for f in FLAGS}
+    assert [f.bit for f in FLAGS] == sorted({f.bit for f in FLAGS}) and all(0 <= f.harm <= 1 for f in FLAGS)
+    for f in FLAGS: assert decode_flags(1 << f.bit) == [f.name]
+    assert decode_flags(0) == []
+
+
+# Labels and positions
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0., 359.9999, 120., 120.0002]), st.sampled_from([0., 89.9999, -90., 10.]), st.integers(0, 1)), min_size=1, max_size=12), st.floats(.01, 3))
+def test_other_label_near_is_what_brute_force_says(rows, radius):
+    ra, dec, label = map(np.array, zip(*rows))
+    apart = sky_separation_arcsec(ra[:, None], dec[:, None], ra, dec)
+    assert (q.other_label_near(ra, dec, label, radius) == ((apart <= radius) & (label[:, None] != label)).any(1)).all()
+
+
+def test_the_same_place_is_a_pixel_where_the_scale_is_known():
+    t = table(4, 2, ra=[10, 10.0001, 10.0001, 10], dec=0.) # 0.36 arcsec apart
+    assert q.check_labels(t)[1]['two_labels_one_place'] == 4
+    fine = t.assign(half_width_arcsec=32*.025, label=[1, 1, 0, 1], kind=['positive', 'positive', 'rejected', 'positive'])
+    assert q.check_labels(fine, 64)[1] == {'two_labels_one_place': 2} # Two on one pixel; the others are 14 pixels away
+
+
+def test_positions_that_cannot_be():
+    t = table(5, 2)
+    t.loc[0, 'ra'], t.loc[1, 'dec'], t.loc[2, 'ra'] = 400, -91, np.nan
+    t.loc[3, ['ra', 'dec']] = 0
+    score, counts, issues = q.check_positions(t)
+    assert score == pytest.approx(.2) and counts == dict(missing=1, off_sphere=2, zero=1, narrow=0)
+    assert 'position_float32' in {i.code for i in q.check_positions(t.astype({'ra': 'f4'}))[2]}
+
+
+def test_labels_at_missing_positions_do_not_disturb_the_others():
+    t = table(6, 3)
+    t.loc[[0, 4], 'ra'] = np.nan
+    assert q.check_labels(t)[0] == 1
+
+
+def test_disagreement_between_judges_counts():
+    score, why, issues = q.check_labels(table(10, 5, label_disagreement=[True] + [False]*9))
+    assert score == .9 and why == {'disagreement': 1} and issues[0].sample_keys == [f'{0:032x}']
+
+
+# Copies
+
+def test_copies_are_found_among_many_and_nothing_else():
+    d, v = sky(1200, s=24, seed=2, flux=3000)
+    rng = np.random.default_rng(0)
+    src, dst = np.arange(0, 300, 3), np.arange(1000, 1100)
+    d[dst] = d[src]*rng.uniform(.5, 3, (100, 1, 1, 1)).astype('f4') + 7
+    d[dst[:50]] = np.round(d[dst[:50]])
+    pairs = q.find_duplicates(d, v, *local_background(d, v))
+    found, true = set(zip(pairs['i'], pairs['j'])), set(zip(src.tolist(), dst.tolist()))
+    assert len(found & true) >= 98 and not found - true
+
+
+def test_copies_across_splits_and_of_other_label_are_errors():
+    t, d, v = both()
+    d[119], d[1] = d[0], d[2]
+    t['split'] = np.where(np.arange(120) == 1, 'test', 'train')
+    r = q.check_quality(t, d, v, probe=False)
+    errors = {i.code: i.n for i in r.issues if i.severity == 'error'}
+    assert errors == dict(duplicates_across_splits=2, duplicates_of_other_label=2)
+    assert r.duplicates['exact'] == 2 and r.components['unique'] == 1 - 2/120
+
+
+def test_one_patch_or_empty_patches_have_no_copies():
+    d, v = sky(3)
+    d[:] = np.nan
+    d[1] = 1
+    assert len(q.find_duplicates(d[1:2], v[1:2], *local_background(d[1:2], v[1:2]))) == 0
+    b, n = local_background(d, v)
+    assert q.find_duplicates(d, v, b, n)[['i', 'j', 'kind']].to_numpy().tolist() == [[0, 2, 'exact']]
+
+
+# Shortcuts
+
+@pytest.mark.parametrize('plant', ['sky', 'padding', 'band', 'phase'])
+def test_a_planted_shortcut_is_named(plant):
+    t, d, v = both(300)
+    rng, zero = np.random.default_rng(0), np.arange(300) >= 150
+    t['image_background'], t['image_noise'] = 100 + rng.normal(0, 3, 300) + 3*zero*(plant == 'sky'), 5.
+    t['offset_x'] = rng.uniform(-.5, .5, 300)*np.where(zero & (plant == 'phase'), .1, 1)
+    if plant == 'band': t['band'] = np.where(zero ^ (rng.uniform(size=300) < .2), 'i', 'r')
+    if plant == 'padding': v[zero, :, :, :4], v[~zero, :, :, -4:] = False, False
+    p = q.probe_shortcuts(t, v)
+    name = dict(sky='image_background', padding='missing_left', band='band=i', phase='offset_x')[plant]
+    assert p['auc'] > .65 and [i.code for i in q.check_shortcuts(t, p)] == ['shortcut'] and (name in list(p['single'])[:3] or plant == 'phase')
+
+
+def test_the_probe_is_silent_where_there_is_no_shortcut():
+    loud = 0
+    for seed in range(6):
+        rng, t = np.random.default_rng(seed), table(200, 100)
+        t = t.assign(image_background=rng.normal(100, 3, 200), image_noise=rng.normal(5, .2, 200), offset_x=rng.uniform(-.5, .5, 200), mjd=rng.uniform(58000, 58400, 200))
+        loud += bool(q.check_shortcuts(t, q.probe_shortcuts(t)))
+    assert loud <= 1
+
+
+def test_siblings_do_not_tell_on_each_other():
+    "Ten alerts of one object share sky and label: by group the sky says nothing, one by one it says all"
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(60), 10)
+    label, level = rng.permutation(60) % 2, rng.normal(100, 5, 60)
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(600)], label=label[group], image_background=level[group] + rng.normal(0, .01, 600), group_id=[f'g{g}' for g in group]))
+    assert q.probe_shortcuts(t)['auc'] < .65 < .9 < q.probe_shortcuts(t.drop(columns='group_id'))['auc']
+
+
+def test_the_probe_says_why_it_is_silent():
+    assert 'there are' in q.probe_shortcuts(table(12, 6))['reason']
+
+
+# The score
+
+def score(t, d, v, **kw): return q.check_quality(t, d, v, probe=False, **kw).quality_score
+
+
+@pytest.mark.parametrize('seed', range(2))
+def test_the_score_falls_with_every_kind_of_harm(seed):
+    t, d, v = both(seed=seed)
+    rng = np.random.default_rng(seed)
+    order, last = rng.permutation(120), {}
+    for k in (0, 10, 30):
+        hit = order[:k]
+        hurt, lost = d.copy(), v.copy()
+        hurt[hit, :, :6] = np.nan
+        flip = t.assign(label=np.where(np.isin(np.arange(120), hit), 1 - t['label'], t['label']))
+        keep = np.r_[:60, 60:120 - k]
+        now = dict(pixels=score(t, hurt, None), mask=score(t, d, np.where(np.isin(np.arange(120), hit)[:, None, None, None] & (np.arange(32) > 20), False, v)),
+            labels=score(flip, d, v), balance=score(t.iloc[keep], d[keep], v[keep]), losses=score(t, d, v, requested=120 + k, ledger=pd.DataFrame(dict(reason=['off_image']*k, n=1))))
+        assert all(now[h] < last.get(h, 2) for h in now), (k, now, last)
+        last = now
+    assert score(t[:60], d[:60], v[:60]) == 0 and score(t[60:], d[60:], v[60:]) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=6), st.data())
+def test_the_score_rises_with_each_component(parts, data):
+    c = {f'c{i}': v for i, v in enumerate(parts)}
+    k = data.draw(st.sampled_from(list(c)))
+    up = data.draw(st.floats(c[k], 1)) if c[k] is not None else None
+    assert q.combine({**c, k: up}) >= q.combine(c) - 1e-12
+    assert 0 <= q.combine(c) <= 1 + 1e-12
+
+
+def test_nothing_is_added_that_was_not_measured():
+    r = q.check_quality(table(10, 5))
+    assert r.components['images'] is None and r.components['unique'] is None and r.image_quality_score is None and 'not measured' in repr(r)
+
+
+# The report
+
+def test_json_keeps_everything_even_nan():
+    t, d, v = both()
+    t.loc[3, ['ra', 'mjd']] = np.nan
+    r = q.check_quality(t, d, v, ledger=pd.DataFrame(dict(reason=['off_image', 'no_wcs', 'off_image'])), requested=123)
+    text = r.to_json()
+    assert q.DataQualityReport.from_json(text).to_json() == text and 'NaN' not in text
+    assert r.losses == dict(requested=123, kept=120, lost=dict(no_wcs=1, off_image=2))
+    again = q.DataQualityReport.from_json(json.dumps({**json.loads(text), 'of_a_newer_version': 1}))
+    assert again.issues[0].code and again.total_samples == 120 and repr(again) == repr(r)
+
+
+def test_the_report_does_not_depend_on_the_order_of_rows():
+    t, d, v = both()
+    o = np.random.default_rng(0).permutation(120)
+    a, b = q.check_quality(t, d, v, probe=False).to_dict(), q.check_quality(t.iloc[o], d[o], v[o], probe=False).to_dict()
+    assert a['components'] == pytest.approx(b['components']) and a['issues'] == b['issues'] and a['flags'] == b['flags']
+
+
+class Tags(HTMLParser):
+    void = {'meta', 'img', 'br'}
+    def __init__(self): super().__init__(); self.open, self.seen = [], []
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in self.void: self.open.append(tag)
+    def handle_endtag(self, tag): assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize('origin', ['survey', 'synthetic', 'mixed'])
+def test_pictures_and_html(origin):
+    t, d, v = both(60)
+    t['origin'] = origin if origin != 'mixed' else np.where(np.arange(60) % 2, 'survey', 'synthetic')
+    t.loc[0, 'class_name'] = '<script>'
+    r = q.check_quality(t, d, v)
+    for whole in (True, False):
+        p = Tags()
+        p.feed(r.html(whole))
+        assert not p.open and any(k == 'img' for k, _ in p.seen) and not any(k in ('script', 'link') for k, _ in p.seen)
+        assert not any(a.get('src', 'data:').startswith('http') for _, a in p.seen)
+    assert ('SYNTHETIC' in r._repr_html_()) == (origin != 'survey') == ('SYNTHETIC' in repr(r))
+    assert r.plot()._repr_png_()[:4] == b'\x89PNG' and any(getattr(a, 'get_hatch', lambda: None)() for a in r.plot().artists + r.plot().patches) == (origin != 'survey')
+
+
+def test_an_empty_plot_is_a_plot():
+    r = q.check_quality(pd.DataFrame(dict(sample_key=['a'], label=[1])))
+    assert len(r.plot()._repr_png_()) > 1000 and r.quality_score == 0
+
+
+def test_gates_by_name():
+    t, d, v = both()
+    r = q.check_quality(t, d, v, gates=dict(quality_score=(1.1, 1.05), images=None))
+    names = {g.name: g for g in r.gates}
+    assert names['quality_score'].outcome == 'fail' and names['quality_score'].threshold == 1.05 and 'images' not in names
+    assert q.check_quality(t[:80], d[:80], v[:80], probe=False).weakest == 'balance'
+    with pytest.raises(BadInput, match='there are: quality_score'): q.check_quality(t, gates=dict(imgaes=.5))
+
+
+def test_bad_input_is_named():
+    t, d, v = both()
+    with pytest.raises(BadInput, match='no samples'): q.check_quality(t[:0])
+    with pytest.raises(BadInput, match='119 patches do not fit 120 rows'): q.check_quality(t, d[:119])
+    r = q.check_quality(t, d, v, requested=500, probe=False)
+    assert 'ledger_does_not_add_up' in {i.code for i in r.issues}
+
+
+def test_flags_of_a_version_are_used_and_pixels_read_in_pieces():
+    "A mapped version is never read whole"
+    t, d, v = both()
+    class Mapped:
+        shape, dtype, ndim, most = d.shape, d.dtype, 4, 0
+        def __len__(self): return len(d)
+        def __getitem__(self, rows):
+            got = d[rows]
+            Mapped.most = max(Mapped.most, len(got))
+            return got
+    b, n = local_background(d, v)
+    t = t.assign(image_background=b[:, 0], image_noise=n[:, 0], quality_flags=image_flags(d, v, b, n), valid_fraction=1., pixel_sha256=[str(i) for i in range(120)])
+    r = q.check_quality(pd.concat([t]*20, ignore_index=True).assign(sample_key=[f'{i:032x}' for i in range(2400)], pixel_sha256=[str(i) for i in range(2400)]), type('M', (Mapped,), dict(shape=(2400, *d.shape[1:]), __len__=lambda s: 2400, __getitem__=lambda s, r: Mapped.__getitem__(s, np.arange(2400)[r] % 120)))(), type('V', (), dict(shape=(2400, *d.shape[1:]), __len__=lambda s: 2400, __getitem__=lambda s, r: v[np.arange(2400)[r] % 120]))(), probe=True)
+    assert Mapped.most <= 1024 and r.duplicates['near'] > 1000
