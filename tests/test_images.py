@@ -134,7 +134,7 @@ def test_dq_and_weight_of_another_file(shared_data):
             np.testing.assert_array_equal(im.bad, np.isin(codes, [1, 2, 6]) | ~(fits.getdata(w_file, 1) > 0))
             np.testing.assert_array_equal(im.flag('COSMIC_RAY'), codes == 5)
             np.testing.assert_array_equal(im.flag('SATURATED,BLEED'), np.isin(codes, [3, 4]))
-            assert im.dq_policy == 'decam'
+            assert im.dq_policy == 'decam+weight'
 
 
 def test_hrc_quality_by_name_and_never_by_nonzero(shared_data):
@@ -400,10 +400,10 @@ def test_a_polynomial_that_folds_back_is_not_believed():
 
 def test_a_wrong_root_is_not_believed(monkeypatch):
     "Whatever the inversion returns must lead back to the position"
-    from astrid_data import images
+    from astrid_data import positions
     with image_of(CTYPE1='RA---TAN-SIP', CTYPE2='DEC--TAN-SIP', A_ORDER=2, A_2_0=1e-5, B_ORDER=2, B_0_2=1e-5) as im:
-        right = images._invert
-        monkeypatch.setattr(images, '_invert', lambda w, world: right(w, world) + [[0, 0], [.2, 0]])
+        right = positions._invert
+        monkeypatch.setattr(positions, "_invert", lambda w, world: right(w, world) + [[0, 0], [.2, 0]])
         x, y = im.world_to_pixel([150.1, 150.101], [2.2, 2.2])
         assert np.isfinite(x[0]) and np.isnan(x[1]) and np.isnan(y[1])
 
