@@ -67,3 +67,14 @@ def test_no_page_holds_a_machine_path_or_a_clock():
             for o in c.get('outputs', []):
                 text = json.dumps(o.get('text', '')) + json.dumps(o.get('data', {}).get('text/plain', ''))
                 assert not re.search(r'/(root|home|tmp|Users|work)/', text), f'{page.name}: {text[:200]}'
+
+
+@pytest.mark.parametrize('page', sorted((root/'nbs').glob('**/[!_.]*.ipynb')), ids=lambda p: p.stem)
+def test_imports_stand_apart(page):
+    "The docs run cells that import, so these may do nothing else"
+    for code in source(page):
+        if re.match(r'#\|\s*(export|hide|default_exp)', code): continue
+        try: body = ast.parse(code).body
+        except SyntaxError: continue                     # Top-level await and magics
+        imported = [n for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        assert len(imported) in (0, len(body)), f'{page.name} mixes imports with other code:\n{code}'
