@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEDGER', 'ID_CARDS', 'UNKNOWN_TIME', 'UNKNOWN_EXPOSURE_S', 'IMAGE_COLUMNS', 'Archive', 'open_archive', 'IngestReport',
-           'observation_key', 'file_stem', 'footprint_circle', 'observation_rows', 'confidence_of', 'add_model',
-           'record_detections', 'list_files', 'science_images', 'is_synthetic', 'overlapping', 'confirm_across',
-           'sample_files', 'read_table']
+           'first_header', 'observation_key', 'file_stem', 'footprint_circle', 'observation_rows', 'confidence_of',
+           'add_model', 'record_detections', 'list_files', 'science_images', 'is_synthetic', 'overlapping',
+           'confirm_across', 'sample_files', 'read_table']
 
 # %% ../nbs/10_ingest.ipynb #debee07e
 import csv, glob, json, uuid
@@ -95,15 +95,19 @@ class IngestReport:
 #: Cards that hold a survey's own name for an exposure
 ID_CARDS = ['ROOTNAME', 'EXPNAME', 'OBS_ID', 'OBSID', 'EXPNUM', 'EXPID', 'FRAMEID']
 
+def first_header(path):
+    "Header of a file's first HDU, where the exposure's name is"
+    from astropy.io import fits
+    with fits.open(path, ignore_missing_simple=True) as hdus: return hdus[0].header
+
 def observation_key(
-    image, # A `SkyImage`
-    stem:str, # File name without its endings
-    several:bool=False, # Does the file hold other science images?
+    headers, # Headers to look in, the first that has a card wins
+    stem:str, # File name without its endings; used where no card names the exposure
+    part:str='', # Which image of the file, where it holds several
 )->str: # At most 255 characters
     "The survey's own name of an image"
-    heads = [h for h in (image.primary, image.header) if h is not None]
-    own = next((str(h[k]).strip() for k in ID_CARDS for h in heads if k in h and str(h[k]).strip()), stem)
-    return (own + (f'[{image.hdu_name},{image.hdu_ver}]' if several else ''))[:255]
+    own = (str(h[k]).strip() for k in ID_CARDS for h in headers if k in h)
+    return ((next(filter(None, own), stem)) + (f'[{part}]' if part else ''))[:255]
 
 def file_stem(path): return Path(path).name.split('.fit')[0].split('.FIT')[0]
 
@@ -129,6 +133,7 @@ def observation_rows(
     survey:str, # Its name
     key:str, # As from `observation_key`
     uri:str, # Address of the file
+    size_bytes:int, # Its size
     stored_key:str|None=None, # Its key in the store, where it lies there
     origin:str='survey', # 'survey' or 'synthetic'
 )->tuple: # Rows for the tables observations, ad_observation_index and ad_images
@@ -142,7 +147,7 @@ def observation_rows(
     index = dict(observation_id=oid, healpix=int(healpix_index(ra, dec)), radius_deg=radius, footprint=_plain(corners))
     facts = dict(missing=image.missing, notes=image.notes, telescope=image.telescope, instrument=image.instrument, exposure_s=image.exposure_s, band=image.band)
     picture = dict(id=stable_uuid('image', oid, image.role, image.sha256, image.hdu_name, image.hdu_ver), observation_id=oid, role=image.role, uri=uri,
-        hdu_name=image.hdu_name, hdu_ver=image.hdu_ver, sha256=image.sha256, size_bytes=len(image._stored), unit=image.unit and image.unit[:50],
+        hdu_name=image.hdu_name, hdu_ver=image.hdu_ver, sha256=image.sha256, size_bytes=size_bytes, unit=image.unit and image.unit[:50],
         zero_point=image.zero_point, mjd=None if image.mjd is None else float(image.mjd), mjd_scale=image.mjd_scale, mjd_meaning=image.mjd_meaning,
         ny=ny, nx=nx, wcs_state=image.wcs_state, dq_policy=image.dq_policy, origin=origin, facts=_plain(facts))
     return obs, index, picture
@@ -243,7 +248,7 @@ def science_images(
     return [(h.hdu_name, h.ver) for h in sci]
 
 # %% ../nbs/10_ingest.ipynb #936fb077
-def is_synthetic(image): return any(h is not None and h.get('SYNTHET') for h in (image.header, image.primary))
+def is_synthetic(headers): return any(h.get('SYNTHET') for h in headers)
 
 def _register(archive, report, uri, path, hdu, several, survey, facts, copy, detect, label, origin, settings):
     "Take one image into the archive"
@@ -254,14 +259,15 @@ def _register(archive, report, uri, path, hdu, several, survey, facts, copy, det
         if not np.isfinite(image.footprint()).all(): raise BadImage('bad_wcs', 'the corners of the image do not lie on the sky')
         name = (survey or image.survey or 'unknown').lower()
         row = get_or_create_survey(s, name)
-        key = observation_key(image, file_stem(path), several)
+        heads = [first_header(path), image.header]
+        key = observation_key(heads, file_stem(path), f'{image.hdu_name},{image.hdu_ver}' if several else '')
         if s.get(Observation, stable_uuid('observation', name, key)): key = f'{key[:240]}~{image.sha256[:8]}' # Another image under the same name
         oid, stored = stable_uuid('observation', name, key), None if '://' in uri else uri
         if copy:
             stored = f'observations/{oid}/{Path(path).name}'
             archive.store.put(stored, Path(path))
-        if is_synthetic(image): origin = 'synthetic' # What the file says of itself, nobody can argue away
-        obs, index, picture = observation_rows(image, row.id, name, key, stored or uri, stored, origin)
+        if is_synthetic(heads): origin = 'synthetic' # What the file says of itself, nobody can argue away
+        obs, index, picture = observation_rows(image, row.id, name, key, stored or uri, path.stat().st_size, stored, origin)
         for table, r in ((Observation, obs), (ObservationIndex, index), (Image, picture)): bulk_insert(s, table, [r])
         sources, verdicts = record_detections(s, image, picture, error_plane(path, image), label, **settings) if detect else (None, None)
     report.added += 1

@@ -125,7 +125,7 @@ def flags_at(
     from scipy.ndimage import maximum_filter
     out = {}
     mission = (image.dq_flags or '').split(':')[0]
-    for meaning, names in FLAG_MEANING.get(mission, {}).items():
+    for meaning, names in FLAG_MEANING.get(mission, {}).items() if 'dq' in image.planes else ():
         f = image.flag(names)
         out[meaning] = f[row, col].astype(int) + maximum_filter(f, 3)[row, col]
     return out

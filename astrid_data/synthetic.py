@@ -90,6 +90,7 @@ def synthetic_image(
     fwhm_px:float=2.8, # Of the stars
     sky:float=100., # Sky level (electron)
     read_noise:float=5., # Electron
+    faintest:float=600., # Flux of the faintest star (electron)
     stars:pd.DataFrame|None=None, # Stars to show: ra, dec, flux, object_id; None = new ones
     name:str='synthetic', # Written as OBSID
     band:str='r', mjd:float=60000., exposure_s:float=60., # Written to the header
@@ -102,7 +103,7 @@ def synthetic_image(
     if stars is None:
         xy = scatter_points(rng, n_stars, shape, 6*fwhm_px)
         stars = pd.DataFrame(dict(zip(('ra', 'dec'), w.all_pix2world(xy, 0).T)), index=range(n_stars))
-        stars['flux'], stars['object_id'] = 600*(1 - rng.uniform(0, .995, n_stars))**-.8, [f'synthetic-{seed}-{k}' for k in range(n_stars)]
+        stars['flux'], stars['object_id'] = faintest*(1 - rng.uniform(0, .995, n_stars))**-.8, [f'synthetic-{seed}-{k}' for k in range(n_stars)]
     light = np.full(shape, sky, float)
     x, y = w.all_world2pix(stars[['ra', 'dec']].values, 0).T if len(stars) else np.zeros((2, 0))
     for px, py, f in zip(x, y, stars.flux): add_star(light, px, py, f, fwhm_px)
