@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SmallCNN', 'SmallUNet', 'logits', 'loss_of', 'Diverged', 'check_loss', 'predict', 'average_precision', 'fpr_at_fnr',
            'fnr_at_fpr', 'auc_roc', 'bootstrap', 'OperatingPoints', 'evaluate', 'operating_points', 'plot',
-           'train_epoch', 'save_checkpoint', 'load_checkpoint', 'cpu_limit', 'History', 'fit']
+           'train_epoch', 'save_checkpoint', 'load_checkpoint', 'cpu_limit', 'History', 'fit', 'RealDataConfig',
+           'load_real_training_data', 'get_real_training_data']
 
 # %% ../nbs/42_training.ipynb #220fc12f
 import asyncio, os, time, warnings
@@ -410,3 +411,106 @@ class _Best:
             if self.path: save_checkpoint(self.path, self.model, epoch=epoch, **row, normaliser=_normaliser(self.train))
         if self.patience is not None and epoch - self.epoch >= self.patience: self.why = f'no better for {self.patience} epochs'
         return self.why != 'all done'
+
+# %% ../nbs/42_training.ipynb #0e78a5a2
+@dataclass
+class RealDataConfig:
+    "What AstrID's notebooks ask for"
+    survey_ids:list|None=None # Names of surveys; None means hst, jwst and skyview, those of them that are there
+    confidence_threshold:float=0.7 # Smallest detector score
+    max_samples:int=1000
+    date_range_days:int|None=180 # Observed within so many days before today; None means at any time
+    validation_status:str='validated'
+    anomaly_types:list|None=None # Classes of positives; None means all
+
+    def params(self, archive):
+        "The same as parameters of a collection"
+        from astrid_data.collector import TrainingDataCollectionParams
+        if self.date_range_days is not None and self.date_range_days <= 0: raise BadInput(f'date_range_days {self.date_range_days} reaches no day: give days before today, or None for any time')
+        midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) # The same question all day long
+        since = None if self.date_range_days is None else midnight - timedelta(days=self.date_range_days)
+        return TrainingDataCollectionParams(survey_ids=self.survey_ids or _default_surveys(archive), confidence_threshold=self.confidence_threshold, max_samples=self.max_samples,
+            date_range=None if since is None else (since, None), validation_status=self.validation_status, anomaly_types=self.anomaly_types)
+
+def _default_surveys(archive):
+    "Those of AstrID's surveys that the archive knows; None, which means all, if it knows none of them"
+    from sqlalchemy import select
+    from astrid_data.registry import Survey
+    with archive.session() as s: known = set(s.scalars(select(Survey.name)))
+    return [n for n in ('hst', 'jwst', 'skyview') if n in known] or None
+
+# %% ../nbs/42_training.ipynb #44e3c42c
+def _opened(archive):
+    "The archive to ask; an empty embedded one is given the sample"
+    from astrid_data.ingest import open_archive
+    if archive is None:
+        archive = open_archive()
+        if load_settings().database_url is None and not len(archive.observations()):
+            print('The archive is empty: registering the sample of real images that ships with astrid_data')
+            archive.add_sample()
+    return archive
+
+def _built(archive, config, name, created_by, show):
+    "The version that answers the question"
+    from astrid_data.collector import TrainingDataCollector
+    params = config.params(archive)
+    name = name or f'real-{sha256_text(params.to_json())[:8]}'
+    return TrainingDataCollector(archive).plan(params, progress=show).build(name, created_by=created_by, progress=show)
+
+# %% ../nbs/42_training.ipynb #dbb87f17
+def _nothing_real():
+    "Errors that mean there is nothing to load, or no way to it; a question that can't be right is not among them"
+    from sqlalchemy.exc import SQLAlchemyError
+    from botocore.exceptions import BotoCoreError, ClientError
+    return NotFound, Conflict, OSError, SQLAlchemyError, BotoCoreError, ClientError
+
+def _pretend(archive, config, name, created_by, why, show):
+    "A synthetic version, and the warning that goes with it"
+    from astrid_data.synthetic import synthetic_archive
+    home = Path(archive.home if archive is not None else default_home())/'synthetic'
+    asked = f"surveys {', '.join(config.survey_ids or ['hst', 'jwst', 'skyview'])}, " + (f'the last {config.date_range_days} days' if config.date_range_days else 'any time') + f', score from {config.confidence_threshold}'
+    free = RealDataConfig(confidence_threshold=config.confidence_threshold, max_samples=config.max_samples, date_range_days=None)
+    d = _built(synthetic_archive(home), free, f'{name or "notebook"}-synthetic', created_by, show)
+    return d, (f'SYNTHETIC DATA. Real data were looked for ({asked}) and could not be had: {why} '
+               f'What to do: widen the question (date_range_days, survey_ids, confidence_threshold), add images with open_archive().add_fits(...) or .add_sample(), '
+               f'or check the database and the bucket; with fallback="error" this raises. What you got are {len(d)} pretend patches ({d.address}, origin {d.origin}): no result on them says anything about the sky.')
+
+def _load(archive, config, name, created_by, fallback, show):
+    "The version, and a warning or None"
+    try:
+        archive = _opened(archive)
+        return _built(archive, config, name, created_by, show), None
+    except _nothing_real() as e:
+        if fallback == 'error': raise
+        return _pretend(archive, config, name, created_by, f'{e}', show)
+
+# %% ../nbs/42_training.ipynb #0837c190
+async def load_real_training_data(
+    config:RealDataConfig|None=None, # The question; None takes its defaults
+    dataset_name:str|None=None, # Name of the dataset; None makes one from the question
+    created_by:str='training_pipeline', # Who
+    archive=None, # None opens the default archive
+    fallback:str='synthetic', # Where there is nothing real: 'synthetic' data with a warning, or an 'error'
+    show:bool=True, # Progress bars
+)->tuple: # train, val, test: datasets of (image, mask) pairs, float32, (1, 64, 64)
+    "The question of an AstrID notebook, answered by a frozen version"
+    if fallback not in ('synthetic', 'error'): raise BadInput(f"fallback is 'synthetic' or 'error', not {fallback!r}")
+    from astrid_data.loader import SeedPairs
+    d, warning = await asyncio.to_thread(_load, archive, config or RealDataConfig(), dataset_name, created_by, fallback, show)
+    if warning: warnings.warn(warning, SyntheticDataWarning, stacklevel=2)
+    if d.audit is not None and d.audit.verdict == 'fail': raise Conflict(f'{d.address} leaks between its splits (see dataset.audit): a score on it would mean nothing')
+    return tuple(SeedPairs(d, split) for split in ('train', 'val', 'test'))
+
+async def get_real_training_data(
+    max_samples:int=1000,
+    confidence_threshold:float=0.7, # Smallest detector score
+    batch_size:int=2,
+    archive=None, # None opens the default archive
+    fallback:str='synthetic', # As for `load_real_training_data`
+    num_workers:int=0, # Worker processes of the loaders
+    show:bool=True, # Progress bars
+)->tuple: # train, val, test: torch DataLoaders of (image, mask) batches
+    "Real data from any time, as loaders"
+    from astrid_data.loader import create_real_data_loaders
+    config = RealDataConfig(max_samples=max_samples, confidence_threshold=confidence_threshold, date_range_days=None)
+    return create_real_data_loaders(*await load_real_training_data(config, archive=archive, fallback=fallback, show=show), batch_size=batch_size, num_workers=num_workers)

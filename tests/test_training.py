@@ -1,0 +1,333 @@
+"Models, loop, operating points, and the calls of AstrID's notebooks"
+import asyncio, errno, os, time, warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import assume, given, settings, strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from astrid_data.core import BadInput, Conflict, NotFound, SyntheticDataWarning
+from astrid_data.datasets import write_dataset
+from astrid_data.energy import EnergyMonitor
+from astrid_data.ingest import open_archive
+from astrid_data.loader import RealDataLoader
+from astrid_data.synthetic import synthetic_archive
+from astrid_data.training import (Diverged, RealDataConfig, SmallCNN, SmallUNet, auc_roc, average_precision, bootstrap, cpu_limit, evaluate, fit, fnr_at_fpr, fpr_at_fnr,
+    get_real_training_data, load_checkpoint, load_real_training_data, operating_points, predict, save_checkpoint)
+
+torch.set_num_threads(1) # The models here are so small that threads would only wait for each other
+
+
+def batches(n=96, s=16, size=24, seed=0, channels=1, easy=True):
+    "Plain dict batches: a blob in the middle of the real ones"
+    rng = np.random.default_rng(seed)
+    label = (np.arange(n) % 2).astype('f4')
+    y, x = np.mgrid[:s, :s] - s//2
+    blob = np.exp(-(x**2 + y**2)/4)
+    image = rng.normal(size=(n, channels, s, s)) + (4 if easy else 0)*label[:, None, None, None]*blob
+    target = (label[:, None, None]*(blob > 0.3)).astype('u1')
+    return [dict(image=torch.tensor(image[i:i+size], dtype=torch.float32), label=torch.tensor(label[i:i+size]), target=torch.tensor(target[i:i+size]),
+        index=torch.arange(i, min(i + size, n))) for i in range(0, n, size)]
+
+
+# --- models
+
+@pytest.mark.parametrize('s', [16, 21, 63, 64])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_shapes(s, channels):
+    x = torch.zeros(2, channels, s, s)
+    assert SmallCNN(channels)(x).shape == (2,) and SmallUNet(channels)(x).shape == (2, 1, s, s)
+
+
+def test_the_classifier_looks_at_the_middle():
+    "The same star in the middle or in a corner is not the same to it: the detection in question is in the middle"
+    s, n = 32, 256
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[:s, :s]
+    at = np.where(np.arange(n)[:, None] % 2, [[16, 16]], rng.integers(3, 10, (n, 2)))
+    image = rng.normal(size=(n, 1, s, s)) + 5*np.exp(-((x - at[:, 0, None, None])**2 + (y - at[:, 1, None, None])**2)/4)[:, None]
+    data = [dict(image=torch.tensor(image[i:i+32], dtype=torch.float32), label=torch.tensor((np.arange(i, i + 32) % 2).astype('f4'))) for i in range(0, n, 32)]
+    torch.manual_seed(0)
+    model = SmallCNN()
+    fit(model, data[:6], None, epochs=4)
+    assert evaluate(model, data[6:], n_boot=10).auc_pr > 0.95
+
+
+# --- scores, against scikit-learn and against plain counting
+
+scored = st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=2, max_size=40)
+
+@given(scored)
+def test_areas_are_those_of_scikit_learn_with_ties_and_weights(rows):
+    label, score, weight = map(np.array, zip(*rows))
+    assume(weight[label].sum() and weight[~label].sum())
+    assert average_precision(label, score, weight) == pytest.approx(average_precision_score(label, score, sample_weight=weight))
+    assert auc_roc(label, score, weight) == pytest.approx(roc_auc_score(label, score, sample_weight=weight))
+
+@given(scored, st.sampled_from([0., 0.01, 0.1, 0.5]))
+def test_operating_points_by_trying_every_threshold(rows, rate):
+    label, score, _ = map(np.array, zip(*rows))
+    assume(label.any() and not label.all())
+    lost = {t: (score[label] < t).mean() for t in score}
+    passed = {t: (score[~label] >= t).mean() for t in score}
+    assert fpr_at_fnr(label, score, fnr=rate)[0] == pytest.approx(min(passed[t] for t in score if lost[t] <= rate))
+    assert fnr_at_fpr(label, score, fpr=rate)[0] == pytest.approx(min([lost[t] for t in score if passed[t] <= rate], default=1.))
+
+@given(scored)
+def test_a_weight_of_two_is_a_sample_twice(rows):
+    label, score, weight = map(np.array, zip(*rows))
+    twice = np.repeat(np.arange(len(label)), weight)
+    a, b = average_precision(label, score, weight), average_precision(label[twice], score[twice])
+    assert np.isnan(a) == np.isnan(b) and (np.isnan(a) or a == pytest.approx(b))
+
+
+def test_the_interval_rests_on_objects():
+    rng = np.random.default_rng(0)
+    t = pd.DataFrame(dict(label=rng.integers(0, 2, 150), group=np.arange(150)))
+    t['score'] = t['label'] + rng.normal(size=150)
+    width = lambda t: np.diff(bootstrap(t, average_precision))[0]
+    ten = t.loc[np.repeat(t.index, 10)]
+    assert width(ten) == pytest.approx(width(t), rel=0.15)
+    assert width(ten.assign(group=np.arange(1500))) < width(t)/2
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng, truth, hits = np.random.default_rng(3), None, 0
+    def draw(n):
+        label = rng.integers(0, 2, n)
+        return pd.DataFrame(dict(label=label, group=np.arange(n), score=label + rng.normal(size=n)))
+    big = draw(200_000)
+    truth = average_precision(big['label'], big['score'])
+    for _ in range(60):
+        low, high = bootstrap(draw(150), average_precision, n=100)
+        hits += low <= truth <= high
+    assert 50 <= hits <= 60
+
+
+def test_one_class_has_no_curve():
+    t = pd.DataFrame(dict(label=[0]*5, score=np.linspace(0, 1, 5), group=list('abcde')))
+    r = operating_points(t)
+    assert (r.auc_pr, r.auc_pr_interval, r.fpr_at_fnr, r.auc_roc) == (None,)*4 and 'no real samples' in r.note
+    assert 'test_auc_pr' not in r.metrics() and 'unknown' in repr(r)
+
+def test_too_few_for_one_percent_is_said():
+    t = pd.DataFrame(dict(label=[0, 1]*40, score=np.random.default_rng(0).uniform(size=80), group=np.arange(80)))
+    assert 'only 40 real samples' in operating_points(t, n_boot=10).note
+
+
+# --- the loop
+
+def test_it_learns_and_says_how():
+    torch.manual_seed(0)
+    model = SmallCNN()
+    h = fit(model, batches(), batches(seed=1), epochs=4)
+    assert h.epochs['val_auc_pr'].max() > 0.98 and list(h.epochs) == ['train_loss', 'val_loss', 'val_auc_pr', 'seconds', 'data_wait_share']
+    assert h.measure == 'val_auc_pr' and 0 <= h.data_wait_share < 1
+
+
+def test_a_map_is_learnt():
+    torch.manual_seed(0)
+    model, test = SmallUNet(), batches(seed=1)
+    fit(model, batches(), None, epochs=12)
+    with torch.no_grad(): found = model.eval()(test[0]['image'])[:, 0] > 0
+    target = test[0]['target'].bool()
+    assert 2*(found & target).sum()/(found.sum() + target.sum()) > 0.7
+    assert evaluate(model, test, n_boot=10).auc_pr > 0.95
+
+
+def test_the_same_seed_gives_the_same_weights():
+    def once():
+        torch.manual_seed(0)
+        model = SmallCNN()
+        fit(model, batches(), batches(seed=1), epochs=2, seed=5)
+        return predict(model, batches(seed=2))['score'].to_numpy()
+    assert (once() == once()).all()
+
+
+def test_the_best_epoch_is_kept():
+    torch.manual_seed(0)
+    model, val = SmallCNN(), batches(seed=1, easy=False)                           # Noise: the epochs differ by chance
+    h = fit(model, batches(easy=False), val, epochs=6)
+    t = predict(model, val)
+    assert average_precision(t['label'], t['score']) == h.epochs['val_auc_pr'].max() == h.epochs['val_auc_pr'][h.best_epoch]
+
+
+def test_patience():
+    torch.manual_seed(0)
+    h = fit(SmallCNN(), batches(easy=False), batches(seed=1, easy=False), epochs=40, patience=2)
+    assert len(h) == h.best_epoch + 3 < 40 and 'no better for 2' in h.why_stopped
+
+
+def test_without_val_the_last_epoch_stays():
+    torch.manual_seed(0)
+    model, train = SmallCNN(), batches()
+    h = fit(model, train, epochs=3)
+    assert h.measure == 'train_loss' and h.best_epoch == 2
+
+
+def test_a_checkpoint_needs_no_trust(tmp_path):
+    model, path = SmallCNN(), tmp_path/'c.pt'
+    save_checkpoint(path, model, epoch=3, normaliser=dict(method='asinh', params=dict(a=[1., 2.])))
+    assert set(torch.load(path, weights_only=True)) == {'model', 'facts'}
+    again = SmallCNN()
+    assert load_checkpoint(path, again) == dict(epoch=3, normaliser=dict(method='asinh', params=dict(a=[1., 2.])))
+    x = torch.randn(2, 1, 16, 16)
+    assert torch.equal(model.eval()(x), again.eval()(x))
+    with pytest.raises(NotFound): load_checkpoint(tmp_path/'none.pt', again)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = save_checkpoint(tmp_path/'c.pt', SmallCNN(), epoch=1)
+    before = path.read_bytes()
+    def full(fd): raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space left'): save_checkpoint(path, SmallCNN(), epoch=2)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ['c.pt']
+
+
+def test_nan_in_the_data_is_named():
+    train = batches()
+    train[1]['image'][5, 0, 3, 3] = torch.nan
+    with pytest.raises(Diverged, match=r'1 of 24 images hold NaN or infinity \(rows \[29\]\)'): fit(SmallCNN(), train, epochs=1)
+
+def test_a_loss_that_blows_up_blames_the_learning_rate():
+    class Explodes(torch.nn.Module):
+        def __init__(self): super().__init__(); self.w = torch.nn.Parameter(torch.tensor(1.))
+        def forward(self, x): return x.mean((1, 2, 3))*self.w*torch.inf
+    with pytest.raises(Diverged, match='learning rate was'): fit(Explodes(), batches(), epochs=1)
+
+def test_a_map_without_targets_says_how_to_get_them():
+    train = [{k: v for k, v in b.items() if k != 'target'} for b in batches()]
+    with pytest.raises(BadInput, match='target=True'): fit(SmallUNet(), train, epochs=1)
+
+def test_nothing_to_train_on():
+    with pytest.raises(BadInput, match='nothing to train on'): fit(SmallCNN(), [], epochs=1)
+
+
+def test_waiting_is_measured():
+    class Slow(list):
+        def __iter__(self):
+            for b in super().__iter__(): time.sleep(0.15); yield b
+    h = fit(SmallCNN(), Slow(batches()), epochs=2)
+    assert 0.3 < h.data_wait_share <= 1
+
+
+class Noted:
+    "A run that only takes notes"
+    def __init__(self): self.metrics, self.params, self.texts, self.monitor = [], {}, {}, EnergyMonitor(None, meters=[]).start()
+    def log_metrics(self, values, step=None): self.metrics.append((step, values))
+    def log_params(self, values): self.params.update(values)
+    def log_text(self, text, name): self.texts[name] = text
+
+def test_what_a_run_is_told():
+    run = Noted()
+    fit(SmallCNN(), batches(), batches(seed=1), epochs=2, run=run)
+    evaluate(SmallCNN(), batches(seed=2), run=run, n_boot=10)
+    assert [s for s, _ in run.metrics] == [0, 1, None, None] and {'train_loss', 'val_auc_pr', 'data_wait_share'} <= set(run.metrics[0][1])
+    assert run.params['model'] == 'SmallCNN' and run.params['epochs'] == 2 and 'test_auc_pr' in run.metrics[-1][1]
+    assert run.monitor.stop().marks['name'].tolist() == ['epoch 0', 'epoch 1'] and run.monitor.last.data_wait_share is not None
+    assert set(run.texts) == {'test_operating_points.json', 'test_scores.csv'}
+
+
+def test_threads_are_those_we_may_use():
+    assert 1 <= cpu_limit() <= (os.cpu_count() or 1)
+
+
+def test_with_our_loader_and_groups(tmp_path):
+    rng, n = np.random.default_rng(0), 80
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=np.arange(n) % 2, origin='survey', group_id=[f'g{i//8}' for i in range(n)],
+        split=np.where(np.arange(n) < 40, 'train', np.where(np.arange(n) < 56, 'val', 'test'))))
+    d = write_dataset(tmp_path/'v1', t, rng.normal(size=(n, 1, 16, 16)).astype('f4'), name='x')
+    train, val, test = RealDataLoader(d).loaders(batch_size=16)
+    h = fit(SmallCNN(), train, val, epochs=1, checkpoint=tmp_path/'c.pt')
+    r = evaluate(SmallCNN(), test, n_boot=20)
+    assert (r.n, r.n_objects, r.origin, h.origin) == (24, 3, 'survey', 'survey')
+    assert set(r.scores['index']) == set(d.split_rows('test'))
+
+
+# --- AstrID's calls
+
+@pytest.fixture(scope='module')
+def pretend(tmp_path_factory):
+    "A small archive with something in it"
+    return synthetic_archive(tmp_path_factory.mktemp('pretend'), n_observations=2, n_sources=15)
+
+@pytest.fixture(scope='module')
+def empty(tmp_path_factory): return open_archive(str(tmp_path_factory.mktemp('empty')))
+
+
+def pairs_are_right(train):
+    image, mask = train[0]
+    assert image.shape == mask.shape == (1, 64, 64) and image.dtype == mask.dtype == torch.float32
+    assert torch.isfinite(image).all() and set(mask.unique().tolist()) <= {0., 1.}
+
+
+def test_pairs_of_a_named_dataset(pretend):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', SyntheticDataWarning)                       # It was asked for what is there: no fallback
+        train, val, test = asyncio.run(load_real_training_data(RealDataConfig(max_samples=40, date_range_days=None), 'mine', archive=pretend, show=False))
+    pairs_are_right(train)
+    assert train.dataset.name == 'mine' and train.dataset.origin == 'synthetic' and 'synthetic' in repr(train)
+    again, *_ = asyncio.run(load_real_training_data(RealDataConfig(max_samples=40, date_range_days=None), 'mine', archive=pretend, show=False))
+    assert again.dataset.address == train.dataset.address                          # The same question, no second version
+
+
+def test_nothing_there_is_an_error_or_a_loud_warning(empty):
+    with pytest.raises(NotFound): asyncio.run(load_real_training_data(archive=empty, fallback='error', show=False))
+    with pytest.warns(SyntheticDataWarning) as said:
+        train, val, test = asyncio.run(get_real_training_data(max_samples=60, batch_size=2, archive=empty, show=False))
+    text = str(said[0].message)
+    for word in ('SYNTHETIC', 'looked for', 'no observation at all', 'What to do', 'add_fits', 'fallback="error"'): assert word in text
+    assert said[0].filename == __file__ or 'asyncio' in said[0].filename or 'training' in said[0].filename
+    image, mask = next(iter(train))
+    assert image.shape == mask.shape == (2, 1, 64, 64) and 'origin: synthetic' in repr(train)
+    assert train.dataset.dataset.manifest['origin'] == 'synthetic' and set(train.dataset.dataset.samples['origin']) == {'synthetic'}
+    assert len(empty.observations()) == 0                                          # The pretend sky is not among the real
+
+
+def test_too_old_or_unknown_falls_back_and_says_why(pretend):
+    for config, word in ((RealDataConfig(max_samples=40), 'date'), (RealDataConfig(survey_ids=['jwst'], max_samples=40, date_range_days=None), 'synthetic-skyview')):
+        with pytest.warns(SyntheticDataWarning, match=word): asyncio.run(load_real_training_data(config, archive=pretend, show=False))
+        with pytest.raises(NotFound, match=word): asyncio.run(load_real_training_data(config, archive=pretend, fallback='error', show=False))
+
+
+def test_a_database_that_is_away_falls_back(monkeypatch, tmp_path):
+    monkeypatch.setenv('ASTRID_DATA_HOME', str(tmp_path/'home'))
+    monkeypatch.setenv('ASTRID_DATABASE_URL', 'postgresql+psycopg://u:hush@127.0.0.1:9/x')
+    with pytest.raises(Conflict): asyncio.run(get_real_training_data(fallback='error', show=False))
+    with pytest.warns(SyntheticDataWarning, match='did not answer') as said: asyncio.run(get_real_training_data(max_samples=40, show=False))
+    assert 'hush' not in str(said[0].message)
+
+
+@pytest.mark.parametrize('call', [lambda a: load_real_training_data(RealDataConfig(date_range_days=0), archive=a), lambda a: load_real_training_data(archive=a, fallback='noise'),
+                                  lambda a: load_real_training_data(RealDataConfig(confidence_threshold=7), archive=a)])
+def test_a_question_that_cannot_be_right_is_no_reason_to_pretend(empty, call):
+    with pytest.raises(BadInput): asyncio.run(call(empty))
+
+
+def test_the_window_is_kept_and_the_same_all_day(pretend):
+    a, b = RealDataConfig().params(pretend), RealDataConfig().params(pretend)
+    assert a.to_json() == b.to_json() and a.date_range[1] is None
+    assert RealDataConfig(date_range_days=None).params(pretend).date_range is None
+
+
+def test_the_event_loop_goes_on_meanwhile(pretend):
+    async def both():
+        ticks, job = 0, asyncio.ensure_future(load_real_training_data(RealDataConfig(max_samples=30, date_range_days=None), 'loop', archive=pretend, show=False))
+        while not job.done(): ticks += 1; await asyncio.sleep(0.01)
+        await job
+        return ticks
+    assert asyncio.run(both()) > 3
+
+
+def test_an_empty_default_archive_is_given_the_sample(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv('ASTRID_DATA_HOME', str(tmp_path))
+    for k in ('ASTRID_DATABASE_URL', 'DATABASE_URL', 'SUPABASE_HOST', 'ASTRID_STORAGE_URL', 'CLOUDFLARE_R2_BUCKET_NAME'): monkeypatch.delenv(k, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', SyntheticDataWarning)
+        train, val, test = asyncio.run(get_real_training_data(max_samples=100, confidence_threshold=0.7, batch_size=2))
+    assert 'registering the sample' in capsys.readouterr().out
+    image, mask = next(iter(train))
+    assert image.shape == (2, 1, 64, 64) and 'origin: survey' in repr(train) and train.dataset.dataset.origin == 'survey'
