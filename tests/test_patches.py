@@ -1,0 +1,433 @@
+"Patches against slow and simple ways to the same pixels: `Cutout2D`, stars planted at awkward places, distortion of every kind"
+import io
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.nddata import Cutout2D, NoOverlapError
+from astropy.wcs import WCS, DistortionLookupTable, Sip
+from hypothesis import given, settings, strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from astrid_data import images
+from astrid_data.core import BadImage, BadInput, NotFound, sky_separation_arcsec
+from astrid_data.images import open_image
+from astrid_data.patches import STATUS, corners, cut_patches, extract_patches, locate, patch_wcs, target_map
+
+SAMPLE = Path(images.__file__).parent/'sample'
+SHARED = Path(__file__).parents[2]/'shared'/'data'
+
+
+def header(ny, nx, ra=150., dec=2., scale=1., **cards):
+    h = fits.Header(dict(CTYPE1='RA---TAN', CTYPE2='DEC--TAN', CRVAL1=ra, CRVAL2=dec, CRPIX1=nx/2 + .5, CRPIX2=ny/2 + .5,
+        CD1_1=-scale/3600, CD1_2=0., CD2_1=0., CD2_2=scale/3600, TELESCOP='Pretend', RADESYS='ICRS'))
+    h.update(cards)
+    return h
+
+
+def as_fits(*hdus):
+    f = io.BytesIO()
+    fits.HDUList(list(hdus)).writeto(f)
+    return f.getvalue()
+
+
+def image_of(data, h=None): return open_image(as_fits(fits.PrimaryHDU(data, h)))
+
+
+def oracle(a, x, y, size):
+    "What `Cutout2D` gives, asked by the centre of the same square"
+    mx, my = np.floor(x + .5), np.floor(y + .5)
+    at = mx - size//2 + (size - 1)/2, my - size//2 + (size - 1)/2
+    try: return Cutout2D(a, at, size, mode='partial', fill_value=np.nan).data
+    except NoOverlapError: return np.full((size, size), np.nan, 'f4')
+
+
+halves = st.integers(-60, 160).map(lambda k: k/2)
+NUMBERS = np.random.default_rng(0).normal(size=(31, 47)).astype('f4')
+NUMBERS[20:23, 5:9], NUMBERS[3, 40] = np.nan, np.inf
+IMAGE = image_of(NUMBERS)
+CLEAN = np.where(np.isfinite(NUMBERS), NUMBERS, np.float32(np.nan))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(halves | st.floats(-30, 80), halves | st.floats(-30, 80)), min_size=1, max_size=40), st.integers(1, 40))
+def test_same_pixels_as_cutout2d(at, size):
+    x, y = np.array(at, float).T
+    p = cut_patches(IMAGE, x, y, size)
+    for k in range(len(x)):
+        assert_array_equal(p.data[k], oracle(CLEAN, x[k], y[k], size))
+    assert_array_equal(p.valid, np.isfinite(p.data))
+    assert_allclose(p.valid_fraction, p.valid.mean((1, 2)))
+    inside = (x >= -.5) & (x < 46.5) & (y >= -.5) & (y < 30.5)
+    assert_array_equal(p.status & STATUS['off_image'] == 0, inside)
+
+
+@pytest.mark.parametrize('size', [4, 5])
+def test_every_place_along_the_edges(size):
+    x = np.concatenate([np.arange(-6, 54), np.full(43, 20)]).astype(float)
+    y = np.concatenate([np.full(60, 15), np.arange(-6, 37)]).astype(float)
+    p = cut_patches(IMAGE, x, y, size)
+    for k in range(len(x)): assert_array_equal(p.data[k], oracle(CLEAN, x[k], y[k], size))
+    assert_array_equal(p.status & STATUS['off_image'] == 0, (x >= 0) & (x < 47) & (y >= 0) & (y < 31))
+    whole = (p.x0 >= 0) & (p.y0 >= 0) & (p.x0 + size <= 47) & (p.y0 + size <= 31)
+    assert_array_equal(p.status & STATUS['edge'] == 0, whole)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.floats(-1e8, 1e8) | halves, st.integers(1, 101))
+def test_the_middle_holds_the_position(x, size):
+    x0, off = corners([x], size)
+    assert -.5 <= off[0] < .5
+    assert_allclose(x0[0] + size//2 + off[0], x, rtol=0, atol=1e-7)
+
+
+def test_half_pixels_go_one_way():
+    assert corners([-.5, .5, 1.5, 2.5, np.nextafter(10.5, 0)], 3)[0].tolist() == [-1, 0, 1, 2, 9]
+
+
+@pytest.mark.parametrize('kind', ['>f4', '>f8', '>i2', 'u2', 'u4', 'u1', 'i1', '>i4'])
+def test_every_kind_of_number(kind):
+    a = np.random.default_rng(1).integers(0, 100, (40, 50)).astype(kind)
+    if kind == 'u2': a[5, 5] = 65535
+    p = cut_patches(image_of(a), [10.2, 0, 49], [10, 0, 39.4], 9)
+    assert p.data.dtype == np.float32 and p.data.dtype.isnative
+    for k, (x, y) in enumerate([(10.2, 10), (0, 0), (49, 39.4)]): assert_array_equal(p.data[k], oracle(a.astype('f4'), x, y, 9))
+
+
+def test_scaled_integers_with_blank():
+    hdu = fits.PrimaryHDU(np.arange(400, dtype='i2').reshape(20, 20))
+    hdu.header.update(BSCALE=.5, BZERO=7., BLANK=42)
+    raw = as_fits(hdu)
+    truth = (np.arange(400)*.5 + 7).astype('f4').reshape(20, 20)
+    truth[2, 2] = np.nan
+    for n in (1, 30): # Patch by patch, and from the decoded image
+        p = cut_patches(open_image(raw), np.full(n, 2.), np.full(n, 3.), 8)
+        assert_array_equal(p.data[-1], oracle(truth, 2, 3, 8))
+
+
+def test_quality_plane_counts_whole_or_piecewise():
+    sci = np.random.default_rng(2).normal(size=(64, 64)).astype('f4')
+    dq = np.zeros((64, 64), 'i2')
+    dq[30, 30:34], dq[10, 10] = 4, 4096 # A bad detector pixel; a cosmic ray, which is no reason to distrust a pixel's neighbours
+    top = fits.PrimaryHDU(header=fits.Header(dict(TELESCOP='HST', INSTRUME='ACS')))
+    raw = as_fits(top, fits.ImageHDU(sci, header(64, 64), name='SCI'), fits.ImageHDU(dq, name='DQ'))
+    few, many = (cut_patches(open_image(raw), np.full(n, 31.), np.full(n, 30.), 16) for n in (2, 60))
+    assert_array_equal(few.data[0], many.data[-1])
+    assert_array_equal(few.valid[0], many.valid[-1])
+    assert (~few.valid[0]).sum() == 4 and not few.valid[0][8, 7] and few.valid_fraction[0] == many.valid_fraction[0] == 252/256
+
+
+def test_positions_that_are_none_cost_nothing_else():
+    p = cut_patches(IMAGE, [5, np.nan, np.inf, 1e300, -1e300, 6], [5, 1, 1, 1, 1, 6], 3)
+    bad, off, edge = STATUS['bad_position'], STATUS['off_image'], STATUS['edge']
+    assert p.status.tolist() == [0, bad, bad, off + edge, off + edge, 0]
+    assert np.isnan(p.data[1:5]).all() and p.valid[[0, 5]].all()
+
+
+@pytest.mark.parametrize('size', [0, -3, 2.5])
+def test_a_size_must_be_one(size):
+    with pytest.raises(BadInput, match='size'): cut_patches(IMAGE, [1], [1], size)
+
+
+def test_writes_where_it_is_told():
+    out, valid = np.zeros((3, 2, 5, 5), 'f4'), np.zeros((3, 2, 5, 5), bool)
+    p = cut_patches(IMAGE, [5, 6, 7], [5, 6, 7], 5, out[:, 1], valid[:, 1])
+    assert np.shares_memory(p.data, out) and np.shares_memory(p.valid, valid)
+    assert_array_equal(out[:, 1], cut_patches(IMAGE, [5, 6, 7], [5, 6, 7], 5).data)
+    assert not out[:, 0].any()
+
+
+# Planted stars -------------------------------------------------------------------------------------------------------
+
+def sip_header(**kw):
+    h = header(200, 240, scale=.5, **kw)
+    h.update(CTYPE1='RA---TAN-SIP', CTYPE2='DEC--TAN-SIP', A_ORDER=2, B_ORDER=2, A_2_0=8e-5, A_1_1=-3e-5, B_0_2=-6e-5, B_2_0=5e-5)
+    return h
+
+
+def tpv_header():
+    h = header(200, 240, scale=.5)
+    h.update(CTYPE1='RA---TPV', CTYPE2='DEC--TPV', PV1_0=0., PV1_1=1., PV1_2=.001, PV1_4=.6, PV2_0=0., PV2_1=1., PV2_2=-.001, PV2_4=.3)
+    return h
+
+
+def pc_header():
+    h = header(200, 240)
+    for k in ('CD1_1', 'CD1_2', 'CD2_1', 'CD2_2'): del h[k]
+    c, s = np.cos(.6), np.sin(.6)
+    h.update(CDELT1=-.5/3600, CDELT2=.5/3600, PC1_1=c, PC1_2=-s, PC2_1=s, PC2_2=c)
+    return h
+
+
+SKIES = dict(tan=header(200, 240), wrap=header(200, 240, ra=0., dec=1.), pole=header(200, 240, ra=10., dec=89.99, scale=2.), south_pole=header(200, 240, ra=200., dec=-89.98, scale=2.),
+    flipped=header(200, 240, CD1_1=1/3600), north_down=header(200, 240, CD2_2=-1/3600), sip=sip_header(), sip_wrap=sip_header(ra=0.), tpv=tpv_header(), pc=pc_header(),
+    fk5=header(200, 240, RADESYS='FK5', EQUINOX=2000.), galactic=header(200, 240, CTYPE1='GLON-TAN', CTYPE2='GLAT-TAN', RADESYS=''))
+AWKWARD = [(100.49, 80), (100, 79.5), (100.5, 80.5), (0, 100), (239.4, 100), (100, -.49), (0, 0), (239.4, 199.4), (-.4, 199), (120.2, 100.3)]
+
+
+@pytest.mark.parametrize('size', [32, 33])
+@pytest.mark.parametrize('name', SKIES)
+def test_planted_star(name, size):
+    x, y = np.array(AWKWARD).T
+    yy, xx = np.mgrid[:200, :240]
+    sky = sum(1000*np.exp(-((xx - a)**2 + (yy - b)**2)/6) for a, b in AWKWARD[:1] + AWKWARD[3:]).astype('f4')
+    raw = as_fits(fits.PrimaryHDU(sky, SKIES[name]))
+    image = open_image(raw)
+    ra, dec = image.pixel_to_world(x, y)
+    t = pd.DataFrame(dict(sample_key=[str(i) for i in range(len(x))], ra=ra, dec=dec, image_uri='sky'))
+    got = extract_patches(t, size, open=lambda *a: open_image(raw), min_valid_fraction=0)
+    assert got.kept.all()
+    for k, (a, b) in enumerate(AWKWARD):
+        x0, y0 = int(got.info['x0'][k]), int(got.info['y0'][k])
+        assert abs(got.info['offset_x'][k] + x0 + size//2 - a) < .01 and abs(got.info['offset_y'][k] + y0 + size//2 - b) < .01
+        # The full WCS, moved: the star is where the offset says, by the route from pixels to the sky, which needs no inversion
+        u, v = size//2 + got.info['offset_x'][k], size//2 + got.info['offset_y'][k]
+        back = images.pixel_to_sky(patch_wcs(image, x0, y0), u, v)
+        scale = image.pixel_scale_arcsec
+        assert sky_separation_arcsec(*back, ra[k], dec[k]) < .05*scale
+        d = got.data[k, 0]
+        outside = np.fromfunction(lambda j, i: (i + x0 < 0) | (i + x0 > 239) | (j + y0 < 0) | (j + y0 > 199), (size, size))
+        assert_array_equal(np.isnan(d), outside)
+        assert_array_equal(d[~outside], np.array([sky[j + y0, i + x0] for j in range(size) for i in range(size) if not outside[j, i]]))
+        if k not in (1, 2):
+            near = np.nan_to_num(d)[size//2-1:size//2+2, size//2-1:size//2+2]
+            assert near.max() == np.nan_to_num(d)[size//2-4:size//2+5, size//2-4:size//2+5].max()
+
+
+def lookup_image():
+    "An image whose x is off by up to 4 pixels, told by a coarse table"
+    table = (np.add.outer(np.linspace(0, 2, 12), np.linspace(-2, 2, 15)**2/2)).astype('f4')
+    w = WCS(header(200, 240, scale=.5), naxis=2)
+    w.cpdis1 = DistortionLookupTable(table, (1., 1.), (3., 5.), (17., 18.))
+    w.cpdis2 = DistortionLookupTable(-table/2, (2., 1.), (20., 5.), (17., 18.))
+    hdul = w.to_fits()
+    hdul[0] = fits.PrimaryHDU(np.random.default_rng(3).normal(size=(200, 240)).astype('f4'), hdul[0].header)
+    hdul[0].header.update(TELESCOP='Pretend', EXTEND=True)
+    f = io.BytesIO(); hdul.writeto(f)
+    return f.getvalue()
+
+
+def test_lookup_tables_move_along():
+    image = open_image(lookup_image())
+    assert image.wcs.cpdis1 is not None
+    x, y = np.random.default_rng(4).uniform([[0], [0]], [[239], [199]], (2, 40))
+    ra, dec = image.pixel_to_world(x, y)
+    assert np.abs(np.subtract(image.wcs.wcs_world2pix(np.column_stack([ra, dec]), 0), np.column_stack([x, y]))).max() > 1 # There is something to get wrong
+    fx, fy, why = locate(image, ra, dec)
+    assert (why == '').all() and np.hypot(fx - x, fy - y).max() < .05
+    for a, b, r, d in zip(fx, fy, ra, dec):
+        x0, y0 = corners([a], 21)[0][0], corners([b], 21)[0][0]
+        assert sky_separation_arcsec(*images.pixel_to_sky(patch_wcs(image, x0, y0), a - x0, b - y0), r, d) < .05*.5
+
+
+def test_a_distortion_that_cannot_be_undone():
+    "Far from the field the polynomial turns back on itself: such positions are lost with that reason, and no error"
+    h = sip_header()
+    h.update(A_2_0=6e-3, B_0_2=6e-3)
+    image = image_of(np.zeros((200, 240), 'f4'), h)
+    ra, dec = image.pixel_to_world(np.array([100., 120]), np.array([100., 90]))
+    flat = WCS(h, naxis=2).wcs_pix2world([[-30, 20], [10, 190], [220, 10]], 0)
+    x, y, why = locate(image, [*ra, *flat[:, 0], 330], [*dec, *flat[:, 1], -2])
+    assert why[:2].tolist() == ['', ''] and why[-1] == 'off_image'
+    assert 'wcs_no_convergence' in why[2:5].tolist()
+    assert np.isnan(x[why != '']).all()
+
+
+# Many images ---------------------------------------------------------------------------------------------------------
+
+def tiles(folder, n=4, ny=80, nx=100):
+    "Files, and a table of samples in mixed order"
+    rng, rows = np.random.default_rng(5), []
+    for i in range(n):
+        h = header(ny, nx, ra=20. + i)
+        fits.PrimaryHDU(rng.normal(size=(ny, nx)).astype('f4'), h).writeto(folder/f't{i}.fits')
+        ra, dec = WCS(h).all_pix2world(rng.uniform(-3, 103, 40), rng.uniform(-3, 83, 40), 0)
+        rows.append(pd.DataFrame(dict(ra=ra, dec=dec, image_uri=str(folder/f't{i}.fits'))))
+    t = pd.concat(rows).sample(frac=1, random_state=0).reset_index(drop=True)
+    return t.assign(sample_key=[f'{i:03d}' for i in range(len(t))])
+
+
+def test_executors_and_outputs_agree(tmp_path):
+    t = tiles(tmp_path)
+    plain = extract_patches(t, 16)
+    assert np.isnan(plain.data[~plain.kept]).all() and not plain.valid[~plain.kept].any()
+    assert set(plain.ledger['reason']) == {'off_image', 'too_little_valid'}
+    assert len(plain.ledger) == (~plain.kept).sum() and len(t) == plain.kept.sum() + len(plain.ledger)
+    seen, out, valid = [], np.full((len(t), 1, 16, 16), 7, 'f4'), np.zeros((len(t), 1, 16, 16), bool)
+    extract_patches(t, 16, data_out=out, valid_out=valid, on_image=seen.append)
+    assert sum(seen) == len(t) and len(seen) == 4
+    assert_array_equal(out, plain.data)
+    ordered = t.sort_values('image_uri', kind='stable') # Images in a row are cut straight into the output
+    assert_array_equal(extract_patches(ordered, 16).data, plain.data[ordered.index])
+    for pool in (ThreadPoolExecutor(2), ProcessPoolExecutor(2, mp_context=get_context('spawn'))):
+        with pool: again = extract_patches(t, 16, executor=pool)
+        assert_array_equal(again.data, plain.data)
+        pd.testing.assert_frame_equal(again.info, plain.info)
+        pd.testing.assert_frame_equal(again.ledger, plain.ledger)
+
+
+def test_one_call_an_image(tmp_path, monkeypatch):
+    t, opened, asked = tiles(tmp_path), [], []
+    def opener(uri, hdu, extver): opened.append(uri); return open_image(uri, hdu, extver)
+    real = images.sky_to_pixel
+    monkeypatch.setattr(images, 'sky_to_pixel', lambda *a, **k: asked.append(1) or real(*a, **k))
+    extract_patches(t, 16, open=opener)
+    assert len(opened) == len(asked) == 4
+
+
+def test_a_bad_image_costs_its_own_samples_only(tmp_path):
+    t = tiles(tmp_path)
+    whole = extract_patches(t, 16)
+    raw = (tmp_path/'t1.fits').read_bytes()
+    (tmp_path/'t1.fits').write_bytes(raw[:len(raw)//3])
+    (tmp_path/'t2.fits').unlink()
+    got = extract_patches(t, 16)
+    hurt = t['image_uri'].str.contains('t1|t2').to_numpy()
+    assert not got.kept[hurt].any()
+    assert_array_equal(got.kept[~hurt], whole.kept[~hurt])
+    assert_array_equal(got.data[~hurt], whole.data[~hurt])
+    reason = got.ledger.set_index('sample_key')['reason'][t['sample_key'][hurt]]
+    assert set(reason) == {'truncated', 'missing_file'}
+    assert set(got.ledger) == {'sample_key', 'uri', 'reason', 'detail'}
+
+
+@pytest.mark.parametrize('error, reason', [(NotFound('no key'), 'missing_file'), (BadImage('bad_wcs', 'x'), 'bad_wcs'), (OSError('disk'), 'unreadable')])
+def test_errors_of_openers_become_reasons(error, reason):
+    def opener(*a): raise error
+    t = pd.DataFrame(dict(sample_key=['a'], ra=[1.], dec=[1.], image_uri=['x']))
+    assert extract_patches(t, 8, open=opener).ledger['reason'].tolist() == [reason]
+
+
+def test_mistakes_in_code_are_not_swallowed():
+    def opener(*a): raise TypeError('a mistake')
+    t = pd.DataFrame(dict(sample_key=['a'], ra=[1.], dec=[1.], image_uri=['x']))
+    with pytest.raises(TypeError): extract_patches(t, 8, open=opener)
+
+
+def test_triplets_of_stamps_and_edge_stamps():
+    rng = np.random.default_rng(6)
+    shapes = dict(template=(63, 63), science=(63, 63), difference=(63, 50))
+    stamp = {k: rng.normal(size=s).astype('f4') for k, s in shapes.items()}
+    stamp['science'][:, 60:] = np.nan
+    t = pd.DataFrame(dict(sample_key=['a', 'b'], ra=1., dec=2., pixel_x=[31., np.nan], pixel_y=31.) |
+                     {f'{k}_{c}': v for k in shapes for c, v in dict(uri=k, wcs_state='stamp').items()})
+    got = extract_patches(t, 63, tuple(shapes), open=lambda uri, *a: image_of(stamp[uri]))
+    assert got.kept.tolist() == [True, False] and got.ledger['reason'].tolist() == ['bad_position']
+    for c, k in enumerate(shapes): assert_array_equal(got.data[0, c, :, :shapes[k][1]], stamp[k])
+    assert np.isnan(got.data[0, 2, :, 50:]).all() and got.info['valid_fraction'][0] == 50/63
+    assert np.isnan(got.info['pixel_scale_arcsec']).all()
+
+
+def test_bands_on_one_grid_and_on_two():
+    rng = np.random.default_rng(7)
+    skies = dict(g=(rng.normal(size=(90, 90)), header(90, 90)), r=(rng.normal(size=(80, 100)), header(80, 100, CRPIX1=47.8, CRPIX2=43.)),
+                 coarse=(rng.normal(size=(90, 90)), header(90, 90, scale=2.)), turned=(rng.normal(size=(90, 90)), header(90, 90, CD1_1=1/3600)))
+    t = lambda b: pd.DataFrame(dict(sample_key=['a'], ra=150., dec=2., g_uri='g', other_uri=b))
+    opener = lambda uri, *a: image_of(skies[uri][0].astype('f4'), skies[uri][1])
+    good = extract_patches(t('r'), 21, ('g', 'other'), open=opener)
+    assert good.kept[0] and good.info['other_x0'][0] != good.info['g_x0'][0]
+    for b in ('coarse', 'turned'): assert extract_patches(t(b), 21, ('g', 'other'), open=opener).ledger['reason'].tolist() == ['grids_differ']
+
+
+def test_no_samples_and_no_channel():
+    t = pd.DataFrame(dict(sample_key=[], ra=[], dec=[], image_uri=[]))
+    got = extract_patches(t, 8)
+    assert got.data.shape == (0, 1, 8, 8) and len(got.info) == len(got.ledger) == 0
+    with pytest.raises(BadInput, match='science'): extract_patches(t, 8, ('science',))
+
+
+# Real images ---------------------------------------------------------------------------------------------------------
+
+def grid_of_positions(image, size):
+    ny, nx = image.shape
+    x, y = np.meshgrid([-size, -3, 0, nx*.31, nx*.5 + .5, nx - 1, nx + size], [-size, -1.5, 0, ny*.27, ny*.5, ny - 1, ny + size])
+    return x.ravel(), y.ravel()
+
+
+def compare(image, size):
+    "Patches on a grid that reaches outside, against `Cutout2D`; then by their place on the sky"
+    pixels, _ = image.read_all()
+    x, y = grid_of_positions(image, size)
+    p = cut_patches(image, x, y, size)
+    for k in range(len(x)): assert_array_equal(p.data[k], oracle(pixels, x[k], y[k], size))
+    if image.wcs is None: return 0
+    at = np.flatnonzero(p.status & STATUS['off_image'] == 0)
+    ra, dec = image.pixel_to_world(x[at], y[at])
+    fx, fy, why = locate(image, ra, dec)
+    ok = why == ''
+    back = images.pixel_to_sky
+    for a, b, r, d in zip(fx[ok], fy[ok], ra[ok], dec[ok]):
+        x0, y0 = corners([a], size)[0][0], corners([b], size)[0][0]
+        assert sky_separation_arcsec(*back(patch_wcs(image, x0, y0), a - x0, b - y0), r, d) < .05*image.pixel_scale_arcsec
+    assert np.hypot(fx[ok] - x[at][ok], fy[ok] - y[at][ok]).max() < .05
+    return ok.mean()
+
+
+@pytest.mark.parametrize('path', sorted(SAMPLE.glob('*.fits*')), ids=lambda p: p.name)
+def test_sample_images(path):
+    for info in [i for i in images.list_images(path) if not i.support and len(i.shape) == 2]:
+        with open_image(path, info.hdu_name, info.ver) as image: assert compare(image, 33) == 1
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason='no folder of shared data beside the repository')
+@pytest.mark.parametrize('folder', ['hst', 'jwst', 'skyview', 'ground'])
+def test_shared_images(folder):
+    done = 0
+    for path in sorted((SHARED/folder).rglob('*.fit*')):
+        try: found = [i for i in images.list_images(path) if not i.support and len(i.shape) == 2 and min(i.shape) > 40]
+        except BadImage: continue
+        for info in found[:2]:
+            try: image = open_image(path, info.hdu_name, info.ver)
+            except BadImage: continue
+            with image: compare(image, 32)
+            done += 1
+    assert done
+
+
+# Target maps ---------------------------------------------------------------------------------------------------------
+
+def star_field(stars, s=41, noise=1., sky=50., seed=8):
+    y, x = np.mgrid[:s, :s]
+    a = np.random.default_rng(seed).normal(sky, noise, (s, s)) + sum(f*np.exp(-((x - u)**2 + (y - v)**2)/5) for u, v, f in stars)
+    return a.astype('f4')
+
+
+def test_map_grows_with_the_source_and_follows_it():
+    areas = [target_map(a, np.ones_like(a, bool), (0, 0), 1).sum() for a in (star_field([(20, 20, f)]) for f in (10, 100, 1000))]
+    assert 0 < areas[0] < areas[1] < areas[2]
+    y, x = np.mgrid[:41, :41]
+    long = (star_field([]) + 80*np.exp(-((x - 20)**2/120 + (y - 20)**2/6))).astype('f4') # A galaxy seen from the side: no disc fits
+    ys, xs = np.nonzero(target_map(long, np.ones_like(long, bool), (0, 0), 1))
+    assert np.ptp(xs) > 2.5*np.ptp(ys)
+
+
+def test_map_leaves_neighbours_out():
+    for dx in (6, 8, 12):
+        a = star_field([(20, 20, 200), (20 + dx, 22, 600)])
+        t = target_map(a, np.ones_like(a, bool), (0, 0), 1)
+        assert t[20, 20] == 1 and t[22, 20 + dx] == 0 and t.sum() > 9
+
+
+def test_map_is_empty_where_nothing_is():
+    a = star_field([(5, 5, 900)])
+    assert target_map(a, np.ones_like(a, bool), (0, 0), 1).sum() == 0
+    for bad in (np.full((41, 41), np.nan, 'f4'), np.ones((41, 41), 'f4')): assert target_map(bad, np.isfinite(bad), (0, 0), 1).sum() == 0
+    assert target_map(star_field([(20, 20, 500)]), np.ones((41, 41), bool), (0, 0), 0).sum() == 0
+
+
+def test_map_of_a_hole_and_of_missing_pixels():
+    a = star_field([(20, 20, 300)])
+    assert_array_equal(target_map(-a, np.ones_like(a, bool), (0, 0), 1), target_map(a, np.ones_like(a, bool), (0, 0), 1))
+    valid = np.ones_like(a, bool)
+    valid[:, 22:] = False
+    t = target_map(np.where(valid, a, np.nan), valid, (0, 0), 1)
+    assert t[20, 20] and not t[~valid].any()
+
+
+@pytest.mark.parametrize('s', [1, 2, 3, 5])
+def test_map_of_tiny_patches(s): assert target_map(np.ones((s, s), 'f4'), np.ones((s, s), bool), (0, 0), 1).shape == (s, s)
