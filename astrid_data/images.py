@@ -209,12 +209,9 @@ class Plane:
         if _is_plain(hdu):
             kind = {8: 'u1', 16: '>i2', 32: '>i4', 64: '>i8', -32: '>f4', -64: '>f8'}[h['BITPIX']]
             self.raw = self._of_cube(np.ndarray(hdu.shape, kind, buffer=data, offset=hdu.fileinfo()['datLoc']))
+        self.simple = _is_plain(hdu) and h['BITPIX'] < 0 and (self.scale, self.zero, self.soften) == (1, 0, None) # Stored as they are meant
 
     def _of_cube(self, a): return a.reshape(-1, *self.shape)[self.plane]
-
-    @property
-    def simple(self): # Are the stored numbers the values?
-        return self.raw is not None and self.raw.dtype.kind == 'f' and (self.scale, self.zero, self.soften) == (1, 0, None)
 
 # %% ../nbs/03_images.ipynb #0c1050b6
 @patch
@@ -244,6 +241,7 @@ def whole(self:Plane):
 @patch
 def cut(self:Plane, y0, y1, x0, x1):
     "Region [y0:y1, x0:x1] as a fresh float32 array"
+    if self.simple: return self.raw[y0:y1, x0:x1].astype(np.float32)
     if self._whole is None and self.raw is not None: return self.decode(self.raw[y0:y1, x0:x1])
     self._cuts += 1
     if self._whole is not None or self._cuts > 40: return self.whole()[y0:y1, x0:x1].copy()

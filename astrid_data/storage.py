@@ -37,6 +37,7 @@ class Head:
     mtime:float|None = None # When it was written (s since 1970, UTC)
     sha256:str|None = None # Of the bytes, where whoever wrote it recorded that
 
+# %% ../nbs/02_storage.ipynb #5f71e90a
 def content_key(
     sha256:str, # 64 hexadecimal digits
 )->str: # Such as cas/ab/ab12…
@@ -54,7 +55,7 @@ def _hash_in(key):
     m = re.search(r'(?:^|/)cas/([0-9a-f]{2})/(\1[0-9a-f]{62})$', key)
     return m[2] if m else None
 
-# %% ../nbs/02_storage.ipynb #5f71e90a
+# %% ../nbs/02_storage.ipynb #06e51198
 class Store:
     "A place for objects; `FolderStore` and `S3Store` fill in the basic words"
     def put_content(self,
@@ -70,17 +71,6 @@ class Store:
         try: return bool(self.head(key))
         except NotFound: return False
 
-    def get_ranges(self,
-        key:str,
-        ranges:list, # (start, stop) in bytes
-        gap:int=256*1024, # Ranges closer than this are read as one (bytes)
-    )->list: # Bytes of each range, in the order asked
-        "Several parts of one object, in few reads"
-        merged = merge_ranges(ranges, gap)
-        if len(merged) > 1 and sum(b - a for a, b in merged) > self.head(key).size/2: merged = [(0, max(b for _, b in merged))]
-        parts = [(a, self.get_range(key, a, b)) for a, b in merged]
-        return [next(p[a - at:b - at] for at, p in parts if at <= a <= at + len(p)) for a, b in ranges]
-
 # %% ../nbs/02_storage.ipynb #9840097b
 def merge_ranges(
     ranges:list, # (start, stop), any order
@@ -92,6 +82,19 @@ def merge_ranges(
         if out and a <= out[-1][1] + gap: out[-1] = (out[-1][0], max(b, out[-1][1]))
         else: out.append((a, b))
     return out
+
+# %% ../nbs/02_storage.ipynb #e2566cb4
+@patch
+def get_ranges(self:Store,
+    key:str,
+    ranges:list, # (start, stop) in bytes
+    gap:int=256*1024, # Ranges closer than this are read as one (bytes)
+)->list: # Bytes of each range, in the order asked
+    "Several parts of one object, in few reads"
+    merged = merge_ranges(ranges, gap)
+    if len(merged) > 1 and sum(b - a for a, b in merged) > self.head(key).size/2: merged = [(0, max(b for _, b in merged))]
+    parts = [(a, b, self.get_range(key, a, b)) for a, b in merged]
+    return [next(p[a - start:b - start] for start, stop, p in parts if start <= a and b <= stop) for a, b in ranges]
 
 # %% ../nbs/02_storage.ipynb #0873f752
 class FolderStore(Store):
@@ -107,41 +110,50 @@ class FolderStore(Store):
         if not path.resolve().is_relative_to(self.root): raise BadInput(f'{key!r} leaves the store through a link')
         return path
 
-    def local_path(self, key, sha256=None):
-        "The file itself"
-        path = self._path(key)
-        if not path.is_file(): raise NotFound(f'no object {key!r} in {self}')
-        if sha256: _checked_file(path, sha256, key)
-        return path
-
-    def get(self, key): return _checked(self.local_path(key).read_bytes(), _hash_in(key), key)
-
-    def get_range(self, key, start, stop):
-        "Bytes start … stop-1; fewer where the object ends"
-        with open(self.local_path(key), 'rb') as f:
-            f.seek(start)
-            return f.read(max(0, stop - start))
-
-    def head(self, key):
-        s = self.local_path(key).stat()
-        return Head(s.st_size, f'{s.st_mtime_ns:x}-{s.st_size:x}', s.st_mtime)
+    def uri(self, key): return self._path(key).as_uri()
 
     def delete(self, key): self._path(key).unlink(missing_ok=True)
 
-    def uri(self, key): return self._path(key).as_uri()
-
-    def list(self, prefix=''):
-        "Keys that begin with `prefix`, in order"
-        top = self.root/prefix.rpartition('/')[0]
-        if not top.resolve().is_relative_to(self.root): raise BadInput(f'{prefix!r} leaves the store')
-        found = (p.relative_to(self.root).as_posix() for p in top.rglob('*') if p.is_file() and not p.name.startswith('.tmp-'))
-        return iter(sorted(k for k in found if k.startswith(prefix)))
-
-# %% ../nbs/02_storage.ipynb #6376f049
 def _checked_file(path, sha256, key):
     if (got := sha256_file(path)) != sha256: raise AstridError(f'{key} is damaged: its SHA-256 is {got}, it should be {sha256}')
     return path
 
+# %% ../nbs/02_storage.ipynb #6376f049
+@patch
+def local_path(self:FolderStore, key, sha256=None):
+    "The file itself, checked against `sha256` where that is given"
+    path = self._path(key)
+    if not path.is_file(): raise NotFound(f'no object {key!r} in {self}')
+    return _checked_file(path, sha256, key) if sha256 else path
+
+@patch
+def get(self:FolderStore, key):
+    "The bytes of an object"
+    return _checked(self.local_path(key).read_bytes(), _hash_in(key), key)
+
+@patch
+def get_range(self:FolderStore, key, start, stop):
+    "Bytes start … stop-1; fewer where the object ends"
+    with open(self.local_path(key), 'rb') as f:
+        f.seek(start)
+        return f.read(max(0, stop - start))
+
+@patch
+def head(self:FolderStore, key):
+    "Size and version of an object"
+    s = self.local_path(key).stat()
+    return Head(s.st_size, f'{s.st_mtime_ns:x}-{s.st_size:x}', s.st_mtime)
+
+# %% ../nbs/02_storage.ipynb #8f8c1f11
+@patch
+def list(self:FolderStore, prefix=''):
+    "Keys that begin with `prefix`, in order"
+    top = self.root/prefix.rpartition('/')[0]
+    if not top.resolve().is_relative_to(self.root): raise BadInput(f'{prefix!r} leaves the store')
+    found = (p.relative_to(self.root).as_posix() for p in top.rglob('*') if p.is_file() and not p.name.startswith('.tmp-'))
+    return iter(sorted(k for k in found if k.startswith(prefix)))
+
+# %% ../nbs/02_storage.ipynb #797eb05e
 @contextmanager
 def _new_file(path):
     "A file beside `path` that takes its name when the block ends well, and otherwise vanishes"
@@ -155,6 +167,7 @@ def _new_file(path):
         Path(f.name).unlink(missing_ok=True)
         raise
 
+# %% ../nbs/02_storage.ipynb #90ceb1cb
 @patch
 def put(self:FolderStore,
     key:str,
@@ -225,6 +238,7 @@ def fetch(self:DiskCache,
     self.evict(keep=path)
     return path
 
+# %% ../nbs/02_storage.ipynb #8d5b68c8
 @patch
 def evict(self:DiskCache,
     keep:Path=None, # A file to spare
@@ -312,7 +326,7 @@ class S3Store(Store):
 
     def __repr__(self): return f'S3Store({self.uri("…").removesuffix("/…")})'
 
-    def __getstate__(self): return self.__dict__ | dict(_clients={}, _heads={}, _verified=set())
+    def __getstate__(self): return vars(self) | dict(_clients={}, _heads={}, _verified=set(), _buckets={})
 
     @property
     def client(self):
@@ -324,32 +338,41 @@ class S3Store(Store):
 
     def uri(self, key): return 's3://{Bucket}/{Key}'.format(**self._at(key))
 
-    def head(self, key):
-        with _our_errors(self.uri(key), self.settings): out = self.client.head_object(**self._at(key))
-        return Head(out['ContentLength'], out['ETag'].strip('"'), out['LastModified'].timestamp(), out['Metadata'].get('sha256'))
-
-    def _read(self, key, **kw):
-        "Body and recorded hash, the request repeated when the body breaks off"
-        def once():
-            out = self.client.get_object(**self._at(key), **kw)
-            return out['Body'].read(), out['Metadata'].get('sha256')
-        with _our_errors(self.uri(key), self.settings): return retry(once, _broken_bodies(), what=self.uri(key))
-
-    def get(self, key):
-        data, sha = self._read(key)
-        return _checked(data, _hash_in(key) or sha, self.uri(key))
-
-    def delete(self, key):
-        with _our_errors(self.uri(key), self.settings): self.client.delete_object(**self._at(key))
-
-    def list(self, prefix=''):
-        "Keys that begin with `prefix`, in order; pages are fetched as they are needed"
-        start = f'{self.prefix}/' if self.prefix else ''
-        pages = self.client.get_paginator('list_objects_v2').paginate(Bucket=self.bucket, Prefix=start + prefix)
-        with _our_errors(f's3://{self.bucket}', self.settings):
-            for page in pages: yield from (o['Key'][len(start):] for o in page.get('Contents', ()))
-
 # %% ../nbs/02_storage.ipynb #3d78ead2
+@patch
+def head(self:S3Store, key):
+    "Size, version and recorded hash of an object"
+    with _our_errors(self.uri(key), self.settings): out = self.client.head_object(**self._at(key))
+    return Head(out['ContentLength'], out['ETag'].strip('"'), out['LastModified'].timestamp(), out['Metadata'].get('sha256'))
+
+@patch
+def delete(self:S3Store, key):
+    "Remove an object, if it is there"
+    with _our_errors(self.uri(key), self.settings): self.client.delete_object(**self._at(key))
+
+@patch
+def list(self:S3Store, prefix=''):
+    "Keys that begin with `prefix`, in order; pages are fetched as they are needed"
+    start = f'{self.prefix}/' if self.prefix else ''
+    pages = self.client.get_paginator('list_objects_v2').paginate(Bucket=self.bucket, Prefix=start + prefix)
+    with _our_errors(f's3://{self.bucket}', self.settings):
+        for page in pages: yield from (o['Key'][len(start):] for o in page.get('Contents', ()))
+
+# %% ../nbs/02_storage.ipynb #27e95761
+@patch
+def _read(self:S3Store, key, **kw):
+    "Body and recorded hash, the request repeated when the body breaks off"
+    def once():
+        out = self.client.get_object(**self._at(key), **kw)
+        return out['Body'].read(), out['Metadata'].get('sha256')
+    with _our_errors(self.uri(key), self.settings): return retry(once, _broken_bodies(), what=self.uri(key))
+
+@patch
+def get(self:S3Store, key):
+    "The bytes of an object, checked"
+    data, sha = self._read(key)
+    return _checked(data, _hash_in(key) or sha, self.uri(key))
+
 @patch
 def get_range(self:S3Store, key, start, stop):
     "Bytes start … stop-1; fewer where the object ends"
@@ -360,6 +383,7 @@ def get_range(self:S3Store, key, start, stop):
         if isinstance(e.__cause__, ClientError) and _status(e.__cause__) == 416: return b'' # Starts behind the end
         raise
 
+# %% ../nbs/02_storage.ipynb #9231a9f3
 @patch
 def put(self:S3Store,
     key:str,
@@ -382,7 +406,7 @@ def put(self:S3Store,
             raise
     return True
 
-# %% ../nbs/02_storage.ipynb #27e95761
+# %% ../nbs/02_storage.ipynb #82e66aea
 @patch
 def _fill(self:S3Store, key, f, sha256):
     "Stream an object into an open file, and check it"
@@ -394,6 +418,7 @@ def _fill(self:S3Store, key, f, sha256):
     with _our_errors(self.uri(key), self.settings): got, recorded = retry(once, _broken_bodies(), what=self.uri(key))
     for want in {sha256, recorded, _hash_in(key)} - {None, got}: raise AstridError(f'{self.uri(key)} is damaged: its SHA-256 is {got}, it should be {want}')
 
+# %% ../nbs/02_storage.ipynb #7e71f269
 @patch
 def local_path(self:S3Store,
     key:str,
@@ -458,9 +483,36 @@ def _packaged(name):
     if not path.is_file(): raise NotFound(f'no file {name!r} ships with astrid_data')
     return path
 
-def _local(path, uri):
+def _local(path, uri, sha256):
     if not path.is_file(): raise NotFound(f'{uri!r}: there is no file {path}')
-    return path
+    return _checked_file(path, sha256, uri) if sha256 else path
+
+def _bucket(name, store):
+    "The store of a whole bucket, with the keys and the cache of the store at hand; made once, since clients are dear"
+    known = vars(store).setdefault('_buckets', {})
+    if name not in known: known[name] = S3Store(name, '', getattr(store, 'settings', None), getattr(store, 'cache', None))
+    return known[name]
+
+def _over_https(uri, store, sha256):
+    "A cached copy; an address is fetched once"
+    path = (getattr(store, 'cache', None) or DiskCache(default_home()/'cache')).fetch(uri, lambda f: _download(uri, f))
+    try: return _local(path, uri, sha256)
+    except AstridError: path.unlink(missing_ok=True); raise # Not kept, so that it may be asked for again
+
+# %% ../nbs/02_storage.ipynb #2ea8d51b
+def _bare(uri, store, sha256, local):
+    "A key of the store, or a file on this machine"
+    path = Path(uri).expanduser()
+    if path.is_absolute():
+        inside = isinstance(store, FolderStore) and path.resolve().is_relative_to(store.root)
+        if not (local or inside): raise BadInput(f'{uri!r} lies outside the store')
+        return _local(path, uri, sha256)
+    try:
+        if store.has(uri): return store.local_path(uri, sha256)
+    except BadInput:
+        if not local: raise
+    if local and path.is_file(): return _local(path, uri, sha256)
+    raise NotFound(f'{uri!r} is neither a key in {store}' + (' nor a file here' if local else ''))
 
 def resolve_uri(
     uri:str, # Bare key, local path, file://, s3://bucket/key, https://, or package://sample/x.fits
@@ -470,26 +522,13 @@ def resolve_uri(
 )->Path: # A local file
     "The file behind an address"
     if not uri: raise NotFound('no address was given: the observation has neither fits_file_path nor fits_url')
-    uri, u = str(uri), urlsplit(str(uri))
+    uri, u, store = str(uri), urlsplit(str(uri)), store or open_store()
     if u.scheme == 'package': return _packaged(u.netloc + unquote(u.path))
-    store = store or open_store()
-    if u.scheme == 's3': return _in_bucket(u, store).local_path(u.path.lstrip('/'), sha256)
-    if u.scheme == 'https':
-        cache = getattr(store, 'cache', None) or DiskCache(default_home()/'cache')
-        return cache.fetch(uri, lambda f: _download(uri, f))
-    if '://' in uri and u.scheme != 'file': raise BadInput(f'{uri!r}: only file, s3, https and package addresses are read')
-    path = Path(unquote(u.path) if u.scheme == 'file' else uri).expanduser()
-    if path.is_absolute():
-        inside = isinstance(store, FolderStore) and path.resolve().is_relative_to(store.root)
-        if not local and not inside: raise BadInput(f'{uri!r} lies outside the store')
-        return _local(path, uri)
-    if store.has(uri): return store.local_path(uri, sha256)
-    if local and path.is_file(): return path
-    raise NotFound(f'{uri!r} is neither a key in {store}' + (' nor a file here' if local else ''))
-
-def _in_bucket(u, store):
-    "The whole bucket that an s3:// address names, with the keys and the cache of the store at hand"
-    return S3Store(u.netloc, '', getattr(store, 'settings', None), getattr(store, 'cache', None))
+    if u.scheme == 's3': return _bucket(u.netloc, store).local_path(u.path.lstrip('/'), sha256)
+    if u.scheme == 'https': return _over_https(uri, store, sha256)
+    if u.scheme == 'file': return _bare(unquote(u.path), store, sha256, local)
+    if '://' in uri: raise BadInput(f'{uri!r}: only file, s3, https and package addresses are read')
+    return _bare(uri, store, sha256, local)
 
 # %% ../nbs/02_storage.ipynb #6f059a90
 def _manifest_last(names): return sorted(names, key=lambda n: (n.rpartition('/')[2] == 'manifest.json', n))

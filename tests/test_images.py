@@ -125,6 +125,21 @@ def check_positions(im, row, name):
     np.testing.assert_allclose(np.column_stack([fx, fy]), [[-.5, -.5], [nx - .5, -.5], [nx - .5, ny - .5], [-.5, ny - .5]], atol=.05, err_msg=name)
 
 
+def test_every_image_that_ships_with_the_package():
+    from importlib.resources import files
+    sample = sorted(Path(str(files('astrid_data')/'sample')).glob('*.fits*'))
+    assert sample
+    for path in sample:
+        for info in list_images(path):
+            if info.support: continue
+            with open_image(path, info.hdu_name, info.ver) as im:
+                check_against_astropy(path, im, path.name)
+                assert im.wcs is not None, (path.name, im.missing)
+                ny, nx = im.shape
+                x, y = im.world_to_pixel(*im.pixel_to_world(np.array([0, nx - 1]), np.array([0, ny - 1])))
+                np.testing.assert_allclose((x, y), [[0, nx - 1], [0, ny - 1]], atol=.01)
+
+
 def test_dq_and_weight_of_another_file(shared_data):
     d = shared_data/'ground/decam_tc4'
     for sci in sorted(d.glob('*_ooi_*')):

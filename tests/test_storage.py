@@ -223,6 +223,24 @@ def test_every_address_of_a_deployment(bucket, s3, tmp_path):
         with pytest.raises(BadInput): resolve_uri(uri, bucket)
 
 
+def test_relative_paths_and_hashes(bucket, tmp_path, monkeypatch):
+    (tmp_path/'here').mkdir(); (tmp_path/'x.fits').write_bytes(b'sky')
+    monkeypatch.chdir(tmp_path/'here')
+    assert resolve_uri('../x.fits', bucket).read_bytes() == b'sky'
+    with pytest.raises(BadInput): resolve_uri('../x.fits', bucket, local=False)
+    bucket.put('k', b'sky')
+    for uri in (str(tmp_path/'x.fits'), '../x.fits', 'k', bucket.uri('k')):
+        assert resolve_uri(uri, bucket, sha256=hashlib.sha256(b'sky').hexdigest()).read_bytes() == b'sky'
+        with pytest.raises(AstridError, match='damaged'): resolve_uri(uri, bucket, sha256='0'*64)
+
+
+def test_one_client_for_many_addresses(bucket):
+    bucket.put('k', b'sky')
+    for _ in range(3): resolve_uri(bucket.uri('k'), bucket)
+    (other,) = vars(bucket)['_buckets'].values()
+    assert len(other._clients) == 1 and other.cache is bucket.cache
+
+
 def test_a_server_reads_only_its_store(tmp_path):
     store = FolderStore(tmp_path/'store'); store.put('a', b'1')
     (tmp_path/'b').write_bytes(b'2')
@@ -274,6 +292,8 @@ def test_https(https, bucket, monkeypatch):
     resolve_uri(url + '/a.fits', bucket); assert seen.count('/a.fits') == 1
     assert resolve_uri(url + '/flaky', bucket).read_bytes() == b'x'*1000 and seen.count('/flaky') == 3 # Two came short
     with pytest.raises(NotFound): resolve_uri(url + '/none', bucket)
+    with pytest.raises(AstridError, match='damaged'): resolve_uri(url + '/b.fits', bucket, sha256='0'*64)
+    assert resolve_uri(url + '/b.fits', bucket, sha256=hashlib.sha256(b'x'*1000).hexdigest()).stat().st_size == 1000 and seen.count('/b.fits') == 2
 
 
 # --- trees ---
