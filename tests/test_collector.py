@@ -466,7 +466,7 @@ def test_an_empty_registry_says_so(sky):
 def test_parameters_survive_the_database(sky):
     p = C.TrainingDataCollectionParams(date_range=(datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=5))), None), as_of=datetime(2025, 1, 1), negatives={'rejected': None})
     id = uuid.uuid4()
-    sky.put(TrainingDataset, id=id, name='x', collection_params=__import__('json').loads(p.to_json()), created_by='test')
+    sky.put(TrainingDataset, id=id, name='x', collection_params=__import__('json').loads(p.to_json()), created_by='test', anomaly_ratio=0.5, quality_score=0.5)
     with sky.registry.session() as s: assert C.TrainingDataCollectionParams.from_json(s.get(TrainingDataset, id).collection_params) == p
 
 
