@@ -182,7 +182,7 @@ def show_source(
     low, high = _levels(frame)
     show = dict(cmap=_gray(), origin='lower', vmin=0, vmax=1)
     ax['frame'].imshow(_stretch(frame, low, high), extent=(box[2] - .5, box[3] - .5, box[0] - .5, box[1] - .5), **show)
-    ax['frame'].add_patch(_square(x0, y0, s, r['origin']))
+    _mark_square(ax['frame'], x0, y0, s, r['origin'])
     ax['frame'].set(xlim=(x0 + s//2 - half, x0 + s//2 + half), ylim=(y0 + s//2 - half, y0 + s//2 + half), facecolor='#e8e8e8')
     ax['frame'].set_title(facts['image'], fontsize=8)
     ax['patch'].imshow(_stretch(dataset.patches()[i][0], low, high), **show)
@@ -198,9 +198,14 @@ def _gray():
     from matplotlib import colormaps
     return colormaps['gray'].with_extremes(bad='#3b6ea5') # Invalid pixels are blue, in every picture here
 
-def _square(x0, y0, s, origin):
+def _mark_square(ax, x0, y0, s, origin):
+    "The outline of a patch; a hatched frame where it is no real sky"
     from matplotlib.patches import Rectangle
-    return Rectangle((x0 - .5, y0 - .5), s, s, fill=False, ec='tab:orange', lw=1.2, hatch='////' if origin != 'survey' else None)
+    x, y, w = x0 - .5, y0 - .5, max(1., s/12)
+    ax.add_patch(Rectangle((x, y), s, s, fill=False, ec='tab:orange', lw=1.2))
+    if origin == 'survey': return
+    for at, dx, dy in (((x - w, y - w), s + 2*w, w), ((x - w, y + s), s + 2*w, w), ((x - w, y), w, s), ((x + s, y), w, s)):
+        ax.add_patch(Rectangle(at, dx, dy, fill=False, ec='tab:orange', lw=0, hatch='//////'))
 
 # %% ../nbs/32_versions.ipynb #f5ad70a6
 def patch_png(

@@ -61,12 +61,6 @@ def built(tmp_path_factory):
     return archive, plan_of(archive), plan_of(archive).build('first', patch_size=16, progress=False)
 
 
-@pytest.fixture(autouse=True)
-def no_probe(monkeypatch):
-    "The search for shortcuts trains a forest, which these tests do not need again and again"
-    monkeypatch.setattr('astrid_data.quality.probe_shortcuts', lambda *a, **k: dict(auc=None, reason='not looked for in these tests'))
-
-
 # Shards and hashes
 
 @settings(max_examples=30, deadline=None)
@@ -131,11 +125,11 @@ def test_every_patch_is_the_files_own_pixels(built):
 def test_the_same_plan_gives_the_same_version_and_another_question_the_next(built):
     archive, plan, ds = built
     with archive.session() as s: before = s.scalar(select(func.count()).select_from(TrainingSample))
-    again = plan_of(archive).build('first', patch_size=16, progress=False)
+    again = plan_of(archive).build('first', patch_size=16, progress=False, probe=False)
     assert (again.address, again.id, again.content_hash) == (ds.address, ds.id, ds.content_hash)
     with archive.session() as s: assert s.scalar(select(func.count()).select_from(TrainingSample)) == before
-    two = plan.build('second', patch_size=16, seed=1, progress=False)
-    three = plan.build('second', patch_size=12, progress=False)
+    two = plan.build('second', patch_size=16, seed=1, progress=False, probe=False)
+    three = plan.build('second', patch_size=12, progress=False, probe=False)
     assert (two.address, three.address, three.manifest['parent']) == ('second@v1', 'second@v2', 'second@v1')
     assert len({ds.content_hash, two.content_hash, three.content_hash}) == 3
     assert ad.open_dataset(archive, 'second').version == ad.open_dataset(archive, 'second@latest').version == ad.open_dataset(archive, three.id).version == 2
@@ -145,7 +139,7 @@ def test_the_same_plan_gives_the_same_version_and_another_question_the_next(buil
 
 def test_the_same_hash_on_either_database_in_any_order_by_any_workers(built, registry_url, tmp_path):
     archive = toy(tmp_path, registry_url, order=-1)
-    ds = plan_of(archive).build('other', patch_size=16, progress=False, executor=(pool := ThreadPoolExecutor(3)), shard_rows=50)
+    ds = plan_of(archive).build('other', patch_size=16, progress=False, probe=False, executor=(pool := ThreadPoolExecutor(3)), shard_rows=50)
     pool.shutdown()
     assert len([s for s in ds.manifest['shards'] if s['array'] == 'patches']) > 1
     assert ds.content_hash == built[2].content_hash
@@ -154,13 +148,13 @@ def test_the_same_hash_on_either_database_in_any_order_by_any_workers(built, reg
 
 def test_processes_cut_the_same(built, tmp_path):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context('spawn')) as pool:
-        ds = built[1].build('by-processes', patch_size=16, progress=False, executor=pool)
+        ds = built[1].build('by-processes', patch_size=16, progress=False, probe=False, executor=pool)
     assert ds.content_hash == built[2].content_hash
 
 
 def test_the_registry_holds_rows_in_the_shapes_of_the_deployed_system(registry_url, tmp_path):
     archive = toy(tmp_path, registry_url)
-    ds = plan_of(archive).build('rows', patch_size=16, progress=False, description='a test', created_by='me')
+    ds = plan_of(archive).build('rows', patch_size=16, progress=False, probe=False, description='a test', created_by='me')
     with archive.session() as s:
         d = s.scalar(select(TrainingDataset))
         assert (str(d.id), d.name, d.total_samples, d.created_by, d.status, d.description) == (ds.id, 'rows', len(ds), 'me', 'active', 'a test')
@@ -201,8 +195,8 @@ def _build_and_die(home, url, at):
             return f(*args, **kw)
         return g
     os.fsync, os.rename, os.replace = mortal(os.fsync), mortal(os.rename), mortal(os.replace)
-    datasets.chunks_of.__defaults__ = (20,)
-    plan_of(ad.open_archive(url, home=home)).build('mortal', patch_size=16, progress=False)
+    datasets.CHUNK_ROWS = 20
+    plan_of(ad.open_archive(url, home=home)).build('mortal', patch_size=16, progress=False, probe=False)
     os._exit(0)
 
 
@@ -219,7 +213,7 @@ def test_killed_at_any_moment_the_next_run_reaches_the_same_hash(built, tmp_path
         known = ad.list_datasets(archive)
         assert (len(known) == 1) == (p.exitcode == 0 or 0 in codes)
         if p.exitcode == 0: break
-    ds = plan_of(archive).build('mortal', patch_size=16, progress=False)
+    ds = plan_of(archive).build('mortal', patch_size=16, progress=False, probe=False)
     assert codes.count(9) >= 4 and ds.version == 1 and ds.content_hash == built[2].content_hash
     assert [p.name for p in ds.folder.parent.iterdir() if p.name != '.lock'] == ['v1']
     ds.verify()
@@ -230,26 +224,26 @@ def test_a_version_that_was_renamed_but_not_registered_is_registered_by_the_next
     archive = toy(tmp_path)
     with monkeypatch.context() as m:
         m.setattr(datasets, step, lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt): plan_of(archive).build('late', patch_size=16, progress=False)
+        with pytest.raises(KeyboardInterrupt): plan_of(archive).build('late', patch_size=16, progress=False, probe=False)
     assert len(ad.list_datasets(archive)) == 0 and (archive.datasets_dir/'late'/'v1'/'manifest.json').exists()
     monkeypatch.setattr(datasets, 'cut_chunk', lambda *a, **k: pytest.fail('nothing needs to be cut again'))
-    assert plan_of(archive).build('late', patch_size=16, progress=False).address == 'late@v1'
+    assert plan_of(archive).build('late', patch_size=16, progress=False, probe=False).address == 'late@v1'
     assert len(ad.list_datasets(archive)) == 1
 
 
 def test_two_builders_do_not_work_in_one_folder(built):
     archive, plan, _ = built
     with datasets._only_one(archive.datasets_dir/'busy'):
-        with pytest.raises(Conflict, match='another process'): plan.build('busy', progress=False)
+        with pytest.raises(Conflict, match='another process'): plan.build('busy', progress=False, probe=False)
 
 
 def test_a_failed_gate_stops_the_build_and_nothing_is_cut_twice(tmp_path, monkeypatch):
     archive = toy(tmp_path)
     plan = plan_of(archive, quality_score_threshold=0.9999)
-    with pytest.raises(Conflict, match='quality_score'): plan.build('gated', patch_size=16, gate='error', progress=False)
+    with pytest.raises(Conflict, match='quality_score'): plan.build('gated', patch_size=16, gate='error', progress=False, probe=False)
     assert len(ad.list_datasets(archive)) == 0
     monkeypatch.setattr(datasets, 'cut_chunk', lambda *a, **k: pytest.fail('cut again'))
-    with pytest.warns(UserWarning, match='quality_score'): assert plan.build('gated', patch_size=16, progress=False).version == 1
+    with pytest.warns(UserWarning, match='quality_score'): assert plan.build('gated', patch_size=16, progress=False, probe=False).version == 1
 
 
 def test_lost_images_cost_their_own_samples_and_are_in_the_ledger(tmp_path):
@@ -257,20 +251,20 @@ def test_lost_images_cost_their_own_samples_and_are_in_the_ledger(tmp_path):
     plan = plan_of(archive)
     images[0].unlink()
     images[1].write_bytes(images[1].read_bytes()[:30000])
-    ds = plan.build('holes', patch_size=16, progress=False)
+    ds = plan.build('holes', patch_size=16, progress=False, probe=False)
     lost = ds.ledger.groupby('reason')['n'].sum()
     assert {'missing_file', 'truncated'} <= set(lost.index) and plan.requested == len(ds) + lost.sum()
     assert set(ds.samples['image_uri'].str[-11:]) == {'field2.fits', 'field3.fits'}
     assert ds.ledger['uri'].str.contains('field0|field1').sum() == lost[['missing_file', 'truncated']].sum() and ds.ledger['label'].notna().all()
     for p in images[2:]: p.unlink()
-    with pytest.raises(NotFound, match='nothing is left.*missing_file'): plan.build('void', patch_size=16, progress=False)
+    with pytest.raises(NotFound, match='nothing is left.*missing_file'): plan.build('void', patch_size=16, progress=False, probe=False)
 
 
 def test_an_empty_plan_says_why(built):
     with pytest.raises(NotFound, match='no positive'): plan_of(built[0], date_range=('1990-01-01', '1991-01-01'))
     plan = plan_of(built[0])
     plan.samples = plan.samples[:0]
-    with pytest.raises(NotFound, match='holds no samples'): plan.build('empty', progress=False)
+    with pytest.raises(NotFound, match='holds no samples'): plan.build('empty', progress=False, probe=False)
 
 
 # Finding, comparing, rebuilding
@@ -282,7 +276,7 @@ def test_addresses_that_are_wrong_say_what_there_is(built):
     for name in ('', '../up', 'a/b', '.hidden', 'x'*101, 'ä'):
         with pytest.raises(BadInput, match='cannot name a dataset'): plan.build(name)
     for kw in (dict(gate='maybe'), dict(patch_size=0), dict(split_by='colour'), dict(fractions=(.5, .1, .1))):
-        with pytest.raises(BadInput): plan.build('wrong', progress=False, **kw)
+        with pytest.raises(BadInput): plan.build('wrong', progress=False, probe=False, **kw)
 
 
 def test_a_touched_file_is_named(built, tmp_path):
@@ -297,7 +291,7 @@ def test_a_touched_file_is_named(built, tmp_path):
 
 def test_rebuilding_reaches_the_hash_and_names_the_one_sample_whose_pixel_changed(tmp_path):
     archive = toy(tmp_path)
-    ds = plan_of(archive, negatives={}).build('again', patch_size=8, progress=False)
+    ds = plan_of(archive, negatives={}).build('again', patch_size=8, progress=False, probe=False)
     r = ds.rebuild(progress=False)
     assert r.same and r.content_hash == ds.content_hash and not len(r.files)
     row = ds.samples.iloc[17]
@@ -315,10 +309,10 @@ def test_rebuilding_reaches_the_hash_and_names_the_one_sample_whose_pixel_change
 
 def test_a_late_verdict_is_a_difference_between_versions(tmp_path):
     archive = toy(tmp_path)
-    one = plan_of(archive, negatives={}).build('late', patch_size=16, progress=False)
+    one = plan_of(archive, negatives={}).build('late', patch_size=16, progress=False, probe=False)
     was = one.samples[one.samples['label'] == 1].iloc[3]
     with archive.session() as s: add_validation_event(s, was['detection_id'], 'expert', False, label='ghost', confidence_level='EXPERT')
-    two = plan_of(archive, negatives={'rejected': 1.}).build('late', patch_size=16, progress=False)
+    two = plan_of(archive, negatives={'rejected': 1.}).build('late', patch_size=16, progress=False, probe=False)
     d = two.diff(one)
     assert two.version == 2 and one.verify() and was['sample_key'] not in set(one.samples.query('label == 0')['sample_key'])
     moved = set(d.of('label')['sample_key']) | set(d.removed['sample_key'])
@@ -370,13 +364,13 @@ def test_a_version_goes_to_the_bucket_and_comes_back_from_it(s3, built, tmp_path
     with here.session() as s:
         for i, (d, _, _) in enumerate(s.execute(select(Detection.id, Detection.ra, Detection.dec).order_by(Detection.ra, Detection.dec)).all()):
             add_validation_event(s, d, 'tester', bool(i % 3), label='star' if i % 3 else 'cosmic ray')
-    ds = plan_of(here).build('cloud', patch_size=16, progress=False)
+    ds = plan_of(here).build('cloud', patch_size=16, progress=False, probe=False)
     assert ds.content_hash == built[2].content_hash
     there = ad.open_archive(f"sqlite:///{tmp_path/'r.db'}", storage='s3://test/here', home=tmp_path/'b')
     again = ad.open_dataset(there, 'cloud')
     assert again.folder != ds.folder and again.content_hash == ds.content_hash
     np.testing.assert_array_equal(again.patches()[:], ds.patches()[:])
-    assert plan_of(there).build('cloud', patch_size=16, progress=False).folder == again.folder
+    assert plan_of(there).build('cloud', patch_size=16, progress=False, probe=False).folder == again.folder
 
 
 def test_a_dataset_of_pretend_sky_says_so_everywhere(tmp_path):

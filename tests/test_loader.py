@@ -7,12 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+from sqlalchemy import select
 from torch.utils.data import DataLoader
 
+import astrid_data as ad
 from astrid_data.core import BadInput, Conflict
-from astrid_data.datasets import Dataset, write_dataset
+from astrid_data.frozen import write_dataset
 from astrid_data.loader import (Normaliser, PatchDataset, PatchLoader, RealDataLoader, SeedPairs, augment_d4, collate, create_real_data_loaders,
     d4, draw, epoch_order)
+from astrid_data.registry import Detection, add_validation_event
+from astrid_data.storage import resolve_uri
 
 
 def made(folder, n=90, s=12, channels=('image',), shard_rows=32, seed=0, **columns):
@@ -247,3 +254,84 @@ def test_an_empty_split_is_an_empty_loader(tmp_path):
     d = made(tmp_path/'v', n=4)
     assert list(PatchLoader(PatchDataset(d, 'test'), 4)) == [] and len(PatchLoader(PatchDataset(d, 'test'), 4)) == 0
     with pytest.raises(BadInput, match='train, val, test, buffer'): PatchDataset(d, 'validation')
+
+
+# The pixel test: what a model gets, against the FITS file read by astropy alone
+
+def _file_pixels(path, hdu, ra, dec, size):
+    "The square around a position: astropy, all distortion, and arithmetic. Also its lower corner"
+    with fits.open(path) as f:
+        x, y = WCS(f[hdu].header, fobj=f).celestial.world_to_pixel(SkyCoord(ra, dec, unit='deg', frame='icrs'))
+        a = f[hdu].data.astype('f8')
+    x0, y0 = int(np.floor(x + .5)) - size//2, int(np.floor(y + .5)) - size//2
+    return np.pad(a, size, constant_values=np.nan)[y0+size:y0+2*size, x0+size:x0+2*size], (x0, y0)
+
+
+def _check_pixels(ds, path_of, hdu_of, least_edges):
+    "Every tensor of `ds` is asinh((x - b)/(a σ))/s of exactly the file's pixels, and 0 where there are none"
+    p, edges, inside = ds.manifest['normalisation']['params'], 0, 0
+    batches = {int(i): (x, v) for b in PatchLoader(PatchDataset(ds), 32) for i, x, v in zip(b['index'], b['image'], b['valid'])}
+    for i, r in ds.samples.iterrows():
+        want, corner = _file_pixels(path_of(r), hdu_of(r), r['ra'], r['dec'], ds.patch_size)
+        x, v = (t[0].numpy() for t in batches[i])
+        assert corner == (r['x0'], r['y0'])
+        assert not v[np.isnan(want)].any() and (x[~v] == 0).all()
+        z = np.arcsinh((want - r['image_background'])/(p['a']*r['image_noise']))/p['scale'][0]
+        np.testing.assert_allclose(x[v], z[v], atol=3e-5)
+        on_image = ~np.isnan(want)
+        edges, inside = edges + (not on_image.all()), inside + on_image.all()
+        if on_image.all() and r['image_wcs_state'] == 'celestial' and ds.samples['image_hdu'][i] != 'SCI': assert v.all()
+    assert inside and edges >= least_edges
+
+
+def test_pixels_of_the_sample_with_lookup_table_sip_and_quality_planes(tmp_path):
+    archive = ad.open_archive(str(tmp_path))
+    archive.add_sample()
+    params = ad.TrainingDataCollectionParams(survey_ids=['hst'], confidence_threshold=0.5, max_samples=600)
+    ds = ad.TrainingDataCollector(archive).plan(params, progress=False).build('pixels', patch_size=24, progress=False, probe=False)
+    path = lambda r: resolve_uri(r['image_uri'], archive.store)
+    hdu = lambda r: int(r['image_hdu']) if r['image_hdu'].isdigit() else (r['image_hdu'], int(r['image_extver']))
+    _check_pixels(ds, path, hdu, least_edges=5)
+
+
+@pytest.mark.parametrize('kind', ['uint16', 'sip', 'lookup'])
+def test_pixels_of_awkward_files(tmp_path, kind):
+    "Big-endian unsigned integers with BZERO, SIP, and a distortion lookup table: interior and edge"
+    rng, side = np.random.default_rng(1), 140
+    y, x = np.mgrid[:side, :side]
+    sky = rng.normal(1000, 8, (side, side))
+    stars = np.array([(2.3, 70.4), (137.6, 20.5), (60.49, 1.2), (40.5, 50.5), (90.2, 99.7), (70.1, 30.9), (30.8, 110.3), (110.4, 60.6)])
+    for a, b in stars: sky += 4000*np.exp(-((x - a)**2 + (y - b)**2)/6)
+    h = fits.Header()
+    h['CTYPE1'], h['CTYPE2'], h['CRVAL1'], h['CRVAL2'] = 'RA---TAN', 'DEC--TAN', 210., -30.
+    h['CRPIX1'] = h['CRPIX2'] = 70.
+    h['CD1_1'], h['CD1_2'], h['CD2_1'], h['CD2_2'] = -2.2e-4, 3e-5, 3e-5, 2.2e-4
+    h['MJD-AVG'], h['EXPTIME'], h['FILTER'] = 58000.5, 60., 'r'
+    hdus = fits.HDUList([fits.PrimaryHDU()])
+    if kind == 'uint16': hdus[0] = fits.PrimaryHDU(sky.round().astype('u2'), h)
+    elif kind == 'sip':
+        h['CTYPE1'], h['CTYPE2'] = 'RA---TAN-SIP', 'DEC--TAN-SIP'
+        h['A_ORDER'], h['B_ORDER'], h['A_2_0'], h['B_0_2'], h['A_1_1'] = 2, 2, 3e-4, -2e-4, 1e-4
+        hdus[0] = fits.PrimaryHDU(sky.astype('>f4'), h)
+    else: # Distortion paper lookup table, up to 3 pixels
+        table = (np.linspace(0, 3, 8)[:, None]*np.linspace(0, 1, 8)).astype('f4')
+        for axis in '12':
+            h[f'CPDIS{axis}'] = 'LOOKUP'
+            for k, v in {'EXTVER': int(axis), 'NAXES': 2, 'AXIS.1': 1, 'AXIS.2': 2}.items(): h.append((f'DP{axis}', f'{k}: {float(v)}'))
+        hdus[0] = fits.PrimaryHDU(sky.astype('>f4'), h)
+        for axis in (1, 2):
+            d = fits.ImageHDU(table*axis/2, name='WCSDVARR', ver=axis)
+            d.header.update(CRPIX1=1., CRPIX2=1., CRVAL1=1., CRVAL2=1., CDELT1=side/8, CDELT2=side/8)
+            hdus.append(d)
+    path = tmp_path/f'{kind}.fits'
+    hdus.writeto(path)
+    archive = ad.open_archive(str(tmp_path/'home'))
+    report = archive.add_fits(path, survey='toy', label=False, show=False)
+    assert not len(report.ledger) and report.detections >= 7
+    with archive.session() as s:
+        for d in s.scalars(select(Detection.id)).all(): add_validation_event(s, d, 'tester', True, label='star')
+    plan = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(confidence_threshold=0., negatives={'random_sky': 2.}), progress=False)
+    ds = plan.build(kind, patch_size=21, progress=False, probe=False, min_valid_fraction=0.3)
+    _check_pixels(ds, lambda r: path, lambda r: 0, least_edges=2)
+    peaks = ds.patches()[:][ds.samples['label'] == 1][:, 0, 9:12, 9:12]
+    assert (np.nanmax(peaks, axis=(1, 2)) > 2500).all() # The star is where the position says
