@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from astrid_data import collector as C
-from astrid_data.core import BadInput, NotFound, sky_separation_arcsec
+from astrid_data.core import BadInput, NotFound, sky_separation_arcsec, unit_vectors
 from astrid_data.labels import BOGUS_WORDS, LEVELS, UNSURE_WORDS, effective_labels
-from astrid_data.negatives import KnownSky, draw_free, key_numbers, step_from, unit_vectors
+from astrid_data.negatives import KnownSky, draw_free, step_from
 from astrid_data.registry import (Detection, DetectionIndex, Image, LabelEvent, Model, ModelRun, Observation, Survey, TrainingDataset,
                                   ValidationEvent, bulk_insert, connect)
+from astrid_data.sampling import key_numbers
 from astrid_data.storage import open_store
 
 utc = timezone.utc
