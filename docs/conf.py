@@ -18,7 +18,7 @@ html_title = project
 html_static_path = ['_static']
 html_css_files = ['extra.css']
 html_theme_options = dict(github_url=cfg['git_url'], show_toc_level=2, navigation_with_keys=False, header_links_before_dropdown=6, show_nav_level=2)
-# Scripts come from the site itself, not from another one
+# From the site itself, not from another one
 mathjax_path = 'vendor/mathjax/tex-mml-chtml.js'
-nb_ipywidgets_js = {'vendor/require.js': {}, 'vendor/embed-amd.js': {}}
+nb_ipywidgets_js = {}
 suppress_warnings = ['myst.header', 'mystnb.unknown_mime_type']

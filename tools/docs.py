@@ -71,7 +71,6 @@ def convert(path):
     for c in cells:                                   # links between pages stay on this site
         if c.cell_type == 'markdown': c.source = re.sub(rf'\((?:{base}/)?([\w/]+)\.html#([\w.]+)\)', lambda m: f'(#{slug(m[1])}-{slug(m[2])})', c.source)
     nb.cells = cells
-    if not nb.metadata.get('widgets', {}).get('application/vnd.jupyter.widget-state+json', {}).get('state'): nb.metadata.pop('widgets', None)
     nbformat.write(nb, dest/'src'/f'{stem}.ipynb')
     return stem
 
@@ -86,14 +85,11 @@ def contents(names):
 
 
 def vendor():
-    "Scripts that pages need, from npm packages, so that the site asks no other site"
+    "MathJax from its npm package, so that the site asks no other site"
     at = dest/'npm'
     at.mkdir()
-    subprocess.run(['npm', 'install', '--no-save', '--silent', '--prefix', str(at), 'mathjax@3', 'requirejs@2', '@jupyter-widgets/html-manager@1'], check=True)
-    to = dest/'src'/'_static'/'vendor'
-    shutil.copytree(at/'node_modules'/'mathjax'/'es5', to/'mathjax')
-    shutil.copy2(at/'node_modules'/'requirejs'/'require.js', to/'require.js')
-    shutil.copy2(at/'node_modules'/'@jupyter-widgets'/'html-manager'/'dist'/'embed-amd.js', to/'embed-amd.js')
+    subprocess.run(['npm', 'install', '--no-save', '--silent', '--prefix', str(at), 'mathjax@3'], check=True)
+    shutil.copytree(at/'node_modules'/'mathjax'/'es5', dest/'src'/'_static'/'vendor'/'mathjax')
 
 
 def main():

@@ -5,9 +5,9 @@
     python tools/nb.py run  nbs/20_collector.ipynb   # executes it in a real kernel and stores its outputs, reproducibly
     python tools/nb.py run                           # every page, in order
 
-Outputs are reproducible: widget ids are renamed to stable ones, cells under `#| network` and `#| slow` keep what they had.
+Outputs are reproducible: a widget leaves its static twin, cells under `#| network` and `#| slow` keep what they had.
 """
-import fcntl, hashlib, json, os, re, subprocess, sys, time
+import fcntl, json, os, re, subprocess, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,11 +40,8 @@ def jupytext(*args): subprocess.run([sys.executable, '-m', 'jupytext', '-q', *ma
 
 def write_clean(nb, path):
     "Write notebook `nb` (a dict) to `path` as nbdev's own cleaner leaves it"
-    cfg = get_config()
-    widgets = nb['metadata'].get('widgets')
-    clean_nb(nb, False, ['widgets'], [], bool(cfg.get('clean_ids', False)))
+    clean_nb(nb, False, [], [], bool(get_config().get('clean_ids', False)))
     nb['metadata'] = {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}
-    if widgets and any(v.get('state') for v in widgets.values()): nb['metadata']['widgets'] = widgets
     write_nb(dict2nb(nb), path)
 
 
@@ -57,24 +54,12 @@ def save(path):
         with lock(): nb_export(path, lib_path=get_config().lib_path)
 
 
-def stable_widget_ids(nb, seed):
-    "Rename 32-hex widget model ids by order of first appearance; drop models that no output shows"
-    state = nb.metadata.get('widgets', {}).get('application/vnd.jupyter.widget-state+json', {}).get('state', {})
-    views = [v['model_id'] for c in nb.cells for o in c.get('outputs', []) for k, v in o.get('data', {}).items() if k.endswith('widget-view+json')]
-    order = []
-
-    def walk(i):
-        if i in order or i not in state: return
-        order.append(i)
-        for key in sorted(state[i].get('state', {})):
-            for j in re.findall(r'IPY_MODEL_([0-9a-f]{32})', json.dumps(state[i]['state'][key])): walk(j)
-    for v in views: walk(v)
-    for i in set(state) - set(order): state.pop(i)
-    new = {i: hashlib.sha1(f'{seed}-{n}'.encode()).hexdigest()[:32] for n, i in enumerate(order)}
-    txt = re.sub(r'(?<=IPY_MODEL_)[0-9a-f]{32}|\b[0-9a-f]{32}\b', lambda m: new.get(m[0], m[0]), nbformat.writes(nb))
-    nb = nbformat.reads(txt, 4)
-    w = nb.metadata.get('widgets', {}).get('application/vnd.jupyter.widget-state+json')
-    if w: w['state'] = dict(sorted(w['state'].items()))
+def static_twins(nb):
+    "A live widget means nothing without its kernel, and its state is large: what is stored is the picture that comes with it"
+    nb.metadata.pop('widgets', None)
+    for c in nb.cells:
+        for o in c.get('outputs', []):
+            if len(o.get('data', {})) > 1: o.data.pop('application/vnd.jupyter.widget-view+json', None)
     return nb
 
 
@@ -105,7 +90,7 @@ def run(path):
     nb = execute(path)
     for c in nb.cells:
         if c.cell_type == 'code': c.outputs = merged_streams(c)
-    write_clean(json.loads(nbformat.writes(stable_widget_ids(nb, path.name))), path)
+    write_clean(json.loads(nbformat.writes(static_twins(nb))), path)
 
 
 if __name__ == '__main__':
