@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .core import BadImage, BadInput, NotFound, sky_separation_arcsec
+from .images import no_value
 
 # %% ../nbs/21_patches.ipynb #9f2c181e
 def corners(
@@ -49,7 +50,7 @@ def gather(
         part = slice(a, a + 32)
         o, v = out[part], valid[part]
         for k, (x, y) in enumerate(zip(x0[part], y0[part])): _fill(pixels, x, y, size, o[k])
-        np.isfinite(o, out=v)
+        np.less(np.abs(o), no_value, out=v) # Neither NaN, nor infinite, nor the largest float that surveys fill gaps with
         if bad is not None:
             for k, (x, y) in enumerate(zip(x0[part], y0[part])): _fill(bad, x, y, size, mask); v[k] &= ~mask
         if not v.all():

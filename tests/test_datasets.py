@@ -380,3 +380,16 @@ def test_a_dataset_of_pretend_sky_says_so_everywhere(tmp_path):
         d = write_dataset(tmp_path/origin, part, rng.normal(size=(len(part), 1, 16, 16)).astype('f4'))
         assert d.origin == origin and 'SYNTHETIC' in repr(d) and 'ynthetic' in (d.folder/'datasheet.md').read_text()
         assert d.report(tmp_path/'r.html').read_text().count('class="patch synthetic"') == 6
+
+
+def test_the_largest_float_is_a_gap_and_no_brightness(tmp_path):
+    "ZTF fills templates with ±3.4e38 where it has not looked yet"
+    images = write_images(tmp_path/'fits')
+    for path in images:
+        with fits.open(path, mode='update') as f: f[0].data[:, 40:60], f[0].data[70:74] = -np.finfo('f4').max, np.finfo('f4').max
+    archive = toy(tmp_path/'home', images=images)
+    with ad.open_image(images[0]) as image: pixels, bad = image.read_all()
+    assert bad[:, 40:60].all() and bad[70:74].all() and bad.mean() < 0.2 and np.isnan(pixels[bad]).all()
+    ds = plan_of(archive).build('gaps', patch_size=16, progress=False, probe=False)
+    assert np.nanmax(np.abs(ds.patches()[:])) < 1e5 and not ds.valid()[:].all()
+    assert abs(ds.samples['image_background'] - 100).max() < 20
