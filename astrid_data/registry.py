@@ -16,6 +16,7 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
 import enum, json, re, threading, uuid
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError, TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
-from sqlalchemy.types import Boolean, DateTime, Float, Integer, TypeDecorator
+from sqlalchemy.types import Boolean, DateTime, Float, Integer, NullType, TypeDecorator
 
 from astrid_data.core import (AstridError, BadInput, Conflict, NotFound, Secret, canonical_json, healpix_index, load_settings, parse_time, sky_separation_arcsec,
     stable_uuid)
@@ -469,18 +470,23 @@ class DatabaseAway(AstridError, ConnectionError, SQLAlchemyError):
 class RowRefused(Conflict, SQLAlchemyError):
     "A row contradicts a rule of the database, or another row"
 
+def _words_of(e, url):
+    "What the driver said, on one line, without a password and without the contents of rows"
+    diag = getattr(getattr(e, 'orig', None), 'diag', None)
+    detail = (diag.message_detail or '') if diag else ''
+    said = f"{diag.message_primary}{'. ' + detail if detail.startswith('Key ') else ''}" if diag and diag.message_primary else str(getattr(e, 'orig', e))
+    said = re.sub(r'\s+', ' ', said).strip()
+    return said.replace(url.password, '***') if url.password else said
+
 @contextmanager
 def said_plainly(
-    url, # SQLAlchemy's URL; its password is cut out of every message
+    url, # SQLAlchemy's URL
 ):
     "Turn errors of the database into ours"
-    def said(e):
-        words = re.sub(r'\s+', ' ', str(getattr(e, 'orig', e))).strip()
-        return words.replace(url.password, '***') if url.password else words
     try: yield
-    except IntegrityError as e: raise RowRefused(f'the database refused a row: {said(e)}') from e
-    except PoolTimeout as e: raise DatabaseAway('every connection of the pool is in use: end one session before opening the next, or ask for a larger pool_size') from e
-    except (OperationalError, InterfaceError) as e: raise DatabaseAway(f'the database did not do it: {said(e)}') from e
+    except IntegrityError as e: raise RowRefused(f'the database refused a row: {_words_of(e, url)}') from None
+    except PoolTimeout: raise DatabaseAway('every connection of the pool is in use: end one session before opening the next, or ask for a larger pool_size') from None
+    except (OperationalError, InterfaceError) as e: raise DatabaseAway(f'the database did not do it: {_words_of(e, url)}') from None
 
 # %% ../nbs/01_registry.ipynb #420af234
 class Registry:
@@ -695,7 +701,8 @@ def to_array(
     if isinstance(kind, (Choice, Enum)): return _each(values, lambda v: str(v).lower())
     if isinstance(kind, (UtcDateTime, DateTime)): return _each(values, parse_time)
     if isinstance(kind, JSON) and dialect.name == 'sqlite': return _objects([None if v is None else json.loads(v) for v in values])
-    return _objects(values)
+    first = next((v for v in values if v is not None), None) if isinstance(kind, NullType) else None
+    return np.array(values, 'f8') if isinstance(first, (float, Decimal)) else _numbers(values, 'i8') if type(first) is int else _objects(values)
 
 # %% ../nbs/01_registry.ipynb #0a51adf4
 def columns(
