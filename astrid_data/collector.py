@@ -9,7 +9,8 @@ __all__ = ['LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS', 'm
            'loss_reasons', 'hash_samples', 'reading_rate', 'price_of', 'loss_rates', 'uneven_losses', 'SamplePlan',
            'plan_lines', 'candidates', 'add_filter', 'choose', 'known_vectors', 'footprints_of', 'plan_sky_jobs',
            'sky_channel', 'draw_sky', 'people_on_sky', 'as_samples', 'as_ledger', 'nothing_found',
-           'TrainingDataCollector', 'make_plan', 'image_sizes', 'shortfall_reason', 'label_drawn']
+           'TrainingDataCollector', 'make_plan', 'image_sizes', 'shortfall_reason', 'label_drawn',
+           'TrainingDataCollectionParams', 'effective_labels']
 
 # %% ../nbs/20_collector.ipynb #dc5dff17
 import hashlib, json, uuid
@@ -33,6 +34,9 @@ from .question import TrainingDataCollectionParams, bounding_box, in_box, in_con
 from astrid_data.registry import (Candidate, Detection, DetectionIndex, Image, LabelEvent, Observation, ObservationIndex, Survey, ValidationEvent,
     find_surveys)
 from .sampling import counts_for, key_numbers, pick_stratified, ranks, sample_keys, share_out
+
+# %% ../nbs/20_collector.ipynb #e0e30c4b
+_all_ = ['TrainingDataCollectionParams', 'effective_labels'] # Parts of the collector that have pages of their own
 
 # %% ../nbs/20_collector.ipynb #5c26da5e
 def matching_bands(
