@@ -355,3 +355,10 @@ def test_flags_of_a_version_are_used_and_pixels_read_in_pieces():
     t = t.assign(image_background=b[:, 0], image_noise=n[:, 0], quality_flags=image_flags(d, v, b, n), valid_fraction=1., pixel_sha256=[str(i) for i in range(120)])
     r = q.check_quality(pd.concat([t]*20, ignore_index=True).assign(sample_key=[f'{i:032x}' for i in range(2400)], pixel_sha256=[str(i) for i in range(2400)]), type('M', (Mapped,), dict(shape=(2400, *d.shape[1:]), __len__=lambda s: 2400, __getitem__=lambda s, r: Mapped.__getitem__(s, np.arange(2400)[r] % 120)))(), type('V', (), dict(shape=(2400, *d.shape[1:]), __len__=lambda s: 2400, __getitem__=lambda s, r: v[np.arange(2400)[r] % 120]))(), probe=True)
     assert Mapped.most <= 1024 and r.duplicates['near'] > 1000
+
+
+@pytest.mark.parametrize('flag', FLAGS, ids=lambda f: f.name)
+def test_each_flag_takes_its_harm_where_it_counts(flag):
+    t = table(10, 5, quality_flags=np.uint32(1 << flag.bit), valid_fraction=1.)
+    share = dict(all=1, source=.5, sky=.5)[flag.on]
+    assert q.check_images(t)[0] == pytest.approx(1 - share*flag.harm)
