@@ -127,9 +127,10 @@ def gpu_meters(
     import sys
     import pynvml as nv
     torch, spec = sys.modules.get('torch'), os.environ.get('CUDA_VISIBLE_DEVICES')
-    in_use = torch is not None and (torch.cuda.is_available() or torch.backends.mps.is_available())
     try: nv.nvmlInit()
-    except nv.NVMLError as e: return [], f'no NVIDIA driver answers ({e})', in_use
+    except nv.NVMLError as e: # There may still be a device of another maker
+        other = torch is not None and (torch.cuda.is_available() or torch.backends.mps.is_available())
+        return [], f'no NVIDIA driver answers ({e})', other
     try:
         uuids = [nv.nvmlDeviceGetUUID(nv.nvmlDeviceGetHandleByIndex(i)) for i in range(nv.nvmlDeviceGetCount())]
         uuids = [u.decode() if isinstance(u, bytes) else u for u in uuids]

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .core import BadInput, Conflict, NotFound, canonical_json, load_settings, write_atomic
 from .energy import EnergyMonitor
-from .registry import TrainingRun
+from .registry import RowRefused, TrainingRun
 
 # %% ../nbs/41_tracking.ipynb #595e822e
 class Record:
@@ -335,8 +335,9 @@ Run.log_artifact, Run.log_text, Run.log_figure = log_artifact, log_text, log_fig
 def _begin(self):
     uri, artifacts, experiment = _place(self.archive)
     self.record, self.row_id, self.noted = Record(_records(self.archive)/self.record_id), uuid.UUID(self.record_id), None
-    with self.archive.registry.session() as s:
-        s.add(TrainingRun(id=self.row_id, dataset_id=uuid.UUID(str(self.dataset.id)), training_params={}, status='running'))
+    try:
+        with self.archive.registry.session() as s: s.add(TrainingRun(id=self.row_id, dataset_id=uuid.UUID(str(self.dataset.id)), training_params={}, status='running'))
+    except RowRefused: raise Conflict(f'{self.dataset.address} is not known to {self.archive!r}: build it there, or track it in the archive it was built in') from None
     import psutil
     self.record.add('start', record=self.record_id, run_name=self.name, experiment=experiment, tags=self.tags, row_id=str(self.row_id),
         host=socket.gethostname(), pid=os.getpid(), process_start=psutil.Process().create_time())

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SmallCNN', 'SmallUNet', 'logits', 'loss_of', 'Diverged', 'check_loss', 'predict', 'average_precision', 'fpr_at_fnr',
            'fnr_at_fpr', 'auc_roc', 'bootstrap', 'OperatingPoints', 'evaluate', 'operating_points', 'plot',
-           'train_epoch', 'save_checkpoint', 'load_checkpoint', 'cpu_limit', 'History', 'fit', 'RealDataConfig',
-           'load_real_training_data', 'get_real_training_data']
+           'train_epoch', 'save_checkpoint', 'load_checkpoint', 'cpu_limit', 'History', 'plot_history', 'fit',
+           'RealDataConfig', 'load_real_training_data', 'get_real_training_data']
 
 # %% ../nbs/42_training.ipynb #220fc12f
 import asyncio, os, time, warnings
@@ -348,6 +348,22 @@ class History:
         b = self.epochs.iloc[self.best_epoch]
         return (f'History({len(self)} epochs, {self.why_stopped}; best: epoch {self.best_epoch} with {self.measure} {b[self.measure]:.4f}; '
                 f'waiting for data: {self.data_wait_share:.1%}; data: {self.origin})')
+
+# %% ../nbs/42_training.ipynb #62bf435b
+def plot_history(self:History,
+    ax=None, # None makes a figure of 4 by 2.2 inches
+): # The figure
+    "Losses, and the measure of the best epoch, against the epoch"
+    import matplotlib.pyplot as plt
+    fig, ax = (ax.figure, ax) if ax is not None else plt.subplots(figsize=(4, 2.2), layout='constrained')
+    for k in [c for c in ('train_loss', 'val_loss', 'val_auc_pr') if c in self.epochs]: ax.plot(self.epochs.index, self.epochs[k], marker='.', label=k, ls=':' if k == 'val_auc_pr' else '-')
+    ax.axvline(self.best_epoch, color='0.8', lw=0.8, zorder=0)
+    ax.set(xlabel='training epoch', ylim=(0, None)); ax.xaxis.get_major_locator().set_params(integer=True); ax.legend(fontsize=7)
+    if self.origin != 'survey': ax.patch.set(hatch='//', edgecolor='0.9'); ax.set_title(f'{self.origin} data', fontsize=8)
+    return fig
+
+History.plot = plot_history
+History._repr_html_ = lambda self: f'<p>{escape(repr(self))}</p>' + self.epochs.round(4).to_html()
 
 # %% ../nbs/42_training.ipynb #4782d3f8
 def fit(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from servers import free_port
-from astrid_data.core import BadInput, NotFound
+from astrid_data.core import BadInput, Conflict, NotFound
 from astrid_data.datasets import write_dataset
 from astrid_data.energy import EnergyMonitor, Reading
 from astrid_data.ingest import open_archive
@@ -20,7 +20,7 @@ def version(archive, origin='survey', name='small', n=20):
     "A small hand-made version, known to the archive"
     t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=np.arange(n) % 2, origin=origin, split=np.where(np.arange(n) < 12, 'train', np.where(np.arange(n) < 16, 'val', 'test'))))
     d = write_dataset(archive.datasets_dir/name/'v1', t, np.random.default_rng(0).normal(size=(n, 1, 8, 8)).astype('f4'), name=name)
-    with archive.session() as s: s.add(TrainingDataset(id=uuid.UUID(d.id), name=name, collection_params={}, total_samples=n, created_by='test'))
+    with archive.session() as s: s.add(TrainingDataset(id=uuid.UUID(d.id), name=name, collection_params={}, total_samples=n, anomaly_ratio=0.5, quality_score=1., created_by='test'))
     d.archive = archive
     return d
 
@@ -67,6 +67,19 @@ def test_what_goes_in_comes_out(archive, dataset, tmp_path):
     assert {a.path for a in c.list_artifacts(run.id)} == {'notes', 'x.json'}
     r = row(archive, run)
     assert (r.status, r.mlflow_run_id, r.training_params['lr']) == ('completed', run.id, '0.1') and r.performance_metrics['loss'] == 1/50 and r.completed_at >= r.started_at
+
+
+def test_on_both_databases(registry_url, tmp_path):
+    d = version(open_archive(registry_url, home=tmp_path))
+    with no_server(d.archive), pytest.warns(UserWarning, match='replay'):
+        with track(d, monitor=False) as run: run.log_params(dict(lr=1)); run.log_metrics(dict(a=0.5))
+    r = row(d.archive, run)
+    assert (r.status, r.training_params, r.performance_metrics) == ('completed', dict(lr='1'), dict(a=0.5)) and dataset_runs(d)['a'].tolist() == [0.5]
+
+
+def test_a_version_the_archive_does_not_know(fresh, dataset):
+    with pytest.raises(Conflict, match='not known'):
+        with track(dataset, archive=fresh, monitor=False): pass
 
 
 def test_row_runs_then_completes(archive, dataset):
