@@ -24,7 +24,7 @@ from sqlalchemy import (BigInteger, CheckConstraint, Double, Enum, ForeignKey, I
     inspect, or_, select, text)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError, TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import Boolean, DateTime, Float, Integer, NullType, TypeDecorator
 
@@ -484,7 +484,7 @@ def said_plainly(
 ):
     "Turn errors of the database into ours"
     try: yield
-    except IntegrityError as e: raise RowRefused(f'the database refused a row: {_words_of(e, url)}') from None
+    except (IntegrityError, DataError) as e: raise RowRefused(f'the database refused a row: {_words_of(e, url)}') from None
     except PoolTimeout: raise DatabaseAway('every connection of the pool is in use: end one session before opening the next, or ask for a larger pool_size') from None
     except (OperationalError, InterfaceError) as e: raise DatabaseAway(f'the database did not do it: {_words_of(e, url)}') from None
 
@@ -633,6 +633,35 @@ def _default(column, n):
     return [None if d is None else d.arg]*n
 
 # %% ../nbs/01_registry.ipynb #2dd4e4af
+def _send_rows(session, t, rows):
+    "Send rows, and pass over known ids; returns how many were new"
+    c = session.connection()
+    quote = c.dialect.identifier_preparer.quote
+    names, keys = ', '.join(quote(k.name) for k in t.columns), ', '.join(quote(k.name) for k in t.primary_key)
+    def insert(source, *more): return c.exec_driver_sql(f'INSERT INTO {quote(t.name)} ({names}) {source} ON CONFLICT ({keys}) DO NOTHING', *more).rowcount
+    mark = '?' if c.dialect.name == 'sqlite' else '%s'
+    if c.dialect.name == 'sqlite' or len(rows) < 200: return insert(f'VALUES ({", ".join([mark]*len(t.columns))})', rows)
+    c.exec_driver_sql(f'CREATE TEMP TABLE ad_incoming ON COMMIT DROP AS SELECT {names} FROM {quote(t.name)} WITH NO DATA')
+    _copy(c, rows)
+    new = insert(f'SELECT {names} FROM ad_incoming')
+    c.exec_driver_sql('DROP TABLE ad_incoming')
+    return new
+
+def _copy(c, rows):
+    "Fill the table `ad_incoming`, past SQLAlchemy, so with errors made to look like its own"
+    driver = c.dialect.loaded_dbapi
+    try:
+        with c.connection.cursor() as cursor, cursor.copy('COPY ad_incoming FROM STDIN') as copy:
+            for r in rows: copy.write_row(r)
+    except driver.DataError as e: raise DataError('COPY', None, e) from None
+    except driver.OperationalError as e: raise OperationalError('COPY', None, e) from None
+
+# %% ../nbs/01_registry.ipynb #ce4db94a
+def _columns_of(rows, table, names):
+    "The values of each column; None for one that the rows don't mention"
+    try: return [[r[names[c.name]] for r in rows] if c.name in names else None for c in table.__table__.columns]
+    except KeyError as e: raise BadInput(f'{table.__name__} rows: {e.args[0]} is not in every row') from None
+
 def bulk_insert(
     session, # Open session
     table, # One of the classes above
@@ -642,16 +671,13 @@ def bulk_insert(
     "Insert many rows; those whose id is there already stay as they are"
     if not rows: return 0
     dialect, t, new = session.get_bind().dialect, table.__table__, 0
-    given = {a.columns[0].name: a.key for a in table.__mapper__.column_attrs if a.key in rows[0]}
-    if extra := sorted({k for r in rows for k in r} - set(given.values())): raise BadInput(f'{table.__name__} rows: {", ".join(extra)} is no column, or not in every row')
-    quote, mark = dialect.identifier_preparer.quote, '?' if dialect.paramstyle == 'qmark' else '%s'
-    names, keys = ', '.join(quote(c.name) for c in t.columns), ', '.join(quote(c.name) for c in t.primary_key)
-    sql = f'INSERT INTO {quote(t.name)} ({names}) VALUES ({", ".join([mark]*len(t.columns))}) ON CONFLICT ({keys}) DO NOTHING'
+    names = {a.columns[0].name: a.key for a in table.__mapper__.column_attrs if a.key in rows[0]}
+    if extra := sorted(set().union(*rows) - set(names.values())): raise BadInput(f'{table.__name__} rows: {", ".join(extra)} is no column, or not in every row')
     session.flush()
     for part in (rows[i:i + chunk] for i in range(0, len(rows), chunk)):
-        try: values = [_stored(c, [r[given[c.name]] for r in part] if c.name in given else _default(c, len(part)), dialect) for c in t.columns]
-        except KeyError as e: raise BadInput(f'{table.__name__} rows: {e.args[0]} is not in every row') from None
-        new += session.connection().exec_driver_sql(sql, list(zip(*values))).rowcount
+        given = _columns_of(part, table, names)
+        values = [_stored(c, _default(c, len(part)) if v is None else v, dialect) for c, v in zip(t.columns, given)]
+        new += _send_rows(session, t, list(zip(*values)))
     return new
 
 # %% ../nbs/01_registry.ipynb #b86ad77a

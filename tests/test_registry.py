@@ -342,8 +342,9 @@ def test_foreign_keys_and_checks_hold(reg):
 
 # ---- many rows ----
 
-def test_bulk_insert_stores_what_single_rows_store(reg):
-    rows = fill(reg, 7)
+@pytest.mark.parametrize('n', [7, 250]) # PostgreSQL takes many rows through another door
+def test_bulk_insert_stores_what_single_rows_store(reg, n):
+    rows = fill(reg, n)
     with reg.session() as s:
         for r in rows: s.add(R.Detection(**r | dict(id=uuid.uuid5(r['id'], 'single'))))
     with reg.session() as s:
@@ -355,21 +356,31 @@ def test_bulk_insert_stores_what_single_rows_store(reg):
             assert a.created_at <= b.created_at
 
 
-def test_bulk_insert_twice_adds_nothing_and_changes_nothing(reg):
-    rows = fill(reg, 50)
+@pytest.mark.parametrize('n, chunk', [(50, 7), (900, 300)])
+def test_bulk_insert_twice_adds_nothing_and_changes_nothing(reg, n, chunk):
+    rows = fill(reg, n)
     more = [r | dict(confidence_score=0.) for r in rows] + [rows[0] | dict(id=uuid.uuid4())]
     with reg.session() as s:
-        assert R.bulk_insert(s, R.Detection, more, chunk=7) == 1
+        assert R.bulk_insert(s, R.Detection, more, chunk=chunk) == 1
         assert R.bulk_insert(s, R.Detection, []) == 0
         t = R.columns(s, select(R.Detection.id, R.Detection.confidence_score))
     score = dict(zip(t['id'], t['confidence_score']))
-    assert len(score) == 51 and all(score[str(r['id'])] == r['confidence_score'] for r in rows)
+    assert len(score) == n + 1 and all(score[str(r['id'])] == r['confidence_score'] for r in rows)
 
 
-def test_bulk_insert_passes_over_no_other_contradiction(reg):
-    with reg.session() as s: R.bulk_insert(s, R.Model, [dict(name='m', version='1', model_type='unet')])
-    with pytest.raises(R.RowRefused, match='(?i)unique'):
-        with reg.session() as s: R.bulk_insert(s, R.Model, [dict(name='m', version='1', model_type='unet')])
+@pytest.mark.parametrize('n', [1, 300])
+def test_bulk_insert_passes_over_no_other_contradiction(reg, n):
+    def add(rows):
+        with reg.session() as s: R.bulk_insert(s, R.Model, rows)
+    models = [dict(name='m', version=str(i), model_type='unet') for i in range(n)]
+    add(models)
+    with pytest.raises(R.RowRefused, match='(?i)unique'): add(models)
+    with pytest.raises(R.RowRefused, match='(?i)null'): add([m | dict(name=None) for m in models])
+    if reg.dialect == 'postgresql':
+        with pytest.raises(R.RowRefused, match='too long'): add([m | dict(name='x'*101) for m in models])
+    with reg.session() as s: assert s.scalar(select(func.count()).select_from(R.Model)) == n
+    add([m | dict(name='tab\tnew\nline\\N') for m in models])
+    with reg.session() as s: assert s.scalar(select(func.count()).where(R.Model.name == 'tab\tnew\nline\\N')) == n
 
 
 def test_bulk_insert_refuses_rows_of_different_shape(reg):
