@@ -30,6 +30,7 @@ def stamp_shape(
     if len(data) < -(-(i + 80)//2880)*2880 + ny*nx*bits//8: raise BadImage('truncated', f'a stamp should have {ny} x {nx} pixels but ends early')
     return ny, nx
 
+# %% ../nbs/09_alerts.ipynb #266156ec
 def stamp_centre(
     n:int, # Pixels that the stamp has along this axis
     position:float|None, # Where the candidate is on the detector (pixel, 1-based)
@@ -42,10 +43,13 @@ def stamp_centre(
 
 # %% ../nbs/09_alerts.ipynb #15644e27
 STAMPS = {'template': 'cutoutTemplate', 'science': 'cutoutScience', 'difference': 'cutoutDifference'}
+
 ZTF_BANDS = {1: 'g', 2: 'r', 3: 'i'}
+
 ALERT_FACTS = ('fid programid pid isdiffpos rb rbversion drb drbversion magpsf sigmapsf diffmaglim fwhm elong nbad nneg classtar distnr magnr ssdistnr ssnamenr field rcid '
                'xpos ypos ndethist ncovhist jdstarthist jdstartref jdendref exptime magzpsci').split()
 
+# %% ../nbs/09_alerts.ipynb #caa08a36
 def flat_alert(
     packet:dict, # A packet, nested as in AVRO or flat as a row of a table
 )->dict: # Its fields on one level, stamps as bytes, missing ones absent
@@ -56,6 +60,7 @@ def flat_alert(
     def known(v): return not (v is None or v == 'null' or isinstance(v, (float, np.floating)) and (not np.isfinite(v) or v == -999))
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in p.items() if isinstance(v, bytes) or known(v)}
 
+# %% ../nbs/09_alerts.ipynb #0dfd6129
 def alert_problem(p):
     "Why a flat alert cannot be taken in: reason and detail, or None"
     if missing := [k for k in ('candid', 'jd', 'ra', 'dec') if k not in p]: return 'unknown_schema', f'not a packet of the ZTF kind: no {", ".join(missing)}'
@@ -77,6 +82,7 @@ def read_alerts(
             for i, row in enumerate(pd.read_parquet(one).to_dict('records')): yield f'{Path(one).name}[{i}]', row
         else: yield from _read_avro(Path(one))
 
+# %% ../nbs/09_alerts.ipynb #33864f26
 def _read_avro(path):
     try: import fastavro
     except ImportError as e: raise ImportError("reading AVRO alerts needs fastavro: pip install 'astrid_data[alerts]'") from e

@@ -70,6 +70,7 @@ def open_archive(
 # %% ../nbs/10_ingest.ipynb #5959e940
 LEDGER = ['uri', 'reason', 'detail']
 
+# %% ../nbs/10_ingest.ipynb #64a07371
 @dataclass
 class IngestReport:
     "What came of adding something to an archive"
@@ -100,6 +101,7 @@ def first_header(path):
     from astropy.io import fits
     with fits.open(path, ignore_missing_simple=True) as hdus: return hdus[0].header
 
+# %% ../nbs/10_ingest.ipynb #c3f2b86a
 def observation_key(
     headers, # Headers to look in, the first that has a card wins
     stem:str, # File name without its endings; used where no card names the exposure
@@ -155,6 +157,7 @@ def observation_rows(
 # %% ../nbs/10_ingest.ipynb #6e14528d
 def confidence_of(snr): return np.clip(np.asarray(snr, float)/(np.asarray(snr, float) + 5), 0, 1)
 
+# %% ../nbs/10_ingest.ipynb #8ce3ab78
 def add_model(
     session, # Open session
     name:str='photutils-segmentation', # Of what made the detections
@@ -172,7 +175,7 @@ def add_model(
         session.add(m); session.flush()
     return m
 
-# %% ../nbs/10_ingest.ipynb #8ce3ab78
+# %% ../nbs/10_ingest.ipynb #20167e61
 def _detection_rows(sources, verdicts, run, version, key):
     "Rows for detections, their index, and their validation events"
     good = dict(zip(verdicts.source.tolist(), verdicts.is_valid.tolist()))
@@ -192,6 +195,7 @@ def _detection_rows(sources, verdicts, run, version, key):
 
 def _some(h, names): return {k: None if v != v else v for k in names.split() for v in (h[k],)}
 
+# %% ../nbs/10_ingest.ipynb #80eeb938
 def _event_rows(sources, verdicts, ids):
     "Rows for validation events: the rule is the validator, and its numbers go along"
     numbers = sources[['snr', 'sharpness']].loc[verdicts.source].round(3).to_dict('records')
@@ -238,6 +242,7 @@ def list_files(
         else: out.append(p)
     return list(dict.fromkeys(out))
 
+# %% ../nbs/10_ingest.ipynb #8687d131
 def science_images(
     path, # A local file
 )->list: # (hdu, extver) of each image in the file that is not only the description of another
@@ -250,6 +255,7 @@ def science_images(
 # %% ../nbs/10_ingest.ipynb #936fb077
 def is_synthetic(headers): return any(h.get('SYNTHET') for h in headers)
 
+# %% ../nbs/10_ingest.ipynb #af6a11f7
 def _register(archive, report, uri, path, hdu, several, survey, facts, copy, detect, label, origin, settings):
     "Take one image into the archive"
     with open_image(path, hdu[0], hdu[1], facts=facts) as image, archive.session() as s:
@@ -302,6 +308,7 @@ def _found_on(session, oid):
     t = pd.DataFrame(columns(session, q.where(Detection.observation_id == uuid.UUID(oid), Model.name == 'photutils-segmentation').order_by(Detection.id)))
     return t[(t.status != 'rejected') & ~t.facts.map(lambda f: bool(f['edge'])).astype(bool)] if len(t) else t
 
+# %% ../nbs/10_ingest.ipynb #8601fbcb
 def confirm_across(
     archive, # An `Archive`
     report:IngestReport, # Its images are compared with all that overlap them; verdicts are counted in it
@@ -323,9 +330,10 @@ def confirm_across(
             hit = [e['detection_id'] for e in events]
             if hit: s.execute(update(Detection).where(Detection.id.in_(hit)).values(status=DetectionStatus.CONFIRMED, is_validated=True))
 
-# %% ../nbs/10_ingest.ipynb #8601fbcb
+# %% ../nbs/10_ingest.ipynb #6cfb0e57
 IMAGE_COLUMNS = ['uri', 'hdu', 'survey', 'observation_key', 'band', 'detections', 'real', 'artefacts', 'observation_id']
 
+# %% ../nbs/10_ingest.ipynb #bd884e8e
 @patch
 def add_fits(self:Archive,
     paths, # As for `list_files`
@@ -360,6 +368,7 @@ def sample_files(
     "The images that ship with the package, and where they are from"
     with open(resolve_uri('package://sample/PROVENANCE.csv'), newline='', encoding='utf-8') as f: return pd.DataFrame(list(csv.DictReader(f)))
 
+# %% ../nbs/10_ingest.ipynb #5ef43e1a
 @patch
 def add_sample(self:Archive,
     show:bool=True, # Show progress?
@@ -386,6 +395,7 @@ def observations(self:Archive
     t['observation_time'] = [None if x == UNKNOWN_TIME else x for x in t.observation_time]
     return t
 
+# %% ../nbs/10_ingest.ipynb #02b5dcf3
 @patch
 def detections(self:Archive,
     survey:str|None=None, # Only those of one survey
@@ -440,6 +450,7 @@ def read_table(
         table = Table.read(table)
     return table[[c for c in table.colnames if table[c].ndim == 1]].to_pandas().reset_index(drop=True)
 
+# %% ../nbs/10_ingest.ipynb #474574b4
 def _column(t, what, default=None):
     "A column by name, or one value for all rows"
     if what is None: return pd.Series([default]*len(t), dtype=object)
@@ -569,6 +580,7 @@ def add_alerts(self:Archive,
     if todo: _flush_alerts(self, report, todo, survey or 'ztf')
     return report
 
+# %% ../nbs/10_ingest.ipynb #e0e2ef22
 def _flush_alerts(archive, report, todo, survey):
     "Write some alerts in one transaction"
     tables = {t: [] for t in (Observation, ObservationIndex, Image, ModelRun, Detection, DetectionIndex, ValidationEvent)}

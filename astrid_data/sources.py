@@ -62,6 +62,7 @@ def _passes(a, hill, inside):
         out.append((hill[p][k], hill[q][k], np.minimum(a[p][k], a[q][k])))
     return map(np.concatenate, zip(*out))
 
+# %% ../nbs/08_sources.ipynb #d72c18f0
 def split_blends(
     a:np.ndarray, # Image (ny, nx) with the sky taken off
     noise:np.ndarray, # Error of each pixel (ny, nx)
@@ -117,6 +118,7 @@ FLAG_MEANING = {
     'decam': {'cosmic ray': 'COSMIC_RAY', 'saturated': 'SATURATED,BLEED'},
 }
 
+# %% ../nbs/08_sources.ipynb #bc77a8e5
 def flags_at(
     image, # A `SkyImage`
     row:np.ndarray, col:np.ndarray, # Central pixels (n,)
@@ -173,6 +175,11 @@ class Locus:
     concentration:float; concentration_sigma:float
     lowest_neighbour:float # Only 2 % of the stars lie below
 
+    def __repr__(self):
+        return (f'Locus({self.n} stars: sharpness {self.sharpness:.3f} ± {self.sharpness_sigma:.3f}, '
+                f'concentration {self.concentration:.3f} ± {self.concentration_sigma:.3f}, lowest neighbour above {self.lowest_neighbour:.3f})')
+
+# %% ../nbs/08_sources.ipynb #9d863220
 def stellar_locus(
     sources:pd.DataFrame, # As from `detect_sources`
     min_snr:float=20., # Use sources at least this bright
@@ -188,7 +195,7 @@ def stellar_locus(
     c = s.concentration.values[keep]
     cm = np.median(c)
     if keep.mean() < .6 or keep.sum() < min_stars or sd > .05: return None
-    return Locus(int(keep.sum()), m, max(sd, .005), cm, 1.4826*np.median(np.abs(c - cm)), np.percentile(s.lowest_neighbour.values[keep], 2))
+    return Locus(int(keep.sum()), *map(float, (m, max(sd, .005), cm, 1.4826*np.median(np.abs(c - cm)), np.percentile(s.lowest_neighbour.values[keep], 2))))
 
 def _flagged(t, near=1): return np.any([t[k].values >= near for k in ('cosmic ray', 'hot pixel', 'saturated') if k in t] or [np.zeros(len(t), bool)], axis=0)
 
@@ -206,12 +213,14 @@ def _too_sharp(t, q):
     sharp = (t.sharpness > q.sharpness + 6*q.sharpness_sigma) & (t.lowest_neighbour < .6*q.lowest_neighbour)
     return sharp & (t.snr >= 12) & (t.contrast > 10) & ~t.edge & ~_flagged(t[[k for k in ('saturated',) if k in t]])
 
+# %% ../nbs/08_sources.ipynb #f6823eac
 def _has_flag(kind):
     def fires(t, q):
         if kind not in t: return np.zeros(len(t), bool)
         return (t[kind] == 2) & (t.sharpness > q.sharpness + 3*q.sharpness_sigma) & (t.saturated == 0) & ~t.edge
     return fires
 
+# %% ../nbs/08_sources.ipynb #8aee1804
 RULES = [
     Rule('rule:stellar-locus', True, 'source', 'MEDIUM', 'as sharp and as concentrated as the stars of its exposure, S/N at least 12, clear of its surroundings, no flag on or beside it', _on_locus),
     Rule('rule:sharper-than-psf', False, 'cosmic ray or hot pixel', 'MEDIUM', 'sharper by 6 sigma than the stars of its exposure, a neighbour darker than any star has, S/N at least 12', _too_sharp),

@@ -69,6 +69,7 @@ def scatter_points(
     if len(got) < n + len(taken): raise BadInput(f'{n} sources {distance:g} pixels apart do not fit into {shape}: ask for fewer or a larger image')
     return np.array(got[len(taken):]).reshape(-1, 2)
 
+# %% ../nbs/11_synthetic.ipynb #cff5cd9e
 def synthetic_header(shape, ra, dec, scale_arcsec, **cards):
     "Cards of a pretend exposure: TAN WCS, and the admission that it is none"
     h = fits.Header()

@@ -129,6 +129,22 @@ def test_rules_that_contradict_each_other_give_no_verdict():
     assert len(rule_verdicts(t, locus, [*RULES, against])) == 0
 
 
+@pytest.mark.parametrize('changed', [dict(lowest_neighbour=.15), dict(contrast=8.), dict(snr=11.), dict(edge=True), dict(saturated=1), dict(sharpness=.6)])
+def test_an_artefact_needs_every_sign_of_one(changed):
+    t = pd.DataFrame([dict(snr=50., sharpness=.9, concentration=.5, lowest_neighbour=.01, contrast=50., edge=False, saturated=0)])
+    locus = Locus(100, .5, .02, .8, .02, .2)
+    assert list(rule_verdicts(t, locus).rule) == ['rule:sharper-than-psf']
+    assert len(rule_verdicts(t.assign(**changed), locus)) == 0
+
+
+@pytest.mark.parametrize('changed', [dict(lowest_neighbour=.15), dict(contrast=8.), dict(snr=11.), dict(edge=True), dict(concentration=.9), dict(sharpness=.56), {'cosmic ray': 1}])
+def test_a_star_needs_every_sign_of_one(changed):
+    t = pd.DataFrame([{'snr': 50., 'sharpness': .51, 'concentration': .8, 'lowest_neighbour': .3, 'contrast': 50., 'edge': False, 'saturated': 0, 'cosmic ray': 0}])
+    locus = Locus(100, .5, .02, .8, .02, .2)
+    assert list(rule_verdicts(t, locus).rule) == ['rule:stellar-locus']
+    assert len(rule_verdicts(t.assign(**changed), locus)) == 0
+
+
 # Pieces against the simple version
 
 small = arrays(float, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.integers(0, 20).map(float))
@@ -338,6 +354,13 @@ def test_the_candidate_is_found_in_a_stamp_that_was_cut():
     for where in (1, 5, 14, 31, 32, 33, 1500, 3048, 3049, 3050, 3080):
         seen = full[max(where - 1 - 31, 0):where - 1 + 32] # 1-based on the detector
         assert seen[stamp_centre(len(seen), where)] == where - 1
+
+
+def test_a_stamp_is_whole_or_an_error():
+    plain = gzip.decompress(stamp(40, 63))
+    assert stamp_shape(plain) == stamp_shape(stamp(40, 63)) == (40, 63)
+    for cut in (plain[:5000], stamp()[:-40], plain[:1000]):
+        with pytest.raises(BadImage): stamp_shape(cut)
 
 
 def test_numbers_that_mean_missing_are_missing():
