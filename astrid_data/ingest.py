@@ -585,7 +585,7 @@ def _flush_alerts(archive, report, todo, survey):
     "Write some alerts in one transaction"
     tables = {t: [] for t in (Observation, ObservationIndex, Image, ModelRun, Detection, DetectionIndex, ValidationEvent)}
     with archive.session() as s:
-        row, model = get_or_create_survey(s, survey), add_model(s, f'{survey.lower()}-alerts', '1', ModelType.ANOMALY_DETECTION)
+        row, model = get_or_create_survey(s, survey), add_model(s, f'{survey.lower()}-alerts', '1', ModelType.ANOMALY_DETECTOR)
         for uri, p in todo:
             try: got = _alert_rows(archive, p, row.name, row.id, model)
             except BadImage as e: report.lose(uri, e.reason, e.detail); continue
