@@ -442,6 +442,15 @@ def test_a_wrong_wcs_is_named(cards, reason):
         im.read_all() # The pixels are still there
 
 
+@pytest.mark.parametrize('vector,stale', [(2048, True), (240, False)])
+def test_a_reference_pixel_left_behind(vector, stale):
+    "An SDSS cut-out of 240 columns whose CRPIX is that of the frame of 2048, told by the length of its calibration vector"
+    raw = fits_bytes(fits.PrimaryHDU(np.zeros((100, 240), 'f4'), header(CRPIX1=1025., CRPIX2=745., ORIGIN='SDSS')), fits.ImageHDU(np.ones(vector, 'f4')))
+    with open_image(raw) as im:
+        assert im.wcs_reason == ('bad_wcs' if stale else None)
+        assert not stale or 'stale' in im.missing['wcs']
+
+
 def test_real_fields_are_not_taken_for_dummies():
     with image_of(CRVAL1=1., CRVAL2=1., OBJECT='PSZ2') as im: assert im.wcs is not None
     with image_of(CRVAL1=0., CRVAL2=0.) as im: assert im.wcs is not None
