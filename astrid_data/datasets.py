@@ -261,6 +261,7 @@ def register_version(
     folder, # A finished version
 )->None:
     "Make a version known; nothing happens if it is already"
+    from sqlalchemy import select
     from astrid_data.registry import QualityRow, SampleRow, TrainingDataset, TrainingSample, VersionRow, bulk_insert
     d = Dataset(folder)
     m, t, now = d.manifest, d.samples, datetime.now(timezone.utc)
@@ -269,6 +270,8 @@ def register_version(
     details = [dict(sample_id=r['id'], row_index=i, sample_key=k, split=s, group_id=g, kind=kind, origin=o)
         for i, (r, k, s, g, kind, o) in enumerate(zip(records, *(t[c] for c in ('sample_key', 'split', 'group_id', 'kind', 'origin'))))]
     with archive.session() as session:
+        there = session.scalar(select(VersionRow.dataset_id).where(VersionRow.name == m['name'], VersionRow.version == m['version']))
+        if there and str(there) != m['id']: raise Conflict(f'{d.address} is in this registry already with other content, built elsewhere; give yours another name')
         bulk_insert(session, TrainingDataset, [dict(id=uuid.UUID(m['id']), name=m['name'], description=m.get('description'), collection_params=m['params']['collection'],
             total_samples=len(d), anomaly_ratio=float((t['label'] == 1).mean()), quality_score=report['quality_score'], created_at=now, created_by=m['created_by'], status='active')])
         bulk_insert(session, TrainingSample, [dict(r, created_at=now) for r in records])
@@ -329,7 +332,7 @@ def build_dataset(
         work = archive.datasets_dir/name/f'.building-{digest[:16]}'
         samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
         cut = stage(samples, work, Opener(archive.store), int(patch_size), plan.channels, min_valid_fraction, executor, progress, shard_rows)
-        facts = dict(name=name, version=number, description=description, plan_hash=plan.plan_hash, recipe_hash=digest, created_by=created_by or getpass.getuser(),
+        facts = dict(name=name, version=number, description=description, plan_hash=plan.plan_hash, recipe_hash=digest, created_by=created_by or _who(),
             patch_size=int(patch_size), channels=list(plan.channels), labels_as_of=recipe['collection'].get('as_of'), shortfall=plan.shortfall)
         folder = freeze(archive, plan, work, *cut, recipe, facts, gate, probe)
         publish_version(archive, folder)
@@ -337,6 +340,11 @@ def build_dataset(
     return open_dataset(archive, f'{name}@v{number}')
 
 # %% ../nbs/30_datasets.ipynb #6afbf23b
+def _who():
+    "The user's name, also where the machine knows none"
+    try: return getpass.getuser()
+    except (OSError, KeyError): return 'unknown'
+
 def _reasons(ledger): return ', '.join(f'{int(n)} {r}' for r, n in ledger.groupby('reason')['n'].sum().items()) if len(ledger) else 'nothing in the registry fits the question'
 
 def freeze(archive, plan, work, samples, lost, shards, recipe, facts, gate, probe)->Path: # The version's folder

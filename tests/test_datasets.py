@@ -267,6 +267,26 @@ def test_an_empty_plan_says_why(built):
     with pytest.raises(NotFound, match='holds no samples'): plan.build('empty', progress=False, probe=False)
 
 
+def test_two_homes_with_one_registry_do_not_take_each_others_names(tmp_path):
+    archive, url = toy(tmp_path/'a'), f"sqlite:///{tmp_path/'a'/'registry.db'}"
+    other = ad.open_archive(url, storage=str(tmp_path/'a'/'store'), home=tmp_path/'b')
+    real = datasets._version_rows
+    one = plan_of(archive).build('shared', patch_size=16, progress=False, probe=False)
+    datasets._version_rows = lambda a: [] # As if both had begun before either was registered
+    try:
+        with pytest.raises(Conflict, match='built elsewhere'): plan_of(other).build('shared', patch_size=12, progress=False, probe=False)
+    finally: datasets._version_rows = real
+    assert ad.list_datasets(archive)['id'].tolist() == [one.id]
+    with archive.session() as s: assert s.scalar(select(func.count()).select_from(TrainingDataset)) == 1
+
+
+def test_the_manager_is_the_same_functions(built):
+    archive, plan, ds = built
+    m = ad.TrainingDatasetManager(archive)
+    assert m.get('first@v1').id == ds.id and 'first@v1' in set(m.list()['address']) and str(len(m.list())) in repr(m)
+    assert m.create(plan.params, 'first', patch_size=16).id == ds.id
+
+
 # Finding, comparing, rebuilding
 
 def test_addresses_that_are_wrong_say_what_there_is(built):

@@ -250,6 +250,17 @@ def test_the_draw_is_even_and_depends_on_everything():
     assert (draw(0, 1, np.arange(100)) != k[:100]).any() and (draw(1, 0, np.arange(100)) != k[:100]).any()
 
 
+def test_only_columns_known_at_the_observation_reach_a_model(tmp_path):
+    d = made(tmp_path/'v', n=20, mjd=60000.123456789 + np.arange(20), score=0.9, peak_mag_later=3.)
+    b = next(iter(PatchLoader(PatchDataset(d, columns=['mjd', 'image_noise']), 20)))
+    np.testing.assert_array_equal(b['columns'], d.samples[['mjd', 'image_noise']])
+    assert b['columns'].dtype == torch.float64 and 'columns' not in PatchDataset(d)[0]
+    for c in ('label', 'score', 'peak_mag_later'): # Unknown columns count as late
+        with pytest.raises(BadInput, match=f'{c} .label-derived'): PatchDataset(d, columns=['mjd', c])
+        assert PatchDataset(d, columns=[c], label_derived=True)[0]['columns'].shape == (1,)
+    with pytest.raises(BadInput, match='not a column of numbers'): PatchDataset(d, columns=['survey'])
+
+
 def test_an_empty_split_is_an_empty_loader(tmp_path):
     d = made(tmp_path/'v', n=4)
     assert list(PatchLoader(PatchDataset(d, 'test'), 4)) == [] and len(PatchLoader(PatchDataset(d, 'test'), 4)) == 0
