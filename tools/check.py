@@ -38,7 +38,8 @@ def main():
         sys.path.insert(0, str(root/'tools'))
         from nb import write_clean
         for p in pages: write_clean(json.loads(p.read_text()), p)
-        watched = lambda f: f.startswith(('nbs/', f'{lib}/')) and '__pycache__' not in f
+        # nbdev's index of names is made anew for the docs
+        watched = lambda f: f.startswith(('nbs/', f'{lib}/')) and '__pycache__' not in f and not f.endswith('_modidx.py')
         before = {f: (root/f).read_bytes() for f in files if watched(f)}
         after = {str(p.relative_to(copy)): p.read_bytes() for top in ('nbs', lib) for p in (copy/top).rglob('*') if p.is_file()}
         for f in sorted(before.keys() | {f for f in after if watched(f)}):

@@ -93,6 +93,7 @@ def vendor():
 
 
 def main():
+    subprocess.run([Path(sys.executable).with_name('nbdev-export')], cwd=root, check=True)   # makes the index of names, by which they are linked
     proc_nbs(force=True, n_workers=0)
     shutil.rmtree(dest, ignore_errors=True)
     shutil.copytree(root/'docs', dest/'src')
