@@ -405,6 +405,11 @@ class SeedPairs(PatchDataset):
 # %% ../nbs/31_loader.ipynb #0a3fdb31
 class PairLoader(torch.utils.data.DataLoader):
     "A torch DataLoader that says where its data come from"
+    def __init__(self,
+        dataset:SeedPairs, # One split
+        **kw, # More for torch's DataLoader
+    ): super().__init__(dataset, **kw)
+
     def __repr__(self):
         d = self.dataset
         return f'PairLoader({d.dataset.address}, {d.split or "chosen rows"}: {len(d)} pairs in {len(self)} batches, origin: {d.dataset.origin})'
