@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['ORDERS', 'VERDICTS', 'HATCH', 'SIDE', 'ALL', 'MARKS', 'Shown', 'live_view', 'picture_tag', 'choose_rows',
-           'write_verdict', 'read_verdicts', 'channel_levels', 'dim_neighbours', 'patch_pictures', 'caption', 'tooltip',
-           'tile_html', 'gallery_html', 'banner', 'hatch_border', 'gallery_figure', 'Gallery', 'browse', 'make_tiles',
-           'fill_tiles', 'own_verdicts', 'filter_controls', 'gallery_widget', 'plane_offsets', 'group_fields',
-           'observation_footprints', 'some_detections', 'Coverage', 'show_coverage', 'sky_panel', 'field_panel',
-           'coverage_figure', 'coverage_widget', 'report_of', 'is_running', 'say', 'curves', 'run_figure', 'in_steps',
-           'wait_panel', 'RunView', 'show_run', 'run_widget']
+           'write_verdict', 'take_back', 'read_verdicts', 'channel_levels', 'dim_neighbours', 'patch_pictures',
+           'caption', 'tooltip', 'tile_html', 'gallery_html', 'banner', 'hatch_border', 'gallery_figure', 'Gallery',
+           'browse', 'make_tiles', 'fill_tiles', 'own_verdicts', 'filter_controls', 'gallery_widget', 'plane_offsets',
+           'group_fields', 'observation_footprints', 'some_detections', 'Coverage', 'show_coverage', 'sky_panel',
+           'field_panel', 'coverage_figure', 'coverage_widget', 'report_of', 'is_running', 'say', 'curves',
+           'run_figure', 'in_steps', 'wait_panel', 'RunView', 'show_run', 'run_widget']
 
 # %% ../nbs/50_widgets.ipynb #e01ddfa6
 import base64, getpass, html, math, threading, uuid
@@ -86,23 +86,37 @@ def write_verdict(
     row:int, # Which sample
     verdict:str, # 'real', 'bogus' or 'unsure'
     labeller:str, # Who says so
-    label:str|None=None, # The class, if it was named
+    label:str|None=None, # The class; None takes that of the sample if the verdict agrees with it
     note:str|None=None, # Anything worth keeping
+    confidence:str|None='high', # 'low', 'medium', 'high' or 'expert'; where a detection stands behind the sample
 )->str: # The table it went to
     "Add a person's verdict on one sample"
     from astrid_data.registry import LabelEvent, add_validation_event
     if verdict not in VERDICTS: raise BadInput(f'no verdict {verdict!r}: say {", ".join(VERDICTS)}')
     if not (labeller or '').strip(): raise BadInput('a verdict needs a name: who says so?')
     if dataset.archive is None: raise BadInput(f'{dataset.address} was opened from a folder, so there is no registry to write to: use open_dataset(archive, {dataset.address!r})')
-    s, real = dataset.samples.iloc[row], VERDICTS[verdict]
-    detection = s.get('detection_id')
-    known = isinstance(detection, str) and bool(detection)
+    s, real, who = dataset.samples.iloc[row], VERDICTS[verdict], labeller.strip()
+    known = isinstance(s.get('detection_id'), str) and s['detection_id'] or None
+    if label is None and real == bool(s['label']): label = s['class_name']
     with dataset.archive.session() as session:
         if known and real is not None:
-            add_validation_event(session, detection, labeller.strip(), real, label=label, notes=note, tags=['browse', dataset.address, s['sample_key']], human=label is not None)
+            add_validation_event(session, known, who, real, label=label, confidence_level=confidence, notes=note, tags=['browse', dataset.address, s['sample_key']])
             return 'validation_events'
-        session.add(LabelEvent(detection_id=uuid.UUID(detection) if known else None, dataset_id=uuid.UUID(dataset.id), sample_key=s['sample_key'], labeller=labeller.strip(), is_real=real, label=label, note=note))
+        if known and take_back(session, known, who, note): return 'validation_events'
+        session.add(LabelEvent(detection_id=known and uuid.UUID(known), dataset_id=uuid.UUID(dataset.id), sample_key=s['sample_key'], labeller=who, is_real=real, label=label, note=note))
     return 'ad_label_events'
+
+def take_back(session, detection_id, who, note=None)->bool: # Whether there was something to take back
+    "Add an event by which a person's earlier verdict on a detection counts no more"
+    from sqlalchemy import select
+    from astrid_data.registry import Detection, DetectionStatus, ValidationEvent as V
+    k = uuid.UUID(detection_id)
+    before = session.scalars(select(V.is_valid).where(V.detection_id == k, V.validator_id == who).order_by(V.created_at.desc())).first()
+    if before is None: return False
+    session.add(V(detection_id=k, validator_id=who, is_valid=before, label='unsure', notes=note, tags=['browse', 'takes back']))
+    d = session.get(Detection, k)
+    d.status, d.is_validated, d.human_label = DetectionStatus.VALIDATING, False, 'unsure'
+    return True
 
 # %% ../nbs/50_widgets.ipynb #d165102b
 def read_verdicts(
@@ -120,8 +134,8 @@ def read_verdicts(
         a = columns(session, select(V.detection_id.label('key'), V.validator_id.label('labeller'), V.is_valid.label('is_real'), V.label, V.created_at).where(V.detection_id.in_(ids)))
         b = columns(session, select(L.sample_key.label('key'), L.labeller, L.is_real, L.label, L.created_at).where(L.sample_key.in_(some['sample_key'].tolist())))
     t = pd.concat([pd.DataFrame(k).astype(object) for k in (a, b)], ignore_index=True)
-    words = {True: 'real', False: 'bogus', None: 'unsure'}
-    t['row'], t['verdict'] = t['key'].map(at), [words[None if v is None or v != v else bool(v)] for v in t['is_real']]
+    unsure = t['is_real'].isna() | (t['label'] == 'unsure')
+    t['row'], t['verdict'] = t['key'].map(at), np.where(unsure, 'unsure', np.where(t['is_real'].fillna(False).astype(bool), 'real', 'bogus'))
     return t.sort_values('created_at', kind='stable')[names].reset_index(drop=True)
 
 # %% ../nbs/50_widgets.ipynb #10982f20
@@ -213,10 +227,11 @@ class Gallery(Shown):
         dataset, # A `Dataset`
         page_size:int=24, # Samples on a page
         labeller:str|None=None, # Whose verdicts the buttons write; None means the user of this machine
+        confidence:str|None='high', # Confidence level of these verdicts
         **filters, # As for `choose_rows`
     ):
         if not 1 <= page_size <= 200: raise BadInput(f'page_size {page_size} must be 1 to 200: a browser gets slow with more')
-        self.dataset, self.page_size, self.labeller, self.filters, self.page = dataset, int(page_size), labeller or getpass.getuser(), filters, 0
+        self.dataset, self.page_size, self.labeller, self.confidence, self.filters, self.page = dataset, int(page_size), labeller or getpass.getuser(), confidence, filters, 0
         self.rows = choose_rows(dataset.samples, **filters)
 
     @property
@@ -228,7 +243,7 @@ class Gallery(Shown):
     def turn(self, page): self.page = int(np.clip(page, 0, self.pages - 1)); return self
     def static(self): return gallery_figure(self.dataset, self.page_rows)
     def html(self): return gallery_html(self.dataset, self.page_rows)
-    def label(self, row, verdict, **kw): return write_verdict(self.dataset, row, verdict, self.labeller, **kw)
+    def label(self, row, verdict, **kw): return write_verdict(self.dataset, row, verdict, self.labeller, **{'confidence': self.confidence, **kw})
     def _build(self): return gallery_widget(self)
 
     def __repr__(self):
@@ -239,7 +254,7 @@ class Gallery(Shown):
 def browse(
     dataset, # A `Dataset`
     page_size:int=24, # Samples on a page
-    **kw, # labeller, and filters as for `choose_rows`
+    **kw, # labeller, confidence, and filters as for `choose_rows`
 )->Gallery:
     "Look through the patches of a dataset, and label them"
     return Gallery(dataset, page_size, **kw)
@@ -411,6 +426,11 @@ class Coverage(Shown):
 
     @property
     def n_fields(self): return self.observations['field'].nunique()
+
+    def wide_fields(self, most=3)->list: # Fields worth a map of their own: outlines, or ten points
+        points, drawn = self.points['field'].value_counts(), self.observations.dropna(subset='footprint')['field'].unique()
+        return [k for k in range(self.n_fields) if k in drawn or points.get(k, 0) >= 10][:most]
+
     def _build(self): return coverage_widget(self)
     def static(self): return coverage_figure(self)
     def __repr__(self):
@@ -449,7 +469,7 @@ def sky_panel(ax, c:Coverage):
     "All fields on the sphere; east is to the left"
     o = c.observations.groupby('field').agg(ra=('ra', 'first'), dec=('dec', 'first'), n=('ra', 'size'), survey=('survey', 'first')).reset_index()
     for k, (survey, g) in enumerate(o.groupby('survey')):
-        ax.plot(-np.radians((g['ra'] + 180) % 360 - 180), np.radians(g['dec']), MARKS[k % 6], ms=6, mew=1.4, color=COLOURS[k % 8], fillstyle='none', label=survey)
+        ax.plot(-np.radians((g['ra'] + 180) % 360 - 180), np.radians(g['dec']), MARKS[k % 6], ms=6 if len(o) < 30 else 3, mew=1.2 if len(o) < 30 else .7, color=COLOURS[k % 8], fillstyle='none', label=f'{survey} ({g["n"].sum():,})')
     ax.set_xticks(np.radians([-120, -60, 0, 60, 120]), ['120°', '60°', 'RA 0°', '300°', '240°'], fontsize=6)
     ax.tick_params(axis='y', labelsize=6); ax.grid(alpha=.4)
     ax.legend(fontsize=6, frameon=False, loc='upper center', bbox_to_anchor=(.5, -.02), ncols=4)
@@ -466,6 +486,7 @@ def field_panel(ax, c:Coverage, field:int, legend=True):
     for k, (v, g) in enumerate(sorted(p.groupby(c.colour, dropna=False), key=lambda kv: split_names([kv[0]]) and (split_names(p[c.colour].unique()).index(kv[0])))):
         x, y = plane_offsets(g['ra'], g['dec'], centre)
         ax.plot(x, y, MARKS[k % 6], ms=2.6, mew=.7, alpha=.8, fillstyle='none', color=(SPLIT_COLOURS + COLOURS)[k % 13], label=f'{v} ({len(g):,})')
+    ax.plot([-.05, .05], [-.05, .05], alpha=0) # Never less than 6 arcsec wide
     ax.set_aspect('equal', 'datalim'); ax.invert_xaxis(); ax.tick_params(labelsize=6)
     ax.set_xlabel('east (arcmin)', fontsize=6.5); ax.set_ylabel('north (arcmin)', fontsize=6.5)
     ax.set_title(f'{", ".join(sorted(set(o["survey"])))}\nRA {centre[0]:.3f}° Dec {centre[1]:+.3f}°', fontsize=7.5)
@@ -478,11 +499,11 @@ def coverage_figure(c:Coverage): # A matplotlib figure
         fig = new_figure((4.2, 4.2))
         field_panel(fig.subplots(), c, c.field)
     else:
-        n = min(3, c.n_fields)
-        fig = new_figure((4 + 2.3*n, 2.9))
-        ax = fig.add_gridspec(1, n + 1, width_ratios=[1.7] + [1]*n)
+        wide = c.wide_fields()
+        fig = new_figure((4.4 + 2.3*len(wide), 2.9))
+        ax = fig.add_gridspec(1, len(wide) + 1, width_ratios=[1.7] + [1]*len(wide))
         sky_panel(fig.add_subplot(ax[0], projection='mollweide'), c)
-        for k in range(n): field_panel(fig.add_subplot(ax[k + 1]), c, k)
+        for k, f in enumerate(wide): field_panel(fig.add_subplot(ax[k + 1]), c, f)
     if len(c.points) < c.total: fig.suptitle(f'{len(c.points):,} of {c.total:,} {c.what} drawn', fontsize=7)
     if c.origin != 'survey': fig.get_layout_engine().set(rect=(.03, .03, .94, .9))
     return mark_synthetic(fig, c.origin)
@@ -543,7 +564,7 @@ def run_figure(report, title='', origin='survey'): # A matplotlib figure
     axs[1, 0].set_ylabel('energy so far (J)', fontsize=7)
     wait_panel(axs[1, 1], report)
     for ax in axs.flat[:3]:
-        for t in report.marks['t_s']: ax.axvline(t, color='0.85', lw=.8, zorder=0)
+        for t in report.marks.get('t_s', ()): ax.axvline(t, color='0.85', lw=.8, zorder=0)
         ax.set_xlabel('time (s)', fontsize=7); ax.set_xlim(0, max(report.duration_s, 1e-3))
     for ax in axs.flat: ax.tick_params(labelsize=6.5); ax.spines[['top', 'right']].set_visible(False)
     fig.suptitle(title, fontsize=8)
