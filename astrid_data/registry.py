@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel', 'ModelType', 'RunStatus', 'CandidateStatus',
-           'Json', 'SCHEMA', 'UtcDateTime', 'Choice', 'to_json', 'Base', 'Survey', 'Observation', 'Model', 'ModelRun',
-           'Detection', 'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset', 'TrainingSample',
-           'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex', 'LabelEvent', 'VersionRow',
-           'SampleRow', 'QualityRow', 'IngestJob', 'read_url', 'DatabaseAway', 'RowRefused', 'said_plainly', 'Registry',
-           'schema_version', 'create', 'upgrade', 'connect', 'get_or_create_survey', 'find_surveys', 'bulk_insert',
-           'dashed', 'to_array', 'columns', 'add_validation_event', 'cell_radius_deg', 'cone_ranges', 'merge_ranges',
-           'cone_filter', 'in_cone', 'index_sky']
+           'Json', 'SCHEMA', 'LOCK', 'UtcDateTime', 'Choice', 'to_json', 'Base', 'Survey', 'Observation', 'Model',
+           'ModelRun', 'Detection', 'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset',
+           'TrainingSample', 'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex', 'LabelEvent',
+           'VersionRow', 'SampleRow', 'QualityRow', 'IngestJob', 'read_url', 'DatabaseAway', 'RowRefused',
+           'said_plainly', 'Registry', 'schema_version', 'create', 'upgrade', 'connect', 'get_or_create_survey',
+           'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns', 'add_validation_event', 'cell_radius_deg',
+           'cone_ranges', 'merge_ranges', 'cone_filter', 'in_cone', 'index_sky']
 
 # %% ../nbs/01_registry.ipynb #c5b994a4
 import enum, json, re, threading, uuid
@@ -59,7 +59,6 @@ ConfidenceLevel = _choice('ConfidenceLevel', 'low medium high expert')
 QualityLevel = _choice('QualityLevel', 'excellent good fair poor')
 ModelType = _choice('ModelType', 'unet anomaly_detector classifier segmentation')
 RunStatus = _choice('RunStatus', 'pending running completed failed')
-ModelType = enum.StrEnum('ModelType', {m.name: m.value for m in ModelType} | dict(ANOMALY_DETECTION='anomaly_detector'))
 CandidateStatus = _choice('CandidateStatus', 'pending processing detected rejected duplicate')
 
 # %% ../nbs/01_registry.ipynb #164ad6ee
@@ -532,6 +531,7 @@ def _tune_sqlite(connection, _):
 
 # %% ../nbs/01_registry.ipynb #99094d63
 SCHEMA = '0001' # The newest migration
+LOCK = 7261170 # PostgreSQL knows by this number that someone is making tables
 _one_at_a_time = threading.Lock()
 
 def schema_version(
@@ -546,7 +546,7 @@ def _migrate(engine):
     from alembic import command
     from alembic.config import Config
     with _one_at_a_time, engine.begin() as c:
-        c.exec_driver_sql('BEGIN IMMEDIATE' if engine.dialect.name == 'sqlite' else 'SELECT pg_advisory_xact_lock(7261170)')
+        c.exec_driver_sql('BEGIN IMMEDIATE' if engine.dialect.name == 'sqlite' else f'SELECT pg_advisory_xact_lock({LOCK})')
         Base.metadata.create_all(c, tables=[t for t in Base.metadata.sorted_tables if not t.name.startswith('ad_')])
         config = Config(attributes=dict(connection=c))
         config.set_main_option('script_location', 'astrid_data:migrations')

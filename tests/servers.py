@@ -65,7 +65,7 @@ def _certificate(folder, **kw):
 
 @contextmanager
 def postgres_server(wait_s=30):
-    "A throwaway PostgreSQL; as root it runs as the user postgres, since it refuses to run as root"
+    "A throwaway PostgreSQL, in a time zone far from UTC; as root it runs as the user postgres, since it refuses to run as root"
     homes = sorted(Path('/usr/lib/postgresql').glob('*/bin'), key=lambda p: int(p.parent.name) if p.parent.name.isdigit() else 0)
     if shutil.which('postgres'): homes.append(Path(shutil.which('postgres')).parent)
     if not homes: raise NoServer('no PostgreSQL server is installed (Debian: apt install postgresql)')
@@ -84,7 +84,8 @@ def postgres_server(wait_s=30):
         if r.returncode: raise RuntimeError(f'initdb failed: {r.stderr.strip()[-800:]}')
         ca = _certificate(d/'data', **as_user)
         options = dict(listen_addresses='127.0.0.1', port=port, unix_socket_directories=d, fsync='off', synchronous_commit='off', full_page_writes='off',
-                       max_connections=40, shared_buffers='32MB', autovacuum='off', ssl='on' if ca else 'off')
+                       max_connections=40, shared_buffers='32MB', autovacuum='off',
+                       timezone='Asia/Kolkata', ssl='on' if ca else 'off')
         with open(d/'log', 'w') as log:
             process = subprocess.Popen([homes[-1]/'postgres', '-D', d/'data', *(a for k, v in options.items() for a in ('-c', f'{k}={v}'))],
                                        cwd=d, stdout=log, stderr=log, start_new_session=True, **as_user)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from sqlalchemy import cast, func, inspect, select, text, Text
+from sqlalchemy.exc import SQLAlchemyError
 
 import astrid_data.registry as R
 from astrid_data.core import BadInput, Conflict, NotFound, Secret, Settings, healpix_index, load_settings, sky_separation_arcsec, stable_uuid
@@ -164,6 +165,17 @@ def test_many_threads_may_open_a_new_database_at_once(registry_url):
     for t in threads: t.start()
     for t in threads: t.join()
     assert wrong == []
+
+
+def test_who_comes_second_waits_for_who_makes_the_tables(registry_url):
+    first, second = R.Registry(registry_url), threading.Thread(target=lambda: R.connect(registry_url))
+    with first.engine.connect() as c:
+        c.exec_driver_sql('BEGIN IMMEDIATE' if first.dialect == 'sqlite' else f'SELECT pg_advisory_xact_lock({R.LOCK})')
+        second.start()
+        second.join(1)
+        assert second.is_alive() and not inspect(first.engine).get_table_names()
+    second.join(60)
+    assert not second.is_alive() and 'ad_images' in inspect(first.engine).get_table_names()
 
 
 def test_a_kill_in_the_middle_of_making_tables_leaves_none(registry_url, monkeypatch):
@@ -562,6 +574,12 @@ def test_values_of_rows_are_not_said(reg):
     assert 'verysecrethash' not in ''.join(traceback.format_exception(e.value)) and 'permissions' in str(e.value)
 
 
+def test_other_errors_hide_the_values_of_a_question(reg):
+    with pytest.raises(SQLAlchemyError) as e:
+        with reg.engine.connect() as c: c.execute(text('SELECT 1 FROM nowhere WHERE x = :x'), dict(x='verysecrethash'))
+    assert 'nowhere' in str(e.value) and 'verysecrethash' not in f'{e.value} {e.value!r} {e.value.__cause__}'
+
+
 @pytest.mark.parametrize('url', ['', 'nonsense', 'postgresql://u:p@h:port/d', 'mysql://u:hunter2@h/d', 'postgresql://u:a@b@h/d', 'sqlite:///a.db?pool_size=0', 'postgresql://u:p@h/d?pool_size=many'])
 def test_bad_addresses_are_refused(url):
     with pytest.raises(BadInput) as e: R.Registry(url)
@@ -576,10 +594,11 @@ def test_the_address_comes_from_the_settings(registry_url, tmp_path, monkeypatch
 
 def test_tls_is_verified_against_the_given_certificate(postgres, pg_url, tmp_path):
     if postgres.ca is None: pytest.skip('no openssl to make a certificate with')
-    def there(ca): return Settings(database_url=Secret(pg_url), database_ca=str(ca))
+    def there(ca, host='127.0.0.1'): return Settings(database_url=Secret(pg_url.replace('127.0.0.1', host)), database_ca=str(ca))
     with R.connect(settings=there(postgres.ca)).session() as s: assert s.scalar(text('SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()'))
     subprocess.run('openssl req -new -x509 -nodes -days 2 -newkey rsa:2048 -subj /CN=other -out other.crt -keyout other.key'.split(), cwd=tmp_path, check=True, capture_output=True)
     with pytest.raises(R.DatabaseAway, match='certificate verify failed'): R.connect(settings=there(tmp_path/'other.crt'))
+    with pytest.raises(R.DatabaseAway, match='does not match host name'): R.connect(settings=there(postgres.ca, 'localhost'))
     with pytest.raises(BadInput, match='no certificate'): R.connect(settings=there(tmp_path/'gone.crt'))
 
 
