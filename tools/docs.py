@@ -68,6 +68,8 @@ def convert(path):
             if source or c.outputs: cells.append(c)
         elif not c.source.startswith('<!-- WARNING'): cells.append(c)
     base = re.escape(cfg['doc_host'] + cfg['doc_baseurl'])
+    for c in cells:                                   # a page is called by its name on the site, without its number
+        if c.cell_type == 'markdown': c.source = re.sub(r'\]\(\d+_(\w+\.ipynb)\)', r'](\1)', c.source)
     for c in cells:                                   # links between pages stay on this site
         if c.cell_type == 'markdown': c.source = re.sub(rf'\((?:{base}/)?([\w/]+)\.html#([\w.]+)\)', lambda m: f'(#{slug(m[1])}-{slug(m[2])})', c.source)
     nb.cells = cells
