@@ -94,7 +94,7 @@ class IngestReport:
 
 # %% ../nbs/10_ingest.ipynb #e770a4a8
 #: Cards that hold a survey's own name for an exposure
-ID_CARDS = ['ROOTNAME', 'EXPNAME', 'OBS_ID', 'OBSID', 'EXPNUM', 'EXPID', 'FRAMEID']
+ID_CARDS = ['ROOTNAME', 'EXPNAME', 'OBS_ID', 'OBSID', 'EXPNUM']
 
 def first_header(path):
     "Header of a file's first HDU, where the exposure's name is"
@@ -297,8 +297,8 @@ def overlapping(
     for a in t[t['id'].isin([str(i) for i in new])].itertuples() if len(t) else ():
         near = t[sky_separation_arcsec(a.ra, a.dec, t.ra, t.dec) < 3600*(t.radius_deg + a.radius_deg)]
         for b in near.itertuples():
-            other = (a.survey != b.survey) or (a.band != b.band and 'unknown' not in (a.band, b.band))
-            if other and frozenset((a.id, b.id)) not in seen: pairs.append((a, b)); seen.add(frozenset((a.id, b.id)))
+            other = a.band != b.band or a.survey != b.survey and not {'unknown', 'skyview'} & {a.survey, b.survey}
+            if other and 'unknown' not in (a.band, b.band) and frozenset((a.id, b.id)) not in seen: pairs.append((a, b)); seen.add(frozenset((a.id, b.id)))
     return pairs
 
 # %% ../nbs/10_ingest.ipynb #42d759d1

@@ -115,7 +115,7 @@ def synthetic_image(
     charge = rng.uniform(300, 3000, n_cosmic)
     for (px, py), c in zip(hits, charge): add_cosmic_ray(image, px, py, c, rng.exponential(2.), rng.uniform(0, np.pi))
     truth.append(pd.DataFrame(dict(x=hits[:, 0], y=hits[:, 1], kind='cosmic ray', flux=charge, object_id=None)))
-    truth = pd.concat([t for t in truth if len(t)], ignore_index=True)
+    truth = pd.concat([t for t in truth if len(t)] or truth[:1], ignore_index=True)
     truth['ra'], truth['dec'] = w.all_pix2world(truth[['x', 'y']].values, 0).T
     row, col = (np.clip(np.floor(truth[k] + .5).astype(int), 0, n - 1) for k, n in (('y', shape[0]), ('x', shape[1])))
     truth['snr'] = np.maximum(image[row, col] - sky, 0)/error[row, col]

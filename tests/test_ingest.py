@@ -120,6 +120,20 @@ def test_few_stars_give_no_locus_and_no_verdict():
     assert stellar_locus(sources) is None and len(rule_verdicts(sources)) == 0
 
 
+def test_hot_pixels_that_outnumber_the_stars_are_no_locus():
+    hdus, _ = synthetic_image(0, shape=(400, 400), n_stars=25, n_cosmic=0, faintest=3000.)
+    rng = np.random.default_rng(0)
+    hdus['SCI'].data[rng.integers(5, 395, 200), rng.integers(5, 395, 200)] += rng.uniform(400, 5000, 200).astype('f4')
+    raw = io.BytesIO(); hdus.writeto(raw)
+    sources = detect_sources(open_image(raw.getvalue()))
+    assert (sources.sharpness > .9).sum() > 150 and len(rule_verdicts(sources)) == 0
+
+
+def test_a_camera_with_more_hot_pixels_than_stars(shared_data):
+    sources = detect_sources(open_image(shared_data/'ground'/'eyuma_r_aspencg16.fit.gz'))
+    assert len(sources) > 300 and len(rule_verdicts(sources)) == 0
+
+
 def test_rules_that_contradict_each_other_give_no_verdict():
     t = pd.DataFrame(dict(snr=[50.], sharpness=[.5], concentration=[.8], lowest_neighbour=[.4], contrast=[50.], edge=[False]))
     locus = Locus(100, .5, .02, .8, .02, .2)
@@ -235,6 +249,13 @@ def test_an_image_comes_in_whole_or_not_at_all(local, tmp_path, monkeypatch):
         assert list(local.add_fits(good).ledger.reason) == ['all_bad']
     assert [count(local, t) for t in (Survey, Observation, Image, ModelRun, Detection)] == [0]*5
     assert local.add_fits(good).added == 1
+
+
+def test_an_image_without_sources_is_an_observation(archive, tmp_path):
+    hdus, _ = synthetic_image(0, shape=(60, 60), n_stars=0, n_cosmic=0)
+    report = archive.add_fits(write(hdus, tmp_path/'dark.fits'), nsigma=9.)
+    assert (report.added, report.detections, report.verdicts, len(report.ledger)) == (1, 0, {}, 0)
+    assert archive.add_fits(tmp_path/'dark.fits', nsigma=9.).skipped == 1
 
 
 def test_unknown_address_and_folder_and_pattern(local, tmp_path):
