@@ -10,10 +10,12 @@ import pytest
 from servers import free_port
 from astrid_data.core import BadInput, Conflict, NotFound
 from astrid_data.datasets import write_dataset
-from astrid_data.energy import EnergyMonitor, Reading
+from astrid_data.energy import EnergyMonitor
 from astrid_data.ingest import open_archive
+from astrid_data.meters import Reading
+from astrid_data.records import Record, load_mlflow
 from astrid_data.registry import TrainingDataset, TrainingRun
-from astrid_data.tracking import (Carrier, Record, data_source, dataset_of, dataset_runs, dataset_tags, deliver, load_mlflow, log_dataset, mlflow_dataset, replay, track)
+from astrid_data.tracking import data_source, dataset_of, dataset_runs, dataset_tags, log_dataset, mlflow_dataset, replay, track
 
 
 def version(archive, origin='survey', name='small', n=20):

@@ -1,5 +1,5 @@
 "Models, loop, operating points, and the calls of AstrID's notebooks"
-import asyncio, errno, os, time, warnings
+import asyncio, errno, os, subprocess, sys, time, warnings
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,9 @@ from astrid_data.energy import EnergyMonitor
 from astrid_data.ingest import open_archive
 from astrid_data.loader import RealDataLoader
 from astrid_data.synthetic import synthetic_archive
-from astrid_data.training import (Diverged, RealDataConfig, SmallCNN, SmallUNet, auc_roc, average_precision, bootstrap, cpu_limit, evaluate, fit, fnr_at_fpr, fpr_at_fnr,
-    get_real_training_data, load_checkpoint, load_real_training_data, operating_points, predict, save_checkpoint)
+from astrid_data.realdata import RealDataConfig, get_real_training_data, load_real_training_data
+from astrid_data.scores import auc_roc, average_precision, bootstrap, fnr_at_fpr, fpr_at_fnr, operating_points
+from astrid_data.training import Diverged, SmallCNN, SmallUNet, cpu_limit, evaluate, fit, load_checkpoint, predict, save_checkpoint
 
 torch.set_num_threads(1) # The models here are so small that threads would only wait for each other
 
@@ -286,11 +287,21 @@ def test_nothing_there_is_an_error_or_a_loud_warning(empty):
         train, val, test = asyncio.run(get_real_training_data(max_samples=60, batch_size=2, archive=empty, show=False))
     text = str(said[0].message)
     for word in ('SYNTHETIC', 'looked for', 'no observation at all', 'What to do', 'add_fits', 'fallback="error"'): assert word in text
-    assert said[0].filename == __file__ or 'asyncio' in said[0].filename or 'training' in said[0].filename
     image, mask = next(iter(train))
     assert image.shape == mask.shape == (2, 1, 64, 64) and 'origin: synthetic' in repr(train)
     assert train.dataset.dataset.manifest['origin'] == 'synthetic' and set(train.dataset.dataset.samples['origin']) == {'synthetic'}
     assert len(empty.observations()) == 0                                          # The pretend sky is not among the real
+
+
+def test_the_warning_comes_each_time():
+    "By itself Python shows a warning once; a cell that is run again must say it again"
+    code = '''
+import warnings
+from astrid_data.realdata import SyntheticDataWarning
+for _ in range(3): warnings.warn('pretend', SyntheticDataWarning)
+'''
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert p.stderr.count('SyntheticDataWarning: pretend') == 3
 
 
 def test_too_old_or_unknown_falls_back_and_says_why(pretend):
