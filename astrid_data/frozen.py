@@ -84,6 +84,7 @@ def ledger(self:Dataset)->pd.DataFrame: # One row a sample that was asked for an
     "What was left out, and why"
     return pd.read_parquet(self.folder/'ledger.parquet')
 
+# %% ../nbs/28_frozen.ipynb #300128bb
 SPLITS = ('train', 'val', 'test', 'buffer') # What lies in the buffer is left out, so that no sky is in two splits
 
 @patch
@@ -94,7 +95,7 @@ def split_rows(self:Dataset,
     if split not in self.manifest['splits']: raise BadInput(f'no split {split!r} in {self.address}; there are {", ".join(SPLITS)}')
     return np.flatnonzero(self.samples['split'].to_numpy() == split)
 
-# %% ../nbs/28_frozen.ipynb #300128bb
+# %% ../nbs/28_frozen.ipynb #48641115
 @patch
 def _mapped(self:Dataset, name):
     "The files of one array, mapped; private writes never reach the disk"
@@ -104,6 +105,7 @@ def _mapped(self:Dataset, name):
         maps[name] = [np.load(self.folder/s['file'], mmap_mode='c' if s['rows'] else None) for s in files]
     return maps[name]
 
+# %% ../nbs/28_frozen.ipynb #1810e23e
 @patch
 def shards(self:Dataset)->list: # (start, stop, patches, valid, targets) of every shard, mapped
     "The mapped files, side by side"
@@ -145,6 +147,7 @@ def audit(self:Dataset): # A `LeakageAudit`, or None where none was made
     from astrid_data.splits import LeakageAudit
     return LeakageAudit.from_json(json.dumps(self.manifest['audit']))
 
+# %% ../nbs/28_frozen.ipynb #25e58958
 def _page(name): return import_module(f'astrid_data.{name}') # A later page, loaded when its door is opened
 
 @patch
@@ -234,6 +237,7 @@ _cr_context = {'@language': 'en', '@vocab': 'https://schema.org/', 'cr': 'http:/
     'data': {'@id': 'cr:data', '@type': '@json'}, 'examples': {'@id': 'cr:examples', '@type': '@json'}, 'dataType': {'@id': 'cr:dataType', '@type': '@vocab'},
     'arrayShape': 'cr:arrayShape', 'containedIn': 'cr:containedIn', 'isArray': 'cr:isArray', 'description': {'@container': '@language'}, 'name': {'@container': '@language'}}
 
+# %% ../nbs/28_frozen.ipynb #fe17b95c
 def croissant(
     m:dict, # The manifest
     samples:pd.DataFrame, # Its rows
@@ -262,6 +266,7 @@ def _counts(samples, ledger):
     return dict(n_samples=len(samples), requested=len(samples) + int(lost.sum()), dropped={str(k): int(v) for k, v in lost.items()},
         splits={k: int(splits.get(k, 0)) for k in SPLITS}, class_counts={str(k): int(v) for k, v in classes.items()}, origin=_origin(samples))
 
+# %% ../nbs/28_frozen.ipynb #f9c7c50c
 def finish_version(
     folder, # Where the shards already are
     samples:pd.DataFrame, # Row i is patch i

@@ -101,6 +101,7 @@ def d4(
     dims = [d for bit, d in ((1, -1), (2, -2)) if k & bit]
     return torch.flip(x, dims) if dims else x
 
+# %% ../nbs/31_loader.ipynb #05db8754
 def augment_d4(
     image:torch.Tensor, # (B, C, s, s); overwritten
     valid:torch.Tensor|None, # (B, C, s, s) or None; overwritten
@@ -209,6 +210,7 @@ def batch_shapes(self:PatchDataset, n:int)->dict: # Name -> (shape, dtype)
     if self.target: out['target'] = ((n, s, s), torch.uint8)
     return out
 
+# %% ../nbs/31_loader.ipynb #ecadfc59
 def read(self:PatchDataset,
     rows:np.ndarray, # Row numbers of the version
     k=None, # D4 symmetry of each row; None leaves all as they are
@@ -340,6 +342,7 @@ def _ahead(
         finally:
             for f in coming: f.cancel() # The caller stopped early
 
+# %% ../nbs/31_loader.ipynb #df918d25
 def _iter(self):
     epoch, self.epoch = self.epoch, self.epoch + 1
     jobs = (partial(self.dataset.read, rows, k, self.pool.take(len(rows))) for rows, k in _plan(self, epoch))
@@ -414,6 +417,7 @@ class PairLoader(torch.utils.data.DataLoader):
         d = self.dataset
         return f'PairLoader({d.dataset.address}, {d.split or "chosen rows"}: {len(d)} pairs in {len(self)} batches, origin: {d.dataset.origin})'
 
+# %% ../nbs/31_loader.ipynb #da967bd9
 def create_real_data_loaders(
     train:SeedPairs, val:SeedPairs, test:SeedPairs, # The three splits
     batch_size:int=2,

@@ -68,6 +68,7 @@ def append(self:ShardWriter,
             done += len(part)
     self.n += m
 
+# %% ../nbs/24_shards.ipynb #d9472c8b
 @patch
 def close(self:ShardWriter)->list: # One dict a file: file, array, rows, sha256
     "Put the true lengths into the headers and take every file's checksum"
@@ -136,6 +137,7 @@ def _column_bytes(
         return np.where(np.isnan(v), np.nan, v).astype('<f8').tobytes()
     return canonical_json([None if pd.isna(v) else v for v in col.tolist()]).encode()
 
+# %% ../nbs/24_shards.ipynb #4adc8b76
 def content_hash(
     samples:pd.DataFrame, # Rows in any order; columns in `HASHED` count, others do not
     params:dict, # What the set was asked to be: channels, patch size, splits …

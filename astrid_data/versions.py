@@ -48,6 +48,7 @@ def _leaves(d, at=''):
     if not isinstance(d, dict): return {at: d}
     return {k: v for name, part in d.items() for k, v in _leaves(part, f'{at}.{name}' if at else name).items()}
 
+# %% ../nbs/32_versions.ipynb #0b6a160a
 def diff_versions(
     old:Dataset, # Before
     new:Dataset, # After
@@ -113,6 +114,7 @@ def _changed_files(old, new, channels):
     t = pd.concat([pd.DataFrame(dict(uri=both[f'{c}_uri_b'], was=both[f'{c}_sha256_a'], now=both[f'{c}_sha256_b'])) for c in channels])
     return t[t['was'] != t['now']].drop_duplicates(ignore_index=True)
 
+# %% ../nbs/32_versions.ipynb #879fbe62
 def rebuild_version(
     dataset:Dataset, # A version opened from its archive
     executor=None, # As for `build_dataset`
@@ -152,6 +154,7 @@ def main_channel(dataset)->int: # Its number
     "The channel that shows the sky as it was: science where there is one, else the first"
     return dataset.channels.index('science') if 'science' in dataset.channels else 0
 
+# %% ../nbs/32_versions.ipynb #b471978f
 def provenance(
     dataset:Dataset,
     i:int, # Row
@@ -257,6 +260,7 @@ def samples_section(dataset, each=12): # HTML
             f'<div class="strip">{"".join(one(i) for i in some)}</div>')
     return ''.join(parts) + '<p class="note">Grey from 2σ below the local sky upwards; blue pixels are invalid (masked, not finite, or off the image). Point at a picture for its provenance.</p>'
 
+# %% ../nbs/32_versions.ipynb #a3acb3fb
 def ledger_section(dataset): # HTML
     "What was asked for, what came, and why the rest did not"
     m = dataset.manifest
@@ -265,7 +269,7 @@ def ledger_section(dataset): # HTML
     short = ''.join(f"<p class='note'>Fewer negatives than asked: {html.escape(k)}, {v['got']} of {v['asked']} ({html.escape(str(v['reason']))}).</p>" for k, v in (m.get('shortfall') or {}).items())
     return f'<p>{m["requested"]:,} samples were asked for; {m["n_samples"]:,} are here and every other one has a row in the ledger.</p><table class="bars">{rows}</table>{short}'
 
-# %% ../nbs/32_versions.ipynb #a3acb3fb
+# %% ../nbs/32_versions.ipynb #7f5aa87c
 _split_colours = dict(train='#2f6fb0', val='#d98a1f', test='#3a9a5b', buffer='#b0b0b0')
 
 def coverage_figure(dataset): # A matplotlib figure
@@ -288,18 +292,20 @@ def coverage_figure(dataset): # A matplotlib figure
         time.tick_params(labelsize=6)
     return fig
 
+# %% ../nbs/32_versions.ipynb #dac0a7a6
 def coverage_section(dataset): # HTML
     "Surveys, bands, sky and time"
     t = dataset.samples
     counts = t.groupby(['survey', 'band', 'class_name']).size().unstack(fill_value=0).reset_index()
     return (_figure_tag(coverage_figure(dataset), 'coverage') if 'ra' in t else '') + _html_table(counts, most=40)
 
-# %% ../nbs/32_versions.ipynb #7f5aa87c
+# %% ../nbs/32_versions.ipynb #83756bd7
 def quality_section(dataset): # HTML
     "The quality report, where there is one"
     q = dataset.quality
     return q.html() if q is not None else '<p class="note">No quality report: this version was written by hand.</p>'
 
+# %% ../nbs/32_versions.ipynb #f5b6c385
 def splits_section(dataset): # HTML
     "Who went where, and what the audit found"
     m, t = dataset.manifest, dataset.samples
@@ -310,6 +316,7 @@ def splits_section(dataset): # HTML
     verdict = f'<p>Audit: <b class="verdict {audit["verdict"]}">{audit["verdict"]}</b></p>' if audit else '<p class="note">Not audited.</p>'
     return verdict + _html_table(counts) + _html_table(simple, 30) + _html_table(pd.DataFrame([(k, str(v)) for k, v in facts.items()], columns=['split', 'value']), 30)
 
+# %% ../nbs/32_versions.ipynb #c5f235fe
 def provenance_section(dataset): # HTML
     "Files with their checksums, parameters, and how to open this version"
     t, ch, m = dataset.samples, dataset.channels[0], dataset.manifest
@@ -321,7 +328,7 @@ def provenance_section(dataset): # HTML
     return (f'<pre>{html.escape(code)}</pre>' + (_html_table(labels, 30) if len(labels) else '') + _html_table(files, 40)
         + f'<details><summary>All parameters</summary><pre>{html.escape(json.dumps(m["params"], indent=1))}</pre></details>')
 
-# %% ../nbs/32_versions.ipynb #dac0a7a6
+# %% ../nbs/32_versions.ipynb #c40caa71
 _css = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#f5f6f8;margin:0}main{max-width:1040px;margin:0 auto;padding:24px}
 header,section{background:#fff;border:1px solid #e1e5ea;border-radius:10px;padding:18px 24px;margin:0 0 18px}h1{margin:0 0 4px;font-size:26px}h2{margin:0 0 10px;font-size:18px}
@@ -335,6 +342,7 @@ table{border-collapse:collapse;font-size:13px;margin:8px 0;max-width:100%}td,th{
 pre{background:#f5f6f8;padding:10px;border-radius:6px;overflow-x:auto;font-size:12px}section{overflow-x:auto}.banner{color:#a33a10;font-weight:600}
 """
 
+# %% ../nbs/32_versions.ipynb #aae656b9
 def report_html(
     dataset:Dataset,
 )->str: # A whole HTML page
@@ -351,6 +359,7 @@ def report_html(
     body = ''.join(f'<section><h2>{name}</h2>{make(dataset)}</section>' for name, make in sections)
     return f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(dataset.address)}</title><style>{_css}</style></head><body><main>{head}{body}</main></body></html>'
 
+# %% ../nbs/32_versions.ipynb #8ec54761
 def write_report(
     dataset:Dataset,
     path, # Where to; a folder gets <name>-v<k>.html
