@@ -544,8 +544,9 @@ def curves(ax, s, names, missing, label, top=None, how='steps-pre'):
     for k in found:
         i = names.index(k)
         ax.plot(s['t_s'], s[k], drawstyle=how, color=COLOURS[i % 8], ls=('-', '--', ':', '-.')[i % 4], lw=1.2, label=label(k))
-    if found: ax.set_ylim(0, top or max(1.25*np.nanmax(s[found]), 1e-9)); ax.legend(fontsize=6, frameon=False, loc='upper left')
-    if missing: say(ax, missing) if not found else ax.set_title(missing, fontsize=6, color='0.3', loc='right')
+    if found: ax.set_ylim(0, top or max(1.08*np.nanmax(s[found]), 1e-9)); ax.legend(fontsize=6, frameon=False, loc='lower left', bbox_to_anchor=(-.02, .98), ncols=4, columnspacing=1)
+    if missing and not found: say(ax, missing)
+    elif missing: ax.text(.99, .02, missing, ha='right', va='bottom', transform=ax.transAxes, fontsize=6, color='0.2', bbox=dict(facecolor='w', edgecolor='none', alpha=.8, pad=1))
 
 # %% ../nbs/50_widgets.ipynb #6c014cea
 def run_figure(report, title='', origin='survey'): # A matplotlib figure
@@ -558,7 +559,7 @@ def run_figure(report, title='', origin='survey'): # A matplotlib figure
     note = lambda k: k.upper() + (' (estimate)' if 'estimate' in report.method.get(k, '') else '')
     curves(axs[0, 0], s, [f'{k}_watts' for k in kinds], gpu, lambda c: note(c.removesuffix('_watts')))
     axs[0, 0].set_ylabel('power (W)', fontsize=7)
-    curves(axs[0, 1], s, [k for k in s if k.endswith('_percent')], gpu, lambda c: c.removesuffix('_percent').replace('host', 'CPU'), 125)
+    curves(axs[0, 1], s, [k for k in s if k.endswith('_percent')], gpu, lambda c: c.removesuffix('_percent').replace('host', 'CPU'), 108)
     axs[0, 1].set_ylabel('busy (%)', fontsize=7)
     curves(axs[1, 0], s, [f'{k}_joules' for k in kinds], '' if kinds else why.get('total_wh', 'no meter'), lambda c: note(c.removesuffix('_joules')), how='default')
     axs[1, 0].set_ylabel('energy so far (J)', fontsize=7)

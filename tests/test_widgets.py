@@ -12,7 +12,7 @@ import astrid_data as ad
 from astrid_data import widgets as wd
 from astrid_data.core import BadInput, NotFound, sky_separation_arcsec
 from astrid_data.frozen import write_dataset
-from astrid_data.quality import figure_png
+from astrid_data.meters import Reading
 
 PNG = b'\x89PNG'
 
@@ -325,13 +325,12 @@ class Steady:
     "A meter that draws 40 W"
     kind, name, how, wrap, failure = 'gpu', 'GPU 0 (FAKE)', 'energy counter', None, None
     def __init__(self): self.t0 = time.monotonic()
-    def read(self): return ad.energy.Reading(joules=40*(time.monotonic() - self.t0), watts=40., util=90., memory_mb=100.) if hasattr(ad, 'energy') else None
+    def read(self): return Reading(joules=40*(time.monotonic() - self.t0), watts=40., util=90., memory_mb=100.)
     def close(self): pass
 
 
 def test_a_live_view_follows_the_run_and_ends_with_it():
     import threading
-    import astrid_data.energy
     m = ad.EnergyMonitor(interval_s=.05, meters=[Steady()]).start()
     v = ad.show_run(m, every_s=.1)
     view = next(x for x in walk(v.widget) if type(x).__name__ == 'Image')
