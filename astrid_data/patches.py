@@ -30,7 +30,6 @@ def corners(
 def _fill(pixels, x, y, size, out):
     "Copy the square that begins at column `x`, row `y` into `out`; NaN where there is no image"
     ny, nx = pixels.shape
-    if x >= 0 <= y and x + size <= nx and y + size <= ny: out[:] = pixels[y:y+size, x:x+size]; return
     out[:] = np.nan if out.dtype.kind == 'f' else True
     u0, u1, v0, v1 = max(x, 0), min(x + size, nx), max(y, 0), min(y + size, ny)
     if u0 < u1 and v0 < v1: out[v0-y:v1-y, u0-x:u1-x] = pixels[v0:v1, u0:u1]
@@ -44,18 +43,21 @@ def gather(
     valid:np.ndarray, # Where validity goes (n, size, size), bool
 )->np.ndarray: # Share of valid pixels of each patch, shape (n,)
     "Cut squares out of one array"
-    pixels, x0, y0 = np.asarray(pixels), np.asarray(x0).tolist(), np.asarray(y0).tolist()
-    share, mask = np.ones(len(x0)), np.empty((size, size), bool)
-    for a in range(0, len(x0), 32):
-        part = slice(a, a + 32)
-        o, v = out[part], valid[part]
-        for k, (x, y) in enumerate(zip(x0[part], y0[part])): _fill(pixels, x, y, size, o[k])
-        np.less(np.abs(o), no_value, out=v) # Neither NaN, nor infinite, nor the largest float that surveys fill gaps with
+    pixels, n, (ny, nx) = np.asarray(pixels), len(x0), pixels.shape
+    whole, share, mask = (x0 >= 0) & (y0 >= 0) & (x0 + size <= nx) & (y0 + size <= ny), np.ones(n), np.empty((size, size), bool)
+    for a in range(0, n, 8):
+        part = slice(a, a + 8)
+        o, v, at = out[part], valid[part], list(zip(x0[part].tolist(), y0[part].tolist(), whole[part].tolist()))
+        for k, (x, y, inside) in enumerate(at):
+            if inside: o[k] = pixels[y:y+size, x:x+size]
+            else: _fill(pixels, x, y, size, o[k])
+        v[:] = True
         if bad is not None:
-            for k, (x, y) in enumerate(zip(x0[part], y0[part])): _fill(bad, x, y, size, mask); v[k] &= ~mask
-        if not v.all():
-            o[~v] = np.nan
-            share[part] = v.mean(axis=(1, 2))
+            for k, (x, y, _) in enumerate(at): _fill(bad, x, y, size, mask); v[k] = ~mask
+        if -no_value < o.min() and o.max() < no_value and bad is None: continue # No NaN, as it would be smallest and largest
+        v &= np.abs(o) < no_value # Neither NaN, nor infinite, nor the largest float that surveys fill gaps with
+        o[~v] = np.nan
+        share[part] = v.mean(axis=(1, 2))
     return share
 
 # %% ../nbs/21_patches.ipynb #94818efa
@@ -176,13 +178,15 @@ def _addresses(samples, ch):
     n = len(samples)
     column = lambda name, other: samples[f'{ch}_{name}'].to_numpy(object) if f'{ch}_{name}' in samples else np.full(n, other, object)
     if f'{ch}_uri' not in samples: raise BadInput(f'no column {ch}_uri: the samples have no channel {ch!r}')
-    none = lambda v: None if v is None or v != v else v
-    keys, rows = {}, []
-    for i, (u, h, v, s) in enumerate(zip(column('uri', None), column('hdu', None), column('extver', None), column('wcs_state', 'celestial'))):
-        k = keys.setdefault((none(u), none(h), none(v) and int(v), s == 'stamp'), len(rows))
+    columns = [column('uri', None), column('hdu', None), column('extver', None), column('wcs_state', 'celestial')]
+    first = np.flatnonzero(np.concatenate([[True]*(n > 0), *[np.any([c[1:] != c[:-1] for c in columns], axis=0)]*(n > 0)])) # Rows where another image begins
+    none, keys, rows = lambda v: None if v is None or v != v else v, {}, []
+    for i, j in zip(first.tolist(), [*first[1:].tolist(), n]):
+        u, h, v, s = (none(c[i]) for c in columns)
+        k = keys.setdefault((u, h, v and int(v), s == 'stamp'), len(rows))
         if k == len(rows): rows.append([])
-        rows[k].append(i)
-    return list(zip(keys, map(np.array, rows)))
+        rows[k].append(np.arange(i, j))
+    return list(zip(keys, map(np.concatenate, rows)))
 
 @dataclass
 class _Cut:

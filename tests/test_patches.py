@@ -334,6 +334,15 @@ def test_bands_on_one_grid_and_on_two():
     for b in ('coarse', 'turned'): assert extract_patches(t(b), 21, ('g', 'other'), open=opener).ledger['reason'].tolist() == ['grids_differ']
 
 
+@pytest.mark.parametrize('turn, flip, dec', [(0, 1, 2), (30, 1, -40), (200, -1, 89.5), (-75, 1, 60)])
+def test_how_large_and_which_way_up(turn, flip, dec):
+    c, s = .4/3600*np.cos(np.radians(turn)), .4/3600*np.sin(np.radians(turn))
+    h = header(90, 90, dec=dec, CD1_1=-flip*c, CD1_2=s, CD2_1=flip*s, CD2_2=c)
+    got = extract_patches(pd.DataFrame(dict(sample_key=['a'], ra=150., dec=dec, image_uri='x')), 20, open=lambda *a: image_of(np.zeros((90, 90), 'f4'), h)).info
+    assert_allclose(got['pixel_scale_arcsec'], .4, rtol=1e-3)
+    assert abs((got['pixel_pa_deg'][0] - turn + 180) % 360 - 180) < .1
+
+
 def test_no_samples_and_no_channel():
     t = pd.DataFrame(dict(sample_key=[], ra=[], dec=[], image_uri=[]))
     got = extract_patches(t, 8)
