@@ -1,6 +1,7 @@
 "What tests share: real databases, a real S3 service, and data that lies beside the repository."
 import itertools
 import os
+import signal
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from servers import NoServer, postgres_server, s3_server
 
 os.environ.setdefault('MLFLOW_DISABLE_TELEMETRY', 'true')
 os.environ.setdefault('ASTRID_DATA_QUIET', '1') # No progress bars
+signal.signal(signal.SIGTERM, signal.default_int_handler) # So that fixtures clean up
 numbers = itertools.count()
 
 

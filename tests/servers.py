@@ -1,5 +1,5 @@
 "Real servers on loopback for tests: PostgreSQL as Debian installs it, and SeaweedFS, which speaks S3 the way R2 does."
-import json, os, secrets, shutil, signal, socket, subprocess, sys, tempfile, time
+import ctypes, json, os, secrets, shutil, signal, socket, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,13 @@ def folder_of(user, prefix):
         if user: shutil.chown(path, user, user)
         yield path
     finally: shutil.rmtree(path, ignore_errors=True)
+
+
+def dies_with_us(with_signal):
+    "For a child between fork and exec: Linux sends it a signal when we are killed, however that happens"
+    if sys.platform != 'linux': return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    return lambda: prctl(1, int(with_signal)) # PR_SET_PDEATHSIG
 
 
 def stop(process, with_signal, wait_s=10):
@@ -88,7 +95,7 @@ def postgres_server(wait_s=30):
                        timezone='Asia/Kolkata', ssl='on' if ca else 'off')
         with open(d/'log', 'w') as log:
             process = subprocess.Popen([homes[-1]/'postgres', '-D', d/'data', *(a for k, v in options.items() for a in ('-c', f'{k}={v}'))],
-                                       cwd=d, stdout=log, stderr=log, start_new_session=True, **as_user)
+                                       cwd=d, stdout=log, stderr=log, start_new_session=True, preexec_fn=dies_with_us(signal.SIGQUIT), **as_user)
         server, end = Postgres(port, 'tester', password, ca), time.monotonic() + wait_s
         try:
             while True:
@@ -126,7 +133,7 @@ def s3_server(buckets=('test',), wait_s=30):
         with open(d/'log', 'w') as log:
             process = subprocess.Popen([weed, 'mini', f'-dir={d}', '-ip=127.0.0.1', '-ip.bind=127.0.0.1', *(f'-{k}.port={p}' for k, p in ports.items()),
                 f"-s3.config={d/'s3.json'}", '-s3.port.iceberg=0', '-s3.port.lance=0', '-webdav=false', '-admin.ui=false'],
-                env=env, cwd=d, stdout=log, stderr=log, start_new_session=True)
+                env=env, cwd=d, stdout=log, stderr=log, start_new_session=True, preexec_fn=dies_with_us(signal.SIGINT))
         server = S3(f"http://127.0.0.1:{ports['s3']}", key, secret)
         try:
             _until_it_stores(server, process, buckets, d/'log', wait_s)
