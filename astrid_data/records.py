@@ -48,8 +48,9 @@ class Record:
 def load_mlflow():
     "The module `mlflow`, quiet"
     import logging
-    for k, v in dict(MLFLOW_DISABLE_TELEMETRY='true', MLFLOW_LOGGING_LEVEL='WARNING', MLFLOW_HTTP_REQUEST_MAX_RETRIES='1',
-                     MLFLOW_HTTP_REQUEST_TIMEOUT='10', MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR='1').items(): os.environ.setdefault(k, v)
+    quiet = dict(MLFLOW_DISABLE_TELEMETRY='true', MLFLOW_LOGGING_LEVEL='WARNING', MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT='true')
+    brief = dict(MLFLOW_HTTP_REQUEST_MAX_RETRIES='1', MLFLOW_HTTP_REQUEST_TIMEOUT='10', MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR='1')
+    for k, v in {**quiet, **brief}.items(): os.environ.setdefault(k, v) # What you have set stays
     import mlflow
     for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.WARNING)
     return mlflow
