@@ -15,7 +15,7 @@ from .collector import TrainingDataCollectionParams, TrainingDataCollector
 from .core import AstridError, BadInput, Conflict, NotFound, canonical_json, parse_time, sha256_text
 from .datasets import build_dataset, open_dataset
 from .ingest import Archive
-from .registry import ApiKey, QualityRow, TrainingDataset, TrainingSample
+from .registry import ApiKey, DatabaseAway, QualityRow, TrainingDataset, TrainingSample
 
 # %% ../nbs/60_api.ipynb #10309995
 try:
@@ -69,7 +69,7 @@ class ApiError(AstridError):
 
 def _status_of(e):
     "HTTP status and error code of one of our errors"
-    for kind, status, code in [(NotFound, 404, 'not_found'), (BadInput, 422, 'bad_input'), (Conflict, 409, 'conflict')]:
+    for kind, status, code in [(NotFound, 404, 'not_found'), (BadInput, 422, 'bad_input'), (DatabaseAway, 503, 'database_away'), (Conflict, 409, 'conflict')]:
         if isinstance(e, kind): return status, code
     return (e.status, e.code) if isinstance(e, ApiError) else (500, 'failed')
 

@@ -218,6 +218,7 @@ def read_observations(
     out = frame(read_by_id(session, q, o.id, ids), ['exposure_s', 'pixel_scale']).set_index('observation_id').reindex(ids).reset_index()
     out['observation_mjd'] = (utc_times(out['observation_time']) - pd.Timestamp('1858-11-17', tz='UTC'))/pd.Timedelta(days=1)
     out.loc[out['observation_mjd'] == 0, 'observation_mjd'] = np.nan # Ingest's mark of an image that tells no time
+    out.loc[out['exposure_s'] <= UNKNOWN_EXPOSURE_S, 'exposure_s'] = np.nan # … or no exposure
     return out
 
 # %% ../nbs/20_collector.ipynb #872648ef

@@ -303,7 +303,7 @@ def coverage_section(dataset): # HTML
 def quality_section(dataset): # HTML
     "The quality report, where there is one"
     q = dataset.quality
-    return q.html() if q is not None else '<p class="note">No quality report: this version was written by hand.</p>'
+    return q.html(whole=False) if q is not None else '<p class="note">No quality report: this version was written by hand.</p>'
 
 # %% ../nbs/32_versions.ipynb #f5b6c385
 def splits_section(dataset): # HTML

@@ -1,0 +1,1 @@
+"Real images that ship with the package; PROVENANCE.md says where each is from."
