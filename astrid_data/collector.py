@@ -27,6 +27,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from sqlalchemy import Text, and_, case, cast, func, literal, or_, select
 
+from .ingest import UNKNOWN_EXPOSURE_S
 from .core import NotFound, progress as progress_bar, unit_vectors
 from .labels import counted_verdicts, effective_labels, plain_words, settle, strongest, utc_times
 from .negatives import KnownSky, SkyJob, draw_in_footprints, run_sky_job
