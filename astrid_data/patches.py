@@ -372,25 +372,29 @@ def _above_background(patch, valid):
     middle = z[max(m-1, 0):m+2, max(m-1, 0):m+2]
     return -z if -middle.min() > max(middle.max(), 3) else z
 
-def _segment_at(z, segments, m):
-    "Label of the segment at the brightest pixel of the middle nine, 0 for none"
-    near = np.s_[max(m-1, 0):m+2, max(m-1, 0):m+2]
+def _segment_at(z, segments, middle):
+    "Label of the segment at the brightest of the nine pixels around `middle`, 0 for none"
+    near = tuple(slice(max(m - 1, 0), m + 2) for m in middle)
     labels = np.asarray(segments)[near]
     return int(labels.flat[np.argmax(np.where(labels > 0, z[near], -np.inf))]) if labels.any() else 0
 
 # %% ../nbs/21_patches.ipynb #23959567
-def _hill(z, mask, m, lowest, steps=12):
-    "The part of `mask` that belongs to the source in the middle"
-    from scipy.ndimage import label, maximum, watershed_ift
+def _hill(z, mask, middle, lowest, steps=12):
+    "The part of `mask` that belongs to the source in the nine pixels around `middle` (row, column)"
+    from scipy.ndimage import label, watershed_ift
     top, eight = z[mask].max(), np.ones((3, 3))
     depth = np.clip((top - z)/(top - lowest)*60000, 0, 65535).astype('u2')
     for level in np.geomspace(lowest, top, steps)[1:-1]:
         hills, n = label(mask & (z > level), eight)
-        high = 1 + np.flatnonzero(maximum(z, hills, np.arange(1, n + 1)) - level > max(3, .05*top))
+        if n < 2: continue
+        summit = np.zeros(n + 1)
+        np.maximum.at(summit, hills.ravel(), z.ravel())
+        high = 1 + np.flatnonzero(summit[1:] - level > max(3, .05*top))
         if len(high) < 2: continue
         basins = watershed_ift(depth, np.where(np.isin(hills, high), hills, 0).astype('i4'), eight)
-        mask = mask & (basins == _segment_at(z, basins*mask, m))
-    return mask
+        mask = mask & (basins == _segment_at(z, basins*mask, middle))
+    pieces, _ = label(mask, eight)
+    return mask & (pieces == _segment_at(z, pieces, middle)) # A basin may reach behind another one
 
 # %% ../nbs/21_patches.ipynb #826d2ec0
 def target_map(
@@ -411,6 +415,8 @@ def target_map(
     with catch_warnings():
         simplefilter('ignore', NoDetectionsWarning)
         segments = detect_sources(z, nsigma, npixels, mask=~valid)
-    k = _segment_at(z, segments.data, m) if segments is not None else 0
-    if k: out[_hill(z, segments.data == k, m, nsigma)] = 1
+    k = _segment_at(z, segments.data, (m, m)) if segments is not None else 0
+    if k:
+        box = segments.slices[segments.get_index(k)]
+        out[box] = _hill(z[box], segments.data[box] == k, [m - b.start for b in box], nsigma)
     return out
