@@ -32,5 +32,15 @@ docs: setup
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,docs]'
 	$(BIN)/python tools/docs.py
 
+# TABLE=name measures one table, else all are
+bench: setup .peers/ready
+	$(BIN)/python -m benchmarks $(TABLE)
+
+.peers/ready: benchmarks/peers.txt
+	$(PYTHON) -m venv .peers
+	.peers/bin/pip install --disable-pip-version-check -q torch==2.13.0
+	.peers/bin/pip install --disable-pip-version-check -q -r benchmarks/peers.txt
+	touch $@
+
 clean:
 	rm -rf _proc _docs build dist *.egg-info .pytest_cache

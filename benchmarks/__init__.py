@@ -1,0 +1,1 @@
+"Side by side with peers: ratios from one interleaved run."

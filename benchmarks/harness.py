@@ -1,0 +1,131 @@
+"""Tables that compare ways to do the same work.
+
+A table is prepared once, then every row waits in a process of its own. The rows run in turn, again and again, so that a slow
+moment of the machine meets all of them; the figure is the median, and the ratio is taken turn by turn against the reference.
+"""
+import json, os, platform, statistics, subprocess, sys, threading, time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+root = Path(__file__).resolve().parents[1]
+peers_python = root/'.peers'/'bin'/'python'
+results = root/'benchmarks'/'results'
+
+
+@dataclass
+class Row:
+    "One way to do the work"
+    start: object # Callable (folder) -> callable () -> how many things were done; called in the row's own process
+    peer: bool = False # Run by the peers' Python, which has no astrid_data
+
+
+@dataclass
+class Table:
+    "The same work, done in several ways"
+    reference: str # Name of the row that the others are compared with
+    unit: str # What is counted, such as 'patches/s'
+    rows: dict # Name -> `Row`
+    prepare: object = None # Callable (folder): makes what all rows read; None where there is nothing to make
+    repeats: int = 5
+    about: str = '' # One line for the reader
+
+
+def private_mb():
+    "Memory that belongs to this process alone: mapped files do not count"
+    with open('/proc/self/status') as f: return next(int(line.split()[1]) for line in f if line.startswith('RssAnon'))/1024
+
+
+class Peak:
+    "The largest private memory while something runs"
+    def __enter__(self):
+        self.mb, self.done = private_mb(), threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def watch(self):
+        while not self.done.wait(.01): self.mb = max(self.mb, private_mb())
+
+    def __exit__(self, *exc): self.done.set(); self.thread.join(); self.mb = max(self.mb, private_mb())
+
+
+def serve(start, folder):
+    "Inside a row's process: run at every line that comes in, and say how it went"
+    out = os.fdopen(os.dup(1), 'w', buffering=1)
+    os.dup2(2, 1) # What libraries print goes to stderr
+    once = start(Path(folder))
+    print(json.dumps('ready'), file=out)
+    for _ in sys.stdin:
+        with Peak() as peak:
+            t = time.perf_counter()
+            n = once()
+            s = time.perf_counter() - t
+        print(json.dumps(dict(n=n, seconds=s, peak_mb=peak.mb)), file=out)
+
+
+class Worker:
+    "A row in a process of its own"
+    def __init__(self, module, table, name, row, folder):
+        python = peers_python if row.peer else sys.executable
+        self.name, self.turns, self.why = name, [], None
+        self.log = open(folder/f'{name}.log', 'w')
+        self.process = subprocess.Popen([python, '-m', 'benchmarks.row', module, table, name, folder], cwd=root, text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
+        self.answer()
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if line: return json.loads(line)
+        self.process.wait()
+        self.log.flush()
+        self.why = (Path(self.log.name).read_text().strip().splitlines() or ['it ended without a word'])[-1]
+
+    def turn(self):
+        if self.why: return
+        try: print('go', file=self.process.stdin, flush=True)
+        except BrokenPipeError: pass
+        if got := self.answer(): self.turns.append(got)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.log.close()
+
+
+def machine():
+    "What the figures were measured on, in general words"
+    with open('/proc/meminfo') as f: gib = int(f.readline().split()[1])/2**20
+    return f'{len(os.sched_getaffinity(0))} cores, {gib:.0f} GiB, {platform.machine()}, Python {platform.python_version()}'
+
+
+def measure(module, name, table, folder, warm=True):
+    "Run a table; its figures as a dict"
+    if table.prepare: table.prepare(folder)
+    workers = [Worker(module, name, r, row, folder) for r, row in table.rows.items()]
+    for k in range(table.repeats + warm):
+        for w in workers: w.turn()
+        if warm and k == 0:
+            for w in workers: w.turns.clear() # The first turn fills caches
+    for w in workers: w.close()
+    rate = {w.name: [t['n']/t['seconds'] for t in w.turns] for w in workers}
+    rows = []
+    for w in workers:
+        if w.why: rows.append(dict(name=w.name, rate=None, ratio=None, peak_mb=None, why=w.why)); continue
+        against = [a/b for a, b in zip(rate[w.name], rate[table.reference])]
+        rows.append(dict(name=w.name, rate=statistics.median(rate[w.name]), ratio=statistics.median(against) if against else None,
+                         peak_mb=max(t['peak_mb'] for t in w.turns)))
+    return dict(table=name, reference=table.reference, unit=table.unit, about=table.about, machine=machine(), repeats=table.repeats, rows=rows)
+
+
+def show(result):
+    "The figures as text"
+    yield f"{result['table']}: {result['about']} ({result['unit']}, median of {result['repeats']} interleaved runs; {result['machine']})"
+    for r in sorted(result['rows'], key=lambda r: -(r['rate'] or 0)):
+        if r['rate'] is None: yield f"  {r['name']:28} not measured: {r['why']}"; continue
+        ratio = '' if r['ratio'] is None else f"{r['ratio']:10.3g}"
+        yield f"  {r['name']:28}{r['rate']:12,.0f}{ratio:>12} x {result['reference']}{r['peak_mb']:10,.0f} MB"
+
+
+def keep(result):
+    results.mkdir(exist_ok=True)
+    (results/f"{result['table']}.json").write_text(json.dumps(result, indent=1) + '\n')
