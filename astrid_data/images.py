@@ -220,7 +220,7 @@ def decode(self:Plane, a):
     stored = self.raw is not None # Else astropy has scaled already
     if not stored or self.simple or (self.scale, self.zero) == (1, 0): out = a.astype(np.float32)
     elif self.scale == 1 and a.dtype.itemsize < 4: out = a.astype(np.float32) + np.float32(self.zero) # Exact, and faster
-    else: out = (a*self.scale + self.zero).astype(np.float32)
+    else: out = (a*np.float64(self.scale) + self.zero).astype(np.float32) # Rounded once
     if stored and self.blank is not None: out[a == self.blank] = np.nan
     if self.soften: out = np.float32(self.offset + self.soften*2*np.sinh(out*np.log(10)/2.5))
     return out
