@@ -19,7 +19,7 @@ _pages = {
     'quality': 'DataQualityReport check_quality',
     'splits': 'split_samples audit_splits find_groups',
     'frozen': 'Dataset',
-    'datasets': 'build_dataset open_dataset list_datasets TrainingDatasetManager',
+    'datasets': 'build_dataset open_dataset list_datasets search_datasets delete_dataset TrainingDatasetManager',
     'loader': 'RealDataLoader PatchDataset PatchLoader Normaliser create_real_data_loaders',
     'energy': 'EnergyMonitor EnergyReport',
     'tracking': 'track replay dataset_runs',

@@ -15,7 +15,7 @@ __all__ = ['LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS', 'm
 # %% ../nbs/20_collector.ipynb #dc5dff17
 import hashlib, json, uuid
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timezone
 from decimal import Decimal
 from functools import cached_property, partial
 from html import escape
@@ -350,6 +350,7 @@ class SamplePlan:
     shortfall:dict # Kind of negative -> dict(asked, got, reason), where fewer were found than asked for
     sizes:dict # Image URI -> bytes, None where unknown
     archive:Any = None # Where the images are
+    read_at:datetime|None = None # When the registry was asked
 
     def __len__(self): return len(self.samples)
 
@@ -650,7 +651,10 @@ class TrainingDataCollector:
     )->SamplePlan: # Samples, losses and price
         "From a question to a sample plan; reads no pixels but the validity of images that negatives are drawn in"
         p = TrainingDataCollectionParams(**{**(params.to_dict() if params else {}), **kwargs})
-        with self.archive.registry.session() as session: return make_plan(session, p, self.archive, progress, executor)
+        now = datetime.now(timezone.utc)
+        with self.archive.registry.session() as session: plan = make_plan(session, p, self.archive, progress, executor)
+        plan.read_at = now
+        return plan
 
     def collect(self,
         name:str, # Name of the dataset

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['CHUNK_ROWS', 'image_order', 'chunks_of', 'Opener', 'cut_chunk', 'Journal', 'in_order', 'stored', 'stage', 'deal_out',
-           'judge', 'sample_records', 'register_version', 'recipe_of', 'build_dataset', 'freeze', 'publish_version',
-           'list_datasets', 'open_dataset', 'TrainingDatasetManager']
+           'judge', 'sample_records', 'register_version', 'recipe_of', 'earlier_splits', 'build_dataset', 'freeze',
+           'publish_version', 'list_datasets', 'search_datasets', 'open_dataset', 'delete_dataset',
+           'TrainingDatasetManager']
 
 # %% ../nbs/30_datasets.ipynb #8cbbccab
-import getpass, json, os, re, shutil, uuid, warnings
+import json, os, re, shutil, uuid, warnings
 from collections import deque
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ import pandas as pd
 
 from .core import (AstridError, BadImage, BadInput, Conflict, NotFound, canonical_json, progress as progress_bar, sha256_text,
     stable_uuid, utc_from_mjd, write_atomic)
-from .frozen import Dataset, finish_version, fit_normalisation, write_dataset
+from .frozen import Dataset, finish_version, fit_normalisation, who_am_i, write_dataset
 from .shards import ShardWriter, ShardedArray, content_hash, pixel_hashes
 
 # %% ../nbs/30_datasets.ipynb #c557c197
@@ -182,10 +183,11 @@ def deal_out(
     samples:pd.DataFrame, # All kept samples
     size:int, # Side of a patch (pixel)
     split:dict, # by, seed, fractions and more for `split_samples`
+    previous=None, # Samples of an earlier version, which stay where they are
 )->tuple: # samples with the columns split and group_id; the report of the split
     "Give each sample its split"
     from astrid_data.splits import split_samples
-    result = split_samples(samples, size=size, **split)
+    result = split_samples(samples, size=size, previous=previous, **{k: v for k, v in split.items() if k != 'previous'})
     return samples.assign(split=np.asarray(result.split, object), group_id=np.asarray(result.group_id, object)), result.report
 
 def judge(
@@ -302,6 +304,29 @@ def _existing(archive, name, recipe_hash):
     return open_dataset(archive, f'{name}@v{newest["version"]}') if found else None, 1 + max([0, *folders, *(r['version'] for r in rows)])
 
 # %% ../nbs/30_datasets.ipynb #665f052f
+def earlier_splits(
+    archive,
+    address:str|None, # Of a version, deleted ones too; None gives None
+)->pd.DataFrame|None: # sample_key, split
+    "Where the samples of a version went"
+    if address is None: return None
+    from sqlalchemy import select
+    from astrid_data.registry import SampleRow, TrainingSample
+    r = next((r for r in _version_rows(archive) if address in (f"{r['name']}@v{r['version']}", r['dataset_id'])), None)
+    if r is None: raise NotFound(f'no version {address!r} to take splits from; write name@v1, see list_datasets(archive)')
+    q = select(SampleRow.sample_key, SampleRow.split).join(TrainingSample, TrainingSample.id == SampleRow.sample_id).where(TrainingSample.dataset_id == uuid.UUID(r['dataset_id']))
+    with archive.session() as session: return pd.DataFrame(session.execute(q.order_by(SampleRow.row_index)).all(), columns=['sample_key', 'split'])
+
+def _splits_parent(archive, name, recipe, splits_from):
+    "Whose splits are handed on: dict(address, content_hash), or None"
+    same = lambda m: all(m['params'].get(k) == recipe[k] for k in ('patch_size', 'channels')) and {k: v for k, v in m['params']['split'].items() if k != 'previous'} == recipe['split']
+    whole = lambda r: r['state'] == 'frozen' and same(r['manifest']) and (r['manifest'].get('audit') or {}).get('verdict') != 'fail'
+    rows = [r for r in _version_rows(archive) if (r['name'] == name and whole(r) if splits_from == 'parent' else splits_from in (f"{r['name']}@v{r['version']}", r['dataset_id']))]
+    if splits_from not in ('parent', None) and not rows: earlier_splits(archive, splits_from) # Says what is wrong
+    r = max(rows, key=lambda r: r['version'], default=None) if splits_from else None
+    return r and dict(address=f"{r['name']}@v{r['version']}", content_hash=r['content_hash'])
+
+# %% ../nbs/30_datasets.ipynb #6afbf23b
 def build_dataset(
     plan, # A `SamplePlan`
     name:str, # Name of the dataset; its versions are numbered
@@ -309,7 +334,8 @@ def build_dataset(
     description:str|None=None, # A sentence for people
     fractions:tuple=(0.7, 0.15, 0.15), # Shares of train, val and test
     seed:int=0, # Of the split
-    split_by:str='object', # As `by` of `split_samples`
+    split_by:str|dict='object', # As `by` of `split_samples`, or a dict of more of its arguments
+    splits_from:str|None='parent', # Address of a version whose samples stay in their splits; 'parent' is the newest of this name, if asked for in the same way; None deals anew
     gate:str='warn', # 'error' stops where a quality gate fails
     progress:bool=True, # Show how far it is
     created_by:str|None=None, # Who; None means the user of this machine
@@ -323,28 +349,24 @@ def build_dataset(
     if gate not in ('warn', 'error'): raise BadInput(f"gate is 'warn' or 'error', not {gate!r}")
     if not 1 <= int(patch_size) <= 4096: raise BadInput(f'patch_size {patch_size} is outside 1 to 4096')
     if not len(plan.samples): raise NotFound(f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}')
-    split = dict(by=split_by, seed=seed, fractions=list(fractions))
+    split = dict(seed=seed, fractions=list(fractions)) | (dict(split_by) if isinstance(split_by, dict) else dict(by=split_by))
     recipe = recipe_of(plan, patch_size, min_valid_fraction, split)
-    digest = sha256_text(canonical_json([recipe, plan.plan_hash]))
+    digest = sha256_text(canonical_json([recipe, plan.plan_hash, *([] if splits_from == 'parent' else [splits_from])]))
     with _only_one(archive.datasets_dir/name):
         found, number = _existing(archive, name, digest)
         if found: return found
+        if parent := _splits_parent(archive, name, recipe, splits_from): recipe['split']['previous'] = parent
         work = archive.datasets_dir/name/f'.building-{digest[:16]}'
         samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
         cut = stage(samples, work, Opener(archive.store), int(patch_size), plan.channels, min_valid_fraction, executor, progress, shard_rows)
-        facts = dict(name=name, version=number, description=description, plan_hash=plan.plan_hash, recipe_hash=digest, created_by=created_by or _who(),
-            patch_size=int(patch_size), channels=list(plan.channels), labels_as_of=recipe['collection'].get('as_of'), shortfall=plan.shortfall)
+        facts = dict(name=name, version=number, description=description, plan_hash=plan.plan_hash, recipe_hash=digest, created_by=created_by or who_am_i(),
+            patch_size=int(patch_size), channels=list(plan.channels), labels_as_of=recipe['collection'].get('as_of') or getattr(plan, 'read_at', None), shortfall=plan.shortfall)
         folder = freeze(archive, plan, work, *cut, recipe, facts, gate, probe)
         publish_version(archive, folder)
         shutil.rmtree(work)
     return open_dataset(archive, f'{name}@v{number}')
 
-# %% ../nbs/30_datasets.ipynb #6afbf23b
-def _who():
-    "The user's name, also where the machine knows none"
-    try: return getpass.getuser()
-    except (OSError, KeyError): return 'unknown'
-
+# %% ../nbs/30_datasets.ipynb #595b1f02
 def _reasons(ledger): return ', '.join(f'{int(n)} {r}' for r, n in ledger.groupby('reason')['n'].sum().items()) if len(ledger) else 'nothing in the registry fits the question'
 
 def freeze(archive, plan, work, samples, lost, shards, recipe, facts, gate, probe)->Path: # The version's folder
@@ -355,7 +377,7 @@ def freeze(archive, plan, work, samples, lost, shards, recipe, facts, gate, prob
     ledger = pd.concat([t for t in (plan.ledger, lost) if len(t)] or [plan.ledger], ignore_index=True)
     if not len(samples): raise NotFound(f'nothing is left of {name!r} after cutting: {_reasons(ledger)}')
     if plan.requested != len(samples) + int(ledger['n'].sum()): raise AstridError(f'{plan.requested} samples were asked for, but {len(samples)} kept and {int(ledger["n"].sum())} lost: this is a mistake in the library')
-    samples, split = deal_out(samples, facts['patch_size'], recipe['split'])
+    samples, split = deal_out(samples, facts['patch_size'], recipe['split'], earlier_splits(archive, recipe['split'].get('previous', {}).get('address')))
     data, valid = (stored(work/'version', shards, k) for k in ('patches', 'valid'))
     audit, report, norm = judge(samples, data, valid, ledger, plan.channels, plan.params.quality_score_threshold, probe)
     _gates(report, audit, gate, f'{name}@v{number}')
@@ -384,16 +406,41 @@ def _version_rows(archive)->list: # One dict a version, deleted ones too
     with archive.session() as session:
         return [{k: str(v) if k == 'dataset_id' else v for k, v in zip(keys, row)} for row in session.execute(select(*(getattr(VersionRow, k) for k in keys)))]
 
+_LISTED = 'address name version samples train val test buffer origin quality audit content_hash created_at id'.split()
+
+def _listing(rows):
+    "A table of versions, newest first"
+    t = pd.DataFrame([dict(address=f"{r['name']}@v{r['version']}", name=r['name'], version=r['version'], samples=m['n_samples'], **m['splits'], origin=r['origin'], quality=m.get('quality_score'),
+        audit=(m.get('audit') or {}).get('verdict'), content_hash=r['content_hash'][:12], created_at=m['created_at'], id=r['dataset_id'], **_tombstone(m)) for r in rows for m in [r['manifest']]])
+    t = t.reindex(columns=_LISTED + [c for c in t if c not in _LISTED])
+    return t.sort_values(['created_at', 'name', 'version'], ascending=False, ignore_index=True)
+
+def _tombstone(m): return {f'deleted_{k}': v for k, v in (m.get('deleted') or {}).items()}
+
 def list_datasets(
     archive, # An `Archive`
 )->pd.DataFrame: # One row a version, newest first
     "What was built here"
-    rows = [dict(address=f"{r['name']}@v{r['version']}", name=r['name'], version=r['version'], samples=r['manifest']['n_samples'], **r['manifest']['splits'], origin=r['origin'],
-        quality=r['manifest'].get('quality_score'), content_hash=r['content_hash'][:12], created_at=r['manifest']['created_at'], id=r['dataset_id']) for r in _version_rows(archive) if r['state'] == 'frozen']
-    t = pd.DataFrame(rows, columns='address name version samples train val test buffer origin quality content_hash created_at id'.split())
-    return t.sort_values(['created_at', 'name', 'version'], ascending=False, ignore_index=True)
+    return _listing([r for r in _version_rows(archive) if r['state'] == 'frozen'])
 
 # %% ../nbs/30_datasets.ipynb #f643ed50
+def search_datasets(
+    archive, # An `Archive`
+    text:str='', # Words that name, description or classes hold
+    survey:str|None=None, # A survey that has samples in it
+    content_hash:str='', # First digits of the content hash
+    min_quality:float|None=None, # Smallest quality score
+    origin:str|None=None, # 'survey', 'synthetic' or 'mixed'
+    deleted:bool=False, # Show tombstones too
+)->pd.DataFrame: # As `list_datasets`
+    "Versions that fit all that is said"
+    def fits(r, m):
+        words = ' '.join([r['name'], m.get('description') or '', *m['class_counts']]).lower()
+        return ((deleted or r['state'] == 'frozen') and all(w in words for w in text.lower().split()) and r['content_hash'].startswith(content_hash.lower())
+            and (survey is None or survey.lower() in m.get('survey_counts', {})) and (min_quality is None or (m.get('quality_score') or 0) >= min_quality) and origin in (None, r['origin']))
+    return _listing([r for r in _version_rows(archive) if fits(r, r['manifest'])])
+
+# %% ../nbs/30_datasets.ipynb #f98c4eab
 def open_dataset(
     archive, # An `Archive`
     address, # 'name', 'name@latest', 'name@v2', or the dataset's UUID
@@ -402,6 +449,7 @@ def open_dataset(
     from astrid_data.storage import S3Store, pull_tree
     rows, text = [r for r in _version_rows(archive) if r['state'] == 'frozen'], str(address)
     name, _, v = text.partition('@')
+    if gone := [r for r in _version_rows(archive) if r['state'] == 'deleted' and text in (r['dataset_id'], f"{r['name']}@v{r['version']}", f"{r['name']}@{r['version']}")]: raise NotFound(_epitaph(gone[0]))
     fits = [r for r in rows if r['dataset_id'] == text or r['name'] == name and v in ('', 'latest', f"v{r['version']}", str(r['version']))]
     if not fits:
         known = ', '.join(sorted({f"{r['name']}@v{r['version']}" for r in rows})) or 'none yet: build one with plan.build(name)'
@@ -414,6 +462,35 @@ def open_dataset(
         Dataset(folder).verify()
     return Dataset(folder, archive)
 
+# %% ../nbs/30_datasets.ipynb #c5183401
+def _epitaph(r):
+    d = r['manifest'].get('deleted') or {}
+    return f"{r['name']}@v{r['version']} (sha256 {r['content_hash'][:12]}) was deleted on {str(d.get('at'))[:10]} by {d.get('by')}: {d.get('reason')}. Its recipe is in the registry: search_datasets(archive, {r['name']!r}, deleted=True)"
+
+def delete_dataset(
+    archive, # An `Archive`
+    address:str, # 'name@v2': one version, said exactly
+    reason:str, # For those who will look for it
+    by:str|None=None, # Who; None means the user of this machine
+)->None:
+    "Take the files of a version away and leave a tombstone"
+    from astrid_data.registry import TrainingDataset, VersionRow
+    r = next((r for r in _version_rows(archive) if str(address) in (r['dataset_id'], f"{r['name']}@v{r['version']}")), None)
+    if r is None: raise NotFound(f'no version {str(address)!r} to delete; say exactly which, as name@v2: see list_datasets(archive)')
+    if not str(reason).strip(): raise BadInput(f'why is {address} to be deleted? The reason is what stays of it')
+    with _only_one(archive.datasets_dir/r['name']), archive.session() as session:
+        row, said = session.get(VersionRow, uuid.UUID(r['dataset_id'])), dict(at=datetime.now(timezone.utc).isoformat(timespec='seconds'), by=by or who_am_i(), reason=reason)
+        if row.state != 'deleted': row.state, row.manifest = 'deleted', row.manifest | dict(deleted=said)
+        session.get(TrainingDataset, row.dataset_id).status = 'deleted'
+    _remove_files(archive, r['name'], r['version']) # Last, so that what is half gone is known as gone
+
+def _remove_files(archive, name, version):
+    "The folder of a version and its copy in the bucket"
+    from astrid_data.storage import S3Store
+    shutil.rmtree(archive.datasets_dir/name/f'v{version}', ignore_errors=True)
+    if not isinstance(archive.store, S3Store): return
+    for key in list(archive.store.list(f'datasets/{name}/v{version}/')): archive.store.delete(key)
+
 # %% ../nbs/30_datasets.ipynb #9f489967
 class TrainingDatasetManager:
     "Build, find and list the datasets of one archive"
@@ -424,4 +501,6 @@ class TrainingDatasetManager:
         return build_dataset(TrainingDataCollector(self.archive).plan(params), name, **kw)
     def get(self, address): return open_dataset(self.archive, address)
     def list(self): return list_datasets(self.archive)
+    def search(self, text='', **kw): return search_datasets(self.archive, text, **kw)
+    def delete(self, address, reason, by=None): delete_dataset(self.archive, address, reason, by)
     def __repr__(self): return f'TrainingDatasetManager({len(self.list())} versions)'

@@ -7,10 +7,11 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'Json', 'SCHEMA', 'LOCK', 'UtcDateTime', 'Choice', 'to_json', 'Base', 'Survey', 'Observation', 'Model',
            'ModelRun', 'Detection', 'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset',
            'TrainingSample', 'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex', 'LabelEvent',
-           'VersionRow', 'SampleRow', 'QualityRow', 'IngestJob', 'read_url', 'DatabaseAway', 'RowRefused',
-           'said_plainly', 'Registry', 'schema_version', 'create', 'upgrade', 'connect', 'get_or_create_survey',
-           'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns', 'add_validation_event', 'cell_radius_deg',
-           'cone_ranges', 'merge_ranges', 'cone_filter', 'in_cone', 'index_sky']
+           'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway',
+           'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'create', 'upgrade', 'connect',
+           'get_or_create_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns',
+           'add_validation_event', 'cell_radius_deg', 'cone_ranges', 'merge_ranges', 'cone_filter', 'in_cone',
+           'index_sky']
 
 # %% ../nbs/01_registry.ipynb #c5b994a4
 import enum, json, re, threading, uuid
@@ -431,6 +432,16 @@ class QualityRow(Base):
     quality_score: Mapped[float|None]
     created_at: Mapped[datetime] = _made()
 
+class SplitOpening(Base):
+    "One look at the labels of a locked split; never changed, only added to"
+    __tablename__ = 'ad_split_openings'
+    id: Mapped[uuid.UUID] = _id()
+    dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
+    split: Mapped[str] = _text(20)
+    who: Mapped[str] = _text(255)
+    purpose: Mapped[str|None]
+    created_at: Mapped[datetime] = _made()
+
 class IngestJob(Base):
     "Long work that was asked for, and how far it is"
     __tablename__ = 'ad_ingest_jobs'
@@ -530,7 +541,7 @@ def _tune_sqlite(connection, _):
     for pragma in ('busy_timeout=30000', 'journal_mode=WAL', 'synchronous=NORMAL', 'foreign_keys=ON'): connection.execute(f'PRAGMA {pragma}')
 
 # %% ../nbs/01_registry.ipynb #99094d63
-SCHEMA = '0001' # The newest migration
+SCHEMA = '0002' # The newest migration
 LOCK = 7261170 # PostgreSQL knows by this number that someone is making tables
 _one_at_a_time = threading.Lock()
 

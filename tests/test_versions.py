@@ -1,0 +1,129 @@
+"Versions over time: found, compared, deleted with a tombstone, grown without moving a sample, and with a test that counts who looks."
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import select
+
+import astrid_data as ad
+from astrid_data import datasets
+from astrid_data.core import BadInput, Conflict, NotFound
+from astrid_data.frozen import Dataset, write_dataset
+from astrid_data.registry import SplitOpening, TrainingDataset, VersionRow
+from test_datasets import plan_of, toy, write_images
+
+quick = dict(progress=False, probe=False)
+pytestmark = pytest.mark.filterwarnings('ignore:.*asked for is')
+
+
+@pytest.fixture(scope='module')
+def archive(tmp_path_factory): return toy(tmp_path_factory.mktemp('versions'))
+
+
+# The locked test
+
+def test_every_look_at_the_test_labels_is_counted(registry_url, tmp_path):
+    archive = toy(tmp_path, registry_url)
+    ds = plan_of(archive).build('locked', patch_size=16, **quick)
+    assert len(ds.test_openings) == 0
+    labels = ds.open_test('final score', who='ada')
+    np.testing.assert_array_equal(labels, ds.samples['label'][ds.samples['split'] == 'test'])
+    ad.open_dataset(archive, 'locked').open_test()
+    seen = ad.open_dataset(archive, 'locked@v1').test_openings
+    assert seen['who'].tolist()[0] == 'ada' and seen['purpose'].fillna('').tolist() == ['final score', ''] and seen['created_at'].is_monotonic_increasing and seen['created_at'].dt.tz is not None
+    with archive.session() as s: assert {str(o.dataset_id) for o in s.scalars(select(SplitOpening))} == {ds.id}
+    alone = Dataset(ds.folder)
+    alone.open_test('from the folder')
+    assert len(alone.test_openings) == 1 and len(ds.test_openings) == 3 and ds.verify() is ds
+
+
+def test_a_version_whose_audit_failed_is_not_handed_out(archive, tmp_path):
+    ds = plan_of(archive).build('gated', patch_size=16, **quick)
+    assert ds.check_leaks() == ds.audit.verdict != 'fail'
+    ds.manifest['audit'] |= dict(verdict='fail', reasons=['3 objects are in more than one split'])
+    with pytest.raises(Conflict, match='gated@v1 leaks.*3 objects'): ds.check_leaks()
+    with pytest.warns(UserWarning, match='3 objects'): assert ds.check_leaks(allow=True) == 'fail'
+
+
+# Searching and deleting
+
+def test_searching_goes_by_words_survey_hash_quality_and_origin(archive):
+    a = plan_of(archive).build('alpha', patch_size=16, description='Stars for a rainy day', **quick)
+    b = plan_of(archive, negatives={}).build('beta', patch_size=16, description='Stars alone', **quick)
+    find = lambda *args, **kw: set(ad.search_datasets(archive, *args, **kw)['address']) & {'alpha@v1', 'beta@v1'}
+    assert find('stars') == find(survey='TOY') == find(origin='survey') == {'alpha@v1', 'beta@v1'}
+    assert find('rainy STARS') == find(content_hash=a.content_hash[:10].upper()) == {'alpha@v1'}
+    assert find('rainy', survey='ztf') == find(origin='synthetic') == find(min_quality=1.1) == set()
+    assert find(min_quality=a.manifest['quality_score']) >= {'alpha@v1'} and b.manifest['survey_counts'] == {'toy': len(b)}
+
+
+def test_a_deleted_version_leaves_a_tombstone(registry_url, tmp_path):
+    archive = toy(tmp_path, registry_url)
+    one = plan_of(archive).build('short', patch_size=16, **quick)
+    two = plan_of(archive, negatives={}).build('short', patch_size=16, **quick)
+    keys = two.samples['sample_key'].tolist()
+    for address in ('short', 'short@latest', 'short@v7', ''):
+        with pytest.raises(NotFound, match='say exactly which'): ad.delete_dataset(archive, address, 'because')
+    with pytest.raises(BadInput, match='why is short@v2'): ad.delete_dataset(archive, 'short@v2', ' ')
+    ad.delete_dataset(archive, 'short@v2', 'wrong labels', by='ada')
+    ad.delete_dataset(archive, two.id, 'another reason') # Again: what was said first stays
+    assert not two.folder.exists() and one.folder.exists()
+    for address in ('short@v2', 'short@2', two.id):
+        with pytest.raises(NotFound, match=f'short@v2 .sha256 {two.content_hash[:12]}. was deleted on 20.* by ada: wrong labels'): ad.open_dataset(archive, address)
+    assert ad.open_dataset(archive, 'short').version == 1 and ad.list_datasets(archive)['address'].tolist() == ['short@v1']
+    grave = ad.search_datasets(archive, 'short', deleted=True)
+    assert grave['deleted_reason'].tolist() == ['wrong labels', None] or grave['deleted_reason'].isna().tolist() == [False, True]
+    with archive.session() as s:
+        assert s.scalar(select(VersionRow.content_hash).where(VersionRow.version == 2)) == two.content_hash
+        assert sorted(s.scalars(select(TrainingDataset.status))) == ['active', 'deleted']
+    again = plan_of(archive, negatives={}).build('short', patch_size=16, **quick)
+    assert again.address == 'short@v3' # Its number is not given to another
+    assert datasets.earlier_splits(archive, 'short@v2')['sample_key'].tolist() == keys
+
+
+def test_a_version_deleted_from_a_bucket_is_gone_there_too(s3, tmp_path, monkeypatch):
+    for k, v in dict(AWS_ACCESS_KEY_ID=s3.key, AWS_SECRET_ACCESS_KEY=s3.secret, AWS_ENDPOINT_URL_S3=s3.endpoint).items(): monkeypatch.setenv(k, v)
+    archive = ad.open_archive(f"sqlite:///{tmp_path/'r.db'}", storage='s3://test/graves', home=tmp_path/'a')
+    archive.add_fits(write_images(tmp_path/'fits', n=2), survey='toy', show=False)
+    ds = plan_of(archive, negatives={}, validation_status='any').build('gone', patch_size=16, **quick)
+    assert list(archive.store.list('datasets/gone/v1/'))
+    ad.delete_dataset(archive, ds.address, 'too large')
+    assert not list(archive.store.list('datasets/gone/v1/')) and not ds.folder.exists()
+
+
+# Growing
+
+def test_what_grows_moves_no_old_sample(tmp_path):
+    images = write_images(tmp_path/'fits', n=11)
+    archive = toy(tmp_path, images=images[:10])
+    one = plan_of(archive, negatives={}).build('grow', patch_size=16, **quick)
+    archive.add_fits(images[10:], survey='toy', label=True, show=False)
+    two = plan_of(archive, negatives={}, validation_status='any').build('grow', patch_size=16, **quick)
+    was, now = (d.samples.set_index('sample_key')['split'] for d in (one, two))
+    assert len(two) > len(one) and (now[was.index] == was).all()
+    assert two.manifest['split']['previous'] == dict(address='grow@v1', content_hash=one.content_hash) and two.manifest['split']['report']['kept_from_before'] == len(one)
+    assert 'of grow@v1 that are still here stayed' in (two.folder/'datasheet.md').read_text() and two.rebuild(progress=False).same
+    assert plan_of(archive, negatives={}, validation_status='any').build('grow', patch_size=16, **quick).id == two.id
+    ad.delete_dataset(archive, 'grow@v1', 'to see whether its splits outlive it')
+    assert two.rebuild(progress=False).same
+
+
+def test_splits_come_from_where_one_says(archive):
+    one = plan_of(archive).build('from-a', patch_size=16, **quick)
+    other = plan_of(archive).build('from-b', patch_size=16, seed=5, **quick)
+    both = lambda d: d.samples.set_index('sample_key')['split']
+    assert (both(one) != both(other)).any()
+    taken = plan_of(archive).build('from-b', patch_size=16, seed=5, splits_from='from-a@v1', **quick)
+    assert taken.version == 2 and (both(taken) == both(one)).all() and taken.manifest['split']['previous']['content_hash'] == one.content_hash
+    fresh = plan_of(archive).build('from-a', patch_size=16, splits_from=None, **quick)
+    assert 'previous' not in fresh.manifest['split'] and fresh.content_hash == one.content_hash
+    assert 'previous' not in plan_of(archive).build('from-a', patch_size=12, **quick).manifest['split'] # Larger or smaller patches reach elsewhere
+    with pytest.raises(NotFound, match='no version .nowhere@v1'): plan_of(archive).build('from-c', patch_size=16, splits_from='nowhere@v1', **quick)
+
+
+def test_a_version_that_leaks_hands_nothing_on(archive):
+    plan = plan_of(archive)
+    how = dict(patch_size=64, min_valid_fraction=.1, split_by=dict(by='group', buffer=False), **quick)
+    with pytest.warns(UserWarning, match='share sky'): leaky = plan.build('leaky', **how)
+    assert leaky.audit.verdict == 'fail' and 'previous' not in plan_of(archive, negatives={}).build('leaky', **how).manifest['split']
