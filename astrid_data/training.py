@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SmallCNN', 'SmallUNet', 'logits', 'loss_of', 'Diverged', 'check_loss', 'predict', 'evaluate', 'train_epoch',
-           'save_checkpoint', 'load_checkpoint', 'cpu_limit', 'History', 'plot_history', 'fit']
+           'save_checkpoint', 'read_checkpoint', 'load_checkpoint', 'cpu_limit', 'History', 'plot_history', 'fit']
 
 # %% ../nbs/42_training.ipynb #220fc12f
-import os, time
+import os, time, warnings
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .core import AstridError, BadInput, NotFound, canonical_json, progress, write_atomic
+from .core import AstridError, BadInput, Conflict, NotFound, canonical_json, progress, write_atomic
 from .energy import DataWait
 from .realdata import RealDataConfig, get_real_training_data, load_real_training_data # They are looked for here, too
 from .scores import OperatingPoints, average_precision, operating_points
@@ -147,18 +147,22 @@ def train_epoch(
     model, loader, optimiser, schedule, # What is trained, on what, how
     epoch:int=0, # For the messages
     show:bool=True, # A progress bar
+    clip:float|None=1., # Longest gradient; longer ones are shortened to it; None leaves them
+    amp:bool|None=None, # Products in bfloat16; None does so on a GPU
 )->float: # Mean loss
     "Go through the training split once"
     device, total, n = next(model.parameters()).device, 0., 0
+    amp = device.type == 'cuda' if amp is None else amp
     model.train()
     for step, batch in enumerate(progress(loader, f'epoch {epoch}', getattr(loader, 'length', None), show)):
         batch = _to(batch, device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == 'cuda'): out = logits(model, batch['image'])
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp): out = logits(model, batch['image'])
         loss = loss_of(out, batch)
         check_loss(loss, model, batch, epoch, step, schedule.get_last_lr()[0])
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        length = nn.utils.clip_grad_norm_(model.parameters(), clip or torch.inf)
+        if not torch.isfinite(length): raise Diverged(f'the gradient is {length.item()} in epoch {epoch}, step {step}, though the loss is {loss.item():.3g}. The learning rate was {schedule.get_last_lr()[0]:.2g}: try a tenth of it')
         optimiser.step(); schedule.step()
         total, n = total + loss.item()*len(batch['label']), n + len(batch['label'])
     return total/max(n, 1)
@@ -166,23 +170,28 @@ def train_epoch(
 # %% ../nbs/42_training.ipynb #bde1bcbf
 def save_checkpoint(
     path, # Where to
-    model:nn.Module,
+    model, # A module, or its weights as `state_dict()` gives them
+    state:dict|None=None, # What a training needs to go on; None for weights alone
     **facts, # Numbers, text, lists and dicts to keep with the weights
 )->Path:
     "Write weights and facts, all or nothing"
     import io, json
-    buffer = io.BytesIO()
-    torch.save(dict(model={k: v.detach().cpu() for k, v in model.state_dict().items()}, facts=json.loads(canonical_json(facts))), buffer)
+    buffer, weights = io.BytesIO(), model.state_dict() if isinstance(model, nn.Module) else model
+    torch.save(dict(model={k: v.detach().cpu() for k, v in weights.items()}, facts=json.loads(canonical_json(facts)), **({} if state is None else dict(state=state))), buffer)
     return write_atomic(path, buffer.getvalue())
 
 # %% ../nbs/42_training.ipynb #2a09f371
+def read_checkpoint(path)->dict: # model, facts, and state where it was kept
+    "What `save_checkpoint` wrote"
+    if not Path(path).is_file(): raise NotFound(f'no checkpoint at {path}')
+    return torch.load(path, map_location='cpu', weights_only=True)
+
 def load_checkpoint(
     path, # What `save_checkpoint` wrote
     model:nn.Module, # Of the same shape; its weights are replaced
 )->dict: # The facts kept with the weights
     "Read weights back"
-    if not Path(path).is_file(): raise NotFound(f'no checkpoint at {path}')
-    c = torch.load(path, map_location='cpu', weights_only=True)
+    c = read_checkpoint(path)
     model.load_state_dict(c['model'])
     return c['facts']
 
@@ -212,6 +221,7 @@ class History:
     why_stopped:str
     data_wait_share:float|None # Of all training epochs together
     origin:str='survey' # Of the data
+    saved_epoch:int|None=None # Last epoch that the checkpoint knows of; None if there is none
 
     def __len__(self): return len(self.epochs)
     def __repr__(self):
@@ -236,42 +246,18 @@ History.plot = plot_history
 History._repr_html_ = lambda self: f'<p>{escape(repr(self))}</p>' + self.epochs.round(4).to_html()
 
 # %% ../nbs/42_training.ipynb #4782d3f8
-def fit(
-    model:nn.Module, # Gives one logit a patch, or a map of them
-    train, # Batches to learn from
-    val=None, # Batches to choose the best epoch by; None keeps the last epoch
-    epochs:int=5,
-    lr:float=3e-3, # Highest learning rate
-    run=None, # A tracked run to log to
-    seed:int=0, # Of whatever the model draws
-    patience:int|None=None, # Stop after so many epochs without improvement; None goes on to the end
-    checkpoint=None, # File for the best weights; None keeps them in memory only
-    device:str|None=None, # None takes a GPU if there is one
-    weight_decay:float=1e-2,
-    show:bool=True, # Progress bars
-)->History: # The model has the weights of the best epoch
-    "Train a model"
-    if not len(train): raise BadInput(f'there is nothing to train on: {train!r} is empty')
-    torch.manual_seed(seed)
-    if torch.get_num_threads() > cpu_limit(): torch.set_num_threads(cpu_limit())
-    model.to(device := _device(device))
-    optimiser = torch.optim.AdamW(model.parameters(), lr, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=epochs*len(train))
-    if run is not None: run.log_params(dict(model=type(model).__name__, n_weights=sum(p.numel() for p in model.parameters()), epochs=epochs, lr=lr, seed=seed,
-        weight_decay=weight_decay, batch_size=getattr(train, 'batch_size', None), device=device.type, normalise=_normaliser(train).get('method'), patience=patience))
-    keep, total, rows = _Best(model, patience, checkpoint, train), DataWait(), []
-    for epoch in range(epochs):
-        if run is not None and run.monitor: run.monitor.mark(f'epoch {epoch}')
-        waits, begun = DataWait(), time.monotonic()
-        row = dict(train_loss=train_epoch(model, _Timed(train, waits, run.monitor if run is not None else None), optimiser, schedule, epoch, show))
-        row |= dict(_validate(model, val), seconds=time.monotonic() - begun, data_wait_share=waits.share)
-        total.waited_s, total.loop_s = total.waited_s + waits.waited_s, total.loop_s + waits.loop_s
-        rows.append(row)
-        if run is not None: run.log_metrics(row, step=epoch)
-        if keep.see(epoch, row): break
-    model.load_state_dict(keep.state)
-    if run is not None: run.log_metrics(dict(best_epoch=keep.epoch, data_wait_share_training=total.share))
-    return History(pd.DataFrame(rows), keep.measure, keep.epoch, keep.why, total.share, getattr(train, 'origin', 'survey'))
+class _Best:
+    "The weights of the best epoch, and when to stop"
+    def __init__(self, patience): self.patience, self.epoch, self.value, self.why, self.weights, self.row = patience, None, -np.inf, 'all done', None, {}
+
+    def see(self, epoch, row, model):
+        self.measure = next(k for k in ('val_auc_pr', 'val_loss', 'train_loss') if k in row)
+        value = row[self.measure]*(1 if self.measure == 'val_auc_pr' else -1)
+        if value > self.value or self.epoch is None or self.measure == 'train_loss':
+            self.epoch, self.value, self.row, self.weights = epoch, value, row, {k: v.detach().clone() for k, v in model.state_dict().items()}
+        if self.patience is not None and epoch - self.epoch >= self.patience: self.why = f'no better for {self.patience} epochs'
+
+    def facts(self): return {k: getattr(self, k) for k in ('epoch', 'value', 'why', 'measure', 'row')}
 
 # %% ../nbs/42_training.ipynb #f244a7d6
 def _normaliser(loader):
@@ -287,15 +273,98 @@ def _validate(model, val):
     return dict(val_loss=float(t['loss'].mean()), **(dict(val_auc_pr=average_precision(t['label'], t['score'])) if both else {}))
 
 # %% ../nbs/42_training.ipynb #6beff23f
-class _Best:
-    "Keeps the weights of the best epoch, and says when to stop"
-    def __init__(self, model, patience, path, train): self.model, self.patience, self.path, self.train, self.epoch, self.value, self.why = model, patience, path, train, None, -np.inf, 'all done'
+class _Course:
+    "A training under way"
+    def __init__(self, model, settings, steps, path, normaliser):
+        self.model, self.settings, self.path, self.normaliser, self.rows, self.saved = model, settings, path, normaliser, [], None
+        self.optimiser = torch.optim.AdamW(model.parameters(), settings['lr'], weight_decay=settings['weight_decay'])
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, settings['lr'], total_steps=settings['epochs']*steps)
+        self.best, self.total = _Best(settings['patience']), DataWait()
 
-    def see(self, epoch, row): # True if it is time to stop
-        self.measure = next(k for k in ('val_auc_pr', 'val_loss', 'train_loss') if k in row)
-        value = row[self.measure]*(1 if self.measure == 'val_auc_pr' else -1)
-        if value > self.value or self.epoch is None or self.measure == 'train_loss': # Without a val split the last epoch stays
-            self.epoch, self.value, self.state = epoch, value, {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-            if self.path: save_checkpoint(self.path, self.model, epoch=epoch, **row, normaliser=_normaliser(self.train))
-        if self.patience is not None and epoch - self.epoch >= self.patience: self.why = f'no better for {self.patience} epochs'
-        return self.why != 'all done'
+    @property
+    def over(self): return len(self.rows) >= self.settings['epochs'] or self.best.why != 'all done'
+
+    def state(self):
+        return dict(settings=self.settings, model=self.model.state_dict(), optimiser=self.optimiser.state_dict(), schedule=self.schedule.state_dict(), rng=torch.get_rng_state(),
+            cuda_rng=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [], rows=self.rows, waits=[self.total.waited_s, self.total.loop_s], best=self.best.facts())
+
+# %% ../nbs/42_training.ipynb #97aa478f
+def _save(self:_Course):
+    "Write the checkpoint after an epoch"
+    try: save_checkpoint(self.path, self.best.weights, self.state(), epoch=self.best.epoch, **self.best.row, normaliser=self.normaliser)
+    except OSError as e:
+        warnings.warn(f'epoch {len(self.rows) - 1}: the checkpoint {Path(self.path).name} could not be written ({e.strerror or e}). Training goes on with the weights in memory, and the next epoch tries again; {_on_disk(self)}', stacklevel=3)
+        return
+    self.saved = len(self.rows) - 1
+
+def _on_disk(self): return f'{Path(self.path).name} holds the training up to epoch {self.saved}' if self.path and self.saved is not None else 'there is no checkpoint yet'
+
+# %% ../nbs/42_training.ipynb #73c844c1
+def _resume(self:_Course):
+    "Go on where the checkpoint stopped, if it is one of this training"
+    c = read_checkpoint(self.path)
+    if 'state' not in c: raise Conflict(f'{Path(self.path).name} holds weights alone, without what a training needs to go on: start with resume=False, or from load_checkpoint')
+    s, other = c['state'], [f'{k} was {v!r}, not {self.settings.get(k)!r}' for k, v in c['state']['settings'].items() if v != self.settings.get(k)]
+    if other: raise Conflict(f'{Path(self.path).name} belongs to another training: {"; ".join(other)}. Ask for the same, or give another file')
+    for part in ('model', 'optimiser', 'schedule'): getattr(self, part).load_state_dict(s[part])
+    torch.set_rng_state(s['rng'])
+    if s['cuda_rng'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(s['cuda_rng'])
+    self.rows, self.saved, (self.total.waited_s, self.total.loop_s) = s['rows'], len(s['rows']) - 1, s['waits']
+    self.best.__dict__.update(s['best'], weights=c['model'])
+
+_Course.save, _Course.resume = _save, _resume
+
+# %% ../nbs/42_training.ipynb #11876160
+def fit(
+    model:nn.Module, # Gives one logit a patch, or a map of them
+    train, # Batches to learn from
+    val=None, # Batches to choose the best epoch by; None keeps the last epoch
+    epochs:int=5,
+    lr:float=3e-3, # Highest learning rate
+    run=None, # A tracked run to log to
+    seed:int=0, # Of whatever the model draws
+    patience:int|None=None, # Stop after so many epochs without improvement; None goes on to the end
+    checkpoint=None, # File for the best weights and the state of the training, written after each epoch; None keeps them in memory only
+    resume:bool=False, # Go on from `checkpoint` if it is there
+    device:str|None=None, # None takes a GPU if there is one
+    weight_decay:float=1e-2,
+    clip:float|None=1., # As for `train_epoch`
+    amp:bool|None=None, # As for `train_epoch`
+    show:bool=True, # Progress bars
+)->History: # The model has the weights of the best epoch
+    "Train a model"
+    if not len(train): raise BadInput(f'there is nothing to train on: {train!r} is empty')
+    if resume and checkpoint is None: raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
+    torch.manual_seed(seed)
+    if torch.get_num_threads() > cpu_limit(): torch.set_num_threads(cpu_limit())
+    settings = dict(_facts(model, train), epochs=epochs, lr=lr, seed=seed, weight_decay=weight_decay, patience=patience, clip=clip, amp=amp)
+    course = _Course(model.to(_device(device)), settings, len(train), checkpoint, _normaliser(train))
+    if resume and Path(checkpoint).exists(): course.resume()
+    if run is not None: run.log_params(dict(settings, device=_device(device).type, normalise=course.normaliser.get('method')))
+    while not course.over: _one_epoch(course, train, val, run, show)
+    model.load_state_dict(course.best.weights)
+    if run is not None: run.log_metrics(dict(best_epoch=course.best.epoch, data_wait_share_training=course.total.share))
+    return History(pd.DataFrame(course.rows), course.best.measure, course.best.epoch, course.best.why, course.total.share, getattr(train, 'origin', 'survey'), course.saved)
+
+# %% ../nbs/42_training.ipynb #7fa97b87
+def _one_epoch(course, train, val, run, show):
+    "Train, validate, note, save"
+    epoch, waits, begun, model, monitor = len(course.rows), DataWait(), time.monotonic(), course.model, getattr(run, 'monitor', None)
+    if monitor: monitor.mark(f'epoch {epoch}')
+    if hasattr(train, 'set_epoch'): train.set_epoch(epoch)
+    try: loss = train_epoch(model, _Timed(train, waits, monitor), course.optimiser, course.schedule, epoch, show, course.settings['clip'], course.settings['amp'])
+    except Diverged as e:
+        if course.best.weights is not None: model.load_state_dict(course.best.weights)
+        raise Diverged(f'{e}. ' + (f'The model has the weights of epoch {course.best.epoch} again' if course.best.weights is not None else 'No epoch was finished') + f'; {_on_disk(course)}') from None
+    row = dict(train_loss=loss) | dict(_validate(model, val), seconds=time.monotonic() - begun, data_wait_share=waits.share)
+    course.total.waited_s, course.total.loop_s = course.total.waited_s + waits.waited_s, course.total.loop_s + waits.loop_s
+    course.rows.append(row)
+    course.best.see(epoch, row, model)
+    if run is not None: run.log_metrics(row, step=epoch)
+    if course.path is not None: course.save()
+
+# %% ../nbs/42_training.ipynb #d66092ae
+def _facts(model, train):
+    "What makes a training the one it is, beside the numbers it was given"
+    d = getattr(getattr(train, 'dataset', None), 'dataset', None)
+    return dict(model=type(model).__name__, n_weights=sum(p.numel() for p in model.parameters()), batch_size=getattr(train, 'batch_size', None), steps=len(train), data=getattr(d, 'content_hash', None))

@@ -1,5 +1,7 @@
 "Models, loop, operating points, and the calls of AstrID's notebooks"
-import asyncio, errno, os, subprocess, sys, time, warnings
+import asyncio, errno, os, signal, subprocess, sys, textwrap, time, warnings
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from astrid_data.loader import RealDataLoader
 from astrid_data.synthetic import synthetic_archive
 from astrid_data.realdata import RealDataConfig, get_real_training_data, load_real_training_data
 from astrid_data.scores import auc_roc, average_precision, bootstrap, fnr_at_fpr, fpr_at_fnr, operating_points
-from astrid_data.training import Diverged, SmallCNN, SmallUNet, cpu_limit, evaluate, fit, load_checkpoint, predict, save_checkpoint
+from astrid_data.training import Diverged, SmallCNN, SmallUNet, cpu_limit, evaluate, fit, load_checkpoint, predict, read_checkpoint, save_checkpoint
 
 torch.set_num_threads(1) # The models here are so small that threads would only wait for each other
 
@@ -192,6 +194,140 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'fsync', full)
     with pytest.raises(OSError, match='No space left'): save_checkpoint(path, SmallCNN(), epoch=2)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ['c.pt']
+
+
+@contextmanager
+def small_disk(folder, size):
+    "A file system of so many bytes, for the block; or a skip"
+    folder.mkdir()
+    got = subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}', 'tmpfs', folder], capture_output=True, text=True)
+    if got.returncode: pytest.skip(f'no file system can be mounted here: {got.stderr.strip()}')
+    try: yield folder
+    finally: subprocess.run(['umount', folder], check=True)
+
+
+def test_a_disk_that_fills_up_in_mid_training_costs_a_warning(tmp_path):
+    train, val = batches(), batches(seed=1)
+    def trained(**kw):
+        torch.manual_seed(0)
+        model = SmallCNN()
+        return model, fit(model, train, val, epochs=4, **kw)
+    whole, _ = trained()
+    with small_disk(tmp_path/'disk', '1m') as disk:
+        path, full = disk/'c.pt', disk/'others'
+        class Filling(list): # Somebody fills the disk in the second epoch, and makes room in the fourth
+            epoch = 0
+            def set_epoch(self, epoch):
+                self.epoch = epoch
+                if epoch == 1:
+                    with pytest.raises(OSError), open(full, 'wb', buffering=0) as f:
+                        while True: f.write(bytes(4096)) or f.write(bytes(1))
+                if epoch == 3: full.unlink()
+        train = Filling(train)
+        with pytest.warns(UserWarning, match='No space left') as said: model, h = trained(checkpoint=path)
+        said = [str(w.message) for w in said if 'could not be written' in str(w.message)]
+        assert len(said) == 2 and all('c.pt holds the training up to epoch 0' in w and 'Training goes on' in w for w in said)
+        assert len(h) == 4 and h.saved_epoch == 3 and os.listdir(disk) == ['c.pt']
+        assert len(read_checkpoint(path)['state']['rows']) == 4
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), whole.state_dict().values())) # Nothing was lost
+
+
+KILLED = """
+    import os, signal, sys, torch
+    from test_training import SmallCNN, batches, fit
+    torch.set_num_threads(1)
+    class Deadly(list):
+        "Kills its process in the middle of an epoch"
+        epoch = 0
+        def set_epoch(self, epoch): self.epoch = epoch
+        def __iter__(self):
+            for i, b in enumerate(super().__iter__()):
+                if self.epoch == int(sys.argv[2]) and i == 2: os.kill(os.getpid(), signal.SIGKILL)
+                yield b
+    torch.manual_seed(int(sys.argv[3]))
+    model = torch.nn.Sequential(torch.nn.Dropout(0.2), SmallCNN())
+    fit(model, Deadly(batches()), batches(seed=1, easy=False), epochs=5, checkpoint=sys.argv[1], resume=True)
+    torch.save(model.state_dict(), sys.argv[1] + '.done')
+"""
+
+def test_killed_twice_in_mid_epoch_it_ends_as_if_nothing_had_happened(tmp_path):
+    def run(name, dies_in, seed=0):
+        p = subprocess.run([sys.executable, '-c', textwrap.dedent(KILLED), tmp_path/name, str(dies_in), str(seed)], cwd=Path(__file__).parent, capture_output=True, text=True,
+            env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])))
+        return p.returncode if p.returncode < 0 else p.stderr
+    assert run('whole.pt', -1) == ''
+    assert run('killed.pt', 1) == run('killed.pt', 3, seed=1) == -signal.SIGKILL # The second start has other weights: they are replaced
+    assert run('killed.pt', -1, seed=2) == ''
+    a, b = (torch.load(f'{tmp_path}/{n}.pt.done', weights_only=True) for n in ('whole', 'killed'))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    a, b = (read_checkpoint(tmp_path/f'{n}.pt') for n in ('whole', 'killed'))
+    curve = lambda c: [(r['train_loss'], r['val_auc_pr']) for r in c['state']['rows']]
+    assert curve(a) == curve(b) and len(curve(a)) == 5 and a['facts']['epoch'] == b['facts']['epoch'] and torch.equal(a['state']['rng'], b['state']['rng'])
+
+
+def test_a_finished_training_is_not_done_again(tmp_path):
+    torch.manual_seed(0)
+    first = fit(SmallCNN(), batches(), batches(seed=1), epochs=2, checkpoint=tmp_path/'c.pt')
+    again, model = None, SmallCNN()
+    again = fit(model, batches(), batches(seed=1), epochs=2, checkpoint=tmp_path/'c.pt', resume=True)
+    assert again.epochs.equals(first.epochs) and again.best_epoch == first.best_epoch
+    kept = read_checkpoint(tmp_path/'c.pt')['model']
+    assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize('other', [dict(lr=1e-4), dict(epochs=9), dict(seed=3), dict(clip=None)])
+def test_another_training_is_not_gone_on_with(tmp_path, other):
+    fit(SmallCNN(), batches(), epochs=2, checkpoint=tmp_path/'c.pt')
+    with pytest.raises(Conflict, match=f'{next(iter(other))} was'): fit(SmallCNN(), batches(), **{**dict(epochs=2), **other}, checkpoint=tmp_path/'c.pt', resume=True)
+
+def test_weights_alone_cannot_be_gone_on_with(tmp_path):
+    save_checkpoint(tmp_path/'c.pt', SmallCNN())
+    with pytest.raises(Conflict, match='weights alone'): fit(SmallCNN(), batches(), epochs=2, checkpoint=tmp_path/'c.pt', resume=True)
+    with pytest.raises(BadInput, match='checkpoint='): fit(SmallCNN(), batches(), epochs=2, resume=True)
+
+
+def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
+    class Spoiled(list): # One pixel of the third epoch is NaN
+        def set_epoch(self, epoch):
+            if epoch == 2: self[1] = dict(self[1], image=self[1]['image'].clone()); self[1]['image'][0, 0, 0, 0] = torch.nan
+    model = SmallCNN()
+    with pytest.raises(Diverged, match=r'epoch 2, step 1.*weights of epoch 1 again; c.pt holds the training up to epoch 1'): fit(model, Spoiled(batches()), epochs=5, checkpoint=tmp_path/'c.pt')
+    kept = read_checkpoint(tmp_path/'c.pt')
+    assert all(torch.equal(v, kept['model'][k]) and torch.isfinite(v.float()).all() for k, v in model.state_dict().items())
+
+
+class Steep(torch.nn.Module):
+    "A finite loss whose gradient is not"
+    def __init__(self): super().__init__(); self.w = torch.nn.Parameter(torch.tensor(0.))
+    def forward(self, x): return x.mean((1, 2, 3)).abs().mul(self.w).add(self.w.clamp(min=0).sqrt()) # d sqrt(w)/dw at 0
+
+def test_a_gradient_that_is_no_number_does_not_reach_the_weights():
+    model = Steep()
+    with pytest.raises(Diverged, match='the gradient is (inf|nan) in epoch 0, step 0'): fit(model, batches(), epochs=1)
+    assert model.w.item() == 0
+
+def test_long_gradients_are_shortened():
+    def step(clip, scale): # How far one step of plain descent goes
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 1))
+        torch.nn.init.zeros_(model[1].weight), torch.nn.init.zeros_(model[1].bias)
+        from astrid_data.training import train_epoch
+        sgd = torch.optim.SGD(model.parameters(), 1.)
+        train_epoch(model, [dict(batches()[0], image=scale*batches()[0]['image'])], sgd, torch.optim.lr_scheduler.ConstantLR(sgd, 1.), clip=clip)
+        return torch.cat([p.flatten() for p in model.parameters()]).norm().item()
+    assert step(1., 1000) == pytest.approx(1, rel=1e-3) and step(0.1, 1000) == pytest.approx(0.1, rel=1e-3) and step(None, 1000) > 100
+
+def test_amp_uses_bfloat16_and_still_learns():
+    seen = []
+    class Looks(SmallCNN):
+        def forward(self, x):
+            f = self.features[0](x)
+            seen.append(f.dtype)
+            return super().forward(x)
+    torch.manual_seed(0)
+    h = fit(Looks(), batches(), batches(seed=1), epochs=3, amp=True)
+    assert torch.bfloat16 in seen and h.epochs['val_auc_pr'].max() > 0.95
+    seen.clear(); fit(Looks(), batches(), epochs=1)
+    assert set(seen) == {torch.float32}                                            # Not on a CPU, unless asked
 
 
 def test_nan_in_the_data_is_named():
