@@ -1,0 +1,138 @@
+"""A build that is killed at any moment leaves the old state, and the next run goes on and reaches the same bytes.
+
+`ASTRID_DATA_SLOW=1 pytest tests/test_kill.py` kills 20,000 samples at ten moments as well, each in a home of its own; the quick test kills one build three times over.
+"""
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from sqlalchemy import func, select
+
+import astrid_data as ad
+from astrid_data.frozen import Dataset
+from astrid_data.registry import SampleRow, TrainingDataset, TrainingSample, VersionRow
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+FORK = multiprocessing.get_context('fork')
+
+
+def fields(folder, n, per, side):
+    "Noise with `per` places a field, a tenth of them good; each field a degree from the next"
+    folder.mkdir(parents=True)
+    rng, rows = np.random.default_rng(0), []
+    for k in range(n):
+        w = WCS(naxis=2)
+        w.wcs.ctype, w.wcs.crval, w.wcs.crpix, w.wcs.cdelt = ['RA---TAN', 'DEC--TAN'], [10 + k, 5], [side/2]*2, [-1/3600, 1/3600]
+        h = w.to_header()
+        h.update({'MJD-AVG': 59000.25 + k, 'EXPTIME': 30., 'FILTER': 'r', 'TELESCOP': 'Pretend'})
+        fits.PrimaryHDU(rng.normal(100, 5, (side, side)).astype('f4'), h).writeto(folder/f'field{k:02d}.fits')
+        ra, dec = w.all_pix2world(*rng.uniform(0, side - 1, (2, per)), 0)
+        rows.append(pd.DataFrame(dict(ra=ra, dec=dec, label='star', good=rng.random(per) < .1)))
+    return pd.concat(rows, ignore_index=True)
+
+
+def archive_at(home): return ad.open_archive(f"sqlite:///{home/'registry.db'}", home=home)
+
+
+def build(home, most):
+    plan = ad.TrainingDataCollector(archive_at(home)).plan(ad.TrainingDataCollectionParams(confidence_threshold=0., max_samples=most, negatives={'rejected': 9.}), progress=False)
+    yield len(plan.samples)
+    yield plan.build('sky', patch_size=9, progress=False, probe=False)
+
+
+def worker(home, most, log, started):
+    "In a process of its own: plan, say so, build; `log` tells which images were opened"
+    fd = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    sys.addaudithook(lambda event, args: event == 'open' and str(args[0]).endswith('.fits') and os.write(fd, str(args[0]).encode() + b'\n'))
+    steps = build(home, most)
+    next(steps)
+    started.set()
+    next(steps)
+    os._exit(0)
+
+
+def run(home, most, log, kill_after=None, least=0):
+    "Seconds that a build took, or None if it was killed before its end; not before `least` images were opened"
+    started = FORK.Event()
+    p = FORK.Process(target=worker, args=(home, most, log, started))
+    p.start()
+    assert started.wait(300)
+    begin = time.monotonic()
+    p.join(kill_after or 600)
+    while p.is_alive() and len(opened(log)) < least: p.join(.01)
+    if p.is_alive(): os.kill(p.pid, signal.SIGKILL)
+    p.join()
+    assert p.exitcode in (0, -signal.SIGKILL)
+    return None if p.exitcode else time.monotonic() - begin
+
+
+def opened(log): return set(log.read_text().split()) if log.exists() else set()
+
+
+def check_old_state(home, old):
+    "Only the old version is known, whole; nothing of another in the database; a folder that has its final name is whole"
+    archive = archive_at(home)
+    assert ad.list_datasets(archive)['address'].tolist() == ['sky@v1']
+    ds = ad.open_dataset(archive, 'sky')
+    assert (ds.version, ds.content_hash) == (1, old.content_hash) and ds.verify()
+    with archive.session() as s:
+        counts = [s.scalar(select(func.count()).select_from(t)) for t in (TrainingSample, SampleRow, TrainingDataset, VersionRow)]
+    assert counts == [len(old), len(old), 1, 1]
+    for folder in archive.datasets_dir.glob('sky/v*'): Dataset(folder).verify()
+    archive.registry.engine.dispose()
+
+
+def check_reached(home, whole, old):
+    "The version that an uninterrupted build makes, byte for byte, and nothing left over"
+    archive = archive_at(home)
+    assert sorted(ad.list_datasets(archive)['address']) == ['sky@v1', 'sky@v2']
+    ds = ad.open_dataset(archive, 'sky@v2')
+    assert ds.verify() and ds.content_hash == whole.content_hash and ds.manifest['shards'] == whole.manifest['shards']
+    assert ad.open_dataset(archive, 'sky@v1').content_hash == old.content_hash
+    assert sorted(p.name for p in ds.folder.parent.iterdir() if p.name != '.lock') == ['v1', 'v2']
+    with archive.session() as s: assert s.scalar(select(func.count()).select_from(TrainingSample)) == len(old) + len(ds)
+    archive.registry.engine.dispose()
+
+
+slow = pytest.mark.skipif(not os.environ.get('ASTRID_DATA_SLOW'), reason='takes minutes: set ASTRID_DATA_SLOW=1')
+
+
+@pytest.mark.parametrize('images, per, kills, afresh', [(16, 150, 3, False), pytest.param(40, 500, 10, True, marks=slow)])
+def test_killed_at_random_moments(tmp_path, images, per, kills, afresh):
+    places, rng, most = fields(tmp_path/'fits', images, per, 40 + 3*int(per**.5)), np.random.default_rng(20260601), images*per
+    origin = tmp_path/'origin'
+    archive = archive_at(origin)
+    archive.add_fits(sorted((tmp_path/'fits').glob('*.fits')), survey='toy', detect=False, show=False)
+    archive.add_catalogue(places, 'truth', label='label', valid='good')
+    *_, old = build(origin, images*2)
+    archive.registry.engine.dispose()
+    home = lambda k: Path(shutil.copytree(origin, tmp_path/k))
+    seconds = run(home('whole'), most, tmp_path/'whole.log')
+    whole, done, k, here = ad.open_dataset(archive_at(tmp_path/'whole'), 'sky@v2'), 0, 0, None
+    assert len(opened(tmp_path/'whole.log')) == images and len(whole) > .95*most
+    while done < kills:
+        k += 1
+        assert k < 4*kills, 'builds end before they are killed'
+        if afresh or here is None: here = home(f'killed{k}')
+        last, first, again = afresh or done == kills - 1, tmp_path/f'{k}.log', tmp_path/f'{k}-again.log'
+        moment = rng.uniform(.02, .95 if afresh else .3)*seconds
+        if run(here, most, first, moment, 0 if afresh or not last else images//2) is not None: # The machine was faster than we thought
+            seconds, here = .8*seconds, None
+            continue
+        done += 1
+        if len(ad.list_datasets(archive_at(here))) == 1: check_old_state(here, old) # Else it had all been done
+        print(f'killed after {moment:.1f} s of {seconds:.1f}, {len(opened(first))} of {images} images opened', end='; ' if last else '\n')
+        if not last: continue
+        run(here, most, again)
+        print(f'the rerun opened {len(opened(again))}')
+        check_reached(here, whole, old)
+        assert len(opened(again)) <= images - len(opened(first)) + images//4 # What was cut is not cut again; a few were on their way
