@@ -353,10 +353,11 @@ def build_dataset(
     recipe = recipe_of(plan, patch_size, min_valid_fraction, split)
     digest = sha256_text(canonical_json([recipe, plan.plan_hash, *([] if splits_from == 'parent' else [splits_from])]))
     with _only_one(archive.datasets_dir/name):
-        found, number = _existing(archive, name, digest)
-        if found: return found
+        work, (found, number) = archive.datasets_dir/name/f'.building-{digest[:16]}', _existing(archive, name, digest)
+        if found:
+            shutil.rmtree(work, ignore_errors=True) # Of a run that died when all was done
+            return found
         if parent := _splits_parent(archive, name, recipe, splits_from): recipe['split']['previous'] = parent
-        work = archive.datasets_dir/name/f'.building-{digest[:16]}'
         samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
         cut = stage(samples, work, Opener(archive.store), int(patch_size), plan.channels, min_valid_fraction, executor, progress, shard_rows)
         facts = dict(name=name, version=number, description=description, plan_hash=plan.plan_hash, recipe_hash=digest, created_by=created_by or who_am_i(),

@@ -228,6 +228,7 @@ def test_a_version_that_was_renamed_but_not_registered_is_registered_by_the_next
     assert len(ad.list_datasets(archive)) == 0 and (archive.datasets_dir/'late'/'v1'/'manifest.json').exists()
     monkeypatch.setattr(datasets, 'cut_chunk', lambda *a, **k: pytest.fail('nothing needs to be cut again'))
     assert plan_of(archive).build('late', patch_size=16, progress=False, probe=False).address == 'late@v1'
+    assert [p.name for p in (archive.datasets_dir/'late').iterdir() if p.name != '.lock'] == ['v1']
     assert len(ad.list_datasets(archive)) == 1
 
 
