@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from astrid_data import quality as q
 from astrid_data.core import BadInput, sky_separation_arcsec
-from astrid_data.flags import FLAGS, decode_flags, image_flags, line_sums, local_background, measure_patches
+from astrid_data.flags import FLAGS, column_flags, decode_flags, image_flags, line_places, local_background, measure_columns, measure_patches
 
 
 def sky(n, s=32, seed=0, channels=1, stars=True, level=100, noise=5, flux=250):
@@ -55,16 +55,18 @@ def plant(fault, d, v, rng):
         elif fault == 'gradient': d[k, 0] += rng.uniform(1.5, 3)*(x if k % 2 else s - y)
         elif fault == 'streak': d[k, 0][abs((x - s/2)*np.cos(t) + (y - s/2)*np.sin(t) - rng.uniform(-4, 4)) < 1.5] += rng.uniform(40, 200)
         elif fault == 'cosmic_ray': d[k, 0, *((a if max(abs(a - s//2)) > 4 else (5, 5)))] += rng.uniform(200, 900)
+        elif fault == 'elongated': d[k, 0] += rng.uniform(300, 900)*np.exp(-((x - s//2)**2/rng.uniform(2.2, 4)**2 + (y - s//2)**2)/2/1.1**2)
+        elif fault == 'template_missing': v[k, 0, s//2 - 4 + rng.integers(0, 3):, :] = False
         elif fault == 'sharp': d[k, 0] = rng.normal(100, 5, (s, s)); d[k, 0, s//2, s//2] += rng.uniform(200, 900)
 
 
-@pytest.mark.parametrize('fault', [f.name for f in FLAGS if f.name != 'bright'])
+@pytest.mark.parametrize('fault', [f.name for f in FLAGS if f.name != 'bright' and f.of == 'pixels'])
 def test_planted_faults_are_found_and_clean_patches_are_not(fault):
     rng = np.random.default_rng(7)
     d, v = sky(1000, seed=3)
     bad = np.arange(1000) < 200
     plant(fault, d[:200], v[:200], rng)
-    f = flags_of(d, v)[fault].to_numpy()
+    f = flags_of(d, v, channels=('template',))[fault].to_numpy()
     recall, precision = f[bad].mean(), bad[f].mean()
     assert recall >= .97 and precision >= .97, (fault, recall, precision)
 
@@ -118,14 +120,17 @@ def test_background_of_coarse_integers_and_of_nothing():
     assert b[0, 0] == 0 and 0 < n[0, 0] < 1 and np.isnan([b[1, 0], n[1, 0]]).all()
 
 
-def test_lines_average_to_one_and_cross_the_patch():
-    m, long, near = line_sums(32)
-    assert np.allclose(np.asarray(m[long].sum(1)), 1, atol=1e-5) and len(long) > 48*20 and near.shape == (2, len(long))
+def test_every_pixel_is_on_one_line_in_each_direction():
+    lines, length, long, near = line_places(32)
+    assert (np.diff(lines, axis=1) > 0).all() and length.sum() >= 48*32*32 and near.shape == (2, len(long)) and len(long) > 48*20
+    diagonal = lines[np.arange(32)*33] # A line at 45 degrees meets one place in the direction across it
+    assert min(len(np.unique(c)) for c in diagonal.T) == 1
 
 
 def test_one_list_drives_everything():
     d, v = sky(2)
-    assert set(measure_patches(d, v, *local_background(d, v))) == {f.name for f in FLAGS}
+    assert set(measure_patches(d, v, *local_background(d, v))) == {f.name for f in FLAGS if f.of == 'pixels'}
+    assert set(measure_columns(pd.DataFrame(index=range(2)))) == {f.name for f in FLAGS if f.of == 'column'}
     assert [f.bit for f in FLAGS] == sorted({f.bit for f in FLAGS}) and all(0 <= f.harm <= 1 for f in FLAGS)
     for f in FLAGS: assert decode_flags(1 << f.bit) == [f.name]
     assert decode_flags(0) == []
