@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS', 'matching_bands', 'status_condition', 'rough_box',
            'of_observations', 'registry_filters', 'funnel_counts', 'text', 'canonical_ids', 'fetch', 'frame',
-           'read_detections', 'read_by_id', 'add_index', 'read_events', 'read_observations', 'read_channels',
-           'loss_reasons', 'hash_samples', 'reading_rate', 'price_of', 'loss_rates', 'uneven_losses', 'SamplePlan',
-           'plan_lines', 'candidates', 'add_filter', 'choose', 'known_vectors', 'footprints_of', 'plan_sky_jobs',
-           'sky_channel', 'draw_sky', 'people_on_sky', 'as_samples', 'as_ledger', 'nothing_found',
+           'read_detections', 'read_by_id', 'add_index', 'add_facts', 'read_events', 'read_observations',
+           'read_channels', 'loss_reasons', 'hash_samples', 'reading_rate', 'price_of', 'loss_rates', 'uneven_losses',
+           'SamplePlan', 'plan_lines', 'candidates', 'add_filter', 'choose', 'known_vectors', 'footprints_of',
+           'plan_sky_jobs', 'sky_channel', 'draw_sky', 'people_on_sky', 'as_samples', 'as_ledger', 'nothing_found',
            'TrainingDataCollector', 'make_plan', 'image_sizes', 'shortfall_reason', 'label_drawn',
            'TrainingDataCollectionParams', 'effective_labels']
 
@@ -197,6 +197,18 @@ def add_index(
     got = frame({k: np.append(v, None)[row] for k, v in got.items()}, ['mag', 'snr'])
     return t.assign(**got)
 
+def add_facts(
+    session, # An open session
+    t:pd.DataFrame, # Chosen detections
+)->pd.DataFrame: # With template_end_mjd, first_seen_mjd (days), registry_x, registry_y (0-based pixel), NaN where unknown
+    "What alerts say about their template, and the pixel that the detector gave"
+    x = DetectionIndex
+    facts = [x.facts[k].as_float().label(k) for k in ('jdendref', 'jdstarthist', 'x', 'y')]
+    got = read_by_id(session, select(text(x.detection_id), *facts), x.detection_id, t['detection_id'])
+    row = pd.Index(got.pop('detection_id')).get_indexer(t['detection_id'])
+    end, first, px, py = (np.append(v, None)[row].astype('f8') for v in got.values())
+    return t.assign(template_end_mjd=end - 2400000.5, first_seen_mjd=first - 2400000.5, registry_x=px, registry_y=py)
+
 def read_events(
     session, # An open session
     ids, # Detections, shape (n,)
@@ -277,9 +289,10 @@ def loss_reasons(
 # %% ../nbs/20_collector.ipynb #34839850
 KNOWN_AT = {**dict.fromkeys('survey band observation_key observation_id ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning exposure_s origin'.split(), 'observation'),
     **dict.fromkeys(('sample_key label class_name kind label_source label_confidence n_label_events label_disagreement detection_id object_id '
-        'score mag snr seed exclusion_arcsec').split(), 'label-derived')}
+        'score mag snr seed exclusion_arcsec template_end_mjd first_seen_mjd registry_x registry_y').split(), 'label-derived')}
 SAMPLE_COLUMNS = ('sample_key label class_name kind label_source label_confidence n_label_events label_disagreement survey band observation_key '
-    'observation_id detection_id object_id ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning exposure_s score mag snr seed exclusion_arcsec origin').split()
+    'observation_id detection_id object_id ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning exposure_s score mag snr seed exclusion_arcsec origin '
+    'template_end_mjd first_seen_mjd registry_x registry_y').split()
 CHANNEL_COLUMNS = 'uri hdu extver wcs_state'.split() # For each channel, with its name before: science_uri ...
 
 # %% ../nbs/20_collector.ipynb #8499e687
@@ -596,7 +609,7 @@ def as_samples(
     out |= {k: o[k] for c in p.channels for k in (f'{c}_{x}' for x in CHANNEL_COLUMNS)}
     out = pd.DataFrame(out)[SAMPLE_COLUMNS + [f'{c}_{x}' for c in p.channels for x in CHANNEL_COLUMNS]]
     types = dict(label='i1', n_label_events='i8', label_disagreement=bool, seed='i8')
-    types |= dict.fromkeys('label_confidence ra dec pixel_x pixel_y mjd exposure_s score mag snr exclusion_arcsec'.split(), 'f8')
+    types |= dict.fromkeys('label_confidence ra dec pixel_x pixel_y mjd exposure_s score mag snr exclusion_arcsec template_end_mjd first_seen_mjd registry_x registry_y'.split(), 'f8')
     words = 'object_id mjd_scale mjd_meaning'.split() + [f'{c}_hdu' for c in p.channels]
     out = out.astype(types).assign(**{c: out[c].astype(object).where(out[c].notna(), None) for c in words})
     return out.assign(**{c: pd.Series(canonical_ids(out[c]), out.index, dtype=object) for c in ('observation_id', 'detection_id')})
@@ -680,7 +693,7 @@ def make_plan(
     taken, want = choose(good, obs, p)
     if not want['positive']: raise nothing_found(session, funnel, t)
     funnel = add_filter(funnel, 'limit', f'ratios of negatives, at most {p.max_samples} samples', len(lost) + int(taken.sum()))
-    chosen, drawn = good[taken], pd.DataFrame(columns=['row', 'ra', 'dec', 'kind', 'exclusion_arcsec'])
+    chosen, drawn = add_facts(session, good[taken]), pd.DataFrame(columns=['row', 'ra', 'dec', 'kind', 'exclusion_arcsec'])
     why = pd.Series(dtype=int)
     if set(want) & {'random_sky', 'offset'}:
         drawn, why = draw_sky(session, plan_sky_jobs(chosen[chosen['kind'] == 'positive'].reset_index(drop=True), obs, want, p), obs, p, archive.store, show, executor)

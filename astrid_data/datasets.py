@@ -73,15 +73,16 @@ def cut_chunk(
 )->tuple: # dict of arrays for `ShardWriter.append`; table of the kept; ledger of the lost
     "Cut and measure the samples of a chunk"
     from astrid_data.patches import extract_patches
-    from astrid_data.quality import image_flags, local_background
+    from astrid_data.flags import column_flags, image_flags, local_background
     got = extract_patches(rows, size, channels, open=opener, min_valid_fraction=min_valid_fraction)
     keep = np.asarray(got.kept, bool)
     data, valid = np.ascontiguousarray(got.data[keep]), np.ascontiguousarray(got.valid[keep])
     t = got.info[keep].reset_index(drop=True)
     background, noise = local_background(data, valid)
     for c, ch in enumerate(channels): t[f'{ch}_background'], t[f'{ch}_noise'] = background[:, c], noise[:, c]
-    t['quality_flags'] = image_flags(data, valid, background, noise)
     kept = rows[keep]
+    known = kept[[c for c in kept if c not in t]].reset_index(drop=True).join(t)
+    t['quality_flags'] = image_flags(data, valid, background, noise, channels=channels) | column_flags(known)
     targets = _targets(data, valid, t, kept['label'].to_numpy(), channels)
     scale = kept[f'{channels[0]}_uri'].map(opener.scale).to_numpy('f8')
     t['half_width_arcsec'] = np.where(kept[f'{channels[0]}_wcs_state'] == 'celestial', scale*size/2, np.nan)
