@@ -57,6 +57,7 @@ def flat_alert(
     p = {**(packet.get('candidate') or {}), **{k: v for k, v in packet.items() if k not in ('candidate', 'prv_candidates', 'fp_hists')}}
     for k in STAMPS.values():
         if isinstance(p.get(k), dict): p[k] = p[k].get('stampData')
+    if before := sorted({str(c['candid']) for c in packet.get('prv_candidates') if c.get('candid')} if isinstance(packet.get('prv_candidates'), (list, tuple)) else ()): p['lineage'] = ' '.join(before)
     def known(v): return not (v is None or v == 'null' or isinstance(v, (float, np.floating)) and (not np.isfinite(v) or v == -999))
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in p.items() if isinstance(v, bytes) or known(v)}
 

@@ -144,7 +144,7 @@ def quality(self:Dataset): # A `DataQualityReport`, or None where none was made
 def audit(self:Dataset): # A `LeakageAudit`, or None where none was made
     "What the splits share, in plain numbers"
     if not self.manifest.get('audit'): return None
-    from astrid_data.splits import LeakageAudit
+    from astrid_data.audit import LeakageAudit
     return LeakageAudit.from_json(json.dumps(self.manifest['audit']))
 
 # %% ../nbs/28_frozen.ipynb #c940c0c4

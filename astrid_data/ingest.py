@@ -549,7 +549,7 @@ def _alert_rows(archive, p, survey, survey_id, model, origin='survey'):
                 prediction_metadata=_plain(dict(score='drb' if 'drb' in p else 'rb' if 'rb' in p else None)), is_validated=good is not None,
                 status={None: DetectionStatus.PENDING, True: DetectionStatus.CONFIRMED, False: DetectionStatus.REJECTED}[good])],
             DetectionIndex: [dict(detection_id=did, healpix=cell, object_id=str(p['objectId'])[:255], mag=p.get('magpsf'), snr=1.0857/p['sigmapsf'] if p.get('sigmapsf') else None,
-                facts=_plain(dict(x=x, y=y, **facts)))], ValidationEvent: []}
+                facts=_plain(dict(x=x, y=y, **facts) | (dict(lineage=f"{key} {p['lineage']}") if p.get('lineage') else dict(lineage=key))))], ValidationEvent: []}
     if good is not None:
         basis = p.get('label_basis', 'not stated')
         rows[ValidationEvent] = [dict(id=stable_uuid('event', did, basis), detection_id=did, validator_id=f'proxy:{basis}'[:100], is_valid=good, label=p['label_proxy'],

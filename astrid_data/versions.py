@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .core import BadInput, write_atomic
-from .datasets import Opener, deal_out, earlier_splits, image_order, stage
+from .datasets import Opener, add_lineage, deal_out, earlier_splits, image_order, stage
 from .frozen import Dataset, finish_version
 
 # %% ../nbs/32_versions.ipynb #08b8bf32
@@ -129,8 +129,9 @@ def rebuild_version(
     with tempfile.TemporaryDirectory(dir=archive.datasets_dir, prefix='.rebuild-') as work:
         samples, lost, shards = stage(samples, work, Opener(archive.store), m['patch_size'], tuple(m['channels']), m['params']['min_valid_fraction'], executor, progress)
         ledger = pd.concat([t for t in (plan.ledger, lost.assign(n=1)) if len(t)] or [plan.ledger], ignore_index=True)
-        previous = earlier_splits(archive, m['params']['split'].get('previous', {}).get('address'))
-        samples, _ = deal_out(samples, m['patch_size'], m['params']['split'], previous)
+        how = m['params']['split']
+        previous = dataset.samples[['sample_key', 'split']] if how['by'] == 'imported' else earlier_splits(archive, how.get('previous', {}).get('address'))
+        samples, _ = deal_out(add_lineage(archive, samples), m['patch_size'], m['params']['split'], previous)
         finish_version(Path(work)/'version', samples, ledger, shards, m['normalisation'], m['params'], name=m['name'], version=m['version'], id=m['id'], patch_size=m['patch_size'], channels=m['channels'])
         again = Dataset(Path(work)/'version')
         diff = diff_versions(dataset, again)

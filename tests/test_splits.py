@@ -8,7 +8,8 @@ from astropy.wcs import WCS
 from hypothesis import given, settings, strategies as st
 
 from astrid_data.core import BadInput, sky_separation_arcsec
-from astrid_data.splits import LeakageAudit, SPLITS, _Sky, audit_splits, find_groups, import_splits, sky_blocks, split_samples, touches
+from astrid_data.audit import LeakageAudit, audit_splits
+from astrid_data.splits import SPLITS, _Sky, exposures, find_groups, import_splits, sky_blocks, split_samples, touches
 
 SIZE = 24
 
@@ -267,6 +268,82 @@ def test_other_ways_to_split():
     old_to_new = split_samples(z, by='time')
     late = {k: z['mjd'][old_to_new.split == k] for k in SPLITS}
     assert late['train'].max() <= late['val'].min() and late['val'].max() <= late['test'].min() and len(late['test'])
+
+
+def stamps(n=120, seed=0):
+    "Alerts of a camera: 20 exposures in two bands, each alert an observation by itself"
+    rng = np.random.default_rng(seed)
+    k = rng.integers(0, 20, n)
+    return pd.DataFrame(dict(sample_key=[f'{i:05d}' for i in range(n)], ra=rng.uniform(0, 360, n), dec=rng.uniform(-50, 50, n), object_id=[f'ZTF{i}' for i in range(n)], label=rng.integers(0, 2, n),
+        class_name='x', survey=np.where(np.arange(n) % 3, 'ztf', 'atlas'), band=np.where(k % 2, 'g', 'r'), mjd=59000 + k/100, observation_key=[f'c{i}' for i in range(n)], science_wcs_state='stamp', kind='positive'))
+
+
+def test_alerts_of_one_moment_are_one_exposure():
+    t = stamps()
+    assert len(set(exposures(t))) <= 40 < len(t) == len(set(exposures(t.assign(science_wcs_state='celestial')))) == len(set(exposures(t.assign(mjd=np.nan))))
+    r = split_samples(t, by='observation')
+    assert pd.DataFrame(dict(m=t['mjd'], s=t['survey'], k=r.split)).groupby(['m', 's'])['k'].nunique().max() == 1
+    mixed, apart = audit_splits(t.assign(split=split_samples(t).split)), audit_splits(t.assign(split=r.split))
+    assert mixed.same_exposure_test > 0 == apart.same_exposure_test and mixed.artefacts_of_seen_exposures > 0 == apart.artefacts_of_seen_exposures
+    assert audit_splits(t.assign(split=split_samples(t).split, kind='random_sky')).artefacts_of_seen_exposures == 0 # Sky is no artefact
+    assert mixed.artefacts_of_seen_exposures <= (t['label'][split_samples(t).split == 'test'] == 0).sum() and mixed.verdict == 'pass'
+
+
+def test_what_is_held_out_is_all_of_the_test():
+    t = stamps()
+    for hold, there in [(dict(test=dict(survey='atlas')), t['survey'] == 'atlas'), (dict(test=dict(band=['r'])), t['band'] == 'r'),
+                        (dict(test=dict(object_id=['ZTF3', 'ZTF4'])), t['object_id'].isin(['ZTF3', 'ZTF4'])), (dict(test=dict(night=58999)), np.floor(t['mjd'] - 17/24) == 58999)]:
+        r = split_samples(t, hold=hold)
+        np.testing.assert_array_equal(r.split == 'test', there)
+        if not there.all(): assert (r.split == 'train').sum() > 2*(r.split == 'val').sum() > 0 and r.report['hold'] == hold
+    both = split_samples(t, hold=dict(test=dict(survey='atlas'), val=dict(object_id='ZTF1')))
+    assert (both.split == 'val').sum() == 1 and t['object_id'][both.split == 'val'].item() == 'ZTF1'
+    g = t['object_id'][t['band'] == 'g'].tolist()
+    for hold, words in [(dict(test=dict(survey='hst')), 'there are atlas, ztf'), (dict(exam=dict(survey='ztf')), 'exam'), (dict(test=dict(survey='ztf'), val=dict(band='r')), 'two splits'),
+                        (dict(train=dict(band='r'), val=dict(object_id=g[0]), test=dict(object_id=g[1])), 'every split')]:
+        with pytest.raises(BadInput, match=words): split_samples(t, hold=hold)
+    seen = t.assign(object_id=[f'ZTF{i//6}' for i in range(len(t))])
+    r = split_samples(seen, hold=dict(test=dict(survey='atlas')))
+    assert things_in_two(seen.assign(half_width_arcsec=np.nan), r.split) == 0 and r.report['buffer_share'] > .5 # Every object was seen by both
+    with pytest.raises(BadInput, match='deal anew'): split_samples(t, hold=dict(test=dict(survey='atlas')), previous=t.assign(split='train'))
+
+
+def test_a_cut_in_time_is_where_it_was_said():
+    t = stamps()
+    r = split_samples(t, by='time', cuts=(59000.1, 59000.15))
+    np.testing.assert_array_equal(r.split, np.select([t['mjd'] < 59000.1, t['mjd'] < 59000.15], ['train', 'val'], 'test'))
+    with pytest.raises(BadInput, match='two times'): split_samples(t, by='time', cuts=(59001, 59000))
+    with pytest.raises(BadInput, match="belong to by='time'"): split_samples(t, cuts=(59000, 59001))
+
+
+def test_a_history_joins_what_name_and_place_do_not():
+    t = stamps(40).assign(survey='ztf')
+    t['lineage'] = [f'{i} {i - 20}' if i >= 20 else None if i == 19 else str(i) for i in range(40)]
+    group = find_groups(t)
+    assert all((group[i] == group[i - 20]) == (i != 39) for i in range(20, 40)) and len(set(group)) == 21
+    assert len(set(find_groups(t.assign(survey=['ztf']*20 + ['lsst']*20)))) == 40 # Numbers of different surveys mean different things
+    for seed in range(50): assert pd.DataFrame(dict(g=group, s=split_samples(t, seed=seed).split)).query("s != 'buffer'").groupby('g')['s'].nunique().max() == 1
+    a = audit_splits(t.assign(split=['train']*20 + ['test']*20))
+    assert (a.objects_shared, a.places_shared, a.lineages_shared, a.verdict) == (0, 0, 19, 'fail') and 'histories' in a.reasons[0]
+
+
+def test_augmenting_before_the_split_is_found():
+    "As it was done once: each stamp eight times, and only then shuffled"
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(30, 2, 11, 11)).astype('f4')
+    noise[:, :, 0, 0] = np.nan
+    eight = np.concatenate([np.rot90(m, q, axes=(-2, -1)) for m in (noise, noise[..., ::-1]) for q in range(4)])
+    t = lonely(240).assign(split=rng.choice(SPLITS, 240, p=[.7, .15, .15]))
+    rank = t['split'].map({k: i for i, k in enumerate(SPLITS)}).to_numpy().reshape(8, 30)
+    want = int((rank > rank.min(0)).sum())
+    a = audit_splits(t, eight)
+    assert a.turned_stamps == want > 60 and a.verdict == 'fail'
+    before = split_samples(t[:30])
+    assert audit_splits(t[:30].assign(split=before.split), noise).turned_stamps == 0
+    together = t.assign(split=np.tile(before.split, 8))
+    assert audit_splits(together, eight).turned_stamps == 0 # Siblings on one side do no harm
+    shuffled = rng.permuted(noise.reshape(30, 2, -1), axis=-1).reshape(noise.shape)
+    assert audit_splits(t[:60].assign(split=['train']*30 + ['test']*30), np.concatenate([noise, shuffled])).turned_stamps == 0 # The same numbers in another order are another stamp
 
 
 def test_objects_yield_where_something_else_is_held_out():

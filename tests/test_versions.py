@@ -127,3 +127,34 @@ def test_a_version_that_leaks_hands_nothing_on(archive):
     how = dict(patch_size=64, min_valid_fraction=.1, split_by=dict(by='group', buffer=False), **quick)
     with pytest.warns(UserWarning, match='share sky'): leaky = plan.build('leaky', **how)
     assert leaky.audit.verdict == 'fail' and 'previous' not in plan_of(archive, negatives={}).build('leaky', **how).manifest['split']
+
+
+def test_splits_that_somebody_else_made_are_taken_and_audited_all_the_same(archive):
+    one = plan_of(archive).build('ours', patch_size=16, **quick)
+    table = one.samples[['sample_key']].assign(split=['training' if i % 3 else 'test' for i in range(len(one))])
+    theirs = plan_of(archive).build('theirs', patch_size=16, split_by=table, **quick)
+    assert (theirs.samples['split'] == np.where(np.arange(len(one)) % 3, 'train', 'test')).all() and theirs.audit.overlapping_test > 0
+    assert theirs.manifest['split']['by'] == 'imported' and len(theirs.manifest['split']['sha256']) == 64 and theirs.rebuild(progress=False).same
+    assert plan_of(archive).build('theirs', patch_size=16, split_by=table.sample(frac=1, random_state=0), **quick).id == theirs.id
+    with pytest.raises(BadInput, match='two columns'): plan_of(archive).build('theirs', patch_size=16, split_by=one.samples, **quick)
+
+
+# Lineage
+
+def test_an_alert_under_a_new_name_follows_its_history(shared_data, tmp_path):
+    import fastavro
+    with open(next((shared_data/'alerts'/'raw_avro').glob('*1105522281015015000*')), 'rb') as f: packet = next(fastavro.reader(f))
+    before = [c['candid'] for c in packet['prv_candidates'] if c.get('candid')]
+    def later(k, name, history): # Half a minute of arc away, under another name
+        c = packet['candidate'] | dict(candid=k, ra=packet['candidate']['ra'] + .01*(k % 7 + 1), jd=packet['candidate']['jd'] + k % 11 + 1)
+        return packet | dict(candid=k, objectId=name, candidate=c, prv_candidates=[dict(candid=h) for h in history])
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts([packet, later(1, 'ZTF99new', [before[0], None]), later(2, 'ZTF99other', [])], show=False)
+    params = ad.TrainingDataCollectionParams(survey_ids=['ztf'], confidence_threshold=0, channels=('science',), negatives={}, validation_status='any')
+    with archive.session() as s:
+        from astrid_data.registry import Detection, add_validation_event
+        for d in s.scalars(select(Detection.id)): add_validation_event(s, d, 'tester', True, label='nova')
+    ds = ad.TrainingDataCollector(archive).plan(params, progress=False).build('lines', patch_size=63, min_valid_fraction=0, **quick)
+    t = ds.samples.set_index('object_id')
+    assert str(before[0]) in t['lineage']['ZTF99new'] and t['group_id']['ZTF99new'] == t['group_id'][packet['objectId']] != t['group_id']['ZTF99other']
+    assert t['split']['ZTF99new'] == t['split'][packet['objectId']]
