@@ -208,6 +208,8 @@ def _cut_image(open, address, at, size, facts, out=None, valid_out=None):
             return _judged(p, x, y, why, image.shape, {k: f(image, p, stamp) for k, f in facts.items()})
     except BadImage as e: return _lost(n, e.reason, e.detail)
     except (NotFound, FileNotFoundError) as e: return _lost(n, 'missing_file', str(e))
+    except PermissionError as e: return _lost(n, 'denied', str(e))
+    except ConnectionError as e: return _lost(n, 'unreachable', str(e))
     except OSError as e: return _lost(n, 'unreadable', str(e))
 
 def _judged(p, x, y, why, shape, facts):

@@ -109,8 +109,8 @@ def postgres_server(wait_s=30):
 
 @dataclass
 class S3:
-    "A running server with the bucket `test`"
-    endpoint:str; key:str; secret:str
+    "A running server with the bucket `test`; its guest may read and write below `open/` only"
+    endpoint:str; key:str; secret:str; guest_key:str=''; guest_secret:str=''
 
     def client(self):
         import boto3
@@ -127,14 +127,16 @@ def s3_server(buckets=('test',), wait_s=30):
     key, secret = secrets.token_hex(8), secrets.token_hex(16)
     with folder_of(None, 'weed-') as d:
         ports = dict(zip(('s3', 'master', 'volume', 'filer', 'admin'), free_ports(5, twin=10000))) # gRPC listens on the twins
-        grant = dict(name='tester', credentials=[dict(accessKey=key, secretKey=secret)], actions=['Admin', 'Read', 'List', 'Tagging', 'Write'])
-        (d/'s3.json').write_text(json.dumps(dict(identities=[grant])))
+        guest, guest_secret = secrets.token_hex(8), secrets.token_hex(16)
+        grant = lambda name, k, s, actions: dict(name=name, credentials=[dict(accessKey=k, secretKey=s)], actions=actions)
+        (d/'s3.json').write_text(json.dumps(dict(identities=[grant('tester', key, secret, ['Admin', 'Read', 'List', 'Tagging', 'Write']),
+            grant('guest', guest, guest_secret, [f'{a}:{b}/open/*' for a in ('Read', 'Write') for b in buckets])])))
         env = {k: v for k, v in os.environ.items() if not k.startswith('AWS_')} # weed would make an admin of AWS_ACCESS_KEY_ID
         with open(d/'log', 'w') as log:
             process = subprocess.Popen([weed, 'mini', f'-dir={d}', '-ip=127.0.0.1', '-ip.bind=127.0.0.1', *(f'-{k}.port={p}' for k, p in ports.items()),
                 f"-s3.config={d/'s3.json'}", '-s3.port.iceberg=0', '-s3.port.lance=0', '-webdav=false', '-admin.ui=false'],
                 env=env, cwd=d, stdout=log, stderr=log, start_new_session=True, preexec_fn=dies_with_us(signal.SIGINT))
-        server = S3(f"http://127.0.0.1:{ports['s3']}", key, secret)
+        server = S3(f"http://127.0.0.1:{ports['s3']}", key, secret, guest, guest_secret)
         try:
             _until_it_stores(server, process, buckets, d/'log', wait_s)
             yield server

@@ -1,4 +1,4 @@
-"""A build that is killed at any moment leaves the old state, and the next run goes on and reaches the same bytes.
+"""A build that is killed at any moment leaves the old state, and the next run goes on and reaches the same bytes; a store that fails costs the samples it held.
 
 `ASTRID_DATA_SLOW=1 pytest tests/test_kill.py` kills 20,000 samples at ten moments as well, each in a home of its own; the quick test kills one build three times over.
 """
@@ -20,6 +20,7 @@ from sqlalchemy import func, select
 import astrid_data as ad
 from astrid_data.frozen import Dataset
 from astrid_data.registry import SampleRow, TrainingDataset, TrainingSample, VersionRow
+from oracle import Oracle
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 FORK = multiprocessing.get_context('fork')
@@ -136,3 +137,45 @@ def test_killed_at_random_moments(tmp_path, images, per, kills, afresh):
         print(f'the rerun opened {len(opened(again))}')
         check_reached(here, whole, old)
         assert len(opened(again)) <= images - len(opened(first)) + images//4 # What was cut is not cut again; a few were on their way
+
+
+# A bucket that goes wrong between the plan and the pixels ------------------------------------------------------------
+
+def harm(s3, key, how):
+    "Make an object missing, cut it short, or put something else in its place"
+    c = s3.client()
+    if how == 'gone': return c.delete_object(Bucket='test', Key=key)
+    body = c.get_object(Bucket='test', Key=key)['Body'].read()
+    c.put_object(Bucket='test', Key=key, Body={'cut': body[:len(body)//2], 'empty': b'', 'a web page': b'<html>Service Unavailable</html>'}[how])
+
+
+HARMS = {'whole': None, 'gone': 'missing_file', 'cut': 'truncated', 'empty': 'truncated', 'a web page': 'unreadable', 'forbidden': 'denied', 'whole too': None}
+
+
+def test_a_bucket_that_goes_wrong_costs_its_own_samples(s3, tmp_path, monkeypatch):
+    "Missing, forbidden and broken objects: kept and lost add up, each loss has its true reason, and what is kept are the files' own pixels"
+    as_user = lambda key, secret: [monkeypatch.setenv(k, v) for k, v in dict(AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret, AWS_ENDPOINT_URL_S3=s3.endpoint).items()]
+    places = fields(tmp_path/'fits', len(HARMS), 25, 60).assign(good=lambda t: np.arange(len(t)) % 2 == 0)
+    files = dict(zip(HARMS, sorted((tmp_path/'fits').glob('*.fits'))))
+    uris = {k: f"s3://test/{'closed' if k == 'forbidden' else 'open'}/harm/{p.name}" for k, p in files.items()}
+    for k, p in files.items(): s3.client().upload_file(str(p), 'test', uris[k].removeprefix('s3://test/'))
+    as_user(s3.key, s3.secret)
+    owner = ad.open_archive(f"sqlite:///{tmp_path/'registry.db'}", storage='s3://test/open/store', home=tmp_path/'owner')
+    assert not len(owner.add_fits(list(uris.values()), survey='toy', detect=False, show=False).ledger)
+    owner.add_catalogue(places, 'truth', label='label', valid='good')
+    as_user(s3.guest_key, s3.guest_secret)
+    guest = ad.open_archive(f"sqlite:///{tmp_path/'registry.db'}", storage='s3://test/open/store', home=tmp_path/'guest') # With a cache of its own
+    plan = ad.TrainingDataCollector(guest).plan(ad.TrainingDataCollectionParams(confidence_threshold=0., negatives={'rejected': 1.}), progress=False) # Needs no pixels
+    for how in HARMS:
+        if how not in ('whole', 'whole too', 'forbidden'): harm(s3, uris[how].removeprefix('s3://test/'), how)
+    ds = plan.build('harmed', patch_size=9, progress=False, probe=False)
+    assert plan.requested == len(ds) + int(ds.ledger['n'].sum()) == ds.manifest['n_samples'] + sum(ds.manifest['dropped'].values())
+    asked, kept = plan.samples['image_uri'].value_counts(), ds.samples['image_uri'].value_counts()
+    lost = ds.ledger[ds.ledger['uri'].isin(uris.values())]
+    for how, reason in HARMS.items():
+        here = lost[lost['uri'] == uris[how]]
+        assert asked[uris[how]] == kept.get(uris[how], 0) + here['n'].sum() > 5, how
+        if reason: assert set(here['reason']) == {reason} and uris[how] not in kept, (how, here[['reason', 'detail']].values[:1])
+        else: assert kept[uris[how]] > 10 and set(here['reason']) <= {'too_little_valid'}, how
+    truth = {uris[k]: Oracle(files[k]) for k in ('whole', 'whole too')}
+    for i, r in ds.samples.iterrows(): np.testing.assert_array_equal(ds.patches()[i][0], truth[r['image_uri']].around(r['ra'], r['dec'], 9))

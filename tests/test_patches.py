@@ -18,6 +18,7 @@ from astrid_data import images
 from astrid_data.core import BadImage, BadInput, NotFound, sky_separation_arcsec
 from astrid_data.images import open_image
 from astrid_data.patches import STATUS, corners, cut_patches, extract_patches, locate, patch_wcs, target_map
+from astrid_data.storage import StoreDenied, StoreUnreachable
 
 SAMPLE = Path(images.__file__).parent/'sample'
 SHARED = Path(__file__).parents[2]/'shared'/'data'
@@ -296,7 +297,8 @@ def test_a_bad_image_costs_its_own_samples_only(tmp_path):
     assert set(got.ledger) == {'sample_key', 'uri', 'reason', 'detail'}
 
 
-@pytest.mark.parametrize('error, reason', [(NotFound('no key'), 'missing_file'), (BadImage('bad_wcs', 'x'), 'bad_wcs'), (OSError('disk'), 'unreadable')])
+@pytest.mark.parametrize('error, reason', [(NotFound('no key'), 'missing_file'), (BadImage('bad_wcs', 'x'), 'bad_wcs'), (OSError('disk'), 'unreadable'),
+    (StoreDenied('no right'), 'denied'), (StoreUnreachable('no answer'), 'unreachable')])
 def test_errors_of_openers_become_reasons(error, reason):
     def opener(*a): raise error
     t = pd.DataFrame(dict(sample_key=['a'], ra=[1.], dec=[1.], image_uri=['x']))
