@@ -125,7 +125,7 @@ def test_killed_at_random_moments(tmp_path, images, per, kills, afresh):
         assert k < 4*kills, 'builds end before they are killed'
         if afresh or here is None: here = home(f'killed{k}')
         last, first, again = afresh or done == kills - 1, tmp_path/f'{k}.log', tmp_path/f'{k}-again.log'
-        moment = rng.uniform(.02, .95 if afresh else .3)*seconds
+        moment = rng.uniform(.02, .95 if afresh and done % 2 else .25)*seconds # While it cuts, and while it judges, freezes and registers
         if run(here, most, first, moment, 0 if afresh or not last else images//2) is not None: # The machine was faster than we thought
             seconds, here = .8*seconds, None
             continue

@@ -264,3 +264,52 @@ def test_positions_that_cannot_be_cost_no_other_sample(tmp_path):
     assert got.ledger.set_index('sample_key')['reason'].to_dict() == want['why'].to_dict()
     assert len(t) == got.kept.sum() + len(got.ledger) and np.isnan(got.data[~got.kept]).all() and not got.valid[~got.kept].any()
     for i in np.flatnonzero(got.kept): same_patch(got.data[i, 0], got.valid[i, 0], Oracle(t['image_uri'][i]).around(t['ra'][i], t['dec'][i], 21), i)
+
+
+# The tensor that a model gets ----------------------------------------------------------------------------------------
+
+def check_tensors(archive, truth, t, name, size=21):
+    "From a hand-made catalogue with verdicts to the tensors of the loader: asinh((x - background)/(a noise))/scale of exactly the file's pixels, 0 where there are none"
+    archive.add_catalogue(t, 'by hand', label='label', valid='good')
+    plan = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(confidence_threshold=0., negatives={'rejected': 9.}), progress=False)
+    ds = plan.build(name, patch_size=size, progress=False, probe=False, min_valid_fraction=.2)
+    assert len(ds) == len(t) and not len(ds.ledger)
+    p, rows, edges = ds.manifest['normalisation']['params'], {}, 0
+    for batch in ad.PatchLoader(ad.PatchDataset(ds), 4): rows |= {int(i): (x, v, l) for i, x, v, l in zip(batch['index'], batch['image'], batch['valid'], batch['label'])}
+    for i, r in ds.samples.iterrows():
+        at = int(np.argmin(arcsec(t['ra'], t['dec'], r['ra'], r['dec'])))
+        want = truth.around(t['ra'][at], t['dec'][at], size)
+        x, v, label = rows[i][0][0].numpy(), rows[i][1][0].numpy(), int(rows[i][2])
+        assert label == t['good'][at] and x.dtype == np.float32
+        assert_array_equal(v, np.isfinite(want))
+        z = np.arcsinh((want.astype('f8') - r['image_background'])/(p['a']*r['image_noise']))/p['scale'][0]
+        rounding = 4*2**-24*abs(r['image_background'])/(p['a']*r['image_noise'])/p['scale'][0] # Of a sky in float32, in units of the tensor
+        np.testing.assert_allclose(x, np.where(v, z, 0), rtol=1e-6, atol=1e-5 + rounding)
+        assert rounding < 2e-3
+        assert np.ptp(x[v]) > .1 # A picture, and no constant
+        edges += not v.all()
+    assert 0 < edges < len(ds)
+
+
+@pytest.mark.parametrize('kind', ['lookup tables', 'uint16', 'uint16 in an extension'])
+def test_tensors_are_the_transform_of_exactly_those_pixels(kind, tmp_path):
+    "The sample's own ACS/WFC image, whose D2IM and CPDIS tables and SIP move stars; big-endian integers with BZERO; inside and across edges"
+    from importlib.resources import files
+    archive, ask = ad.open_archive(tmp_path/'home'), {}
+    if kind == 'lookup tables':
+        uri = 'package://sample/47tuc_acs_wfc_f606w_lookup.fits.gz'
+        truth, ask = Oracle(str(files('astrid_data')/'sample'/uri.rsplit('/', 1)[1]), 1), dict(facts=dict(band='F606W', mjd=52377.9, mjd_scale='utc', exposure_s=10.))
+        assert truth.wcs.cpdis1 is not None and truth.wcs.det2im1 is not None and truth.wcs.sip is not None
+    else:
+        a, uri = numbers('u2') + 40000, str(tmp_path/'u2.fits') # Only an unsigned reading gets these right
+        hdus, hdu = ([fits.PrimaryHDU(a, header())], 0) if kind == 'uint16' else ([EMPTY(), SCI(a)], 1)
+        for h in hdus: h.header.update({'MJD-AVG': 58000.5, 'EXPTIME': 60., 'FILTER': 'r'})
+        (tmp_path/'u2.fits').write_bytes(as_fits(*hdus))
+        assert fits.getheader(uri, hdu)['BZERO'] == 32768
+        truth = Oracle(uri, hdu)
+    report = archive.add_fits(uri, survey='toy', detect=False, show=False, **ask)
+    assert report.added == 1 and not len(report.ledger)
+    ny, nx = truth.shape
+    x, y = np.array([[nx*.5 + .2, ny*.5 - .3], [30.4, 31.7], [nx - 31.2, 40.1], [2.3, ny*.4], [nx - 1.4, ny*.6 + .1], [nx*.3, .2], [nx*.7, ny - .8], [.3, .2], [nx - .7, ny - .6], [45.6, 60.2]]).T
+    ra, dec = truth.sky(x, y)
+    check_tensors(archive, truth, pd.DataFrame(dict(ra=ra, dec=dec, label='star', good=np.arange(len(x)) % 2 == 0)), 'by-hand')
