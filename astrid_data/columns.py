@@ -34,7 +34,7 @@ def check_columns(
     issues = []
     if nobody := [c for c, w in when.items() if w is None]: issues.append(Issue('column_undeclared', 'info', f'when {", ".join(nobody)} {"is" if len(nobody) == 1 else "are"} known is declared nowhere: no model gets them', 0))
     if min(y.sum(), (~y).sum()) < 20: return issues
-    numbers = [c for c, w in when.items() if w == 'observation' and samples[c].dtype.kind in 'fiu']
+    numbers = [c for c, w in when.items() if w == 'observation' and samples[c].dtype.kind in 'fiu' and c != 'quality_flags'] # Bits are no number
     for c in numbers:
         auc = rank_auc(y, np.nan_to_num(samples[c].to_numpy('f8', na_value=np.nan), nan=-1e300))
         if max(auc, 1 - auc) > most: issues += issue_of('column_tells_label', 'warning', f'{c} is said to be known with the observation, but ranks the labels by itself (AUC {max(auc, 1 - auc):.2f})', samples, np.ones(len(samples), bool))

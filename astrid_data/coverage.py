@@ -112,7 +112,7 @@ def plot_sky(
     ax.tick_params(labelsize=5.5)
     if cells:
         lon, lat = healpix_to_lonlat(np.array(list(cells), 'i8'), 2**order, order='nested')
-        dots = ax.scatter(-((lon.rad + np.pi) % (2*np.pi) - np.pi), lat.rad, c=np.array(list(cells.values())), s=8, marker='D', cmap='viridis', norm='log', lw=0)
-        bar = ax.figure.colorbar(dots, ax=ax, shrink=.7, pad=.02)
+        dots = ax.scatter(-((lon.rad + np.pi) % (2*np.pi) - np.pi), lat.rad, c=np.array(list(cells.values())), s=8, marker='D', cmap='viridis', lw=0)
+        bar = ax.figure.colorbar(dots, ax=ax, shrink=.7, pad=.02, ticks=[min(cells.values()), max(cells.values())])
         bar.ax.tick_params(labelsize=5.5); bar.set_label('samples in a cell', size=6)
     return ax

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOGUS_WORDS', 'UNSURE_WORDS', 'LEVELS', 'plain_words', 'utc_times', 'counted_verdicts', 'settle', 'strongest',
-           'column_verdicts', 'effective_labels', 'class_names']
+           'column_verdicts', 'effective_labels', 'class_names', 'cohen_kappa', 'labeller_agreement']
 
 # %% ../nbs/18_labels.ipynb #62ce64a5
 from datetime import datetime
@@ -129,3 +129,30 @@ def class_names(
     human = np.where(np.isin(human, list(BOGUS_WORDS)) == (label == 0), human, '')
     rest = np.where(fits, kind, np.where(label == 0, 'rejected', 'unknown'))
     return np.where(spoken != '', spoken, np.where(human != '', human, rest))
+
+# %% ../nbs/18_labels.ipynb #a39a8250
+def cohen_kappa(
+    a, b, # Verdicts of two labellers on the same things, shape (n,)
+)->tuple[float, float]: # κ and its standard error, NaN where it means nothing
+    "Agreement of two labellers beyond chance"
+    a, b = np.asarray(a), np.asarray(b)
+    n, words = len(a), np.unique(np.concatenate([a, b]))
+    same, chance = np.mean(a == b) if n else np.nan, sum(np.mean(a == w)*np.mean(b == w) for w in words)
+    if not n or chance == 1: return np.nan, np.nan
+    return float((same - chance)/(1 - chance)), float(np.sqrt(same*(1 - same)/n)/(1 - chance))
+
+def labeller_agreement(
+    verdicts:pd.DataFrame, # From `counted_verdicts`
+)->pd.DataFrame: # a, b, n that both judged, agree (share), kappa, error, both_real, only_a, only_b, neither; most in common first
+    "Every two labellers who judged the same things"
+    votes, out = verdicts.pivot(index='det', columns='validator', values='vote'), []
+    names = list(votes)
+    for i, a in enumerate(names):
+        for b in names[i + 1:]:
+            t = votes[[a, b]].dropna().to_numpy() > 0
+            if not len(t): continue
+            k, e = cohen_kappa(*t.T)
+            out.append(dict(a=a, b=b, n=len(t), agree=float((t[:, 0] == t[:, 1]).mean()), kappa=k, error=e,
+                both_real=int(t.all(1).sum()), only_a=int((t[:, 0] & ~t[:, 1]).sum()), only_b=int((~t[:, 0] & t[:, 1]).sum()), neither=int((~t.any(1)).sum())))
+    keys = 'a b n agree kappa error both_real only_a only_b neither'.split()
+    return pd.DataFrame(out, columns=keys).sort_values(['n', 'a', 'b'], ascending=[False, True, True], ignore_index=True)

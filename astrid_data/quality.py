@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COMPONENTS', 'GATES', 'UPPER', 'MADE', 'COLOURS', 'SPLIT_NAMES', 'SPLIT_COLOURS', 'SEVERITY', 'ordered', 'combine',
-           'Gate', 'pass_gates', 'DataQualityReport', 'weakest_of', 'reasons_of', 'check_losses', 'unmeasured_flags',
-           'check_quality', 'report_lines', 'figure_png', 'new_figure', 'mark_synthetic', 'report_html', 'keep_report',
-           'report_history']
+           'Gate', 'pass_gates', 'DataQualityReport', 'weakest_of', 'reasons_of', 'check_losses', 'check_agreement',
+           'unmeasured_flags', 'check_quality', 'report_lines', 'figure_png', 'new_figure', 'mark_synthetic',
+           'report_html', 'keep_report', 'report_history']
 
 # %% ../nbs/22_quality.ipynb #1c6aa10a
 import base64, html, json, uuid
@@ -22,6 +22,7 @@ from .copies import check_duplicates, find_duplicates
 from .core import BadInput, NotFound, canonical_json
 from .coverage import check_coverage, check_times, plot_sky, sky_cells, split_drift
 from .flags import FLAG_COLUMNS, FLAGS, column_flags, decode_flags, image_flags, local_background
+from .labels import labeller_agreement
 from .shortcuts import check_shortcuts, probe_shortcuts
 
 # %% ../nbs/22_quality.ipynb #2c43d048
@@ -93,6 +94,7 @@ class DataQualityReport:
     drift:dict = field(default_factory=dict) # Split -> column -> distance from train
     sky:dict = field(default_factory=dict) # HEALPix cell (order 6, nested) -> samples
     unmeasured:dict = field(default_factory=dict) # Flag -> why nobody can tell
+    agreement:list = field(default_factory=list) # Rows of `labeller_agreement`
 
     def to_dict(self): return json.loads(canonical_json(asdict(self)))
     def to_json(self): return json.dumps(self.to_dict(), indent=1)
@@ -151,11 +153,19 @@ def check_losses(ledger, requested, kept)->tuple: # Share that is here or None; 
     issues = [] if requested == kept + sum(by.values()) else [Issue('ledger_does_not_add_up', 'error', f'{requested} asked for, {kept} kept, but {sum(by.values())} in the ledger', requested - kept)]
     return kept/requested if requested else None, dict(requested=requested, kept=kept, lost=by), issues
 
+# %% ../nbs/22_quality.ipynb #8c4d00ea
+def check_agreement(verdicts)->tuple: # Rows of `labeller_agreement` as dicts; issues
+    "Do labellers agree?"
+    t = labeller_agreement(verdicts)
+    poor = t[(t['kappa'] + 2*t['error'] < .61) & (t['n'] >= 10)]
+    issues = [Issue('labellers_disagree', 'warning', f'{r.a} and {r.b} agree on {r.agree:.0%} of the {r.n} that both judged, κ {r.kappa:.2f} ± {r.error:.2f}', int(r.n)) for r in poor.itertuples()]
+    return t.to_dict('records'), issues
+
 # %% ../nbs/22_quality.ipynb #60100ebf
 def unmeasured_flags(samples)->dict: # Flag -> reason
     "Flags that nobody could set"
     lacks = lambda c: 'no column ' + c if c not in samples else f'{c} is unknown for all samples' if not samples[c].notna().any() else ''
-    return {k: why for k, cs in FLAG_COLUMNS.items() if (why := '; '.join(filter(None, map(lacks, cs))))}
+    return {k: why for k, cs in sorted(FLAG_COLUMNS.items()) if (why := '; '.join(filter(None, map(lacks, cs))))}
 
 # %% ../nbs/22_quality.ipynb #681a0e34
 def check_quality(
@@ -166,6 +176,7 @@ def check_quality(
     requested:int|None=None, # Samples asked for; None adds up the ledger
     gates:dict|None=None, # As `limits` of `pass_gates`; `quality_score` may be among them
     probe:bool=True, # Look for shortcuts too
+    verdicts:pd.DataFrame|None=None, # Each labeller's verdicts, from `counted_verdicts`; None does not ask whether they agree
 )->DataQualityReport:
     "Every check of this page"
     if not len(samples): raise BadInput('there are no samples to check')
@@ -188,6 +199,7 @@ def check_quality(
     complete, losses = done(check_losses(ledger, requested, len(samples)))
     shortcuts = probe_shortcuts(samples, valid) if probe else dict(auc=None, reason='not asked for')
     issues += check_shortcuts(samples, shortcuts) + check_columns(samples)
+    agreement, = done(check_agreement(verdicts)) if verdicts is not None else ([],)
     parts, ratio = dict(images=image, labels=label, balance=balance, positions=placed, unique=unique, complete=complete), float((samples['label'] == 1).mean())
     values = dict(quality_score=combine(parts), **parts, rarer_label=min(ratio, 1 - ratio), shortcut_auc=shortcuts['auc'])
     gates = pass_gates(values, gates, reasons_of(parts, flags, against, copies, losses, len(samples)))
@@ -195,7 +207,7 @@ def check_quality(
     worst = {'error': 0, 'warning': 1, 'info': 2}
     return DataQualityReport(len(samples), ratio, image, label, months, surveys, combine(parts), sorted(issues, key=lambda i: (worst[i.severity], i.code)), parts, gates,
         bands, class_table(samples).to_dict('records'), flags, against, positions, copies, shortcuts, losses, made.pop() if len(made) == 1 else 'mixed',
-        drift, {str(k): int(v) for k, v in sky_cells(samples).items()}, unmeasured_flags(samples))
+        drift, {str(k): int(v) for k, v in sky_cells(samples).items()}, unmeasured_flags(samples), agreement)
 
 # %% ../nbs/22_quality.ipynb #b358691a
 MADE = dict(synthetic='SYNTHETIC, not sky', mixed='PARTLY SYNTHETIC') # Said wherever such data show
