@@ -20,6 +20,7 @@ _pages = {
     'splits': 'split_samples find_groups import_splits',
     'audit': 'audit_splits LeakageAudit',
     'frozen': 'Dataset',
+    'exports': 'read_npz',
     'datasets': 'build_dataset open_dataset list_datasets search_datasets delete_dataset TrainingDatasetManager',
     'loader': 'RealDataLoader PatchDataset PatchLoader Normaliser create_real_data_loaders',
     'energy': 'EnergyMonitor EnergyReport',

@@ -220,6 +220,22 @@ def report(self:Dataset, path)->Path: # The written file
     return _page('versions').write_report(self, path)
 
 @patch
+def export(self:Dataset,
+    folder, # A new folder
+    kind:str='parquet', # 'parquet' (Hugging Face), 'webdataset' or 'npz'
+    **kwargs, # As for `to_parquet`, `to_webdataset` or `to_npz`
+)->Path: # The folder
+    "Write the version in a format of others"
+    kinds = {k: getattr(_page('exports'), f'to_{k}') for k in ('parquet', 'webdataset', 'npz')}
+    if kind not in kinds: raise BadInput(f'no export to {kind!r}; there are {", ".join(kinds)}')
+    return kinds[kind](self, folder, **kwargs)
+
+@patch
+def lineage(self:Dataset)->dict: # As W3C PROV has it
+    "Everything that made this version what it is"
+    return _page('lineage').lineage_of(self)
+
+@patch
 def runs(self:Dataset): # A table of runs
     "The training runs that used this version"
     return _page('tracking').dataset_runs(self)
@@ -347,6 +363,11 @@ def finish_version(
     return m
 
 # %% ../nbs/28_frozen.ipynb #5bddce31
+def _audited(samples, patches):
+    from astrid_data.audit import audit_splits
+    unknown = dict(ra=np.nan, dec=np.nan)
+    return json.loads(audit_splits(samples.assign(**{k: v for k, v in unknown.items() if k not in samples}), patches).to_json())
+
 def write_dataset(
     folder, # A new folder
     samples:pd.DataFrame, # At least sample_key, label, split, origin
@@ -357,6 +378,8 @@ def write_dataset(
     name:str='unnamed', # Name of the set
     version:int=1, # Its number
     shard_rows:int=32768, # Rows in one file
+    audit:bool=False, # Audit the splits
+    facts:dict|None=None, # More for the manifest
 )->Dataset: # Opened, belonging to no archive
     "A version from arrays at hand"
     (n, C, s, _), samples = patches.shape, samples.copy()
@@ -376,7 +399,8 @@ def write_dataset(
     ledger = pd.DataFrame(columns=['sample_key', 'uri', 'reason', 'detail', 'n'])
     levels = [samples[[f'{ch}_{k}' for ch in channels]].to_numpy('f8') for k in ('background', 'noise')]
     finish_version(folder, samples, ledger, w.close(), fit_normalisation(patches, *levels, train), dict(patch_size=s, channels=list(channels)),
-        name=name, version=version, id=str(stable_uuid('dataset', name, version)), patch_size=s, channels=list(channels), parent=None, audit=None)
+        name=name, version=version, id=str(stable_uuid('dataset', name, version, content_hash(samples, dict(patch_size=s, channels=list(channels))))), patch_size=s, channels=list(channels), parent=None,
+        **(facts or {}), audit=_audited(samples, patches) if audit else None)
     return Dataset(folder)
 
 # %% ../nbs/28_frozen.ipynb #b08965b4

@@ -1,0 +1,162 @@
+"Exports lose nothing: pixels bit by bit, times to the last digit, ids as they were; and what comes back is honest about what is missing."
+import io
+import json
+import tarfile
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from astrid_data.core import BadInput, Conflict, NotFound
+from astrid_data.exports import from_lists, read_npz
+from astrid_data.frozen import Dataset
+from test_datasets import plan_of, toy
+
+IDS = 'sample_key object_id observation_key'.split()
+
+
+@pytest.fixture(scope='module')
+def ds(tmp_path_factory): return plan_of(toy(tmp_path_factory.mktemp('exports'))).build('out', patch_size=16, progress=False, probe=False)
+
+
+def same_table(got, want):
+    "Rows of an export against the version's own"
+    got, want = (t.set_index('sample_key').sort_index() for t in (got, want))
+    assert list(got.index) == list(want.index)
+    for c in want:
+        a, b = got[c], want[c]
+        if b.dtype.kind == 'f': np.testing.assert_array_equal(a.to_numpy('f8', na_value=np.nan), b.to_numpy('f8')), c
+        else: assert a.where(a.notna(), None).tolist() == b.where(b.notna(), None).tolist(), c
+    assert (want['mjd'] - want['mjd'].astype('f4')).abs().max()*86400 > 1 # What float32 would have done
+    assert want['ra'].dtype == want['mjd'].dtype == 'f8'
+
+
+def out_rows(ds): return np.concatenate([ds.split_rows(s) for s in ('train', 'val', 'test')])
+
+
+def test_parquet_holds_every_number(ds, tmp_path):
+    out = ds.export(tmp_path/'hf', rows_per_file=40)
+    files = sorted((out/'data').glob('*.parquet'))
+    assert len([f for f in files if f.name.startswith('train')]) > 1
+    parts = [pq.read_table(f) for f in files]
+    got = pd.concat([t.drop(['image', 'target']).to_pandas() for t in parts])
+    rows = out_rows(ds)
+    same_table(got, ds.samples.iloc[rows])
+    order = ds.samples.reset_index().set_index('sample_key')['index'][got['sample_key']].to_numpy()
+    np.testing.assert_array_equal(np.concatenate([from_lists(t['image']) for t in parts]), ds.patches(order))
+    np.testing.assert_array_equal(np.concatenate([from_lists(t['target']) for t in parts]), ds.targets(order))
+    assert str(parts[0].schema.field('mjd').type) == 'double' and json.loads(parts[0].schema.metadata[b'astrid_data'])['content_hash'] == ds.content_hash
+    assert 'path: data/test-*.parquet' in (out/'README.md').read_text() and not list((out/'data').glob('buffer*'))
+
+
+def test_hugging_face_reads_it(ds, tmp_path, monkeypatch):
+    datasets = pytest.importorskip('datasets')
+    d = datasets.load_dataset(str(ds.export(tmp_path/'hf')), cache_dir=str(tmp_path/'cache'))
+    np.testing.assert_array_equal(np.array(d['train'].with_format('numpy')['image'][:]), ds.patches(ds.split_rows('train')))
+    assert d['test']['mjd'][:] == ds.samples['mjd'][ds.split_rows('test')].tolist()
+
+
+def test_tar_shards_hold_every_number(ds, tmp_path):
+    out = ds.export(tmp_path/'tars', 'webdataset', rows_per_file=30)
+    rows, n = {}, 0
+    for f in sorted(out.glob('*.tar')):
+        with tarfile.open(f) as tar:
+            names = tar.getnames()
+            assert [n.partition('.')[2] for n in names[:3]] == ['image.npy', 'target.npy', 'json'] and len(names) % 3 == 0
+            for name in names[::3]:
+                i = int(name.split('.')[0])
+                read = lambda kind: tar.extractfile(f'{i:09d}.{kind}').read()
+                np.testing.assert_array_equal(np.load(io.BytesIO(read('image.npy'))), ds.patches()[i])
+                np.testing.assert_array_equal(np.load(io.BytesIO(read('target.npy'))), ds.targets()[i])
+                rows[i] = json.loads(read('json'))
+                assert rows[i]['split'] == f.name.split('-')[0]
+    assert sorted(rows) == sorted(out_rows(ds))
+    same_table(pd.DataFrame(rows.values()), ds.samples.iloc[list(rows)])
+    again = ds.export(tmp_path/'again', 'webdataset', rows_per_file=30)
+    assert all((again/p.name).read_bytes() == p.read_bytes() for p in out.iterdir())
+
+
+def test_webdataset_reads_them(ds, tmp_path):
+    wds = pytest.importorskip('webdataset')
+    out = ds.export(tmp_path/'tars', 'webdataset')
+    got = [s['json']['sample_key'] for s in wds.WebDataset(str(out/'train-00000.tar'), shardshuffle=False).decode()]
+    assert got == ds.samples['sample_key'][ds.split_rows('train')].tolist()
+
+
+def test_npz_there_and_back(ds, tmp_path):
+    out = ds.export(tmp_path/'npz', 'npz')
+    with np.load(out/'train_real.npz', allow_pickle=False) as z:
+        assert z['images'].dtype == 'f4' and z['images'].shape[1:] == (1, 16, 16) and (z['labels'] == 1).all()
+        said = [json.loads(m) for m in z['metadata']]
+    assert set(said[0]) == set('sn_name mission filter center_x center_y ref_date sci_date overlap sig_max row'.split())
+    r = ds.samples.set_index('sample_key').loc[said[0]['row']['sample_key']]
+    assert abs((pd.Timestamp(said[0]['sci_date']) - pd.Timestamp('1858-11-17', tz='UTC')).total_seconds() - r['mjd']*86400) < 1e-3 and said[0]['ref_date'] is None
+    assert abs(said[0]['center_x'] - (r['x0'] + 8 + r['offset_x'])) < 1e-9
+    back = read_npz(out, tmp_path/'back')
+    same_table(back.samples[[c for c in ds.samples if c in back.samples]], ds.samples.iloc[out_rows(ds)])
+    assert set(ds.samples) - set(back.samples) == set() and back.origin == 'survey' and back.channels == ds.channels and back.audit.verdict == ds.audit.verdict
+    key = back.samples.reset_index().set_index('sample_key')['index']
+    rows = out_rows(ds)
+    np.testing.assert_array_equal(back.patches(key[ds.samples['sample_key'][rows]].to_numpy()), ds.patches(rows))
+    assert [s['sha256'] for s in back.manifest['sources']] and back.verify()
+
+
+def stamps(path, n=6, c=3, **kw):
+    rng = np.random.default_rng(len(str(path)))
+    np.savez(path, **dict(images=rng.normal(size=(n, c, 63, 63)).astype('f4'), labels=np.arange(n) % 2) | kw)
+    return path
+
+
+def test_foreign_stamps_say_what_is_missing(tmp_path):
+    said = [json.dumps(dict(sn_name=f'sn{i//2}', mission='HST', filter='F814W', center_x=1., center_y=2., ref_date='2001-01-01', sci_date='2003-05-06T07:08:09.010' if i else None, overlap=.9, sig_max=7.)) for i in range(6)]
+    f = stamps(tmp_path/'some.npz', metadata=np.array(said))
+    with pytest.raises(BadInput, match="origin='survey' or origin='synthetic'"): read_npz(f, tmp_path/'d')
+    assert not (tmp_path/'d').exists() and not list(tmp_path.glob('.*'))
+    d = read_npz(f, tmp_path/'d', origin='survey')
+    t = d.samples
+    assert d.channels == ('template', 'science', 'difference') and set(t['survey']) == {'hst'} and d.manifest['split']['by'] == 'object' and d.audit.objects_shared == 0
+    assert t['not_said'].tolist() == ['dec mjd ra'] + ['dec ra']*5 and np.isnan(t['mjd'][0])
+    assert abs(t['mjd'][1] - 52765.29732650463)*86400 < 1e-3 # 2003-05-06T07:08:09.010
+    assert t.groupby('object_id')['split'].nunique().max() == 1 and t['observation_key'][2] == 'some.npz[2]'
+    assert read_npz(f, tmp_path/'e', origin='survey').content_hash == d.content_hash
+    assert read_npz(f, tmp_path/'s', origin='synthetic').origin == 'synthetic'
+
+
+@pytest.mark.parametrize('kw, words', [(dict(labels=np.arange(6)), '0 or 1'), (dict(labels=np.zeros(5)), 'must be 6'), (dict(images=np.zeros((6, 63, 63, 3), 'f4')), 'second place'),
+    (dict(images=np.zeros((6, 2, 5, 7), 'f4')), 'not .N, channels'), (dict(metadata=np.array([{}]*6, object)), 'pickled'), (dict(metadata=np.array(['{}']*2)), '2 texts')])
+def test_npz_that_is_wrong_says_how(tmp_path, kw, words):
+    with pytest.raises(BadInput, match=words): read_npz(stamps(tmp_path/'a.npz', **kw), tmp_path/'d', origin='survey')
+    assert not (tmp_path/'d').exists()
+
+
+def test_other_files_are_refused_by_name(tmp_path, shared_data):
+    with pytest.raises(BadInput, match='no images and no labels, but triplets'): read_npz(shared_data/'alerts'/'btsbot_usage_triplets.npz', tmp_path/'d', origin='survey')
+    (tmp_path/'b.npz').write_bytes(b'rubbish')
+    with pytest.raises(BadInput, match='b.npz is not'): read_npz(tmp_path/'b.npz', tmp_path/'d', origin='survey')
+    with pytest.raises(NotFound, match='no NPZ'): read_npz(tmp_path/'nothing', tmp_path/'d')
+    with pytest.raises(BadInput, match='differ in the shape'): read_npz([stamps(tmp_path/'x.npz'), stamps(tmp_path/'y.npz', c=1)], tmp_path/'d', origin='survey')
+
+
+def test_stamps_augmented_before_the_split_do_not_come_in_unnoticed(tmp_path):
+    x = np.random.default_rng(0).normal(size=(10, 3, 63, 63)).astype('f4')
+    stamps(tmp_path/'train_real.npz', images=x, labels=np.ones(10)); stamps(tmp_path/'val_real.npz', images=np.rot90(x, axes=(-2, -1)), labels=np.ones(10))
+    d = read_npz(sorted(tmp_path.glob('*.npz')), tmp_path/'d', origin='survey')
+    assert d.manifest['split']['by'] == 'file names' and d.audit.turned_stamps == 10
+    with pytest.raises(Conflict, match='turned or mirrored'): d.check_leaks()
+
+
+def test_exports_that_hold_the_test_are_openings(ds, tmp_path):
+    before = len(ds.test_openings)
+    ds.export(tmp_path/'a', 'npz', splits=('train', 'val'))
+    assert len(ds.test_openings) == before and not list((tmp_path/'a').glob('test*'))
+    ds.export(tmp_path/'b', 'npz')
+    assert ds.test_openings['purpose'].tolist()[before:] == ['export to NPZ']
+    with pytest.raises(Conflict, match='new folder'): ds.export(tmp_path/'b')
+    with pytest.raises(BadInput, match='no export to'): ds.export(tmp_path/'c', 'hdf5')
+
+
+def test_an_export_that_fails_leaves_nothing(ds, tmp_path, monkeypatch):
+    monkeypatch.setattr('numpy.savez_compressed', lambda *a, **k: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError): ds.export(tmp_path/'npz', 'npz')
+    assert not list(tmp_path.iterdir())
