@@ -158,3 +158,26 @@ def test_an_alert_under_a_new_name_follows_its_history(shared_data, tmp_path):
     t = ds.samples.set_index('object_id')
     assert str(before[0]) in t['lineage']['ZTF99new'] and t['group_id']['ZTF99new'] == t['group_id'][packet['objectId']] != t['group_id']['ZTF99other']
     assert t['split']['ZTF99new'] == t['split'][packet['objectId']]
+
+
+@pytest.mark.parametrize('registry_url', ['sqlite'], indirect=True)
+def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path):
+    from astrid_data.registry import TrainingRun
+    archive = toy(tmp_path, registry_url)
+    one = plan_of(archive, negatives={}).build('line', patch_size=16, created_by='ada', **quick)
+    two = plan_of(archive).build('line', patch_size=16, created_by='ada', **quick)
+    with archive.session() as s: s.add(TrainingRun(dataset_id=__import__('uuid').UUID(two.id), training_params={}, performance_metrics=dict(auc=.9), status='completed'))
+    two.open_test('a score')
+    g = json.loads(json.dumps(two.lineage(), allow_nan=False))
+    kinds = lambda k: [e for e in g['entity'].values() if e['prov:type'] == k]
+    assert {e['ad:sha256'] for e in kinds('ad:Image')} == set(two.samples['image_sha256']) and len(kinds('ad:Image')) == 4
+    assert {e['ad:address'] for e in kinds('ad:Version')} == {'line@v2', 'line@v1'} and len(g['wasDerivedFrom']) == 1
+    me = next(e for e in kinds('ad:Version') if e['ad:address'] == 'line@v2')
+    assert me['ad:contentHash'] == two.content_hash and me['ad:testOpenings'] == 1 and me['ad:lost'] == two.manifest['dropped']
+    assert [a['ad:metrics'] for a in g['activity'].values() if a['prov:type'] == 'ad:TrainingRun'] == [dict(auc=.9)] and g['activity']['ad:build']['ad:parameters'] == two.manifest['params']
+    assert {'ad:person/ada', f"ad:astrid_data/{two.manifest['code_version']}"} <= set(g['agent'])
+    assert sum(a['ad:samples'] for a in g['agent'].values() if a['prov:type'] == 'ad:Labeller') == len(two)
+    assert pd.Timestamp(g['entity']['ad:labels']['ad:asOf']) <= pd.Timestamp(two.manifest['created_at']) + pd.Timedelta('1s')
+    nodes = {*g['entity'], *g['activity'], *g['agent']}
+    assert all(v in nodes for rel in set(g) - {'prefix', 'entity', 'activity', 'agent'} for r in g[rel].values() for v in r.values())
+    assert Dataset(two.folder).lineage()['entity'].keys() == g['entity'].keys() # A folder on its own knows its past
