@@ -409,7 +409,7 @@ def freeze(archive, plan, work, samples, lost, shards, recipe, facts, gate, prob
     write_atomic(work/'version'/'quality.json', report.to_json())
     digest, parent = content_hash(samples, recipe), max((r for r in _version_rows(archive) if r['name'] == name), key=lambda r: r['version'], default=None)
     finish_version(work/'version', samples, ledger, shards, norm, recipe, id=str(stable_uuid('dataset', name, number, digest)), split=dict(recipe['split'], report=split),
-        audit=json.loads(audit.to_json()), parent=parent and f"{name}@v{parent['version']}", parent_id=parent and parent['dataset_id'], quality_score=report.quality_score, **facts)
+        audit=json.loads(audit.to_json()), parent=parent and f"{name}@v{parent['version']}", parent_id=parent and parent['dataset_id'], parent_hash=parent and parent['content_hash'], quality_score=report.quality_score, **facts)
     _fsync_tree(work/'version')
     folder = archive.datasets_dir/name/f'v{number}'
     os.rename(work/'version', folder)

@@ -55,7 +55,8 @@ def lineage_of(
     images, runs, (labels, who) = _images(dataset), _runs(dataset), _labels(dataset)
     facts = {'prov:type': 'ad:Version', 'ad:address': dataset.address, 'ad:contentHash': dataset.content_hash, 'ad:samples': len(dataset), 'ad:origin': dataset.origin, 'ad:audit': (m.get('audit') or {}).get('verdict'),
         'ad:qualityScore': m.get('quality_score'), 'ad:lost': m['dropped'], 'ad:testOpenings': len(dataset.test_openings)}
-    parents = {f"ad:version/{a}": {'prov:type': 'ad:Version', 'ad:address': a} for a in {m.get('parent'), (m.get('split') or {}).get('previous', {}).get('address')} - {None}}
+    older = {(m.get('parent'), m.get('parent_hash')), tuple((m['params'].get('split') or {}).get('previous', dict(a=None, h=None)).values())}
+    parents = {f'ad:version/{h[:16]}': {'prov:type': 'ad:Version', 'ad:address': a, 'ad:contentHash': h} for a, h in sorted(p for p in older if p[1])}
     sources = {f"ad:file/{f['sha256'][:16]}": {'prov:type': 'ad:File', 'prov:location': f['file'], 'ad:sha256': f['sha256']} for f in m.get('sources', [])}
     build = {'prov:type': 'ad:Build', 'prov:endTime': m['created_at'], 'ad:parameters': m['params'], 'ad:planHash': m.get('plan_hash'), 'ad:recipeHash': m.get('recipe_hash')}
     code, maker = f"ad:astrid_data/{m['code_version']}", f"ad:person/{m.get('created_by') or 'unknown'}"

@@ -181,3 +181,31 @@ def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path
     nodes = {*g['entity'], *g['activity'], *g['agent']}
     assert all(v in nodes for rel in set(g) - {'prefix', 'entity', 'activity', 'agent'} for r in g[rel].values() for v in r.values())
     assert Dataset(two.folder).lineage()['entity'].keys() == g['entity'].keys() # A folder on its own knows its past
+
+
+# Differences
+
+def test_distributions_are_compared_as_scipy_does(archive):
+    from scipy.stats import ks_2samp
+    from astrid_data.versions import moved_columns
+    rng = np.random.default_rng(0)
+    a, b = (pd.DataFrame(dict(mjd=rng.normal(m, 1, n), snr=rng.integers(0, 5, n).astype(float), mag=1., survey=rng.choice(['x', 'y'], n, p=[p, 1 - p]))) for m, n, p in ((0, 300, .5), (.4, 170, .9)))
+    b.loc[3:9, 'mjd'] = np.nan
+    moved, q = moved_columns(a, b)
+    got = moved.set_index('column')['distance']
+    for c in ('mjd', 'snr'): assert abs(got[c] - ks_2samp(a[c], b[c].dropna()).statistic) < 1e-12
+    assert abs(got['survey'] - abs((a['survey'] == 'x').mean() - (b['survey'] == 'x').mean())) < 1e-12
+    assert 'mag' not in got and moved['distance'].is_monotonic_decreasing and q['mjd'][0][10] == np.median(a['mjd']) and moved_columns(a, a)[0].empty
+
+
+def test_a_difference_shows_itself(archive):
+    one = plan_of(archive).build('seen', patch_size=16, **quick)
+    two = plan_of(archive, negatives={}).build('seen', patch_size=16, **quick)
+    d = two.diff(one)
+    assert 'class_name' in d.moved['column'].tolist() or 'kind' in d.moved['column'].tolist()
+    page = d._repr_html_()
+    for word in ('seen@v1', 'Samples by split and class', 'Distributions that moved', 'Removed', 'data:image/png'): assert word in page
+    assert len(d.plot().axes) == 2 and 'data:image' not in one.diff(one)._repr_html_()
+    r = one.rebuild(progress=False)
+    r.diff.same = False # As if something had moved: both have one address
+    assert 'data:image/png' in r.diff._repr_html_()
