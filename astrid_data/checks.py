@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['SPLITS', 'Issue', 'issue_of', 'rank_auc', 'column', 'flags_that_count', 'check_images', 'other_label_near',
            'pixel_radius', 'check_labels', 'split_names', 'label_entropy', 'class_table', 'check_classes',
-           'pixel_shift', 'check_pixels', 'check_positions']
+           'pixel_shift', 'check_pixels', 'check_positions', 'figure_png', 'new_figure']
 
 # %% ../nbs/19_checks.ipynb #5add1da9
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import numpy as np, pandas as pd
 
@@ -171,3 +172,19 @@ def check_positions(
     if narrow := samples['ra'].dtype == np.float32: issues.append(Issue('position_float32', 'error', 'positions are float32, which is wrong by up to 0.05 arcsec: keep float64', len(samples)))
     counts = dict({k: int(v.sum()) for k, v in bad.items()}, narrow=int(narrow), **({'off_pixel': int(off.sum())} if off.any() else {}))
     return float(1 - np.any([*bad.values(), off], axis=0).mean()), counts, issues
+
+# %% ../nbs/19_checks.ipynb #ae5b91f0
+def figure_png(fig, dpi=100)->bytes: # The same bytes each time
+    "A figure as PNG of 128 colours, a third of the size"
+    from PIL import Image # Comes with matplotlib
+    raw, small = BytesIO(), BytesIO()
+    fig.savefig(raw, format='png', dpi=dpi)
+    Image.open(raw).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(small, 'PNG', optimize=True)
+    return small.getvalue()
+
+def new_figure(figsize:tuple): # A matplotlib figure
+    "A figure that shows itself once in a notebook, whether or not pyplot was imported"
+    from matplotlib.figure import Figure
+    fig = Figure(figsize=figsize, layout='constrained')
+    fig._repr_png_ = lambda: figure_png(fig)
+    return fig

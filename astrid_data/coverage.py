@@ -9,7 +9,7 @@ __all__ = ['DRIFTS', 'check_coverage', 'check_times', 'longest_gap', 'column_dis
 # %% ../nbs/21_coverage.ipynb #accb53ed
 import numpy as np, pandas as pd
 
-from .checks import Issue, column, issue_of
+from .checks import Issue, column, issue_of, new_figure
 from .core import BadInput, healpix_index
 
 # %% ../nbs/21_coverage.ipynb #2f0a1626
@@ -103,9 +103,7 @@ def plot_sky(
     "The sky with the cells that hold samples; East is left"
     from astropy_healpix import healpix_to_lonlat
     if ax is None:
-        from matplotlib.figure import Figure
-        fig = Figure(figsize=(4.5, 2.4), layout='constrained')
-        ax = fig.add_subplot(projection='mollweide')
+        ax = new_figure((4.5, 2.4)).add_subplot(projection='mollweide')
     ax.grid(lw=.3)
     ax.set_xticks(np.radians(range(-120, 121, 60)), [f'{(-k) % 360}°' for k in range(-120, 121, 60)])
     ax.set_yticks(np.radians([-60, -30, 0, 30, 60]), ['−60°', '−30°', '0°', '30°', '60°'])

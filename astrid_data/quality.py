@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['COMPONENTS', 'GATES', 'UPPER', 'MADE', 'COLOURS', 'SPLIT_NAMES', 'SPLIT_COLOURS', 'SEVERITY', 'ordered', 'combine',
            'Gate', 'pass_gates', 'DataQualityReport', 'weakest_of', 'reasons_of', 'check_losses', 'check_agreement',
-           'unmeasured_flags', 'check_quality', 'report_lines', 'figure_png', 'new_figure', 'mark_synthetic',
-           'report_html', 'keep_report', 'report_history']
+           'unmeasured_flags', 'check_quality', 'report_lines', 'mark_synthetic', 'report_html', 'keep_report',
+           'report_history']
 
 # %% ../nbs/22_quality.ipynb #1c6aa10a
 import base64, html, json, uuid
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 
 import numpy as np, pandas as pd
 
-from .checks import (Issue, check_classes, check_images, check_labels, check_positions, class_table, column, flags_that_count, issue_of, other_label_near,
-    rank_auc, split_names)
+from .checks import (Issue, check_classes, check_images, check_labels, check_positions, class_table, column, figure_png, flags_that_count, issue_of,
+    new_figure, other_label_near, rank_auc, split_names)
 from .columns import check_columns
 from .copies import check_duplicates, find_duplicates
 from .core import BadInput, NotFound, canonical_json
@@ -243,21 +242,6 @@ def _bars(ax, counts, title, colour, most=8):
     ax.invert_yaxis(); ax.margins(x=.18)
     ax.set_title(title, fontsize=7.5, loc='left')
     if not top: ax.text(.5, .5, 'none', ha='center', va='center', transform=ax.transAxes, fontsize=8); ax.set_xticks([]); ax.set_yticks([])
-
-def figure_png(fig, dpi=100)->bytes: # The same bytes each time
-    "A figure as PNG of 128 colours, a third of the size"
-    from PIL import Image # Comes with matplotlib
-    raw, small = BytesIO(), BytesIO()
-    fig.savefig(raw, format='png', dpi=dpi)
-    Image.open(raw).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(small, 'PNG', optimize=True)
-    return small.getvalue()
-
-def new_figure(figsize:tuple): # A matplotlib figure
-    "A figure that shows itself once in a notebook, whether or not pyplot was imported"
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=figsize, layout='constrained')
-    fig._repr_png_ = lambda: figure_png(fig)
-    return fig
 
 def mark_synthetic(fig, origin):
     "A hatched border around a figure that does not show sky alone"
