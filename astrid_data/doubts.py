@@ -120,7 +120,8 @@ def plot_doubts(
     "The most doubtful stamps; the title says the label and what the model thinks"
     C, some = data.shape[1], queue[:n]
     lines = -(-len(some)//columns)
-    fig = new_figure((1.2*columns*C**.6, 1.35*lines))
+    width = 1.2*columns*C**.6
+    fig = new_figure((width, (width/columns/C + .2)*lines))
     axs = fig.subplots(lines, columns*C, squeeze=False)
     for ax in axs.flat: ax.set_axis_off()
     for k, q in enumerate(some.itertuples()):
