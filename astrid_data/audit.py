@@ -8,6 +8,7 @@ __all__ = ['MOST_SHARED', 'LeakageAudit', 'audit_splits', 'plot_audit']
 # %% ../nbs/26_audit.ipynb #acab621e
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -46,7 +47,8 @@ class LeakageAudit:
 
     def __repr__(self):
         near = '' if self.nearest_train_arcsec is None else f', nearest train sample {self.nearest_train_arcsec:.2f}″ away'
-        return f"{self.verdict}: {self.objects_shared} objects, {self.places_shared} places and the sky of {self.overlapping_test} of {self.test_samples} test patches shared{near}" + (f" ({'; '.join(self.reasons)})" if self.reasons else '')
+        sky = f'the sky of {self.overlapping_test} of {self.test_samples} test patches' if self.overlapping_share is not None or not self.test_samples else 'an unknown part of the sky (no test patch has a known extent)'
+        return f"{self.verdict}: {self.objects_shared} objects, {self.places_shared} places and {sky} shared{near}" + (f" ({'; '.join(self.reasons)})" if self.reasons else '')
 
 # %% ../nbs/26_audit.ipynb #a57562e8
 MOST_SHARED = .9 # Share of test patches on known sky from which a test is none
@@ -119,12 +121,15 @@ def _same_turned(a, b):
 def _turned(split, data):
     "Rows of val and test whose patch is in a split before them, turned or mirrored; None without pixels"
     if data is None or data.shape[-1] != data.shape[-2]: return None
-    rank, sums = pd.Series(split).map({k: i for i, k in enumerate(SPLITS)}), _pixel_sums(data)
-    alike = pd.DataFrame(dict(rank=rank, a=sums[:, 0], b=sums[:, 1])).dropna().groupby(['a', 'b'])['rank']
-    found = set()
-    for rows in alike.groups.values():
-        for i in rows if rank[rows].nunique() > 1 else ():
-            if any(rank[j] < rank[i] and _same_turned(data[j], data[i]) for j in rows): found.add(i)
+    sums = _pixel_sums(data)
+    t = pd.DataFrame(dict(rank=pd.Series(split).map({k: i for i, k in enumerate(SPLITS)}), a=sums[:, 0], b=sums[:, 1])).dropna()
+    found, t = set(), t[t.duplicated(['a', 'b'], keep=False)]
+    for _, g in t.groupby(['a', 'b']):
+        kinds = {} # Equal patches, once
+        for i, r in g['rank'].items(): kinds.setdefault(np.asarray(data[i]).tobytes(), []).append((i, r))
+        for x, y in permutations(kinds.values(), 2):
+            late = [i for i, r in x if r > min(r for _, r in y)]
+            if late and _same_turned(data[y[0][0]], data[x[0][0]]): found |= set(late)
     return len(found)
 
 # %% ../nbs/26_audit.ipynb #25c8c7a7
