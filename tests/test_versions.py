@@ -1,5 +1,6 @@
 "Versions over time: found, compared, deleted with a tombstone, grown without moving a sample, and with a test that counts who looks."
 import json
+import uuid
 
 import numpy as np
 import pandas as pd
@@ -141,14 +142,14 @@ def test_splits_that_somebody_else_made_are_taken_and_audited_all_the_same(archi
 
 # Lineage
 
-def test_an_alert_under_a_new_name_follows_its_history(shared_data, tmp_path):
+def test_an_alert_under_a_new_name_follows_its_history(shared_data, registry_url, tmp_path):
     import fastavro
     with open(next((shared_data/'alerts'/'raw_avro').glob('*1105522281015015000*')), 'rb') as f: packet = next(fastavro.reader(f))
     before = [c['candid'] for c in packet['prv_candidates'] if c.get('candid')]
     def later(k, name, history): # Half a minute of arc away, under another name
         c = packet['candidate'] | dict(candid=k, ra=packet['candidate']['ra'] + .01*(k % 7 + 1), jd=packet['candidate']['jd'] + k % 11 + 1)
         return packet | dict(candid=k, objectId=name, candidate=c, prv_candidates=[dict(candid=h) for h in history])
-    archive = ad.open_archive(tmp_path)
+    archive = ad.open_archive(registry_url, storage=str(tmp_path/'store'), home=tmp_path)
     archive.add_alerts([packet, later(1, 'ZTF99new', [before[0], None]), later(2, 'ZTF99other', [])], show=False)
     params = ad.TrainingDataCollectionParams(survey_ids=['ztf'], confidence_threshold=0, channels=('science',), negatives={}, validation_status='any')
     with archive.session() as s:
@@ -160,13 +161,12 @@ def test_an_alert_under_a_new_name_follows_its_history(shared_data, tmp_path):
     assert t['split']['ZTF99new'] == t['split'][packet['objectId']]
 
 
-@pytest.mark.parametrize('registry_url', ['sqlite'], indirect=True)
 def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path):
     from astrid_data.registry import TrainingRun
     archive = toy(tmp_path, registry_url)
     one = plan_of(archive, negatives={}).build('line', patch_size=16, created_by='ada', **quick)
     two = plan_of(archive).build('line', patch_size=16, created_by='ada', **quick)
-    with archive.session() as s: s.add(TrainingRun(dataset_id=__import__('uuid').UUID(two.id), training_params={}, performance_metrics=dict(auc=.9), status='completed'))
+    with archive.session() as s: s.add(TrainingRun(dataset_id=uuid.UUID(two.id), training_params={}, performance_metrics=dict(auc=.9), status='completed'))
     two.open_test('a score')
     g = json.loads(json.dumps(two.lineage(), allow_nan=False))
     kinds = lambda k: [e for e in g['entity'].values() if e['prov:type'] == k]
