@@ -122,7 +122,7 @@ def reasons_of(
     costs = {k: v*harm[k]/n for k, v in flags.items() if harm[k]}
     out = dict(images=', '.join(f'{k} {v:.3f}' for k, v in sorted(costs.items(), key=lambda kv: -kv[1])[:3]) or 'invalid pixels', labels=top(against),
         balance='one label is much rarer than the other', unique=top({k: copies[k] for k in ('exact', 'near') if copies.get(k)}), complete=top(losses.get('lost', {})))
-    if any(v is not None for v in parts.values()):
+    if any(v is not None and v < 1 for v in parts.values()):
         k = weakest_of(parts)
         out['quality_score'] = f'lowered most by {k} ({parts[k]:.2f}' + (f': {out[k]})' if out.get(k) else ')')
     return out
@@ -218,7 +218,7 @@ def report_lines(r)->list: # (heading, text) pairs
     lost = r.losses.get('requested', r.total_samples) - r.total_samples
     out = [('samples', f'{r.total_samples:,}, {r.anomaly_ratio:.0%} with label 1' + (f'; {lost:,} lost' if lost else '') + ('' if r.origin == 'survey' else f'; {MADE[r.origin]}')),
         ('score', f'{r.quality_score:.2f}, the geometric mean of ' + ', '.join(f'{k} {score(r.components[k])}' for k in ordered(r.components))),
-        ('weakest', reasons_of(r.components, r.flags, r.labels, r.duplicates, r.losses, r.total_samples).get('quality_score', 'nothing was measured')),
+        ('weakest', reasons_of(r.components, r.flags, r.labels, r.duplicates, r.losses, r.total_samples).get('quality_score', 'nothing lowers the score')),
         ('surveys', ', '.join(f'{k} {n:,}' for k, n in r.band_coverage.items())),
         ('shortcuts', f'AUC {r.shortcuts["auc"]:.2f} ± {r.shortcuts["error"]:.2f} without looking at the source' if r.shortcuts.get('auc') is not None else f'not probed: {r.shortcuts.get("reason", "")}'),
         ('gates', ', '.join(failed) or 'all passed')]
