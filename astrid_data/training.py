@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from .core import AstridError, BadInput, Conflict, NotFound, canonical_json, progress, write_atomic
 from .energy import DataWait
+from .mistakes import breakdown, plot_breakdown, plot_worst, sky_density
 from .realdata import RealDataConfig, get_real_training_data, load_real_training_data # They are looked for here, too
-from .scores import OperatingPoints, average_precision, operating_points
+from .scores import OperatingPoints, average_precision, fpr_at_fnr, operating_points
 
 # %% ../nbs/42_training.ipynb #cc70c3f6
 def _conv(i, o, k=3, stride=1): return nn.Sequential(nn.Conv2d(i, o, k, stride, k//2, bias=False), nn.BatchNorm2d(o), nn.ReLU())
@@ -120,7 +121,7 @@ def predict(
         parts.append(pd.DataFrame(dict(index=np.asarray(b.get('index', torch.arange(n)).cpu()), label=b['label'].long().cpu(), score=_probability(out).double().cpu(), loss=loss)))
     model.train(was)
     t = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(dict(index=[], label=[], score=[], loss=[]))
-    d = getattr(getattr(loader, 'dataset', None), 'dataset', None)
+    d = _version(loader)
     t['group'] = d.samples['group_id'].to_numpy()[t['index']] if d is not None and len(t) and 'group_id' in d.samples else t['index'].astype(str)
     return t
 
@@ -133,14 +134,38 @@ def evaluate(
     seed:int=0, # Of the bootstrap
     run=None, # A tracked run to log to
     prefix:str='test', # Of the logged names
+    choose_on=None, # Loader of another split, such as val, to choose the threshold on; None takes the threshold of this one
+    by:tuple=('mag', 'band', 'density'), # Columns to go by; those that are not there are left out
 )->OperatingPoints:
     "Score a split and report the operating points"
-    report = operating_points(predict(model, loader), rate, n_boot, seed, getattr(loader, 'origin', 'survey'))
-    if run is not None:
-        run.log_metrics(report.metrics(prefix))
-        run.log_text(canonical_json({k: v for k, v in vars(report).items() if k != 'scores'}), f'{prefix}_operating_points.json')
-        run.log_text(report.scores.to_csv(index=False), f'{prefix}_scores.csv')
+    t, threshold = predict(model, loader), None
+    if choose_on is not None and len(choose_on): threshold = fpr_at_fnr(*(predict(model, choose_on)[c] for c in ('label', 'score')), fnr=rate)[1]
+    report = operating_points(_with_facts(t, loader), rate, n_boot, seed, getattr(loader, 'origin', 'survey'), None if threshold != threshold else threshold)
+    cut = report.chosen['threshold'] if report.chosen else report.threshold
+    if cut is not None: report.by = {c: breakdown(report.scores, c, cut, n_boot=min(n_boot, 200), seed=seed) for c in by if c in report.scores and report.scores[c].notna().any()}
+    if run is not None: _log_report(run, report, prefix, _version(loader))
     return report
+
+# %% ../nbs/42_training.ipynb #05d1554d
+def _version(loader): return getattr(getattr(loader, 'dataset', None), 'dataset', None)
+
+def _with_facts(t, loader):
+    "What is known of each sample beside its score"
+    d = _version(loader)
+    if d is None or not len(t): return t
+    rows = d.samples.iloc[t['index']]
+    t = t.assign(**{c: rows[c].to_numpy() for c in ('sample_key', 'mag', 'band', 'survey', 'ra', 'dec') if c in rows})
+    return t.assign(density=sky_density(t['ra'], t['dec'], t['group'])) if {'ra', 'dec'} <= set(t) else t
+
+# %% ../nbs/42_training.ipynb #3db7e607
+def _log_report(run, report, prefix, dataset):
+    "Numbers as metrics; tables and pictures as artifacts"
+    run.log_metrics(report.metrics(prefix))
+    run.log_text(canonical_json({k: v for k, v in vars(report).items() if k not in ('scores', 'by')}), f'{prefix}_operating_points.json')
+    run.log_text(report.scores.to_csv(index=False), f'{prefix}_scores.csv')
+    for c, table in report.by.items(): run.log_text(table.to_csv(index=False), f'{prefix}_by_{c}.csv')
+    if report.by: run.log_figure(plot_breakdown(report.by, report.origin), f'{prefix}_by.png')
+    if dataset is not None: run.log_figure(plot_worst(dataset, report.scores), f'{prefix}_worst.png')
 
 # %% ../nbs/42_training.ipynb #4b7171eb
 def train_epoch(
@@ -366,5 +391,5 @@ def _one_epoch(course, train, val, run, show):
 # %% ../nbs/42_training.ipynb #d66092ae
 def _facts(model, train):
     "What makes a training the one it is, beside the numbers it was given"
-    d = getattr(getattr(train, 'dataset', None), 'dataset', None)
+    d = _version(train)
     return dict(model=type(model).__name__, n_weights=sum(p.numel() for p in model.parameters()), batch_size=getattr(train, 'batch_size', None), steps=len(train), data=getattr(d, 'content_hash', None))

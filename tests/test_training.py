@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import assume, given, settings, strategies as st
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from astrid_data.core import BadInput, Conflict, NotFound, SyntheticDataWarning
 from astrid_data.datasets import write_dataset
@@ -17,7 +17,8 @@ from astrid_data.ingest import open_archive
 from astrid_data.loader import RealDataLoader
 from astrid_data.synthetic import synthetic_archive
 from astrid_data.realdata import RealDataConfig, get_real_training_data, load_real_training_data
-from astrid_data.scores import auc_roc, average_precision, bootstrap, fnr_at_fpr, fpr_at_fnr, operating_points
+from astrid_data.mistakes import breakdown, completeness, purity, sky_density, worst
+from astrid_data.scores import auc_roc, average_precision, bootstrap, calibration, fnr_at_fpr, fpr_at_fnr, operating_points, share_interval
 from astrid_data.training import Diverged, SmallCNN, SmallUNet, cpu_limit, evaluate, fit, load_checkpoint, predict, read_checkpoint, save_checkpoint
 
 torch.set_num_threads(1) # The models here are so small that threads would only wait for each other
@@ -121,6 +122,45 @@ def test_one_class_has_no_curve():
 def test_too_few_for_one_percent_is_said():
     t = pd.DataFrame(dict(label=[0, 1]*40, score=np.random.default_rng(0).uniform(size=80), group=np.arange(80)))
     assert 'only 40 real samples' in operating_points(t, n_boot=10).note
+
+
+def test_calibration_against_plain_counting():
+    rng = np.random.default_rng(0)
+    t = pd.DataFrame(dict(score=rng.permutation(np.linspace(0, 1, 200)), label=rng.integers(0, 2, 200), group=np.arange(200)))
+    c, parts = calibration(t, 8), np.array_split(t.sort_values('score').index, 8)
+    assert c['n'].tolist() == [25]*8 and c['score'].tolist() == pytest.approx([t['score'][i].mean() for i in parts]) and c['real'].tolist() == pytest.approx([t['label'][i].mean() for i in parts])
+    r = operating_points(t, n_boot=10)
+    assert r.brier == pytest.approx(brier_score_loss(t['label'], t['score'])) and 'Brier' in repr(r) and r.metrics()['test_brier'] == r.brier
+    assert all(a == pytest.approx(b, abs=2e-3) for a, b in zip(share_interval(8/10, 10), (0.490, 0.943)))          # Newcombe 1998, table I
+
+def test_the_threshold_chosen_elsewhere_is_only_judged():
+    t = pd.DataFrame(dict(label=[1, 1, 1, 1, 0, 0, 0, 0], score=[.9, .8, .7, .2, .6, .3, .2, .1], group=list('abcdefgh')))
+    r = operating_points(t, n_boot=10, threshold=0.5)
+    assert r.chosen == dict(threshold=0.5, fnr=0.25, fpr=0.25) and r.metrics()['test_chosen_fpr'] == 0.25 and 'another split' in repr(r)
+    assert operating_points(t, n_boot=10).chosen is None
+
+@given(scored, st.integers(0, 6))
+def test_purity_and_completeness_by_counting(rows, threshold):
+    label, score, weight = map(np.array, zip(*rows))
+    called, real = np.repeat(score >= threshold, weight), np.repeat(label, weight)
+    for got, a, b in ((purity, called & real, called), (completeness, called & real, real)):
+        value = got(label.astype(int), score, weight, threshold)
+        assert np.isnan(value) if not b.sum() else value == pytest.approx(a.sum()/b.sum())
+
+def test_the_parts_are_all_there_and_what_is_unknown_is_a_part():
+    t = pd.DataFrame(dict(label=[1, 0]*30, score=np.linspace(0, 1, 60), mag=[np.nan]*6 + list(np.linspace(15, 21, 54)), band=['g', 'r', None]*20, group=np.arange(60)//2))
+    for column in ('mag', 'band'):
+        b = breakdown(t, column, 0.5, n_boot=20)
+        assert b['n'].sum() == 60 and b['n_real'].sum() == 30 and b[column].iloc[-1] == 'unknown'
+        assert ((b['completeness_low'] <= b['completeness']) & (b['completeness'] <= b['completeness_high'])).all()
+    assert breakdown(t, 'mag', 0.5, n_boot=20)['n'].tolist() == [14, 13, 13, 14, 6] and breakdown(t, 'band', 0.5)['n'].tolist() == [20]*3
+
+def test_density_across_ra_0_and_with_few():
+    rng = np.random.default_rng(0)
+    ra, dec = rng.uniform(-1, 1, 500), rng.uniform(-1, 1, 500)
+    assert sky_density(ra % 360, dec, np.arange(500)) == pytest.approx(sky_density(ra + 180, dec, np.arange(500)), rel=1e-6)
+    assert np.isnan(sky_density([1, 2, 3], [0, 0, 0], ['a', 'b', 'c'])).all()
+    assert np.isnan(sky_density(np.append(ra, np.nan), np.append(dec, 0), np.arange(501))[-1])
 
 
 # --- the loop
@@ -359,10 +399,11 @@ def test_waiting_is_measured():
 
 class Noted:
     "A run that only takes notes"
-    def __init__(self): self.metrics, self.params, self.texts, self.monitor = [], {}, {}, EnergyMonitor(None, meters=[]).start()
+    def __init__(self): self.metrics, self.params, self.texts, self.figures, self.monitor = [], {}, {}, {}, EnergyMonitor(None, meters=[]).start()
     def log_metrics(self, values, step=None): self.metrics.append((step, values))
     def log_params(self, values): self.params.update(values)
     def log_text(self, text, name): self.texts[name] = text
+    def log_figure(self, figure, name): self.figures[name] = figure
 
 def test_what_a_run_is_told():
     run = Noted()
@@ -388,6 +429,21 @@ def test_with_our_loader_and_groups(tmp_path):
     r = evaluate(SmallCNN(), test, n_boot=20)
     assert (r.n, r.n_objects, r.origin, h.origin) == (24, 3, 'survey', 'survey')
     assert set(r.scores['index']) == set(d.split_rows('test'))
+
+
+def test_the_report_by_magnitude_and_the_worst_are_logged(tmp_path):
+    rng, n = np.random.default_rng(0), 120
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=np.arange(n) % 2, origin='survey', group_id=[f'g{i//2}' for i in range(n)], mag=rng.uniform(15, 20, n), band='r',
+        ra=rng.uniform(0, 1, n), dec=rng.uniform(0, 1, n), split=np.where(np.arange(n) < 40, 'train', np.where(np.arange(n) < 70, 'val', 'test'))))
+    d = write_dataset(tmp_path/'v1', t, rng.normal(size=(n, 1, 16, 16)).astype('f4'), name='x')
+    _, val, test = RealDataLoader(d).loaders(batch_size=16)
+    run = Noted()
+    r = evaluate(SmallCNN(), test, n_boot=20, run=run, choose_on=val)
+    assert set(r.by) == {'mag', 'band', 'density'} and all(b['n'].sum() == 50 for b in r.by.values())
+    assert r.chosen and {'test_worst.png', 'test_by.png'} <= set(run.figures) and {'test_by_mag.csv', 'test_by_density.csv'} <= set(run.texts)
+    w = worst(r.scores, 4)
+    real, bogus = (r.scores[r.scores['label'] == k] for k in (1, 0))
+    assert w['score'][:4].min() >= bogus['score'].nlargest(4).min() and w['score'][4:].max() <= real['score'].nsmallest(4).max()
 
 
 # --- AstrID's calls
