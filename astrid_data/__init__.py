@@ -25,6 +25,7 @@ _pages = {
     'loader': 'RealDataLoader PatchDataset PatchLoader Normaliser create_real_data_loaders',
     'energy': 'EnergyMonitor EnergyReport',
     'tracking': 'track replay dataset_runs',
+    'baseline': 'evaluate_baseline',
     'training': 'SmallCNN SmallUNet fit evaluate RealDataConfig get_real_training_data load_real_training_data',
     'widgets': 'browse show_coverage show_run',
     'api': 'create_app create_api_key',

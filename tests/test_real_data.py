@@ -69,3 +69,12 @@ def test_a_network_learns_real_from_bogus(triplets):
     print(points)
     assert points.n > 10 and low <= points.auc_pr <= high
     assert points.auc_pr > points.prior   # better than a coin, which has the share of real ones
+
+
+@pytest.mark.slow
+def test_the_naive_way_flatters_and_the_honest_has_an_interval(shared_data, tmp_path):
+    "What `python -m benchmarks.real_bogus` does over five seeds, once"
+    from benchmarks.real_bogus import compare, planned
+    row, = compare(planned(tmp_path), seeds=[0], epochs=8)
+    assert row['prior'] < row['cnn'] <= 1 and row['prior'] < row['logistic'] <= 1
+    assert row['cnn_interval'][0] < row['cnn'] < row['naive'] and row['naive'] > 0.97  # Turned siblings on both sides: memory, not skill

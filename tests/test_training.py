@@ -10,6 +10,7 @@ import torch
 from hypothesis import assume, given, settings, strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
+from astrid_data.baseline import evaluate_baseline, stamp_statistics
 from astrid_data.core import BadInput, Conflict, NotFound, SyntheticDataWarning
 from astrid_data.datasets import write_dataset
 from astrid_data.energy import EnergyMonitor
@@ -161,6 +162,15 @@ def test_density_across_ra_0_and_with_few():
     assert sky_density(ra % 360, dec, np.arange(500)) == pytest.approx(sky_density(ra + 180, dec, np.arange(500)), rel=1e-6)
     assert np.isnan(sky_density([1, 2, 3], [0, 0, 0], ['a', 'b', 'c'])).all()
     assert np.isnan(sky_density(np.append(ra, np.nan), np.append(dec, 0), np.arange(501))[-1])
+
+
+def test_the_baseline_is_scikit_learns_regression_on_numbers_anybody_can_check():
+    b = batches()
+    x = b[0]['image'].numpy().astype('f8')
+    t, c = stamp_statistics(x), 8
+    assert t['top_0'][3] == x[3, 0, c-3:c+4, c-3:c+4].max() and t['sharp_0'][5] == pytest.approx(x[5, 0, c, c] - x[5, 0, c-1:c+2, c-1:c+2].mean())
+    assert t['bright_share_0'][1] == (x[1, 0] > 3).mean() and t['above_ring_0'][1] > 0.5 > t['above_ring_0'][0]
+    assert evaluate_baseline(b, batches(seed=1), n_boot=10).auc_pr > 0.98 and evaluate_baseline(batches(easy=False), batches(seed=1, easy=False), n_boot=10).auc_pr < 0.75
 
 
 # --- the loop
