@@ -168,6 +168,7 @@ def _read_one(path):
     said = [json.loads(str(m)) for m in parts['metadata']] if 'metadata' in parts else [{}]*len(x)
     if len(said) != len(x): raise BadInput(f'{path.name}: {len(said)} texts of metadata for {len(x)} images')
     rows = pd.DataFrame([_from_said(m, i, path.name) for i, m in enumerate(said)])
+    rows = rows.assign(**{k: pd.to_numeric(rows[k], errors='coerce').astype('f8') for k in ('ra', 'dec', 'mjd', 'snr') if k in rows})
     return x.astype('f4'), rows.assign(label=y.astype('i1'), file=path.name), parts.get('targets'), parts.get('channels')
 
 # %% ../nbs/34_exports.ipynb #2812467e

@@ -258,6 +258,12 @@ def _handed_on(m):
     how = m.get('split') or {}
     return f"; the {how['report']['kept_from_before']} samples of {how['previous']['address']} that are still here stayed where they were" if how.get('previous') else ''
 
+def _how_cut(m):
+    "How the pixels came about, if we know it"
+    if m.get('sources'): return f"By somebody else. The stamps came as files ({', '.join(f['file'] + ' ' + f['sha256'][:12] for f in m['sources'])}); what was masked, filled, resampled or normalised before is not known."
+    return f"""The pixel that holds the position is at index {m['patch_size']//2} of each axis, counted from 0. Values are as in the image, float32.
+A pixel that is masked, not finite or off the image is NaN and False in `valid`. Nothing is resampled, padded with numbers or normalised."""
+
 def datasheet(
     m:dict, # The manifest
     samples:pd.DataFrame, # Its rows
@@ -283,7 +289,7 @@ Content hash `{m['content_hash']}`.
 {json.dumps(m['params'].get('collection', {}), indent=1)}
 ```
 
-**Where the labels come from.** Never from the detector's score.
+**Where the labels come from.** {'Not known: they came with the stamps.' if m.get('sources') else "Never from the detector's score."}
 
 {_table(dict(sources), ('source', 'samples'))}
 
@@ -291,8 +297,7 @@ Content hash `{m['content_hash']}`.
 
 {_table(m['dropped'], ('reason', 'samples'))}
 
-**How it was cut.** The pixel that holds the position is at index {m['patch_size']//2} of each axis, counted from 0. Values are as in the image, float32.
-A pixel that is masked, not finite or off the image is NaN and False in `valid`. Nothing is resampled, padded with numbers or normalised.
+**How it was cut.** {_how_cut(m)}
 
 **Splits.** {', '.join(f'{k} {m["splits"][k]}' for k in SPLITS)}; made by {(m.get('split') or {}).get('by', 'hand')}{_handed_on(m)}. Audit: {(m.get('audit') or {}).get('verdict', 'none')}.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import BadInput, write_atomic
+from .core import BadInput, NotFound, write_atomic
 from .datasets import Opener, add_lineage, deal_out, earlier_splits, image_order, stage
 from .frozen import Dataset, finish_version
 
@@ -178,6 +178,7 @@ def rebuild_version(
 )->Rebuild:
     "Collect and cut again, and compare"
     from astrid_data.collector import TrainingDataCollectionParams, TrainingDataCollector
+    if dataset.manifest.get('sources'): raise NotFound(f'{dataset.address} came in as stamps, so there is nothing to cut again; read the files anew')
     if dataset.archive is None: raise BadInput(f'{dataset.address} was opened from a folder: rebuilding needs its archive, so use open_dataset(archive, {dataset.address!r})')
     m, archive = dataset.manifest, dataset.archive
     plan = TrainingDataCollector(archive).plan(TrainingDataCollectionParams.from_json(m['params']['collection']))
@@ -223,9 +224,9 @@ def provenance(
     ch, s = dataset.channels[main_channel(dataset)], dataset.patch_size
     get = lambda k: '' if k not in r or pd.isna(r[k]) else r[k]
     return {'sample': f"{dataset.address} #{i % len(dataset)}, {r['class_name']} ({get('kind')}), split {r['split']}", 'label from': f"{get('label_source')}",
-        'position': f"RA {r['ra']:.6f}° Dec {r['dec']:+.6f}° (ICRS)" if 'ra' in r else '', 'observation': f"{get('survey')} {get('observation_key')} {get('band')}",
+        'position': f"RA {r['ra']:.6f}° Dec {r['dec']:+.6f}° (ICRS)" if get('ra') != '' else '', 'observation': f"{get('survey')} {get('observation_key')} {get('band')}",
         'image': _file_name(get(f'{ch}_uri')), 'HDU': f"{get(f'{ch}_hdu')} {get(f'{ch}_extver')}".strip(),
-        'slice': f"x {r['x0']}:{r['x0'] + s}, y {r['y0']}:{r['y0'] + s}" if 'x0' in r else '', 'file sha256': str(get(f'{ch}_sha256'))[:16],
+        'slice': f"x {r['x0']}:{r['x0'] + s}, y {r['y0']}:{r['y0'] + s}" if get('x0') != '' else '', 'file sha256': str(get(f'{ch}_sha256'))[:16],
         'time': f"MJD {r['mjd']:.5f} {get('mjd_scale')} ({get('mjd_meaning')})" if get('mjd') != '' else '', 'origin': r['origin']}
 
 # %% ../nbs/32_versions.ipynb #487fd46f
@@ -237,6 +238,7 @@ def show_source(
     "The frame around sample `i`, the square that was cut, the patch as stored, and its provenance"
     from matplotlib.figure import Figure
     facts = provenance(dataset, i)
+    if f'{dataset.channels[main_channel(dataset)]}_uri' not in dataset.samples: raise NotFound(f'{dataset.address} came in as stamps: which frames they were cut from is not known')
     if dataset.archive is None: raise BadInput(f'{dataset.address} was opened from a folder; its images are known to its archive, so use open_dataset(archive, {dataset.address!r})')
     r, s, ch = dataset.samples.iloc[i], dataset.patch_size, dataset.channels[main_channel(dataset)]
     x0, y0 = (int(r.get(f'{ch}_{k}', r[k])) for k in ('x0', 'y0'))
@@ -355,7 +357,7 @@ def coverage_section(dataset): # HTML
     "Surveys, bands, sky and time"
     t = dataset.samples
     counts = t.groupby(['survey', 'band', 'class_name']).size().unstack(fill_value=0).reset_index()
-    return (_figure_tag(coverage_figure(dataset), 'coverage') if 'ra' in t else '') + _html_table(counts, most=40)
+    return (_figure_tag(coverage_figure(dataset), 'coverage') if 'ra' in t and t['ra'].notna().any() else '') + _html_table(counts, most=40)
 
 # %% ../nbs/32_versions.ipynb #83756bd7
 def quality_section(dataset): # HTML

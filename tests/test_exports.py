@@ -121,6 +121,11 @@ def test_foreign_stamps_say_what_is_missing(tmp_path):
     assert t.groupby('object_id')['split'].nunique().max() == 1 and t['observation_key'][2] == 'some.npz[2]'
     assert read_npz(f, tmp_path/'e', origin='survey').content_hash == d.content_hash
     assert read_npz(f, tmp_path/'s', origin='synthetic').origin == 'synthetic'
+    sheet = (d.folder/'datasheet.md').read_text()
+    assert 'By somebody else' in sheet and d.manifest['sources'][0]['sha256'][:12] in sheet and 'Nothing is resampled' not in sheet
+    assert d.report(tmp_path/'r.html').read_text().count('class="patch"') == 3*6 and len(d.lineage()['used']) == 2
+    with pytest.raises(NotFound, match='came in as stamps'): d.show_source(0)
+    with pytest.raises(NotFound, match='nothing to cut again'): d.rebuild()
 
 
 @pytest.mark.parametrize('kw, words', [(dict(labels=np.arange(6)), '0 or 1'), (dict(labels=np.zeros(5)), 'must be 6'), (dict(images=np.zeros((6, 63, 63, 3), 'f4')), 'second place'),
