@@ -472,13 +472,14 @@ def open_dataset(
 )->Dataset:
     "A version by its address; fetched from the archive's bucket if it is not here"
     from astrid_data.storage import S3Store, pull_tree
-    rows, text = [r for r in _version_rows(archive) if r['state'] == 'frozen'], str(address)
+    known, text = _version_rows(archive), str(address)
     name, _, v = text.partition('@')
-    if gone := [r for r in _version_rows(archive) if r['state'] == 'deleted' and text in (r['dataset_id'], f"{r['name']}@v{r['version']}", f"{r['name']}@{r['version']}")]: raise NotFound(_epitaph(gone[0]))
+    if gone := [r for r in known if r['state'] == 'deleted' and text in (r['dataset_id'], f"{r['name']}@v{r['version']}", f"{r['name']}@{r['version']}")]: raise NotFound(_epitaph(gone[0]))
+    rows = [r for r in known if r['state'] == 'frozen']
     fits = [r for r in rows if r['dataset_id'] == text or r['name'] == name and v in ('', 'latest', f"v{r['version']}", str(r['version']))]
     if not fits:
-        known = ', '.join(sorted({f"{r['name']}@v{r['version']}" for r in rows})) or 'none yet: build one with plan.build(name)'
-        raise NotFound(f'no dataset {text!r}; there are: {known}')
+        there = ', '.join(sorted({f"{r['name']}@v{r['version']}" for r in rows})) or 'none yet: build one with plan.build(name)'
+        raise NotFound(f'no dataset {text!r}; there are: {there}')
     r = max(fits, key=lambda r: r['version'])
     folder = archive.datasets_dir/r['name']/f"v{r['version']}"
     if not (folder/'manifest.json').exists():

@@ -253,10 +253,12 @@ def __repr__(self:Dataset):
 # %% ../nbs/28_frozen.ipynb #2d46e75d
 def _table(d, heads): return '\n'.join([f'| {" | ".join(heads)} |', f'|{"---|"*len(heads)}', *(f'| {k} | {v} |' for k, v in d.items())])
 
-def _handed_on(m):
-    "Whose samples stayed where they were"
+def _dealt(m):
+    "What the splits cost, and whose samples stayed where they were"
     how = m.get('split') or {}
-    return f"; the {how['report']['kept_from_before']} samples of {how['previous']['address']} that are still here stayed where they were" if how.get('previous') else ''
+    if r := how.get('report'): cost = f"; the largest of {r['groups']} groups holds {r['largest_group_share']:.1%} of the samples, the buffer {r['buffer_share']:.1%}"
+    else: cost = ''
+    return cost + (f"; the {how['report']['kept_from_before']} samples of {how['previous']['address']} that are still here stayed where they were" if how.get('previous') else '')
 
 def _how_cut(m):
     "How the pixels came about, if we know it"
@@ -299,7 +301,7 @@ Content hash `{m['content_hash']}`.
 
 **How it was cut.** {_how_cut(m)}
 
-**Splits.** {', '.join(f'{k} {m["splits"][k]}' for k in SPLITS)}; made by {(m.get('split') or {}).get('by', 'hand')}{_handed_on(m)}. Audit: {(m.get('audit') or {}).get('verdict', 'none')}.
+**Splits.** {', '.join(f'{k} {m["splits"][k]}' for k in SPLITS)}; made by {(m.get('split') or {}).get('by', 'hand')}{_dealt(m)}. Audit: {(m.get('audit') or {}).get('verdict', 'none')}.
 
 **Made** {m['created_at']} by {m.get('created_by') or 'unknown'} with astrid_data {m.get('code_version', '')}. A version never changes; a correction makes a new one.
 """
