@@ -169,7 +169,9 @@ def who_am_i():
 def _record(dataset, row):
     "Write an opening down where all others will see it"
     if dataset.archive is None:
-        with open(dataset.folder/'openings.jsonl', 'a') as f: f.write(canonical_json(row) + '\n'); f.flush(); os.fsync(f.fileno())
+        try:
+            with open(dataset.folder/'openings.jsonl', 'a') as f: f.write(canonical_json(row) + '\n'); f.flush(); os.fsync(f.fileno())
+        except OSError as e: raise Conflict(f'that the test of {dataset.address} is looked at can not be written beside it ({e.strerror}): open it from its archive, or copy it to a folder that can be written to') from None
         return
     from astrid_data.registry import SplitOpening
     with dataset.archive.session() as s: s.add(SplitOpening(dataset_id=uuid.UUID(dataset.id), **row))

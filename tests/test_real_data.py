@@ -59,6 +59,17 @@ def test_ztf_alerts_become_triplets_split_by_object(triplets):
     assert dataset.audit.verdict != 'fail'
 
 
+def test_the_audit_of_real_alerts_tells_ways_to_split_apart(triplets):
+    "Of 289 alerts of 282 objects even a few siblings are found; half of the test comes from exposures that train has seen, unless they are held together"
+    _, _, dataset = triplets
+    t, pixels = dataset.samples, dataset.patches()
+    one_by_one = [ad.audit_splits(t.assign(split=np.random.default_rng(k).choice(['train', 'val', 'test'], len(t), p=[.7, .15, .15])), pixels) for k in range(5)]
+    assert sum(a.verdict == 'fail' and a.objects_shared > 0 for a in one_by_one) >= 3
+    assert dataset.audit.verdict == 'pass' and dataset.audit.same_exposure_test > 10 and dataset.audit.artefacts_of_seen_exposures > 0
+    apart = ad.audit_splits(t.assign(split=ad.split_samples(t, by='observation').split), pixels)
+    assert (apart.verdict, apart.same_exposure_test, apart.artefacts_of_seen_exposures, apart.objects_shared, apart.turned_stamps) == ('pass', 0, 0, 0, 0)
+
+
 def test_a_network_learns_real_from_bogus(triplets):
     _, _, dataset = triplets
     train, val, test = ad.RealDataLoader(dataset).loaders(batch_size=32)

@@ -463,3 +463,9 @@ def test_audits_survive_json_and_are_drawn():
         assert LeakageAudit.from_json(a.to_json()) == a and a.verdict in repr(a)
         assert len(a.plot().axes) == 2
     assert 'empty' in a.reasons[0]
+
+
+def test_the_audit_is_where_it_was():
+    import astrid_data.splits as old
+    assert old.audit_splits is audit_splits and old.LeakageAudit is LeakageAudit
+    with pytest.raises(AttributeError): old.no_such_thing

@@ -37,6 +37,9 @@ def test_every_look_at_the_test_labels_is_counted(registry_url, tmp_path):
     alone = Dataset(ds.folder)
     alone.open_test('from the folder')
     assert len(alone.test_openings) == 1 and len(ds.test_openings) == 3 and ds.verify() is ds
+    (ds.folder/'openings.jsonl').unlink()
+    (ds.folder/'openings.jsonl').mkdir() # As good as a folder that may not be written to, also for root
+    with pytest.raises(Conflict, match='can not be written'): alone.open_test()
 
 
 def test_a_version_whose_audit_failed_is_not_handed_out(archive, tmp_path):
@@ -108,6 +111,17 @@ def test_what_grows_moves_no_old_sample(tmp_path):
     assert plan_of(archive, negatives={}, validation_status='any').build('grow', patch_size=16, **quick).id == two.id
     ad.delete_dataset(archive, 'grow@v1', 'to see whether its splits outlive it')
     assert two.rebuild(progress=False).same
+
+
+def test_the_second_version_has_one_hash_on_either_database(pg_url, tmp_path):
+    images, hashes = write_images(tmp_path/'fits', n=6), {}
+    for where, url in (('lite', f"sqlite:///{tmp_path/'r.db'}"), ('pg', pg_url)):
+        archive = toy(tmp_path/where, url, images=images[:5], order=1 if where == 'lite' else -1)
+        plan_of(archive).build('grow', patch_size=16, **quick)
+        archive.add_fits(images[5:], survey='toy', label=True, show=False)
+        two = plan_of(archive, validation_status='any').build('grow', patch_size=16, **quick)
+        hashes[where] = two.content_hash, two.manifest['split']['previous'], two.samples['split'].tolist()
+    assert hashes['lite'] == hashes['pg']
 
 
 def test_splits_come_from_where_one_says(archive):
