@@ -249,7 +249,7 @@ def _check_name(name):
 # %% ../nbs/30_datasets.ipynb #811d0e87
 def _gates(report, audit, gate, address):
     "Warn or raise where a gate fails"
-    failed = [f'{g.name} is {g.value:.3g}, asked for is {g.threshold:.3g}' for g in report.gates if g.outcome == 'fail']
+    failed = [f'{g.name} is {g.value:.3g}, asked for is {g.threshold:.3g}' + (f', {g.reason}' if g.reason else '') for g in report.gates if g.outcome == 'fail']
     if audit.verdict == 'fail': failed += audit.reasons
     if failed and gate == 'error': raise Conflict(f'{address} was not frozen: ' + '; '.join(failed))
     if failed: warnings.warn(f'{address}: ' + '; '.join(failed), stacklevel=4)

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from astrid_data import quality as q
-from astrid_data.core import BadInput, sky_separation_arcsec
+from astrid_data.checks import check_images, check_pixels
+from astrid_data.columns import check_columns, known_at
+from astrid_data.core import BadInput, NotFound, healpix_index, sky_separation_arcsec
+from astrid_data.coverage import coverage_moc, sky_cells, split_drift
+from astrid_data.doubts import find_doubts
 from astrid_data.flags import FLAGS, column_flags, decode_flags, image_flags, line_places, local_background, measure_columns, measure_patches
 
 
@@ -136,6 +140,35 @@ def test_one_list_drives_everything():
     assert decode_flags(0) == []
 
 
+def test_a_badly_subtracted_star_is_no_cosmic_ray_but_a_hot_pixel_beside_it_is():
+    d, v = sky(40, stars=False, level=0)
+    y, x = np.indices((32, 32)) - 10
+    star = lambda dx: np.exp(-((x - dx)**2 + y**2)/2/.8**2)
+    d += 900*(star(0) - star(1)).astype('f4') # One pixel is far above, and the next far below
+    assert not flags_of(d, v)['cosmic_ray'].any()
+    d[:20, 0, 25, 20] += 300
+    assert flags_of(d, v)['cosmic_ray'].tolist() == [True]*20 + [False]*20
+
+
+def test_columns_tell_what_pixels_cannot_and_unknown_sets_nothing():
+    t = pd.DataFrame(dict(mjd=[59000., 59000, 59000, 59000], first_seen_mjd=[58000, np.nan, np.nan, 58990], template_end_mjd=[58500, 59001, np.nan, 58989], registration_error_pix=[.1, .3, np.nan, .25]))
+    assert decode_flags(column_flags(t))[['template_contaminated', 'misregistered']].to_numpy().tolist() == [[True, False], [True, True], [False, False], [False, False]]
+    assert column_flags(pd.DataFrame(index=range(3))).tolist() == [0, 0, 0]
+    r = q.check_quality(table(40, 20, **{k: None for k in ('template_end_mjd',)}), probe=False)
+    assert set(r.unmeasured) == {'template_contaminated', 'misregistered'} and 'unknown   misregistered' in repr(r)
+    with_columns = table(40, 20, template_end_mjd=60000., registration_error_pix=.5, quality_flags=np.uint32(0), valid_fraction=1.)
+    d, v = sky(40)
+    assert q.check_quality(with_columns, d, v, probe=False).flags == dict(template_contaminated=20, misregistered=40)
+
+
+def test_a_warning_costs_what_it_says():
+    t = table(1000, 500, quality_flags=np.where(np.arange(1000) < 450, np.uint32(1 << 10), np.uint32(0)), valid_fraction=1.)
+    score, counts, issues = check_images(t)
+    assert score == pytest.approx(1 - .045) and [i.severity for i in issues] == ['info'] and '0.045' in issues[0].message
+    score, _, (issue,) = check_images(t.assign(quality_flags=np.uint32(1 << 4)*(np.arange(1000) < 600).astype('u4')))
+    assert score == pytest.approx(.7) and issue.severity == 'error'
+
+
 # Labels and positions
 
 @settings(max_examples=40, deadline=None)
@@ -171,6 +204,96 @@ def test_labels_at_missing_positions_do_not_disturb_the_others():
 def test_disagreement_between_judges_counts():
     score, why, issues = q.check_labels(table(10, 5, label_disagreement=[True] + [False]*9))
     assert score == .9 and why == {'disagreement': 1} and issues[0].sample_keys == [f'{0:032x}']
+
+
+def test_pixels_that_count_from_one_or_lie_elsewhere():
+    t = table(30, 15, registry_x=50., registry_y=60., x0=34, y0=44, offset_x=0., offset_y=0.)
+    assert check_pixels(t, 32)[1] == [] and not check_pixels(t, None)[0].any()
+    assert [i.code for i in check_pixels(t.assign(registry_x=51., registry_y=61.), 32)[1]] == ['pixels_from_one']
+    t.loc[3, 'registry_y'] = 90
+    assert q.check_positions(t, 32)[:2] == (1 - 1/30, dict(missing=0, off_sphere=0, zero=0, narrow=0, off_pixel=1))
+
+
+# Coverage and columns
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 3000), st.integers(0, 5))
+def test_a_moc_holds_the_cells_and_no_others(seed, n, order):
+    rng = np.random.default_rng(seed)
+    t = pd.DataFrame(dict(ra=rng.uniform(0, 360, n), dec=np.degrees(np.arcsin(rng.uniform(-1, 1, n)))))
+    moc = coverage_moc(t, order)
+    flat = sorted(c*4**(order - int(k)) + j for k, cells in moc.items() for c in cells for j in range(4**(order - int(k))))
+    assert flat == sorted(set(healpix_index(t['ra'].to_numpy(), t['dec'].to_numpy(), order).tolist())) == sky_cells(t, order).index.tolist()
+    for k, cells in moc.items(): assert k == '0' or max(np.bincount(np.unique(np.array(cells)//4, return_inverse=True)[1])) < 4 # Nothing left to merge
+
+
+def test_drift_counts_groups_not_rows():
+    rng = np.random.default_rng(0)
+    t = table(400, 200, split=np.where(np.arange(400) < 300, 'train', 'test'), mjd=58000 + rng.uniform(0, 100, 400) + 25*(np.arange(400) >= 300))
+    assert [i.code for i in split_drift(t)[1]] == ['drift'] and split_drift(t)[0]['test']['mjd'] > .2
+    assert split_drift(t.assign(group_id=(np.arange(400)//40).astype(str)))[1] == [] # Ten groups could differ so much by chance
+    assert split_drift(t.assign(split='train')) == ({}, [])
+
+
+def test_every_column_of_a_version_is_declared(tmp_path):
+    import astrid_data as ad
+    archive = ad.synthetic_archive(tmp_path, n_observations=2, n_sources=12)
+    d = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(confidence_threshold=0, quality_score_threshold=None), progress=False).build('declared', patch_size=24, progress=False, probe=False)
+    when = known_at(d.samples)
+    assert [c for c, w in when.items() if w is None] == []
+    assert {when[c] for c in ('label', 'score', 'mag', 'snr', 'detection_id', 'first_seen_mjd')} == {'label-derived'}
+
+
+def test_a_column_that_knows_the_label_is_named():
+    t = table(80, 40, exposure_s=np.where(np.arange(80) < 40, 30., 31.), peakmag=19.)
+    assert {i.code: i.severity for i in check_columns(t)} == dict(column_undeclared='info', column_tells_label='warning')
+    assert check_columns(t.assign(exposure_s=30.).drop(columns='peakmag')) == []
+
+
+# Doubts
+
+def planted(n=1000, seed=0):
+    "Stars; and hot pixels, pairs of dark and bright, trails and nothing"
+    rng = np.random.default_rng(seed)
+    d, v = sky(n, seed=seed, flux=0)
+    y, x = np.indices((32, 32)) - 16
+    psf = lambda dx, dy: np.exp(-((x - dx)**2 + (y - dy)**2)/2/1.1**2)
+    for k in range(n):
+        flux = rng.uniform(40, 300)
+        if k < n//2: d[k, 0] += flux*psf(*rng.uniform(-.5, .5, 2))
+        elif k % 4 == 0: d[k, 0, 16, 16] += 2*flux
+        elif k % 4 == 1: d[k, 0] += flux*(psf(-1, 0) - psf(1, 0))
+        elif k % 4 == 2: d[k, 0] += flux*(abs(x*np.cos(k) + y*np.sin(k)) < 1)
+    return d, v, (np.arange(n) < n//2).astype(int), rng
+
+
+def test_flipped_labels_are_at_the_top_of_the_queue():
+    d, v, truth, rng = planted()
+    wrong = rng.permutation(1000)[:50]
+    label = np.where(np.isin(np.arange(1000), wrong), 1 - truth, truth)
+    queue = find_doubts(table(1000, 500).assign(label=label), d, v)
+    assert np.isin(wrong, queue['row'][:100]).mean() > .6
+    assert sorted(queue['row']) == list(range(1000)) and (np.diff(queue['doubt']) <= 0).all()
+    hits = np.isin(queue['row'][queue['likely_wrong']], wrong)
+    assert hits.mean() > .6
+
+
+def test_siblings_do_not_vouch_for_each_other():
+    "Ten alerts of one object look alike and share a label that was tossed: only by group does no model know it"
+    rng = np.random.default_rng(0)
+    d, v = sky(400, seed=3, flux=0)
+    y, x = np.indices((32, 32)) - 16
+    for g in range(40): d[10*g:10*g + 10, 0] += rng.uniform(50, 900)*np.exp(-((x/rng.uniform(1, 2))**2 + y**2)/2/1.1**2)
+    t = table(400, 200).assign(label=np.repeat(rng.permutation(40) % 2, 10))
+    grouped = find_doubts(t.assign(group_id=[f'g{i//10}' for i in range(400)]), d, v)['doubt'].mean()
+    alone = find_doubts(t, d, v)['doubt'].mean()
+    assert alone < .3 < .4 < grouped, (alone, grouped)
+
+
+def test_too_few_to_doubt_says_so():
+    d, v = sky(12)
+    with pytest.raises(BadInput, match='at least 10 groups of each label; there are 6 real and 6 other'): find_doubts(table(12, 6), d, v)
+    with pytest.raises(BadInput, match='12 patches do not fit 11 rows'): find_doubts(table(11, 6), d, v)
 
 
 # Copies
