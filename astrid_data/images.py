@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUPPORT', 'DQ_FLAGS', 'BAD_FLAGS', 'no_value', 'read_bytes', 'HduInfo', 'list_images', 'choose_hdu', 'bad_bits',
-           'flag_bits', 'any_bit', 'Plane', 'SkyImage', 'open_image']
+           'flag_bits', 'any_bit', 'place_of', 'Plane', 'SkyImage', 'open_image']
 
 # %% ../nbs/03_images.ipynb #3149425e
 import bz2, gzip, hashlib, io, math, re, warnings, zlib
@@ -197,19 +197,25 @@ def any_bit(bits, mask):
     return (bits & bits.dtype.type(mask & (1 << 8*bits.dtype.itemsize) - 1)) != 0
 
 # %% ../nbs/03_images.ipynb #0d0b64fc
+def place_of(
+    hdu, # An image HDU
+    plane:int=None, # Which plane, for a cube
+)->dict: # Plain data: start (byte), kind, shape, plane, scale, zero, blank, soften, offset; start and kind are None for what astropy must decompress
+    "Where an array lies in its file, and how its numbers are meant"
+    h, kinds = hdu.header, {8: 'u1', 16: '>i2', 32: '>i4', 64: '>i8', -32: '>f4', -64: '>f8'}
+    start, kind = (hdu.fileinfo()['datLoc'], kinds[h['BITPIX']]) if _is_plain(hdu) else (None, None)
+    return dict(start=start, kind=kind, shape=list(hdu.shape), plane=plane or 0, scale=float(h.get('BSCALE', 1)), zero=float(h.get('BZERO', 0)),
+        blank=h.get('BLANK') if h['BITPIX'] > 0 else None, soften=h.get('BSOFTEN'), offset=h.get('BOFFSET', 0))
+
+# %% ../nbs/03_images.ipynb #28757810
 class Plane:
     "One 2-D array of a FITS file, decoded to native float32 where it is cut"
-    def __init__(self, data, hdu, plane=None):
-        h, self.hdu, self.plane = hdu.header, hdu, plane or 0
-        self.shape, self.scale, self.zero = tuple(hdu.shape[-2:]), float(h.get('BSCALE', 1)), float(h.get('BZERO', 0))
-        self.blank = h.get('BLANK') if h['BITPIX'] > 0 else None
-        self.soften, self.offset = h.get('BSOFTEN'), h.get('BOFFSET', 0)
-        self.raw = self._whole = None
-        self._cuts = 0
-        if _is_plain(hdu):
-            kind = {8: 'u1', 16: '>i2', 32: '>i4', 64: '>i8', -32: '>f4', -64: '>f8'}[h['BITPIX']]
-            self.raw = self._of_cube(np.ndarray(hdu.shape, kind, buffer=data, offset=hdu.fileinfo()['datLoc']))
-        self.simple = _is_plain(hdu) and h['BITPIX'] < 0 and (self.scale, self.zero, self.soften) == (1, 0, None) # Stored as they are meant
+    def __init__(self, data, place, hdu=None): # The file's bytes, what `place_of` says, and the HDU where astropy must decompress it
+        self.place, self.hdu, self.plane, self.shape = place, hdu, place['plane'], tuple(place['shape'][-2:])
+        self.scale, self.zero, self.blank, self.soften, self.offset = (place[k] for k in ('scale', 'zero', 'blank', 'soften', 'offset'))
+        self.raw, self._whole, self._cuts, kind = None, None, 0, place['kind']
+        if kind: self.raw = self._of_cube(np.ndarray(place['shape'], kind, buffer=data, offset=place['start']))
+        self.simple = kind in ('>f4', '>f8') and (self.scale, self.zero, self.soften) == (1, 0, None) # Stored as they are meant
 
     def _of_cube(self, a): return a.reshape(-1, *self.shape)[self.plane]
 
@@ -270,9 +276,11 @@ class SkyImage:
     dq_policy:str=None # Which planes were asked and how; None = there are none
     missing:dict=field(default_factory=dict); notes:dict=field(default_factory=dict)
     _stored:object=None; _hdul:object=None; _bad:object=None; _sha:str=None
+    _heads:list=None; _path:object=None # Where its headers lie in a plain file (start and stop, byte), the image's own last
 
     def __getattr__(self, k):
         if not k.startswith('_') and k in (facts := self.__dict__.get('facts', {})): return facts[k]
+        if k == 'header' and self._heads: self.header = fits.Header.fromstring(bytes(self._stored[slice(*self._heads[-1])])); return self.header
         raise AttributeError(f'SkyImage has no {k!r}')
 
     def __enter__(self): return self
@@ -391,14 +399,16 @@ def _weight_of(hdul, info):
     behind = [h for h in same if h.index == info.index + 1 and str(hdul[h.index].header.get('IMAGETYP', '')).strip() == 'invvar']
     return next(iter(named + behind), None)
 
+def _plane(data, hdu, plane=None): return Plane(data, place_of(hdu, plane), hdu)
+
 def _side_planes(hdul, data, info, policy, missing):
     "Quality and weight planes in the same file, under a policy"
     planes = {}
     if policy == 'none': return planes
     dq = next((h for h in _list_images(hdul) if h.name.upper() == 'DQ' and h.ver == info.ver and h.shape[-2:] == info.shape[-2:]), None)
-    if dq and policy: planes['dq'] = Plane(data, hdul[dq.index])
+    if dq and policy: planes['dq'] = _plane(data, hdul[dq.index])
     elif dq: missing['dq'] = 'there is a quality plane, but its mission has no named flags here; pass dq_policy='
-    if w := _weight_of(hdul, info): planes['weight'] = Plane(data, hdul[w.index])
+    if w := _weight_of(hdul, info): planes['weight'] = _plane(data, hdul[w.index])
     return planes
 
 # %% ../nbs/03_images.ipynb #fc74bd77
@@ -408,7 +418,14 @@ def _extra_plane(source, shape):
     hdul = _parse(source, data, name)
     fit = [h for h in _list_images(hdul) if h.shape == shape]
     if len(fit) != 1: raise BadImage('ambiguous_hdu' if fit else 'no_image_hdu', f'{name}: {len(fit)} planes of shape {shape}')
-    return Plane(data, hdul[fit[0].index])
+    return _plane(data, hdul[fit[0].index])
+
+def _heads_of(hdul, planes, index):
+    "Where the headers that say how to read `planes` begin and end: the file's first, those of quality and weight, the image's own"
+    starts = [p.place['start'] for p in planes.values()]
+    at = [(h.fileinfo()['hdrLoc'], h.fileinfo()['datLoc']) for i, h in enumerate(hdul) if i in (0, index) or h.fileinfo()['datLoc'] in starts]
+    own = hdul[index].fileinfo()
+    return [a for a in at if a[1] != own['datLoc']] + [(own['hdrLoc'], own['datLoc'])]
 
 def _settle(dq_policy, mission):
     "The policy that 'auto' means, checked; '' where the mission has no named flags"
@@ -438,10 +455,12 @@ def open_image(
     w, reason, missing['wcs'] = read_wcs(header, hdul)
     if w is not None: del missing['wcs']
     policy = _settle(dq_policy, _dq_mission(known['mission'] or '', first))
-    planes = {'image': Plane(data, hdul[info.index], plane)} | _side_planes(hdul, data, info, policy, missing)
+    planes = {'image': _plane(data, hdul[info.index], plane)} | _side_planes(hdul, data, info, policy, missing)
     if dq is not None: bad_bits(policy); planes['dq'] = _extra_plane(dq, info.shape[-2:])
     if weight is not None: planes['weight'] = _extra_plane(weight, info.shape[-2:])
     settled = 'none' if policy == 'none' else '+'.join([policy]*('dq' in planes) + ['weight']*('weight' in planes)) or None
     if all(p.raw is not None for p in planes.values()): hdul.close() # Its bytes are mapped, the file need not stay open
     name = info.hdu_name if plane is None else f'{info.hdu_name}[{plane}]'
-    return SkyImage(info.shape[-2:], planes, header, known | dict(dq_flags=policy), name, info.ver, what, role, w, reason, settled, missing, notes, stored, hdul)
+    image = SkyImage(info.shape[-2:], planes, header, known | dict(dq_flags=policy), name, info.ver, what, role, w, reason, settled, missing, notes, stored, hdul)
+    if isinstance(source, (str, Path)) and data is stored and dq is weight is None: image._heads, image._path = _heads_of(hdul, planes, info.index), Path(source)
+    return image
