@@ -371,7 +371,9 @@ def splits_section(dataset): # HTML
     m, t = dataset.manifest, dataset.samples
     counts = t.groupby(['split', 'class_name']).size().unstack(fill_value=0).reindex([k for k in _split_colours if k in set(t['split'])]).reset_index()
     how, audit = m.get('split') or {}, m.get('audit') or {}
-    facts = {**{k: v for k, v in how.items() if k != 'report'}, **{k: v for k, v in (how.get('report') or {}).items() if not isinstance(v, (dict, list))}}
+    facts = {k: v for k, v in {**how, **(how.get('report') or {})}.items() if k not in ('report', 'previous') and v is not None and not isinstance(v, (dict, list))}
+    if how.get('previous'): facts['splits handed on from'] = how['previous']['address']
+    facts['looks at the test labels'] = len(dataset.test_openings)
     simple = pd.DataFrame([(k, str(v)) for k, v in audit.items() if not isinstance(v, (dict, list))], columns=['audit', 'found'])
     verdict = f'<p>Audit: <b class="verdict {audit["verdict"]}">{audit["verdict"]}</b></p>' if audit else '<p class="note">Not audited.</p>'
     return verdict + _html_table(counts) + _html_table(simple, 30) + _html_table(pd.DataFrame([(k, str(v)) for k, v in facts.items()], columns=['split', 'value']), 30)

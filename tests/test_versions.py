@@ -107,6 +107,9 @@ def test_what_grows_moves_no_old_sample(tmp_path):
     was, now = (d.samples.set_index('sample_key')['split'] for d in (one, two))
     assert len(two) > len(one) and (now[was.index] == was).all()
     assert two.manifest['split']['previous'] == dict(address='grow@v1', content_hash=one.content_hash) and two.manifest['split']['report']['kept_from_before'] == len(one)
+    two.open_test('a look')
+    page = two.report(tmp_path/'r.html').read_text()
+    assert '<td>splits handed on from</td><td>grow@v1</td>' in page and '<td>looks at the test labels</td><td>1</td>' in page
     assert 'of grow@v1 that are still here stayed' in (two.folder/'datasheet.md').read_text() and two.rebuild(progress=False).same
     assert plan_of(archive, negatives={}, validation_status='any').build('grow', patch_size=16, **quick).id == two.id
     ad.delete_dataset(archive, 'grow@v1', 'to see whether its splits outlive it')
