@@ -89,3 +89,32 @@ def test_the_naive_way_flatters_and_the_honest_has_an_interval(shared_data, tmp_
     row, = compare(planned(tmp_path), seeds=[0], epochs=8)
     assert row['prior'] < row['cnn'] <= 1 and row['prior'] < row['logistic'] <= 1
     assert row['cnn_interval'][0] < row['cnn'] < row['naive'] and row['naive'] > 0.97  # Turned siblings on both sides: memory, not skill
+
+
+def test_flipped_labels_of_alerts_stand_at_the_top_of_the_queue(triplets):
+    from astrid_data.doubts import find_doubts
+    _, _, dataset = triplets
+    s, data, valid = dataset.samples, dataset.patches()[:], dataset.valid()[:]
+    wrong = np.random.default_rng(0).permutation(len(s))[:len(s)//20] # The proxies have their own errors, which no one knows
+    label = np.where(np.isin(np.arange(len(s)), wrong), 1 - s['label'], s['label'])
+    queue = find_doubts(s.assign(label=label), data, valid)
+    assert np.isin(wrong, queue['row'][:len(s)//10]).mean() > .6
+
+
+def test_residuals_beside_stars_are_no_cosmic_rays(triplets):
+    _, _, dataset = triplets
+    on = ad.decode_flags(dataset.samples['quality_flags'].to_numpy())
+    assert 0 < on['cosmic_ray'].mean() < .1 # A quarter, when dark neighbours counted for nothing
+
+
+def test_an_event_in_its_own_template_is_flagged(shared_data, tmp_path):
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts(shared_data/'alerts'/'raw_avro', show=False)
+    from astrid_data.registry import Detection, add_validation_event
+    with archive.session() as session:
+        for d in session.query(Detection): add_validation_event(session, d.id, 'test', True)
+    params = ad.TrainingDataCollectionParams(confidence_threshold=0, channels=('template', 'science', 'difference'), negatives={}, quality_score_threshold=None)
+    dataset = ad.TrainingDataCollector(archive).plan(params, progress=False).build('contaminated', patch_size=63, progress=False, probe=False)
+    on = ad.decode_flags(dataset.samples['quality_flags'].to_numpy())['template_contaminated'].to_numpy()
+    assert {'ZTF18abudxnw', 'ZTF17aaacxxf'} == set(dataset.samples['object_id'][on]) # Both are known since before their template was finished
+    assert dataset.quality.flags['template_contaminated'] == 2
