@@ -46,7 +46,7 @@ def longest_gap(mjd): # (days, MJD at which it begins), None for fewer than two 
     return float(t[k + 1] - t[k]), float(t[k])
 
 # %% ../nbs/21_coverage.ipynb #074c34cb
-DRIFTS = ('mjd', 'ra', 'dec', 'mag', 'survey', 'band') # And sky and noise of each channel
+DRIFTS = ('mjd', 'mag', 'survey', 'band') # And sky and noise of each channel; not the position, which a good split makes differ
 
 def column_distance(a, b)->float: # 0 to 1; NaN where one has no value
     "How different two sets of values are"

@@ -243,7 +243,7 @@ def sharpest(z):
     return any_, mid
 
 # %% ../nbs/17_flags.ipynb #b59c3dc8
-def axis_ratio(z, walked, snr, least=50., sigma=2.5, r=7):
+def axis_ratio(z, walked, snr, least=50., sigma=1.5, r=5):
     "Long over short axis of what is in the middle of the last channel, 1 where its S/N is below `least`"
     out = np.ones(len(z))
     i = np.flatnonzero((snr > least) & (walked <= 2))

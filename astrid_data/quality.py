@@ -120,7 +120,8 @@ def reasons_of(
     harm = {f.name: f.harm for f in FLAGS}
     top = lambda d: ', '.join(f'{k} {v:,}' for k, v in sorted(d.items(), key=lambda kv: -kv[1])[:3])
     costs = {k: v*harm[k]/n for k, v in flags.items() if harm[k]}
-    out = dict(images=', '.join(f'{k} {v:.3f}' for k, v in sorted(costs.items(), key=lambda kv: -kv[1])[:3]) or 'invalid pixels', labels=top(against),
+    if parts.get('images') is not None: costs['invalid pixels'] = max(0, 1 - parts['images'] - sum(costs.values())) # What the flags leave
+    out = dict(images=', '.join(f'{k} {v:.3f}' for k, v in sorted(costs.items(), key=lambda kv: -kv[1])[:3] if v > .0005), labels=top(against),
         balance='one label is much rarer than the other', unique=top({k: copies[k] for k in ('exact', 'near') if copies.get(k)}), complete=top(losses.get('lost', {})))
     if any(v is not None and v < 1 for v in parts.values()):
         k = weakest_of(parts)

@@ -64,6 +64,15 @@ def test_a_late_correction_is_a_difference_between_versions_never_a_silent_chang
     assert labels_now(first, as_of=moment)['label'].to_numpy()[rows[0]] == 1
 
 
+def test_a_piece_of_sky_that_a_person_calls_real_is_late_too(archive):
+    from astrid_data.widgets import write_verdict
+    d = build(archive, 'stars')
+    moment, row = label_events(d)['created_at'].max(), next(i for i, k in enumerate(d.samples['kind']) if k == 'random_sky')
+    write_verdict(d, row, 'real', 'ann', note='a faint galaxy')
+    assert late_corrections(d)[['row', 'was', 'now', 'source']].to_numpy().tolist() == [[row, 0, 1, 'event:ann']]
+    assert late_corrections(d, as_of=moment).empty and label_events(d)['note'].iloc[-1] == 'a faint galaxy'
+
+
 def test_verdicts_are_added_and_none_is_changed(archive):
     d = build(archive, 'stars')
     row = detections(d, label=1)[0]
