@@ -23,7 +23,8 @@ from .core import (BadImage, BadInput, NotFound, canonical_json, default_home, h
     stable_uuid, unit_vectors, utc_from_mjd)
 from .registry import (ConfidenceLevel, Detection, DetectionIndex, DetectionStatus, DetectionType, Image, Model, ModelRun, ModelType,
     Observation, ObservationIndex, RunStatus, Survey, ValidationEvent, bulk_insert, columns, connect, get_or_create_survey)
-from .storage import open_store, resolve_uri
+from .storage import FolderStore, open_store, resolve_uri
+from .hdu_index import image_index
 from .images import list_images, open_image
 from .sources import RULES, detect_sources, error_plane, rule_verdicts, same_sky
 from .alerts import ALERT_FACTS, STAMPS, ZTF_BANDS, alert_problem, flat_alert, read_alerts, stamp_centre, stamp_shape
@@ -147,7 +148,7 @@ def observation_rows(
         observation_time=UNKNOWN_TIME if image.mjd is None else utc_from_mjd(image.mjd), exposure_time=max(float(image.exposure_s or 0), UNKNOWN_EXPOSURE_S),
         pixel_scale=image.pixel_scale_arcsec, image_width=nx, image_height=ny, status='ingested')
     index = dict(observation_id=oid, healpix=int(healpix_index(ra, dec)), radius_deg=radius, footprint=_plain(corners))
-    facts = dict(missing=image.missing, notes=image.notes, telescope=image.telescope, instrument=image.instrument, exposure_s=image.exposure_s, band=image.band)
+    facts = dict(missing=image.missing, notes=image.notes, telescope=image.telescope, instrument=image.instrument, exposure_s=image.exposure_s, band=image.band, index=image_index(image))
     picture = dict(id=stable_uuid('image', oid, image.role, image.sha256, image.hdu_name, image.hdu_ver), observation_id=oid, role=image.role, uri=uri,
         hdu_name=image.hdu_name, hdu_ver=image.hdu_ver, sha256=image.sha256, size_bytes=size_bytes, unit=image.unit and image.unit[:50],
         zero_point=image.zero_point, mjd=None if image.mjd is None else float(image.mjd), mjd_scale=image.mjd_scale, mjd_meaning=image.mjd_meaning,
@@ -274,6 +275,7 @@ def _register(archive, report, uri, path, hdu, several, survey, facts, copy, det
             archive.store.put(stored, Path(path))
         if is_synthetic(heads): origin = 'synthetic' # What the file says of itself, nobody can argue away
         obs, index, picture = observation_rows(image, row.id, name, key, stored or uri, path.stat().st_size, stored, origin)
+        if copy and (mark := picture['facts']['index']) and isinstance(archive.store, FolderStore): mark['mtime_ns'] = archive.store.local_path(stored).stat().st_mtime_ns
         for table, r in ((Observation, obs), (ObservationIndex, index), (Image, picture)): bulk_insert(s, table, [r])
         sources, verdicts = record_detections(s, image, picture, error_plane(path, image), label, **settings) if detect else (None, None)
     report.added += 1
