@@ -140,7 +140,7 @@ def test_what_travels_to_a_worker_is_small_and_opens_nothing(ds):
     data[0]
     assert len(pickle.dumps(data)) < 50_000
     again = pickle.loads(pickle.dumps(data))
-    assert '_maps' not in again.__dict__ and torch.equal(again[5]['image'], data[5]['image'])
+    assert '_store' not in again.__dict__ and torch.equal(again[5]['image'], data[5]['image'])
 
 
 def test_several_shards_any_order_repeats(ds):
@@ -180,7 +180,7 @@ def test_normalisation_is_fitted_on_train_alone(tmp_path):
     n = Normaliser.fit(PatchDataset(a, 'train'), a=3.)
     assert n.fitted_on['rows'] == len(a.split_rows('train'))
     assert Normaliser.from_dict(n.to_dict()).to_dict() == n.to_dict()
-    with pytest.raises(BadInput, match='asinh, sigma, none'): Normaliser('zscore')
+    with pytest.raises(BadInput, match='asinh, sigma, linear'): Normaliser('zscore')
 
 
 def test_absurd_pixels_stay_finite(tmp_path):
