@@ -13,12 +13,14 @@ from astropy.wcs import WCS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from astrid_data import asking as A
 from astrid_data import collector as C
-from astrid_data.core import BadInput, NotFound, sky_separation_arcsec, unit_vectors
+from astrid_data.core import BadInput, NotFound, healpix_index, sky_separation_arcsec, unit_vectors
 from astrid_data.labels import BOGUS_WORDS, LEVELS, UNSURE_WORDS, effective_labels
 from astrid_data.negatives import KnownSky, draw_free, step_from
 from astrid_data.registry import (Detection, DetectionIndex, Image, LabelEvent, Model, ModelRun, Observation, Survey, TrainingDataset,
                                   ValidationEvent, bulk_insert, connect)
+from astrid_data.regions import as_moc, as_polygon, bounding_box, in_box, in_cone, in_moc, in_polygon, moc_cap
 from astrid_data.sampling import key_numbers
 from astrid_data.storage import open_store
 
@@ -84,8 +86,8 @@ def test_a_score_is_never_a_label():
 def test_the_bounding_box_holds_the_cone(ra, dec, radius, seed):
     rng = np.random.default_rng(seed)
     a, d = step_from(np.full(200, ra), np.full(200, dec), rng.uniform(0, 2*np.pi, 200), radius*3600*np.sqrt(rng.uniform(0, 1, 200)))
-    inside = C.in_cone(a, d, (ra, dec, radius))
-    assert C.in_box(a[inside], d[inside], C.bounding_box((ra, dec, radius))).all()
+    inside = in_cone(a, d, (ra, dec, radius))
+    assert in_box(a[inside], d[inside], bounding_box((ra, dec, radius))).all()
     sep = sky_separation_arcsec(ra, dec, a, d)/3600
     clear = np.abs(sep - radius) > 1e-9
     assert (inside == (sep <= radius))[clear].all()
@@ -186,16 +188,16 @@ class Sky:
             self.put(Survey, id=self.surveys[name], name=name)
         return self.surveys[name]
 
-    def observation(self, key, survey='hst', ra=10., dec=20., band='F606W', time=datetime(2024, 1, 1, tzinfo=utc), roles=('image',), state='celestial', file=True, index=True):
+    def observation(self, key, survey='hst', ra=10., dec=20., band='F606W', time=datetime(2024, 1, 1, tzinfo=utc), roles=('image',), state='celestial', file=True, **kw):
         id, w = self.ids(), frame_wcs(ra, dec)
         if file:
             data = np.random.default_rng(len(self.obs)).normal(0, 1, (90, 120)).astype('f4')
             data[:, :30] = np.nan
             fits.PrimaryHDU(data, w.to_header()).writeto(self.folder/f'{key}.fits')
-        self.put(Observation, id=id, survey_id=self.survey(survey), observation_id=key, ra=ra % 360, dec=dec, observation_time=time, filter_band=band, exposure_time=30., fits_url=f'{key}.fits', pixel_scale=1.)
+        self.put(Observation, id=id, survey_id=self.survey(survey), observation_id=key, ra=ra % 360, dec=dec, observation_time=time, filter_band=band, exposure_time=30., fits_url=f'{key}.fits', pixel_scale=1., **kw)
         for r in roles:
             self.put(Image, id=self.ids(), observation_id=id, role=r, uri=f'{key}.fits', hdu_name='0', hdu_ver=1, size_bytes=1000, wcs_state=state, origin='survey', mjd=60310.25, mjd_scale='utc', mjd_meaning='mid')
-        self.obs[key] = SimpleNamespace(id=id, key=key, survey=survey, band=band, time=time, wcs=w)
+        self.obs[key] = SimpleNamespace(id=id, key=key, survey=survey, band=band, time=time, wcs=w, seeing=kw.get('seeing'), airmass=kw.get('airmass'))
         return self.obs[key]
 
     def detections(self, o, rows):
@@ -248,7 +250,7 @@ def wide_sky(wide, url, folder):
     wide[url] = s = Sky(url, folder)
     rng = np.random.default_rng(1)
     for k, (survey, ra, dec, band) in enumerate([('hst', 0, 0, 'F606W'), ('hst', 359.99, 0, 'i'), ('jwst', 120, 89.99, 'I'), ('ztf', 50, -89.999, 'g'), ('ztf', 200, 45, 'i')]):
-        o = s.observation(f'w{k}', survey, ra, dec, band, datetime(2024, 1 + k, 1, tzinfo=utc), file=False)
+        o = s.observation(f'w{k}', survey, ra, dec, band, datetime(2024, 1 + k, 1, tzinfo=utc), file=False, seeing=[None, 1., .99, 2., 1.][k], airmass=[1.5, None, 1.5, 1.6, 1.][k])
         for status in 'PENDING VALIDATING VALIDATED REJECTED CONFIRMED ARCHIVED'.split():
             s.detections(o, [dict(x=rng.uniform(0, 119), y=rng.uniform(0, 89), status=status, is_validated=status in ('VALIDATED', 'REJECTED', 'CONFIRMED'), confidence_score=float(rng.choice([.5, .7, .9])),
                 detection_type=str(rng.choice(['SUPERNOVA', 'ARTIFACT', 'UNKNOWN'])), object_id=rng.choice([None, 'a', 'b'])) for _ in range(6)])
@@ -257,26 +259,43 @@ def wide_sky(wide, url, folder):
     return s
 
 
+def slow_in_polygon(ra, dec, corners):
+    "How often the corners wind around a position, by the angles at which it sees them; for polygons smaller than a hemisphere"
+    p, c = unit_vectors(ra, dec), unit_vectors(*np.array(corners).T)
+    if p @ c.mean(0) < 0: return False
+    a, b = np.cross(p, c), np.cross(p, np.roll(c, -1, 0))
+    return abs(np.arctan2(np.cross(a, b) @ p, (a*b).sum(1)).sum()) > np.pi
+
+
 def passes(d, p, spoken):
     o = d['obs']
     if p.survey_ids and o.survey not in [x.lower() for x in p.survey_ids]: return False
     if p.date_range and not ((p.date_range[0] is None or o.time >= p.date_range[0]) and (p.date_range[1] is None or o.time < p.date_range[1])): return False
     if p.bands and o.band not in p.bands: return False
+    for limit, value in ((p.max_seeing, o.seeing), (p.max_airmass, o.airmass)):
+        if limit is not None and (value is None or value > limit): return False
+    if p.min_exposure is not None and 30 < p.min_exposure: return False
     if p.confidence_threshold is not None and d['confidence_score'] < p.confidence_threshold: return False
     if p.object_ids and d['object_id'] not in p.object_ids: return False
     if p.cone and sky_separation_arcsec(p.cone[0], p.cone[1], d['ra'], d['dec']) > p.cone[2]*3600: return False
     if p.box:
         a0, a1, d0, d1 = p.box
         if not ((a0 <= d['ra'] <= a1 if a0 <= a1 else d['ra'] >= a0 or d['ra'] <= a1) and d0 <= d['dec'] <= d1): return False
+    if p.polygon and not slow_in_polygon(d['ra'], d['dec'], p.polygon): return False
+    if p.moc and not any(int(healpix_index(d['ra'], d['dec'], int(k))) in cells for k, cells in p.moc.items()): return False
     names = [p.validation_status] if isinstance(p.validation_status, str) else p.validation_status
     verdict = d['status'] in ('VALIDATED', 'CONFIRMED', 'REJECTED') or d['is_validated'] or d['id'] in spoken
     return any(n == 'any' or (verdict if n == 'validated' else d['status'].lower() == n.removesuffix('_only')) for n in names)
 
 
+MOC = {12: [int(healpix_index(0, 0, 12)), int(healpix_index(120, 89.99, 12))], 14: [int(healpix_index(50, -89.999, 14))]}
 times = st.sampled_from([None, *(datetime(2024, m, 1, 2, tzinfo=timezone(timedelta(hours=2))) for m in (1, 2, 4)), datetime(2024, 3, 1, 0, 0, 1, tzinfo=utc)])
 question = st.fixed_dictionaries(dict(survey_ids=st.sampled_from([None, None, ['HST'], ['jwst', 'Ztf']]), date_range=st.tuples(times, times).filter(lambda r: not (r[0] and r[1]) or r[0] < r[1]),
     confidence_threshold=st.sampled_from([None, .5, .7, .71]), bands=st.sampled_from([None, None, ['i'], ['g', 'F606W']]), object_ids=st.sampled_from([None, None, ['a'], ['a', 'zz']]),
     cone=st.sampled_from([None, None, (0, 0, .02), (359.995, 0, .01), (300, 89.999, .01), (0, -90, .01)]), box=st.sampled_from([None, None, (359.99, .01, -1, 1), (0, 360, 89.99, 90)]),
+    max_seeing=st.sampled_from([None, None, 1., .99]), max_airmass=st.sampled_from([None, 1.5]), min_exposure=st.sampled_from([None, 30, 30.1]),
+    polygon=st.sampled_from([None, None, [(359.985, -.01), (.01, -.01), (0, .02), (359.99, 0)], [(0, 89.98), (90, 89.99), (180, 89.98), (270, 89.995)]]),
+    moc=st.sampled_from([None, None, MOC]),
     validation_status=st.sampled_from(['validated', 'any', 'pending', 'validated_only', ['confirmed', 'rejected'], 'archived'])))
 
 
@@ -295,6 +314,80 @@ def test_filters_pick_the_rows_that_a_loop_picks(q, registry_url, wide, tmp_path
         if (row := funnel[funnel['filter'] == name]).empty or funnel['filter'].iloc[1] != name: continue
         alone = sum(not passes(d, C.TrainingDataCollectionParams(**{**f.to_dict(), k: q[k]}), s.spoken) for d in s.dets)
         assert row['removed'].iloc[0] == alone
+
+
+SQL = """SELECT d.id FROM detections d JOIN observations o ON o.id = d.observation_id JOIN surveys s ON s.id = o.survey_id
+    WHERE lower(s.name) IN ('hst', 'ztf') AND o.observation_time >= :start AND o.observation_time < :stop AND d.confidence_score >= 0.7
+    AND (CAST(d.status AS TEXT) IN ('VALIDATED', 'CONFIRMED', 'REJECTED') OR d.is_validated OR EXISTS (SELECT 1 FROM validation_events e WHERE e.detection_id = d.id))
+    AND o.seeing <= 2 AND (d.ra >= 359.9 OR d.ra <= 210) AND d.dec BETWEEN -89.9995 AND 46"""
+
+
+def test_filters_pick_the_rows_of_sql_written_by_hand(registry_url, wide, tmp_path_factory):
+    "Bounds that rows sit on, an unknown seeing, a zone that isn't UTC, and a box across RA 0"
+    from sqlalchemy import text
+    s = wide_sky(wide, registry_url, tmp_path_factory.mktemp('wide')/'store')
+    start, stop = datetime(2024, 2, 1, tzinfo=utc), datetime(2024, 5, 1, tzinfo=utc)
+    lite = s.registry.dialect == 'sqlite'
+    with s.registry.session() as session:
+        got = session.execute(text(SQL), dict(start=f'{start:%Y-%m-%d %H:%M:%S.000000}' if lite else start, stop=f'{stop:%Y-%m-%d %H:%M:%S.000000}' if lite else stop))
+        want = {str(uuid.UUID(str(i))) for i, in got}
+        east = timezone(timedelta(hours=5))
+        p = C.TrainingDataCollectionParams(survey_ids=['HST', 'Ztf'], date_range=(start.astimezone(east), stop.astimezone(east)), max_seeing=2, box=(359.9, 210, -89.9995, 46))
+        t, funnel, _ = C.candidates(session, p)
+    assert {str(uuid.UUID(i)) for i in t['detection_id']} == want and 0 < len(want) < len(s.dets)
+    assert set(funnel['filter']) >= {'survey', 'date', 'seeing', 'box'} and funnel['left'].iloc[-1] == len(want)
+
+
+@quick
+@given(st.floats(0, 360, exclude_max=True), st.floats(-90, 90), st.integers(3, 7), st.floats(.01, 60), st.integers(0, 10**6))
+def test_polygons_are_what_their_corners_wind_around(ra, dec, k, radius, seed):
+    rng = np.random.default_rng(seed)
+    turn = np.sort(rng.uniform(0, 2*np.pi, k))
+    corners = np.stack(step_from(np.full(k, ra), np.full(k, dec), turn, radius*3600*rng.uniform(.3, 1, k)), 1) # Star-shaped where the middle is inside, else anything
+    try: corners = as_polygon(corners)
+    except BadInput: return
+    a, d = step_from(np.full(60, ra), np.full(60, dec), rng.uniform(0, 2*np.pi, 60), min(radius*1.5, 170)*3600*rng.uniform(0, 1, 60))
+    assert in_polygon(a, d, corners).tolist() == [slow_in_polygon(*x, corners) for x in zip(a, d)]
+    assert in_polygon(*np.array(corners).T, corners).all() and as_polygon(corners) == corners
+
+
+@quick
+@given(st.lists(st.tuples(st.integers(0, 7), st.floats(0, 1, exclude_max=True)), min_size=1, max_size=30), st.integers(0, 10**6))
+def test_a_moc_is_the_union_of_its_cells(cells, seed):
+    moc = {}
+    for o, u in cells: moc.setdefault(o, []).append(int(u*12*4**o))
+    rng, stored = np.random.default_rng(seed), as_moc(moc)
+    ra, dec = rng.uniform(0, 360, 300), np.degrees(np.arcsin(rng.uniform(-1, 1, 300)))
+    want = np.any([np.isin(healpix_index(ra, dec, o), c) for o, c in moc.items()], axis=0)
+    assert in_moc(ra, dec, stored).tolist() == want.tolist() and as_moc(stored) == stored
+    assert in_cone(ra[want], dec[want], moc_cap(stored)).all()
+    finest = max(moc) # However it is written down
+    assert as_moc({finest: [k for o, c in moc.items() for j in set(c) for k in range(j*4**(finest - o), (j + 1)*4**(finest - o))]}) == stored
+
+
+def test_a_box_holds_ra_0_by_either_name():
+    assert in_box([0, 360, 359.9, .1], [0]*4, (350, 360, -1, 1)).tolist() == [True, True, True, False]
+    assert in_box([0, 360, 359.9, .1], [0]*4, (0, 1, -1, 1)).tolist() == [True, True, False, True]
+
+
+def test_rows_at_ra_360_are_found_in_both_boxes(sky):
+    sky.detections(sky.observation('o', ra=0), [dict(ra=r, dec=20., object_id=None) for r in (0., 360., .001)])
+    with sky.registry.session() as s:
+        found = [len(C.candidates(s, C.TrainingDataCollectionParams(box=b))[0]) for b in ((350, 360, 19, 21), (0, 1, 19, 21), (0, 360, 19, 21), (359, 1, 19, 21), (1, 350, 19, 21))]
+    assert found == [2, 3, 3, 3, 0]
+
+
+def test_a_plan_sees_one_moment(sky, monkeypatch):
+    o = sky.observation('o')
+    sky.detections(o, grid(12))
+    quiet, read = sky.plan(), C.read_detections
+    def while_others_write(*args):
+        if len(sky.dets) == 12: sky.detections(o, grid(7, seed=3))
+        return read(*args)
+    monkeypatch.setattr(C, 'read_detections', while_others_write)
+    p = sky.plan()
+    check_sums(p)
+    assert p.plan_hash == quiet.plan_hash and sky.plan().plan_hash != p.plan_hash
 
 
 # ---- plans
@@ -474,9 +567,9 @@ def test_parameters_survive_the_database(sky):
 def test_reading_by_id_and_reading_all_agree(sky):
     for k in range(2): sky.detections(sky.observation(f'o{k}'), grid(9, seed=k, object_id=f'x{k}'))
     with sky.registry.session() as s:
-        t = C.read_detections(s, [], C.TrainingDataCollectionParams())[::2].reset_index(drop=True)
-        scan, one_by_one = (C.add_index(s, t, of) for of in (1, np.inf))
-        many = C.fetch(s, C.select(C.text(Detection.id)), chunk=4)
+        t = A.read_detections(s, [], C.TrainingDataCollectionParams())[::2].reset_index(drop=True)
+        scan, one_by_one = (A.add_index(s, t, of) for of in (1, np.inf))
+        many = A.fetch(s, A.select(A.text(Detection.id)), chunk=4)
     assert scan.equals(one_by_one) and len(t) == 9 and len(set(many['id'])) == 18
 
 
@@ -488,3 +581,12 @@ def test_uneven_losses_are_said(sky):
     p = sky.plan()
     assert 'warning   losses differ between classes' in repr(p) and '57% of label 0' in repr(p) or 'losses differ' in p._repr_html_()
     assert p.loss_rates('mag') is not None and p.plot().axes
+
+
+def test_a_widened_question_says_so(sky):
+    sky.detections(sky.observation('o'), grid(8, confidence_score=.6))
+    p = C.TrainingDataCollectionParams(confidence_threshold=.9)
+    with pytest.raises(NotFound): C.TrainingDataCollector(sky).plan(p, progress=False)
+    wide = C.TrainingDataCollector(sky).plan(p.widen(confidence_threshold=.5), progress=False)
+    assert len(wide) and 'from confidence_threshold 0.9' in repr(wide)
+    assert p.widen(since='2024-01-01').date_range[0] == datetime(2024, 1, 1, tzinfo=utc)
