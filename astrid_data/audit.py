@@ -73,6 +73,7 @@ def _in_two(names, split):
     t = t[t['split'].isin(SPLITS) & t['name'].notna() & (t['name'] != '')].drop_duplicates()
     return int((t['name'].value_counts() > 1).sum())
 
+# %% ../nbs/26_audit.ipynb #96563cfc
 def _nearest_train(sky, test, train):
     "Distance of each test sample to the nearest train sample (arcsec)"
     from scipy.spatial import cKDTree
@@ -81,12 +82,14 @@ def _nearest_train(sky, test, train):
     d, _ = cKDTree(sky.v[train]).query(sky.v[test])
     return np.degrees(2*np.arcsin(np.minimum(d/2, 1)))*3600
 
+# %% ../nbs/26_audit.ipynb #fcfd4092
 def _copies(samples, split):
     "Patches whose pixels are also in a split before them"
     if 'pixel_sha256' not in samples: return 0
     of = {k: set(samples['pixel_sha256'][split == k]) for k in SPLITS}
     return int(samples['pixel_sha256'][split == 'val'].isin(of['train']).sum() + samples['pixel_sha256'][split == 'test'].isin(of['train'] | of['val']).sum())
 
+# %% ../nbs/26_audit.ipynb #9643a2ce
 def _near_copies(samples, split, data):
     "Pairs of rows in different splits that show the same noise; None when that cannot be told"
     from astrid_data.quality import find_duplicates
@@ -97,12 +100,13 @@ def _near_copies(samples, split, data):
     a, b = split[p['i']], split[p['j']]
     return int((np.isin(a, SPLITS) & np.isin(b, SPLITS) & (a != b) & (p['kind'] == 'near').to_numpy()).sum())
 
+# %% ../nbs/26_audit.ipynb #a5456d17
 class _Finite:
     "Validity of `data`, worked out where it is asked for"
     def __init__(self, data): self.data = data
     def __getitem__(self, rows): return np.isfinite(self.data[rows])
 
-# %% ../nbs/26_audit.ipynb #96563cfc
+# %% ../nbs/26_audit.ipynb #03f25688
 def _pixel_sums(data, chunk=4096):
     "Two numbers a patch that turning and mirroring do not change: sum and sum of squares of its bits"
     out = np.zeros((len(data), 2), 'u8')
@@ -113,11 +117,13 @@ def _pixel_sums(data, chunk=4096):
         out[k:k + chunk] = np.stack([bits.sum(1), (bits*bits).sum(1)], 1)
     return out
 
+# %% ../nbs/26_audit.ipynb #09187133
 def _same_turned(a, b):
     "Whether `b` is `a`, turned by a quarter or more, or mirrored"
     turns = [np.rot90(m, q, axes=(-2, -1)) for m in (a, a[..., ::-1]) for q in range(4)]
     return any(np.array_equal(t, b, equal_nan=True) for t in turns[1:]) and not np.array_equal(a, b, equal_nan=True)
 
+# %% ../nbs/26_audit.ipynb #fbdd012b
 def _turned(split, data):
     "Rows of val and test whose patch is in a split before them, turned or mirrored; None without pixels"
     if data is None or data.shape[-1] != data.shape[-2]: return None
@@ -197,6 +203,7 @@ def plot_audit(
     for ax in axs: ax.tick_params(labelsize=7); ax.title.set_size(9); ax.xaxis.label.set_size(8); ax.yaxis.label.set_size(8)
     return axs[0].figure
 
+# %% ../nbs/26_audit.ipynb #1f18b663
 @patch
 def plot(self:LeakageAudit, axs=None): # A matplotlib figure
     "As `plot_audit`"

@@ -32,12 +32,14 @@ def new_folder(folder):
     try: yield work; os.rename(work, folder)
     finally: shutil.rmtree(work, ignore_errors=True)
 
+# %% ../nbs/34_exports.ipynb #270d3f7a
 def rows_by_split(dataset, splits, what):
     "Pairs of a split and its rows; a look at the test is recorded"
     if odd := [s for s in splits if s not in ('train', 'val', 'test')]: raise BadInput(f'{odd} cannot be exported: choose from train, val and test')
     if 'test' in splits: dataset.open_test(f'export to {what}')
     return [(s, dataset.split_rows(s)) for s in splits if len(dataset.split_rows(s))]
 
+# %% ../nbs/34_exports.ipynb #2eb66979
 def _pieces(rows, per): return [rows[k:k + per] for k in range(0, len(rows), per)]
 
 # %% ../nbs/34_exports.ipynb #ff5389ca
@@ -64,6 +66,7 @@ def _card(dataset, splits):
     sheet = (dataset.folder/'datasheet.md').read_text()
     return f'---\nconfigs:\n- config_name: default\n  data_files:\n{files}tags:\n- astronomy\n---\n\n{sheet}'
 
+# %% ../nbs/34_exports.ipynb #fd520a34
 def to_parquet(
     dataset:Dataset, # A version
     folder, # A new folder
@@ -83,6 +86,7 @@ def to_parquet(
         (work/'README.md').write_text(_card(dataset, parts))
     return Path(folder)
 
+# %% ../nbs/34_exports.ipynb #d6b147db
 def _about(dataset):
     "What every export says of its source"
     return dict(address=dataset.address, content_hash=dataset.content_hash, channels=dataset.channels, patch_size=dataset.patch_size, origin=dataset.origin, audit=(dataset.manifest.get('audit') or {}).get('verdict'))
@@ -93,11 +97,13 @@ def _add(tar, name, data):
     info.size = len(data)
     tar.addfile(info, io.BytesIO(data))
 
+# %% ../nbs/34_exports.ipynb #9bad595f
 def _npy(a):
     b = io.BytesIO()
     np.save(b, a, allow_pickle=False)
     return b.getvalue()
 
+# %% ../nbs/34_exports.ipynb #ececebe2
 def to_webdataset(
     dataset:Dataset, # A version
     folder, # A new folder
@@ -117,6 +123,7 @@ def to_webdataset(
 # %% ../nbs/34_exports.ipynb #d9075efe
 def _iso(mjd): return None if mjd is None or mjd != mjd else utc_from_mjd(mjd).isoformat(timespec='microseconds')
 
+# %% ../nbs/34_exports.ipynb #8ffd22b2
 def npz_facts(
     r:dict, # A row of `samples`
     valid:np.ndarray, # Its validity (C, s, s)
@@ -127,6 +134,7 @@ def npz_facts(
     return dict(sn_name=get('object_id'), mission=get('survey'), filter=get('band'), center_x=at['x'], center_y=at['y'], ref_date=_iso(get('template_mjd')), sci_date=_iso(get('mjd')),
         overlap=float(valid.all(0).mean()), sig_max=get('snr'))
 
+# %% ../nbs/34_exports.ipynb #64327291
 def to_npz(
     dataset:Dataset, # A version of one or three channels
     folder, # A new folder
@@ -153,6 +161,7 @@ def _from_said(m, i, name):
         ra=m.get('ra'), dec=m.get('dec'), observation_key=f'{name}[{i}]')
     return known | dict(not_said=' '.join(sorted(k for k in ('object_id', 'mjd', 'ra', 'dec', 'snr') if known[k] is None)) or None)
 
+# %% ../nbs/34_exports.ipynb #2812467e
 def _read_one(path):
     "Images, rows, target maps or None, and channels of one file"
     try: z = np.load(path, allow_pickle=False)
@@ -171,7 +180,7 @@ def _read_one(path):
     rows = rows.assign(**{k: pd.to_numeric(rows[k], errors='coerce').astype('f8') for k in ('ra', 'dec', 'mjd', 'snr') if k in rows})
     return x.astype('f4'), rows.assign(label=y.astype('i1'), file=path.name), parts.get('targets'), parts.get('channels')
 
-# %% ../nbs/34_exports.ipynb #2812467e
+# %% ../nbs/34_exports.ipynb #ae20d74a
 def _split_of(t, fractions, seed):
     "Splits from the rows, from the names of the files, or dealt by object"
     if 'split' in t and t['split'].notna().all(): return t['split'].to_numpy(object), 'rows'
@@ -179,6 +188,7 @@ def _split_of(t, fractions, seed):
     if named.notna().all() and named.nunique() > 1: return named.to_numpy(object), 'file names'
     return split_samples(t, fractions=fractions, seed=seed, by='group').split, 'object'
 
+# %% ../nbs/34_exports.ipynb #756f9912
 def read_npz(
     source, # NPZ files, or a folder of them
     folder, # A new folder for the version
