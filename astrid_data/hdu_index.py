@@ -102,9 +102,9 @@ class Remember:
         most:int=10_000, # Marks to keep at most
     ): self.known, self.most = OrderedDict(known or {}), most
 
-    def __call__(self, path, hdu=None, extver=None):
-        "The image, as from `open_image`"
-        key = str(path), hdu, extver
+    def __call__(self, path, hdu=None, extver=None, name=None):
+        "The image, as from `open_image`; `name` is what it is known by, where that is not its path"
+        key = str(name or path), hdu, extver
         mark = self.known.get(key)
         if mark and (image := open_indexed(path, mark)) is not None: return image
         image = open_image(path, hdu, extver)
