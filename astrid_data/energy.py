@@ -140,6 +140,10 @@ def _by_kind(meters, t, table):
 def _mean(a, axis=None): return float(np.nanmean(a)) if np.isfinite(a).any() else None
 def _peak(a): return float(np.nanmax(a)) if np.isfinite(a).any() else None
 
+# %% ../nbs/40_energy.ipynb #8337cf5b
+def _long_steps(joules, dt): # Mean power (W) of the steps that are long enough to tell
+    return (joules/np.maximum(dt, 1e-12))[dt >= np.median(dt)/2] if len(dt) else joules
+
 # %% ../nbs/40_energy.ipynb #525bfe23
 def _series(meters, t, table, steps):
     "Time, and of each meter mean power since the sample before, utilisation and memory"
@@ -184,7 +188,7 @@ def make_report(
     stack = lambda k: np.stack([g[:, k] for g in gpus]) if gpus else np.full((1, 1), np.nan)
     seconds = float(t[-1])
     return EnergyReport(seconds, *(steps[k][0] if k in steps else None for k in ('gpu', 'cpu', 'memory')), total_wh=None if total is None else total/3600,
-        avg_power_w=total/seconds if total is not None and seconds > 0 else None, peak_power_w=_peak(all_steps/np.maximum(dt, 1e-12)) if total is not None else None,
+        avg_power_w=total/seconds if total is not None and seconds > 0 else None, peak_power_w=_peak(_long_steps(all_steps, dt)) if total is not None else None,
         co2_kg=co2, gpu_percent=_mean(stack(2)), cpu_percent=_mean(host[1:, 2]), memory_peak_mb=_peak(host[:, 3]), gpu_memory_peak_mb=_peak(stack(3).sum(0)),
         n_samples=len(t), method=method, parts=parts, reasons=reasons, series=_series(meters, t, table, steps), marks=_marks(marks, t, all_steps), **kw)
 

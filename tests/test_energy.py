@@ -196,6 +196,18 @@ def test_an_error_of_the_loader_comes_through():
     with pytest.raises(OSError, match='disk'): list(DataWait()(loader()))
 
 
+def test_a_report_in_mid_run_shows_no_false_peak():
+    t = [0.]
+    class Lumpy(Constant):
+        def read(self): return Reading(joules=50*round(2*self.clock())) # A lump of 50 J each half second: 100 W
+    m = EnergyMonitor(None, meters=[Lumpy(lambda: t[0])], clock=lambda: t[0])
+    with m:
+        for t[0] in np.arange(1, 6.): m.sample()
+        t[0] = 5.26; m.sample(); t[0] = 6.; m.sample(); t[0] = 7.; m.sample()
+        t[0] = 7.251; live = m.report()
+    assert live.peak_power_w < 200 and m.last.peak_power_w < 200
+
+
 def test_marks_share_out_the_energy():
     t = [0.]
     m = EnergyMonitor(None, meters=[Constant(lambda: t[0])], clock=lambda: t[0])
