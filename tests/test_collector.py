@@ -590,3 +590,14 @@ def test_a_widened_question_says_so(sky):
     wide = C.TrainingDataCollector(sky).plan(p.widen(confidence_threshold=.5), progress=False)
     assert len(wide) and 'from confidence_threshold 0.9' in repr(wide)
     assert p.widen(since='2024-01-01').date_range[0] == datetime(2024, 1, 1, tzinfo=utc)
+
+
+@pytest.mark.parametrize('check', [True, False])
+def test_drawn_positions_keep_apart(sky, check):
+    from astrid_data.registry import ObservationIndex
+    o = sky.observation('o')
+    sky.put(ObservationIndex, observation_id=o.id, healpix=0, footprint=o.wcs.calc_footprint(axes=(120, 90), center=False).tolist())
+    sky.detections(o, grid(20, ('CONFIRMED',)))
+    s = sky.plan(check_pixels=check, exclusion_arcsec=3, negatives={'random_sky': 3, 'offset': 2}).samples.query('label == 0')
+    d = [sky_separation_arcsec(a, b, s.ra.drop(i), s.dec.drop(i)).min() for i, a, b in zip(s.index, s.ra, s.dec)]
+    assert len(s) > 80 and min(d) > 3
