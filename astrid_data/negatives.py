@@ -192,6 +192,8 @@ def run_sky_job(
         with open_image(resolve_uri(uri, store), hdu=hdu, extver=extver) as image: return draw_in_image(image, job), ''
     except BadImage as e: return nothing, e.reason
     except NotFound: return nothing, 'missing_file'
+    except PermissionError: return nothing, 'denied'
+    except ConnectionError: return nothing, 'unreachable'
 
 # %% ../nbs/19_negatives.ipynb #262646be
 def draw_in_footprints(
