@@ -124,7 +124,7 @@ def main(
     "The command `astrid-data`"
     args = _parser().parse_args(argv)
     try: args.run(args)
-    except (AstridError, ImportError) as e:
+    except (AstridError, ImportError, OSError) as e:
         if args.debug: raise
         print(f'astrid-data: {e}', file=sys.stderr)
         return 1

@@ -102,7 +102,8 @@ def _mapped(self:Dataset, name):
     maps = self.__dict__.setdefault('_maps', {})
     if name not in maps:
         files = [s for s in self.manifest['shards'] if s['array'] == name]
-        maps[name] = [np.load(self.folder/s['file'], mmap_mode='c' if s['rows'] else None) for s in files]
+        try: maps[name] = [np.load(self.folder/s['file'], mmap_mode='c' if s['rows'] else None) for s in files]
+        except (FileNotFoundError, ValueError): self.verify(); raise # Which file is wrong, in words
     return maps[name]
 
 # %% ../nbs/28_frozen.ipynb #1810e23e

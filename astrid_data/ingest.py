@@ -63,6 +63,7 @@ def open_archive(
     inside = database is not None and '://' not in str(database)
     if inside: home, database = database, None
     home = Path(home or default_home()).expanduser().absolute()
+    if home.exists() and not home.is_dir(): raise BadInput(f'{home} is a file: an archive lives in a folder')
     home.mkdir(parents=True, exist_ok=True)
     if database is None: database = settings.database_url.value if settings.database_url and not inside else f'sqlite:///{home/"registry.db"}'
     storage = storage or (None if inside else settings.storage_url) or home/'store'
@@ -85,7 +86,8 @@ class IngestReport:
     def __repr__(self):
         lost = f', {len(self.ledger)} lost ({", ".join(f"{r} {n}" for r, n in self.ledger.reason.value_counts().items())})' if len(self.ledger) else ''
         said = ''.join(f'\n  {n:6d} by {r}' for r, n in self.verdicts.items())
-        return f'IngestReport: {self.added} added, {self.skipped} there already{lost}; {self.detections} detections{said and ", verdicts:"}{said}'
+        first = f'\n  first lost: {Path(self.ledger.uri[0]).name} ({self.ledger.reason[0]}); the report\'s .ledger says why' if len(self.ledger) else ''
+        return f'IngestReport: {self.added} added, {self.skipped} there already{lost}; {self.detections} detections{said and ", verdicts:"}{said}{first}'
 
     def lose(self, uri, reason, detail=''): self.ledger.loc[len(self.ledger)] = [str(uri), reason, detail]
 

@@ -38,10 +38,10 @@ def slow_label(d, events, as_of):
         words = ' '.join((e['label'] or '').lower().replace('_', ' ').split())
         vote = 0 if words in UNSURE_WORDS else 1 if e['is_valid'] and words not in BOGUS_WORDS else -1
         order = (e['created_at'], -vote, words)
-        if e['validator_id'] not in newest or order >= newest[e['validator_id']][0]: newest[e['validator_id']] = (order, vote, LEVELS.get(e['confidence_level'], 0), words)
+        if e['validator_id'] not in newest or order >= newest[e['validator_id']][0]: newest[e['validator_id']] = (order, vote, LEVELS.get(e['confidence_level'], 0) + 5*(not e['validator_id'].startswith('rule:')), words)
     votes = [(v, lv, w) for _, v, lv, w in newest.values() if v]
     if votes:
-        for level in (4, 3, 2, 1, 0):
+        for level in range(9, -1, -1): # People first
             total = sum(v for v, lv, _ in votes if lv == level)
             if total: return int(total > 0), len(votes), len({v for v, *_ in votes}) == 2
         return -1, len(votes), True
