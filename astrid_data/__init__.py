@@ -12,6 +12,7 @@ _pages = {
     'sources': 'detect_sources',
     'ingest': 'Archive open_archive',
     'synthetic': 'synthetic_archive synthetic_image',
+    'align': 'on_grid at_scale registration_error',
     'flags': 'FLAGS decode_flags',
     'labels': 'effective_labels',
     'collector': 'TrainingDataCollectionParams TrainingDataCollector SamplePlan',
