@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CHUNK_ROWS', 'image_order', 'chunks_of', 'Opener', 'marks_of', 'cut_chunk', 'Journal', 'in_order', 'stored',
            'one_behind', 'stage', 'add_lineage', 'deal_out', 'judge', 'sample_records', 'register_version', 'recipe_of',
-           'earlier_splits', 'build_dataset', 'freeze', 'publish_version', 'list_datasets', 'search_datasets',
-           'open_dataset', 'delete_dataset', 'TrainingDatasetManager']
+           'grid_of', 'earlier_splits', 'build_dataset', 'freeze', 'publish_version', 'list_datasets',
+           'search_datasets', 'open_dataset', 'delete_dataset', 'TrainingDatasetManager']
 
 # %% ../nbs/30_datasets.ipynb #8cbbccab
 import json, os, re, shutil, uuid, warnings
@@ -53,15 +53,21 @@ class Opener:
     "Opens images by address, wherever it is sent to"
     def __init__(self,
         store, # Where bare keys live
+        pixel_scale_arcsec:float=None, # Resample to pixels of this size; None leaves them
+        align:bool=False, # Whether those who cut shall lay channels on the grid of the first, as for `extract_patches`
     ):
         from astrid_data.hdu_index import Remember
         self.store, self.scale, self.images = store, {}, Remember()
+        self.pixel_scale_arcsec, self.align = pixel_scale_arcsec, align
 
     def __call__(self, uri, hdu=None, extver=None):
         from astrid_data.storage import resolve_uri
         try: path = resolve_uri(uri, self.store)
         except NotFound as e: raise BadImage('missing_file', str(e)) from None
         image = self.images(path, hdu, extver, name=uri)
+        if self.pixel_scale_arcsec:
+            from astrid_data.align import at_scale
+            image = at_scale(image, self.pixel_scale_arcsec)
         self.scale[uri] = image.pixel_scale_arcsec or np.nan
         return image
 
@@ -91,7 +97,7 @@ def cut_chunk(
 )->tuple: # dict of arrays for `ShardWriter.append`; table of the kept; ledger of the lost
     "Cut and measure the samples of a chunk"
     from astrid_data.patches import extract_patches
-    got = extract_patches(rows, size, channels, open=opener, min_valid_fraction=min_valid_fraction)
+    got = extract_patches(rows, size, channels, open=opener, min_valid_fraction=min_valid_fraction, align=opener.align)
     keep, kept = np.asarray(got.kept, bool), rows[got.kept]
     data, valid = (a if keep.all() else np.ascontiguousarray(a[keep]) for a in (got.data, got.valid))
     t = got.info[keep].reset_index(drop=True)
@@ -345,9 +351,14 @@ def recipe_of(
     plan, # A `SamplePlan`
     patch_size:int, min_valid_fraction:float,
     split:dict, # by, seed, fractions
+    pixel_scale_arcsec:float=None, align:bool=False, # As for `build_dataset`
 )->dict: # JSON-ready
     "Everything that decides what the version holds"
-    return json.loads(canonical_json(dict(format=1, collection=plan.params.to_dict(), channels=list(plan.channels), patch_size=int(patch_size), min_valid_fraction=float(min_valid_fraction), split=split)))
+    return json.loads(canonical_json(dict(format=1, collection=plan.params.to_dict(), channels=list(plan.channels), patch_size=int(patch_size), min_valid_fraction=float(min_valid_fraction), split=split) | grid_of(dict(pixel_scale_arcsec=pixel_scale_arcsec, align=align))))
+
+def grid_of(recipe:dict)->dict: # Arguments of `Opener`; none where pixels stay as observed
+    "What a recipe says of resampling"
+    return {k: recipe[k] for k in ('pixel_scale_arcsec', 'align') if recipe.get(k)}
 
 def _existing(archive, name, recipe_hash):
     "The newest version if it was made by this recipe, registered; and the number of the next"
@@ -383,7 +394,7 @@ def _imported(t):
 
 def _splits_parent(archive, name, recipe, splits_from):
     "Whose splits are handed on: dict(address, content_hash), or None"
-    same = lambda m: all(m['params'].get(k) == recipe[k] for k in ('patch_size', 'channels')) and {k: v for k, v in m['params']['split'].items() if k != 'previous'} == recipe['split']
+    same = lambda m: all(m['params'].get(k) == recipe.get(k) for k in ('patch_size', 'channels', 'pixel_scale_arcsec', 'align')) and {k: v for k, v in m['params']['split'].items() if k != 'previous'} == recipe['split']
     whole = lambda r: r['state'] == 'frozen' and same(r['manifest']) and (r['manifest'].get('audit') or {}).get('verdict') != 'fail'
     rows = [r for r in _version_rows(archive) if (r['name'] == name and whole(r) if splits_from == 'parent' else splits_from in (f"{r['name']}@v{r['version']}", r['dataset_id']))]
     if splits_from not in ('parent', None) and not rows: earlier_splits(archive, splits_from) # Says what is wrong
@@ -407,6 +418,8 @@ def build_dataset(
     min_valid_fraction:float=0.5, # Patches with less valid pixels go to the ledger
     shard_rows:int|None=None, # Rows in one file; None means half a gigabyte
     probe:bool=True, # Look for shortcuts, which trains a small forest
+    pixel_scale_arcsec:float|None=None, # Resample all images to pixels of this size, so that patches have one angular size; None leaves them as observed
+    align:bool=False, # Resample the other channels onto the grid of the first; False sends samples whose grids differ to the ledger
 )->'Dataset': # The frozen version, new or found
     "Cut, check, split and freeze a plan"
     archive, name = plan.archive, _check_name(name)
@@ -415,7 +428,8 @@ def build_dataset(
     if not len(plan.samples): raise NotFound(f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}')
     theirs = split_by if isinstance(split_by, pd.DataFrame) else None
     split = dict(seed=seed, fractions=list(fractions)) | (dict(split_by) if isinstance(split_by, dict) else dict(by=split_by)) if theirs is None else _imported(theirs)
-    recipe = recipe_of(plan, patch_size, min_valid_fraction, split)
+    if pixel_scale_arcsec is not None and not 0 < pixel_scale_arcsec < 3600: raise BadInput(f'pixel_scale_arcsec {pixel_scale_arcsec} is no side of a pixel (arcsec)')
+    recipe = recipe_of(plan, patch_size, min_valid_fraction, split, pixel_scale_arcsec and float(pixel_scale_arcsec), bool(align))
     digest = sha256_text(canonical_json([recipe, plan.plan_hash, *([] if splits_from == 'parent' else [splits_from])]))
     with _only_one(archive.datasets_dir/name):
         work, (found, number) = archive.datasets_dir/name/f'.building-{digest[:16]}', _existing(archive, name, digest)
@@ -424,7 +438,7 @@ def build_dataset(
             return found
         if theirs is None and (parent := _splits_parent(archive, name, recipe, splits_from)): recipe['split']['previous'] = parent
         samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
-        cut = stage(samples, work, Opener(archive.store), int(patch_size), plan.channels, min_valid_fraction, executor, progress, shard_rows, archive=archive)
+        cut = stage(samples, work, Opener(archive.store, **grid_of(recipe)), int(patch_size), plan.channels, min_valid_fraction, executor, progress, shard_rows, archive=archive)
         facts = dict(name=name, version=number, description=description, plan_hash=plan.plan_hash, recipe_hash=digest, created_by=created_by or who_am_i(),
             patch_size=int(patch_size), channels=list(plan.channels), labels_as_of=recipe['collection'].get('as_of') or getattr(plan, 'read_at', None), shortfall=plan.shortfall)
         folder = freeze(archive, plan, work, *cut, recipe, facts, gate, probe, theirs)

@@ -19,8 +19,9 @@ import pandas as pd
 
 from .core import BadInput, NotFound, write_atomic
 from .checks import new_figure
-from .datasets import Opener, add_lineage, deal_out, earlier_splits, image_order, stage
+from .datasets import Opener, add_lineage, deal_out, earlier_splits, grid_of, image_order, stage
 from .frozen import Dataset, finish_version
+from .patches import open_onto
 
 # %% ../nbs/32_versions.ipynb #08b8bf32
 @dataclass(repr=False)
@@ -184,7 +185,7 @@ def rebuild_version(
     plan = TrainingDataCollector(archive).plan(TrainingDataCollectionParams.from_json(m['params']['collection']))
     samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
     with tempfile.TemporaryDirectory(dir=archive.datasets_dir, prefix='.rebuild-') as work:
-        samples, lost, shards = stage(samples, work, Opener(archive.store), m['patch_size'], tuple(m['channels']), m['params']['min_valid_fraction'], executor, progress)
+        samples, lost, shards = stage(samples, work, Opener(archive.store, **grid_of(m['params'])), m['patch_size'], tuple(m['channels']), m['params']['min_valid_fraction'], executor, progress)
         ledger = pd.concat([t for t in (plan.ledger, lost.assign(n=1)) if len(t)] or [plan.ledger], ignore_index=True)
         how = m['params']['split']
         previous = dataset.samples[['sample_key', 'split']] if how['by'] == 'imported' else earlier_splits(archive, how.get('previous', {}).get('address'))
@@ -230,6 +231,11 @@ def provenance(
         'time': f"MJD {r['mjd']:.5f} {get('mjd_scale')} ({get('mjd_meaning')})" if get('mjd') != '' else '', 'origin': r['origin']}
 
 # %% ../nbs/32_versions.ipynb #487fd46f
+def _frame(dataset, r, ch):
+    "The image that a channel of a row was cut from, on the grid that it was cut on"
+    opener, at = Opener(dataset.archive.store, **grid_of(dataset.manifest['params'])), lambda c: (r[f'{c}_uri'], r[f'{c}_hdu'], int(r[f'{c}_extver']))
+    return open_onto(opener, *at(ch), at(dataset.channels[0]) if opener.align and ch != dataset.channels[0] else None)
+
 def show_source(
     dataset:Dataset, # Opened from its archive
     i:int, # Row
@@ -241,7 +247,7 @@ def show_source(
     if dataset.archive is None: raise BadInput(f'{dataset.address} was opened from a folder; its images are known to its archive, so use open_dataset(archive, {dataset.address!r})')
     r, s, ch = dataset.samples.iloc[i], dataset.patch_size, dataset.channels[main_channel(dataset)]
     x0, y0 = (int(r.get(f'{ch}_{k}', r[k])) for k in ('x0', 'y0'))
-    with Opener(dataset.archive.store)(r[f'{ch}_uri'], r[f'{ch}_hdu'], int(r[f'{ch}_extver'])) as image:
+    with _frame(dataset, r, ch) as image:
         ny, nx = image.shape
         half = min(int(context*s/2), max(ny, nx)//2 + s//4) # A stamp has nothing around it
         box = max(0, y0 + s//2 - half), min(ny, y0 + s//2 + half), max(0, x0 + s//2 - half), min(nx, x0 + s//2 + half)

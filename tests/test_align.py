@@ -181,3 +181,97 @@ def test_patches_are_cut_from_it_as_from_any_image():
     assert_allclose(many.data[:8], few.data, rtol=1e-6)
     assert_array_equal(many.valid[:8], few.valid)
     assert_allclose(many.info['pixel_scale_arcsec'][many.kept], 1.4, rtol=1e-5)
+
+
+def test_channels_on_two_grids_are_laid_on_the_first():
+    at, h, turned = sky_positions(40), header(160, .6), header(130, .75, 40)
+    sky = dict(g=(starfield(h, 160, at), h), r=(starfield(turned, 130, at, seed=3), turned), empty=(np.random.default_rng(5).normal(100, 1, (130, 130)), turned))
+    opener = lambda uri, *a: image_of(*sky[uri])
+    t = pd.DataFrame(dict(sample_key=list('abcd'), ra=at[0][:4], dec=at[1][:4], g_uri='g', r_uri=['r', 'r', 'empty', 'g']))
+    inside = lambda got: got.kept | got.ledger.set_index('sample_key').reindex(t['sample_key'])['reason'].eq('too_little_valid').to_numpy()
+    assert set(extract_patches(t, 17, ('g', 'r'), open=opener).ledger['reason']) == {'grids_differ'}
+    got = extract_patches(t, 17, ('g', 'r'), open=opener, align=True, min_valid_fraction=0)
+    assert inside(got).all()
+    wanted = on_grid(image_of(*sky['r']), image_of(*sky['g'])).read_all()[0]
+    x0, y0 = got.info[['x0', 'y0']].loc[0]
+    whole = x0 >= 0 and y0 >= 0 and x0 + 17 <= 160 and y0 + 17 <= 160
+    assert whole and got.info['r_x0'][0] == x0
+    assert_allclose(got.data[0, 1], wanted[y0:y0 + 17, x0:x0 + 17], rtol=1e-5)
+    assert_array_equal(got.data[3, 1], got.data[3, 0])
+    errors, reasons = got.info['registration_error_pix'], got.info['registration_reason']
+    assert (errors[[0, 1, 3]] < .1).all() and np.isnan(errors[2]) and 'are needed' in reasons[2] and reasons[[0, 1, 3]].isna().all()
+    assert 'registration_error_pix' not in extract_patches(t, 17, ('g',), open=opener, align=True).info
+
+
+# Versions ------------------------------------------------------------------------------------------------------------
+
+def add_templates(archive, folder, shift):
+    "To each image of an archive a template on a coarser grid, turned by 15°, whose WCS is wrong by `shift` pixels of the image"
+    import uuid
+    from sqlalchemy import select
+    from astrid_data.registry import Image
+    from astrid_data.storage import resolve_uri
+    with archive.session() as s:
+        for k, row in enumerate(s.scalars(select(Image)).all()):
+            image = open_image(resolve_uri(row.uri, archive.store))
+            scale, (ra, dec) = image.pixel_scale_arcsec, image.pixel_to_world(np.array([159.5, 159.5 + shift]), np.array([159.5, 159.5]))
+            h = lambda i: header(270, 1.2*scale, 15, ra=ra[i], dec=dec[i])
+            a = reproject_adaptive((image.read_all()[0].astype('f8'), image.wcs), WCS(h(0)), shape_out=(270, 270), kernel='hann', return_footprint=False)
+            path = folder/f'template-{k}.fits'
+            fits.PrimaryHDU(a.astype('f4'), h(1)).writeto(path)
+            told = {c.key: getattr(row, c.key) for c in Image.__mapper__.column_attrs}
+            s.add(Image(**told | dict(id=uuid.uuid4(), role='template', uri=str(path), hdu_name='PRIMARY', hdu_ver=1, sha256=f'{k:064d}', facts=None)))
+
+
+@pytest.fixture(scope='module')
+def archive(tmp_path_factory):
+    import astrid_data as ad
+    archive, folder = ad.synthetic_archive(tmp_path_factory.mktemp('archive'), n_observations=2, n_sources=40), tmp_path_factory.mktemp('templates')
+    add_templates(archive, folder, shift=.6)
+    return archive
+
+
+def plan_of(archive, channels):
+    import astrid_data as ad
+    return ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(confidence_threshold=.5, channels=channels, negatives={'rejected': 1}))
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_version_with_aligned_channels(archive):
+    from astrid_data.core import NotFound
+    plan, how = plan_of(archive, ('image', 'template')), dict(patch_size=24, progress=False, probe=False)
+    with pytest.raises(NotFound, match='grids_differ'): plan.build('apart', **how)
+    d = plan.build('together', align=True, **how)
+    assert len(d) > 20 and d.manifest['params']['align'] is True and not d.ledger['reason'].eq('grids_differ').any()
+    assert d.samples['registration_error_pix'].sub(.6).abs().max() < .1
+    r = d.samples.iloc[0]
+    with open_image(r['template_uri']) as template, ad_open(archive, r['image_uri']) as image: whole = on_grid(template, image).read_all()[0]
+    got, to = d.patches()[0][1], np.s_[max(r['y0'], 0):r['y0'] + 24, max(r['x0'], 0):r['x0'] + 24]
+    assert_allclose(got[max(-r['y0'], 0):, max(-r['x0'], 0):][:whole[to].shape[0], :whole[to].shape[1]], whole[to], rtol=1e-5)
+    from astrid_data.flags import decode_flags
+    assert 'misregistered' in decode_flags(int(d.samples['quality_flags'].iloc[0]))
+    d.show_source(0)
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_version_of_one_angular_size(archive):
+    from astrid_data.versions import rebuild_version
+    plan, how = plan_of(archive, ('image',)), dict(patch_size=24, progress=False, probe=False)
+    plain, d = plan.build('plain', **how), plan.build('scaled', pixel_scale_arcsec=.7, **how)
+    assert 'pixel_scale_arcsec' not in plain.manifest['params'] and d.manifest['params']['pixel_scale_arcsec'] == .7
+    assert plain.content_hash != d.content_hash == plan.build('again', pixel_scale_arcsec=.7, **how).content_hash
+    assert plan.build('scaled', pixel_scale_arcsec=.7, **how).address == 'scaled@v1' and plan.build('scaled', pixel_scale_arcsec=.8, **how).address == 'scaled@v2'
+    assert_allclose(d.samples['half_width_arcsec'], .7*12)
+    assert_allclose(d.samples['pixel_scale_arcsec'], .7, rtol=1e-4)
+    inside = d.samples['valid_fraction'].eq(1).to_numpy().nonzero()[0][0]
+    r = d.samples.iloc[inside]
+    with ad_open(archive, r['image_uri']) as image: wanted = at_scale(image, .7).read(r['y0'], r['y0'] + 24, r['x0'], r['x0'] + 24)[0]
+    assert_allclose(d.patches()[inside][0], wanted, rtol=1e-5)
+    assert rebuild_version(d, progress=False).same
+    d.show_source(0)
+    with pytest.raises(BadInput, match='pixel_scale_arcsec'): plan.build('wrong', pixel_scale_arcsec=-1, **how)
+
+
+def ad_open(archive, uri):
+    from astrid_data.storage import resolve_uri
+    return open_image(resolve_uri(uri, archive.store))
