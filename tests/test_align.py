@@ -203,6 +203,19 @@ def test_channels_on_two_grids_are_laid_on_the_first():
     assert 'registration_error_pix' not in extract_patches(t, 17, ('g',), open=opener, align=True).info
 
 
+def test_a_real_infrared_image_on_a_real_optical_one():
+    from pathlib import Path
+    folder = Path(__file__).parents[2]/'shared/data/ground'
+    if not (folder/'vista_k_g202627.fits').exists(): pytest.skip('needs ../shared/data/ground')
+    vst, vista = open_image(folder/'vst_kids_r_g202627.fits.gz'), open_image(folder/'vista_k_g202627.fits')
+    whole = reproject_interp((vista.read_all()[0].astype('f8'), vista.wcs), vst.wcs, shape_out=vst.shape, return_footprint=False)
+    px, bad = on_grid(vista, vst).read_all()
+    assert bad.mean() < .05
+    assert abs(px - whole)[~bad].max() < 1e-5*np.nanstd(whole)
+    r = registration_error(vst, vista)
+    assert r.n > 20 and r.sigma_pix < .1 and r.error_pix < .5        # 0.22 ± 0.06 pixel of 0.2"
+
+
 # Versions ------------------------------------------------------------------------------------------------------------
 
 def add_templates(archive, folder, shift):
