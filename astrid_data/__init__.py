@@ -15,6 +15,7 @@ _pages = {
     'align': 'on_grid at_scale registration_error',
     'flags': 'FLAGS decode_flags',
     'labels': 'effective_labels',
+    'negatives': 'hardest_negatives',
     'collector': 'TrainingDataCollectionParams TrainingDataCollector SamplePlan',
     'patches': 'cut_patches extract_patches patch_wcs target_map',
     'quality': 'DataQualityReport check_quality',

@@ -137,7 +137,7 @@ def as_column(
     first = next((v for v in values if v is not None), None)
     if isinstance(first, (float, Decimal)): return np.array(values, 'f8')
     if type(first) is int and None not in values: return np.array(values, 'i8')
-    if isinstance(first, str) and len(set(values[:100])) < min(len(values), 100)/2: values = [seen.setdefault(v, v) for v in values]
+    if isinstance(first, str) and len(set(values[:100])) < min(len(values), 100)/2: values = list(map(seen.setdefault, values, values))
     out = np.empty(len(values), object)
     out[:] = values
     return out
@@ -193,10 +193,10 @@ def read_by_id(
     query, # A select
     column, # Its id column
     ids, # Ids wanted, as text, shape (n,)
-    of:float=np.inf, # How many ids there are in all
+    few:int=5000, # So many ids are always asked for one by one
 )->dict: # The rows whose id is among them, by columns; where ids are more than a twentieth of all, other rows too
     "Rows by id, some thousand ids a query, or all rows"
-    if len(ids) > max(of/20, 5000): return fetch(session, query)
+    if len(ids) > few and 20*len(ids) > session.scalar(select(func.count(column))): return fetch(session, query)
     ids = [uuid.UUID(i) for i in ids]
     parts = [fetch(session, query.where(column.in_(ids[k:k + 5000]))) for k in range(0, max(len(ids), 1), 5000)]
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
@@ -204,11 +204,10 @@ def read_by_id(
 def add_index(
     session, # An open session
     t:pd.DataFrame, # From `read_detections`
-    of:float, # How many detections there are in all
 )->pd.DataFrame: # With object_id, mag, snr
     "What the detection index knows beside"
     x = DetectionIndex
-    got = read_by_id(session, select(text(x.detection_id), x.object_id, x.mag, x.snr), x.detection_id, t['detection_id'], of)
+    got = read_by_id(session, select(text(x.detection_id), x.object_id, x.mag, x.snr), x.detection_id, t['detection_id'])
     row = pd.Index(got.pop('detection_id')).get_indexer(t['detection_id'])
     got = frame({k: np.append(v, None)[row] for k, v in got.items()}, ['mag', 'snr'])
     return t.assign(**got)
@@ -220,7 +219,7 @@ def add_facts(
     "What alerts say about their template, and the pixel that the detector gave"
     x = DetectionIndex
     facts = [x.facts[k].as_float().label(k) for k in ('jdendref', 'jdstarthist', 'x', 'y')]
-    got = read_by_id(session, select(text(x.detection_id), *facts), x.detection_id, t['detection_id'])
+    got = read_by_id(session, select(text(x.detection_id), *facts).where(x.facts.is_not(None)), x.detection_id, t['detection_id'])
     row = pd.Index(got.pop('detection_id')).get_indexer(t['detection_id'])
     end, first, px, py = (np.append(v, None)[row].astype('f8') for v in got.values())
     return t.assign(template_end_mjd=end - 2400000.5, first_seen_mjd=first - 2400000.5, registry_x=px, registry_y=py)
@@ -228,12 +227,11 @@ def add_facts(
 def read_events(
     session, # An open session
     ids, # Detections, shape (n,)
-    of:float, # How many detections there are in all
 )->pd.DataFrame: # Columns as `counted_verdicts` wants them; those of other detections may be among them
     "The validation events of detections"
     e = ValidationEvent
     q = select(text(e.detection_id), e.is_valid, e.label, text(e.confidence_level), e.validator_id, e.created_at)
-    return frame(read_by_id(session, q, e.detection_id, ids, of), bools=['is_valid'])
+    return frame(read_by_id(session, q, e.detection_id, ids), bools=['is_valid'])
 
 # %% ../nbs/17_asking.ipynb #a9f1b167
 def read_observations(

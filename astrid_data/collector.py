@@ -30,7 +30,7 @@ from .labels import counted_verdicts, effective_labels, plain_words, settle, str
 from .negatives import KnownSky, SkyJob, draw_in_footprints, run_sky_job
 from .question import TrainingDataCollectionParams
 from .registry import Candidate, Detection, Image, LabelEvent, Observation, ObservationIndex, Survey
-from .sampling import counts_for, key_numbers, pick_stratified, ranks, sample_keys, share_out
+from .sampling import counts_for, key_heads, key_numbers, pick_stratified, ranks, sample_keys, scramble, share_out
 
 # %% ../nbs/20_collector.ipynb #e0e30c4b
 _all_ = ['TrainingDataCollectionParams', 'effective_labels'] # Parts of the collector that have pages of their own
@@ -50,13 +50,13 @@ def read_channels(
         wcs_state='celestial', origin=np.where(obs['survey'].str.startswith('synthetic'), 'synthetic', 'survey'), row=np.arange(len(obs)))
     bare = bare[~bare['row'].isin(images['row']) & (bare['uri'].fillna('') != '')]
     images = pd.concat([images, bare.reindex(columns=images.columns)], ignore_index=True) if len(bare) else images
-    has = images.groupby('row')['role'].agg(lambda r: ', '.join(sorted(set(r)))).reindex(range(len(obs))).fillna('no image')
     out, reason, detail = pd.DataFrame(index=range(len(obs))), np.full(len(obs), '', object), np.full(len(obs), '', object)
     for c in channels:
         mine = images[images['role'] == c]
         n = np.bincount(mine['row'], minlength=len(obs))
         for bad, why in (((n == 0) & (reason == ''), 'no_image'), ((n > 1) & (reason == ''), 'ambiguous_image')):
-            detail[bad] = [f'{c}: {k} images with this role, the observation has {h}' for k, h in zip(n[bad], has[bad])]
+            has = images[bad[images['row']]].groupby('row')['role'].agg(lambda r: ', '.join(sorted(set(r)))).reindex(np.flatnonzero(bad)).fillna('no image')
+            detail[bad] = [f'{c}: {k} images with this role, the observation has {h}' for k, h in zip(n[bad], has)]
             reason[bad] = why
         one = mine.drop_duplicates('row').set_index('row').reindex(out.index)
         hdu = one['hdu_name'].astype(object).where(one['hdu_name'].notna(), None)
@@ -257,8 +257,8 @@ def candidates(
     filters = registry_filters(session, p)
     funnel = funnel_counts(session, filters)
     t, funnel = cut_regions(read_detections(session, filters, p), funnel, p)
-    t, n = add_index(session, t, funnel['left'].iloc[0]), funnel['left'].iloc[0]
-    labels = effective_labels(t, read_events(session, t['detection_id'], n), p.as_of)
+    t = add_index(session, t)
+    labels = effective_labels(t, read_events(session, t['detection_id']), p.as_of)
     t = pd.concat([t, labels.rename(columns=dict(source='label_source', confidence='label_confidence', n_events='n_label_events', disagreement='label_disagreement'))], axis=1)
     if p.anomaly_types is not None:
         asked, there = plain_words(p.anomaly_types), _counts(t.loc[t['label'] == 1, 'class_name'])
@@ -332,7 +332,7 @@ def plan_sky_jobs(
     each = np.full(len(chosen), n_offset//len(chosen))
     each[np.argsort(ranks(chosen['sample_key'], p.seed), kind='stable')[:n_offset % len(chosen)]] += 1
     names = (obs['survey'] + '\x1f' + obs['observation_key'])[rows]
-    keys, at, keys_at = key_numbers(names + '\x1frandom_sky', p.seed), chosen[['ra', 'dec']].to_numpy('f8'), key_numbers(chosen['sample_key'], p.seed)
+    keys, at, keys_at = key_numbers(names + '\x1frandom_sky', p.seed), chosen[['ra', 'dec']].to_numpy('f8'), scramble(key_heads(chosen['sample_key']), p.seed)
     groups = np.split(np.argsort(of, kind='stable'), np.cumsum(np.bincount(of))[:-1])
     o = obs.iloc[rows]
     sources = zip(o[f'{ch}_uri'], o[f'{ch}_hdu'], o[f'{ch}_extver'])

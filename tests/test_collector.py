@@ -568,9 +568,14 @@ def test_reading_by_id_and_reading_all_agree(sky):
     for k in range(2): sky.detections(sky.observation(f'o{k}'), grid(9, seed=k, object_id=f'x{k}'))
     with sky.registry.session() as s:
         t = A.read_detections(s, [], C.TrainingDataCollectionParams())[::2].reset_index(drop=True)
-        scan, one_by_one = (A.add_index(s, t, of) for of in (1, np.inf))
+        x = A.DetectionIndex
+        scan, one_by_one = (A.read_by_id(s, A.select(A.text(x.detection_id), x.object_id), x.detection_id, t['detection_id'], few=few) for few in (5, 5000))
+        indexed = A.add_index(s, t)
         many = A.fetch(s, A.select(A.text(Detection.id)), chunk=4)
-    assert scan.equals(one_by_one) and len(t) == 9 and len(set(many['id'])) == 18
+    names = dict(zip(scan['detection_id'], scan['object_id']))
+    assert len(scan['detection_id']) == 18 and len(one_by_one['detection_id']) == len(t) == 9 and len(set(many['id'])) == 18
+    assert all(names[k] == v for k, v in zip(one_by_one['detection_id'], one_by_one['object_id']))
+    assert list(indexed['object_id']) == [names[k] for k in t['detection_id']]
 
 
 def test_uneven_losses_are_said(sky):
