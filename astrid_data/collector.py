@@ -213,7 +213,7 @@ def plan_lines(plan)->list: # (heading, text) pairs
     if plan.params.widened: out.append(('widened', 'from ' + ', '.join(f'{k} {v}' for k, v in plan.params.widened.items())))
     if warning := uneven_losses(s, plan.ledger): out.append(('warning', warning))
     sizes = f', {price["unknown_sizes"]} of unknown size' if price['unknown_sizes'] else ''
-    return out + [('to read', f'{price["images"]:,} images, {_size_text(price["bytes"])}{sizes}; {_minutes_text(price["minutes"])} (estimate)'), ('plan', plan.plan_hash[:12])]
+    return out + [('to read', f'{price["images"]:,} images in {price["requests"]:,} requests, {_size_text(price["bytes"])}{sizes}; {_minutes_text(price["minutes"])} (estimate)'), ('plan', plan.plan_hash[:12])]
 
 @patch
 def __repr__(self:SamplePlan): return 'SamplePlan\n' + '\n'.join(f'  {k:<9} {v}' for k, v in plan_lines(self))
