@@ -108,7 +108,6 @@ def read(self:Resampled,
 )->tuple: # Pixels (float32, NaN where bad) and bad (bool)
     "Make a region"
     ny, nx = self.shape
-    if not self.planes: raise BadInput(f'{self.name} is closed')
     if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx): raise BadInput(f'region [{y0}:{y1}, {x0}:{x1}] leaves the image of {ny} x {nx}')
     if self._whole: return tuple(a[y0:y1, x0:x1].copy() for a in self._whole)
     pixels, bad = np.full((y1 - y0, x1 - x0), np.nan, 'f4'), np.ones((y1 - y0, x1 - x0), bool)

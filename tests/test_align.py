@@ -90,6 +90,20 @@ def test_bad_pixels_make_bad_those_that_they_touch_and_no_others(turn):
     assert_allclose(px[~bad], 7, rtol=1e-6)
 
 
+def test_a_contribution_of_nothing_changes_nothing():
+    a = np.full((40, 40), 7.); a[20, 15] = np.nan
+    px, bad = _beside(a, 5e-5)
+    assert not bad[20, 14] and bad[20, 15]
+    assert_allclose(px[20, 14], 7, rtol=1e-6)
+
+
+def _beside(a, shift):
+    "Resampled `shift` pixels beside itself"
+    source, n = image_of(a, header(40, 1.)), 40
+    w = WCS(header(n, 1., CRPIX1=n/2 + .5 - shift))
+    return align._resampled(source, w, (n, n)).read_all()
+
+
 def test_an_average_of_many_pixels_is_bad_where_one_is():
     a = np.full((100, 100), 7.); a[50, 50] = np.nan
     px, bad = at_scale(image_of(a, header(100, 1.)), 3.).read_all()
@@ -143,13 +157,13 @@ def test_a_grid_that_one_plane_cannot_hold():
 @pytest.mark.parametrize('dx, dy', [(0, 0), (.6, -.3), (-1.2, .9)])
 def test_a_shift_that_was_put_in_is_measured(dx, dy):
     at, n = sky_positions(45), 160
-    href, hoth = header(n, .6), header(130, .75, 40)
+    href, hoth = header(n, .6), header(130, .75, 10, CRPIX1=110., CRPIX2=65.)
     ref = image_of(starfield(href, n, at), href)
     true = ref.pixel_to_world(*(p + d for p, d in zip(ref.world_to_pixel(*at), (dx, dy))))
     other = image_of(starfield(hoth, 130, true, seed=3), hoth)
     for o in (other, on_grid(other, ref)):
         r = registration_error(ref, o)
-        assert r.reason is None and r.n > 15 and 0 < r.sigma_pix < .1
+        assert r.reason is None and r.n > 10 and 0 < r.sigma_pix < .1
         assert abs(r.dx - dx) < max(5*r.sigma_pix, .02) and abs(r.dy - dy) < max(5*r.sigma_pix, .02)
         assert r.error_pix == pytest.approx(np.hypot(r.dx, r.dy))
 
