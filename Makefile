@@ -36,10 +36,10 @@ docs: setup
 bench: setup .peers/ready
 	$(BIN)/python -m benchmarks $(TABLE)
 
-.peers/ready: benchmarks/peers.txt
+.peers/ready: benchmarks/peers.txt benchmarks/peers-alone.txt
 	$(PYTHON) -m venv .peers
-	.peers/bin/pip install --disable-pip-version-check -q torch==2.13.0
-	.peers/bin/pip install --disable-pip-version-check -q -r benchmarks/peers.txt
+	grep -v '^#' benchmarks/peers.txt | xargs -n 1 .peers/bin/pip install --disable-pip-version-check -q
+	grep -v '^#' benchmarks/peers-alone.txt | xargs -n 1 .peers/bin/pip install --disable-pip-version-check -q --no-deps
 	touch $@
 
 clean:
