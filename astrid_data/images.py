@@ -391,13 +391,21 @@ def footprint(self:SkyImage):
     ny, nx = self.shape
     return np.column_stack(self.pixel_to_world(np.array([0, nx, nx, 0]) - .5, np.array([0, 0, ny, ny]) - .5))
 
+# %% ../nbs/03_images.ipynb #4db4072e
+def _beside(hdul, info, *names):
+    "The plane of the first of `names` that goes with an image, or None"
+    def all_of(*n): return [h for h in _list_images(hdul) if h.name.upper() in n and h.ver == info.ver and h.shape[-2:] == info.shape[-2:]]
+    twins = [h.index for h in all_of(info.name.upper())]
+    for planes in filter(None, map(all_of, names)):
+        if len(planes) == len(twins): return planes[twins.index(info.index)]
+        end = min([i for i in twins if i > info.index], default=len(hdul))
+        return next((h for h in planes if info.index < h.index < end), None)
+
 # %% ../nbs/03_images.ipynb #6a3fee8c
 def _weight_of(hdul, info):
     "The weight plane of an image: by name, or the unnamed inverse variance that Legacy Survey puts behind it"
-    same = [h for h in _list_images(hdul) if h.shape[-2:] == info.shape[-2:]]
-    named = [h for h in same if h.name.upper() in ('WHT', 'WGT', 'WEIGHT', 'IVAR', 'INVVAR') and h.ver == info.ver]
-    behind = [h for h in same if h.index == info.index + 1 and str(hdul[h.index].header.get('IMAGETYP', '')).strip() == 'invvar']
-    return next(iter(named + behind), None)
+    if named := _beside(hdul, info, 'WHT', 'WGT', 'WEIGHT', 'IVAR', 'INVVAR'): return named
+    return next((h for h in _list_images(hdul) if h.index == info.index + 1 and h.shape[-2:] == info.shape[-2:] and str(hdul[h.index].header.get('IMAGETYP', '')).strip() == 'invvar'), None)
 
 def _plane(data, hdu, plane=None): return Plane(data, place_of(hdu, plane), hdu)
 
@@ -405,7 +413,7 @@ def _side_planes(hdul, data, info, policy, missing):
     "Quality and weight planes in the same file, under a policy"
     planes = {}
     if policy == 'none': return planes
-    dq = next((h for h in _list_images(hdul) if h.name.upper() == 'DQ' and h.ver == info.ver and h.shape[-2:] == info.shape[-2:]), None)
+    dq = _beside(hdul, info, 'DQ')
     if dq and policy: planes['dq'] = _plane(data, hdul[dq.index])
     elif dq: missing['dq'] = 'there is a quality plane, but its mission has no named flags here; pass dq_policy='
     if w := _weight_of(hdul, info): planes['weight'] = _plane(data, hdul[w.index])

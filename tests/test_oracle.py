@@ -200,16 +200,21 @@ def test_quality_planes(mission, packed):
             for k in range(n): same_patch(p.data[k], p.valid[k], truth.square(x[k], y[k], 17), (mission, v, k))
 
 
-@pytest.mark.xfail(strict=True, reason='the first plane of that name and version is taken, also for the second image')
+@pytest.mark.parametrize('order', ['in turn', 'planes last', 'planes first', 'one missing'])
 @pytest.mark.parametrize('name', ['DQ', 'WHT'])
-def test_names_given_twice_go_by_their_order(name):
-    "Files put together from several others repeat (SCI,1) and (DQ,1): a plane belongs to the image before it"
-    rng, sci, top = np.random.default_rng(5), [numbers('f4', s) for s in (1, 2, 3)], fits.PrimaryHDU(header=fits.Header(dict(TELESCOP='HST', INSTRUME='ACS')))
-    side = [rng.choice([0, 4], (NY, NX)).astype('i2') for _ in sci]
-    raw = as_fits(top, *(h for s, d in zip(sci, side) for h in (SCI(s), fits.ImageHDU(d if name == 'DQ' else d.astype('f4'), name=name, ver=1))))
-    for k in range(3):
-        truth = Oracle(raw, 2*k + 1, bad=side[k] == (4 if name == 'DQ' else 0))
-        p = ad.cut_patches(ad.open_image(raw, hdu=2*k + 1), [60.2], [70.4], 20)
+def test_names_given_twice_go_by_their_order(name, order):
+    "Files put together from several others repeat (SCI,1) and (DQ,1): the second image has the second plane; where one has none, a plane belongs to the image before it"
+    rng, n, top = np.random.default_rng(5), 3, fits.PrimaryHDU(header=fits.Header(dict(TELESCOP='HST', INSTRUME='ACS')))
+    sci, values = [SCI(numbers('f4', s)) for s in range(n)], [rng.choice([0, 4], (NY, NX)) for _ in range(n)]
+    side = [fits.ImageHDU(v.astype('i2' if name == 'DQ' else 'f4'), name=name, ver=1) for v in values]
+    hdus = {'in turn': [h for pair in zip(sci, side) for h in pair], 'planes last': sci + side, 'planes first': side + sci, 'one missing': [sci[0], side[0], sci[1], sci[2], side[2]]}[order]
+    raw = as_fits(top, *hdus)
+    for k in range(n):
+        index, none = 1 + next(i for i, h in enumerate(hdus) if h is sci[k]), order == 'one missing' and k == 1
+        truth = Oracle(raw, index, bad=np.zeros((NY, NX), bool) if none else values[k] == (4 if name == 'DQ' else 0))
+        with ad.open_image(raw, hdu=index) as image:
+            p = ad.cut_patches(image, [60.2], [70.4], 20)
+            assert (image.dq_policy is None) == none
         same_patch(p.data[0], p.valid[0], truth.square(60.2, 70.4, 20), k)
 
 
