@@ -33,10 +33,8 @@ def planned(home):
 
 
 def network(train, val, seed, epochs):
-    import torch
     import astrid_data as ad
-    torch.manual_seed(seed)
-    model = ad.SmallCNN(channels=3)
+    model = ad.SmallCNN(channels=3, seed=seed)
     ad.fit(model, train, val, epochs=epochs, seed=seed, show=False)
     return model
 

@@ -57,7 +57,6 @@ def test_the_classifier_looks_at_the_middle():
     label = np.arange(n) % 2
     image = torch.tensor(rng.normal(size=(n, 1, s, s)) + (star(np.where(label[:, None], 0, around())) + star(around()))[:, None], dtype=torch.float32)
     data = [dict(image=image[i:i+32], label=torch.tensor(label[i:i+32])) for i in range(0, n, 32)]
-    torch.manual_seed(0)
     model = SmallCNN()
     fit(model, data[:6], None, epochs=6)
     assert evaluate(model, data[6:], n_boot=10).auc_pr > 0.97
@@ -176,7 +175,6 @@ def test_the_baseline_is_scikit_learns_regression_on_numbers_anybody_can_check()
 # --- the loop
 
 def test_it_learns_and_says_how():
-    torch.manual_seed(0)
     model = SmallCNN()
     h = fit(model, batches(), batches(seed=1), epochs=4)
     assert h.epochs['val_auc_pr'].max() > 0.98 and list(h.epochs) == ['train_loss', 'val_loss', 'val_auc_pr', 'seconds', 'data_wait_share']
@@ -187,7 +185,6 @@ def test_it_learns_and_says_how():
 
 
 def test_a_map_is_learnt():
-    torch.manual_seed(0)
     model, test = SmallUNet(), batches(seed=1)
     fit(model, batches(), None, epochs=12)
     with torch.no_grad(): found = model.eval()(test[0]['image'])[:, 0] > 0
@@ -196,17 +193,66 @@ def test_a_map_is_learnt():
     assert evaluate(model, test, n_boot=10).auc_pr > 0.95
 
 
-def test_the_same_seed_gives_the_same_weights():
-    def once():
-        torch.manual_seed(0)
-        model = SmallCNN()
-        fit(model, batches(), batches(seed=1), epochs=2, seed=5)
-        return predict(model, batches(seed=2))['score'].to_numpy()
-    assert (once() == once()).all()
+def version(folder, n=80, s=16):
+    "Noise with a blob in the middle of the real ones, in splits"
+    rng, label = np.random.default_rng(0), np.arange(n) % 2
+    y, x = np.mgrid[:s, :s] - s//2
+    data = rng.normal(size=(n, 1, s, s)) + 2*label[:, None, None, None]*np.exp(-(x**2 + y**2)/4)
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=label, origin='survey', group_id=[f'g{i//8}' for i in range(n)],
+        split=np.where(np.arange(n) < n//2, 'train', np.where(np.arange(n) < 0.7*n, 'val', 'test'))))
+    return write_dataset(folder, t, data.astype('f4'), name='x')
+
+
+@pytest.mark.parametrize('model', [SmallCNN, SmallUNet])
+def test_weights_come_from_the_seed_and_leave_torch_alone(model):
+    state = torch.get_rng_state()
+    a, b, c = ([p.clone() for p in model(seed=k).parameters() if p.ndim == 4] for k in (1, 1, 2))
+    assert all(map(torch.equal, a, b)) and not any(map(torch.equal, a, c)) and torch.equal(torch.get_rng_state(), state)
+
+
+def test_two_runs_of_the_same_session_are_the_same(tmp_path):
+    "Shuffled, turned, with dropout; whatever has been drawn before"
+    d = version(tmp_path/'v1')
+    def session(seed=0):
+        torch.rand(3)
+        train, val, test = RealDataLoader(d).loaders(batch_size=16)
+        model, state = torch.nn.Sequential(torch.nn.Dropout(0.1), SmallCNN()), torch.get_rng_state()
+        h, points = fit(model, train, val, epochs=3, seed=seed, show=False), evaluate(model, test, n_boot=20)
+        assert torch.equal(torch.get_rng_state(), state)
+        return h.epochs[['train_loss', 'val_loss', 'val_auc_pr']], h.best_epoch, points.metrics()
+    (a, best, points), (b, *again), (other, *_) = session(), session(), session(seed=1)
+    assert a.equals(b) and [best, points] == again and not a.equals(other)
+
+def test_a_plain_torch_loader_is_shuffled_by_the_seed():
+    data = [{k: b[k][i] for k in ('image', 'label')} for b in batches() for i in range(24)]
+    once = lambda: fit(SmallCNN(), torch.utils.data.DataLoader(data, 24, shuffle=True), epochs=2, show=False).epochs['train_loss'].tolist()
+    torch.manual_seed(1); a = once()
+    torch.manual_seed(2); assert once() == a
+
+
+def test_epochs_are_counted_from_one(capsys, monkeypatch):
+    monkeypatch.setenv('ASTRID_DATA_PROGRESS', '1'); monkeypatch.delenv('ASTRID_DATA_QUIET', raising=False); monkeypatch.delenv('IN_TEST', raising=False)
+    h = fit(SmallCNN(), batches(), batches(seed=1), epochs=3)
+    assert h.epochs.index.tolist() == [1, 2, 3] and h.epochs.index.name == 'epoch' and 1 <= h.best_epoch <= 3
+    assert f'best: epoch {h.best_epoch} of 3 with val_auc_pr' in repr(h) and 'epoch 3 of 3' in capsys.readouterr().err
+
+
+class Answers(torch.nn.Module):
+    "Answers in a shape of our choice"
+    def __init__(self, shape): super().__init__(); self.shape, self.w = shape, torch.nn.Parameter(torch.tensor(1.))
+    def forward(self, x): return (self.w*x.mean()).expand(len(x), *self.shape)
+
+@pytest.mark.parametrize('shape', [(2,), (1, 1), (3, 16, 16), (1, 8, 8), (16,)])
+def test_an_answer_of_the_wrong_shape_is_refused_with_the_right_one(shape):
+    got = ', '.join(map(str, (24, *shape)))
+    with pytest.raises(BadInput, match=rf'Answers answers 24 patches of 16 by 16 pixels with \({got}\); a classifier gives one logit a patch, \(24,\).*map one a pixel, \(24, 1, 16, 16\)'):
+        fit(Answers(shape), batches(), epochs=1, show=False)
+
+@pytest.mark.parametrize('shape', [(), (1,), (1, 16, 16), (16, 16)])
+def test_answers_of_a_right_shape(shape): fit(Answers(shape), batches(), epochs=1, show=False)
 
 
 def test_the_best_epoch_is_kept():
-    torch.manual_seed(0)
     model, val = SmallCNN(), batches(seed=1, easy=False)                           # Noise: the epochs differ by chance
     h = fit(model, batches(easy=False), val, epochs=6)
     t = predict(model, val)
@@ -214,16 +260,14 @@ def test_the_best_epoch_is_kept():
 
 
 def test_patience():
-    torch.manual_seed(0)
     h = fit(SmallCNN(), batches(easy=False), batches(seed=1, easy=False), epochs=40, patience=2)
-    assert len(h) == h.best_epoch + 3 < 40 and 'no better for 2' in h.why_stopped
+    assert len(h) == h.best_epoch + 2 < 40 and 'no better for 2' in h.why_stopped
 
 
 def test_without_val_the_last_epoch_stays():
-    torch.manual_seed(0)
     model, train = SmallCNN(), batches()
     h = fit(model, train, epochs=3)
-    assert h.measure == 'train_loss' and h.best_epoch == 2
+    assert h.measure == 'train_loss' and h.best_epoch == 3
 
 
 def test_a_checkpoint_needs_no_trust(tmp_path):
@@ -259,7 +303,6 @@ def small_disk(folder, size):
 def test_a_disk_that_fills_up_in_mid_training_costs_a_warning(tmp_path):
     train, val = batches(), batches(seed=1)
     def trained(**kw):
-        torch.manual_seed(0)
         model = SmallCNN()
         return model, fit(model, train, val, epochs=4, **kw)
     whole, _ = trained()
@@ -276,8 +319,8 @@ def test_a_disk_that_fills_up_in_mid_training_costs_a_warning(tmp_path):
         train = Filling(train)
         with pytest.warns(UserWarning, match='No space left') as said: model, h = trained(checkpoint=path)
         said = [str(w.message) for w in said if 'could not be written' in str(w.message)]
-        assert len(said) == 2 and all('c.pt holds the training up to epoch 0' in w and 'Training goes on' in w for w in said)
-        assert len(h) == 4 and h.saved_epoch == 3 and os.listdir(disk) == ['c.pt']
+        assert len(said) == 2 and all('c.pt holds the training up to epoch 1' in w and 'Training goes on' in w for w in said)
+        assert len(h) == 4 and h.saved_epoch == 4 and os.listdir(disk) == ['c.pt']
         assert len(read_checkpoint(path)['state']['rows']) == 4
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), whole.state_dict().values())) # Nothing was lost
 
@@ -294,8 +337,7 @@ KILLED = """
             for i, b in enumerate(super().__iter__()):
                 if self.epoch == int(sys.argv[2]) and i == 2: os.kill(os.getpid(), signal.SIGKILL)
                 yield b
-    torch.manual_seed(int(sys.argv[3]))
-    model = torch.nn.Sequential(torch.nn.Dropout(0.2), SmallCNN())
+    model = torch.nn.Sequential(torch.nn.Dropout(0.2), SmallCNN(seed=int(sys.argv[3])))
     fit(model, Deadly(batches()), batches(seed=1, easy=False), epochs=5, checkpoint=sys.argv[1], resume=True)
     torch.save(model.state_dict(), sys.argv[1] + '.done')
 """
@@ -316,7 +358,6 @@ def test_killed_twice_in_mid_epoch_it_ends_as_if_nothing_had_happened(tmp_path):
 
 
 def test_a_finished_training_is_not_done_again(tmp_path):
-    torch.manual_seed(0)
     first = fit(SmallCNN(), batches(), batches(seed=1), epochs=2, checkpoint=tmp_path/'c.pt')
     again, model = None, SmallCNN()
     again = fit(model, batches(), batches(seed=1), epochs=2, checkpoint=tmp_path/'c.pt', resume=True)
@@ -341,7 +382,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
         def set_epoch(self, epoch):
             if epoch == 2: self[1] = dict(self[1], image=self[1]['image'].clone()); self[1]['image'][0, 0, 0, 0] = torch.nan
     model = SmallCNN()
-    with pytest.raises(Diverged, match=r'epoch 2, step 1.*weights of epoch 1 again; c.pt holds the training up to epoch 1'): fit(model, Spoiled(batches()), epochs=5, checkpoint=tmp_path/'c.pt')
+    with pytest.raises(Diverged, match=r'epoch 3, step 2.*weights of epoch 2 again; c.pt holds the training up to epoch 2'): fit(model, Spoiled(batches()), epochs=5, checkpoint=tmp_path/'c.pt')
     kept = read_checkpoint(tmp_path/'c.pt')
     assert all(torch.equal(v, kept['model'][k]) and torch.isfinite(v.float()).all() for k, v in model.state_dict().items())
 
@@ -353,7 +394,7 @@ class Steep(torch.nn.Module):
 
 def test_a_gradient_that_is_no_number_does_not_reach_the_weights():
     model = Steep()
-    with pytest.raises(Diverged, match='the gradient is (inf|nan) in epoch 0, step 0'): fit(model, batches(), epochs=1)
+    with pytest.raises(Diverged, match='the gradient is (inf|nan) in epoch 1, step 1'): fit(model, batches(), epochs=1)
     assert model.w.item() == 0
 
 def test_long_gradients_are_shortened():
@@ -373,7 +414,6 @@ def test_amp_uses_bfloat16_and_still_learns():
             f = self.features[0](x)
             seen.append(f.dtype)
             return super().forward(x)
-    torch.manual_seed(0)
     h = fit(Looks(), batches(), batches(seed=1), epochs=3, amp=True)
     assert torch.bfloat16 in seen and h.epochs['val_auc_pr'].max() > 0.95
     seen.clear(); fit(Looks(), batches(), epochs=1)
@@ -419,9 +459,9 @@ def test_what_a_run_is_told():
     run = Noted()
     fit(SmallCNN(), batches(), batches(seed=1), epochs=2, run=run)
     evaluate(SmallCNN(), batches(seed=2), run=run, n_boot=10)
-    assert [s for s, _ in run.metrics] == [0, 1, None, None] and {'train_loss', 'val_auc_pr', 'data_wait_share'} <= set(run.metrics[0][1])
+    assert [s for s, _ in run.metrics] == [1, 2, None, None] and {'train_loss', 'val_auc_pr', 'data_wait_share'} <= set(run.metrics[0][1])
     assert run.params['model'] == 'SmallCNN' and run.params['epochs'] == 2 and 'test_auc_pr' in run.metrics[-1][1]
-    assert run.monitor.stop().marks['name'].tolist() == ['epoch 0', 'epoch 1'] and run.monitor.last.data_wait_share is not None
+    assert run.monitor.stop().marks['name'].tolist() == ['epoch 1', 'epoch 2'] and run.monitor.last.data_wait_share is not None
     assert set(run.texts) == {'test_operating_points.json', 'test_scores.csv'}
 
 
@@ -430,10 +470,7 @@ def test_threads_are_those_we_may_use():
 
 
 def test_with_our_loader_and_groups(tmp_path):
-    rng, n = np.random.default_rng(0), 80
-    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=np.arange(n) % 2, origin='survey', group_id=[f'g{i//8}' for i in range(n)],
-        split=np.where(np.arange(n) < 40, 'train', np.where(np.arange(n) < 56, 'val', 'test'))))
-    d = write_dataset(tmp_path/'v1', t, rng.normal(size=(n, 1, 16, 16)).astype('f4'), name='x')
+    d = version(tmp_path/'v1')
     train, val, test = RealDataLoader(d).loaders(batch_size=16)
     h = fit(SmallCNN(), train, val, epochs=1, checkpoint=tmp_path/'c.pt')
     r = evaluate(SmallCNN(), test, n_boot=20)
