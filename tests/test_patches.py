@@ -18,6 +18,7 @@ from astrid_data import images
 from astrid_data.core import BadImage, BadInput, NotFound, sky_separation_arcsec
 from astrid_data.images import open_image
 from astrid_data.patches import STATUS, corners, cut_patches, extract_patches, locate, patch_wcs, target_map
+from astrid_data.squares import compiled_loop, gather, gather_fast
 from astrid_data.storage import StoreDenied, StoreUnreachable
 
 SAMPLE = Path(images.__file__).parent/'sample'
@@ -141,6 +142,56 @@ def test_writes_where_it_is_told():
     assert np.shares_memory(p.data, out) and np.shares_memory(p.valid, valid)
     assert_array_equal(out[:, 1], cut_patches(IMAGE, [5, 6, 7], [5, 6, 7], 5).data)
     assert not out[:, 0].any()
+
+
+# The compiled loop, with the simple one as its oracle ----------------------------------------------------------------
+
+compiled = pytest.mark.skipif(compiled_loop() is None, reason="numba, of the extra 'fast', is not installed")
+positions = st.lists(st.tuples(halves | st.floats(-90, 150) | st.sampled_from([np.nan, np.inf, -1e300]), halves | st.floats(-90, 150)), min_size=1, max_size=30)
+odd_numbers = [np.nan, -np.nan, np.inf, -np.inf, images.no_value, -images.no_value, np.nextafter(images.no_value, np.float32(0)), -0., 1e-42]
+
+
+@st.composite
+def stored_images(draw):
+    "An image as it lies in a file, and what its quality plane calls bad"
+    shape, kind = draw(st.tuples(st.integers(1, 60), st.integers(1, 60))), draw(st.sampled_from(['>f4', '<f4', '>f8', '>i2', '>i4', 'u1', 'turned', 'strided']))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    a = rng.normal(scale=1000, size=shape).astype(kind if kind[-2] in 'fiu' else '>f4')
+    if a.dtype.kind == 'f' and draw(st.booleans()): a[rng.random(shape) < .01] = rng.choice(np.array(odd_numbers, 'f4'))
+    a = dict(turned=a.T, strided=np.repeat(a, 2, 1)[:, ::2]).get(kind, a)
+    return a, draw(st.none() | st.sampled_from([0, .05, 1]).map(lambda share: rng.random(a.shape) < share))
+
+
+@compiled
+@settings(max_examples=300, deadline=None)
+@given(stored_images(), st.lists(st.tuples(st.integers(-80, 80), st.integers(-80, 80)), max_size=30), st.integers(1, 41), st.booleans())
+def test_compiled_loop_gives_the_same_bits(image, at, size, apart):
+    (pixels, bad), n = image, len(at)
+    x0, y0 = np.array(at, 'i8').reshape(-1, 2).T
+    outs = []
+    for f in (gather, gather_fast):
+        out, valid = np.full((n, 3, size, size), 7, 'f4'), np.zeros((n, 3, size, size), bool)
+        if not apart: out, valid = out[:, :1].copy(), valid[:, :1].copy()
+        share = f(pixels, bad, x0, y0, size, out[:, -1], valid[:, -1]) # With `apart`, into one channel of several
+        outs.append((out.tobytes(), valid.tobytes(), share.tobytes()))
+    assert outs[0] == outs[1]
+
+
+@compiled
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(['f4', 'f8', 'u2', 'u4', 'i1', 'i2', 'scaled', 'dq']), positions, st.integers(1, 33), st.integers(0, 9))
+def test_compiled_or_not_patches_are_the_same(kind, at, size, seed):
+    "From files: big-endian, unsigned integers by BZERO, BSCALE and BLANK, a quality plane; positions anywhere or nowhere"
+    rng, (x, y) = np.random.default_rng(seed), np.array(at, float).T
+    a = rng.integers(0, 120, (31, 47)).astype(kind if kind not in ('scaled', 'dq') else 'i2' if kind == 'scaled' else 'f4')
+    hdus = [fits.PrimaryHDU(a)]
+    if kind == 'scaled': hdus[0].header.update(BSCALE=.5, BZERO=3., BLANK=int(a[0, 0]))
+    if kind == 'dq':
+        top = fits.PrimaryHDU(header=fits.Header(dict(TELESCOP='HST', INSTRUME='ACS')))
+        hdus = [top, fits.ImageHDU(a, name='SCI'), fits.ImageHDU(rng.choice([0, 0, 4, 256], a.shape).astype('i2'), name='DQ')]
+    with open_image(as_fits(*hdus)) as image: one, other = (cut_patches(image, x, y, size, compiled=c) for c in (False, True))
+    for k in ('data', 'valid', 'x0', 'y0', 'offset_x', 'offset_y', 'status', 'valid_fraction'): assert_array_equal(getattr(one, k), getattr(other, k), err_msg=k)
+    assert_array_equal(one.valid.mean((1, 2)), one.valid_fraction)
 
 
 # Planted stars -------------------------------------------------------------------------------------------------------
