@@ -62,7 +62,8 @@ def _check_length(
         end = at + (h.size if _is_plain(h) else max(0, span - 2879))
         if end > len(data): raise BadImage('truncated', f'{what}: HDU {i} should end at byte {end:,}, the file has {len(data):,}')
     if end < len(data) < at + span: raise BadImage('truncated', f'{what}: ends at byte {len(data):,}, inside a block') # Nor with its data: more may be lost
-    if bytes(data[at + span:][:8]) == b'XTENSION': raise BadImage('truncated', f'{what}: ends inside the header of HDU {len(hdul)}')
+    rest = bytes(data[at + span:][:8])
+    if rest and b'XTENSION'.startswith(rest): raise BadImage('truncated', f'{what}: ends inside the header of HDU {len(hdul)}')
 
 # %% ../nbs/03_images.ipynb #e29ef076
 def _parse(source, data, what):
