@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COMPARED', 'WORDS', 'NUMBERS', 'RUN_METRICS', 'VersionDiff', 'moved_columns', 'diff_versions', 'plot_diff', 'Rebuild',
-           'rebuild_version', 'main_channel', 'provenance', 'show_source', 'patch_png', 'samples_section',
-           'ledger_section', 'coverage_figure', 'coverage_section', 'quality_section', 'splits_section',
-           'provenance_section', 'training_section', 'report_html', 'write_report']
+           'rebuild_version', 'main_channel', 'provenance', 'show_source', 'patch_png', 'centre_of', 'centre_ticks',
+           'mark_centre', 'marked_tag', 'samples_section', 'ledger_section', 'coverage_figure', 'coverage_section',
+           'quality_section', 'splits_section', 'provenance_section', 'training_section', 'report_html', 'write_report']
 
 # %% ../nbs/32_versions.ipynb #eec2b04c
 import base64, html, json, tempfile
@@ -266,7 +266,8 @@ def show_source(
     strip = np.hstack([_stretch(p, *((low, high) if alone else _levels(p))) for p in pixels])
     ax['patch'].imshow(strip, **show)
     for c in range(len(pixels)):
-        ax['patch'].plot(c*s + s//2 + r['offset_x'], s//2 + r['offset_y'], '+', color='tab:red', ms=10 if alone else 5)
+        x, y = centre_of(r, dataset.channels[c], s)
+        mark_centre(ax['patch'], c*s + x, y, s)
         if c: ax['patch'].axvline(c*s - .5, color='w', lw=1.5)
     ax['patch'].set(xticks=[], yticks=[])
     ax['patch'].set_title('as stored' if alone else ' | '.join(dataset.channels), fontsize=8)
@@ -302,6 +303,28 @@ def patch_png(
     imsave(b, np.ma.masked_invalid(_stretch(z, -2, top)), cmap=_gray(), origin='lower', vmin=0, vmax=1, format='png')
     return b.getvalue()
 
+def centre_of(row, channel, side)->tuple[float, float]: # x, y (pixel)
+    "Where a sample is in its patch; the middle of the central pixel where nobody wrote down how far beside it"
+    beside = np.array([row.get(f'{channel}_offset_{k}', row.get(f'offset_{k}', np.nan)) for k in 'xy'], 'f8')
+    return tuple((side//2 + np.nan_to_num(beside)).tolist())
+
+def centre_ticks(x, y, side, gap=.18, length=.08)->list: # Four pairs of ends, ((x, y), (x, y)), in pixels
+    "Thin ticks around a place, with room for the source between them"
+    a, b = gap*side, (gap + length)*side
+    return [((x + a*i, y + a*j), (x + b*i, y + b*j)) for i, j in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+
+def mark_centre(ax, x, y, side):
+    "The ticks on matplotlib axes that show a patch"
+    for width, colour in ((2.2, 'k'), (.9, '#F0E442')):
+        for ends in centre_ticks(x, y, side): ax.plot(*zip(*ends), color=colour, lw=width, solid_capstyle='butt', scalex=False, scaley=False)
+
+def marked_tag(tag, x, y, side, kind='')->str: # HTML
+    "The ticks over the `<img>` of a patch; they scale with it"
+    path = ''.join(f'M{a + .5:.2f} {side - b - .5:.2f}L{c + .5:.2f} {side - d - .5:.2f}' for (a, b), (c, d) in centre_ticks(x, y, side))
+    lines = ''.join(f'<path d="{path}" stroke="{c}" stroke-width="{w*side/100:.2f}"/>' for c, w in (('#000', 2.4), ('#F0E442', 1)))
+    return f'<span class="{kind}" style="position:relative;display:inline-block;line-height:0">{tag}<svg viewBox="0 0 {side} {side}" style="position:absolute;inset:0;width:100%;height:100%;pointer-events:none" aria-hidden="true">{lines}</svg></span>'
+
+# %% ../nbs/32_versions.ipynb #89c85681
 def _tag(png, title='', kind=''): return f'<img class="{kind}" title="{html.escape(title)}" alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 def _figure_tag(fig, title):
@@ -309,7 +332,7 @@ def _figure_tag(fig, title):
     fig.savefig(b, format='png', dpi=110, metadata={'Software': None})
     return _tag(b.getvalue(), title, 'figure')
 
-# %% ../nbs/32_versions.ipynb #c6e19f63
+# %% ../nbs/32_versions.ipynb #d308ab69
 def samples_section(dataset, each=12): # HTML
     "Some samples of every class and kind"
     t, C, parts = dataset.samples, len(dataset.channels), []
@@ -319,11 +342,11 @@ def samples_section(dataset, each=12): # HTML
         def one(i):
             title = ' · '.join(v for v in provenance(dataset, int(i)).values() if v)
             mark = 'patch synthetic' if t['origin'].iloc[i] != 'survey' else 'patch'
-            pics = [_tag(patch_png(dataset.patches()[int(i)][c], t[f'{ch}_background'].iloc[i], t[f'{ch}_noise'].iloc[i]), f'{title} · {ch}', mark) for c, ch in enumerate(dataset.channels)]
+            pics = [marked_tag(_tag(patch_png(dataset.patches()[int(i)][c], t[f'{ch}_background'].iloc[i], t[f'{ch}_noise'].iloc[i]), f'{title} · {ch}'), *centre_of(t.iloc[i], ch, dataset.patch_size), dataset.patch_size, mark) for c, ch in enumerate(dataset.channels)]
             return f'<span class="sample">{"".join(pics)}</span>'
         parts.append(f'<h3><b class="label{label}">{"real" if label else "not real"}</b> {html.escape(str(name))} <small>{html.escape(str(kind))}, {len(rows)} samples{", " + " | ".join(dataset.channels) if C > 1 else ""}</small></h3>'
             f'<div class="strip">{"".join(one(i) for i in some)}</div>')
-    return ''.join(parts) + '<p class="note">Grey from 2σ below the local sky upwards; blue pixels are invalid (masked, not finite, or off the image). Point at a picture for its provenance.</p>'
+    return ''.join(parts) + '<p class="note">Grey from 2σ below the local sky upwards; blue pixels are invalid (masked, not finite, or off the image); four ticks stand around the position. Point at a picture for its provenance.</p>'
 
 # %% ../nbs/32_versions.ipynb #a3acb3fb
 def ledger_section(dataset): # HTML
@@ -400,8 +423,8 @@ body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;background:#f5f6f8;margin:
 header,section{background:#fff;border:1px solid #e1e5ea;border-radius:10px;padding:18px 24px;margin:0 0 18px}h1{margin:0 0 4px;font-size:26px}h2{margin:0 0 10px;font-size:18px}
 h3{margin:14px 0 6px;font-size:14px;font-weight:500}small,.note,.more{color:#667;font-size:13px}.facts{display:flex;flex-wrap:wrap;gap:10px 28px;margin:12px 0 0}
 .facts div b{display:block;font-size:20px;font-weight:600;color:#1d2733}.facts div{color:#667;font-size:12px}.strip{display:flex;flex-wrap:wrap;gap:6px}.sample{display:inline-flex;gap:1px}
-img.patch{width:76px;height:76px;image-rendering:pixelated;display:block}img.figure{max-width:100%;display:block;margin:6px 0}
-img.synthetic,header.synthetic{border:5px solid;border-image:repeating-linear-gradient(45deg,#c8501e 0 5px,#fff 5px 10px) 5}img.synthetic{width:66px;height:66px}
+.patch img{width:76px;height:76px;image-rendering:pixelated;display:block}img.figure{max-width:100%;display:block;margin:6px 0}
+.patch.synthetic,header.synthetic{border:5px solid;border-image:repeating-linear-gradient(45deg,#c8501e 0 5px,#fff 5px 10px) 5}.patch.synthetic img{width:66px;height:66px}
 table{border-collapse:collapse;font-size:13px;margin:8px 0;max-width:100%}td,th{padding:3px 10px 3px 0;text-align:left;border-bottom:1px solid #edf0f3;vertical-align:top}th{color:#667;font-weight:500}
 .bars{width:100%}.bars td.n{text-align:right}.bars td.bar{width:60%}.bars i{display:block;height:12px;border-radius:3px;background:#c4ccd6}.bars i.kept{background:#2f6fb0}
 .label1{color:#1f7a45}.label0{color:#a3352b}.verdict{padding:1px 9px;border-radius:9px;color:#fff;background:#777}.verdict.pass{background:#2f8a55}.verdict.warn{background:#c98415}.verdict.fail{background:#b3372c}

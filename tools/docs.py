@@ -3,12 +3,13 @@
 `nbdev.serve.proc_nbs` runs `show_doc`, drops hidden cells and links `symbols`. What is left of Quarto in its result (the front matter,
 `#|` options, `output: asis`) is turned here into what MyST-NB reads. Nothing is executed but exported cells: outputs are the stored ones.
 """
-import re, shutil, subprocess, sys
+import ast, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
 import yaml
+from nbdev import processors
 from nbdev.serve import proc_nbs
 
 root = Path(__file__).resolve().parents[1]
@@ -29,6 +30,13 @@ def options(source):
     found, lines = {}, source.split('\n')
     while lines and (m := option.match(lines[0])): found[m[1]] = m[2]; lines.pop(0)
     return found, '\n'.join(lines).strip('\n')
+
+
+def runs_for_docs(cell, asked=processors._do_eval):
+    "Whether nbdev may run a cell for its docs: exported ones and plain imports, but no lesson that imports inside a function of its own"
+    if not asked(cell): return False
+    exported = set(cell.directives_) & {'export', 'exports', 'exporti', 'exec_doc'}
+    return bool(exported or 'show_doc' in cell.source or all(isinstance(n, (ast.Import, ast.ImportFrom)) for n in cell.parsed_()))
 
 
 def slug(s): return re.sub(r'[^\w.-]+', '-', s.lower()).strip('-')
@@ -96,6 +104,7 @@ def vendor():
 
 def main():
     subprocess.run([Path(sys.executable).with_name('nbdev-export')], cwd=root, check=True)   # makes the index of names, by which they are linked
+    processors._do_eval = runs_for_docs
     proc_nbs(force=True, n_workers=0)
     shutil.rmtree(dest, ignore_errors=True)
     shutil.copytree(root/'docs', dest/'src')
