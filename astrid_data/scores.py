@@ -129,6 +129,8 @@ class OperatingPoints:
 
     @property
     def prior(self): return self.n_real/self.n if self.n else None # Share of real samples; also the AUC-PR of a coin
+    @property
+    def n_found(self): return None if self.fnr_at_fpr is None else round(self.n_real*(1 - self.fnr_at_fpr)) # Real samples found while at most `rate` of the bogus pass
     def metrics(self, prefix='test')->dict:
         "Name -> number, only what is known"
         out = dict(n=self.n, n_objects=self.n_objects, prior=self.prior, auc_pr=self.auc_pr, auc_roc=self.auc_roc, fpr_at_fnr=self.fpr_at_fnr, fnr_at_fpr=self.fnr_at_fpr, brier=self.brier,

@@ -182,6 +182,7 @@ def _with_facts(t, loader):
 # %% ../nbs/42_training.ipynb #3db7e607
 def _log_report(run, report, prefix, dataset):
     "Numbers as metrics; tables and pictures as artifacts"
+    if prefix == 'test' and getattr(run, 'monitor', None): run.monitor.correct = report.n_found
     run.log_metrics(report.metrics(prefix))
     run.log_text(canonical_json({k: v for k, v in vars(report).items() if k not in ('scores', 'by')}), f'{prefix}_operating_points.json')
     run.log_text(report.scores.to_csv(index=False), f'{prefix}_scores.csv')
@@ -264,19 +265,21 @@ class _Timed:
 @dataclass
 class History:
     "How a training went"
-    epochs:pd.DataFrame # One row an epoch, counted from 1: train_loss, val_loss, val_auc_pr, seconds, data_wait_share
+    epochs:pd.DataFrame # One row an epoch, counted from 1: train_loss, val_loss, val_auc_pr, seconds, data_wait_share, first_batch_s
     measure:str # What the best epoch is best in
     best_epoch:int # Whose weights the model has now, counted from 1
     why_stopped:str
     data_wait_share:float|None # Of all training epochs together
+    steady_wait_share:float|None # The same without the wait for the first batch of each epoch
     origin:str='survey' # Of the data
     saved_epoch:int|None=None # Last epoch that the checkpoint knows of; None if there is none
 
     def __len__(self): return len(self.epochs)
     def __repr__(self):
         best = self.epochs[self.measure][self.best_epoch]
+        steady = '' if self.steady_wait_share is None else f', {self.steady_wait_share:.1%} after the first batch of each epoch'
         return (f'History({len(self)} epochs, {self.why_stopped}; best: epoch {self.best_epoch} of {len(self)} with {self.measure} {best:.4f}; '
-                f'waiting for data: {self.data_wait_share:.1%}; data: {self.origin})')
+                f'waiting for data: {self.data_wait_share:.1%}{steady}; data: {self.origin})')
 
 # %% ../nbs/42_training.ipynb #62bf435b
 def plot_history(self:History,
@@ -297,11 +300,11 @@ History._repr_html_ = lambda self: f'<p>{escape(repr(self))}</p>' + self.epochs.
 # %% ../nbs/42_training.ipynb #4782d3f8
 class _Best:
     "The weights of the best epoch, and when to stop"
-    def __init__(self, patience): self.patience, self.epoch, self.value, self.why, self.weights, self.row = patience, None, -np.inf, 'all done', None, {}
+    def __init__(self, patience): self.patience, self.epoch, self.value, self.why, self.weights, self.row = patience, None, (), 'all done', None, {}
 
     def see(self, epoch, row, model):
         self.measure = next(k for k in ('val_auc_pr', 'val_loss', 'train_loss') if k in row)
-        value = row[self.measure]*(1 if self.measure == 'val_auc_pr' else -1)
+        value = (row['val_auc_pr'], -row['val_loss']) if self.measure == 'val_auc_pr' else (-row[self.measure],) # Of equal areas, the smaller loss
         if value > self.value or self.epoch is None or self.measure == 'train_loss':
             self.epoch, self.value, self.row, self.weights = epoch, value, row, {k: v.detach().clone() for k, v in model.state_dict().items()}
         if self.patience is not None and epoch - self.epoch >= self.patience: self.why = f'no better for {self.patience} epochs'
@@ -328,14 +331,15 @@ class _Course:
         self.model, self.settings, self.path, self.normaliser, self.rows, self.saved = model, settings, path, normaliser, [], None
         self.optimiser = torch.optim.AdamW(model.parameters(), settings['lr'], weight_decay=settings['weight_decay'])
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, settings['lr'], total_steps=settings['epochs']*steps)
-        self.best, self.total = _Best(settings['patience']), DataWait()
+        self.best, self.waits = _Best(settings['patience']), np.zeros(4) # Time of the loop, of its waits, and the same without the first of each epoch
 
+    def shares(self): return [float(w/s) if s > 0 else None for s, w in self.waits.reshape(2, 2)]
     @property
     def over(self): return len(self.rows) >= self.settings['epochs'] or self.best.why != 'all done'
 
     def state(self):
         return dict(settings=self.settings, model=self.model.state_dict(), optimiser=self.optimiser.state_dict(), schedule=self.schedule.state_dict(), rng=torch.get_rng_state(),
-            cuda_rng=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [], rows=self.rows, waits=[self.total.waited_s, self.total.loop_s], best=self.best.facts())
+            cuda_rng=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [], rows=self.rows, waits=self.waits.tolist(), best=self.best.facts())
 
 # %% ../nbs/42_training.ipynb #97aa478f
 def _save(self:_Course):
@@ -358,7 +362,7 @@ def _resume(self:_Course):
     for part in ('model', 'optimiser', 'schedule'): getattr(self, part).load_state_dict(s[part])
     torch.set_rng_state(s['rng'])
     if s['cuda_rng'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(s['cuda_rng'])
-    self.rows, self.saved, (self.total.waited_s, self.total.loop_s) = s['rows'], len(s['rows']), s['waits']
+    self.rows, self.saved, self.waits = s['rows'], len(s['rows']), np.array(s['waits'])
     self.best.__dict__.update(s['best'], weights=c['model'])
 
 _Course.save, _Course.resume = _save, _resume
@@ -393,8 +397,9 @@ def fit(
         if resume and Path(checkpoint).exists(): course.resume()
         while not course.over: _one_epoch(course, train, val, run, show)
     model.load_state_dict(course.best.weights)
-    if run is not None: run.log_metrics({'best_epoch': course.best.epoch, f'best_{course.best.measure}': course.best.row[course.best.measure], 'data_wait_share_training': course.total.share})
-    return History(pd.DataFrame(course.rows, index=pd.RangeIndex(1, len(course.rows) + 1, name='epoch')), course.best.measure, course.best.epoch, course.best.why, course.total.share, getattr(train, 'origin', 'survey'), course.saved)
+    if getattr(run, 'monitor', None): run.monitor.mark('trained') # What comes after is not part of the last epoch
+    if run is not None: run.log_metrics({'best_epoch': course.best.epoch, f'best_{course.best.measure}': course.best.row[course.best.measure], 'data_wait_share_training': course.shares()[0]})
+    return History(pd.DataFrame(course.rows, index=pd.RangeIndex(1, len(course.rows) + 1, name='epoch')), course.best.measure, course.best.epoch, course.best.why, *course.shares(), getattr(train, 'origin', 'survey'), course.saved)
 
 # %% ../nbs/42_training.ipynb #7fa97b87
 def _one_epoch(course, train, val, run, show):
@@ -407,8 +412,8 @@ def _one_epoch(course, train, val, run, show):
     except Diverged as e:
         if course.best.weights is not None: model.load_state_dict(course.best.weights)
         raise Diverged(f'{e}. ' + (f'The model has the weights of epoch {course.best.epoch} again' if course.best.weights is not None else 'No epoch was finished') + f'; {_on_disk(course)}') from None
-    row = dict(train_loss=loss) | dict(_validate(model, val), seconds=time.monotonic() - begun, data_wait_share=waits.share)
-    course.total.waited_s, course.total.loop_s = course.total.waited_s + waits.waited_s, course.total.loop_s + waits.loop_s
+    row = dict(train_loss=loss) | dict(_validate(model, val), seconds=time.monotonic() - begun, data_wait_share=waits.share, first_batch_s=waits.first_s)
+    course.waits += waits.loop_s, waits.waited_s, waits.loop_s - waits.first_s, waits.waited_s - waits.first_s
     course.rows.append(row)
     course.best.see(epoch, row, model)
     if run is not None: run.log_metrics(row, step=epoch)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from astrid_data.core import BadInput, Conflict
-from astrid_data.energy import DataWait, EnergyMonitor, EnergyReport, grid_factor
+from astrid_data.energy import DataWait, EnergyMonitor, EnergyReport, grid_factor, joules_per, n_samples
 from astrid_data.meters import Reading, counter_steps, energy_of, power_steps, rapl_meters, visible_gpus
 
 energy_q, power_q = 'nvmlDeviceGetTotalEnergyConsumption', 'nvmlDeviceGetPowerUsage'
@@ -206,6 +206,100 @@ def test_a_report_in_mid_run_shows_no_false_peak():
         t[0] = 5.26; m.sample(); t[0] = 6.; m.sample(); t[0] = 7.; m.sample()
         t[0] = 7.251; live = m.report()
     assert live.peak_power_w < 150 and m.last.peak_power_w < 150
+
+
+def test_the_names_that_astrid_logs(fake):
+    t = [0.]
+    with EnergyMonitor(None, meters=[Constant(lambda: t[0])], clock=lambda: t[0], grid_g_per_kwh=360.) as m: t[0] = 10.
+    assert {k: v for k, v in m.last.metrics().items() if k.startswith('training_')} == pytest.approx(dict(training_energy_wh=1000/3600, training_avg_power_w=100, training_peak_power_w=100,
+        training_duration_s=10, training_carbon_footprint_kg=1000/3.6e6*0.360))
+
+
+# --- the bill, shared out
+
+def watched(idle_w=None, watts=100., n=4, correct=None, epochs=2, batch=np.zeros((8, 3)), step_s=3.):
+    "Epochs of steps of one second waiting and some of work, then ten seconds of scoring"
+    t = [0.]
+    def loader():
+        for _ in range(n): t[0] += 1; yield batch
+    with EnergyMonitor(None, meters=[Constant(lambda: t[0], watts)], clock=lambda: t[0], idle_w=idle_w) as m:
+        for e in range(epochs):
+            m.mark(f'epoch {e + 1}')
+            for _ in m.wait(loader()): t[0] += step_s
+        m.mark('test'); t[0] += 10; m.correct = correct
+    return m.last
+
+def test_joules_of_a_run_an_epoch_a_sample_and_a_correct_detection():
+    r = watched(idle_w=40., correct=6)
+    assert (r.total_joules, r.joules_per_epoch, r.joules_per_sample, r.joules_per_correct) == pytest.approx((4200, 1600, 4200/64, 700)) # 2 epochs of 4 steps of 4 s, and 10 s
+    assert (r.joules_above_idle, r.samples, r.epochs, r.correct) == (pytest.approx(60*42), 64, 2, 6) and r.method['idle'] == 'as given'
+    assert {k: r.metrics()[k] for k in ('joules_per_sample', 'joules_per_epoch', 'joules_per_correct_detection', 'joules_above_idle', 'idle_power_w', 'samples_seen')} == pytest.approx(
+        dict(joules_per_sample=4200/64, joules_per_epoch=1600, joules_per_correct_detection=700, joules_above_idle=2520, idle_power_w=40, samples_seen=64))
+    assert not {'joules_per_sample', 'joules_per_epoch', 'joules_per_correct', 'idle_power_w'} & set(r.reasons) and '65.6 J' in repr(r)
+
+@pytest.mark.parametrize('kw, field, why', [(dict(correct=0), 'joules_per_correct', 'none was found'), (dict(), 'joules_per_correct', 'no test split'), (dict(epochs=0), 'joules_per_epoch', 'no epoch was marked'),
+    (dict(batch=object()), 'joules_per_sample', 'countable'), (dict(n=0), 'joules_per_epoch', 'less than a second'), (dict(n=0), 'joules_per_sample', 'countable')])
+def test_a_price_that_is_unknown_has_a_reason(kw, field, why):
+    r = watched(**kw)
+    assert getattr(r, field) is None and why in r.reasons[field] and not [k for k in r.metrics() if k.startswith(field)]
+
+def test_no_idle_baseline_is_a_reason_and_no_zero():
+    r = watched()
+    assert r.idle_power_w is None and r.joules_above_idle is None and 'idle_s' in r.reasons['idle_power_w'] and 'joules_above_idle' not in r.metrics()
+
+def test_a_lost_meter_leaves_no_price():
+    t = [0.]
+    class Dies(Constant):
+        def read(self): return super().read() if self.clock() < 6 else Reading()
+    with EnergyMonitor(None, meters=[Dies(lambda: t[0])], clock=lambda: t[0], idle_w=5.) as m:
+        for e in (1, 2): m.mark(f'epoch {e}'); [t.__setitem__(0, t[0] + 5) or m.sample() for _ in m.wait([np.zeros((4, 1))])]
+        m.correct = 3
+    r = m.last
+    assert [r.joules_per_epoch, r.joules_per_sample, r.joules_per_correct, r.joules_above_idle] == [None]*4
+    assert all(r.reasons[f'joules_per_{k}'] == 'the energy is unknown' or k == 'epoch' for k in ('sample', 'epoch', 'correct')) and r.marks['joules'].tolist()[0] == 500 and np.isnan(r.marks['joules'][1])
+
+def test_the_idle_machine_is_measured_before_the_run():
+    "A device of 40 W, of 100 W once the work begins"
+    class Device(Constant):
+        busy_from = np.inf
+        def read(self):
+            now = time.monotonic()
+            return Reading(joules=40*now + 60*max(0, now - self.busy_from))
+    d = Device(time.monotonic)
+    m = EnergyMonitor(0.05, meters=[d], idle_s=0.4)
+    begun = time.monotonic(); m.start(); waited = time.monotonic() - begun; d.busy_from = time.monotonic()
+    time.sleep(0.5); r = m.stop()
+    assert waited >= 0.4 and r.duration_s < 0.4 + waited and r.idle_power_w == pytest.approx(40, rel=0.01) and 'before the run' in r.method['idle']
+    assert r.total_joules == pytest.approx(100*r.duration_s, rel=0.05) and r.joules_above_idle == pytest.approx(60*r.duration_s, rel=0.1)
+    with pytest.raises(BadInput, match='not both'): EnergyMonitor(idle_s=1, idle_w=3.)
+
+@given(st.one_of(st.none(), st.floats(0, 1e9)), st.one_of(st.none(), st.integers(0, 10**6)))
+def test_joules_per_thing(joules, n):
+    got = joules_per(joules, n)
+    assert got is None if joules is None or not n else got*n == pytest.approx(joules)
+
+def test_samples_of_batches():
+    x = np.zeros((5, 2))
+    assert [n_samples(b) for b in (dict(image=x), (x, x), [x], x, {}, (), 3, 'word', None, np.float64(3))] == [5, 5, 5, 5] + [None]*6
+
+
+# --- waiting
+
+def test_the_first_batch_is_told_from_the_rest():
+    t = [0.]
+    def loader():
+        for i in range(5): t[0] += 4 if i == 0 else 0.25; yield np.zeros(3)
+    w = DataWait(lambda: t[0])
+    for _ in range(2):
+        for _ in w(loader()): t[0] += 1
+    assert (w.first_s, w.share, w.steady_share, w.samples) == (4, 10/20, 2/12, 30)
+    assert list(w.waits) == [4, .25, .25, .25, .25]*2 and list(w.works) == [1]*10
+
+def test_one_batch_has_no_steady_state():
+    w = DataWait()
+    assert (w.share, w.first_s, w.steady_share) == (None,)*3
+    for _ in w([1]): pass
+    assert w.steady_share is None and w.first_s is not None and w.samples is None
 
 
 def test_marks_share_out_the_energy():

@@ -177,7 +177,7 @@ def test_the_baseline_is_scikit_learns_regression_on_numbers_anybody_can_check()
 def test_it_learns_and_says_how():
     model = SmallCNN()
     h = fit(model, batches(), batches(seed=1), epochs=4)
-    assert h.epochs['val_auc_pr'].max() > 0.98 and list(h.epochs) == ['train_loss', 'val_loss', 'val_auc_pr', 'seconds', 'data_wait_share']
+    assert h.epochs['val_auc_pr'].max() > 0.98 and list(h.epochs) == ['train_loss', 'val_loss', 'val_auc_pr', 'seconds', 'data_wait_share', 'first_batch_s']
     assert h.measure == 'val_auc_pr' and 0 <= h.data_wait_share < 1 and 'best: epoch' in repr(h) and '<table' in h._repr_html_()
     import matplotlib
     matplotlib.use('Agg')
@@ -257,6 +257,12 @@ def test_the_best_epoch_is_kept():
     h = fit(model, batches(easy=False), val, epochs=6)
     t = predict(model, val)
     assert average_precision(t['label'], t['score']) == h.epochs['val_auc_pr'].max() == h.epochs['val_auc_pr'][h.best_epoch]
+
+
+def test_of_equal_areas_the_smaller_loss_is_best():
+    h = fit(SmallCNN(), batches(), batches(seed=1), epochs=4)
+    best = h.epochs['val_auc_pr'] == h.epochs['val_auc_pr'].max()
+    assert best.sum() > 1 and h.best_epoch == h.epochs['val_loss'][best].idxmin() != best.idxmax()
 
 
 def test_patience():
@@ -444,7 +450,11 @@ def test_waiting_is_measured():
         def __iter__(self):
             for b in super().__iter__(): time.sleep(0.15); yield b
     h = fit(SmallCNN(), Slow(batches()), epochs=2)
-    assert 0.3 < h.data_wait_share <= 1
+    assert 0.3 < h.data_wait_share <= 1 and (h.epochs['first_batch_s'] > 0.14).all()
+    class Late(list): # Only the first batch of an epoch is
+        def __iter__(self): time.sleep(0.5); yield from super().__iter__()
+    h = fit(SmallCNN(), Late(batches()), epochs=2)
+    assert h.steady_wait_share < 0.2 < h.data_wait_share and 'after the first batch' in repr(h)
 
 
 class Noted:
@@ -461,8 +471,18 @@ def test_what_a_run_is_told():
     evaluate(SmallCNN(), batches(seed=2), run=run, n_boot=10)
     assert [s for s, _ in run.metrics] == [1, 2, None, None] and {'train_loss', 'val_auc_pr', 'data_wait_share'} <= set(run.metrics[0][1])
     assert run.params['model'] == 'SmallCNN' and run.params['epochs'] == 2 and 'test_auc_pr' in run.metrics[-1][1]
-    assert run.monitor.stop().marks['name'].tolist() == ['epoch 1', 'epoch 2'] and run.monitor.last.data_wait_share is not None
+    assert run.monitor.stop().marks['name'].tolist() == ['epoch 1', 'epoch 2', 'trained'] and run.monitor.last.data_wait_share is not None
     assert set(run.texts) == {'test_operating_points.json', 'test_scores.csv'}
+
+def test_the_run_is_told_how_many_real_ones_were_found():
+    run, model = Noted(), SmallCNN()
+    fit(model, batches(), batches(seed=1), epochs=3, run=run)
+    evaluate(model, batches(seed=3, easy=False), run=run, n_boot=10, prefix='val')
+    assert run.monitor.correct is None                                             # That was not the test split
+    points = evaluate(model, batches(seed=2), run=run, n_boot=10)
+    t = points.scores
+    assert run.monitor.correct == points.n_found == (t['score'][t['label'] == 1] > t['score'][t['label'] == 0].max()).sum() > 20 # Of 48 bogus none may pass
+    assert run.monitor.stop().samples == 3*96 and run.monitor.last.correct == points.n_found
 
 
 def test_threads_are_those_we_may_use():
