@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['matching_bands', 'status_condition', 'rough_box', 'of_observations', 'quality_conditions', 'registry_filters',
            'funnel_counts', 'text', 'canonical_ids', 'as_column', 'fetch', 'frame', 'read_detections', 'cut_regions',
-           'add_filter', 'read_by_id', 'add_index', 'add_facts', 'read_events', 'read_observations']
+           'add_filter', 'read_by_id', 'add_index', 'rows_for', 'add_facts', 'read_events', 'read_observations']
 
 # %% ../nbs/17_asking.ipynb #43252517
 import uuid
@@ -208,9 +208,19 @@ def add_index(
     "What the detection index knows beside"
     x = DetectionIndex
     got = read_by_id(session, select(text(x.detection_id), x.object_id, x.mag, x.snr), x.detection_id, t['detection_id'])
-    row = pd.Index(got.pop('detection_id')).get_indexer(t['detection_id'])
-    got = frame({k: np.append(v, None)[row] for k, v in got.items()}, ['mag', 'snr'])
-    return t.assign(**got)
+    got = rows_for(got, 'detection_id', t['detection_id'])
+    return t.assign(**frame(got, ['mag', 'snr']))
+
+def rows_for(
+    got:dict, # Columns, from `read_by_id`
+    key:str, # The one with ids
+    ids, # Ids wanted, shape (n,)
+)->dict: # The other columns, each of shape (n,); None or NaN where an id is not among them
+    "Columns in the order of ids"
+    have, ids = got[key], np.asarray(ids, object)
+    same = len(have) == len(ids) and bool((have == ids).all()) # As it is where two tables were written and are read side by side
+    row = slice(None) if same else pd.Index(have).get_indexer(ids)
+    return {k: (v if same else np.append(v, np.nan if v.dtype.kind == 'f' else None)[row]) for k, v in got.items() if k != key}
 
 def add_facts(
     session, # An open session
@@ -220,8 +230,8 @@ def add_facts(
     x = DetectionIndex
     facts = [x.facts[k].as_float().label(k) for k in ('jdendref', 'jdstarthist', 'x', 'y')]
     got = read_by_id(session, select(text(x.detection_id), *facts).where(x.facts.is_not(None)), x.detection_id, t['detection_id'])
-    row = pd.Index(got.pop('detection_id')).get_indexer(t['detection_id'])
-    end, first, px, py = (np.append(v, None)[row].astype('f8') for v in got.values())
+    got = {k: v if k == 'detection_id' else v.astype('f8') for k, v in got.items()}
+    end, first, px, py = rows_for(got, 'detection_id', t['detection_id']).values()
     return t.assign(template_end_mjd=end - 2400000.5, first_seen_mjd=first - 2400000.5, registry_x=px, registry_y=py)
 
 def read_events(

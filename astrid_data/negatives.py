@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['chord', 'KnownSky', 'spread_out', 'draw_free', 'sphere', 'in_footprint', 'step_from', 'SkyJob', 'ring_step',
-           'drawn_table', 'draw_in_image', 'run_sky_job', 'draw_in_footprints', 'inside_corners', 'hardest_negatives']
+           'drawn_table', 'draw_in_image', 'run_sky_job', 'draw_in_footprints', 'inside_edges', 'hardest_negatives']
 
 # %% ../nbs/19_negatives.ipynb #55182d24
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class KnownSky:
     ):
         from scipy.spatial import cKDTree
         v = np.asarray(vectors, 'f8').reshape(-1, 3)
-        self.tree = cKDTree(v[np.isfinite(v).all(1)], balanced_tree=False, compact_nodes=False)
+        self.tree = cKDTree(v[np.isfinite(v).all(1)], balanced_tree=False)
 
     def __len__(self): return self.tree.n
     def __repr__(self): return f'KnownSky({len(self)} sources)'
@@ -34,9 +34,13 @@ class KnownSky:
         radius_arcsec, # Distance to keep, scalar or shape (n,)
     )->np.ndarray: # True where no source is nearer, shape (n,)
         "Which positions are away from every source"
-        if not len(self): return np.ones(len(ra), bool)
-        need = np.broadcast_to(chord(radius_arcsec), len(ra))
-        d, _ = self.tree.query(unit_vectors(ra, dec), distance_upper_bound=float(need.max(initial=0))*(1 + 1e-9) + 1e-15)
+        return self.free_vectors(unit_vectors(ra, dec).reshape(-1, 3), radius_arcsec)
+
+    def free_vectors(self, vectors, radius_arcsec)->np.ndarray:
+        "The same for unit vectors, shape (n, 3)"
+        if not len(self): return np.ones(len(vectors), bool)
+        need = np.broadcast_to(chord(radius_arcsec), len(vectors))
+        d, _ = self.tree.query(vectors, distance_upper_bound=float(need.max(initial=0))*(1 + 1e-9) + 1e-15)
         return d > need
 
     def near(self,
@@ -57,9 +61,10 @@ def spread_out(
 )->np.ndarray: # True for those that keep it from `before` and from all earlier ones that stay
     "Let positions stay that are far enough from those before them"
     from scipy.spatial import cKDTree
+    before = before[np.isin(before['owner'].to_numpy(int), t['owner'].to_numpy(int))]
     both, n = pd.concat([before[['ra', 'dec', 'owner']], t[['ra', 'dec', 'owner']]]), len(before)
     v, need = unit_vectors(both['ra'], both['dec']).reshape(-1, 3), np.append(np.zeros(n), np.broadcast_to(chord(radius_arcsec), len(t)))
-    tree = cKDTree(np.column_stack([v, 10*both['owner'].to_numpy('f8')])) # Other owners are far away
+    tree = cKDTree(np.column_stack([v, 10*both['owner'].to_numpy('f8')]), leafsize=32, balanced_tree=False, compact_nodes=False) # Other owners are far away
     pairs, stay = tree.query_pairs(float(need.max(initial=0)), output_type='ndarray'), np.ones(len(both), bool)
     pairs = np.sort(pairs, axis=1)
     pairs = pairs[np.linalg.norm(v[pairs[:, 0]] - v[pairs[:, 1]], axis=1) <= need[pairs[:, 1]]]
@@ -103,13 +108,12 @@ def sphere(
     return np.degrees(np.arctan2(v[:, 1], v[:, 0])) % 360, np.degrees(np.arctan2(v[:, 2], np.hypot(v[:, 0], v[:, 1])))
 
 def in_footprint(
-    corners:np.ndarray, # ra, dec (deg) of four corners in order around, shape (n, 4, 2)
+    corners:np.ndarray, # Unit vectors of four corners in order around, shape (n, 4, 3)
     u, v, # Fractions along the sides, shape (n,)
 )->tuple[np.ndarray, np.ndarray]: # ra, dec (deg), each of shape (n,)
     "Points between the corners of footprints, on the sphere"
-    c = unit_vectors(corners[..., 0], corners[..., 1])
     w = np.stack([(1-u)*(1-v), u*(1-v), u*v, (1-u)*v], 1)
-    return sphere((c*w[..., None]).sum(1))
+    return sphere((corners*w[..., None]).sum(1))
 
 def step_from(
     ra, dec, # Where from (deg), shape (n,)
@@ -147,7 +151,7 @@ def drawn_table(
     **columns, # More, the same for all
 )->pd.DataFrame: # Columns ra, dec, kind and more
     "Both kinds in one table"
-    both = [t.reindex(columns=['ra', 'dec', 'place']).assign(kind=k) for t, k in ((random, 'random_sky'), (offset, 'offset')) if len(t)]
+    both = [t.reindex(columns=['ra', 'dec', 'place']).assign(kind=pd.Series(k, t.index, dtype=object)) for t, k in ((random, 'random_sky'), (offset, 'offset')) if len(t)]
     return pd.concat(both or [pd.DataFrame(columns=['ra', 'dec', 'place', 'kind'])], ignore_index=True).assign(**columns)
 
 # %% ../nbs/19_negatives.ipynb #246734bc
@@ -207,15 +211,20 @@ def draw_in_footprints(
     excl = np.where(np.isfinite(given), given, 8*np.asarray(scale, 'f8'))
     able = np.isfinite(corners).all((1, 2)) & np.isfinite(excl)
     gap = np.fmax(excl, 1.5*np.asarray(scale, 'f8')) # No two on one pixel, not even at its corners
-    def judge(i, ra, dec, inside=True): return pd.DataFrame(dict(ra=ra, dec=dec, ok=known.free(ra, dec, excl[i]) & inside))
-    def anywhere(i, u, v): return judge(i, *in_footprint(corners[i], u, v))
+    c = unit_vectors(corners[..., 0], corners[..., 1])
+    edges = np.cross(c, np.roll(c, -1, 1))
+    def judge(i, ra, dec, sure):
+        p = unit_vectors(ra, dec)
+        ok = np.ones(len(p), bool) if sure else inside_edges(p, edges[i])
+        ok[ok] = known.free_vectors(p[ok], excl[i[ok]])
+        return pd.DataFrame(dict(ra=ra, dec=dec, ok=ok))
+    def anywhere(i, u, v): return judge(i, *in_footprint(c[i], u, v), True)
     random = draw_free(np.where(able, [j.n_random for j in jobs], 0), np.array([j.key for j in jobs], 'u8'), anywhere, apart=gap)
     owner = np.repeat(np.arange(len(jobs)), [len(j.around) for j in jobs])
     around, keys = np.concatenate([j.around for j in jobs]), np.concatenate([j.keys_around for j in jobs])
     def nearby(k, u, v):
         i = owner[k]
-        at = ring_step(around[k], excl[i], u, v)
-        return judge(i, *at, inside_corners(*at, corners[i]))
+        return judge(i, *ring_step(around[k], excl[i], u, v), False)
     offset = draw_free(np.where(able[owner], np.concatenate([j.n_around for j in jobs]), 0), keys, nearby, apart=gap[owner], owner=owner, before=random)
     offset['place'] = owner[offset['place'].astype(int)]
     out = drawn_table(random, offset)
@@ -223,13 +232,12 @@ def draw_in_footprints(
     reasons = np.where(able, '', np.where(np.isfinite(corners).all((1, 2)), 'no_pixel_scale', 'no_footprint'))
     return out.assign(row=np.array([j.row for j in jobs])[place], exclusion_arcsec=excl[place]), list(reasons)
 
-def inside_corners(
-    ra, dec, # Positions (deg), shape (n,)
-    corners:np.ndarray, # Convex quadrilaterals (deg), shape (n, 4, 2)
+def inside_edges(
+    p:np.ndarray, # Unit vectors of positions, shape (n, 3)
+    edges:np.ndarray, # Of convex quadrilaterals: each corner's vector times the next one's, shape (n, 4, 3)
 )->np.ndarray: # True inside, shape (n,)
     "On which side of each great-circle edge, the same for all four"
-    c, p = unit_vectors(corners[..., 0], corners[..., 1]), unit_vectors(ra, dec)
-    side = np.einsum('nij,nj->ni', np.cross(c, np.roll(c, -1, 1)), p)
+    side = np.einsum('nij,nj->ni', edges, p)
     return (side >= 0).all(1) | (side <= 0).all(1)
 
 # %% ../nbs/19_negatives.ipynb #9267b5ef

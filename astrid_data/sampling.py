@@ -30,9 +30,9 @@ def distinct_rows(
     *columns, # Values, each of shape (n,)
 )->tuple[np.ndarray, list]: # Which row of the list each row is, shape (n,); and the different rows, as tuples
     "The different rows of some columns"
-    code, columns = np.zeros(len(columns[0]), 'i8'), [np.asarray(c, object) for c in columns]
+    code, columns = np.zeros(len(columns[0]), 'i8'), [np.asarray(c) for c in columns]
     for c in columns:
-        new, words = pd.factorize(c)
+        new, words = pd.factorize(c, use_na_sentinel=False)
         code = pd.factorize(code*max(len(words), 1) + new)[0]
     first = np.flatnonzero(~pd.Series(code).duplicated())
     return code, list(zip(*(c[first] for c in columns)))
