@@ -58,58 +58,59 @@ def gather(
     return share
 
 # %% ../nbs/05_squares.ipynb #f0a9a553
-_u4 = np.uint32
+_u4, _u8 = np.uint32, np.uint64
 _no_sign, _b0, _b1, _s8, _s24 = _u4(0x7fffffff), _u4(0xff), _u4(0xff00), _u4(8), _u4(24)
 
 def _ask_for(a, i):
     "Have memory brought near before it is needed; compiled only"
 
-def _ask_for_square(pixels, x, y, size):
+def _ask_for_square(pixels, nx, x, y, size):
     "Have a square brought near, one line of the processor's cache (64 bytes) after the other"
-    nx = pixels.shape[1]
     for at in range(y*nx + x, (y + size)*nx + x, nx):
         for c in range(0, size, 16): _ask_for(pixels, at + c)
         _ask_for(pixels, at + size - 1)
 
-def _copy_block(a, swap, out):
-    "Copy rows of numbers, turned round where `swap`; the largest of them without its sign"
+# %% ../nbs/05_squares.ipynb #b7e7fc64
+def _copy_block(pixels, a, nx, swap, out, b, size, rows, columns):
+    "Copy rows of numbers, turned round where `swap`, from place `a` of an image `nx` wide to place `b` of a square; the largest of them without its sign"
     largest = _u4(0)
-    for r in range(len(out)):
-        from_, to = a[r], out[r]
-        for c in range(len(to)):
-            w = from_[c]
+    for _ in range(rows):
+        for c in range(columns):
+            w = pixels[a + _u8(c)]
             if swap: w = ((w & _b0) << _s24) | ((w & _b1) << _s8) | ((w >> _s8) & _b1) | (w >> _s24)
-            to[c] = w
+            out[b + _u8(c)] = w
             largest = max(largest, w & _no_sign)
+        a, b = a + _u8(nx), b + _u8(size)
     return largest
 
 # %% ../nbs/05_squares.ipynb #60a06532
-def _judge(bad, x, y, out, valid):
+def _judge(bad, x, y, out, b, valid, v, size):
     "Mark what is no number or known to be bad; how many are valid"
-    good, size = 0, len(out)
+    good = 0
     for r in range(size):
         for c in range(size):
-            ok = (out[r, c] & _no_sign) < _limit
+            i = r*size + c
+            ok = (out[b+i] & _no_sign) < _limit
             if ok and bad.size: ok = not bad[y+r, x+c] # A number can only be on the image
-            valid[r, c] = ok
+            valid[v+i] = ok
             if ok: good += 1
-            else: out[r, c] = _nan
+            else: out[b+i] = _nan
     return good
 
-def _loop(pixels, swap, bad, x0, y0, out, valid, share):
-    "`gather`, number by number; pixels and out are the bits of float32"
-    n, size, (ny, nx) = len(x0), out.shape[1], pixels.shape
+def _loop(pixels, ny, nx, swap, bad, x0, y0, out, step, valid, vstep, size, share):
+    "`gather`, number by number; pixels, out and valid are rows of numbers (bits of float32), in which squares begin every `step`"
+    n, area = len(x0), size*size
     for k in range(n):
-        x, y, o = x0[k], y0[k], out[k]
-        if k + 1 < n: _ask_for_square(pixels, x0[k+1], y0[k+1], size)
+        x, y, b, v = x0[k], y0[k], k*step, k*vstep
+        if k + 1 < n: _ask_for_square(pixels, nx, x0[k+1], y0[k+1], size)
         if x >= 0 and y >= 0 and x + size <= nx and y + size <= ny:
-            largest = _copy_block(pixels[y:y+size, x:x+size], swap, o)
+            largest = _copy_block(pixels, _u8(y*nx + x), nx, swap, out, _u8(b), size, size, size)
         else:
-            o[:] = _nan
+            out[b:b+area] = _nan
             u0, u1, v0, v1, largest = max(x, 0), min(x + size, nx), max(y, 0), min(y + size, ny), _limit
-            if u0 < u1 and v0 < v1: _copy_block(pixels[v0:v1, u0:u1], swap, o[v0-y:v1-y, u0-x:u1-x])
-        if largest < _limit and not bad.size: valid[k] = True; share[k] = 1
-        else: share[k] = _judge(bad, x, y, o, valid[k])/size**2
+            if u0 < u1 and v0 < v1: _copy_block(pixels, _u8(v0*nx + u0), nx, swap, out, _u8(b + (v0 - y)*size + u0 - x), size, v1 - v0, u1 - u0)
+        if largest < _limit and not bad.size: valid[v:v+area] = True; share[k] = 1
+        else: share[k] = _judge(bad, x, y, out, b, valid, v, size)/area
 
 # %% ../nbs/05_squares.ipynb #9231f16d
 def _prefetch():
@@ -142,10 +143,18 @@ def compiled_loop():
     return njit(nogil=True, cache=True)(_loop)
 
 # %% ../nbs/05_squares.ipynb #225ef270
+def _as_row(
+    a:np.ndarray, # Squares (n, size, size), each in one piece; between them may lie other channels
+)->tuple: # The same memory as one row of numbers, and how far apart its squares begin
+    "Squares as one row"
+    step = a.strides[0]//a.itemsize
+    return np.lib.stride_tricks.as_strided(a, ((len(a) - 1)*step + a[0].size,), (a.itemsize,)), step
+
 def gather_fast(pixels, bad, x0, y0, size, out, valid):
     "As `gather`: compiled where numba is installed and the pixels are float32"
-    pixels, loop = np.asarray(pixels), compiled_loop()
-    if loop is None or pixels.dtype.str[1:] != 'f4' or not pixels.flags.c_contiguous: return gather(pixels, bad, x0, y0, size, out, valid)
-    share = np.empty(len(x0))
-    loop(pixels.view('u4'), not pixels.dtype.isnative, np.empty((0, 0), bool) if bad is None else bad, x0, y0, out.view('u4'), valid, share)
+    pixels, loop, share = np.asarray(pixels), compiled_loop(), np.empty(len(x0))
+    whole = all(a.strides[1:] == (size*a.itemsize, a.itemsize) for a in (out, valid))
+    if not len(x0) or loop is None or pixels.dtype.str[1:] != 'f4' or not pixels.flags.c_contiguous or not whole: return gather(pixels, bad, x0, y0, size, out, valid)
+    bad = np.empty((0, 0), bool) if bad is None else bad
+    loop(pixels.reshape(-1).view('u4'), *pixels.shape, not pixels.dtype.isnative, bad, x0, y0, *_as_row(out.view('u4')), *_as_row(valid), size, share)
     return share
