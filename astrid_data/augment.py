@@ -58,9 +58,11 @@ def runs(
     *keys, # Arrays of equal length
 )->list: # (start, stop) of each run in which none of them changes
     "Where neighbours are alike"
-    change = np.any([np.diff(k) != 0 for k in keys], axis=0)
-    edges = [0, *(np.flatnonzero(change) + 1).tolist(), len(keys[0])]
-    return list(zip(edges[:-1], edges[1:])) if len(keys[0]) else []
+    if not len(keys[0]): return []
+    change = keys[0][1:] != keys[0][:-1]
+    for k in keys[1:]: change = change | (k[1:] != k[:-1])
+    edges = [0, *(change.nonzero()[0] + 1).tolist(), len(keys[0])]
+    return list(zip(edges[:-1], edges[1:]))
 
 def augment_d4(
     image:torch.Tensor, # (B, C, s, s); overwritten

@@ -118,30 +118,36 @@ def batch_shapes(self:PatchDataset, n:int)->dict: # Name -> (shape, dtype)
 PatchDataset.store, PatchDataset.batch_shapes = property(store), batch_shapes
 
 # %% ../nbs/31_loader.ipynb #ecadfc59
+def _step(out, pieces=1): return max(1, pieces*PIECE//max(1, int(np.prod(out.shape[1:])))) # Patches in so many pieces
+
 def _copy(self, name, rows, how, out):
     "Rows of one array into `out`, shifted and turned"
-    full = self.dataset.patch_size
-    if self.size == full and (how is None or not any(k in how for k in ('dy', 'dx')) and not how['k'].any()): return self.store.gather(name, rows, out)
-    how = how or dict(k=np.zeros(len(rows), 'i8'))
-    got = self.store.gather(name, rows, np.empty((len(rows), *out.shape[1:-2], full, full), out.dtype))
-    keys = [how[k] for k in ('k', 'dy', 'dx') if k in how]
-    for a, b in runs(*keys):
-        k, *by = (int(v[a]) for v in keys)
-        np.copyto(out[a:b], window(got[a:b], self.size, *by, k=k))
-    return out
+    full, keys = self.dataset.patch_size, [how[k] for k in ('k', 'dy', 'dx') if k in how] if how else []
+    if self.size == full and not any(k.any() for k in keys): return self.store.gather(name, rows, out)
+    step = _step(out, 8)
+    room = np.empty((min(step, len(rows)), *out.shape[1:-2], full, full), out.dtype)
+    for i in range(0, len(rows), step):
+        got, part, ks = self.store.gather(name, rows[i:i+step], room[:len(rows[i:i+step])]), out[i:i+step], [k[i:i+step] for k in keys]
+        for a, b in runs(*ks) if ks else [(0, len(got))]: np.copyto(part[a:b], window(got[a:b], self.size, *(int(k[a]) for k in ks[1:]), k=int(ks[0][a]) if ks else 0))
+
+def _finish(self, rows, how, z):
+    "What changes values"
+    if how and self.augment and self.augment.pixels: degrade_(z, how, self.levels[1].numpy()[rows])
+    if self.normaliser.name != 'none':
+        x, (b, inv) = z.numpy(), self.scales
+        x -= b[rows]; x *= inv[rows]
+        self.normaliser.finish_(z)
+    if how and 'drop' in how: drop_(z, how, self.augment.drop)
 
 def _pixels(self, rows, how, out):
-    "Images into `out`, finished"
-    step, norm = max(1, PIECE//max(1, out[0].numel() if len(out) else 1)), self.normaliser
-    plain = norm.name == 'none' and not how
-    if plain: step = max(1, len(rows))
-    b, inv = (torch.from_numpy(l) for l in self.scales)
-    for i in range(0, len(rows), step):
-        r, z, h = rows[i:i+step], out[i:i+step], how and {k: v[i:i+step] for k, v in how.items()}
+    "Images into `out`: a megabyte copied, then finished in eight pieces"
+    few, many = _step(out), _step(out, 8)
+    if self.normaliser.name == 'none' and not how: few = many = max(1, len(rows))
+    some = lambda i, n: (rows[i:i+n], how and {k: v[i:i+n] for k, v in how.items()}, out[i:i+n])
+    for i in range(0, len(rows), many):
+        r, h, z = some(i, many)
         _copy(self, 'patches', r, h, z.numpy())
-        if h and self.augment and self.augment.pixels: degrade_(z, h, self.levels[1].numpy()[r])
-        if norm.name != 'none': norm.finish_(z.sub_(b[r]).mul_(inv[r]))
-        if h and 'drop' in h: drop_(z, h, self.augment.drop)
+        for j in range(i, min(i + many, len(rows)), few): _finish(self, *some(j, min(few, i + many - j)))
 
 # %% ../nbs/31_loader.ipynb #9dfafee3
 def read(self:PatchDataset,

@@ -20,7 +20,9 @@ from .frozen import Dataset, fit_normalisation
 def _vector_asinh():
     "Has numpy an arcsinh here that takes many numbers at once?"
     info = getattr(getattr(np.lib, 'introspect', None), 'opt_func_info', None) # numpy 2.1
-    return bool(info) and 'AVX512' in str(info(func_name='^arcsinh$', signature='float32'))
+    try: used = info(func_name='^arcsinh$', signature='float32')['arcsinh']['ff']['current'] if info else ''
+    except KeyError: used = ''
+    return used.startswith(('AVX512', 'X86_V4')) # The second is how numpy 2.4 calls it
 
 _FAST = _vector_asinh()
 
@@ -51,7 +53,7 @@ def zscale_(z, p): return z.sub_(p['low']).div_(p['high'] - p['low']).clamp_(0, 
 def l2_(z, p): return z.div_(torch.nan_to_num(z).square().sum((-2, -1), keepdim=True).sqrt().clamp_(min=1e-12))
 
 METHODS = dict( # name -> (numbers from a sample of z of one channel, change z in place)
-    asinh=(_spread(lambda z, a: np.arcsinh(z/a)), lambda z, p: asinh_(z).mul_(1/p['scale'])), # z comes divided by a
+    asinh=(_spread(lambda z, a: np.arcsinh(z/a)), lambda z, p: asinh_(z).mul_(p['per_scale'])), # z comes divided by a
     sigma=(lambda z, a: {}, lambda z, p: z),
     linear=(_spread(lambda z, a: z), lambda z, p: z.div_(p['scale'])),
     log=(_spread(_log), log_),
@@ -71,6 +73,7 @@ class Normaliser:
         if name not in METHODS: raise BadInput(f'no normalisation {name!r}; there are {", ".join(METHODS)}')
         self.name, self.params, self.fitted_on = name, params or {}, fitted_on or {}
         self._p = {k: torch.tensor(v, dtype=torch.float32)[:, None, None] if isinstance(v, list) else v for k, v in self.params.items()}
+        if 'scale' in self._p: self._p['per_scale'] = 1/self._p['scale']
 
     @property
     def a(self): return self.params.get('a', 1.)
@@ -128,7 +131,7 @@ def of(cls,
 Normaliser.fit, Normaliser.of = classmethod(fit), classmethod(of)
 
 # %% ../nbs/29_normalise.ipynb #d33282b9
-PIECE = 32768 # Numbers
+PIECE = 32767 # Numbers; from 32768 on torch would share each step between threads, and they would wait for each other
 
 def levels(self:Normaliser,
     background, # Local background (n, C)

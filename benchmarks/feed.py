@@ -1,0 +1,203 @@
+"""Feeding: from a version on the disk to shuffled batches of tensors.
+
+100,000 patches of 1×64×64 float32; `FEED_PATCHES=5000 python -m benchmarks feed_256_w0` is a trial. All rows read the same pixels, each in its own format,
+written before anything is timed. Peers that would take minutes for an epoch are timed over a part of it, which goes on from turn to turn: what they did is counted.
+"""
+import atexit, os, tempfile
+from functools import cache
+from pathlib import Path
+
+from benchmarks.harness import Row, Table
+
+N, SIDE = int(os.environ.get('FEED_PATCHES', 100_000)), 64
+
+
+@cache
+def written():
+    "A folder with the pixels and a version of them, the same for all tables of a run"
+    import numpy as np, pandas as pd
+    from astrid_data.frozen import write_dataset
+    home = tempfile.TemporaryDirectory()
+    atexit.register(home.cleanup)
+    folder, rng = Path(home.name), np.random.default_rng(0)
+    pixels = np.empty((N, 1, SIDE, SIDE), 'f4')
+    for part in np.array_split(pixels, max(1, N//4096)): rng.standard_normal(part.shape, 'f4', out=part)
+    np.save(folder/'pixels.npy', pixels)
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(N)], label=np.arange(N) % 2, origin='synthetic', split='train', image_background=0., image_noise=1.))
+    write_dataset(folder/'v1', t, pixels, name='pretend')
+    return folder
+
+
+def prepare(folder): (folder/'feed').symlink_to(written())
+
+
+def here(start):
+    "A row that reads what `prepare` linked"
+    return lambda folder: start((folder/'feed').resolve())
+
+
+def memmap_gather(batch):
+    "What a few lines of numpy do: copy the rows of each batch out of a mapped file"
+    def start(folder):
+        import numpy as np, torch
+        pixels, rng = np.load(folder/'pixels.npy', mmap_mode='r'), np.random.default_rng(0)
+        def once():
+            order = rng.permutation(len(pixels))
+            return sum(len(torch.from_numpy(pixels[order[i:i+batch]])) for i in range(0, len(order), batch))
+        return once
+    return here(start)
+
+
+def numpy_norm_d4(batch):
+    "The same few lines, with asinh and one of eight symmetries for each patch"
+    def start(folder):
+        import numpy as np, torch
+        pixels, rng = np.load(folder/'pixels.npy', mmap_mode='r'), np.random.default_rng(0)
+        def turned(x, k): return np.rot90(x[..., ::-1] if k & 4 else x, k & 3, (-2, -1))
+        def once():
+            order, n = rng.permutation(len(pixels)), 0
+            for i in range(0, len(order), batch):
+                x = np.arcsinh(pixels[order[i:i+batch]])
+                n += len(torch.from_numpy(np.stack([turned(p, k) for p, k in zip(x, rng.integers(0, 8, len(x)))])))
+            return n
+        return once
+    return here(start)
+
+
+def whole_epochs(loader): return lambda: sum(len(b['image']) for b in loader)
+
+
+def ours(batch, workers=0, **kw):
+    "The public loader, an epoch a turn"
+    def start(folder):
+        import astrid_data as ad
+        return whole_epochs(ad.PatchLoader(ad.PatchDataset(ad.Dataset(folder/'v1'), 'train', **dict(normalise=None, valid=False) | kw), batch, shuffle=True, workers=workers))
+    return here(start)
+
+
+def some(loader, size_of, most):
+    "The next batches of an epoch that goes on from turn to turn, until `most` samples are done"
+    left = iter(())
+    def once():
+        nonlocal left
+        n = 0
+        while n < min(most, N):
+            b = next(left, None)
+            if b is None: left = iter(loader)
+            else: n += size_of(b)
+        return n
+    return once
+
+
+def by_batch(rows, n, take, batch, workers):
+    "A DataLoader that asks for the rows of a whole batch at once"
+    import torch
+    from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+    class Taken(torch.utils.data.Dataset):
+        def __getitem__(self, i): return take(rows, i)
+    return DataLoader(Taken(), batch_size=None, sampler=BatchSampler(RandomSampler(range(n)), batch, False), num_workers=workers)
+
+
+def numpy_workers(batch, workers):
+    "The bare gather, done by a DataLoader's worker processes"
+    def start(folder):
+        import numpy as np, torch
+        loader = by_batch(np.load(folder/'pixels.npy', mmap_mode='r'), N, lambda a, i: torch.from_numpy(a[i]), batch, workers)
+        return lambda: sum(len(b) for b in loader)
+    return here(start)
+
+
+# Peers, run by their own Python. Each writes its format when it is first asked, and into a name that says whether it came to its end
+
+def once_written(folder, name, write):
+    "The data in a peer's own format"
+    import shutil
+    import numpy as np
+    path = folder/name
+    if not path.exists():
+        shutil.rmtree(part := folder/f'{name}.part', ignore_errors=True)
+        write(np.load(folder/'pixels.npy', mmap_mode='r'), part)
+        part.rename(path)
+    return path
+
+
+def hf_datasets(batch, workers, most=N):
+    def write(pixels, path):
+        from datasets import Array3D, Dataset, Features
+        features = Features(dict(image=Array3D((1, SIDE, SIDE), 'float32')))
+        Dataset.from_generator(lambda: (dict(image=p) for p in pixels), features=features, cache_dir=str(path.with_suffix('.cache'))).save_to_disk(path)
+    def start(folder):
+        from datasets import load_from_disk
+        rows = load_from_disk(once_written(folder, 'hf', write)).with_format('torch')
+        return some(by_batch(rows, len(rows), lambda d, i: d[i]['image'], batch, workers), len, most)
+    return here(start)
+
+
+def sharded_zarr(batch, workers, most=5120):
+    def write(pixels, path):
+        import zarr
+        z = zarr.create_array(path, shape=pixels.shape, chunks=(1, 1, SIDE, SIDE), shards=(4096, 1, SIDE, SIDE), dtype='f4', compressors=None)
+        for i in range(0, len(pixels), 4096): z[i:i+4096] = pixels[i:i+4096]
+    def start(folder):
+        import torch, zarr
+        z = zarr.open_array(once_written(folder, 'zarr', write), mode='r')
+        return some(by_batch(z, z.shape[0], lambda z, i: torch.from_numpy(z.oindex[i]), batch, workers), len, most)
+    return here(start)
+
+
+def webdataset(batch, workers, most=20480):
+    def write(pixels, path):
+        import webdataset as wds
+        path.mkdir()
+        with wds.ShardWriter(str(path/'%05d.tar'), maxcount=4096, verbose=0) as w:
+            for i, p in enumerate(pixels): w.write({'__key__': f'{i:07d}', 'raw': p.tobytes()})
+    def start(folder):
+        import numpy as np, torch, webdataset as wds
+        tars = sorted(map(str, once_written(folder, 'webdataset', write).glob('*.tar')))
+        def pixels(s): return torch.from_numpy(np.frombuffer(bytearray(s['raw']), 'f4').reshape(1, SIDE, SIDE))
+        d = wds.WebDataset(tars, shardshuffle=len(tars), empty_check=False).shuffle(1000).map(pixels).batched(batch, collation_fn=torch.stack)
+        return some(wds.WebLoader(d, batch_size=None, num_workers=workers), len, most)
+    return here(start)
+
+
+def mosaicml_streaming(batch, workers, most=20480):
+    def write(pixels, path):
+        from streaming import MDSWriter
+        with MDSWriter(out=str(path), columns=dict(image=f'ndarray:float32:1,{SIDE},{SIDE}')) as w:
+            for p in pixels: w.write(dict(image=p))
+    def start(folder):
+        from streaming import StreamingDataLoader, StreamingDataset
+        d = StreamingDataset(local=str(once_written(folder, 'mds', write)), shuffle=True, batch_size=batch)
+        return some(StreamingDataLoader(d, batch_size=batch, num_workers=workers), lambda b: len(b['image']), most)
+    return here(start)
+
+
+def litdata(batch, workers, most=20480):
+    def write(pixels, path):
+        import torch
+        from litdata.streaming.writer import BinaryWriter
+        path.mkdir()
+        w = BinaryWriter(str(path), chunk_bytes='64MB')
+        for i, p in enumerate(pixels): w[i] = dict(image=torch.from_numpy(p.copy()))
+        w.done(); w.merge()
+    def start(folder):
+        from litdata import StreamingDataLoader, StreamingDataset
+        d = StreamingDataset(str(once_written(folder, 'litdata', write)), shuffle=True)
+        return some(StreamingDataLoader(d, batch_size=batch, num_workers=workers), lambda b: len(b['image']), most)
+    return here(start)
+
+
+PEERS = dict(litdata=litdata, mosaicml_streaming=mosaicml_streaming, webdataset=webdataset, sharded_zarr=sharded_zarr, hf_datasets=hf_datasets)
+
+def table(about, batch, rows, workers=0, peers=True):
+    theirs = {name: Row(f(batch, workers), peer=True) for name, f in PEERS.items()} if peers else {}
+    return Table('memmap_gather', 'samples/s', dict(memmap_gather=Row(memmap_gather(batch))) | {k: Row(v) for k, v in rows.items()} | theirs, prepare, about=f'{N:,} patches of 1×{SIDE}×{SIDE} float32, {about}')
+
+
+TABLES = {
+    'feed_256_w0': table('shuffled batches of 256', 256, dict(astrid_data=ours(256))),
+    'feed_256_w2': table('shuffled batches of 256, two worker processes; memmap_gather has none', 256, dict(astrid_data=ours(256, 2), memmap_gather_workers=numpy_workers(256, 2)), 2),
+    'feed_32_w0': table('shuffled batches of 32', 32, dict(astrid_data=ours(32))),
+    'feed_256_w0_norm_d4': table('shuffled batches of 256, asinh and one of eight symmetries each; memmap_gather does neither', 256,
+        dict(astrid_data=ours(256, normalise='asinh', augment=True), numpy_norm_d4=numpy_norm_d4(256)), peers=False),
+}
