@@ -89,7 +89,6 @@ def plot_breakdown(
         ax.set_xticks(range(len(t)), [f'{k}\n{o} objects' for k, o in zip(t[column], t['n_objects'])], rotation=45, ha='right', fontsize=6)
         ax.set_title(column, fontsize=8); ax.set_ylim(-0.03, 1.03); ax.tick_params(axis='y', labelsize=7)
     fig.axes[0].legend(fontsize=6, loc='lower left')
-    if origin != 'survey': fig.get_layout_engine().set(rect=(.03, .03, .94, .88)) # Room for the mark
     return mark_synthetic(fig, origin)
 
 # %% ../nbs/37_mistakes.ipynb #09c44bcb
@@ -121,5 +120,4 @@ def plot_worst(
         for j, (i, score) in enumerate(zip(p['index'], p['score'])):
             for c, a in enumerate(np.asarray(dataset.patches([i])[0], 'f8')): axs[part*C + c, j].imshow(a, cmap='gray', origin='lower', **_stretch(a) if np.isfinite(a).any() else {})
             axs[part*C, j].set_title(f'{("bogus", "real")[label]} {score:.2f}', fontsize=6.5)
-    if dataset.origin != 'survey': fig.get_layout_engine().set(rect=(.03, .03, .94, .88))
     return mark_synthetic(fig, dataset.origin)

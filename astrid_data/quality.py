@@ -244,13 +244,17 @@ def _bars(ax, counts, title, colour, most=8):
     ax.set_title(title, fontsize=7.5, loc='left')
     if not top: ax.text(.5, .5, 'none', ha='center', va='center', transform=ax.transAxes, fontsize=8); ax.set_xticks([]); ax.set_yticks([])
 
-def mark_synthetic(fig, origin):
-    "A hatched border around a figure that does not show sky alone"
+def mark_synthetic(fig, origin, border=.09):
+    "A hatched border, `border` inches wide, around a figure that does not show sky alone"
     if origin == 'survey': return fig
     from matplotlib.patches import Rectangle
+    (W, H), top = fig.get_size_inches(), .2
+    fig.set_size_inches(W, H := H + top)
+    x, y = border/W, border/H
+    if fig.get_layout_engine() is not None: fig.get_layout_engine().set(rect=(1.5*x, 1.5*y, 1 - 3*x, 1 - 3*y - top/H))
     fig.add_artist(Rectangle((0, 0), 1, 1, transform=fig.transFigure, fill=False, hatch='////', edgecolor='#D55E00', lw=0, clip_on=False, zorder=-1))
-    fig.add_artist(Rectangle((.02, .02), .96, .96, transform=fig.transFigure, color=fig.get_facecolor(), zorder=-1))
-    fig.text(.5, .995, MADE[origin], color='#D55E00', ha='center', va='top', fontsize=8, weight='bold', bbox=dict(facecolor='white', edgecolor='none', pad=1))
+    fig.add_artist(Rectangle((x, y), 1 - 2*x, 1 - 2*y, transform=fig.transFigure, color=fig.get_facecolor(), zorder=-1))
+    fig.text(.5, 1 - 1.6*y, MADE[origin], color='#D55E00', ha='center', va='top', fontsize=8, weight='bold')
     return fig
 
 # %% ../nbs/22_quality.ipynb #fbdfcd67
@@ -302,7 +306,6 @@ def _plot(r:DataQualityReport,
     plot_sky({int(k): v for k, v in r.sky.items()}, ax=axs[3, 0]).set_title(f'sky: {len(r.sky):,} HEALPix cells of 0.9°', fontsize=7.5, loc='left')
     _drift_bars(axs[3, 1], r.drift)
     for ax in np.delete(axs.ravel(), 6): ax.tick_params(labelsize=6.5); ax.spines[['top', 'right']].set_visible(False)
-    if r.origin != 'survey': fig.get_layout_engine().set(rect=(.03, .03, .94, .92))
     return mark_synthetic(fig, r.origin)
 
 DataQualityReport.plot = _plot

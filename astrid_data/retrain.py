@@ -32,7 +32,7 @@ def as_of(dataset): # datetime: when the labels of a version were read
 
 def plan_again(
     dataset, # A version
-)->'SamplePlan': # What the same question finds now
+): # A `SamplePlan`: what the same question finds now
     "Ask the question of a version again, with the labels of today"
     asked = {**dataset.manifest['params']['collection'], 'as_of': None}
     return TrainingDataCollector(_home(dataset)).plan(TrainingDataCollectionParams.from_json(asked), progress=False)

@@ -1,5 +1,6 @@
 "Widgets without a browser: what they read, write, show and say (tools/widget_check.py drives them in a real one)."
 import base64
+import html
 import time
 import warnings
 
@@ -142,6 +143,71 @@ def test_a_second_labeller_does_not_see_the_first(built):
     assert [x.button_style for x in named(b.widget, 'real')] == ['primary', '', '', '']
 
 
+def test_blind_labelling_shows_nothing_that_tells_the_label(built, archive):
+    "Neither label, class, source nor what others said; not in the tiles, the menus, the picture, nor the line after a press"
+    rows = np.r_[wd.choose_rows(built.samples, label='real')[:2], wd.choose_rows(built.samples, class_name='sky')[:2]]
+    wd.write_verdict(built, rows[0], 'bogus', 'loud')
+    open_, blind = (ad.browse(built, rows=rows, labeller='quiet', blind=b) for b in (False, True))
+    telling = {*built.samples['class_name'].iloc[rows], *built.samples['label_source'].iloc[rows], 'loud', '● real', '○ bogus', 'label 1', 'label 0'} - {''}
+    def said(g): return html.unescape(' '.join([texts(g.widget), g.html(), *(ax.get_title('left') for ax in g.static().axes)])).replace(wd.MADE['synthetic'], '').replace('synthetic-skyview', '')
+    assert 'loud: bogus' in said(open_) and all(k in said(open_) for k in telling)
+    assert not [k for k in telling if k in said(blind)] and not named(blind.widget, 'label') and not named(blind.widget, 'class')
+    named(blind.widget, 'bogus')[2].click() # Drawn sky; the table it goes to would tell
+    assert 'is bogus (written;' in texts(blind.widget) and blind.said() == {rows[2]: 'quiet: bogus'}
+    for k in (dict(label='real'), dict(class_name='sky')):
+        with pytest.raises(BadInput, match='would tell'): ad.browse(built, blind=True, **k)
+
+
+def test_a_blind_verdict_names_no_class(built, archive):
+    from sqlalchemy import select
+    from astrid_data.registry import ValidationEvent as V
+    row = wd.choose_rows(built.samples, label='real')[2]
+    for who, blind in (('seeing', False), ('unseeing', True)): ad.browse(built, labeller=who, blind=blind).label(row, 'real')
+    with archive.session() as s: said = {e.validator_id: (e.label, 'blind' in e.tags) for e in s.scalars(select(V).where(V.validator_id.in_(['seeing', 'unseeing'])))}
+    assert said == {'seeing': (built.samples['class_name'].iloc[row], False), 'unseeing': (None, True)}
+
+
+def test_rows_are_shown_in_their_order_and_filtered(tmp_path):
+    d = loose(tmp_path/'d')
+    assert list(ad.browse(d, rows=[7, 3, 12]).page_rows) == [7, 3, 12]
+    assert list(ad.browse(d, rows=pd.Series([7, 3, 12]), label='real').rows) == [7, 3]
+    assert list(ad.browse(d, rows=[7, 3, 12], order='brightest').rows) == sorted([7, 3, 12], key=lambda r: np.nan_to_num(-d.samples['snr'][r], nan=1))
+    assert len(ad.browse(d, rows=[]).rows) == 0
+    for bad in ([50], [-1], [1.5], ['a'], [[1]]):
+        with pytest.raises(BadInput, match='row'): ad.browse(d, rows=bad)
+
+
+def test_what_is_no_dataset_is_said(built):
+    with pytest.raises(BadInput, match=r"browse\(open_dataset\(archive, 'set'\)\)"): ad.browse('set')
+    with pytest.raises(BadInput, match='plan.build'): ad.browse(ad.TrainingDataCollectionParams())
+    with pytest.raises(BadInput, match=r"show_coverage\(open_dataset"): ad.show_coverage('set')
+
+
+def test_without_a_name_nothing_is_written(built, archive):
+    before = len(events(archive, 'ValidationEvent')), len(events(archive, 'LabelEvent'))
+    g = ad.browse(built, page_size=4)
+    for b in named(g.widget, 'real'): b.click()
+    assert 'who says so' in texts(g.widget) and (len(events(archive, 'ValidationEvent')), len(events(archive, 'LabelEvent'))) == before
+    with pytest.raises(BadInput, match="labeller='ana'"): g.label(g.page_rows[0], 'real')
+
+
+def test_a_folder_alone_says_at_once_that_it_keeps_no_verdicts(tmp_path, built):
+    assert 'open_dataset' in texts(ad.browse(loose(tmp_path/'d')).widget) and 'open_dataset' not in texts(ad.browse(built).widget)
+
+
+@pytest.mark.parametrize('side', [16, 33])
+def test_the_ticks_stand_around_the_position_and_leave_the_source_free(tmp_path, side):
+    "A bright pixel where the sample is: the middle of the ticks in HTML and in the picture, which never come nearer than an eighth of the side"
+    import re
+    d = loose(tmp_path/'d', n=1, s=side, offset_x=.3, offset_y=-.4)
+    x, y = side//2 + .3 + .5, side - (side//2 - .4) - .5 # From the upper left corner
+    path = re.search(r'<path d="([^"]+)"', ad.browse(d).html())[1]
+    ends = np.array([list(map(float, k)) for k in re.findall(r'[ML]([\d.]+) ([\d.]+)', path)])
+    assert ends.mean(0) == pytest.approx([x, y], abs=.01) and (abs(ends - [x, y]).sum(1) > side/8).all() and len(ends) == 8
+    drawn = np.concatenate([line.get_xydata() for line in ad.browse(d).static().axes[0].lines])
+    assert drawn.mean(0) + .5 == pytest.approx([x, y], abs=.01)
+
+
 def test_a_verdict_reaches_the_next_collection_and_can_be_taken_back(built, archive):
     "The frozen set keeps its labels; the detection is bogus until the person is unsure, and then has no label by them"
     from astrid_data.registry import Detection
@@ -235,7 +301,7 @@ def test_synthetic_data_are_marked_and_real_ones_are_not(built, archive, tmp_pat
 
 def test_triplets_stand_side_by_side(tmp_path):
     d = loose(tmp_path/'d', n=5, channels=('template', 'science', 'difference'))
-    assert ad.browse(d).html().count('<img') == 15 and len(ad.browse(d).static().axes) == 15
+    assert ad.browse(d).html().count('<img') == 15 and sum(len(ax.images) for ax in ad.browse(d).static().axes) == 15
 
 
 def test_text_from_data_is_escaped(tmp_path):
