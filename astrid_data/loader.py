@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'STORED', 'BLOCK', 'model_columns', 'PatchDataset', 'check_crop', 'store', 'batch_shapes', 'read', 'Items',
-           'collate', 'slices', 'PatchLoader', 'state_dict', 'load_state_dict', 'RealDataLoader', 'SeedPairs',
+           'collate', 'slices', 'PatchLoader', 'blocks', 'state_dict', 'load_state_dict', 'RealDataLoader', 'SeedPairs',
            'PairLoader', 'create_real_data_loaders']
 
 # %% ../nbs/31_loader.ipynb #6cd24676
@@ -258,6 +258,18 @@ class PatchLoader:
         return f'PatchLoader({d.dataset.address}, {d.split or "chosen rows"}: {self.n} samples in {len(self)} batches of {self.batch_size}{", " + how if how else ""}{part}, origin: {self.origin}{leak})'
 
 # %% ../nbs/31_loader.ipynb #1dcfca90
+def blocks(
+    start:int, stop:int, # From which sample up to which
+    B:int, # Samples of a batch
+    many:int=1, # Batches of a block, at most
+): # Slices
+    "What is read together: one batch, then two, four … `many`, so that the first does not wait for the others"
+    n = 1
+    while start < stop:
+        yield slice(start, min(start + n*B, stop))
+        start, n = start + n*B, min(2*n, many)
+
+# %% ../nbs/31_loader.ipynb #78679084
 def _order(self, epoch):
     "Places of this machine's samples, and their positions in the epoch, which decide the draws"
     d = self.dataset
@@ -277,9 +289,7 @@ def _plan(self, epoch, first=0, many=1):
     if self.shuffle:
         p = np.lexsort((rows, how.get('k', rows), d.store.shard_of(rows), np.arange(len(rows))//B)) # Sorted within each batch
         rows, how = rows[p], {k: v[p] for k, v in how.items()}
-    for i in range(first*B, min(len(rows), len(self)*B), many*B):
-        part = slice(i, min(i + many*B, len(self)*B))
-        yield rows[part], {k: v[part] for k, v in how.items()} or None
+    for part in blocks(first*B, min(len(rows), len(self)*B), B, many): yield rows[part], {k: v[part] for k, v in how.items()} or None
 
 # %% ../nbs/31_loader.ipynb #0e669d9a
 def _ahead(

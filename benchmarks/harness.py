@@ -15,7 +15,7 @@ results = root/'benchmarks'/'results'
 @dataclass
 class Row:
     "One way to do the work"
-    start: object # Callable (folder) -> callable () -> how many things were done; called in the row's own process
+    start: object # Callable (folder) -> callable () -> how many things were done, or that and a dict of further figures; called in the row's own process
     peer: bool = False # Run by the peers' Python, which has no astrid_data
 
 
@@ -58,9 +58,10 @@ def serve(start, folder):
     for _ in sys.stdin:
         with Peak() as peak:
             t = time.perf_counter()
-            n = once()
+            got = once()
             s = time.perf_counter() - t
-        print(json.dumps(dict(n=n, seconds=s, peak_mb=peak.mb)), file=out)
+        n, more = got if isinstance(got, tuple) else (got, {})
+        print(json.dumps(dict(more, n=n, seconds=s, peak_mb=peak.mb)), file=out)
 
 
 class Worker:
@@ -113,7 +114,7 @@ def measure(module, name, table, folder, warm=True):
         if w.why: rows.append(dict(name=w.name, rate=None, ratio=None, peak_mb=None, why=w.why)); continue
         against = [a/b for a, b in zip(rate[w.name], rate[table.reference])]
         rows.append(dict(name=w.name, rate=statistics.median(rate[w.name]), ratio=statistics.median(against) if against else None,
-                         peak_mb=max(t['peak_mb'] for t in w.turns)))
+                         peak_mb=max(t['peak_mb'] for t in w.turns), **{k: statistics.median(t[k] for t in w.turns) for k in w.turns[0] if k not in ('n', 'seconds', 'peak_mb')}))
     return dict(table=name, reference=table.reference, unit=table.unit, about=table.about, machine=machine(), repeats=table.repeats, rows=rows)
 
 
@@ -123,7 +124,8 @@ def show(result):
     for r in sorted(result['rows'], key=lambda r: -(r['rate'] or 0)):
         if r['rate'] is None: yield f"  {r['name']:28} not measured: {r['why']}"; continue
         ratio = '' if r['ratio'] is None else f"{r['ratio']:10.3g}"
-        yield f"  {r['name']:28}{r['rate']:12,.0f}{ratio:>12} x {result['reference']}{r['peak_mb']:10,.0f} MB"
+        more = ''.join(f'   {k} {v:.3g}' for k, v in r.items() if k not in ('name', 'rate', 'ratio', 'peak_mb'))
+        yield f"  {r['name']:28}{r['rate']:12,.0f}{ratio:>12} x {result['reference']}{r['peak_mb']:10,.0f} MB{more}"
 
 
 def keep(result):

@@ -1,8 +1,8 @@
 """What training loses: the share of a loop's time that it waits for data, and what watching its energy costs.
 
-Would the loader starve an H100? Divide the rate of `astrid_data` in the table feed_256_w0_norm_d4 by the rate at which the device trains:
-about 85,000 samples/s of 1×64×64 for a real network (an estimate from published ResNet-50 rates, by the number of operations), a few 100,000
-for a toy. Below 1 it waits. That assumes one reading process, a warm page cache and copies that overlap the work; none of it was measured on a GPU.
+Each row tells beside its rate: `wait_share` of the whole loop, `first_batch_s` that it waited for the first batch, which nobody can have read ahead,
+`steady_wait_share` of what comes after it; and, where the energy is watched, `overhead_share`, the processor time of the watching thread.
+Whether the loader would starve a fast GPU is worked out in nbs/40_energy.ipynb from the tables feed_*.
 """
 from benchmarks.harness import Row, Table
 
@@ -18,9 +18,9 @@ def prepare(folder, n=2048, s=63, c=3):
 
 
 def trainer(model, samples, watched=False):
-    "A call that trains on so many samples, and says on stderr what part of the time it waited"
+    "A call that trains on so many samples, and says what part of the time it waited"
     def start(folder):
-        import sys, torch
+        import torch
         from astrid_data.datasets import Dataset
         from astrid_data.energy import DataWait, EnergyMonitor
         from astrid_data.loader import PatchDataset, PatchLoader
@@ -30,28 +30,17 @@ def trainer(model, samples, watched=False):
         def loop():
             waits = DataWait()
             for b in waits(loader): sgd.zero_grad(); training.loss_of(training.logits(net, b['image']), b).backward(); sgd.step()
-            print(f'waited for data: {waits.share:.2%}', file=sys.stderr, flush=True)
-            return samples
+            return samples, dict(wait_share=waits.share, steady_wait_share=waits.steady_share, first_batch_s=waits.first_s)
         def watched_loop():
-            with EnergyMonitor(0.5) as m: n = loop()
-            print(f'cost of watching: {m.last.overhead_share:.2%}', file=sys.stderr, flush=True)
-            return n
+            with EnergyMonitor(0.5) as m: n, more = loop()
+            return n, dict(more, overhead_share=m.last.overhead_share)
         return watched_loop if watched else loop
     return start
 
 
 TABLES = {
-    'train_wait': Table(reference='cnn', unit='samples/s', prepare=prepare, repeats=3, about='training on CPU; the share of waiting is printed by python -m benchmarks.train',
-                        rows={'cnn': Row(trainer('SmallCNN', 1024)), 'unet': Row(trainer('SmallUNet', 256))}),
+    'train_wait': Table(reference='cnn', unit='samples/s', prepare=prepare, repeats=5, about='training on CPU, and the share of its time that waits for data',
+                        rows={'cnn': Row(trainer('SmallCNN', 2048)), 'unet': Row(trainer('SmallUNet', 256))}),
     'energy_overhead': Table(reference='unwatched', unit='samples/s', prepare=prepare, about='training of a small CNN with and without the energy monitor, sampling twice a second',
                              rows={'unwatched': Row(trainer('SmallCNN', 2048)), 'astrid_data': Row(trainer('SmallCNN', 2048, watched=True))}),
 }
-
-if __name__ == '__main__':
-    import tempfile
-    from pathlib import Path
-    with tempfile.TemporaryDirectory() as d:
-        prepare(Path(d))
-        for name, run in (('cnn', trainer('SmallCNN', 1024, True)), ('unet', trainer('SmallUNet', 256, True))):
-            print(name)
-            run(Path(d))()
