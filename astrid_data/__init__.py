@@ -5,7 +5,7 @@ Importing this package opens nothing and loads nothing heavy: each public name b
 __version__ = "0.1.0"
 
 _pages = {
-    'core': 'AstridError BadImage BadInput Conflict NotFound Settings load_settings SyntheticDataWarning default_home sky_separation_arcsec match_sky',
+    'core': 'AstridError BadImage BadInput Conflict NotFound QualityError Settings load_settings SyntheticDataWarning default_home sky_separation_arcsec match_sky',
     'registry': 'Registry connect Survey Observation Detection ValidationEvent TrainingDataset TrainingSample TrainingRun',
     'storage': 'open_store resolve_uri',
     'images': 'open_image SkyImage DQ_FLAGS',

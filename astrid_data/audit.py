@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from .copies import find_duplicates
 from .core import canonical_json
 from .splits import SPLITS, _Sky, _column, exposures, find_groups, touches
 
@@ -90,15 +91,18 @@ def _copies(samples, split):
     return int(samples['pixel_sha256'][split == 'val'].isin(of['train']).sum() + samples['pixel_sha256'][split == 'test'].isin(of['train'] | of['val']).sum())
 
 # %% ../nbs/26_audit.ipynb #9643a2ce
-def _near_copies(samples, split, data):
-    "Pairs of rows in different splits that show the same noise; None when that cannot be told"
-    from astrid_data.quality import find_duplicates
+def _pairs(samples, data):
+    "Pairs of rows that show the same pixels; None when that cannot be told"
     channels = [c.removesuffix('_noise') for c in samples if c.endswith('_noise') and c.removesuffix('_noise') + '_background' in samples]
     if data is None or len(channels) != data.shape[1]: return None
     background, noise = (samples[[f'{c}_{k}' for c in channels]].to_numpy('f8') for k in ('background', 'noise'))
-    p = find_duplicates(data, _Finite(data), background, noise, hashes=_column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None)
-    a, b = split[p['i']], split[p['j']]
-    return int((np.isin(a, SPLITS) & np.isin(b, SPLITS) & (a != b) & (p['kind'] == 'near').to_numpy()).sum())
+    return find_duplicates(data, _Finite(data), background, noise, hashes=_column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None)
+
+def _near_across(pairs, split):
+    "How many of the pairs show the same noise in two splits; None without pairs"
+    if pairs is None: return None
+    a, b = split[pairs['i']], split[pairs['j']]
+    return int((np.isin(a, SPLITS) & np.isin(b, SPLITS) & (a != b) & (pairs['kind'] == 'near').to_numpy()).sum())
 
 # %% ../nbs/26_audit.ipynb #a5456d17
 class _Finite:
@@ -162,6 +166,7 @@ def audit_splits(
     data=None, # Patches (n, channel, size, size), array-like; None does not compare stamps
     size:int|None=None, # Side of a patch (pixel); None takes it from `data` or the samples
     radius_arcsec:float=1., # As for `find_groups`
+    pairs:pd.DataFrame|None=None, # From `find_duplicates`; None looks for them where pixels and noise are known
 )->LeakageAudit: # Plain numbers, with a verdict
     "What the splits have in common"
     split = samples['split'].to_numpy(object)
@@ -174,7 +179,7 @@ def audit_splits(
     found = dict(objects_shared=_in_two(_column(samples, 'object_id', None), split), places_shared=_in_two(places, split), test_samples=len(test),
         overlapping_test=over, overlapping_share=over/known if known else None, overlapping_val=over_val,
         nearest_train_arcsec=float(near.min()) if len(near) else None, nearest_quantiles={q: float(np.quantile(near, int(q)/100)) for q in ('5', '50', '95')} if len(near) else {},
-        identical_stamps=_copies(samples, split), near_duplicates=_near_copies(samples, split, data),
+        identical_stamps=_copies(samples, split), near_duplicates=_near_across(_pairs(samples, data) if pairs is None else pairs, split),
         lineages_shared=_in_two(_histories(samples), split), turned_stamps=_turned(split, data), artefacts_of_seen_exposures=_artefacts_seen(samples, split),
         same_exposure_test=int(pd.Series(exposure[test]).isin(set(exposure[train]) - {None}).sum()), unplaced=int(len(split) - len(sky.on_sky(np.arange(len(split))))))
     counts, _ = np.histogram(np.log10(np.clip(near, 10**edges[0], 10**(edges[-1] - 1e-9))), edges)

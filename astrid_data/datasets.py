@@ -13,6 +13,7 @@ import json, os, re, shutil, uuid, warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from io import BytesIO
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import (AstridError, BadImage, BadInput, Conflict, NotFound, canonical_json, progress as progress_bar, sha256_text,
+from .core import (AstridError, BadImage, BadInput, Conflict, NotFound, QualityError, canonical_json, progress as progress_bar, sha256_text,
     stable_uuid, utc_from_mjd, write_atomic)
 from .frozen import Dataset, finish_version, fit_normalisation, who_am_i, write_dataset
 from .shards import ShardWriter, ShardedArray, content_hash, pixel_hashes
@@ -265,9 +266,11 @@ def judge(
     "Audit and check the whole, and fit what the loader needs"
     from astrid_data.quality import check_quality
     from astrid_data.audit import audit_splits
-    audit = audit_splits(samples, data)
-    report = check_quality(samples, data, valid, ledger=ledger, requested=len(samples) + int(ledger['n'].sum()), gates=None if threshold is None else dict(quality_score=threshold), probe=probe)
+    from astrid_data.copies import find_duplicates
     levels = [samples[[f'{c}_{k}' for c in channels]].to_numpy('f8') for k in ('background', 'noise')]
+    pairs = find_duplicates(data, valid, *levels, samples['pixel_sha256']) # Asked by both
+    audit = audit_splits(samples, data, pairs=pairs)
+    report = check_quality(samples, data, valid, ledger=ledger, requested=len(samples) + int(ledger['n'].sum()), gates=None if threshold is None else dict(quality_score=threshold), probe=probe, pairs=pairs)
     return audit, report, fit_normalisation(data, *levels, np.flatnonzero(samples['split'] == 'train'))
 
 # %% ../nbs/30_datasets.ipynb #d9bd66ac
@@ -296,7 +299,10 @@ def _check_name(name):
 # %% ../nbs/30_datasets.ipynb #811d0e87
 def _gates(report, audit, gate, address):
     "Warn or raise where a gate fails"
-    failed = [f'{g.name} is {g.value:.3g}, asked for is {g.threshold:.3g}' + (f', {g.reason}' if g.reason else '') for g in report.gates if g.outcome == 'fail']
+    said = {g.name: f'{g.name} is {g.value:.4g}, asked for is {g.threshold:.4g}' + (f', {g.reason}' if g.reason else '') for g in report.gates if g.outcome == 'fail'}
+    if 'quality_score' in said:
+        raise QualityError(f'{address} was not frozen: {said["quality_score"]}. What was cut is kept: mend that, or build again with a lower quality_score_threshold, or with None', report)
+    failed = list(said.values())
     if audit.verdict == 'fail': failed += audit.reasons
     if failed and gate == 'error': raise Conflict(f'{address} was not frozen: ' + '; '.join(failed))
     if failed: warnings.warn(f'{address}: ' + '; '.join(failed), stacklevel=4)
@@ -356,6 +362,12 @@ def recipe_of(
     "Everything that decides what the version holds"
     return json.loads(canonical_json(dict(format=1, collection=plan.params.to_dict(), channels=list(plan.channels), patch_size=int(patch_size), min_valid_fraction=float(min_valid_fraction), split=split) | grid_of(dict(pixel_scale_arcsec=pixel_scale_arcsec, align=align))))
 
+def _cut_by(recipe, plan):
+    "A name for all that decides the pixels: not how they are split, nor the score that they shall have"
+    from astrid_data.collector import hash_samples
+    how = {k: v for k, v in recipe.items() if k not in ('collection', 'split')}
+    return sha256_text(canonical_json([how, hash_samples(replace(plan.params, quality_score_threshold=None), plan.samples)]))[:16]
+
 def grid_of(recipe:dict)->dict: # Arguments of `Opener`; none where pixels stay as observed
     "What a recipe says of resampling"
     return {k: recipe[k] for k in ('pixel_scale_arcsec', 'align') if recipe.get(k)}
@@ -411,7 +423,7 @@ def build_dataset(
     seed:int=0, # Of the split
     split_by:str|dict|pd.DataFrame='object', # As `by` of `split_samples`, a dict of more of its arguments, or splits made elsewhere: a table of sample_key or object_id, and split
     splits_from:str|None='parent', # Address of a version whose samples stay in their splits; 'parent' is the newest of this name, if asked for in the same way; None deals anew
-    gate:str='warn', # 'error' stops where a quality gate fails
+    gate:str='warn', # 'error' stops where any gate or the audit fails, not the score alone
     progress:bool=True, # Show how far it is
     created_by:str|None=None, # Who; None means the user of this machine
     executor=None, # A `concurrent.futures.Executor` that cuts; None cuts here
@@ -432,7 +444,7 @@ def build_dataset(
     recipe = recipe_of(plan, patch_size, min_valid_fraction, split, pixel_scale_arcsec and float(pixel_scale_arcsec), bool(align))
     digest = sha256_text(canonical_json([recipe, plan.plan_hash, *([] if splits_from == 'parent' else [splits_from])]))
     with _only_one(archive.datasets_dir/name):
-        work, (found, number) = archive.datasets_dir/name/f'.building-{digest[:16]}', _existing(archive, name, digest)
+        work, (found, number) = archive.datasets_dir/name/f'.building-{_cut_by(recipe, plan)}', _existing(archive, name, digest)
         if found:
             shutil.rmtree(work, ignore_errors=True) # Of a run that died when all was done
             return found
@@ -459,7 +471,8 @@ def freeze(archive, plan, work, samples, lost, shards, recipe, facts, gate, prob
     if plan.requested != len(samples) + int(ledger['n'].sum()): raise AstridError(f'{plan.requested} samples were asked for, but {len(samples)} kept and {int(ledger["n"].sum())} lost: this is a mistake in the library')
     samples, split = deal_out(add_lineage(archive, samples), facts['patch_size'], recipe['split'], earlier_splits(archive, recipe['split'].get('previous', {}).get('address')) if splits is None else splits)
     data, valid = (stored(work/'version', shards, k) for k in ('patches', 'valid'))
-    audit, report, norm = judge(samples, data, valid, ledger, plan.channels, plan.params.quality_score_threshold, probe)
+    judged = samples.drop(columns=['registry_x', 'registry_y'], errors='ignore') if recipe.get('pixel_scale_arcsec') else samples # The detector's pixels are those of the image as observed
+    audit, report, norm = judge(judged, data, valid, ledger, plan.channels, plan.params.quality_score_threshold, probe)
     _gates(report, audit, gate, f'{name}@v{number}')
     write_atomic(work/'version'/'quality.json', report.to_json())
     digest, parent = content_hash(samples, recipe), max((r for r in _version_rows(archive) if r['name'] == name), key=lambda r: r['version'], default=None)

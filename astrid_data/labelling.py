@@ -140,6 +140,7 @@ def recheck(
     now, s = labels_now(dataset), dataset.samples
     label = np.where(now['label'] >= 0, now['label'], s['label']).astype('i1')
     t = s.assign(label=label, label_disagreement=now['disagreement'].to_numpy(bool))
+    if dataset.manifest['params'].get('pixel_scale_arcsec'): t = t.drop(columns=['registry_x', 'registry_y'], errors='ignore') # Those of the image as observed
     report = check_quality(t, dataset.patches(), dataset.valid(), dataset.ledger, dataset.manifest['requested'], gates, probe, verdicts_of(dataset))
     keep_report(dataset.archive, dataset.id, report)
     return report

@@ -177,15 +177,16 @@ def check_quality(
     gates:dict|None=None, # As `limits` of `pass_gates`; `quality_score` may be among them
     probe:bool=True, # Look for shortcuts too
     verdicts:pd.DataFrame|None=None, # Each labeller's verdicts, from `counted_verdicts`; None does not ask whether they agree
+    pairs:pd.DataFrame|None=None, # From `find_duplicates`; None looks for them where there is `data`
 )->DataQualityReport:
     "Every check of this page"
     if not len(samples): raise BadInput('there are no samples to check')
     if data is not None and len(data) != len(samples): raise BadInput(f'{len(data)} patches do not fit {len(samples)} rows')
-    samples, issues, pairs = samples.reset_index(drop=True), [], None
+    samples, issues = samples.reset_index(drop=True), []
     if data is not None:
         valid = np.isfinite(data) if valid is None else valid
         samples, sky, noise = _pixel_facts(samples, data, valid)
-        pairs = find_duplicates(data, valid, sky, noise, column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None)
+        if pairs is None: pairs = find_duplicates(data, valid, sky, noise, column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None)
     def done(result): issues.extend(result[-1]); return result[:-1]
     image, flags = done(check_images(samples)) if 'quality_flags' in samples else (None, {})
     size = None if data is None else data.shape[-1]

@@ -35,7 +35,7 @@ class RealDataConfig:
         midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) # The same question all day long
         since = None if self.date_range_days is None else midnight - timedelta(days=self.date_range_days)
         return TrainingDataCollectionParams(survey_ids=_there(archive, self.survey_ids), confidence_threshold=self.confidence_threshold, max_samples=self.max_samples,
-            date_range=None if since is None else (since, None), validation_status=self.validation_status, anomaly_types=self.anomaly_types)
+            date_range=None if since is None else (since, None), validation_status=self.validation_status, anomaly_types=self.anomaly_types, quality_score_threshold=None) # It never asked for one
 
 # %% ../nbs/33_realdata.ipynb #9cdd386a
 def _there(archive, names):

@@ -289,6 +289,7 @@ def test_a_version_of_one_angular_size(archive):
     assert plain.content_hash != d.content_hash == plan.build('again', pixel_scale_arcsec=.7, **how).content_hash
     assert plan.build('scaled', pixel_scale_arcsec=.7, **how).address == 'scaled@v1' and plan.build('scaled', pixel_scale_arcsec=.8, **how).address == 'scaled@v2'
     assert_allclose(d.samples['half_width_arcsec'], .7*12)
+    assert d.quality.components['positions'] == plain.quality.components['positions'] == 1 # The detector's pixels are those of the image as observed
     assert_allclose(d.samples['pixel_scale_arcsec'], .7, rtol=1e-4)
     inside = d.samples['valid_fraction'].eq(1).to_numpy().nonzero()[0][0]
     r = d.samples.iloc[inside]

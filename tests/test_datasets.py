@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 
 import astrid_data as ad
 from astrid_data import datasets
-from astrid_data.core import BadInput, Conflict, NotFound
+from astrid_data.core import BadInput, Conflict, NotFound, QualityError
 from astrid_data.frozen import Dataset, write_dataset
 from astrid_data.registry import Detection, QualityRow, SampleRow, TrainingDataset, TrainingSample, VersionRow, add_validation_event
 from astrid_data.shards import ShardedArray, ShardWriter, content_hash
@@ -52,7 +52,7 @@ def toy(home, url=None, order=1, images=None):
     return archive
 
 
-def plan_of(archive, **kw): return ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(confidence_threshold=0.5, **kw), progress=False)
+def plan_of(archive, **kw): return ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(**dict(confidence_threshold=0.5, quality_score_threshold=None) | kw), progress=False)
 
 
 @pytest.fixture(scope='module')
@@ -238,13 +238,30 @@ def test_two_builders_do_not_work_in_one_folder(built):
         with pytest.raises(Conflict, match='another process'): plan.build('busy', progress=False, probe=False)
 
 
-def test_a_failed_gate_stops_the_build_and_nothing_is_cut_twice(tmp_path, monkeypatch):
+def test_a_score_below_what_was_asked_stops_the_build_and_nothing_is_cut_twice(tmp_path, monkeypatch):
     archive = toy(tmp_path)
-    plan = plan_of(archive, quality_score_threshold=0.9999)
-    with pytest.raises(Conflict, match='quality_score'): plan.build('gated', patch_size=16, gate='error', progress=False, probe=False)
-    assert len(ad.list_datasets(archive)) == 0
+    ask = lambda threshold: plan_of(archive, quality_score_threshold=threshold)
+    with pytest.raises(QualityError, match='quality_score is 0.*lowered most by') as e: ask(.9999).build('gated', patch_size=16, progress=False, probe=False)
+    assert e.value.report.weakest in str(e.value) and e.value.report.quality_score < .9999
+    assert len(ad.list_datasets(archive)) == 0 and not list((archive.datasets_dir/'gated').glob('v*'))
     monkeypatch.setattr(datasets, 'cut_chunk', lambda *a, **k: pytest.fail('cut again'))
-    with pytest.warns(UserWarning, match='quality_score'): assert plan.build('gated', patch_size=16, progress=False, probe=False).version == 1
+    assert ask(.5).build('gated', patch_size=16, progress=False, probe=False).verify().version == 1
+    assert not list((archive.datasets_dir/'gated').glob('.building-*'))
+
+
+def test_other_gates_warn_and_stop_only_where_told(tmp_path):
+    plan = plan_of(toy(tmp_path), quality_score_threshold=None, negatives={})
+    with pytest.raises(Conflict, match='rarer_label is 0, asked for is 1e-09') as e: plan.build('gated', patch_size=16, gate='error', progress=False, probe=False)
+    assert not isinstance(e.value, QualityError)
+    with pytest.warns(UserWarning, match='rarer_label'): assert plan.build('gated', patch_size=16, progress=False, probe=False).version == 1
+
+
+def test_a_build_looks_for_copies_once(tmp_path, monkeypatch):
+    from astrid_data import copies
+    looked, code_pairs = [], copies.code_pairs
+    monkeypatch.setattr(copies, 'code_pairs', lambda *a, **k: looked.append(1) or code_pairs(*a, **k))
+    ds = plan_of(toy(tmp_path)).build('once', patch_size=16, progress=False, probe=False)
+    assert looked == [1] and ds.audit.near_duplicates is not None and ds.quality.components['unique'] is not None
 
 
 def test_lost_images_cost_their_own_samples_and_are_in_the_ledger(tmp_path):

@@ -165,7 +165,7 @@ def test_a_bucket_that_goes_wrong_costs_its_own_samples(s3, tmp_path, monkeypatc
     owner.add_catalogue(places, 'truth', label='label', valid='good')
     as_user(s3.guest_key, s3.guest_secret)
     guest = ad.open_archive(f"sqlite:///{tmp_path/'registry.db'}", storage='s3://test/open/store', home=tmp_path/'guest') # With a cache of its own
-    plan = ad.TrainingDataCollector(guest).plan(ad.TrainingDataCollectionParams(confidence_threshold=0., negatives={'rejected': 1.}), progress=False) # Needs no pixels
+    plan = ad.TrainingDataCollector(guest).plan(ad.TrainingDataCollectionParams(confidence_threshold=0., negatives={'rejected': 1.}, quality_score_threshold=None), progress=False) # Needs no pixels
     other = ad.open_archive(f"sqlite:///{tmp_path/'registry.db'}", storage='s3://test/open/store', home=tmp_path/'other')
     drawn = ad.TrainingDataCollector(other).plan(ad.TrainingDataCollectionParams(confidence_threshold=0., negatives={'random_sky': 1.}), progress=False) # This one looks into every image
     assert set(drawn.samples.query("kind == 'random_sky'")['image_uri']) == set(uris.values()) - {uris['forbidden']}

@@ -168,7 +168,7 @@ def test_an_alert_under_a_new_name_follows_its_history(shared_data, registry_url
         return packet | dict(candid=k, objectId=name, candidate=c, prv_candidates=[dict(candid=h) for h in history])
     archive = ad.open_archive(registry_url, storage=str(tmp_path/'store'), home=tmp_path)
     archive.add_alerts([packet, later(1, 'ZTF99new', [before[0], None]), later(2, 'ZTF99other', [])], show=False)
-    params = ad.TrainingDataCollectionParams(survey_ids=['ztf'], confidence_threshold=0, channels=('science',), negatives={}, validation_status='any')
+    params = ad.TrainingDataCollectionParams(survey_ids=['ztf'], confidence_threshold=0, channels=('science',), negatives={}, validation_status='any', quality_score_threshold=None)
     with archive.session() as s:
         from astrid_data.registry import Detection, add_validation_event
         for d in s.scalars(select(Detection.id)): add_validation_event(s, d, 'tester', True, label='nova')
