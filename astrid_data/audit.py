@@ -195,10 +195,11 @@ def plot_audit(
     if axs is None: _, axs = plt.subplots(1, 2, figsize=(5, 2.2), layout='constrained')
     rows = {'objects': audit.objects_shared, 'places': audit.places_shared, 'sky of test': audit.overlapping_test, 'sky of val': audit.overlapping_val,
         'same stamps': audit.identical_stamps, 'turned stamps': audit.turned_stamps, 'similar stamps': audit.near_duplicates}
-    rows = {k: v for k, v in rows.items() if v is not None}
-    axs[0].barh(list(rows), list(rows.values()), color='tab:red')
-    for k, v in enumerate(rows.values()): axs[0].text(v, k, f' {v}', va='center', size=7)
-    axs[0].set(title=f'shared: {audit.verdict}', xlim=(0, max(1, *rows.values())*1.2), xticks=[]); axs[0].invert_yaxis()
+    if audit.overlapping_share is None and audit.test_samples: rows |= {'sky of test': None, 'sky of val': None} # No test patch has a known extent
+    wide = [v or 0 for v in rows.values()]
+    axs[0].barh(list(rows), wide, color='tab:red')
+    for k, v in enumerate(rows.values()): axs[0].text(wide[k], k, ' not known' if v is None else f' {v}', va='center', size=7)
+    axs[0].set(title=f'shared: {audit.verdict}', xlim=(0, max(1, *wide)*1.2), xticks=[]); axs[0].invert_yaxis()
     if audit.nearest:
         counts, edges = np.array(audit.nearest['counts']), 10**np.array(audit.nearest['edges'])
         k = np.flatnonzero(counts)

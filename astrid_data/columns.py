@@ -14,7 +14,7 @@ from .collector import KNOWN_AT
 # %% ../nbs/21_columns.ipynb #27f17e61
 OF_CHANNEL = {**dict.fromkeys('uri hdu extver wcs_state sha256 x0 y0 offset_x offset_y background noise mjd scale'.split(), 'observation')}
 OF_CUT = {**dict.fromkeys('x0 y0 offset_x offset_y valid_fraction pixel_scale_arcsec pixel_pa_deg half_width_arcsec patch_size quality_flags pixel_sha256 '
-    'registration_error_pix registration_reason'.split(), 'observation'), 'target_sha256': 'label-derived', **dict.fromkeys(('split', 'group_id'), 'later')}
+    'registration_error_pix registration_reason'.split(), 'observation'), 'target_sha256': 'label-derived', **dict.fromkeys(('split', 'group_id', 'lineage'), 'later')}
 
 def known_at(
     samples:pd.DataFrame, # The table of a version

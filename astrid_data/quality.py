@@ -122,7 +122,7 @@ def reasons_of(
     costs = {k: v*harm[k]/n for k, v in flags.items() if harm[k]}
     if parts.get('images') is not None: costs['invalid pixels'] = max(0, 1 - parts['images'] - sum(costs.values())) # What the flags leave
     out = dict(images=', '.join(f'{k} {v:.3f}' for k, v in sorted(costs.items(), key=lambda kv: -kv[1])[:3] if v > .0005), labels=top(against),
-        balance='one label is much rarer than the other', unique=top({k: copies[k] for k in ('exact', 'near') if copies.get(k)}), complete=top(losses.get('lost', {})))
+        balance='one label is rarer than the other', unique=top({k: copies[k] for k in ('exact', 'near') if copies.get(k)}), complete=top(losses.get('lost', {})))
     if any(v is not None and v < 1 for v in parts.values()):
         k = weakest_of(parts)
         out['quality_score'] = f'lowered most by {k} ({parts[k]:.2f}' + (f': {out[k]})' if out.get(k) else ')')
