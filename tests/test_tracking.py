@@ -66,7 +66,7 @@ def test_what_goes_in_comes_out(archive, dataset, tmp_path):
         dataset_id=dataset.id, dataset_name='small', dataset_version='v1', data_source='real', stage='training', colour='blue', content_hash=dataset.content_hash)
     d, = got.inputs.dataset_inputs
     assert d.dataset.digest == dataset.content_hash[:12] and d.dataset.name == 'small@v1' and json.loads(d.dataset.profile)['n_samples'] == 20
-    assert {a.path for a in c.list_artifacts(run.id)} == {'notes', 'x.json'}
+    assert {a.path for a in c.list_artifacts(run.id)} == {'data', 'notes', 'x.json'}
     r = row(archive, run)
     assert (r.status, r.mlflow_run_id, r.training_params['lr']) == ('completed', run.id, '0.1') and r.performance_metrics['loss'] == 1/50 and r.completed_at >= r.started_at
 
@@ -76,7 +76,7 @@ def test_on_both_databases(registry_url, tmp_path):
     with no_server(d.archive), pytest.warns(UserWarning, match='replay'):
         with track(d, monitor=False) as run: run.log_params(dict(lr=1)); run.log_metrics(dict(a=0.5))
     r = row(d.archive, run)
-    assert (r.status, r.training_params, r.performance_metrics) == ('completed', dict(lr='1'), dict(a=0.5)) and dataset_runs(d)['a'].tolist() == [0.5]
+    assert (r.status, r.training_params, r.performance_metrics) == ('completed', dict(run_name='small@v1', lr='1'), dict(a=0.5)) and dataset_runs(d)['a'].tolist() == [0.5]
 
 
 def test_a_version_the_archive_does_not_know(fresh, dataset):
@@ -183,7 +183,7 @@ def test_training_goes_on_and_the_record_is_replayed(archive, dataset):
     assert out[run.record_id] == 'sent'
     run_id = row(archive, run).mlflow_run_id
     assert len(client(archive).get_metric_history(run_id, 'loss')) == 100
-    assert client(archive).get_run(run_id).info.status == 'FINISHED' and [a.path for a in client(archive).list_artifacts(run_id)] == ['kept.txt']
+    assert client(archive).get_run(run_id).info.status == 'FINISHED' and [a.path for a in client(archive).list_artifacts(run_id)] == ['data', 'kept.txt']
     assert run.record_id not in replay(archive)['record'].tolist()
 
 
@@ -268,6 +268,6 @@ def test_a_real_server_killed_in_mid_run(fresh, tmp_path, capsys):
         assert replay(fresh)['outcome'].tolist() == ['sent']
         c = client(fresh)
         assert [m.value for m in c.get_metric_history(run.id, 'loss')] == [float(i) for i in range(40)]
-        assert c.get_run(run.id).info.status == 'FINISHED' and [a.path for a in c.list_artifacts(run.id)] == ['late.txt']
+        assert c.get_run(run.id).info.status == 'FINISHED' and [a.path for a in c.list_artifacts(run.id)] == ['data', 'late.txt']
         assert len(c.search_runs([c.get_experiment_by_name('astrid_data').experiment_id])) == 2       # This one, and the version's own
     assert capsys.readouterr().out == ''                                           # MLflow says nothing by itself
