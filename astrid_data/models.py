@@ -80,7 +80,7 @@ def save_model(
     shape, spec = (len(how['channels']), how['patch_size'], how['patch_size']), lambda name, s: Schema([TensorSpec(np.dtype('f4'), (-1, *s), name)])
     needs = [f'astrid_data=={__version__}', f'torch=={torch.__version__.split("+")[0]}', f'numpy=={np.__version__}']
     with tempfile.TemporaryDirectory() as tmp, warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'An input example') # The signature needs none
+        warnings.filterwarnings('ignore', '.*An input example') # The signature needs none
         _write_parts(model, how, Path(tmp))
         gives = _load_pyfunc(tmp).predict(np.zeros((1, *shape), 'f4')).shape[1:]
         mlflow.pyfunc.save_model(Path(folder), loader_module='astrid_data.models', data_path=tmp, signature=ModelSignature(spec(None, shape), spec(None, gives)), pip_requirements=needs, metadata=how)

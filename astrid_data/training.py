@@ -21,9 +21,10 @@ from torch.nn import functional as F
 
 from .core import AstridError, BadInput, Conflict, NotFound, canonical_json, progress, write_atomic
 from .energy import DataWait
-from .mistakes import breakdown, plot_breakdown, plot_worst, sky_density
+from .mistakes import breakdown, plot_worst, sky_density
 from .realdata import RealDataConfig, get_real_training_data, load_real_training_data # They are looked for here, too
 from .scores import OperatingPoints, average_precision, fpr_at_fnr, operating_points
+from .tracking import log_scores
 
 # %% ../nbs/42_training.ipynb #916e0de4
 @contextmanager
@@ -165,7 +166,7 @@ def evaluate(
     report = operating_points(_with_facts(t, loader), rate, n_boot, seed, getattr(loader, 'origin', 'survey'), None if threshold != threshold else threshold)
     cut = report.chosen['threshold'] if report.chosen else report.threshold
     if cut is not None: report.by = {c: breakdown(report.scores, c, cut, n_boot=min(n_boot, 200), seed=seed) for c in by if c in report.scores and report.scores[c].notna().any()}
-    if run is not None: _log_report(run, report, prefix, _version(loader))
+    if run is not None: log_scores(run, report, prefix, _version(loader))
     return report
 
 # %% ../nbs/42_training.ipynb #05d1554d
@@ -178,17 +179,6 @@ def _with_facts(t, loader):
     rows = d.samples.iloc[t['index']]
     t = t.assign(**{c: rows[c].to_numpy() for c in ('sample_key', 'mag', 'band', 'survey', 'ra', 'dec') if c in rows})
     return t.assign(density=sky_density(t['ra'], t['dec'], t['group'])) if {'ra', 'dec'} <= set(t) else t
-
-# %% ../nbs/42_training.ipynb #3db7e607
-def _log_report(run, report, prefix, dataset):
-    "Numbers as metrics; tables and pictures as artifacts"
-    if prefix == 'test' and getattr(run, 'monitor', None): run.monitor.correct = report.n_found
-    run.log_metrics(report.metrics(prefix))
-    run.log_text(canonical_json({k: v for k, v in vars(report).items() if k not in ('scores', 'by')}), f'{prefix}_operating_points.json')
-    run.log_text(report.scores.to_csv(index=False), f'{prefix}_scores.csv')
-    for c, table in report.by.items(): run.log_text(table.to_csv(index=False), f'{prefix}_by_{c}.csv')
-    if report.by: run.log_figure(plot_breakdown(report.by, report.origin), f'{prefix}_by.png')
-    if dataset is not None: run.log_figure(plot_worst(dataset, report.scores), f'{prefix}_worst.png')
 
 # %% ../nbs/42_training.ipynb #4b7171eb
 def train_epoch(
@@ -395,10 +385,11 @@ def fit(
     if run is not None: run.log_params(dict(settings, device=device.type, normalise=course.normaliser.get('method')))
     with seeded(seed, device):
         if resume and Path(checkpoint).exists(): course.resume()
+        for done, row in enumerate(course.rows, 1): run is None or run.log_metrics(row, step=done) # The whole curve, also of a run that goes on
         while not course.over: _one_epoch(course, train, val, run, show)
     model.load_state_dict(course.best.weights)
     if getattr(run, 'monitor', None): run.monitor.mark('trained') # What comes after is not part of the last epoch
-    if run is not None: run.log_metrics({'best_epoch': course.best.epoch, f'best_{course.best.measure}': course.best.row[course.best.measure], 'data_wait_share_training': course.shares()[0]})
+    if run is not None: _log_outcome(run, course, train)
     return History(pd.DataFrame(course.rows, index=pd.RangeIndex(1, len(course.rows) + 1, name='epoch')), course.best.measure, course.best.epoch, course.best.why, *course.shares(), getattr(train, 'origin', 'survey'), course.saved)
 
 # %% ../nbs/42_training.ipynb #7fa97b87
@@ -418,6 +409,14 @@ def _one_epoch(course, train, val, run, show):
     course.best.see(epoch, row, model)
     if run is not None: run.log_metrics(row, step=epoch)
     if course.path is not None: course.save()
+
+# %% ../nbs/42_training.ipynb #1779d93b
+def _log_outcome(run, course, train):
+    "The best epoch and the model, with the normalisation where the batches have one"
+    run.log_metrics({'best_epoch': course.best.epoch, f'best_{course.best.measure}': course.best.row[course.best.measure], 'data_wait_share_training': course.shares()[0]})
+    if not course.normaliser: return
+    try: run.log_model(course.model, train)
+    except BadInput as e: warnings.warn(f'the model is not kept with the run: {e}')
 
 # %% ../nbs/42_training.ipynb #d66092ae
 def _facts(model, train):

@@ -1,21 +1,28 @@
 "Tracking: what arrives in MLflow, and that nothing is lost when it is not there"
-import json, os, signal, subprocess, sys, textwrap, time, uuid, warnings
+import json, os, resource, signal, subprocess, sys, textwrap, time, uuid, warnings
+from argparse import Namespace
 from contextlib import contextmanager
 from urllib.request import urlopen
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+import astrid_data.tracking
 from servers import free_port
 from astrid_data.core import BadInput, Conflict, NotFound
 from astrid_data.datasets import write_dataset
 from astrid_data.energy import EnergyMonitor
 from astrid_data.ingest import open_archive
+from astrid_data.loader import RealDataLoader
 from astrid_data.meters import Reading
-from astrid_data.records import Record, load_mlflow
+from astrid_data.papers import some_rows
+from astrid_data.quality import check_quality
+from astrid_data.records import Record, hide_secrets, load_mlflow
 from astrid_data.registry import TrainingDataset, TrainingRun
 from astrid_data.tracking import data_source, dataset_of, dataset_runs, dataset_tags, log_dataset, mlflow_dataset, replay, track
+from astrid_data.training import Diverged, SmallCNN, evaluate, fit
 
 
 def version(archive, origin='survey', name='small', n=20):
@@ -271,3 +278,233 @@ def test_a_real_server_killed_in_mid_run(fresh, tmp_path, capsys):
         assert c.get_run(run.id).info.status == 'FINISHED' and [a.path for a in c.list_artifacts(run.id)] == ['data', 'late.txt']
         assert len(c.search_runs([c.get_experiment_by_name('astrid_data').experiment_id])) == 2       # This one, and the version's own
     assert capsys.readouterr().out == ''                                           # MLflow says nothing by itself
+
+
+# --- what comes out of a training
+
+def photo(archive, name='photo', n=120):
+    "A version of pretend pixels with something to learn, positions, a quality report and an audit"
+    rng, (y, x) = np.random.default_rng(1), np.mgrid[:16, :16] - 8
+    label = np.arange(n) % 2
+    data = rng.normal(100, 5, (n, 1, 16, 16)) + 60*np.exp(-(x**2 + y**2)/2/np.where(label, 2.5, 0.5)[:, None, None, None]**2)
+    data[:, 0, 0, :2] = np.nan
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=label, origin='synthetic', group_id=[f'g{i//2}' for i in range(n)], mag=rng.uniform(15, 20, n), mjd=60000. + np.arange(n), band='r', survey='pretend',
+        ra=rng.uniform(0, 360, n), dec=rng.uniform(-60, 60, n), split=np.where(np.arange(n) < 72, 'train', np.where(np.arange(n) < 96, 'val', 'test'))))
+    d = write_dataset(archive.datasets_dir/name/'v1', t, data.astype('f4'), name=name, audit=True)
+    (d.folder/'quality.json').write_text(check_quality(d.samples, d.patches()[:], d.valid()[:], probe=False).to_json())
+    with archive.session() as s: s.add(TrainingDataset(id=uuid.UUID(d.id), name=name, collection_params={}, total_samples=n, anomaly_ratio=0.5, quality_score=1., created_by='test'))
+    d.archive = archive
+    return d
+
+def everything(c, run_id, folder=None):
+    "Paths of all artifacts of a run"
+    return {p for a in c.list_artifacts(run_id, folder) for p in (everything(c, run_id, a.path) if a.is_dir else [a.path])}
+
+
+@pytest.fixture(scope='module')
+def trained(archive):
+    "A version and a tracked training on it"
+    d = photo(archive)
+    train, val, test = RealDataLoader(d).loaders(batch_size=24)
+    with track(d, 'cnn', monitor=False) as run:
+        model = SmallCNN()
+        fit(model, train, val, epochs=2, run=run, show=False)
+        points = evaluate(model, test, n_boot=20, run=run)
+    return d, run, model, points, test
+
+
+def test_all_papers_scores_and_the_model_are_in_mlflow(archive, trained):
+    d, run, _, points, _ = trained
+    c = client(archive)
+    got = everything(c, run.id)
+    assert {f'data/{k}' for k in ('manifest.json', 'quality.json', 'quality.png', 'coverage.png', 'samples.png', 'ledger.parquet', 'datasheet.md', 'audit.json')} <= got
+    assert {f'test_{k}' for k in ('operating_points.json', 'operating_points.png', 'scores.csv', 'by_mag.csv', 'by.png', 'worst.png')} <= got
+    seen = c.get_run(run.id)
+    assert seen.data.tags['data_source'] == 'synthetic' and seen.data.tags['audit'] == d.audit.verdict and seen.data.tags['code_version'] == astrid_data.__version__
+    assert seen.data.metrics['test_auc_pr'] == pytest.approx(points.auc_pr) and row(archive, run).performance_metrics['test_auc_pr'] == pytest.approx(points.auc_pr)
+    path = c.download_artifacts(run.id, 'data/manifest.json')
+    assert json.loads(open(path).read())['content_hash'] == d.content_hash
+    assert everything(c, log_dataset(d)) >= {'manifest.json', 'quality.png', 'coverage.png', 'samples.png', 'audit.json', 'ledger.parquet'}
+    model, = c.search_logged_models([seen.info.experiment_id], f"source_run_id = '{run.id}'")
+    assert model.name == 'model' and str(model.status) in ('READY', 'LoggedModelStatus.READY') and [m.model_id for m in seen.outputs.model_outputs] == [model.model_id]
+
+
+def test_the_model_that_is_read_back_takes_raw_patches(archive, trained):
+    d, run, model, points, test = trained
+    mlflow = load_mlflow()
+    mlflow.set_tracking_uri(archive.mlflow_uri)
+    again = mlflow.pyfunc.load_model(f'runs:/{run.id}/model')
+    rows = points.scores['index'].to_numpy()
+    assert again.predict(d.patches(rows)) == pytest.approx(points.scores['score'].to_numpy(), abs=1e-5)
+    assert not np.allclose(torch.sigmoid(model(torch.from_numpy(np.nan_to_num(d.patches(rows))))).detach(), points.scores['score'], atol=0.05) # Without its normalisation it is another model
+    assert again.metadata.get_input_schema().inputs[0].shape == (-1, 1, 16, 16) and again.metadata.metadata['content_hash'] == d.content_hash
+    with pytest.raises(mlflow.exceptions.MlflowException, match='shape'): again.predict(d.patches(rows)[..., :12])
+
+
+def test_at_most_ten_samples_of_both_labels(trained):
+    d = trained[0]
+    rows = some_rows(d)
+    assert len(rows) == 10 and d.samples['label'].to_numpy()[rows].sum() == 5 and len(set(rows)) == 10
+    lone = Namespace(samples=pd.DataFrame(dict(label=[1] + [0]*30)))
+    assert lone.samples['label'][some_rows(lone)].tolist() == [1] + [0]*9
+
+
+def test_a_server_without_logged_models_keeps_the_model_among_the_artifacts(archive, trained, monkeypatch):
+    d, _, model, _, test = trained
+    mlflow = load_mlflow()
+    def old(*a, **k): raise mlflow.exceptions.MlflowException('no such endpoint', error_code=mlflow.protos.databricks_pb2.ENDPOINT_NOT_FOUND)
+    monkeypatch.setattr(mlflow.MlflowClient, 'search_logged_models', old)
+    with track(d, 'old', monitor=False) as run: run.log_model(model, test)
+    monkeypatch.undo()
+    assert 'model/MLmodel' in everything(client(archive), run.id)
+    mlflow.set_tracking_uri(archive.mlflow_uri)
+    assert len(mlflow.pyfunc.load_model(f'runs:/{run.id}/model').predict(d.patches([0, 1]))) == 2
+
+
+def test_what_comes_after_the_end_is_sent_too(archive, trained):
+    d, _, model, _, test = trained
+    with track(d, 'late', monitor=False) as run: run.log_metrics(dict(loss=1.))
+    evaluate(model, test, n_boot=10, run=run)
+    assert 'test_auc_pr' in client(archive).get_run(run.id).data.metrics and row(archive, run).status == 'completed'
+    assert dataset_runs(d).set_index('run_name').loc['late', 'test_n'] == 24 and run.record_id not in replay(archive)['record'].tolist()
+    with no_server(archive), pytest.warns(UserWarning, match='after the end'): run.log_metrics(dict(later=2.))
+    assert replay(archive)['outcome'].tolist() == ['sent'] and client(archive).get_run(run.id).data.metrics['later'] == 2.
+    assert client(archive).get_run(run.id).info.status == 'FINISHED'
+
+
+def test_a_run_that_has_not_begun_says_so(archive, dataset):
+    with pytest.raises(Conflict, match='has not begun'): track(dataset, monitor=False).log_metrics(dict(a=1))
+
+
+def test_status_goes_from_pending_to_failed_when_the_beginning_fails(archive, dataset, monkeypatch):
+    seen = []
+    monkeypatch.setattr(astrid_data.tracking, '_update_row', lambda a, i, was=astrid_data.tracking._update_row, **v: (seen.append(v['status']) if 'status' in v else None, was(a, i, **v))[1])
+    class Broken:
+        running = False
+        def start(self): seen.append(row(archive, run).status); raise RuntimeError('no meter')
+    run = track(dataset, 'broken', monitor=Broken())
+    with pytest.raises(RuntimeError):
+        with run: pass
+    assert seen == ['pending', 'failed'] and 'no meter' in row(archive, run).performance_metrics['error']
+    seen.clear()
+    with track(dataset, monitor=False): pass
+    assert seen == ['running', 'completed']
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_clear_message(archive, trained):
+    d = trained[0]
+    train, val, _ = RealDataLoader(d).loaders(batch_size=24, normalise=None)      # NaN pixels stay
+    with pytest.raises(Diverged, match='images hold NaN'):
+        with track(d, 'nan', monitor=False) as run:
+            run.log_metrics(dict(loss=float('nan'), high=float('inf')))
+            fit(SmallCNN(), train, val, epochs=1, run=run, show=False)
+    got = client(archive).get_run(run.id)
+    assert got.info.status == 'FAILED' and 'images hold NaN' in got.data.tags['error'] and np.isnan(got.data.metrics['loss'])
+    r = dataset_runs(d).set_index('run_name').loc['nan']
+    assert r['status'] == 'failed' and 'Normalise' in r['error'] and np.isnan(r['loss']) and r['high'] == np.inf
+
+
+# --- a disk without room
+
+@contextmanager
+def little_room(nbytes):
+    "Files of this process may not grow beyond `nbytes`, as if the disk were full"
+    was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (nbytes, was[1]))
+    try: yield
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, was)
+
+
+def test_a_record_on_a_full_disk_waits_in_memory(tmp_path):
+    r = Record(tmp_path/'r')
+    r.add('start', n=0)
+    size = r.path.stat().st_size
+    with little_room(size + 10), pytest.warns(UserWarning, match='File too large') as said:
+        for i in range(1, 4): r.add('metrics', step=i, values=dict(a=1.))
+        assert r.path.stat().st_size == size and len(r.waiting) == 3                # No part of a line stays behind
+    assert len(said) == 1 and 'Training goes on' in str(said[0].message)
+    assert [line.get('step') for line in r.lines()] == [None, 1, 2, 3] and len(Record(tmp_path/'r').lines()) == 1
+    r.add('metrics', step=4, values=dict(a=1.))                                    # There is room again
+    assert [line.get('step') for line in Record(tmp_path/'r').lines()] == [None, 1, 2, 3, 4] and r.flush()
+    assert r.raw(size) == r.raw()[1:]
+
+
+def test_training_goes_on_on_a_full_disk_and_says_so(archive, dataset, tmp_path):
+    (tmp_path/'big').write_bytes(bytes(100_000))
+    with no_server(archive), pytest.warns(UserWarning) as said:
+        with track(dataset, 'full', monitor=False) as run:
+            run.log_metrics(dict(loss=1.), step=0)
+            with little_room(run.record.path.stat().st_size + 5):
+                for i in range(1, 4): run.log_metrics(dict(loss=1.), step=i)
+                run.log_artifact(tmp_path/'big'); run.log_text('x'*9000, 'long.txt')
+                assert not (run.record.folder/'artifacts'/'big').exists()
+            run.log_metrics(dict(loss=1.), step=4)
+    said = '\n'.join(str(w.message) for w in said)
+    assert 'cannot be written (File too large). Training goes on' in said and 'big of run' in said and 'long.txt of run' in said
+    assert replay(archive).set_index('record')['outcome'][run.record_id] == 'sent'
+    run_id = row(archive, run).mlflow_run_id
+    assert [m.step for m in client(archive).get_metric_history(run_id, 'loss')] == [0, 1, 2, 3, 4]
+
+
+def test_a_line_that_nobody_can_read_costs_no_other(archive, dataset):
+    with no_server(archive), pytest.warns(UserWarning):
+        with track(dataset, 'odd', monitor=False) as run:
+            with open(run.record.path, 'a') as f: f.write('\0\0{"kind": "met\n')
+            run.record.n += 1
+            run.log_metrics(dict(after=1.))
+    assert replay(archive)['outcome'].tolist() == ['sent'] and client(archive).get_run(row(archive, run).mlflow_run_id).data.metrics['after'] == 1.
+
+
+def test_killed_in_training_and_gone_on_with(archive, trained, tmp_path):
+    d = trained[0]
+    code = f'''
+        import os, signal, sys
+        from astrid_data.datasets import Dataset
+        from astrid_data.ingest import open_archive
+        from astrid_data.loader import RealDataLoader
+        from astrid_data.tracking import track
+        from astrid_data.training import SmallCNN, fit
+        d = Dataset({str(d.folder)!r}, open_archive({str(archive.home)!r}))
+        train, val, _ = RealDataLoader(d).loaders(batch_size=24)
+        with track(d, sys.argv[1], monitor=False) as run:
+            was = run.log_metrics
+            def log_metrics(values, step=None):
+                was(values, step)
+                if step == 2 and sys.argv[1] == 'dies': os.kill(os.getpid(), signal.SIGKILL)
+            run.log_metrics = log_metrics
+            fit(SmallCNN(), train, val, epochs=3, run=run, checkpoint={str(tmp_path/"c.pt")!r}, resume=True, show=False)
+    '''
+    assert subprocess.run([sys.executable, '-c', textwrap.dedent(code), 'dies']).returncode == -signal.SIGKILL
+    replay(archive)
+    subprocess.run([sys.executable, '-c', textwrap.dedent(code), 'lives'], check=True)
+    runs = dataset_runs(d).set_index('run_name')
+    assert (runs.loc['dies', 'status'], runs.loc['lives', 'status']) == ('failed', 'completed') and 'without a word' in runs.loc['dies', 'error']
+    steps = {k: [m.step for m in client(archive).get_metric_history(runs.loc[k, 'mlflow_run_id'], 'train_loss')] for k in ('dies', 'lives')}
+    assert steps == dict(dies=[1, 2], lives=[1, 2, 3])                             # The run that goes on has the whole curve
+
+
+# --- secrets
+
+@pytest.mark.parametrize('text', ['http://ann:s3cr3t-word@mlflow.org/api', 'postgresql://ann:s3cr3t-word@host/db', "{'password': 's3cr3t-word'}", 'password=s3cr3t-word host=x',
+    'https://b.org/x.fits?X-Amz-Signature=s3cr3t-word&part=2', 'api_key: s3cr3t-word', '{"aws_secret_access_key": "s3cr3t-word"}', 'postgresql://ann:p@s3cr3t-word@host/db'])
+def test_secrets_are_taken_out(text): assert 's3cr3t' not in hide_secrets(text) and '***' in hide_secrets(text)
+
+@pytest.mark.parametrize('text', ['s3://bucket/key@v1', 'small@v1', 'max_tokens=3', 'https://mlflow.org/api?part=2', 'AUC-PR: 0.9'])
+def test_other_text_stays(text): assert hide_secrets(text) == text
+
+
+def test_no_secret_gets_out(archive, dataset, monkeypatch, capsys):
+    monkeypatch.setenv('CLOUDFLARE_R2_SECRET_ACCESS_KEY', 'plain-s3cr3t-word')
+    was, archive.mlflow_uri = archive.mlflow_uri, f'http://ann:s3cr3t-word@127.0.0.1:{free_port()}'
+    try:
+        with pytest.warns(UserWarning) as said, pytest.raises(OSError):
+            with track(dataset, 'secret', monitor=False, tags=dict(store='s3://ann:s3cr3t-word@host/b')) as run:
+                run.log_params(dict(db='postgresql://ann:s3cr3t-word@host/db', api_token='s3cr3t-word', note='my plain-s3cr3t-word'))
+                raise OSError('no answer from http://ann:s3cr3t-word@host')
+        out = replay(archive)
+        print(run, *(w.message for w in said), out.to_string())
+    finally: archive.mlflow_uri = was
+    replay(archive)
+    r, got = row(archive, run), client(archive).get_run(row(archive, run).mlflow_run_id)
+    for text in (capsys.readouterr().out, run.record.path.read_text(), json.dumps([r.training_params, r.performance_metrics]), str(got.to_dictionary())): assert 's3cr3t' not in text
+    assert got.data.params['api_token'] == '***' and got.data.tags['store'] == 's3://***@host/b'
