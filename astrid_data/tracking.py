@@ -248,6 +248,7 @@ def log_scores(self:Run,
     dataset=None, # The version that the scores belong to, for a picture of the worst mistakes; None leaves it out
 ):
     "Log a report: its numbers as metrics, tables and pictures as artifacts"
+    if prefix == 'test' and getattr(self, 'monitor', None): self.monitor.correct = report.n_found # For joules per correct detection
     self.log_metrics(report.metrics(prefix))
     self.log_text(canonical_json({k: v for k, v in vars(report).items() if k not in ('scores', 'by')}), f'{prefix}_operating_points.json')
     self.log_text(report.scores.to_csv(index=False), f'{prefix}_scores.csv')
