@@ -16,6 +16,7 @@ _pages = {
     'flags': 'FLAGS decode_flags',
     'labels': 'effective_labels',
     'negatives': 'hardest_negatives',
+    'channels': 'link_bands link_triplets',
     'collector': 'TrainingDataCollectionParams TrainingDataCollector SamplePlan',
     'patches': 'cut_patches extract_patches patch_wcs target_map',
     'quality': 'DataQualityReport check_quality',

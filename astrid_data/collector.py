@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS', 'FLOATS', 'WORDS', 'read_channels', 'loss_reasons',
-           'hash_samples', 'reading_rate', 'price_of', 'loss_rates', 'uneven_losses', 'SamplePlan', 'plan_lines',
-           'candidates', 'choose', 'known_vectors', 'footprints_of', 'plan_sky_jobs', 'sky_channel', 'draw_sky',
-           'people_on_sky', 'observation_columns', 'as_samples', 'as_text', 'as_ledger', 'nothing_found',
+           'hash_samples', 'reading_rate', 'price_of', 'loss_rates', 'uneven_losses', 'SamplePlan', 'one_class_only',
+           'plan_lines', 'candidates', 'choose', 'known_vectors', 'footprints_of', 'plan_sky_jobs', 'sky_channel',
+           'draw_sky', 'people_on_sky', 'observation_columns', 'as_samples', 'as_text', 'as_ledger', 'nothing_found',
            'TrainingDataCollector', 'make_plan', 'rows_where', 'image_sizes', 'shortfall_reason', 'label_drawn',
            'TrainingDataCollectionParams', 'effective_labels']
 
@@ -146,13 +146,21 @@ def loss_rates(
     t = pd.DataFrame(dict(kept=kept, lost=lost)).fillna(0).astype(int).sort_index().rename_axis(by).reset_index()
     return t.assign(rate=t['lost']/(t['kept'] + t['lost']))
 
-def uneven_losses(samples, ledger):
-    "A sentence where real and not-real samples were lost at different rates, else ''"
-    t = loss_rates(samples, ledger).query('label >= 0').assign(n=lambda t: t['kept'] + t['lost'])
+def uneven_losses(
+    samples:pd.DataFrame, ledger:pd.DataFrame, # Of a plan or of a dataset
+    by:str='label', # As for `loss_rates`
+)->str: # A sentence, '' where there is nothing to say
+    "Where some groups of samples were lost at another rate than the others"
+    t = loss_rates(samples, ledger, by).assign(n=lambda t: t['kept'] + t['lost'])
+    if by == 'label': t = t[t['label'] >= 0]
+    rest, p = t['n'].sum() - t['n'], t['lost'].sum()/max(t['n'].sum(), 1)
     if len(t) < 2: return ''
-    p, gap = t['lost'].sum()/t['n'].sum(), np.ptp(t['rate'])
-    if gap <= max(0.02, 3*np.sqrt(p*(1 - p)*(1/t['n']).sum())): return ''
-    return 'losses differ between classes: ' + ', '.join(f'{r:.0%} of label {k}' for k, r in zip(t['label'], t['rate']))
+    gap, error = (t['rate'] - (t['lost'].sum() - t['lost'])/rest).abs(), np.sqrt(p*(1 - p)*(1/t['n'] + 1/rest))
+    odd = t[gap > np.maximum(.02, 3*error)]
+    if not len(odd): return ''
+    word, groups = dict(label=('label', 'classes'), band=('band', 'bands'), mag=('magnitude', 'magnitudes')).get(by, (by, by))
+    return f'losses differ between {groups}: ' + ', '.join(f'{r:.0%} of {word} {k:g}' if by == 'mag' else f'{r:.0%} of {word} {k}' for k, r in zip(odd[by], odd['rate'])) + (
+        '' if len(odd) == len(t) else f', {p:.0%} of all')
 
 # %% ../nbs/20_collector.ipynb #62d18dfd
 @dataclass(repr=False)
@@ -202,6 +210,13 @@ def _size_text(n): return f'{n/1e9:.1f} GB' if n >= 1e9 else f'{n/1e6:.1f} MB' i
 
 def _minutes_text(m): return 'under a minute' if m < 1 else f'about {m:.0f} minutes' if m < 90 else f'about {m/60:.1f} hours'
 
+def one_class_only(
+    samples:pd.DataFrame, # Of a plan
+)->tuple[int, int]: # Number of observations with positives only, and with negatives only
+    "Where a model could tell the classes apart by the image"
+    label = samples.groupby('observation_id')['label'].agg(['min', 'max'])
+    return int((label['min'] == 1).sum()), int((label['max'] == 0).sum())
+
 def _counts(series): return ', '.join(f'{n:,} {k}' for k, n in series.value_counts().items())
 
 def plan_lines(plan)->list: # (heading, text) pairs
@@ -212,7 +227,9 @@ def plan_lines(plan)->list: # (heading, text) pairs
         ('lost', ', '.join(f'{n:,} {k}' for k, n in plan.ledger.groupby('reason')['n'].sum().items()) or 'none')]
     out += [('short of', f'{k}: {v["got"]:,} of {v["asked"]:,} ({v["reason"]})') for k, v in plan.shortfall.items()]
     if plan.params.widened: out.append(('widened', 'from ' + ', '.join(f'{k} {v}' for k, v in plan.params.widened.items())))
-    if warning := uneven_losses(s, plan.ledger): out.append(('warning', warning))
+    real, none = one_class_only(s)
+    if real + none: out.append(('one class', f'{real + none:,} observations: {real:,} without a negative, {none:,} without a positive'))
+    out += [('warning', w) for by in ('label', 'band', 'mag') if (w := uneven_losses(s, plan.ledger, by))]
     sizes = f', {price["unknown_sizes"]} of unknown size' if price['unknown_sizes'] else ''
     return out + [('to read', f'{price["images"]:,} images in {price["requests"]:,} requests, {_size_text(price["bytes"])}{sizes}; {_minutes_text(price["minutes"])} (estimate)'), ('plan', plan.plan_hash[:12])]
 

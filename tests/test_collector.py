@@ -250,10 +250,12 @@ def wide_sky(wide, url, folder):
     wide[url] = s = Sky(url, folder)
     rng = np.random.default_rng(1)
     for k, (survey, ra, dec, band) in enumerate([('hst', 0, 0, 'F606W'), ('hst', 359.99, 0, 'i'), ('jwst', 120, 89.99, 'I'), ('ztf', 50, -89.999, 'g'), ('ztf', 200, 45, 'i')]):
-        o = s.observation(f'w{k}', survey, ra, dec, band, datetime(2024, 1 + k, 1, tzinfo=utc), file=False, seeing=[None, 1., .99, 2., 1.][k], airmass=[1.5, None, 1.5, 1.6, 1.][k])
+        o = s.observation(f'w{k}', survey, ra, dec, band, datetime(2024, 1 + k, 1, tzinfo=utc), file=False, seeing=[None, 1., .99, 2., 1.][k], airmass=[1.5, None, 1.5, 1.6, 1.][k],
+            status=['ingested', 'preprocessed', 'differenced', 'failed', 'ingested'][k])
         for status in 'PENDING VALIDATING VALIDATED REJECTED CONFIRMED ARCHIVED'.split():
             s.detections(o, [dict(x=rng.uniform(0, 119), y=rng.uniform(0, 89), status=status, is_validated=status in ('VALIDATED', 'REJECTED', 'CONFIRMED'), confidence_score=float(rng.choice([.5, .7, .9])),
-                detection_type=str(rng.choice(['SUPERNOVA', 'ARTIFACT', 'UNKNOWN'])), object_id=rng.choice([None, 'a', 'b'])) for _ in range(6)])
+                detection_type=str(rng.choice(['SUPERNOVA', 'ARTIFACT', 'UNKNOWN'])), object_id=rng.choice([None, 'a', 'b']),
+                created_at=datetime(2024, 5, 1 + j, tzinfo=utc), updated_at=datetime(2024, 5, 3 + j, tzinfo=utc)) for j in range(6)])
     for d in s.dets[::7]: s.event(d['id'], True, label='Nova', created_at=datetime(2024, 5, 2, tzinfo=utc))
     s.spoken = {d['id'] for d in s.dets[::7]}
     return s
@@ -316,26 +318,54 @@ def test_filters_pick_the_rows_that_a_loop_picks(q, registry_url, wide, tmp_path
         assert row['removed'].iloc[0] == alone
 
 
-SQL = """SELECT d.id FROM detections d JOIN observations o ON o.id = d.observation_id JOIN surveys s ON s.id = o.survey_id
-    WHERE lower(s.name) IN ('hst', 'ztf') AND o.observation_time >= :start AND o.observation_time < :stop AND d.confidence_score >= 0.7
-    AND (CAST(d.status AS TEXT) IN ('VALIDATED', 'CONFIRMED', 'REJECTED') OR d.is_validated OR EXISTS (SELECT 1 FROM validation_events e WHERE e.detection_id = d.id))
-    AND o.seeing <= 2 AND (d.ra >= 359.9 OR d.ra <= 210) AND d.dec BETWEEN -89.9995 AND 46"""
+FROM = "SELECT d.id FROM detections d JOIN observations o ON o.id = d.observation_id JOIN surveys s ON s.id = o.survey_id LEFT JOIN ad_detection_index x ON x.detection_id = d.id WHERE "
+SPOKEN = "EXISTS (SELECT 1 FROM validation_events e WHERE e.detection_id = d.id{})"
+VERDICT = "CAST(d.status AS TEXT) IN ('VALIDATED', 'CONFIRMED', 'REJECTED') OR d.is_validated"
+DISTANCE = "2*asin(sqrt(pow(sin(radians(d.dec - {1})/2), 2) + cos(radians(d.dec))*cos(radians({1}))*pow(sin(radians(d.ra - {0})/2), 2))) <= radians({2})" # Haversine
+EAST = timezone(timedelta(hours=5))
+on = lambda month, day=1, second=0: datetime(2024, month, day, 0, 0, second, tzinfo=utc)
+BY_HAND = dict( # Question, condition, and the times in it
+    survey_in_any_case=(dict(survey_ids=['HST', 'Ztf']), "lower(s.name) IN ('hst', 'ztf')"),
+    start_is_inside=(dict(date_range=(on(2), None)), "o.observation_time >= :a", on(2)),
+    end_is_outside=(dict(date_range=(None, on(4))), "o.observation_time < :a", on(4)),
+    another_zone=(dict(date_range=(on(2).astimezone(EAST), on(4, second=1).astimezone(EAST))), "o.observation_time >= :a AND o.observation_time < :b", on(2), on(4, second=1)),
+    no_zone_is_utc=(dict(date_range=('2024-02-01', '2024-04-01T00:00:01')), "o.observation_time >= :a AND o.observation_time < :b", on(2), on(4, second=1)),
+    since=(dict(since=on(4)), "o.observation_time >= :a", on(4)),
+    score_on_the_edge=(dict(confidence_threshold=.7), "d.confidence_score >= 0.7"), score_above_it=(dict(confidence_threshold=.7001), "d.confidence_score >= 0.7001"),
+    validated=(dict(validation_status='validated'), f"({VERDICT} OR {SPOKEN.format('')})"),
+    **{k: (dict(validation_status=k), f"CAST(d.status AS TEXT) = '{k.removesuffix('_only').upper()}'") for k in ('validated_only', 'pending', 'validating', 'confirmed', 'rejected', 'archived')},
+    two_statuses=(dict(validation_status=['pending', 'archived']), "CAST(d.status AS TEXT) IN ('PENDING', 'ARCHIVED')"),
+    exact_band=(dict(bands=['i']), "o.filter_band = 'i'"), other_case=(dict(bands=['f606w', 'G']), "o.filter_band IN ('F606W', 'g')"),
+    seeing_or_unknown=(dict(max_seeing=1.), "o.seeing IS NOT NULL AND o.seeing <= 1"), airmass_or_unknown=(dict(max_airmass=1.5), "o.airmass IS NOT NULL AND o.airmass <= 1.5"),
+    exposure_on_the_edge=(dict(min_exposure=30), "o.exposure_time >= 30"), exposure_above=(dict(min_exposure=30.001), "o.exposure_time >= 30.001"),
+    status_of_observation=(dict(observation_status=['Preprocessed', 'failed']), "o.status IN ('preprocessed', 'failed')"),
+    objects_or_none=(dict(object_ids=['a', 'zz']), "x.object_id IN ('a', 'zz')"),
+    cone_at_ra_0=(dict(cone=(0, 0, .011)), DISTANCE.format(0, 0, .011)), cone_beside_ra_0=(dict(cone=(359.995, 0, .01)), DISTANCE.format(359.995, 0, .01)),
+    cone_over_the_pole=(dict(cone=(300, 89.999, .015)), DISTANCE.format(300, 89.999, .015)), south_pole=(dict(cone=(0, -90, .01)), "d.dec <= -89.99"),
+    box_across_ra_0=(dict(box=(359.985, .01, -.01, 1)), "(d.ra >= 359.985 OR d.ra <= 0.01) AND d.dec BETWEEN -0.01 AND 1"),
+    box_at_the_pole=(dict(box=(0, 180, 89.985, 90)), "(d.ra BETWEEN 0 AND 180 OR d.ra = 360) AND d.dec >= 89.985"),
+    as_of=(dict(as_of=on(5, 4), validation_status='any'), "d.created_at <= :a", on(5, 4)),
+    as_of_status=(dict(as_of=on(5, 6), validation_status='validated'), f"d.created_at <= :a AND (d.updated_at <= :a AND ({VERDICT}) OR {SPOKEN.format(' AND e.created_at <= :a')})", on(5, 6)),
+    as_of_before_all_words=(dict(as_of=on(5, 5), validation_status='pending'), "d.created_at <= :a AND d.updated_at <= :a AND CAST(d.status AS TEXT) = 'PENDING'", on(5, 5)),
+    many_at_once=(dict(survey_ids=['HST', 'Ztf'], date_range=(on(2).astimezone(EAST), on(5).astimezone(EAST)), max_seeing=2, box=(359.9, 210, -89.9995, 46), confidence_threshold=.7, validation_status='validated'),
+        f"lower(s.name) IN ('hst', 'ztf') AND o.observation_time >= :a AND o.observation_time < :b AND d.confidence_score >= 0.7 AND ({VERDICT} OR {SPOKEN.format('')}) AND o.seeing <= 2 "
+        "AND (d.ra >= 359.9 OR d.ra <= 210) AND d.dec BETWEEN -89.9995 AND 46", on(2), on(5)))
 
 
-def test_filters_pick_the_rows_of_sql_written_by_hand(registry_url, wide, tmp_path_factory):
-    "Bounds that rows sit on, an unknown seeing, a zone that isn't UTC, and a box across RA 0"
+@pytest.mark.parametrize('case', BY_HAND)
+def test_each_filter_picks_the_rows_of_sql_written_by_hand(case, registry_url, wide, tmp_path_factory):
+    "Bounds that rows sit on, values that are unknown, other zones, RA 0 and the poles; nothing else is filtered"
     from sqlalchemy import text
-    s = wide_sky(wide, registry_url, tmp_path_factory.mktemp('wide')/'store')
-    start, stop = datetime(2024, 2, 1, tzinfo=utc), datetime(2024, 5, 1, tzinfo=utc)
+    s, (q, where, *moments) = wide_sky(wide, registry_url, tmp_path_factory.mktemp('wide')/'store'), BY_HAND[case]
     lite = s.registry.dialect == 'sqlite'
+    values = {k: f'{t:%Y-%m-%d %H:%M:%S.%f}' if lite else t for k, t in zip('ab', moments)}
     with s.registry.session() as session:
-        got = session.execute(text(SQL), dict(start=f'{start:%Y-%m-%d %H:%M:%S.000000}' if lite else start, stop=f'{stop:%Y-%m-%d %H:%M:%S.000000}' if lite else stop))
-        want = {str(uuid.UUID(str(i))) for i, in got}
-        east = timezone(timedelta(hours=5))
-        p = C.TrainingDataCollectionParams(survey_ids=['HST', 'Ztf'], date_range=(start.astimezone(east), stop.astimezone(east)), max_seeing=2, box=(359.9, 210, -89.9995, 46))
-        t, funnel, _ = C.candidates(session, p)
-    assert {str(uuid.UUID(i)) for i in t['detection_id']} == want and 0 < len(want) < len(s.dets)
-    assert set(funnel['filter']) >= {'survey', 'date', 'seeing', 'box'} and funnel['left'].iloc[-1] == len(want)
+        want = {str(uuid.UUID(str(i))) for i, in session.execute(text(FROM + where.replace('%', '%%') if not lite else FROM + where), values)}
+        t, funnel, _ = C.candidates(session, C.TrainingDataCollectionParams(**dict(confidence_threshold=None, validation_status='any') | q))
+    assert {str(uuid.UUID(i)) for i in t['detection_id']} == want and len(t) == len(want)
+    assert case in ('score_above_it', 'exposure_above') or 0 < len(want)
+    assert len(want) < len(s.dets) or case in ('exposure_on_the_edge',)
+    assert funnel['left'].iloc[0] == len(s.dets) and funnel['left'].iloc[-1] == len(want) and funnel['removed'].sum() == len(s.dets) - len(want)
 
 
 @quick
@@ -584,8 +614,63 @@ def test_uneven_losses_are_said(sky):
     with sky.registry.session() as s: s.get(Observation, bad.id).fits_url = ''
     sky.detections(sky.observation('good'), grid(60))
     p = sky.plan()
-    assert 'warning   losses differ between classes' in repr(p) and '57% of label 0' in repr(p) or 'losses differ' in p._repr_html_()
-    assert p.loss_rates('mag') is not None and p.plot().axes
+    assert 'warning   losses differ between classes' in repr(p) and '40% of label 0' in repr(p) and '40% of label 0' in p._repr_html_()
+    assert p.plot().axes
+    assert not [line for line in repr(p).splitlines() if 'warning' in line and 'bands' in line] # All are in one band
+
+
+def test_losses_by_class_band_and_magnitude_are_counted_and_compared(sky):
+    "Half of the faint ones have no image; they are in a band of their own"
+    ids = sky.detections(sky.observation('bright', band='r'), grid(40, ('CONFIRMED', 'REJECTED'))) + sky.detections(sky.observation('seen', band='z'), grid(40, seed=1))
+    ids += sky.detections(sky.observation('unseen', band='z', roles=(), file=False), grid(40, seed=2))
+    with sky.registry.session() as s:
+        s.scalar(C.select(Observation).where(Observation.observation_id == 'unseen')).fits_url = ''
+        bulk_insert(s, DetectionIndex, [dict(detection_id=i, healpix=0, object_id=None, mag=18.5 if k < 40 else 22.25, snr=None) for k, i in enumerate(ids)])
+    p = sky.plan(negatives={'rejected': None})
+    check_sums(p)
+    rates = lambda by: {k: (a, b, r) for k, a, b, r in p.loss_rates(by)[[by, 'kept', 'lost', 'rate']].values.tolist()}
+    assert rates('band') == {'r': (40, 0, 0), 'z': (40, 40, .5)} and rates('mag') == {18: (40, 0, 0), 22: (40, 40, .5)}
+    assert rates('label') == {0: (40, 20, 1/3), 1: (40, 20, 1/3)}
+    said = [line.split(None, 1)[1] for line in repr(p).splitlines() if line.startswith('  warning')]
+    assert said == ['losses differ between bands: 0% of band r, 50% of band z', 'losses differ between magnitudes: 0% of magnitude 18, 50% of magnitude 22']
+    one = pd.DataFrame(dict(band=list('abcdefghij')*200)) # Of ten, the one that differs is named
+    assert C.uneven_losses(one, pd.DataFrame(dict(band=['c']*60, n=1)), 'band') == 'losses differ between bands: 23% of band c, 3% of all'
+    assert C.uneven_losses(one, one[:0].assign(n=0), 'band') == ''
+
+
+def test_no_observation_holds_one_class_only_where_that_can_be(sky):
+    for k in range(5): sky.detections(sky.observation(f'o{k}', ra=3.*k), grid(2 + 6*k, ('CONFIRMED',) if k % 2 else ('CONFIRMED', 'REJECTED'), seed=k))
+    sky.detections(sky.observation('bogus', ra=100.), grid(30, ('REJECTED',), seed=9))
+    classes = lambda p: p.samples.groupby('observation_key')['label'].nunique()
+    p = sky.plan(negatives={'random_sky': 1}) # Where sky is drawn, it is drawn where the positives are
+    assert (classes(p) == 2).all() and 'one class' not in repr(p) and C.one_class_only(p.samples) == (0, 0)
+    p = sky.plan(negatives={'rejected': .4}) # As many as there are beside positives, which come first
+    assert C.one_class_only(p.samples)[1] == 0 and 'bogus' not in set(p.samples['observation_key'])
+    p = sky.plan(negatives={'rejected': None, 'random_sky': .02}) # More is asked for than images with positives have
+    alone = classes(p)[lambda n: n == 1]
+    real, none = C.one_class_only(p.samples)
+    assert none == 1 and 'bogus' in alone.index and real + none == len(alone) > 1
+    assert f'one class {real + none} observations: {real} without a negative, 1 without a positive' in ' '.join(repr(p).split())
+
+
+def test_a_plan_says_how_many_requests_it_needs(sky):
+    for k in range(3): sky.detections(sky.observation(f'o{k}', ra=3.*k), grid(6, seed=k))
+    p = sky.plan()
+    assert p.price['requests'] == p.price['images'] == 3 and p.price['bytes'] == 3000 and '3 images in 3 requests, 3 kB' in repr(p)
+
+
+def test_the_hardest_negatives_of_a_plan(sky):
+    import astrid_data
+    sky.detections(sky.observation('o'), grid(30))
+    p = sky.plan()
+    score = p.samples['ra'].rank()/len(p.samples) # Some model's opinion
+    hard = astrid_data.hardest_negatives(p, dict(zip(p.samples['sample_key'], score)), 7)
+    want = p.samples.assign(s=score)[p.samples['label'] == 0].nlargest(7, 's')
+    assert hard['sample_key'].tolist() == want['sample_key'].tolist() and (hard['label'] == 0).all() and hard['model_score'].is_monotonic_decreasing
+    assert astrid_data.hardest_negatives(p, score.to_numpy(), 7)['sample_key'].tolist() == hard['sample_key'].tolist()
+    by_detection = p.samples[p.samples['detection_id'].notna()]
+    assert set(astrid_data.hardest_negatives(p, dict(zip(by_detection['detection_id'], range(99))), 99)['kind']) == {'rejected'} # Drawn sky has no detection, so no score
+    with pytest.raises(BadInput, match='sample_key'): astrid_data.hardest_negatives(p, {'nobody': 1.})
 
 
 def test_a_widened_question_says_so(sky):
