@@ -190,13 +190,13 @@ def tooltip(samples, row, blind=False)->str:
 
 # %% ../nbs/50_widgets.ipynb #fe584c5f
 HATCH = 'border:5px solid;border-image:repeating-linear-gradient(45deg,#D55E00 0 4px,#fff 4px 8px) 5'
-SIDE = 96 # Width of a patch on the screen (CSS pixels)
+SIDE = 96 # Width of a patch on the screen (CSS pixels); half as wide again where there is one channel
 
 def tile_html(dataset, row, pngs, blind=False, said='')->str:
     "One sample: its channels side by side, and what is known of it"
-    samples, side = dataset.samples, dataset.patch_size
+    samples, side, wide = dataset.samples, dataset.patch_size, SIDE if len(pngs) > 1 else 3*SIDE//2
     s = samples.iloc[row]
-    style = f'width:{SIDE}px;height:{SIDE}px;image-rendering:pixelated;display:inline-block'
+    style = f'width:{wide}px;height:{wide}px;image-rendering:pixelated;display:inline-block'
     pics = ''.join(marked_tag(picture_tag(p, f'sample {row}', style), *centre_of(s, c, side), side) for c, p in zip(dataset.channels, pngs))
     words = '<br>'.join(map(html.escape, caption(samples, row, blind))) + (f'<br><b>{html.escape(said)}</b>' if said else '')
     return (f'<div title="{html.escape(tooltip(samples, row, blind))}" style="font:11px/1.3 sans-serif;display:inline-block;margin:2px;vertical-align:top">'
@@ -377,7 +377,7 @@ def gallery_widget(g:Gallery): # An ipywidgets box
     state, menus = w.HTML(), filter_controls(g)
     back, on = (w.Button(description=t, layout=w.Layout(width='90px')) for t in ('◀ previous', 'next ▶'))
     page = w.BoundedIntText(value=g.page + 1, min=1, max=g.pages, description='page', layout=w.Layout(width='130px'), style={'description_width': 'initial'})
-    of, who = w.Label(), w.Text(value=g.labeller, placeholder='your name', description='labeller', layout=w.Layout(width='190px'), style={'description_width': 'initial'})
+    of, who = w.Label(layout=w.Layout(margin='0 24px 0 4px')), w.Text(value=g.labeller, placeholder='your name', description='labeller', layout=w.Layout(width='190px'), style={'description_width': 'initial'})
 
     def tell(text, bad=False): state.value = f'<span style="color:{"#D55E00" if bad else "#333"}">{html.escape(text)}</span>'
     def guarded(f):

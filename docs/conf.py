@@ -17,7 +17,10 @@ html_theme = 'pydata_sphinx_theme'
 html_title = project
 html_static_path = ['_static']
 html_css_files = ['extra.css']
-html_theme_options = dict(github_url=cfg['git_url'], show_toc_level=2, navigation_with_keys=False, header_links_before_dropdown=6, show_nav_level=2)
+templates_path = ['_templates']
+html_sidebars = {'**': ['all-pages']}
+html_show_sourcelink = False
+html_theme_options = dict(github_url=cfg['git_url'], show_toc_level=1, navigation_with_keys=False, navbar_center=[], footer_start=['copyright'], footer_end=[])
 # From the site itself, not from another one
 mathjax_path = 'vendor/mathjax/tex-mml-chtml.js'
 nb_ipywidgets_js = {}

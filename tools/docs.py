@@ -6,6 +6,7 @@
 import ast, re, shutil, subprocess, sys
 from configparser import ConfigParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import yaml
@@ -54,7 +55,7 @@ def api(md, stem, level):
     m = re.search(r'^#+ (.+)$', md, re.M)
     if not m: return md
     name = m[1].strip()
-    return f'({slug(stem)}-{slug(name)})=\n{"#"*level} {name}\n\n{md[:m.start()].strip()}\n{md[m.end():]}'
+    return f'({slug(stem)}-{slug(name)})=\n{"#"*level} {name.replace("_", chr(92) + "_")}\n\n{md[:m.start()].strip()}\n{md[m.end():]}'
 
 
 def convert(path):
@@ -102,6 +103,18 @@ def vendor():
     shutil.copytree(at/'node_modules'/'mathjax'/'es5', dest/'src'/'_static'/'vendor'/'mathjax')
 
 
+def broken_links(html):
+    "Links between the pages that lead nowhere, as 'page: link'"
+    pages = {p: p.read_text(encoding='utf-8') for p in html.glob('*.html')}
+    ids = {p: set(re.findall(r'\bid="([^"]+)"', t)) for p, t in pages.items()}
+    for p, text in pages.items():
+        for link in sorted(set(re.findall(r'(?:href|src)="([^"]+)"', text))):
+            if re.match(r'[a-z]+:|//', link): continue
+            name, _, anchor = unquote(link).partition('#')
+            to = (html/name.split('?')[0]) if name else p
+            if not to.exists() or (anchor and to in ids and anchor not in ids[to]): yield f'{p.name}: {link}'
+
+
 def main():
     subprocess.run([Path(sys.executable).with_name('nbdev-export')], cwd=root, check=True)   # makes the index of names, by which they are linked
     processors._do_eval = runs_for_docs
@@ -114,8 +127,9 @@ def main():
     index.cells.append(nbformat.v4.new_markdown_cell(contents(names)))
     nbformat.write(index, dest/'src'/'index.ipynb')
     code = subprocess.call([sys.executable, '-m', 'sphinx', '-b', 'html', '-W', '--keep-going', '-q', '-d', dest/'doctrees', dest/'src', dest/'html', *sys.argv[1:]])
+    for line in (lost := list(broken_links(dest/'html'))): print('broken link', line)
     print(f'{len(names)} pages in _docs/html, open _docs/html/index.html')
-    return code
+    return code or bool(lost)
 
 
 if __name__ == '__main__': sys.exit(main())

@@ -1,4 +1,4 @@
-"""The three widgets in a real JupyterLab, in a real browser: drawn, clicked, answered.
+"""The widgets in a real JupyterLab, in a real browser: drawn, clicked, answered.
 
     python tools/widget_check.py [--shots DIR] [--chromium /usr/bin/chromium] [--timeout 120]
 
@@ -16,7 +16,7 @@ archive.add_fits('package://sample/47tuc_acs_hrc_f606w.fits.gz', show=False)
 dataset = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(max_samples=200)).build('look', patch_size=48, progress=False)
 archive.add_fits('package://sample/m13_skyview.fits.gz', show=False)''', "ad.browse(dataset, page_size=16, labeller='ana')", 'ad.show_coverage(archive)',
     '''monitor = ad.EnergyMonitor(interval_s=0.3).start()
-ad.show_run(monitor, every_s=1)''']
+ad.show_run(monitor, every_s=1)''', "ad.browse(dataset, rows=ad.label_queue(dataset, 'ben', n=8)['row'], page_size=8, labeller='ben', blind=True)", 'dataset.quality']
 FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 
 
@@ -59,7 +59,7 @@ def run_all(page):
 
 def steps(page, step):
     "What a person would do"
-    gallery, coverage, run = (page.locator('.jp-Cell').nth(k) for k in (1, 2, 3))
+    gallery, coverage, run, blind, quality = (page.locator('.jp-Cell').nth(k) for k in range(1, 6))
     says = lambda cell, text: cell.get_by_text(text).first.wait_for()
     picture = lambda cell: cell.locator('img.widget-image').first.get_attribute('src')
     def changes(cell, old): page.wait_for_function('([e, old]) => e.src !== old', arg=[cell.locator('img.widget-image').first.element_handle(), old])
@@ -70,7 +70,7 @@ def steps(page, step):
     gallery.locator('.widget-dropdown', has_text='class').locator('select').select_option('sky'); says(gallery, 'samples 1 to 16 of'); step('filtered')
     assert all('sky' in t for t in gallery.locator('div[title]', has=page.locator('img')).all_inner_texts())
     gallery.get_by_role('button', name='bogus').first.click(); says(gallery, 'written to ad_label_events'); step('drawn sky labelled')
-    gallery.locator('.widget-dropdown', has_text='class').locator('select').select_option('source'); gallery.locator('div[title]', has_text='● source').first.wait_for()
+    gallery.locator('.widget-dropdown', has_text='class').locator('select').select_option('source'); gallery.locator('div[title]', has_text='● real').first.wait_for()
     gallery.get_by_role('button', name='real').first.click(); says(gallery, 'written to validation_events'); step('detection labelled')
     gallery.locator('.widget-text', has_text='labeller').locator('input').fill(' '); page.keyboard.press('Enter')
     gallery.get_by_role('button', name='real').first.click(); says(gallery, 'who says so'); step('no name, no label')
@@ -80,6 +80,10 @@ def steps(page, step):
     coverage.locator('select').first.select_option(index=1); changes(coverage, old); step('one field')
     old = picture(run)
     changes(run, old); step('run drawn anew by itself')
+    says(blind, 'samples 1 to 8 of 8')
+    assert not blind.get_by_text('● real').count() and not blind.get_by_text('○ bogus').count() and not blind.locator('.widget-dropdown', has_text='class').count()
+    blind.get_by_role('button', name='unsure').first.click(); says(blind, 'ben: sample'); blind.scroll_into_view_if_needed(); step('blind labelled')
+    quality.locator('img').first.wait_for(); quality.scroll_into_view_if_needed(); step('quality drawn')
     bad = page.locator('[data-mime-type="application/vnd.jupyter.stderr"], [data-mime-type*="error"]').all_inner_texts()
     if bad: raise RuntimeError(f'something on stderr: {bad[0][:300]}')
 
@@ -106,7 +110,7 @@ def main():
             page.goto(url, wait_until='domcontentloaded')
             run_all(page)
             steps(page, step)
-            print('ok: gallery, coverage and run answer in JupyterLab')
+            print('ok: galleries, coverage, run and quality answer in JupyterLab')
             return 0
         except (Error, RuntimeError, AssertionError) as e:
             print(f'FAILED: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ""}')
