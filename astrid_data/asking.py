@@ -16,7 +16,7 @@ import numpy as np, pandas as pd
 from sqlalchemy import Text, and_, case, cast, func, literal, or_, select
 
 from .core import NotFound
-from .ingest import UNKNOWN_EXPOSURE_S
+from .ingest import UNKNOWN_EXPOSURE_S, UNKNOWN_TIME
 from .question import TrainingDataCollectionParams, listed, regions
 from .registry import Detection, DetectionIndex, Observation, Survey, ValidationEvent, dashed, find_surveys
 
@@ -89,7 +89,7 @@ def registry_filters(
     if p.date_range is not None:
         (a, b), when = p.date_range, Observation.observation_time
         text = ' and '.join(f'{word} {t:%Y-%m-%d %H:%M:%S} UTC' for word, t in (('from', a), ('before', b)) if t)
-        out.append(('date', text, of_observations(*([when >= a] if a else []), *([when < b] if b else []))))
+        out.append(('date', text, of_observations(when > UNKNOWN_TIME, *([when >= a] if a else []), *([when < b] if b else []))))
     if p.bands is not None:
         bands = matching_bands(p.bands, session.scalars(select(Observation.filter_band).distinct()).all())
         out.append(('band', ', '.join(bands), of_observations(Observation.filter_band.in_(bands))))

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS', 'FLOATS', 'WORDS', 'read_channels', 'loss_reasons',
-           'hash_samples', 'reading_rate', 'price_of', 'loss_rates', 'uneven_losses', 'SamplePlan', 'one_class_only',
-           'plan_lines', 'candidates', 'choose', 'known_vectors', 'footprints_of', 'plan_sky_jobs', 'sky_channel',
-           'draw_sky', 'people_on_sky', 'observation_columns', 'as_samples', 'as_text', 'as_ledger', 'nothing_found',
-           'TrainingDataCollector', 'make_plan', 'rows_where', 'image_sizes', 'shortfall_reason', 'label_drawn',
-           'TrainingDataCollectionParams', 'effective_labels']
+           'hash_samples', 'reading_rate', 'price_of', 'bytes_on_disk', 'loss_rates', 'uneven_losses', 'SamplePlan',
+           'one_class_only', 'plan_lines', 'candidates', 'choose', 'known_vectors', 'footprints_of', 'plan_sky_jobs',
+           'sky_channel', 'draw_sky', 'people_on_sky', 'observation_columns', 'as_samples', 'as_text', 'as_ledger',
+           'nothing_found', 'TrainingDataCollector', 'make_plan', 'rows_where', 'image_sizes', 'shortfall_reason',
+           'label_drawn', 'TrainingDataCollectionParams', 'effective_labels']
 
 # %% ../nbs/20_collector.ipynb #dc5dff17
 import hashlib, json
@@ -26,7 +26,8 @@ from sqlalchemy import func, select
 
 from .asking import (add_facts, add_filter, add_index, canonical_ids, cut_regions, fetch, frame, funnel_counts, read_by_id, read_detections, read_events,
     read_observations, registry_filters, text)
-from .core import NotFound, progress as progress_bar, unit_vectors
+from .core import BadInput, NotFound, need, progress as progress_bar, unit_vectors
+from .ingest import UNKNOWN_TIME
 from .labels import WORD_COLUMNS, counted_verdicts, effective_labels, plain_words, settle, strongest
 from .negatives import KnownSky, SkyJob, draw_in_footprints, run_sky_job
 from .question import TrainingDataCollectionParams
@@ -135,6 +136,15 @@ def price_of(
     return dict(bytes=int(sum(known)), unknown_sizes=len(sizes) - len(known), images=len(sizes), requests=len(sizes),
         minutes=(total/rate + len(sizes)*3.2e-3 + n_patches*16e-6)/60, basis=f'an estimate: {basis}')
 
+# %% ../nbs/20_collector.ipynb #0ed63a79
+def bytes_on_disk(
+    n:int, # Patches
+    channels:int=1,
+    patch_size:int=64, # Side of a patch (pixel)
+)->int:
+    "What a version of `n` patches takes at most"
+    return n*(patch_size**2*(5*channels + 1) + 1000)
+
 # %% ../nbs/20_collector.ipynb #23eecaab
 def loss_rates(
     samples:pd.DataFrame, ledger:pd.DataFrame, # Of a plan or of a dataset
@@ -196,6 +206,8 @@ class SamplePlan:
 
     def loss_rates(self, by='label'): return loss_rates(self.samples, self.ledger, by)
 
+    def bytes_on_disk(self, patch_size=64): return bytes_on_disk(len(self), len(self.channels), int(patch_size))
+
     def build(self,
         name:str, # Name of the dataset
         patch_size:int=64, # Side of each patch (pixel)
@@ -229,9 +241,11 @@ def plan_lines(plan)->list: # (heading, text) pairs
     if plan.params.widened: out.append(('widened', 'from ' + ', '.join(f'{k} {v}' for k, v in plan.params.widened.items())))
     real, none = one_class_only(s)
     if real + none: out.append(('one class', f'{real + none:,} observations: {real:,} without a negative, {none:,} without a positive'))
+    if s['label'].nunique() == 1: out.append(('warning', 'the whole set is of one class: ' + ('no sample is negative' if s['label'].iloc[0] else 'no sample is positive')))
     out += [('warning', w) for by in ('label', 'band', 'mag') if (w := uneven_losses(s, plan.ledger, by))]
     sizes = f', {price["unknown_sizes"]} of unknown size' if price['unknown_sizes'] else ''
-    return out + [('to read', f'{price["images"]:,} images in {price["requests"]:,} requests, {_size_text(price["bytes"])}{sizes}; {_minutes_text(price["minutes"])} (estimate)'), ('plan', plan.plan_hash[:12])]
+    return out + [('to read', f'{price["images"]:,} images in {price["requests"]:,} requests, {_size_text(price["bytes"])}{sizes}; {_minutes_text(price["minutes"])} (estimate)'),
+        ('to write', f'{_size_text(plan.bytes_on_disk())} on disk as patches of 64×64, four times that as 128×128'), ('plan', plan.plan_hash[:12])]
 
 @patch
 def __repr__(self:SamplePlan): return 'SamplePlan\n' + '\n'.join(f'  {k:<9} {v}' for k, v in plan_lines(self))
@@ -478,24 +492,31 @@ def nothing_found(
 )->NotFound: # To be raised
     "Why there is no positive sample, and what is in the registry"
     gone = '; '.join(f'{f.filter} ({f.asked}) left {f.left:,}' for f in funnel[1:].itertuples()) or 'no filter was set'
-    lost = ', '.join(f'{n:,} {k}' for k, n in t.loc[t['reason'] != '', 'reason'].value_counts().items())
+    lost = ', '.join(f'{n:,} {k}' + _first_detail(t, k) for k, n in t.loc[t['reason'] != '', 'reason'].value_counts().items())
     o = Observation
-    first, last = session.execute(select(func.min(o.observation_time), func.max(o.observation_time))).one()
+    first, last = session.execute(select(func.min(o.observation_time), func.max(o.observation_time)).where(o.observation_time > UNKNOWN_TIME)).one()
+    timeless = session.scalar(select(func.count()).where(o.observation_time <= UNKNOWN_TIME))
     bands = session.execute(select(Survey.name, o.filter_band).join(Survey, Survey.id == o.survey_id).distinct()).all()
     status = session.execute(select(Detection.status, func.count()).group_by(Detection.status)).all()
     there = ['surveys and bands: ' + ', '.join(sorted(f'{a} {b}' for a, b in bands)), 'detections by status: ' + ', '.join(f'{getattr(k, "value", k)} {n:,}' for k, n in status)]
-    if first is not None: there.insert(1, f'observed from {first:%Y-%m-%d} to {last:%Y-%m-%d}')
+    when = [f'observed from {first:%Y-%m-%d} to {last:%Y-%m-%d}'] if first is not None else []
+    there[1:1] = when + [f'{timeless:,} observations of unknown time']*bool(timeless)
     classes = ', '.join(f'{k} {n:,}' for k, n in t['class_name'].value_counts().items())
     return NotFound(f'no positive sample to collect. Of {funnel["left"].iloc[0]:,} detections in the registry: {gone}. '
         f'Of those, {int((t["label"] == 0).sum()):,} are rejected' + (f'; lost: {lost}' if lost else '') + (f'; classes: {classes}' if classes else '')
         + '. In the registry: ' + ('; '.join(there) if bands else 'no observation at all, so ingest images first') + '.')
+
+def _first_detail(t, reason):
+    "The commonest detail of a reason in brackets, if it has one"
+    details = t.loc[(t['reason'] == reason) & (t['detail'] != ''), 'detail']
+    return f' ({details.mode()[0]})' if len(details) else ''
 
 # %% ../nbs/20_collector.ipynb #d567e967
 class TrainingDataCollector:
     "Plans and builds training sets from an archive"
     def __init__(self,
         archive, # From `open_archive`
-    ): self.archive = archive
+    ): self.archive = need('archive', archive)
 
     def __repr__(self): return f'TrainingDataCollector({self.archive!r})'
 
@@ -506,7 +527,9 @@ class TrainingDataCollector:
         **kwargs, # Fields of `TrainingDataCollectionParams`, which replace those of `params`
     )->SamplePlan: # Samples, losses and price
         "From a question to a sample plan; reads no pixels but the validity of images that negatives are drawn in"
-        p = TrainingDataCollectionParams(**{**(params.to_dict() if params else {}), **kwargs})
+        if not isinstance(params, (TrainingDataCollectionParams, type(None))):
+            raise BadInput(f'{params!r:.80} is no question: give TrainingDataCollectionParams(...), or its fields by name, as in plan(survey_ids=["hst"])')
+        p = TrainingDataCollectionParams.from_json({**(params.to_dict() if params else {}), **kwargs})
         now = datetime.now(timezone.utc)
         with self.archive.registry.session(snapshot=True) as session: plan = make_plan(session, p, self.archive, progress, executor)
         plan.read_at = now

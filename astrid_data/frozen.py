@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from .core import BadInput, Conflict, NotFound, canonical_json, sha256_file, stable_uuid, write_atomic
+from .core import BadInput, Conflict, NotFound, canonical_json, need, sha256_file, stable_uuid, write_atomic
 from .shards import ShardWriter, ShardedArray, content_hash, pixel_hashes
 
 # %% ../nbs/28_frozen.ipynb #272a88ae
@@ -203,9 +203,10 @@ def test_openings(self:Dataset)->pd.DataFrame: # created_at, who, purpose; one r
 def _page(name): return import_module(f'astrid_data.{name}') # A later page, loaded when its door is opened
 
 @patch
-def diff(self:Dataset, other): # What changed from `other` to this
+def diff(self:Dataset, other): # What changed from `other`, a version or its address in the same archive, to this
     "Compare with another version, sample by sample"
-    return _page('versions').diff_versions(other, self)
+    if isinstance(other, str): other = _page('datasets').open_dataset(need('archive', self.archive), other)
+    return _page('versions').diff_versions(need('dataset', other), self)
 
 @patch
 def rebuild(self:Dataset, **kwargs): # Whether the same hash was reached, and what changed if not
@@ -249,7 +250,7 @@ def __repr__(self:Dataset):
     m, C = self.manifest, '+'.join(self.channels)
     mark = {'survey': 'real sky', 'synthetic': 'SYNTHETIC, no real sky', 'mixed': 'PARTLY SYNTHETIC'}[self.origin]
     splits = ' · '.join(f'{k} {m["splits"][k]}' for k in SPLITS if m['splits'][k] or k != 'buffer')
-    lost = f"{sum(m['dropped'].values())} of {m['requested']} asked for are in the ledger"
+    lost = f"{sum(m['dropped'].values())} of {m['requested']} asked for are in the ledger" + ''.join(f'\n  warning: {w}' for w in m.get('warnings') or [])
     return (f"Dataset {self.address} · {len(self)} patches of {self.patch_size}×{self.patch_size} ({C}) · {mark} · sha256 {self.content_hash[:12]}\n"
             f"  {splits} · {', '.join(f'{v} {k}' for k, v in m['class_counts'].items())}\n  {lost}")
 

@@ -36,7 +36,8 @@ def as_polygon(
     "A polygon in the form that is stored"
     if corners is None: return None
     if hasattr(corners, 'icrs'): corners = np.column_stack([corners.icrs.ra.deg, corners.icrs.dec.deg])
-    p = np.array(corners, 'f8')
+    try: p = np.array(corners, 'f8')
+    except (TypeError, ValueError): p = np.zeros(0)
     if p.ndim != 2 or p.shape[1] != 2 or len(p) < 3 or not np.isfinite(p).all() or np.abs(p[:, 1]).max() > 90:
         raise BadInput('polygon is a list of at least three corners (ra, dec) in deg, or a SkyCoord')
     if cap_around(unit_vectors(*p.T))[2] > 89: raise BadInput('a polygon must be smaller than a hemisphere: cut it in pieces')
