@@ -32,6 +32,7 @@ _pages = {
     'tracking': 'track replay dataset_runs',
     'baseline': 'evaluate_baseline',
     'training': 'SmallCNN SmallUNet fit evaluate RealDataConfig get_real_training_data load_real_training_data',
+    'compare': 'compare_runs',
     'retrain': 'should_retrain collect_since',
     'widgets': 'browse show_coverage show_run',
     'api': 'create_app create_api_key',

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import astrid_data.tracking
+from astrid_data.compare import compare_runs
 from servers import free_port
 from astrid_data.core import BadInput, Conflict, NotFound
 from astrid_data.datasets import write_dataset
@@ -508,3 +509,40 @@ def test_no_secret_gets_out(archive, dataset, monkeypatch, capsys):
     r, got = row(archive, run), client(archive).get_run(row(archive, run).mlflow_run_id)
     for text in (capsys.readouterr().out, run.record.path.read_text(), json.dumps([r.training_params, r.performance_metrics]), str(got.to_dictionary())): assert 's3cr3t' not in text
     assert got.data.params['api_token'] == '***' and got.data.tags['store'] == 's3://***@host/b'
+
+
+# --- versions side by side
+
+def planted(archive, d, name, status='completed', **told):
+    with archive.session() as s: s.add(TrainingRun(id=uuid.uuid4(), dataset_id=uuid.UUID(d.id), status=status, training_params=dict(run_name=name), performance_metrics=told))
+
+def scored(auc, half, wh=None, how=None): return dict(test_auc_pr=auc, test_auc_pr_low=auc - half, test_auc_pr_high=auc + half, **(dict(training_energy_wh=wh, energy_how=how) if how else {}))
+
+
+def test_runs_of_two_versions_side_by_side(fresh):
+    a, b = photo(fresh, 'a'), photo(fresh, 'b', n=140)
+    planted(fresh, a, 'first', **scored(0.8, 0.05, 0.5, 'measured'))
+    planted(fresh, a, 'failed', 'failed', test_auc_pr=0.99, test_auc_pr_low=0.98, test_auc_pr_high=1.)
+    planted(fresh, b, 'second', **scored(0.84, 0.05, 2., 'cpu and memory estimated'))
+    planted(fresh, b, 'unwatched', **scored(0.7, 0.05))
+    planted(fresh, b, 'unscored')
+    c = compare_runs(a, b)
+    t = c.table.set_index('run')
+    assert list(t.index) == ['first', 'second', 'unwatched', 'unscored'] and t['joules'].dropna().tolist() == [1800., 7200.]
+    assert t.loc['unwatched', 'energy'] == 'unknown: the run was not watched' and t['hash'].unique().tolist() == [a.content_hash[:12], b.content_hash[:12]]
+    assert 'share 24 of 24 and 44 test samples' in c.notes[0] and 'overlap: no difference is shown' in c.notes[1]
+    assert {'1 of 4 completed runs have no test_auc_pr', 'the energy of 2 of 4 runs is unknown', 'the energy of 1 of 4 runs is estimated, at least in part: hollow in the picture'} <= set(c.notes)
+    assert len(c.differences) == 1 and len(c.differences[0].added) == 20 and c.origin == 'synthetic'
+    planted(fresh, b, 'clear', **scored(0.95, 0.02, 3., 'measured'))
+    assert any('(0.950) have intervals that do not overlap' in n for n in compare_runs(a, b).notes)
+    assert 'the same 24 test samples' in compare_runs(a, a).notes[0]
+    hollow = [line.get_markerfacecolor() for ax in c.plot().axes for line in ax.lines if len(line.get_xdata()) and line.get_marker() == 'o']
+    assert hollow.count('w') == 1 and len(hollow) == 3                             # One estimated of three scored runs
+
+
+def test_nothing_to_compare_says_what_there_is(fresh):
+    a = photo(fresh, 'a')
+    with pytest.raises(NotFound, match='there are: none'): compare_runs(a)
+    planted(fresh, a, 'first', loss=1.)
+    with pytest.raises(NotFound, match='there are: loss'): compare_runs(a)
+    with pytest.raises(BadInput): compare_runs()
