@@ -178,6 +178,13 @@ def open_onto(
         if facts is not None: facts['registration'] = registration_error(reference, image)
         return on_grid(image, reference)
 
+def _open_for(open, address, at, size, told):
+    "The image of an address, or only its rows around the positions from an opener that can fetch them"
+    uri, hdu, extver, stamp, ref = address
+    few = hasattr(open, 'around') and not stamp and ref is None
+    image = open.around(uri, hdu, extver, at['ra'], at['dec'], size) if few else None
+    return open_onto(open, uri, hdu, extver, ref, told) if image is None else image
+
 def _lost(n, reason, detail): return _Cut(None, np.full(n, reason, object), np.full(n, detail, object), {})
 
 def _cut_image(open, address, at, size, facts, compiled, out=None, valid_out=None):
@@ -185,7 +192,7 @@ def _cut_image(open, address, at, size, facts, compiled, out=None, valid_out=Non
     (uri, hdu, extver, stamp, ref), n, told = address, len(at['ra']), {}
     if uri is None: return _lost(n, 'missing_file', 'the registry names no image for this channel')
     try:
-        with open_onto(open, uri, hdu, extver, ref, told) as image:
+        with _open_for(open, address, at, size, told) as image:
             if not stamp and image.wcs is None: return _lost(n, image.wcs_reason, image.missing.get('wcs', ''))
             x, y, why = (at['pixel_x'], at['pixel_y'], np.full(n, '', object)) if stamp else locate(image, at['ra'], at['dec'])
             p = cut_patches(image, x, y, size, out, valid_out, compiled)
@@ -213,7 +220,7 @@ def _place_on_sky(image, p, stamp):
     if stamp or image.wcs is None or not len(p): return np.nan, np.nan
     there = p.status & (STATUS['off_image'] | STATUS['bad_position']) == 0
     if not there.any(): return np.nan, np.nan
-    x, y = np.median(p.x0[there]) + p.data.shape[1]/2, np.median(p.y0[there]) + p.data.shape[1]/2
+    x, y = np.median([p.x0[there], p.y0[there]], 1) + p.data.shape[1]/2
     ra, dec = image.pixel_to_world(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
     east, north = ((ra - ra[0] + 180) % 360 - 180)*np.cos(np.radians(dec[0])), dec - dec[0]
     area = abs(east[1]*north[2] - east[2]*north[1])
@@ -332,7 +339,7 @@ def extract_patches(
     samples:pd.DataFrame, # Of a plan; row i becomes patch i
     size:int, # Side of a patch (pixel)
     channels:tuple=('image',), # Names of the channels: each has columns {channel}_uri, _hdu, _extver, _wcs_state
-    open=None, # Callable (uri, hdu, extver) -> `SkyImage`; None opens paths
+    open=None, # Callable (uri, hdu, extver) -> `SkyImage`, perhaps with a method `around` as `Opener` has it; None opens paths
     min_valid_fraction:float=0.5, # Samples with a smaller share of valid pixels in any channel are lost
     data_out:np.ndarray|None=None, # Where pixels go (n, channel, size, size), float32; None makes it
     valid_out:np.ndarray|None=None, # Where validity goes (n, channel, size, size), bool; None makes it

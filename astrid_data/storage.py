@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_key', 'Head', 'content_key', 'Store', 'merge_ranges', 'FolderStore', 'DiskCache', 'StoreDenied',
-           'StoreUnreachable', 'retry', 's3_client', 'S3Store', 'open_store', 'resolve_uri', 'push_tree', 'pull_tree']
+           'StoreUnreachable', 'retry', 's3_client', 'S3Store', 'open_store', 'remote_object', 'resolve_uri',
+           'push_tree', 'pull_tree']
 
 # %% ../nbs/02_storage.ipynb #874956aa
 import fcntl, hashlib, os, random, re, shutil, tempfile, time
@@ -93,7 +94,7 @@ def get_ranges(self:Store,
     "Several parts of one object, in few reads"
     merged = merge_ranges(ranges, gap)
     if len(merged) > 1 and sum(b - a for a, b in merged) > self.head(key).size/2: merged = [(0, max(b for _, b in merged))]
-    parts = [(a, b, self.get_range(key, a, b)) for a, b in merged]
+    with ThreadPoolExecutor(4) as pool: parts = [(*r, got) for r, got in zip(merged, pool.map(lambda r: self.get_range(key, *r), merged))]
     return [next(p[a - start:b - start] for start, stop, p in parts if start <= a and b <= stop) for a, b in ranges]
 
 # %% ../nbs/02_storage.ipynb #0873f752
@@ -420,17 +421,26 @@ def _fill(self:S3Store, key, f, sha256):
 
 # %% ../nbs/02_storage.ipynb #7e71f269
 @patch
+def _cached_as(self:S3Store, key):
+    "What the cache calls the present version of an object"
+    if _hash_in(key): return f' {self.uri(key)}'
+    seen, head = self._heads.get(key, (-1e9, None))
+    if time.monotonic() - seen > self.fresh_s: self._heads[key] = time.monotonic(), (head := self.head(key))
+    return f'{head.etag} {self.uri(key)}'
+
+@patch
+def is_cached(self:S3Store, key):
+    "Is the present version of an object here already?"
+    return self.cache.path_of(self._cached_as(key)).exists()
+
+@patch
 def local_path(self:S3Store,
     key:str,
     sha256:str=None, # What the bytes must hash to, where that is known
 )->Path: # A file in the cache
     "A local copy, fetched when it is not cached or when the object changed"
-    sha256, version = sha256 or _hash_in(key), ''
-    if not _hash_in(key):
-        seen, head = self._heads.get(key, (-1e9, None))
-        if time.monotonic() - seen > self.fresh_s: self._heads[key] = time.monotonic(), (head := self.head(key))
-        version = head.etag
-    path = self.cache.fetch(f'{version} {self.uri(key)}', lambda f: self._fill(key, f, sha256))
+    sha256 = sha256 or _hash_in(key)
+    path = self.cache.fetch(self._cached_as(key), lambda f: self._fill(key, f, sha256))
     if sha256 and (path, sha256) not in self._verified: # Once a process, since disks forget too
         try: _checked_file(path, sha256, self.uri(key))
         except AstridError: path.unlink(missing_ok=True); raise
@@ -513,6 +523,16 @@ def _bare(uri, store, sha256, local):
         if not local: raise
     if local and path.is_file(): return _local(path, uri, sha256)
     raise NotFound(f'{uri!r} is neither a key in {store}' + (' nor a file here' if local else ''))
+
+def remote_object(
+    uri:str, # As for `resolve_uri`
+    store:Store=None, # Where bare keys live
+)->tuple|None: # `S3Store` and key; None for what lies anywhere else
+    "The bucket and key behind an address, of which parts can be read"
+    uri, u = str(uri), urlsplit(str(uri))
+    if u.scheme == 's3': return _bucket(u.netloc, store or open_store()), u.path.lstrip('/')
+    bare = isinstance(store, S3Store) and not u.scheme and not Path(uri).is_absolute()
+    return (store, uri) if bare and store.has(uri) else None
 
 def resolve_uri(
     uri:str, # Bare key, local path, file://, s3://bucket/key, https://, or package://sample/x.fits

@@ -15,11 +15,13 @@ from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from astrid_data import images
-from astrid_data.core import BadImage, BadInput, NotFound, sky_separation_arcsec
+from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings, sky_separation_arcsec
+from astrid_data.datasets import Opener
+from astrid_data.hdu_index import image_index
 from astrid_data.images import open_image
 from astrid_data.patches import STATUS, corners, cut_patches, extract_patches, locate, patch_wcs, target_map
 from astrid_data.squares import compiled_loop, gather, gather_fast
-from astrid_data.storage import StoreDenied, StoreUnreachable
+from astrid_data.storage import DiskCache, S3Store, StoreDenied, StoreUnreachable
 
 SAMPLE = Path(images.__file__).parent/'sample'
 SHARED = Path(__file__).parents[2]/'shared'/'data'
@@ -449,6 +451,50 @@ def test_shared_images(folder):
             with image: compare(image, 32)
             done += 1
     assert done
+
+
+# Images in a bucket --------------------------------------------------------------------------------------------------
+
+def test_few_patches_of_an_image_in_a_bucket_need_few_of_its_rows(s3, tmp_path, monkeypatch):
+    "The same patches and hashes as from the whole file, for a tenth of its bytes; the whole where that is cheaper, cached, or another file than the one that was marked"
+    rng, n = np.random.default_rng(9), 4000
+    sci, dq = rng.normal(size=(n, 300)).astype('f4'), (rng.random((n, 300)) < .01).astype('i2')*4
+    top = fits.PrimaryHDU(header=fits.Header(dict(TELESCOP='HST', INSTRUME='ACS')))
+    raw = as_fits(top, fits.ImageHDU(sci, header(n, 300), name='SCI'), fits.ImageHDU(dq, name='DQ'))
+    (tmp_path/'a.fits').write_bytes(raw)
+    with open_image(tmp_path/'a.fits') as image:
+        image.sha256
+        mark, (ra, dec) = image_index(image), image.pixel_to_world(np.array([100., 290, 5, 40, 150]), np.array([60., 2500, 3999, 2510, 4300]))
+    settings = Settings(s3_endpoint=s3.endpoint, s3_key_id=Secret(s3.key), s3_secret=Secret(s3.secret))
+    store, read = S3Store('test', 'rows', settings, DiskCache(tmp_path/'cache')), []
+    real_range, real_fill = S3Store.get_range, S3Store._fill
+    monkeypatch.setattr(S3Store, 'get_range', lambda self, key, a, b: read.append(b - a) or real_range(self, key, a, b))
+    monkeypatch.setattr(S3Store, '_fill', lambda self, *a: read.append('whole') or real_fill(self, *a))
+    store.put('a.fits', raw)
+    t = pd.DataFrame(dict(sample_key=[*'abcde'], ra=ra, dec=dec, image_uri='s3://test/rows/a.fits', image_hdu='SCI', image_extver=1))
+    def cut(t, mark=mark):
+        opener = Opener(store)
+        opener.images.known = {('s3://test/rows/a.fits', 'SCI', 1): mark} if mark else {}
+        read.clear()
+        return extract_patches(t, 32, open=opener, min_valid_fraction=0)
+    got = cut(t)
+    assert 'whole' not in read and len(read) <= 6 and sum(read) < len(raw)/4
+    many = pd.concat([t]*30, ignore_index=True)
+    many['dec'] = np.linspace(dec[2], dec[0], len(many))
+    for again, here in [(t, None), (many, mark)]:
+        assert len(cut(again, here).kept) == len(again) and read == ['whole']
+        for f in (tmp_path/'cache').glob('*/*'): f.unlink()
+    whole = cut(t, None)
+    assert_array_equal(got.data, whole.data)
+    assert_array_equal(got.valid, whole.valid)
+    pd.testing.assert_frame_equal(got.info, whole.info)
+    assert got.kept.tolist() == [True]*4 + [False] and not got.valid[1].all()
+    cut(t); assert read == [] # It is in the cache now
+    other = as_fits(top, fits.ImageHDU(sci + 1, header(n, 300), name='SCI'), fits.ImageHDU(dq, name='DQ'))
+    store.put('a.fits', other)
+    store._heads.clear(); store._buckets['test']._heads.clear()
+    assert_array_equal(cut(t).data, whole.data + 1) # Same headers, other pixels
+    assert read == ['whole']
 
 
 # Target maps ---------------------------------------------------------------------------------------------------------
