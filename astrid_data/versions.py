@@ -253,7 +253,7 @@ def show_source(
         box = max(0, y0 + s//2 - half), min(ny, y0 + s//2 + half), max(0, x0 + s//2 - half), min(nx, x0 + s//2 + half)
         frame, bad = image.read(*box)
     frame = np.where(bad, np.nan, frame)
-    fig = new_figure((7, 3.8))
+    fig = new_figure((7.6, 4.2))
     ax = fig.subplot_mosaic([['frame', 'patch'], ['frame', 'facts']], width_ratios=[1.5, 1], height_ratios=[1.3, 1])
     low, high = _levels(frame)
     show = dict(cmap=_gray(), origin='lower', vmin=0, vmax=1)
@@ -273,7 +273,7 @@ def show_source(
     ax['patch'].set_title('as stored' if alone else ' | '.join(dataset.channels), fontsize=8)
     ax['frame'].tick_params(labelsize=7)
     ax['facts'].set_axis_off()
-    ax['facts'].text(0, 1, '\n'.join(f'{k}: {v}'[:60] for k, v in facts.items() if v), va='top', fontsize=6.5, transform=ax['facts'].transAxes)
+    ax['facts'].text(0, 1, '\n'.join(f'{k}: {v}'[:48] for k, v in facts.items() if v), va='top', fontsize=8, transform=ax['facts'].transAxes)
     return fig
 
 def _gray():
