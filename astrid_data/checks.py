@@ -116,6 +116,7 @@ def label_entropy(label)->float: # 0 (one label only) to 1 (even)
     p = np.bincount(np.asarray(label, 'i8') == 1, minlength=2)/max(1, len(label))
     return float(-sum(q*np.log2(q) for q in p if q > 0)) + 0.
 
+# %% ../nbs/19_checks.ipynb #c4260f06
 def class_table(
     samples:pd.DataFrame, # Columns class_name, label and, if split, split
 )->pd.DataFrame: # class_name, label, samples and one column a split; most frequent first
@@ -127,6 +128,7 @@ def class_table(
     out.columns.name = None
     return out.sort_values('samples', ascending=False, kind='stable').reset_index()
 
+# %% ../nbs/19_checks.ipynb #16f3271a
 def check_classes(samples)->tuple: # Entropy of the labels, issues
     "Are there enough of both labels, in every split?"
     label, split = column(samples, 'label', 0), column(samples, 'split', 'all')

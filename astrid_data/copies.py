@@ -20,6 +20,7 @@ def noise_pattern(data, valid, background, noise):
     length = np.linalg.norm(d, axis=1, keepdims=True)
     return np.divide(d, length, out=np.zeros_like(d), where=length > 0)
 
+# %% ../nbs/21_copies.ipynb #b9c787ee
 def code_pairs(
     sketch:np.ndarray, # Projections of each row, shape (n, tables*bits) or wider
     tables:int=8, # Independent codes

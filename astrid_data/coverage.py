@@ -56,6 +56,7 @@ def column_distance(a, b)->float: # 0 to 1; NaN where one has no value
     at = np.sort(np.concatenate([a, b]))
     return float(abs(np.searchsorted(np.sort(a), at, 'right')/len(a) - np.searchsorted(np.sort(b), at, 'right')/len(b)).max())
 
+# %% ../nbs/21_coverage.ipynb #8b005680
 def split_drift(
     samples:pd.DataFrame, # With their splits
 )->tuple: # Split -> column -> distance from train (dict); issues

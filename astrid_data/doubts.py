@@ -28,6 +28,7 @@ def likeness(a, b)->np.ndarray: # -1 to 1, 0 where one is flat
     size = np.sqrt((a*a).sum(1)*(b*b).sum(1))
     return np.divide((a*b).sum(1), size, out=np.zeros(len(a), a.dtype), where=size > 0)
 
+# %% ../nbs/25_doubts.ipynb #e06cf4ca
 def channel_statistics(z, ok, r=8)->dict: # Name -> (n,)
     "The looks of one channel; `z` is in units of the noise, shape (n, s, s)"
     r = min(r, (z.shape[-1] - 1)//2)
@@ -39,6 +40,7 @@ def channel_statistics(z, ok, r=8)->dict: # Name -> (n,)
         dark=(m < -3).mean((1, 2)), bright=(m > 3).mean((1, 2)), turned=likeness(squeezed, squeezed[:, ::-1, ::-1]), mirrored=likeness(squeezed, squeezed[:, ::-1]),
         missing=1 - ok.mean((1, 2)), missing_middle=1 - middle(ok, r).mean((1, 2)))
 
+# %% ../nbs/25_doubts.ipynb #21cad265
 def stamp_statistics(
     data, # Patches, array-like, shape (n, C, s, s)
     valid=None, # Validity, same shape; None means where `data` is finite
@@ -62,6 +64,7 @@ def groups_of(samples)->np.ndarray: # Numbers, shape (n,)
     alone = pd.Series([f'alone {i}' for i in range(len(samples))], dtype=object)
     return pd.factorize(key.reset_index(drop=True).astype(object).where(key.notna().to_numpy(), alone))[0]
 
+# %% ../nbs/25_doubts.ipynb #fc38d2f3
 def unseen_opinions(
     x, # Statistics, shape (n, k)
     label, # 1 or 0, shape (n,)
@@ -111,6 +114,7 @@ def label_doubts(
     t = find_doubts(s, dataset.patches(), dataset.valid(), folds, seed, rows)
     return t.assign(split=s['split'].to_numpy()[t['row']], label_source=column(s, 'label_source', '')[t['row']])
 
+# %% ../nbs/25_doubts.ipynb #2161ce6f
 def plot_doubts(
     queue:pd.DataFrame, # From `find_doubts`
     data, # Patches, array-like, shape (n, C, s, s)

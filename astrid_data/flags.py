@@ -51,6 +51,7 @@ def border_ring(
     ring = np.flatnonzero(~inside)
     return ring[::max(1, len(ring)//2000)]
 
+# %% ../nbs/17_flags.ipynb #a784afb0
 def local_background(
     data:np.ndarray, # Patches, shape (n, C, s, s)
     valid:np.ndarray|None=None, # Same shape, True where a pixel can be trusted; None means where `data` is finite
@@ -213,6 +214,7 @@ def line_places(
     near = np.stack([long - beside, long + beside]).clip(0, 2*s*angles - 1)
     return lines, np.maximum(length, 1).astype('f4'), long, np.where(length[near] >= s/4, near, near[::-1]) # At a corner the other side must do
 
+# %% ../nbs/17_flags.ipynb #14491137
 def brightest_line(z):
     "Share of bright pixels on the brightest line, less that on the lines beside it; largest of the levels and channels"
     n, C, s, _ = z.shape
@@ -283,6 +285,7 @@ def measure_patches(
         streak=brightest_line(z), cosmic_ray=ray, sharp=sharp,
         elongated=axis_ratio(z, walked, peak), template_missing=template_lack(ok, channels))
 
+# %% ../nbs/17_flags.ipynb #154b508e
 def image_flags(
     data, valid, background, noise, saturation=None, channels=None, # As for `measure_patches`
 )->np.ndarray: # One number a patch whose bits are `FLAGS`, uint32, shape (n,)

@@ -25,6 +25,7 @@ def _in_parts(session, query, by, ids, size=5000):
     parts = [pd.DataFrame(columns(session, query.where(by.in_(ids[k:k+size])))).astype(object) for k in range(0, len(ids), size)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
+# %% ../nbs/34_labelling.ipynb #a3a2fd57
 def label_events(
     dataset, # A `Dataset` of an archive
 )->pd.DataFrame: # sample_key, row, is_valid, label, confidence_level, validator_id, created_at, note; oldest first
@@ -44,6 +45,7 @@ def label_events(
     t['is_valid'], t['label'] = t['is_valid'].where(~silent, False).astype(bool), t['label'].where(~silent, 'unsure')
     return t.sort_values(['created_at', 'row'], kind='stable', ignore_index=True)
 
+# %% ../nbs/34_labelling.ipynb #17363252
 def verdicts_of(dataset, as_of=None): # As `counted_verdicts`; `det` is the row of the dataset
     "Each labeller's newest verdict on each sample"
     return counted_verdicts(label_events(dataset).rename(columns=dict(sample_key='detection_id')), dataset.samples['sample_key'], as_of)
@@ -119,6 +121,7 @@ def labels_now(
     for c in ('label', 'class_name', 'source', 'n_events', 'disagreement'): out.loc[there, c] = e[c].to_numpy()
     return out
 
+# %% ../nbs/34_labelling.ipynb #7dde8b4f
 def late_corrections(
     dataset, # A `Dataset` of an archive
     as_of=None, # As for `labels_now`

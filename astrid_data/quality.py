@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COMPONENTS', 'GATES', 'UPPER', 'MADE', 'COLOURS', 'SPLIT_NAMES', 'SPLIT_COLOURS', 'SEVERITY', 'ordered', 'combine',
            'Gate', 'pass_gates', 'DataQualityReport', 'weakest_of', 'reasons_of', 'check_losses', 'check_agreement',
-           'unmeasured_flags', 'check_quality', 'report_lines', 'mark_synthetic', 'report_html', 'keep_report',
-           'report_history']
+           'unmeasured_flags', 'run_checks', 'check_quality', 'report_lines', 'mark_synthetic', 'report_html',
+           'keep_report', 'report_history']
 
 # %% ../nbs/22_quality.ipynb #1c6aa10a
 import base64, html, json, uuid
@@ -50,6 +50,7 @@ GATES = dict(images=(.8, .5), labels=(.95, .8), rarer_label=(.05, 1e-9), positio
     shortcut_auc=(.6, None)) # Name -> limits of warn and fail; None never fails
 UPPER = {'shortcut_auc'} # Gates whose value should stay below
 
+# %% ../nbs/22_quality.ipynb #d50a05c5
 def pass_gates(
     values:dict, # Gate name -> value or None
     limits:dict|None=None, # Other limits for some gates; None for a gate switches it off
@@ -145,6 +146,7 @@ def _pixel_facts(samples, data, valid):
     if 'valid_fraction' not in out: out['valid_fraction'] = np.concatenate([np.asarray(valid[k]).mean((1, 2, 3)) for k in blocks])
     return out, sky, noise
 
+# %% ../nbs/22_quality.ipynb #f6a5d2ff
 def check_losses(ledger, requested, kept)->tuple: # Share that is here or None; facts (dict); issues
     "What was asked for and is not here"
     if ledger is None and requested is None: return None, {}, []
@@ -168,28 +170,14 @@ def unmeasured_flags(samples)->dict: # Flag -> reason
     return {k: why for k, cs in sorted(FLAG_COLUMNS.items()) if (why := '; '.join(filter(None, map(lacks, cs))))}
 
 # %% ../nbs/22_quality.ipynb #681a0e34
-def check_quality(
-    samples:pd.DataFrame, # One row a patch
-    data=None, # Patches, array-like, shape (n, C, s, s); None checks the table alone
-    valid=None, # Validity, same shape; None means where `data` is finite
-    ledger:pd.DataFrame|None=None, # Lost samples, with `reason`
-    requested:int|None=None, # Samples asked for; None adds up the ledger
-    gates:dict|None=None, # As `limits` of `pass_gates`; `quality_score` may be among them
-    probe:bool=True, # Look for shortcuts too
-    verdicts:pd.DataFrame|None=None, # Each labeller's verdicts, from `counted_verdicts`; None does not ask whether they agree
-    pairs:pd.DataFrame|None=None, # From `find_duplicates`; None looks for them where there is `data`
-)->DataQualityReport:
-    "Every check of this page"
-    if not len(samples): raise BadInput('there are no samples to check')
-    if data is not None and len(data) != len(samples): raise BadInput(f'{len(data)} patches do not fit {len(samples)} rows')
-    samples, issues = samples.reset_index(drop=True), []
-    if data is not None:
-        valid = np.isfinite(data) if valid is None else valid
-        samples, sky, noise = _pixel_facts(samples, data, valid)
-        if pairs is None: pairs = find_duplicates(data, valid, sky, noise, column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None)
+def run_checks(
+    samples:pd.DataFrame, valid, pairs, size, # The set; validity, copies and side of a patch, None without pixels
+    ledger, requested, probe, verdicts, # As for `check_quality`
+)->tuple: # Components of the score; fields of the report; issues
+    "What each check found"
+    issues = []
     def done(result): issues.extend(result[-1]); return result[:-1]
     image, flags = done(check_images(samples)) if 'quality_flags' in samples else (None, {})
-    size = None if data is None else data.shape[-1]
     label, against = done(check_labels(samples, size))
     balance, = done(check_classes(samples))
     surveys, bands = done(check_coverage(samples))
@@ -201,14 +189,36 @@ def check_quality(
     shortcuts = probe_shortcuts(samples, valid) if probe else dict(auc=None, reason='not asked for')
     issues += check_shortcuts(samples, shortcuts) + check_columns(samples)
     agreement, = done(check_agreement(verdicts)) if verdicts is not None else ([],)
-    parts, ratio = dict(images=image, labels=label, balance=balance, positions=placed, unique=unique, complete=complete), float((samples['label'] == 1).mean())
-    values = dict(quality_score=combine(parts), **parts, rarer_label=min(ratio, 1 - ratio), shortcut_auc=shortcuts['auc'])
-    gates = pass_gates(values, gates, reasons_of(parts, flags, against, copies, losses, len(samples)))
-    made = set(column(samples, 'origin', 'survey'))
-    worst = {'error': 0, 'warning': 1, 'info': 2}
-    return DataQualityReport(len(samples), ratio, image, label, months, surveys, combine(parts), sorted(issues, key=lambda i: (worst[i.severity], i.code)), parts, gates,
-        bands, class_table(samples).to_dict('records'), flags, against, positions, copies, shortcuts, losses, made.pop() if len(made) == 1 else 'mixed',
-        drift, {str(k): int(v) for k, v in sky_cells(samples).items()}, unmeasured_flags(samples), agreement)
+    parts = dict(images=image, labels=label, balance=balance, positions=placed, unique=unique, complete=complete)
+    return parts, dict(image_quality_score=image, label_consistency=label, temporal_distribution=months, survey_coverage=surveys, band_coverage=bands, flags=flags,
+        labels=against, positions=positions, duplicates=copies, shortcuts=shortcuts, losses=losses, drift=drift, agreement=agreement), issues
+
+# %% ../nbs/22_quality.ipynb #e70e78e7
+def check_quality(
+    samples:pd.DataFrame, # One row a patch
+    data=None, # Patches, array-like, shape (n, C, s, s); None checks the table alone
+    valid=None, # Validity, same shape; None means where `data` is finite
+    ledger:pd.DataFrame|None=None, # Lost samples, with `reason`
+    requested:int|None=None, # Samples asked for; None adds up the ledger
+    gates:dict|None=None, # As `limits` of `pass_gates`; `quality_score` may be among them
+    probe:bool=True, # Look for shortcuts too
+    verdicts:pd.DataFrame|None=None, # Each labeller's verdicts, from `counted_verdicts`; None does not ask whether they agree
+    pairs:pd.DataFrame|None=None, # From `find_duplicates`; None looks for them where there is `data`
+)->DataQualityReport:
+    "Every check of these pages"
+    if not len(samples): raise BadInput('there are no samples to check')
+    if data is not None and len(data) != len(samples): raise BadInput(f'{len(data)} patches do not fit {len(samples)} rows')
+    samples, n = samples.reset_index(drop=True), len(samples)
+    if data is not None:
+        valid = np.isfinite(data) if valid is None else valid
+        samples, sky, noise = _pixel_facts(samples, data, valid)
+        if pairs is None: pairs = find_duplicates(data, valid, sky, noise, column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None)
+    parts, found, issues = run_checks(samples, valid, pairs, None if data is None else data.shape[-1], ledger, requested, probe, verdicts)
+    ratio, worst, made = float((samples['label'] == 1).mean()), {'error': 0, 'warning': 1, 'info': 2}, set(column(samples, 'origin', 'survey'))
+    values = dict(quality_score=combine(parts), **parts, rarer_label=min(ratio, 1 - ratio), shortcut_auc=found['shortcuts']['auc'])
+    passed = pass_gates(values, gates, reasons_of(parts, found['flags'], found['labels'], found['duplicates'], found['losses'], n))
+    return DataQualityReport(total_samples=n, anomaly_ratio=ratio, quality_score=combine(parts), components=parts, gates=passed, issues=sorted(issues, key=lambda i: (worst[i.severity], i.code)),
+        classes=class_table(samples).to_dict('records'), origin=made.pop() if len(made) == 1 else 'mixed', sky={str(k): int(v) for k, v in sky_cells(samples).items()}, unmeasured=unmeasured_flags(samples), **found)
 
 # %% ../nbs/22_quality.ipynb #b358691a
 MADE = dict(synthetic='SYNTHETIC, not sky', mixed='PARTLY SYNTHETIC') # Said wherever such data show
@@ -269,6 +279,7 @@ def _class_bars(ax, classes):
     ax.invert_yaxis(); ax.legend(fontsize=6, frameon=False, ncols=4, loc='upper center', bbox_to_anchor=(.5, -.12), handlelength=1, columnspacing=1)
     ax.set_title('samples by class (label)', fontsize=7.5, loc='left')
 
+# %% ../nbs/22_quality.ipynb #6098bbf2
 def _month_bars(ax, months):
     "Samples by month; the axis shows time, so gaps are gaps"
     known = {np.datetime64(k, 'M').astype('i8')/12 + 1970: v for k, v in months.items() if k != 'unknown'}
@@ -348,6 +359,7 @@ def keep_report(
         if session.get(TrainingDataset, uuid.UUID(str(dataset_id))) is None: raise NotFound(f'no dataset has the id {dataset_id}')
         session.add(QualityRow(dataset_id=uuid.UUID(str(dataset_id)), report=report.to_dict(), quality_score=report.quality_score))
 
+# %% ../nbs/22_quality.ipynb #e87e1e31
 def report_history(
     archive, # Where the dataset is registered
     dataset_id, # Its UUID

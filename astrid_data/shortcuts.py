@@ -24,6 +24,7 @@ def fields(samples)->np.ndarray: # shape (n,), -1 where there is no position
     out[placed] = healpix_index(ra[placed] % 360, dec[placed], 4)
     return out
 
+# %% ../nbs/21_shortcuts.ipynb #33157b83
 def nuisances(
     samples:pd.DataFrame, # The set
     valid=None, # Validity, array-like, shape (n, C, s, s); None leaves out on which side pixels are missing
@@ -37,6 +38,7 @@ def nuisances(
     if valid is not None: t |= missing_sides(valid)
     return pd.DataFrame(t, index=samples.index).loc[:, lambda t: t.nunique(dropna=False) > 1]
 
+# %% ../nbs/21_shortcuts.ipynb #b1d41291
 def missing_sides(valid):
     "Share of invalid pixels in the outer quarter of each side"
     q, parts = max(1, valid.shape[-1]//4), []
@@ -45,7 +47,7 @@ def missing_sides(valid):
         parts.append(np.stack([a.mean((1, 2, 3)) for a in (bad[..., :q], bad[..., -q:], bad[..., :q, :], bad[..., -q:, :])], 1))
     return dict(zip(('missing_left', 'missing_right', 'missing_bottom', 'missing_top'), np.concatenate(parts).T)) if parts else {}
 
-# %% ../nbs/21_shortcuts.ipynb #33157b83
+# %% ../nbs/21_shortcuts.ipynb #3fcaf44e
 def probe_shortcuts(
     samples:pd.DataFrame, # The set; `group_id`, else `object_id`, keeps siblings together
     valid=None, # As for `nuisances`
@@ -64,6 +66,7 @@ def probe_shortcuts(
     single = {k: round(max(a, 1 - a), 3) for k, v in zip(table, np.nan_to_num(x, nan=-1e9).T) if (a := rank_auc(y, v)) is not None}
     return dict(auc=auc, error=auc_error(auc, y.sum(), len(y) - y.sum()), n=len(y), single=dict(sorted(single.items(), key=lambda kv: -kv[1])[:8]))
 
+# %% ../nbs/21_shortcuts.ipynb #404bab49
 def unseen_scores(
     x, y, # Numbers (n, k), NaN allowed; labels 0 and 1
     fold, # A number for each row; rows of a fold are scored by a model that has not seen them

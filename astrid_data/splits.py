@@ -111,6 +111,7 @@ def _size_classes(sky, rows):
     k = np.floor(4*np.log2(sky.half[rows])).astype(int)
     for c in np.unique(k): yield rows[k == c], sky.half[rows[k == c]].max()
 
+# %% ../nbs/23_splits.ipynb #f1316bc9
 def touches(
     sky, # From `_Sky`
     mine:np.ndarray, # Rows that ask
