@@ -16,6 +16,7 @@ from .core import AstridError, BadInput, Conflict, NotFound, canonical_json, par
 from .datasets import build_dataset, open_dataset
 from .ingest import Archive
 from .registry import ApiKey, DatabaseAway, QualityRow, TrainingDataset, TrainingSample
+from .storage import StoreUnreachable
 
 # %% ../nbs/60_api.ipynb #10309995
 try:
@@ -69,7 +70,7 @@ class ApiError(AstridError):
 
 def _status_of(e):
     "HTTP status and error code of one of our errors"
-    for kind, status, code in [(NotFound, 404, 'not_found'), (BadInput, 422, 'bad_input'), (DatabaseAway, 503, 'database_away'), (Conflict, 409, 'conflict')]:
+    for kind, status, code in [(NotFound, 404, 'not_found'), (BadInput, 422, 'bad_input'), (DatabaseAway, 503, 'database_away'), (StoreUnreachable, 503, 'store_away'), (Conflict, 409, 'conflict')]:
         if isinstance(e, kind): return status, code
     return (e.status, e.code) if isinstance(e, ApiError) else (500, 'failed')
 
@@ -82,7 +83,9 @@ def _add_error_answers(app):
     async def ours(request, e): return answer(*_status_of(e), str(e), getattr(e, 'details', None))
     @app.exception_handler(RequestValidationError)
     async def malformed(request, e):
-        return answer(422, 'malformed', 'the request does not have the right form', [{'where': list(o['loc']), 'what': o['msg']} for o in e.errors()])
+        found = [{'where': list(o['loc']), 'what': o['msg']} for o in e.errors()]
+        said = '; '.join(f"{'.'.join(map(str, o['where'][1:])) or 'body'}: {o['what']}" for o in found)
+        return answer(422, 'malformed', f'the request does not have the right form: {said}', found)
     from starlette.exceptions import HTTPException
     @app.exception_handler(HTTPException)
     async def http(request, e): return answer(e.status_code, 'http', str(e.detail))
@@ -168,8 +171,8 @@ def _add_reading(app, archive):
     "List, get, quality, load: for keys with read:data"
     reads = Depends(_may(archive, 'read:data'))
     @app.get('/training/datasets', dependencies=[reads])
-    def list_training_sets(status:str|None=None, created_by:str|None=None, min_quality_score:float|None=None,
-                           limit:int=Query(50, ge=1, le=1000), offset:int=Query(0, ge=0)):
+    def list_training_sets(status:str|None=None, created_by:str|None=None, min_quality_score:float|None=Query(None, ge=0, le=1),
+                           limit:int=Query(50, ge=1, le=1000), offset:int=Query(0, ge=0, le=2**62)):
         with archive.registry.session() as s:
             items, total = _page(s, limit, offset, status=status, created_by=created_by, min_quality_score=min_quality_score)
         return _envelope(items, dict(total=total, limit=limit, offset=offset))

@@ -9,7 +9,7 @@ __all__ = ['run_demo', 'demo_summary', 'main']
 import argparse, sys
 from pathlib import Path
 
-from .core import AstridError
+from .core import AstridError, BadImage, BadInput
 
 # %% ../nbs/61_cli.ipynb #cb4bfef9
 def _train(dataset, epochs):
@@ -64,8 +64,11 @@ def _open(args):
     return open_archive(args.database, args.storage, home=args.home)
 
 def _ingest(args):
+    if not (args.sample or args.paths): raise BadInput('nothing to ingest: name FITS files, folders or s3:// prefixes, or say --sample')
     archive = _open(args)
-    print(archive.add_sample() if args.sample else archive.add_fits(args.paths, survey=args.survey))
+    report = archive.add_sample() if args.sample else archive.add_fits(args.paths, survey=args.survey)
+    print(report)
+    if len(report.ledger) and not report.added + report.skipped: raise BadImage(report.ledger.reason[0], report.ledger.detail[0])
 
 def _collect(args):
     from astrid_data.collector import TrainingDataCollectionParams, TrainingDataCollector

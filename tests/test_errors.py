@@ -183,3 +183,43 @@ def test_who_insists_gets_a_version_with_the_loss_in_its_ledger(archive, monkeyp
     assert d.manifest['dropped']['unreachable'] == (plan.samples['image_uri'] == gone).sum() and gone not in set(d.samples['image_uri'])
     plan.shortfall = dict(random_sky=dict(asked=9, got=4, reason='images: unreachable (1)'))
     with pytest.raises(StoreUnreachable, match='Plan again'): build(plan, 'other')
+
+
+# Over HTTP and in the shell -------------------------------------------------------------------------------------------
+
+GONE = '/training/datasets/00000000-0000-0000-0000-000000000001'
+
+@pytest.mark.parametrize('method, path, body, status, says', [
+    ('get', '/training/datasets?limit=x', None, 422, 'limit: Input should be a valid integer'), ('get', '/training/datasets?offset=99999999999999999999999', None, 422, 'offset'),
+    ('get', '/training/datasets?min_quality_score=nan', None, 422, 'min_quality_score'), ('get', '/training/datasets/5', None, 422, 'id: Input should be a valid UUID'),
+    ('get', GONE, None, 404, 'GET /training/datasets lists them'), ('post', GONE + '/load', None, 404, 'no dataset'), ('get', GONE + '/quality', None, 404, 'no training set'), ('get', '/nope', None, 404, 'Not Found'),
+    ('post', '/training/datasets/collect', {}, 422, 'name: Field required'), ('post', '/training/datasets/collect', dict(name='../x'), 422, 'cannot name a dataset'),
+    ('post', '/training/datasets/collect', dict(name='x', survey_ids=['nope']), 404, 'the registry knows toy'), ('post', '/training/datasets/collect', dict(name='x', validation_status='nope'), 422, 'choose from validated'),
+    ('post', '/training/datasets/collect', dict(name='x', confidence_threshold='high'), 422, 'confidence_threshold'), ('post', '/training/datasets/collect', dict(name='x', foo=1), 422, 'foo'),
+    ('post', '/training/datasets/collect', dict(name='x', start='2021-01-01', end='2020-01-01'), 422, 'wrong way round'), ('post', '/training/datasets/collect', dict(name='x', survey_ids=[]), 422, 'empty list')])
+def test_wrong_requests_are_answered_in_words(archive, method, path, body, status, says):
+    from fastapi.testclient import TestClient
+    key = ad.create_api_key(archive, 'me', ['read:data', 'manage:operations'])
+    client = TestClient(ad.create_app(archive), raise_server_exceptions=False)
+    r = client.request(method, path, headers={'X-API-Key': key}, json=body)
+    assert r.status_code == status and says in r.json()['error']['message'], r.text
+
+
+@pytest.mark.parametrize('argv, says', [
+    (['datasets', '--home', __file__], 'is a file'), (['datasets', '--database', 'nosuch://x'], 'use SQLite or PostgreSQL'), (['datasets', '--storage', 'ftp://x'], 'a store is a folder'),
+    (['report', 'nope'], 'there are'), (['report', 'mine', '--to', '/dev/null/y.html'], '/dev/null'), (['collect', '--start', 'yesterday'], 'is not a time'), (['collect', '--confidence', '7'], 'from 0 to 1'),
+    (['collect', '--survey', 'nope'], 'the registry knows'), (['collect', '--survey'], 'empty list'), (['collect', '--max-samples', '0'], 'at least 1'), (['collect', '--start', '2021-01-01', '--end', '2020-01-01'], 'wrong way round'),
+    (['collect', '--confidence', '0', '--max-samples', '5', '--name', '../x'], 'cannot name a dataset'), (['ingest'], 'nothing to ingest'), (['ingest', 'no.fits'], 'missing_file'), (['key', 'me', 'root'], 'choose among')])
+def test_the_command_says_in_one_line_what_is_wrong(archive, dataset, capsys, argv, says):
+    from astrid_data.cli import main
+    assert main([*argv, *([] if '--home' in argv else ['--home', str(archive.home)])]) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith('astrid-data: ') and says in said and '\n' not in said, said
+
+
+def test_the_report_speaks_plainly(dataset):
+    from astrid_data.versions import splits_section
+    page = splits_section(dataset)
+    assert 'objects in more than one split' in page and 'objects_shared' not in page and 'near_duplicates' not in page
+    near = dataset.manifest['audit']['nearest_train_arcsec']
+    assert f'{near:.3g}' in page and repr(near) not in page
