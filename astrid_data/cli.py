@@ -51,11 +51,12 @@ def run_demo(
 # %% ../nbs/61_cli.ipynb #2c4c8159
 def demo_summary(archive, plan, dataset, history, points, run, report)->str:
     "What happened, in one screen"
+    from astrid_data.records import hide_secrets
     m = dataset.manifest
     counts = lambda d: ', '.join(f'{v:,} {k}' for k, v in d.items()) or 'none'
     parts = dict(archive=archive, question=f"{m['requested']:,} samples asked for = {len(dataset):,} kept + {m['requested'] - len(dataset):,} left out ({counts(m['dropped'])})",
         dataset=f'{dataset.address}, sha256 {dataset.content_hash[:16]}…, origin {dataset.origin}', splits=counts(m['splits']), leakage=dataset.audit, quality=dataset.quality,
-        training=history, test=points, energy=run.energy, MLflow=f'run {run.id}; look at it with: mlflow ui --backend-store-uri {archive.mlflow_uri}', report=report)
+        training=history, test=points, energy=run.energy, MLflow=f'run {run.id}; look at it with: mlflow ui --backend-store-uri {hide_secrets(archive.mlflow_uri)}', report=report)
     return '\n'.join(f'{name:>9}  ' + str(value).replace('\n', '\n' + ' '*11) for name, value in parts.items())
 
 # %% ../nbs/61_cli.ipynb #d9515a62

@@ -38,7 +38,9 @@ def version(archive, origin='survey', name='small', n=20):
 @pytest.fixture(scope='module')
 def archive(tmp_path_factory):
     "One archive for all tests that need MLflow's embedded store, which takes seconds to make"
-    return open_archive(str(tmp_path_factory.mktemp('archive')))
+    archive = open_archive(str(tmp_path_factory.mktemp('archive')))
+    client(archive).search_experiments() # Makes the store, which may take longer than a run's patience on a busy machine
+    return archive
 
 @pytest.fixture(scope='module')
 def dataset(archive): return version(archive)
