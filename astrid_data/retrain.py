@@ -75,7 +75,7 @@ def identity(
     samples:pd.DataFrame, # Of a version or of a plan
 )->pd.Series: # Detection of each sample; its key where there is none
     "What stays the same when a label changes"
-    d = samples['detection_id']
+    d = samples.get('detection_id', pd.Series(None, samples.index, object)) # A ledger of drawn sky alone has none
     return d.where(d.notna(), samples['sample_key']).astype(str).reset_index(drop=True)
 
 # %% ../nbs/44_retrain.ipynb #adade62b
