@@ -241,6 +241,7 @@ def test_every_column_of_a_version_is_declared(tmp_path):
     d = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(confidence_threshold=0, quality_score_threshold=None), progress=False).build('declared', patch_size=24, progress=False, probe=False)
     when = known_at(d.samples)
     assert [c for c, w in when.items() if w is None] == []
+    assert known_at(pd.DataFrame(dict(lineage=['1 2'])))['lineage'] == 'later' # Of alerts
     assert {when[c] for c in ('label', 'score', 'mag', 'snr', 'detection_id', 'first_seen_mjd')} == {'label-derived'}
 
 
