@@ -417,15 +417,15 @@ def _existing(archive, name, recipe_hash):
 def earlier_splits(
     archive,
     address:str|None, # Of a version, deleted ones too; None gives None
-)->pd.DataFrame|None: # sample_key, split
+)->pd.DataFrame|None: # sample_key, detection_id, split
     "Where the samples of a version went"
     if address is None: return None
     from sqlalchemy import select
     from astrid_data.registry import SampleRow, TrainingSample
     r = next((r for r in _version_rows(archive) if address in (f"{r['name']}@v{r['version']}", r['dataset_id'])), None)
     if r is None: raise NotFound(f'no version {address!r} to take splits from; write name@v1, see list_datasets(archive)')
-    q = select(SampleRow.sample_key, SampleRow.split).join(TrainingSample, TrainingSample.id == SampleRow.sample_id).where(TrainingSample.dataset_id == uuid.UUID(r['dataset_id']))
-    with archive.session() as session: return pd.DataFrame(session.execute(q.order_by(SampleRow.row_index)).all(), columns=['sample_key', 'split'])
+    q = select(SampleRow.sample_key, TrainingSample.detection_id, SampleRow.split).join(TrainingSample, TrainingSample.id == SampleRow.sample_id).where(TrainingSample.dataset_id == uuid.UUID(r['dataset_id']))
+    with archive.session() as session: return pd.DataFrame(session.execute(q.order_by(SampleRow.row_index)).all(), columns=['sample_key', 'detection_id', 'split'])
 
 def _imported(t):
     "What the recipe says of splits that somebody else made"

@@ -125,7 +125,7 @@ def should_retrain(
         _signal('changed labels', moved/n, changed, f'{moved} of {len(again)} samples have another label now'),
         _drift('nuisances', nuisance_gaps(old, fresh) if len(fresh) else pd.Series(dtype=float), len(old), len(fresh), drift, 'the question finds no new sample'),
         _drift('scores', pd.Series({'the score': gap(scores, recent_scores)}) if both else pd.Series(dtype=float), len(scores) if both else 0, len(recent_scores) if both else 0, drift, 'give scores and recent_scores'),
-        _signal('quality', None if None in (q, floor) else floor - q, 0., 'no newer version was given' if q is None else f'the newer version scores {q:.3f}, asked for is {"nothing" if floor is None else f"{floor:.3f}"}', 'stop')]
+        _signal('quality', None if q is None else floor - q, 0., 'no newer version was given' if q is None else f'the newer version scores {q:.3f}, asked for is {floor:.3f}', 'stop')]
     t = pd.DataFrame(rows).astype(dict(value=object)).replace({np.nan: None})
     return Advice('yes' in set(t['says']) and 'stop' not in set(t['says']), t)
 

@@ -347,7 +347,10 @@ def _older(samples, previous):
     if previous is None: return np.full(len(samples), None, object)
     old = previous.set_index('sample_key')['split'] if isinstance(previous, pd.DataFrame) else pd.Series(previous, dtype=object)
     if odd := set(old) - {*SPLITS, 'buffer'}: raise BadInput(f'the earlier splits hold {sorted(map(str, odd))}; there are train, val, test and buffer')
-    found = samples['sample_key'].map(old).to_numpy(object)
+    found = samples['sample_key'].map(old).astype(object)
+    if isinstance(previous, pd.DataFrame) and 'detection_id' in previous and 'detection_id' in samples: # A corrected label makes another sample, of the same pixels
+        seen = previous.dropna(subset='detection_id').astype(dict(detection_id=str)).drop_duplicates('detection_id').set_index('detection_id')['split']
+        found = found.where(found.notna(), samples['detection_id'].astype(str).map(seen))
     return np.where(pd.isna(found), None, found)
 
 def _fixed(unit, n_units, old):
