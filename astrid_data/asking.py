@@ -125,9 +125,10 @@ def canonical_ids(
     ids, # Ids as a database writes them, None where there is none; shape (n,)
 )->np.ndarray: # As `str(uuid)`, object array of shape (n,)
     "Ids in the usual spelling, whichever the database has"
-    codes, uniques = pd.factorize(np.asarray(ids, object))
-    if len(uniques) and len(uniques[0]) == 32: uniques = dashed(uniques)
-    return np.array([*uniques, None], object)[codes]
+    ids = np.asarray(ids, object)
+    there, out = np.flatnonzero(~pd.isna(ids)), np.full(len(ids), None, object)
+    if len(there): out[there] = dashed(ids[there]) if len(ids[there[0]]) == 32 else ids[there]
+    return out
 
 def as_column(
     values, # Of one column, as the driver gave them

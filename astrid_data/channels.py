@@ -146,6 +146,7 @@ def difference_row(
     return science | dict(uri=key, hdu_name='PRIMARY', hdu_ver=1, sha256=key.rpartition('/')[2], size_bytes=len(data), ny=shape[0], nx=shape[1], dq_policy=None,
         etag=None, origin=origin, facts=dict(difference_of=made))
 
+# %% ../nbs/20_channels.ipynb #23e5703d
 def link_triplets(
     archive, # An `Archive`
     events:pd.DataFrame, # What happened: columns ra, dec (deg), mjd (day); one row an event

@@ -7,11 +7,12 @@ __all__ = ['LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS', 'F
            'hash_samples', 'reading_rate', 'price_of', 'bytes_on_disk', 'loss_rates', 'uneven_losses', 'SamplePlan',
            'one_class_only', 'plan_lines', 'candidates', 'choose', 'known_vectors', 'footprints_of', 'plan_sky_jobs',
            'sky_channel', 'draw_sky', 'people_on_sky', 'observation_columns', 'as_samples', 'as_text', 'as_ledger',
-           'nothing_found', 'TrainingDataCollector', 'make_plan', 'rows_where', 'image_sizes', 'shortfall_reason',
-           'label_drawn', 'TrainingDataCollectionParams', 'effective_labels']
+           'nothing_found', 'cycles_left_alone', 'TrainingDataCollector', 'make_plan', 'rows_where', 'image_sizes',
+           'shortfall_reason', 'label_drawn', 'TrainingDataCollectionParams', 'effective_labels']
 
 # %% ../nbs/20_collector.ipynb #dc5dff17
-import hashlib, json
+import gc, hashlib, json
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property, partial
@@ -427,7 +428,7 @@ def people_on_sky(
 
 # %% ../nbs/20_collector.ipynb #a8bb0ad0
 FLOATS = ('label_confidence ra dec pixel_x pixel_y mjd exposure_s score mag snr exclusion_arcsec template_end_mjd first_seen_mjd registry_x registry_y').split()
-WORDS = 'sample_key label_source class_name kind origin'.split() # Columns of text without gaps
+WORDS = 'label_source class_name kind origin'.split() # Columns of text, with few different words and no gaps
 
 def observation_columns(
     obs:pd.DataFrame, # Observations with their channels, m rows
@@ -443,6 +444,7 @@ def observation_columns(
     words = ['observation_id', 'mjd_scale', 'mjd_meaning', *(f'{c}_hdu' for c in p.channels)]
     return out.assign(**{c: out[c].astype(object).where(out[c].notna(), None) for c in words})
 
+# %% ../nbs/20_collector.ipynb #fb58678e
 def as_samples(
     parts:list, # Tables of detections or drawn positions with `obs_row` and what is known of them
     obs:pd.DataFrame, # Observations with their channels
@@ -451,8 +453,8 @@ def as_samples(
     "Samples with the columns of their observation, in order"
     o, row = observation_columns(obs, p), np.concatenate([x['obs_row'].to_numpy(int) for x in parts])
     def joined(c): return np.concatenate([x[c].to_numpy() if c in x else np.full(len(x), np.nan if c in FLOATS else None) for x in parts])
-    place, kind = obs.groupby(['survey', 'observation_key']).ngroup().to_numpy()[row], pd.factorize(joined('kind'), sort=True)[0]
-    order = np.lexsort((joined('dec'), joined('ra'), kind, place))
+    place, (kind, kinds) = obs.groupby(['survey', 'observation_key']).ngroup().to_numpy()[row], pd.factorize(joined('kind'), sort=True)
+    order = np.lexsort((joined('dec'), joined('ra'), place*len(kinds) + kind))
     row, stamp, out = row[order], o['stamp'].to_numpy()[row[order]], {}
     types = {**dict.fromkeys(FLOATS, 'f8'), 'label': 'i1', 'n_label_events': 'i8', 'label_disagreement': bool}
     for c in SAMPLE_COLUMNS + [f'{c}_{k}' for c in p.channels for k in CHANNEL_COLUMNS]:
@@ -461,7 +463,7 @@ def as_samples(
         if c in ('pixel_x', 'pixel_y'): v = np.where(stamp, v, np.nan)
         if c == 'detection_id': v = canonical_ids(v)
         if c == 'object_id': v = np.where(pd.isna(v), None, v)
-        out[c] = as_text(v) if c in WORDS else pd.Series(v, dtype=v.dtype)
+        out[c] = as_text(v) if c in WORDS else pd.Series(v, dtype='str' if c == 'sample_key' else v.dtype)
     return pd.DataFrame(out, copy=False)
 
 def as_text(
@@ -471,6 +473,7 @@ def as_text(
     codes, different = pd.factorize(np.asarray(words, object))
     return pd.Series(pd.array(different, dtype='str').take(codes))
 
+# %% ../nbs/20_collector.ipynb #14243b88
 def as_ledger(
     t:pd.DataFrame, # Lost rows, with reason, detail and obs_row
     obs:pd.DataFrame, # Observations with their channels
@@ -512,6 +515,16 @@ def _first_detail(t, reason):
     return f' ({details.mode()[0]})' if len(details) else ''
 
 # %% ../nbs/20_collector.ipynb #d567e967
+@contextmanager
+def cycles_left_alone():
+    "Put off the search for cyclic garbage"
+    on = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if on: gc.enable()
+
+# %% ../nbs/20_collector.ipynb #fa0fdaea
 class TrainingDataCollector:
     "Plans and builds training sets from an archive"
     def __init__(self,
@@ -531,7 +544,7 @@ class TrainingDataCollector:
             raise BadInput(f'{params!r:.80} is no question: give TrainingDataCollectionParams(...), or its fields by name, as in plan(survey_ids=["hst"])')
         p = TrainingDataCollectionParams.from_json({**(params.to_dict() if params else {}), **kwargs})
         now = datetime.now(timezone.utc)
-        with self.archive.registry.session(snapshot=True) as session: plan = make_plan(session, p, self.archive, progress, executor)
+        with self.archive.registry.session(snapshot=True) as session, cycles_left_alone(): plan = make_plan(session, p, self.archive, progress, executor)
         plan.read_at = now
         return plan
 
@@ -574,6 +587,7 @@ def make_plan(
     parts = [chosen, rows_where(drawn, ~gone)]
     return SamplePlan(p, as_samples(parts, obs, p), ledger, funnel, short, image_sizes(parts, obs, p.channels), archive)
 
+# %% ../nbs/20_collector.ipynb #a56bdc45
 def rows_where(t, keep): return t if keep.all() else t[keep].reset_index(drop=True) # No copy where all stay
 
 def image_sizes(parts, obs, channels):
