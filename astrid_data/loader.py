@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from .augment import Augment, all_views, augment_d4, d4, degrade_, draw, drop_, runs, window
-from .core import BadInput, Conflict
+from .core import BadInput, Conflict, need
 from .frozen import Dataset
 from .normalise import PIECE, Normaliser
 from .order import check_state, epoch_order, machine, share, windowed
@@ -235,7 +235,7 @@ class PatchLoader:
     ):
         d = dataset_split
         if balanced and d.split in ('val', 'test'): raise BadInput(f'balancing {d.split!r} would hide how rare the real ones are; balance train only')
-        if batch_size < 1: raise BadInput(f'a batch of {batch_size} samples')
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1: raise BadInput(f'a batch of {batch_size!r} samples: batch_size is a whole number of at least 1')
         self.dataset, self.batch_size, self.shuffle, self.balanced, self.seed, self.drop_last = d, batch_size, shuffle, balanced, seed, drop_last
         self.prefetch, self.threads = prefetch, threads or min(2, os.cpu_count() or 1)
         self.workers, self.start, self.pin_memory, self.window = workers, start, pin_memory, window
@@ -377,7 +377,7 @@ class RealDataLoader:
     "The loaders of a version"
     def __init__(self,
         dataset:Dataset, # A version
-    ): self.dataset = dataset
+    ): self.dataset = need('dataset', dataset)
 
     def loaders(self,
         batch_size:int=64,

@@ -83,6 +83,8 @@ def dataset(archive): return build(plan_of(archive), 'mine')
     (lambda a, d: ad.open_dataset('mine', a), "'mine' is no archive"), (lambda a, d: ad.open_dataset(a), 'There are: mine@v1'), (lambda a, d: ad.open_dataset(a, 'yours'), 'there are: mine@v1'),
     (lambda a, d: ad.list_datasets('mine'), 'no archive'), (lambda a, d: ad.build_dataset('plan', 'x'), "'plan' is no plan"), (lambda a, d: ad.build_dataset(d, 'x'), 'Dataset object is no plan'),
     (lambda a, d: d.diff('mine@v9'), 'there are: mine@v1'), (lambda a, d: d.diff(5), '5 is no dataset: open one with open_dataset'), (lambda a, d: d.diff(None), 'None is no dataset'),
+    (lambda a, d: ad.RealDataLoader('mine'), "'mine' is no dataset: open one with open_dataset"),
+    (lambda a, d: ad.RealDataLoader(d).loaders(batch_size='x', allow_leaks=True), "a batch of 'x' samples"), (lambda a, d: ad.RealDataLoader(d).loaders(batch_size=1.5, allow_leaks=True), 'a batch of 1.5'),
     (lambda a, d: plan_of(a).build('x', patch_size='9'), "patch_size '9'"), (lambda a, d: plan_of(a).build('x', patch_size=9.5), 'patch_size 9.5'),
     (lambda a, d: plan_of(a).build('x', unreachable='skip'), "unreachable is 'error' or 'ledger'")])
 def test_names_and_strangers_where_an_object_is_due(archive, dataset, call, says):
