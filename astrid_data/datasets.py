@@ -24,7 +24,7 @@ import pandas as pd
 
 from .core import (AstridError, BadImage, BadInput, Conflict, NotFound, QualityError, canonical_json, need, progress as progress_bar, sha256_text,
     stable_uuid, utc_from_mjd, write_atomic)
-from .frozen import Dataset, finish_version, fit_normalisation, who_am_i, write_dataset
+from .frozen import Dataset, StreamedDataset, finish_version, fit_normalisation, who_am_i, write_dataset
 from .shards import ShardWriter, ShardedArray, content_hash, pixel_hashes
 
 # %% ../nbs/30_datasets.ipynb #c557c197
@@ -587,6 +587,7 @@ def search_datasets(
 def open_dataset(
     archive, # An `Archive`
     address=None, # 'name', 'name@latest', 'name@v2', or the dataset's UUID
+    stream:bool=False, # Leave the pixels in the archive's bucket, and fetch each shard when it is first read
 )->Dataset:
     "A version by its address; fetched from the archive's bucket if it is not here"
     from astrid_data.storage import S3Store, pull_tree
@@ -601,6 +602,7 @@ def open_dataset(
     r = max(fits, key=lambda r: r['version'])
     folder = archive.datasets_dir/r['name']/f"v{r['version']}"
     if not (folder/'manifest.json').exists():
+        if stream and isinstance(archive.store, S3Store): return StreamedDataset(archive.store, f"datasets/{r['name']}/v{r['version']}", archive)
         if not isinstance(archive.store, S3Store): raise NotFound(f"{r['name']}@v{r['version']} is in the registry, but its folder is not under {archive.datasets_dir.name}/ of this archive")
         pull_tree(archive.store, f"datasets/{r['name']}/v{r['version']}", folder)
         Dataset(folder).verify()

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'STORED', 'BLOCK', 'model_columns', 'PatchDataset', 'check_crop', 'store', 'batch_shapes', 'read', 'Items',
-           'collate', 'slices', 'PatchLoader', 'blocks', 'state_dict', 'load_state_dict', 'RealDataLoader', 'SeedPairs',
-           'PairLoader', 'create_real_data_loaders']
+           'collate', 'slices', 'PatchLoader', 'blocks', 'state_dict', 'load_state_dict', 'RealDataLoader',
+           'DataModule', 'SeedPairs', 'PairLoader', 'create_real_data_loaders']
 
 # %% ../nbs/31_loader.ipynb #6cd24676
 import os, time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from inspect import signature
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,9 @@ def model_columns(
 # %% ../nbs/31_loader.ipynb #54b10d1c
 def _tensor(a): return torch.from_numpy(a if a.flags.writeable else a.copy()) # torch wants memory it may write to
 
-def _augment(augment): return Augment() if augment is True else augment or None
+def _augment(augment):
+    if augment not in (True, False, None) and not isinstance(augment, Augment): raise BadInput(f'augment is True, False or an Augment, not {augment!r}')
+    return Augment() if augment is True else augment or None
 
 class PatchDataset(torch.utils.data.Dataset):
     "Rows of a version as dicts of tensors: image, label, valid, target, index, origin"
@@ -236,12 +239,15 @@ class PatchLoader:
         d = dataset_split
         if balanced and d.split in ('val', 'test'): raise BadInput(f'balancing {d.split!r} would hide how rare the real ones are; balance train only')
         if not isinstance(batch_size, (int, np.integer)) or batch_size < 1: raise BadInput(f'a batch of {batch_size!r} samples: batch_size is a whole number of at least 1')
+        for what, n, least in (('prefetch', prefetch, 0), ('workers', workers, 0), ('window', window, 1)):
+            if not isinstance(n, (int, np.integer)) or n < least: raise BadInput(f'{what}={n!r}: a whole number from {least} on is needed')
         self.dataset, self.batch_size, self.shuffle, self.balanced, self.seed, self.drop_last = d, batch_size, shuffle, balanced, seed, drop_last
         self.prefetch, self.threads = prefetch, threads or min(2, os.cpu_count() or 1)
         self.workers, self.start, self.pin_memory, self.window = workers, start, pin_memory, window
         self.rank, self.world_size = machine(rank, world_size)
         self.n = len(share(np.empty(len(d)), self.rank, self.world_size)) # Samples of this machine
         self.epoch, self.position, self.running, self.wait_s, self.batches = 0, 0, None, 0., 0
+        self.purpose = 'batches of the test split' # Recorded when batches of test are first asked for, and then None
         self.pool = _Pool(d.batch_shapes(batch_size*self.per_block), pin_memory)
 
     def __len__(self): return self.n//self.batch_size if self.drop_last else -(-self.n//self.batch_size)
@@ -255,7 +261,9 @@ class PatchLoader:
         d, how = self.dataset, ' '.join(w for w, on in (('shuffled', self.shuffle), ('balanced', self.balanced), ('augmented', self.dataset.augment)) if on)
         leak = ', LEAKS between its splits' if getattr(self, 'leaky', False) else ''
         part = f', machine {self.rank} of {self.world_size}' if self.world_size > 1 else ''
-        return f'PatchLoader({d.dataset.address}, {d.split or "chosen rows"}: {self.n} samples in {len(self)} batches of {self.batch_size}{", " + how if how else ""}{part}, origin: {self.origin}{leak})'
+        cache = getattr(getattr(d.dataset, 'store', None), 'cache', None)
+        come = '' if cache is None else f', shards: {cache.misses} fetched, {cache.hits} found in the cache'
+        return f'PatchLoader({d.dataset.address}, {d.split or "chosen rows"}: {self.n} samples in {len(self)} batches of {self.batch_size}{", " + how if how else ""}{part}{come}, origin: {self.origin}{leak})'
 
 # %% ../nbs/31_loader.ipynb #1dcfca90
 def blocks(
@@ -274,10 +282,10 @@ def _order(self, epoch):
     "Places of this machine's samples, and their positions in the epoch, which decide the draws"
     d = self.dataset
     order = epoch_order(d.labels, self.shuffle, self.balanced, self.seed, epoch)
-    if d.store.mode == 'stream' and not self.workers:
+    if d.store.mode == 'stream':
         if self.shuffle: order, shards = windowed(order, d.store.shard_of(d.rows[order]), self.seed, epoch, self.window)
         else: shards = range(len(d.store.starts) - 1)
-        d.store.coming.want(shards)
+        if not self.workers: d.store.coming.want(shards)
     at = share(order, self.rank, self.world_size)
     return d.rows[order[at]], at
 
@@ -333,7 +341,12 @@ def _source(self, epoch, first):
     finally: blocks.close()
 
 # %% ../nbs/31_loader.ipynb #0f43f119
+def _look(self):
+    "That test is looked at is recorded, once for a loader"
+    if self.dataset.split == 'test' and len(self.dataset) and self.purpose: self.dataset.dataset.open_test(self.purpose); self.purpose = None
+
 def _iter(self):
+    _look(self)
     epoch, at = self.epoch, self.position
     self.epoch, self.position, self.running = epoch + 1, 0, (me := [epoch, at])
     source = _source(self, epoch, at)
@@ -356,7 +369,8 @@ PatchLoader.__iter__ = _iter
 def _identity(self):
     "What must be the same for a state to mean anything"
     names = 'batch_size shuffle balanced seed drop_last rank world_size window'.split()
-    return {k: getattr(self, k) for k in names} | dict(version=self.dataset.dataset.content_hash, samples=len(self.dataset), augment=repr(self.dataset.augment))
+    return {k: getattr(self, k) for k in names} | dict(version=self.dataset.dataset.content_hash, samples=len(self.dataset), augment=repr(self.dataset.augment),
+        streamed=self.dataset.store.mode == 'stream') # Streaming mixes few shards at a time
 
 def state_dict(self:PatchLoader)->dict: # JSON-ready
     "Where the loader is"
@@ -373,6 +387,11 @@ def load_state_dict(self:PatchLoader,
 PatchLoader.state_dict, PatchLoader.load_state_dict = state_dict, load_state_dict
 
 # %% ../nbs/31_loader.ipynb #dec0241b
+def _options():
+    "What `loaders` understands"
+    names = {k for f in (PatchDataset, PatchLoader, RealDataLoader.loaders) for k in signature(f).parameters}
+    return sorted(names - set('self dataset dataset_split split shuffle kw'.split()))
+
 class RealDataLoader:
     "The loaders of a version"
     def __init__(self,
@@ -387,20 +406,40 @@ class RealDataLoader:
         target:bool=False, # Give target maps too
         balanced:bool=False, # As many of each class in train
         allow_leaks:bool=False, # Hand out loaders although the audit failed
-        **kw, # More for `PatchLoader`
+        purpose:str|None=None, # What the test labels are needed for; recorded when the first batch of test is asked for
+        **kw, # More for `PatchDataset` (valid, columns, crop, mode …) and `PatchLoader` (threads, workers, pin_memory …)
     )->tuple: # train, val, test
         "Train shuffled and augmented, val and test as they are"
-        verdict = (self.dataset.manifest.get('audit') or {}).get('verdict')
-        if verdict == 'fail' and not allow_leaks:
-            raise Conflict(f'{self.dataset.address} leaks between its splits (see dataset.audit); a score on it would mean nothing. Build it anew with other splits, or insist with allow_leaks=True')
+        of_pixels, of_batches = ({k: kw[k] for k in kw.keys() & set(_options()) & set(signature(cls).parameters)} for cls in (PatchDataset, PatchLoader))
+        if odd := kw.keys() - of_pixels.keys() - of_batches.keys(): raise BadInput(f'no option {", ".join(sorted(odd))}; there are {", ".join(_options())}')
+        verdict = self.dataset.check_leaks(allow=allow_leaks)
         def one(split, train):
-            d = PatchDataset(self.dataset, split, normalise, augment and train, target, seed=seed)
-            loader = PatchLoader(d, batch_size, shuffle=train, balanced=balanced and train, seed=seed, **kw)
-            loader.leaky = verdict == 'fail'
+            d = PatchDataset(self.dataset, split, normalise, augment if train else False, target, seed=seed, **of_pixels)
+            loader = PatchLoader(d, batch_size, shuffle=train, balanced=balanced and train, seed=seed, **of_batches)
+            loader.leaky, loader.purpose = verdict == 'fail', purpose or loader.purpose
             return loader
         return one('train', True), one('val', False), one('test', False)
 
     def __repr__(self): return f'RealDataLoader({self.dataset.address}, origin: {self.dataset.origin})'
+
+# %% ../nbs/31_loader.ipynb #a1464edb
+class DataModule:
+    "The three loaders, as trainers ask for them"
+    def __init__(self,
+        dataset:Dataset, # A version
+        **kw, # As for `RealDataLoader.loaders`
+    ): self.dataset, self.kw, self.made = dataset, kw, None
+
+    def prepare_data(self): self.dataset.check_leaks(allow=self.kw.get('allow_leaks', False))
+    def setup(self, stage=None): self.made = self.made or RealDataLoader(self.dataset).loaders(**self.kw)
+    def teardown(self, stage=None): self.made = None
+    def _loader(self, i): self.setup(); return self.made[i]
+    def train_dataloader(self): return self._loader(0)
+    def val_dataloader(self): return self._loader(1)
+    def test_dataloader(self): return self._loader(2)
+    def predict_dataloader(self): return self._loader(2)
+    def state_dict(self): return self.train_dataloader().state_dict()
+    def load_state_dict(self, state): self.train_dataloader().load_state_dict(state)
 
 # %% ../nbs/31_loader.ipynb #8bf27d8d
 class SeedPairs(PatchDataset):

@@ -45,14 +45,15 @@ def choose_mode(
     if mode not in MODES: raise BadInput(f'mode is one of {", ".join(MODES)}, not {mode!r}')
     away = hasattr(dataset, 'fetch')
     if mode == 'stream' and not away: raise BadInput(f'the files of this version are here already: there is nothing to stream')
-    if away and mode == 'mapped': raise BadInput('the files of this version are elsewhere: stream them, or fetch the version with open_dataset')
     if mode != 'auto': return mode
-    return 'stream' if away else 'ram' if stored_bytes(dataset, names) <= ram_bytes else 'mapped'
+    return 'ram' if stored_bytes(dataset, names) <= ram_bytes else 'stream' if away else 'mapped'
 
 def stored_bytes(dataset, names)->int:
     "Size of some arrays of a version"
-    here = dataset._mapped
-    return sum(p.nbytes for name in names for p in here(name))
+    if hasattr(dataset, 'fetch'): # Not to be fetched for that
+        plane, C = dataset.manifest['patch_size']**2, len(dataset.manifest['channels'])
+        return dataset.manifest['n_samples']*sum(dict(patches=4*C, valid=C, targets=1)[name]*plane for name in names)
+    return sum(p.nbytes for name in names for p in dataset._mapped(name))
 
 # %% ../nbs/27_rows.ipynb #5bae456e
 class Rows:

@@ -156,14 +156,15 @@ def list(self:FolderStore, prefix=''):
 
 # %% ../nbs/02_storage.ipynb #797eb05e
 @contextmanager
-def _new_file(path):
+def _new_file(path, durable=True):
     "A file beside `path` that takes its name when the block ends well, and otherwise vanishes"
     path.parent.mkdir(parents=True, exist_ok=True)
     f = tempfile.NamedTemporaryFile(dir=path.parent, prefix='.tmp-', delete=False)
     try:
         with f:
             yield f
-            f.flush(); os.fsync(f.fileno())
+            f.flush()
+            if durable: os.fsync(f.fileno())
     except BaseException:
         Path(f.name).unlink(missing_ok=True)
         raise
@@ -225,6 +226,7 @@ class DiskCache:
 def fetch(self:DiskCache,
     name:str, # What identifies the file, such as its URI and version
     fill, # Function that writes the content into an open file, called only when it is not cached
+    durable:bool=True, # Wait for the disk; not needed where the content is checked before it is used
 )->Path: # The cached file
     "The file called `name`, filled when it is not there"
     path = self.path_of(name)
@@ -234,7 +236,7 @@ def fetch(self:DiskCache,
             os.utime(path)
             return path
         self.misses += 1
-        with _new_file(path) as f: fill(f)
+        with _new_file(path, durable) as f: fill(f)
         os.replace(f.name, path)
     self.evict(keep=path)
     return path
@@ -440,11 +442,12 @@ def local_path(self:S3Store,
 )->Path: # A file in the cache
     "A local copy, fetched when it is not cached or when the object changed"
     sha256 = sha256 or _hash_in(key)
-    path = self.cache.fetch(self._cached_as(key), lambda f: self._fill(key, f, sha256))
-    if sha256 and (path, sha256) not in self._verified: # Once a process, since disks forget too
+    came = []
+    path = self.cache.fetch(self._cached_as(key), lambda f: came.append(self._fill(key, f, sha256)), durable=not sha256) # What has a hash is checked below
+    if sha256 and not came and (path, sha256) not in self._verified: # Once a process, since disks forget too
         try: _checked_file(path, sha256, self.uri(key))
         except AstridError: path.unlink(missing_ok=True); raise
-        self._verified.add((path, sha256))
+    self._verified.add((path, sha256))
     return path
 
 # %% ../nbs/02_storage.ipynb #a7b1541b

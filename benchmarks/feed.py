@@ -187,6 +187,60 @@ def litdata(batch, workers, most=20480):
     return here(start)
 
 
+# From a bucket: the server runs in the process that prepares, the caches lie beside the pixels
+
+@cache
+def in_bucket():
+    "The version, pushed to a real S3 server that ends with this process"
+    import json
+    from contextlib import ExitStack
+    from astrid_data.storage import push_tree
+    from tests.servers import s3_server
+    stack = ExitStack()
+    atexit.register(stack.close)
+    server, folder = stack.enter_context(s3_server()), written()
+    (folder/'s3.json').write_text(json.dumps(dict(s3_endpoint=server.endpoint, s3_key_id=server.key, s3_secret=server.secret)))
+    push_tree(folder/'v1', _store(folder, 'pushed'), 'v1')
+
+
+def prepare_s3(folder): prepare(folder); in_bucket()
+
+
+def _store(folder, cached):
+    import json
+    from astrid_data.core import Secret, Settings
+    from astrid_data.storage import DiskCache, S3Store
+    said = json.loads((folder/'s3.json').read_text())
+    return S3Store('test', '', Settings(**{k: v if k == 's3_endpoint' else Secret(v) for k, v in said.items()}), DiskCache(folder/cached))
+
+
+def streamed(batch, first):
+    "An epoch through the public loader: the first one with an empty cache, or one after that"
+    def start(folder):
+        import shutil
+        import astrid_data as ad
+        store = _store(folder, f'cache-{first}')
+        def loader(): return ad.PatchLoader(ad.PatchDataset(ad.StreamedDataset(store, 'v1'), 'train', normalise=None, valid=False, mode='stream'), batch, shuffle=True)
+        def anew():
+            shutil.rmtree(folder/f'cache-{first}', ignore_errors=True)
+            return whole_epochs(loader())()
+        return anew if first else whole_epochs(loader())
+    return here(start)
+
+
+def link(folder):
+    "The same bytes, fetched two objects at a time and thrown away"
+    from concurrent.futures import ThreadPoolExecutor
+    folder = (folder/'feed').resolve()
+    store, keys = _store(folder, 'link'), [f'v1/{p.name}' for p in (folder/'v1').glob('patches-*.npy')]
+    def drain(key):
+        for _ in store.client.get_object(**store._at(key))['Body'].iter_chunks(1 << 20): pass
+    def once():
+        with ThreadPoolExecutor(2) as pool: list(pool.map(drain, keys))
+        return N
+    return once
+
+
 PEERS = dict(litdata=litdata, mosaicml_streaming=mosaicml_streaming, webdataset=webdataset, sharded_zarr=sharded_zarr, hf_datasets=hf_datasets)
 
 def table(about, batch, rows, workers=0, peers=True):
@@ -200,4 +254,6 @@ TABLES = {
     'feed_32_w0': table('shuffled batches of 32', 32, dict(astrid_data=ours(32))),
     'feed_256_w0_norm_d4': table('shuffled batches of 256, asinh and one of eight symmetries each; memmap_gather does neither', 256,
         dict(astrid_data=ours(256, normalise='asinh', augment=True), numpy_norm_d4=numpy_norm_d4(256)), peers=False),
+    'feed_s3': Table('memmap_gather', 'samples/s', {'memmap_gather': Row(memmap_gather(256)), 'astrid_data': Row(streamed(256, False)), 'astrid_data_first': Row(streamed(256, True)), 'link': Row(link)},
+        prepare_s3, about=f'{N:,} patches of 1×{SIDE}×{SIDE} float32 in a bucket on this machine, shuffled batches of 256: the first epoch, and those after it; link fetches the same bytes and throws them away'),
 }

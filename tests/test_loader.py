@@ -14,12 +14,14 @@ from sqlalchemy import select
 from torch.utils.data import DataLoader
 
 import astrid_data as ad
-from astrid_data.core import BadInput, Conflict
-from astrid_data.frozen import write_dataset
-from astrid_data.loader import (Normaliser, PatchDataset, PatchLoader, RealDataLoader, SeedPairs, augment_d4, collate, create_real_data_loaders,
+from astrid_data.audit import audit_splits
+from astrid_data.augment import Augment
+from astrid_data.core import AstridError, BadInput, Conflict, Secret, Settings
+from astrid_data.frozen import Dataset, StreamedDataset, write_dataset
+from astrid_data.loader import (DataModule, Normaliser, PatchDataset, PatchLoader, RealDataLoader, SeedPairs, augment_d4, collate, create_real_data_loaders,
     d4, draw, epoch_order)
 from astrid_data.registry import Detection, add_validation_event
-from astrid_data.storage import resolve_uri
+from astrid_data.storage import DiskCache, S3Store, push_tree, resolve_uri
 
 
 def made(folder, n=90, s=12, channels=('image',), shard_rows=32, seed=0, **columns):
@@ -214,10 +216,11 @@ def test_last_batch_kept_or_dropped(ds):
 
 
 def test_a_failed_audit_gives_no_loaders_unless_told(tmp_path):
-    d = made(tmp_path/'v', n=12)
-    d.manifest['audit'] = dict(verdict='fail')
+    d = made(tmp_path/'v', n=12, object_id='one')
+    d.manifest['audit'] = audit_splits(d.samples).__dict__
     with pytest.raises(Conflict, match='leaks between its splits'): RealDataLoader(d).loaders()
-    assert 'LEAKS' in repr(RealDataLoader(d).loaders(allow_leaks=True)[0])
+    with pytest.warns(UserWarning, match='1 objects'): train = RealDataLoader(d).loaders(allow_leaks=True)[0]
+    assert 'LEAKS' in repr(train)
 
 
 def test_synthetic_shows_everywhere(tmp_path):
@@ -265,6 +268,126 @@ def test_an_empty_split_is_an_empty_loader(tmp_path):
     d = made(tmp_path/'v', n=4)
     assert list(PatchLoader(PatchDataset(d, 'test'), 4)) == [] and len(PatchLoader(PatchDataset(d, 'test'), 4)) == 0
     with pytest.raises(BadInput, match='train, val, test, buffer'): PatchDataset(d, 'validation')
+
+
+@pytest.mark.parametrize('start', ['fork', 'spawn', 'forkserver'])
+def test_the_loaders_own_workers_give_what_its_threads_give(ds, start):
+    def run(**kw):
+        loader = PatchLoader(PatchDataset(ds, 'train', augment=Augment(noise=1., drop=.2), target=True), batch_size=16, shuffle=True, balanced=True, seed=6, **kw)
+        loader.set_epoch(2)
+        return [{k: b[k].clone() for k in ('index', 'image', 'valid', 'target')} for b in loader]
+    for a, b in zip(run(), run(workers=2, start=start), strict=True):
+        for k in a: assert torch.equal(a[k], b[k]), k
+
+
+def test_options_reach_pixels_and_batches_and_wrong_ones_are_named(ds):
+    train, val, test = RealDataLoader(ds).loaders(batch_size=8, crop=8, augment=Augment(shift=1), valid='channel', columns=['image_noise'], mode='mapped', threads=1, drop_last=True)
+    a, b = next(iter(train)), next(iter(val))
+    assert a['image'].shape == (8, 2, 8, 8) and b['columns'].shape == (8, 1) and train.threads == 1 and train.dataset.store.mode == 'mapped' and test.drop_last
+    assert train.dataset.augment == Augment(shift=1) and val.dataset.augment is None
+    for kw, words in ((dict(batch_size='x'), "a batch of 'x'"), (dict(batch_size=0), 'a batch of 0'), (dict(workers=-1), 'workers=-1'), (dict(augment='d4'), 'not .d4.'), (dict(colour=1), 'no option colour; there are allow_leaks'),
+                      (dict(normalise='zscore'), 'asinh, sigma, linear'), (dict(mode='disk'), 'auto, mapped, ram, stream')):
+        with pytest.raises(BadInput, match=words): next(iter(RealDataLoader(ds).loaders(**kw)[0]))
+
+
+def test_each_test_loader_is_one_recorded_look(tmp_path):
+    d = made(tmp_path/'v', n=24)
+    train, val, test = RealDataLoader(d).loaders(purpose='the paper')
+    for loader in (train, val): list(loader)
+    assert len(d.test_openings) == 0
+    list(test), list(test)
+    list(PatchLoader(PatchDataset(d, 'test')))
+    assert d.test_openings['purpose'].tolist() == ['the paper', 'batches of the test split']
+
+
+def test_a_changed_byte_is_not_trained_on(tmp_path):
+    d = made(tmp_path/'v')
+    list(PatchLoader(PatchDataset(d, 'train')))
+    for name in ('patches', 'valid', 'targets'):
+        path = d.folder/f'{name}-00001.npy'
+        good = path.read_bytes()
+        path.write_bytes(good[:300] + bytes([good[300] ^ 1]) + good[301:])
+        data = PatchDataset(Dataset(d.folder), 'train', target=True)
+        with pytest.raises(Conflict, match=f'{name}-00001.npy is not what was frozen.*Restore'): next(iter(PatchLoader(data)))
+        with pytest.raises(Conflict, match=name): next(iter(DataLoader(data, batch_size=4, num_workers=1, collate_fn=collate)))
+        next(iter(PatchLoader(PatchDataset(Dataset(d.folder, verify=False), 'train', target=True))))
+        path.write_bytes(good)
+    next(iter(PatchLoader(PatchDataset(Dataset(d.folder), 'train', target=True))))
+
+
+def test_a_shard_is_summed_once_a_process(tmp_path, monkeypatch):
+    from astrid_data import frozen
+    d, seen, real = made(tmp_path/'v'), [], frozen.sha256_file
+    monkeypatch.setattr(frozen, 'sha256_file', lambda p: seen.append(p) or real(p))
+    for _ in range(3): Dataset(d.folder).patches()
+    assert len(seen) == 3
+    pickle.loads(pickle.dumps(Dataset(d.folder))).patches()
+    assert len(seen) == 3
+
+
+@pytest.fixture
+def bucket(s3, tmp_path, request):
+    "A version in a bucket, and how to open it anew with a cache of so many bytes"
+    d, prefix = made(tmp_path/'v1', n=200, shard_rows=32), f'datasets/{abs(hash(request.node.nodeid))}/v1'
+    settings = Settings(s3_endpoint=s3.endpoint, s3_key_id=Secret(s3.key), s3_secret=Secret(s3.secret))
+    opened = lambda cache='cache', n=10**9: StreamedDataset(S3Store('test', 'open', settings, DiskCache(tmp_path/cache, n)), prefix)
+    push_tree(d.folder, S3Store('test', 'open', settings, DiskCache(tmp_path/'up')), prefix)
+    return d, opened
+
+
+def test_a_streamed_version_is_fetched_once_and_then_read_from_disk(bucket):
+    d, opened = bucket
+    there = opened()
+    loader = PatchLoader(PatchDataset(there, 'train', valid=False, mode='stream'), 16, shuffle=True)
+    first = list(loader)
+    assert (there.store.cache.misses, there.content_hash) == (7, d.content_hash) and 'shards: 7 fetched' in repr(loader)
+    second = list(loader)
+    assert there.store.cache.misses == 7
+    here = PatchDataset(d, 'train', valid=False)
+    for b in first + second: assert torch.equal(b['image'], here.read(b['index'].numpy())['image'])
+    for epoch in (first, second): assert sorted(torch.cat([b['index'] for b in epoch]).tolist()) == d.split_rows('train').tolist()
+    again = PatchLoader(PatchDataset(opened(), 'train', valid=False, mode='stream'), 16, shuffle=True)
+    assert [b['index'].tolist() for b in again] == [b['index'].tolist() for b in first]
+    assert again.dataset.dataset.store.cache.misses == 0
+
+
+def test_streaming_workers_agree_and_small_caches_suffice(bucket):
+    d, opened = bucket
+    def run(**kw): return [(b['index'].tolist(), b['image'].clone()) for b in PatchLoader(PatchDataset(opened('c', 40_000), 'train', mode='stream', augment=True), 16, shuffle=True, seed=1, **kw)]
+    for (i, x), (j, y) in zip(run(), run(workers=2, start='spawn'), strict=True): assert i == j and torch.equal(x, y)
+    assert opened('c', 40_000).store.cache.used() <= 40_000 # Two of seven shards of pixels
+
+
+def test_how_a_version_elsewhere_is_held(bucket):
+    d, opened = bucket
+    modes = {m: PatchDataset(opened(), mode=m, **kw).store.mode for m, kw in (('auto', {}), ('mapped', {}), ('ram', {}), ('stream', {}))}
+    assert modes == dict(auto='ram', mapped='mapped', ram='ram', stream='stream')
+    assert PatchDataset(opened(), ram_bytes=1000).store.mode == 'stream'
+    for m in modes: assert torch.equal(PatchDataset(opened(), 'val', mode=m).read([5, 190])['image'], PatchDataset(d).read([5, 190])['image'])
+    state = PatchLoader(PatchDataset(opened(), 'train', mode='stream')).state_dict()
+    with pytest.raises(Conflict, match='streamed was True'): PatchLoader(PatchDataset(d, 'train')).load_state_dict(state)
+
+
+def test_a_damaged_shard_in_the_bucket_is_refused(bucket, s3):
+    d, opened = bucket
+    there, client = opened(), s3.client()
+    key = there.store._at(f'{there.prefix}/patches-00002.npy')['Key']
+    body = bytearray((d.folder/'patches-00002.npy').read_bytes())
+    body[500] ^= 1
+    client.put_object(Bucket='test', Key=key, Body=bytes(body))
+    with pytest.raises(AstridError, match='patches-00002.npy is damaged'): list(PatchLoader(PatchDataset(there, 'train', mode='stream')))
+
+
+def test_a_module_for_trainers_goes_on_in_mid_epoch(ds):
+    whole = [b['index'].tolist() for b in DataModule(ds, batch_size=8, seed=3).train_dataloader()]
+    module = DataModule(ds, batch_size=8, seed=3)
+    module.prepare_data(); module.setup('fit')
+    for i, b in enumerate(module.train_dataloader()):
+        if i == 2: state = module.state_dict(); break
+    again = DataModule(ds, batch_size=8, seed=3)
+    again.load_state_dict(state)
+    assert [b['index'].tolist() for b in again.train_dataloader()] == whole[3:]
+    assert len(again.val_dataloader().dataset) == len(ds.split_rows('val')) and again.test_dataloader() is again.predict_dataloader()
 
 
 # The pixel test: what a model gets, against the FITS file read by astropy alone
