@@ -13,6 +13,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from inspect import signature
+from math import prod
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ from .augment import Augment, all_views, augment_d4, d4, degrade_, draw, drop_, 
 from .core import BadInput, Conflict, need
 from .frozen import Dataset
 from .normalise import PIECE, Normaliser
+from .one_pass import asinh_levels, compiled, take_turned
 from .order import check_state, epoch_order, machine, share, windowed
 from .rows import RAM_BYTES, Rows
 
@@ -121,30 +123,48 @@ def batch_shapes(self:PatchDataset, n:int)->dict: # Name -> (shape, dtype)
 PatchDataset.store, PatchDataset.batch_shapes = property(store), batch_shapes
 
 # %% ../nbs/31_loader.ipynb #ecadfc59
-def _step(out, pieces=1): return max(1, pieces*PIECE//max(1, int(np.prod(out.shape[1:])))) # Patches in so many pieces
+def _step(out, pieces=1): return max(1, pieces*PIECE//max(1, prod(out.shape[1:]))) # Patches in so many pieces
 
 def _copy(self, name, rows, how, out):
     "Rows of one array into `out`, shifted and turned"
     full, keys = self.dataset.patch_size, [how[k] for k in ('k', 'dy', 'dx') if k in how] if how else []
     if self.size == full and not any(k.any() for k in keys): return self.store.gather(name, rows, out)
+    if compiled() and out.flags.c_contiguous: return _copy_compiled(self, name, rows, how or {}, out)
     step = _step(out, 8)
     room = np.empty((min(step, len(rows)), *out.shape[1:-2], full, full), out.dtype)
     for i in range(0, len(rows), step):
         got, part, ks = self.store.gather(name, rows[i:i+step], room[:len(rows[i:i+step])]), out[i:i+step], [k[i:i+step] for k in keys]
         for a, b in runs(*ks) if ks else [(0, len(got))]: np.copyto(part[a:b], window(got[a:b], self.size, *(int(k[a]) for k in ks[1:]), k=int(ks[0][a]) if ks else 0))
 
+def _copy_compiled(self, name, rows, how, out):
+    "The same by the compiled loop"
+    S, here, store = self.dataset.patch_size, np.zeros(len(rows), 'i8'), self.store
+    k, dy, dx = (how.get(w, here) for w in ('k', 'dy', 'dx'))
+    corner, shard = (S//2 - self.size//2)*(S + 1) + dy*S + dx, store.shard_of(rows)
+    for a, b in runs(shard):
+        n = int(shard[a])
+        take_turned(store.part(name, n), rows[a:b] - store.starts[n], k[a:b], corner[a:b], out[a:b])
+
+# %% ../nbs/31_loader.ipynb #f619f501
+def _normalise(self, rows, z):
+    "Pixels as stored become what the model sees, in place"
+    low, inverse = self.scales
+    if self.normaliser.name == 'asinh' and compiled():
+        return asinh_levels(z.numpy(), rows, low[..., 0, 0], inverse[..., 0, 0], self.normaliser._p['per_scale'].numpy().ravel())
+    x = z.numpy()
+    x -= low[rows]; x *= inverse[rows]
+    self.normaliser.finish_(z)
+
 def _finish(self, rows, how, z):
     "What changes values"
     if how and self.augment and self.augment.pixels: degrade_(z, how, self.levels[1].numpy()[rows])
-    if self.normaliser.name != 'none':
-        x, (b, inv) = z.numpy(), self.scales
-        x -= b[rows]; x *= inv[rows]
-        self.normaliser.finish_(z)
+    if self.normaliser.name != 'none': _normalise(self, rows, z)
     if how and 'drop' in how: drop_(z, how, self.augment.drop)
 
 def _pixels(self, rows, how, out):
-    "Images into `out`: a megabyte copied, then finished in eight pieces"
+    "Images into `out`: a megabyte copied, then finished; numpy, which makes copies, gets it in eight pieces"
     few, many = _step(out), _step(out, 8)
+    if self.normaliser.name == 'asinh' and compiled(): few = many
     if self.normaliser.name == 'none' and not how: few = many = max(1, len(rows))
     some = lambda i, n: (rows[i:i+n], how and {k: v[i:i+n] for k, v in how.items()}, out[i:i+n])
     for i in range(0, len(rows), many):
@@ -249,6 +269,7 @@ class PatchLoader:
         self.epoch, self.position, self.running, self.wait_s, self.batches = 0, 0, None, 0., 0
         self.purpose = 'batches of the test split' # Recorded when batches of test are first asked for, and then None
         self.pool = _Pool(d.batch_shapes(batch_size*self.per_block), pin_memory)
+        if d.augment or d.normaliser.name == 'asinh': compiled() # Now, so that the first batch does not wait for it
 
     def __len__(self): return self.n//self.batch_size if self.drop_last else -(-self.n//self.batch_size)
     def set_epoch(self, epoch:int): self.epoch, self.position, self.running = epoch, 0, None
@@ -294,12 +315,16 @@ def _plan(self, epoch, first=0, many=1):
     d, B = self.dataset, self.batch_size
     rows, at = _order(self, epoch)
     how = d.augment.draws(self.seed, epoch, at) if d.augment else {}
-    if self.shuffle:
-        p = np.lexsort((rows, how.get('k', rows), d.store.shard_of(rows), np.arange(len(rows))//B)) # Sorted within each batch
-        rows, how = rows[p], {k: v[p] for k, v in how.items()}
     for part in blocks(first*B, min(len(rows), len(self)*B), B, many): yield rows[part], {k: v[part] for k, v in how.items()} or None
 
 # %% ../nbs/31_loader.ipynb #0e669d9a
+def _in_order(dataset, B, rows, how):
+    "The same batches of `B`, each sorted so that neighbours are alike: which samples come together is drawn, their places in the batch needn't be"
+    p = np.lexsort((rows, how['k'] if how else rows, dataset.store.shard_of(rows), np.arange(len(rows))//B))
+    return rows[p], how and {k: v[p] for k, v in how.items()}
+
+def _read_block(dataset, B, rows, how, out=None): return dataset.read(*(_in_order(dataset, B, rows, how) if B else (rows, how)), out)
+
 def _ahead(
     jobs, # Calls without arguments, made one after the other by the caller's thread
     threads:int, # How many threads do them; 0 does them in the caller's
@@ -320,19 +345,20 @@ def _ahead(
 # %% ../nbs/31_loader.ipynb #df918d25
 class _Planned(torch.utils.data.Dataset):
     "The batches of a plan, for worker processes"
-    def __init__(self, dataset, plan): self.dataset, self.plan = dataset, plan
+    def __init__(self, read, plan): self.read, self.plan = read, plan
     def __len__(self): return len(self.plan)
-    def __getitem__(self, i): return self.dataset.read(*self.plan[i])
+    def __getitem__(self, i): return self.read(*self.plan[i])
 
 def _as_is(batch): return batch
 
 def _source(self, epoch, first):
     "The batches of an epoch from `first` on"
+    read = partial(_read_block, self.dataset, self.batch_size if self.shuffle else None)
     if self.workers:
-        plan = _Planned(self.dataset, list(_plan(self, epoch, first)))
+        plan = _Planned(read, list(_plan(self, epoch, first)))
         yield from DataLoader(plan, batch_size=None, num_workers=self.workers, multiprocessing_context=self.start, collate_fn=_as_is, pin_memory=self.pin_memory)
         return
-    jobs = (partial(self.dataset.read, *p, self.pool.take(len(p[0]))) for p in _plan(self, epoch, first, self.per_block))
+    jobs = (partial(read, *p, self.pool.take(len(p[0]))) for p in _plan(self, epoch, first, self.per_block))
     blocks = _ahead(jobs, self.threads if self.prefetch else 0, max(self.threads, -(-self.prefetch//self.per_block)))
     try:
         for block in blocks:

@@ -469,3 +469,23 @@ def test_pixels_of_awkward_files(tmp_path, kind):
     _check_pixels(ds, lambda r: path, lambda r: 0, least_edges=2)
     peaks = ds.patches()[:][ds.samples['label'] == 1][:, 0, 9:12, 9:12]
     assert (np.nanmax(peaks, axis=(1, 2)) > 2500).all() # The star is where the position says
+
+
+@pytest.mark.parametrize('more', [dict(), dict(valid='channel', target=True), dict(crop=9, augment=Augment(shift=2)), dict(augment=Augment(noise=.3, blur=.8, drop=.4))], ids=['plain', 'channel', 'crop', 'worse'])
+def test_compiled_and_numpy_give_the_same_batches(tmp_path, monkeypatch, more):
+    "Every symmetry, shift, NaN, infinity, two channels, validity and target"
+    from astrid_data import loader, one_pass
+    if not one_pass.compiled(): pytest.skip('numba is not installed')
+    rng, n, s = np.random.default_rng(3), 90, 15
+    px = (rng.normal(size=(n, 2, s, s))*100).astype('f4')
+    px[rng.random(px.shape) < .02], px[0, 0, 0], px[1, 1, 3] = np.nan, 1e20, -3e38
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=np.arange(n) % 2, origin='synthetic', split='train',
+        **{f'{c}_{k}': rng.uniform(1, 5, n) for c in 'ab' for k in ('background', 'noise')}))
+    d = write_dataset(tmp_path/'v1', t, px, channels=('a', 'b'), targets=rng.integers(0, 2, (n, s, s)).astype('u1'), name='both')
+    def batches(): return list(PatchLoader(PatchDataset(d, 'train', **(dict(augment=True) | more)), 32, shuffle=True, seed=5))
+    fast = batches()
+    monkeypatch.setattr(loader, 'compiled', lambda: False)
+    for a, b in zip(fast, batches(), strict=True):
+        assert a['index'].equal(b['index'])
+        for k in a.keys() & {'valid', 'target'}: assert a[k].equal(b[k])
+        torch.testing.assert_close(a['image'], b['image'], rtol=2e-6, atol=2e-6)
