@@ -65,13 +65,19 @@ class Opener:
         self.store, self.scale, self.images = store, {}, Remember()
         self.pixel_scale_arcsec, self.align, self.unreachable = pixel_scale_arcsec, align, unreachable
 
-    def __call__(self, uri, hdu=None, extver=None):
-        from astrid_data.storage import resolve_uri
-        try: path = resolve_uri(uri, self.store)
-        except NotFound as e: raise BadImage('missing_file', str(e)) from None
+    @contextmanager
+    def reached(self):
+        "A store that does not answer stops the build, unless the ledger is to take it"
+        try: yield
         except ConnectionError as e:
             if self.unreachable == 'error': raise Away(str(e)) from e
             raise
+
+    def __call__(self, uri, hdu=None, extver=None):
+        from astrid_data.storage import resolve_uri
+        with self.reached():
+            try: path = resolve_uri(uri, self.store)
+            except NotFound as e: raise BadImage('missing_file', str(e)) from None
         image = self.images(path, hdu, extver, name=uri)
         if self.pixel_scale_arcsec:
             from astrid_data.align import at_scale
@@ -83,9 +89,11 @@ class Opener:
         "The image with no more than the rows around some positions, where it lies in a bucket and that is cheaper; else None"
         from astrid_data.hdu_index import open_rows
         from astrid_data.storage import remote_object
-        mark, there = self.images.known.get((str(uri), hdu, extver)), remote_object(uri, self.store)
-        if mark is None or there is None or self.pixel_scale_arcsec or there[0].is_cached(there[1]): return None
-        if (image := open_rows(*there, mark, ra, dec, size)) is not None: self.scale[uri] = image.pixel_scale_arcsec or np.nan
+        with self.reached():
+            mark, there = self.images.known.get((str(uri), hdu, extver)), remote_object(uri, self.store)
+            if mark is None or there is None or self.pixel_scale_arcsec or there[0].is_cached(there[1]): return None
+            image = open_rows(*there, mark, ra, dec, size)
+        if image is not None: self.scale[uri] = image.pixel_scale_arcsec or np.nan
         return image
 
 # %% ../nbs/30_datasets.ipynb #279cbdc7

@@ -82,7 +82,7 @@ def test_a_planted_event_is_what_is_left(archive, tmp_path):
         new = min(found, key=lambda d: sky_separation_arcsec(d.ra, d.dec, e['ra'], e['dec']))
         assert sky_separation_arcsec(new.ra, new.dec, e['ra'], e['dec']) < .5
         add_validation_event(session, new.id, 'ann', True, label='SN Ia', confidence_level='HIGH')
-    plan = TrainingDataCollector(archive).plan(channels=('template', 'science', 'difference'), confidence_threshold=.5, validation_status='any', negatives={'random_sky': 1}, progress=False)
+    plan = TrainingDataCollector(archive).plan(channels=('template', 'science', 'difference'), confidence_threshold=.5, quality_score_threshold=None, validation_status='any', negatives={'random_sky': 1}, progress=False)
     assert set(plan.samples['observation_key']) == {'after'} and plan.ledger.query('reason == "no_image"')['n'].sum() > 0 # All others are no triplets, and are told
     d = plan.build('triplets', patch_size=15, align=True, min_valid_fraction=.5, progress=False, probe=False)
     k = d.samples['class_name'].tolist().index('sn ia')
