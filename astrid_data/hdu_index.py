@@ -74,7 +74,7 @@ def image_index(
     if not image._heads or any(p.raw is None for p in image.planes.values()): return None
     w = image.wcs and wcs_numbers(image.wcs)
     if image.wcs is not None and w is None: return None
-    d = dict(format=1, size=len(image._stored), heads=image._heads, crc=_crc(image._stored, image._heads), wcs=w, shape=image.shape,
+    d = dict(format=2, size=len(image._stored), heads=image._heads, crc=_crc(image._stored, image._heads), wcs=w, shape=image.shape,
         planes={k: p.place for k, p in image.planes.items()}, mtime_ns=image._path.stat().st_mtime_ns, sha256=image._sha,
         missing=list(image.missing.items()), notes=list(image.notes.items()), **{k: getattr(image, k) for k in _words})
     return json.loads(canonical_json(d))
@@ -82,7 +82,7 @@ def image_index(
 # %% ../nbs/04_hdu_index.ipynb #4b964e96
 def _from_mark(data, mark, name):
     "The image that lies in `data` as the mark says; None where it does not fit"
-    if mark.get('format') != 1 or len(data) != mark['size'] or _crc(data, mark['heads']) != mark['crc']: return None
+    if mark.get('format') != 2 or len(data) != mark['size'] or _crc(data, mark['heads']) != mark['crc']: return None
     image = SkyImage(tuple(mark['shape']), {k: Plane(data, p) for k, p in mark['planes'].items()}, None, mark['facts'], mark['hdu_name'], mark['hdu_ver'], name,
         wcs=mark['wcs'] and wcs_from_numbers(mark['wcs']), wcs_reason=mark['wcs_reason'], dq_policy=mark['dq_policy'], missing=dict(mark['missing']), notes=dict(mark['notes']))
     image._stored, image._heads = data, mark['heads']
