@@ -24,7 +24,7 @@ from .augment import Augment, all_views, augment_d4, d4, degrade_, draw, drop_, 
 from .core import BadInput, Conflict, need
 from .frozen import Dataset
 from .normalise import PIECE, Normaliser
-from .one_pass import asinh_levels, compiled, take_turned
+from .one_pass import compiled, take_turned
 from .order import check_state, epoch_order, machine, share, windowed
 from .rows import RAM_BYTES, Rows
 
@@ -136,35 +136,36 @@ def _copy(self, name, rows, how, out):
         got, part, ks = self.store.gather(name, rows[i:i+step], room[:len(rows[i:i+step])]), out[i:i+step], [k[i:i+step] for k in keys]
         for a, b in runs(*ks) if ks else [(0, len(got))]: np.copyto(part[a:b], window(got[a:b], self.size, *(int(k[a]) for k in ks[1:]), k=int(ks[0][a]) if ks else 0))
 
-def _copy_compiled(self, name, rows, how, out):
-    "The same by the compiled loop"
+def _copy_compiled(self, name, rows, how, out, levels=None):
+    "The same by the compiled loop, which normalises as well where `levels` (low, inverse, scale) are given"
     S, here, store = self.dataset.patch_size, np.zeros(len(rows), 'i8'), self.store
     k, dy, dx = (how.get(w, here) for w in ('k', 'dy', 'dx'))
     corner, shard = (S//2 - self.size//2)*(S + 1) + dy*S + dx, store.shard_of(rows)
     for a, b in runs(shard):
         n = int(shard[a])
-        take_turned(store.part(name, n), rows[a:b] - store.starts[n], k[a:b], corner[a:b], out[a:b])
+        take_turned(store.part(name, n), rows[a:b] - store.starts[n], k[a:b], corner[a:b], out[a:b], levels and (levels[0][a:b], levels[1][a:b], levels[2]))
 
 # %% ../nbs/31_loader.ipynb #f619f501
-def _normalise(self, rows, z):
-    "Pixels as stored become what the model sees, in place"
-    low, inverse = self.scales
-    if self.normaliser.name == 'asinh' and compiled():
-        return asinh_levels(z.numpy(), rows, low[..., 0, 0], inverse[..., 0, 0], self.normaliser._p['per_scale'].numpy().ravel())
-    x = z.numpy()
-    x -= low[rows]; x *= inverse[rows]
-    self.normaliser.finish_(z)
-
 def _finish(self, rows, how, z):
-    "What changes values"
+    "What changes values, in place"
     if how and self.augment and self.augment.pixels: degrade_(z, how, self.levels[1].numpy()[rows])
-    if self.normaliser.name != 'none': _normalise(self, rows, z)
+    if self.normaliser.name != 'none':
+        x, (low, inverse) = z.numpy(), self.scales
+        x -= low[rows]; x *= inverse[rows]
+        self.normaliser.finish_(z)
     if how and 'drop' in how: drop_(z, how, self.augment.drop)
 
+def _pixels_compiled(self, rows, how, out):
+    "Images into `out`, copied, turned and normalised plane by plane"
+    low, inverse = (l[rows, :, 0, 0] for l in self.scales)
+    _copy_compiled(self, 'patches', rows, how or {}, out.numpy(), (low, inverse, self.normaliser._p['per_scale'].numpy().ravel()))
+    if how and 'drop' in how: drop_(out, how, self.augment.drop)
+
 def _pixels(self, rows, how, out):
-    "Images into `out`: a megabyte copied, then finished; numpy, which makes copies, gets it in eight pieces"
+    "Images into `out`: a megabyte copied, then finished in eight pieces"
+    worse = how and self.augment and self.augment.pixels
+    if self.normaliser.name == 'asinh' and not worse and compiled() and out.is_contiguous(): return _pixels_compiled(self, rows, how, out)
     few, many = _step(out), _step(out, 8)
-    if self.normaliser.name == 'asinh' and compiled(): few = many
     if self.normaliser.name == 'none' and not how: few = many = max(1, len(rows))
     some = lambda i, n: (rows[i:i+n], how and {k: v[i:i+n] for k, v in how.items()}, out[i:i+n])
     for i in range(0, len(rows), many):
