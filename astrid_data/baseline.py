@@ -15,7 +15,7 @@ from .scores import operating_points
 
 # %% ../nbs/43_baseline.ipynb #4f8da6e8
 def stamp_statistics(
-    images, # (n, C, s, s), normalised
+    images, # (n, C, s, s), normalised; s at least twice `middle`
     middle:int=7, # Side of the middle (pixel), odd
 )->pd.DataFrame: # One row a stamp, six columns a channel
     "A few numbers of each stamp"

@@ -52,7 +52,10 @@ def linked_row(
     "An image in a role for another observation"
     return image | dict(id=stable_uuid('image', observation_id, role, image['uri'], image['hdu_name'], image['hdu_ver']), observation_id=observation_id, role=role)
 
-def roles_taken(session, observations)->set:
+def roles_taken(
+    session, # An open session
+    observations, # Ids of observations
+)->set: # Pairs
     "Pairs (observation, role) that are there already: what was linked once stays"
     i = Image
     return {(o, r) for o, r in session.execute(select(i.observation_id, i.role)) if o in observations}
@@ -168,7 +171,12 @@ def link_triplets(
     with archive.session() as s: bulk_insert(s, Image, new)
     return pd.DataFrame(out, columns='event survey band template science reason'.split())
 
-def triplet_rows(archive, template, science, taken, difference):
+def triplet_rows(
+    archive, # An `Archive`
+    template:dict, science:dict, # Columns of images
+    taken:set, # From `roles_taken`
+    difference:bool, # Make the difference image too
+)->tuple[list, str]: # Columns of the new rows; why there are none, or ''
     "Rows for the roles of one science image, and why there are none; `taken` learns of them"
     oid, roles = science['observation_id'], dict(template=template, science=science)
     if (oid, 'template') in taken: return [], 'linked_before'

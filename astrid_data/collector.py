@@ -72,7 +72,7 @@ def read_channels(
 LEDGER_COLUMNS = ('sample_key uri reason detail label class_name kind survey band observation_key detection_id ra dec mag score n').split()
 
 def loss_reasons(
-    t:pd.DataFrame, # Candidates with label, label_source, ra, dec, observation_id, n_label_events
+    t:pd.DataFrame, # Candidates with label, label_source, ra, dec (deg), obs_row, n_label_events, score
     image_reason:np.ndarray, # From `read_channels`, taken to candidates; shape (n,)
 )->np.ndarray: # Reason, '' for those to keep; shape (n,)
     "Why each candidate can't be a sample"
@@ -550,7 +550,7 @@ class TrainingDataCollector:
 
     def collect(self,
         name:str, # Name of the dataset
-        params:TrainingDataCollectionParams|None=None, # As for `plan`
+        params:TrainingDataCollectionParams|None=None, # The question; None asks with the defaults
         **kwargs, # More, as for `build_dataset`
     ): # The frozen version
         "Plan and build in one go"

@@ -464,7 +464,7 @@ def build_dataset(
     progress:bool=True, # Show how far it is
     created_by:str|None=None, # Who; None means the user of this machine
     executor=None, # A `concurrent.futures.Executor` that cuts; None cuts here
-    min_valid_fraction:float=0.5, # Patches with less valid pixels go to the ledger
+    min_valid_fraction:float=0.5, # Patches with a smaller share of valid pixels go to the ledger
     shard_rows:int|None=None, # Rows in one file; None means half a gigabyte
     probe:bool=True, # Look for shortcuts, which trains a small forest
     pixel_scale_arcsec:float|None=None, # Resample all images to pixels of this size, so that patches have one angular size; None leaves them as observed
