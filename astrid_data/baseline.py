@@ -22,6 +22,8 @@ def stamp_statistics(
     x = np.asarray(images, 'f8')
     if x.ndim != 4: raise BadInput(f'stamps are (n, C, s, s), not {x.shape}')
     c, h = x.shape[-1]//2, middle//2
+    if middle % 2 == 0 or middle < 3: raise BadInput(f'middle={middle!r}: an odd number of pixels from 3 on is needed')
+    if x.shape[-1] < 2*middle: raise BadInput(f'a middle of {middle} pixels and the ring around it need stamps of at least {2*middle} pixels, not {x.shape[-1]}')
     inner, near = x[..., c-h:c+h+1, c-h:c+h+1], x[..., c-1:c+2, c-1:c+2]
     ring = x[..., c-2*h-1:c+2*h+2, c-2*h-1:c+2*h+2]
     around = (ring.sum((-2, -1)) - inner.sum((-2, -1)))/(ring[0, 0].size - inner[0, 0].size) if len(x) else np.zeros(x.shape[:2])

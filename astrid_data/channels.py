@@ -71,6 +71,7 @@ def link_bands(
         t = linkable_images(s)
         bands = [n for b in bands for n in matching_bands([b], sorted(set(t['band'])))]
         t = t[t['band'].isin(bands)].reset_index(drop=True)
+        if not len(t): raise BadInput(f'no image with a place on the sky to link in the bands {", ".join(map(str, bands)) or "(none given)"}')
         taken, new, out = roles_taken(s, {i['observation_id'] for i in t['image']}), [], []
         m = np.stack(t['middle'])
         ra, dec = np.degrees(np.arctan2(m[:, 1], m[:, 0])), np.degrees(np.arctan2(m[:, 2], np.hypot(m[:, 0], m[:, 1])))
@@ -158,6 +159,7 @@ def link_triplets(
 )->pd.DataFrame: # event (row), survey, band, template, science (keys), reason: one row a triplet, or an event without
     "Make template, science and difference channels of the images around events"
     windows, out, new = checked_windows(windows), [], []
+    if lacking := [c for c in ('ra', 'dec', 'mjd') if c not in events]: raise BadInput(f'events have no column {", ".join(lacking)}; they need ra, dec (deg) and mjd (day)')
     with archive.session() as s:
         t = linkable_images(s)
         taken = roles_taken(s, {i['observation_id'] for i in t['image']})

@@ -572,7 +572,7 @@ def make_plan(
     good = good.assign(sample_key=pd.Series(sample_keys(*names, good['kind'], good['ra'], good['dec'], ['']*len(good)), good.index, dtype=object))
     taken, want = choose(good, obs, p)
     if not want['positive']: raise nothing_found(session, funnel, t)
-    funnel = add_filter(funnel, 'limit', f'ratios of negatives, at most {p.max_samples} samples', len(lost) + int(taken.sum()))
+    funnel = add_filter(funnel, 'limit', 'ratios of negatives' + ('' if p.max_samples is None else f', at most {p.max_samples} samples'), len(lost) + int(taken.sum()))
     chosen, drawn = add_facts(session, rows_where(good, taken)), pd.DataFrame(columns=['row', 'ra', 'dec', 'kind', 'exclusion_arcsec'])
     del t, good
     why = pd.Series(dtype=int)

@@ -225,7 +225,7 @@ class Plane:
 def decode(self:Plane, a):
     "Stored numbers to float32; BLANK becomes NaN, scaling as the header says"
     stored = self.raw is not None # Else astropy has scaled already
-    if not stored or self.simple or (self.scale, self.zero) == (1, 0): out = a.astype(np.float32)
+    if not stored or self.simple or (self.scale, self.zero) == (1, 0): out = a.astype(np.float32, copy=stored)
     elif self.scale == 1 and a.dtype.itemsize < 4: out = a.astype(np.float32) + np.float32(self.zero) # Exact, and faster
     else: out = (a*np.float64(self.scale) + self.zero).astype(np.float32) # Rounded once
     if stored and self.blank is not None: out[a == self.blank] = np.nan

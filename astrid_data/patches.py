@@ -63,8 +63,11 @@ def _read_each(image, x0, y0, size, out, valid):
 
 def _decoded(image, n, size):
     "Whether to gather `n` patches from the decoded image rather than to decode each"
-    as_stored = image.planes['image'].simple and len(image.planes) == 1
-    return as_stored or 2*n*size**2 > image.shape[0]*image.shape[1]
+    plane = image.planes['image']
+    if plane.simple and len(image.planes) == 1: return True # Nothing is decoded
+    rows, columns = getattr(getattr(plane, 'hdu', None), 'tile_shape', (1, 1))[-2:]
+    each = min(size + rows - 1, image.shape[0])*min(size + columns - 1, image.shape[1]) # A patch needs all tiles that it touches
+    return 2*n*each > image.shape[0]*image.shape[1]
 
 # %% ../nbs/21_patches.ipynb #d368c51f
 def cut_patches(

@@ -375,7 +375,7 @@ def _close_row(archive, record):
     "Bring the row of `training_runs` in line with the record"
     lines = record.lines()
     start, end, (params, told) = lines[0], next(l for l in reversed(lines) if l['kind'] == 'end'), _told(lines)
-    record.closed = _update_row(archive, uuid.UUID(start['row_id']), status=end['row_status'], mlflow_run_id=record.run_id, training_params=dict(run_name=start['run_name'], **params),
+    record.closed = _update_row(archive, uuid.UUID(start['row_id']), status=end['row_status'], mlflow_run_id=record.run_id, training_params=params | dict(run_name=start['run_name']),
         performance_metrics=told, completed_at=datetime.fromtimestamp(end['ms']/1e3, timezone.utc)) is True
     record.save_cursor()
 
@@ -402,7 +402,7 @@ _no_numbers = {k: float(k) for k in ('nan', 'inf', '-inf')} # Words in JSON
 def _row_of(r):
     "A row of `training_runs` as a dict"
     told = {k: _no_numbers.get(v, v) if isinstance(v, str) else v for k, v in (r.performance_metrics or {}).items()}
-    return dict(id=str(r.id), run_name=(r.training_params or {}).get('run_name'), mlflow_run_id=r.mlflow_run_id, status=r.status, started_at=r.started_at, completed_at=r.completed_at, **told)
+    return told | dict(id=str(r.id), run_name=(r.training_params or {}).get('run_name'), mlflow_run_id=r.mlflow_run_id, status=r.status, started_at=r.started_at, completed_at=r.completed_at)
 
 # %% ../nbs/41_tracking.ipynb #eda9db00
 def dataset_runs(

@@ -539,3 +539,17 @@ def test_map_of_a_hole_and_of_missing_pixels():
 
 @pytest.mark.parametrize('s', [1, 2, 3, 5])
 def test_map_of_tiny_patches(s): assert target_map(np.ones((s, s), 'f4'), np.ones((s, s), bool), (0, 0), 1).shape == (s, s)
+
+
+@pytest.mark.parametrize('n, whole', [(1, False), (6, True)])
+def test_a_compressed_image_is_read_whole_where_its_tiles_are_most_of_it(n, whole, monkeypatch):
+    "Tiles are rows here: a patch of 20 needs 20 of 100 rows"
+    from astrid_data.images import Plane
+    raw, read = io.BytesIO(), []
+    px = np.random.default_rng(0).normal(100, 5, (100, 300)).astype('f4')
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(px, name='SCI', compression_type='GZIP_1', quantize_level=0, tile_shape=(1, 300))]).writeto(raw)
+    cut = Plane.cut
+    monkeypatch.setattr(Plane, 'cut', lambda self, *a: (read.append(a), cut(self, *a))[1])
+    with open_image(raw.getvalue(), 'SCI') as image: got = cut_patches(image, np.linspace(30, 250, n), np.linspace(15, 80, n), 20)
+    assert (len(read) == 0) == whole
+    for k in range(n): np.testing.assert_array_equal(got.data[k], px[got.y0[k]:got.y0[k]+20, got.x0[k]:got.x0[k]+20])

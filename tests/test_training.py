@@ -616,3 +616,10 @@ def test_an_empty_default_archive_is_given_the_sample(monkeypatch, tmp_path, cap
     assert 'registering the sample' in capsys.readouterr().out
     image, mask = next(iter(train))
     assert image.shape == (2, 1, 64, 64) and 'origin: survey' in repr(train) and train.dataset.dataset.origin == 'survey'
+
+
+def test_statistics_of_a_stamp_too_small_for_its_ring_are_refused():
+    from astrid_data.baseline import stamp_statistics
+    with pytest.raises(BadInput, match='at least 14 pixels'): stamp_statistics(np.zeros((2, 1, 12, 12)))
+    with pytest.raises(BadInput, match='odd'): stamp_statistics(np.zeros((2, 1, 20, 20)), middle=6)
+    assert stamp_statistics(np.ones((2, 1, 14, 14)))['above_ring_0'].eq(0).all()
