@@ -41,13 +41,13 @@ class SyntheticDataWarning(UserWarning):
 
 # %% ../nbs/00_core.ipynb #ab891a08
 _kinds = dict(archive=('registry store', 'open one with open_archive(...)'), plan=('samples params', 'make one with TrainingDataCollector(archive).plan(...)'),
-    dataset=('manifest samples', "open one with open_dataset(archive, 'name@v1')"))
+    dataset=('manifest samples', "open one with open_dataset(archive, 'name@v1')"), table=('columns iterrows', 'give a DataFrame, such as plan.samples or dataset.samples'))
 
 def need(
-    kind:str, # 'archive', 'plan' or 'dataset'
+    kind:str, # 'archive', 'plan', 'dataset' or 'table'
     thing, # What was given
 ): # `thing`, if it is one
-    "Refuse what is no archive, plan or dataset before anything is done with it"
+    "Refuse what is no archive, plan, dataset or table before anything is done with it"
     has, how = _kinds[kind]
     if all(a in dir(thing) for a in has.split()): return thing
     got = repr(thing) if isinstance(thing, (str, int, float, type(None))) else f'{type(thing).__name__} object'

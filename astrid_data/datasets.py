@@ -9,7 +9,7 @@ __all__ = ['CHUNK_ROWS', 'image_order', 'chunks_of', 'Away', 'Opener', 'marks_of
            'search_datasets', 'open_dataset', 'delete_dataset', 'TrainingDatasetManager']
 
 # %% ../nbs/30_datasets.ipynb #8cbbccab
-import json, os, re, shutil, uuid, warnings
+import json, os, re, shutil, sys, uuid, warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ import pandas as pd
 
 from .core import (AstridError, BadImage, BadInput, Conflict, NotFound, QualityError, canonical_json, need, progress as progress_bar, sha256_text,
     stable_uuid, utc_from_mjd, write_atomic)
-from .frozen import Dataset, StreamedDataset, finish_version, fit_normalisation, who_am_i, write_dataset
+from .frozen import Dataset, StreamedDataset, finish_version, fit_normalisation, who_am_i
 from .shards import ShardWriter, ShardedArray, content_hash, pixel_hashes
 
 # %% ../nbs/30_datasets.ipynb #c557c197
@@ -73,7 +73,11 @@ class Opener:
             if self.unreachable == 'error': raise Away(str(e)) from e
             raise
 
-    def __call__(self, uri, hdu=None, extver=None):
+    def __call__(self,
+        uri, # Address of a file, or a bare key of the store
+        hdu=None, extver=None, # Which HDU of it; None takes the only image
+    ): # A `SkyImage`; `BadImage` where there is none, `Away` where the store does not answer
+        "Open an image"
         from astrid_data.storage import resolve_uri
         with self.reached():
             try: path = resolve_uri(uri, self.store)
@@ -85,8 +89,12 @@ class Opener:
         self.scale[uri] = image.pixel_scale_arcsec or np.nan
         return image
 
-    def around(self, uri, hdu, extver, ra, dec, size):
-        "The image with no more than the rows around some positions, where it lies in a bucket and that is cheaper; else None"
+    def around(self,
+        uri, hdu, extver, # Which image, as for a call
+        ra, dec, # Positions that patches are cut around (deg, ICRS), shape (n,)
+        size, # Side of a patch (pixel)
+    ): # A `SkyImage` with no more than the rows around the positions, where the image lies in a bucket and that is cheaper; else None
+        "As much of an image as some patches need"
         from astrid_data.hdu_index import open_rows
         from astrid_data.storage import remote_object
         with self.reached():
@@ -154,7 +162,9 @@ def _targets(data, valid, t, labels, channels):
 # %% ../nbs/30_datasets.ipynb #0bb58ce5
 class Journal:
     "Finished work, one JSON line each"
-    def __init__(self, path):
+    def __init__(self,
+        path, # A file; what an earlier attempt wrote is read, but a last line that is cut short
+    ):
         self.path, self.lines, good = Path(path), [], 0
         for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []:
             if not line.endswith(b'\n'): break
@@ -173,7 +183,7 @@ def in_order(
     items, # Its arguments
     executor=None, # A `concurrent.futures.Executor`; None works here and now
     ahead:int=4, # Results that may wait
-):
+): # Gives one result after the other; what `f` raises is raised in its place
     "f(item) for each, in order"
     if executor is None: yield from map(f, items); return
     coming = deque()
@@ -199,7 +209,9 @@ def _cut_rows(work, opener, size, channels, min_valid_fraction, measure, maps):
     return len(rows), sorted(set(rows['observation_key'])), *cut_chunk(rows, opener, size, channels, min_valid_fraction, **more)
 
 @contextmanager
-def one_behind(f):
+def one_behind(
+    f, # A function; what it raises is raised by the next call, or at the end
+): # Gives a function that takes the arguments of `f` and returns at once
     "Calls of `f` that a thread works off in order, while the next one is prepared; at most one is under way"
     with ThreadPoolExecutor(1) as thread:
         last = []
@@ -220,10 +232,10 @@ def stage(
     work, # Folder of this build; what an earlier attempt left in it is used
     opener:Opener, # How to open images
     size:int, # Side of a patch (pixel)
-    channels:tuple=('image',),
-    min_valid_fraction:float=0.5,
+    channels:tuple=('image',), # Names of the channels
+    min_valid_fraction:float=0.5, # Patches with less are lost
     executor=None, # As for `in_order`
-    progress:bool=True,
+    progress:bool=True, # Show how far it is
     shard_rows:int|None=None, # Rows in one file; None means half a gigabyte
     chunk_rows:int|None=None, # Rows to lose at most when something happens; None means `CHUNK_ROWS`
     archive=None, # The `Archive` that knows the images; None reads their headers
@@ -334,6 +346,12 @@ def remarks(
     there = set(samples['split'])
     return [f'the {k} split is empty' for k in ('train', 'val', 'test') if k not in there] + [i.message for i in report.issues if i.severity == 'error']
 
+def _outside():
+    "The `stacklevel` at which a warning names the line that called this library"
+    frame, n = sys._getframe(1), 1
+    while frame is not None and frame.f_globals.get('__name__', '').startswith('astrid_data.'): frame, n = frame.f_back, n + 1
+    return n
+
 def _gates(report, audit, gate, address, remarks):
     "Warn or raise where a gate fails; remarks warn"
     said = {g.name: f'{g.name} is {g.value:.4g}, asked for is {g.threshold:.4g}' + (f', {g.reason}' if g.reason else '') for g in report.gates if g.outcome == 'fail'}
@@ -342,7 +360,7 @@ def _gates(report, audit, gate, address, remarks):
     failed = list(said.values())
     if audit.verdict == 'fail': failed += audit.reasons
     if failed and gate == 'error': raise Conflict(f'{address} was not frozen: ' + '; '.join(failed))
-    if failed or remarks: warnings.warn(f'{address}: ' + '; '.join(failed + remarks), stacklevel=4)
+    if failed or remarks: warnings.warn(f'{address}: ' + '; '.join(failed + remarks), stacklevel=_outside())
 
 # %% ../nbs/30_datasets.ipynb #b3ca7a64
 def sample_records(
@@ -392,7 +410,7 @@ def register_version(
 # %% ../nbs/30_datasets.ipynb #829cae3f
 def recipe_of(
     plan, # A `SamplePlan`
-    patch_size:int, min_valid_fraction:float,
+    patch_size:int, min_valid_fraction:float, # As for `build_dataset`
     split:dict, # by, seed, fractions
     pixel_scale_arcsec:float=None, align:bool=False, # As for `build_dataset`
 )->dict: # JSON-ready
@@ -423,7 +441,7 @@ def _existing(archive, name, recipe_hash):
 
 # %% ../nbs/30_datasets.ipynb #665f052f
 def earlier_splits(
-    archive,
+    archive, # An `Archive`
     address:str|None, # Of a version, deleted ones too; None gives None
 )->pd.DataFrame|None: # sample_key, detection_id, split
     "Where the samples of a version went"
@@ -478,7 +496,7 @@ def build_dataset(
     _check_away(plan, unreachable)
     if not len(plan.samples): raise NotFound(f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}')
     theirs = split_by if isinstance(split_by, pd.DataFrame) else None
-    split = dict(seed=seed, fractions=list(fractions)) | (dict(split_by) if isinstance(split_by, dict) else dict(by=split_by)) if theirs is None else _imported(theirs)
+    split = dict(seed=seed, fractions=fractions, by='object') | (split_by if isinstance(split_by, dict) else dict(by=split_by)) if theirs is None else _imported(theirs)
     if pixel_scale_arcsec is not None and not 0 < pixel_scale_arcsec < 3600: raise BadInput(f'pixel_scale_arcsec {pixel_scale_arcsec} is no side of a pixel (arcsec)')
     recipe = recipe_of(plan, patch_size, min_valid_fraction, split, pixel_scale_arcsec and float(pixel_scale_arcsec), bool(align))
     digest = sha256_text(canonical_json([recipe, plan.plan_hash, *([] if splits_from == 'parent' else [splits_from])]))
@@ -488,12 +506,15 @@ def build_dataset(
             shutil.rmtree(work, ignore_errors=True) # Of a run that died when all was done
             return found
         _check_room(plan, work, int(patch_size))
-        if theirs is None and (parent := _splits_parent(archive, name, recipe, splits_from)): recipe['split']['previous'] = parent
+        parent = None if theirs is not None else _splits_parent(archive, name, recipe, splits_from)
+        splits = earlier_splits(archive, parent and parent['address']) if theirs is None else theirs
+        _check_deal(plan.samples, recipe['split'], splits, theirs is not None)
+        if parent: recipe['split']['previous'] = parent
         samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
         cut = stage(samples, work, Opener(archive.store, **grid_of(recipe), unreachable=unreachable), int(patch_size), plan.channels, min_valid_fraction, executor, progress, shard_rows, archive=archive)
         facts = dict(name=name, version=number, description=description, plan_hash=plan.plan_hash, recipe_hash=digest, created_by=created_by or who_am_i(),
             patch_size=int(patch_size), channels=list(plan.channels), labels_as_of=recipe['collection'].get('as_of') or getattr(plan, 'read_at', None), shortfall=plan.shortfall)
-        folder = freeze(archive, plan, work, *cut, recipe, facts, gate, probe, theirs)
+        folder = freeze(archive, plan, work, *cut, recipe, facts, gate, probe, splits)
         publish_version(archive, folder)
         shutil.rmtree(work)
     return open_dataset(archive, f'{name}@v{number}')
@@ -501,6 +522,12 @@ def build_dataset(
 # %% ../nbs/30_datasets.ipynb #595b1f02
 def _check_patch(size):
     if isinstance(size, (bool, str)) or not np.isscalar(size) or not 1 <= size <= 4096 or int(size) != size: raise BadInput(f'patch_size {size!r} must be a whole number of pixels from 1 to 4096')
+
+def _check_deal(samples, split, splits, theirs):
+    "Refuse what `deal_out` would refuse"
+    from astrid_data.splits import check_split, imported
+    if theirs: imported(samples, splits, split['on'])
+    else: check_split(samples, split, splits)
 
 def _check_away(plan, unreachable):
     "Refuse a plan that has fewer samples because a store was away"
@@ -518,7 +545,15 @@ def _check_room(plan, work, size):
 # %% ../nbs/30_datasets.ipynb #4b9d5d93
 def _reasons(ledger): return ', '.join(f'{int(n)} {r}' for r, n in ledger.groupby('reason')['n'].sum().items()) if len(ledger) else 'nothing in the registry fits the question'
 
-def freeze(archive, plan, work, samples, lost, shards, recipe, facts, gate, probe, splits=None)->Path: # The version's folder
+def freeze(
+    archive, plan, # Whose version it will be
+    work, # Folder of this build
+    samples:pd.DataFrame, lost:pd.DataFrame, shards:list, # From `stage`
+    recipe:dict, # From `recipe_of`
+    facts:dict, # More for the manifest: name, version, patch_size …
+    gate:str, probe:bool, # As for `build_dataset`
+    splits:pd.DataFrame|None=None, # As `previous` of `deal_out`
+)->Path: # The version's folder; `QualityError` or `Conflict` where a gate stops it
     "Judge what was cut, write the papers and rename the folder to its place"
     name, number = facts['name'], facts['version']
     columns = plan.samples.set_index('sample_key')[['label', 'class_name', 'survey', 'band', 'mag']]
@@ -526,7 +561,7 @@ def freeze(archive, plan, work, samples, lost, shards, recipe, facts, gate, prob
     ledger = pd.concat([t for t in (plan.ledger, lost) if len(t)] or [plan.ledger], ignore_index=True)
     if not len(samples): raise NotFound(f'nothing is left of {name!r} after cutting: {_reasons(ledger)}')
     if plan.requested != len(samples) + int(ledger['n'].sum()): raise AstridError(f'{plan.requested} samples were asked for, but {len(samples)} kept and {int(ledger["n"].sum())} lost: this is a mistake in the library')
-    samples, split = deal_out(add_lineage(archive, samples), facts['patch_size'], recipe['split'], earlier_splits(archive, recipe['split'].get('previous', {}).get('address')) if splits is None else splits)
+    samples, split = deal_out(add_lineage(archive, samples), facts['patch_size'], recipe['split'], splits)
     data, valid = (stored(work/'version', shards, k) for k in ('patches', 'valid'))
     judged = samples.drop(columns=['registry_x', 'registry_y'], errors='ignore') if recipe.get('pixel_scale_arcsec') else samples # The detector's pixels are those of the image as observed
     audit, report, norm = judge(judged, data, valid, ledger, plan.channels, plan.params.quality_score_threshold, probe)
@@ -542,7 +577,10 @@ def freeze(archive, plan, work, samples, lost, shards, recipe, facts, gate, prob
     _fsync_tree(folder.parent)
     return folder
 
-def publish_version(archive, folder)->None:
+def publish_version(
+    archive, # Where to
+    folder, # A finished version
+)->None:
     "Register a finished folder, after copying it to the archive's bucket where there is one"
     from astrid_data.storage import S3Store, push_tree
     if isinstance(archive.store, S3Store): push_tree(folder, archive.store, f'datasets/{folder.parent.name}/{folder.name}')
@@ -648,8 +686,14 @@ def _remove_files(archive, name, version):
 # %% ../nbs/30_datasets.ipynb #9f489967
 class TrainingDatasetManager:
     "Build, find and list the datasets of one archive"
-    def __init__(self, archive): self.archive = archive
-    def create(self, params, name, **kw): # A frozen version
+    def __init__(self,
+        archive, # An `Archive`
+    ): self.archive = need('archive', archive)
+    def create(self,
+        params, # A `TrainingDataCollectionParams`
+        name:str, # Name of the dataset
+        **kw, # More for `build_dataset`
+    ): # A frozen version
         "Collect and build in one go"
         from astrid_data.collector import TrainingDataCollector
         return build_dataset(TrainingDataCollector(self.archive).plan(params), name, **kw)

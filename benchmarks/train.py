@@ -10,7 +10,7 @@ from benchmarks.harness import Row, Table
 def prepare(folder, n=2048, s=63, c=3):
     "A version of pretend triplets, all in train"
     import numpy as np, pandas as pd
-    from astrid_data.datasets import write_dataset
+    from astrid_data.frozen import write_dataset
     rng = np.random.default_rng(0)
     t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=np.arange(n) % 2, origin='synthetic', split='train', group_id=[f'{i}' for i in range(n)],
                           **{f'{k}_{what}': v for k in ('template', 'science', 'difference') for what, v in (('background', 0.), ('noise', 1.))}))

@@ -278,6 +278,40 @@ def test_lost_images_cost_their_own_samples_and_are_in_the_ledger(tmp_path):
     with pytest.raises(NotFound, match='nothing is left.*missing_file'): plan.build('void', patch_size=16, progress=False, probe=False)
 
 
+@pytest.mark.parametrize('how, says', [
+    (dict(split_by='objekt'), 'choose object, group'), (dict(split_by=5), 'by=5'), (dict(split_by='imported'), 'choose object'), (dict(split_by=dict(by='moon', hold={})), "by='moon'"),
+    (dict(fractions=(.7, .2)), 'three shares'), (dict(fractions='most'), 'three shares'), (dict(fractions=5), 'three shares'), (dict(fractions=(.5, .5, .5)), 'add up to 1'),
+    (dict(split_by=dict(hold={'exam': {'survey': 'toy'}})), 'choose train, val or test'), (dict(split_by=dict(hold={'test': {'survey': 'hst'}})), 'there are toy'),
+    (dict(split_by=dict(hold={'test': {'surveys': 'toy'}})), "the column 'surveys'"), (dict(split_by=dict(hold='test')), 'hold is a dict'), (dict(split_by=dict(hold={'test': 'toy'})), 'hold is a dict'),
+    (dict(split_by=dict(by='time', cuts=5)), 'two times'), (dict(split_by=dict(by='time', cuts=('a', 'b'))), 'two times'), (dict(split_by=dict(by='time', cuts=(59003, 59001))), 'two times'),
+    (dict(split_by=dict(cuts=(59001, 59002))), "belong to by='time'"), (dict(split_by=dict(holds={})), 'a split has no holds'), (dict(split_by=dict(size=9)), 'a split has no size'),
+    (dict(split_by=dict(radius_arcsec='x')), 'radius_arcsec must be a number'), (dict(split_by=dict(block_arcsec=-1)), 'block_arcsec must be a number'),
+    (dict(split_by=pd.DataFrame(dict(sample_key=['none'], split=['train']))), 'is mentioned'), (dict(split_by=pd.DataFrame(dict(name=['none'], split=['train']))), "no column 'name'"),
+    (dict(split_by=pd.DataFrame(dict(survey=['toy'], split=['quiz']))), 'are no splits')])
+def test_a_split_that_cannot_be_is_refused_before_the_first_pixel(built, monkeypatch, how, says):
+    archive, plan, _ = built
+    monkeypatch.setattr(datasets.Opener, '__call__', lambda *a: pytest.fail('an image was opened'))
+    with pytest.raises(BadInput) as e: plan.build('typo', patch_size=15, progress=False, probe=False, **how)
+    assert says in str(e.value) and not list((archive.datasets_dir/'typo').glob('.building*'))
+
+
+def test_what_an_earlier_version_forbids_is_said_before_the_first_pixel(built, monkeypatch):
+    archive, plan, d = built
+    monkeypatch.setattr(datasets.Opener, '__call__', lambda *a: pytest.fail('an image was opened'))
+    key = d.samples['sample_key'][d.samples['split'] == 'train'].iloc[0]
+    with pytest.raises(BadInput, match='deal anew'): plan.build('held', patch_size=15, progress=False, probe=False, splits_from=d.address, split_by=dict(hold={'test': {'sample_key': key}}))
+
+
+def test_the_warning_of_a_build_names_the_line_that_asked(tmp_path):
+    archive = toy(tmp_path)
+    plan, how = plan_of(archive), dict(fractions=(.8, .2, 0), progress=False, probe=False)
+    ways = [lambda: plan.build('a', patch_size=15, **how), lambda: ad.build_dataset(plan, 'b', patch_size=15, **how),
+        lambda: ad.TrainingDatasetManager(archive).create(plan.params, 'c', patch_size=15, **how)]
+    for way in ways:
+        with pytest.warns(UserWarning, match='the test split is empty') as said: way()
+        assert {w.filename for w in said if 'is empty' in str(w.message)} == {__file__}
+
+
 def test_an_empty_plan_says_why(built):
     with pytest.raises(NotFound, match='no positive'): plan_of(built[0], date_range=('1990-01-01', '1991-01-01'))
     plan = plan_of(built[0])

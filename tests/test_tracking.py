@@ -13,7 +13,7 @@ import astrid_data.tracking
 from astrid_data.compare import compare_runs
 from servers import free_port
 from astrid_data.core import BadInput, Conflict, NotFound
-from astrid_data.datasets import write_dataset
+from astrid_data.frozen import write_dataset
 from astrid_data.energy import EnergyMonitor
 from astrid_data.ingest import open_archive
 from astrid_data.loader import RealDataLoader

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from astrid_data.baseline import evaluate_baseline, stamp_statistics
 from astrid_data.core import BadInput, Conflict, NotFound, SyntheticDataWarning
-from astrid_data.datasets import write_dataset
+from astrid_data.frozen import write_dataset
 from astrid_data.energy import EnergyMonitor
 from astrid_data.ingest import open_archive
 from astrid_data.loader import RealDataLoader
