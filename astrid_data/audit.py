@@ -15,7 +15,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .copies import find_duplicates
-from .core import canonical_json
+from .core import BadInput, canonical_json, need
 from .splits import SPLITS, _Sky, _column, exposures, find_groups, touches
 
 # %% ../nbs/26_audit.ipynb #919dec4c
@@ -28,7 +28,7 @@ class LeakageAudit:
     overlapping_test:int # Test patches that share sky with train or val
     overlapping_share:float|None # The same as a share of the test
     nearest_train_arcsec:float|None # Smallest distance from a test sample to a train sample (arcsec)
-    identical_stamps:int # Patches of val and test whose pixels are also in a split before them
+    identical_stamps:int|None # Patches of val and test whose pixels are also in a split before them; None without pixel_sha256
     near_duplicates:int|None # Pairs across splits with the same noise; None when pixels or noise are not known
     verdict:str # 'pass', 'warn' or 'fail'
     reasons:list = field(default_factory=list) # Why not 'pass'
@@ -40,6 +40,7 @@ class LeakageAudit:
     unplaced:int = 0 # Samples whose extent on the sky is not known, so that only objects and places can be told apart
     nearest_quantiles:dict = field(default_factory=dict) # Nearest train sample for 5, 50 and 95 % of the test samples (arcsec)
     nearest:dict = field(default_factory=dict) # Histogram of nearest train samples: edges (log10 arcsec), counts
+    unknown:dict = field(default_factory=dict) # Why a number is None, by its name
 
     def to_json(self): return canonical_json(asdict(self))
 
@@ -85,8 +86,8 @@ def _nearest_train(sky, test, train):
 
 # %% ../nbs/26_audit.ipynb #fcfd4092
 def _copies(samples, split):
-    "Patches whose pixels are also in a split before them"
-    if 'pixel_sha256' not in samples: return 0
+    "Patches whose pixels are also in a split before them; None where no hash is known"
+    if 'pixel_sha256' not in samples: return None
     of = {k: set(samples['pixel_sha256'][split == k]) for k in SPLITS}
     return int(samples['pixel_sha256'][split == 'val'].isin(of['train']).sum() + samples['pixel_sha256'][split == 'test'].isin(of['train'] | of['val']).sum())
 
@@ -97,6 +98,14 @@ def _pairs(samples, data):
     if data is None or len(channels) != data.shape[1]: return None
     background, noise = (samples[[f'{c}_{k}' for c in channels]].to_numpy('f8') for k in ('background', 'noise'))
     return find_duplicates(data, _Finite(data), background, noise, hashes=_column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None)
+
+def _why_unknown(samples, data, found):
+    "What a number lacks that is None"
+    lacks = 'patches were not given' if data is None else None
+    why = dict(identical_stamps='the samples have no column pixel_sha256', near_duplicates=lacks or 'the samples have no background and noise of each channel',
+        turned_stamps=lacks or 'patches are not square', overlapping_share='no test patch has a known extent' if found['test_samples'] else 'the test split is empty',
+        nearest_train_arcsec='test or train has no sample with a position')
+    return {k: w for k, w in why.items() if found[k] is None}
 
 def _near_across(pairs, split):
     "How many of the pairs show the same noise in two splits; None without pairs"
@@ -169,6 +178,7 @@ def audit_splits(
     pairs:pd.DataFrame|None=None, # From `find_duplicates`; None looks for them where pixels and noise are known
 )->LeakageAudit: # Plain numbers, with a verdict
     "What the splits have in common"
+    if 'split' not in need('table', samples): raise BadInput('the samples have no column split: deal them out first, with split_samples or import_splits')
     split = samples['split'].to_numpy(object)
     sky = _Sky(samples, size or (data.shape[-1] if data is not None else None))
     train, val, test = (np.flatnonzero(split == k) for k in SPLITS)
@@ -183,7 +193,7 @@ def audit_splits(
         lineages_shared=_in_two(_histories(samples), split), turned_stamps=_turned(split, data), artefacts_of_seen_exposures=_artefacts_seen(samples, split),
         same_exposure_test=int(pd.Series(exposure[test]).isin(set(exposure[train]) - {None}).sum()), unplaced=int(len(split) - len(sky.on_sky(np.arange(len(split))))))
     counts, _ = np.histogram(np.log10(np.clip(near, 10**edges[0], 10**(edges[-1] - 1e-9))), edges)
-    return LeakageAudit(**found, **_verdict(found), nearest=dict(edges=edges.tolist(), counts=counts.tolist()) if len(near) else {})
+    return LeakageAudit(**found, **_verdict(found), unknown=_why_unknown(samples, data, found), nearest=dict(edges=edges.tolist(), counts=counts.tolist()) if len(near) else {})
 
 # %% ../nbs/26_audit.ipynb #2981f820
 def plot_audit(

@@ -75,7 +75,8 @@ def _collect(args):
     from astrid_data.collector import TrainingDataCollectionParams, TrainingDataCollector
     archive = _open(args)
     dates = (args.start, args.end) if args.start or args.end else None
-    params = TrainingDataCollectionParams(survey_ids=args.survey, date_range=dates, confidence_threshold=args.confidence, max_samples=args.max_samples)
+    params = TrainingDataCollectionParams(survey_ids=args.survey, date_range=dates, confidence_threshold=args.confidence, max_samples=args.max_samples,
+        quality_score_threshold=args.quality_score_threshold)
     plan = TrainingDataCollector(archive).plan(params)
     print(plan)
     if args.name: print(plan.build(args.name, patch_size=args.patch_size))
@@ -114,6 +115,7 @@ def _parser():
     v = verb('ingest', _ingest, 'register FITS files, or the sample'); v.add_argument('paths', nargs='*'); v.add_argument('--survey'); v.add_argument('--sample', action='store_true')
     v = verb('collect', _collect, 'plan a training set, and build it when --name is given')
     v.add_argument('--survey', nargs='*'); v.add_argument('--start'); v.add_argument('--end'); v.add_argument('--confidence', type=float, default=0.7)
+    v.add_argument('--quality-score-threshold', type=float, default=0.8, help='freeze nothing that scores less (default: 0.8; 0 freezes all)')
     v.add_argument('--max-samples', type=int, default=10000); v.add_argument('--name'); v.add_argument('--patch-size', type=int, default=64)
     verb('datasets', _datasets, 'list training sets')
     v = verb('report', _report, "write a training set's HTML report"); v.add_argument('dataset'); v.add_argument('--to', default='report.html')

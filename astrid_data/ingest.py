@@ -10,6 +10,7 @@ __all__ = ['LEDGER', 'ID_CARDS', 'UNKNOWN_TIME', 'UNKNOWN_EXPOSURE_S', 'IMAGE_CO
 
 # %% ../nbs/10_ingest.ipynb #debee07e
 import csv, glob, json, uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -235,9 +236,9 @@ def list_files(
     store=None, # Where keys are looked up
 )->list: # Addresses, in order, each once
     "The FITS files that are meant"
-    out = []
-    for p in [paths] if isinstance(paths, (str, Path)) else list(paths):
-        p = str(p)
+    out, given = [], [paths] if isinstance(paths, (str, Path)) else list(paths) if isinstance(paths, Iterable) else [paths]
+    if odd := [p for p in given if not isinstance(p, (str, Path))]: raise BadInput(f'{odd[0]!r} is no path, address or key of a FITS file: give text or a Path, or a list of them')
+    for p in map(str, given):
         if '://' in p: out.append(p)
         elif Path(p).is_dir(): out += sorted(str(f) for f in Path(p).rglob('*') if f.is_file() and '.fit' in f.name.lower())
         elif any(c in p for c in '*?[') and not Path(p).exists(): out += sorted(glob.glob(p, recursive=True)) or [p]
@@ -452,6 +453,7 @@ def read_table(
         if '.csv' in names: return pd.read_csv(table)
         from astropy.table import Table
         table = Table.read(table)
+    if not hasattr(table, 'colnames'): raise BadInput(f'{table!r:.80} is no table: give a DataFrame, an astropy Table, or the path of a CSV, Parquet, FITS or ECSV file')
     return table[[c for c in table.colnames if table[c].ndim == 1]].to_pandas().reset_index(drop=True)
 
 # %% ../nbs/10_ingest.ipynb #474574b4

@@ -7,6 +7,7 @@ __all__ = ['input_of', 'RawModel', 'save_model']
 
 # %% ../nbs/39_models.ipynb #371a4638
 import copy, json, pickle, tempfile, warnings
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -32,25 +33,27 @@ def input_of(
 class RawModel:
     "A trained model and what belongs before it"
     def __init__(self,
-        model:torch.nn.Module, # Gives logits
+        model:torch.nn.Module, # Gives logits, (n,) or (n, 1) of a classifier, (n, 1, c, c) of a map; works where its weights are
         how:dict, # As from `input_of`
     ): self.model, self.how, self.normaliser = model.eval(), how, Normaliser.from_dict(how['normaliser'])
 
     @torch.no_grad()
     def predict(self,
-        patches, # (n, C, s, s) float32 as observed, NaN where invalid
+        patches, # (n, C, s, s) float32 as observed and as they were cut, NaN where invalid; a crop is made here
         params=None, # MLflow gives it; not used
-    )->np.ndarray: # float32, (n,) of a classifier, (n, 1, s, s) of a map: probabilities
+    )->np.ndarray: # float32 probabilities, (n,) of a classifier, (n, 1, c, c) of a map, where c is the crop's side, or s without one
         "Probabilities of raw patches"
         x, s = np.asarray(patches, 'f4'), self.how['patch_size']
         if x.shape[1:] != (len(self.how['channels']), s, s): raise BadInput(f'this model takes patches of the shape (n, {len(self.how["channels"])}, {s}, {s}), channels {", ".join(self.how["channels"])}, not {x.shape}')
-        return np.concatenate([self._some(x[i:i+256]) for i in range(0, len(x), 256)]) if len(x) else np.zeros(0, 'f4')
+        if not len(x): return self._some(np.zeros((1, *x.shape[1:]), 'f4'))[:0]
+        return np.concatenate([self._some(x[i:i+256]) for i in range(0, len(x), 256)])
 
     def _some(self, x):
         z = self.normaliser(x)
         if self.how['valid_channel']: z = torch.cat([z, torch.from_numpy(np.isfinite(x)).float()], 1)
         z = torch.from_numpy(np.ascontiguousarray(window(z.numpy(), self.how['crop'])))
-        out = self.model(z).float().sigmoid().numpy()
+        weights = next(chain(self.model.parameters(), self.model.buffers()), z) # A model without any works where its input is
+        out = self.model(z.to(weights.device)).float().sigmoid().cpu().numpy()
         return out.reshape(len(x)) if out.ndim == 2 else out
 
 # %% ../nbs/39_models.ipynb #bbe908d9

@@ -18,7 +18,7 @@ from .checks import (Issue, check_classes, check_images, check_labels, check_pos
     new_figure, other_label_near, rank_auc, split_names)
 from .columns import check_columns
 from .copies import check_duplicates, find_duplicates
-from .core import BadInput, NotFound, canonical_json
+from .core import BadInput, NotFound, canonical_json, need
 from .coverage import check_coverage, check_times, plot_sky, sky_cells, split_drift
 from .flags import FLAG_COLUMNS, FLAGS, column_flags, decode_flags, image_flags, local_background
 from .labels import labeller_agreement
@@ -206,7 +206,8 @@ def check_quality(
     pairs:pd.DataFrame|None=None, # From `find_duplicates`; None looks for them where there is `data`
 )->DataQualityReport:
     "Every check of these pages"
-    if not len(samples): raise BadInput('there are no samples to check')
+    if not len(need('table', samples)): raise BadInput('there are no samples to check')
+    if 'label' not in samples: raise BadInput(f'the samples have no column label; they have {", ".join(map(str, samples))}')
     if data is not None and len(data) != len(samples): raise BadInput(f'{len(data)} patches do not fit {len(samples)} rows')
     samples, n = samples.reset_index(drop=True), len(samples)
     if data is not None:

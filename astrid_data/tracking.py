@@ -17,7 +17,7 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from .core import BadInput, Conflict, NotFound, canonical_json, load_settings, write_atomic
+from .core import BadInput, Conflict, NotFound, canonical_json, load_settings, need, write_atomic
 from .energy import EnergyMonitor
 from .checks import new_figure
 from .mistakes import plot_breakdown, plot_worst
@@ -40,13 +40,16 @@ def dataset_tags(
         patch_size=str(dataset.patch_size), channels=','.join(dataset.channels))
 
 # %% ../nbs/41_tracking.ipynb #8edff79b
-def code_tags()->dict: # code_version, and git_commit where there is one
+def code_tags()->dict: # code_version; git_commit, with '+changes' where files differ from it, or git_commit_unknown and why
     "Which code runs here"
     from astrid_data import __version__
-    git = lambda *a: subprocess.run(['git', *a], capture_output=True, text=True, timeout=5).stdout.strip()
-    try: commit = git('rev-parse', 'HEAD') and git('rev-parse', 'HEAD') + ('+changes' if git('status', '--porcelain', '-uno') else '')
-    except (OSError, subprocess.TimeoutExpired): commit = '' # No git here
-    return dict(code_version=__version__, **(dict(git_commit=commit) if commit else {}))
+    def git(*a): return subprocess.run(['git', *a], capture_output=True, text=True, timeout=5)
+    try:
+        commit = git('rev-parse', '--verify', '--quiet', 'HEAD').stdout.strip() # Nothing where there is no commit, instead of the word HEAD
+        if commit: found = dict(git_commit=commit + '+changes'*bool(git('status', '--porcelain', '-uno').stdout.strip()))
+        else: found = dict(git_commit_unknown='this is no repository' if git('rev-parse', '--git-dir').returncode else 'the repository has no commit')
+    except (OSError, subprocess.TimeoutExpired) as e: found = dict(git_commit_unknown=f'git did not answer: {e}')
+    return dict(code_version=__version__, **found)
 
 # %% ../nbs/41_tracking.ipynb #db33ca25
 def dataset_input(dataset)->dict: # Fields of MLflow's entity
@@ -154,8 +157,9 @@ class Run:
         tags:dict|None=None, # Further tags
         patience_s:float=30., # How long to wait, at the end, for the last lines to arrive
     ):
-        self.dataset, self.archive = dataset, archive or dataset.archive
+        self.dataset, self.archive = need('dataset', dataset), archive or dataset.archive
         if self.archive is None: raise BadInput(f'{dataset.address} belongs to no archive: say where to track it with archive=')
+        need('archive', self.archive)
         self.name, self.patience_s, self.monitor = run_name or dataset.address, patience_s, monitor
         self.record_id, self.record, self.energy, self.status, self.params = uuid.uuid4().hex, None, None, 'new', {}
         self.tags = {**dataset_tags(dataset), **code_tags(), 'stage': 'training', **(tags or {})}

@@ -11,9 +11,12 @@ from astropy.coordinates import SkyCoord
 from sqlalchemy import update
 
 import astrid_data as ad
+from astrid_data.audit import audit_splits
 from astrid_data.core import AstridError, BadInput, Conflict, NotFound
 from astrid_data.ingest import UNKNOWN_TIME
+from astrid_data.quality import check_quality
 from astrid_data.registry import Observation
+from astrid_data.splits import import_splits, split_samples
 from astrid_data.storage import StoreUnreachable
 from servers import NoServer, s3_server
 from test_kill import fields
@@ -86,7 +89,15 @@ def dataset(archive): return build(plan_of(archive), 'mine')
     (lambda a, d: ad.RealDataLoader('mine'), "'mine' is no dataset: open one with open_dataset"),
     (lambda a, d: ad.RealDataLoader(d).loaders(batch_size='x', allow_leaks=True), "a batch of 'x' samples"), (lambda a, d: ad.RealDataLoader(d).loaders(batch_size=1.5, allow_leaks=True), 'a batch of 1.5'),
     (lambda a, d: plan_of(a).build('x', patch_size='9'), "patch_size '9'"), (lambda a, d: plan_of(a).build('x', patch_size=9.5), 'patch_size 9.5'),
-    (lambda a, d: plan_of(a).build('x', unreachable='skip'), "unreachable is 'error' or 'ledger'")])
+    (lambda a, d: plan_of(a).build('x', unreachable='skip'), "unreachable is 'error' or 'ledger'"),
+    (lambda a, d: ad.track('mine'), "'mine' is no dataset: open one with open_dataset"), (lambda a, d: ad.track(d, archive='home'), "'home' is no archive: open one with open_archive"),
+    (lambda a, d: ad.TrainingDatasetManager('home'), "'home' is no archive"),
+    (lambda a, d: a.add_fits(5), '5 is no path, address or key of a FITS file'), (lambda a, d: a.add_fits(['x.fits', None]), 'None is no path'), (lambda a, d: a.add_fits(None), 'None is no path'),
+    (lambda a, d: a.add_catalogue(5, 'x'), '5 is no table: give a DataFrame'), (lambda a, d: a.add_catalogue(None, 'x'), 'None is no table'), (lambda a, d: a.add_catalogue([1], 'x'), '[1] is no table'),
+    (lambda a, d: audit_splits('x'), "'x' is no table: give a DataFrame, such as plan.samples"), (lambda a, d: audit_splits(d), 'Dataset object is no table'), (lambda a, d: audit_splits(plan_of(a).samples), 'no column split'),
+    (lambda a, d: split_samples('x'), "'x' is no table: give a DataFrame, such as plan.samples"), (lambda a, d: split_samples(None), 'None is no table'), (lambda a, d: import_splits('x', {}), "'x' is no table"),
+    (lambda a, d: check_quality('x'), "'x' is no table: give a DataFrame, such as plan.samples"), (lambda a, d: check_quality(d), 'Dataset object is no table'),
+    (lambda a, d: check_quality(d.samples[['ra', 'dec']]), 'no column label; they have ra, dec')])
 def test_names_and_strangers_where_an_object_is_due(archive, dataset, call, says):
     with pytest.raises(AstridError) as e: call(archive, dataset)
     assert says in str(e.value)
@@ -210,13 +221,23 @@ def test_wrong_requests_are_answered_in_words(archive, method, path, body, statu
 @pytest.mark.parametrize('argv, says', [
     (['datasets', '--home', __file__], 'is a file'), (['datasets', '--database', 'nosuch://x'], 'use SQLite or PostgreSQL'), (['datasets', '--storage', 'ftp://x'], 'a store is a folder'),
     (['report', 'nope'], 'there are'), (['report', 'mine', '--to', '/dev/null/y.html'], '/dev/null'), (['collect', '--start', 'yesterday'], 'is not a time'), (['collect', '--confidence', '7'], 'from 0 to 1'),
-    (['collect', '--survey', 'nope'], 'the registry knows'), (['collect', '--survey'], 'empty list'), (['collect', '--max-samples', '0'], 'at least 1'), (['collect', '--start', '2021-01-01', '--end', '2020-01-01'], 'wrong way round'),
+    (['collect', '--survey', 'nope'], 'the registry knows'), (['collect', '--survey'], 'empty list'), (['collect', '--max-samples', '0'], 'at least 1'), (['collect', '--quality-score-threshold', '7'], 'quality_score_threshold'), (['collect', '--start', '2021-01-01', '--end', '2020-01-01'], 'wrong way round'),
     (['collect', '--confidence', '0', '--max-samples', '5', '--name', '../x'], 'cannot name a dataset'), (['ingest'], 'nothing to ingest'), (['ingest', 'no.fits'], 'missing_file'), (['key', 'me', 'root'], 'choose among')])
 def test_the_command_says_in_one_line_what_is_wrong(archive, dataset, capsys, argv, says):
     from astrid_data.cli import main
     assert main([*argv, *([] if '--home' in argv else ['--home', str(archive.home)])]) == 1
     said = capsys.readouterr().err.strip()
     assert said.startswith('astrid-data: ') and says in said and '\n' not in said, said
+
+
+def test_the_command_freezes_what_scores_as_much_as_was_asked_for(archive, capsys):
+    from astrid_data.cli import main
+    collect = lambda name, *more: main(['collect', '--confidence', '0', '--patch-size', '9', '--name', name, '--home', str(archive.home), *more])
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        assert collect('strict', '--quality-score-threshold', '1') == 1 and 'quality_score is' in capsys.readouterr().err
+        assert collect('mild', '--quality-score-threshold', '0.01') == 0
+    assert ad.open_dataset(archive, 'mild').manifest['params']['collection']['quality_score_threshold'] == .01 and 'strict' not in set(ad.list_datasets(archive)['name'])
 
 
 def test_the_report_speaks_plainly(dataset):

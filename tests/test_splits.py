@@ -440,7 +440,11 @@ def test_copies_of_stamps():
     assert (a.identical_stamps, a.near_duplicates, a.verdict) == (1, 1, 'fail')
     b = audit_splits(t.drop(index=[50, 51]).reset_index(drop=True), np.delete(data, [50, 51], axis=0))
     assert (b.identical_stamps, b.near_duplicates, b.verdict) == (0, 0, 'pass')
-    assert audit_splits(t.drop(columns=['image_noise']), data).near_duplicates is None
+    c = audit_splits(t.drop(columns=['image_noise', 'pixel_sha256']), data)
+    assert c.near_duplicates is None and c.identical_stamps is None and c.unknown == dict(near_duplicates='the samples have no background and noise of each channel',
+        identical_stamps='the samples have no column pixel_sha256')
+    assert LeakageAudit.from_json(c.to_json()) == c and not a.unknown.keys() & {'near_duplicates', 'identical_stamps', 'turned_stamps'}
+    assert audit_splits(t).unknown['turned_stamps'] == audit_splits(t).unknown['near_duplicates'] == 'patches were not given'
 
 
 def test_imported_splits():

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+import astrid_data as ad
 import astrid_data.tracking
 from astrid_data.compare import compare_runs
 from servers import free_port
@@ -16,13 +17,14 @@ from astrid_data.core import BadInput, Conflict, NotFound
 from astrid_data.frozen import write_dataset
 from astrid_data.energy import EnergyMonitor
 from astrid_data.ingest import open_archive
-from astrid_data.loader import RealDataLoader
+from astrid_data.loader import PatchDataset, RealDataLoader
 from astrid_data.meters import Reading
+from astrid_data.models import RawModel, input_of
 from astrid_data.papers import some_rows
 from astrid_data.quality import check_quality
 from astrid_data.records import Record, hide_secrets, load_mlflow
 from astrid_data.registry import TrainingDataset, TrainingRun
-from astrid_data.tracking import data_source, dataset_of, dataset_runs, dataset_tags, log_dataset, mlflow_dataset, replay, track
+from astrid_data.tracking import code_tags, data_source, dataset_of, dataset_runs, dataset_tags, log_dataset, mlflow_dataset, replay, track
 from astrid_data.training import Diverged, SmallCNN, evaluate, fit
 
 
@@ -170,6 +172,22 @@ def test_a_version_without_an_archive_says_what_to_do(archive, dataset):
     try:
         with pytest.raises(BadInput, match='archive='): track(dataset)
     finally: dataset.archive = archive
+
+
+def test_a_repository_without_commits_has_no_commit(tmp_path, monkeypatch):
+    git = lambda *a: subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@b', *a], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
+    assert code_tags() == dict(code_version=ad.__version__, git_commit_unknown='this is no repository')
+    git('init', '-q')
+    assert code_tags() == dict(code_version=ad.__version__, git_commit_unknown='the repository has no commit')
+    (tmp_path/'a').write_text('1')
+    git('add', 'a'); git('commit', '-qm', 'first')
+    assert len(code_tags()['git_commit']) == 40
+    (tmp_path/'a').write_text('2')
+    assert code_tags()['git_commit'].endswith('+changes') and 'git_commit_unknown' not in code_tags()
+    monkeypatch.setenv('PATH', '')
+    assert 'git did not answer' in code_tags()['git_commit_unknown']
 
 
 def test_no_telemetry_and_no_chatter():
@@ -342,6 +360,23 @@ def test_the_model_that_is_read_back_takes_raw_patches(archive, trained):
     assert not np.allclose(torch.sigmoid(model(torch.from_numpy(np.nan_to_num(d.patches(rows))))).detach(), points.scores['score'], atol=0.05) # Without its normalisation it is another model
     assert again.metadata.get_input_schema().inputs[0].shape == (-1, 1, 16, 16) and again.metadata.metadata['content_hash'] == d.content_hash
     with pytest.raises(mlflow.exceptions.MlflowException, match='shape'): again.predict(d.patches(rows)[..., :12])
+
+
+class Elsewhere(torch.nn.Module):
+    "Weights on a device that is not the CPU; its answer is there too where it can be looked at"
+    def __init__(self): super().__init__(); self.w = torch.nn.Parameter(torch.zeros(3, device='cuda' if torch.cuda.is_available() else 'meta'))
+    def forward(self, x):
+        assert x.device == self.w.device
+        return x.mean((1, 2, 3)) if x.is_cuda else torch.zeros(len(x))
+
+
+def test_patches_go_to_where_the_model_is_and_maps_are_as_wide_as_the_crop(trained):
+    d = trained[0]
+    how = input_of(PatchDataset(d, 'train', crop=12))
+    x = d.patches(d.split_rows('test')[:3])
+    assert RawModel(Elsewhere(), how).predict(x).shape == (3,)
+    for net, n in [(Elsewhere(), ()), (torch.nn.Conv2d(1, 1, 3, padding=1), (1, 12, 12))]:
+        for some in (x, x[:0]): assert RawModel(net, how).predict(some).shape == (len(some), *n) and RawModel(net, how).predict(some).dtype == np.float32
 
 
 def test_at_most_ten_samples_of_both_labels(trained):
