@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['matching_bands', 'status_condition', 'rough_box', 'of_observations', 'quality_conditions', 'registry_filters',
            'funnel_counts', 'text', 'canonical_ids', 'as_column', 'fetch', 'frame', 'read_detections', 'cut_regions',
-           'add_filter', 'read_by_id', 'add_index', 'rows_for', 'add_facts', 'read_events', 'read_observations']
+           'add_filter', 'read_by_id', 'add_index', 'rows_for', 'add_facts', 'read_events', 'read_observations',
+           'read_template_ends']
 
 # %% ../nbs/17_asking.ipynb #43252517
 import uuid
@@ -16,9 +17,10 @@ import numpy as np, pandas as pd
 from sqlalchemy import Text, and_, case, cast, func, literal, or_, select
 
 from .core import NotFound
+from .headers import end_of_exposure
 from .ingest import UNKNOWN_EXPOSURE_S, UNKNOWN_TIME
 from .question import TrainingDataCollectionParams, listed, regions
-from .registry import Detection, DetectionIndex, Observation, Survey, ValidationEvent, dashed, find_surveys
+from .registry import Detection, DetectionIndex, Image, Observation, Survey, ValidationEvent, dashed, find_surveys
 
 # %% ../nbs/17_asking.ipynb #72eaa1b6
 def matching_bands(
@@ -259,3 +261,15 @@ def read_observations(
     out.loc[out['observation_mjd'] == 0, 'observation_mjd'] = np.nan # Ingest's mark of an image that tells no time
     out.loc[out['exposure_s'] <= UNKNOWN_EXPOSURE_S, 'exposure_s'] = np.nan # … or no exposure
     return out
+
+def read_template_ends(
+    session, # An open session
+    ids, # Observation ids, as text, shape (m,)
+)->np.ndarray: # Days (mjd), NaN where nobody says, shape (m,)
+    "When the exposure of the image ended that was linked as each observation's template; alerts say it themselves, see `add_facts`"
+    i = Image
+    q = select(text(i.observation_id), i.mjd, i.mjd_meaning, i.facts['exposure_s'].as_float().label('exposure_s'), i.facts['mjd_end'].as_float().label('stated'))
+    got = read_by_id(session, q.where(i.role == 'template', i.mjd.is_not(None)), i.observation_id, ids)
+    known = lambda v: None if v is None or v != v else v
+    ends = [end_of_exposure(*map(known, row))[0] for row in zip(*(got[k] for k in ('mjd', 'mjd_meaning', 'exposure_s', 'stated')))]
+    return pd.Series(ends, got['observation_id'], dtype='f8').groupby(level=0).max().reindex(ids).to_numpy()

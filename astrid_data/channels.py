@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['linkable_images', 'images_at', 'linked_row', 'roles_taken', 'link_bands', 'checked_windows', 'pairs_of_event',
-           'flux_scale', 'subtracted', 'difference_row', 'link_triplets', 'triplet_rows']
+           'flux_scale', 'subtracted', 'difference_row', 'link_triplets', 'image_end', 'triplet_rows']
 
 # %% ../nbs/20_channels.ipynb #e76715f5
 import gzip, io
@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from .asking import matching_bands
 from .core import BadImage, BadInput, NotFound, stable_uuid, unit_vectors
+from .headers import end_of_exposure
 from .negatives import inside_edges
 from .registry import Image, Observation, ObservationIndex, Survey, bulk_insert
 
@@ -156,7 +157,7 @@ def link_triplets(
     events:pd.DataFrame, # What happened: columns ra, dec (deg), mjd (day); one row an event
     windows:dict, # Survey -> ((from, to), (from, to)): days from the event to the template and to the science image
     difference:bool=True, # Make the difference images too
-)->pd.DataFrame: # event (row), survey, band, template, science (keys), reason: one row a triplet, or an event without
+)->pd.DataFrame: # One row a triplet, or an event without: event (row), survey, band, template, science (keys), template_end_mjd (day), end_unknown (why), reason (why no triplet)
     "Make template, science and difference channels of the images around events"
     windows, out, new = checked_windows(windows), [], []
     if lacking := [c for c in ('ra', 'dec', 'mjd') if c not in events]: raise BadInput(f'events have no column {", ".join(lacking)}; they need ra, dec (deg) and mjd (day)')
@@ -165,13 +166,21 @@ def link_triplets(
         taken = roles_taken(s, {i['observation_id'] for i in t['image']})
     for k, at in enumerate(images_at(t, events['ra'], events['dec'])):
         pairs, why = pairs_of_event(t.iloc[at], float(events['mjd'].iloc[k]), windows)
-        if not pairs: out.append(dict(event=k, survey=None, band=None, template=None, science=None, reason=why))
+        if not pairs: out.append(dict(event=k, end_unknown='', reason=why))
         for template, science in pairs:
             rows, why = triplet_rows(archive, template['image'], science['image'], taken, difference)
             new += rows
-            out.append(dict(event=k, survey=science['survey'], band=science['band'], template=template['key'], science=science['key'], reason=why))
+            end, unknown = image_end(template['image'])
+            out.append(dict(event=k, survey=science['survey'], band=science['band'], template=template['key'], science=science['key'], template_end_mjd=end, end_unknown=unknown, reason=why))
     with archive.session() as s: bulk_insert(s, Image, new)
-    return pd.DataFrame(out, columns='event survey band template science reason'.split())
+    return pd.DataFrame(out, columns='event survey band template science template_end_mjd end_unknown reason'.split()).astype(dict(template_end_mjd='f8'))
+
+def image_end(
+    image:dict, # Columns of an image
+)->tuple[float, str]: # Day (mjd) and ''; or None and the reason
+    "When the exposure of an image ended"
+    facts = image['facts'] or {}
+    return end_of_exposure(image['mjd'], image['mjd_meaning'], facts.get('exposure_s'), facts.get('mjd_end'))
 
 def triplet_rows(
     archive, # An `Archive`

@@ -26,7 +26,7 @@ from fastcore.basics import patch
 from sqlalchemy import func, select
 
 from .asking import (add_facts, add_filter, add_index, canonical_ids, cut_regions, fetch, frame, funnel_counts, read_by_id, read_detections, read_events,
-    read_observations, registry_filters, text)
+    read_observations, read_template_ends, registry_filters, text)
 from .core import BadInput, NotFound, need, progress as progress_bar, unit_vectors
 from .ingest import UNKNOWN_TIME
 from .labels import WORD_COLUMNS, counted_verdicts, effective_labels, plain_words, settle, strongest
@@ -298,7 +298,7 @@ def candidates(
         asked, there = plain_words(p.anomaly_types), _counts(t.loc[t['label'] == 1, 'class_name'])
         t = t[(t['label'] != 1) | t['class_name'].isin(asked)].reset_index(drop=True)
         funnel = add_filter(funnel, 'class', f'{", ".join(asked)} among {there or "no positives"}', len(t))
-    obs = read_observations(session, pd.unique(t['observation_id']))
+    obs = read_observations(session, pd.unique(t['observation_id'])).assign(template_end_mjd=lambda o: read_template_ends(session, o['observation_id']))
     t['obs_row'] = pd.Index(obs['observation_id']).get_indexer(t['observation_id'])
     images, reason, detail = read_channels(session, obs, p.channels)
     of_image = reason[t['obs_row']]
@@ -461,6 +461,7 @@ def as_samples(
         v = np.full(len(row), p.seed, 'i8') if c == 'seed' else o[c].to_numpy()[row] if c in o else joined(c)[order]
         if c in types: v = v.astype(types[c], copy=False)
         if c in ('pixel_x', 'pixel_y'): v = np.where(stamp, v, np.nan)
+        if c == 'template_end_mjd': v = np.where(np.isnan(v), obs[c].to_numpy()[row], v) # Of a linked image, where no alert says
         if c == 'detection_id': v = canonical_ids(v)
         if c == 'object_id': v = np.where(pd.isna(v), None, v)
         out[c] = as_text(v) if c in WORDS else pd.Series(v, dtype='str' if c == 'sample_key' else v.dtype)

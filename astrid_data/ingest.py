@@ -151,7 +151,7 @@ def observation_rows(
         observation_time=UNKNOWN_TIME if image.mjd is None else utc_from_mjd(image.mjd), exposure_time=max(float(image.exposure_s or 0), UNKNOWN_EXPOSURE_S),
         pixel_scale=image.pixel_scale_arcsec, image_width=nx, image_height=ny, status='ingested')
     index = dict(observation_id=oid, healpix=int(healpix_index(ra, dec)), radius_deg=radius, footprint=_plain(corners))
-    facts = dict(missing=image.missing, notes=image.notes, telescope=image.telescope, instrument=image.instrument, exposure_s=image.exposure_s, band=image.band, index=image_index(image))
+    facts = dict(missing=image.missing, notes=image.notes, telescope=image.telescope, instrument=image.instrument, exposure_s=image.exposure_s, mjd_end=image.mjd_end, band=image.band, index=image_index(image))
     picture = dict(id=stable_uuid('image', oid, image.role, image.sha256, image.hdu_name, image.hdu_ver), observation_id=oid, role=image.role, uri=uri,
         hdu_name=image.hdu_name, hdu_ver=image.hdu_ver, sha256=image.sha256, size_bytes=size_bytes, unit=image.unit and image.unit[:50],
         zero_point=image.zero_point, mjd=None if image.mjd is None else float(image.mjd), mjd_scale=image.mjd_scale, mjd_meaning=image.mjd_meaning,

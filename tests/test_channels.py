@@ -50,12 +50,12 @@ STARS = np.random.default_rng(3).uniform([8, 8, 50], [152, 152, 400], (40, 3))
 NEW = (90., 70.)
 
 
-def write(folder, name, day, band='F606W', shift=0., new=0., zero_point=None, exposure=300., scale=1.):
+def write(folder, name, day, band='F606W', shift=0., new=0., zero_point=None, exposure=300., scale=1., **cards):
     "The same sky, on a grid that is `shift` pixels off"
     v, u = np.mgrid[:160, :160]
     sky = sum(f*np.exp(-((u - a - shift)**2 + (v - b - shift)**2)/(2*2.**2)) for a, b, f in [*STARS, (*NEW, new)])
     h = fits.Header(dict(CTYPE1='RA---TAN', CTYPE2='DEC--TAN', CRVAL1=359.9999, CRVAL2=2., CRPIX1=80.5 + shift, CRPIX2=80.5 + shift, CD1_1=-1e-4, CD2_2=1e-4,
-        TELESCOP='HST', INSTRUME='ACS', FILTER=band, EXPSTART=day, EXPTIME=exposure, BUNIT='electron/s'))
+        TELESCOP='HST', INSTRUME='ACS', FILTER=band, EXPSTART=day, EXPTIME=exposure, BUNIT='electron/s') | cards)
     fits.PrimaryHDU((scale*sky + np.random.default_rng(int(day)).normal(0, .5, sky.shape)).astype('f4'), h).writeto(folder/f'{name}.fits')
     return str(folder/f'{name}.fits')
 
@@ -94,6 +94,21 @@ def test_a_planted_event_is_what_is_left(archive, tmp_path):
     far = np.hypot(u - NEW[0] - .5, v - NEW[1] - .5) > 10
     assert np.nanmax(np.abs(left[far])) < .12*STARS[:, 2].max() and np.isfinite(left).mean() > .95 # The old stars are gone, up to what half a pixel of resampling leaves
     assert d.samples['registration_error_pix'].dropna().lt(.2).all()
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('cards, end, why', [(dict(exposure=8640.), 58600.35, ''), (dict(EXPEND=60021.5), 60021.5, ''), (dict(exposure=None), None, 'no card gives the exposure time')])
+def test_a_linked_template_says_when_it_ended(registry_url, tmp_path, cards, end, why):
+    archive = open_archive(registry_url, tmp_path/'store', tmp_path/'home')
+    archive.add_fits([write(tmp_path, 'deep', 58600.25, **cards), write(tmp_path, 'after', 60020.25, new=300.)], show=False)
+    t = link_triplets(archive, event(), WINDOWS).iloc[0]
+    assert (t.template, t.end_unknown) == ('deep', why) and (np.isnan(t.template_end_mjd) if end is None else abs(t.template_end_mjd - end) < 1e-7)
+    plan = TrainingDataCollector(archive).plan(channels=('template', 'science'), confidence_threshold=.5, quality_score_threshold=None, validation_status='any', negatives={'random_sky': 1}, progress=False)
+    s = plan.samples
+    assert {'positive', 'random_sky'} == set(s['kind']) and (s['template_end_mjd'].isna().all() if end is None else np.allclose(s['template_end_mjd'], end, rtol=0, atol=1e-7))
+    d = plan.build('ended', patch_size=15, align=True, min_valid_fraction=.5, progress=False, probe=False)
+    n = d.quality.flags.get('template_contaminated', 0)
+    assert n == (d.samples['label'].sum() if end == 60021.5 else 0) and ('template_contaminated' in d.quality.unmeasured) == (end is None)
 
 
 @pytest.mark.parametrize('change, why', [(dict(mjd=50000.), 'no_science'), (dict(mjd=58510.), 'no_template'), (dict(dec=5.), 'no_image')])

@@ -10,6 +10,7 @@ from astropy.wcs import WCS
 from hypothesis import example, given, settings, strategies as st
 
 from astrid_data.core import BadImage, BadInput
+from astrid_data.headers import end_of_exposure
 from astrid_data.images import DQ_FLAGS, bad_bits, flag_bits, list_images, open_image, read_header_facts
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -497,6 +498,21 @@ def test_times(cards, mjd, scale, meaning):
 def test_times_that_are_not_known(cards, why):
     f = facts(**cards)
     assert f['mjd'] is None and f['mjd_scale'] is None and why in f['missing']['mjd']
+
+
+ENDS = [(dict(MJD__OBS=58000.25, EXPTIME=8640.), 58000.35), (dict(MJD__AVG=58000.25, EXPTIME=8640.), 58000.30), (dict(MJD__END=58000.25, EXPTIME=8640.), 58000.25), (dict(MJD__END=58000.25), 58000.25),
+    (dict(EXPSTART=58000.25, EXPEND=58012.75, EXPTIME=8640.), 58012.75), # A stack
+    (dict(EXPSTART=58000.25, EXPEND=58000.26, EXPTIME=8640.), 58000.35), # The end of its first part
+    (dict(MJD__OBS=58000.25, DATE__END='2017-09-04T08:24:00'), 58000.35), (dict(DATE__OBS='2017-09-04', DATE__END='2017-09-04T08:24:00'), 58000.35),
+    (dict(MJD__OBS=58000.25), 'exposure time'), (dict(MJD__AVG=58000.25), 'exposure time'), (dict(MJD__OBS=58000., EXPTIME=8640.), 'the day only'), (dict(EXPTIME=8640.), 'no card gives the time'),
+    (dict(MJD__OBS=58000.25, DATE__END='2017-09-04'), 'exposure time'), (dict(MJD__OBS=58000.25, DATE__END='soon'), 'exposure time'), (dict(MJD__OBS=58000.25, EXPEND=57999.5), 'before it began')]
+
+@pytest.mark.parametrize('cards, end', ENDS)
+def test_the_end_of_an_exposure(cards, end):
+    f = facts(**cards)
+    day, why = end_of_exposure(f['mjd'], f['mjd_meaning'], f['exposure_s'], f['mjd_end'])
+    if isinstance(end, str): assert day is None and end in why
+    else: assert abs(day - end) < 1e-7 and why == ''
 
 
 def test_zero_points():
