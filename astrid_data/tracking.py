@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['data_source', 'dataset_tags', 'code_tags', 'dataset_input', 'mlflow_dataset', 'log_dataset', 'Run', 'log_metrics',
            'log_params', 'set_tags', 'log_artifact', 'log_text', 'log_figure', 'log_scores', 'log_model', 'track',
-           'dataset_runs', 'dataset_of', 'replay']
+           'dataset_runs', 'run_file', 'dataset_of', 'replay']
 
 # %% ../nbs/41_tracking.ipynb #df157db1
-import json, math, os, re, shutil, socket, subprocess, uuid, warnings
+import json, math, os, re, shutil, socket, subprocess, tempfile, uuid, warnings
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -419,6 +419,21 @@ def dataset_runs(
     with archive.registry.session() as s:
         own = [_row_of(r) for r in s.scalars(select(TrainingRun).where(TrainingRun.dataset_id == uuid.UUID(str(dataset.id))).order_by(TrainingRun.started_at))]
     return pd.DataFrame(own, columns=None if own else ['id', 'run_name', 'mlflow_run_id', 'status', 'started_at', 'completed_at'])
+
+# %% ../nbs/41_tracking.ipynb #94cf4c46
+def run_file(
+    archive, # That the run was tracked in
+    run_id:str, # Id of its row in `training_runs`
+    name:str, # Such as test_scores.csv
+    mlflow_run_id:str|None=None, # To ask MLflow where the run's record lies on another machine; None does not ask
+)->bytes|None: # None where nobody has it
+    "A file that was logged with a run"
+    own = _records(archive)/uuid.UUID(run_id).hex/'artifacts'/name
+    if own.is_file(): return own.read_bytes()
+    if not mlflow_run_id: return None
+    with tempfile.TemporaryDirectory() as to:
+        try: return Path(mlflow_client(_place(archive)[0]).download_artifacts(mlflow_run_id, name, to)).read_bytes()
+        except away(): return None
 
 # %% ../nbs/41_tracking.ipynb #9feb23a7
 def dataset_of(

@@ -2,6 +2,7 @@
 import json, os, resource, signal, subprocess, sys, textwrap, time, uuid, warnings
 from argparse import Namespace
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.request import urlopen
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 import astrid_data as ad
 import astrid_data.tracking
-from astrid_data.compare import compare_runs
+from astrid_data.compare import compare_runs, paired_difference
 from servers import free_port
 from astrid_data.core import BadInput, Conflict, NotFound
 from astrid_data.frozen import write_dataset
@@ -24,6 +25,7 @@ from astrid_data.papers import some_rows
 from astrid_data.quality import check_quality
 from astrid_data.records import Record, hide_secrets, load_mlflow
 from astrid_data.registry import TrainingDataset, TrainingRun
+from astrid_data.scores import average_precision, bootstrap, operating_points, paired_bootstrap
 from astrid_data.tracking import code_tags, data_source, dataset_of, dataset_runs, dataset_tags, log_dataset, mlflow_dataset, replay, track
 from astrid_data.training import Diverged, SmallCNN, evaluate, fit
 
@@ -583,3 +585,79 @@ def test_nothing_to_compare_says_what_there_is(fresh):
     planted(fresh, a, 'first', loss=1.)
     with pytest.raises(NotFound, match='there are: loss'): compare_runs(a)
     with pytest.raises(BadInput): compare_runs()
+
+
+# --- the difference of two runs, on the same samples
+
+def wide(archive, name='wide', n=900):
+    "A version whose samples are nearly all in test, three of each object"
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=(np.arange(n)//3) % 2, origin='synthetic', group_id=[f'g{i//3}' for i in range(n)], split=np.where(np.arange(n) < 30, 'train', np.where(np.arange(n) < 60, 'val', 'test'))))
+    d = write_dataset(archive.datasets_dir/name/'v1', t, np.zeros((n, 1, 8, 8), 'f4'), name=name)
+    with archive.session() as s: s.add(TrainingDataset(id=uuid.UUID(d.id), name=name, collection_params={}, total_samples=n, anomaly_ratio=0.5, quality_score=1., created_by='test'))
+    d.archive = archive
+    return d
+
+
+def scored_as(d, name, noise, rows=None, seed=0):
+    "A run with scores: what everybody sees of each object, and noise of its own"
+    rows = d.split_rows('test') if rows is None else rows
+    label, common = d.samples['label'].to_numpy(), np.random.default_rng(7).normal(0, 1, len(d))
+    score = 1/(1 + np.exp(-(2*label - 1 + common + np.random.default_rng(seed).normal(0, noise, len(d)))))
+    t = pd.DataFrame(dict(index=rows, label=label[rows], score=score[rows], group=d.samples['group_id'].to_numpy()[rows]))
+    with track(d, name, monitor=False) as run: run.log_scores(operating_points(t, n_boot=100, origin='synthetic'))
+    return t
+
+
+def pair(c, *names):
+    ids = {i for i, n in zip(c.table['id'], c.table['run']) if n in names}
+    return next(p for p in c.pairs.itertuples() if {p.id, p.best_id} == ids)
+
+
+def test_a_difference_is_shown_where_there_is_one_and_only_there(archive):
+    d = wide(archive)
+    good, equal, poor = scored_as(d, 'good', .3, seed=1), scored_as(d, 'equal', .3, seed=2), scored_as(d, 'poor', 1.2, seed=3)
+    scored_as(d, 'half', .9, rows=d.split_rows('test')[::2], seed=4)
+    planted(archive, d, 'no scores', **scored(0.5, 0.05))
+    c = compare_runs(d)
+    best = c.table.set_index('run')['score'].idxmax()
+    assert best in ('good', 'equal')
+    p = pair(c, best, 'poor')
+    own = {'good': good, 'equal': equal}[best]
+    assert 0 < p.low < p.difference < p.high and p.objects == 280 and p.says.endswith('a difference is shown') and p.says in c.notes
+    assert abs(p.difference - (average_precision(own['label'], own['score']) - average_precision(poor['label'], poor['score']))) < 1e-9
+    p = pair(c, 'good', 'equal')
+    assert p.low <= 0 <= p.high and p.says.endswith('no difference is shown')
+    p = pair(c, best, 'half')
+    assert np.isnan(p.difference) and p.reason == 'they were scored on different samples, 420 of 420 and 840 are the same' and p.reason in p.says
+    assert pair(c, best, 'no scores').reason == 'no scores has no stored test_scores.csv'
+    assert compare_runs(d, metric='test_brier').pairs['reason'].str.contains('for auc_pr and auc_roc only').all()
+
+
+def test_the_same_objects_are_drawn_for_both():
+    "Drawn apart, the noise that both share does not cancel"
+    rng, n = np.random.default_rng(0), 600
+    t = pd.DataFrame(dict(label=rng.integers(0, 2, n), group=np.arange(n)//2))
+    common = t['label'] + rng.normal(0, 1, n)
+    a, b = (t.assign(score=common + rng.normal(0, .3, n)) for _ in 'ab')
+    low, high = paired_bootstrap(a, b)[1]
+    (a_low, a_high), (b_low, b_high) = bootstrap(a, average_precision), bootstrap(b, average_precision, seed=1)
+    apart = np.hypot(a_high - a_low, b_high - b_low)
+    assert high - low < .6*apart
+    assert abs((paired_bootstrap(a, b, n=2000, seed=5)[1][1] - high)) < .2*(high - low)
+
+
+def test_samples_with_other_labels_or_unreadable_scores_are_not_compared():
+    t = pd.DataFrame(dict(label=[0, 1]*20, score=np.linspace(0, 1, 40), group=np.arange(40)), index=[f'{i:032x}' for i in range(40)])
+    assert paired_difference(t, t.sample(frac=1, random_state=0))['difference'] == 0 # The order does not matter
+    other = t.assign(label=[1 - t['label'].iloc[0], *t['label'][1:]])
+    assert paired_difference(t, other)['difference'] is None and paired_difference(t, other)['reason'] == '1 of the 40 samples have another label'
+    assert paired_difference(t.assign(group=0), t.assign(group=0))['reason'].startswith('too few objects')
+
+
+def test_scores_that_lie_on_another_machine_are_asked_of_mlflow(archive):
+    d = wide(archive, 'away', 120)
+    for name, noise in (('here', .3), ('there', 1.)): scored_as(d, name, noise, seed=3)
+    before = compare_runs(d).pairs
+    for i in compare_runs(d).table['id']: (Path(archive.home)/'tracking'/uuid.UUID(i).hex/'artifacts'/'test_scores.csv').unlink()
+    pd.testing.assert_frame_equal(compare_runs(d).pairs, before)
+    with no_server(archive): assert compare_runs(d).pairs['reason'].str.contains('no stored').all()
