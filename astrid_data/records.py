@@ -57,7 +57,10 @@ class Record:
         if self.cursor.exists(): self.__dict__.update(json.loads(self.cursor.read_text()))
         self.n = len(self.raw())
 
-    def add(self, kind:str, **what):
+    def add(self,
+        kind:str, # start, params, metrics, tags, input, artifact, model or end
+        **what, # The rest of the line, ready for JSON; secrets are taken out
+    ):
         "Append one line"
         line = canonical_json(dict(kind=kind, ms=time.time_ns()//1_000_000, **hide_secrets(what, self.secrets)))
         with self.lock:
@@ -65,7 +68,9 @@ class Record:
             self.n += 1
             self._write()
 
-    def lines(self): return [_parsed(line) for line in self.raw()] # All of it, as dicts
+    def lines(self)->list: # Of dicts; a line that nobody can read is of the kind 'unreadable'
+        "All of it"
+        return [_parsed(line) for line in self.raw()]
     def __repr__(self): return f'Record({self.folder.name}: {self.sent} of {self.n} lines sent)'
 
 def _parsed(line):
@@ -86,7 +91,10 @@ def _write(self):
         if not self.full: warnings.warn(f'the record {self.folder.name} cannot be written ({e.strerror}). Training goes on; its lines wait in memory until there is room', stacklevel=4)
         self.full = True
 
-def raw(self, offset=0): # Whole lines from a place in the file on, as bytes; those that wait for room come last
+def raw(self,
+    offset:int=0, # Where to begin (byte)
+)->list: # Of bytes, one a line
+    "Whole lines from a place in the file on; those that wait for room come last"
     with self.lock:
         data, size = b'', 0
         if self.path.exists():
@@ -118,10 +126,16 @@ def load_mlflow():
     return mlflow
 
 # %% ../nbs/38_records.ipynb #2e7bb933
-def mlflow_client(uri): return load_mlflow().MlflowClient(uri)
+def mlflow_client(
+    uri:str, # MLflow's tracking URI
+): # `mlflow.MlflowClient`
+    "What talks to MLflow; nothing is sent yet"
+    return load_mlflow().MlflowClient(uri)
 
 # %% ../nbs/38_records.ipynb #7e09d36b
-def away(): return OSError, SQLAlchemyError, load_mlflow().exceptions.MlflowException
+def away()->tuple: # Of exception classes, for `except`
+    "What is raised when MLflow can't be reached"
+    return OSError, SQLAlchemyError, load_mlflow().exceptions.MlflowException
 
 def _refusal(e): return getattr(e, 'error_code', None) in ('INVALID_PARAMETER_VALUE', 'BAD_REQUEST', 'RESOURCE_ALREADY_EXISTS', 'INVALID_STATE')
 
@@ -210,7 +224,7 @@ def _deliver(record, uri, artifacts):
 class Carrier:
     "Sends a record while it grows, after others that belong before it"
     def __init__(self,
-        record:Record,
+        record:Record, # That grows
         uri:str, artifacts=None, # As for `deliver`
         before:tuple=(), # Finished records to send first
         gather_s:float=2., # Time between batches
@@ -232,7 +246,10 @@ class Carrier:
             if last: return
             self.ending.wait(self.retry_s if self.problem else self.gather_s)
 
-    def finish(self, patience_s=30.): # True if all has arrived
+    def finish(self,
+        patience_s:float=30., # How long to wait (s)
+    )->bool: # True if all has arrived
+        "Send what is left, and end"
         self.ending.set()
         self.thread.join(patience_s)
         return self.record.sent == self.record.n

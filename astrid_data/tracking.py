@@ -17,16 +17,19 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from .core import BadInput, Conflict, NotFound, canonical_json, load_settings, need, write_atomic
+from .core import BadInput, Conflict, NotFound, canonical_json, load_settings, need, stable_uuid, write_atomic
 from .energy import EnergyMonitor
 from .checks import new_figure
 from .mistakes import plot_breakdown, plot_worst
 from .papers import write_papers
 from .records import Carrier, Record, away, deliver, hide_secrets, load_mlflow, mlflow_client
-from .registry import RowRefused, TrainingRun
+from .registry import Model, RowRefused, TrainingRun
 
 # %% ../nbs/41_tracking.ipynb #fc2dea0d
-def data_source(dataset): # 'real' or 'synthetic', as AstrID's dashboards know it
+def data_source(
+    dataset, # A version
+)->str: # 'real' where every sample is of the sky, else 'synthetic', as AstrID's dashboards know it
+    "Whether a version is real, by its samples"
     return 'real' if dataset.origin == 'survey' else 'synthetic'
 
 # %% ../nbs/41_tracking.ipynb #8b5e05a5
@@ -52,7 +55,9 @@ def code_tags()->dict: # code_version; git_commit, with '+changes' where files d
     return dict(code_version=__version__, **found)
 
 # %% ../nbs/41_tracking.ipynb #db33ca25
-def dataset_input(dataset)->dict: # Fields of MLflow's entity
+def dataset_input(
+    dataset, # A version
+)->dict: # Fields of MLflow's entity
     "The version as MLflow shows it among a run's inputs"
     m = dataset.manifest
     return dict(name=dataset.address, digest=dataset.content_hash[:12], source_type='astrid_data',
@@ -86,7 +91,11 @@ def _mlflow_kinds():
     return AstridDataset, AstridSource
 
 # %% ../nbs/41_tracking.ipynb #1921a766
-def mlflow_dataset(dataset): return _mlflow_kinds()[0](dataset) # For `mlflow.log_input`
+def mlflow_dataset(
+    dataset, # A version
+): # For `mlflow.log_input`
+    "The version as one of MLflow's own datasets"
+    return _mlflow_kinds()[0](dataset)
 
 # %% ../nbs/41_tracking.ipynb #50645d6d
 def _place(archive):
@@ -213,7 +222,11 @@ def log_params(self:Run,
     self._add('params', values={k: str(v) for k, v in values.items()})
 
 # %% ../nbs/41_tracking.ipynb #02f5e24c
-def set_tags(self:Run, values:dict): self._add('tags', values={k: str(v) for k, v in values.items()})
+def set_tags(self:Run,
+    values:dict, # Name -> text, or what can be written as text; a later value replaces an earlier one
+):
+    "Say something of the run; MLflow keeps the first 5000 characters of a value"
+    self._add('tags', values={k: str(v) for k, v in values.items()})
 
 Run.log_metrics, Run.log_params, Run.set_tags = log_metrics, log_params, set_tags
 
@@ -240,8 +253,19 @@ def log_artifact(self:Run,
     self._keep(name or Path(path).name, lambda to: shutil.copyfile(path, to))
 
 # %% ../nbs/41_tracking.ipynb #9e1e6c9b
-def log_text(self:Run, text:str, name:str): self._keep(name, lambda to: write_atomic(to, text))
-def log_figure(self:Run, figure, name:str): self._keep(name, lambda to: figure.savefig(to, dpi=120, bbox_inches='tight'))
+def log_text(self:Run,
+    text:str, # The whole of it
+    name:str, # As for `log_artifact`, such as notes.txt
+):
+    "Keep a text with the run"
+    self._keep(name, lambda to: write_atomic(to, text))
+
+def log_figure(self:Run,
+    figure, # A matplotlib figure
+    name:str, # As for `log_artifact`; its ending says the format, such as plots/roc.png
+):
+    "Keep a figure with the run, at 120 pixels an inch"
+    self._keep(name, lambda to: figure.savefig(to, dpi=120, bbox_inches='tight'))
 
 Run._keep, Run.log_artifact, Run.log_text, Run.log_figure = _keep, log_artifact, log_text, log_figure
 
@@ -269,7 +293,7 @@ def log_model(self:Run,
     name:str='model', # Its name in the run; a second one of this name gets a number
 )->str|None: # The address that MLflow reads it from; None while MLflow is away or the disk is full
     "Keep a model that takes raw patches"
-    from astrid_data.models import save_model
+    from astrid_data.models import model_facts, save_model
     if self.record is None: raise Conflict(f'{self!r} has not begun: log within its with block')
     folder, n = self.record.folder/'artifacts', 2
     while (folder/(to := name if n == 2 else f'{name}-{n - 1}')).exists(): n += 1
@@ -277,7 +301,7 @@ def log_model(self:Run,
     except OSError as e:
         shutil.rmtree(folder/to, ignore_errors=True)
         return warnings.warn(f'the model of run {self.name!r} is not kept: {e.strerror or e}', stacklevel=2)
-    self._add('model', name=to)
+    self._add('model', name=to, facts=model_facts(model, folder/to))
     return self.id and f'runs:/{self.id}/{to}'
 
 Run.log_scores, Run.log_model = log_scores, log_model
@@ -327,10 +351,12 @@ def _note_id(self):
         _update_row(self.archive, self.row_id, mlflow_run_id=self.noted)
 
 # %% ../nbs/41_tracking.ipynb #7eb8479b
-def _update_row(archive, row_id, **values):
-    "Change a row of `training_runs`; a database that is away costs a warning, not the training"
+def _update_row(archive, row_id, models=(), **values):
+    "Change a row of `training_runs`, and write those of `models`; a database that is away costs a warning, not the training"
     try:
         with archive.registry.session() as s:
+            for m in models: s.merge(Model(**m))
+            s.flush() # The run refers to them
             row = s.get(TrainingRun, row_id)
             for k, v in values.items(): setattr(row, k, v)
         return True
@@ -366,6 +392,24 @@ def _what_now(record):
     return 'Nothing is lost: astrid_data.replay(archive) sends them later'
 
 # %% ../nbs/41_tracking.ipynb #9dec034b
+_energy_columns = ('training_energy_wh', 'training_avg_power_w', 'training_peak_power_w', 'training_carbon_footprint_kg') # Metrics of the same name
+
+def _at_chosen(told):
+    "precision, recall, F1 and accuracy of the test split, where a threshold was chosen on another"
+    p, fnr, fpr = (told.get(f'test_{k}') for k in ('prior', 'chosen_fnr', 'chosen_fpr'))
+    if not all(isinstance(v, float) for v in (p, fnr, fpr)): return {}
+    found, passed = p*(1 - fnr), (1 - p)*fpr
+    return dict(recall=1 - fnr, accuracy=found + 1 - p - passed, f1_score=2*found/(found + passed + p), precision=found/(found + passed) if found + passed else None)
+
+def _model_row(start, line, run_id, params, told):
+    "The row of `models` for a model that a run logged"
+    row_id, measured = stable_uuid('model', start['record'], line['name']), {k: v for k, v in told.items() if isinstance(v, float)}
+    seconds = measured.get('training_duration_s')
+    return dict(id=row_id, name=start['run_name'][:100], version=row_id.hex[:12], **line['facts'], hyperparameters=params, training_metrics=told,
+        training_dataset=f"{start['tags']['dataset_name']}@{start['tags']['dataset_version']}"[:200], **_at_chosen(told), **{k: measured.get(k) for k in _energy_columns},
+        training_duration_seconds=None if seconds is None else round(seconds), is_active=False, mlflow_run_id=run_id, model_path=run_id and f'runs:/{run_id}/{line["name"]}')
+
+# %% ../nbs/41_tracking.ipynb #e791d50f
 def _told(lines):
     "Parameters, and the last value of each metric with what was said of it"
     params, last, said = {}, {}, {}
@@ -376,10 +420,11 @@ def _told(lines):
     return params, last | said
 
 def _close_row(archive, record):
-    "Bring the row of `training_runs` in line with the record"
+    "Bring the rows of `training_runs` and `models` in line with the record"
     lines = record.lines()
     start, end, (params, told) = lines[0], next(l for l in reversed(lines) if l['kind'] == 'end'), _told(lines)
-    record.closed = _update_row(archive, uuid.UUID(start['row_id']), status=end['row_status'], mlflow_run_id=record.run_id, training_params=params | dict(run_name=start['run_name']),
+    models = [_model_row(start, line, record.run_id, params, told) for line in lines if line['kind'] == 'model' and 'facts' in line]
+    record.closed = _update_row(archive, uuid.UUID(start['row_id']), models=models, **(dict(model_id=models[-1]['id']) if models else {}), status=end['row_status'], mlflow_run_id=record.run_id, training_params=params | dict(run_name=start['run_name']),
         performance_metrics=told, completed_at=datetime.fromtimestamp(end['ms']/1e3, timezone.utc)) is True
     record.save_cursor()
 
@@ -438,8 +483,8 @@ def run_file(
 # %% ../nbs/41_tracking.ipynb #9feb23a7
 def dataset_of(
     run_id:str, # MLflow's id of a run, or that of its row in `training_runs`
-    archive,
-): # The version
+    archive, # Where it was tracked
+): # The version; `NotFound` where no such run is known, or the version was deleted
     "The version that a run was trained on"
     from astrid_data.datasets import open_dataset
     own = TrainingRun.mlflow_run_id == run_id

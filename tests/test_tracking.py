@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sqlalchemy import select
 
 import astrid_data as ad
 import astrid_data.tracking
@@ -24,10 +25,10 @@ from astrid_data.models import RawModel, input_of
 from astrid_data.papers import some_rows
 from astrid_data.quality import check_quality
 from astrid_data.records import Record, hide_secrets, load_mlflow
-from astrid_data.registry import TrainingDataset, TrainingRun
+from astrid_data.registry import Model, TrainingDataset, TrainingRun
 from astrid_data.scores import average_precision, bootstrap, operating_points, paired_bootstrap
 from astrid_data.tracking import code_tags, data_source, dataset_of, dataset_runs, dataset_tags, log_dataset, mlflow_dataset, replay, track
-from astrid_data.training import Diverged, SmallCNN, evaluate, fit
+from astrid_data.training import Diverged, SmallCNN, SmallUNet, evaluate, fit
 
 
 def version(archive, origin='survey', name='small', n=20):
@@ -379,6 +380,37 @@ def test_patches_go_to_where_the_model_is_and_maps_are_as_wide_as_the_crop(train
     assert RawModel(Elsewhere(), how).predict(x).shape == (3,)
     for net, n in [(Elsewhere(), ()), (torch.nn.Conv2d(1, 1, 3, padding=1), (1, 12, 12))]:
         for some in (x, x[:0]): assert RawModel(net, how).predict(some).shape == (len(some), *n) and RawModel(net, how).predict(some).dtype == np.float32
+
+
+def test_a_logged_model_has_its_row_which_replay_completes(registry_url, tmp_path):
+    d = version(open_archive(registry_url, home=tmp_path))
+    train, _, _ = RealDataLoader(d).loaders(batch_size=4, augment=False)
+    def models():
+        with d.archive.session() as s: return list(s.scalars(select(Model).order_by(Model.created_at)))
+    with no_server(d.archive), pytest.warns(UserWarning, match='replay'):
+        with track(d, 'cnn', monitor=False) as run:
+            run.log_params(dict(lr=1))
+            run.log_metrics(dict(training_energy_wh=2.5, training_duration_s=61.7, test_prior=.25, test_chosen_fnr=.2, test_chosen_fpr=.1, loss=float('nan')))
+            run.log_model(SmallUNet(), train); run.log_model(SmallCNN(), train)
+    a, b = sorted(models(), key=lambda m: m.model_type.value)
+    assert row(d.archive, run).model_id == a.id and (a.mlflow_run_id, a.model_path) == (None, None)
+    assert (a.name, a.model_type.value, b.model_type.value, a.training_dataset, a.is_active, a.deployment_date) == ('cnn', 'classifier', 'segmentation', d.address, False, None) and a.version != b.version
+    assert a.architecture == dict(module='SmallCNN', weights=sum(p.numel() for p in SmallCNN().parameters()), channels=['image'], input_shape=[1, 8, 8], output_shape=[]) and b.architecture['output_shape'] == [1, 8, 8]
+    assert (a.hyperparameters, a.training_metrics['training_energy_wh'], a.training_metrics['loss']) == (dict(lr='1'), 2.5, 'nan')
+    assert (a.training_energy_wh, a.training_duration_seconds, a.training_avg_power_w, a.training_carbon_footprint_kg) == (2.5, 62, None, None)
+    real, bogus = 25, 75 # In 100 samples: 20 found, 7.5 passed
+    assert [a.recall, a.precision, a.accuracy, a.f1_score] == pytest.approx([.8, 20/27.5, (20 + 67.5)/100, 2*20/(27.5 + real)])
+    replay(d.archive)
+    again = sorted(models(), key=lambda m: m.model_type.value)
+    assert [m.id for m in again] == [a.id, b.id] and again[0].created_at == a.created_at
+    run_id = dataset_runs(d)['mlflow_run_id'].item()
+    assert run_id and [(m.mlflow_run_id, m.model_path) for m in again] == [(run_id, f'runs:/{run_id}/model-2'), (run_id, f'runs:/{run_id}/model')]
+
+
+def test_scores_of_a_model_without_a_chosen_threshold_are_unknown(archive, trained):
+    with archive.session() as s: m = s.get(Model, row(archive, trained[1]).model_id)
+    assert (m.precision, m.recall, m.f1_score, m.accuracy, m.training_energy_wh) == (None,)*5 and m.training_metrics['test_auc_pr'] == pytest.approx(trained[3].auc_pr)
+    assert m.model_path == f'runs:/{trained[1].id}/model' and m.hyperparameters['batch_size'] == '24'
 
 
 def test_at_most_ten_samples_of_both_labels(trained):
