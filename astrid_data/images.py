@@ -278,6 +278,7 @@ class SkyImage:
     missing:dict=field(default_factory=dict); notes:dict=field(default_factory=dict)
     _stored:object=None; _hdul:object=None; _bad:object=None; _sha:str=None
     _heads:list=None; _path:object=None # Where its headers lie in a plain file (start and stop, byte), the image's own last
+    held:bool=False # Somebody needs it again, so `close` shall wait
 
     def __getattr__(self, k):
         if not k.startswith('_') and k in (facts := self.__dict__.get('facts', {})): return facts[k]
@@ -289,6 +290,7 @@ class SkyImage:
 
     def close(self):
         "Let the file go"
+        if self.held: return
         self.planes, self._stored, self._bad = {}, None, None
         if self._hdul is not None: self._hdul.close()
 

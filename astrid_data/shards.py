@@ -37,6 +37,7 @@ class ShardWriter:
         self.folder, self.shard_rows, self.n = Path(folder), int(shard_rows), int(start)
         self.arrays = {k: (np.dtype(t), tuple(s)) for k, (t, s) in arrays.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.synced = self.n # Rows that are safe on the disk
         self._sums = {} # (array, shard) -> running checksum, for shards that this writer began
         self._cut()
 
@@ -53,19 +54,19 @@ class ShardWriter:
 
 # %% ../nbs/24_shards.ipynb #061f26e0
 def _write(path, head, part, checksum):
-    "Add to a file, durably; the checksum is taken by a thread of its own meanwhile"
+    "Add to a file; the checksum is taken by a thread of its own meanwhile"
     def add_up():
         for b in (head, part.reshape(-1)): checksum.update(b)
     with open(path, 'ab') as f, ThreadPoolExecutor(1) as aside:
         summed = aside.submit(add_up) if checksum else None
-        f.write(head); f.write(part.data); f.flush(); os.fsync(f.fileno())
+        f.write(head); f.write(part.data)
         if summed: summed.result()
 
 @patch
 def append(self:ShardWriter,
     **rows, # Name -> array of shape (m, *row shape); every array of the writer
 ):
-    "Add rows; they are on the disk when this returns"
+    "Add rows; they are safe once `sync` or `close` has returned"
     m = len(next(iter(rows.values())))
     for name, (t, s) in self.arrays.items():
         x, done = np.ascontiguousarray(rows[name], dtype=t), 0
@@ -78,6 +79,15 @@ def append(self:ShardWriter,
             _write(self.path(name, k), head, part, self._sums.get((name, k)))
             done += len(part)
     self.n += m
+
+@patch
+def sync(self:ShardWriter):
+    "Make the rows so far durable; another thread may append meanwhile"
+    n = self.n
+    for k in range(self.synced//self.shard_rows, -(-n//self.shard_rows)):
+        for name in self.arrays:
+            with open(self.path(name, k), 'rb') as f: os.fsync(f.fileno())
+    self.synced = n
 
 # %% ../nbs/24_shards.ipynb #d9472c8b
 @patch

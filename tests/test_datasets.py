@@ -2,6 +2,7 @@
 import json
 import multiprocessing
 import os
+import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 from sqlalchemy import func, select
 
 import astrid_data as ad
-from astrid_data import datasets
+from astrid_data import datasets, hdu_index
 from astrid_data.core import BadInput, Conflict, NotFound, QualityError
 from astrid_data.frozen import Dataset, write_dataset
 from astrid_data.registry import Detection, QualityRow, SampleRow, TrainingDataset, TrainingSample, VersionRow, add_validation_event
@@ -85,6 +86,16 @@ def test_shards_hold_what_was_appended_also_after_an_accident(tmp_path_factory, 
     assert s.shape == x.shape and len(s) == at
 
 
+def test_sync_makes_all_rows_durable_that_are_not_yet(tmp_path, monkeypatch):
+    w, durable = ShardWriter(tmp_path, {'a': ('u1', ()), 'b': ('u1', ())}, shard_rows=3), []
+    monkeypatch.setattr('astrid_data.shards.os.fsync', lambda fd: durable.append(Path(os.readlink(f'/proc/self/fd/{fd}')).stem[:7]))
+    for rows, files in ((5, 'a-00000 a-00001 b-00000 b-00001'), (2, 'a-00001 a-00002 b-00001 b-00002')):
+        w.append(a=np.zeros(rows), b=np.zeros(rows))
+        w.sync()
+        assert sorted(durable) == files.split() and w.synced == w.n
+        durable.clear()
+
+
 def test_the_hash_sees_content_and_only_content(built):
     t, p = built[2].samples, built[2].manifest['params']
     h = built[2].content_hash
@@ -150,6 +161,36 @@ def test_processes_cut_the_same(built, tmp_path):
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context('spawn')) as pool:
         ds = built[1].build('by-processes', patch_size=16, progress=False, probe=False, executor=pool)
     assert ds.content_hash == built[2].content_hash
+
+
+class SlowWriter(ShardWriter):
+    "Keeps what it is given for a while before it writes it"
+    def append(self, **rows): time.sleep(.02); super().append(**rows)
+
+
+def test_parts_of_a_chunk_are_its_rows_durable_before_they_are_written_down_and_open_an_image_once(built, tmp_path, monkeypatch):
+    rows, opened, made, finished = built[1].samples, [], [], []
+    rows = rows.iloc[datasets.image_order(rows)].reset_index(drop=True)
+    def add(journal, **what): finished.append(made[-1].synced >= what['kept'] + sum(line['kept'] for line in journal.lines)); real_add(journal, **what)
+    def open_image(*a, **k): opened.append(a); return real_open(*a, **k)
+    def staged(name, part, executor=None):
+        monkeypatch.setattr(datasets, 'PART_BYTES', part*4*16*16)
+        opened.clear()
+        kept, lost, shards = datasets.stage(rows, tmp_path/name, datasets.Opener(built[0].store), 16, progress=False, executor=executor, chunk_rows=30)
+        return kept, lost, [s['sha256'] for s in shards], len(opened), len(datasets.Journal(tmp_path/name/'journal.jsonl').lines)
+    real_add, real_open = datasets.Journal.add, hdu_index.open_image
+    monkeypatch.setattr(datasets, 'ShardWriter', lambda *a, **k: made.append(SlowWriter(*a, **k)) or made[-1])
+    monkeypatch.setattr(datasets.Journal, 'add', add)
+    monkeypatch.setattr(hdu_index, 'open_image', open_image)
+    monkeypatch.setattr(hdu_index, 'open_indexed', lambda *a: None) # Each opening is a true one
+    whole = staged('whole', 1000)
+    parts = staged('parts', 7)
+    with ThreadPoolExecutor(2) as pool: threads = staged('threads', 7, pool)
+    assert all(finished) and len(whole[0]) > 7*whole[4] > 7 and parts[2:] == threads[2:] == whole[2:]
+    place = ['pixel_scale_arcsec', 'pixel_pa_deg'] # Taken in the middle of what is cut together
+    for a, b, but in ((parts, threads, []), (parts, whole, place)):
+        pd.testing.assert_frame_equal(a[0].drop(columns=but), b[0].drop(columns=but))
+        pd.testing.assert_frame_equal(a[1], b[1])
 
 
 def test_the_registry_holds_rows_in_the_shapes_of_the_deployed_system(registry_url, tmp_path):
