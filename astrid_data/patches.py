@@ -346,7 +346,7 @@ def extract_patches(
     min_valid_fraction:float=0.5, # Samples with a smaller share of valid pixels in any channel are lost
     data_out:np.ndarray|None=None, # Where pixels go (n, channel, size, size), float32; None makes it
     valid_out:np.ndarray|None=None, # Where validity goes (n, channel, size, size), bool; None makes it
-    executor=None, # `concurrent.futures.Executor` that cuts images side by side; None cuts them here, one after another
+    executor=None, # `concurrent.futures.Executor` that cuts images side by side: threads for plain images, processes for compressed ones; None cuts them here, one after another
     on_image=None, # Called with the number of samples after each image
     hash_files:bool=True, # Take the SHA-256 of each file
     compiled:bool=True, # With the compiled loop, where it is installed

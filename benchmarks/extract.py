@@ -51,16 +51,15 @@ def touched(n, size):
     return np.zeros((n, 1, size, size), 'f4'), np.zeros((n, 1, size, size), bool)
 
 
-def ours(size, compiled):
-    "`extract_patches` with what ingest wrote down; compiled also takes one thread a core"
+def ours(size, compiled, executor='ThreadPoolExecutor'):
+    "`extract_patches` with what ingest wrote down; compiled also takes one thread a core, or one process"
     def start(folder):
-        import os
-        from concurrent.futures import ThreadPoolExecutor
+        import concurrent.futures, os
         from astrid_data.hdu_index import Remember
         from astrid_data.patches import extract_patches
         from astrid_data.squares import compiled_loop
         if compiled and compiled_loop() is None: raise SystemExit("numba is not installed: pip install 'astrid_data[fast]'")
-        (s, _), marks, pool = samples_of(folder), known(folder), ThreadPoolExecutor(len(os.sched_getaffinity(0))) if compiled else None
+        (s, _), marks, pool = samples_of(folder), known(folder), getattr(concurrent.futures, executor)(len(os.sched_getaffinity(0))) if compiled else None
         data, valid = touched(len(s), size)
         def once():
             got = extract_patches(s, size, open=Remember(marks), data_out=data, valid_out=valid, compiled=compiled, executor=pool)
@@ -207,6 +206,7 @@ def version(size, **options):
 def table(size, per, kind='plain', tiles=TILES, about='', peers=True):
     rows = dict(astrid_data=Row(ours(size, True)), astrid_data_numpy=Row(ours(size, False)), plain_numpy=Row(plain_numpy(size)), memory_copy=Row(memory_copy(size)))
     rows |= dict(astropy_cutout2d=Row(one_by_one(size, _cutout2d), peer=True), photutils=Row(one_by_one(size, _photutils), peer=True), cutana=Row(cutana_direct(size), peer=True))
+    if kind == 'rice': rows |= dict(astrid_data=Row(ours(size, True, 'ProcessPoolExecutor')), astrid_data_threads=Row(ours(size, True)))
     if peers and kind == 'plain': rows['astrocut'] = Row(astrocut(size), peer=True)
     return Table('plain_numpy', 'patches/s', rows, lambda folder: make_tiles(folder, per, kind, tiles), about=about)
 
@@ -216,7 +216,7 @@ TABLES = dict(
     extract_32=table(32, 1000, about='the same, 32 x 32'),
     extract_128=table(128, 1000, about='the same, 128 x 128'),
     extract_mef=table(64, 1000, 'mef', about='20 files of 4 extensions of 1024 x 1024, 250 patches each'),
-    extract_rice=table(64, 200, 'rice', tiles=5, about='5 tiles of 4096 x 4096, RICE compressed in rows, 200 patches each'),
+    extract_rice=table(64, 200, 'rice', tiles=5, about='5 tiles of 4096 x 4096, RICE compressed in rows, 200 patches each; astrid_data with one process a core, made beforehand, as decompression holds the lock of Python (its memory here is that of the process which asks)'),
     extract_sparse=table(64, 5, about='5 patches a tile of 20'),
     extract_version_64=Table('cutana_zarr', 'patches/s', dict(
         astrid_data=Row(version(64, measure=False, maps=False)), astrid_data_with_quality=Row(version(64, maps=False)),

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from astrid_data import images
 from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings, sky_separation_arcsec
 from astrid_data.datasets import Opener
-from astrid_data.hdu_index import image_index
+from astrid_data.hdu_index import Remember, image_index
 from astrid_data.images import open_image
 from astrid_data.patches import STATUS, corners, cut_patches, extract_patches, locate, patch_wcs, target_map
 from astrid_data.squares import compiled_loop, gather, gather_fast
@@ -323,6 +323,19 @@ def test_executors_and_outputs_agree(tmp_path):
         assert_array_equal(again.data, plain.data)
         pd.testing.assert_frame_equal(again.info, plain.info)
         pd.testing.assert_frame_equal(again.ledger, plain.ledger)
+
+
+def test_processes_decompress_the_same(tmp_path):
+    t, open = tiles(tmp_path).sort_values('image_uri', ignore_index=True), Remember() # In a row, as threads cut them straight into the output
+    for path in t['image_uri'].unique():
+        with fits.open(path) as f: packed = fits.CompImageHDU(f[0].data, f[0].header, compression_type='RICE_1', tile_shape=(1, f[0].data.shape[1]))
+        packed.writeto(path, overwrite=True)
+    plain = extract_patches(t, 16, open=open)
+    with ProcessPoolExecutor(2, mp_context=get_context('spawn')) as pool: again = extract_patches(t, 16, open=open, executor=pool)
+    assert plain.kept.sum() > 100 and np.isfinite(plain.data[plain.kept]).mean() > .9
+    assert_array_equal(again.data, plain.data)
+    assert_array_equal(again.valid, plain.valid)
+    pd.testing.assert_frame_equal(again.info, plain.info)
 
 
 def test_one_call_an_image(tmp_path, monkeypatch):
