@@ -76,6 +76,7 @@ class PatchDataset(torch.utils.data.Dataset):
         t = dataset.samples
         self.levels = [_tensor(t[[f'{c}_{k}' for c in dataset.channels]].to_numpy('f8')) for k in ('background', 'noise')]
         self.label, self.origin = _tensor(t['label'].to_numpy('f4')), t['origin'].to_numpy(object)
+        self.one_origin = self.origin[0] if len(t) and (self.origin == self.origin[0]).all() else None # Spares looking it up
         self.columns = _tensor(t[model_columns(dataset, columns, label_derived)].to_numpy('f8')) if len(columns) else None # Times in float32 would be off by minutes
         self.normaliser = normalise if isinstance(normalise, Normaliser) else Normaliser.of(dataset, normalise or 'none')
         self.scales = self.normaliser.levels(*self.levels)
@@ -189,7 +190,8 @@ def read(self:PatchDataset,
     _pixels(self, rows, how, out['image'][:, :C])
     if self.with_valid == 'channel': out['image'][:, C:] = out['valid']
     more = {} if self.columns is None else dict(columns=self.columns[index])
-    return dict(out, label=self.label[index], index=index, origin=self.origin[rows].tolist(), **more)
+    origin = self.origin[rows].tolist() if self.one_origin is None else [self.one_origin]*len(rows)
+    return dict(out, label=torch.from_numpy(self.label.numpy()[rows]), index=index, origin=origin, **more)
 
 PatchDataset.read = read
 
@@ -300,6 +302,14 @@ def blocks(
         start, n = start + n*B, min(2*n, many)
 
 # %% ../nbs/31_loader.ipynb #78679084
+def _in_order(dataset, B, rows, how):
+    "The same batches of `B`, each sorted so that neighbours are alike: which samples come together is drawn, their places in the batch needn't be"
+    key, shards = np.arange(len(rows))//B*len(dataset.dataset), len(dataset.store.starts)
+    if not how: return np.sort(key + rows) - key, how
+    p = np.argsort(((np.arange(len(rows))//B*shards + dataset.store.shard_of(rows))*8 + how['k'])*len(dataset.dataset) + rows, kind='stable')
+    return rows[p], {k: v[p] for k, v in how.items()}
+
+# %% ../nbs/31_loader.ipynb #0e669d9a
 def _order(self, epoch):
     "Places of this machine's samples, and their positions in the epoch, which decide the draws"
     d = self.dataset
@@ -316,16 +326,10 @@ def _plan(self, epoch, first=0, many=1):
     d, B = self.dataset, self.batch_size
     rows, at = _order(self, epoch)
     how = d.augment.draws(self.seed, epoch, at) if d.augment else {}
+    if self.shuffle: rows, how = _in_order(d, B, rows, how)
     for part in blocks(first*B, min(len(rows), len(self)*B), B, many): yield rows[part], {k: v[part] for k, v in how.items()} or None
 
-# %% ../nbs/31_loader.ipynb #0e669d9a
-def _in_order(dataset, B, rows, how):
-    "The same batches of `B`, each sorted so that neighbours are alike: which samples come together is drawn, their places in the batch needn't be"
-    p = np.lexsort((rows, how['k'] if how else rows, dataset.store.shard_of(rows), np.arange(len(rows))//B))
-    return rows[p], how and {k: v[p] for k, v in how.items()}
-
-def _read_block(dataset, B, rows, how, out=None): return dataset.read(*(_in_order(dataset, B, rows, how) if B else (rows, how)), out)
-
+# %% ../nbs/31_loader.ipynb #ed7a887f
 def _ahead(
     jobs, # Calls without arguments, made one after the other by the caller's thread
     threads:int, # How many threads do them; 0 does them in the caller's
@@ -354,12 +358,11 @@ def _as_is(batch): return batch
 
 def _source(self, epoch, first):
     "The batches of an epoch from `first` on"
-    read = partial(_read_block, self.dataset, self.batch_size if self.shuffle else None)
     if self.workers:
-        plan = _Planned(read, list(_plan(self, epoch, first)))
+        plan = _Planned(self.dataset.read, list(_plan(self, epoch, first)))
         yield from DataLoader(plan, batch_size=None, num_workers=self.workers, multiprocessing_context=self.start, collate_fn=_as_is, pin_memory=self.pin_memory)
         return
-    jobs = (partial(read, *p, self.pool.take(len(p[0]))) for p in _plan(self, epoch, first, self.per_block))
+    jobs = (partial(self.dataset.read, *p, self.pool.take(len(p[0]))) for p in _plan(self, epoch, first, self.per_block))
     blocks = _ahead(jobs, self.threads if self.prefetch else 0, max(self.threads, -(-self.prefetch//self.per_block)))
     try:
         for block in blocks:

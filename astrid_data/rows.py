@@ -86,8 +86,8 @@ def gather(self:Rows,
 )->np.ndarray: # `out`
     "Copy rows of one array"
     shard = self.shard_of(rows)
-    for a, b in runs(shard):
-        np.take(self.part(name, int(shard[a])), rows[a:b] - self.starts[shard[a]], axis=0, out=out[a:b], mode='clip')
+    inside = rows - self.starts[shard]
+    for a, b in runs(shard): self.part(name, int(shard[a])).take(inside[a:b], 0, out[a:b], 'clip')
     return out
 
 Rows.gather = gather

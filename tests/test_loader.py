@@ -185,6 +185,14 @@ def test_normalisation_is_fitted_on_train_alone(tmp_path):
     with pytest.raises(BadInput, match='asinh, sigma, linear'): Normaliser('zscore')
 
 
+def test_every_fitted_method_is_stored_with_the_version(tmp_path, monkeypatch):
+    d = made(tmp_path/'v')
+    anew = {k: Normaliser.fit(PatchDataset(d, 'train'), k) for k in Normaliser.methods}
+    monkeypatch.setattr(type(d), 'patches', lambda *_: 1/0) # What is stored needs no pixel
+    for name, n in anew.items(): assert Normaliser.of(d, name) == n
+    assert Normaliser.of(d, 'linear').params['scale'] != Normaliser.of(d).params['scale'] and len(set(map(str, anew.values()))) == len(anew)
+
+
 def test_absurd_pixels_stay_finite(tmp_path):
     d = made(tmp_path/'v', n=8)
     x = torch.tensor([[[[1e38, -1e38], [np.inf, np.nan]]]], dtype=torch.float32)
