@@ -8,7 +8,6 @@ __all__ = ['stamp_statistics', 'evaluate_baseline']
 # %% ../nbs/43_baseline.ipynb #28081925
 import numpy as np
 import pandas as pd
-import torch
 
 from .core import BadInput
 from .scores import operating_points

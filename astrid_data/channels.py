@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 from sqlalchemy import select
 
 from .asking import matching_bands
-from .core import BadImage, BadInput, NotFound, stable_uuid, unit_vectors
+from .core import BadImage, BadInput, stable_uuid, unit_vectors
 from .headers import end_of_exposure
 from .negatives import inside_edges
 from .registry import Image, Observation, ObservationIndex, Survey, bulk_insert

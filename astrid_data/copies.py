@@ -9,7 +9,7 @@ __all__ = ['noise_pattern', 'code_pairs', 'find_duplicates', 'check_duplicates']
 import numpy as np, pandas as pd
 
 from .checks import column, issue_of
-from .flags import excess, local_background
+from .flags import excess
 
 # %% ../nbs/21_copies.ipynb #2a592ff0
 def noise_pattern(data, valid, background, noise):

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['AstridError', 'NotFound', 'BadInput', 'Conflict', 'QualityError', 'SyntheticDataWarning', 'need', 'BadImage',
            'canonical_json', 'parse_time', 'utc_from_mjd', 'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file',
-           'write_atomic', 'unit_vectors', 'sky_separation_arcsec', 'match_sky', 'healpix_index', 'Secret',
-           'default_home', 'Settings', 'load_settings', 'progress']
+           'write_atomic', 'unit_vectors', 'sky_separation_arcsec', 'match_sky', 'healpix_index', 'merge_ranges',
+           'Secret', 'default_home', 'Settings', 'load_settings', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
 import hashlib, json, math, os, sys, uuid
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 
@@ -197,6 +197,18 @@ def healpix_index(
     from astropy_healpix import lonlat_to_healpix
     ra, dec = np.asarray(ra, 'f8'), np.asarray(dec, 'f8')
     return np.asarray(lonlat_to_healpix(ra*u.deg, dec*u.deg, 2**order, order='nested'), 'i8')
+
+# %% ../nbs/00_core.ipynb #405b4c85
+def merge_ranges(
+    ranges:list, # (start, stop), any order
+    gap:int=0, # Largest hole that is read along
+)->list: # Few (start, stop), ascending, that hold all
+    "Join ranges that touch or nearly do"
+    out = []
+    for a, b in sorted(ranges):
+        if out and a <= out[-1][1] + gap: out[-1] = (out[-1][0], max(b, out[-1][1]))
+        else: out.append((a, b))
+    return out
 
 # %% ../nbs/00_core.ipynb #9794b5a1
 class Secret:

@@ -6,7 +6,7 @@
 __all__ = ['new_folder', 'rows_by_split', 'from_lists', 'to_parquet', 'to_webdataset', 'npz_facts', 'to_npz', 'read_npz']
 
 # %% ../nbs/34_exports.ipynb #4b21acd9
-import io, json, os, re, shutil, tarfile
+import io, json, os, shutil, tarfile
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from .core import BadInput, Conflict, NotFound, canonical_json, parse_time, sha256_file, sha256_text, utc_from_mjd
-from .audit import audit_splits
 from .frozen import Dataset, write_dataset
 from .splits import split_samples
 

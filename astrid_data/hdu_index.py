@@ -13,13 +13,10 @@ from pathlib import Path
 
 import numpy as np
 from astropy.wcs import WCS, Sip
-from astropy.wcs.utils import wcs_to_celestial_frame
-from fastcore.basics import patch
 
-from .core import BadImage, canonical_json
+from .core import canonical_json, merge_ranges
 from .images import Plane, SkyImage, open_image
 from .positions import pixel_to_sky, sky_to_pixel
-from .storage import merge_ranges
 
 # %% ../nbs/04_hdu_index.ipynb #fb45dc35
 def _sip_numbers(s): return s and {k: np.asarray(getattr(s, k)).tolist() if getattr(s, k) is not None else None for k in ('a', 'b', 'ap', 'bp', 'crpix')}

@@ -13,7 +13,7 @@ import numpy as np, pandas as pd
 
 from .checks import column
 from .columns import known_at
-from .core import BadInput, NotFound
+from .core import BadInput
 from .labels import counted_verdicts, effective_labels, labeller_agreement, settle, strongest
 
 # %% ../nbs/34_labelling.ipynb #ab3d35d6

@@ -7,7 +7,7 @@ __all__ = ['Reading', 'counter_steps', 'power_steps', 'Energy', 'energy_of', 'vi
            'RaplMeter', 'rapl_meters', 'EstimateMeter', 'HostMeter', 'find_meters']
 
 # %% ../nbs/39_meters.ipynb #597f9fd1
-import os, time
+import os
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -6,7 +6,6 @@
 __all__ = ['some_rows', 'samples_figure', 'papers_of', 'write_papers']
 
 # %% ../nbs/39_papers.ipynb #2d0fb9c8
-import json, shutil
 from io import BytesIO
 from pathlib import Path
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMPONENTS', 'GATES', 'UPPER', 'MADE', 'COLOURS', 'SPLIT_NAMES', 'SPLIT_COLOURS', 'SEVERITY', 'ordered', 'combine',
            'Gate', 'pass_gates', 'DataQualityReport', 'weakest_of', 'reasons_of', 'check_losses', 'check_agreement',
-           'unmeasured_flags', 'run_checks', 'check_quality', 'report_lines', 'mark_synthetic', 'report_html',
+           'unmeasured_flags', 'run_checks', 'check_quality', 'report_lines', 'mark_synthetic', 'report_tables',
            'keep_report', 'report_history']
 
 # %% ../nbs/22_quality.ipynb #1c6aa10a
@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np, pandas as pd
 
-from .checks import (Issue, check_classes, check_images, check_labels, check_positions, class_table, column, figure_png, flags_that_count, issue_of,
-    new_figure, other_label_near, rank_auc, split_names)
+from .checks import (Issue, check_classes, check_images, check_labels, check_positions, class_table, column, figure_png, new_figure, split_names)
 from .columns import check_columns
 from .copies import check_duplicates, find_duplicates
 from .core import BadInput, NotFound, canonical_json, need
 from .coverage import check_coverage, check_times, plot_sky, sky_cells, split_drift
-from .flags import FLAG_COLUMNS, FLAGS, column_flags, decode_flags, image_flags, local_background
+from .flags import FLAG_COLUMNS, FLAGS, column_flags, image_flags, local_background
 from .labels import labeller_agreement
 from .shortcuts import check_shortcuts, probe_shortcuts
 
@@ -326,7 +325,9 @@ DataQualityReport.plot = _plot
 # %% ../nbs/22_quality.ipynb #3d0aaa75
 SEVERITY = dict(error='#D55E00', warning='#E69F00', info='#0072B2', **{'fail': '#D55E00', 'warn': '#E69F00', 'pass': '#009E73', 'not measured': '#999999'})
 
-def report_html(r)->str: # A fragment
+def report_tables(
+    r, # A `DataQualityReport`
+)->str: # HTML, a fragment
     "A report as tables"
     e, dot = html.escape, lambda k: f'<span style="color:{SEVERITY[k]}">●</span> {html.escape(k)}'
     table = lambda head, rows: '<table><tr>' + ''.join(f'<th style="text-align:left">{h}</th>' for h in head) + '</tr>' + ''.join('<tr>' + ''.join(f'<td style="text-align:left">{c}</td>' for c in row) + '</tr>' for row in rows) + '</table>'
@@ -342,7 +343,7 @@ def _page(r,
 )->str: # With its picture inside
     "A report as HTML that needs nothing else"
     png = base64.b64encode(figure_png(r.plot())).decode()
-    part = f'{report_html(r)}<img style="max-width:100%" alt="Eight views of the report" src="data:image/png;base64,{png}">'
+    part = f'{report_tables(r)}<img style="max-width:100%" alt="Eight views of the report" src="data:image/png;base64,{png}">'
     return part if not whole else (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Data quality</title><style>body{{font:15px sans-serif;max-width:60em;margin:2em auto}}td,th{{padding:2px 10px}}table{{margin:1em 0}}</style>'
         f'<h1>Data quality</h1>{part}</html>')
 

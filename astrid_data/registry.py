@@ -10,8 +10,7 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway',
            'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'create', 'upgrade', 'connect',
            'get_or_create_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns',
-           'add_validation_event', 'cell_radius_deg', 'cone_ranges', 'merge_ranges', 'cone_filter', 'in_cone',
-           'index_sky']
+           'add_validation_event', 'cell_radius_deg', 'cone_ranges', 'cone_filter', 'in_cone', 'index_sky']
 
 # %% ../nbs/01_registry.ipynb #c5b994a4
 import enum, json, re, threading, uuid
@@ -29,8 +28,8 @@ from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, InterfaceEr
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import Boolean, DateTime, Float, Integer, NullType, TypeDecorator
 
-from astrid_data.core import (AstridError, BadInput, Conflict, NotFound, Secret, canonical_json, healpix_index, load_settings, parse_time, sky_separation_arcsec,
-    stable_uuid)
+from .core import (AstridError, BadInput, Conflict, NotFound, Secret, canonical_json, healpix_index, load_settings, merge_ranges, parse_time,
+    sky_separation_arcsec, stable_uuid)
 
 # %% ../nbs/01_registry.ipynb #223e1496
 class UtcDateTime(TypeDecorator):
@@ -822,18 +821,7 @@ def cone_ranges(
         whole += [(c*wide, c*wide + wide - 1) for c in now[inside]]
         if at == order or len(touched) > cells or not len(touched): break
         at, now = at + 1, (4*touched[:, None] + np.arange(4)).ravel()
-    return merge_ranges(whole + [(c*wide, c*wide + wide - 1) for c in touched])
-
-# %% ../nbs/01_registry.ipynb #44fe8247
-def merge_ranges(
-    ranges, # First and last of each, in any order
-)->np.ndarray: # Shape (n, 2), int64, in order
-    "Join ranges that touch"
-    out = []
-    for a, b in sorted(ranges):
-        if out and a <= out[-1][1] + 1: out[-1][1] = max(b, out[-1][1])
-        else: out.append([a, b])
-    return np.array(out, 'i8').reshape(-1, 2)
+    return np.array(merge_ranges(whole + [(c*wide, c*wide + wide - 1) for c in touched], gap=1), 'i8').reshape(-1, 2)
 
 # %% ../nbs/01_registry.ipynb #2149f68f
 def cone_filter(

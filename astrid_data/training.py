@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from .core import AstridError, BadInput, Conflict, NotFound, canonical_json, progress, write_atomic
 from .energy import DataWait
-from .mistakes import breakdown, plot_worst, sky_density
+from .mistakes import breakdown, sky_density
 from .realdata import RealDataConfig, get_real_training_data, load_real_training_data # They are looked for here, too
 from .scores import OperatingPoints, average_precision, fpr_at_fnr, operating_points
 from .tracking import log_scores

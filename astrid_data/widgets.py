@@ -7,10 +7,10 @@ __all__ = ['ORDERS', 'VERDICTS', 'NO_ARCHIVE', 'HATCH', 'SIDE', 'ALL', 'MARKS', 
            'choose_rows', 'known_rows', 'write_verdict', 'take_back', 'read_verdicts', 'channel_levels',
            'dim_neighbours', 'patch_pictures', 'short', 'caption', 'tooltip', 'tile_html', 'gallery_html', 'banner',
            'hatch_border', 'gallery_figure', 'draw_patch', 'Gallery', 'browse', 'dataset_to_show', 'make_tiles',
-           'fill_tiles', 'page_verdicts', 'in_words', 'said', 'filter_controls', 'gallery_widget', 'plane_offsets',
+           'fill_tiles', 'page_verdicts', 'verdict_words', 'said', 'filter_controls', 'gallery_widget', 'plane_offsets',
            'group_fields', 'observation_footprints', 'some_detections', 'Coverage', 'show_coverage', 'sky_panel',
-           'field_panel', 'coverage_figure', 'coverage_widget', 'report_of', 'is_running', 'say', 'curves',
-           'run_figure', 'in_steps', 'wait_panel', 'RunView', 'show_run', 'run_widget']
+           'field_panel', 'coverage_maps', 'coverage_widget', 'report_of', 'is_running', 'say', 'curves', 'run_figure',
+           'in_steps', 'wait_panel', 'RunView', 'show_run', 'run_widget']
 
 # %% ../nbs/50_widgets.ipynb #e01ddfa6
 import base64, html, math, threading, uuid
@@ -338,14 +338,16 @@ def page_verdicts(g)->pd.DataFrame: # row, labeller, verdict
     t = read_verdicts(g.dataset, g.page_rows).drop_duplicates(['row', 'labeller'], keep='last')
     return t[t['labeller'].map(is_person).astype(bool)][['row', 'labeller', 'verdict']]
 
-def in_words(t)->dict: # Row -> words
+def verdict_words(
+    t:pd.DataFrame, # Verdicts, with the row of their sample
+)->dict: # Row -> words
     return {r: ', '.join(k['labeller'] + ': ' + k['verdict']) for r, k in t.groupby('row')}
 
 def said(self:Gallery, others_only=False)->dict: # Row -> words
     "What people said about the samples on this page; when blind, only what the labeller said"
     t = page_verdicts(self)
     own = t['labeller'] == self.labeller.strip()
-    return in_words(t[~own] if others_only else t) if not self.blind else {} if others_only else in_words(t[own])
+    return verdict_words(t[~own] if others_only else t) if not self.blind else {} if others_only else verdict_words(t[own])
 
 Gallery.said = said
 
@@ -494,7 +496,7 @@ class Coverage(Shown):
         return [k for k in range(self.n_fields) if k in drawn or points.get(k, 0) >= 10][:most]
 
     def _build(self): return coverage_widget(self)
-    def static(self): return coverage_figure(self)
+    def static(self): return coverage_maps(self)
     def __repr__(self):
         mark = '' if self.origin == 'survey' else f', {MADE[self.origin]}'
         return f'Coverage({self.of}: {len(self.observations):,} observations in {self.n_fields:,} fields, {self.total:,} {self.what}{mark})'
@@ -556,7 +558,9 @@ def field_panel(ax, c:Coverage, field:int):
     if len(p): ax.legend(fontsize=7, frameon=False, loc='upper center', bbox_to_anchor=(.45, -.24), ncols=2, handletextpad=.1, columnspacing=.8)
 
 # %% ../nbs/50_widgets.ipynb #c85492bf
-def coverage_figure(c:Coverage): # A matplotlib figure
+def coverage_maps(
+    c:Coverage, # What is shown
+): # A matplotlib figure
     "The whole sky and the first fields, or one field"
     wide = [] if c.field is not None else c.wide_fields()
     if c.field is not None:

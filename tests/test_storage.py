@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from astrid_data.core import AstridError, BadInput, NotFound, Secret, Settings
-from astrid_data.storage import (DiskCache, FolderStore, S3Store, StoreDenied, StoreUnreachable, check_key, merge_ranges, open_store, pull_tree,
+from astrid_data.core import AstridError, BadInput, NotFound, Secret, Settings, merge_ranges
+from astrid_data.storage import (DiskCache, FolderStore, S3Store, StoreDenied, StoreUnreachable, check_key, open_store, pull_tree,
                                  push_tree, resolve_uri, retry)
 
 
