@@ -567,6 +567,7 @@ def _alert_rows(archive, p, survey, survey_id, model, origin='survey'):
 def add_alerts(self:Archive,
     source, # As for `read_alerts`
     survey:str|None=None, # Whose alerts these are; None = take ZTF's, and leave others to the ledger
+    origin:str='survey', # 'survey', or 'synthetic' for stamps that are no real sky
     show:bool=True, # Show progress?
     chunk:int=500, # Alerts in one transaction
 )->IngestReport: # One observation, one detection and three stamps an alert
@@ -582,18 +583,18 @@ def add_alerts(self:Archive,
         elif survey is None and not str(p['objectId']).startswith('ZTF'): report.lose(uri, 'unknown_stream', f'object {p["objectId"]} is not from ZTF: say survey=')
         elif str(p['candid']) in seen: report.skipped += 1
         else: seen.add(str(p['candid'])); todo.append((uri, p))
-        if len(todo) >= chunk: _flush_alerts(self, report, todo, survey or 'ztf'); todo = []
-    if todo: _flush_alerts(self, report, todo, survey or 'ztf')
+        if len(todo) >= chunk: _flush_alerts(self, report, todo, survey or 'ztf', origin); todo = []
+    if todo: _flush_alerts(self, report, todo, survey or 'ztf', origin)
     return report
 
 # %% ../nbs/10_ingest.ipynb #e0e2ef22
-def _flush_alerts(archive, report, todo, survey):
+def _flush_alerts(archive, report, todo, survey, origin):
     "Write some alerts in one transaction"
     tables = {t: [] for t in (Observation, ObservationIndex, Image, ModelRun, Detection, DetectionIndex, ValidationEvent)}
     with archive.session() as s:
         row, model = get_or_create_survey(s, survey), add_model(s, f'{survey.lower()}-alerts', '1', ModelType.ANOMALY_DETECTOR)
         for uri, p in todo:
-            try: got = _alert_rows(archive, p, row.name, row.id, model)
+            try: got = _alert_rows(archive, p, row.name, row.id, model, origin)
             except BadImage as e: report.lose(uri, e.reason, e.detail); continue
             for t, rows in got.items(): tables[t] += rows
         for t, rows in tables.items(): bulk_insert(s, t, rows)

@@ -458,3 +458,10 @@ def test_a_folder_is_a_whole_archive_whatever_the_environment_says(tmp_path, mon
     assert repr(a) == 'Archive(sqlite, folder: 0 surveys, 0 observations, 0 detections)' and a.datasets_dir == tmp_path/'here'/'datasets'
     assert (tmp_path/'here'/'registry.db').is_file() and 'secret' not in repr(a) + repr(a.registry)
     assert isinstance(open_archive(tmp_path/'here'), Archive)
+
+
+def test_pretend_alerts_stay_marked(archive):
+    archive.add_alerts([packet(0)], origin='synthetic', show=False)
+    archive.add_alerts([packet(1)], show=False)
+    with archive.session() as s: got = {(k, i.origin) for k, i in s.execute(select(Observation.observation_id, Image).join(Image, Image.observation_id == Observation.id))}
+    assert got == {('1000', 'synthetic'), ('1001', 'survey')}
