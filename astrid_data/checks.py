@@ -36,14 +36,23 @@ def issue_of(
     return [Issue(code, severity, message.format(n=n), n, sorted(map(str, keys[where]))[:50])] if n else []
 
 # %% ../nbs/19_checks.ipynb #448d90cc
-def rank_auc(y, score)->float:
+def rank_auc(
+    y, # 1 or 0, shape (n,)
+    score, # Higher is more like 1, shape (n,)
+)->float|None: # 0 to 1; None where a label is missing
     "Chance that a sample of label 1 scores above one of label 0, ties half"
     rank, n1 = pd.Series(score).rank().to_numpy(), int(np.sum(y))
     n0 = len(y) - n1
     return float((rank[np.asarray(y) == 1].sum() - n1*(n1 + 1)/2)/(n1*n0)) if n1 and n0 else None
 
 # %% ../nbs/19_checks.ipynb #e2536a0a
-def column(samples, name, default=np.nan): return samples[name].to_numpy() if name in samples else np.full(len(samples), default)
+def column(
+    samples:pd.DataFrame, # n rows
+    name:str, # Of a column
+    default=np.nan, # What stands in each row where there is no such column
+)->np.ndarray: # Shape (n,)
+    "A column, or its stand-in"
+    return samples[name].to_numpy() if name in samples else np.full(len(samples), default)
 
 def flags_that_count(
     samples:pd.DataFrame, # Columns `quality_flags`, `label` and `kind`
@@ -82,7 +91,10 @@ def other_label_near(
         if len(here) and len(there): out[here] = cKDTree(xyz[there]).query(xyz[here])[0] <= chord[here]
     return out
 
-def pixel_radius(samples, size=None):
+def pixel_radius(
+    samples:pd.DataFrame, # Column half_width_arcsec
+    size:int|None=None, # Side of a patch (pixel); None means unknown
+)->np.ndarray: # arcsec, shape (n,)
     "One pixel of each sample (arcsec), 1 where its scale is unknown"
     half = column(samples, 'half_width_arcsec').astype('f8')
     return np.where(np.isfinite(half) & (half > 0), 2*half/(size or np.inf), 1.) if size else np.ones(len(samples))

@@ -12,8 +12,11 @@ from .checks import column, issue_of
 from .flags import excess
 
 # %% ../nbs/21_copies.ipynb #2a592ff0
-def noise_pattern(data, valid, background, noise):
-    "Pixels less their neighbours, in noise units, clipped and scaled to length 1; zeros where there is nothing; shape (n, k)"
+def noise_pattern(
+    data:np.ndarray, valid:np.ndarray, # Patches and validity, shape (n, C, s, s)
+    background:np.ndarray, noise:np.ndarray, # Shape (n, C)
+)->np.ndarray: # Shape (n, C*(s-2)**2), of length 1 each; zeros where there is nothing
+    "Pixels less their neighbours, in noise units, clipped"
     z = excess(data, np.isfinite(data) & valid, background, noise)
     d = 4*z[..., 1:-1, 1:-1] - z[..., :-2, 1:-1] - z[..., 2:, 1:-1] - z[..., 1:-1, :-2] - z[..., 1:-1, 2:]
     d = np.clip(d, -12, 12).reshape(len(z), -1) # 12 is 2.7 sigma of pure noise

@@ -255,8 +255,12 @@ def _bars(ax, counts, title, colour, most=8):
     ax.set_title(title, fontsize=7.5, loc='left')
     if not top: ax.text(.5, .5, 'none', ha='center', va='center', transform=ax.transAxes, fontsize=8); ax.set_xticks([]); ax.set_yticks([])
 
-def mark_synthetic(fig, origin, border=.09):
-    "A hatched border, `border` inches wide, around a figure that does not show sky alone"
+def mark_synthetic(
+    fig, # A matplotlib figure; it grows by the height of a line of text
+    origin:str, # 'survey', which leaves it as it is, 'synthetic' or 'mixed'
+    border:float=.09, # Width of the border (inch)
+): # The same figure
+    "A hatched border around a figure that does not show sky alone"
     if origin == 'survey': return fig
     from matplotlib.patches import Rectangle
     (W, H), top = fig.get_size_inches(), .2

@@ -122,7 +122,7 @@ def _short(v):
     return f'{s[:12]}…' if len(s) >= 32 and ' ' not in s else s
 
 def plot_diff(
-    d:VersionDiff,
+    d:VersionDiff, # As from `Dataset.diff`
 ): # A matplotlib figure
     "Samples by split, and the distribution that moved most, before and after"
     fig = new_figure((5, 2))
@@ -217,7 +217,7 @@ def main_channel(dataset)->int: # Its number
 
 # %% ../nbs/32_versions.ipynb #b471978f
 def provenance(
-    dataset:Dataset,
+    dataset:Dataset, # A version
     i:int, # Row
 )->dict: # Field -> text
     "Where sample `i` comes from, in words"
@@ -314,7 +314,11 @@ def centre_ticks(x, y, side, gap=.18, length=.08)->list: # Four pairs of ends, (
     a, b = gap*side, (gap + length)*side
     return [((x + a*i, y + a*j), (x + b*i, y + b*j)) for i, j in ((1, 0), (-1, 0), (0, 1), (0, -1))]
 
-def mark_centre(ax, x, y, side):
+def mark_centre(
+    ax, # Matplotlib axes that show a patch
+    x:float, y:float, # Where the sample is (pixel)
+    side:int, # Side of the patch (pixel)
+):
     "The ticks on matplotlib axes that show a patch"
     for width, colour in ((2.2, 'k'), (.9, '#F0E442')):
         for ends in centre_ticks(x, y, side): ax.plot(*zip(*ends), color=colour, lw=width, solid_capstyle='butt', scalex=False, scaley=False)
@@ -361,7 +365,9 @@ def ledger_section(dataset): # HTML
 # %% ../nbs/32_versions.ipynb #7f5aa87c
 _split_colours = dict(train='#2f6fb0', val='#d98a1f', test='#3a9a5b', buffer='#b0b0b0')
 
-def coverage_figure(dataset): # A matplotlib figure
+def coverage_figure(
+    dataset:Dataset, # With positions
+): # A matplotlib figure
     "Where on the sky and when"
     t = dataset.samples
     fig = new_figure((8, 2.6))
@@ -402,7 +408,10 @@ AUDIT_WORDS = dict(objects_shared='objects in more than one split', places_share
 SPLIT_WORDS = dict(by='dealt by', buffer_share='share in the buffer', largest_group_share='share of the largest group', largest_block_share='share of the largest block of sky',
     blocks='blocks of sky', kept_from_before='samples that stayed where they were', hold='held out')
 
-def in_words(facts, words): # A table of two columns
+def in_words(
+    facts:dict, # Name -> number or text; None is not known, lists and dicts are left out
+    words:dict, # Name -> what people call it
+)->pd.DataFrame: # Two columns, names and what was found
     "Facts by the names that people use, and numbers as they read them"
     def value(k, v):
         if v is None: return 'not known'
@@ -454,7 +463,10 @@ pre{background:#f5f6f8;padding:10px;border-radius:6px;overflow-x:auto;font-size:
 # %% ../nbs/32_versions.ipynb #aae656b9
 RUN_METRICS = ['epochs', 'best_val_auc_pr', 'test_auc_pr', 'test_auc_pr_low', 'test_auc_pr_high', 'test_n_samples', 'training_energy_wh', 'training_duration_s', 'data_wait_share']
 
-def training_section(dataset, most=5):
+def training_section(
+    dataset:Dataset, # A version; without an archive there are no runs
+    most:int=5, # Runs
+)->str: # HTML
     "The last runs on this version, a column each"
     runs = dataset.runs() if dataset.archive is not None else ()
     if not len(runs): return '<p class="note">No run on this version is known to its archive.</p>'
@@ -464,7 +476,7 @@ def training_section(dataset, most=5):
 
 # %% ../nbs/32_versions.ipynb #2145325a
 def report_html(
-    dataset:Dataset,
+    dataset:Dataset, # A version
 )->str: # A whole HTML page
     "The report as text"
     m = dataset.manifest
@@ -481,7 +493,7 @@ def report_html(
 
 # %% ../nbs/32_versions.ipynb #8ec54761
 def write_report(
-    dataset:Dataset,
+    dataset:Dataset, # A version
     path, # Where to; a folder gets <name>-v<k>.html
 )->Path: # The written file
     "The report as a file"
