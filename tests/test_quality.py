@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from astrid_data import quality as q
-from astrid_data.checks import check_images, check_pixels
+from astrid_data.checks import check_images, check_pixels, other_label_near
 from astrid_data.columns import check_columns, known_at
 from astrid_data.core import BadInput, NotFound, healpix_index, sky_separation_arcsec
 from astrid_data.coverage import coverage_moc, sky_cells, split_drift
@@ -176,7 +176,7 @@ def test_a_warning_costs_what_it_says():
 def test_other_label_near_is_what_brute_force_says(rows, radius):
     ra, dec, label = map(np.array, zip(*rows))
     apart = sky_separation_arcsec(ra[:, None], dec[:, None], ra, dec)
-    assert (q.other_label_near(ra, dec, label, radius) == ((apart <= radius) & (label[:, None] != label)).any(1)).all()
+    assert (other_label_near(ra, dec, label, radius) == ((apart <= radius) & (label[:, None] != label)).any(1)).all()
 
 
 def test_the_same_place_is_a_pixel_where_the_scale_is_known():
