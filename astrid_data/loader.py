@@ -24,7 +24,7 @@ from .augment import Augment, all_views, augment_d4, d4, degrade_, draw, drop_, 
 from .core import BadInput, Conflict, need
 from .frozen import Dataset
 from .normalise import PIECE, Normaliser
-from .one_pass import compiled, take_turned
+from .one_pass import compiled, take_rows, take_turned
 from .order import check_state, epoch_order, machine, share, windowed
 from .rows import RAM_BYTES, Rows
 
@@ -126,10 +126,17 @@ PatchDataset.store, PatchDataset.batch_shapes = property(store), batch_shapes
 # %% ../nbs/31_loader.ipynb #ecadfc59
 def _step(out, pieces=1): return max(1, pieces*PIECE//max(1, prod(out.shape[1:]))) # Patches in so many pieces
 
+def _copy_plain(self, name, rows, out):
+    "Rows of one array into `out`, as they are"
+    store, shard = self.store, self.store.shard_of(rows)
+    if np.count_nonzero(shard[1:] != shard[:-1]) < len(rows)//16 or not compiled(): return store.gather(name, rows, out) # Long runs: numpy copies them fastest
+    by, inside = np.argsort(shard, kind='stable'), rows - store.starts[shard]
+    for a, b in runs(shard[by]): take_rows(store.part(name, int(shard[by[a]])), inside[by[a:b]], by[a:b], out)
+
 def _copy(self, name, rows, how, out):
     "Rows of one array into `out`, shifted and turned"
     full, keys = self.dataset.patch_size, [how[k] for k in ('k', 'dy', 'dx') if k in how] if how else []
-    if self.size == full and not any(k.any() for k in keys): return self.store.gather(name, rows, out)
+    if self.size == full and not any(k.any() for k in keys): return _copy_plain(self, name, rows, out)
     if compiled() and out.flags.c_contiguous: return _copy_compiled(self, name, rows, how or {}, out)
     step = _step(out, 8)
     room = np.empty((min(step, len(rows)), *out.shape[1:-2], full, full), out.dtype)
@@ -272,7 +279,7 @@ class PatchLoader:
         self.epoch, self.position, self.running, self.wait_s, self.batches = 0, 0, None, 0., 0
         self.purpose = 'batches of the test split' # Recorded when batches of test are first asked for, and then None
         self.pool = _Pool(d.batch_shapes(batch_size*self.per_block), pin_memory)
-        if d.augment or d.normaliser.name == 'asinh': compiled() # Now, so that the first batch does not wait for it
+        compiled() # Now, so that the first batch does not wait for it
 
     def __len__(self): return self.n//self.batch_size if self.drop_last else -(-self.n//self.batch_size)
     def set_epoch(self, epoch:int): self.epoch, self.position, self.running = epoch, 0, None

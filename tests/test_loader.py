@@ -497,3 +497,22 @@ def test_compiled_and_numpy_give_the_same_batches(tmp_path, monkeypatch, more):
         assert a['index'].equal(b['index'])
         for k in a.keys() & {'valid', 'target'}: assert a[k].equal(b[k])
         torch.testing.assert_close(a['image'], b['image'], rtol=2e-6, atol=2e-6)
+
+
+def test_small_batches_of_many_shards_are_the_pixels_as_stored(tmp_path, monkeypatch):
+    "Patches that nobody turns, scattered over shards, by the compiled loop and without it"
+    from astrid_data import loader, one_pass
+    if not one_pass.compiled(): pytest.skip('numba is not installed')
+    rng, n, s = np.random.default_rng(4), 90, 9
+    px = rng.normal(size=(n, 1, s, s)).astype('f4')
+    px[rng.random(px.shape) < .05] = np.nan
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=np.arange(n) % 2, origin='synthetic', split='train', image_background=0., image_noise=1.))
+    d = write_dataset(tmp_path/'v1', t, px, targets=rng.integers(0, 2, (n, s, s)).astype('u1'), name='scattered', shard_rows=20)
+    taken, take = [], loader.take_rows
+    monkeypatch.setattr(loader, 'take_rows', lambda *a: (taken.append(len(a[1])), take(*a)))
+    for _ in range(2):
+        for b in PatchLoader(PatchDataset(d, 'train', normalise=None, target=True, mode='mapped'), 6, shuffle=True, seed=5):
+            rows = b['index'].numpy()
+            for k, want in dict(image=px, valid=np.isfinite(px), target=d.targets()[:]).items(): np.testing.assert_array_equal(b[k].numpy(), want[rows])
+        assert sum(taken) == 3*n # Nothing more the second time
+        monkeypatch.setattr(loader, 'compiled', lambda: False)
