@@ -1,9 +1,10 @@
 """Tables that compare ways to do the same work.
 
-A table is prepared once, then every row waits in a process of its own. The rows run in turn, again and again, so that a slow
-moment of the machine meets all of them; the figure is the median, and the ratio is taken turn by turn against the reference.
+A table is prepared once, then every row waits in a process of its own, stopped while another has its turn: some read ahead all the
+time. The rows run in turn, again and again, so that a slow moment of the machine meets all of them; the figure is the median, and
+the ratio is taken turn by turn against the reference.
 """
-import json, os, platform, statistics, subprocess, sys, threading, time
+import json, os, platform, signal, statistics, subprocess, sys, threading, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,8 +72,14 @@ class Worker:
         self.name, self.turns, self.why = name, [], None
         self.log = open(folder/f'{name}.log', 'w')
         self.process = subprocess.Popen([python, '-m', 'benchmarks.row', module, table, name, folder], cwd=root, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True)
         self.answer()
+        self.send(signal.SIGSTOP)
+
+    def send(self, what):
+        "A signal to the row and what it started"
+        try: os.killpg(self.process.pid, what)
+        except ProcessLookupError: pass # It has ended
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -83,11 +90,14 @@ class Worker:
 
     def turn(self):
         if self.why: return
+        self.send(signal.SIGCONT)
         try: print('go', file=self.process.stdin, flush=True)
         except BrokenPipeError: pass
         if got := self.answer(): self.turns.append(got)
+        self.send(signal.SIGSTOP)
 
     def close(self):
+        self.send(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
         self.log.close()
@@ -103,11 +113,13 @@ def measure(module, name, table, folder, warm=True):
     "Run a table; its figures as a dict"
     if table.prepare: table.prepare(folder)
     workers = [Worker(module, name, r, row, folder) for r, row in table.rows.items()]
-    for k in range(table.repeats + warm):
-        for w in workers: w.turn()
-        if warm and k == 0:
-            for w in workers: w.turns.clear() # The first turn fills caches
-    for w in workers: w.close()
+    try:
+        for k in range(table.repeats + warm):
+            for w in workers: w.turn()
+            if warm and k == 0:
+                for w in workers: w.turns.clear() # The first turn fills caches
+    finally:
+        for w in workers: w.close()
     rate = {w.name: [t['n']/t['seconds'] for t in w.turns] for w in workers}
     rows = []
     for w in workers:
