@@ -66,11 +66,13 @@ class BadImage(AstridError, OSError):
     def __reduce__(self): return type(self), (self.reason, self.detail) # Errors cross process borders
 
 # %% ../nbs/00_core.ipynb #cfccc7b9
+_JSON = {str, int, bool, type(None)} # What is in such terms already
+
 def _plain(o):
     "`o` in terms of what JSON knows"
     if isinstance(o, dict): return {str(k): _plain(v) for k, v in o.items()}
     if isinstance(o, (set, frozenset)): return sorted(map(_plain, o))
-    if isinstance(o, (list, tuple)): return [_plain(v) for v in o]
+    if isinstance(o, (list, tuple)): return list(o) if _JSON.issuperset(map(type, o)) else [_plain(v) for v in o]
     if isinstance(o, np.ndarray): return _plain(o.tolist())
     if isinstance(o, np.generic): return _plain(o.item())
     if isinstance(o, float): return o if math.isfinite(o) else None

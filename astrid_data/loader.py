@@ -246,7 +246,8 @@ def slices(
     "The same batch in parts, without copies"
     n = len(batch['index'])
     if n <= size: yield batch; return
-    for i in range(0, n, size): yield {k: v[i:i+size] for k, v in batch.items()}
+    parts = {k: v.split(size) if isinstance(v, torch.Tensor) else [v[i:i+size] for i in range(0, n, size)] for k, v in batch.items()}
+    for part in zip(*parts.values()): yield dict(zip(parts, part))
 
 # %% ../nbs/31_loader.ipynb #146e288e
 class PatchLoader:

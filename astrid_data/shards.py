@@ -168,7 +168,7 @@ def _column_bytes(
     if decimals is not None:
         v = np.round(col.to_numpy('f8', na_value=np.nan), decimals) + 0.0 # + 0.0 makes -0 a 0
         return np.where(np.isnan(v), np.nan, v).astype('<f8').tobytes()
-    return canonical_json([None if pd.isna(v) else v for v in col.tolist()]).encode()
+    return canonical_json(np.where(col.isna(), None, col.to_numpy(object)).tolist()).encode()
 
 # %% ../nbs/24_shards.ipynb #4adc8b76
 def content_hash(
