@@ -9,8 +9,8 @@ __all__ = ['ORDERS', 'VERDICTS', 'NO_ARCHIVE', 'HATCH', 'SIDE', 'ALL', 'MARKS', 
            'hatch_border', 'gallery_figure', 'draw_patch', 'Gallery', 'browse', 'dataset_to_show', 'make_tiles',
            'fill_tiles', 'page_verdicts', 'verdict_words', 'said', 'filter_controls', 'gallery_widget', 'plane_offsets',
            'group_fields', 'observation_footprints', 'some_detections', 'Coverage', 'show_coverage', 'sky_panel',
-           'field_panel', 'coverage_maps', 'coverage_widget', 'report_of', 'is_running', 'say', 'curves', 'run_figure',
-           'in_steps', 'wait_panel', 'RunView', 'show_run', 'run_widget']
+           'field_panel', 'coverage_maps', 'coverage_widget', 'report_of', 'is_running', 'in_lines', 'say', 'curves',
+           'run_figure', 'in_steps', 'wait_panel', 'RunView', 'show_run', 'run_widget']
 
 # %% ../nbs/50_widgets.ipynb #e01ddfa6
 import base64, html, math, threading, uuid
@@ -604,10 +604,14 @@ def report_of(run): # An `EnergyReport`
 
 def is_running(run)->bool: return bool(getattr(getattr(run, 'monitor', run), 'running', False))
 
+def in_lines(text):
+    "Words that fit into a panel"
+    import textwrap
+    return '\n'.join(textwrap.wrap(text, 44))
+
 def say(ax, text):
     "Words in place of a curve"
-    import textwrap
-    ax.text(.5, .5, '\n'.join(textwrap.wrap(text, 44)), ha='center', va='center', transform=ax.transAxes, fontsize=8, color='0.3')
+    ax.text(.5, .5, in_lines(text), ha='center', va='center', transform=ax.transAxes, fontsize=8, color='0.3')
 
 def curves(ax, s, names, missing, label, top=None, how='steps-pre'):
     "Columns of a series against time, or the reason why there are none"
@@ -617,7 +621,7 @@ def curves(ax, s, names, missing, label, top=None, how='steps-pre'):
         ax.plot(s['t_s'], s[k], drawstyle=how, color=COLOURS[i % 8], ls=('-', '--', ':', '-.')[i % 4], lw=1.2, label=label(k))
     if found: ax.set_ylim(0, top or max(1.08*np.nanmax(s[found]), 1e-9)); ax.legend(fontsize=7, frameon=False, loc='lower left', bbox_to_anchor=(-.02, .98), ncols=4, columnspacing=1)
     if missing and not found: say(ax, missing)
-    elif missing: ax.text(.99, .02, missing, ha='right', va='bottom', transform=ax.transAxes, fontsize=7, color='0.2', bbox=dict(facecolor='w', edgecolor='none', alpha=.8, pad=1))
+    elif missing: ax.text(.99, .06, in_lines(missing), ha='right', va='bottom', transform=ax.transAxes, fontsize=7, color='0.2', bbox=dict(facecolor='w', edgecolor='none', alpha=.8, pad=1))
 
 # %% ../nbs/50_widgets.ipynb #6c014cea
 def run_figure(report, title='', origin='survey'): # A matplotlib figure
