@@ -651,6 +651,7 @@ def in_steps(s, kinds, steps=240, shortest=.25):
     if len(s) < 2: return s
     t = s['t_s'].to_numpy()
     keep = np.unique(np.r_[0, np.searchsorted(t, np.arange(1, steps + 1)*max((t[-1] - t[0])/steps, shortest) + t[0]).clip(0, len(t) - 1), len(t) - 1])
+    if len(keep) > 2 and t[keep[-1]] - t[keep[-2]] < shortest/2: keep = np.delete(keep, -2) # What was read on the spur of the moment is no step of its own
     out = s.iloc[keep].reset_index(drop=True)
     for k in kinds:
         joules = np.nancumsum(s[f'{k}_watts'].to_numpy()*np.diff(t, prepend=t[0]))[keep]

@@ -387,6 +387,12 @@ def test_steps_keep_the_energy_and_show_no_false_peaks():
     assert len(out) <= 242 and out['gpu_joules'].iloc[-1] == pytest.approx(joules[-1] - joules[0]) and np.nanmax(s['gpu_watts']) > 1e4 > 80 > np.nanmax(out['gpu_watts'])
 
 
+def test_a_last_look_right_after_another_is_no_dip_to_zero():
+    t = np.r_[np.arange(0, 2.1, .2), 2.0006]
+    out = wd.in_steps(pd.DataFrame(dict(t_s=t, cpu_watts=np.r_[np.nan, np.full(len(t) - 2, 8.), 0.])), ['cpu']) # The estimate had not moved on
+    assert out['cpu_joules'].iloc[-1] == pytest.approx(16.) and np.nanmin(out['cpu_watts']) > 7.9 and out['t_s'].iloc[-1] == t[-1]
+
+
 class Steady:
     "A meter that draws 40 W"
     kind, name, how, wrap, failure = 'gpu', 'GPU 0 (FAKE)', 'energy counter', None, None
