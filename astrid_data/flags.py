@@ -120,7 +120,11 @@ def flag_table(
     return '\n'.join(['| bit | flag | means | measure | above | counts on | harm | threshold from |', '|--|--|--|--|--|--|--|--|', *rows])
 
 # %% ../nbs/17_flags.ipynb #835e8109
-def excess(data, ok, background, noise):
+def excess(
+    data, # Patches (n, C, s, s)
+    ok, # Valid pixels (n, C, s, s), bool
+    background, noise, # Levels (n, C)
+)->np.ndarray: # (n, C, s, s)
     "Pixels above the sky in units of the noise, 0 where invalid or where there is no noise"
     known = (noise > 0) & np.isfinite(background)
     b, n = (np.where(known, a, 1).astype('f4')[..., None, None] for a in (background, noise))
@@ -128,19 +132,28 @@ def excess(data, ok, background, noise):
 
 def invalid_share(ok): return 1 - ok.mean((1, 2, 3))
 
-def blank_sides(ok):
+def blank_sides(
+    ok, # Valid pixels (n, C, s, s), bool
+)->np.ndarray: # (n,)
     "How many of the four sides have no valid pixel"
     ends = [ok[:, :, 0], ok[:, :, -1], ok[..., 0], ok[..., -1]]
     return sum(~e.any(-1) for e in ends).max(1)
 
-def middle(a, r):
+def middle(
+    a, # Anything of shape (…, s, s)
+    r, # How far from the middle (pixel)
+): # (…, 2r+1, 2r+1), a view
     "The (2r+1)² pixels around the position, which is at index s//2"
     h = a.shape[-1]//2
     return a[..., max(h - r, 0):h + r + 1, max(h - r, 0):h + r + 1]
 
 def centre_invalid(ok): return (~middle(ok, 1)).sum((-1, -2)).max(1)
 
-def constant_channels(data, ok, background, noise):
+def constant_channels(
+    data, # Patches (n, C, s, s)
+    ok, # Valid pixels (n, C, s, s), bool
+    background, noise, # Levels (n, C)
+)->np.ndarray: # (n, C), bool
     "Channels without two different valid values; only where there is next to no noise need one look"
     out, i, c = np.zeros(noise.shape, bool), *np.nonzero(~(noise > 1e-3*abs(background))) # Rounding makes a noise too
     top, low = (f(np.where(ok[i, c], data[i, c], fill), (-1, -2)) for f, fill in ((np.max, -np.inf), (np.min, np.inf)))
@@ -148,7 +161,12 @@ def constant_channels(data, ok, background, noise):
     return out.sum(1)
 
 # %% ../nbs/17_flags.ipynb #2ec38f61
-def saturated_pixels(data, ok, z, saturation=None):
+def saturated_pixels(
+    data, # Patches (n, C, s, s)
+    ok, # Valid pixels (n, C, s, s), bool
+    z, # From `excess` (n, C, s, s)
+    saturation=None, # Level of each channel (C,); None looks for a plateau
+)->np.ndarray: # (n,), how many in the worst channel
     "Pixels at the top of the scale"
     if saturation is not None: return ((data >= np.reshape(saturation, (1, -1, 1, 1))) & ok).sum((-1, -2)).max(1)
     out = np.zeros(z.shape[:2], int)
@@ -158,12 +176,18 @@ def saturated_pixels(data, ok, z, saturation=None):
     return out.max(1)
 
 # %% ../nbs/17_flags.ipynb #03e33caf
-def centre_snr(z, ok):
+def centre_snr(
+    z, # From `excess` (n, C, s, s)
+    ok, # Valid pixels (n, C, s, s), bool
+)->np.ndarray: # (n,)
     "S/N of the middle 3×3 of the last channel"
     n = middle(ok[:, -1], 1).sum((-1, -2))
     return middle(z[:, -1], 1).sum((-1, -2))/np.sqrt(np.maximum(n, 1))
 
-def walk_uphill(z, r=4):
+def walk_uphill(
+    z, # From `excess` (n, C, s, s)
+    r=4, # Furthest (pixel)
+)->tuple: # Two of (n,)
     "Distance (pixel) walked from the middle of the last channel to a peak, and the S/N there"
     r, i = min(r, z.shape[-1]//2 - 2), np.arange(len(z))
     if r < 1: return np.zeros(len(z)), np.zeros(len(z))
@@ -176,14 +200,20 @@ def walk_uphill(z, r=4):
     return np.hypot(y - r - 1, x - r - 1), spots[i, y, x]
 
 # %% ../nbs/17_flags.ipynb #d18881fe
-def block_levels(x, k=8):
-    "Medians of about k×k blocks; shape (..., k', k')"
+def block_levels(
+    x, # Pixels (n, s, s), NaN where invalid
+    k=8, # Blocks along a side, about
+)->np.ndarray: # (n, k', k')
+    "Medians of about k×k blocks"
     n, s = len(x), x.shape[-1]
     b = max(2, s//k)
     x = x[:, :s//b*b, :s//b*b].reshape(n, s//b, b, s//b, b).transpose(0, 1, 3, 2, 4)
     return clipped_stats(x.reshape(n*(s//b)**2, b*b).copy(), 0)[0].reshape(n, s//b, s//b)
 
-def side_difference(data, ok):
+def side_difference(
+    data, # Patches (n, C, s, s)
+    ok, # Valid pixels (n, C, s, s), bool
+)->np.ndarray: # (n,)
     "Largest difference between opposite sides, in units of pixel noise or of the unevenness along the sides, whichever is larger"
     n, C, s, _ = data.shape
     if s < 8: return np.zeros(n) # Too small to have sides
@@ -215,7 +245,9 @@ def line_places(
     return lines, np.maximum(length, 1).astype('f4'), long, np.where(length[near] >= s/4, near, near[::-1]) # At a corner the other side must do
 
 # %% ../nbs/17_flags.ipynb #14491137
-def brightest_line(z):
+def brightest_line(
+    z, # From `excess` (n, C, s, s)
+)->np.ndarray: # (n,)
     "Share of bright pixels on the brightest line, less that on the lines beside it; largest of the levels and channels"
     n, C, s, _ = z.shape
     flat, out, most = z.reshape(n*C, s*s), np.zeros(n*C, 'f4'), np.ones(n*C, 'f4')
@@ -229,7 +261,9 @@ def brightest_line(z):
     return out.reshape(n, C).max(1)
 
 # %% ../nbs/17_flags.ipynb #b8a39595
-def sharpest(z):
+def sharpest(
+    z, # From `excess` (n, C, s, s)
+)->tuple: # Two of (n,)
     "Excess over the mean size of the 8 neighbours, the largest of inner 10 sigma pixels: of all, and of the middle 3×3 of the last channel"
     n, C, s, _ = z.shape
     any_, mid = np.zeros(n, 'f4'), np.zeros(n, 'f4')
@@ -245,7 +279,13 @@ def sharpest(z):
     return any_, mid
 
 # %% ../nbs/17_flags.ipynb #b59c3dc8
-def axis_ratio(z, walked, snr, least=50., sigma=1.5, r=5):
+def axis_ratio(
+    z, # From `excess` (n, C, s, s)
+    walked, snr, # From `walk_uphill` and `centre_snr` (n,)
+    least=50., # S/N below which nothing is said
+    sigma=1.5, # Width of the window (pixel)
+    r=5, # Its reach (pixel)
+)->np.ndarray: # (n,)
     "Long over short axis of what is in the middle of the last channel, 1 where its S/N is below `least`"
     out = np.ones(len(z))
     i = np.flatnonzero((snr > least) & (walked <= 2))
@@ -262,7 +302,10 @@ def axis_ratio(z, walked, snr, least=50., sigma=1.5, r=5):
     out[i] = np.sqrt(unweighted[0]/unweighted[1])
     return out
 
-def template_lack(ok, channels):
+def template_lack(
+    ok, # Valid pixels (n, C, s, s), bool
+    channels, # Names of the C channels, or None
+)->np.ndarray: # (n,)
     "Share of the middle 9×9 pixels without a valid template; 0 where there is no template channel"
     if 'template' not in (channels or ()): return np.zeros(len(ok))
     return 1 - middle(ok[:, list(channels).index('template')], 4).mean((-1, -2))

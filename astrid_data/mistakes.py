@@ -27,11 +27,16 @@ def parts_of(
     return pd.Series([f'{edges[i]:.4g} to {edges[i+1]:.4g}' for i in part]).where(v.notna(), 'unknown')
 
 # %% ../nbs/37_mistakes.ipynb #004e871d
-def purity(label, score, weight, threshold):
+def purity(
+    label, score, weight, # 1 real or 0 bogus, what the model says, and weight of each sample (n,)
+    threshold, # Scores from here on are called real
+)->float: # Share of what is called real that is; NaN where nothing is
     called = (np.asarray(score) >= threshold)*weight
     return float(called[np.asarray(label) == 1].sum()/called.sum()) if called.sum() else np.nan
 
-def completeness(label, score, weight, threshold):
+def completeness(
+    label, score, weight, threshold, # As for `purity`
+)->float: # Share of the real ones that is called real; NaN where there are none
     real = (np.asarray(label) == 1)*weight
     return float(real[np.asarray(score) >= threshold].sum()/real.sum()) if real.sum() else np.nan
 

@@ -58,7 +58,10 @@ def fnr_at_fpr(
     return (float(1 - tp[good[-1]]/tp[-1]), float(threshold[good[-1]])) if len(good) else (1., np.inf)
 
 # %% ../nbs/36_scores.ipynb #01e10b0a
-def auc_roc(label, score, weight=None)->float:
+def auc_roc(
+    label, score, # 1 real or 0 bogus, and what the model says (n,)
+    weight=None, # Weight of each sample (n,); None counts all alike
+)->float: # NaN where one class is missing
     "Area under the ROC curve"
     _, tp, fp = _curve(label, score, weight)
     if not len(tp) or tp[-1] == 0 or fp[-1] == 0: return np.nan

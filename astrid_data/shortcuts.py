@@ -39,7 +39,9 @@ def nuisances(
     return pd.DataFrame(t, index=samples.index).loc[:, lambda t: t.nunique(dropna=False) > 1]
 
 # %% ../nbs/21_shortcuts.ipynb #b1d41291
-def missing_sides(valid):
+def missing_sides(
+    valid, # Validity (n, C, s, s), bool
+)->dict: # Name -> (n,)
     "Share of invalid pixels in the outer quarter of each side"
     q, parts = max(1, valid.shape[-1]//4), []
     for k in range(0, len(valid), 1024):
@@ -82,7 +84,10 @@ def unseen_scores(
     return out
 
 # %% ../nbs/21_shortcuts.ipynb #04b39be0
-def auc_error(auc, n1, n0)->float:
+def auc_error(
+    auc, # Area under the ROC curve
+    n1, n0, # Samples of label 1 and of label 0
+)->float:
     "Standard error of an AUC (Hanley & McNeil 1982, Radiology 143, 29)"
     q1, q2 = auc/(2 - auc), 2*auc**2/(1 + auc)
     return float(np.sqrt((auc*(1 - auc) + (n1 - 1)*(q1 - auc**2) + (n0 - 1)*(q2 - auc**2))/(n1*n0)))
