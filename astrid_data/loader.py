@@ -129,7 +129,8 @@ def _step(out, pieces=1): return max(1, pieces*PIECE//max(1, prod(out.shape[1:])
 def _copy_plain(self, name, rows, out):
     "Rows of one array into `out`, as they are"
     store, shard = self.store, self.store.shard_of(rows)
-    if np.count_nonzero(shard[1:] != shard[:-1]) < len(rows)//16 or not compiled(): return store.gather(name, rows, out) # Long runs: numpy copies them fastest
+    long = np.count_nonzero(shard[1:] != shard[:-1]) < len(rows)//16 # Numpy copies long runs fastest
+    if long or not compiled() or not out.flags.c_contiguous: return store.gather(name, rows, out)
     by, inside = np.argsort(shard, kind='stable'), rows - store.starts[shard]
     for a, b in runs(shard[by]): take_rows(store.part(name, int(shard[by[a]])), inside[by[a:b]], by[a:b], out)
 

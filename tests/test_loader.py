@@ -516,3 +516,6 @@ def test_small_batches_of_many_shards_are_the_pixels_as_stored(tmp_path, monkeyp
             for k, want in dict(image=px, valid=np.isfinite(px), target=d.targets()[:]).items(): np.testing.assert_array_equal(b[k].numpy(), want[rows])
         assert sum(taken) == 3*n # Nothing more the second time
         monkeypatch.setattr(loader, 'compiled', lambda: False)
+    monkeypatch.undo()
+    for b in PatchLoader(PatchDataset(d, 'train', normalise=None, valid='channel', mode='mapped'), 6, shuffle=True, seed=5): # Images and validity lie side by side
+        np.testing.assert_array_equal(b['image'][:, :1].numpy(), px[b['index'].numpy()])
