@@ -52,6 +52,10 @@ def _best(t, paired):
         apart = a.high < b.low or b.high < a.low
         yield f'the best of {a.dataset} ({a.score:.3f}) and of {b.dataset} ({b.score:.3f}) ' + ('have intervals that do not overlap' if apart else 'have intervals that overlap: no difference is shown')
 
+def _picked(pairs):
+    "What being the best of many does to a difference"
+    if (n := int(pairs['difference'].notna().sum())) > 1: yield f'the best was picked on the samples that it is compared on: its {n} differences lean in its favour'
+
 def _energy(t):
     if (t['joules'].isna()).any(): yield f'the energy of {int(t["joules"].isna().sum())} of {len(t)} runs is unknown'
     if (part := t['energy'].str.contains('estimated')).any(): yield f'the energy of {int(part.sum())} of {len(t)} runs is estimated, at least in part: hollow in the picture'
@@ -101,7 +105,7 @@ def paired_with_best(
     metric:str, # As for `compare_runs`
     archive=None, # As for `compare_runs`
 )->pd.DataFrame: # One row a scored run other than the best: id, best_id, difference, low, high, objects (NaN where there is none), reason, says
-    "Every run beside the best, on the same samples"
+    "Every run beside the one that is best on these same samples; a difference to the best of many leans in its favour"
     t, (prefix, _, kind) = t[t['score'].notna()], metric.partition('_')
     of, best, out = {d.address: d for d in datasets}, t.loc[t['score'].idxmax()], []
     names = t['run'] + (' of ' + t['dataset'] if len(of) > 1 else '')
@@ -138,7 +142,7 @@ def compare_runs(
     metric:str='test_auc_pr', # What to compare; `<metric>_low` and `<metric>_high` are its interval
     archive=None, # None takes each version's own
 )->RunComparison:
-    "Set the runs of versions side by side: accuracy, joules, and what differs in the data"
+    "Set the runs of versions side by side: accuracy, joules, and what differs in the data; the best is picked by `metric`, on the samples that it is compared on"
     if not datasets: raise BadInput('which versions? compare_runs(old, new)')
     t = pd.concat([scored_runs(d, metric, archive) for d in datasets], ignore_index=True)
     if t['score'].isna().all():
@@ -149,7 +153,7 @@ def compare_runs(
     pairs = paired_with_best(t, datasets, metric, archive)
     paired = [{p.id, p.best_id} for p in pairs.dropna(subset='difference').itertuples()]
     origins = {d.origin for d in datasets}
-    return RunComparison(metric, t, pairs, [new.diff(old) for old, new in pairwise(datasets)], [*(_tests(a, b) for a, b in pairwise(datasets)), *_best(t, paired), *pairs['says'], *unscored, *_energy(t)],
+    return RunComparison(metric, t, pairs, [new.diff(old) for old, new in pairwise(datasets)], [*(_tests(a, b) for a, b in pairwise(datasets)), *_best(t, paired), *pairs['says'], *_picked(pairs), *unscored, *_energy(t)],
         origins.pop() if len(origins) == 1 else 'mixed')
 
 # %% ../nbs/45_compare.ipynb #c5136838

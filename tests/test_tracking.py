@@ -662,6 +662,8 @@ def test_a_difference_is_shown_where_there_is_one_and_only_there(archive):
     p = pair(c, best, 'half')
     assert np.isnan(p.difference) and p.reason == 'they were scored on different samples, 420 of 420 and 840 are the same' and p.reason in p.says
     assert pair(c, best, 'no scores').reason == 'no scores has no stored test_scores.csv'
+    lean = 'the best was picked on the samples that it is compared on: its 2 differences lean in its favour'
+    assert lean in c.notes and not any('lean' in n for n in compare_runs(d, metric='test_brier').notes) # There is no difference that could
     assert compare_runs(d, metric='test_brier').pairs['reason'].str.contains('for auc_pr and auc_roc only').all()
 
 
@@ -689,6 +691,7 @@ def test_samples_with_other_labels_or_unreadable_scores_are_not_compared():
 def test_scores_that_lie_on_another_machine_are_asked_of_mlflow(archive):
     d = wide(archive, 'away', 120)
     for name, noise in (('here', .3), ('there', 1.)): scored_as(d, name, noise, seed=3)
+    assert not any('lean' in n for n in compare_runs(d).notes)                     # Of two runs, none was picked out of many
     before = compare_runs(d).pairs
     for i in compare_runs(d).table['id']: (Path(archive.home)/'tracking'/uuid.UUID(i).hex/'artifacts'/'test_scores.csv').unlink()
     pd.testing.assert_frame_equal(compare_runs(d).pairs, before)
