@@ -62,7 +62,9 @@ def flat_alert(
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in p.items() if isinstance(v, bytes) or known(v)}
 
 # %% ../nbs/09_alerts.ipynb #0dfd6129
-def alert_problem(p):
+def alert_problem(
+    p, # From `flat_alert`
+):
     "Why a flat alert cannot be taken in: reason and detail, or None"
     if missing := [k for k in ('candid', 'jd', 'ra', 'dec') if k not in p]: return 'unknown_schema', f'not a packet of the ZTF kind: no {", ".join(missing)}'
     if 'objectId' not in p: return 'no_object', 'no objectId, so nothing tells which alerts belong together'

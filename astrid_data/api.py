@@ -64,7 +64,12 @@ def _envelope(data=None, meta=None, error=None, status=200):
 
 class ApiError(AstridError):
     "An answer other than success"
-    def __init__(self, status:int, code:str, message:str, details=None):
+    def __init__(self,
+        status:int, # Of HTTP, such as 404
+        code:str, # One word for programs, such as not_found
+        message:str, # Words for people
+        details=None, # More for programs, plain data; None for none
+    ):
         super().__init__(message)
         self.status, self.code, self.details = status, code, details
 

@@ -221,6 +221,8 @@ def plot_audit(
 
 # %% ../nbs/26_audit.ipynb #1f18b663
 @patch
-def plot(self:LeakageAudit, axs=None): # A matplotlib figure
+def plot(self:LeakageAudit,
+    axs=None, # Two matplotlib axes; None makes a figure
+): # A matplotlib figure
     "As `plot_audit`"
     return plot_audit(self, axs)

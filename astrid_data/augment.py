@@ -49,7 +49,10 @@ def d4(
     dims = [d for bit, d in ((1, -1), (2, -2)) if k & bit]
     return torch.flip(x, dims) if dims else x
 
-def undo_d4(x, k):
+def undo_d4(
+    x, # What `d4` gave (..., s, s)
+    k, # The number that it was given, 0 … 7
+):
     "The symmetry that brings `d4(x, k)` back"
     return d4(x, {5: 6, 6: 5}.get(k, k)) # Two of them are quarter turns, the others their own inverses
 

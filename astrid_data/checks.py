@@ -123,7 +123,9 @@ SPLITS = ('train', 'val', 'test', 'buffer')
 
 def split_names(names): return sorted(names, key=lambda k: (SPLITS.index(k) if k in SPLITS else 9, str(k))) # In their usual order
 
-def label_entropy(label)->float: # 0 (one label only) to 1 (even)
+def label_entropy(
+    label, # 1 for real, anything else for not (n,)
+)->float: # 0 (one label only) to 1 (even)
     "Balance of the two labels (bit)"
     p = np.bincount(np.asarray(label, 'i8') == 1, minlength=2)/max(1, len(label))
     return float(-sum(q*np.log2(q) for q in p if q > 0)) + 0.
@@ -141,7 +143,9 @@ def class_table(
     return out.sort_values('samples', ascending=False, kind='stable').reset_index()
 
 # %% ../nbs/19_checks.ipynb #16f3271a
-def check_classes(samples)->tuple: # Entropy of the labels, issues
+def check_classes(
+    samples, # The set; columns label, and split where there is one
+)->tuple: # Entropy of the labels, issues
     "Are there enough of both labels, in every split?"
     label, split = column(samples, 'label', 0), column(samples, 'split', 'all')
     issues = []
@@ -161,7 +165,10 @@ def pixel_shift(
     get = lambda k: column(samples, k).astype('f8')
     return np.stack([get(f'registry_{a}') - (get(f'{a}0') + (np.nan if size is None else size//2) + get(f'offset_{a}')) for a in 'xy'], 1)
 
-def check_pixels(samples, size=None, most=2.)->tuple: # True where the two disagree by more than `most` pixels; issues
+def check_pixels(
+    samples, size=None, # As for `pixel_shift`
+    most=2., # Distance to put up with (pixel)
+)->tuple: # True where the two disagree by more than `most` pixels; issues
     "The detector's pixel against the WCS"
     shift = pixel_shift(samples, size)
     off, known = np.hypot(*shift.T) > most, shift[np.isfinite(shift).all(1)]
@@ -188,7 +195,10 @@ def check_positions(
     return float(1 - np.any([*bad.values(), off], axis=0).mean()), counts, issues
 
 # %% ../nbs/19_checks.ipynb #ae5b91f0
-def figure_png(fig, dpi=100)->bytes: # The same bytes each time
+def figure_png(
+    fig, # A matplotlib figure
+    dpi=100, # Pixels to an inch
+)->bytes: # The same bytes each time
     "A figure as PNG of 128 colours, a third of the size"
     from PIL import Image # Comes with matplotlib
     raw, small = BytesIO(), BytesIO()
@@ -196,7 +206,9 @@ def figure_png(fig, dpi=100)->bytes: # The same bytes each time
     Image.open(raw).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(small, 'PNG', optimize=True)
     return small.getvalue()
 
-def new_figure(figsize:tuple): # A matplotlib figure
+def new_figure(
+    figsize:tuple, # Width and height (inch)
+): # A matplotlib figure
     "A figure that shows itself once in a notebook, whether or not pyplot was imported"
     from matplotlib.figure import Figure
     fig = Figure(figsize=figsize, layout='constrained')

@@ -49,7 +49,15 @@ def run_demo(
     return out
 
 # %% ../nbs/61_cli.ipynb #2c4c8159
-def demo_summary(archive, plan, dataset, history, points, run, report)->str:
+def demo_summary(
+    archive, # As from `run_demo`, like all that follow
+    plan, # A `SamplePlan`
+    dataset, # The frozen version
+    history, # From `fit`
+    points, # From `evaluate`
+    run, # The tracked run
+    report, # Path of the HTML report
+)->str:
     "What happened, in one screen"
     from astrid_data.records import hide_secrets
     m = dataset.manifest

@@ -32,7 +32,10 @@ class Conflict(AstridError, RuntimeError):
 
 class QualityError(Conflict):
     "A training set that is worth less than was asked for; `report` says why"
-    def __init__(self, message, report=None):
+    def __init__(self,
+        message, # What is wrong
+        report=None, # A `DataQualityReport`; None where there is none
+    ):
         super().__init__(message)
         self.report = report
 

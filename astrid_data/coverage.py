@@ -13,7 +13,9 @@ from .checks import Issue, column, issue_of, new_figure
 from .core import BadInput, healpix_index
 
 # %% ../nbs/21_coverage.ipynb #2f0a1626
-def check_coverage(samples)->tuple: # Samples by survey; samples by survey and band; issues
+def check_coverage(
+    samples, # The set; columns survey, band, label and origin, as far as they are there
+)->tuple: # Samples by survey; samples by survey and band; issues
     "Where the samples come from"
     survey, band, label = (column(samples, k, d) for k, d in (('survey', 'unknown'), ('band', 'unknown'), ('label', 0)))
     both = pd.Series([f'{s} {b}' for s, b in zip(survey, band)], dtype=object)
@@ -27,7 +29,9 @@ def check_coverage(samples)->tuple: # Samples by survey; samples by survey and b
     return count(survey), count(both), issues
 
 # %% ../nbs/21_coverage.ipynb #d33a13ab
-def check_times(samples)->tuple: # Samples by month (UTC), in order; issues
+def check_times(
+    samples, # The set; column mjd
+)->tuple: # Samples by month (UTC), in order; issues
     "When the samples were taken"
     mjd = column(samples, 'mjd').astype('f8')
     known = np.isfinite(mjd)
@@ -38,7 +42,9 @@ def check_times(samples)->tuple: # Samples by month (UTC), in order; issues
     if (gap := longest_gap(mjd[known])) and gap[0] >= max(180, np.ptp(mjd[known])/2): issues.append(Issue('long_gap', 'info', f'nothing was observed for {gap[0]:.0f} days from MJD {gap[1]:.0f} on', 0))
     return out, issues + issue_of('time_out_of_range', 'warning', '{n} samples are dated before 1880 or after 2100', samples, known & ((mjd < 7_670) | (mjd > 88_069)))
 
-def longest_gap(mjd): # (days, MJD at which it begins), None for fewer than two times
+def longest_gap(
+    mjd, # Times (day), no NaN, shape (n,)
+): # (days, MJD at which it begins), None for fewer than two times
     "The longest time without a sample"
     t = np.sort(mjd)
     if len(t) < 2: return None
@@ -48,7 +54,9 @@ def longest_gap(mjd): # (days, MJD at which it begins), None for fewer than two 
 # %% ../nbs/21_coverage.ipynb #074c34cb
 DRIFTS = ('mjd', 'mag', 'survey', 'band') # And sky and noise of each channel; not the position, which a good split makes differ
 
-def column_distance(a, b)->float: # 0 to 1; NaN where one has no value
+def column_distance(
+    a, b, # Values of one column, numbers or words; each of any length
+)->float: # 0 to 1; NaN where one has no value
     "How different two sets of values are"
     a, b = (pd.Series(v).dropna() for v in (a, b))
     if not len(a) or not len(b): return np.nan

@@ -14,7 +14,9 @@ from .core import BadInput
 from .flags import axis_ratio, excess, local_background, middle, walk_uphill
 
 # %% ../nbs/25_doubts.ipynb #4f177bcb
-def radial_profile(m)->np.ndarray: # (n, r + 1)
+def radial_profile(
+    m, # Squares (n, 2r+1, 2r+1)
+)->np.ndarray: # (n, r + 1)
     "Mean of the pixels at each distance from the middle"
     h = m.shape[-1]//2
     y, x = np.indices(m.shape[1:]) - h
@@ -22,14 +24,20 @@ def radial_profile(m)->np.ndarray: # (n, r + 1)
     w = (ring == np.arange(h + 1)[:, None]).astype('f4')
     return m.reshape(len(m), -1) @ (w/w.sum(1, keepdims=True)).T
 
-def likeness(a, b)->np.ndarray: # -1 to 1, 0 where one is flat
+def likeness(
+    a, b, # Stamps, equally many and of one shape (n, h, w)
+)->np.ndarray: # -1 to 1, 0 where one is flat
     "Correlation of each stamp of `a` with that of `b`"
     a, b = (v.reshape(len(v), -1) - v.reshape(len(v), -1).mean(1, keepdims=True) for v in (a, b))
     size = np.sqrt((a*a).sum(1)*(b*b).sum(1))
     return np.divide((a*b).sum(1), size, out=np.zeros(len(a), a.dtype), where=size > 0)
 
 # %% ../nbs/25_doubts.ipynb #e06cf4ca
-def channel_statistics(z, ok, r=8)->dict: # Name -> (n,)
+def channel_statistics(
+    z, # Pixels above the sky in units of the noise (n, s, s)
+    ok, # Valid pixels (n, s, s), bool
+    r=8, # How far from the middle to look (pixel)
+)->dict: # Name -> (n,)
     "The looks of one channel; `z` is in units of the noise, shape (n, s, s)"
     r = min(r, (z.shape[-1] - 1)//2)
     m, (walked, peak) = middle(z, r), walk_uphill(z[:, None])
@@ -58,7 +66,9 @@ def stamp_looks(
     return pd.concat(out, ignore_index=True)
 
 # %% ../nbs/25_doubts.ipynb #b1eebcde
-def groups_of(samples)->np.ndarray: # Numbers, shape (n,)
+def groups_of(
+    samples, # The set, n samples
+)->np.ndarray: # Numbers, shape (n,)
     "Which samples belong together: `group_id`, else `object_id`, else each by itself"
     key = next((samples[k] for k in ('group_id', 'object_id') if k in samples), pd.Series(np.arange(len(samples)).astype(str)))
     alone = pd.Series([f'alone {i}' for i in range(len(samples))], dtype=object)

@@ -39,7 +39,9 @@ def n_samples(
 # %% ../nbs/40_energy.ipynb #de43cc92
 class DataWait:
     "Times how long a loop waits for its batches"
-    def __init__(self, clock=time.monotonic):
+    def __init__(self,
+        clock=time.monotonic, # Gives the time (s), never backwards
+    ):
         self.clock, self.waits, self.works, self.firsts, self.end_s, self.samples = clock, array('d'), array('d'), [], 0., 0
 
     @property

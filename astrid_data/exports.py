@@ -20,7 +20,9 @@ from .splits import split_samples
 
 # %% ../nbs/34_exports.ipynb #3e0275a6
 @contextmanager
-def new_folder(folder):
+def new_folder(
+    folder, # Path of what must not be there yet
+):
     "A folder that appears under its name when all is in it"
     folder = Path(folder)
     if folder.exists(): raise Conflict(f'{folder.name} is there already: export to a new folder')
@@ -32,7 +34,11 @@ def new_folder(folder):
     finally: shutil.rmtree(work, ignore_errors=True)
 
 # %% ../nbs/34_exports.ipynb #270d3f7a
-def rows_by_split(dataset, splits, what):
+def rows_by_split(
+    dataset, # A version
+    splits, # Some of train, val and test
+    what, # Kind of export, for the record
+):
     "Pairs of a split and its rows; a look at the test is recorded"
     if odd := [s for s in splits if s not in ('train', 'val', 'test')]: raise BadInput(f'{odd} cannot be exported: choose from train, val and test')
     if 'test' in splits: dataset.open_test(f'export to {what}')

@@ -339,7 +339,9 @@ def image_flags(
         out[k] = set_bits(measure_patches(data[k], valid[k], background[k], noise[k], saturation, channels))
     return out
 
-def set_bits(measures:dict)->np.ndarray: # uint32
+def set_bits(
+    measures:dict, # Name of a flag -> its measure (n,)
+)->np.ndarray: # uint32
     "One number a patch from measures by name; a measure that is NaN sets nothing"
     return sum((np.asarray(measures[f.name] > f.threshold, 'u4') << np.uint32(f.bit) for f in FLAGS if f.name in measures), np.uint32(0))
 

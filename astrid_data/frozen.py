@@ -152,19 +152,25 @@ def shards(self:Dataset)->list: # (start, stop, patches, valid, targets) of ever
     return [(int(e - len(p)), int(e), p, v, t) for e, p, v, t in zip(stops, *parts)]
 
 @patch
-def patches(self:Dataset, rows=None): # Array-like (n, C, s, s), float32, NaN where invalid
+def patches(self:Dataset,
+    rows=None, # Row numbers or a slice; None means all
+): # Array-like (n, C, s, s), float32, NaN where invalid
     "The pixels of `rows`; None means all, still on the disk"
     a = ShardedArray(self._mapped('patches'))
     return a if rows is None else a[rows]
 
 @patch
-def valid(self:Dataset, rows=None): # Array-like (n, C, s, s), bool, True where a pixel can be trusted
+def valid(self:Dataset,
+    rows=None, # Row numbers or a slice; None means all
+): # Array-like (n, C, s, s), bool, True where a pixel can be trusted
     "The validity of `rows`; None means all"
     a = ShardedArray(self._mapped('valid'))
     return a if rows is None else a[rows]
 
 @patch
-def targets(self:Dataset, rows=None): # Array-like (n, s, s), uint8, 1 on the detected source
+def targets(self:Dataset,
+    rows=None, # Row numbers or a slice; None means all
+): # Array-like (n, s, s), uint8, 1 on the detected source
     "The target maps of `rows`; None means all"
     a = ShardedArray(self._mapped('targets'))
     return a if rows is None else a[rows]
@@ -240,7 +246,9 @@ def test_openings(self:Dataset)->pd.DataFrame: # created_at, who, purpose; one r
 def _page(name): return import_module(f'astrid_data.{name}') # A later page, loaded when its door is opened
 
 @patch
-def diff(self:Dataset, other): # What changed from `other`, a version or its address in the same archive, to this
+def diff(self:Dataset,
+    other, # A version, or its address in the same archive
+): # A `VersionDiff`: what changed from the other to this
     "Compare with another version, sample by sample"
     if isinstance(other, str): other = _page('datasets').open_dataset(need('archive', self.archive), other)
     return _page('versions').diff_versions(need('dataset', other), self)
@@ -251,12 +259,17 @@ def rebuild(self:Dataset, **kwargs): # Whether the same hash was reached, and wh
     return _page('versions').rebuild_version(self, **kwargs)
 
 @patch
-def show_source(self:Dataset, i:int, **kwargs): # A matplotlib figure
+def show_source(self:Dataset,
+    i:int, # Row of the sample
+    **kwargs, # As for `show_source` of `versions`
+): # A matplotlib figure
     "The frame around sample `i`, and where it comes from"
     return _page('versions').show_source(self, i, **kwargs)
 
 @patch
-def report(self:Dataset, path)->Path: # The written file
+def report(self:Dataset,
+    path, # HTML file to write
+)->Path: # The written file
     "One HTML file that shows the version"
     return _page('versions').write_report(self, path)
 
@@ -479,7 +492,10 @@ class StreamedDataset(Dataset):
             write_atomic(folder/'manifest.json', said)
         super().__init__(folder, archive)
 
-    def fetch(self, name, k):
+    def fetch(self,
+        name, # patches, valid or targets
+        k, # Number of the shard, from 0
+    ):
         "Shard `k` of one array, mapped from the cache"
         s = [s for s in self.manifest['shards'] if s['array'] == name][k]
         for last in (False, True):

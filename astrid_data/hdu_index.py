@@ -152,6 +152,9 @@ class Remember:
 
 _remember = Remember()
 
-def open_again(path, hdu=None, extver=None):
+def open_again(
+    path, # File of the image
+    hdu=None, extver=None, # As for `open_image`
+):
     "As `open_image`; quicker when this process has had the image before"
     return _remember(path, hdu, extver)

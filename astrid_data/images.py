@@ -193,7 +193,10 @@ def flag_bits(
     dq = dq.view(dq.dtype.str.replace('i', 'u')) if dq.dtype.kind in 'iu' and dq.dtype.itemsize <= 4 else dq.astype('i8').astype('u4')
     return np.where(dq > 0, np.uint32(1) << np.minimum(dq, 31).astype('u4'), np.uint32(0)) if mission.partition(':')[0] == 'decam' else dq
 
-def any_bit(bits, mask):
+def any_bit(
+    bits, # A plane of unsigned bits (ny, nx)
+    mask, # Bits to look for, one whole number
+):
     "Where any bit of `mask` is set; bits that the plane's type cannot hold are never"
     return (bits & bits.dtype.type(mask & (1 << 8*bits.dtype.itemsize) - 1)) != 0
 
@@ -211,7 +214,11 @@ def place_of(
 # %% ../nbs/03_images.ipynb #28757810
 class Plane:
     "One 2-D array of a FITS file, decoded to native float32 where it is cut"
-    def __init__(self, data, place, hdu=None): # The file's bytes, what `place_of` says, and the HDU where astropy must decompress it
+    def __init__(self,
+        data, # Bytes of the file
+        place, # From `place_of`
+        hdu=None, # The HDU, where astropy must decompress it
+    ):
         self.place, self.hdu, self.plane, self.shape = place, hdu, place['plane'], tuple(place['shape'][-2:])
         self.scale, self.zero, self.blank, self.soften, self.offset = (place[k] for k in ('scale', 'zero', 'blank', 'soften', 'offset'))
         self.raw, self._whole, self._cuts, kind = None, None, 0, place['kind']
@@ -222,7 +229,9 @@ class Plane:
 
 # %% ../nbs/03_images.ipynb #0c1050b6
 @patch
-def decode(self:Plane, a):
+def decode(self:Plane,
+    a, # Numbers as the file holds them (ny, nx), or as astropy has scaled them
+):
     "Stored numbers to float32; BLANK becomes NaN, scaling as the header says"
     stored = self.raw is not None # Else astropy has scaled already
     if not stored or self.simple or (self.scale, self.zero) == (1, 0): out = a.astype(np.float32, copy=stored)
@@ -246,7 +255,10 @@ def whole(self:Plane):
     return self._whole
 
 @patch
-def cut(self:Plane, y0, y1, x0, x1):
+def cut(self:Plane,
+    y0, y1, # First row, and the one after the last (0-based)
+    x0, x1, # The same of the columns
+):
     "Region [y0:y1, x0:x1] as a fresh float32 array"
     if self.simple: return self.raw[y0:y1, x0:x1].astype(np.float32)
     if self._whole is None and self.raw is not None: return self.decode(self.raw[y0:y1, x0:x1])
@@ -256,7 +268,10 @@ def cut(self:Plane, y0, y1, x0, x1):
     return self.decode(self._tiles(lambda: self.hdu.section[(*at, slice(y0, y1), slice(x0, x1))]))
 
 @patch
-def integers(self:Plane, y0, y1, x0, x1):
+def integers(self:Plane,
+    y0, y1, # First row, and the one after the last (0-based)
+    x0, x1, # The same of the columns
+):
     "Region of a plane of flags, as whole numbers; unsigned ones are stored with an offset"
     if self.raw is None: return self._of_cube(self._tiles(lambda: self.hdu.data))[y0:y1, x0:x1]
     a = self.raw[y0:y1, x0:x1]
@@ -379,12 +394,16 @@ def _need_wcs(im):
     return im.wcs
 
 @patch
-def world_to_pixel(self:SkyImage, ra, dec):
+def world_to_pixel(self:SkyImage,
+    ra, dec, # Positions (deg, ICRS), shapes broadcast
+):
     "0-based x, y of positions (deg, ICRS); NaN behind the sky or where the distortion cannot be inverted"
     return sky_to_pixel(_need_wcs(self), ra, dec, self.shape)
 
 @patch
-def pixel_to_world(self:SkyImage, x, y):
+def pixel_to_world(self:SkyImage,
+    x, y, # 0-based pixel positions, any shape
+):
     "RA and Dec (deg, ICRS) of 0-based pixel positions"
     return pixel_to_sky(_need_wcs(self), x, y)
 

@@ -33,7 +33,12 @@ from .alerts import ALERT_FACTS, STAMPS, ZTF_BANDS, alert_problem, flat_alert, r
 # %% ../nbs/10_ingest.ipynb #69a766c8
 class Archive:
     "A registry, a store, and a home for data sets"
-    def __init__(self, registry, store, home, mlflow_uri=None):
+    def __init__(self,
+        registry, # A `Registry`
+        store, # Where bare keys live: a `FolderStore` or an `S3Store`
+        home, # Folder of the data sets
+        mlflow_uri=None, # Where MLflow keeps its runs; None = SQLite in `home`
+    ):
         self.registry, self.store, self.home = registry, store, Path(home)
         self.mlflow_uri = mlflow_uri or f'sqlite:///{self.home/"mlflow.db"}'
 
@@ -41,7 +46,12 @@ class Archive:
     def datasets_dir(self): return self.home/'datasets'
     def session(self): return self.registry.session()
 
-    def open(self, uri:str, hdu=None, extver=None, sha256=None, **kw):
+    def open(self,
+        uri:str, # As for `resolve_uri`
+        hdu=None, extver=None, # As for `open_image`
+        sha256=None, # What the bytes must hash to, where that is known
+        **kw, # More for `open_image`
+    ):
         "The `SkyImage` behind an address"
         try: path = resolve_uri(uri, self.store, sha256)
         except NotFound as e: raise BadImage('missing_file', str(e)) from e
@@ -92,7 +102,9 @@ class IngestReport:
 
     def lose(self, uri, reason, detail=''): self.ledger.loc[len(self.ledger)] = [str(uri), reason, detail]
 
-    def count(self, rules):
+    def count(self,
+        rules, # Name of the rule behind each verdict, shape (n,)
+    ):
         "Add verdicts to the tally"
         for r, n in pd.Series(list(rules), dtype=object).value_counts().sort_index().items(): self.verdicts[r] = self.verdicts.get(r, 0) + int(n)
 
@@ -100,7 +112,9 @@ class IngestReport:
 #: Cards that hold a survey's own name for an exposure
 ID_CARDS = ['ROOTNAME', 'EXPNAME', 'OBS_ID', 'OBSID', 'EXPNUM']
 
-def first_header(path):
+def first_header(
+    path, # FITS file
+):
     "Header of a file's first HDU, where the exposure's name is"
     from astropy.io import fits
     with fits.open(path, ignore_missing_simple=True) as hdus: return hdus[0].header
@@ -166,7 +180,7 @@ def add_model(
     session, # Open session
     name:str='photutils-segmentation', # Of what made the detections
     version:str|None=None, # None = that of photutils
-    model_type=ModelType.SEGMENTATION,
+    model_type=ModelType.SEGMENTATION, # Its kind, when it is new
     **settings, # Written to its hyperparameters when it is new
 )->Model: # The row, made if need be
     "The model that detections are credited to"

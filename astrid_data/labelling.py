@@ -46,7 +46,10 @@ def label_events(
     return t.sort_values(['created_at', 'row'], kind='stable', ignore_index=True)
 
 # %% ../nbs/34_labelling.ipynb #17363252
-def verdicts_of(dataset, as_of=None): # As `counted_verdicts`; `det` is the row of the dataset
+def verdicts_of(
+    dataset, # A version
+    as_of=None, # Only what was said up to this time; None means all
+): # As `counted_verdicts`; `det` is the row of the dataset
     "Each labeller's newest verdict on each sample"
     return counted_verdicts(label_events(dataset).rename(columns=dict(sample_key='detection_id')), dataset.samples['sample_key'], as_of)
 

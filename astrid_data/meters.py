@@ -102,7 +102,9 @@ class NvmlMeter:
         self.handle = nv.nvmlDeviceGetHandleByIndex(index)
         self.device = self.ask('nvmlDeviceGetName')
 
-    def ask(self, question):
+    def ask(self,
+        question, # Function of `pynvml` that takes a device
+    ):
         try: return getattr(self.nv, question)(self.handle)
         except self.nv.NVMLError as e: self.failure = f'{question}: {e}'
 

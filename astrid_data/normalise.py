@@ -33,7 +33,9 @@ def asinh_(
     if _FAST: np.arcsinh(z.numpy(), out=z.numpy()); return z
     return z.copy_(log_asinh(z))
 
-def log_asinh(z):
+def log_asinh(
+    z, # float32, any shape; left as it is
+):
     "The same by a logarithm: log(|z| + sqrt(z² + 1)) with the sign of z; infinite beyond 1e19"
     m = z.abs()
     return torch.copysign(m.add_(m.mul(m).add_(1).sqrt_()).log_(), z)

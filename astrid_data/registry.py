@@ -35,7 +35,10 @@ from .core import (AstridError, BadInput, Conflict, NotFound, Secret, canonical_
 class UtcDateTime(TypeDecorator):
     "Aware UTC times in Python, `timestamptz` in PostgreSQL, text in SQLite"
     impl, cache_ok = DateTime(timezone=True), True
-    def process_bind_param(self, value, dialect):
+    def process_bind_param(self,
+        value, # Any time that `parse_time` reads; None is NULL
+        dialect, # SQLAlchemy's, of the database
+    ):
         if value is None: return None
         t = parse_time(value)
         return t.replace(tzinfo=None) if dialect.name == 'sqlite' else t
@@ -46,7 +49,10 @@ class Choice(TypeDecorator):
     "One of a fixed list of words: a native enumeration in PostgreSQL, text in SQLite"
     impl, cache_ok = Enum, True
     def __init__(self, choice, name): super().__init__(choice, name=name); self.choice = choice
-    def process_bind_param(self, value, dialect):
+    def process_bind_param(self,
+        value, # One of the words, in any case; None is NULL
+        dialect, # SQLAlchemy's, of the database
+    ):
         if value is None: return None
         try: return self.choice(str(value).lower())
         except ValueError: raise BadInput(f'{value!r} is no {self.choice.__name__}: choose one of {", ".join(self.choice)}') from None

@@ -25,7 +25,9 @@ def _home(dataset):
     if dataset.archive is None: raise BadInput(f'{dataset.address} belongs to no archive: open it with open_dataset(archive, ...)')
     return dataset.archive
 
-def as_of(dataset): # datetime: when the labels of a version were read
+def as_of(
+    dataset, # A version
+): # datetime: when the labels of a version were read
     "The moment up to which a version knows"
     m = dataset.manifest
     return parse_time(m.get('labels_as_of') or m['created_at'])
@@ -48,14 +50,19 @@ def new_labels(
         return sum(s.scalar(select(func.count()).select_from(t).where(t.created_at > since)) for t in (ValidationEvent, LabelEvent))
 
 # %% ../nbs/44_retrain.ipynb #b95b969d
-def gap(a, b)->float: # 0 to 1; NaN if one is empty
+def gap(
+    a, b, # Numbers, each of any length; NaN is left out
+)->float: # 0 to 1; NaN if one is empty
     "Largest distance of two cumulative distributions"
     a, b = (np.sort(v[np.isfinite(v)]) for v in (np.asarray(a, 'f8'), np.asarray(b, 'f8')))
     if not len(a) or not len(b): return np.nan
     at = np.concatenate([a, b])
     return float(np.abs(np.searchsorted(a, at, side='right')/len(a) - np.searchsorted(b, at, side='right')/len(b)).max())
 
-def chance_gap(n:int, m:int, k:int=1)->float:
+def chance_gap(
+    n:int, m:int, # How many values each side has
+    k:int=1, # How many comparisons
+)->float:
     "Gap that chance exceeds with 1 %, for the largest of `k` comparisons"
     return float(np.sqrt(np.log(2*k/0.01)/2*(n + m)/(n*m))) if n and m else np.nan
 

@@ -73,7 +73,7 @@ def bootstrap(
     t:pd.DataFrame, # As from `predict`
     metric, # Called with label, score, weight
     n:int=500, # How many draws
-    seed:int=0,
+    seed:int=0, # Of the draws
 )->tuple: # Lower and upper end of the central 95 %; None if it can't be had
     "Interval of a metric, by drawing objects with replacement"
     codes, objects = pd.factorize(t['group'])
@@ -94,7 +94,7 @@ def paired_bootstrap(
     a, b, # As from `predict`: two models on the same samples, in the same order
     metric=average_precision, # Called with label, score, weight
     n:int=500, # How many draws
-    seed:int=0,
+    seed:int=0, # Of the draws
 )->tuple: # By how much `b` is above `a`; the central 95 % of the draws, None if it can't be had
     "Difference of a metric, by drawing the same objects for both"
     a, b = a.reset_index(drop=True), b.reset_index(drop=True)
@@ -124,7 +124,9 @@ def share_interval(
     middle, half = (share + z**2/2/n)/(1 + z**2/n), z*np.sqrt(share*(1 - share)/n + z**2/4/n**2)/(1 + z**2/n)
     return middle - half, middle + half
 
-def calibration_error(t, bins=10)->float:
+def calibration_error(
+    t, bins=10, # As for `calibration`
+)->float:
     "Mean distance of score and share of real, weighted by samples"
     c = calibration(t, bins)
     return float(np.average((c['score'] - c['real']).abs(), weights=c['n'])) if len(c) else np.nan
@@ -157,7 +159,9 @@ class OperatingPoints:
     def prior(self): return self.n_real/self.n if self.n else None # Share of real samples; also the AUC-PR of a coin
     @property
     def n_found(self): return None if self.fnr_at_fpr is None else round(self.n_real*(1 - self.fnr_at_fpr)) # Real samples found while at most `rate` of the bogus pass
-    def metrics(self, prefix='test')->dict:
+    def metrics(self,
+        prefix='test', # Split that the names begin with
+    )->dict:
         "Name -> number, only what is known"
         out = dict(n=self.n, n_objects=self.n_objects, prior=self.prior, auc_pr=self.auc_pr, auc_roc=self.auc_roc, fpr_at_fnr=self.fpr_at_fnr, fnr_at_fpr=self.fnr_at_fpr, brier=self.brier,
             calibration_error=self.calibration_error, **{f'chosen_{k}': v for k, v in (self.chosen or {}).items()})

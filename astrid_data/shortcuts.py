@@ -15,7 +15,9 @@ from .core import healpix_index
 # %% ../nbs/21_shortcuts.ipynb #5ef41532
 NUISANCES = ('offset_x', 'offset_y', 'valid_fraction', 'mjd', 'exposure_s', 'registration_error_pix')
 
-def fields(samples)->np.ndarray: # shape (n,), -1 where there is no position
+def fields(
+    samples, # The set, n samples
+)->np.ndarray: # shape (n,), -1 where there is no position
     "The survey's field, or else the HEALPix cell of order 4, 3.7 degrees wide"
     if 'field' in samples: return samples['field'].to_numpy()
     ra, dec = (column(samples, k).astype('f8') for k in ('ra', 'dec'))
@@ -53,9 +55,9 @@ def missing_sides(
 def probe_shortcuts(
     samples:pd.DataFrame, # The set; `group_id`, else `object_id`, keeps siblings together
     valid=None, # As for `nuisances`
-    folds:int=5,
+    folds:int=5, # Parts, of which each is scored by a model of the others
     most:int=4000, # Samples to use, spread evenly
-    seed:int=0,
+    seed:int=0, # Of the drawing of the folds
 )->dict: # auc, its standard error, n, and the AUC of single nuisances, strongest first; or auc None and a reason
     "How well the label can be told without looking at the source"
     table, y = nuisances(samples, valid), (column(samples, 'label', 0) == 1).astype(int)
@@ -92,7 +94,10 @@ def auc_error(
     q1, q2 = auc/(2 - auc), 2*auc**2/(1 + auc)
     return float(np.sqrt((auc*(1 - auc) + (n1 - 1)*(q1 - auc**2) + (n0 - 1)*(q2 - auc**2))/(n1*n0)))
 
-def check_shortcuts(samples, probe)->list: # Issues
+def check_shortcuts(
+    samples, # The set
+    probe, # From `probe_shortcuts`
+)->list: # Issues
     "Warn where the label can be told without the source"
     if probe['auc'] is None or probe['auc'] <= .6 or probe['auc'] - 2*probe['error'] <= .5: return []
     names = ', '.join(f'{k} ({v:.2f})' for k, v in list(probe['single'].items())[:3])

@@ -150,7 +150,12 @@ def _as_row(
     step = a.strides[0]//a.itemsize
     return np.lib.stride_tricks.as_strided(a, ((len(a) - 1)*step + a[0].size,), (a.itemsize,)), step
 
-def gather_fast(pixels, bad, x0, y0, size, out, valid):
+def gather_fast(
+    pixels, bad, # Image and mask (ny, nx), as for `gather`
+    x0, y0, # First column and row of each square, int, shape (n,)
+    size, # Side of a square (pixel)
+    out, valid, # Where pixels and validity go (n, size, size)
+):
     "As `gather`: compiled where numba is installed and the pixels are float32"
     pixels, loop, share = np.asarray(pixels), compiled_loop(), np.empty(len(x0))
     whole = all(a.strides[1:] == (size*a.itemsize, a.itemsize) for a in (out, valid))

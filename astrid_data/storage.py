@@ -66,7 +66,9 @@ class Store:
         self.put(key, data, if_absent=True)
         return key
 
-    def has(self, key):
+    def has(self,
+        key, # Its name in the store, relative
+    ):
         "Is there an object under `key`?"
         try: return bool(self.head(key))
         except NotFound: return False
@@ -74,7 +76,7 @@ class Store:
 # %% ../nbs/02_storage.ipynb #e2566cb4
 @patch
 def get_ranges(self:Store,
-    key:str,
+    key:str, # Name of the object
     ranges:list, # (start, stop) in bytes
     gap:int=256*1024, # Ranges closer than this are read as one (bytes)
 )->list: # Bytes of each range, in the order asked
@@ -87,7 +89,9 @@ def get_ranges(self:Store,
 # %% ../nbs/02_storage.ipynb #0873f752
 class FolderStore(Store):
     "Objects as files under one folder"
-    def __init__(self, root):
+    def __init__(self,
+        root, # The folder; made where missing
+    ):
         self.root = Path(root).expanduser().resolve()
         self.root.mkdir(parents=True, exist_ok=True)
 
@@ -108,33 +112,45 @@ def _checked_file(path, sha256, key):
 
 # %% ../nbs/02_storage.ipynb #6376f049
 @patch
-def local_path(self:FolderStore, key, sha256=None):
+def local_path(self:FolderStore,
+    key, # Name of the object
+    sha256=None, # What the bytes must hash to; None checks nothing
+):
     "The file itself, checked against `sha256` where that is given"
     path = self._path(key)
     if not path.is_file(): raise NotFound(f'no object {key!r} in {self}')
     return _checked_file(path, sha256, key) if sha256 else path
 
 @patch
-def get(self:FolderStore, key):
+def get(self:FolderStore,
+    key, # Name of the object
+):
     "The bytes of an object"
     return _checked(self.local_path(key).read_bytes(), _hash_in(key), key)
 
 @patch
-def get_range(self:FolderStore, key, start, stop):
+def get_range(self:FolderStore,
+    key, # Name of the object
+    start, stop, # From 0 (byte)
+):
     "Bytes start … stop-1; fewer where the object ends"
     with open(self.local_path(key), 'rb') as f:
         f.seek(start)
         return f.read(max(0, stop - start))
 
 @patch
-def head(self:FolderStore, key):
+def head(self:FolderStore,
+    key, # Name of the object
+):
     "Size and version of an object"
     s = self.local_path(key).stat()
     return Head(s.st_size, f'{s.st_mtime_ns:x}-{s.st_size:x}', s.st_mtime)
 
 # %% ../nbs/02_storage.ipynb #8f8c1f11
 @patch
-def list(self:FolderStore, prefix=''):
+def list(self:FolderStore,
+    prefix='', # Beginning of a key; '' for all
+):
     "Keys that begin with `prefix`, in order"
     top = self.root/prefix.rpartition('/')[0]
     if not top.resolve().is_relative_to(self.root): raise BadInput(f'{prefix!r} leaves the store')
@@ -159,7 +175,7 @@ def _new_file(path, durable=True):
 # %% ../nbs/02_storage.ipynb #90ceb1cb
 @patch
 def put(self:FolderStore,
-    key:str,
+    key:str, # Name to keep it under
     data, # Bytes, or the path of a file
     if_absent:bool=False, # Leave an object alone that is there already
 )->bool: # Was it written?
@@ -180,7 +196,10 @@ def put(self:FolderStore,
 # %% ../nbs/02_storage.ipynb #d3e9ee32
 class DiskCache:
     "Files fetched from elsewhere, at most so many bytes of them"
-    def __init__(self, root, max_bytes:int=20_000_000_000):
+    def __init__(self,
+        root, # The folder; made when something is cached
+        max_bytes:int=20_000_000_000, # What has been unused longest goes when there is more
+    ):
         self.root, self.max_bytes, self.hits, self.misses = Path(root).expanduser(), int(max_bytes), 0, 0
 
     def __repr__(self): return f'DiskCache({self.used():,} of {self.max_bytes:,} bytes, {self.hits} hits, {self.misses} misses)'
@@ -196,7 +215,9 @@ class DiskCache:
 
     def used(self): return sum(size for _, size, _ in self.files())
 
-    def path_of(self, name):
+    def path_of(self,
+        name, # As for `fetch`
+    ):
         "Where the file called `name` is or would be"
         h = hashlib.sha256(name.encode()).hexdigest()
         return self.root/h[:2]/(h[2:34] + '-' + re.sub(r'[^\w.]+', '_', name.rpartition('/')[2])[-60:])
@@ -309,7 +330,13 @@ def _broken_bodies():
 # %% ../nbs/02_storage.ipynb #4818339b
 class S3Store(Store):
     "Objects in a bucket, perhaps under a prefix"
-    def __init__(self, bucket, prefix='', settings=None, cache=None, fresh_s=60.):
+    def __init__(self,
+        bucket, # Its name
+        prefix='', # Key of the store's top in the bucket; '' for all of it
+        settings=None, # Endpoint and secrets; None loads them
+        cache=None, # A `DiskCache`; None = one in the default home
+        fresh_s=60., # How long the version of an object is believed (s)
+    ):
         self.bucket, self.prefix, self.settings = bucket, prefix.strip('/'), settings or load_settings()
         if self.prefix: check_key(self.prefix)
         self.cache, self.fresh_s, self._clients, self._heads, self._verified = cache or DiskCache(default_home()/'cache'), fresh_s, {}, {}, set()
@@ -330,18 +357,24 @@ class S3Store(Store):
 
 # %% ../nbs/02_storage.ipynb #3d78ead2
 @patch
-def head(self:S3Store, key):
+def head(self:S3Store,
+    key, # Name of the object, without the prefix of the store
+):
     "Size, version and recorded hash of an object"
     with _our_errors(self.uri(key), self.settings): out = self.client.head_object(**self._at(key))
     return Head(out['ContentLength'], out['ETag'].strip('"'), out['LastModified'].timestamp(), out['Metadata'].get('sha256'))
 
 @patch
-def delete(self:S3Store, key):
+def delete(self:S3Store,
+    key, # Name of the object, without the prefix of the store
+):
     "Remove an object, if it is there"
     with _our_errors(self.uri(key), self.settings): self.client.delete_object(**self._at(key))
 
 @patch
-def list(self:S3Store, prefix=''):
+def list(self:S3Store,
+    prefix='', # Beginning of a key, without the prefix of the store; '' for all
+):
     "Keys that begin with `prefix`, in order; pages are fetched as they are needed"
     start = f'{self.prefix}/' if self.prefix else ''
     pages = self.client.get_paginator('list_objects_v2').paginate(Bucket=self.bucket, Prefix=start + prefix)
@@ -358,13 +391,18 @@ def _read(self:S3Store, key, **kw):
     with _our_errors(self.uri(key), self.settings): return retry(once, _broken_bodies(), what=self.uri(key))
 
 @patch
-def get(self:S3Store, key):
+def get(self:S3Store,
+    key, # Name of the object, without the prefix of the store
+):
     "The bytes of an object, checked"
     data, sha = self._read(key)
     return _checked(data, _hash_in(key) or sha, self.uri(key))
 
 @patch
-def get_range(self:S3Store, key, start, stop):
+def get_range(self:S3Store,
+    key, # Name of the object, without the prefix of the store
+    start, stop, # From 0 (byte)
+):
     "Bytes start … stop-1; fewer where the object ends"
     from botocore.exceptions import ClientError
     if stop <= start: return b''
@@ -376,7 +414,7 @@ def get_range(self:S3Store, key, start, stop):
 # %% ../nbs/02_storage.ipynb #9231a9f3
 @patch
 def put(self:S3Store,
-    key:str,
+    key:str, # Name to keep it under, without the prefix of the store
     data, # Bytes, or the path of a file
     if_absent:bool=False, # Leave an object alone that is there already
 )->bool: # Was it written?
@@ -418,13 +456,15 @@ def _cached_as(self:S3Store, key):
     return f'{head.etag} {self.uri(key)}'
 
 @patch
-def is_cached(self:S3Store, key):
+def is_cached(self:S3Store,
+    key, # Name of the object, without the prefix of the store
+):
     "Is the present version of an object here already?"
     return self.cache.path_of(self._cached_as(key)).exists()
 
 @patch
 def local_path(self:S3Store,
-    key:str,
+    key:str, # Name of the object, without the prefix of the store
     sha256:str=None, # What the bytes must hash to, where that is known
 )->Path: # A file in the cache
     "A local copy, fetched when it is not cached or when the object changed"

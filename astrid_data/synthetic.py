@@ -70,7 +70,12 @@ def scatter_points(
     return np.array(got[len(taken):]).reshape(-1, 2)
 
 # %% ../nbs/11_synthetic.ipynb #cff5cd9e
-def synthetic_header(shape, ra, dec, scale_arcsec, **cards):
+def synthetic_header(
+    shape, # (ny, nx)
+    ra, dec, # Of the middle (deg, ICRS)
+    scale_arcsec, # Side of a pixel (arcsec)
+    **cards, # More, such as EXPTIME
+):
     "Cards of a pretend exposure: TAN WCS, and the admission that it is none"
     h = fits.Header()
     h['SYNTHET'] = (True, 'pretend sky, not an observation')
