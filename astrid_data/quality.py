@@ -99,7 +99,9 @@ class DataQualityReport:
     def to_json(self): return json.dumps(self.to_dict(), indent=1)
 
     @classmethod
-    def from_json(cls, text:str|dict): # What `to_json` wrote, or the same as a dict
+    def from_json(cls,
+        text:str|dict, # What `to_json` wrote, or the same as a dict
+    ):
         "Read a report back; fields of newer versions are left out"
         d = json.loads(text) if isinstance(text, str) else dict(text)
         d = {k: v for k, v in d.items() if k in cls.__dataclass_fields__}
@@ -146,7 +148,11 @@ def _pixel_facts(samples, data, valid):
     return out, sky, noise
 
 # %% ../nbs/22_quality.ipynb #f6a5d2ff
-def check_losses(ledger, requested, kept)->tuple: # Share that is here or None; facts (dict); issues
+def check_losses(
+    ledger, # Table with reason, and n where a row stands for several; None for none
+    requested, # How many were asked for; None = kept and lost together
+    kept, # How many are here
+)->tuple: # Share that is here or None; facts (dict); issues
     "What was asked for and is not here"
     if ledger is None and requested is None: return None, {}, []
     by = {} if ledger is None or not len(ledger) else {str(k): int(v) for k, v in ledger.assign(n=column(ledger, 'n', 1)).groupby('reason')['n'].sum().sort_index().items()}
@@ -155,7 +161,9 @@ def check_losses(ledger, requested, kept)->tuple: # Share that is here or None; 
     return kept/requested if requested else None, dict(requested=requested, kept=kept, lost=by), issues
 
 # %% ../nbs/22_quality.ipynb #8c4d00ea
-def check_agreement(verdicts)->tuple: # Rows of `labeller_agreement` as dicts; issues
+def check_agreement(
+    verdicts, # From `counted_verdicts`
+)->tuple: # Rows of `labeller_agreement` as dicts; issues
     "Do labellers agree?"
     t = labeller_agreement(verdicts)
     poor = t[(t['kappa'] + 2*t['error'] < .61) & (t['n'] >= 10)]
@@ -163,7 +171,9 @@ def check_agreement(verdicts)->tuple: # Rows of `labeller_agreement` as dicts; i
     return t.to_dict('records'), issues
 
 # %% ../nbs/22_quality.ipynb #60100ebf
-def unmeasured_flags(samples)->dict: # Flag -> reason
+def unmeasured_flags(
+    samples, # The set
+)->dict: # Flag -> reason
     "Flags that nobody could set"
     lacks = lambda c: 'no column ' + c if c not in samples else f'{c} is unknown for all samples' if not samples[c].notna().any() else ''
     return {k: why for k, cs in sorted(FLAG_COLUMNS.items()) if (why := '; '.join(filter(None, map(lacks, cs))))}
@@ -223,7 +233,9 @@ def check_quality(
 # %% ../nbs/22_quality.ipynb #b358691a
 MADE = dict(synthetic='SYNTHETIC, not sky', mixed='PARTLY SYNTHETIC') # Said wherever such data show
 
-def report_lines(r)->list: # (heading, text) pairs
+def report_lines(
+    r, # A `DataQualityReport`
+)->list: # (heading, text) pairs
     "What a report says about itself"
     score = lambda v: 'not measured' if v is None else f'{v:.2f}'
     failed = [f'{g.name} {g.outcome} ({score(g.value)}, asked {g.threshold:g}' + (f': {g.reason})' if g.reason else ')') for g in r.gates if g.outcome in ('warn', 'fail')]
