@@ -60,7 +60,9 @@ class TrainingDataCollectionParams:
     def to_json(self): return canonical_json(self.to_dict())
 
     @classmethod
-    def from_json(cls, text:str|dict): # What `to_json` wrote, or the same as a dict
+    def from_json(cls,
+        text:str|dict, # What `to_json` wrote, or the same as a dict
+    ):
         "Read parameters back"
         try: d = json.loads(text) if isinstance(text, str) else dict(text)
         except (TypeError, ValueError): raise BadInput(f'{text!r:.80} holds no parameters: give what to_json() wrote, or a dict of them') from None

@@ -28,7 +28,9 @@ class RealDataConfig:
 
     def __post_init__(self): self.survey_ids = list(usual) if self.survey_ids is None else list(self.survey_ids)
 
-    def params(self, archive):
+    def params(self,
+        archive, # Which of the usual surveys are there is asked of it
+    ):
         "The same as parameters of a collection"
         from astrid_data.collector import TrainingDataCollectionParams
         if self.date_range_days is not None and self.date_range_days <= 0: raise BadInput(f'date_range_days {self.date_range_days} reaches no day: give days before today, or None for any time')
@@ -117,9 +119,9 @@ async def load_real_training_data(
 
 # %% ../nbs/33_realdata.ipynb #469240ff
 async def get_real_training_data(
-    max_samples:int=1000,
+    max_samples:int=1000, # At most so many, of all splits together
     confidence_threshold:float=0.7, # Smallest detector score
-    batch_size:int=2,
+    batch_size:int=2, # Pairs in a batch
     archive=None, # None opens the default archive
     fallback:str='synthetic', # As for `load_real_training_data`
     num_workers:int=0, # Worker processes of the loaders

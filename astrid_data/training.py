@@ -55,7 +55,9 @@ class SmallCNN(nn.Module):
             self.features = nn.Sequential(_conv(channels, width, 5, 2), _conv(width, width), nn.MaxPool2d(2), _conv(width, 2*width), nn.MaxPool2d(2), _conv(2*width, 4*width))
             self.head = nn.Linear(8*width, 1)
 
-    def forward(self, x): # (B, C, s, s) → (B,)
+    def forward(self,
+        x, # Patches (B, C, s, s), float32
+    ): # (B, C, s, s) → (B,)
         f = self.features(x)
         h, w = f.shape[-2:]
         middle = f[..., (h - 1)//2:h//2 + 1, (w - 1)//2:w//2 + 1].mean((-2, -1))
@@ -74,7 +76,9 @@ class SmallUNet(nn.Module):
             self.down1, self.down2, self.bottom = _conv(channels, width), _conv(width, 2*width), _conv(2*width, 4*width)
             self.up2, self.up1, self.head = _conv(6*width, 2*width), _conv(3*width, width), nn.Conv2d(width, 1, 1)
 
-    def forward(self, x): # (B, C, s, s) → (B, 1, s, s)
+    def forward(self,
+        x, # Patches (B, C, s, s), float32
+    ): # (B, C, s, s) → (B, 1, s, s)
         h, w = x.shape[-2:]
         x = F.pad(x, (0, -w % 4, 0, -h % 4), mode='replicate')
         a = self.down1(x)
@@ -85,7 +89,10 @@ class SmallUNet(nn.Module):
         return self.head(a)[..., :h, :w]
 
 # %% ../nbs/42_training.ipynb #f1a45d24
-def logits(model, images)->torch.Tensor: # (B,) of a classifier, (B, 1, s, s) of a map
+def logits(
+    model, # Any torch module for patches
+    images, # Patches (B, C, s, s)
+)->torch.Tensor: # (B,) of a classifier, (B, 1, s, s) of a map
     "The model's answer as float32"
     out, (B, _, h, w) = model(images), images.shape
     shape = tuple(out.shape) if isinstance(out, torch.Tensor) else None
@@ -111,7 +118,12 @@ class Diverged(AstridError, ArithmeticError):
     "The loss is no number any more"
 
 # %% ../nbs/42_training.ipynb #a73c7d77
-def check_loss(loss, model, batch, epoch, step, lr):
+def check_loss(
+    loss, # One number (a tensor)
+    model, # What is trained
+    batch, # The dict that gave it, image (B, C, s, s)
+    epoch, step, lr, # When, and the learning rate then; for the message
+):
     "Raise `Diverged` if `loss` is not finite"
     if torch.isfinite(loss): return
     bad = (~torch.isfinite(batch['image'])).flatten(1).any(1).cpu().numpy()
@@ -132,7 +144,7 @@ def _probability(out):
 # %% ../nbs/42_training.ipynb #efa50fb9
 @torch.no_grad()
 def predict(
-    model:nn.Module,
+    model:nn.Module, # Gives one logit a patch, or a map of them
     loader, # Batches with image, label and index
 )->pd.DataFrame: # One row a sample: index, label, score (0 to 1), loss of its batch, group
     "The model's scores"
@@ -150,7 +162,7 @@ def predict(
 
 # %% ../nbs/42_training.ipynb #1ebd6b0e
 def evaluate(
-    model:nn.Module,
+    model:nn.Module, # As for `predict`
     loader, # Of a split that was not trained on, such as test
     rate:float=0.01, # FNR, and FPR, of the operating points
     n_boot:int=500, # Draws of the bootstrap
@@ -221,7 +233,9 @@ def save_checkpoint(
     return write_atomic(path, buffer.getvalue())
 
 # %% ../nbs/42_training.ipynb #2a09f371
-def read_checkpoint(path)->dict: # model, facts, and state where it was kept
+def read_checkpoint(
+    path, # The file
+)->dict: # model, facts, and state where it was kept
     "What `save_checkpoint` wrote"
     if not Path(path).is_file(): raise NotFound(f'no checkpoint at {path}')
     return torch.load(path, map_location='cpu', weights_only=True)
@@ -362,7 +376,7 @@ def fit(
     model:nn.Module, # Gives one logit a patch, or a map of them
     train, # Batches to learn from
     val=None, # Batches to choose the best epoch by; None keeps the last epoch
-    epochs:int=5,
+    epochs:int=5, # How often to go through `train`, at most
     lr:float=3e-3, # Highest learning rate
     run=None, # A tracked run to log to
     seed:int=0, # Of whatever the model draws
@@ -370,7 +384,7 @@ def fit(
     checkpoint=None, # File for the best weights and the state of the training, written after each epoch; None keeps them in memory only
     resume:bool=False, # Go on from `checkpoint` if it is there
     device:str|None=None, # None takes a GPU if there is one
-    weight_decay:float=1e-2,
+    weight_decay:float=1e-2, # Of AdamW
     clip:float|None=1., # As for `train_epoch`
     amp:bool|None=None, # As for `train_epoch`
     show:bool=True, # Progress bars

@@ -41,13 +41,19 @@ class Shown:
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {'text/plain': repr(self), 'image/png': base64.b64encode(figure_png(self.static())).decode(), **live_view(self)}
 
-def live_view(shown)->dict: # The mime bundle of the widget, empty where ipywidgets is not installed
+def live_view(
+    shown, # A gallery, coverage or run
+)->dict: # The mime bundle of the widget, empty where ipywidgets is not installed
     "How a live notebook shows it"
     from importlib.util import find_spec
     if find_spec('ipywidgets') is None: return {}
     return {k: v for k, v in shown.widget._repr_mimebundle_().items() if k != 'text/plain'}
 
-def picture_tag(png:bytes, alt='', style='max-width:100%')->str:
+def picture_tag(
+    png:bytes, # A picture
+    alt='', # Words in its place
+    style='max-width:100%', # CSS
+)->str:
     "A picture that carries its own bytes"
     return f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
@@ -58,8 +64,8 @@ def choose_rows(
     samples:pd.DataFrame, # Of a dataset
     split:str|None=None, # 'train', 'val', 'test' or 'buffer'; None means all, as below
     label:int|str|None=None, # 1 or 'real', 0 or 'bogus'
-    class_name:str|None=None,
-    survey:str|None=None,
+    class_name:str|None=None, # Class to show; None means all
+    survey:str|None=None, # Name of a survey; None means all
     flag:str|None=None, # Name of a flag that must be set, or 'none'
     order:str='stored', # One of `ORDERS`; 'stored' keeps the order of `rows`
     rows=None, # Row numbers to choose from; None means all
@@ -81,7 +87,10 @@ def choose_rows(
     value = decode_flags(bits).sum(axis=1).to_numpy('f8') if name == 'flags' else column(samples, name).astype('f8')
     return rows[np.argsort(way*value[rows], kind='stable')] # NaN goes last
 
-def known_rows(rows, n)->np.ndarray: # The same as integers
+def known_rows(
+    rows, # Row numbers
+    n, # Rows of the table
+)->np.ndarray: # The same as integers
     "Complain about row numbers that a table of `n` rows has not"
     r = np.asarray(rows)
     if not len(r): return r.astype(int)
@@ -119,7 +128,12 @@ def write_verdict(
         session.add(LabelEvent(detection_id=known and uuid.UUID(known), dataset_id=uuid.UUID(dataset.id), sample_key=s['sample_key'], labeller=who, is_real=real, label=label, note=note))
     return 'ad_label_events'
 
-def take_back(session, detection_id, who, note=None)->bool: # Whether there was something to take back
+def take_back(
+    session, # Open session
+    detection_id, # The detection (UUID as text)
+    who, # Whose verdict
+    note=None, # Anything worth keeping
+)->bool: # Whether there was something to take back
     "Add an event by which a person's earlier verdict on a detection counts no more"
     from sqlalchemy import select
     from astrid_data.registry import Detection, DetectionStatus, ValidationEvent as V
@@ -152,11 +166,17 @@ def read_verdicts(
     return t.sort_values('created_at', kind='stable')[names].reset_index(drop=True)
 
 # %% ../nbs/50_widgets.ipynb #10982f20
-def channel_levels(samples, channels):
+def channel_levels(
+    samples, # Rows of a dataset, n of them
+    channels, # Names, C of them
+):
     "Sky and noise of each sample and channel, NaN where not known"
     return [np.stack([column(samples, f'{c}_{k}').astype('f8') for c in channels], 1) for k in ('background', 'noise')]
 
-def dim_neighbours(patch, sky, noise):
+def dim_neighbours(
+    patch, # One channel (s, s)
+    sky, noise, # Its levels; NaN where not known
+):
     "Clip what is far brighter than the middle 9×9, so that a bright neighbour does not hide a faint source"
     h = patch.shape[-1]//2
     mid = patch[max(h - 4, 0):h + 5, max(h - 4, 0):h + 5]
@@ -173,13 +193,21 @@ def patch_pictures(
 
 def short(text, most=17)->str: return text if len(text) <= most else text[:most - 1] + '…'
 
-def caption(samples, row, blind=False)->list: # Lines
+def caption(
+    samples, # Of a dataset
+    row, # Which
+    blind=False, # Show nothing but the number
+)->list: # Lines
     "A sample in a few words"
     s = samples.iloc[row]
     if blind: return [f'#{row}']
     return [f'{"● real" if s["label"] == 1 else "○ bogus"} · {s.get("split", "")}', short(str(s['class_name']))]
 
-def tooltip(samples, row, blind=False)->str:
+def tooltip(
+    samples, # Of a dataset
+    row, # Which
+    blind=False, # Show nothing that tells the label
+)->str:
     "A sample in more words"
     s = (blind_samples(samples.iloc[[row]]) if blind else samples.iloc[[row]]).iloc[0]
     get = lambda k, f='{}': '' if k not in s or pd.isna(s[k]) else f.format(s[k])
@@ -192,7 +220,13 @@ def tooltip(samples, row, blind=False)->str:
 HATCH = 'border:5px solid;border-image:repeating-linear-gradient(45deg,#D55E00 0 4px,#fff 4px 8px) 5'
 SIDE = 96 # Width of a patch on the screen (CSS pixels); half as wide again where there is one channel
 
-def tile_html(dataset, row, pngs, blind=False, said='')->str:
+def tile_html(
+    dataset, # A version
+    row, # Which sample
+    pngs, # A picture for each channel, from `patch_pictures`
+    blind=False, # Show no label
+    said='', # Words about who said what
+)->str:
     "One sample: its channels side by side, and what is known of it"
     samples, side, wide = dataset.samples, dataset.patch_size, SIDE if len(pngs) > 1 else 3*SIDE//2
     s = samples.iloc[row]
@@ -214,7 +248,10 @@ def gallery_html(
 def banner(origin)->str: return '' if origin == 'survey' else f'<p style="{HATCH};padding:2px 8px;display:inline-block;color:#D55E00;font:bold 13px sans-serif">{MADE[origin]}</p>'
 
 # %% ../nbs/50_widgets.ipynb #ca3158f2
-def hatch_border(ax, w=.07):
+def hatch_border(
+    ax, # matplotlib axes
+    w=.07, # Width, as a share of the axes
+):
     "A hatched frame just inside a picture"
     from matplotlib.patches import Rectangle
     for x, y, dx, dy in ((0, 0, 1, w), (0, 1 - w, 1, w), (0, 0, w, 1), (1 - w, 0, w, 1)):
@@ -241,7 +278,13 @@ def gallery_figure(
     if dataset.origin != 'survey': fig.suptitle(MADE[dataset.origin], fontsize=8, color=COLOURS[5], weight='bold')
     return fig
 
-def draw_patch(ax, png, dataset, row, channel):
+def draw_patch(
+    ax, # matplotlib axes
+    png, # From `patch_pictures`
+    dataset, # A version
+    row, # Which sample
+    channel, # Name of the channel
+):
     "One channel of one sample: its picture, the ticks, and a hatched frame if it is no sky"
     from io import BytesIO
     from matplotlib.image import imread
@@ -301,7 +344,10 @@ def browse(
     "Look through the patches of a dataset, and label them"
     return Gallery(dataset, page_size, rows, blind, labeller, **kw)
 
-def dataset_to_show(x, call):
+def dataset_to_show(
+    x, # What was passed
+    call, # Function that it was passed to, for the message
+):
     "Complain about what is no dataset"
     if hasattr(x, 'samples') and hasattr(x, 'patches'): return
     if isinstance(x, str): raise BadInput(f'{call} takes a Dataset, and {x!r} is the name of one: {call}(open_dataset(archive, {x!r}))')
@@ -322,7 +368,10 @@ def make_tiles(
         out.append((w.VBox([picture, w.HBox(buttons, layout=plain)], layout=w.Layout(margin='2px 6px')), picture, buttons))
     return out
 
-def fill_tiles(g, tiles):
+def fill_tiles(
+    g, # The gallery
+    tiles, # From `make_tiles`
+):
     "Show a page of gallery `g` in its tiles"
     pictures, others, t = patch_pictures(g.dataset, g.page_rows), g.said(others_only=True), page_verdicts(g)
     own = dict(t[t['labeller'] == g.labeller.strip()][['row', 'verdict']].to_numpy())
@@ -333,7 +382,9 @@ def fill_tiles(g, tiles):
         picture.value = tile_html(g.dataset, row, pictures[k], g.blind, others.get(row, ''))
         for b, v in zip(buttons, VERDICTS): b.button_style = 'primary' if own.get(row) == v else ''
 
-def page_verdicts(g)->pd.DataFrame: # row, labeller, verdict
+def page_verdicts(
+    g, # A gallery
+)->pd.DataFrame: # row, labeller, verdict
     "The latest word of each person about the samples on this page"
     t = read_verdicts(g.dataset, g.page_rows).drop_duplicates(['row', 'labeller'], keep='last')
     return t[t['labeller'].map(is_person).astype(bool)][['row', 'labeller', 'verdict']]
@@ -343,7 +394,9 @@ def verdict_words(
 )->dict: # Row -> words
     return {r: ', '.join(k['labeller'] + ': ' + k['verdict']) for r, k in t.groupby('row')}
 
-def said(self:Gallery, others_only=False)->dict: # Row -> words
+def said(self:Gallery,
+    others_only=False, # Leave out what the gallery's labeller said
+)->dict: # Row -> words
     "What people said about the samples on this page; when blind, only what the labeller said"
     t = page_verdicts(self)
     own = t['labeller'] == self.labeller.strip()
@@ -354,7 +407,9 @@ Gallery.said = said
 # %% ../nbs/50_widgets.ipynb #c3cb518c
 ALL = '' # A menu takes None for "nothing chosen", so "all" is another value
 
-def filter_controls(g)->dict: # Name of the filter -> widget
+def filter_controls(
+    g, # A gallery
+)->dict: # Name of the filter -> widget
     "Menus for what there is in this dataset"
     import ipywidgets as w
     s, look = g.dataset.samples, dict(layout=w.Layout(width='auto'), style=w.Dropdown(style={'description_width': 'initial'}).style)
@@ -372,7 +427,9 @@ def filter_controls(g)->dict: # Name of the filter -> widget
     return {k: m for k, m in {**out, 'order': order}.items() if not (g.blind and k in ('label', 'class_name'))}
 
 # %% ../nbs/50_widgets.ipynb #d6c6ff1e
-def gallery_widget(g:Gallery): # An ipywidgets box
+def gallery_widget(
+    g:Gallery, # What to show
+): # An ipywidgets box
     "Filters, a pager, tiles and a line that says what happened"
     import ipywidgets as w
     from sqlalchemy.exc import SQLAlchemyError
@@ -443,7 +500,10 @@ def group_fields(
     return rank[field]
 
 # %% ../nbs/50_widgets.ipynb #a2c8c559
-def observation_footprints(archive, ids=None)->pd.DataFrame: # observation_id, survey, band, ra, dec, radius_deg, footprint, origin
+def observation_footprints(
+    archive, # An `Archive`
+    ids=None, # Observations to keep; None means all
+)->pd.DataFrame: # observation_id, survey, band, ra, dec, radius_deg, footprint, origin
     "Where observations are; `ids` None means all"
     from sqlalchemy import select
     from astrid_data.registry import Image, Observation as O, ObservationIndex as X, Survey, columns
@@ -455,7 +515,10 @@ def observation_footprints(archive, ids=None)->pd.DataFrame: # observation_id, s
     t['origin'] = np.where(t['observation_id'].isin(synthetic), 'synthetic', 'survey')
     return (t if ids is None else t[t['observation_id'].isin(set(ids))]).reset_index(drop=True)
 
-def some_detections(archive, most=20_000)->tuple: # Table of observation_id, ra, dec, kind; how many there are in all
+def some_detections(
+    archive, # An `Archive`
+    most=20_000, # How many to read at most
+)->tuple: # Table of observation_id, ra, dec, kind; how many there are in all
     "A fair draw of an archive's detections"
     from sqlalchemy import func, select
     from astrid_data.registry import Detection as D, columns
@@ -491,7 +554,9 @@ class Coverage(Shown):
     @property
     def n_fields(self): return self.observations['field'].nunique()
 
-    def wide_fields(self, most=3)->list: # Fields worth a map of their own: outlines, or ten points
+    def wide_fields(self,
+        most=3, # How many at most
+    )->list: # Fields worth a map of their own: outlines, or ten points
         points, drawn = self.points['field'].value_counts(), self.observations.dropna(subset='footprint')['field'].unique()
         return [k for k in range(self.n_fields) if k in drawn or points.get(k, 0) >= 10][:most]
 
@@ -529,7 +594,10 @@ def show_coverage(
 # %% ../nbs/50_widgets.ipynb #2237e150
 MARKS = 'oxs^D+'
 
-def sky_panel(ax, c:Coverage):
+def sky_panel(
+    ax, # Axes of a mollweide projection
+    c:Coverage, # What to show
+):
     "All fields on the sphere; east is to the left"
     o = c.observations.groupby('field').agg(ra=('ra', 'first'), dec=('dec', 'first'), n=('ra', 'size'), survey=('survey', 'first')).reset_index()
     for k, (survey, g) in enumerate(o.groupby('survey')):
@@ -540,7 +608,11 @@ def sky_panel(ax, c:Coverage):
     ax.legend(fontsize=7, frameon=False, loc='upper center', bbox_to_anchor=(.5, -.02), ncols=4)
     ax.set_title(f'{len(c.observations):,} observations in {c.n_fields:,} fields (ICRS)', fontsize=8)
 
-def field_panel(ax, c:Coverage, field:int):
+def field_panel(
+    ax, # matplotlib axes
+    c:Coverage, # What to show
+    field:int, # Number of the field
+):
     "One field: outlines of the images and the points on them"
     o, p = (t[t['field'] == field] for t in (c.observations, c.points))
     first = o.iloc[0]
@@ -579,7 +651,9 @@ def coverage_maps(
     if len(c.points) < c.total: fig.suptitle(f'{len(c.points):,} of {c.total:,} {c.what} drawn', fontsize=8)
     return mark_synthetic(fig, c.origin)
 
-def coverage_widget(c:Coverage): # An ipywidgets box
+def coverage_widget(
+    c:Coverage, # What to show
+): # An ipywidgets box
     "A menu of fields and of what colours the points, above the picture"
     import ipywidgets as w
     o = c.observations.groupby('field').agg(ra=('ra', 'first'), dec=('dec', 'first'), survey=('survey', lambda s: ', '.join(sorted(set(s)))))
@@ -594,7 +668,9 @@ def coverage_widget(c:Coverage): # An ipywidgets box
     return w.VBox([w.HTML(banner(c.origin)), w.HBox([which, by]), view])
 
 # %% ../nbs/50_widgets.ipynb #3433a004
-def report_of(run): # An `EnergyReport`
+def report_of(
+    run, # A run of `track`, an `EnergyMonitor` or an `EnergyReport`
+): # An `EnergyReport`
     "The report of a tracked run, a monitor or itself"
     if isinstance(run, EnergyReport): return run
     if isinstance(getattr(run, 'energy', None), EnergyReport): return run.energy
@@ -604,16 +680,29 @@ def report_of(run): # An `EnergyReport`
 
 def is_running(run)->bool: return bool(getattr(getattr(run, 'monitor', run), 'running', False))
 
-def in_lines(text):
+def in_lines(
+    text, # Words in one line
+):
     "Words that fit into a panel"
     import textwrap
     return '\n'.join(textwrap.wrap(text, 44))
 
-def say(ax, text):
+def say(
+    ax, # matplotlib axes
+    text, # The words
+):
     "Words in place of a curve"
     ax.text(.5, .5, in_lines(text), ha='center', va='center', transform=ax.transAxes, fontsize=8, color='0.3')
 
-def curves(ax, s, names, missing, label, top=None, how='steps-pre'):
+def curves(
+    ax, # matplotlib axes
+    s, # Series with `t_s` (s), a column a curve
+    names, # Columns to draw, where they are there
+    missing, # Why there may be none; '' says nothing
+    label, # Called with a column, gives its words
+    top=None, # Upper end of the axis; None = a little above the highest
+    how='steps-pre', # Drawstyle of matplotlib
+):
     "Columns of a series against time, or the reason why there are none"
     found = [k for k in names if k in s and np.isfinite(s[k]).any()]
     for k in found:
@@ -624,7 +713,11 @@ def curves(ax, s, names, missing, label, top=None, how='steps-pre'):
     elif missing: ax.text(.99, .06, in_lines(missing), ha='right', va='bottom', transform=ax.transAxes, fontsize=7, color='0.2', bbox=dict(facecolor='w', edgecolor='none', alpha=.8, pad=1))
 
 # %% ../nbs/50_widgets.ipynb #6c014cea
-def run_figure(report, title='', origin='survey'): # A matplotlib figure
+def run_figure(
+    report, # An `EnergyReport`
+    title='', # Above the picture
+    origin='survey', # Of the data; what is not survey is hatched
+): # A matplotlib figure
     "Power, utilisation and energy against time, and the share of waiting"
     fig = new_figure((7.2, 4.4))
     axs = fig.subplots(2, 2)
@@ -646,7 +739,12 @@ def run_figure(report, title='', origin='survey'): # A matplotlib figure
     fig.suptitle(title, fontsize=9)
     return mark_synthetic(fig, origin)
 
-def in_steps(s, kinds, steps=240, shortest=.25):
+def in_steps(
+    s, # Series with `t_s` (s), and `<kind>_watts` of each kind (W)
+    kinds, # Such as gpu and cpu
+    steps=240, # Times to keep at most, about
+    shortest=.25, # Least time between them (s)
+):
     "A series at no more than `steps` times: energy so far, mean power since the time before, and the rest as it was then"
     if len(s) < 2: return s
     t = s['t_s'].to_numpy()
@@ -658,7 +756,10 @@ def in_steps(s, kinds, steps=240, shortest=.25):
         out[f'{k}_joules'], out[f'{k}_watts'] = joules, np.r_[np.nan, np.diff(joules)/np.diff(t[keep])]
     return out
 
-def wait_panel(ax, report):
+def wait_panel(
+    ax, # matplotlib axes
+    report, # An `EnergyReport`
+):
     "How much of the loop's time went into waiting for data"
     if report.data_wait_share is None: say(ax, f'waiting for data: {report.reasons.get("data_wait_share", "not measured")}'); ax.set_xticks([]); ax.set_yticks([]); return
     w = 100*report.data_wait_share
@@ -685,7 +786,9 @@ class RunView(Shown):
     def draw(self, report): return run_figure(report, self.title(report), self.origin)
     def _build(self): return run_widget(self)
 
-    def title(self, report=None):
+    def title(self,
+        report=None, # An `EnergyReport`; None asks the run
+    ):
         "The run in one line"
         r = report or self.report
         joules = f'{r.total_joules:,.0f} J' if r.total_joules is not None else f'energy unknown: {r.reasons.get("total_wh", "no meter")}'
@@ -702,7 +805,9 @@ def show_run(
     return RunView(run, every_s)
 
 # %% ../nbs/50_widgets.ipynb #2f44ec19
-def run_widget(v:RunView): # An ipywidgets box
+def run_widget(
+    v:RunView, # What to show
+): # An ipywidgets box
     "The picture, and a thread that draws it anew until the run ends"
     import ipywidgets as w
     view, again = w.Image(format='png', layout=w.Layout(max_width='100%', width='max-content', height='max-content')), w.Button(description='draw now', layout=w.Layout(width='90px'))
