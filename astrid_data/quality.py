@@ -21,7 +21,7 @@ from .core import BadInput, NotFound, canonical_json, need
 from .coverage import check_coverage, check_times, plot_sky, sky_cells, split_drift
 from .flags import FLAG_COLUMNS, FLAGS, column_flags, image_flags, local_background
 from .labels import labeller_agreement
-from .shortcuts import check_shortcuts, probe_shortcuts
+from .shortcuts import by_strength, check_shortcuts, probe_shortcuts
 
 # %% ../nbs/22_quality.ipynb #2c43d048
 COMPONENTS = ('images', 'labels', 'balance', 'positions', 'unique', 'complete')
@@ -105,6 +105,7 @@ class DataQualityReport:
         "Read a report back; fields of newer versions are left out"
         d = json.loads(text) if isinstance(text, str) else dict(text)
         d = {k: v for k, v in d.items() if k in cls.__dataclass_fields__}
+        if single := d.get('shortcuts', {}).get('single'): d['shortcuts'] = {**d['shortcuts'], 'single': by_strength(single)} # JSON has them by name
         return cls(**{**d, 'issues': [Issue(**i) for i in d.get('issues', [])], 'gates': [Gate(**g) for g in d.get('gates', [])]})
 
     @property

@@ -417,6 +417,18 @@ def test_json_keeps_everything_even_nan():
     assert again.issues[0].code and again.total_samples == 120 and repr(again) == repr(r)
 
 
+def test_a_report_that_is_read_back_names_the_strongest_shortcut_first():
+    t, d, v = both(300)
+    zero = np.arange(300) >= 150
+    t['image_background'], t['image_noise'] = 100., 5 + np.random.default_rng(0).normal(0, .1, 300) + zero
+    t['survey'] = t['band'] = np.where(zero ^ (np.arange(300) % 7 == 0), 'b', 'a')   # Both tell equally much
+    r = q.check_quality(t, d, v)
+    again = q.DataQualityReport.from_json(r.to_json())
+    single = list(again.shortcuts['single'].items())
+    assert single == list(r.shortcuts['single'].items()) and single[0][0] == 'image_noise' and single[1][1] == single[4][1] and single != sorted(single)
+    assert again.to_json() == r.to_json()
+
+
 def test_the_report_does_not_depend_on_the_order_of_rows():
     t, d, v = both()
     o = np.random.default_rng(0).permutation(120)
