@@ -162,7 +162,7 @@ def fetch(
 def frame(columns, floats=(), bools=())->pd.DataFrame:
     "A table of fetched columns"
     out = {k: np.asarray(v, 'f8') if k in floats else np.asarray(v, object).astype(bool) if k in bools else v for k, v in columns.items()}
-    return pd.DataFrame({k: pd.Series(v, dtype=v.dtype) for k, v in out.items()})
+    return pd.DataFrame({k: pd.Series(v, dtype=v.dtype) for k, v in out.items()}, copy=False)
 
 def read_detections(
     session, # An open session
@@ -222,7 +222,7 @@ def rows_for(
     "Columns in the order of ids"
     have, ids = got[key], np.asarray(ids, object)
     same = len(have) == len(ids) and bool((have == ids).all()) # As it is where two tables were written and are read side by side
-    row = slice(None) if same else pd.Index(have).get_indexer(ids)
+    row = slice(None) if same else pd.Index(have, dtype=object).get_indexer(pd.Index(ids, dtype=object))
     return {k: (v if same else np.append(v, np.nan if v.dtype.kind == 'f' else None)[row]) for k, v in got.items() if k != key}
 
 def add_facts(

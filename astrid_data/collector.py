@@ -13,7 +13,7 @@ __all__ = ['LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS', 'F
 # %% ../nbs/20_collector.ipynb #dc5dff17
 import gc, hashlib, json
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property, partial
 from html import escape
@@ -290,7 +290,6 @@ def candidates(
     filters = registry_filters(session, p)
     funnel = funnel_counts(session, filters)
     t, funnel = cut_regions(read_detections(session, filters, p), funnel, p)
-    t = add_index(session, t)
     labels = effective_labels(t, read_events(session, t['detection_id']), p.as_of)
     t = t.drop(columns=[*WORD_COLUMNS, 'validation_confidence']).assign(label=labels['label'], class_name=labels['class_name'], label_source=labels['source'],
         label_confidence=labels['confidence'], n_label_events=labels['n_events'], label_disagreement=labels['disagreement'])
@@ -298,8 +297,8 @@ def candidates(
         asked, there = plain_words(p.anomaly_types), _counts(t.loc[t['label'] == 1, 'class_name'])
         t = t[(t['label'] != 1) | t['class_name'].isin(asked)].reset_index(drop=True)
         funnel = add_filter(funnel, 'class', f'{", ".join(asked)} among {there or "no positives"}', len(t))
-    obs = read_observations(session, pd.unique(t['observation_id'])).assign(template_end_mjd=lambda o: read_template_ends(session, o['observation_id']))
-    t['obs_row'] = pd.Index(obs['observation_id']).get_indexer(t['observation_id'])
+    t['obs_row'], ids = pd.factorize(t['observation_id'].to_numpy(object))
+    obs = read_observations(session, ids).assign(template_end_mjd=lambda o: read_template_ends(session, o['observation_id']))
     images, reason, detail = read_channels(session, obs, p.channels)
     of_image = reason[t['obs_row']]
     why = loss_reasons(t, of_image)
@@ -388,6 +387,7 @@ def draw_sky(
     store, # Where images are
     show:bool=True, # A progress bar
     executor=None, # A `concurrent.futures.Executor` for images side by side; None goes one by one
+    at_once:int=2000, # Images to draw in together, where none is opened
 )->tuple[pd.DataFrame, pd.Series]: # Columns row, ra, dec, kind, exclusion_arcsec; and how often each reason for drawing too few occurred
     "Draw all negatives that are to be drawn"
     states = obs[f'{sky_channel(p.channels)}_wcs_state'].to_numpy()
@@ -396,14 +396,15 @@ def draw_sky(
     corners = footprints_of(session, obs['observation_id'].to_numpy()[[j.row for j in able]])
     known = KnownSky(known_vectors(session, (-90, 90), p.as_of))
     if p.check_pixels:
-        for j, c in zip(able, corners): j.known = known.near(c)
-        run = partial(run_sky_job, store=store)
-        done = list(progress_bar(map(run, able) if executor is None else executor.map(run, able), 'sky', len(able), show))
-        got = pd.concat([t.assign(row=j.row) for j, (t, _) in zip(able, done)] or [pd.DataFrame(columns=['row', 'ra', 'dec', 'kind'])], ignore_index=True)
-        reasons += [why for _, why in done if why]
+        run, placed = partial(run_sky_job, store=store), (replace(j, known=known.near(c)) for j, c in zip(able, corners))
+        done = progress_bar(map(run, placed) if executor is None else executor.map(run, placed), 'sky', len(able), show)
+        done = [(t.assign(row=j.row), [why]) for j, (t, why) in zip(able, done)]
     else:
-        got, why = draw_in_footprints(able, corners, obs['pixel_scale'].to_numpy('f8')[[j.row for j in able]], known)
-        reasons += [w for w in why if w]
+        scale = obs['pixel_scale'].to_numpy('f8')[[j.row for j in able]]
+        done = [draw_in_footprints(able[k:k + at_once], corners[k:k + at_once], scale[k:k + at_once], known) for k in range(0, len(able), at_once)]
+        done = [(t[t['kind'] == kind], why*(kind == 'offset')) for kind in ('random_sky', 'offset') for t, why in done]
+    got = pd.concat([t for t, _ in done] or [pd.DataFrame(columns=['row', 'ra', 'dec', 'kind'])], ignore_index=True)
+    reasons += [w for _, why in done for w in why if w]
     words = dict(stamp='stamps have no sky to draw from', none='images have no WCS')
     return got, pd.Series([words.get(r, f'images: {r}') for r in reasons], dtype=object).value_counts()
 
@@ -446,15 +447,17 @@ def observation_columns(
 
 # %% ../nbs/20_collector.ipynb #fb58678e
 def as_samples(
-    parts:list, # Tables of detections or drawn positions with `obs_row` and what is known of them
+    parts:list, # Tables of detections or drawn positions with `obs_row` and what is known of them; their columns are taken out as they are joined
     obs:pd.DataFrame, # Observations with their channels
     p:TrainingDataCollectionParams, # The question
 )->pd.DataFrame: # `SAMPLE_COLUMNS` and `CHANNEL_COLUMNS` of each channel
     "Samples with the columns of their observation, in order"
     o, row = observation_columns(obs, p), np.concatenate([x['obs_row'].to_numpy(int) for x in parts])
-    def joined(c): return np.concatenate([x[c].to_numpy() if c in x else np.full(len(x), np.nan if c in FLOATS else None) for x in parts])
-    place, (kind, kinds) = obs.groupby(['survey', 'observation_key']).ngroup().to_numpy()[row], pd.factorize(joined('kind'), sort=True)
-    order = np.lexsort((joined('dec'), joined('ra'), place*len(kinds) + kind))
+    def joined(c, take=pd.DataFrame.pop): return np.concatenate([take(x, c).to_numpy() if c in x else np.full(len(x), np.nan if c in FLOATS else None) for x in parts])
+    kind, ra, dec = (joined(c, pd.DataFrame.get) for c in ('kind', 'ra', 'dec'))
+    place, (kind, kinds) = obs.groupby(['survey', 'observation_key']).ngroup().to_numpy()[row], pd.factorize(kind, sort=True)
+    order = np.lexsort((dec, ra, place*len(kinds) + kind))
+    del kind, ra, dec, place
     row, stamp, out = row[order], o['stamp'].to_numpy()[row[order]], {}
     types = {**dict.fromkeys(FLOATS, 'f8'), 'label': 'i1', 'n_label_events': 'i8', 'label_disagreement': bool}
     for c in SAMPLE_COLUMNS + [f'{c}_{k}' for c in p.channels for k in CHANNEL_COLUMNS]:
@@ -568,25 +571,29 @@ def make_plan(
     "The steps of a plan, one after the other"
     t, funnel, obs = candidates(session, p)
     fine = (t['reason'] == '').to_numpy()
-    lost, good = t[~fine], rows_where(t, fine)
+    good = rows_where(t, fine)
     names = (obs[c].to_numpy()[good['obs_row']] for c in ('survey', 'observation_key'))
     good = good.assign(sample_key=pd.Series(sample_keys(*names, good['kind'], good['ra'], good['dec'], ['']*len(good)), good.index, dtype=object))
     taken, want = choose(good, obs, p)
     if not want['positive']: raise nothing_found(session, funnel, t)
-    funnel = add_filter(funnel, 'limit', 'ratios of negatives' + ('' if p.max_samples is None else f', at most {p.max_samples} samples'), len(lost) + int(taken.sum()))
-    chosen, drawn = add_facts(session, rows_where(good, taken)), pd.DataFrame(columns=['row', 'ra', 'dec', 'kind', 'exclusion_arcsec'])
-    del t, good
-    why = pd.Series(dtype=int)
+    lost, good = rows_where(t, ~fine), rows_where(good, taken)
+    del t
+    funnel = add_filter(funnel, 'limit', 'ratios of negatives' + ('' if p.max_samples is None else f', at most {p.max_samples} samples'), len(lost) + len(good))
+    lost, chosen = add_index(session, lost), add_facts(session, add_index(session, good))
+    drawn, why = pd.DataFrame(columns=['row', 'ra', 'dec', 'kind', 'exclusion_arcsec']), pd.Series(dtype=int)
     if set(want) & {'random_sky', 'offset'}:
-        real = rows_where(chosen[['obs_row', 'ra', 'dec', 'sample_key']], (chosen['kind'] == 'positive').to_numpy())
-        drawn, why = draw_sky(session, plan_sky_jobs(real, obs, want, p), obs, p, archive.store, show, executor)
+        jobs = plan_sky_jobs(rows_where(chosen[['obs_row', 'ra', 'dec', 'sample_key']], (chosen['kind'] == 'positive').to_numpy()), obs, want, p)
+        drawn, why = draw_sky(session, jobs, obs, p, archive.store, show, executor)
+        del jobs
     drawn = label_drawn(session, drawn, obs, p)
     got = pd.concat([chosen['kind'], drawn['kind']]).value_counts()
     short = {k: dict(asked=n, got=int(got.get(k, 0)), reason=shortfall_reason(k, why)) for k, n in want.items() if got.get(k, 0) < n}
     gone = (drawn['reason'] != '').to_numpy()
     ledger = pd.concat([as_ledger(x, obs, p) for x in (lost, drawn[gone])], ignore_index=True)
-    parts = [chosen, rows_where(drawn, ~gone)]
-    return SamplePlan(p, as_samples(parts, obs, p), ledger, funnel, short, image_sizes(parts, obs, p.channels), archive)
+    parts = [chosen.drop(columns=['reason', 'detail']), rows_where(drawn, ~gone)]
+    del good, chosen, drawn
+    sizes = image_sizes(parts, obs, p.channels)
+    return SamplePlan(p, as_samples(parts, obs, p), ledger, funnel, short, sizes, archive)
 
 # %% ../nbs/20_collector.ipynb #a56bdc45
 def rows_where(t, keep): return t if keep.all() else t[keep].reset_index(drop=True) # No copy where all stay
@@ -609,6 +616,6 @@ def label_drawn(session, drawn, obs, p):
     real, heard = said['label'].to_numpy() == 1, said['label'].to_numpy() >= 0
     kind, kinds = pd.factorize(drawn['kind'])
     source = np.array([f'drawn:{k}' for k in kinds], object)[kind]
-    return drawn.assign(obs_row=row, sample_key=keys, label=np.where(real, 1, 0), class_name='sky', detail='', reason=np.where(real, 'labelled_real', ''),
-        label_source=np.where(heard, said['source'], source), label_confidence=np.where(heard, said['agree']/said['n_events'].clip(lower=1), np.nan),
+    words = dict(sample_key=keys, class_name='sky', detail='', reason=np.where(real, 'labelled_real', ''), label_source=np.where(heard, said['source'], source))
+    return drawn.assign(**{k: pd.Series(v, drawn.index, dtype=object) for k, v in words.items()}, obs_row=row, label=np.where(real, 1, 0), label_confidence=np.where(heard, said['agree']/said['n_events'].clip(lower=1), np.nan),
         n_label_events=said['n_events'].to_numpy(), label_disagreement=said['disagreement'].to_numpy())

@@ -43,7 +43,7 @@ def rows_of_few(
 )->np.ndarray: # Row of each in `among`, -1 where there is none, shape (k,)
     "Where each of some ids stands in a list"
     codes, words = pd.factorize(np.asarray(ids, object))
-    at = pd.Index(words).get_indexer(np.asarray(among, object)) if len(words) else np.zeros(0, int)
+    at = pd.Index(words, dtype=object).get_indexer(pd.Index(np.asarray(among, object), dtype=object)) if len(words) else np.zeros(0, int)
     rows, found = np.full(len(words) + 1, -1), np.flatnonzero(at >= 0)
     rows[at[found]] = found
     return rows[codes]

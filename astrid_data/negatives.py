@@ -65,7 +65,7 @@ def spread_out(
     both, n = pd.concat([before[['ra', 'dec', 'owner']], t[['ra', 'dec', 'owner']]]), len(before)
     v, need = unit_vectors(both['ra'], both['dec']).reshape(-1, 3), np.append(np.zeros(n), np.broadcast_to(chord(radius_arcsec), len(t)))
     tree = cKDTree(np.column_stack([v, 10*both['owner'].to_numpy('f8')]), leafsize=32, balanced_tree=False, compact_nodes=False) # Other owners are far away
-    pairs, stay = tree.query_pairs(float(need.max(initial=0)), output_type='ndarray'), np.ones(len(both), bool)
+    pairs, stay = tree.query_pairs(float(need.max(initial=0))*(1 + 1e-9), output_type='ndarray'), np.ones(len(both), bool)
     pairs = np.sort(pairs, axis=1)
     pairs = pairs[np.linalg.norm(v[pairs[:, 0]] - v[pairs[:, 1]], axis=1) <= need[pairs[:, 1]]]
     for i, j in pairs[np.lexsort(pairs.T[::-1])].tolist():

@@ -3,6 +3,7 @@ import math
 import uuid
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -462,7 +463,7 @@ def test_the_same_question_gives_the_same_plan_anywhere(sky, tmp_path):
     assert set(p.samples['sample_key']) < set(more.samples['sample_key']) # What was drawn stays where it was
 
 
-def test_footprints_instead_of_pixels(sky):
+def test_footprints_instead_of_pixels(sky, monkeypatch):
     from astrid_data.registry import ObservationIndex
     for k in range(3):
         o = sky.observation(f'o{k}', ra=120.*k, dec=[0, 89.99, -45][k], file=False)
@@ -475,6 +476,10 @@ def test_footprints_instead_of_pixels(sky):
     for r in p.samples[p.samples['label'] == 0].itertuples():
         x, y = sky.obs[r.observation_key].wcs.wcs_world2pix([[r.ra, r.dec]], 0)[0]
         assert -.6 <= x <= 119.6 and -.6 <= y <= 89.6 and sky_separation_arcsec(r.ra, r.dec, *every).min() > 5
+    monkeypatch.setattr(C, 'draw_sky', partial(C.draw_sky, at_once=1)) # The same where fewer images are drawn in together
+    q = sky.plan(check_pixels=False, exclusion_arcsec=5, negatives={'random_sky': 1, 'offset': 1})
+    pd.testing.assert_frame_equal(q.samples, p.samples)
+    assert q.shortfall == p.shortfall
 
 
 def test_the_limit_takes_shares(sky):
@@ -515,6 +520,7 @@ def test_stamps_have_positions_by_pixel_and_no_sky(sky):
     check_sums(p)
     assert p.samples['pixel_x'].tolist() == [31.]*4 and sorted(p.samples['object_id']) == ['o0', 'o0', 'o1', 'o1']
     assert 'stamps' in p.shortfall['random_sky']['reason'] and p.shortfall['random_sky']['got'] == 0
+    assert sky.plan(channels=('template', 'science', 'difference'), check_pixels=False).shortfall == p.shortfall
     assert p.samples['mjd_meaning'].eq('mid').all() and p.samples['mjd'].eq(60310.25).all()
 
 
