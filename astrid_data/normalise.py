@@ -36,9 +36,9 @@ def asinh_(
 def log_asinh(
     z, # float32, any shape; left as it is
 ):
-    "The same by a logarithm: log(|z| + sqrt(z² + 1)) with the sign of z; infinite beyond 1e19"
+    "The same by a logarithm: log(|z| + sqrt(z² + 1)) with the sign of z; infinite beyond 1.7e38"
     m = z.abs()
-    return torch.copysign(m.add_(m.mul(m).add_(1).sqrt_()).log_(), z)
+    return torch.copysign(m.add_(torch.hypot(m, torch.ones(()))).log_(), z) # hypot squares nothing that would be too large
 
 # %% ../nbs/29_normalise.ipynb #bae17e42
 def log_(z, p): return z.copy_(torch.copysign(torch.log1p(z.abs()/p['a']), z)).div_(p['scale'])
