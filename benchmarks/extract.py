@@ -220,7 +220,7 @@ TABLES = dict(
     extract_sparse=table(64, 5, about='5 patches a tile of 20'),
     extract_version_64=Table('cutana_zarr', 'patches/s', dict(
         astrid_data=Row(version(64, measure=False, maps=False)), astrid_data_with_quality=Row(version(64, maps=False)),
-        cutana_zarr=Row(cutana_zarr(64), peer=True)), lambda folder: make_tiles(folder, 5000), about='100,000 patches into shards with checksums, content hash and manifest'))
+        cutana_zarr=Row(cutana_zarr(64), peer=True)), lambda folder: make_tiles(folder, 5000), about='100,000 patches into shards with checksums, content hash and manifest', fresh_mb=4096))
 
 
 def grown(tiles): return {f'{name}_{tiles}': Row(f(tiles)) for name, f in dict(astrid_data=_ours_first, plain_numpy=_plain_first).items()}
@@ -244,4 +244,4 @@ def _plain_first(tiles): return _first(plain_numpy(64), tiles)
 
 
 TABLES['extract_growth'] = Table('plain_numpy', 'patches/s', dict(astrid_data=Row(_ours_first(20)), plain_numpy=Row(_plain_first(20))) | grown(5) | grown(10),
-    lambda folder: make_tiles(folder, 1000), about='1,000 patches a tile of 5, 10 and all 20 tiles: astrid_data into shards on the disk, plain numpy into memory')
+    lambda folder: make_tiles(folder, 1000), about='1,000 patches a tile of 5, 10 and all 20 tiles: astrid_data into shards on the disk, plain numpy into memory', fresh_mb=1024)

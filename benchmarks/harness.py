@@ -28,6 +28,7 @@ class Table:
     rows: dict # Name -> `Row`
     prepare: object = None # Callable (folder): makes what all rows read; None where there is nothing to make
     repeats: int = 5
+    fresh_mb: int = 0 # New memory that a turn needs, pages of written files included: see `settle`
     about: str = '' # One line for the reader
 
 
@@ -63,6 +64,12 @@ def serve(start, folder):
             s = time.perf_counter() - t
         n, more = got if isinstance(got, tuple) else (got, {})
         print(json.dumps(dict(more, n=n, seconds=s, peak_mb=peak.mb)), file=out)
+
+
+def settle(fresh_mb):
+    "Let the disk finish what the last turn wrote, and have memory at hand: a virtual machine gets it from its host at first touch, slower than a disk writes"
+    os.sync()
+    bytes(b'.')*(fresh_mb << 20)
 
 
 class Worker:
@@ -115,7 +122,7 @@ def measure(module, name, table, folder, warm=True):
     workers = [Worker(module, name, r, row, folder) for r, row in table.rows.items()]
     try:
         for k in range(table.repeats + warm):
-            for w in workers: w.turn()
+            for w in workers: settle(table.fresh_mb); w.turn()
             if warm and k == 0:
                 for w in workers: w.turns.clear() # The first turn fills caches
     finally:
