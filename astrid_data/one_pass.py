@@ -33,30 +33,28 @@ def _turn(src, at, down, along, out, d, s):
 
 # %% ../nbs/30_one_pass.ipynb #9c927daa
 _f4, _i4 = np.float32, np.int32
-_ln2, _root2, _half, _one, _far = _f4(np.log(2)), _f4(np.sqrt(2)), _f4(.5), _f4(1), _f4(1e9)
+_ln2, _half, _one, _far = _f4(np.log(2)), _f4(.5), _f4(1), _f4(1e9)
+_root, _rest, _sign = _f4(np.sqrt(.5)).view(_i4), _i4(0x7fffff), _i4(-2**31) # Bits: of the square root of 1/2, of a float without its exponent, of its sign
 
 def _bits(x): return _f4(x).view(_i4)
 def _number(i): return _i4(i).view(_f4)
 
-def _log(m):
-    "Natural logarithm of a float32 of at least 1"
-    b = _bits(m)
-    g = _number((b & _i4(0x7fffff)) | _i4(0x3f800000))
-    upper = g > _root2
-    e, f = (b >> _i4(23)) - _i4(126 if upper else 127), (g*_half if upper else g) - _one
+def _log_of_double(m):
+    "Natural logarithm of twice a float32 of at least 1/2"
+    b = _i4(_bits(m) - _root)
+    e, f = _i4((b >> _i4(23)) + _i4(1)), _number((b & _rest) + _root) - _one
     q = _f4(7.0376836292e-2)*f - _f4(1.1514610310e-1)
     q = ((q*f + _f4(1.1676998740e-1))*f - _f4(1.2420140846e-1))*f + _f4(1.4249322787e-1)
     q = ((q*f - _f4(1.6668057665e-1))*f + _f4(2.0000714765e-1))*f - _f4(2.4999993993e-1)
-    return ((q*f + _f4(3.3333331174e-1))*f - _half)*f*f + f + _f4(_i4(e))*_ln2
+    return ((q*f + _f4(3.3333331174e-1))*f - _half)*f*f + f + _f4(e)*_ln2
 
 def _bend(t, d, n, low, inverse, scale):
     "`asinh((t - low)*inverse)*scale` for `n` numbers from `d` on"
     for j in range(n):
         z = (t[d + _u8(j)] - low)*inverse
         a = abs(z)
-        far = a > _far
-        y = _log(a if far else a + np.sqrt(a*a + _one)) + (_ln2 if far else _f4(0))
-        t[d + _u8(j)] = (-y if z < 0 else y)*scale if z == z else _f4(0)
+        y = _log_of_double(a if a > _far else _half*a + _half*np.sqrt(a*a + _one))
+        t[d + _u8(j)] = _number(_bits(y) ^ (_bits(z) & _sign))*scale if z == z else _f4(0)
 
 # %% ../nbs/30_one_pass.ipynb #0383cc03
 def _all(src, S, planes, rows, k, corner, out, s, low, inverse, scale):
@@ -76,7 +74,7 @@ def _loop():
         from numba import njit
         from numba.extending import register_jitable
     except ImportError: return None
-    for f in (_walk, _bits, _number, _log, _turn): register_jitable(f)
+    for f in (_walk, _bits, _number, _log_of_double, _turn): register_jitable(f)
     register_jitable(fastmath={'contract', 'nsz'})(_bend)
     return njit(nogil=True, cache=True)(_all)
 

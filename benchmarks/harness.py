@@ -113,7 +113,9 @@ class Worker:
 def machine():
     "What the figures were measured on, in general words"
     with open('/proc/meminfo') as f: gib = int(f.readline().split()[1])/2**20
-    return f'{len(os.sched_getaffinity(0))} cores, {gib:.0f} GiB, {platform.machine()}, Python {platform.python_version()}'
+    with open('/proc/cpuinfo') as f: words = set(f.read().split())
+    vectors = next((f' with {name}' for flag, name in (('avx512f', 'AVX-512'), ('avx2', 'AVX2')) if flag in words), '')
+    return f'{len(os.sched_getaffinity(0))} cores{vectors}, {gib:.0f} GiB, {platform.machine()}, Python {platform.python_version()}'
 
 
 def measure(module, name, table, folder, warm=True):
