@@ -144,6 +144,7 @@ def compare_runs(
 )->RunComparison:
     "Set the runs of versions side by side: accuracy, joules, and what differs in the data; the best is picked by `metric`, on the samples that it is compared on"
     if not datasets: raise BadInput('which versions? compare_runs(old, new)')
+    if odd := [d for d in datasets if not hasattr(d, 'address')]: raise BadInput(f'{odd[0]!r} is no version: compare_runs(old, new) takes what open_dataset(archive, name) gives')
     t = pd.concat([scored_runs(d, metric, archive) for d in datasets], ignore_index=True)
     if t['score'].isna().all():
         known = sorted({c for d in datasets for c in dataset_runs(d, archive).select_dtypes('number')}) or ['none']

@@ -63,5 +63,6 @@ def check_state(
     now:dict, # What must be the same
 ):
     "Refuse a state that belongs to another loader"
+    if not isinstance(state, dict) or not {'epoch', 'position', 'of'} <= state.keys(): raise BadInput(f'{state!r:.80} is no state of a loader: give what state_dict() returned')
     odd = [f'{k} was {state["of"].get(k)!r} and is {v!r}' for k, v in now.items() if state['of'].get(k) != v]
     if odd: raise Conflict(f'this state belongs to another loader ({"; ".join(odd)}): make the loader as it was, or start the epoch anew')

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['seeded', 'SmallCNN', 'SmallUNet', 'logits', 'loss_of', 'Diverged', 'check_loss', 'predict', 'evaluate', 'train_epoch',
-           'save_checkpoint', 'read_checkpoint', 'load_checkpoint', 'cpu_limit', 'History', 'plot_history', 'fit']
+           'save_checkpoint', 'read_checkpoint', 'load_checkpoint', 'cpu_limit', 'History', 'plot_history',
+           'check_batches', 'fit']
 
 # %% ../nbs/42_training.ipynb #220fc12f
 import os, time, warnings
@@ -372,6 +373,18 @@ def _resume(self:_Course):
 _Course.save, _Course.resume = _save, _resume
 
 # %% ../nbs/42_training.ipynb #11876160
+def check_batches(
+    train, val, # As for `fit`
+    epochs, # As for `fit`
+):
+    "Refuse what can't be trained on, and warn where a score would be of what was seen"
+    if not hasattr(train, '__iter__'): raise BadInput(f'{train!r} has no batches: fit takes loaders, as in train, val, test = RealDataLoader(dataset).loaders()')
+    if not len(train): raise BadInput(f'there is nothing to train on: {train!r} is empty')
+    if not isinstance(epochs, (int, np.integer)) or epochs < 1: raise BadInput(f'epochs={epochs!r}: a whole number of at least 1 is needed')
+    learnt, chosen = (getattr(getattr(x, 'dataset', None), 'split', None) for x in (train, val))
+    if learnt in ('val', 'test'): warnings.warn(f'training on {learnt}: a score on it will say nothing', stacklevel=3)
+    if chosen in ('train', 'test'): warnings.warn(f'the best epoch is chosen on {chosen}: ' + ('it has been trained on' if chosen == 'train' else 'its score will be too good; choose on val'), stacklevel=3)
+
 def fit(
     model:nn.Module, # Gives one logit a patch, or a map of them
     train, # Batches to learn from
@@ -390,7 +403,7 @@ def fit(
     show:bool=True, # Progress bars
 )->History: # The model has the weights of the best epoch
     "Train a model"
-    if not len(train): raise BadInput(f'there is nothing to train on: {train!r} is empty')
+    check_batches(train, val, epochs)
     if resume and checkpoint is None: raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
     device = _device(device)
     if torch.get_num_threads() > cpu_limit(): torch.set_num_threads(cpu_limit())

@@ -599,7 +599,7 @@ def sky_panel(
     c:Coverage, # What to show
 ):
     "All fields on the sphere; east is to the left"
-    o = c.observations.groupby('field').agg(ra=('ra', 'first'), dec=('dec', 'first'), n=('ra', 'size'), survey=('survey', 'first')).reset_index()
+    o = c.observations.groupby(['field', 'survey']).agg(ra=('ra', 'first'), dec=('dec', 'first'), n=('ra', 'size')).reset_index()
     for k, (survey, g) in enumerate(o.groupby('survey')):
         ax.plot(-np.radians((g['ra'] + 180) % 360 - 180), np.radians(g['dec']), MARKS[k % 6], ms=6 if len(o) < 30 else 3, mew=1.2 if len(o) < 30 else .7, color=COLOURS[k % 8], fillstyle='none', label=f'{survey} ({g["n"].sum():,})')
     ax.set_xticks(np.radians([-120, -60, 0, 60, 120]), ['120°', '60°', 'RA 0°', '300°', '240°'], fontsize=7)
@@ -620,7 +620,8 @@ def field_panel(
     for corners in (f for f in o['footprint'] if isinstance(f, (list, tuple))):
         x, y = plane_offsets(*np.array(corners, 'f8').T, centre)
         ax.fill(x, y, fc='none', ec='0.45', lw=.9)
-    for k, (v, g) in enumerate(sorted(p.groupby(c.colour, dropna=False), key=lambda kv: split_names([kv[0]]) and (split_names(p[c.colour].unique()).index(kv[0])))):
+    for k, v in enumerate(split_names(c.points[c.colour].unique())): # The same mark and colour in every field
+        if not len(g := p[p[c.colour].isna() if v != v or v is None else p[c.colour] == v]): continue
         x, y = plane_offsets(g['ra'], g['dec'], centre)
         ax.plot(x, y, MARKS[k % 6], ms=2.6, mew=.7, alpha=.8, fillstyle='none', color=(SPLIT_COLOURS + COLOURS)[k % 13], label=f'{v} ({len(g):,})')
     ax.plot([-.05, .05], [-.05, .05], alpha=0) # Never less than 6 arcsec wide

@@ -617,6 +617,7 @@ def test_nothing_to_compare_says_what_there_is(fresh):
     planted(fresh, a, 'first', loss=1.)
     with pytest.raises(NotFound, match='there are: loss'): compare_runs(a)
     with pytest.raises(BadInput): compare_runs()
+    with pytest.raises(BadInput, match='takes what open_dataset'): compare_runs('a')
 
 
 # --- the difference of two runs, on the same samples

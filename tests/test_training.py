@@ -62,6 +62,24 @@ def test_the_classifier_looks_at_the_middle():
     assert evaluate(model, data[6:], n_boot=10).auc_pr > 0.97
 
 
+def test_what_cannot_be_trained_on_is_said(tmp_path):
+    with pytest.raises(BadInput, match='fit takes loaders'): fit(SmallCNN(), object())
+    for n in (0, 1.5): # A whole number of at least 1
+        with pytest.raises(BadInput, match='whole number'): fit(SmallCNN(), batches(), epochs=n)
+
+
+def test_the_wrong_split_is_warned_of(tmp_path):
+    t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(60)], label=np.arange(60) % 2, origin='synthetic', split=np.repeat(['train', 'val', 'test'], 20), image_background=0., image_noise=1.))
+    d = write_dataset(tmp_path/'v1', t, np.random.default_rng(0).normal(size=(60, 1, 16, 16)).astype('f4'), name='splits')
+    train, val, test = RealDataLoader(d).loaders(batch_size=20, augment=False)
+    with pytest.warns(UserWarning, match='training on test'): fit(SmallCNN(), test, val, epochs=1, show=False)
+    with pytest.warns(UserWarning, match='chosen on test'): fit(SmallCNN(), train, test, epochs=1, show=False)
+    with pytest.warns(UserWarning, match='trained on'): fit(SmallCNN(), train, train, epochs=1, show=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', UserWarning)
+        fit(SmallCNN(), train, val, epochs=1, show=False)
+
+
 # --- scores, against scikit-learn and against plain counting
 
 scored = st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=2, max_size=40)

@@ -65,6 +65,21 @@ def test_filters_are_what_pandas_says(tmp_path):
         assert list(rows) == list(s.sort_values('snr', ascending=up, kind='stable', na_position='last').index) and np.isnan(s['snr'].iloc[rows[-8:]]).all()
 
 
+def test_a_split_has_one_colour_in_every_field_and_every_survey_its_mark():
+    import matplotlib.pyplot as plt
+    from types import SimpleNamespace
+    from astrid_data.widgets import field_panel, sky_panel
+    o = pd.DataFrame(dict(field=[0, 1, 1], survey=['des', 'des', 'ps1'], ra=[10., 20., 20.], dec=0., footprint=None))
+    c = SimpleNamespace(observations=o, points=pd.DataFrame(dict(field=[0, 0, 1], split=['train', 'test', 'test'], ra=[10., 10., 20.], dec=0.)), colour='split', n_fields=2)
+    fig, axs = plt.subplots(1, 2)
+    for ax, f in zip(axs, (0, 1)): field_panel(ax, c, f)
+    one, other = ({l.get_label().split()[0]: (l.get_color(), l.get_marker()) for l in ax.lines if '(' in l.get_label()} for ax in axs)
+    assert one['test'] == other['test'] != one['train'] and 'train' not in other
+    sky_panel(sky := fig.add_subplot(projection='mollweide'), c)
+    assert [t.get_text() for t in sky.get_legend().get_texts()] == ['des (2)', 'ps1 (1)']
+    plt.close(fig)
+
+
 def test_unknown_filters_are_named(tmp_path):
     d = loose(tmp_path/'d')
     with pytest.raises(NotFound, match='there are: test, train'): ad.browse(d, split='validation')
