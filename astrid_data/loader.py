@@ -238,7 +238,7 @@ class _Pool:
         return {k: t[:n] for k, t in bufs.items()}
 
 # %% ../nbs/31_loader.ipynb #782055e2
-BLOCK_BYTES = 2**25 # Batches read at a time; a larger one comes alone
+BLOCK_BYTES = 2**25 # Bytes of the batches that are read at a time; a batch that is larger is read alone
 
 def slices(
     batch:dict, # As from `read`
