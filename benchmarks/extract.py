@@ -12,8 +12,8 @@ def make_tiles(folder, per, kind='plain', tiles=TILES):
     import numpy as np, pandas as pd
     from astropy.io import fits
     from astropy.wcs import WCS
-    from astrid_data.hdu_index import image_index
-    from astrid_data.images import open_image
+    from astrid_data.images.header_cache import image_index
+    from astrid_data.images.image import open_image
     rng, rows, marks = np.random.default_rng(1), [], {}
     side, each = (1024, 4) if kind == 'mef' else (SIDE, 1)
     for t in range(tiles):
@@ -55,9 +55,9 @@ def ours(size, compiled, executor='ThreadPoolExecutor'):
     "`extract_patches` with what ingest wrote down; compiled also takes one thread a core, or one process"
     def start(folder):
         import concurrent.futures, os
-        from astrid_data.hdu_index import Remember
-        from astrid_data.patches import extract_patches
-        from astrid_data.squares import compiled_loop
+        from astrid_data.images.header_cache import Remember
+        from astrid_data.patches.extract import extract_patches
+        from astrid_data.patches.gather import compiled_loop
         if compiled and compiled_loop() is None: raise SystemExit("numba is not installed: pip install 'astrid_data[fast]'")
         (s, _), marks, pool = samples_of(folder), known(folder), getattr(concurrent.futures, executor)(len(os.sched_getaffinity(0))) if compiled else None
         data, valid = touched(len(s), size)
@@ -187,8 +187,8 @@ def version(size, **options):
     def start(folder):
         import shutil, tempfile
         import pandas as pd
-        from astrid_data.datasets import Opener, stage
-        from astrid_data.frozen import finish_version
+        from astrid_data.datasets.build import Opener, stage
+        from astrid_data.datasets.dataset import finish_version
         s, marks = samples_of(folder)[0], known(folder)
         def once():
             work = Path(tempfile.mkdtemp(dir=folder))

@@ -16,7 +16,7 @@ N, SIDE = int(os.environ.get('FEED_PATCHES', 100_000)), 64
 def written():
     "A folder with the pixels and a version of them, the same for all tables of a run"
     import numpy as np, pandas as pd
-    from astrid_data.frozen import write_dataset
+    from astrid_data.datasets.dataset import write_dataset
     home = tempfile.TemporaryDirectory()
     atexit.register(home.cleanup)
     folder, rng = Path(home.name), np.random.default_rng(0)
@@ -194,7 +194,7 @@ def in_bucket():
     "The version, pushed to a real S3 server that ends with this process"
     import json
     from contextlib import ExitStack
-    from astrid_data.storage import push_tree
+    from astrid_data.storage.store import push_tree
     from tests.servers import s3_server
     stack = ExitStack()
     atexit.register(stack.close)
@@ -209,7 +209,7 @@ def prepare_s3(folder): prepare(folder); in_bucket()
 def _store(folder, cached):
     import json
     from astrid_data.core import Secret, Settings
-    from astrid_data.storage import DiskCache, S3Store
+    from astrid_data.storage.store import DiskCache, S3Store
     said = json.loads((folder/'s3.json').read_text())
     return S3Store('test', '', Settings(**{k: v if k == 's3_endpoint' else Secret(v) for k, v in said.items()}), DiskCache(folder/cached))
 

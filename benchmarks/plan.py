@@ -53,14 +53,14 @@ def fill(path):
 
 
 def prepare(folder):
-    from astrid_data.registry import connect
+    from astrid_data.registry.tables import connect
     connect(f'sqlite:///{folder}/registry.db').close()
     fill(folder/'registry.db')
 
 
 def archive_of(folder):
     from types import SimpleNamespace
-    from astrid_data.registry import connect
+    from astrid_data.registry.tables import connect
     return SimpleNamespace(registry=connect(f'sqlite:///{folder}/registry.db'), store=None)
 
 
@@ -78,8 +78,8 @@ def bare_sql(folder):
 
 
 def query(folder):
-    from astrid_data import asking
-    from astrid_data.question import TrainingDataCollectionParams
+    from astrid_data.collect import queries as asking
+    from astrid_data.collect.params import TrainingDataCollectionParams
     registry, p = archive_of(folder).registry, TrainingDataCollectionParams(**QUESTION)
     def once():
         with registry.session() as session:
@@ -90,7 +90,7 @@ def query(folder):
 
 
 def plan(folder):
-    from astrid_data.collector import TrainingDataCollector
+    from astrid_data.collect.collector import TrainingDataCollector
     collector = TrainingDataCollector(archive_of(folder))
     def once():
         p = collector.plan(progress=False, **QUESTION)

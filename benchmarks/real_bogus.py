@@ -47,7 +47,7 @@ def naive(dataset, seed, epochs):
     "AUC-PR of images dealt out one by one, after turning"
     import numpy as np, torch
     import astrid_data as ad
-    from astrid_data.loader import d4
+    from astrid_data.loading.loader import d4
     b = ad.PatchDataset(dataset).read(np.arange(len(dataset)))
     turned = [dict(image=d4(x, k), label=y, index=i) for x, y, i in zip(b['image'], b['label'], b['index']) for k in range(8)]
     order = np.random.default_rng(seed).permutation(len(turned))
@@ -60,7 +60,7 @@ def naive(dataset, seed, epochs):
 def compare(plan, seeds=range(5), epochs=EPOCHS):
     "One dict a seed: prior, and AUC-PR of the three ways, the first two with their intervals by objects"
     import astrid_data as ad
-    from astrid_data.baseline import evaluate_baseline
+    from astrid_data.training.baseline import evaluate_baseline
     for seed in seeds:
         dataset = plan.build('ztf-real-bogus', patch_size=63, progress=False, probe=False, seed=seed, splits_from=None)
         train, val, test = ad.RealDataLoader(dataset).loaders(batch_size=32, seed=seed)
@@ -72,7 +72,7 @@ def compare(plan, seeds=range(5), epochs=EPOCHS):
 def shortcut(plan):
     "How well date, sky and camera alone tell the label, and the month that most alerts are from"
     import pandas as pd
-    from astrid_data.shortcuts import probe_shortcuts
+    from astrid_data.quality.shortcuts import probe_shortcuts
     dataset = plan.build('ztf-real-bogus', patch_size=63, progress=False, probe=False, seed=0, splits_from=None)
     s = dataset.samples
     months, probe = (pd.Timestamp('1858-11-17') + pd.to_timedelta(s['mjd'], 'D')).dt.strftime('%Y-%m'), probe_shortcuts(s, dataset.valid())

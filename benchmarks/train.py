@@ -10,7 +10,7 @@ from benchmarks.harness import Row, Table
 def prepare(folder, n=2048, s=63, c=3):
     "A version of pretend triplets, all in train"
     import numpy as np, pandas as pd
-    from astrid_data.frozen import write_dataset
+    from astrid_data.datasets.dataset import write_dataset
     rng = np.random.default_rng(0)
     t = pd.DataFrame(dict(sample_key=[f'{i:032x}' for i in range(n)], label=np.arange(n) % 2, origin='synthetic', split='train', group_id=[f'{i}' for i in range(n)],
                           **{f'{k}_{what}': v for k in ('template', 'science', 'difference') for what, v in (('background', 0.), ('noise', 1.))}))
@@ -21,10 +21,10 @@ def trainer(model, samples, watched=False):
     "A call that trains on so many samples, and says what part of the time it waited"
     def start(folder):
         import torch
-        from astrid_data.datasets import Dataset
-        from astrid_data.energy import DataWait, EnergyMonitor
-        from astrid_data.loader import PatchDataset, PatchLoader
-        from astrid_data import training
+        from astrid_data.datasets.build import Dataset
+        from astrid_data.tracking.energy import DataWait, EnergyMonitor
+        from astrid_data.loading.loader import PatchDataset, PatchLoader
+        from astrid_data.training import fit as training
         net, d = getattr(training, model)(channels=3), PatchDataset(Dataset(folder/'v1'), range(samples), augment=True, target=model == 'SmallUNet')
         loader, sgd = PatchLoader(d, 64, shuffle=True), torch.optim.SGD(net.parameters(), 1e-4)
         def loop():

@@ -12,11 +12,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 pytest.importorskip('reproject', reason='the extra align is not installed')
 from reproject import reproject_adaptive, reproject_interp
 
-from astrid_data import align
-from astrid_data.align import at_scale, on_grid, registration_error, same_grid
+from astrid_data.patches import align
+from astrid_data.patches.align import at_scale, on_grid, registration_error, same_grid
 from astrid_data.core import BadImage, BadInput
-from astrid_data.images import open_image
-from astrid_data.patches import extract_patches
+from astrid_data.images.image import open_image
+from astrid_data.patches.extract import extract_patches
 
 SIP = dict(CTYPE1='RA---TAN-SIP', CTYPE2='DEC--TAN-SIP', A_ORDER=2, A_2_0=2e-5, A_1_1=-1e-5, B_ORDER=2, B_0_2=1.5e-5, B_1_1=2e-5)
 
@@ -236,8 +236,8 @@ def add_templates(archive, folder, shift):
     "To each image of an archive a template on a coarser grid, turned by 15°, whose WCS is wrong by `shift` pixels of the image"
     import uuid
     from sqlalchemy import select
-    from astrid_data.registry import Image
-    from astrid_data.storage import resolve_uri
+    from astrid_data.registry.tables import Image
+    from astrid_data.storage.store import resolve_uri
     with archive.session() as s:
         for k, row in enumerate(s.scalars(select(Image)).all()):
             image = open_image(resolve_uri(row.uri, archive.store))
@@ -275,14 +275,14 @@ def test_a_version_with_aligned_channels(archive):
     with open_image(r['template_uri']) as template, ad_open(archive, r['image_uri']) as image: whole = on_grid(template, image).read_all()[0]
     got, to = d.patches()[0][1], np.s_[max(r['y0'], 0):r['y0'] + 24, max(r['x0'], 0):r['x0'] + 24]
     assert_allclose(got[max(-r['y0'], 0):, max(-r['x0'], 0):][:whole[to].shape[0], :whole[to].shape[1]], whole[to], rtol=1e-5)
-    from astrid_data.flags import decode_flags
+    from astrid_data.quality.flags import decode_flags
     assert 'misregistered' in decode_flags(int(d.samples['quality_flags'].iloc[0]))
     d.show_source(0)
 
 
 @pytest.mark.filterwarnings('ignore')
 def test_a_version_of_one_angular_size(archive):
-    from astrid_data.versions import rebuild_version
+    from astrid_data.datasets.diff import rebuild_version
     plan, how = plan_of(archive, ('image',)), dict(patch_size=24, progress=False, probe=False)
     plain, d = plan.build('plain', **how), plan.build('scaled', pixel_scale_arcsec=.7, **how)
     assert 'pixel_scale_arcsec' not in plain.manifest['params'] and d.manifest['params']['pixel_scale_arcsec'] == .7
@@ -301,5 +301,5 @@ def test_a_version_of_one_angular_size(archive):
 
 
 def ad_open(archive, uri):
-    from astrid_data.storage import resolve_uri
+    from astrid_data.storage.store import resolve_uri
     return open_image(resolve_uri(uri, archive.store))

@@ -5,11 +5,11 @@ import pytest
 from astropy.io import fits
 from sqlalchemy import func, select
 
-from astrid_data.channels import checked_windows, flux_scale, images_at, link_bands, link_triplets, linkable_images
-from astrid_data.collector import TrainingDataCollector
+from astrid_data.collect.link import checked_windows, flux_scale, images_at, link_bands, link_triplets, linkable_images
+from astrid_data.collect.collector import TrainingDataCollector
 from astrid_data.core import BadInput, NotFound, sky_separation_arcsec
-from astrid_data.ingest import open_archive
-from astrid_data.registry import Detection, Image, Observation, add_validation_event
+from astrid_data.ingest.archive import open_archive
+from astrid_data.registry.tables import Detection, Image, Observation, add_validation_event
 
 BANDS = ('F606W', 'F814W', 'F850LP')
 WINDOWS = {'HST': ((-2000, -100), (0, 60))}

@@ -14,16 +14,16 @@ from astropy.wcs import WCS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from astrid_data import asking as A
-from astrid_data import collector as C
+from astrid_data.collect import queries as A
+from astrid_data.collect import collector as C
 from astrid_data.core import BadInput, NotFound, healpix_index, sky_separation_arcsec, unit_vectors
-from astrid_data.labels import BOGUS_WORDS, LEVELS, UNSURE_WORDS, effective_labels
-from astrid_data.negatives import KnownSky, draw_free, step_from
-from astrid_data.registry import (Detection, DetectionIndex, Image, LabelEvent, Model, ModelRun, Observation, Survey, TrainingDataset,
+from astrid_data.registry.verdicts import BOGUS_WORDS, LEVELS, UNSURE_WORDS, effective_labels
+from astrid_data.collect.negatives import KnownSky, draw_free, step_from
+from astrid_data.registry.tables import (Detection, DetectionIndex, Image, LabelEvent, Model, ModelRun, Observation, Survey, TrainingDataset,
                                   ValidationEvent, bulk_insert, connect)
-from astrid_data.regions import as_moc, as_polygon, bounding_box, in_box, in_cone, in_moc, in_polygon, moc_cap
-from astrid_data.sampling import key_numbers
-from astrid_data.storage import open_store
+from astrid_data.sky_regions import as_moc, as_polygon, bounding_box, in_box, in_cone, in_moc, in_polygon, moc_cap
+from astrid_data.draws import key_numbers
+from astrid_data.storage.store import open_store
 
 utc = timezone.utc
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -464,7 +464,7 @@ def test_the_same_question_gives_the_same_plan_anywhere(sky, tmp_path):
 
 
 def test_footprints_instead_of_pixels(sky, monkeypatch):
-    from astrid_data.registry import ObservationIndex
+    from astrid_data.registry.tables import ObservationIndex
     for k in range(3):
         o = sky.observation(f'o{k}', ra=120.*k, dec=[0, 89.99, -45][k], file=False)
         if k < 2: sky.put(ObservationIndex, observation_id=o.id, healpix=0, footprint=o.wcs.calc_footprint(axes=(120, 90), center=False).tolist())
@@ -690,7 +690,7 @@ def test_a_widened_question_says_so(sky):
 
 @pytest.mark.parametrize('check', [True, False])
 def test_drawn_positions_keep_apart(sky, check):
-    from astrid_data.registry import ObservationIndex
+    from astrid_data.registry.tables import ObservationIndex
     o = sky.observation('o')
     sky.put(ObservationIndex, observation_id=o.id, healpix=0, footprint=o.wcs.calc_footprint(axes=(120, 90), center=False).tolist())
     sky.detections(o, grid(20, ('CONFIRMED',)))

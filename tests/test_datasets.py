@@ -16,11 +16,12 @@ from hypothesis import given, settings, strategies as st
 from sqlalchemy import func, select
 
 import astrid_data as ad
-from astrid_data import datasets, hdu_index
+from astrid_data.datasets import build as datasets
+from astrid_data.images import header_cache as hdu_index
 from astrid_data.core import BadInput, Conflict, NotFound, QualityError
-from astrid_data.frozen import Dataset, write_dataset
-from astrid_data.registry import Detection, QualityRow, SampleRow, TrainingDataset, TrainingSample, VersionRow, add_validation_event
-from astrid_data.shards import ShardedArray, ShardWriter, content_hash
+from astrid_data.datasets.dataset import Dataset, write_dataset
+from astrid_data.registry.tables import Detection, QualityRow, SampleRow, TrainingDataset, TrainingSample, VersionRow, add_validation_event
+from astrid_data.datasets.shards import ShardedArray, ShardWriter, content_hash
 
 warnings.filterwarnings('ignore', message='.*asked for is')
 
@@ -88,7 +89,7 @@ def test_shards_hold_what_was_appended_also_after_an_accident(tmp_path_factory, 
 
 def test_sync_makes_all_rows_durable_that_are_not_yet(tmp_path, monkeypatch):
     w, durable = ShardWriter(tmp_path, {'a': ('u1', ()), 'b': ('u1', ())}, shard_rows=3), []
-    monkeypatch.setattr('astrid_data.shards.os.fsync', lambda fd: durable.append(Path(os.readlink(f'/proc/self/fd/{fd}')).stem[:7]))
+    monkeypatch.setattr('astrid_data.datasets.shards.os.fsync', lambda fd: durable.append(Path(os.readlink(f'/proc/self/fd/{fd}')).stem[:7]))
     for rows, files in ((5, 'a-00000 a-00001 b-00000 b-00001'), (2, 'a-00001 a-00002 b-00001 b-00002')):
         w.append(a=np.zeros(rows), b=np.zeros(rows))
         w.sync()
@@ -298,7 +299,7 @@ def test_other_gates_warn_and_stop_only_where_told(tmp_path):
 
 
 def test_a_build_looks_for_copies_once(tmp_path, monkeypatch):
-    from astrid_data import copies
+    from astrid_data.quality import duplicates as copies
     looked, code_pairs = [], copies.code_pairs
     monkeypatch.setattr(copies, 'code_pairs', lambda *a, **k: looked.append(1) or code_pairs(*a, **k))
     ds = plan_of(toy(tmp_path)).build('once', patch_size=16, progress=False, probe=False)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from astrid_data.core import BadInput, Conflict
-from astrid_data.energy import DataWait, EnergyMonitor, EnergyReport, grid_factor, joules_per, n_samples
-from astrid_data.meters import Reading, counter_steps, energy_of, power_steps, rapl_meters, visible_gpus
+from astrid_data.tracking.energy import DataWait, EnergyMonitor, EnergyReport, grid_factor, joules_per, n_samples
+from astrid_data.tracking.meters import Reading, counter_steps, energy_of, power_steps, rapl_meters, visible_gpus
 
 energy_q, power_q = 'nvmlDeviceGetTotalEnergyConsumption', 'nvmlDeviceGetPowerUsage'
 all_q = (energy_q, power_q, 'nvmlDeviceGetUtilizationRates', 'nvmlDeviceGetMemoryInfo')

@@ -11,13 +11,13 @@ from astropy.coordinates import SkyCoord
 from sqlalchemy import update
 
 import astrid_data as ad
-from astrid_data.audit import audit_splits
+from astrid_data.splits.audit import audit_splits
 from astrid_data.core import AstridError, BadInput, Conflict, NotFound
-from astrid_data.ingest import UNKNOWN_TIME
-from astrid_data.quality import check_quality
-from astrid_data.registry import Observation
-from astrid_data.splits import import_splits, split_samples
-from astrid_data.storage import StoreUnreachable
+from astrid_data.ingest.archive import UNKNOWN_TIME
+from astrid_data.quality.report import check_quality
+from astrid_data.registry.tables import Observation
+from astrid_data.splits.assign import import_splits, split_samples
+from astrid_data.storage.store import StoreUnreachable
 from servers import NoServer, s3_server
 from test_kill import fields
 
@@ -166,7 +166,7 @@ def test_a_store_that_goes_away_stops_the_build_and_freezes_nothing(tmp_path, mo
             owner.add_catalogue(places, 'truth', label='label', valid='good')
             late = reach(server, 'late') # With a cache of its own, so that it must ask the server
             plan = plan_of(late)
-            monkeypatch.setattr('astrid_data.datasets.CHUNK_ROWS', 20)
+            monkeypatch.setattr('astrid_data.datasets.build.CHUNK_ROWS', 20)
             late.open(plan.samples['image_uri'].min()) # The first image is here when the server goes
     except NoServer as e: pytest.skip(f'S3: {e}')
     late.store.fresh_s = 3600.
@@ -184,7 +184,7 @@ def test_a_store_that_goes_away_stops_the_build_and_freezes_nothing(tmp_path, mo
 
 
 def test_who_insists_gets_a_version_with_the_loss_in_its_ledger(archive, monkeypatch):
-    from astrid_data import storage
+    from astrid_data.storage import store as storage
     plan, real = plan_of(archive), storage.resolve_uri
     gone = plan.samples['image_uri'].iloc[0]
     def away(uri, *a, **kw):
@@ -241,7 +241,7 @@ def test_the_command_freezes_what_scores_as_much_as_was_asked_for(archive, capsy
 
 
 def test_the_report_speaks_plainly(dataset):
-    from astrid_data.versions import splits_section
+    from astrid_data.datasets.diff import splits_section
     page = splits_section(dataset)
     assert 'objects in more than one split' in page and 'objects_shared' not in page and 'near_duplicates' not in page
     near = dataset.manifest['audit']['nearest_train_arcsec']

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from astrid_data.core import BadInput, Conflict, NotFound
-from astrid_data.exports import from_lists, read_npz
-from astrid_data.frozen import Dataset
+from astrid_data.datasets.exports import from_lists, read_npz
+from astrid_data.datasets.dataset import Dataset
 from test_datasets import plan_of, toy
 
 IDS = 'sample_key object_id observation_key'.split()

@@ -10,8 +10,8 @@ from astropy.wcs import WCS
 from hypothesis import example, given, settings, strategies as st
 
 from astrid_data.core import BadImage, BadInput
-from astrid_data.headers import end_of_exposure
-from astrid_data.images import DQ_FLAGS, bad_bits, flag_bits, list_images, open_image, read_header_facts
+from astrid_data.images.headers import end_of_exposure
+from astrid_data.images.image import DQ_FLAGS, bad_bits, flag_bits, list_images, open_image, read_header_facts
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 WCS_CARDS = dict(CTYPE1='RA---TAN', CTYPE2='DEC--TAN', CRVAL1=150.1, CRVAL2=2.2, CRPIX1=10., CRPIX2=12., CD1_1=-1e-4, CD1_2=0., CD2_1=0., CD2_2=1e-4, RADESYS='ICRS')
@@ -423,7 +423,7 @@ def test_a_polynomial_that_folds_back_is_not_believed():
 
 def test_a_wrong_root_is_not_believed(monkeypatch):
     "Whatever the inversion returns must lead back to the position"
-    from astrid_data import positions
+    from astrid_data.images import wcs as positions
     with image_of(CTYPE1='RA---TAN-SIP', CTYPE2='DEC--TAN-SIP', A_ORDER=2, A_2_0=1e-5, B_ORDER=2, B_0_2=1e-5) as im:
         right = positions._invert
         monkeypatch.setattr(positions, "_invert", lambda w, world: right(w, world) + [[0, 0], [.2, 0]])

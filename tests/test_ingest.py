@@ -13,15 +13,15 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 from sqlalchemy import func, select
 
-from astrid_data import ingest as ing
-from astrid_data.alerts import STAMPS, flat_alert, stamp_centre, stamp_shape
+from astrid_data.ingest import archive as ing
+from astrid_data.ingest.alerts import STAMPS, flat_alert, stamp_centre, stamp_shape
 from astrid_data.core import BadImage, BadInput, NotFound, sha256_file, sky_separation_arcsec
-from astrid_data.images import open_image
-from astrid_data.ingest import Archive, UNKNOWN_TIME, open_archive
-from astrid_data.registry import Detection, DetectionIndex, Image, ModelRun, Observation, ObservationIndex, Survey, ValidationEvent
-from astrid_data.sources import RULES, Locus, Rule, _summits, detect_sources, error_plane, rule_verdicts, same_sky, split_blends, stellar_locus
-from astrid_data.storage import resolve_uri
-from astrid_data.synthetic import synthetic_archive, synthetic_image
+from astrid_data.images.image import open_image
+from astrid_data.ingest.archive import Archive, UNKNOWN_TIME, open_archive
+from astrid_data.registry.tables import Detection, DetectionIndex, Image, ModelRun, Observation, ObservationIndex, Survey, ValidationEvent
+from astrid_data.images.sources import RULES, Locus, Rule, _summits, detect_sources, error_plane, rule_verdicts, same_sky, split_blends, stellar_locus
+from astrid_data.storage.store import resolve_uri
+from astrid_data.simulate.synthetic import synthetic_archive, synthetic_image
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from astropy.wcs import WCS
 from sqlalchemy import func, select
 
 import astrid_data as ad
-from astrid_data.datasets import image_order
-from astrid_data.frozen import Dataset
-from astrid_data.registry import SampleRow, TrainingDataset, TrainingSample, VersionRow
+from astrid_data.datasets.build import image_order
+from astrid_data.datasets.dataset import Dataset
+from astrid_data.registry.tables import SampleRow, TrainingDataset, TrainingSample, VersionRow
 from oracle import Oracle
 
 pytestmark = pytest.mark.filterwarnings('ignore')

@@ -9,10 +9,10 @@ from hypothesis import given, settings, strategies as st
 
 import astrid_data as ad
 from astrid_data.core import BadInput, NotFound
-from astrid_data.labelling import agreement, blind_samples, label_events, label_queue, labels_now, late_corrections, recheck
-from astrid_data.labels import cohen_kappa
-from astrid_data.quality import keep_report, report_history
-from astrid_data.registry import ValidationEvent, add_validation_event
+from astrid_data.search.labelling import agreement, blind_samples, label_events, label_queue, labels_now, late_corrections, recheck
+from astrid_data.registry.verdicts import cohen_kappa
+from astrid_data.quality.report import keep_report, report_history
+from astrid_data.registry.tables import ValidationEvent, add_validation_event
 
 
 PARAMS = dict(confidence_threshold=0, quality_score_threshold=None)
@@ -65,7 +65,7 @@ def test_a_late_correction_is_a_difference_between_versions_never_a_silent_chang
 
 
 def test_a_piece_of_sky_that_a_person_calls_real_is_late_too(archive):
-    from astrid_data.widgets import write_verdict
+    from astrid_data.widgets.gallery import write_verdict
     d = build(archive, 'stars')
     moment, row = label_events(d)['created_at'].max(), next(i for i, k in enumerate(d.samples['kind']) if k == 'random_sky')
     write_verdict(d, row, 'real', 'ann', note='a faint galaxy')

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 root = Path(__file__).parents[1]
-pages = sorted((root/'nbs').glob('[0-9]*.ipynb'))
+pages = sorted((root/'nbs').glob('[0-9]*.ipynb')) + sorted((root/'nbs').glob('[0-9]*/[0-9]*.ipynb'))
 heavy = 'torch mlflow fastapi ipywidgets boto3 photutils matplotlib codecarbon pandas sqlalchemy astropy'.split()
 
 

@@ -14,14 +14,14 @@ from sqlalchemy import select
 from torch.utils.data import DataLoader
 
 import astrid_data as ad
-from astrid_data.audit import audit_splits
-from astrid_data.augment import Augment
+from astrid_data.splits.audit import audit_splits
+from astrid_data.loading.augment import Augment
 from astrid_data.core import AstridError, BadInput, Conflict, Secret, Settings
-from astrid_data.frozen import Dataset, StreamedDataset, write_dataset
-from astrid_data.loader import (DataModule, Normaliser, PatchDataset, PatchLoader, RealDataLoader, SeedPairs, augment_d4, collate, create_real_data_loaders,
+from astrid_data.datasets.dataset import Dataset, StreamedDataset, write_dataset
+from astrid_data.loading.loader import (DataModule, Normaliser, PatchDataset, PatchLoader, RealDataLoader, SeedPairs, augment_d4, collate, create_real_data_loaders,
     d4, draw, epoch_order)
-from astrid_data.registry import Detection, add_validation_event
-from astrid_data.storage import DiskCache, S3Store, push_tree, resolve_uri
+from astrid_data.registry.tables import Detection, add_validation_event
+from astrid_data.storage.store import DiskCache, S3Store, push_tree, resolve_uri
 
 
 def made(folder, n=90, s=12, channels=('image',), shard_rows=32, seed=0, **columns):
@@ -324,7 +324,7 @@ def test_a_changed_byte_is_not_trained_on(tmp_path):
 
 
 def test_a_shard_is_summed_once_a_process(tmp_path, monkeypatch):
-    from astrid_data import frozen
+    from astrid_data.datasets import dataset as frozen
     d, seen, real = made(tmp_path/'v'), [], frozen.sha256_file
     monkeypatch.setattr(frozen, 'sha256_file', lambda p: seen.append(p) or real(p))
     for _ in range(3): Dataset(d.folder).patches()
@@ -482,7 +482,7 @@ def test_pixels_of_awkward_files(tmp_path, kind):
 @pytest.mark.parametrize('more', [dict(), dict(valid='channel', target=True), dict(crop=9, augment=Augment(shift=2)), dict(augment=Augment(noise=.3, blur=.8, drop=.4))], ids=['plain', 'channel', 'crop', 'worse'])
 def test_compiled_and_numpy_give_the_same_batches(tmp_path, monkeypatch, more):
     "Every symmetry, shift, NaN, infinity, two channels, validity and target"
-    from astrid_data import loader, one_pass
+    from astrid_data.loading import loader, kernels as one_pass
     if not one_pass.compiled(): pytest.skip('numba is not installed')
     rng, n, s = np.random.default_rng(3), 90, 15
     px = (rng.normal(size=(n, 2, s, s))*100).astype('f4')
@@ -501,7 +501,7 @@ def test_compiled_and_numpy_give_the_same_batches(tmp_path, monkeypatch, more):
 
 def test_small_batches_of_many_shards_are_the_pixels_as_stored(tmp_path, monkeypatch):
     "Patches that nobody turns, scattered over shards, by the compiled loop and without it"
-    from astrid_data import loader, one_pass
+    from astrid_data.loading import loader, kernels as one_pass
     if not one_pass.compiled(): pytest.skip('numba is not installed')
     rng, n, s = np.random.default_rng(4), 90, 9
     px = rng.normal(size=(n, 1, s, s)).astype('f4')

@@ -14,14 +14,14 @@ from astropy.wcs import WCS, DistortionLookupTable, Sip
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from astrid_data import images
+from astrid_data.images import image as images
 from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings, sky_separation_arcsec
-from astrid_data.datasets import Opener
-from astrid_data.hdu_index import Remember, image_index
-from astrid_data.images import open_image
-from astrid_data.patches import STATUS, corners, cut_patches, extract_patches, locate, patch_wcs, target_map
-from astrid_data.squares import compiled_loop, gather, gather_fast
-from astrid_data.storage import DiskCache, S3Store, StoreDenied, StoreUnreachable
+from astrid_data.datasets.build import Opener
+from astrid_data.images.header_cache import Remember, image_index
+from astrid_data.images.image import open_image
+from astrid_data.patches.extract import STATUS, corners, cut_patches, extract_patches, locate, patch_wcs, target_map
+from astrid_data.patches.gather import compiled_loop, gather, gather_fast
+from astrid_data.storage.store import DiskCache, S3Store, StoreDenied, StoreUnreachable
 
 SAMPLE = Path(images.__file__).parent/'sample'
 SHARED = Path(__file__).parents[2]/'shared'/'data'
@@ -557,7 +557,7 @@ def test_map_of_tiny_patches(s): assert target_map(np.ones((s, s), 'f4'), np.one
 @pytest.mark.parametrize('n, whole', [(1, False), (6, True)])
 def test_a_compressed_image_is_read_whole_where_its_tiles_are_most_of_it(n, whole, monkeypatch):
     "Tiles are rows here: a patch of 20 needs 20 of 100 rows"
-    from astrid_data.images import Plane
+    from astrid_data.images.image import Plane
     raw, read = io.BytesIO(), []
     px = np.random.default_rng(0).normal(100, 5, (100, 300)).astype('f4')
     fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(px, name='SCI', compression_type='GZIP_1', quantize_level=0, tile_shape=(1, 300))]).writeto(raw)

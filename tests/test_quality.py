@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from astrid_data import quality as q
-from astrid_data.checks import check_images, check_pixels, other_label_near
-from astrid_data.columns import check_columns, known_at
+from astrid_data.quality import report as q
+from astrid_data.quality.checks import check_images, check_pixels, other_label_near
+from astrid_data.quality.columns import check_columns, known_at
 from astrid_data.core import BadInput, NotFound, healpix_index, sky_separation_arcsec
-from astrid_data.coverage import coverage_moc, sky_cells, split_drift
-from astrid_data.doubts import find_doubts
-from astrid_data.flags import FLAGS, column_flags, decode_flags, image_flags, line_places, local_background, measure_columns, measure_patches
+from astrid_data.quality.coverage import coverage_moc, sky_cells, split_drift
+from astrid_data.quality.label_issues import find_doubts
+from astrid_data.quality.flags import FLAGS, column_flags, decode_flags, image_flags, line_places, local_background, measure_columns, measure_patches
 
 
 def sky(n, s=32, seed=0, channels=1, stars=True, level=100, noise=5, flux=250):

@@ -92,7 +92,7 @@ def test_the_naive_way_flatters_and_the_honest_has_an_interval(shared_data, tmp_
 
 
 def test_flipped_labels_of_alerts_stand_at_the_top_of_the_queue(triplets):
-    from astrid_data.doubts import find_doubts
+    from astrid_data.quality.label_issues import find_doubts
     _, _, dataset = triplets
     s, data, valid = dataset.samples, dataset.patches()[:], dataset.valid()[:]
     wrong = np.random.default_rng(0).permutation(len(s))[:len(s)//20] # The proxies have their own errors, which no one knows
@@ -110,7 +110,7 @@ def test_residuals_beside_stars_are_no_cosmic_rays(triplets):
 def test_an_event_in_its_own_template_is_flagged(shared_data, tmp_path):
     archive = ad.open_archive(tmp_path)
     archive.add_alerts(shared_data/'alerts'/'raw_avro', show=False)
-    from astrid_data.registry import Detection, add_validation_event
+    from astrid_data.registry.tables import Detection, add_validation_event
     with archive.session() as session:
         for d in session.query(Detection): add_validation_event(session, d.id, 'test', True)
     params = ad.TrainingDataCollectionParams(confidence_threshold=0, channels=('template', 'science', 'difference'), negatives={}, quality_score_threshold=None)

@@ -20,7 +20,7 @@ from hypothesis import given, settings, strategies as st
 from sqlalchemy import cast, func, inspect, select, text, Text
 from sqlalchemy.exc import SQLAlchemyError
 
-import astrid_data.registry as R
+import astrid_data.registry.tables as R
 from astrid_data.core import BadInput, Conflict, NotFound, Secret, Settings, healpix_index, load_settings, sky_separation_arcsec, stable_uuid
 
 here = Path(__file__).parent
@@ -130,7 +130,7 @@ def test_the_newest_migration_is_the_one_the_library_knows():
 
 def test_a_second_opening_changes_nothing_and_needs_no_alembic(registry_url):
     R.connect(registry_url).close()
-    code = f'import sys; from astrid_data.registry import connect; connect({registry_url!r}); print("alembic" in sys.modules)'
+    code = f'import sys; from astrid_data.registry.tables import connect; connect({registry_url!r}); print("alembic" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == 'False'
 
 
@@ -149,7 +149,7 @@ def test_tables_made_without_migrations_are_taken_over(registry_url):
 
 
 def test_many_processes_may_open_a_new_database_at_once(registry_url):
-    code = 'import sys; from astrid_data.registry import *; r = connect(sys.argv[1])\nwith r.session() as s: print(get_or_create_survey(s, "HST").id)'
+    code = 'import sys; from astrid_data.registry.tables import *; r = connect(sys.argv[1])\nwith r.session() as s: print(get_or_create_survey(s, "HST").id)'
     runs = [subprocess.Popen([sys.executable, '-c', code, registry_url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     said = [p.communicate(timeout=120) for p in runs]
     assert [p.returncode for p in runs] == [0]*4, said[0][1]
@@ -190,7 +190,7 @@ def test_a_kill_in_the_middle_of_making_tables_leaves_none(registry_url, monkeyp
 
 
 def test_importing_opens_no_engine():
-    code = 'import gc, astrid_data.registry, sqlalchemy; print(sum(isinstance(o, sqlalchemy.engine.Engine) for o in gc.get_objects()))'
+    code = 'import gc, astrid_data.registry.tables, sqlalchemy; print(sum(isinstance(o, sqlalchemy.engine.Engine) for o in gc.get_objects()))'
     assert subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '0'
 
 
@@ -603,7 +603,7 @@ def test_tls_is_verified_against_the_given_certificate(postgres, pg_url, tmp_pat
 
 
 def test_a_missing_driver_names_the_extra():
-    code = "import sys; sys.modules['psycopg'] = None\nfrom astrid_data.registry import Registry\nRegistry('postgresql://h/d')"
+    code = "import sys; sys.modules['psycopg'] = None\nfrom astrid_data.registry.tables import Registry\nRegistry('postgresql://h/d')"
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert 'astrid_data[postgres]' in r.stderr.splitlines()[-1]
 

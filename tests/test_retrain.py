@@ -11,8 +11,8 @@ from scipy.stats import ks_2samp
 
 import astrid_data as ad
 from astrid_data.core import BadInput, NotFound
-from astrid_data.registry import LabelEvent, add_validation_event
-from astrid_data.retrain import as_of, chance_gap, collect_since, gap, identity, new_labels, nuisance_gaps, should_retrain
+from astrid_data.registry.tables import LabelEvent, add_validation_event
+from astrid_data.datasets.growth import as_of, chance_gap, collect_since, gap, identity, new_labels, nuisance_gaps, should_retrain
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 
@@ -148,5 +148,5 @@ def test_a_changed_label_does_not_move_its_sample(growing):
 
 
 def test_a_version_without_an_archive_says_where_to_open_it(quiet):
-    from astrid_data.datasets import Dataset
+    from astrid_data.datasets.build import Dataset
     with pytest.raises(BadInput, match='open_dataset'): should_retrain(Dataset(quiet.folder))

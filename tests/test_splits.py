@@ -8,8 +8,8 @@ from astropy.wcs import WCS
 from hypothesis import given, settings, strategies as st
 
 from astrid_data.core import BadInput, sky_separation_arcsec
-from astrid_data.audit import LeakageAudit, audit_splits
-from astrid_data.splits import SPLITS, _Sky, exposures, find_groups, import_splits, sky_blocks, split_samples, touches
+from astrid_data.splits.audit import LeakageAudit, audit_splits
+from astrid_data.splits.assign import SPLITS, _Sky, exposures, find_groups, import_splits, sky_blocks, split_samples, touches
 
 SIZE = 24
 
@@ -138,7 +138,7 @@ def test_squares_turn_the_right_way(turn, angle, hits):
 
 def test_touches_is_what_pairs_say():
     "The shortcut by nearest neighbours against asking every pair"
-    from astrid_data.splits import _share_sky
+    from astrid_data.splits.assign import _share_sky
     t, _ = mixed_sky(3)
     sky, rows = _Sky(t), np.random.default_rng(1).permutation(len(t))
     mine, others = rows[:300], rows[300:]
@@ -472,6 +472,6 @@ def test_audits_survive_json_and_are_drawn():
 
 
 def test_the_audit_is_where_it_was():
-    import astrid_data.splits as old
+    import astrid_data.splits.assign as old
     assert old.audit_splits is audit_splits and old.LeakageAudit is LeakageAudit
     with pytest.raises(AttributeError): old.no_such_thing

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from astrid_data.core import AstridError, BadInput, NotFound, Secret, Settings, merge_ranges
-from astrid_data.storage import (DiskCache, FolderStore, S3Store, StoreDenied, StoreUnreachable, check_key, open_store, pull_tree,
+from astrid_data.storage.store import (DiskCache, FolderStore, S3Store, StoreDenied, StoreUnreachable, check_key, open_store, pull_tree,
                                  push_tree, resolve_uri, retry)
 
 
@@ -120,7 +120,7 @@ def test_a_broken_body_is_read_again(bucket, monkeypatch):
         if fails: fails.pop(); raise ProtocolError('Connection broken')
         return real(self, *a, **kw)
     monkeypatch.setattr(StreamingBody, 'read', read)
-    monkeypatch.setattr('astrid_data.storage._pause', lambda s: None)
+    monkeypatch.setattr('astrid_data.storage.store._pause', lambda s: None)
     assert bucket.get('k') == b'x'*5000 and not fails
     fails += [1]*9
     with pytest.raises(StoreUnreachable, match='failed 5 times'): bucket.get('k')
@@ -287,7 +287,7 @@ def test_https(https, bucket, monkeypatch):
     url, crt, seen = https
     with pytest.raises(StoreDenied, match='certificate'): resolve_uri(url + '/a.fits', bucket) # Nobody vouches for it
     monkeypatch.setenv('SSL_CERT_FILE', str(crt))
-    monkeypatch.setattr('astrid_data.storage._pause', lambda s: None)
+    monkeypatch.setattr('astrid_data.storage.store._pause', lambda s: None)
     assert resolve_uri(url + '/a.fits', bucket).read_bytes() == b'x'*1000
     resolve_uri(url + '/a.fits', bucket); assert seen.count('/a.fits') == 1
     assert resolve_uri(url + '/flaky', bucket).read_bytes() == b'x'*1000 and seen.count('/flaky') == 3 # Two came short

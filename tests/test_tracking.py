@@ -12,23 +12,23 @@ import torch
 from sqlalchemy import select
 
 import astrid_data as ad
-import astrid_data.tracking
-from astrid_data.compare import compare_runs, paired_difference
+import astrid_data.tracking.run
+from astrid_data.training.compare import compare_runs, paired_difference
 from servers import free_port
 from astrid_data.core import BadInput, Conflict, NotFound
-from astrid_data.frozen import write_dataset
-from astrid_data.energy import EnergyMonitor
-from astrid_data.ingest import open_archive
-from astrid_data.loader import PatchDataset, RealDataLoader
-from astrid_data.meters import Reading
-from astrid_data.models import RawModel, input_of
-from astrid_data.papers import some_rows
-from astrid_data.quality import check_quality
-from astrid_data.records import Record, hide_secrets, load_mlflow
-from astrid_data.registry import Model, TrainingDataset, TrainingRun
-from astrid_data.scores import average_precision, bootstrap, operating_points, paired_bootstrap
-from astrid_data.tracking import code_tags, data_source, dataset_of, dataset_runs, dataset_tags, log_dataset, mlflow_dataset, replay, track
-from astrid_data.training import Diverged, SmallCNN, SmallUNet, evaluate, fit
+from astrid_data.datasets.dataset import write_dataset
+from astrid_data.tracking.energy import EnergyMonitor
+from astrid_data.ingest.archive import open_archive
+from astrid_data.loading.loader import PatchDataset, RealDataLoader
+from astrid_data.tracking.meters import Reading
+from astrid_data.tracking.saved_model import RawModel, input_of
+from astrid_data.tracking.artifacts import some_rows
+from astrid_data.quality.report import check_quality
+from astrid_data.tracking.journal import Record, hide_secrets, load_mlflow
+from astrid_data.registry.tables import Model, TrainingDataset, TrainingRun
+from astrid_data.evaluation.scores import average_precision, bootstrap, operating_points, paired_bootstrap
+from astrid_data.tracking.run import code_tags, data_source, dataset_of, dataset_runs, dataset_tags, log_dataset, mlflow_dataset, replay, track
+from astrid_data.training.fit import Diverged, SmallCNN, SmallUNet, evaluate, fit
 
 
 def version(archive, origin='survey', name='small', n=20):
@@ -194,7 +194,7 @@ def test_a_repository_without_commits_has_no_commit(tmp_path, monkeypatch):
 
 
 def test_no_telemetry_and_no_chatter():
-    code = "from astrid_data.tracking import load_mlflow; import os, logging; load_mlflow(); print(os.environ['MLFLOW_DISABLE_TELEMETRY'], logging.getLogger('mlflow').level >= logging.WARNING)"
+    code = "from astrid_data.tracking.run import load_mlflow; import os, logging; load_mlflow(); print(os.environ['MLFLOW_DISABLE_TELEMETRY'], logging.getLogger('mlflow').level >= logging.WARNING)"
     env = {k: v for k, v in os.environ.items() if not k.startswith('MLFLOW')}
     p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=env)
     assert p.stdout.split() == ['true', 'True']
@@ -229,9 +229,9 @@ def test_a_run_made_but_not_noted_is_found_again(archive, dataset):
 def test_killed_without_a_word(archive, dataset):
     code = f'''
         import os, signal, time
-        from astrid_data.datasets import Dataset
-        from astrid_data.ingest import open_archive
-        from astrid_data.tracking import track
+        from astrid_data.datasets.build import Dataset
+        from astrid_data.ingest.archive import open_archive
+        from astrid_data.tracking.run import track
         with track(Dataset({str(dataset.folder)!r}), 'killed', archive=open_archive({str(archive.home)!r}), monitor=False) as run:
             run.log_params(dict(lr=3)); run.log_metrics(dict(loss=0.5), step=0)
             with open(run.record.path, 'a') as f: f.write('{{"kind": "metr')
@@ -450,7 +450,7 @@ def test_a_run_that_has_not_begun_says_so(archive, dataset):
 
 def test_status_goes_from_pending_to_failed_when_the_beginning_fails(archive, dataset, monkeypatch):
     seen = []
-    monkeypatch.setattr(astrid_data.tracking, '_update_row', lambda a, i, was=astrid_data.tracking._update_row, **v: (seen.append(v['status']) if 'status' in v else None, was(a, i, **v))[1])
+    monkeypatch.setattr(astrid_data.tracking.run, '_update_row', lambda a, i, was=astrid_data.tracking.run._update_row, **v: (seen.append(v['status']) if 'status' in v else None, was(a, i, **v))[1])
     class Broken:
         running = False
         def start(self): seen.append(row(archive, run).status); raise RuntimeError('no meter')
@@ -531,11 +531,11 @@ def test_killed_in_training_and_gone_on_with(archive, trained, tmp_path):
     d = trained[0]
     code = f'''
         import os, signal, sys
-        from astrid_data.datasets import Dataset
-        from astrid_data.ingest import open_archive
-        from astrid_data.loader import RealDataLoader
-        from astrid_data.tracking import track
-        from astrid_data.training import SmallCNN, fit
+        from astrid_data.datasets.build import Dataset
+        from astrid_data.ingest.archive import open_archive
+        from astrid_data.loading.loader import RealDataLoader
+        from astrid_data.tracking.run import track
+        from astrid_data.training.fit import SmallCNN, fit
         d = Dataset({str(d.folder)!r}, open_archive({str(archive.home)!r}))
         train, val, _ = RealDataLoader(d).loaders(batch_size=24)
         with track(d, sys.argv[1], monitor=False) as run:

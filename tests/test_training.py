@@ -10,17 +10,17 @@ import torch
 from hypothesis import assume, given, settings, strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from astrid_data.baseline import evaluate_baseline, stamp_statistics
+from astrid_data.training.baseline import evaluate_baseline, stamp_statistics
 from astrid_data.core import BadInput, Conflict, NotFound, SyntheticDataWarning
-from astrid_data.frozen import write_dataset
-from astrid_data.energy import EnergyMonitor
-from astrid_data.ingest import open_archive
-from astrid_data.loader import RealDataLoader
-from astrid_data.synthetic import synthetic_archive
-from astrid_data.realdata import RealDataConfig, get_real_training_data, load_real_training_data
-from astrid_data.mistakes import breakdown, completeness, purity, sky_density, worst
-from astrid_data.scores import auc_roc, average_precision, bootstrap, calibration, fnr_at_fpr, fpr_at_fnr, operating_points, share_interval
-from astrid_data.training import Diverged, SmallCNN, SmallUNet, cpu_limit, evaluate, fit, load_checkpoint, predict, read_checkpoint, save_checkpoint
+from astrid_data.datasets.dataset import write_dataset
+from astrid_data.tracking.energy import EnergyMonitor
+from astrid_data.ingest.archive import open_archive
+from astrid_data.loading.loader import RealDataLoader
+from astrid_data.simulate.synthetic import synthetic_archive
+from astrid_data.training.astrid import RealDataConfig, get_real_training_data, load_real_training_data
+from astrid_data.evaluation.breakdown import breakdown, completeness, purity, sky_density, worst
+from astrid_data.evaluation.scores import auc_roc, average_precision, bootstrap, calibration, fnr_at_fpr, fpr_at_fnr, operating_points, share_interval
+from astrid_data.training.fit import Diverged, SmallCNN, SmallUNet, cpu_limit, evaluate, fit, load_checkpoint, predict, read_checkpoint, save_checkpoint
 
 torch.set_num_threads(1) # The models here are so small that threads would only wait for each other
 
@@ -425,7 +425,7 @@ def test_long_gradients_are_shortened():
     def step(clip, scale): # How far one step of plain descent goes
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 1))
         torch.nn.init.zeros_(model[1].weight), torch.nn.init.zeros_(model[1].bias)
-        from astrid_data.training import train_epoch
+        from astrid_data.training.fit import train_epoch
         sgd = torch.optim.SGD(model.parameters(), 1.)
         train_epoch(model, [dict(batches()[0], image=scale*batches()[0]['image'])], sgd, torch.optim.lr_scheduler.ConstantLR(sgd, 1.), clip=clip)
         return torch.cat([p.flatten() for p in model.parameters()]).norm().item()
@@ -574,7 +574,7 @@ def test_the_warning_comes_each_time():
     "By itself Python shows a warning once; a cell that is run again must say it again"
     code = '''
 import warnings
-from astrid_data.realdata import SyntheticDataWarning
+from astrid_data.training.astrid import SyntheticDataWarning
 for _ in range(3): warnings.warn('pretend', SyntheticDataWarning)
 '''
     p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
@@ -637,7 +637,7 @@ def test_an_empty_default_archive_is_given_the_sample(monkeypatch, tmp_path, cap
 
 
 def test_statistics_of_a_stamp_too_small_for_its_ring_are_refused():
-    from astrid_data.baseline import stamp_statistics
+    from astrid_data.training.baseline import stamp_statistics
     with pytest.raises(BadInput, match='at least 14 pixels'): stamp_statistics(np.zeros((2, 1, 12, 12)))
     with pytest.raises(BadInput, match='odd'): stamp_statistics(np.zeros((2, 1, 20, 20)), middle=6)
     assert stamp_statistics(np.ones((2, 1, 14, 14)))['above_ring_0'].eq(0).all()

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import select
 
 import astrid_data as ad
-from astrid_data import datasets
+from astrid_data.datasets import build as datasets
 from astrid_data.core import BadInput, Conflict, NotFound
-from astrid_data.frozen import Dataset, write_dataset
-from astrid_data.registry import SplitOpening, TrainingDataset, VersionRow
+from astrid_data.datasets.dataset import Dataset, write_dataset
+from astrid_data.registry.tables import SplitOpening, TrainingDataset, VersionRow
 from test_datasets import plan_of, toy, write_images
 
 quick = dict(progress=False, probe=False)
@@ -170,7 +170,7 @@ def test_an_alert_under_a_new_name_follows_its_history(shared_data, registry_url
     archive.add_alerts([packet, later(1, 'ZTF99new', [before[0], None]), later(2, 'ZTF99other', [])], show=False)
     params = ad.TrainingDataCollectionParams(survey_ids=['ztf'], confidence_threshold=0, channels=('science',), negatives={}, validation_status='any', quality_score_threshold=None)
     with archive.session() as s:
-        from astrid_data.registry import Detection, add_validation_event
+        from astrid_data.registry.tables import Detection, add_validation_event
         for d in s.scalars(select(Detection.id)): add_validation_event(s, d, 'tester', True, label='nova')
     ds = ad.TrainingDataCollector(archive).plan(params, progress=False).build('lines', patch_size=63, min_valid_fraction=0, **quick)
     t = ds.samples.set_index('object_id')
@@ -179,7 +179,7 @@ def test_an_alert_under_a_new_name_follows_its_history(shared_data, registry_url
 
 
 def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path):
-    from astrid_data.registry import TrainingRun
+    from astrid_data.registry.tables import TrainingRun
     archive = toy(tmp_path, registry_url)
     one = plan_of(archive, negatives={}).build('line', patch_size=16, created_by='ada', **quick)
     two = plan_of(archive).build('line', patch_size=16, created_by='ada', **quick)
@@ -204,7 +204,7 @@ def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path
 
 def test_distributions_are_compared_as_scipy_does(archive):
     from scipy.stats import ks_2samp
-    from astrid_data.versions import moved_columns
+    from astrid_data.datasets.diff import moved_columns
     rng = np.random.default_rng(0)
     a, b = (pd.DataFrame(dict(mjd=rng.normal(m, 1, n), snr=rng.integers(0, 5, n).astype(float), mag=1., survey=rng.choice(['x', 'y'], n, p=[p, 1 - p]))) for m, n, p in ((0, 300, .5), (.4, 170, .9)))
     b.loc[3:9, 'mjd'] = np.nan

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import astrid_data as ad
-from astrid_data import widgets as wd
+from astrid_data.widgets import gallery as wd
 from astrid_data.core import BadInput, NotFound, sky_separation_arcsec
-from astrid_data.frozen import write_dataset
-from astrid_data.meters import Reading
+from astrid_data.datasets.dataset import write_dataset
+from astrid_data.tracking.meters import Reading
 
 PNG = b'\x89PNG'
 
@@ -68,7 +68,7 @@ def test_filters_are_what_pandas_says(tmp_path):
 def test_a_split_has_one_colour_in_every_field_and_every_survey_its_mark():
     import matplotlib.pyplot as plt
     from types import SimpleNamespace
-    from astrid_data.widgets import field_panel, sky_panel
+    from astrid_data.widgets.gallery import field_panel, sky_panel
     o = pd.DataFrame(dict(field=[0, 1, 1], survey=['des', 'des', 'ps1'], ra=[10., 20., 20.], dec=0., footprint=None))
     c = SimpleNamespace(observations=o, points=pd.DataFrame(dict(field=[0, 0, 1], split=['train', 'test', 'test'], ra=[10., 10., 20.], dec=0.)), colour='split', n_fields=2)
     fig, axs = plt.subplots(1, 2)
@@ -129,7 +129,7 @@ def test_a_page_typed_in(tmp_path):
 
 def events(archive, model):
     from sqlalchemy import select
-    from astrid_data import registry
+    from astrid_data.registry import tables as registry
     with archive.session() as s: return [(e.labeller if model == 'LabelEvent' else e.validator_id, e.is_real if model == 'LabelEvent' else e.is_valid) for e in s.scalars(select(getattr(registry, model))) if 'rule' not in (getattr(e, 'validator_id', '') or '')]
 
 
@@ -175,7 +175,7 @@ def test_blind_labelling_shows_nothing_that_tells_the_label(built, archive):
 
 def test_a_blind_verdict_names_no_class(built, archive):
     from sqlalchemy import select
-    from astrid_data.registry import ValidationEvent as V
+    from astrid_data.registry.tables import ValidationEvent as V
     row = wd.choose_rows(built.samples, label='real')[2]
     for who, blind in (('seeing', False), ('unseeing', True)): ad.browse(built, labeller=who, blind=blind).label(row, 'real')
     with archive.session() as s: said = {e.validator_id: (e.label, 'blind' in e.tags) for e in s.scalars(select(V).where(V.validator_id.in_(['seeing', 'unseeing'])))}
@@ -225,7 +225,7 @@ def test_the_ticks_stand_around_the_position_and_leave_the_source_free(tmp_path,
 
 def test_a_verdict_reaches_the_next_collection_and_can_be_taken_back(built, archive):
     "The frozen set keeps its labels; the detection is bogus until the person is unsure, and then has no label by them"
-    from astrid_data.registry import Detection
+    from astrid_data.registry.tables import Detection
     import uuid
     row = wd.choose_rows(built.samples, label='real')[-1]
     wd.write_verdict(built, row, 'bogus', 'ben', label='cosmic ray')
@@ -270,7 +270,7 @@ def test_verdicts_on_both_databases(registry_url, tmp_path):
 
 def built_id(archive):
     import uuid
-    from astrid_data.registry import TrainingDataset
+    from astrid_data.registry.tables import TrainingDataset
     with archive.session() as s:
         row = TrainingDataset(id=uuid.uuid4(), name='x', collection_params={}, total_samples=4, anomaly_ratio=.5, quality_score=1, created_by='me', status='active')
         s.add(row)

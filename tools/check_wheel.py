@@ -9,12 +9,13 @@ import astrid_data
 heavy = {'torch', 'mlflow', 'fastapi', 'ipywidgets', 'boto3'} & set(sys.modules)
 assert not heavy, f'import astrid_data loads {sorted(heavy)}'
 extra = {'api': 'fastapi'}                       # pages that an extra completes, and what it brings
-for m in pkgutil.iter_modules(astrid_data.__path__):
-    if m.name.startswith('_') or m.name == 'migrations': continue
-    try: importlib.import_module(f'astrid_data.{m.name}')
+for m in pkgutil.walk_packages(astrid_data.__path__, 'astrid_data.'):
+    name = m.name.removeprefix('astrid_data.')
+    if name.startswith(('_', 'migrations', 'sample')): continue
+    try: importlib.import_module(m.name)
     except ImportError as e:
-        assert m.name in extra and 'astrid_data[api]' in str(e), f'astrid_data.{m.name}: {e}'
-        print(f'astrid_data.{m.name} asks for its extra:', e)
+        assert name in extra and 'astrid_data[api]' in str(e), f'{m.name}: {e}'
+        print(f'{m.name} asks for its extra:', e)
 missing = [n for n in astrid_data._page_of if astrid_data._page_of[n] not in extra and not hasattr(astrid_data, n)]
 assert not missing, f'names that no page has: {missing}'
 from pathlib import Path

@@ -1,7 +1,7 @@
 "What alembic runs: the registry hands over an open connection, and its transaction is the migration's."
 from alembic import context
 
-from astrid_data.registry import Base
+from astrid_data.registry.tables import Base
 
 connection = context.config.attributes.get('connection')
 if connection is None: raise SystemExit('migrations run from Python: astrid_data.connect(url), or astrid_data.Registry(url).upgrade()')
