@@ -1,4 +1,5 @@
 "Package metadata comes from settings.ini, so that requirements are written once."
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -6,21 +7,37 @@ from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 ini = ConfigParser(delimiters=['='])
-ini.read(here/'settings.ini', encoding='utf-8')
+ini.read(here / 'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
 
 
-def lines(key): return [line.strip() for line in cfg[key].splitlines() if line.strip()]
+def lines(key):
+    return [line.strip() for line in cfg[key].splitlines() if line.strip()]
 
 
-extras = {key.removesuffix('_requirements'): lines(key) for key in cfg if key.endswith('_requirements')}
-extras['all'] = sorted({r for name, rs in extras.items() if name not in ('dev', 'docs', 'browser') for r in rs})
+extras = {
+    key.removesuffix('_requirements'): lines(key) for key in cfg if key.endswith('_requirements')
+}
+extras['all'] = sorted(
+    {r for name, rs in extras.items() if name not in ('dev', 'docs', 'browser') for r in rs}
+)
 
 setup(
-    name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
-    author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='BSD-3-Clause',
-    long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
-    packages=find_packages(include=[cfg['lib_path'], f"{cfg['lib_path']}.*"]), include_package_data=True,
-    python_requires=f">={cfg['min_python']}", install_requires=lines('requirements'), extras_require=extras,
-    entry_points={'console_scripts': lines('console_scripts')}, zip_safe=False,
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    keywords=cfg['keywords'],
+    author=cfg['author'],
+    author_email=cfg['author_email'],
+    url=cfg['git_url'],
+    license='BSD-3-Clause',
+    long_description=(here / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    packages=find_packages(include=[cfg['lib_path'], f'{cfg["lib_path"]}.*']),
+    include_package_data=True,
+    python_requires=f'>={cfg["min_python"]}',
+    install_requires=lines('requirements'),
+    extras_require=extras,
+    entry_points={'console_scripts': lines('console_scripts')},
+    zip_safe=False,
 )

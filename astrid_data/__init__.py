@@ -2,7 +2,8 @@
 
 Importing this package opens nothing and loads nothing heavy: each public name below is fetched from its page when first used.
 """
-__version__ = "0.1.0"
+
+__version__ = '0.1.0'
 
 _pages = {
     'core': 'AstridError BadImage BadInput Conflict NotFound QualityError Settings load_settings SyntheticDataWarning default_home sky_separation_arcsec match_sky',
@@ -44,6 +45,7 @@ __all__ = [*_page_of, '__version__']
 
 def __getattr__(name):
     from importlib import import_module
+
     if name in _page_of:
         value = getattr(import_module(f'{__name__}.{_page_of[name]}'), name)
         globals()[name] = value
@@ -51,4 +53,5 @@ def __getattr__(name):
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __dir__(): return sorted([*globals(), *__all__])
+def __dir__():
+    return sorted([*globals(), *__all__])

@@ -12,10 +12,24 @@ from datetime import datetime, timezone
 from sqlalchemy import func, select
 
 from .collect.collector import TrainingDataCollectionParams, TrainingDataCollector
-from .core import AstridError, BadInput, Conflict, NotFound, canonical_json, parse_time, sha256_text
+from astrid_data.core import (
+    AstridError,
+    BadInput,
+    Conflict,
+    NotFound,
+    canonical_json,
+    parse_time,
+    sha256_text,
+)
 from .datasets.build import build_dataset, open_dataset
 from .ingest.archive import Archive
-from .registry.tables import ApiKey, DatabaseAway, QualityRow, TrainingDataset, TrainingSample
+from astrid_data.registry.tables import (
+    ApiKey,
+    DatabaseAway,
+    QualityRow,
+    TrainingDataset,
+    TrainingSample,
+)
 from .storage.store import StoreUnreachable
 
 # %% ../nbs/96_api.ipynb #10309995
@@ -24,33 +38,54 @@ try:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import Response
     from pydantic import BaseModel, Field
-except ImportError as e: raise ImportError('the REST API needs FastAPI: pip install "astrid_data[api]"') from e
+except ImportError as e:
+    raise ImportError('the REST API needs FastAPI: pip install "astrid_data[api]"') from e
 
 # %% ../nbs/96_api.ipynb #ef778942
 def create_api_key(
-    archive:Archive, # Where the key shall be known
-    name:str, # Whose it is, or what it is for
-    permissions:list[str], # Such as ['read:data', 'training:data_collection']
-    created_by:str|None=None, # Who made it
-    expires_at:datetime|str|None=None, # When it ends (UTC); None means never
-)->str: # The key, shown only now
+    archive: Archive,  # Where the key shall be known
+    name: str,  # Whose it is, or what it is for
+    permissions: list[str],  # Such as ['read:data', 'training:data_collection']
+    created_by: str | None = None,  # Who made it
+    expires_at: datetime | str | None = None,  # When it ends (UTC); None means never
+) -> str:  # The key, shown only now
     "Make an API key; only its hash is stored"
     unknown = set(permissions) - {*permissions_known}
-    if unknown: raise BadInput(f'unknown permissions {sorted(unknown)}: choose among {list(permissions_known)}')
+    if unknown:
+        raise BadInput(
+            f'unknown permissions {sorted(unknown)}: choose among {list(permissions_known)}'
+        )
     key = 'astrid_' + secrets.token_urlsafe(32)
     with archive.registry.session() as s:
-        s.add(ApiKey(id=uuid.uuid4(), name=name, key_hash=sha256_text(key), key_prefix=key[:8], permissions=list(permissions),
-                     expires_at=expires_at and parse_time(expires_at), usage_count='0', created_by=created_by, is_active=True))
+        s.add(
+            ApiKey(
+                id=uuid.uuid4(),
+                name=name,
+                key_hash=sha256_text(key),
+                key_prefix=key[:8],
+                permissions=list(permissions),
+                expires_at=expires_at and parse_time(expires_at),
+                usage_count='0',
+                created_by=created_by,
+                is_active=True,
+            )
+        )
     return key
 
-permissions_known = {'read:data': 'list, look at and load training sets', 'training:data_collection': 'collect training sets',
-                     'manage:operations': 'everything that changes something'}
+
+permissions_known = {
+    'read:data': 'list, look at and load training sets',
+    'training:data_collection': 'collect training sets',
+    'manage:operations': 'everything that changes something',
+}
 
 # %% ../nbs/96_api.ipynb #5014a637
 def _known_key(session, key):
     "The row of a usable key, or None; its use is counted"
     now, digest = datetime.now(timezone.utc), sha256_text(key)
-    for row in session.scalars(select(ApiKey).where(ApiKey.key_prefix == key[:8], ApiKey.is_active)):
+    for row in session.scalars(
+        select(ApiKey).where(ApiKey.key_prefix == key[:8], ApiKey.is_active)
+    ):
         expired = row.expires_at is not None and parse_time(row.expires_at) <= now
         if hmac.compare_digest(row.key_hash, digest) and not expired:
             row.usage_count, row.last_used_at = str(int(row.usage_count or 0) + 1), now
@@ -59,57 +94,90 @@ def _known_key(session, key):
 # %% ../nbs/96_api.ipynb #5508e3e6
 def _envelope(data=None, meta=None, error=None, status=200):
     "The answer, in the one spelling that our numbers and times have everywhere"
-    body = {'status': 'error' if error else 'success', 'data': data, 'meta': meta or {}, 'error': error}
+    body = {
+        'status': 'error' if error else 'success',
+        'data': data,
+        'meta': meta or {},
+        'error': error,
+    }
     return Response(canonical_json(body), status_code=status, media_type='application/json')
+
 
 class ApiError(AstridError):
     "An answer other than success"
-    def __init__(self,
-        status:int, # Of HTTP, such as 404
-        code:str, # One word for programs, such as not_found
-        message:str, # Words for people
-        details=None, # More for programs, plain data; None for none
+
+    def __init__(
+        self,
+        status: int,  # Of HTTP, such as 404
+        code: str,  # One word for programs, such as not_found
+        message: str,  # Words for people
+        details=None,  # More for programs, plain data; None for none
     ):
         super().__init__(message)
         self.status, self.code, self.details = status, code, details
 
+
 def _status_of(e):
     "HTTP status and error code of one of our errors"
-    for kind, status, code in [(NotFound, 404, 'not_found'), (BadInput, 422, 'bad_input'), (DatabaseAway, 503, 'database_away'), (StoreUnreachable, 503, 'store_away'), (Conflict, 409, 'conflict')]:
-        if isinstance(e, kind): return status, code
+    for kind, status, code in [
+        (NotFound, 404, 'not_found'),
+        (BadInput, 422, 'bad_input'),
+        (DatabaseAway, 503, 'database_away'),
+        (StoreUnreachable, 503, 'store_away'),
+        (Conflict, 409, 'conflict'),
+    ]:
+        if isinstance(e, kind):
+            return status, code
     return (e.status, e.code) if isinstance(e, ApiError) else (500, 'failed')
 
 # %% ../nbs/96_api.ipynb #c384f34b
 def _add_error_answers(app):
     "Errors leave in the envelope too"
+
     def answer(status, code, message, details=None):
-        return _envelope(error={'message': message, 'error_code': code, 'details': details}, status=status)
+        return _envelope(
+            error={'message': message, 'error_code': code, 'details': details}, status=status
+        )
+
     @app.exception_handler(AstridError)
-    async def ours(request, e): return answer(*_status_of(e), str(e), getattr(e, 'details', None))
+    async def ours(request, e):
+        return answer(*_status_of(e), str(e), getattr(e, 'details', None))
+
     @app.exception_handler(RequestValidationError)
     async def malformed(request, e):
         found = [{'where': list(o['loc']), 'what': o['msg']} for o in e.errors()]
-        said = '; '.join(f"{'.'.join(map(str, o['where'][1:])) or 'body'}: {o['what']}" for o in found)
+        said = '; '.join(
+            f'{".".join(map(str, o["where"][1:])) or "body"}: {o["what"]}' for o in found
+        )
         return answer(422, 'malformed', f'the request does not have the right form: {said}', found)
+
     from starlette.exceptions import HTTPException
+
     @app.exception_handler(HTTPException)
-    async def http(request, e): return answer(e.status_code, 'http', str(e.detail))
+    async def http(request, e):
+        return answer(e.status_code, 'http', str(e.detail))
 
 # %% ../nbs/96_api.ipynb #6ab90c3f
 def _may(archive, *permissions):
     "A dependency that lets a request through when its key has one of `permissions`; gives the key's name"
-    def check(x_api_key:str|None = Header(None)):
+
+    def check(x_api_key: str | None = Header(None)):
         with archive.registry.session() as s:
             row = _known_key(s, x_api_key) if x_api_key else None
-            if row is None: raise ApiError(401, 'unauthorized', 'a valid key is needed in the header X-API-Key')
+            if row is None:
+                raise ApiError(401, 'unauthorized', 'a valid key is needed in the header X-API-Key')
             if not set(permissions) & set(row.permissions or []):
-                raise ApiError(403, 'forbidden', f'this key lacks the permission {" or ".join(permissions)}')
+                raise ApiError(
+                    403, 'forbidden', f'this key lacks the permission {" or ".join(permissions)}'
+                )
             return row.name
+
     return check
 
 # %% ../nbs/96_api.ipynb #49f9ab4b
 class CollectBody(BaseModel):
     "What to collect; as `TrainingDataCollectionParams`"
+
     model_config = {'extra': 'forbid'}
     name: str = Field(min_length=1, max_length=255)
     description: str | None = None
@@ -125,100 +193,195 @@ class CollectBody(BaseModel):
 
     def params(self):
         "The same question as the collector takes it"
-        if (self.start is None) != (self.end is None): raise BadInput('give start and end, or neither of them')
+        if (self.start is None) != (self.end is None):
+            raise BadInput('give start and end, or neither of them')
         dates = None if self.start is None else (parse_time(self.start), parse_time(self.end))
         kw = self.model_dump(exclude={'name', 'description', 'start', 'end', 'patch_size'})
         return TrainingDataCollectionParams(date_range=dates, **kw)
 
 # %% ../nbs/96_api.ipynb #433f1b5a
-_report_fields = ('anomaly_ratio', 'quality_score', 'image_quality_score', 'label_consistency', 'survey_coverage', 'temporal_distribution', 'issues')
+_report_fields = (
+    'anomaly_ratio',
+    'quality_score',
+    'image_quality_score',
+    'label_consistency',
+    'survey_coverage',
+    'temporal_distribution',
+    'issues',
+)
+
 
 def _report(report):
     "The fields of a quality report that clients know"
     d = report if isinstance(report, dict) else report.to_dict()
     return {k: d.get(k) for k in _report_fields}
 
+
 def _item(row, count):
     "A training set as a line of a list"
     num = lambda v: None if v is None else float(v)
-    return dict(id=str(row.id), name=row.name, description=row.description, total_samples=row.total_samples, anomaly_ratio=num(row.anomaly_ratio),
-                quality_score=num(row.quality_score), status=row.status, created_by=row.created_by, created_at=parse_time(row.created_at).isoformat(),
-                sample_count=count)
+    return dict(
+        id=str(row.id),
+        name=row.name,
+        description=row.description,
+        total_samples=row.total_samples,
+        anomaly_ratio=num(row.anomaly_ratio),
+        quality_score=num(row.quality_score),
+        status=row.status,
+        created_by=row.created_by,
+        created_at=parse_time(row.created_at).isoformat(),
+        sample_count=count,
+    )
 
 # %% ../nbs/96_api.ipynb #52dd6cdd
-def _count(): return select(func.count(TrainingSample.id)).where(TrainingSample.dataset_id == TrainingDataset.id).correlate(TrainingDataset).scalar_subquery()
+def _count():
+    return (
+        select(func.count(TrainingSample.id))
+        .where(TrainingSample.dataset_id == TrainingDataset.id)
+        .correlate(TrainingDataset)
+        .scalar_subquery()
+    )
+
 
 def _get(session, id):
     "A training set's row and its number of samples, or `NotFound`"
-    found = session.execute(select(TrainingDataset, _count()).where(TrainingDataset.id == id)).first()
-    if found is None: raise NotFound(f'no training set has the id {id}: GET /training/datasets lists them')
+    found = session.execute(
+        select(TrainingDataset, _count()).where(TrainingDataset.id == id)
+    ).first()
+    if found is None:
+        raise NotFound(f'no training set has the id {id}: GET /training/datasets lists them')
     return found
 
 # %% ../nbs/96_api.ipynb #6d4ed419
 def _page(session, limit, offset, **wanted):
     "One page of training sets, newest first, and how many there are in all"
     q = select(TrainingDataset, _count())
-    if wanted.get('status'): q = q.where(TrainingDataset.status == wanted['status'])
-    if wanted.get('created_by'): q = q.where(TrainingDataset.created_by == wanted['created_by'])
-    if wanted.get('min_quality_score') is not None: q = q.where(TrainingDataset.quality_score >= wanted['min_quality_score'])
+    if wanted.get('status'):
+        q = q.where(TrainingDataset.status == wanted['status'])
+    if wanted.get('created_by'):
+        q = q.where(TrainingDataset.created_by == wanted['created_by'])
+    if wanted.get('min_quality_score') is not None:
+        q = q.where(TrainingDataset.quality_score >= wanted['min_quality_score'])
     total = session.scalar(select(func.count()).select_from(q.subquery()))
-    rows = session.execute(q.order_by(TrainingDataset.created_at.desc(), TrainingDataset.id).limit(limit).offset(offset))
+    rows = session.execute(
+        q.order_by(TrainingDataset.created_at.desc(), TrainingDataset.id)
+        .limit(limit)
+        .offset(offset)
+    )
     return [_item(*r) for r in rows], total
 
 # %% ../nbs/96_api.ipynb #8c6b6837
 def _faults(dataset):
     "What is wrong with a version's files; none means that every one was found and has the hash it should have"
-    try: dataset.verify()
-    except AstridError as e: return [str(e)]
+    try:
+        dataset.verify()
+    except AstridError as e:
+        return [str(e)]
     return []
+
 
 def _add_reading(app, archive):
     "List, get, quality, load: for keys with read:data"
     reads = Depends(_may(archive, 'read:data'))
+
     @app.get('/training/datasets', dependencies=[reads])
-    def list_training_sets(status:str|None=None, created_by:str|None=None, min_quality_score:float|None=Query(None, ge=0, le=1),
-                           limit:int=Query(50, ge=1, le=1000), offset:int=Query(0, ge=0, le=2**62)):
+    def list_training_sets(
+        status: str | None = None,
+        created_by: str | None = None,
+        min_quality_score: float | None = Query(None, ge=0, le=1),
+        limit: int = Query(50, ge=1, le=1000),
+        offset: int = Query(0, ge=0, le=2**62),
+    ):
         with archive.registry.session() as s:
-            items, total = _page(s, limit, offset, status=status, created_by=created_by, min_quality_score=min_quality_score)
+            items, total = _page(
+                s,
+                limit,
+                offset,
+                status=status,
+                created_by=created_by,
+                min_quality_score=min_quality_score,
+            )
         return _envelope(items, dict(total=total, limit=limit, offset=offset))
+
     @app.get('/training/datasets/{id}', dependencies=[reads])
-    def get_training_set(id:uuid.UUID):
+    def get_training_set(id: uuid.UUID):
         with archive.registry.session() as s:
             row, count = _get(s, id)
             return _envelope({**_item(row, count), 'collection_params': row.collection_params})
+
     @app.get('/training/datasets/{id}/quality', dependencies=[reads])
-    def quality_of_training_set(id:uuid.UUID):
+    def quality_of_training_set(id: uuid.UUID):
         with archive.registry.session() as s:
             _get(s, id)
-            report = s.scalar(select(QualityRow.report).where(QualityRow.dataset_id == id).order_by(QualityRow.created_at.desc()).limit(1))
-        if report is None: raise NotFound(f'the training set {id} has no quality report')
+            report = s.scalar(
+                select(QualityRow.report)
+                .where(QualityRow.dataset_id == id)
+                .order_by(QualityRow.created_at.desc())
+                .limit(1)
+            )
+        if report is None:
+            raise NotFound(f'the training set {id} has no quality report')
         return _envelope(dict(dataset_id=str(id), quality_report=_report(report)))
+
     @app.post('/training/datasets/{id}/load', dependencies=[reads])
-    def load_training_set(id:uuid.UUID):
+    def load_training_set(id: uuid.UUID):
         dataset = open_dataset(archive, str(id))
         faults = _faults(dataset)
         n = {k: len(dataset.split_rows(k)) for k in ('train', 'val', 'test')}
         splits = dict(train=n['train'], validation=n['val'], test=n['test'])
-        return _envelope(dict(dataset_id=str(id), splits=splits, total_samples=len(dataset), ready_for_training=not faults), dict(faults=faults))
+        return _envelope(
+            dict(
+                dataset_id=str(id),
+                splits=splits,
+                total_samples=len(dataset),
+                ready_for_training=not faults,
+            ),
+            dict(faults=faults),
+        )
 
 # %% ../nbs/96_api.ipynb #b8757ee0
 def _add_collecting(app, archive):
     "Collect: for keys that may change something"
+
     @app.post('/training/datasets/collect')
-    def collect_training_set(body:CollectBody, who:str=Depends(_may(archive, 'manage:operations', 'training:data_collection'))):
+    def collect_training_set(
+        body: CollectBody,
+        who: str = Depends(_may(archive, 'manage:operations', 'training:data_collection')),
+    ):
         params = body.params()
         plan = TrainingDataCollector(archive).plan(params, progress=False)
-        dataset = build_dataset(plan, body.name, patch_size=body.patch_size, description=body.description, created_by=who, progress=False)
-        return _envelope(dict(dataset_id=str(dataset.id), name=dataset.name, description=body.description, total_samples=len(dataset),
-            quality_report=_report(dataset.quality), collection_params=dataset.manifest['params']), dict(version=dataset.version, dropped=dataset.manifest['dropped']))
+        dataset = build_dataset(
+            plan,
+            body.name,
+            patch_size=body.patch_size,
+            description=body.description,
+            created_by=who,
+            progress=False,
+        )
+        return _envelope(
+            dict(
+                dataset_id=str(dataset.id),
+                name=dataset.name,
+                description=body.description,
+                total_samples=len(dataset),
+                quality_report=_report(dataset.quality),
+                collection_params=dataset.manifest['params'],
+            ),
+            dict(version=dataset.version, dropped=dataset.manifest['dropped']),
+        )
 
 # %% ../nbs/96_api.ipynb #c96324ee
 def create_app(
-    archive:Archive, # What is served
-)->FastAPI: # For uvicorn, or `astrid-data serve`
+    archive: Archive,  # What is served
+) -> FastAPI:  # For uvicorn, or `astrid-data serve`
     "The REST API of an archive"
     from astrid_data import __version__
-    app = FastAPI(title='astrid_data', version=__version__, description='Training sets from real astronomical observations')
+
+    app = FastAPI(
+        title='astrid_data',
+        version=__version__,
+        description='Training sets from real astronomical observations',
+    )
     _add_error_answers(app)
     _add_collecting(app, archive)
     _add_reading(app, archive)

@@ -17,6 +17,7 @@ def _train(dataset, epochs):
     from astrid_data.loading.loader import RealDataLoader
     from astrid_data.tracking.run import track
     from astrid_data.training.fit import SmallCNN, evaluate, fit
+
     train, val, test = RealDataLoader(dataset).loaders(batch_size=64)
     model = SmallCNN(channels=len(dataset.channels))
     with track(dataset, run_name='demo-cnn') as run:
@@ -26,120 +27,207 @@ def _train(dataset, epochs):
 
 # %% ../nbs/97_cli.ipynb #acd29036
 def run_demo(
-    home:Path|str='demo', # Folder for the archive, the training set, the MLflow store and the report
-    epochs:int=5, # Passes over the training split
-)->dict: # The dataset, its plan, the metrics on the test split, the run and the report's path
+    home: Path
+    | str = 'demo',  # Folder for the archive, the training set, the MLflow store and the report
+    epochs: int = 5,  # Passes over the training split
+) -> dict:  # The dataset, its plan, the metrics on the test split, the run and the report's path
     "The whole way on the sample's real images, with a summary printed at the end"
     from astrid_data.collect.collector import TrainingDataCollectionParams, TrainingDataCollector
     from astrid_data.datasets.build import build_dataset
     from astrid_data.ingest.archive import open_archive
+
     step = lambda s: print(f'• {s}', flush=True)
     step('registering the sample: real images that ship with the package')
     archive = open_archive(home)
     archive.add_sample()
     step('planning: which detections, which negatives, what is left out and why')
-    plan = TrainingDataCollector(archive).plan(TrainingDataCollectionParams(confidence_threshold=0.7))
+    plan = TrainingDataCollector(archive).plan(
+        TrainingDataCollectionParams(confidence_threshold=0.7)
+    )
     step(f'cutting, checking, splitting and freezing {len(plan.samples):,} patches')
     dataset = build_dataset(plan, 'first-look', patch_size=64)
     step(f'training a small network for {epochs} epochs')
     history, points, run = _train(dataset, epochs)
-    report = dataset.report(Path(home)/"report.html")
-    out = dict(archive=archive, plan=plan, dataset=dataset, points=points, run=run, history=history, report=report)
+    report = dataset.report(Path(home) / 'report.html')
+    out = dict(
+        archive=archive,
+        plan=plan,
+        dataset=dataset,
+        points=points,
+        run=run,
+        history=history,
+        report=report,
+    )
     print('\n' + demo_summary(**out))
     return out
 
 # %% ../nbs/97_cli.ipynb #2c4c8159
 def demo_summary(
-    archive, # As from `run_demo`, like all that follow
-    plan, # A `SamplePlan`
-    dataset, # The frozen version
-    history, # From `fit`
-    points, # From `evaluate`
-    run, # The tracked run
-    report, # Path of the HTML report
-)->str:
+    archive,  # As from `run_demo`, like all that follow
+    plan,  # A `SamplePlan`
+    dataset,  # The frozen version
+    history,  # From `fit`
+    points,  # From `evaluate`
+    run,  # The tracked run
+    report,  # Path of the HTML report
+) -> str:
     "What happened, in one screen"
     from astrid_data.tracking.journal import hide_secrets
+
     m = dataset.manifest
     counts = lambda d: ', '.join(f'{v:,} {k}' for k, v in d.items()) or 'none'
-    parts = dict(archive=archive, question=f"{m['requested']:,} samples asked for = {len(dataset):,} kept + {m['requested'] - len(dataset):,} left out ({counts(m['dropped'])})",
-        dataset=f'{dataset.address}, sha256 {dataset.content_hash[:16]}…, origin {dataset.origin}', splits=counts(m['splits']), leakage=dataset.audit, quality=dataset.quality,
-        training=history, test=points, energy=run.energy, MLflow=f'run {run.id}; look at it with: mlflow ui --backend-store-uri {hide_secrets(archive.mlflow_uri)}', report=report)
-    return '\n'.join(f'{name:>9}  ' + str(value).replace('\n', '\n' + ' '*11) for name, value in parts.items())
+    parts = dict(
+        archive=archive,
+        question=f'{m["requested"]:,} samples asked for = {len(dataset):,} kept + {m["requested"] - len(dataset):,} left out ({counts(m["dropped"])})',
+        dataset=f'{dataset.address}, sha256 {dataset.content_hash[:16]}…, origin {dataset.origin}',
+        splits=counts(m['splits']),
+        leakage=dataset.audit,
+        quality=dataset.quality,
+        training=history,
+        test=points,
+        energy=run.energy,
+        MLflow=f'run {run.id}; look at it with: mlflow ui --backend-store-uri {hide_secrets(archive.mlflow_uri)}',
+        report=report,
+    )
+    return '\n'.join(
+        f'{name:>9}  ' + str(value).replace('\n', '\n' + ' ' * 11) for name, value in parts.items()
+    )
 
 # %% ../nbs/97_cli.ipynb #d9515a62
 def _open(args):
     from astrid_data.ingest.archive import open_archive
+
     return open_archive(args.database, args.storage, home=args.home)
 
+
 def _ingest(args):
-    if not (args.sample or args.paths): raise BadInput('nothing to ingest: name FITS files, folders or s3:// prefixes, or say --sample')
+    if not (args.sample or args.paths):
+        raise BadInput(
+            'nothing to ingest: name FITS files, folders or s3:// prefixes, or say --sample'
+        )
     archive = _open(args)
-    report = archive.add_sample() if args.sample else archive.add_fits(args.paths, survey=args.survey)
+    report = (
+        archive.add_sample() if args.sample else archive.add_fits(args.paths, survey=args.survey)
+    )
     print(report)
-    if len(report.ledger) and not report.added + report.skipped: raise BadImage(report.ledger.reason[0], report.ledger.detail[0])
+    if len(report.ledger) and not report.added + report.skipped:
+        raise BadImage(report.ledger.reason[0], report.ledger.detail[0])
+
 
 def _collect(args):
     from astrid_data.collect.collector import TrainingDataCollectionParams, TrainingDataCollector
+
     archive = _open(args)
     dates = (args.start, args.end) if args.start or args.end else None
-    params = TrainingDataCollectionParams(survey_ids=args.survey, date_range=dates, confidence_threshold=args.confidence, max_samples=args.max_samples,
-        quality_score_threshold=args.quality_score_threshold)
+    params = TrainingDataCollectionParams(
+        survey_ids=args.survey,
+        date_range=dates,
+        confidence_threshold=args.confidence,
+        max_samples=args.max_samples,
+        quality_score_threshold=args.quality_score_threshold,
+    )
     plan = TrainingDataCollector(archive).plan(params)
     print(plan)
-    if args.name: print(plan.build(args.name, patch_size=args.patch_size))
+    if args.name:
+        print(plan.build(args.name, patch_size=args.patch_size))
+
 
 def _datasets(args):
     from astrid_data.datasets.build import list_datasets
+
     print(list_datasets(_open(args)).to_string(index=False))
+
 
 def _report(args):
     from astrid_data.datasets.build import open_dataset
+
     print(open_dataset(_open(args), args.dataset).report(args.to))
+
 
 def _key(args):
     from astrid_data.api import create_api_key
+
     print(create_api_key(_open(args), args.name, args.permission))
 
+
 def _serve(args):
-    try: import uvicorn
-    except ImportError as e: raise ImportError('serving needs uvicorn: pip install "astrid_data[api]"') from e
+    try:
+        import uvicorn
+    except ImportError as e:
+        raise ImportError('serving needs uvicorn: pip install "astrid_data[api]"') from e
     from astrid_data.api import create_app
+
     uvicorn.run(create_app(_open(args)), host=args.host, port=args.port)
 
 # %% ../nbs/97_cli.ipynb #c10a3793
 def _parser():
     "All commands and their options"
-    p = argparse.ArgumentParser(prog='astrid-data', description='Training sets from real astronomical observations')
+    p = argparse.ArgumentParser(
+        prog='astrid-data', description='Training sets from real astronomical observations'
+    )
     p.add_argument('--debug', action='store_true', help='show where an error came from')
     sub = p.add_subparsers(dest='verb', required=True, metavar='COMMAND')
+
     def verb(name, run, help):
         v = sub.add_parser(name, help=help, description=help)
         v.set_defaults(run=run)
-        v.add_argument('--home', type=Path, default=None, help='folder of the archive (default: $ASTRID_DATA_HOME or ~/.astrid_data)')
-        v.add_argument('--database', help='SQLAlchemy URL instead of the embedded SQLite'); v.add_argument('--storage', help='folder or s3://bucket')
+        v.add_argument(
+            '--home',
+            type=Path,
+            default=None,
+            help='folder of the archive (default: $ASTRID_DATA_HOME or ~/.astrid_data)',
+        )
+        v.add_argument('--database', help='SQLAlchemy URL instead of the embedded SQLite')
+        v.add_argument('--storage', help='folder or s3://bucket')
         return v
-    v = verb('demo', lambda a: run_demo(a.home or 'demo', a.epochs), 'run the whole way once on the sample images'); v.add_argument('--epochs', type=int, default=5)
-    v = verb('ingest', _ingest, 'register FITS files, or the sample'); v.add_argument('paths', nargs='*'); v.add_argument('--survey'); v.add_argument('--sample', action='store_true')
+
+    v = verb(
+        'demo',
+        lambda a: run_demo(a.home or 'demo', a.epochs),
+        'run the whole way once on the sample images',
+    )
+    v.add_argument('--epochs', type=int, default=5)
+    v = verb('ingest', _ingest, 'register FITS files, or the sample')
+    v.add_argument('paths', nargs='*')
+    v.add_argument('--survey')
+    v.add_argument('--sample', action='store_true')
     v = verb('collect', _collect, 'plan a training set, and build it when --name is given')
-    v.add_argument('--survey', nargs='*'); v.add_argument('--start'); v.add_argument('--end'); v.add_argument('--confidence', type=float, default=0.7)
-    v.add_argument('--quality-score-threshold', type=float, default=0.8, help='freeze nothing that scores less (default: 0.8; 0 freezes all)')
-    v.add_argument('--max-samples', type=int, default=10000); v.add_argument('--name'); v.add_argument('--patch-size', type=int, default=64)
+    v.add_argument('--survey', nargs='*')
+    v.add_argument('--start')
+    v.add_argument('--end')
+    v.add_argument('--confidence', type=float, default=0.7)
+    v.add_argument(
+        '--quality-score-threshold',
+        type=float,
+        default=0.8,
+        help='freeze nothing that scores less (default: 0.8; 0 freezes all)',
+    )
+    v.add_argument('--max-samples', type=int, default=10000)
+    v.add_argument('--name')
+    v.add_argument('--patch-size', type=int, default=64)
     verb('datasets', _datasets, 'list training sets')
-    v = verb('report', _report, "write a training set's HTML report"); v.add_argument('dataset'); v.add_argument('--to', default='report.html')
-    v = verb('key', _key, 'make an API key; it is shown once'); v.add_argument('name'); v.add_argument('permission', nargs='+')
-    v = verb('serve', _serve, 'serve the REST API'); v.add_argument('--host', default='127.0.0.1'); v.add_argument('--port', type=int, default=8000)
+    v = verb('report', _report, "write a training set's HTML report")
+    v.add_argument('dataset')
+    v.add_argument('--to', default='report.html')
+    v = verb('key', _key, 'make an API key; it is shown once')
+    v.add_argument('name')
+    v.add_argument('permission', nargs='+')
+    v = verb('serve', _serve, 'serve the REST API')
+    v.add_argument('--host', default='127.0.0.1')
+    v.add_argument('--port', type=int, default=8000)
     return p
 
 # %% ../nbs/97_cli.ipynb #b070b62d
 def main(
-    argv:list[str]|None=None, # Arguments; None means those of the process
-)->int: # 0, or 1 when it could not be done
+    argv: list[str] | None = None,  # Arguments; None means those of the process
+) -> int:  # 0, or 1 when it could not be done
     "The command `astrid-data`"
     args = _parser().parse_args(argv)
-    try: args.run(args)
+    try:
+        args.run(args)
     except (AstridError, ImportError, OSError) as e:
-        if args.debug: raise
+        if args.debug:
+            raise
         print(f'astrid-data: {e}', file=sys.stderr)
         return 1
     return 0

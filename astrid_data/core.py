@@ -21,129 +21,177 @@ import numpy as np
 class AstridError(Exception):
     "What every error of this library is"
 
+
 class NotFound(AstridError, LookupError):
     "Something asked for by name, id or address is not there"
+
 
 class BadInput(AstridError, ValueError):
     "An argument that cannot be right"
 
+
 class Conflict(AstridError, RuntimeError):
     "An action refused because of what is there already"
 
+
 class QualityError(Conflict):
     "A training set that is worth less than was asked for; `report` says why"
-    def __init__(self,
-        message, # What is wrong
-        report=None, # A `DataQualityReport`; None where there is none
+
+    def __init__(
+        self,
+        message,  # What is wrong
+        report=None,  # A `DataQualityReport`; None where there is none
     ):
         super().__init__(message)
         self.report = report
+
 
 class SyntheticDataWarning(UserWarning):
     "Pretend data was used where real data was asked for"
 
 # %% ../nbs/00_core.ipynb #ab891a08
-_kinds = dict(archive=('registry store', 'open one with open_archive(...)'), plan=('samples params', 'make one with TrainingDataCollector(archive).plan(...)'),
-    dataset=('manifest samples', "open one with open_dataset(archive, 'name@v1')"), table=('columns iterrows', 'give a DataFrame, such as plan.samples or dataset.samples'))
+_kinds = dict(
+    archive=('registry store', 'open one with open_archive(...)'),
+    plan=('samples params', 'make one with TrainingDataCollector(archive).plan(...)'),
+    dataset=('manifest samples', "open one with open_dataset(archive, 'name@v1')"),
+    table=('columns iterrows', 'give a DataFrame, such as plan.samples or dataset.samples'),
+)
+
 
 def need(
-    kind:str, # 'archive', 'plan', 'dataset' or 'table'
-    thing, # What was given
-): # `thing`, if it is one
+    kind: str,  # 'archive', 'plan', 'dataset' or 'table'
+    thing,  # What was given
+):  # `thing`, if it is one
     "Refuse what is no archive, plan, dataset or table before anything is done with it"
     has, how = _kinds[kind]
-    if all(a in dir(thing) for a in has.split()): return thing
-    got = repr(thing) if isinstance(thing, (str, int, float, type(None))) else f'{type(thing).__name__} object'
+    if all(a in dir(thing) for a in has.split()):
+        return thing
+    got = (
+        repr(thing)
+        if isinstance(thing, (str, int, float, type(None)))
+        else f'{type(thing).__name__} object'
+    )
     raise BadInput(f'{got} is no {kind}: {how}')
 
 # %% ../nbs/00_core.ipynb #003a13c4
 class BadImage(AstridError, OSError):
     "An image that cannot be read, or not be read rightly"
-    def __init__(self,
-        reason:str, # Short code, counted in ledgers, such as 'truncated' or 'no_wcs'
-        detail:str='', # What was seen, and where
+
+    def __init__(
+        self,
+        reason: str,  # Short code, counted in ledgers, such as 'truncated' or 'no_wcs'
+        detail: str = '',  # What was seen, and where
     ):
         super().__init__(f'{reason}: {detail}' if detail else reason)
         self.reason, self.detail = reason, detail
 
-    def __reduce__(self): return type(self), (self.reason, self.detail) # Errors cross process borders
+    def __reduce__(self):
+        return type(self), (self.reason, self.detail)  # Errors cross process borders
 
 # %% ../nbs/00_core.ipynb #cfccc7b9
-_JSON = {str, int, bool, type(None)} # What is in such terms already
+_JSON = {str, int, bool, type(None)}  # What is in such terms already
+
 
 def _plain(o):
     "`o` in terms of what JSON knows"
-    if isinstance(o, dict): return {str(k): _plain(v) for k, v in o.items()}
-    if isinstance(o, (set, frozenset)): return sorted(map(_plain, o))
-    if isinstance(o, (list, tuple)): return list(o) if _JSON.issuperset(map(type, o)) else [_plain(v) for v in o]
-    if isinstance(o, np.ndarray): return _plain(o.tolist())
-    if isinstance(o, np.generic): return _plain(o.item())
-    if isinstance(o, float): return o if math.isfinite(o) else None
-    if isinstance(o, datetime): return parse_time(o).isoformat()
-    if isinstance(o, date): return o.isoformat()
-    if isinstance(o, (uuid.UUID, Path)): return str(o)
-    if o is None or isinstance(o, (str, int, bool)): return o
-    raise BadInput(f'{type(o).__name__} has no canonical JSON form: turn it into numbers, text, lists or dicts first')
+    if isinstance(o, dict):
+        return {str(k): _plain(v) for k, v in o.items()}
+    if isinstance(o, (set, frozenset)):
+        return sorted(map(_plain, o))
+    if isinstance(o, (list, tuple)):
+        return list(o) if _JSON.issuperset(map(type, o)) else [_plain(v) for v in o]
+    if isinstance(o, np.ndarray):
+        return _plain(o.tolist())
+    if isinstance(o, np.generic):
+        return _plain(o.item())
+    if isinstance(o, float):
+        return o if math.isfinite(o) else None
+    if isinstance(o, datetime):
+        return parse_time(o).isoformat()
+    if isinstance(o, date):
+        return o.isoformat()
+    if isinstance(o, (uuid.UUID, Path)):
+        return str(o)
+    if o is None or isinstance(o, (str, int, bool)):
+        return o
+    raise BadInput(
+        f'{type(o).__name__} has no canonical JSON form: turn it into numbers, text, lists or dicts first'
+    )
+
 
 def canonical_json(
-    o, # Dicts, lists, text, numbers, times, numpy arrays, nested at will
-)->str: # One line of JSON
+    o,  # Dicts, lists, text, numbers, times, numpy arrays, nested at will
+) -> str:  # One line of JSON
     "The one spelling of `o`"
-    return json.dumps(_plain(o), sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        _plain(o), sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False
+    )
 
 # %% ../nbs/00_core.ipynb #932d527a
 def parse_time(
-    t:str|datetime|date, # ISO 8601 text, or a date or datetime; no zone means UTC
-)->datetime: # Aware, in UTC
+    t: str | datetime | date,  # ISO 8601 text, or a date or datetime; no zone means UTC
+) -> datetime:  # Aware, in UTC
     "`t` as an aware UTC datetime, or `BadInput`"
     if isinstance(t, str):
-        try: t = datetime.fromisoformat(t.strip().replace('Z', '+00:00'))
-        except ValueError: raise BadInput(f'{t!r} is not a time: write it like 2024-03-01 or 2024-03-01T12:30:00+00:00') from None
-    if not isinstance(t, date): raise BadInput(f'{t!r} is not a time: give text in ISO 8601, a date or a datetime')
-    if not isinstance(t, datetime): t = datetime(t.year, t.month, t.day)
+        try:
+            t = datetime.fromisoformat(t.strip().replace('Z', '+00:00'))
+        except ValueError:
+            raise BadInput(
+                f'{t!r} is not a time: write it like 2024-03-01 or 2024-03-01T12:30:00+00:00'
+            ) from None
+    if not isinstance(t, date):
+        raise BadInput(f'{t!r} is not a time: give text in ISO 8601, a date or a datetime')
+    if not isinstance(t, datetime):
+        t = datetime(t.year, t.month, t.day)
     return (t if t.tzinfo else t.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
 
 # %% ../nbs/00_core.ipynb #79d5d346
 _mjd0 = datetime(1858, 11, 17, tzinfo=timezone.utc)
 
+
 def utc_from_mjd(
-    mjd:float, # Modified Julian date (day, UTC)
-)->datetime: # Aware, in UTC
+    mjd: float,  # Modified Julian date (day, UTC)
+) -> datetime:  # Aware, in UTC
     "The UTC time of `mjd`; leap seconds are ignored, as POSIX time does"
     return _mjd0 + timedelta(days=float(mjd))
 
+
 def mjd_from_utc(
-    t:str|datetime, # As for `parse_time`
-)->float: # Modified Julian date (day)
+    t: str | datetime,  # As for `parse_time`
+) -> float:  # Modified Julian date (day)
     "The MJD of a UTC time"
     return (parse_time(t) - _mjd0) / timedelta(days=1)
 
 # %% ../nbs/00_core.ipynb #446ccec2
 _namespace = uuid.UUID('6d1f0a52-4b7e-5c39-9a53-7f0c2f6e1d4b')
 
+
 def stable_uuid(
-    *parts, # What the thing is: text and numbers, in a fixed order
-)->uuid.UUID: # The same for the same parts, on every machine
+    *parts,  # What the thing is: text and numbers, in a fixed order
+) -> uuid.UUID:  # The same for the same parts, on every machine
     "An id made from the natural key of a thing"
     return uuid.uuid5(_namespace, canonical_json(parts))
 
+
 def sha256_text(
-    s:str|bytes, # What to hash; text as UTF-8
-)->str: # 64 hexadecimal digits
+    s: str | bytes,  # What to hash; text as UTF-8
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of `s`"
     return hashlib.sha256(s.encode() if isinstance(s, str) else s).hexdigest()
 
+
 def sha256_file(
-    path, # A file
-)->str: # 64 hexadecimal digits
+    path,  # A file
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of a file's bytes, read piece by piece"
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, 'sha256').hexdigest()
 
 # %% ../nbs/00_core.ipynb #0a131da9
 def write_atomic(
-    path, # Where the file shall be; its folder is made if needed
-    data:str|bytes, # The whole of it; text as UTF-8
-)->Path: # `path`
+    path,  # Where the file shall be; its folder is made if needed
+    data: str | bytes,  # The whole of it; text as UTF-8
+) -> Path:  # `path`
     "Write a file so that a kill at any moment leaves the old one or the new one, never a part"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,142 +199,192 @@ def write_atomic(
     try:
         with open(tmp, 'wb') as f:
             f.write(data.encode() if isinstance(data, str) else data)
-            f.flush(); os.fsync(f.fileno())
+            f.flush()
+            os.fsync(f.fileno())
         os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    finally:
+        tmp.unlink(missing_ok=True)
     return path
 
 # %% ../nbs/00_core.ipynb #5eaed418
 def unit_vectors(
-    ra, # Right ascension (deg, ICRS), shape (n,)
-    dec, # Declination (deg, ICRS), shape (n,)
-)->np.ndarray: # Shape (n, 3), float64
+    ra,  # Right ascension (deg, ICRS), shape (n,)
+    dec,  # Declination (deg, ICRS), shape (n,)
+) -> np.ndarray:  # Shape (n, 3), float64
     "Points on the unit sphere"
     a, d = np.radians(np.asarray(ra, 'f8')), np.radians(np.asarray(dec, 'f8'))
-    return np.stack([np.cos(d)*np.cos(a), np.cos(d)*np.sin(a), np.sin(d)], axis=-1)
+    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+
 
 def sky_separation_arcsec(
-    ra1, dec1, # First positions (deg, ICRS)
-    ra2, dec2, # Second positions (deg, ICRS); shapes broadcast
-)->np.ndarray: # Angular separation (arcsec)
+    ra1,
+    dec1,  # First positions (deg, ICRS)
+    ra2,
+    dec2,  # Second positions (deg, ICRS); shapes broadcast
+) -> np.ndarray:  # Angular separation (arcsec)
     "How far apart positions are on the sphere"
     a, b = unit_vectors(ra1, dec1), unit_vectors(ra2, dec2)
-    near = 2*np.arcsin(np.clip(np.linalg.norm(a - b, axis=-1)/2, 0, 1))
-    far = np.pi - 2*np.arcsin(np.clip(np.linalg.norm(a + b, axis=-1)/2, 0, 1))
-    return np.degrees(np.where(near < np.pi/2, near, far))*3600
+    near = 2 * np.arcsin(np.clip(np.linalg.norm(a - b, axis=-1) / 2, 0, 1))
+    far = np.pi - 2 * np.arcsin(np.clip(np.linalg.norm(a + b, axis=-1) / 2, 0, 1))
+    return np.degrees(np.where(near < np.pi / 2, near, far)) * 3600
 
 # %% ../nbs/00_core.ipynb #3e016347
 def match_sky(
-    ra1, dec1, # First list of positions (deg, ICRS), shape (n,)
-    ra2, dec2, # Second list (deg, ICRS), shape (m,)
-    radius_arcsec:float, # Largest separation that counts (arcsec)
-)->tuple[np.ndarray, np.ndarray, np.ndarray]: # Indices into the first and second list, separation (arcsec): one entry a pair, ordered
+    ra1,
+    dec1,  # First list of positions (deg, ICRS), shape (n,)
+    ra2,
+    dec2,  # Second list (deg, ICRS), shape (m,)
+    radius_arcsec: float,  # Largest separation that counts (arcsec)
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]:  # Indices into the first and second list, separation (arcsec): one entry a pair, ordered
     "All pairs of positions closer than `radius_arcsec`, on the sphere"
     from scipy.spatial import cKDTree
-    a, b = unit_vectors(np.atleast_1d(ra1), np.atleast_1d(dec1)), unit_vectors(np.atleast_1d(ra2), np.atleast_1d(dec2))
-    if not len(a) or not len(b): return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
-    if not np.isfinite(a).all() or not np.isfinite(b).all(): raise BadInput('match_sky needs finite positions: drop NaN coordinates first')
-    chord = 2*np.sin(np.radians(radius_arcsec/3600)/2)
-    near = cKDTree(a).query_ball_tree(cKDTree(b), chord*(1 + 1e-12))
+
+    a, b = (
+        unit_vectors(np.atleast_1d(ra1), np.atleast_1d(dec1)),
+        unit_vectors(np.atleast_1d(ra2), np.atleast_1d(dec2)),
+    )
+    if not len(a) or not len(b):
+        return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
+    if not np.isfinite(a).all() or not np.isfinite(b).all():
+        raise BadInput('match_sky needs finite positions: drop NaN coordinates first')
+    chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
+    near = cKDTree(a).query_ball_tree(cKDTree(b), chord * (1 + 1e-12))
     i = np.repeat(np.arange(len(a)), [len(o) for o in near])
     j = np.array([k for o in near for k in sorted(o)], int)
-    return i, j, np.degrees(2*np.arcsin(np.linalg.norm(a[i] - b[j], axis=1)/2))*3600
+    return i, j, np.degrees(2 * np.arcsin(np.linalg.norm(a[i] - b[j], axis=1) / 2)) * 3600
 
 # %% ../nbs/00_core.ipynb #6ec135b4
 def healpix_index(
-    ra, dec, # Positions (deg, ICRS)
-    order:int=14, # Each order halves the width of a cell; 14 means 12.9 arcsec
-)->np.ndarray: # Nested HEALPix cell numbers, int64
+    ra,
+    dec,  # Positions (deg, ICRS)
+    order: int = 14,  # Each order halves the width of a cell; 14 means 12.9 arcsec
+) -> np.ndarray:  # Nested HEALPix cell numbers, int64
     "The cells that positions fall into"
     from astropy import units as u
     from astropy_healpix import lonlat_to_healpix
+
     ra, dec = np.asarray(ra, 'f8'), np.asarray(dec, 'f8')
-    return np.asarray(lonlat_to_healpix(ra*u.deg, dec*u.deg, 2**order, order='nested'), 'i8')
+    return np.asarray(lonlat_to_healpix(ra * u.deg, dec * u.deg, 2**order, order='nested'), 'i8')
 
 # %% ../nbs/00_core.ipynb #405b4c85
 def merge_ranges(
-    ranges:list, # (start, stop), any order
-    gap:int=0, # Largest hole that is read along
-)->list: # Few (start, stop), ascending, that hold all
+    ranges: list,  # (start, stop), any order
+    gap: int = 0,  # Largest hole that is read along
+) -> list:  # Few (start, stop), ascending, that hold all
     "Join ranges that touch or nearly do"
     out = []
     for a, b in sorted(ranges):
-        if out and a <= out[-1][1] + gap: out[-1] = (out[-1][0], max(b, out[-1][1]))
-        else: out.append((a, b))
+        if out and a <= out[-1][1] + gap:
+            out[-1] = (out[-1][0], max(b, out[-1][1]))
+        else:
+            out.append((a, b))
     return out
 
 # %% ../nbs/00_core.ipynb #9794b5a1
 class Secret:
     "Text that does not show itself"
-    def __init__(self, value:str): self.value = value
-    def __repr__(self): return 'Secret(***)'
-    def __bool__(self): return bool(self.value)
-    def __eq__(self, other): return isinstance(other, Secret) and self.value == other.value
-    def __hash__(self): return hash(self.value)
 
-def default_home(
-)->Path: # `$ASTRID_DATA_HOME`, else the folder .astrid_data in the user's home
+    def __init__(self, value: str):
+        self.value = value
+
+    def __repr__(self):
+        return 'Secret(***)'
+
+    def __bool__(self):
+        return bool(self.value)
+
+    def __eq__(self, other):
+        return isinstance(other, Secret) and self.value == other.value
+
+    def __hash__(self):
+        return hash(self.value)
+
+
+def default_home() -> Path:  # `$ASTRID_DATA_HOME`, else the folder .astrid_data in the user's home
     "Where the embedded archive lives"
-    return Path(os.environ.get('ASTRID_DATA_HOME') or Path.home()/'.astrid_data').expanduser()
+    return Path(os.environ.get('ASTRID_DATA_HOME') or Path.home() / '.astrid_data').expanduser()
 
 # %% ../nbs/00_core.ipynb #ba23b961
 @dataclass
 class Settings:
     "What the environment says; secrets never show"
-    database_url:Secret|None = None # SQLAlchemy URL; None means the embedded SQLite file
-    database_ca:str|None = None # Certificate file for the database's TLS
-    storage_url:str|None = None # Folder or s3://bucket; None means the embedded folder
-    s3_endpoint:str|None = None # Address of the S3 service; None means Amazon's
-    s3_bucket:str|None = None # Bucket of the deployment
-    s3_key_id:Secret|None = None # Access key id
-    s3_secret:Secret|None = None # Secret access key
-    s3_ca:str|None = None # Certificate file for the S3 service's TLS
-    mlflow_uri:str|None = None # Tracking server; None means the embedded store
-    mlflow_experiment:str|None = None # Experiment name
+
+    database_url: Secret | None = None  # SQLAlchemy URL; None means the embedded SQLite file
+    database_ca: str | None = None  # Certificate file for the database's TLS
+    storage_url: str | None = None  # Folder or s3://bucket; None means the embedded folder
+    s3_endpoint: str | None = None  # Address of the S3 service; None means Amazon's
+    s3_bucket: str | None = None  # Bucket of the deployment
+    s3_key_id: Secret | None = None  # Access key id
+    s3_secret: Secret | None = None  # Secret access key
+    s3_ca: str | None = None  # Certificate file for the S3 service's TLS
+    mlflow_uri: str | None = None  # Tracking server; None means the embedded store
+    mlflow_experiment: str | None = None  # Experiment name
 
 # %% ../nbs/00_core.ipynb #83fab6a6
 def _supabase_url(env):
     "The pooler's URL from Supabase's parts, or None; a password may hold any character"
     host, ref, pw = (env.get(f'SUPABASE_{k}') for k in ('HOST', 'PROJECT_REF', 'PASSWORD'))
-    if not (host and ref and pw): return None
+    if not (host and ref and pw):
+        return None
     host = host if ':' in host else f'{host}:5432'
-    return f'postgresql+psycopg://postgres.{ref}:{quote(pw, safe="")}@{host}/postgres?sslmode=require'
+    return (
+        f'postgresql+psycopg://postgres.{ref}:{quote(pw, safe="")}@{host}/postgres?sslmode=require'
+    )
+
 
 def _r2_endpoint(env):
     "R2's own endpoint, from its variable or from the account id"
     account = env.get('CLOUDFLARE_ACCOUNT_ID')
-    return env.get('CLOUDFLARE_R2_ENDPOINT_URL') or (f'https://{account}.r2.cloudflarestorage.com' if account else None)
+    return env.get('CLOUDFLARE_R2_ENDPOINT_URL') or (
+        f'https://{account}.r2.cloudflarestorage.com' if account else None
+    )
 
 # %% ../nbs/00_core.ipynb #6175c3f7
 def load_settings(
-    env:dict|None=None, # Variables; None means those of this process
-    dotenv:str|Path|None='.env', # File of further variables, used where `env` has none; None reads no file
-)->Settings: # Nothing is opened or contacted
+    env: dict | None = None,  # Variables; None means those of this process
+    dotenv: str
+    | Path
+    | None = '.env',  # File of further variables, used where `env` has none; None reads no file
+) -> Settings:  # Nothing is opened or contacted
     "Settings from the environment and a `.env` file"
     from dotenv import dotenv_values
+
     file = dotenv_values(dotenv) if dotenv and Path(dotenv).is_file() else {}
-    env = {**{k: v for k, v in file.items() if v}, **{k: v for k, v in (os.environ if env is None else env).items() if v}}
+    env = {
+        **{k: v for k, v in file.items() if v},
+        **{k: v for k, v in (os.environ if env is None else env).items() if v},
+    }
     secret = lambda *names: next((Secret(env[n]) for n in names if n in env), None)
     url = env.get('ASTRID_DATABASE_URL') or env.get('DATABASE_URL') or _supabase_url(env)
     bucket = env.get('CLOUDFLARE_R2_BUCKET_NAME')
-    return Settings(database_url=Secret(url) if url else None, database_ca=env.get('SUPABASE_SSL_CERT_PATH'),
-        storage_url=env.get('ASTRID_STORAGE_URL') or (f's3://{bucket}' if bucket else None), s3_bucket=bucket,
-        s3_endpoint=_r2_endpoint(env) or env.get('AWS_ENDPOINT_URL_S3') or env.get('AWS_ENDPOINT_URL'),
+    return Settings(
+        database_url=Secret(url) if url else None,
+        database_ca=env.get('SUPABASE_SSL_CERT_PATH'),
+        storage_url=env.get('ASTRID_STORAGE_URL') or (f's3://{bucket}' if bucket else None),
+        s3_bucket=bucket,
+        s3_endpoint=_r2_endpoint(env)
+        or env.get('AWS_ENDPOINT_URL_S3')
+        or env.get('AWS_ENDPOINT_URL'),
         s3_key_id=secret('CLOUDFLARE_R2_ACCESS_KEY_ID', 'AWS_ACCESS_KEY_ID'),
         s3_secret=secret('CLOUDFLARE_R2_SECRET_ACCESS_KEY', 'AWS_SECRET_ACCESS_KEY'),
         s3_ca=env.get('CLOUDFLARE_R2_CA_BUNDLE') or env.get('AWS_CA_BUNDLE'),
-        mlflow_uri=env.get('MLFLOW_TRACKING_URI'), mlflow_experiment=env.get('MLFLOW_EXPERIMENT_NAME'))
+        mlflow_uri=env.get('MLFLOW_TRACKING_URI'),
+        mlflow_experiment=env.get('MLFLOW_EXPERIMENT_NAME'),
+    )
 
 # %% ../nbs/00_core.ipynb #d2ffce74
 def progress(
-    items, # What to go through
-    desc:str='', # What is being done, in a word or two
-    total:int|None=None, # How many there are; None asks `items`
-    show:bool=True, # False goes through silently
-    **kw, # More for tqdm
-): # The same items
+    items,  # What to go through
+    desc: str = '',  # What is being done, in a word or two
+    total: int | None = None,  # How many there are; None asks `items`
+    show: bool = True,  # False goes through silently
+    **kw,  # More for tqdm
+):  # The same items
     "Go through `items` with a progress bar where a person is looking"
     from tqdm.auto import tqdm
+
     quiet = not show or 'IN_TEST' in os.environ or 'ASTRID_DATA_QUIET' in os.environ
     seen = sys.stderr.isatty() or 'ipykernel' in sys.modules or 'ASTRID_DATA_PROGRESS' in os.environ
     return tqdm(items, desc=desc, total=total, disable=quiet or not seen, leave=False, **kw)

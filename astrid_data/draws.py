@@ -13,83 +13,115 @@ import numpy as np, pandas as pd
 
 # %% ../nbs/02_draws.ipynb #a8d3ee19
 def sample_keys(
-    survey, observation_key, kind, # Names, each of shape (n,)
-    ra, dec, # Positions (deg), shape (n,)
-    seed, # Seeds of drawn positions, '' for detections; shape (n,)
-)->np.ndarray: # 32 hexadecimal digits each, object array of shape (n,)
+    survey,
+    observation_key,
+    kind,  # Names, each of shape (n,)
+    ra,
+    dec,  # Positions (deg), shape (n,)
+    seed,  # Seeds of drawn positions, '' for detections; shape (n,)
+) -> np.ndarray:  # 32 hexadecimal digits each, object array of shape (n,)
     "Names for samples that are the same in every database"
-    at = np.rint(np.stack([np.asarray(ra, 'f8'), np.asarray(dec, 'f8')], 1)*1e9).astype('<i8')
+    at = np.rint(np.stack([np.asarray(ra, 'f8'), np.asarray(dec, 'f8')], 1) * 1e9).astype('<i8')
     which, names = distinct_rows(survey, observation_key, kind, seed)
-    digest = [hashlib.blake2b('\x1f'.join(map(str, t)).encode(), digest_size=16).digest() for t in names]
-    raw = np.concatenate([np.frombuffer(b''.join(digest), '<i8').reshape(-1, 2)[which], at], 1).tobytes()
+    digest = [
+        hashlib.blake2b('\x1f'.join(map(str, t)).encode(), digest_size=16).digest() for t in names
+    ]
+    raw = np.concatenate(
+        [np.frombuffer(b''.join(digest), '<i8').reshape(-1, 2)[which], at], 1
+    ).tobytes()
     out = np.empty(len(at), object)
-    out[:] = [hashlib.blake2b(raw[k:k + 32], digest_size=16).hexdigest() for k in range(0, len(raw), 32)]
+    out[:] = [
+        hashlib.blake2b(raw[k : k + 32], digest_size=16).hexdigest() for k in range(0, len(raw), 32)
+    ]
     return out
 
+
 def distinct_rows(
-    *columns, # Values, each of shape (n,)
-)->tuple[np.ndarray, list]: # Which row of the list each row is, shape (n,); and the different rows, as tuples
+    *columns,  # Values, each of shape (n,)
+) -> tuple[
+    np.ndarray, list
+]:  # Which row of the list each row is, shape (n,); and the different rows, as tuples
     "The different rows of some columns"
     code, columns = np.zeros(len(columns[0]), 'i8'), [np.asarray(c) for c in columns]
     for c in columns:
         new, words = pd.factorize(c, use_na_sentinel=False)
-        code = pd.factorize(code*max(len(words), 1) + new)[0]
+        code = pd.factorize(code * max(len(words), 1) + new)[0]
     first = np.flatnonzero(~pd.Series(code).duplicated())
     return code, list(zip(*(c[first] for c in columns)))
 
 # %% ../nbs/02_draws.ipynb #03883f5f
 def scramble(
-    keys:np.ndarray, # Unsigned 64-bit numbers, shape (n,)
-    step, # Which number of each key's sequence; scalar or shape (n,)
-)->np.ndarray: # Unsigned 64-bit numbers, shape (n,)
+    keys: np.ndarray,  # Unsigned 64-bit numbers, shape (n,)
+    step,  # Which number of each key's sequence; scalar or shape (n,)
+) -> np.ndarray:  # Unsigned 64-bit numbers, shape (n,)
     "Numbers that depend on nothing but key and step (splitmix64; Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195)"
     with np.errstate(over='ignore'):
-        z = np.asarray(keys, 'u8') + (np.asarray(step, 'u8') + np.uint64(1))*np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30)))*np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27)))*np.uint64(0x94D049BB133111EB)
+        z = np.asarray(keys, 'u8') + (np.asarray(step, 'u8') + np.uint64(1)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
-def mix(keys, step): return (scramble(keys, step) >> np.uint64(11))*2.**-53 # The same as random numbers, uniform in [0, 1)
+
+def mix(keys, step):
+    return (
+        scramble(keys, step) >> np.uint64(11)
+    ) * 2.0**-53  # The same as random numbers, uniform in [0, 1)
+
 
 def key_numbers(
-    texts, # Texts to tell apart, shape (n,)
-    seed:int, # Mixed in
-)->np.ndarray: # Unsigned 64-bit numbers, shape (n,)
+    texts,  # Texts to tell apart, shape (n,)
+    seed: int,  # Mixed in
+) -> np.ndarray:  # Unsigned 64-bit numbers, shape (n,)
     "A number for each text, to draw from with `mix`"
-    return np.array([int.from_bytes(hashlib.sha256(f'{seed}|{t}'.encode()).digest()[:8], 'little') for t in texts], 'u8')
+    return np.array(
+        [
+            int.from_bytes(hashlib.sha256(f'{seed}|{t}'.encode()).digest()[:8], 'little')
+            for t in texts
+        ],
+        'u8',
+    )
 
 # %% ../nbs/02_draws.ipynb #4c4bd330
 def ranks(
-    keys, # Sample keys, shape (n,)
-    seed:int, # Another seed is another order
-)->np.ndarray: # Uniform in [0, 1), shape (n,)
+    keys,  # Sample keys, shape (n,)
+    seed: int,  # Another seed is another order
+) -> np.ndarray:  # Uniform in [0, 1), shape (n,)
     "Where each sample stands in the queue of its stratum"
     return mix(key_heads(keys), seed)
 
+
 def key_heads(
-    keys, # Sample keys, shape (n,)
-)->np.ndarray: # Unsigned 64-bit numbers, shape (n,)
+    keys,  # Sample keys, shape (n,)
+) -> np.ndarray:  # Unsigned 64-bit numbers, shape (n,)
     "The first half of each sample key, as a number"
-    return np.frombuffer(bytes.fromhex(''.join(np.asarray(keys, object))), '>u8').reshape(-1, 2)[:, 0].astype('u8')
+    return (
+        np.frombuffer(bytes.fromhex(''.join(np.asarray(keys, object))), '>u8')
+        .reshape(-1, 2)[:, 0]
+        .astype('u8')
+    )
 
 # %% ../nbs/02_draws.ipynb #b6f13875
 def share_out(
-    sizes:np.ndarray, # How many each stratum holds, shape (k,)
-    n:int, # How many to take in all
-)->np.ndarray: # How many to take from each, shape (k,); sums to n, or to all there are
+    sizes: np.ndarray,  # How many each stratum holds, shape (k,)
+    n: int,  # How many to take in all
+) -> np.ndarray:  # How many to take from each, shape (k,); sums to n, or to all there are
     "Proportional shares of `n` by largest remainder; ties go to the earlier stratum"
     sizes = np.asarray(sizes, 'i8')
-    if n >= sizes.sum(): return sizes
-    exact = sizes*(n/sizes.sum())
+    if n >= sizes.sum():
+        return sizes
+    exact = sizes * (n / sizes.sum())
     take = np.floor(exact).astype('i8')
-    take[np.argsort(take - exact, kind='stable')[:n - take.sum()]] += 1
+    take[np.argsort(take - exact, kind='stable')[: n - take.sum()]] += 1
     return take
 
+
 def pick_stratified(
-    strata:np.ndarray, # Stratum of each row: numbers from 0, shape (n,)
-    rank:np.ndarray, # Rows with a lower rank are taken first, shape (n,)
-    n:int, # How many to take
-)->np.ndarray: # True for rows taken, shape (n,)
+    strata: np.ndarray,  # Stratum of each row: numbers from 0, shape (n,)
+    rank: np.ndarray,  # Rows with a lower rank are taken first, shape (n,)
+    n: int,  # How many to take
+) -> np.ndarray:  # True for rows taken, shape (n,)
     "Take `n` rows so that every stratum gives its share"
     order = np.lexsort((rank, strata))
     sizes = np.bincount(strata, minlength=1)
@@ -99,20 +131,30 @@ def pick_stratified(
 
 # %% ../nbs/02_draws.ipynb #b493bc28
 def counts_for(
-    n_positive:int, # Positives there are
-    n_rejected:int, # Rejected detections there are
-    negatives:dict, # Ratio of each kind; None means all there are
-    limit:int|None, # Most samples; None means no limit
-)->dict: # How many of 'positive' and of each kind of negative to ask for
+    n_positive: int,  # Positives there are
+    n_rejected: int,  # Rejected detections there are
+    negatives: dict,  # Ratio of each kind; None means all there are
+    limit: int | None,  # Most samples; None means no limit
+) -> dict:  # How many of 'positive' and of each kind of negative to ask for
     "The largest collection with the ratios asked for"
-    per = {k: n_rejected/max(n_positive, 1) if r is None else r for k, r in negatives.items()}
-    def total(p): return p + sum(min(n, n_rejected) if k == 'rejected' else n for k, n in want(p).items())
-    def want(p): return {k: int(np.floor(r*p + .5)) for k, r in per.items()}
+    per = {k: n_rejected / max(n_positive, 1) if r is None else r for k, r in negatives.items()}
+
+    def total(p):
+        return p + sum(min(n, n_rejected) if k == 'rejected' else n for k, n in want(p).items())
+
+    def want(p):
+        return {k: int(np.floor(r * p + 0.5)) for k, r in per.items()}
+
     low, high = min(n_positive, 1), n_positive
     while limit is not None and low < high:
-        mid = (low + high + 1)//2
+        mid = (low + high + 1) // 2
         low, high = (mid, high) if total(mid) <= limit else (low, mid - 1)
-    out, left = {'positive': (p := n_positive if limit is None else low)}, np.inf if limit is None else limit - p
+    out, left = (
+        {'positive': (p := n_positive if limit is None else low)},
+        np.inf if limit is None else limit - p,
+    )
     for k, n in want(p).items():
-        out[k] = n if total(p) - p <= left else int(min(n, max(left - sum(out.values()) + p, 0))) # Only where even one positive is too many
+        out[k] = (
+            n if total(p) - p <= left else int(min(n, max(left - sum(out.values()) + p, 0)))
+        )  # Only where even one positive is too many
     return out

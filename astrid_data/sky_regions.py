@@ -13,17 +13,20 @@ from .core import BadInput, healpix_index, unit_vectors
 
 # %% ../nbs/01_sky_regions.ipynb #29d37e86
 def in_cone(
-    ra, dec, # Positions (deg), shape (n,)
-    cone:tuple, # (ra, dec, radius) in deg
-)->np.ndarray: # True inside or on the edge, shape (n,)
+    ra,
+    dec,  # Positions (deg), shape (n,)
+    cone: tuple,  # (ra, dec, radius) in deg
+) -> np.ndarray:  # True inside or on the edge, shape (n,)
     "Which positions lie within a cone"
     chord = np.linalg.norm(unit_vectors(ra, dec) - unit_vectors(cone[0], cone[1]), axis=-1)
-    return chord <= 2*np.sin(np.radians(cone[2])/2)*(1 + 1e-12)
+    return chord <= 2 * np.sin(np.radians(cone[2]) / 2) * (1 + 1e-12)
+
 
 def in_box(
-    ra, dec, # Positions (deg), shape (n,)
-    box:tuple, # (ra from, ra to, dec from, dec to) in deg
-)->np.ndarray: # True inside or on the edge, shape (n,)
+    ra,
+    dec,  # Positions (deg), shape (n,)
+    box: tuple,  # (ra from, ra to, dec from, dec to) in deg
+) -> np.ndarray:  # True inside or on the edge, shape (n,)
     "Which positions lie within a box"
     ra, dec, (a0, a1, d0, d1) = np.asarray(ra, 'f8') % 360, np.asarray(dec, 'f8'), box
     east = (ra >= a0) & (ra <= a1) if a0 <= a1 else (ra >= a0) | (ra <= a1)
@@ -31,78 +34,119 @@ def in_box(
 
 # %% ../nbs/01_sky_regions.ipynb #efa2e411
 def as_polygon(
-    corners, # (ra, dec) in deg, shape (k, 2), or a SkyCoord; None stays None
-)->list: # [[ra, dec], ...]
+    corners,  # (ra, dec) in deg, shape (k, 2), or a SkyCoord; None stays None
+) -> list:  # [[ra, dec], ...]
     "A polygon in the form that is stored"
-    if corners is None: return None
-    if hasattr(corners, 'icrs'): corners = np.column_stack([corners.icrs.ra.deg, corners.icrs.dec.deg])
-    try: p = np.array(corners, 'f8')
-    except (TypeError, ValueError): p = np.zeros(0)
-    if p.ndim != 2 or p.shape[1] != 2 or len(p) < 3 or not np.isfinite(p).all() or np.abs(p[:, 1]).max() > 90:
-        raise BadInput('polygon is a list of at least three corners (ra, dec) in deg, or a SkyCoord')
-    if cap_around(unit_vectors(*p.T))[2] > 89: raise BadInput('a polygon must be smaller than a hemisphere: cut it in pieces')
+    if corners is None:
+        return None
+    if hasattr(corners, 'icrs'):
+        corners = np.column_stack([corners.icrs.ra.deg, corners.icrs.dec.deg])
+    try:
+        p = np.array(corners, 'f8')
+    except (TypeError, ValueError):
+        p = np.zeros(0)
+    if (
+        p.ndim != 2
+        or p.shape[1] != 2
+        or len(p) < 3
+        or not np.isfinite(p).all()
+        or np.abs(p[:, 1]).max() > 90
+    ):
+        raise BadInput(
+            'polygon is a list of at least three corners (ra, dec) in deg, or a SkyCoord'
+        )
+    if cap_around(unit_vectors(*p.T))[2] > 89:
+        raise BadInput('a polygon must be smaller than a hemisphere: cut it in pieces')
     return [[float(a % 360), float(d)] for a, d in p]
 
+
 def cap_around(
-    v:np.ndarray, # Unit vectors, shape (n, 3)
-)->tuple: # (ra, dec, radius) in deg; a radius of 180 where they have no middle
+    v: np.ndarray,  # Unit vectors, shape (n, 3)
+) -> tuple:  # (ra, dec, radius) in deg; a radius of 180 where they have no middle
     "A cone that holds all of some positions"
     m = v.mean(0)
-    if np.linalg.norm(m) < 1e-6: return 0., 0., 180.
-    m = m/np.linalg.norm(m)
-    radius = np.degrees(2*np.arcsin(np.linalg.norm(v - m, axis=1).max()/2))
-    return float(np.degrees(np.arctan2(m[1], m[0])) % 360), float(np.degrees(np.arcsin(m[2]))), min(float(radius) + 1e-9, 180.)
+    if np.linalg.norm(m) < 1e-6:
+        return 0.0, 0.0, 180.0
+    m = m / np.linalg.norm(m)
+    radius = np.degrees(2 * np.arcsin(np.linalg.norm(v - m, axis=1).max() / 2))
+    return (
+        float(np.degrees(np.arctan2(m[1], m[0])) % 360),
+        float(np.degrees(np.arcsin(m[2]))),
+        min(float(radius) + 1e-9, 180.0),
+    )
 
 # %% ../nbs/01_sky_regions.ipynb #5822393b
 def _gnomonic(v, ra, dec):
     "Unit vectors on the plane that touches the sphere at (ra, dec); NaN in the other hemisphere"
     a, d = np.radians(ra), np.radians(dec)
     m, east = unit_vectors(ra, dec), np.array([-np.sin(a), np.cos(a), 0])
-    north = np.array([-np.sin(d)*np.cos(a), -np.sin(d)*np.sin(a), np.cos(d)])
+    north = np.array([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)])
     depth = v @ m
     depth = np.where(depth > 1e-9, depth, np.nan)
-    return v @ east/depth, v @ north/depth
+    return v @ east / depth, v @ north / depth
+
 
 def in_polygon(
-    ra, dec, # Positions (deg), shape (n,)
-    corners, # (ra, dec) in deg, in order around, shape (k, 2)
-)->np.ndarray: # True inside or on a side, shape (n,)
+    ra,
+    dec,  # Positions (deg), shape (n,)
+    corners,  # (ra, dec) in deg, in order around, shape (k, 2)
+) -> np.ndarray:  # True inside or on a side, shape (n,)
     "Which positions lie within a polygon of great circles"
     c = unit_vectors(*np.array(corners, 'f8').T)
     ra0, dec0, _ = cap_around(c)
     (x, y), (cx, cy) = _gnomonic(unit_vectors(ra, dec), ra0, dec0), _gnomonic(c, ra0, dec0)
     odd = on = np.zeros(np.shape(x), bool)
     for x0, y0, x1, y1 in zip(cx, cy, np.roll(cx, -1), np.roll(cy, -1)):
-        t = np.clip(((x - x0)*(x1 - x0) + (y - y0)*(y1 - y0))/max((x1 - x0)**2 + (y1 - y0)**2, 1e-300), 0, 1)
-        on = on | (np.hypot(x - x0 - t*(x1 - x0), y - y0 - t*(y1 - y0)) <= 1e-12)
-        if y0 != y1: odd = odd ^ (((y0 > y) != (y1 > y)) & (x < x0 + (y - y0)*(x1 - x0)/(y1 - y0)))
+        t = np.clip(
+            ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0))
+            / max((x1 - x0) ** 2 + (y1 - y0) ** 2, 1e-300),
+            0,
+            1,
+        )
+        on = on | (np.hypot(x - x0 - t * (x1 - x0), y - y0 - t * (y1 - y0)) <= 1e-12)
+        if y0 != y1:
+            odd = odd ^ (((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0)))
     return on | odd
 
 # %% ../nbs/01_sky_regions.ipynb #3d55efbd
-FINEST = 29 # The finest order of a MOC
+FINEST = 29  # The finest order of a MOC
+
 
 def moc_ranges(
-    moc:dict, # Order -> nested cells
-)->np.ndarray: # First cell and the one behind the last of each range, at the finest order; int64, shape (k, 2)
+    moc: dict,  # Order -> nested cells
+) -> (
+    np.ndarray
+):  # First cell and the one behind the last of each range, at the finest order; int64, shape (k, 2)
     "The cells of a MOC, joined where they touch or overlap"
-    parts = [np.array([[c, c + 1] for c in cells], 'i8').reshape(-1, 2) << 2*(FINEST - int(o)) for o, cells in moc.items()]
+    parts = [
+        np.array([[c, c + 1] for c in cells], 'i8').reshape(-1, 2) << 2 * (FINEST - int(o))
+        for o, cells in moc.items()
+    ]
     r = np.concatenate(parts) if parts else np.zeros((0, 2), 'i8')
     r = r[np.argsort(r[:, 0], kind='stable')]
     end = np.maximum.accumulate(r[:, 1])
-    new = np.append(True, r[1:, 0] > end[:-1])[:len(r)]
-    return np.stack([r[new, 0], end[np.append(new[1:], True)[:len(r)]]], 1)
+    new = np.append(True, r[1:, 0] > end[:-1])[: len(r)]
+    return np.stack([r[new, 0], end[np.append(new[1:], True)[: len(r)]]], 1)
+
 
 def moc_cells(
-    ranges:np.ndarray, # From `moc_ranges`
-)->dict: # Order (as text) -> sorted cells, the largest that fit
+    ranges: np.ndarray,  # From `moc_ranges`
+) -> dict:  # Order (as text) -> sorted cells, the largest that fit
     "Ranges in as few cells as can be"
     out, left = {}, ranges
     for o in range(FINEST + 1):
-        shift = 2*(FINEST - o)
+        shift = 2 * (FINEST - o)
         first, last = -(-left[:, 0] >> shift), left[:, 1] >> shift
         fit = last > first
-        if fit.any(): out[str(o)] = np.concatenate([np.arange(a, b) for a, b in zip(first[fit], last[fit])]).tolist()
-        rest = [left[~fit], np.stack([left[fit, 0], first[fit] << shift], 1), np.stack([last[fit] << shift, left[fit, 1]], 1)]
+        if fit.any():
+            out[str(o)] = np.concatenate(
+                [np.arange(a, b) for a, b in zip(first[fit], last[fit])]
+            ).tolist()
+        rest = [
+            left[~fit],
+            np.stack([left[fit, 0], first[fit] << shift], 1),
+            np.stack([last[fit] << shift, left[fit, 1]], 1),
+        ]
         left = np.concatenate(rest)
         left = left[left[:, 1] > left[:, 0]]
         left = left[np.argsort(left[:, 0])]
@@ -110,22 +154,32 @@ def moc_cells(
 
 # %% ../nbs/01_sky_regions.ipynb #845f3b32
 def as_moc(
-    moc, # Order -> nested cells, or a `mocpy.MOC`; None stays None
-)->dict: # Order (as text) -> sorted cells, as few as can be
+    moc,  # Order -> nested cells, or a `mocpy.MOC`; None stays None
+) -> dict:  # Order (as text) -> sorted cells, as few as can be
     "A MOC in the form that is stored"
-    if moc is None: return None
-    if hasattr(moc, 'serialize'): moc = moc.serialize('json') # A mocpy.MOC
-    try: cells = {int(o): np.array(c, 'i8').ravel() for o, c in dict(moc).items()}
-    except (TypeError, ValueError): raise BadInput('moc is a dict of HEALPix order -> nested cells, or a mocpy.MOC') from None
+    if moc is None:
+        return None
+    if hasattr(moc, 'serialize'):
+        moc = moc.serialize('json')  # A mocpy.MOC
+    try:
+        cells = {int(o): np.array(c, 'i8').ravel() for o, c in dict(moc).items()}
+    except (TypeError, ValueError):
+        raise BadInput('moc is a dict of HEALPix order -> nested cells, or a mocpy.MOC') from None
     for o, c in cells.items():
-        if not 0 <= o <= FINEST or len(c) and not 0 <= c.min() <= c.max() < 12*4**o: raise BadInput(f'order {o} of a MOC has cells 0 to 12*4**{o} - 1, and orders are 0 to {FINEST}')
-    if not sum(map(len, cells.values())): raise BadInput('an empty moc, which nothing matches: leave it None for all the sky')
+        if not 0 <= o <= FINEST or len(c) and not 0 <= c.min() <= c.max() < 12 * 4**o:
+            raise BadInput(
+                f'order {o} of a MOC has cells 0 to 12*4**{o} - 1, and orders are 0 to {FINEST}'
+            )
+    if not sum(map(len, cells.values())):
+        raise BadInput('an empty moc, which nothing matches: leave it None for all the sky')
     return moc_cells(moc_ranges(cells))
 
+
 def in_moc(
-    ra, dec, # Positions (deg), shape (n,)
-    moc:dict, # Order -> nested cells
-)->np.ndarray: # True inside, shape (n,)
+    ra,
+    dec,  # Positions (deg), shape (n,)
+    moc: dict,  # Order -> nested cells
+) -> np.ndarray:  # True inside, shape (n,)
     "Which positions lie in the cells of a MOC"
     r, at = moc_ranges(moc), healpix_index(ra, dec, FINEST)
     k = np.searchsorted(r[:, 0], at, 'right') - 1
@@ -133,21 +187,28 @@ def in_moc(
 
 # %% ../nbs/01_sky_regions.ipynb #9944a7c4
 def bounding_box(
-    cone:tuple, # (ra, dec, radius) in deg
-)->tuple: # A box that holds it: (ra from, ra to, dec from, dec to) in deg
+    cone: tuple,  # (ra, dec, radius) in deg
+) -> tuple:  # A box that holds it: (ra from, ra to, dec from, dec to) in deg
     "The smallest box around a cone, with a hair's width to spare"
     ra, dec, r = cone[0], cone[1], cone[2] + 1e-9
-    d0, d1 = max(dec - r, -90.), min(dec + r, 90.)
-    if dec + r >= 90 or dec - r <= -90: return 0., 360., d0, d1
-    w = np.degrees(np.arcsin(np.sin(np.radians(r))/np.cos(np.radians(dec)))) + 1e-9
+    d0, d1 = max(dec - r, -90.0), min(dec + r, 90.0)
+    if dec + r >= 90 or dec - r <= -90:
+        return 0.0, 360.0, d0, d1
+    w = np.degrees(np.arcsin(np.sin(np.radians(r)) / np.cos(np.radians(dec)))) + 1e-9
     return (ra - w) % 360, (ra + w) % 360, d0, d1
 
+
 def moc_cap(
-    moc:dict, # Order -> nested cells
-)->tuple: # (ra, dec, radius) in deg
+    moc: dict,  # Order -> nested cells
+) -> tuple:  # (ra, dec, radius) in deg
     "A cone that holds a MOC"
     from astropy_healpix import boundaries_lonlat
-    edge = [boundaries_lonlat(np.array(c), 4, 2**int(o), order='nested') for o, c in moc.items()]
+
+    edge = [boundaries_lonlat(np.array(c), 4, 2 ** int(o), order='nested') for o, c in moc.items()]
     lon, lat = (np.concatenate([e[k].deg.ravel() for e in edge]) for k in (0, 1))
     ra, dec, r = cap_around(unit_vectors(lon, lat))
-    return ra, dec, r*1.05 + .01 if r < 80 else 180. # Between the points of an edge; a wider cone may hold the edges and not what is between them
+    return (
+        ra,
+        dec,
+        r * 1.05 + 0.01 if r < 80 else 180.0,
+    )  # Between the points of an edge; a wider cone may hold the edges and not what is between them

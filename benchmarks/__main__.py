@@ -1,4 +1,5 @@
 """`python -m benchmarks [TABLE ...]`: measure the tables named, or all of them, print them, and keep them in benchmarks/results."""
+
 import importlib, pkgutil, sys, tempfile
 from pathlib import Path
 
@@ -7,10 +8,17 @@ from benchmarks.harness import keep, measure, show
 
 known = {}
 for m in pkgutil.iter_modules(benchmarks.__path__):
-    if m.name in ('harness', 'row', '__main__'): continue
-    known |= {name: (m.name, t) for name, t in getattr(importlib.import_module(f'benchmarks.{m.name}'), 'TABLES', {}).items()}
+    if m.name in ('harness', 'row', '__main__'):
+        continue
+    known |= {
+        name: (m.name, t)
+        for name, t in getattr(
+            importlib.import_module(f'benchmarks.{m.name}'), 'TABLES', {}
+        ).items()
+    }
 asked = sys.argv[1:] or sorted(known)
-if odd := [a for a in asked if a not in known]: sys.exit(f'no table {", ".join(odd)}; there are: {", ".join(sorted(known))}')
+if odd := [a for a in asked if a not in known]:
+    sys.exit(f'no table {", ".join(odd)}; there are: {", ".join(sorted(known))}')
 for name in asked:
     with tempfile.TemporaryDirectory() as folder:
         result = measure(known[name][0], name, known[name][1], Path(folder))

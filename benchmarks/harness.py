@@ -4,41 +4,48 @@ A table is prepared once, then every row waits in a process of its own, stopped 
 time. The rows run in turn, again and again, so that a slow moment of the machine meets all of them; the figure is the median, and
 the ratio is taken turn by turn against the reference.
 """
+
 import json, os, platform, signal, statistics, subprocess, sys, threading, time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
-peers_python = root/'.peers'/'bin'/'python'
-results = root/'benchmarks'/'results'
+peers_python = root / '.peers' / 'bin' / 'python'
+results = root / 'benchmarks' / 'results'
 
 
 @dataclass
 class Row:
     "One way to do the work"
-    start: object # Callable (folder) -> callable () -> how many things were done, or that and a dict of further figures; called in the row's own process
-    peer: bool = False # Run by the peers' Python, which has no astrid_data
+
+    start: object  # Callable (folder) -> callable () -> how many things were done, or that and a dict of further figures; called in the row's own process
+    peer: bool = False  # Run by the peers' Python, which has no astrid_data
 
 
 @dataclass
 class Table:
     "The same work, done in several ways"
-    reference: str # Name of the row that the others are compared with
-    unit: str # What is counted, such as 'patches/s'
-    rows: dict # Name -> `Row`
-    prepare: object = None # Callable (folder): makes what all rows read; None where there is nothing to make
+
+    reference: str  # Name of the row that the others are compared with
+    unit: str  # What is counted, such as 'patches/s'
+    rows: dict  # Name -> `Row`
+    prepare: object = (
+        None  # Callable (folder): makes what all rows read; None where there is nothing to make
+    )
     repeats: int = 5
-    fresh_mb: int = 0 # New memory that a turn needs, pages of written files included: see `settle`
-    about: str = '' # One line for the reader
+    fresh_mb: int = 0  # New memory that a turn needs, pages of written files included: see `settle`
+    about: str = ''  # One line for the reader
 
 
 def private_mb():
     "Memory that belongs to this process alone: mapped files do not count"
-    with open('/proc/self/status') as f: return next(int(line.split()[1]) for line in f if line.startswith('RssAnon'))/1024
+    with open('/proc/self/status') as f:
+        return next(int(line.split()[1]) for line in f if line.startswith('RssAnon')) / 1024
 
 
 class Peak:
     "The largest private memory while something runs"
+
     def __enter__(self):
         self.mb, self.done = private_mb(), threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
@@ -46,15 +53,19 @@ class Peak:
         return self
 
     def watch(self):
-        while not self.done.wait(.01): self.mb = max(self.mb, private_mb())
+        while not self.done.wait(0.01):
+            self.mb = max(self.mb, private_mb())
 
-    def __exit__(self, *exc): self.done.set(); self.thread.join(); self.mb = max(self.mb, private_mb())
+    def __exit__(self, *exc):
+        self.done.set()
+        self.thread.join()
+        self.mb = max(self.mb, private_mb())
 
 
 def serve(start, folder):
     "Inside a row's process: run at every line that comes in, and say how it went"
     out = os.fdopen(os.dup(1), 'w', buffering=1)
-    os.dup2(2, 1) # What libraries print goes to stderr
+    os.dup2(2, 1)  # What libraries print goes to stderr
     once = start(Path(folder))
     print(json.dumps('ready'), file=out)
     for _ in sys.stdin:
@@ -69,38 +80,55 @@ def serve(start, folder):
 def settle(fresh_mb):
     "Let the disk finish what the last turn wrote, and have memory at hand: a virtual machine gets it from its host at first touch, slower than a disk writes"
     os.sync()
-    bytes(b'.')*(fresh_mb << 20)
+    bytes(b'.') * (fresh_mb << 20)
 
 
 class Worker:
     "A row in a process of its own"
+
     def __init__(self, module, table, name, row, folder):
         python = peers_python if row.peer else sys.executable
         self.name, self.turns, self.why = name, [], None
-        self.log = open(folder/f'{name}.log', 'w')
-        self.process = subprocess.Popen([python, '-m', 'benchmarks.row', module, table, name, folder], cwd=root, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True)
+        self.log = open(folder / f'{name}.log', 'w')
+        self.process = subprocess.Popen(
+            [python, '-m', 'benchmarks.row', module, table, name, folder],
+            cwd=root,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            start_new_session=True,
+        )
         self.answer()
         self.send(signal.SIGSTOP)
 
     def send(self, what):
         "A signal to the row and what it started"
-        try: os.killpg(self.process.pid, what)
-        except ProcessLookupError: pass # It has ended
+        try:
+            os.killpg(self.process.pid, what)
+        except ProcessLookupError:
+            pass  # It has ended
 
     def answer(self):
         line = self.process.stdout.readline()
-        if line: return json.loads(line)
+        if line:
+            return json.loads(line)
         self.process.wait()
         self.log.flush()
-        self.why = (Path(self.log.name).read_text().strip().splitlines() or ['it ended without a word'])[-1]
+        self.why = (
+            Path(self.log.name).read_text().strip().splitlines() or ['it ended without a word']
+        )[-1]
 
     def turn(self):
-        if self.why: return
+        if self.why:
+            return
         self.send(signal.SIGCONT)
-        try: print('go', file=self.process.stdin, flush=True)
-        except BrokenPipeError: pass
-        if got := self.answer(): self.turns.append(got)
+        try:
+            print('go', file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            pass
+        if got := self.answer():
+            self.turns.append(got)
         self.send(signal.SIGSTOP)
 
     def close(self):
@@ -112,43 +140,82 @@ class Worker:
 
 def machine():
     "What the figures were measured on, in general words"
-    with open('/proc/meminfo') as f: gib = int(f.readline().split()[1])/2**20
-    with open('/proc/cpuinfo') as f: words = set(f.read().split())
-    vectors = next((f' with {name}' for flag, name in (('avx512f', 'AVX-512'), ('avx2', 'AVX2')) if flag in words), '')
+    with open('/proc/meminfo') as f:
+        gib = int(f.readline().split()[1]) / 2**20
+    with open('/proc/cpuinfo') as f:
+        words = set(f.read().split())
+    vectors = next(
+        (
+            f' with {name}'
+            for flag, name in (('avx512f', 'AVX-512'), ('avx2', 'AVX2'))
+            if flag in words
+        ),
+        '',
+    )
     return f'{len(os.sched_getaffinity(0))} cores{vectors}, {gib:.0f} GiB, {platform.machine()}, Python {platform.python_version()}'
 
 
 def measure(module, name, table, folder, warm=True):
     "Run a table; its figures as a dict"
-    if table.prepare: table.prepare(folder)
+    if table.prepare:
+        table.prepare(folder)
     workers = [Worker(module, name, r, row, folder) for r, row in table.rows.items()]
     try:
         for k in range(table.repeats + warm):
-            for w in workers: settle(table.fresh_mb); w.turn()
+            for w in workers:
+                settle(table.fresh_mb)
+                w.turn()
             if warm and k == 0:
-                for w in workers: w.turns.clear() # The first turn fills caches
+                for w in workers:
+                    w.turns.clear()  # The first turn fills caches
     finally:
-        for w in workers: w.close()
-    rate = {w.name: [t['n']/t['seconds'] for t in w.turns] for w in workers}
+        for w in workers:
+            w.close()
+    rate = {w.name: [t['n'] / t['seconds'] for t in w.turns] for w in workers}
     rows = []
     for w in workers:
-        if w.why: rows.append(dict(name=w.name, rate=None, ratio=None, peak_mb=None, why=w.why)); continue
-        against = [a/b for a, b in zip(rate[w.name], rate[table.reference])]
-        rows.append(dict(name=w.name, rate=statistics.median(rate[w.name]), ratio=statistics.median(against) if against else None,
-                         peak_mb=max(t['peak_mb'] for t in w.turns), **{k: statistics.median(t[k] for t in w.turns) for k in w.turns[0] if k not in ('n', 'seconds', 'peak_mb')}))
-    return dict(table=name, reference=table.reference, unit=table.unit, about=table.about, machine=machine(), repeats=table.repeats, rows=rows)
+        if w.why:
+            rows.append(dict(name=w.name, rate=None, ratio=None, peak_mb=None, why=w.why))
+            continue
+        against = [a / b for a, b in zip(rate[w.name], rate[table.reference])]
+        rows.append(
+            dict(
+                name=w.name,
+                rate=statistics.median(rate[w.name]),
+                ratio=statistics.median(against) if against else None,
+                peak_mb=max(t['peak_mb'] for t in w.turns),
+                **{
+                    k: statistics.median(t[k] for t in w.turns)
+                    for k in w.turns[0]
+                    if k not in ('n', 'seconds', 'peak_mb')
+                },
+            )
+        )
+    return dict(
+        table=name,
+        reference=table.reference,
+        unit=table.unit,
+        about=table.about,
+        machine=machine(),
+        repeats=table.repeats,
+        rows=rows,
+    )
 
 
 def show(result):
     "The figures as text"
-    yield f"{result['table']}: {result['about']} ({result['unit']}, median of {result['repeats']} interleaved runs; {result['machine']})"
+    yield f'{result["table"]}: {result["about"]} ({result["unit"]}, median of {result["repeats"]} interleaved runs; {result["machine"]})'
     for r in sorted(result['rows'], key=lambda r: -(r['rate'] or 0)):
-        if r['rate'] is None: yield f"  {r['name']:28} not measured: {r['why']}"; continue
-        ratio = '' if r['ratio'] is None else f"{r['ratio']:10.3g}"
-        more = ''.join(f'   {k} {v:.3g}' for k, v in r.items() if k not in ('name', 'rate', 'ratio', 'peak_mb'))
-        yield f"  {r['name']:28}{r['rate']:12,.0f}{ratio:>12} x {result['reference']}{r['peak_mb']:10,.0f} MB{more}"
+        if r['rate'] is None:
+            yield f'  {r["name"]:28} not measured: {r["why"]}'
+            continue
+        ratio = '' if r['ratio'] is None else f'{r["ratio"]:10.3g}'
+        more = ''.join(
+            f'   {k} {v:.3g}' for k, v in r.items() if k not in ('name', 'rate', 'ratio', 'peak_mb')
+        )
+        yield f'  {r["name"]:28}{r["rate"]:12,.0f}{ratio:>12} x {result["reference"]}{r["peak_mb"]:10,.0f} MB{more}'
 
 
 def keep(result):
     results.mkdir(exist_ok=True)
-    (results/f"{result['table']}.json").write_text(json.dumps(result, indent=1) + '\n')
+    (results / f'{result["table"]}.json').write_text(json.dumps(result, indent=1) + '\n')

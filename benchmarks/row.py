@@ -1,4 +1,5 @@
 "One row of a table in its own process: `python -m benchmarks.row MODULE TABLE ROW FOLDER`"
+
 import sys
 from importlib import import_module
 

@@ -1,4 +1,5 @@
 "What tests share: real databases, a real S3 service, and data that lies beside the repository."
+
 import itertools
 import os
 import signal
@@ -12,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from servers import NoServer, postgres_server, s3_server
 
 os.environ.setdefault('MLFLOW_DISABLE_TELEMETRY', 'true')
-os.environ.setdefault('ASTRID_DATA_QUIET', '1') # No progress bars
-signal.signal(signal.SIGTERM, signal.default_int_handler) # So that fixtures clean up
+os.environ.setdefault('ASTRID_DATA_QUIET', '1')  # No progress bars
+signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that fixtures clean up
 numbers = itertools.count()
 
 
@@ -21,42 +22,50 @@ numbers = itertools.count()
 def served(server, name):
     "A running server, or a skip that says why there is none"
     with ExitStack() as stack:
-        try: running = stack.enter_context(server())
-        except NoServer as e: pytest.skip(f'{name}: {e}')
+        try:
+            running = stack.enter_context(server())
+        except NoServer as e:
+            pytest.skip(f'{name}: {e}')
         yield running
 
 
 @pytest.fixture(scope='session')
 def postgres():
     "A PostgreSQL server for the session"
-    with served(postgres_server, 'PostgreSQL') as server: yield server
+    with served(postgres_server, 'PostgreSQL') as server:
+        yield server
 
 
 @pytest.fixture
 def pg_url(postgres):
     "URL of a PostgreSQL database that is empty, and nobody else's"
     name = f'test_{next(numbers)}'
-    with postgres.connect() as c: c.execute(f'CREATE DATABASE {name} TEMPLATE template0')
+    with postgres.connect() as c:
+        c.execute(f'CREATE DATABASE {name} TEMPLATE template0')
     yield postgres.url(name)
-    with postgres.connect() as c: c.execute(f'DROP DATABASE {name} WITH (FORCE)')
+    with postgres.connect() as c:
+        c.execute(f'DROP DATABASE {name} WITH (FORCE)')
 
 
 @pytest.fixture(params=['sqlite', 'postgresql'])
 def registry_url(request, tmp_path_factory):
     "URL of an empty database: once a SQLite file, once PostgreSQL"
-    if request.param == 'postgresql': return request.getfixturevalue('pg_url')
-    return f"sqlite:///{tmp_path_factory.mktemp('registry')/'registry.db'}"
+    if request.param == 'postgresql':
+        return request.getfixturevalue('pg_url')
+    return f'sqlite:///{tmp_path_factory.mktemp("registry") / "registry.db"}'
 
 
 @pytest.fixture(scope='session')
 def s3():
     "A real S3 server (`endpoint`, `key`, `secret`, `client()`) with the bucket `test`"
-    with served(s3_server, 'S3') as server: yield server
+    with served(s3_server, 'S3') as server:
+        yield server
 
 
 @pytest.fixture(scope='session')
 def shared_data():
     "The folder of real survey data that may lie beside the repository"
-    path = Path(__file__).parents[1].parent/'shared'/'data'
-    if not path.is_dir(): pytest.skip('the shared survey data (../shared/data) are not on this machine')
+    path = Path(__file__).parents[1].parent / 'shared' / 'data'
+    if not path.is_dir():
+        pytest.skip('the shared survey data (../shared/data) are not on this machine')
     return path

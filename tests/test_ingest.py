@@ -1,4 +1,5 @@
 "Ingest: what comes in, what is lost and why, and that labels are right; on both databases."
+
 import gzip
 import io
 
@@ -18,8 +19,28 @@ from astrid_data.ingest.alerts import STAMPS, flat_alert, stamp_centre, stamp_sh
 from astrid_data.core import BadImage, BadInput, NotFound, sha256_file, sky_separation_arcsec
 from astrid_data.images.image import open_image
 from astrid_data.ingest.archive import Archive, UNKNOWN_TIME, open_archive
-from astrid_data.registry.tables import Detection, DetectionIndex, Image, ModelRun, Observation, ObservationIndex, Survey, ValidationEvent
-from astrid_data.images.sources import RULES, Locus, Rule, _summits, detect_sources, error_plane, rule_verdicts, same_sky, split_blends, stellar_locus
+from astrid_data.registry.tables import (
+    Detection,
+    DetectionIndex,
+    Image,
+    ModelRun,
+    Observation,
+    ObservationIndex,
+    Survey,
+    ValidationEvent,
+)
+from astrid_data.images.sources import (
+    RULES,
+    Locus,
+    Rule,
+    _summits,
+    detect_sources,
+    error_plane,
+    rule_verdicts,
+    same_sky,
+    split_blends,
+    stellar_locus,
+)
 from astrid_data.storage.store import resolve_uri
 from astrid_data.simulate.synthetic import synthetic_archive, synthetic_image
 
@@ -27,13 +48,14 @@ from astrid_data.simulate.synthetic import synthetic_archive, synthetic_image
 @pytest.fixture
 def archive(registry_url, tmp_path):
     "An empty archive, once on SQLite and once on PostgreSQL"
-    a = open_archive(registry_url, storage=tmp_path/'store', home=tmp_path)
+    a = open_archive(registry_url, storage=tmp_path / 'store', home=tmp_path)
     yield a
     a.registry.engine.dispose()
 
 
 @pytest.fixture
-def local(tmp_path): return open_archive(tmp_path/'archive')
+def local(tmp_path):
+    return open_archive(tmp_path / 'archive')
 
 
 def write(hdus, path):
@@ -42,47 +64,93 @@ def write(hdus, path):
 
 
 def count(a, table):
-    with a.session() as s: return s.scalar(select(func.count()).select_from(table))
+    with a.session() as s:
+        return s.scalar(select(func.count()).select_from(table))
 
 
 # The sample
 
+
 def test_sample_comes_in_once_with_labels_by_named_rules(archive):
     report = archive.add_sample()
     assert (report.added, report.skipped, len(report.ledger)) == (10, 0, 0)
-    before = {t: count(archive, t) for t in (Survey, Observation, ObservationIndex, Image, ModelRun, Detection, DetectionIndex, ValidationEvent)}
-    assert before[Observation] == before[ObservationIndex] == before[Image] == before[ModelRun] == 10
+    before = {
+        t: count(archive, t)
+        for t in (
+            Survey,
+            Observation,
+            ObservationIndex,
+            Image,
+            ModelRun,
+            Detection,
+            DetectionIndex,
+            ValidationEvent,
+        )
+    }
+    assert (
+        before[Observation] == before[ObservationIndex] == before[Image] == before[ModelRun] == 10
+    )
     assert before[Detection] == before[DetectionIndex] == report.detections
     assert before[ValidationEvent] == sum(report.verdicts.values())
     again = archive.add_sample()
     assert (again.added, again.skipped, again.detections, again.verdicts) == (0, 10, 0, {})
     assert {t: count(archive, t) for t in before} == before
-    with archive.session() as s: rows = s.execute(select(Detection, ValidationEvent).outerjoin(ValidationEvent, ValidationEvent.detection_id == Detection.id)).all()
+    with archive.session() as s:
+        rows = s.execute(
+            select(Detection, ValidationEvent).outerjoin(
+                ValidationEvent, ValidationEvent.detection_id == Detection.id
+            )
+        ).all()
     said = {}
     for d, e in rows:
         assert d.human_label is None and 0 <= d.confidence_score <= 1
-        if e is None: assert (d.status.value, d.is_validated, d.detection_type.value) == ('pending', False, 'unknown'); continue
-        assert e.validator_id in {r.name for r in ing.RULES} and 'S/N' in e.notes and e.confidence_level is not None
-        assert (d.status.value, d.detection_type.value) == (('confirmed', 'unknown') if e.is_valid else ('rejected', 'artifact')) and d.is_validated
+        if e is None:
+            assert (d.status.value, d.is_validated, d.detection_type.value) == (
+                'pending',
+                False,
+                'unknown',
+            )
+            continue
+        assert (
+            e.validator_id in {r.name for r in ing.RULES}
+            and 'S/N' in e.notes
+            and e.confidence_level is not None
+        )
+        assert (d.status.value, d.detection_type.value) == (
+            ('confirmed', 'unknown') if e.is_valid else ('rejected', 'artifact')
+        ) and d.is_validated
         said.setdefault(d.id, set()).add(e.is_valid)
-    assert all(len(v) == 1 for v in said.values()) # No detection is called both
-    assert sum(v == {True} for v in said.values()) > 1000 and sum(v == {False} for v in said.values()) > 60
+    assert all(len(v) == 1 for v in said.values())  # No detection is called both
+    assert (
+        sum(v == {True} for v in said.values()) > 1000
+        and sum(v == {False} for v in said.values()) > 60
+    )
     t = archive.observations()
     assert set(t.survey) == {'hst', 'skyview', 'dss', 'ukidss', 'cfht'}
-    assert t.observation_time.isna().sum() == 5 and t.exposure_s.isna().sum() == 5 # What the headers do not say stays unknown
+    assert (
+        t.observation_time.isna().sum() == 5 and t.exposure_s.isna().sum() == 5
+    )  # What the headers do not say stays unknown
     with archive.session() as s:
         m13 = s.scalar(select(Observation).where(Observation.observation_id == 'm13_skyview'))
         assert m13.observation_time == UNKNOWN_TIME and m13.filter_band == 'unknown'
-        assert 'mjd' in s.scalar(select(Image).where(Image.observation_id == m13.id)).facts['missing']
+        assert (
+            'mjd' in s.scalar(select(Image).where(Image.observation_id == m13.id)).facts['missing']
+        )
 
 
 def test_sample_files_are_what_provenance_says():
     t = ing.sample_files()
     folder = resolve_uri('package://sample/PROVENANCE.csv').parent
-    files = [p for p in folder.iterdir() if p.is_file()] # `__pycache__` may be beside them
+    files = [p for p in folder.iterdir() if p.is_file()]  # `__pycache__` may be beside them
     assert {p.name for p in files} == {*t.file, 'PROVENANCE.csv', 'PROVENANCE.md', '__init__.py'}
     assert sum(p.stat().st_size for p in files) < 4e6
-    for r in t.itertuples(): assert sha256_file(folder/r.file) == r.sha256 and len(r.source_sha256) == 64 and r.licence and r.done
+    for r in t.itertuples():
+        assert (
+            sha256_file(folder / r.file) == r.sha256
+            and len(r.source_sha256) == 64
+            and r.licence
+            and r.done
+        )
 
 
 def test_sharp_artefacts_of_the_exposure_carry_the_pipelines_flag():
@@ -90,17 +158,29 @@ def test_sharp_artefacts_of_the_exposure_carry_the_pipelines_flag():
     image = open_image(path)
     sources = detect_sources(image, noise=error_plane(path, image))
     v = rule_verdicts(sources)
-    sharp, stars = (sources.loc[v.source[v.rule == f'rule:{r}']] for r in ('sharper-than-psf', 'stellar-locus'))
-    assert (sharp['cosmic ray'] == 2).mean() > .95 # The flag was set from other exposures, and is not asked by that rule
-    assert (stars['cosmic ray'] == 0).all() and (stars.saturated == 0).all() and (stars.snr >= 12).all()
+    sharp, stars = (
+        sources.loc[v.source[v.rule == f'rule:{r}']] for r in ('sharper-than-psf', 'stellar-locus')
+    )
+    assert (
+        sharp['cosmic ray'] == 2
+    ).mean() > 0.95  # The flag was set from other exposures, and is not asked by that rule
+    assert (
+        (stars['cosmic ray'] == 0).all()
+        and (stars.saturated == 0).all()
+        and (stars.snr >= 12).all()
+    )
 
 
 # Labels where the truth is known
 
+
 @pytest.mark.parametrize('seed', [0, 1, 2])
 def test_rules_make_no_wrong_label_on_a_known_sky(seed):
-    hdus, truth = synthetic_image(seed, shape=(400, 400), n_stars=130, n_cosmic=40, fwhm_px=2.5, faintest=4000.)
-    raw = io.BytesIO(); hdus.writeto(raw)
+    hdus, truth = synthetic_image(
+        seed, shape=(400, 400), n_stars=130, n_cosmic=40, fwhm_px=2.5, faintest=4000.0
+    )
+    raw = io.BytesIO()
+    hdus.writeto(raw)
     image = open_image(raw.getvalue())
     sources = detect_sources(image, noise=error_plane(raw.getvalue(), image))
     v = rule_verdicts(sources).drop_duplicates('source')
@@ -111,123 +191,229 @@ def test_rules_make_no_wrong_label_on_a_known_sky(seed):
     assert (d.min(1) < 6).all()
     assert ((truth.kind.values[near] == 'star') == v.is_valid.values).all()
     stars = v.is_valid.values
-    assert np.median(d.min(1)[stars]) < .15 and d.min(1)[stars].max() < 1
+    assert np.median(d.min(1)[stars]) < 0.15 and d.min(1)[stars].max() < 1
 
 
 def test_few_stars_give_no_locus_and_no_verdict():
     hdus, _ = synthetic_image(0, n_stars=12, n_cosmic=10)
-    raw = io.BytesIO(); hdus.writeto(raw)
+    raw = io.BytesIO()
+    hdus.writeto(raw)
     sources = detect_sources(open_image(raw.getvalue()))
     assert stellar_locus(sources) is None and len(rule_verdicts(sources)) == 0
 
 
 def test_hot_pixels_that_outnumber_the_stars_are_no_locus():
-    hdus, _ = synthetic_image(0, shape=(400, 400), n_stars=25, n_cosmic=0, faintest=3000.)
+    hdus, _ = synthetic_image(0, shape=(400, 400), n_stars=25, n_cosmic=0, faintest=3000.0)
     rng = np.random.default_rng(0)
-    hdus['SCI'].data[rng.integers(5, 395, 200), rng.integers(5, 395, 200)] += rng.uniform(400, 5000, 200).astype('f4')
-    raw = io.BytesIO(); hdus.writeto(raw)
+    hdus['SCI'].data[rng.integers(5, 395, 200), rng.integers(5, 395, 200)] += rng.uniform(
+        400, 5000, 200
+    ).astype('f4')
+    raw = io.BytesIO()
+    hdus.writeto(raw)
     sources = detect_sources(open_image(raw.getvalue()))
-    assert (sources.sharpness > .9).sum() > 150 and len(rule_verdicts(sources)) == 0
+    assert (sources.sharpness > 0.9).sum() > 150 and len(rule_verdicts(sources)) == 0
 
 
 def test_a_camera_with_more_hot_pixels_than_stars(shared_data):
-    sources = detect_sources(open_image(shared_data/'ground'/'eyuma_r_aspencg16.fit.gz'))
+    sources = detect_sources(open_image(shared_data / 'ground' / 'eyuma_r_aspencg16.fit.gz'))
     assert len(sources) > 300 and len(rule_verdicts(sources)) == 0
 
 
 def test_rules_that_contradict_each_other_give_no_verdict():
-    t = pd.DataFrame(dict(snr=[50.], sharpness=[.5], concentration=[.8], lowest_neighbour=[.4], contrast=[50.], edge=[False]))
-    locus = Locus(100, .5, .02, .8, .02, .2)
+    t = pd.DataFrame(
+        dict(
+            snr=[50.0],
+            sharpness=[0.5],
+            concentration=[0.8],
+            lowest_neighbour=[0.4],
+            contrast=[50.0],
+            edge=[False],
+        )
+    )
+    locus = Locus(100, 0.5, 0.02, 0.8, 0.02, 0.2)
 
     against = Rule('rule:contrary', False, 'x', 'LOW', 'always', lambda t, q: np.ones(len(t), bool))
     assert len(rule_verdicts(t, locus, RULES)) == 1
     assert len(rule_verdicts(t, locus, [*RULES, against])) == 0
 
 
-@pytest.mark.parametrize('changed', [dict(lowest_neighbour=.15), dict(contrast=8.), dict(snr=11.), dict(edge=True), dict(saturated=1), dict(sharpness=.6)])
+@pytest.mark.parametrize(
+    'changed',
+    [
+        dict(lowest_neighbour=0.15),
+        dict(contrast=8.0),
+        dict(snr=11.0),
+        dict(edge=True),
+        dict(saturated=1),
+        dict(sharpness=0.6),
+    ],
+)
 def test_an_artefact_needs_every_sign_of_one(changed):
-    t = pd.DataFrame([dict(snr=50., sharpness=.9, concentration=.5, lowest_neighbour=.01, contrast=50., edge=False, saturated=0)])
-    locus = Locus(100, .5, .02, .8, .02, .2)
+    t = pd.DataFrame(
+        [
+            dict(
+                snr=50.0,
+                sharpness=0.9,
+                concentration=0.5,
+                lowest_neighbour=0.01,
+                contrast=50.0,
+                edge=False,
+                saturated=0,
+            )
+        ]
+    )
+    locus = Locus(100, 0.5, 0.02, 0.8, 0.02, 0.2)
     assert list(rule_verdicts(t, locus).rule) == ['rule:sharper-than-psf']
     assert len(rule_verdicts(t.assign(**changed), locus)) == 0
 
 
-@pytest.mark.parametrize('changed', [dict(lowest_neighbour=.15), dict(contrast=8.), dict(snr=11.), dict(edge=True), dict(concentration=.9), dict(sharpness=.56), {'cosmic ray': 1}])
+@pytest.mark.parametrize(
+    'changed',
+    [
+        dict(lowest_neighbour=0.15),
+        dict(contrast=8.0),
+        dict(snr=11.0),
+        dict(edge=True),
+        dict(concentration=0.9),
+        dict(sharpness=0.56),
+        {'cosmic ray': 1},
+    ],
+)
 def test_a_star_needs_every_sign_of_one(changed):
-    t = pd.DataFrame([{'snr': 50., 'sharpness': .51, 'concentration': .8, 'lowest_neighbour': .3, 'contrast': 50., 'edge': False, 'saturated': 0, 'cosmic ray': 0}])
-    locus = Locus(100, .5, .02, .8, .02, .2)
+    t = pd.DataFrame(
+        [
+            {
+                'snr': 50.0,
+                'sharpness': 0.51,
+                'concentration': 0.8,
+                'lowest_neighbour': 0.3,
+                'contrast': 50.0,
+                'edge': False,
+                'saturated': 0,
+                'cosmic ray': 0,
+            }
+        ]
+    )
+    locus = Locus(100, 0.5, 0.02, 0.8, 0.02, 0.2)
     assert list(rule_verdicts(t, locus).rule) == ['rule:stellar-locus']
     assert len(rule_verdicts(t.assign(**changed), locus)) == 0
 
 
 # Pieces against the simple version
 
-small = arrays(float, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.integers(0, 20).map(float))
+small = arrays(
+    float, st.tuples(st.integers(1, 7), st.integers(1, 7)), elements=st.integers(0, 20).map(float)
+)
 
 
 @settings(max_examples=60, deadline=None)
 @given(small)
 def test_summits_are_those_of_walking_uphill(a):
-    rank = np.argsort(np.argsort(a, axis=None, kind='stable'), kind='stable').reshape(a.shape).astype(float)
+    rank = (
+        np.argsort(np.argsort(a, axis=None, kind='stable'), kind='stable')
+        .reshape(a.shape)
+        .astype(float)
+    )
     got = _summits(rank, np.ones(a.shape, bool))
     for y in range(a.shape[0]):
         for x in range(a.shape[1]):
             at = (y, x)
             while True:
-                ring = [(i, j) for i in range(max(at[0] - 1, 0), min(at[0] + 2, a.shape[0])) for j in range(max(at[1] - 1, 0), min(at[1] + 2, a.shape[1]))]
+                ring = [
+                    (i, j)
+                    for i in range(max(at[0] - 1, 0), min(at[0] + 2, a.shape[0]))
+                    for j in range(max(at[1] - 1, 0), min(at[1] + 2, a.shape[1]))
+                ]
                 up = max(ring, key=lambda q: rank[q])
-                if up == at: break
+                if up == at:
+                    break
                 at = up
-            assert got[y, x] == at[0]*a.shape[1] + at[1]
+            assert got[y, x] == at[0] * a.shape[1] + at[1]
 
 
 @settings(max_examples=60, deadline=None)
-@given(small, st.floats(0, 10), st.floats(0, .5))
+@given(small, st.floats(0, 10), st.floats(0, 0.5))
 def test_split_blends_shares_out_every_pixel_once(a, nsigma, contrast):
     segments = (a > 5).astype(int)
     labels, row, col = split_blends(a, np.ones_like(a), segments, nsigma, contrast)
     assert ((labels > 0) == (segments > 0)).all() and labels.max(initial=0) == len(row)
-    for k, (r, c) in enumerate(zip(row, col), 1): assert labels[r, c] == k and a[r, c] == a[labels == k].max()
+    for k, (r, c) in enumerate(zip(row, col), 1):
+        assert labels[r, c] == k and a[r, c] == a[labels == k].max()
 
 
 def test_split_blends_survives_a_plateau():
-    a = np.full((30, 30), 65535.)
+    a = np.full((30, 30), 65535.0)
     labels, row, col = split_blends(a, np.ones_like(a), a > 0)
     assert len(row) == 1 and (labels == 1).all()
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31), st.integers(0, 12), st.integers(0, 12), st.sampled_from([(0., 0.), (359.9999, 10.), (123., 89.999), (10., -90.)]))
+@given(
+    st.integers(0, 2**31),
+    st.integers(0, 12),
+    st.integers(0, 12),
+    st.sampled_from([(0.0, 0.0), (359.9999, 10.0), (123.0, 89.999), (10.0, -90.0)]),
+)
 def test_same_sky_is_mutual_nearest(seed, n, m, centre):
     rng = np.random.default_rng(seed)
+
     def some(n):
-        r, t = rng.uniform(0, 4, n)/3600, rng.uniform(0, 2*np.pi, n)
-        dec = np.clip(centre[1] + r*np.sin(t), -90, 90)
-        return pd.DataFrame(dict(ra=(centre[0] + r*np.cos(t)/max(np.cos(np.radians(centre[1])), 1e-6)) % 360, dec=dec, snr=rng.uniform(3, 20, n)))
+        r, t = rng.uniform(0, 4, n) / 3600, rng.uniform(0, 2 * np.pi, n)
+        dec = np.clip(centre[1] + r * np.sin(t), -90, 90)
+        return pd.DataFrame(
+            dict(
+                ra=(centre[0] + r * np.cos(t) / max(np.cos(np.radians(centre[1])), 1e-6)) % 360,
+                dec=dec,
+                snr=rng.uniform(3, 20, n),
+            )
+        )
+
     a, b = some(n), some(m)
-    i, j, sep, _ = same_sky(a, b, 1., 1e6)
+    i, j, sep, _ = same_sky(a, b, 1.0, 1e6)
     want = set()
     for p in a.index[a.snr >= 5]:
         for q in b.index[b.snr >= 5]:
             d = lambda x, y: sky_separation_arcsec(a.ra[x], a.dec[x], b.ra[y], b.dec[y])
-            if d(p, q) <= 1 and d(p, q) == min(d(p, y) for y in b.index[b.snr >= 5]) and d(p, q) == min(d(x, q) for x in a.index[a.snr >= 5]): want.add((p, q))
+            if (
+                d(p, q) <= 1
+                and d(p, q) == min(d(p, y) for y in b.index[b.snr >= 5])
+                and d(p, q) == min(d(x, q) for x in a.index[a.snr >= 5])
+            ):
+                want.add((p, q))
     assert set(zip(i.tolist(), j.tolist())) == want
 
 
 # Bad input costs itself and nothing else
 
+
 def bad_files(folder):
     "Files by what is wrong with them"
     hdus, _ = synthetic_image(3, shape=(120, 120), n_stars=6, n_cosmic=3)
-    good = write(hdus, folder/'good.fits')
+    good = write(hdus, folder / 'good.fits')
     whole = good.read_bytes()
     bare = fits.HDUList([fits.PrimaryHDU(np.ones((20, 20), 'f4'))])
-    table = fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns([fits.Column('a', 'E', array=np.zeros(3))])])
+    table = fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.BinTableHDU.from_columns([fits.Column('a', 'E', array=np.zeros(3))]),
+        ]
+    )
     nan = fits.HDUList([fits.PrimaryHDU(np.full((40, 40), np.nan, 'f4'), hdus['SCI'].header)])
-    def raw(name, data): (folder/name).write_bytes(data); return folder/name
-    return good, {'missing_file': folder/'nowhere.fits', 'truncated': raw('cut.fits', whole[:len(whole)//2]), 'truncated ': raw('cut.fits.gz', gzip.compress(whole)[:-500]),
-        'truncated  ': raw('empty.fits', b''), 'unreadable': raw('text.fits', b'no FITS at all\n'*300), 'no_wcs': write(bare, folder/'bare.fits'),
-        'no_image_hdu': write(table, folder/'table.fits'), 'all_bad': write(nan, folder/'nan.fits')}
+
+    def raw(name, data):
+        (folder / name).write_bytes(data)
+        return folder / name
+
+    return good, {
+        'missing_file': folder / 'nowhere.fits',
+        'truncated': raw('cut.fits', whole[: len(whole) // 2]),
+        'truncated ': raw('cut.fits.gz', gzip.compress(whole)[:-500]),
+        'truncated  ': raw('empty.fits', b''),
+        'unreadable': raw('text.fits', b'no FITS at all\n' * 300),
+        'no_wcs': write(bare, folder / 'bare.fits'),
+        'no_image_hdu': write(table, folder / 'table.fits'),
+        'all_bad': write(nan, folder / 'nan.fits'),
+    }
 
 
 def test_bad_files_end_in_the_ledger_and_cost_nothing_else(archive, tmp_path):
@@ -235,43 +421,60 @@ def test_bad_files_end_in_the_ledger_and_cost_nothing_else(archive, tmp_path):
     paths = list(bad.values())
     report = archive.add_fits([*paths[:4], good, *paths[4:]])
     assert report.added == 1 and list(report.ledger.reason) == [k.strip() for k in bad]
-    assert all(Path(p).name.split('.')[0] in u for p, u in zip(paths, report.ledger.uri)) and (report.ledger.detail != '').all()
+    assert (
+        all(Path(p).name.split('.')[0] in u for p, u in zip(paths, report.ledger.uri))
+        and (report.ledger.detail != '').all()
+    )
     assert count(archive, Observation) == 1 and count(archive, Detection) == report.detections > 0
-    assert count(archive, Survey) == 1 # A lost image leaves no survey behind
+    assert count(archive, Survey) == 1  # A lost image leaves no survey behind
     again = archive.add_fits([good, *paths])
     assert (again.added, again.skipped, len(again.ledger)) == (0, 1, len(bad))
 
 
 def test_an_image_comes_in_whole_or_not_at_all(local, tmp_path, monkeypatch):
     good, _ = bad_files(tmp_path)
-    def breaks(*args, **kw): raise BadImage('all_bad', 'as a test')
+
+    def breaks(*args, **kw):
+        raise BadImage('all_bad', 'as a test')
+
     with monkeypatch.context() as m:
         m.setattr(ing, 'detect_sources', breaks)
         assert list(local.add_fits(good).ledger.reason) == ['all_bad']
-    assert [count(local, t) for t in (Survey, Observation, Image, ModelRun, Detection)] == [0]*5
+    assert [count(local, t) for t in (Survey, Observation, Image, ModelRun, Detection)] == [0] * 5
     assert local.add_fits(good).added == 1
 
 
 def test_an_image_without_sources_is_an_observation(archive, tmp_path):
     hdus, _ = synthetic_image(0, shape=(60, 60), n_stars=0, n_cosmic=0)
-    report = archive.add_fits(write(hdus, tmp_path/'dark.fits'), nsigma=9.)
+    report = archive.add_fits(write(hdus, tmp_path / 'dark.fits'), nsigma=9.0)
     assert (report.added, report.detections, report.verdicts, len(report.ledger)) == (1, 0, {}, 0)
-    assert archive.add_fits(tmp_path/'dark.fits', nsigma=9.).skipped == 1
+    assert archive.add_fits(tmp_path / 'dark.fits', nsigma=9.0).skipped == 1
 
 
 def test_unknown_address_and_folder_and_pattern(local, tmp_path):
     good, _ = bad_files(tmp_path)
-    assert list(local.add_fits(['ftp://x/y.fits', str(tmp_path/'no*.fits')]).ledger.reason) == ['bad_address', 'missing_file']
-    assert ing.list_files([str(tmp_path/'goo*.fits'), str(good)]) == [str(good)]
+    assert list(local.add_fits(['ftp://x/y.fits', str(tmp_path / 'no*.fits')]).ledger.reason) == [
+        'bad_address',
+        'missing_file',
+    ]
+    assert ing.list_files([str(tmp_path / 'goo*.fits'), str(good)]) == [str(good)]
     assert str(good) in ing.list_files(tmp_path)
 
 
 def test_two_exposures_of_one_name_are_two_observations(local, tmp_path):
-    for k in (0, 1): write(synthetic_image(k, shape=(100, 100), n_stars=4, n_cosmic=2, name='same')[0], tmp_path/f'{k}.fits')
-    report = local.add_fits([tmp_path/'0.fits', tmp_path/'1.fits'])
-    assert report.added == 2 and report.images.observation_key[0] == 'same' and report.images.observation_key[1].startswith('same~')
-    (tmp_path/'copy.fits').write_bytes((tmp_path/'1.fits').read_bytes())
-    again = local.add_fits([tmp_path/'copy.fits', tmp_path/'0.fits'])
+    for k in (0, 1):
+        write(
+            synthetic_image(k, shape=(100, 100), n_stars=4, n_cosmic=2, name='same')[0],
+            tmp_path / f'{k}.fits',
+        )
+    report = local.add_fits([tmp_path / '0.fits', tmp_path / '1.fits'])
+    assert (
+        report.added == 2
+        and report.images.observation_key[0] == 'same'
+        and report.images.observation_key[1].startswith('same~')
+    )
+    (tmp_path / 'copy.fits').write_bytes((tmp_path / '1.fits').read_bytes())
+    again = local.add_fits([tmp_path / 'copy.fits', tmp_path / '0.fits'])
     assert (again.added, again.skipped) == (0, 2)
 
 
@@ -280,10 +483,13 @@ def test_a_copied_file_outlives_the_original(archive, tmp_path):
     pixels = open_image(good).read_all()[0]
     archive.add_fits(good, copy=True)
     good.unlink()
-    with archive.session() as s: i, o = s.execute(select(Image, Observation).join(Observation, Observation.id == Image.observation_id)).one()
+    with archive.session() as s:
+        i, o = s.execute(
+            select(Image, Observation).join(Observation, Observation.id == Image.observation_id)
+        ).one()
     assert i.uri == o.fits_file_path == f'observations/{o.id}/good.fits'
     assert (archive.open(i.uri, i.hdu_name, i.hdu_ver, i.sha256).read_all()[0] == pixels).all()
-    assert archive.detect(nsigma=8.).detections > 0
+    assert archive.detect(nsigma=8.0).detections > 0
 
 
 def test_an_image_that_went_away_is_in_the_ledger_of_detect(local, tmp_path):
@@ -295,44 +501,78 @@ def test_an_image_that_went_away_is_in_the_ledger_of_detect(local, tmp_path):
 
 # The same place in another band
 
-@pytest.mark.parametrize('ra,dec', [(150., 2.), (0., 10.), (40., 89.95)])
+
+@pytest.mark.parametrize('ra,dec', [(150.0, 2.0), (0.0, 10.0), (40.0, 89.95)])
 def test_sources_are_confirmed_across_bands_and_cosmic_rays_are_not(archive, tmp_path, ra, dec):
-    _, truth = synthetic_image(7, n_stars=12, n_cosmic=0, ra=ra, dec=dec, faintest=3000.)
-    for k, band in enumerate(('g', 'r')): write(synthetic_image(20 + k, n_cosmic=8, ra=ra, dec=dec, stars=truth, band=band, name=band)[0], tmp_path/f'{band}.fits')
-    first = archive.add_fits(tmp_path/'g.fits', survey='one')
+    _, truth = synthetic_image(7, n_stars=12, n_cosmic=0, ra=ra, dec=dec, faintest=3000.0)
+    for k, band in enumerate(('g', 'r')):
+        write(
+            synthetic_image(20 + k, n_cosmic=8, ra=ra, dec=dec, stars=truth, band=band, name=band)[
+                0
+            ],
+            tmp_path / f'{band}.fits',
+        )
+    first = archive.add_fits(tmp_path / 'g.fits', survey='one')
     assert first.verdicts == {}
-    report = archive.add_fits(tmp_path/'r.fits', survey='one')
-    assert report.verdicts['rule:same-sky-position-other-band'] >= 20 # Both sides get it
+    report = archive.add_fits(tmp_path / 'r.fits', survey='one')
+    assert report.verdicts['rule:same-sky-position-other-band'] >= 20  # Both sides get it
     d = archive.detections()
     confirmed = d[d.status == 'confirmed']
-    sep = sky_separation_arcsec(confirmed.ra.values[:, None], confirmed.dec.values[:, None], truth.ra.values, truth.dec.values).min(1)
+    sep = sky_separation_arcsec(
+        confirmed.ra.values[:, None],
+        confirmed.dec.values[:, None],
+        truth.ra.values,
+        truth.dec.values,
+    ).min(1)
     assert (sep < 1).all()
 
 
 def test_the_same_band_of_one_survey_confirms_nothing(local, tmp_path):
-    _, truth = synthetic_image(7, n_stars=12, n_cosmic=0, faintest=3000.)
-    for k in (0, 1): write(synthetic_image(20 + k, n_cosmic=8, stars=truth, name=f'e{k}')[0], tmp_path/f'{k}.fits')
-    assert local.add_fits([tmp_path/'0.fits', tmp_path/'1.fits'], survey='one').verdicts == {}
+    _, truth = synthetic_image(7, n_stars=12, n_cosmic=0, faintest=3000.0)
+    for k in (0, 1):
+        write(
+            synthetic_image(20 + k, n_cosmic=8, stars=truth, name=f'e{k}')[0],
+            tmp_path / f'{k}.fits',
+        )
+    assert local.add_fits([tmp_path / '0.fits', tmp_path / '1.fits'], survey='one').verdicts == {}
 
 
 # Catalogues
 
+
 def test_every_row_of_a_catalogue_is_a_detection_or_in_the_ledger(archive, tmp_path):
     hdus, truth = synthetic_image(5, n_stars=20, n_cosmic=10)
-    archive.add_fits(write(hdus, tmp_path/'a.fits'), detect=False)
-    t = pd.concat([truth, truth[:2].assign(dec=np.nan), truth[:3].assign(ra=10.)], ignore_index=True).assign(good=lambda t: t.kind == 'star')
-    report = archive.add_catalogue(t, 'truth', label='kind', valid='good', object_id='object_id', snr='snr')
-    assert report.detections == 30 and report.ledger.reason.value_counts().to_dict() == {'no_image': 3, 'bad_position': 2}
+    archive.add_fits(write(hdus, tmp_path / 'a.fits'), detect=False)
+    t = pd.concat(
+        [truth, truth[:2].assign(dec=np.nan), truth[:3].assign(ra=10.0)], ignore_index=True
+    ).assign(good=lambda t: t.kind == 'star')
+    report = archive.add_catalogue(
+        t, 'truth', label='kind', valid='good', object_id='object_id', snr='snr'
+    )
+    assert report.detections == 30 and report.ledger.reason.value_counts().to_dict() == {
+        'no_image': 3,
+        'bad_position': 2,
+    }
     d = archive.detections()
     assert d.status.value_counts().to_dict() == {'confirmed': 20, 'rejected': 10}
-    assert np.abs(d.sort_values(['ra', 'dec']).pixel_x.values - np.floor(truth.sort_values(['ra', 'dec']).x.values + .5)).max() == 0
+    assert (
+        np.abs(
+            d.sort_values(['ra', 'dec']).pixel_x.values
+            - np.floor(truth.sort_values(['ra', 'dec']).x.values + 0.5)
+        ).max()
+        == 0
+    )
     assert archive.add_catalogue(t, 'truth', label='kind', valid='good').detections == 0
-    with pytest.raises(BadInput, match='no column'): archive.add_catalogue(t, 'truth', ra='alpha')
-    with pytest.raises(BadInput, match='between 0 and 1'): archive.add_catalogue(t, 'truth', score='snr')
-    with pytest.raises(NotFound): archive.add_catalogue(tmp_path/'no.csv', 'x')
+    with pytest.raises(BadInput, match='no column'):
+        archive.add_catalogue(t, 'truth', ra='alpha')
+    with pytest.raises(BadInput, match='between 0 and 1'):
+        archive.add_catalogue(t, 'truth', score='snr')
+    with pytest.raises(NotFound):
+        archive.add_catalogue(tmp_path / 'no.csv', 'x')
 
 
 # Alerts
+
 
 def stamp(ny=63, nx=63, seed=0):
     out = io.BytesIO()
@@ -341,40 +581,99 @@ def stamp(ny=63, nx=63, seed=0):
 
 
 def packet(k=0, **kw):
-    p = dict(objectId=f'ZTF24a{k:06d}', candid=1000 + k, schemavsn='3.3', candidate=dict(jd=2460000.5 + k, ra=10. + k, dec=5., fid=1, drb=.9, rb=.8, magpsf=18., sigmapsf=.1, xpos=500., ypos=500.))
+    p = dict(
+        objectId=f'ZTF24a{k:06d}',
+        candid=1000 + k,
+        schemavsn='3.3',
+        candidate=dict(
+            jd=2460000.5 + k,
+            ra=10.0 + k,
+            dec=5.0,
+            fid=1,
+            drb=0.9,
+            rb=0.8,
+            magpsf=18.0,
+            sigmapsf=0.1,
+            xpos=500.0,
+            ypos=500.0,
+        ),
+    )
     return {**p, **{c: dict(fileName='x', stampData=stamp(seed=k)) for c in STAMPS.values()}, **kw}
 
 
 def test_alerts_come_in_once_and_broken_ones_cost_nothing_else(archive):
-    broken = [packet(1, objectId=None), packet(2, cutoutScience=None), packet(3, cutoutTemplate=dict(stampData=stamp()[:300])), packet(4, cutoutDifference=dict(stampData=b'no')),
-              packet(5, cutoutScience=dict(stampData=stamp(40, 63))), packet(6, candidate=dict(jd=1., ra=400., dec=0.)), dict(alertId=7), packet(8, objectId='PGIR19aaa')]
+    broken = [
+        packet(1, objectId=None),
+        packet(2, cutoutScience=None),
+        packet(3, cutoutTemplate=dict(stampData=stamp()[:300])),
+        packet(4, cutoutDifference=dict(stampData=b'no')),
+        packet(5, cutoutScience=dict(stampData=stamp(40, 63))),
+        packet(6, candidate=dict(jd=1.0, ra=400.0, dec=0.0)),
+        dict(alertId=7),
+        packet(8, objectId='PGIR19aaa'),
+    ]
     report = archive.add_alerts([packet(0), *broken, packet(9)])
     assert report.added == 2 and sorted(report.ledger.reason) == sorted(
-        ['no_object', 'no_stamps', 'truncated', 'unreadable', 'uneven_stamps', 'bad_position', 'unknown_schema', 'unknown_stream'])
+        [
+            'no_object',
+            'no_stamps',
+            'truncated',
+            'unreadable',
+            'uneven_stamps',
+            'bad_position',
+            'unknown_schema',
+            'unknown_stream',
+        ]
+    )
     again = archive.add_alerts([packet(0), packet(9), packet(9)])
     assert (again.added, again.skipped) == (0, 3)
     assert archive.add_alerts([packet(8, objectId='PGIR19aaa')], survey='pgir').added == 1
     with archive.session() as s:
         for role, card in STAMPS.items():
-            i = s.scalar(select(Image).join(Observation).where(Observation.observation_id == '1000', Image.role == role))
-            assert archive.store.get(i.uri) == packet(0)[card]['stampData'] and i.wcs_state == 'stamp'
-            assert (i.mjd, i.mjd_meaning) == ((None, None) if role == 'template' else (60000., 'start'))
-    assert count(archive, ValidationEvent) == 0 # No label in the packet, no verdict
+            i = s.scalar(
+                select(Image)
+                .join(Observation)
+                .where(Observation.observation_id == '1000', Image.role == role)
+            )
+            assert (
+                archive.store.get(i.uri) == packet(0)[card]['stampData'] and i.wcs_state == 'stamp'
+            )
+            assert (i.mjd, i.mjd_meaning) == (
+                (None, None) if role == 'template' else (60000.0, 'start')
+            )
+    assert count(archive, ValidationEvent) == 0  # No label in the packet, no verdict
 
 
 def test_labels_of_alerts_are_proxies(local):
-    rows = [{**packet(k), 'label_proxy': v, 'label_basis': 'scores_agree(x)'} for k, v in enumerate(['real', 'bogus', 'unsure'])]
+    rows = [
+        {**packet(k), 'label_proxy': v, 'label_basis': 'scores_agree(x)'}
+        for k, v in enumerate(['real', 'bogus', 'unsure'])
+    ]
     local.add_alerts(rows)
-    with local.session() as s: got = s.execute(select(DetectionIndex.object_id, Detection.status, Detection.detection_type, ValidationEvent.validator_id, ValidationEvent.is_valid)
-        .join(Detection, Detection.id == DetectionIndex.detection_id).outerjoin(ValidationEvent, ValidationEvent.detection_id == Detection.id).order_by(DetectionIndex.object_id)).all()
-    assert [(g[1].value, g[2].value, g[3], g[4]) for g in got] == [('confirmed', 'unknown', 'proxy:scores_agree(x)', True),
-        ('rejected', 'artifact', 'proxy:scores_agree(x)', False), ('pending', 'unknown', None, None)]
+    with local.session() as s:
+        got = s.execute(
+            select(
+                DetectionIndex.object_id,
+                Detection.status,
+                Detection.detection_type,
+                ValidationEvent.validator_id,
+                ValidationEvent.is_valid,
+            )
+            .join(Detection, Detection.id == DetectionIndex.detection_id)
+            .outerjoin(ValidationEvent, ValidationEvent.detection_id == Detection.id)
+            .order_by(DetectionIndex.object_id)
+        ).all()
+    assert [(g[1].value, g[2].value, g[3], g[4]) for g in got] == [
+        ('confirmed', 'unknown', 'proxy:scores_agree(x)', True),
+        ('rejected', 'artifact', 'proxy:scores_agree(x)', False),
+        ('pending', 'unknown', None, None),
+    ]
 
 
 def test_the_candidate_is_found_in_a_stamp_that_was_cut():
     full = np.arange(3080)
     for where in (1, 5, 14, 31, 32, 33, 1500, 3048, 3049, 3050, 3080):
-        seen = full[max(where - 1 - 31, 0):where - 1 + 32] # 1-based on the detector
+        seen = full[max(where - 1 - 31, 0) : where - 1 + 32]  # 1-based on the detector
         assert seen[stamp_centre(len(seen), where)] == where - 1
 
 
@@ -382,86 +681,182 @@ def test_a_stamp_is_whole_or_an_error():
     plain = gzip.decompress(stamp(40, 63))
     assert stamp_shape(plain) == stamp_shape(stamp(40, 63)) == (40, 63)
     for cut in (plain[:5000], stamp()[:-40], plain[:1000]):
-        with pytest.raises(BadImage): stamp_shape(cut)
+        with pytest.raises(BadImage):
+            stamp_shape(cut)
 
 
 def test_numbers_that_mean_missing_are_missing():
-    p = flat_alert(packet(0, candidate=dict(jd=2460000.5, ra=1., dec=2., drb=-999., rb=float('nan'), ssnamenr='null', fid=np.int64(2))))
+    p = flat_alert(
+        packet(
+            0,
+            candidate=dict(
+                jd=2460000.5,
+                ra=1.0,
+                dec=2.0,
+                drb=-999.0,
+                rb=float('nan'),
+                ssnamenr='null',
+                fid=np.int64(2),
+            ),
+        )
+    )
     assert not {'drb', 'rb', 'ssnamenr'} & set(p) and type(p['fid']) is int
 
 
 def test_real_alerts(archive, shared_data):
-    path = shared_data/'alerts'/'ztf_dev.parquet'
-    want = pd.read_parquet(path, columns=['candid', 'objectId', 'jd', 'label_proxy', 'label_basis', 'cutoutDifference', 'shape', 'fid'])
+    path = shared_data / 'alerts' / 'ztf_dev.parquet'
+    want = pd.read_parquet(
+        path,
+        columns=[
+            'candid',
+            'objectId',
+            'jd',
+            'label_proxy',
+            'label_basis',
+            'cutoutDifference',
+            'shape',
+            'fid',
+        ],
+    )
     report = archive.add_alerts(path)
-    assert (report.added, len(report.ledger)) == (340, 0) and sum(report.verdicts.values()) == (want.label_proxy != 'unsure').sum() == 290
+    assert (report.added, len(report.ledger)) == (340, 0) and sum(report.verdicts.values()) == (
+        want.label_proxy != 'unsure'
+    ).sum() == 290
     assert all(v.startswith('proxy:') for v in report.verdicts)
     assert archive.add_alerts(path).skipped == 340
     with archive.session() as s:
-        q = select(Observation.observation_id, Image, DetectionIndex.object_id, Detection.pixel_x, Detection.pixel_y, Observation.filter_band).join(Image, Image.observation_id == Observation.id)
-        got = {r[0]: r for r in s.execute(q.join(Detection, Detection.observation_id == Observation.id).join(DetectionIndex).where(Image.role == 'difference'))}
+        q = select(
+            Observation.observation_id,
+            Image,
+            DetectionIndex.object_id,
+            Detection.pixel_x,
+            Detection.pixel_y,
+            Observation.filter_band,
+        ).join(Image, Image.observation_id == Observation.id)
+        got = {
+            r[0]: r
+            for r in s.execute(
+                q.join(Detection, Detection.observation_id == Observation.id)
+                .join(DetectionIndex)
+                .where(Image.role == 'difference')
+            )
+        }
     for w in want.itertuples():
         _, i, obj, x, y, band = got[str(w.candid)]
-        assert obj == w.objectId and archive.store.get(i.uri) == w.cutoutDifference and abs(i.mjd - (w.jd - 2400000.5)) < 1e-9 and band == {1: 'g', 2: 'r'}[w.fid]
-        assert (i.ny, i.nx) == stamp_shape(w.cutoutDifference) and ((x, y) == (31, 31) if '(63, 63), (63, 63)' in w.shape else True)
+        assert (
+            obj == w.objectId
+            and archive.store.get(i.uri) == w.cutoutDifference
+            and abs(i.mjd - (w.jd - 2400000.5)) < 1e-9
+            and band == {1: 'g', 2: 'r'}[w.fid]
+        )
+        assert (i.ny, i.nx) == stamp_shape(w.cutoutDifference) and (
+            (x, y) == (31, 31) if '(63, 63), (63, 63)' in w.shape else True
+        )
         assert 0 <= x < i.nx and 0 <= y < i.ny
-    with archive.open(i.uri, i.hdu_name, i.hdu_ver, i.sha256) as image: assert image.shape == (i.ny, i.nx) and image.wcs_state == 'none'
+    with archive.open(i.uri, i.hdu_name, i.hdu_ver, i.sha256) as image:
+        assert image.shape == (i.ny, i.nx) and image.wcs_state == 'none'
 
 
 def test_raw_packets_of_many_schemas(local, shared_data):
     pytest.importorskip('fastavro')
-    folder = shared_data/'alerts'/'raw_avro'
+    folder = shared_data / 'alerts' / 'raw_avro'
     report = local.add_alerts(folder)
     assert report.added + len(report.ledger) == len(list(folder.iterdir())) and report.added >= 9
     lost = dict(zip(report.ledger.uri.str.split('[').str[0], report.ledger.reason))
     assert all(lost[p.name] == 'unreadable' for p in folder.iterdir() if '__err_' in p.name)
-    assert set(report.ledger.reason) <= {'unreadable', 'unknown_schema', 'unknown_stream', 'no_stamps', 'no_object'}
+    assert set(report.ledger.reason) <= {
+        'unreadable',
+        'unknown_schema',
+        'unknown_stream',
+        'no_stamps',
+        'no_object',
+    }
 
 
 # Real images beside the repository
 
+
 def test_traps_come_in_rightly_or_not_at_all(local, shared_data):
-    report = local.add_fits(shared_data/'traps', detect=False)
+    report = local.add_fits(shared_data / 'traps', detect=False)
     names = {Path(u.split('[')[0]).name: r for u, r in zip(report.ledger.uri, report.ledger.reason)}
-    assert names['truncated_header_m51hst.fits.gz'] in {'truncated', 'unreadable'} and names['ccd_raw_no_wcs_a8280271.fits.gz'] == 'no_wcs'
+    assert (
+        names['truncated_header_m51hst.fits.gz'] in {'truncated', 'unreadable'}
+        and names['ccd_raw_no_wcs_a8280271.fits.gz'] == 'no_wcs'
+    )
     assert names['sdss_stale_wcs_r.fits.gz'] == names['jwst_star_dummy_wcs.fits'] == 'bad_wcs'
     assert not set(names) & {Path(u).name for u in report.images.uri}
 
 
 # Synthetic sky
 
+
 def test_a_synthetic_file_cannot_pass_for_sky(local, tmp_path):
-    local.add_fits(write(synthetic_image(0, n_stars=3, n_cosmic=1)[0], tmp_path/'x.fits'), origin='survey', survey='hst')
-    with local.session() as s: assert s.scalar(select(Image.origin)) == 'synthetic'
+    local.add_fits(
+        write(synthetic_image(0, n_stars=3, n_cosmic=1)[0], tmp_path / 'x.fits'),
+        origin='survey',
+        survey='hst',
+    )
+    with local.session() as s:
+        assert s.scalar(select(Image.origin)) == 'synthetic'
 
 
 def test_synthetic_archive_is_marked_seeded_and_made_once(tmp_path):
-    a, b = (synthetic_archive(tmp_path/n, n_observations=3, n_sources=10, survey='HST') for n in 'ab')
+    a, b = (
+        synthetic_archive(tmp_path / n, n_observations=3, n_sources=10, survey='HST') for n in 'ab'
+    )
     x, y = (z.detections().drop(columns='detection_id') for z in (a, b))
-    pd.testing.assert_frame_equal(x.sort_values(['ra', 'dec'], ignore_index=True), y.sort_values(['ra', 'dec'], ignore_index=True))
+    pd.testing.assert_frame_equal(
+        x.sort_values(['ra', 'dec'], ignore_index=True),
+        y.sort_values(['ra', 'dec'], ignore_index=True),
+    )
     with a.session() as s:
-        assert set(s.scalars(select(Image.origin))) == {'synthetic'} and set(s.scalars(select(Survey.name))) == {'synthetic-hst'}
+        assert set(s.scalars(select(Image.origin))) == {'synthetic'} and set(
+            s.scalars(select(Survey.name))
+        ) == {'synthetic-hst'}
         shas = set(s.scalars(select(Image.sha256)))
-    with b.session() as s: assert set(s.scalars(select(Image.sha256))) == shas
+    with b.session() as s:
+        assert set(s.scalars(select(Image.sha256))) == shas
     n = len(a.detections())
-    assert len(synthetic_archive(tmp_path/'a', n_observations=3, n_sources=10, survey='HST').detections()) == n == 45
+    assert (
+        len(
+            synthetic_archive(
+                tmp_path / 'a', n_observations=3, n_sources=10, survey='HST'
+            ).detections()
+        )
+        == n
+        == 45
+    )
     same = a.detections().dropna(subset='object_id').groupby('object_id').ra.agg(['size', np.ptp])
     assert same['size'].max() == 2 and same['ptp'].max() < 1e-6
 
 
 # Opening
 
+
 def test_a_folder_is_a_whole_archive_whatever_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv('ASTRID_DATABASE_URL', 'postgresql://nobody:secret@127.0.0.1:1/none')
     monkeypatch.setenv('ASTRID_STORAGE_URL', 's3://elsewhere')
-    a = open_archive(str(tmp_path/'here'))
-    assert repr(a) == 'Archive(sqlite, folder: 0 surveys, 0 observations, 0 detections)' and a.datasets_dir == tmp_path/'here'/'datasets'
-    assert (tmp_path/'here'/'registry.db').is_file() and 'secret' not in repr(a) + repr(a.registry)
-    assert isinstance(open_archive(tmp_path/'here'), Archive)
+    a = open_archive(str(tmp_path / 'here'))
+    assert (
+        repr(a) == 'Archive(sqlite, folder: 0 surveys, 0 observations, 0 detections)'
+        and a.datasets_dir == tmp_path / 'here' / 'datasets'
+    )
+    assert (tmp_path / 'here' / 'registry.db').is_file() and 'secret' not in repr(a) + repr(
+        a.registry
+    )
+    assert isinstance(open_archive(tmp_path / 'here'), Archive)
 
 
 def test_pretend_alerts_stay_marked(archive):
     archive.add_alerts([packet(0)], origin='synthetic', show=False)
     archive.add_alerts([packet(1)], show=False)
-    with archive.session() as s: got = {(k, i.origin) for k, i in s.execute(select(Observation.observation_id, Image).join(Image, Image.observation_id == Observation.id))}
+    with archive.session() as s:
+        got = {
+            (k, i.origin)
+            for k, i in s.execute(
+                select(Observation.observation_id, Image).join(
+                    Image, Image.observation_id == Observation.id
+                )
+            )
+        }
     assert got == {('1000', 'synthetic'), ('1001', 'survey')}

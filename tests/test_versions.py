@@ -1,4 +1,5 @@
 "Versions over time: found, compared, deleted with a tombstone, grown without moving a sample, and with a test that counts who looks."
+
 import json
 import uuid
 
@@ -19,10 +20,12 @@ pytestmark = pytest.mark.filterwarnings('ignore:.*asked for is')
 
 
 @pytest.fixture(scope='module')
-def archive(tmp_path_factory): return toy(tmp_path_factory.mktemp('versions'))
+def archive(tmp_path_factory):
+    return toy(tmp_path_factory.mktemp('versions'))
 
 
 # The locked test
+
 
 def test_every_look_at_the_test_labels_is_counted(registry_url, tmp_path):
     archive = toy(tmp_path, registry_url)
@@ -32,34 +35,52 @@ def test_every_look_at_the_test_labels_is_counted(registry_url, tmp_path):
     np.testing.assert_array_equal(labels, ds.samples['label'][ds.samples['split'] == 'test'])
     ad.open_dataset(archive, 'locked').open_test()
     seen = ad.open_dataset(archive, 'locked@v1').test_openings
-    assert seen['who'].tolist()[0] == 'ada' and seen['purpose'].fillna('').tolist() == ['final score', ''] and seen['created_at'].is_monotonic_increasing and seen['created_at'].dt.tz is not None
-    with archive.session() as s: assert {str(o.dataset_id) for o in s.scalars(select(SplitOpening))} == {ds.id}
+    assert (
+        seen['who'].tolist()[0] == 'ada'
+        and seen['purpose'].fillna('').tolist() == ['final score', '']
+        and seen['created_at'].is_monotonic_increasing
+        and seen['created_at'].dt.tz is not None
+    )
+    with archive.session() as s:
+        assert {str(o.dataset_id) for o in s.scalars(select(SplitOpening))} == {ds.id}
     alone = Dataset(ds.folder)
     alone.open_test('from the folder')
     assert len(alone.test_openings) == 1 and len(ds.test_openings) == 3 and ds.verify() is ds
-    (ds.folder/'openings.jsonl').unlink()
-    (ds.folder/'openings.jsonl').mkdir() # As good as a folder that may not be written to, also for root
-    with pytest.raises(Conflict, match='can not be written'): alone.open_test()
+    (ds.folder / 'openings.jsonl').unlink()
+    (
+        ds.folder / 'openings.jsonl'
+    ).mkdir()  # As good as a folder that may not be written to, also for root
+    with pytest.raises(Conflict, match='can not be written'):
+        alone.open_test()
 
 
 def test_a_version_whose_audit_failed_is_not_handed_out(archive, tmp_path):
     ds = plan_of(archive).build('gated', patch_size=16, **quick)
     assert ds.check_leaks() == ds.audit.verdict != 'fail'
     ds.manifest['audit'] |= dict(verdict='fail', reasons=['3 objects are in more than one split'])
-    with pytest.raises(Conflict, match='gated@v1 leaks.*3 objects'): ds.check_leaks()
-    with pytest.warns(UserWarning, match='3 objects'): assert ds.check_leaks(allow=True) == 'fail'
+    with pytest.raises(Conflict, match='gated@v1 leaks.*3 objects'):
+        ds.check_leaks()
+    with pytest.warns(UserWarning, match='3 objects'):
+        assert ds.check_leaks(allow=True) == 'fail'
 
 
 # Searching and deleting
 
+
 def test_searching_goes_by_words_survey_hash_quality_and_origin(archive):
     a = plan_of(archive).build('alpha', patch_size=16, description='Stars for a rainy day', **quick)
-    b = plan_of(archive, negatives={}).build('beta', patch_size=16, description='Stars alone', **quick)
-    find = lambda *args, **kw: set(ad.search_datasets(archive, *args, **kw)['address']) & {'alpha@v1', 'beta@v1'}
+    b = plan_of(archive, negatives={}).build(
+        'beta', patch_size=16, description='Stars alone', **quick
+    )
+    find = lambda *args, **kw: (
+        set(ad.search_datasets(archive, *args, **kw)['address']) & {'alpha@v1', 'beta@v1'}
+    )
     assert find('stars') == find(survey='TOY') == find(origin='survey') == {'alpha@v1', 'beta@v1'}
     assert find('rainy STARS') == find(content_hash=a.content_hash[:10].upper()) == {'alpha@v1'}
     assert find('rainy', survey='ztf') == find(origin='synthetic') == find(min_quality=1.1) == set()
-    assert find(min_quality=a.manifest['quality_score']) >= {'alpha@v1'} and b.manifest['survey_counts'] == {'toy': len(b)}
+    assert find(min_quality=a.manifest['quality_score']) >= {'alpha@v1'} and b.manifest[
+        'survey_counts'
+    ] == {'toy': len(b)}
 
 
 def test_a_deleted_version_leaves_a_tombstone(registry_url, tmp_path):
@@ -68,29 +89,49 @@ def test_a_deleted_version_leaves_a_tombstone(registry_url, tmp_path):
     two = plan_of(archive, negatives={}).build('short', patch_size=16, **quick)
     keys = two.samples['sample_key'].tolist()
     for address in ('short', 'short@latest', 'short@v7', ''):
-        with pytest.raises(NotFound, match='say exactly which'): ad.delete_dataset(archive, address, 'because')
-    with pytest.raises(BadInput, match='why is short@v2'): ad.delete_dataset(archive, 'short@v2', ' ')
+        with pytest.raises(NotFound, match='say exactly which'):
+            ad.delete_dataset(archive, address, 'because')
+    with pytest.raises(BadInput, match='why is short@v2'):
+        ad.delete_dataset(archive, 'short@v2', ' ')
     ad.delete_dataset(archive, 'short@v2', 'wrong labels', by='ada')
-    ad.delete_dataset(archive, two.id, 'another reason') # Again: what was said first stays
+    ad.delete_dataset(archive, two.id, 'another reason')  # Again: what was said first stays
     assert not two.folder.exists() and one.folder.exists()
     for address in ('short@v2', 'short@2', two.id):
-        with pytest.raises(NotFound, match=f'short@v2 .sha256 {two.content_hash[:12]}. was deleted on 20.* by ada: wrong labels'): ad.open_dataset(archive, address)
-    assert ad.open_dataset(archive, 'short').version == 1 and ad.list_datasets(archive)['address'].tolist() == ['short@v1']
+        with pytest.raises(
+            NotFound,
+            match=f'short@v2 .sha256 {two.content_hash[:12]}. was deleted on 20.* by ada: wrong labels',
+        ):
+            ad.open_dataset(archive, address)
+    assert ad.open_dataset(archive, 'short').version == 1 and ad.list_datasets(archive)[
+        'address'
+    ].tolist() == ['short@v1']
     grave = ad.search_datasets(archive, 'short', deleted=True)
-    assert grave['deleted_reason'].tolist() == ['wrong labels', None] or grave['deleted_reason'].isna().tolist() == [False, True]
+    assert grave['deleted_reason'].tolist() == ['wrong labels', None] or grave[
+        'deleted_reason'
+    ].isna().tolist() == [False, True]
     with archive.session() as s:
-        assert s.scalar(select(VersionRow.content_hash).where(VersionRow.version == 2)) == two.content_hash
+        assert (
+            s.scalar(select(VersionRow.content_hash).where(VersionRow.version == 2))
+            == two.content_hash
+        )
         assert sorted(s.scalars(select(TrainingDataset.status))) == ['active', 'deleted']
     again = plan_of(archive, negatives={}).build('short', patch_size=16, **quick)
-    assert again.address == 'short@v3' # Its number is not given to another
+    assert again.address == 'short@v3'  # Its number is not given to another
     assert datasets.earlier_splits(archive, 'short@v2')['sample_key'].tolist() == keys
 
 
 def test_a_version_deleted_from_a_bucket_is_gone_there_too(s3, tmp_path, monkeypatch):
-    for k, v in dict(AWS_ACCESS_KEY_ID=s3.key, AWS_SECRET_ACCESS_KEY=s3.secret, AWS_ENDPOINT_URL_S3=s3.endpoint).items(): monkeypatch.setenv(k, v)
-    archive = ad.open_archive(f"sqlite:///{tmp_path/'r.db'}", storage='s3://test/graves', home=tmp_path/'a')
-    archive.add_fits(write_images(tmp_path/'fits', n=2), survey='toy', show=False)
-    ds = plan_of(archive, negatives={}, validation_status='any').build('gone', patch_size=16, **quick)
+    for k, v in dict(
+        AWS_ACCESS_KEY_ID=s3.key, AWS_SECRET_ACCESS_KEY=s3.secret, AWS_ENDPOINT_URL_S3=s3.endpoint
+    ).items():
+        monkeypatch.setenv(k, v)
+    archive = ad.open_archive(
+        f'sqlite:///{tmp_path / "r.db"}', storage='s3://test/graves', home=tmp_path / 'a'
+    )
+    archive.add_fits(write_images(tmp_path / 'fits', n=2), survey='toy', show=False)
+    ds = plan_of(archive, negatives={}, validation_status='any').build(
+        'gone', patch_size=16, **quick
+    )
     assert list(archive.store.list('datasets/gone/v1/'))
     ad.delete_dataset(archive, ds.address, 'too large')
     assert not list(archive.store.list('datasets/gone/v1/')) and not ds.folder.exists()
@@ -98,32 +139,52 @@ def test_a_version_deleted_from_a_bucket_is_gone_there_too(s3, tmp_path, monkeyp
 
 # Growing
 
+
 def test_what_grows_moves_no_old_sample(tmp_path):
-    images = write_images(tmp_path/'fits', n=11)
+    images = write_images(tmp_path / 'fits', n=11)
     archive = toy(tmp_path, images=images[:10])
     one = plan_of(archive, negatives={}).build('grow', patch_size=16, **quick)
     archive.add_fits(images[10:], survey='toy', label=True, show=False)
-    two = plan_of(archive, negatives={}, validation_status='any').build('grow', patch_size=16, **quick)
+    two = plan_of(archive, negatives={}, validation_status='any').build(
+        'grow', patch_size=16, **quick
+    )
     was, now = (d.samples.set_index('sample_key')['split'] for d in (one, two))
     assert len(two) > len(one) and (now[was.index] == was).all()
-    assert two.manifest['split']['previous'] == dict(address='grow@v1', content_hash=one.content_hash) and two.manifest['split']['report']['kept_from_before'] == len(one)
+    assert two.manifest['split']['previous'] == dict(
+        address='grow@v1', content_hash=one.content_hash
+    ) and two.manifest['split']['report']['kept_from_before'] == len(one)
     two.open_test('a look')
-    page = two.report(tmp_path/'r.html').read_text()
-    assert '<td>splits handed on from</td><td>grow@v1</td>' in page and '<td>looks at the test labels</td><td>1</td>' in page
-    assert 'of grow@v1 that are still here stayed' in (two.folder/'datasheet.md').read_text() and two.rebuild(progress=False).same
-    assert plan_of(archive, negatives={}, validation_status='any').build('grow', patch_size=16, **quick).id == two.id
+    page = two.report(tmp_path / 'r.html').read_text()
+    assert (
+        '<td>splits handed on from</td><td>grow@v1</td>' in page
+        and '<td>looks at the test labels</td><td>1</td>' in page
+    )
+    assert (
+        'of grow@v1 that are still here stayed' in (two.folder / 'datasheet.md').read_text()
+        and two.rebuild(progress=False).same
+    )
+    assert (
+        plan_of(archive, negatives={}, validation_status='any')
+        .build('grow', patch_size=16, **quick)
+        .id
+        == two.id
+    )
     ad.delete_dataset(archive, 'grow@v1', 'to see whether its splits outlive it')
     assert two.rebuild(progress=False).same
 
 
 def test_the_second_version_has_one_hash_on_either_database(pg_url, tmp_path):
-    images, hashes = write_images(tmp_path/'fits', n=6), {}
-    for where, url in (('lite', f"sqlite:///{tmp_path/'r.db'}"), ('pg', pg_url)):
-        archive = toy(tmp_path/where, url, images=images[:5], order=1 if where == 'lite' else -1)
+    images, hashes = write_images(tmp_path / 'fits', n=6), {}
+    for where, url in (('lite', f'sqlite:///{tmp_path / "r.db"}'), ('pg', pg_url)):
+        archive = toy(tmp_path / where, url, images=images[:5], order=1 if where == 'lite' else -1)
         plan_of(archive).build('grow', patch_size=16, **quick)
         archive.add_fits(images[5:], survey='toy', label=True, show=False)
         two = plan_of(archive, validation_status='any').build('grow', patch_size=16, **quick)
-        hashes[where] = two.content_hash, two.manifest['split']['previous'], two.samples['split'].tolist()
+        hashes[where] = (
+            two.content_hash,
+            two.manifest['split']['previous'],
+            two.samples['split'].tolist(),
+        )
     assert hashes['lite'] == hashes['pg']
 
 
@@ -132,87 +193,197 @@ def test_splits_come_from_where_one_says(archive):
     other = plan_of(archive).build('from-b', patch_size=16, seed=5, **quick)
     both = lambda d: d.samples.set_index('sample_key')['split']
     assert (both(one) != both(other)).any()
-    taken = plan_of(archive).build('from-b', patch_size=16, seed=5, splits_from='from-a@v1', **quick)
-    assert taken.version == 2 and (both(taken) == both(one)).all() and taken.manifest['split']['previous']['content_hash'] == one.content_hash
+    taken = plan_of(archive).build(
+        'from-b', patch_size=16, seed=5, splits_from='from-a@v1', **quick
+    )
+    assert (
+        taken.version == 2
+        and (both(taken) == both(one)).all()
+        and taken.manifest['split']['previous']['content_hash'] == one.content_hash
+    )
     fresh = plan_of(archive).build('from-a', patch_size=16, splits_from=None, **quick)
     assert 'previous' not in fresh.manifest['split'] and fresh.content_hash == one.content_hash
-    assert 'previous' not in plan_of(archive).build('from-a', patch_size=12, **quick).manifest['split'] # Larger or smaller patches reach elsewhere
-    with pytest.raises(NotFound, match='no version .nowhere@v1'): plan_of(archive).build('from-c', patch_size=16, splits_from='nowhere@v1', **quick)
+    assert (
+        'previous' not in plan_of(archive).build('from-a', patch_size=12, **quick).manifest['split']
+    )  # Larger or smaller patches reach elsewhere
+    with pytest.raises(NotFound, match='no version .nowhere@v1'):
+        plan_of(archive).build('from-c', patch_size=16, splits_from='nowhere@v1', **quick)
 
 
 def test_a_version_that_leaks_hands_nothing_on(archive):
     plan = plan_of(archive)
-    how = dict(patch_size=64, min_valid_fraction=.1, split_by=dict(by='group', buffer=False), **quick)
-    with pytest.warns(UserWarning, match='share sky'): leaky = plan.build('leaky', **how)
-    assert leaky.audit.verdict == 'fail' and 'previous' not in plan_of(archive, negatives={}).build('leaky', **how).manifest['split']
+    how = dict(
+        patch_size=64, min_valid_fraction=0.1, split_by=dict(by='group', buffer=False), **quick
+    )
+    with pytest.warns(UserWarning, match='share sky'):
+        leaky = plan.build('leaky', **how)
+    assert (
+        leaky.audit.verdict == 'fail'
+        and 'previous' not in plan_of(archive, negatives={}).build('leaky', **how).manifest['split']
+    )
 
 
 def test_splits_that_somebody_else_made_are_taken_and_audited_all_the_same(archive):
     one = plan_of(archive).build('ours', patch_size=16, **quick)
-    table = one.samples[['sample_key']].assign(split=['training' if i % 3 else 'test' for i in range(len(one))])
+    table = one.samples[['sample_key']].assign(
+        split=['training' if i % 3 else 'test' for i in range(len(one))]
+    )
     theirs = plan_of(archive).build('theirs', patch_size=16, split_by=table, **quick)
-    assert (theirs.samples['split'] == np.where(np.arange(len(one)) % 3, 'train', 'test')).all() and theirs.audit.overlapping_test > 0
-    assert theirs.manifest['split']['by'] == 'imported' and len(theirs.manifest['split']['sha256']) == 64 and theirs.rebuild(progress=False).same
-    assert plan_of(archive).build('theirs', patch_size=16, split_by=table.sample(frac=1, random_state=0), **quick).id == theirs.id
-    with pytest.raises(BadInput, match='two columns'): plan_of(archive).build('theirs', patch_size=16, split_by=one.samples, **quick)
+    assert (
+        theirs.samples['split'] == np.where(np.arange(len(one)) % 3, 'train', 'test')
+    ).all() and theirs.audit.overlapping_test > 0
+    assert (
+        theirs.manifest['split']['by'] == 'imported'
+        and len(theirs.manifest['split']['sha256']) == 64
+        and theirs.rebuild(progress=False).same
+    )
+    assert (
+        plan_of(archive)
+        .build('theirs', patch_size=16, split_by=table.sample(frac=1, random_state=0), **quick)
+        .id
+        == theirs.id
+    )
+    with pytest.raises(BadInput, match='two columns'):
+        plan_of(archive).build('theirs', patch_size=16, split_by=one.samples, **quick)
 
 
 # Lineage
 
+
 def test_an_alert_under_a_new_name_follows_its_history(shared_data, registry_url, tmp_path):
     import fastavro
-    with open(next((shared_data/'alerts'/'raw_avro').glob('*1105522281015015000*')), 'rb') as f: packet = next(fastavro.reader(f))
+
+    with open(next((shared_data / 'alerts' / 'raw_avro').glob('*1105522281015015000*')), 'rb') as f:
+        packet = next(fastavro.reader(f))
     before = [c['candid'] for c in packet['prv_candidates'] if c.get('candid')]
-    def later(k, name, history): # Half a minute of arc away, under another name
-        c = packet['candidate'] | dict(candid=k, ra=packet['candidate']['ra'] + .01*(k % 7 + 1), jd=packet['candidate']['jd'] + k % 11 + 1)
-        return packet | dict(candid=k, objectId=name, candidate=c, prv_candidates=[dict(candid=h) for h in history])
-    archive = ad.open_archive(registry_url, storage=str(tmp_path/'store'), home=tmp_path)
-    archive.add_alerts([packet, later(1, 'ZTF99new', [before[0], None]), later(2, 'ZTF99other', [])], show=False)
-    params = ad.TrainingDataCollectionParams(survey_ids=['ztf'], confidence_threshold=0, channels=('science',), negatives={}, validation_status='any', quality_score_threshold=None)
+
+    def later(k, name, history):  # Half a minute of arc away, under another name
+        c = packet['candidate'] | dict(
+            candid=k,
+            ra=packet['candidate']['ra'] + 0.01 * (k % 7 + 1),
+            jd=packet['candidate']['jd'] + k % 11 + 1,
+        )
+        return packet | dict(
+            candid=k, objectId=name, candidate=c, prv_candidates=[dict(candid=h) for h in history]
+        )
+
+    archive = ad.open_archive(registry_url, storage=str(tmp_path / 'store'), home=tmp_path)
+    archive.add_alerts(
+        [packet, later(1, 'ZTF99new', [before[0], None]), later(2, 'ZTF99other', [])], show=False
+    )
+    params = ad.TrainingDataCollectionParams(
+        survey_ids=['ztf'],
+        confidence_threshold=0,
+        channels=('science',),
+        negatives={},
+        validation_status='any',
+        quality_score_threshold=None,
+    )
     with archive.session() as s:
         from astrid_data.registry.tables import Detection, add_validation_event
-        for d in s.scalars(select(Detection.id)): add_validation_event(s, d, 'tester', True, label='nova')
-    ds = ad.TrainingDataCollector(archive).plan(params, progress=False).build('lines', patch_size=63, min_valid_fraction=0, **quick)
+
+        for d in s.scalars(select(Detection.id)):
+            add_validation_event(s, d, 'tester', True, label='nova')
+    ds = (
+        ad.TrainingDataCollector(archive)
+        .plan(params, progress=False)
+        .build('lines', patch_size=63, min_valid_fraction=0, **quick)
+    )
     t = ds.samples.set_index('object_id')
-    assert str(before[0]) in t['lineage']['ZTF99new'] and t['group_id']['ZTF99new'] == t['group_id'][packet['objectId']] != t['group_id']['ZTF99other']
+    assert (
+        str(before[0]) in t['lineage']['ZTF99new']
+        and t['group_id']['ZTF99new']
+        == t['group_id'][packet['objectId']]
+        != t['group_id']['ZTF99other']
+    )
     assert t['split']['ZTF99new'] == t['split'][packet['objectId']]
 
 
 def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path):
     from astrid_data.registry.tables import TrainingRun
+
     archive = toy(tmp_path, registry_url)
     one = plan_of(archive, negatives={}).build('line', patch_size=16, created_by='ada', **quick)
     two = plan_of(archive).build('line', patch_size=16, created_by='ada', **quick)
-    with archive.session() as s: s.add(TrainingRun(dataset_id=uuid.UUID(two.id), training_params={}, performance_metrics=dict(auc=.9), status='completed'))
+    with archive.session() as s:
+        s.add(
+            TrainingRun(
+                dataset_id=uuid.UUID(two.id),
+                training_params={},
+                performance_metrics=dict(auc=0.9),
+                status='completed',
+            )
+        )
     two.open_test('a score')
     g = json.loads(json.dumps(two.lineage(), allow_nan=False))
     kinds = lambda k: [e for e in g['entity'].values() if e['prov:type'] == k]
-    assert {e['ad:sha256'] for e in kinds('ad:Image')} == set(two.samples['image_sha256']) and len(kinds('ad:Image')) == 4
-    assert {e['ad:address'] for e in kinds('ad:Version')} == {'line@v2', 'line@v1'} and len(g['wasDerivedFrom']) == 1
+    assert {e['ad:sha256'] for e in kinds('ad:Image')} == set(two.samples['image_sha256']) and len(
+        kinds('ad:Image')
+    ) == 4
+    assert {e['ad:address'] for e in kinds('ad:Version')} == {'line@v2', 'line@v1'} and len(
+        g['wasDerivedFrom']
+    ) == 1
     me = next(e for e in kinds('ad:Version') if e['ad:address'] == 'line@v2')
-    assert me['ad:contentHash'] == two.content_hash and me['ad:testOpenings'] == 1 and me['ad:lost'] == two.manifest['dropped']
-    assert [a['ad:metrics'] for a in g['activity'].values() if a['prov:type'] == 'ad:TrainingRun'] == [dict(auc=.9)] and g['activity']['ad:build']['ad:parameters'] == two.manifest['params']
-    assert {'ad:person/ada', f"ad:astrid_data/{two.manifest['code_version']}"} <= set(g['agent'])
-    assert sum(a['ad:samples'] for a in g['agent'].values() if a['prov:type'] == 'ad:Labeller') == len(two)
-    assert pd.Timestamp(g['entity']['ad:labels']['ad:asOf']) <= pd.Timestamp(two.manifest['created_at']) + pd.Timedelta('1s')
+    assert (
+        me['ad:contentHash'] == two.content_hash
+        and me['ad:testOpenings'] == 1
+        and me['ad:lost'] == two.manifest['dropped']
+    )
+    assert [
+        a['ad:metrics'] for a in g['activity'].values() if a['prov:type'] == 'ad:TrainingRun'
+    ] == [dict(auc=0.9)] and g['activity']['ad:build']['ad:parameters'] == two.manifest['params']
+    assert {'ad:person/ada', f'ad:astrid_data/{two.manifest["code_version"]}'} <= set(g['agent'])
+    assert sum(
+        a['ad:samples'] for a in g['agent'].values() if a['prov:type'] == 'ad:Labeller'
+    ) == len(two)
+    assert pd.Timestamp(g['entity']['ad:labels']['ad:asOf']) <= pd.Timestamp(
+        two.manifest['created_at']
+    ) + pd.Timedelta('1s')
     nodes = {*g['entity'], *g['activity'], *g['agent']}
-    assert all(v in nodes for rel in set(g) - {'prefix', 'entity', 'activity', 'agent'} for r in g[rel].values() for v in r.values())
-    assert Dataset(two.folder).lineage()['entity'].keys() == g['entity'].keys() # A folder on its own knows its past
+    assert all(
+        v in nodes
+        for rel in set(g) - {'prefix', 'entity', 'activity', 'agent'}
+        for r in g[rel].values()
+        for v in r.values()
+    )
+    assert (
+        Dataset(two.folder).lineage()['entity'].keys() == g['entity'].keys()
+    )  # A folder on its own knows its past
 
 
 # Differences
 
+
 def test_distributions_are_compared_as_scipy_does(archive):
     from scipy.stats import ks_2samp
     from astrid_data.datasets.diff import moved_columns
+
     rng = np.random.default_rng(0)
-    a, b = (pd.DataFrame(dict(mjd=rng.normal(m, 1, n), snr=rng.integers(0, 5, n).astype(float), mag=1., survey=rng.choice(['x', 'y'], n, p=[p, 1 - p]))) for m, n, p in ((0, 300, .5), (.4, 170, .9)))
+    a, b = (
+        pd.DataFrame(
+            dict(
+                mjd=rng.normal(m, 1, n),
+                snr=rng.integers(0, 5, n).astype(float),
+                mag=1.0,
+                survey=rng.choice(['x', 'y'], n, p=[p, 1 - p]),
+            )
+        )
+        for m, n, p in ((0, 300, 0.5), (0.4, 170, 0.9))
+    )
     b.loc[3:9, 'mjd'] = np.nan
     moved, q = moved_columns(a, b)
     got = moved.set_index('column')['distance']
-    for c in ('mjd', 'snr'): assert abs(got[c] - ks_2samp(a[c], b[c].dropna()).statistic) < 1e-12
-    assert abs(got['survey'] - abs((a['survey'] == 'x').mean() - (b['survey'] == 'x').mean())) < 1e-12
-    assert 'mag' not in got and moved['distance'].is_monotonic_decreasing and q['mjd'][0][10] == np.median(a['mjd']) and moved_columns(a, a)[0].empty
+    for c in ('mjd', 'snr'):
+        assert abs(got[c] - ks_2samp(a[c], b[c].dropna()).statistic) < 1e-12
+    assert (
+        abs(got['survey'] - abs((a['survey'] == 'x').mean() - (b['survey'] == 'x').mean())) < 1e-12
+    )
+    assert (
+        'mag' not in got
+        and moved['distance'].is_monotonic_decreasing
+        and q['mjd'][0][10] == np.median(a['mjd'])
+        and moved_columns(a, a)[0].empty
+    )
 
 
 def test_a_difference_shows_itself(archive):
@@ -221,8 +392,15 @@ def test_a_difference_shows_itself(archive):
     d = two.diff(one)
     assert 'class_name' in d.moved['column'].tolist() or 'kind' in d.moved['column'].tolist()
     page = d._repr_html_()
-    for word in ('seen@v1', 'Samples by split and class', 'Distributions that moved', 'Removed', 'data:image/png'): assert word in page
+    for word in (
+        'seen@v1',
+        'Samples by split and class',
+        'Distributions that moved',
+        'Removed',
+        'data:image/png',
+    ):
+        assert word in page
     assert len(d.plot().axes) == 2 and 'data:image' not in one.diff(one)._repr_html_()
     r = one.rebuild(progress=False)
-    r.diff.same = False # As if something had moved: both have one address
+    r.diff.same = False  # As if something had moved: both have one address
     assert 'data:image/png' in r.diff._repr_html_()

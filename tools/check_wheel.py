@@ -1,9 +1,10 @@
 """Build sdist and wheel, install the wheel into an empty environment, and import every module with only what the package declares."""
+
 import os, subprocess, sys, tempfile, venv
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
-probe = '''
+probe = """
 import importlib, pkgutil, sys
 import astrid_data
 heavy = {'torch', 'mlflow', 'fastapi', 'ipywidgets', 'boto3'} & set(sys.modules)
@@ -22,23 +23,29 @@ from pathlib import Path
 sample = Path(astrid_data.__file__).parent/'sample'
 assert list(sample.glob('*.fits*')), 'the sample images are not in the wheel'
 print(f'{len(astrid_data._page_of)} public names, {len(list(sample.iterdir()))} files of the sample')
-'''
+"""
 
 
-def pip(python, *args): subprocess.run([python, '-m', 'pip', '--disable-pip-version-check', '-q', *args], check=True)
+def pip(python, *args):
+    subprocess.run([python, '-m', 'pip', '--disable-pip-version-check', '-q', *args], check=True)
 
 
 def main():
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
-        subprocess.run([sys.executable, '-m', 'build', '--outdir', tmp/'dist', root], check=True, stdout=subprocess.DEVNULL)
-        wheel, = (tmp/'dist').glob('*.whl')
-        venv.create(tmp/'empty', with_pip=True)
-        python = tmp/'empty'/'bin'/'python'
-        pip(python, 'install', '-c', root/'constraints.txt', 'torch==2.13.0')
-        pip(python, 'install', '-c', root/'constraints.txt', wheel)
+        subprocess.run(
+            [sys.executable, '-m', 'build', '--outdir', tmp / 'dist', root],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        (wheel,) = (tmp / 'dist').glob('*.whl')
+        venv.create(tmp / 'empty', with_pip=True)
+        python = tmp / 'empty' / 'bin' / 'python'
+        pip(python, 'install', '-c', root / 'constraints.txt', 'torch==2.13.0')
+        pip(python, 'install', '-c', root / 'constraints.txt', wheel)
         env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV')}
         subprocess.run([python, '-I', '-c', probe], check=True, cwd=tmp, env=env)
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

@@ -5,11 +5,13 @@
 Each patch is cut around the brightest source of its image (smoothed, away from the edges); every band of a file with several.
 Grey is the asinh of the background-subtracted pixels; red has no valid pixel. A file that can't be read has its reason instead.
 """
+
 import argparse
 from pathlib import Path
 from textwrap import wrap
 
 import matplotlib
+
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +25,12 @@ from astrid_data.images.image import list_images
 def science_of(path):
     "How to ask for each science image of a file"
     for info in list_images(path):
-        if not info.support: yield from ([info.index] if len(info.shape) == 2 else (f'{info.index}[{k}]' for k in range(int(np.prod(info.shape[:-2])))))
+        if not info.support:
+            yield from (
+                [info.index]
+                if len(info.shape) == 2
+                else (f'{info.index}[{k}]' for k in range(int(np.prod(info.shape[:-2]))))
+            )
 
 
 def brightest(image, margin=5):
@@ -37,38 +44,71 @@ def brightest(image, margin=5):
 
 def cards(folder, like, size):
     "(title, patch or None, reason) for every image"
-    for path in sorted(p for p in folder.rglob('*.fit*') if str(p.relative_to(folder)).startswith(like)):
+    for path in sorted(
+        p for p in folder.rglob('*.fit*') if str(p.relative_to(folder)).startswith(like)
+    ):
         name = path.name.rsplit('.fit', 1)[0]
         try:
             for ask in science_of(path):
                 with ad.open_image(path, ask) as image:
                     x, y = brightest(image)
                     p = ad.cut_patches(image, [x], [y], size)
-                    scale = f'{image.pixel_scale_arcsec:.2g}"' if image.wcs is not None else image.wcs_reason
-                    yield f'{name}\n{ask if ask else ""} {image.band or "no band"} {scale}', p.data[0], ''
-        except BadImage as e: yield name, None, e.reason
+                    scale = (
+                        f'{image.pixel_scale_arcsec:.2g}"'
+                        if image.wcs is not None
+                        else image.wcs_reason
+                    )
+                    yield (
+                        f'{name}\n{ask if ask else ""} {image.band or "no band"} {scale}',
+                        p.data[0],
+                        '',
+                    )
+        except BadImage as e:
+            yield name, None, e.reason
 
 
 def stretch(a):
     "Grey values of a patch"
     level = np.nanmedian(a)
-    noise = 1.4826*np.nanmedian(np.abs(a - level)) or np.nanstd(a) or 1.
-    return np.arcsinh((a - level)/noise/3)
+    noise = 1.4826 * np.nanmedian(np.abs(a - level)) or np.nanstd(a) or 1.0
+    return np.arcsinh((a - level) / noise / 3)
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument('folder', type=Path); p.add_argument('out', type=Path)
-    p.add_argument('--size', type=int, default=64); p.add_argument('--columns', type=int, default=10); p.add_argument('--like', default='')
+    p.add_argument('folder', type=Path)
+    p.add_argument('out', type=Path)
+    p.add_argument('--size', type=int, default=64)
+    p.add_argument('--columns', type=int, default=10)
+    p.add_argument('--like', default='')
     args = p.parse_args()
     found = list(cards(args.folder, args.like, args.size))
-    rows = -(-len(found)//args.columns)
-    fig, axes = plt.subplots(rows, args.columns, figsize=(1.9*args.columns, 2.2*rows), squeeze=False)
+    rows = -(-len(found) // args.columns)
+    fig, axes = plt.subplots(
+        rows, args.columns, figsize=(1.9 * args.columns, 2.2 * rows), squeeze=False
+    )
     grey = plt.get_cmap('gray').with_extremes(bad='#b33')
-    for ax in axes.flat: ax.axis('off')
+    for ax in axes.flat:
+        ax.axis('off')
     for ax, (title, patch, reason) in zip(axes.flat, found):
-        if patch is None: ax.text(.5, .5, reason, ha='center', va='center', fontsize=9, color='#b33', transform=ax.transAxes)
-        else: ax.imshow(np.ma.masked_invalid(stretch(patch)), origin='lower', cmap=grey, interpolation='nearest')
+        if patch is None:
+            ax.text(
+                0.5,
+                0.5,
+                reason,
+                ha='center',
+                va='center',
+                fontsize=9,
+                color='#b33',
+                transform=ax.transAxes,
+            )
+        else:
+            ax.imshow(
+                np.ma.masked_invalid(stretch(patch)),
+                origin='lower',
+                cmap=grey,
+                interpolation='nearest',
+            )
         head, *rest = title.split('\n')
         ax.set_title('\n'.join([*wrap(head, 26), *rest]), fontsize=6)
     fig.tight_layout()
@@ -76,4 +116,5 @@ def main():
     print(f'{len(found)} images, {sum(p is None for _, p, _ in found)} unreadable: {args.out}')
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    main()

@@ -7,6 +7,7 @@
 
 Outputs are reproducible: a widget leaves its static twin, cells under `#| network` and `#| slow` keep what they had.
 """
+
 import fcntl, json, os, re, subprocess, sys, time
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,38 +21,45 @@ from nbdev.config import get_config
 from nbdev.export import nb_export
 
 root = Path(__file__).resolve().parents[1]
-edit = root/'.nbedit'
+edit = root / '.nbedit'
 
 
 @contextmanager
 def lock():
     "One writer of the package at a time"
     edit.mkdir(exist_ok=True)
-    with open(edit/'.lock', 'w') as f:
+    with open(edit / '.lock', 'w') as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         yield
 
 
-def text_of(nb): return edit/Path(nb).with_suffix('.py').name
+def text_of(nb):
+    return edit / Path(nb).with_suffix('.py').name
 
 
-def jupytext(*args): subprocess.run([sys.executable, '-m', 'jupytext', '-q', *map(str, args)], check=True)
+def jupytext(*args):
+    subprocess.run([sys.executable, '-m', 'jupytext', '-q', *map(str, args)], check=True)
 
 
 def write_clean(nb, path):
     "Write notebook `nb` (a dict) to `path` as nbdev's own cleaner leaves it"
     clean_nb(nb, False, [], [], bool(get_config().get('clean_ids', False)))
-    nb['metadata'] = {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}
+    nb['metadata'] = {
+        'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}
+    }
     write_nb(dict2nb(nb), path)
 
 
 def save(path):
     src, new = text_of(path), not path.exists()
-    jupytext(*(['--set-kernel', 'python3'] if new else ['--update']), '--to', 'ipynb', src, '-o', path)
+    jupytext(
+        *(['--set-kernel', 'python3'] if new else ['--update']), '--to', 'ipynb', src, '-o', path
+    )
     nb = json.loads(path.read_text())
     write_clean(nb, path)
     if any('default_exp' in ''.join(c['source']) for c in nb['cells']):
-        with lock(): nb_export(path, lib_path=get_config().lib_path)
+        with lock():
+            nb_export(path, lib_path=get_config().lib_path)
 
 
 def static_twins(nb):
@@ -59,7 +67,8 @@ def static_twins(nb):
     nb.metadata.pop('widgets', None)
     for c in nb.cells:
         for o in c.get('outputs', []):
-            if len(o.get('data', {})) > 1: o.data.pop('application/vnd.jupyter.widget-view+json', None)
+            if len(o.get('data', {})) > 1:
+                o.data.pop('application/vnd.jupyter.widget-view+json', None)
     return nb
 
 
@@ -67,8 +76,10 @@ def merged_streams(cell):
     "Neighbouring pieces of one stream as one output: where a kernel breaks them is chance"
     out = []
     for o in cell.get('outputs', []):
-        if out and o.output_type == 'stream' == out[-1].output_type and o.name == out[-1].name: out[-1].text += o.text
-        else: out.append(o)
+        if out and o.output_type == 'stream' == out[-1].output_type and o.name == out[-1].name:
+            out[-1].text += o.text
+        else:
+            out.append(o)
     return out
 
 
@@ -77,30 +88,48 @@ def execute(path, timeout=600):
     skip = set(str(get_config().get('tst_flags', '')).split())
     nb = nbformat.read(path, 4)
     for c in nb.cells:
-        if c.cell_type != 'code': continue
+        if c.cell_type != 'code':
+            continue
         flags = set(re.findall(r'^#\|\s*([\w-]+)', c.source, re.M))
-        if flags & skip or re.search(r'^#\|\s*eval:\s*false', c.source, re.M): c.metadata['tags'] = ['skip-execution']
+        if flags & skip or re.search(r'^#\|\s*eval:\s*false', c.source, re.M):
+            c.metadata['tags'] = ['skip-execution']
     os.environ.update(IN_TEST='1', ASTRID_DATA_QUIET='1')
-    NotebookClient(nb, timeout=timeout, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}},
-                   skip_cells_with_tag='skip-execution').execute()
+    NotebookClient(
+        nb,
+        timeout=timeout,
+        kernel_name='python3',
+        resources={'metadata': {'path': str(path.parent)}},
+        skip_cells_with_tag='skip-execution',
+    ).execute()
     return nb
 
 
 def run(path):
     nb = execute(path)
     for c in nb.cells:
-        if c.cell_type == 'code': c.outputs = merged_streams(c)
+        if c.cell_type == 'code':
+            c.outputs = merged_streams(c)
     write_clean(json.loads(nbformat.writes(static_twins(nb))), path)
 
 
 if __name__ == '__main__':
     verb, *names = sys.argv[1:] or ['help']
-    paths = [Path(n).resolve() for n in names] or sorted((root/'nbs').glob('**/[!_.]*.ipynb'))
-    if verb not in ('open', 'save', 'run'): sys.exit(__doc__)
+    paths = [Path(n).resolve() for n in names] or sorted((root / 'nbs').glob('**/[!_.]*.ipynb'))
+    if verb not in ('open', 'save', 'run'):
+        sys.exit(__doc__)
     for p in paths:
         t = time.time()
-        if verb == 'open': edit.mkdir(exist_ok=True); jupytext('--to', 'py:percent', p, '-o', text_of(p)); print(text_of(p).relative_to(root))
-        elif verb == 'save': save(p)
+        if verb == 'open':
+            edit.mkdir(exist_ok=True)
+            jupytext('--to', 'py:percent', p, '-o', text_of(p))
+            print(text_of(p).relative_to(root))
+        elif verb == 'save':
+            save(p)
         else:
-            try: run(p); print(f'{p.name}: {time.time() - t:.1f} s, {p.stat().st_size // 1024} KB', flush=True)
-            except CellExecutionError as e: sys.exit(f'{p.name}: ' + re.sub(r'\x1b\[[0-9;]*m', '', str(e)))
+            try:
+                run(p)
+                print(
+                    f'{p.name}: {time.time() - t:.1f} s, {p.stat().st_size // 1024} KB', flush=True
+                )
+            except CellExecutionError as e:
+                sys.exit(f'{p.name}: ' + re.sub(r'\x1b\[[0-9;]*m', '', str(e)))

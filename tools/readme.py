@@ -1,4 +1,5 @@
 """README.md from nbs/index.ipynb, with its stored outputs; figures go to nbs/images/. `--check` exits 1 when it is out of date."""
+
 import re, sys
 from pathlib import Path
 
@@ -12,24 +13,40 @@ hidden = re.compile(r'^#\|\s*(hide|export|exporti|default_exp)\b', re.M)
 
 def build():
     "README text, and its pictures by path"
-    nb = nbformat.read(root/'nbs'/'index.ipynb', 4)
+    nb = nbformat.read(root / 'nbs' / 'index.ipynb', 4)
     nb.metadata['language_info'] = {'name': 'python'}
     nb.cells = [c for c in nb.cells if c.cell_type == 'markdown' or not hidden.search(c.source)]
     for c in nb.cells:
         c.source = re.sub(r'^#\|.*\n?', '', c.source, flags=re.M)
-        for o in c.get('outputs', []):                # a README shows no live widget and no HTML: the picture or the text
-            for kind in [k for k in o.get('data', {}) if k not in ('text/plain', 'text/markdown', 'image/png')]: o['data'].pop(kind)
-            if 'image/png' in o.get('data', {}): o['data'].pop('text/plain', None)
-    body, found = MarkdownExporter().from_notebook_node(nb, resources={'unique_key': 'readme', 'output_files_dir': 'nbs/images'})
+        for o in c.get(
+            'outputs', []
+        ):  # a README shows no live widget and no HTML: the picture or the text
+            for kind in [
+                k
+                for k in o.get('data', {})
+                if k not in ('text/plain', 'text/markdown', 'image/png')
+            ]:
+                o['data'].pop(kind)
+            if 'image/png' in o.get('data', {}):
+                o['data'].pop('text/plain', None)
+    body, found = MarkdownExporter().from_notebook_node(
+        nb, resources={'unique_key': 'readme', 'output_files_dir': 'nbs/images'}
+    )
     text = note + re.sub(r'\n{3,}', '\n\n', body).strip() + '\n'
-    return {root/'README.md': text.encode(), **{root/name: data for name, data in found.get('outputs', {}).items()}}
+    return {
+        root / 'README.md': text.encode(),
+        **{root / name: data for name, data in found.get('outputs', {}).items()},
+    }
 
 
 if __name__ == '__main__':
     files = build()
     stale = [p for p, data in files.items() if not p.exists() or p.read_bytes() != data]
     if '--check' in sys.argv:
-        print('\n'.join(f'{p.relative_to(root)}: out of date, run make readme' for p in stale) or 'README is in step with nbs/index.ipynb')
+        print(
+            '\n'.join(f'{p.relative_to(root)}: out of date, run make readme' for p in stale)
+            or 'README is in step with nbs/index.ipynb'
+        )
         sys.exit(bool(stale))
     for p in stale:
         p.parent.mkdir(parents=True, exist_ok=True)

@@ -5,18 +5,25 @@
 Needs the extra `browser` (playwright), JupyterLab and a Chromium. Exit 0 when every step went well, 1 with the reason otherwise.
 Works in a temporary folder; nothing of the tree or of the user's Jupyter is touched.
 """
+
 import argparse, json, os, signal, socket, subprocess, sys, tempfile, time, urllib.request
 from pathlib import Path
 
 import nbformat
 
-CELLS = ['''import astrid_data as ad
+CELLS = [
+    """import astrid_data as ad
 archive = ad.open_archive('home')
 archive.add_fits('package://sample/47tuc_acs_hrc_f606w.fits.gz', show=False)
 dataset = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(max_samples=200)).build('look', patch_size=48, progress=False)
-archive.add_fits('package://sample/m13_skyview.fits.gz', show=False)''', "ad.browse(dataset, page_size=16, labeller='ana')", 'ad.show_coverage(archive)',
-    '''monitor = ad.EnergyMonitor(interval_s=0.3).start()
-ad.show_run(monitor, every_s=1)''', "ad.browse(dataset, rows=ad.label_queue(dataset, 'ben', n=8)['row'], page_size=8, labeller='ben', blind=True)", 'dataset.quality']
+archive.add_fits('package://sample/m13_skyview.fits.gz', show=False)""",
+    "ad.browse(dataset, page_size=16, labeller='ana')",
+    'ad.show_coverage(archive)',
+    """monitor = ad.EnergyMonitor(interval_s=0.3).start()
+ad.show_run(monitor, every_s=1)""",
+    "ad.browse(dataset, rows=ad.label_queue(dataset, 'ben', n=8)['row'], page_size=8, labeller='ben', blind=True)",
+    'dataset.quality',
+]
 FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 
 
@@ -34,26 +41,59 @@ def put(path, what):
 def start_lab(work, timeout):
     "JupyterLab on `work/nbs`, with settings of its own; the process and its address"
     port, token = free_port(), 'local-check'
-    put(work/'cfg/labconfig/page_config.json', {'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}})
-    put(work/'set/@jupyterlab/notebook-extension/tracker.jupyterlab-settings', {'windowingMode': 'none'}) # Every cell is in the page
-    folders = dict(JUPYTER_CONFIG_DIR='cfg', JUPYTER_DATA_DIR='data', JUPYTER_RUNTIME_DIR='run', JUPYTERLAB_SETTINGS_DIR='set', JUPYTERLAB_WORKSPACES_DIR='ws')
-    env = {**os.environ, **{k: str(work/v) for k, v in folders.items()}, 'ASTRID_DATA_QUIET': '1'}
-    cmd = [Path(sys.executable).with_name('jupyter-lab'), '--no-browser', '--allow-root', '--ServerApp.ip=127.0.0.1', f'--port={port}', '--ServerApp.port_retries=0', f'--IdentityProvider.token={token}',
-        f'--ServerApp.root_dir={work/"nbs"}', '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate', '--ServerApp.terminals_enabled=False', '--LabApp.expose_app_in_browser=True']
-    proc = subprocess.Popen(list(map(str, cmd)), env=env, cwd=work, stdout=(work/'server.log').open('w'), stderr=subprocess.STDOUT, start_new_session=True)
+    put(
+        work / 'cfg/labconfig/page_config.json',
+        {'disabledExtensions': {'@jupyterlab/apputils-extension:announcements': True}},
+    )
+    put(
+        work / 'set/@jupyterlab/notebook-extension/tracker.jupyterlab-settings',
+        {'windowingMode': 'none'},
+    )  # Every cell is in the page
+    folders = dict(
+        JUPYTER_CONFIG_DIR='cfg',
+        JUPYTER_DATA_DIR='data',
+        JUPYTER_RUNTIME_DIR='run',
+        JUPYTERLAB_SETTINGS_DIR='set',
+        JUPYTERLAB_WORKSPACES_DIR='ws',
+    )
+    env = {**os.environ, **{k: str(work / v) for k, v in folders.items()}, 'ASTRID_DATA_QUIET': '1'}
+    cmd = [
+        Path(sys.executable).with_name('jupyter-lab'),
+        '--no-browser',
+        '--allow-root',
+        '--ServerApp.ip=127.0.0.1',
+        f'--port={port}',
+        '--ServerApp.port_retries=0',
+        f'--IdentityProvider.token={token}',
+        f'--ServerApp.root_dir={work / "nbs"}',
+        '--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate',
+        '--ServerApp.terminals_enabled=False',
+        '--LabApp.expose_app_in_browser=True',
+    ]
+    proc = subprocess.Popen(
+        list(map(str, cmd)),
+        env=env,
+        cwd=work,
+        stdout=(work / 'server.log').open('w'),
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     end = time.time() + timeout
     while time.time() < end and proc.poll() is None:
-        try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api?token={token}', timeout=2); return proc, f'http://127.0.0.1:{port}/lab/tree/check.ipynb?token={token}&reset'
-        except OSError: time.sleep(.1)
-    raise RuntimeError('JupyterLab did not answer: ' + (work/'server.log').read_text()[-500:])
+        try:
+            urllib.request.urlopen(f'http://127.0.0.1:{port}/api?token={token}', timeout=2)
+            return proc, f'http://127.0.0.1:{port}/lab/tree/check.ipynb?token={token}&reset'
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError('JupyterLab did not answer: ' + (work / 'server.log').read_text()[-500:])
 
 
 def run_all(page):
     "Run every cell; JupyterLab drops the command without a word while the kernel is still connecting"
     page.locator('.jp-NotebookPanel .jp-Cell').first.wait_for()
     page.wait_for_function('() => window.jupyterapp?.shell?.currentWidget?.sessionContext')
-    page.evaluate('''async () => { const p = window.jupyterapp.shell.currentWidget; await window.jupyterapp.restored;
-        await p.context.ready; await p.sessionContext.ready; await p.sessionContext.session.kernel.info; }''')
+    page.evaluate("""async () => { const p = window.jupyterapp.shell.currentWidget; await window.jupyterapp.restored;
+        await p.context.ready; await p.sessionContext.ready; await p.sessionContext.session.kernel.info; }""")
     page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
 
@@ -62,51 +102,109 @@ def steps(page, step):
     gallery, coverage, run, blind, quality = (page.locator('.jp-Cell').nth(k) for k in range(1, 6))
     says = lambda cell, text: cell.get_by_text(text).first.wait_for()
     picture = lambda cell: cell.locator('img.widget-image').first.get_attribute('src')
-    def changes(cell, old): page.wait_for_function('([e, old]) => e.src !== old', arg=[cell.locator('img.widget-image').first.element_handle(), old])
 
-    says(gallery, 'samples 1 to 16 of'); step('gallery drawn')
+    def changes(cell, old):
+        page.wait_for_function(
+            '([e, old]) => e.src !== old',
+            arg=[cell.locator('img.widget-image').first.element_handle(), old],
+        )
+
+    says(gallery, 'samples 1 to 16 of')
+    step('gallery drawn')
     assert gallery.locator('img[alt^="sample"]').count() == 16
-    gallery.get_by_role('button', name='next ▶').click(); says(gallery, 'samples 17 to 32 of'); step('next page')
-    gallery.locator('.widget-dropdown', has_text='class').locator('select').select_option('sky'); says(gallery, 'samples 1 to 16 of'); step('filtered')
-    assert all('sky' in t for t in gallery.locator('div[title]', has=page.locator('img')).all_inner_texts())
-    gallery.get_by_role('button', name='bogus').first.click(); says(gallery, 'written to ad_label_events'); step('drawn sky labelled')
-    gallery.locator('.widget-dropdown', has_text='class').locator('select').select_option('source'); gallery.locator('div[title]', has_text='● real').first.wait_for()
-    gallery.get_by_role('button', name='real').first.click(); says(gallery, 'written to validation_events'); step('detection labelled')
-    gallery.locator('.widget-text', has_text='labeller').locator('input').fill(' '); page.keyboard.press('Enter')
-    gallery.get_by_role('button', name='real').first.click(); says(gallery, 'who says so'); step('no name, no label')
+    gallery.get_by_role('button', name='next ▶').click()
+    says(gallery, 'samples 17 to 32 of')
+    step('next page')
+    gallery.locator('.widget-dropdown', has_text='class').locator('select').select_option('sky')
+    says(gallery, 'samples 1 to 16 of')
+    step('filtered')
+    assert all(
+        'sky' in t for t in gallery.locator('div[title]', has=page.locator('img')).all_inner_texts()
+    )
+    gallery.get_by_role('button', name='bogus').first.click()
+    says(gallery, 'written to ad_label_events')
+    step('drawn sky labelled')
+    gallery.locator('.widget-dropdown', has_text='class').locator('select').select_option('source')
+    gallery.locator('div[title]', has_text='● real').first.wait_for()
+    gallery.get_by_role('button', name='real').first.click()
+    says(gallery, 'written to validation_events')
+    step('detection labelled')
+    gallery.locator('.widget-text', has_text='labeller').locator('input').fill(' ')
+    page.keyboard.press('Enter')
+    gallery.get_by_role('button', name='real').first.click()
+    says(gallery, 'who says so')
+    step('no name, no label')
 
     says(coverage, 'colour by')
     old = picture(coverage)
-    coverage.locator('select').first.select_option(index=1); changes(coverage, old); step('one field')
+    coverage.locator('select').first.select_option(index=1)
+    changes(coverage, old)
+    step('one field')
     old = picture(run)
-    changes(run, old); step('run drawn anew by itself')
+    changes(run, old)
+    step('run drawn anew by itself')
     says(blind, 'samples 1 to 8 of 8')
-    assert not blind.get_by_text('● real').count() and not blind.get_by_text('○ bogus').count() and not blind.locator('.widget-dropdown', has_text='class').count()
-    blind.get_by_role('button', name='unsure').first.click(); says(blind, 'ben: sample'); blind.scroll_into_view_if_needed(); step('blind labelled')
-    quality.locator('img').first.wait_for(); quality.scroll_into_view_if_needed(); step('quality drawn')
-    bad = page.locator('[data-mime-type="application/vnd.jupyter.stderr"], [data-mime-type*="error"]').all_inner_texts()
-    if bad: raise RuntimeError(f'something on stderr: {bad[0][:300]}')
+    assert (
+        not blind.get_by_text('● real').count()
+        and not blind.get_by_text('○ bogus').count()
+        and not blind.locator('.widget-dropdown', has_text='class').count()
+    )
+    blind.get_by_role('button', name='unsure').first.click()
+    says(blind, 'ben: sample')
+    blind.scroll_into_view_if_needed()
+    step('blind labelled')
+    quality.locator('img').first.wait_for()
+    quality.scroll_into_view_if_needed()
+    step('quality drawn')
+    bad = page.locator(
+        '[data-mime-type="application/vnd.jupyter.stderr"], [data-mime-type*="error"]'
+    ).all_inner_texts()
+    if bad:
+        raise RuntimeError(f'something on stderr: {bad[0][:300]}')
 
 
 def main():
-    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     a.add_argument('--shots', type=Path, help='folder for screenshots')
     a.add_argument('--chromium', default='/usr/bin/chromium')
     a.add_argument('--timeout', type=int, default=120, help='seconds that one step may take')
     o, begun = a.parse_args(), time.time()
     from playwright.sync_api import Error, sync_playwright
+
     with tempfile.TemporaryDirectory(prefix='widgetcheck-') as tmp, sync_playwright() as play:
         work, browser, proc = Path(tmp), None, None
-        (work/'nbs').mkdir()
-        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS], metadata={'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}), work/'nbs/check.ipynb')
+        (work / 'nbs').mkdir()
+        nbformat.write(
+            nbformat.v4.new_notebook(
+                cells=[nbformat.v4.new_code_cell(c) for c in CELLS],
+                metadata={
+                    'kernelspec': {
+                        'name': 'python3',
+                        'display_name': 'python3',
+                        'language': 'python',
+                    }
+                },
+            ),
+            work / 'nbs/check.ipynb',
+        )
+
         def shoot(name):
-            if o.shots: o.shots.mkdir(parents=True, exist_ok=True); page.screenshot(path=o.shots/f'{name}.png')
-        def step(name): print(f'{time.time() - begun:6.1f} s  {name}', flush=True); shoot(name.replace(' ', '-').replace(',', ''))
+            if o.shots:
+                o.shots.mkdir(parents=True, exist_ok=True)
+                page.screenshot(path=o.shots / f'{name}.png')
+
+        def step(name):
+            print(f'{time.time() - begun:6.1f} s  {name}', flush=True)
+            shoot(name.replace(' ', '-').replace(',', ''))
+
         try:
-            proc, url = start_lab(work, o.timeout); print(f'{time.time() - begun:6.1f} s  server up')
+            proc, url = start_lab(work, o.timeout)
+            print(f'{time.time() - begun:6.1f} s  server up')
             browser = play.chromium.launch(executable_path=o.chromium, headless=True, args=FLAGS)
             page = browser.new_page(viewport={'width': 1400, 'height': 2000})
-            page.set_default_timeout(o.timeout*1000)
+            page.set_default_timeout(o.timeout * 1000)
             page.goto(url, wait_until='domcontentloaded')
             run_all(page)
             steps(page, step)
@@ -114,14 +212,21 @@ def main():
             return 0
         except (Error, RuntimeError, AssertionError) as e:
             print(f'FAILED: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ""}')
-            if browser: shoot('failed')
+            if browser:
+                shoot('failed')
             return 1
         finally:
-            if browser: browser.close()
-            if proc and proc.poll() is None: # The group that this script started: the server and its kernels
+            if browser:
+                browser.close()
+            if (
+                proc and proc.poll() is None
+            ):  # The group that this script started: the server and its kernels
                 os.killpg(proc.pid, signal.SIGTERM)
-                try: proc.wait(10)
-                except subprocess.TimeoutExpired: os.killpg(proc.pid, signal.SIGKILL)
+                try:
+                    proc.wait(10)
+                except subprocess.TimeoutExpired:
+                    os.killpg(proc.pid, signal.SIGKILL)
 
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())

@@ -25,63 +25,174 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from sqlalchemy import func, select
 
-from .queries import (add_facts, add_filter, add_index, canonical_ids, cut_regions, fetch, frame, funnel_counts, read_by_id, read_detections, read_events,
-    read_observations, read_template_ends, registry_filters, text)
+from astrid_data.collect.queries import (
+    add_facts,
+    add_filter,
+    add_index,
+    canonical_ids,
+    cut_regions,
+    fetch,
+    frame,
+    funnel_counts,
+    read_by_id,
+    read_detections,
+    read_events,
+    read_observations,
+    read_template_ends,
+    registry_filters,
+    text,
+)
 from ..core import BadInput, NotFound, need, progress as progress_bar, unit_vectors
 from ..ingest.archive import UNKNOWN_TIME
-from ..registry.verdicts import WORD_COLUMNS, counted_verdicts, effective_labels, plain_words, settle, strongest
+from astrid_data.registry.verdicts import (
+    WORD_COLUMNS,
+    counted_verdicts,
+    effective_labels,
+    plain_words,
+    settle,
+    strongest,
+)
 from .negatives import KnownSky, SkyJob, draw_in_footprints, run_sky_job
 from .params import TrainingDataCollectionParams
-from ..registry.tables import Candidate, Detection, Image, LabelEvent, Observation, ObservationIndex, Survey
-from ..draws import counts_for, key_heads, key_numbers, pick_stratified, ranks, sample_keys, scramble, share_out
+from astrid_data.registry.tables import (
+    Candidate,
+    Detection,
+    Image,
+    LabelEvent,
+    Observation,
+    ObservationIndex,
+    Survey,
+)
+from astrid_data.draws import (
+    counts_for,
+    key_heads,
+    key_numbers,
+    pick_stratified,
+    ranks,
+    sample_keys,
+    scramble,
+    share_out,
+)
 
 # %% ../../nbs/40_collect/04_collector.ipynb #e0e30c4b
-_all_ = ['TrainingDataCollectionParams', 'effective_labels'] # Parts of the collector that have pages of their own
+_all_ = [
+    'TrainingDataCollectionParams',
+    'effective_labels',
+]  # Parts of the collector that have pages of their own
 
 # %% ../../nbs/40_collect/04_collector.ipynb #872648ef
 def read_channels(
-    session, # An open session
-    obs:pd.DataFrame, # From `read_observations`, m rows
-    channels:tuple, # Image roles
-)->tuple[pd.DataFrame, np.ndarray, np.ndarray]: # m rows with the columns of each channel; reason ('' where all is well) and detail, each of shape (m,)
+    session,  # An open session
+    obs: pd.DataFrame,  # From `read_observations`, m rows
+    channels: tuple,  # Image roles
+) -> tuple[
+    pd.DataFrame, np.ndarray, np.ndarray
+]:  # m rows with the columns of each channel; reason ('' where all is well) and detail, each of shape (m,)
     "Which image of each observation is each channel"
     i = Image
-    q = select(text(i.observation_id), i.role, i.uri, i.hdu_name, i.hdu_ver, i.size_bytes, i.mjd, i.mjd_scale, i.mjd_meaning, i.wcs_state, i.origin)
-    images = frame(read_by_id(session, q, i.observation_id, obs['observation_id']), ['hdu_ver', 'size_bytes', 'mjd'])
+    q = select(
+        text(i.observation_id),
+        i.role,
+        i.uri,
+        i.hdu_name,
+        i.hdu_ver,
+        i.size_bytes,
+        i.mjd,
+        i.mjd_scale,
+        i.mjd_meaning,
+        i.wcs_state,
+        i.origin,
+    )
+    images = frame(
+        read_by_id(session, q, i.observation_id, obs['observation_id']),
+        ['hdu_ver', 'size_bytes', 'mjd'],
+    )
     images['row'] = pd.Index(obs['observation_id']).get_indexer(images['observation_id'])
-    bare = obs.assign(uri=obs['fits_file_path'].where(obs['fits_file_path'].fillna('') != '', obs['fits_url']), role='image', hdu_ver=1,
-        wcs_state='celestial', origin=np.where(obs['survey'].str.startswith('synthetic'), 'synthetic', 'survey'), row=np.arange(len(obs)))
+    bare = obs.assign(
+        uri=obs['fits_file_path'].where(obs['fits_file_path'].fillna('') != '', obs['fits_url']),
+        role='image',
+        hdu_ver=1,
+        wcs_state='celestial',
+        origin=np.where(obs['survey'].str.startswith('synthetic'), 'synthetic', 'survey'),
+        row=np.arange(len(obs)),
+    )
     bare = bare[~bare['row'].isin(images['row']) & (bare['uri'].fillna('') != '')]
-    images = pd.concat([images, bare.reindex(columns=images.columns)], ignore_index=True) if len(bare) else images
-    out, reason, detail = pd.DataFrame(index=range(len(obs))), np.full(len(obs), '', object), np.full(len(obs), '', object)
+    images = (
+        pd.concat([images, bare.reindex(columns=images.columns)], ignore_index=True)
+        if len(bare)
+        else images
+    )
+    out, reason, detail = (
+        pd.DataFrame(index=range(len(obs))),
+        np.full(len(obs), '', object),
+        np.full(len(obs), '', object),
+    )
     for c in channels:
         mine = images[images['role'] == c]
         n = np.bincount(mine['row'], minlength=len(obs))
-        for bad, why in (((n == 0) & (reason == ''), 'no_image'), ((n > 1) & (reason == ''), 'ambiguous_image')):
-            has = images[bad[images['row']]].groupby('row')['role'].agg(lambda r: ', '.join(sorted(set(r)))).reindex(np.flatnonzero(bad)).fillna('no image')
-            detail[bad] = [f'{c}: {k} images with this role, the observation has {h}' for k, h in zip(n[bad], has)]
+        for bad, why in (
+            ((n == 0) & (reason == ''), 'no_image'),
+            ((n > 1) & (reason == ''), 'ambiguous_image'),
+        ):
+            has = (
+                images[bad[images['row']]]
+                .groupby('row')['role']
+                .agg(lambda r: ', '.join(sorted(set(r))))
+                .reindex(np.flatnonzero(bad))
+                .fillna('no image')
+            )
+            detail[bad] = [
+                f'{c}: {k} images with this role, the observation has {h}'
+                for k, h in zip(n[bad], has)
+            ]
             reason[bad] = why
         one = mine.drop_duplicates('row').set_index('row').reindex(out.index)
         hdu = one['hdu_name'].astype(object).where(one['hdu_name'].notna(), None)
-        out = out.assign(**{f'{c}_uri': one['uri'], f'{c}_hdu': hdu, f'{c}_extver': one['hdu_ver'].fillna(1).astype(int),
-            f'{c}_wcs_state': one['wcs_state'], f'{c}_bytes': one['size_bytes'], f'{c}_mjd': one['mjd'], f'{c}_mjd_scale': one['mjd_scale'],
-            f'{c}_mjd_meaning': one['mjd_meaning'], f'{c}_origin': one['origin']})
+        out = out.assign(
+            **{
+                f'{c}_uri': one['uri'],
+                f'{c}_hdu': hdu,
+                f'{c}_extver': one['hdu_ver'].fillna(1).astype(int),
+                f'{c}_wcs_state': one['wcs_state'],
+                f'{c}_bytes': one['size_bytes'],
+                f'{c}_mjd': one['mjd'],
+                f'{c}_mjd_scale': one['mjd_scale'],
+                f'{c}_mjd_meaning': one['mjd_meaning'],
+                f'{c}_origin': one['origin'],
+            }
+        )
     return out, reason, detail
 
 # %% ../../nbs/40_collect/04_collector.ipynb #58fc49f3
-LEDGER_COLUMNS = ('sample_key uri reason detail label class_name kind survey band observation_key detection_id ra dec mag score n').split()
+LEDGER_COLUMNS = (
+    'sample_key uri reason detail label class_name kind survey band observation_key detection_id ra dec mag score n'
+).split()
+
 
 def loss_reasons(
-    t:pd.DataFrame, # Candidates with label, label_source, ra, dec (deg), obs_row, n_label_events, score
-    image_reason:np.ndarray, # From `read_channels`, taken to candidates; shape (n,)
-)->np.ndarray: # Reason, '' for those to keep; shape (n,)
+    t: pd.DataFrame,  # Candidates with label, label_source, ra, dec (deg), obs_row, n_label_events, score
+    image_reason: np.ndarray,  # From `read_channels`, taken to candidates; shape (n,)
+) -> np.ndarray:  # Reason, '' for those to keep; shape (n,)
     "Why each candidate can't be a sample"
     label, ra, dec = t['label'].to_numpy(), t['ra'].to_numpy('f8'), t['dec'].to_numpy('f8')
     unknown, placed = label < 0, np.isfinite(ra + dec) & (np.abs(dec) <= 90)
-    reason = np.select([unknown & (t['label_source'] == 'events tied'), unknown, ~placed, image_reason != ''],
-        ['label_tied', 'label_unknown', 'bad_position', image_reason], '').astype(object)
-    at = pd.DataFrame(dict(o=t['obs_row'], ra=np.round(ra % 360, 9), dec=np.round(dec, 9), label=label, i=np.arange(len(t)),
-        n=-t['n_label_events'], source=t['label_source'], score=-t['score']))[reason == '']
+    reason = np.select(
+        [unknown & (t['label_source'] == 'events tied'), unknown, ~placed, image_reason != ''],
+        ['label_tied', 'label_unknown', 'bad_position', image_reason],
+        '',
+    ).astype(object)
+    at = pd.DataFrame(
+        dict(
+            o=t['obs_row'],
+            ra=np.round(ra % 360, 9),
+            dec=np.round(dec, 9),
+            label=label,
+            i=np.arange(len(t)),
+            n=-t['n_label_events'],
+            source=t['label_source'],
+            score=-t['score'],
+        )
+    )[reason == '']
     at = at[at.duplicated(['o', 'ra', 'dec'], keep=False)]
     if len(at):
         both = at.groupby(['o', 'ra', 'dec'])['label'].transform('nunique') > 1
@@ -91,108 +202,177 @@ def loss_reasons(
     return reason
 
 # %% ../../nbs/40_collect/04_collector.ipynb #34839850
-KNOWN_AT = {**dict.fromkeys('survey band observation_key observation_id ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning exposure_s origin'.split(), 'observation'),
-    **dict.fromkeys(('sample_key label class_name kind label_source label_confidence n_label_events label_disagreement detection_id object_id '
-        'score mag snr seed exclusion_arcsec template_end_mjd first_seen_mjd registry_x registry_y').split(), 'label-derived')}
-SAMPLE_COLUMNS = ('sample_key label class_name kind label_source label_confidence n_label_events label_disagreement survey band observation_key '
+KNOWN_AT = {
+    **dict.fromkeys(
+        'survey band observation_key observation_id ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning exposure_s origin'.split(),
+        'observation',
+    ),
+    **dict.fromkeys(
+        (
+            'sample_key label class_name kind label_source label_confidence n_label_events label_disagreement detection_id object_id '
+            'score mag snr seed exclusion_arcsec template_end_mjd first_seen_mjd registry_x registry_y'
+        ).split(),
+        'label-derived',
+    ),
+}
+SAMPLE_COLUMNS = (
+    'sample_key label class_name kind label_source label_confidence n_label_events label_disagreement survey band observation_key '
     'observation_id detection_id object_id ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning exposure_s score mag snr seed exclusion_arcsec origin '
-    'template_end_mjd first_seen_mjd registry_x registry_y').split()
-CHANNEL_COLUMNS = 'uri hdu extver wcs_state'.split() # For each channel, with its name before: science_uri ...
+    'template_end_mjd first_seen_mjd registry_x registry_y'
+).split()
+CHANNEL_COLUMNS = (
+    'uri hdu extver wcs_state'.split()
+)  # For each channel, with its name before: science_uri ...
 
 # %% ../../nbs/40_collect/04_collector.ipynb #8499e687
 def hash_samples(
-    params:TrainingDataCollectionParams, # The question
-    samples:pd.DataFrame, # The answer
-)->str: # 64 hexadecimal digits
+    params: TrainingDataCollectionParams,  # The question
+    samples: pd.DataFrame,  # The answer
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of a question and its answer"
     order = np.argsort(samples['sample_key'].to_numpy('U32'), kind='stable')
     h = hashlib.sha256(params.to_json().encode())
     images = [f'{c}_{k}' for c in params.channels for k in ('hdu', 'extver')]
-    for c in ['sample_key', 'label', 'class_name', 'label_source', 'label_confidence', 'n_label_events', *images]:
-        h.update(f'\n{c}\n'.encode() + '\x1f'.join(map(str, samples[c].to_numpy()[order].tolist())).encode())
+    for c in [
+        'sample_key',
+        'label',
+        'class_name',
+        'label_source',
+        'label_confidence',
+        'n_label_events',
+        *images,
+    ]:
+        h.update(
+            f'\n{c}\n'.encode()
+            + '\x1f'.join(map(str, samples[c].to_numpy()[order].tolist())).encode()
+        )
     return h.hexdigest()
 
 # %% ../../nbs/40_collect/04_collector.ipynb #99a9e732
 def reading_rate(
-    uri:str, # An image
-    store, # Where it is
-)->tuple[float, str]: # Bytes a second, and how we know
+    uri: str,  # An image
+    store,  # Where it is
+) -> tuple[float, str]:  # Bytes a second, and how we know
     "How fast images come in from here"
     from astrid_data.storage.store import resolve_uri
+
     try:
         start = perf_counter()
         n = len(Path(resolve_uri(uri, store)).read_bytes())
-        return n/max(perf_counter() - start, 1e-6), 'one of the images was read and timed'
-    except (NotFound, OSError): return 50e6, 'the first image could not be read, so 50 MB/s is assumed'
+        return n / max(perf_counter() - start, 1e-6), 'one of the images was read and timed'
+    except (NotFound, OSError):
+        return 50e6, 'the first image could not be read, so 50 MB/s is assumed'
+
 
 def price_of(
-    sizes:dict, # Image URI -> bytes, None where unknown
-    n_patches:int, # Patches to cut, all channels together
-    store, # Where the images are
-)->dict: # bytes (of the images whose size is known), unknown_sizes, images, requests, minutes (an estimate), basis
+    sizes: dict,  # Image URI -> bytes, None where unknown
+    n_patches: int,  # Patches to cut, all channels together
+    store,  # Where the images are
+) -> dict:  # bytes (of the images whose size is known), unknown_sizes, images, requests, minutes (an estimate), basis
     "What it costs to cut patches from images"
     known = [b for b in sizes.values() if b is not None and b == b]
-    rate, basis = reading_rate(next(iter(sizes)), store) if sizes else (1., 'nothing to read')
-    total = sum(known)*len(sizes)/max(len(known), 1) # Those of unknown size count as average
-    return dict(bytes=int(sum(known)), unknown_sizes=len(sizes) - len(known), images=len(sizes), requests=len(sizes),
-        minutes=(total/rate + len(sizes)*3.2e-3 + n_patches*16e-6)/60, basis=f'an estimate: {basis}')
+    rate, basis = reading_rate(next(iter(sizes)), store) if sizes else (1.0, 'nothing to read')
+    total = sum(known) * len(sizes) / max(len(known), 1)  # Those of unknown size count as average
+    return dict(
+        bytes=int(sum(known)),
+        unknown_sizes=len(sizes) - len(known),
+        images=len(sizes),
+        requests=len(sizes),
+        minutes=(total / rate + len(sizes) * 3.2e-3 + n_patches * 16e-6) / 60,
+        basis=f'an estimate: {basis}',
+    )
 
 # %% ../../nbs/40_collect/04_collector.ipynb #0ed63a79
 def bytes_on_disk(
-    n:int, # Patches
-    channels:int=1,
-    patch_size:int=64, # Side of a patch (pixel)
-)->int:
+    n: int,  # Patches
+    channels: int = 1,
+    patch_size: int = 64,  # Side of a patch (pixel)
+) -> int:
     "What a version of `n` patches takes at most"
-    return n*(patch_size**2*(5*channels + 1) + 1000)
+    return n * (patch_size**2 * (5 * channels + 1) + 1000)
 
 # %% ../../nbs/40_collect/04_collector.ipynb #23eecaab
 def loss_rates(
-    samples:pd.DataFrame, ledger:pd.DataFrame, # Of a plan or of a dataset
-    by:str='label', # A column that both have; 'mag' is cut into whole magnitudes
-)->pd.DataFrame: # Columns of `by`, kept, lost, rate
+    samples: pd.DataFrame,
+    ledger: pd.DataFrame,  # Of a plan or of a dataset
+    by: str = 'label',  # A column that both have; 'mag' is cut into whole magnitudes
+) -> pd.DataFrame:  # Columns of `by`, kept, lost, rate
     "Which share of the asked-for samples was lost, group by group"
-    def group(t): return np.floor(t[by].astype(float)) if by == 'mag' else t[by]
+
+    def group(t):
+        return np.floor(t[by].astype(float)) if by == 'mag' else t[by]
+
     kept, lost = group(samples).value_counts(), ledger['n'].groupby(group(ledger)).sum()
-    t = pd.DataFrame(dict(kept=kept, lost=lost)).fillna(0).astype(int).sort_index().rename_axis(by).reset_index()
-    return t.assign(rate=t['lost']/(t['kept'] + t['lost']))
+    t = (
+        pd.DataFrame(dict(kept=kept, lost=lost))
+        .fillna(0)
+        .astype(int)
+        .sort_index()
+        .rename_axis(by)
+        .reset_index()
+    )
+    return t.assign(rate=t['lost'] / (t['kept'] + t['lost']))
+
 
 def uneven_losses(
-    samples:pd.DataFrame, ledger:pd.DataFrame, # Of a plan or of a dataset
-    by:str='label', # As for `loss_rates`
-)->str: # A sentence, '' where there is nothing to say
+    samples: pd.DataFrame,
+    ledger: pd.DataFrame,  # Of a plan or of a dataset
+    by: str = 'label',  # As for `loss_rates`
+) -> str:  # A sentence, '' where there is nothing to say
     "Where some groups of samples were lost at another rate than the others"
     t = loss_rates(samples, ledger, by).assign(n=lambda t: t['kept'] + t['lost'])
-    if by == 'label': t = t[t['label'] >= 0]
-    rest, p = t['n'].sum() - t['n'], t['lost'].sum()/max(t['n'].sum(), 1)
-    if len(t) < 2: return ''
-    gap, error = (t['rate'] - (t['lost'].sum() - t['lost'])/rest).abs(), np.sqrt(p*(1 - p)*(1/t['n'] + 1/rest))
-    odd = t[gap > np.maximum(.02, 3*error)]
-    if not len(odd): return ''
-    word, groups = dict(label=('label', 'classes'), band=('band', 'bands'), mag=('magnitude', 'magnitudes')).get(by, (by, by))
-    return f'losses differ between {groups}: ' + ', '.join(f'{r:.0%} of {word} {k:g}' if by == 'mag' else f'{r:.0%} of {word} {k}' for k, r in zip(odd[by], odd['rate'])) + (
-        '' if len(odd) == len(t) else f', {p:.0%} of all')
+    if by == 'label':
+        t = t[t['label'] >= 0]
+    rest, p = t['n'].sum() - t['n'], t['lost'].sum() / max(t['n'].sum(), 1)
+    if len(t) < 2:
+        return ''
+    gap, error = (
+        (t['rate'] - (t['lost'].sum() - t['lost']) / rest).abs(),
+        np.sqrt(p * (1 - p) * (1 / t['n'] + 1 / rest)),
+    )
+    odd = t[gap > np.maximum(0.02, 3 * error)]
+    if not len(odd):
+        return ''
+    word, groups = dict(
+        label=('label', 'classes'), band=('band', 'bands'), mag=('magnitude', 'magnitudes')
+    ).get(by, (by, by))
+    return (
+        f'losses differ between {groups}: '
+        + ', '.join(
+            f'{r:.0%} of {word} {k:g}' if by == 'mag' else f'{r:.0%} of {word} {k}'
+            for k, r in zip(odd[by], odd['rate'])
+        )
+        + ('' if len(odd) == len(t) else f', {p:.0%} of all')
+    )
 
 # %% ../../nbs/40_collect/04_collector.ipynb #62d18dfd
 @dataclass(repr=False)
 class SamplePlan:
     "Which samples, why not the others, and what it will cost"
-    params:TrainingDataCollectionParams # The question
-    samples:pd.DataFrame # One row a sample: `SAMPLE_COLUMNS`, and `CHANNEL_COLUMNS` for each channel
-    ledger:pd.DataFrame # One row a lost sample: `LEDGER_COLUMNS`
-    filters:pd.DataFrame # What each filter removed: filter, asked, removed, left
-    shortfall:dict # Kind of negative -> dict(asked, got, reason), where fewer were found than asked for
-    sizes:dict # Image URI -> bytes, None where unknown
-    archive:Any = None # Where the images are
-    read_at:datetime|None = None # When the registry was asked
 
-    def __len__(self): return len(self.samples)
+    params: TrainingDataCollectionParams  # The question
+    samples: (
+        pd.DataFrame
+    )  # One row a sample: `SAMPLE_COLUMNS`, and `CHANNEL_COLUMNS` for each channel
+    ledger: pd.DataFrame  # One row a lost sample: `LEDGER_COLUMNS`
+    filters: pd.DataFrame  # What each filter removed: filter, asked, removed, left
+    shortfall: (
+        dict  # Kind of negative -> dict(asked, got, reason), where fewer were found than asked for
+    )
+    sizes: dict  # Image URI -> bytes, None where unknown
+    archive: Any = None  # Where the images are
+    read_at: datetime | None = None  # When the registry was asked
+
+    def __len__(self):
+        return len(self.samples)
 
     @property
-    def channels(self): return self.params.channels
+    def channels(self):
+        return self.params.channels
 
     @property
-    def requested(self): return len(self.samples) + int(self.ledger['n'].sum()) # Kept and lost
+    def requested(self):
+        return len(self.samples) + int(self.ledger['n'].sum())  # Kept and lost
 
     @property
     def origin(self):
@@ -200,126 +380,253 @@ class SamplePlan:
         return found.pop() if len(found) == 1 else 'mixed'
 
     @cached_property
-    def plan_hash(self): return hash_samples(self.params, self.samples)
+    def plan_hash(self):
+        return hash_samples(self.params, self.samples)
 
     @cached_property
-    def price(self): return price_of(self.sizes, len(self)*len(self.channels), getattr(self.archive, 'store', None))
+    def price(self):
+        return price_of(
+            self.sizes, len(self) * len(self.channels), getattr(self.archive, 'store', None)
+        )
 
-    def loss_rates(self, by='label'): return loss_rates(self.samples, self.ledger, by)
+    def loss_rates(self, by='label'):
+        return loss_rates(self.samples, self.ledger, by)
 
-    def bytes_on_disk(self, patch_size=64): return bytes_on_disk(len(self), len(self.channels), int(patch_size))
+    def bytes_on_disk(self, patch_size=64):
+        return bytes_on_disk(len(self), len(self.channels), int(patch_size))
 
-    def build(self,
-        name:str, # Name of the dataset
-        patch_size:int=64, # Side of each patch (pixel)
-        **kwargs, # More, as for `build_dataset`
-    ): # The frozen version
+    def build(
+        self,
+        name: str,  # Name of the dataset
+        patch_size: int = 64,  # Side of each patch (pixel)
+        **kwargs,  # More, as for `build_dataset`
+    ):  # The frozen version
         "Cut, check, split and freeze"
         import astrid_data
+
         return astrid_data.build_dataset(self, name, patch_size=patch_size, **kwargs)
 
 # %% ../../nbs/40_collect/04_collector.ipynb #9e404905
-def _size_text(n): return f'{n/1e9:.1f} GB' if n >= 1e9 else f'{n/1e6:.1f} MB' if n >= 1e5 else f'{n/1e3:.0f} kB'
+def _size_text(n):
+    return (
+        f'{n / 1e9:.1f} GB'
+        if n >= 1e9
+        else f'{n / 1e6:.1f} MB'
+        if n >= 1e5
+        else f'{n / 1e3:.0f} kB'
+    )
 
-def _minutes_text(m): return 'under a minute' if m < 1 else f'about {m:.0f} minutes' if m < 90 else f'about {m/60:.1f} hours'
+
+def _minutes_text(m):
+    return (
+        'under a minute'
+        if m < 1
+        else f'about {m:.0f} minutes'
+        if m < 90
+        else f'about {m / 60:.1f} hours'
+    )
+
 
 def one_class_only(
-    samples:pd.DataFrame, # Of a plan
-)->tuple[int, int]: # Number of observations with positives only, and with negatives only
+    samples: pd.DataFrame,  # Of a plan
+) -> tuple[int, int]:  # Number of observations with positives only, and with negatives only
     "Where a model could tell the classes apart by the image"
     label = samples.groupby('observation_id')['label'].agg(['min', 'max'])
     return int((label['min'] == 1).sum()), int((label['max'] == 0).sum())
 
-def _counts(series): return ', '.join(f'{n:,} {k}' for k, n in series.value_counts().items())
 
-def plan_lines(plan)->list: # (heading, text) pairs
+def _counts(series):
+    return ', '.join(f'{n:,} {k}' for k, n in series.value_counts().items())
+
+
+def plan_lines(plan) -> list:  # (heading, text) pairs
     "What a plan says about itself"
     s, price = plan.samples, plan.price
-    out = [('samples', f'{len(s):,} of {plan.requested:,} asked for: {_counts(s["kind"])}' + ('' if plan.origin == 'survey' else f'; origin: {plan.origin.upper()}')),
-        ('from', f'{s["observation_id"].nunique():,} observations: {_counts(s["survey"] + " " + s["band"])}'), ('classes', _counts(s['class_name'])),
-        ('lost', ', '.join(f'{n:,} {k}' for k, n in plan.ledger.groupby('reason')['n'].sum().items()) or 'none')]
-    out += [('short of', f'{k}: {v["got"]:,} of {v["asked"]:,} ({v["reason"]})') for k, v in plan.shortfall.items()]
-    if plan.params.widened: out.append(('widened', 'from ' + ', '.join(f'{k} {v}' for k, v in plan.params.widened.items())))
+    out = [
+        (
+            'samples',
+            f'{len(s):,} of {plan.requested:,} asked for: {_counts(s["kind"])}'
+            + ('' if plan.origin == 'survey' else f'; origin: {plan.origin.upper()}'),
+        ),
+        (
+            'from',
+            f'{s["observation_id"].nunique():,} observations: {_counts(s["survey"] + " " + s["band"])}',
+        ),
+        ('classes', _counts(s['class_name'])),
+        (
+            'lost',
+            ', '.join(f'{n:,} {k}' for k, n in plan.ledger.groupby('reason')['n'].sum().items())
+            or 'none',
+        ),
+    ]
+    out += [
+        ('short of', f'{k}: {v["got"]:,} of {v["asked"]:,} ({v["reason"]})')
+        for k, v in plan.shortfall.items()
+    ]
+    if plan.params.widened:
+        out.append(
+            ('widened', 'from ' + ', '.join(f'{k} {v}' for k, v in plan.params.widened.items()))
+        )
     real, none = one_class_only(s)
-    if real + none: out.append(('one class', f'{real + none:,} observations: {real:,} without a negative, {none:,} without a positive'))
-    if s['label'].nunique() == 1: out.append(('warning', 'the whole set is of one class: ' + ('no sample is negative' if s['label'].iloc[0] else 'no sample is positive')))
-    out += [('warning', w) for by in ('label', 'band', 'mag') if (w := uneven_losses(s, plan.ledger, by))]
+    if real + none:
+        out.append(
+            (
+                'one class',
+                f'{real + none:,} observations: {real:,} without a negative, {none:,} without a positive',
+            )
+        )
+    if s['label'].nunique() == 1:
+        out.append(
+            (
+                'warning',
+                'the whole set is of one class: '
+                + ('no sample is negative' if s['label'].iloc[0] else 'no sample is positive'),
+            )
+        )
+    out += [
+        ('warning', w)
+        for by in ('label', 'band', 'mag')
+        if (w := uneven_losses(s, plan.ledger, by))
+    ]
     sizes = f', {price["unknown_sizes"]} of unknown size' if price['unknown_sizes'] else ''
-    return out + [('to read', f'{price["images"]:,} images in {price["requests"]:,} requests, {_size_text(price["bytes"])}{sizes}; {_minutes_text(price["minutes"])} (estimate)'),
-        ('to write', f'{_size_text(plan.bytes_on_disk())} on disk as patches of 64×64, four times that as 128×128'), ('plan', plan.plan_hash[:12])]
+    return out + [
+        (
+            'to read',
+            f'{price["images"]:,} images in {price["requests"]:,} requests, {_size_text(price["bytes"])}{sizes}; {_minutes_text(price["minutes"])} (estimate)',
+        ),
+        (
+            'to write',
+            f'{_size_text(plan.bytes_on_disk())} on disk as patches of 64×64, four times that as 128×128',
+        ),
+        ('plan', plan.plan_hash[:12]),
+    ]
+
 
 @patch
-def __repr__(self:SamplePlan): return 'SamplePlan\n' + '\n'.join(f'  {k:<9} {v}' for k, v in plan_lines(self))
+def __repr__(self: SamplePlan):
+    return 'SamplePlan\n' + '\n'.join(f'  {k:<9} {v}' for k, v in plan_lines(self))
+
 
 @patch
-def _repr_html_(self:SamplePlan):
-    rows = ''.join(f'<tr><th style="text-align:left">{k}</th><td style="text-align:left">{escape(v)}</td></tr>' for k, v in plan_lines(self))
+def _repr_html_(self: SamplePlan):
+    rows = ''.join(
+        f'<tr><th style="text-align:left">{k}</th><td style="text-align:left">{escape(v)}</td></tr>'
+        for k, v in plan_lines(self)
+    )
     return f'<b>SamplePlan</b><table>{rows}</table>' + self.filters.to_html(index=False, border=0)
 
 # %% ../../nbs/40_collect/04_collector.ipynb #77220de7
 @patch
-def plot(self:SamplePlan,
-    figsize:tuple=(7, 2.6), # Width and height (inch)
-): # matplotlib Figure
+def plot(
+    self: SamplePlan,
+    figsize: tuple = (7, 2.6),  # Width and height (inch)
+):  # matplotlib Figure
     "What was kept, by survey and band, and where the rest went"
     import matplotlib.pyplot as plt
+
     fig, (left, right) = plt.subplots(1, 2, figsize=figsize, layout='constrained')
-    plt.close(fig) # The caller shows it
+    plt.close(fig)  # The caller shows it
     s = self.samples
     t = s.groupby([s['survey'] + ' ' + s['band'], 'kind']).size().unstack(fill_value=0)
     base, hatch = np.zeros(len(t)), None if self.origin == 'survey' else '//'
     for k in t:
-        left.barh(t.index, t[k], left=base, label=k, hatch=hatch, edgecolor='white', color=_kind_colours.get(k))
+        left.barh(
+            t.index,
+            t[k],
+            left=base,
+            label=k,
+            hatch=hatch,
+            edgecolor='white',
+            color=_kind_colours.get(k),
+        )
         base += t[k].to_numpy()
-    left.set(xlabel='samples' + ('' if self.origin == 'survey' else f' ({self.origin})')); left.legend(fontsize=7, frameon=False, ncols=4, loc='lower left', bbox_to_anchor=(0, 1), borderpad=0, columnspacing=1)
+    left.set(xlabel='samples' + ('' if self.origin == 'survey' else f' ({self.origin})'))
+    left.legend(
+        fontsize=7,
+        frameon=False,
+        ncols=4,
+        loc='lower left',
+        bbox_to_anchor=(0, 1),
+        borderpad=0,
+        columnspacing=1,
+    )
     gone = [(f.filter, f.removed, '0.6') for f in self.filters.itertuples() if f.removed]
     gone += [(k, n, 'C3') for k, n in self.ledger.groupby('reason')['n'].sum().items()]
-    for k, n, colour in gone[::-1]: right.barh(k, n, color=colour)
+    for k, n, colour in gone[::-1]:
+        right.barh(k, n, color=colour)
     right.set(xlabel='removed by filters (grey), lost (red)')
-    for ax in (left, right): ax.tick_params(labelsize=7); ax.xaxis.label.set_size(8)
+    for ax in (left, right):
+        ax.tick_params(labelsize=7)
+        ax.xaxis.label.set_size(8)
     return fig
+
 
 _kind_colours = dict(positive='C0', rejected='C1', offset='C2', random_sky='C4')
 
 # %% ../../nbs/40_collect/04_collector.ipynb #2a33045c
 def candidates(
-    session, # An open session
-    p:TrainingDataCollectionParams, # The question
-)->tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]: # Candidates with `reason` and `detail`; filters; observations with their channels
+    session,  # An open session
+    p: TrainingDataCollectionParams,  # The question
+) -> tuple[
+    pd.DataFrame, pd.DataFrame, pd.DataFrame
+]:  # Candidates with `reason` and `detail`; filters; observations with their channels
     "What the registry has for a question"
     filters = registry_filters(session, p)
     funnel = funnel_counts(session, filters)
     t, funnel = cut_regions(read_detections(session, filters, p), funnel, p)
     labels = effective_labels(t, read_events(session, t['detection_id']), p.as_of)
-    t = t.drop(columns=[*WORD_COLUMNS, 'validation_confidence']).assign(label=labels['label'], class_name=labels['class_name'], label_source=labels['source'],
-        label_confidence=labels['confidence'], n_label_events=labels['n_events'], label_disagreement=labels['disagreement'])
+    t = t.drop(columns=[*WORD_COLUMNS, 'validation_confidence']).assign(
+        label=labels['label'],
+        class_name=labels['class_name'],
+        label_source=labels['source'],
+        label_confidence=labels['confidence'],
+        n_label_events=labels['n_events'],
+        label_disagreement=labels['disagreement'],
+    )
     if p.anomaly_types is not None:
         asked, there = plain_words(p.anomaly_types), _counts(t.loc[t['label'] == 1, 'class_name'])
         t = t[(t['label'] != 1) | t['class_name'].isin(asked)].reset_index(drop=True)
-        funnel = add_filter(funnel, 'class', f'{", ".join(asked)} among {there or "no positives"}', len(t))
+        funnel = add_filter(
+            funnel, 'class', f'{", ".join(asked)} among {there or "no positives"}', len(t)
+        )
     t['obs_row'], ids = pd.factorize(t['observation_id'].to_numpy(object))
-    obs = read_observations(session, ids).assign(template_end_mjd=lambda o: read_template_ends(session, o['observation_id']))
+    obs = read_observations(session, ids).assign(
+        template_end_mjd=lambda o: read_template_ends(session, o['observation_id'])
+    )
     images, reason, detail = read_channels(session, obs, p.channels)
     of_image = reason[t['obs_row']]
     why = loss_reasons(t, of_image)
-    more = dict(reason=why, detail=np.where(why == of_image, detail[t['obs_row']], ''), kind=np.array(['rejected', 'positive'], object)[(t['label'] == 1).to_numpy(int)])
-    t = t.drop(columns='observation_id').assign(**{k: pd.Series(v, t.index, dtype=object) for k, v in more.items()})
+    more = dict(
+        reason=why,
+        detail=np.where(why == of_image, detail[t['obs_row']], ''),
+        kind=np.array(['rejected', 'positive'], object)[(t['label'] == 1).to_numpy(int)],
+    )
+    t = t.drop(columns='observation_id').assign(
+        **{k: pd.Series(v, t.index, dtype=object) for k, v in more.items()}
+    )
     return t, funnel, pd.concat([obs, images], axis=1)
 
 # %% ../../nbs/40_collect/04_collector.ipynb #6513d289
 def choose(
-    t:pd.DataFrame, # Candidates without a reason against them, with sample_key, kind, class_name, obs_row
-    obs:pd.DataFrame, # Observations
-    p:TrainingDataCollectionParams, # The question
-)->tuple[np.ndarray, dict]: # True for those chosen, shape (n,); and how many of each kind are wanted
+    t: pd.DataFrame,  # Candidates without a reason against them, with sample_key, kind, class_name, obs_row
+    obs: pd.DataFrame,  # Observations
+    p: TrainingDataCollectionParams,  # The question
+) -> tuple[
+    np.ndarray, dict
+]:  # True for those chosen, shape (n,); and how many of each kind are wanted
     "Which positives and which rejected detections become samples"
     is_pos = (t['kind'] == 'positive').to_numpy()
     want = counts_for(int(is_pos.sum()), int((~is_pos).sum()), p.negatives, p.max_samples)
     place = pd.factorize(obs['survey'] + '\x1f' + obs['band'], sort=True)[0][t['obs_row']]
     word, words = pd.factorize(t['class_name'], sort=True)
-    strata, rank = place*len(words) + word, ranks(t['sample_key'], p.seed)
+    strata, rank = place * len(words) + word, ranks(t['sample_key'], p.seed)
     taken = np.zeros(len(t), bool)
-    def take(rows, n, first=0.): taken[rows] = pick_stratified(pd.factorize(strata[rows], sort=True)[0], rank[rows] + first, n)
+
+    def take(rows, n, first=0.0):
+        taken[rows] = pick_stratified(
+            pd.factorize(strata[rows], sort=True)[0], rank[rows] + first, n
+        )
+
     take(np.flatnonzero(is_pos), want['positive'])
     shares = np.isin(t['obs_row'], t['obs_row'][taken])
     take(np.flatnonzero(~is_pos), want.get('rejected', 0), (~shares[~is_pos]).astype(float))
@@ -327,10 +634,10 @@ def choose(
 
 # %% ../../nbs/40_collect/04_collector.ipynb #6e18af49
 def known_vectors(
-    session, # An open session
-    dec_range:tuple, # Only sources within (deg)
-    as_of:datetime|None=None, # Only what was known by then; None means all
-)->np.ndarray: # Unit vectors, shape (n, 3)
+    session,  # An open session
+    dec_range: tuple,  # Only sources within (deg)
+    as_of: datetime | None = None,  # Only what was known by then; None means all
+) -> np.ndarray:  # Unit vectors, shape (n, 3)
     "Every known source in a range of declination"
     out = []
     for c in (Detection, Candidate):
@@ -339,56 +646,94 @@ def known_vectors(
         out.append(unit_vectors(got['ra'], got['dec']).reshape(-1, 3))
     return np.concatenate(out)
 
+
 def footprints_of(
-    session, # An open session
-    ids, # Observation ids, as text, shape (m,)
-)->np.ndarray: # ra, dec (deg) of the corners, NaN where unknown, shape (m, 4, 2)
+    session,  # An open session
+    ids,  # Observation ids, as text, shape (m,)
+) -> np.ndarray:  # ra, dec (deg) of the corners, NaN where unknown, shape (m, 4, 2)
     "The corners of observations"
     x = ObservationIndex
-    found = read_by_id(session, select(text(x.observation_id), x.footprint).where(x.footprint.is_not(None)), x.observation_id, ids)
+    found = read_by_id(
+        session,
+        select(text(x.observation_id), x.footprint).where(x.footprint.is_not(None)),
+        x.observation_id,
+        ids,
+    )
     out = np.full((len(ids), 4, 2), np.nan)
     got = found['footprint'].tolist()
-    if got and isinstance(got[0], str): got = json.loads(f'[{",".join(got)}]') # One text is read faster than thousands
+    if got and isinstance(got[0], str):
+        got = json.loads(f'[{",".join(got)}]')  # One text is read faster than thousands
     at = pd.Index(ids).get_indexer(found['observation_id'])
     known = [k for k, f in enumerate(got) if f is not None and at[k] >= 0]
-    if known: out[at[known]] = [got[k] for k in known]
+    if known:
+        out[at[known]] = [got[k] for k in known]
     return out
 
 # %% ../../nbs/40_collect/04_collector.ipynb #426f260d
 def plan_sky_jobs(
-    chosen:pd.DataFrame, # Chosen positives: obs_row, ra, dec, sample_key
-    obs:pd.DataFrame, # Observations with their channels
-    want:dict, # How many of each kind
-    p:TrainingDataCollectionParams, # The question
-)->list: # `SkyJob`s, for images that have a place on the sky; `known` is still to be filled in
+    chosen: pd.DataFrame,  # Chosen positives: obs_row, ra, dec, sample_key
+    obs: pd.DataFrame,  # Observations with their channels
+    want: dict,  # How many of each kind
+    p: TrainingDataCollectionParams,  # The question
+) -> list:  # `SkyJob`s, for images that have a place on the sky; `known` is still to be filled in
     "Share the negatives to be drawn among the images that hold positives"
-    n_random, n_offset, ch = want.get('random_sky', 0), want.get('offset', 0), sky_channel(p.channels)
-    if not len(chosen) or not n_random + n_offset: return []
+    n_random, n_offset, ch = (
+        want.get('random_sky', 0),
+        want.get('offset', 0),
+        sky_channel(p.channels),
+    )
+    if not len(chosen) or not n_random + n_offset:
+        return []
     rows, of = np.unique(chosen['obs_row'], return_inverse=True)
-    random = np.bincount(of)*(n_random//len(chosen)) + share_out(np.bincount(of), n_random % len(chosen))
-    each = np.full(len(chosen), n_offset//len(chosen))
-    each[np.argsort(ranks(chosen['sample_key'], p.seed), kind='stable')[:n_offset % len(chosen)]] += 1
+    random = np.bincount(of) * (n_random // len(chosen)) + share_out(
+        np.bincount(of), n_random % len(chosen)
+    )
+    each = np.full(len(chosen), n_offset // len(chosen))
+    each[
+        np.argsort(ranks(chosen['sample_key'], p.seed), kind='stable')[: n_offset % len(chosen)]
+    ] += 1
     names = (obs['survey'] + '\x1f' + obs['observation_key'])[rows]
-    keys, at, keys_at = key_numbers(names + '\x1frandom_sky', p.seed), chosen[['ra', 'dec']].to_numpy('f8'), scramble(key_heads(chosen['sample_key']), p.seed)
+    keys, at, keys_at = (
+        key_numbers(names + '\x1frandom_sky', p.seed),
+        chosen[['ra', 'dec']].to_numpy('f8'),
+        scramble(key_heads(chosen['sample_key']), p.seed),
+    )
     groups = np.split(np.argsort(of, kind='stable'), np.cumsum(np.bincount(of))[:-1])
     o = obs.iloc[rows]
     sources = zip(o[f'{ch}_uri'], o[f'{ch}_hdu'], o[f'{ch}_extver'])
-    return [SkyJob(int(r), s, int(n), int(k), at[g], each[g], keys_at[g], None, p.exclusion_arcsec, p.find_sources)
-        for r, s, n, k, g in zip(rows, sources, random, keys, groups)]
+    return [
+        SkyJob(
+            int(r),
+            s,
+            int(n),
+            int(k),
+            at[g],
+            each[g],
+            keys_at[g],
+            None,
+            p.exclusion_arcsec,
+            p.find_sources,
+        )
+        for r, s, n, k, g in zip(rows, sources, random, keys, groups)
+    ]
 
-def sky_channel(channels): return 'science' if 'science' in channels else channels[0] # Whose pixels say where sky is
+
+def sky_channel(channels):
+    return 'science' if 'science' in channels else channels[0]  # Whose pixels say where sky is
 
 # %% ../../nbs/40_collect/04_collector.ipynb #f145a3d7
 def draw_sky(
-    session, # An open session
-    jobs:list, # From `plan_sky_jobs`
-    obs:pd.DataFrame, # Observations with their channels
-    p:TrainingDataCollectionParams, # The question
-    store, # Where images are
-    show:bool=True, # A progress bar
-    executor=None, # A `concurrent.futures.Executor` for images side by side; None goes one by one
-    at_once:int=2000, # Images to draw in together, where none is opened
-)->tuple[pd.DataFrame, pd.Series]: # Columns row, ra, dec, kind, exclusion_arcsec; and how often each reason for drawing too few occurred
+    session,  # An open session
+    jobs: list,  # From `plan_sky_jobs`
+    obs: pd.DataFrame,  # Observations with their channels
+    p: TrainingDataCollectionParams,  # The question
+    store,  # Where images are
+    show: bool = True,  # A progress bar
+    executor=None,  # A `concurrent.futures.Executor` for images side by side; None goes one by one
+    at_once: int = 2000,  # Images to draw in together, where none is opened
+) -> tuple[
+    pd.DataFrame, pd.Series
+]:  # Columns row, ra, dec, kind, exclusion_arcsec; and how often each reason for drawing too few occurred
     "Draw all negatives that are to be drawn"
     states = obs[f'{sky_channel(p.channels)}_wcs_state'].to_numpy()
     able = [j for j in jobs if states[j.row] == 'celestial']
@@ -396,122 +741,248 @@ def draw_sky(
     corners = footprints_of(session, obs['observation_id'].to_numpy()[[j.row for j in able]])
     known = KnownSky(known_vectors(session, (-90, 90), p.as_of))
     if p.check_pixels:
-        run, placed = partial(run_sky_job, store=store), (replace(j, known=known.near(c)) for j, c in zip(able, corners))
-        done = progress_bar(map(run, placed) if executor is None else executor.map(run, placed), 'sky', len(able), show)
+        run, placed = (
+            partial(run_sky_job, store=store),
+            (replace(j, known=known.near(c)) for j, c in zip(able, corners)),
+        )
+        done = progress_bar(
+            map(run, placed) if executor is None else executor.map(run, placed),
+            'sky',
+            len(able),
+            show,
+        )
         done = [(t.assign(row=j.row), [why]) for j, (t, why) in zip(able, done)]
     else:
         scale = obs['pixel_scale'].to_numpy('f8')[[j.row for j in able]]
-        done = [draw_in_footprints(able[k:k + at_once], corners[k:k + at_once], scale[k:k + at_once], known) for k in range(0, len(able), at_once)]
-        done = [(t[t['kind'] == kind], why*(kind == 'offset')) for kind in ('random_sky', 'offset') for t, why in done]
-    got = pd.concat([t for t, _ in done] or [pd.DataFrame(columns=['row', 'ra', 'dec', 'kind'])], ignore_index=True)
+        done = [
+            draw_in_footprints(
+                able[k : k + at_once], corners[k : k + at_once], scale[k : k + at_once], known
+            )
+            for k in range(0, len(able), at_once)
+        ]
+        done = [
+            (t[t['kind'] == kind], why * (kind == 'offset'))
+            for kind in ('random_sky', 'offset')
+            for t, why in done
+        ]
+    got = pd.concat(
+        [t for t, _ in done] or [pd.DataFrame(columns=['row', 'ra', 'dec', 'kind'])],
+        ignore_index=True,
+    )
     reasons += [w for _, why in done for w in why if w]
     words = dict(stamp='stamps have no sky to draw from', none='images have no WCS')
-    return got, pd.Series([words.get(r, f'images: {r}') for r in reasons], dtype=object).value_counts()
+    return got, pd.Series(
+        [words.get(r, f'images: {r}') for r in reasons], dtype=object
+    ).value_counts()
 
 # %% ../../nbs/40_collect/04_collector.ipynb #49b82f68
 def people_on_sky(
-    session, # An open session
-    sample_keys, # Keys of drawn samples, shape (n,)
-    as_of:datetime|None=None, # Only events up to then; None means all
-)->pd.DataFrame: # label (1, 0, -1), source, agree, n_events, disagreement; shape (n,)
+    session,  # An open session
+    sample_keys,  # Keys of drawn samples, shape (n,)
+    as_of: datetime | None = None,  # Only events up to then; None means all
+) -> pd.DataFrame:  # label (1, 0, -1), source, agree, n_events, disagreement; shape (n,)
     "What people said about samples that no detection stands behind"
     e = LabelEvent
-    q = select(e.sample_key.label('detection_id'), e.is_real.label('is_valid'), e.label, e.labeller.label('validator_id'), e.created_at)
+    q = select(
+        e.sample_key.label('detection_id'),
+        e.is_real.label('is_valid'),
+        e.label,
+        e.labeller.label('validator_id'),
+        e.created_at,
+    )
     got = frame(fetch(session, q.where(e.detection_id.is_(None))))
     silent = got['is_valid'].isna()
-    got = got.assign(is_valid=got['is_valid'].where(~silent, False), label=got['label'].where(~silent, 'unsure'), confidence_level=None)
+    got = got.assign(
+        is_valid=got['is_valid'].where(~silent, False),
+        label=got['label'].where(~silent, 'unsure'),
+        confidence_level=None,
+    )
     v = counted_verdicts(got, sample_keys, as_of)
     out = settle(v, len(sample_keys))
-    agree, source = v[(v['vote'] > 0) == (out['label'].to_numpy()[v['det']] == 1)], np.full(len(out), '', object)
+    agree, source = (
+        v[(v['vote'] > 0) == (out['label'].to_numpy()[v['det']] == 1)],
+        np.full(len(out), '', object),
+    )
     heard = np.unique(agree['det'])
     source[heard] = 'event:' + strongest(agree, 'validator', len(out))[heard]
     return out.assign(source=source)
 
 # %% ../../nbs/40_collect/04_collector.ipynb #a8bb0ad0
-FLOATS = ('label_confidence ra dec pixel_x pixel_y mjd exposure_s score mag snr exclusion_arcsec template_end_mjd first_seen_mjd registry_x registry_y').split()
-WORDS = 'label_source class_name kind origin'.split() # Columns of text, with few different words and no gaps
+FLOATS = (
+    'label_confidence ra dec pixel_x pixel_y mjd exposure_s score mag snr exclusion_arcsec template_end_mjd first_seen_mjd registry_x registry_y'
+).split()
+WORDS = (
+    'label_source class_name kind origin'.split()
+)  # Columns of text, with few different words and no gaps
+
 
 def observation_columns(
-    obs:pd.DataFrame, # Observations with their channels, m rows
-    p:TrainingDataCollectionParams, # The question
-)->pd.DataFrame: # m rows: the columns of samples that their observation gives, and `stamp`
+    obs: pd.DataFrame,  # Observations with their channels, m rows
+    p: TrainingDataCollectionParams,  # The question
+) -> pd.DataFrame:  # m rows: the columns of samples that their observation gives, and `stamp`
     "What all samples of an observation share"
     first = sky_channel(p.channels)
     mjd = pd.to_numeric(obs[f'{first}_mjd'], 'coerce').to_numpy('f8')
-    known, made = np.isfinite(mjd), np.array([obs[f'{c}_origin'] == 'synthetic' for c in p.channels]).any(0)
-    out = obs[['survey', 'band', 'observation_key', 'exposure_s', *(f'{c}_{k}' for c in p.channels for k in CHANNEL_COLUMNS)]]
-    out = out.assign(observation_id=canonical_ids(obs['observation_id']), mjd=np.where(known, mjd, obs['observation_mjd']), stamp=obs[f'{first}_wcs_state'] == 'stamp',
-        mjd_scale=obs[f'{first}_mjd_scale'].where(known, 'utc'), mjd_meaning=obs[f'{first}_mjd_meaning'].where(known, None), origin=np.where(made, 'synthetic', 'survey'))
+    known, made = (
+        np.isfinite(mjd),
+        np.array([obs[f'{c}_origin'] == 'synthetic' for c in p.channels]).any(0),
+    )
+    out = obs[
+        [
+            'survey',
+            'band',
+            'observation_key',
+            'exposure_s',
+            *(f'{c}_{k}' for c in p.channels for k in CHANNEL_COLUMNS),
+        ]
+    ]
+    out = out.assign(
+        observation_id=canonical_ids(obs['observation_id']),
+        mjd=np.where(known, mjd, obs['observation_mjd']),
+        stamp=obs[f'{first}_wcs_state'] == 'stamp',
+        mjd_scale=obs[f'{first}_mjd_scale'].where(known, 'utc'),
+        mjd_meaning=obs[f'{first}_mjd_meaning'].where(known, None),
+        origin=np.where(made, 'synthetic', 'survey'),
+    )
     words = ['observation_id', 'mjd_scale', 'mjd_meaning', *(f'{c}_hdu' for c in p.channels)]
     return out.assign(**{c: out[c].astype(object).where(out[c].notna(), None) for c in words})
 
 # %% ../../nbs/40_collect/04_collector.ipynb #fb58678e
 def as_samples(
-    parts:list, # Tables of detections or drawn positions with `obs_row` and what is known of them; their columns are taken out as they are joined
-    obs:pd.DataFrame, # Observations with their channels
-    p:TrainingDataCollectionParams, # The question
-)->pd.DataFrame: # `SAMPLE_COLUMNS` and `CHANNEL_COLUMNS` of each channel
+    parts: list,  # Tables of detections or drawn positions with `obs_row` and what is known of them; their columns are taken out as they are joined
+    obs: pd.DataFrame,  # Observations with their channels
+    p: TrainingDataCollectionParams,  # The question
+) -> pd.DataFrame:  # `SAMPLE_COLUMNS` and `CHANNEL_COLUMNS` of each channel
     "Samples with the columns of their observation, in order"
-    o, row = observation_columns(obs, p), np.concatenate([x['obs_row'].to_numpy(int) for x in parts])
-    def joined(c, take=pd.DataFrame.pop): return np.concatenate([take(x, c).to_numpy() if c in x else np.full(len(x), np.nan if c in FLOATS else None) for x in parts])
+    o, row = (
+        observation_columns(obs, p),
+        np.concatenate([x['obs_row'].to_numpy(int) for x in parts]),
+    )
+
+    def joined(c, take=pd.DataFrame.pop):
+        return np.concatenate(
+            [
+                take(x, c).to_numpy()
+                if c in x
+                else np.full(len(x), np.nan if c in FLOATS else None)
+                for x in parts
+            ]
+        )
+
     kind, ra, dec = (joined(c, pd.DataFrame.get) for c in ('kind', 'ra', 'dec'))
-    place, (kind, kinds) = obs.groupby(['survey', 'observation_key']).ngroup().to_numpy()[row], pd.factorize(kind, sort=True)
-    order = np.lexsort((dec, ra, place*len(kinds) + kind))
+    place, (kind, kinds) = (
+        obs.groupby(['survey', 'observation_key']).ngroup().to_numpy()[row],
+        pd.factorize(kind, sort=True),
+    )
+    order = np.lexsort((dec, ra, place * len(kinds) + kind))
     del kind, ra, dec, place
     row, stamp, out = row[order], o['stamp'].to_numpy()[row[order]], {}
-    types = {**dict.fromkeys(FLOATS, 'f8'), 'label': 'i1', 'n_label_events': 'i8', 'label_disagreement': bool}
+    types = {
+        **dict.fromkeys(FLOATS, 'f8'),
+        'label': 'i1',
+        'n_label_events': 'i8',
+        'label_disagreement': bool,
+    }
     for c in SAMPLE_COLUMNS + [f'{c}_{k}' for c in p.channels for k in CHANNEL_COLUMNS]:
-        v = np.full(len(row), p.seed, 'i8') if c == 'seed' else o[c].to_numpy()[row] if c in o else joined(c)[order]
-        if c in types: v = v.astype(types[c], copy=False)
-        if c in ('pixel_x', 'pixel_y'): v = np.where(stamp, v, np.nan)
-        if c == 'template_end_mjd': v = np.where(np.isnan(v), obs[c].to_numpy()[row], v) # Of a linked image, where no alert says
-        if c == 'detection_id': v = canonical_ids(v)
-        if c == 'object_id': v = np.where(pd.isna(v), None, v)
-        out[c] = as_text(v) if c in WORDS else pd.Series(v, dtype='str' if c == 'sample_key' else v.dtype)
+        v = (
+            np.full(len(row), p.seed, 'i8')
+            if c == 'seed'
+            else o[c].to_numpy()[row]
+            if c in o
+            else joined(c)[order]
+        )
+        if c in types:
+            v = v.astype(types[c], copy=False)
+        if c in ('pixel_x', 'pixel_y'):
+            v = np.where(stamp, v, np.nan)
+        if c == 'template_end_mjd':
+            v = np.where(
+                np.isnan(v), obs[c].to_numpy()[row], v
+            )  # Of a linked image, where no alert says
+        if c == 'detection_id':
+            v = canonical_ids(v)
+        if c == 'object_id':
+            v = np.where(pd.isna(v), None, v)
+        out[c] = (
+            as_text(v)
+            if c in WORDS
+            else pd.Series(v, dtype='str' if c == 'sample_key' else v.dtype)
+        )
     return pd.DataFrame(out, copy=False)
 
+
 def as_text(
-    words, # Text, shape (n,)
-)->pd.Series: # Shape (n,)
+    words,  # Text, shape (n,)
+) -> pd.Series:  # Shape (n,)
     "A column of text, each different word converted once"
     codes, different = pd.factorize(np.asarray(words, object))
     return pd.Series(pd.array(different, dtype='str').take(codes))
 
 # %% ../../nbs/40_collect/04_collector.ipynb #14243b88
 def as_ledger(
-    t:pd.DataFrame, # Lost rows, with reason, detail and obs_row
-    obs:pd.DataFrame, # Observations with their channels
-    p:TrainingDataCollectionParams, # The question
-)->pd.DataFrame: # `LEDGER_COLUMNS`
+    t: pd.DataFrame,  # Lost rows, with reason, detail and obs_row
+    obs: pd.DataFrame,  # Observations with their channels
+    p: TrainingDataCollectionParams,  # The question
+) -> pd.DataFrame:  # `LEDGER_COLUMNS`
     "One row for each lost sample"
     o = obs.iloc[t['obs_row'].to_numpy(int)].reset_index(drop=True)
-    t = t.reset_index(drop=True).assign(n=1, uri=o[f'{p.channels[0]}_uri'], **{c: o[c] for c in ('survey', 'band', 'observation_key')})
+    t = t.reset_index(drop=True).assign(
+        n=1,
+        uri=o[f'{p.channels[0]}_uri'],
+        **{c: o[c] for c in ('survey', 'band', 'observation_key')},
+    )
     t = t.reindex(columns=LEDGER_COLUMNS)
     words = [c for c in LEDGER_COLUMNS if t[c].dtype.kind not in 'fiub']
-    return t.assign(kind=t['kind'].where(t['label'] >= 0, 'unknown'), detection_id=canonical_ids(t['detection_id'])).assign(
-        **{c: lambda t, c=c: t[c].astype(object).where(t[c].notna(), None) for c in words})
+    return t.assign(
+        kind=t['kind'].where(t['label'] >= 0, 'unknown'),
+        detection_id=canonical_ids(t['detection_id']),
+    ).assign(**{c: lambda t, c=c: t[c].astype(object).where(t[c].notna(), None) for c in words})
 
 # %% ../../nbs/40_collect/04_collector.ipynb #10f86c76
 def nothing_found(
-    session, # An open session
-    funnel:pd.DataFrame, # What the filters removed
-    t:pd.DataFrame, # Candidates
-)->NotFound: # To be raised
+    session,  # An open session
+    funnel: pd.DataFrame,  # What the filters removed
+    t: pd.DataFrame,  # Candidates
+) -> NotFound:  # To be raised
     "Why there is no positive sample, and what is in the registry"
-    gone = '; '.join(f'{f.filter} ({f.asked}) left {f.left:,}' for f in funnel[1:].itertuples()) or 'no filter was set'
-    lost = ', '.join(f'{n:,} {k}' + _first_detail(t, k) for k, n in t.loc[t['reason'] != '', 'reason'].value_counts().items())
+    gone = (
+        '; '.join(f'{f.filter} ({f.asked}) left {f.left:,}' for f in funnel[1:].itertuples())
+        or 'no filter was set'
+    )
+    lost = ', '.join(
+        f'{n:,} {k}' + _first_detail(t, k)
+        for k, n in t.loc[t['reason'] != '', 'reason'].value_counts().items()
+    )
     o = Observation
-    first, last = session.execute(select(func.min(o.observation_time), func.max(o.observation_time)).where(o.observation_time > UNKNOWN_TIME)).one()
+    first, last = session.execute(
+        select(func.min(o.observation_time), func.max(o.observation_time)).where(
+            o.observation_time > UNKNOWN_TIME
+        )
+    ).one()
     timeless = session.scalar(select(func.count()).where(o.observation_time <= UNKNOWN_TIME))
-    bands = session.execute(select(Survey.name, o.filter_band).join(Survey, Survey.id == o.survey_id).distinct()).all()
-    status = session.execute(select(Detection.status, func.count()).group_by(Detection.status)).all()
-    there = ['surveys and bands: ' + ', '.join(sorted(f'{a} {b}' for a, b in bands)), 'detections by status: ' + ', '.join(f'{getattr(k, "value", k)} {n:,}' for k, n in status)]
+    bands = session.execute(
+        select(Survey.name, o.filter_band).join(Survey, Survey.id == o.survey_id).distinct()
+    ).all()
+    status = session.execute(
+        select(Detection.status, func.count()).group_by(Detection.status)
+    ).all()
+    there = [
+        'surveys and bands: ' + ', '.join(sorted(f'{a} {b}' for a, b in bands)),
+        'detections by status: ' + ', '.join(f'{getattr(k, "value", k)} {n:,}' for k, n in status),
+    ]
     when = [f'observed from {first:%Y-%m-%d} to {last:%Y-%m-%d}'] if first is not None else []
-    there[1:1] = when + [f'{timeless:,} observations of unknown time']*bool(timeless)
+    there[1:1] = when + [f'{timeless:,} observations of unknown time'] * bool(timeless)
     classes = ', '.join(f'{k} {n:,}' for k, n in t['class_name'].value_counts().items())
-    return NotFound(f'no positive sample to collect. Of {funnel["left"].iloc[0]:,} detections in the registry: {gone}. '
-        f'Of those, {int((t["label"] == 0).sum()):,} are rejected' + (f'; lost: {lost}' if lost else '') + (f'; classes: {classes}' if classes else '')
-        + '. In the registry: ' + ('; '.join(there) if bands else 'no observation at all, so ingest images first') + '.')
+    return NotFound(
+        f'no positive sample to collect. Of {funnel["left"].iloc[0]:,} detections in the registry: {gone}. '
+        f'Of those, {int((t["label"] == 0).sum()):,} are rejected'
+        + (f'; lost: {lost}' if lost else '')
+        + (f'; classes: {classes}' if classes else '')
+        + '. In the registry: '
+        + ('; '.join(there) if bands else 'no observation at all, so ingest images first')
+        + '.'
+    )
+
 
 def _first_detail(t, reason):
     "The commonest detail of a reason in brackets, if it has one"
@@ -524,70 +995,112 @@ def cycles_left_alone():
     "Put off the search for cyclic garbage"
     on = gc.isenabled()
     gc.disable()
-    try: yield
+    try:
+        yield
     finally:
-        if on: gc.enable()
+        if on:
+            gc.enable()
 
 # %% ../../nbs/40_collect/04_collector.ipynb #fa0fdaea
 class TrainingDataCollector:
     "Plans and builds training sets from an archive"
-    def __init__(self,
-        archive, # From `open_archive`
-    ): self.archive = need('archive', archive)
 
-    def __repr__(self): return f'TrainingDataCollector({self.archive!r})'
+    def __init__(
+        self,
+        archive,  # From `open_archive`
+    ):
+        self.archive = need('archive', archive)
 
-    def plan(self,
-        params:TrainingDataCollectionParams|None=None, # The question; None takes `kwargs`
-        progress:bool=True, # Show a progress bar
-        executor=None, # A `concurrent.futures.Executor` to open images side by side; None goes one by one
-        **kwargs, # Fields of `TrainingDataCollectionParams`, which replace those of `params`
-    )->SamplePlan: # Samples, losses and price
+    def __repr__(self):
+        return f'TrainingDataCollector({self.archive!r})'
+
+    def plan(
+        self,
+        params: TrainingDataCollectionParams | None = None,  # The question; None takes `kwargs`
+        progress: bool = True,  # Show a progress bar
+        executor=None,  # A `concurrent.futures.Executor` to open images side by side; None goes one by one
+        **kwargs,  # Fields of `TrainingDataCollectionParams`, which replace those of `params`
+    ) -> SamplePlan:  # Samples, losses and price
         "From a question to a sample plan; reads no pixels but the validity of images that negatives are drawn in"
         if not isinstance(params, (TrainingDataCollectionParams, type(None))):
-            raise BadInput(f'{params!r:.80} is no question: give TrainingDataCollectionParams(...), or its fields by name, as in plan(survey_ids=["hst"])')
-        p = TrainingDataCollectionParams.from_json({**(params.to_dict() if params else {}), **kwargs})
+            raise BadInput(
+                f'{params!r:.80} is no question: give TrainingDataCollectionParams(...), or its fields by name, as in plan(survey_ids=["hst"])'
+            )
+        p = TrainingDataCollectionParams.from_json(
+            {**(params.to_dict() if params else {}), **kwargs}
+        )
         now = datetime.now(timezone.utc)
-        with self.archive.registry.session(snapshot=True) as session, cycles_left_alone(): plan = make_plan(session, p, self.archive, progress, executor)
+        with self.archive.registry.session(snapshot=True) as session, cycles_left_alone():
+            plan = make_plan(session, p, self.archive, progress, executor)
         plan.read_at = now
         return plan
 
-    def collect(self,
-        name:str, # Name of the dataset
-        params:TrainingDataCollectionParams|None=None, # The question; None asks with the defaults
-        **kwargs, # More, as for `build_dataset`
-    ): # The frozen version
+    def collect(
+        self,
+        name: str,  # Name of the dataset
+        params: TrainingDataCollectionParams
+        | None = None,  # The question; None asks with the defaults
+        **kwargs,  # More, as for `build_dataset`
+    ):  # The frozen version
         "Plan and build in one go"
         return self.plan(params).build(name, **kwargs)
 
 # %% ../../nbs/40_collect/04_collector.ipynb #0fb37663
 def make_plan(
-    session, # An open session
-    p:TrainingDataCollectionParams, # The question
-    archive, # Where it is asked
-    show:bool=True, # Show a progress bar
-    executor=None, # As for `TrainingDataCollector.plan`
-)->SamplePlan: # The answer
+    session,  # An open session
+    p: TrainingDataCollectionParams,  # The question
+    archive,  # Where it is asked
+    show: bool = True,  # Show a progress bar
+    executor=None,  # As for `TrainingDataCollector.plan`
+) -> SamplePlan:  # The answer
     "The steps of a plan, one after the other"
     t, funnel, obs = candidates(session, p)
     fine = (t['reason'] == '').to_numpy()
     good = rows_where(t, fine)
     names = (obs[c].to_numpy()[good['obs_row']] for c in ('survey', 'observation_key'))
-    good = good.assign(sample_key=pd.Series(sample_keys(*names, good['kind'], good['ra'], good['dec'], ['']*len(good)), good.index, dtype=object))
+    good = good.assign(
+        sample_key=pd.Series(
+            sample_keys(*names, good['kind'], good['ra'], good['dec'], [''] * len(good)),
+            good.index,
+            dtype=object,
+        )
+    )
     taken, want = choose(good, obs, p)
-    if not want['positive']: raise nothing_found(session, funnel, t)
+    if not want['positive']:
+        raise nothing_found(session, funnel, t)
     lost, good = rows_where(t, ~fine), rows_where(good, taken)
     del t
-    funnel = add_filter(funnel, 'limit', 'ratios of negatives' + ('' if p.max_samples is None else f', at most {p.max_samples} samples'), len(lost) + len(good))
+    funnel = add_filter(
+        funnel,
+        'limit',
+        'ratios of negatives'
+        + ('' if p.max_samples is None else f', at most {p.max_samples} samples'),
+        len(lost) + len(good),
+    )
     lost, chosen = add_index(session, lost), add_facts(session, add_index(session, good))
-    drawn, why = pd.DataFrame(columns=['row', 'ra', 'dec', 'kind', 'exclusion_arcsec']), pd.Series(dtype=int)
+    drawn, why = (
+        pd.DataFrame(columns=['row', 'ra', 'dec', 'kind', 'exclusion_arcsec']),
+        pd.Series(dtype=int),
+    )
     if set(want) & {'random_sky', 'offset'}:
-        jobs = plan_sky_jobs(rows_where(chosen[['obs_row', 'ra', 'dec', 'sample_key']], (chosen['kind'] == 'positive').to_numpy()), obs, want, p)
+        jobs = plan_sky_jobs(
+            rows_where(
+                chosen[['obs_row', 'ra', 'dec', 'sample_key']],
+                (chosen['kind'] == 'positive').to_numpy(),
+            ),
+            obs,
+            want,
+            p,
+        )
         drawn, why = draw_sky(session, jobs, obs, p, archive.store, show, executor)
         del jobs
     drawn = label_drawn(session, drawn, obs, p)
     got = pd.concat([chosen['kind'], drawn['kind']]).value_counts()
-    short = {k: dict(asked=n, got=int(got.get(k, 0)), reason=shortfall_reason(k, why)) for k, n in want.items() if got.get(k, 0) < n}
+    short = {
+        k: dict(asked=n, got=int(got.get(k, 0)), reason=shortfall_reason(k, why))
+        for k, n in want.items()
+        if got.get(k, 0) < n
+    }
     gone = (drawn['reason'] != '').to_numpy()
     ledger = pd.concat([as_ledger(x, obs, p) for x in (lost, drawn[gone])], ignore_index=True)
     parts = [chosen.drop(columns=['reason', 'detail']), rows_where(drawn, ~gone)]
@@ -596,26 +1109,57 @@ def make_plan(
     return SamplePlan(p, as_samples(parts, obs, p), ledger, funnel, short, sizes, archive)
 
 # %% ../../nbs/40_collect/04_collector.ipynb #a56bdc45
-def rows_where(t, keep): return t if keep.all() else t[keep].reset_index(drop=True) # No copy where all stay
+def rows_where(t, keep):
+    return t if keep.all() else t[keep].reset_index(drop=True)  # No copy where all stay
+
 
 def image_sizes(parts, obs, channels):
     "Bytes of every image that has a sample"
     used = obs.iloc[np.unique(np.concatenate([x['obs_row'].to_numpy(int) for x in parts]))]
-    return {u: None if b != b else int(b) for c in channels for u, b in zip(used[f'{c}_uri'], used[f'{c}_bytes'])}
+    return {
+        u: None if b != b else int(b)
+        for c in channels
+        for u, b in zip(used[f'{c}_uri'], used[f'{c}_bytes'])
+    }
+
 
 def shortfall_reason(kind, why):
     "Why fewer negatives of a kind were found than asked for"
-    if kind == 'rejected': return 'the registry has no more that pass the filters'
-    return '; '.join(f'{k} ({n:,})' for k, n in why.items()) or 'too little free valid sky in the images'
+    if kind == 'rejected':
+        return 'the registry has no more that pass the filters'
+    return (
+        '; '.join(f'{k} ({n:,})' for k, n in why.items())
+        or 'too little free valid sky in the images'
+    )
+
 
 def label_drawn(session, drawn, obs, p):
     "Drawn positions as candidates: keys, labels, and what people said of them"
     row = drawn['row'].to_numpy(int)
-    keys = sample_keys(obs['survey'].to_numpy()[row], obs['observation_key'].to_numpy()[row], drawn['kind'], drawn['ra'], drawn['dec'], [p.seed]*len(row))
+    keys = sample_keys(
+        obs['survey'].to_numpy()[row],
+        obs['observation_key'].to_numpy()[row],
+        drawn['kind'],
+        drawn['ra'],
+        drawn['dec'],
+        [p.seed] * len(row),
+    )
     said = people_on_sky(session, keys, p.as_of)
     real, heard = said['label'].to_numpy() == 1, said['label'].to_numpy() >= 0
     kind, kinds = pd.factorize(drawn['kind'])
     source = np.array([f'drawn:{k}' for k in kinds], object)[kind]
-    words = dict(sample_key=keys, class_name='sky', detail='', reason=np.where(real, 'labelled_real', ''), label_source=np.where(heard, said['source'], source))
-    return drawn.assign(**{k: pd.Series(v, drawn.index, dtype=object) for k, v in words.items()}, obs_row=row, label=np.where(real, 1, 0), label_confidence=np.where(heard, said['agree']/said['n_events'].clip(lower=1), np.nan),
-        n_label_events=said['n_events'].to_numpy(), label_disagreement=said['disagreement'].to_numpy())
+    words = dict(
+        sample_key=keys,
+        class_name='sky',
+        detail='',
+        reason=np.where(real, 'labelled_real', ''),
+        label_source=np.where(heard, said['source'], source),
+    )
+    return drawn.assign(
+        **{k: pd.Series(v, drawn.index, dtype=object) for k, v in words.items()},
+        obs_row=row,
+        label=np.where(real, 1, 0),
+        label_confidence=np.where(heard, said['agree'] / said['n_events'].clip(lower=1), np.nan),
+        n_label_events=said['n_events'].to_numpy(),
+        label_disagreement=said['disagreement'].to_numpy(),
+    )

@@ -20,179 +20,316 @@ from ..registry.tables import Image, Observation, ObservationIndex, Survey, bulk
 
 # %% ../../nbs/40_collect/05_link.ipynb #13eac367
 def linkable_images(
-    session, # An open session
-)->pd.DataFrame: # image (a dict with the columns of its row), survey, key, band, exposure_s, mjd, edges (4, 3), middle (3,)
+    session,  # An open session
+) -> pd.DataFrame:  # image (a dict with the columns of its row), survey, key, band, exposure_s, mjd, edges (4, 3), middle (3,)
     "The images with a place on the sky"
     o, x, names = Observation, ObservationIndex, [c.key for c in Image.__mapper__.column_attrs]
-    q = select(Image, Survey.name, o.observation_id, o.filter_band, o.exposure_time, x.footprint).select_from(Image).join(o, o.id == Image.observation_id)
-    q = q.join(Survey, Survey.id == o.survey_id).join(x, x.observation_id == o.id).where(Image.role == 'image', Image.wcs_state == 'celestial', x.footprint.is_not(None))
+    q = (
+        select(Image, Survey.name, o.observation_id, o.filter_band, o.exposure_time, x.footprint)
+        .select_from(Image)
+        .join(o, o.id == Image.observation_id)
+    )
+    q = (
+        q.join(Survey, Survey.id == o.survey_id)
+        .join(x, x.observation_id == o.id)
+        .where(Image.role == 'image', Image.wcs_state == 'celestial', x.footprint.is_not(None))
+    )
     rows = session.execute(q.order_by(Survey.name, o.observation_id, Image.id)).all()
-    t = pd.DataFrame([dict(image={k: getattr(r[0], k) for k in names}, survey=r[1], key=r[2], band=r[3], exposure_s=float(r[4]), mjd=r[0].mjd, corners=r[5]) for r in rows],
-        columns='image survey key band exposure_s mjd corners'.split())
+    t = pd.DataFrame(
+        [
+            dict(
+                image={k: getattr(r[0], k) for k in names},
+                survey=r[1],
+                key=r[2],
+                band=r[3],
+                exposure_s=float(r[4]),
+                mjd=r[0].mjd,
+                corners=r[5],
+            )
+            for r in rows
+        ],
+        columns='image survey key band exposure_s mjd corners'.split(),
+    )
     c = [unit_vectors(*np.array(f, 'f8').T) for f in t.pop('corners')]
-    return t.assign(mjd=t['mjd'].astype('f8'), edges=[np.cross(v, np.roll(v, -1, 0)) for v in c], middle=[v.mean(0) for v in c], reach=[np.linalg.norm(v - v.mean(0), axis=1).max() for v in c])
+    return t.assign(
+        mjd=t['mjd'].astype('f8'),
+        edges=[np.cross(v, np.roll(v, -1, 0)) for v in c],
+        middle=[v.mean(0) for v in c],
+        reach=[np.linalg.norm(v - v.mean(0), axis=1).max() for v in c],
+    )
+
 
 def images_at(
-    images:pd.DataFrame, # From `linkable_images`
-    ra, dec, # Places (deg), shape (n,)
-)->list: # n arrays with rows of `images`
+    images: pd.DataFrame,  # From `linkable_images`
+    ra,
+    dec,  # Places (deg), shape (n,)
+) -> list:  # n arrays with rows of `images`
     "The images that show each place"
     from scipy.spatial import cKDTree
+
     p = unit_vectors(ra, dec).reshape(-1, 3)
-    if not len(images): return [np.zeros(0, int)]*len(p)
-    near, edges = cKDTree(np.stack(images['middle'])).query_ball_point(p, images['reach'].max()), np.stack(images['edges'])
+    if not len(images):
+        return [np.zeros(0, int)] * len(p)
+    near, edges = (
+        cKDTree(np.stack(images['middle'])).query_ball_point(p, images['reach'].max()),
+        np.stack(images['edges']),
+    )
     near = [np.sort(np.array(k, int)) for k in near]
     return [k[inside_edges(np.broadcast_to(v, (len(k), 3)), edges[k])] for v, k in zip(p, near)]
 
 # %% ../../nbs/40_collect/05_link.ipynb #750d47ef
 def linked_row(
-    observation_id, # Whose channel it becomes
-    role:str, # Name of the channel
-    image:dict, # Columns of the image that plays it
-)->dict: # Columns of the new row
+    observation_id,  # Whose channel it becomes
+    role: str,  # Name of the channel
+    image: dict,  # Columns of the image that plays it
+) -> dict:  # Columns of the new row
     "An image in a role for another observation"
-    return image | dict(id=stable_uuid('image', observation_id, role, image['uri'], image['hdu_name'], image['hdu_ver']), observation_id=observation_id, role=role)
+    return image | dict(
+        id=stable_uuid(
+            'image', observation_id, role, image['uri'], image['hdu_name'], image['hdu_ver']
+        ),
+        observation_id=observation_id,
+        role=role,
+    )
+
 
 def roles_taken(
-    session, # An open session
-    observations, # Ids of observations
-)->set: # Pairs
+    session,  # An open session
+    observations,  # Ids of observations
+) -> set:  # Pairs
     "Pairs (observation, role) that are there already: what was linked once stays"
     i = Image
-    return {(o, r) for o, r in session.execute(select(i.observation_id, i.role)) if o in observations}
+    return {
+        (o, r) for o, r in session.execute(select(i.observation_id, i.role)) if o in observations
+    }
 
 # %% ../../nbs/40_collect/05_link.ipynb #51bc6bf8
 def link_bands(
-    archive, # An `Archive`
-    bands:list, # Names of bands, the roles to be; in any case
-)->pd.DataFrame: # One row an observation: survey, observation_key, band, and for each band the key of the observation whose image it is, None where there is none
+    archive,  # An `Archive`
+    bands: list,  # Names of bands, the roles to be; in any case
+) -> pd.DataFrame:  # One row an observation: survey, observation_key, band, and for each band the key of the observation whose image it is, None where there is none
     "Make channels of the bands in which a field was observed, survey by survey"
-    if long := [b for b in bands if len(b) > 20]: raise BadInput(f'the name of a channel has at most 20 letters: {long[0]!r}')
+    if long := [b for b in bands if len(b) > 20]:
+        raise BadInput(f'the name of a channel has at most 20 letters: {long[0]!r}')
     with archive.session() as s:
         t = linkable_images(s)
         bands = [n for b in bands for n in matching_bands([b], sorted(set(t['band'])))]
         t = t[t['band'].isin(bands)].reset_index(drop=True)
-        if not len(t): raise BadInput(f'no image with a place on the sky to link in the bands {", ".join(map(str, bands)) or "(none given)"}')
+        if not len(t):
+            raise BadInput(
+                f'no image with a place on the sky to link in the bands {", ".join(map(str, bands)) or "(none given)"}'
+            )
         taken, new, out = roles_taken(s, {i['observation_id'] for i in t['image']}), [], []
         m = np.stack(t['middle'])
-        ra, dec = np.degrees(np.arctan2(m[:, 1], m[:, 0])), np.degrees(np.arctan2(m[:, 2], np.hypot(m[:, 0], m[:, 1])))
+        ra, dec = (
+            np.degrees(np.arctan2(m[:, 1], m[:, 0])),
+            np.degrees(np.arctan2(m[:, 2], np.hypot(m[:, 0], m[:, 1]))),
+        )
         for me, at in zip(t.itertuples(), images_at(t, ra, dec)):
-            mine = t.iloc[at].query('survey == @me.survey').assign(away=lambda x: (x['mjd'] - me.mjd).abs())
-            best = mine.sort_values(['away', 'exposure_s', 'key'], ascending=[True, False, True]).drop_duplicates('band').set_index('band')
+            mine = (
+                t.iloc[at]
+                .query('survey == @me.survey')
+                .assign(away=lambda x: (x['mjd'] - me.mjd).abs())
+            )
+            best = (
+                mine.sort_values(['away', 'exposure_s', 'key'], ascending=[True, False, True])
+                .drop_duplicates('band')
+                .set_index('band')
+            )
             oid = me.image['observation_id']
-            new += [linked_row(oid, b, best['image'][b]) for b in bands if b in best.index and (oid, b) not in taken]
-            out.append(dict(survey=me.survey, observation_key=me.key, band=me.band) | {b: best['key'].get(b) for b in bands})
+            new += [
+                linked_row(oid, b, best['image'][b])
+                for b in bands
+                if b in best.index and (oid, b) not in taken
+            ]
+            out.append(
+                dict(survey=me.survey, observation_key=me.key, band=me.band)
+                | {b: best['key'].get(b) for b in bands}
+            )
         bulk_insert(s, Image, new)
     return pd.DataFrame(out)
 
 # %% ../../nbs/40_collect/05_link.ipynb #8a62bf03
 def checked_windows(
-    windows:dict, # Survey -> ((from, to), (from, to)): days from the event to the template and to the science image
-)->dict: # The same, with lower-case names
+    windows: dict,  # Survey -> ((from, to), (from, to)): days from the event to the template and to the science image
+) -> dict:  # The same, with lower-case names
     "Windows that mean something"
     for survey, w in windows.items():
-        try: (a, b), (c, d) = w
-        except (TypeError, ValueError): raise BadInput(f'windows[{survey!r}] is ((from, to), (from, to)) in days from the event, for template and science image') from None
-        if not a < b <= 0 <= c < d: raise BadInput(f'windows[{survey!r}] = {w}: the template is taken before the event (from < to <= 0), the science image after it (0 <= from < to)')
+        try:
+            (a, b), (c, d) = w
+        except (TypeError, ValueError):
+            raise BadInput(
+                f'windows[{survey!r}] is ((from, to), (from, to)) in days from the event, for template and science image'
+            ) from None
+        if not a < b <= 0 <= c < d:
+            raise BadInput(
+                f'windows[{survey!r}] = {w}: the template is taken before the event (from < to <= 0), the science image after it (0 <= from < to)'
+            )
     return {k.lower(): v for k, v in windows.items()}
 
+
 def pairs_of_event(
-    t:pd.DataFrame, # From `linkable_images`: those that show the event
-    mjd:float, # When it happened (day)
-    windows:dict, # From `checked_windows`
-)->tuple[list, str]: # Pairs (template, science) of rows; why there is none, '' where there are
+    t: pd.DataFrame,  # From `linkable_images`: those that show the event
+    mjd: float,  # When it happened (day)
+    windows: dict,  # From `checked_windows`
+) -> tuple[list, str]:  # Pairs (template, science) of rows; why there is none, '' where there are
     "Each science image with the longest exposed template of its survey and band, the latest of several"
     found, reasons = [], []
     for (survey, _), g in t.groupby(['survey', 'band']):
-        if survey.lower() not in windows: reasons.append('no_window'); continue
+        if survey.lower() not in windows:
+            reasons.append('no_window')
+            continue
         (a, b), (c, d) = windows[survey.lower()]
         days = g['mjd'] - mjd
-        before, after = g[(days >= a) & (days <= b)].sort_values(['exposure_s', 'mjd', 'key'], ascending=[False, False, True]), g[(days >= c) & (days <= d)]
-        if not len(after): reasons.append('no_science')
-        elif not len(before): reasons.append('no_template')
-        else: found += [(before.iloc[0], x) for _, x in after.sort_values('mjd').iterrows()]
-    return found, '' if found else next((r for r in ('no_template', 'no_science', 'no_window') if r in reasons), 'no_image')
+        before, after = (
+            g[(days >= a) & (days <= b)].sort_values(
+                ['exposure_s', 'mjd', 'key'], ascending=[False, False, True]
+            ),
+            g[(days >= c) & (days <= d)],
+        )
+        if not len(after):
+            reasons.append('no_science')
+        elif not len(before):
+            reasons.append('no_template')
+        else:
+            found += [(before.iloc[0], x) for _, x in after.sort_values('mjd').iterrows()]
+    return found, '' if found else next(
+        (r for r in ('no_template', 'no_science', 'no_window') if r in reasons), 'no_image'
+    )
 
 # %% ../../nbs/40_collect/05_link.ipynb #ddb7dee7
 def flux_scale(
-    science:dict, template:dict, # Columns of images
-)->float|None: # By what to multiply the template; None where nobody can say
+    science: dict,
+    template: dict,  # Columns of images
+) -> float | None:  # By what to multiply the template; None where nobody can say
     "From zero points, or 1 where both have the same unit and neither has a zero point"
     a, b = science['zero_point'], template['zero_point']
-    if a is not None and b is not None: return float(10**(.4*(a - b)))
-    return 1. if a is b is None and science['unit'] == template['unit'] else None
+    if a is not None and b is not None:
+        return float(10 ** (0.4 * (a - b)))
+    return 1.0 if a is b is None and science['unit'] == template['unit'] else None
+
 
 def subtracted(
-    science, template, # Open `SkyImage`s
-    scale:float, # From `flux_scale`
-)->bytes: # A FITS file, the same for the same images
+    science,
+    template,  # Open `SkyImage`s
+    scale: float,  # From `flux_scale`
+) -> bytes:  # A FITS file, the same for the same images
     "Science minus template, on the grid of the science image"
     from astrid_data.patches.align import on_grid
+
     a, b = science.read_all()[0], on_grid(template, science).read_all()[0]
-    hdul = science.wcs.to_fits(relax=True) # With tables of distortion where there are any
-    hdul[0].data = (a - np.float32(scale)*b).astype('f4')
+    hdul = science.wcs.to_fits(relax=True)  # With tables of distortion where there are any
+    hdul[0].data = (a - np.float32(scale) * b).astype('f4')
     out = io.BytesIO()
     hdul.writeto(out, output_verify='silentfix')
     return gzip.compress(out.getvalue(), mtime=0)
 
 # %% ../../nbs/40_collect/05_link.ipynb #66de83ad
 def difference_row(
-    archive, # An `Archive`
-    science:dict, template:dict, # Columns of images
-)->dict: # Columns of the difference image
+    archive,  # An `Archive`
+    science: dict,
+    template: dict,  # Columns of images
+) -> dict:  # Columns of the difference image
     "Make a difference image, and keep it in the store"
     scale = flux_scale(science, template)
-    if scale is None: raise BadImage('no_common_scale', f'{science["uri"]} and {template["uri"]} have other units or a zero point is missing')
-    with archive.open(science['uri'], science['hdu_name'], science['hdu_ver']) as a, archive.open(template['uri'], template['hdu_name'], template['hdu_ver']) as b:
+    if scale is None:
+        raise BadImage(
+            'no_common_scale',
+            f'{science["uri"]} and {template["uri"]} have other units or a zero point is missing',
+        )
+    with (
+        archive.open(science['uri'], science['hdu_name'], science['hdu_ver']) as a,
+        archive.open(template['uri'], template['hdu_name'], template['hdu_ver']) as b,
+    ):
         data, shape = subtracted(a, b, scale), a.shape
     key = archive.store.put_content(data)
     made = dict(science=science['sha256'], template=template['sha256'], scale=scale)
     origin = 'synthetic' if 'synthetic' in (science['origin'], template['origin']) else 'survey'
-    return science | dict(uri=key, hdu_name='PRIMARY', hdu_ver=1, sha256=key.rpartition('/')[2], size_bytes=len(data), ny=shape[0], nx=shape[1], dq_policy=None,
-        etag=None, origin=origin, facts=dict(difference_of=made))
+    return science | dict(
+        uri=key,
+        hdu_name='PRIMARY',
+        hdu_ver=1,
+        sha256=key.rpartition('/')[2],
+        size_bytes=len(data),
+        ny=shape[0],
+        nx=shape[1],
+        dq_policy=None,
+        etag=None,
+        origin=origin,
+        facts=dict(difference_of=made),
+    )
 
 # %% ../../nbs/40_collect/05_link.ipynb #23e5703d
 def link_triplets(
-    archive, # An `Archive`
-    events:pd.DataFrame, # What happened: columns ra, dec (deg), mjd (day); one row an event
-    windows:dict, # Survey -> ((from, to), (from, to)): days from the event to the template and to the science image
-    difference:bool=True, # Make the difference images too
-)->pd.DataFrame: # One row a triplet, or an event without: event (row), survey, band, template, science (keys), template_end_mjd (day), end_unknown (why), reason (why no triplet)
+    archive,  # An `Archive`
+    events: pd.DataFrame,  # What happened: columns ra, dec (deg), mjd (day); one row an event
+    windows: dict,  # Survey -> ((from, to), (from, to)): days from the event to the template and to the science image
+    difference: bool = True,  # Make the difference images too
+) -> pd.DataFrame:  # One row a triplet, or an event without: event (row), survey, band, template, science (keys), template_end_mjd (day), end_unknown (why), reason (why no triplet)
     "Make template, science and difference channels of the images around events"
     windows, out, new = checked_windows(windows), [], []
-    if lacking := [c for c in ('ra', 'dec', 'mjd') if c not in events]: raise BadInput(f'events have no column {", ".join(lacking)}; they need ra, dec (deg) and mjd (day)')
+    if lacking := [c for c in ('ra', 'dec', 'mjd') if c not in events]:
+        raise BadInput(
+            f'events have no column {", ".join(lacking)}; they need ra, dec (deg) and mjd (day)'
+        )
     with archive.session() as s:
         t = linkable_images(s)
         taken = roles_taken(s, {i['observation_id'] for i in t['image']})
     for k, at in enumerate(images_at(t, events['ra'], events['dec'])):
         pairs, why = pairs_of_event(t.iloc[at], float(events['mjd'].iloc[k]), windows)
-        if not pairs: out.append(dict(event=k, end_unknown='', reason=why))
+        if not pairs:
+            out.append(dict(event=k, end_unknown='', reason=why))
         for template, science in pairs:
-            rows, why = triplet_rows(archive, template['image'], science['image'], taken, difference)
+            rows, why = triplet_rows(
+                archive, template['image'], science['image'], taken, difference
+            )
             new += rows
             end, unknown = image_end(template['image'])
-            out.append(dict(event=k, survey=science['survey'], band=science['band'], template=template['key'], science=science['key'], template_end_mjd=end, end_unknown=unknown, reason=why))
-    with archive.session() as s: bulk_insert(s, Image, new)
-    return pd.DataFrame(out, columns='event survey band template science template_end_mjd end_unknown reason'.split()).astype(dict(template_end_mjd='f8'))
+            out.append(
+                dict(
+                    event=k,
+                    survey=science['survey'],
+                    band=science['band'],
+                    template=template['key'],
+                    science=science['key'],
+                    template_end_mjd=end,
+                    end_unknown=unknown,
+                    reason=why,
+                )
+            )
+    with archive.session() as s:
+        bulk_insert(s, Image, new)
+    return pd.DataFrame(
+        out,
+        columns='event survey band template science template_end_mjd end_unknown reason'.split(),
+    ).astype(dict(template_end_mjd='f8'))
+
 
 def image_end(
-    image:dict, # Columns of an image
-)->tuple[float, str]: # Day (mjd) and ''; or None and the reason
+    image: dict,  # Columns of an image
+) -> tuple[float, str]:  # Day (mjd) and ''; or None and the reason
     "When the exposure of an image ended"
     facts = image['facts'] or {}
-    return end_of_exposure(image['mjd'], image['mjd_meaning'], facts.get('exposure_s'), facts.get('mjd_end'))
+    return end_of_exposure(
+        image['mjd'], image['mjd_meaning'], facts.get('exposure_s'), facts.get('mjd_end')
+    )
+
 
 def triplet_rows(
-    archive, # An `Archive`
-    template:dict, science:dict, # Columns of images
-    taken:set, # From `roles_taken`
-    difference:bool, # Make the difference image too
-)->tuple[list, str]: # Columns of the new rows; why there are none, or ''
+    archive,  # An `Archive`
+    template: dict,
+    science: dict,  # Columns of images
+    taken: set,  # From `roles_taken`
+    difference: bool,  # Make the difference image too
+) -> tuple[list, str]:  # Columns of the new rows; why there are none, or ''
     "Rows for the roles of one science image, and why there are none; `taken` learns of them"
     oid, roles = science['observation_id'], dict(template=template, science=science)
-    if (oid, 'template') in taken: return [], 'linked_before'
+    if (oid, 'template') in taken:
+        return [], 'linked_before'
     try:
-        if difference: roles['difference'] = difference_row(archive, science, template)
-    except BadImage as e: return [], e.reason
+        if difference:
+            roles['difference'] = difference_row(archive, science, template)
+    except BadImage as e:
+        return [], e.reason
     taken |= {(oid, r) for r in roles}
     return [linked_row(oid, r, i) for r, i in roles.items()], ''

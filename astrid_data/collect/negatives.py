@@ -15,243 +15,379 @@ from ..core import BadImage, BadInput, NotFound, unit_vectors
 from ..draws import mix
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #d97b6508
-def chord(angle_arcsec): return 2*np.sin(np.radians(np.asarray(angle_arcsec, 'f8')/3600)/2)
+def chord(angle_arcsec):
+    return 2 * np.sin(np.radians(np.asarray(angle_arcsec, 'f8') / 3600) / 2)
+
 
 class KnownSky:
     "Every known source, for asking how near the next one is"
-    def __init__(self,
-        vectors:np.ndarray, # Their unit vectors, shape (n, 3); those that are not finite are left out
+
+    def __init__(
+        self,
+        vectors: np.ndarray,  # Their unit vectors, shape (n, 3); those that are not finite are left out
     ):
         from scipy.spatial import cKDTree
+
         v = np.asarray(vectors, 'f8').reshape(-1, 3)
         self.tree = cKDTree(v[np.isfinite(v).all(1)], balanced_tree=False)
 
-    def __len__(self): return self.tree.n
-    def __repr__(self): return f'KnownSky({len(self)} sources)'
+    def __len__(self):
+        return self.tree.n
 
-    def free(self,
-        ra, dec, # Positions (deg), shape (n,)
-        radius_arcsec, # Distance to keep, scalar or shape (n,)
-    )->np.ndarray: # True where no source is nearer, shape (n,)
+    def __repr__(self):
+        return f'KnownSky({len(self)} sources)'
+
+    def free(
+        self,
+        ra,
+        dec,  # Positions (deg), shape (n,)
+        radius_arcsec,  # Distance to keep, scalar or shape (n,)
+    ) -> np.ndarray:  # True where no source is nearer, shape (n,)
         "Which positions are away from every source"
         return self.free_vectors(unit_vectors(ra, dec).reshape(-1, 3), radius_arcsec)
 
-    def free_vectors(self, vectors, radius_arcsec)->np.ndarray:
+    def free_vectors(self, vectors, radius_arcsec) -> np.ndarray:
         "The same for unit vectors, shape (n, 3)"
-        if not len(self): return np.ones(len(vectors), bool)
+        if not len(self):
+            return np.ones(len(vectors), bool)
         need = np.broadcast_to(chord(radius_arcsec), len(vectors))
-        d, _ = self.tree.query(vectors, distance_upper_bound=float(need.max(initial=0))*(1 + 1e-9) + 1e-15)
+        d, _ = self.tree.query(
+            vectors, distance_upper_bound=float(need.max(initial=0)) * (1 + 1e-9) + 1e-15
+        )
         return d > need
 
-    def near(self,
-        corners:np.ndarray, # ra, dec (deg) around an image, shape (4, 2); not finite means anywhere
-        margin_deg:float=0.5, # How far outside still counts
-    )->np.ndarray: # Unit vectors, shape (k, 3)
+    def near(
+        self,
+        corners: np.ndarray,  # ra, dec (deg) around an image, shape (4, 2); not finite means anywhere
+        margin_deg: float = 0.5,  # How far outside still counts
+    ) -> np.ndarray:  # Unit vectors, shape (k, 3)
         "The sources in and around an image"
-        if not np.isfinite(corners).all(): return self.tree.data
+        if not np.isfinite(corners).all():
+            return self.tree.data
         c = unit_vectors(corners[:, 0], corners[:, 1])
-        middle = c.mean(0)/np.linalg.norm(c.mean(0))
-        return self.tree.data[self.tree.query_ball_point(middle, 1.1*np.linalg.norm(c - middle, axis=1).max() + np.radians(margin_deg))]
+        middle = c.mean(0) / np.linalg.norm(c.mean(0))
+        return self.tree.data[
+            self.tree.query_ball_point(
+                middle, 1.1 * np.linalg.norm(c - middle, axis=1).max() + np.radians(margin_deg)
+            )
+        ]
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #1ae291d7
 def spread_out(
-    t:pd.DataFrame, # Columns ra, dec, owner: positions in the order in which they were drawn
-    before:pd.DataFrame, # The same, of those that stay
-    radius_arcsec, # Distance to keep between positions of one owner, for each row of `t`
-)->np.ndarray: # True for those that keep it from `before` and from all earlier ones that stay
+    t: pd.DataFrame,  # Columns ra, dec, owner: positions in the order in which they were drawn
+    before: pd.DataFrame,  # The same, of those that stay
+    radius_arcsec,  # Distance to keep between positions of one owner, for each row of `t`
+) -> np.ndarray:  # True for those that keep it from `before` and from all earlier ones that stay
     "Let positions stay that are far enough from those before them"
     from scipy.spatial import cKDTree
+
     before = before[np.isin(before['owner'].to_numpy(int), t['owner'].to_numpy(int))]
     both, n = pd.concat([before[['ra', 'dec', 'owner']], t[['ra', 'dec', 'owner']]]), len(before)
-    v, need = unit_vectors(both['ra'], both['dec']).reshape(-1, 3), np.append(np.zeros(n), np.broadcast_to(chord(radius_arcsec), len(t)))
-    tree = cKDTree(np.column_stack([v, 10*both['owner'].to_numpy('f8')]), leafsize=32, balanced_tree=False, compact_nodes=False) # Other owners are far away
-    pairs, stay = tree.query_pairs(float(need.max(initial=0))*(1 + 1e-9), output_type='ndarray'), np.ones(len(both), bool)
+    v, need = (
+        unit_vectors(both['ra'], both['dec']).reshape(-1, 3),
+        np.append(np.zeros(n), np.broadcast_to(chord(radius_arcsec), len(t))),
+    )
+    tree = cKDTree(
+        np.column_stack([v, 10 * both['owner'].to_numpy('f8')]),
+        leafsize=32,
+        balanced_tree=False,
+        compact_nodes=False,
+    )  # Other owners are far away
+    pairs, stay = (
+        tree.query_pairs(float(need.max(initial=0)) * (1 + 1e-9), output_type='ndarray'),
+        np.ones(len(both), bool),
+    )
     pairs = np.sort(pairs, axis=1)
     pairs = pairs[np.linalg.norm(v[pairs[:, 0]] - v[pairs[:, 1]], axis=1) <= need[pairs[:, 1]]]
     for i, j in pairs[np.lexsort(pairs.T[::-1])].tolist():
-        if stay[i] and j >= n: stay[j] = False
+        if stay[i] and j >= n:
+            stay[j] = False
     return stay[n:]
 
+
 def draw_free(
-    quota:np.ndarray, # How many positions each place wants, shape (m,)
-    keys:np.ndarray, # Key of each place's random sequence (`key_numbers`), shape (m,)
-    try_out, # (place (k,), u (k,), v (k,)) -> table with a bool column `ok`, k rows; u and v uniform in [0, 1)
-    tries:int=200, # Most draws for each position that is wanted
-    apart=None, # Distance (arcsec) that positions of one owner keep from each other, shape (m,); None asks for none, and for no ra and dec
-    owner=None, # Image of each place, shape (m,); None means that each place is one
-    before:pd.DataFrame|None=None, # Positions that were drawn earlier: ra, dec, owner
-)->pd.DataFrame: # What `try_out` gave for the accepted draws, with `place`, ordered by place and draw
+    quota: np.ndarray,  # How many positions each place wants, shape (m,)
+    keys: np.ndarray,  # Key of each place's random sequence (`key_numbers`), shape (m,)
+    try_out,  # (place (k,), u (k,), v (k,)) -> table with a bool column `ok`, k rows; u and v uniform in [0, 1)
+    tries: int = 200,  # Most draws for each position that is wanted
+    apart=None,  # Distance (arcsec) that positions of one owner keep from each other, shape (m,); None asks for none, and for no ra and dec
+    owner=None,  # Image of each place, shape (m,); None means that each place is one
+    before: pd.DataFrame | None = None,  # Positions that were drawn earlier: ra, dec, owner
+) -> (
+    pd.DataFrame
+):  # What `try_out` gave for the accepted draws, with `place`, ordered by place and draw
     "Rejection sampling for many places at once"
     need, drawn, found = np.array(quota, 'i8'), np.zeros(len(quota), 'i8'), []
-    limit = need*tries + 16
+    limit = need * tries + 16
     for r in range(64):
-        n = np.where(need > 0, np.minimum(need*2**min(r + 1, 8) + 4, limit - drawn), 0)
-        if not n.sum(): break
+        n = np.where(need > 0, np.minimum(need * 2 ** min(r + 1, 8) + 4, limit - drawn), 0)
+        if not n.sum():
+            break
         place = np.repeat(np.arange(len(n)), n)
         step = drawn[place] + np.arange(len(place)) - np.repeat(np.cumsum(n) - n, n)
-        got = try_out(place, mix(keys[place], 2*step), mix(keys[place], 2*step + 1)).assign(place=place)
+        got = try_out(place, mix(keys[place], 2 * step), mix(keys[place], 2 * step + 1)).assign(
+            place=place
+        )
         got = got[got['ok'].to_numpy(bool)]
         if apart is not None and len(got):
             at = got['place'].to_numpy(int)
             got = got.assign(owner=at if owner is None else np.asarray(owner)[at])
-            got = got[spread_out(got, pd.concat([b for b in [before, *found] if b is not None and len(b)] or [got[:0]]), np.asarray(apart)[at])]
+            got = got[
+                spread_out(
+                    got,
+                    pd.concat(
+                        [b for b in [before, *found] if b is not None and len(b)] or [got[:0]]
+                    ),
+                    np.asarray(apart)[at],
+                )
+            ]
         got = got[got.groupby('place').cumcount().to_numpy() < need[got['place']]]
         found.append(got)
         drawn, need = drawn + n, need - np.bincount(got['place'], minlength=len(n))
-    return pd.concat(found or [pd.DataFrame(dict(place=[]))]).sort_values('place', kind='stable').reset_index(drop=True)
+    return (
+        pd.concat(found or [pd.DataFrame(dict(place=[]))])
+        .sort_values('place', kind='stable')
+        .reset_index(drop=True)
+    )
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #a86ac382
 def sphere(
-    v:np.ndarray, # Vectors of any length, shape (n, 3)
-)->tuple[np.ndarray, np.ndarray]: # ra in [0, 360) and dec (deg), each of shape (n,)
+    v: np.ndarray,  # Vectors of any length, shape (n, 3)
+) -> tuple[np.ndarray, np.ndarray]:  # ra in [0, 360) and dec (deg), each of shape (n,)
     "The positions that vectors point to"
-    return np.degrees(np.arctan2(v[:, 1], v[:, 0])) % 360, np.degrees(np.arctan2(v[:, 2], np.hypot(v[:, 0], v[:, 1])))
+    return np.degrees(np.arctan2(v[:, 1], v[:, 0])) % 360, np.degrees(
+        np.arctan2(v[:, 2], np.hypot(v[:, 0], v[:, 1]))
+    )
+
 
 def in_footprint(
-    corners:np.ndarray, # Unit vectors of four corners in order around, shape (n, 4, 3)
-    u, v, # Fractions along the sides, shape (n,)
-)->tuple[np.ndarray, np.ndarray]: # ra, dec (deg), each of shape (n,)
+    corners: np.ndarray,  # Unit vectors of four corners in order around, shape (n, 4, 3)
+    u,
+    v,  # Fractions along the sides, shape (n,)
+) -> tuple[np.ndarray, np.ndarray]:  # ra, dec (deg), each of shape (n,)
     "Points between the corners of footprints, on the sphere"
-    w = np.stack([(1-u)*(1-v), u*(1-v), u*v, (1-u)*v], 1)
-    return sphere((corners*w[..., None]).sum(1))
+    w = np.stack([(1 - u) * (1 - v), u * (1 - v), u * v, (1 - u) * v], 1)
+    return sphere((corners * w[..., None]).sum(1))
+
 
 def step_from(
-    ra, dec, # Where from (deg), shape (n,)
-    angle, # Direction, from north through east (rad), shape (n,)
-    distance_arcsec, # How far, shape (n,)
-)->tuple[np.ndarray, np.ndarray]: # ra, dec (deg), each of shape (n,)
+    ra,
+    dec,  # Where from (deg), shape (n,)
+    angle,  # Direction, from north through east (rad), shape (n,)
+    distance_arcsec,  # How far, shape (n,)
+) -> tuple[np.ndarray, np.ndarray]:  # ra, dec (deg), each of shape (n,)
     "Walk along great circles"
-    a, d, r = np.radians(ra), np.radians(dec), np.radians(np.asarray(distance_arcsec)/3600)
-    east = np.stack([-np.sin(a), np.cos(a), 0*a], 1)
-    north = np.stack([-np.sin(d)*np.cos(a), -np.sin(d)*np.sin(a), np.cos(d)], 1)
-    ahead = np.cos(angle)[:, None]*north + np.sin(angle)[:, None]*east
-    return sphere(np.cos(r)[:, None]*unit_vectors(ra, dec) + np.sin(r)[:, None]*ahead)
+    a, d, r = np.radians(ra), np.radians(dec), np.radians(np.asarray(distance_arcsec) / 3600)
+    east = np.stack([-np.sin(a), np.cos(a), 0 * a], 1)
+    north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], 1)
+    ahead = np.cos(angle)[:, None] * north + np.sin(angle)[:, None] * east
+    return sphere(np.cos(r)[:, None] * unit_vectors(ra, dec) + np.sin(r)[:, None] * ahead)
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #914e8182
 @dataclass
 class SkyJob:
     "What to draw in one image"
-    row:int # Row of the observation
-    source:tuple # uri, hdu, extver of its image
-    n_random:int # How many random positions
-    key:int # Where their sequence starts
-    around:np.ndarray # ra, dec (deg) of positives to step from, shape (k, 2)
-    n_around:np.ndarray # How many offset positions for each, shape (k,)
-    keys_around:np.ndarray # Where their sequences start, shape (k,)
-    known:np.ndarray # Unit vectors of known sources in and around the image, shape (s, 3)
-    exclusion_arcsec:float|None # Distance to keep; None means 8 pixels
-    find_sources:bool # Look for sources in the image too
+
+    row: int  # Row of the observation
+    source: tuple  # uri, hdu, extver of its image
+    n_random: int  # How many random positions
+    key: int  # Where their sequence starts
+    around: np.ndarray  # ra, dec (deg) of positives to step from, shape (k, 2)
+    n_around: np.ndarray  # How many offset positions for each, shape (k,)
+    keys_around: np.ndarray  # Where their sequences start, shape (k,)
+    known: np.ndarray  # Unit vectors of known sources in and around the image, shape (s, 3)
+    exclusion_arcsec: float | None  # Distance to keep; None means 8 pixels
+    find_sources: bool  # Look for sources in the image too
+
 
 def ring_step(around, exclusion, u, v):
     "Positions one to three exclusion radii from others, evenly over that ring"
-    return step_from(*around.T, 2*np.pi*u, exclusion*np.sqrt(1 + 8*v))
+    return step_from(*around.T, 2 * np.pi * u, exclusion * np.sqrt(1 + 8 * v))
+
 
 def drawn_table(
-    random:pd.DataFrame, offset:pd.DataFrame, # From `draw_free`
-    **columns, # More, the same for all
-)->pd.DataFrame: # Columns ra, dec, kind and more
+    random: pd.DataFrame,
+    offset: pd.DataFrame,  # From `draw_free`
+    **columns,  # More, the same for all
+) -> pd.DataFrame:  # Columns ra, dec, kind and more
     "Both kinds in one table"
-    both = [t.reindex(columns=['ra', 'dec', 'place']).assign(kind=pd.Series(k, t.index, dtype=object)) for t, k in ((random, 'random_sky'), (offset, 'offset')) if len(t)]
-    return pd.concat(both or [pd.DataFrame(columns=['ra', 'dec', 'place', 'kind'])], ignore_index=True).assign(**columns)
+    both = [
+        t.reindex(columns=['ra', 'dec', 'place']).assign(kind=pd.Series(k, t.index, dtype=object))
+        for t, k in ((random, 'random_sky'), (offset, 'offset'))
+        if len(t)
+    ]
+    return pd.concat(
+        both or [pd.DataFrame(columns=['ra', 'dec', 'place', 'kind'])], ignore_index=True
+    ).assign(**columns)
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #246734bc
 def draw_in_image(
-    image, # An open `SkyImage`
-    job:SkyJob, # What to draw
-)->pd.DataFrame: # Columns ra, dec, kind, exclusion_arcsec
+    image,  # An open `SkyImage`
+    job: SkyJob,  # What to draw
+) -> pd.DataFrame:  # Columns ra, dec, kind, exclusion_arcsec
     "Positions on valid pixels of one image, away from known sources"
     (ny, nx), bad, known = image.shape, image.read_all()[1], job.known
-    exclusion = 8*image.pixel_scale_arcsec if job.exclusion_arcsec is None else job.exclusion_arcsec
+    exclusion = (
+        8 * image.pixel_scale_arcsec if job.exclusion_arcsec is None else job.exclusion_arcsec
+    )
     if job.find_sources:
         from astrid_data.ingest.archive import detect_sources
+
         found = detect_sources(image)
         known = np.concatenate([known, unit_vectors(found['ra'], found['dec'])])
     known = KnownSky(known)
+
     def judge(x, y, ra, dec):
-        with np.errstate(invalid='ignore'): ok = (x > -.5) & (x < nx - .5) & (y > -.5) & (y < ny - .5) & np.isfinite(ra + dec)
-        ix, iy = (np.where(ok, np.floor(a + .5), 0).astype(int) for a in (x, y))
+        with np.errstate(invalid='ignore'):
+            ok = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5) & np.isfinite(ra + dec)
+        ix, iy = (np.where(ok, np.floor(a + 0.5), 0).astype(int) for a in (x, y))
         ok &= ~bad[iy, ix]
         ok[ok] = known.free(ra[ok], dec[ok], exclusion)
         return pd.DataFrame(dict(ra=ra, dec=dec, ok=ok))
-    def anywhere(place, u, v): return judge(x := u*nx - .5, y := v*ny - .5, *image.pixel_to_world(x, y))
+
+    def anywhere(place, u, v):
+        return judge(x := u * nx - 0.5, y := v * ny - 0.5, *image.pixel_to_world(x, y))
+
     def nearby(place, u, v):
         at = ring_step(job.around[place], exclusion, u, v)
         return judge(*image.world_to_pixel(*at), *at)
-    k, gap = len(job.around), max(exclusion, 1.5*image.pixel_scale_arcsec) # No two on one pixel, not even at its corners
+
+    k, gap = (
+        len(job.around),
+        max(exclusion, 1.5 * image.pixel_scale_arcsec),
+    )  # No two on one pixel, not even at its corners
     random = draw_free([job.n_random], np.array([job.key], 'u8'), anywhere, apart=[gap])
-    return drawn_table(random, draw_free(job.n_around, job.keys_around, nearby, apart=np.full(k, gap), owner=np.zeros(k, int), before=random),
-        exclusion_arcsec=exclusion)
+    return drawn_table(
+        random,
+        draw_free(
+            job.n_around,
+            job.keys_around,
+            nearby,
+            apart=np.full(k, gap),
+            owner=np.zeros(k, int),
+            before=random,
+        ),
+        exclusion_arcsec=exclusion,
+    )
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #eab20229
 def run_sky_job(
-    job:SkyJob, # What to draw
-    store, # Where images are
-)->tuple[pd.DataFrame, str]: # From `draw_in_image`; and why nothing could be drawn, '' where it could
+    job: SkyJob,  # What to draw
+    store,  # Where images are
+) -> tuple[
+    pd.DataFrame, str
+]:  # From `draw_in_image`; and why nothing could be drawn, '' where it could
     "Open the job's image and draw in it"
     from astrid_data.images.image import open_image
     from astrid_data.storage.store import resolve_uri
+
     uri, hdu, extver = job.source
     nothing = drawn_table([], [], exclusion_arcsec=np.nan)
     try:
-        with open_image(resolve_uri(uri, store), hdu=hdu, extver=extver) as image: return draw_in_image(image, job), ''
-    except BadImage as e: return nothing, e.reason
-    except NotFound: return nothing, 'missing_file'
-    except PermissionError: return nothing, 'denied'
-    except ConnectionError: return nothing, 'unreachable'
+        with open_image(resolve_uri(uri, store), hdu=hdu, extver=extver) as image:
+            return draw_in_image(image, job), ''
+    except BadImage as e:
+        return nothing, e.reason
+    except NotFound:
+        return nothing, 'missing_file'
+    except PermissionError:
+        return nothing, 'denied'
+    except ConnectionError:
+        return nothing, 'unreachable'
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #262646be
 def draw_in_footprints(
-    jobs:list, # `SkyJob`s, m of them
-    corners:np.ndarray, # Corners of each image (deg), NaN where unknown, shape (m, 4, 2)
-    scale:np.ndarray, # Pixel scale of each (arcsec), NaN where unknown, shape (m,)
-    known:KnownSky, # Every known source
-)->tuple[pd.DataFrame, list]: # Columns row, ra, dec, kind, exclusion_arcsec; and m reasons why nothing could be drawn, '' where it could
+    jobs: list,  # `SkyJob`s, m of them
+    corners: np.ndarray,  # Corners of each image (deg), NaN where unknown, shape (m, 4, 2)
+    scale: np.ndarray,  # Pixel scale of each (arcsec), NaN where unknown, shape (m,)
+    known: KnownSky,  # Every known source
+) -> tuple[
+    pd.DataFrame, list
+]:  # Columns row, ra, dec, kind, exclusion_arcsec; and m reasons why nothing could be drawn, '' where it could
     "Positions inside footprints, away from known sources; no image is opened"
     given = [np.nan if j.exclusion_arcsec is None else j.exclusion_arcsec for j in jobs]
-    excl = np.where(np.isfinite(given), given, 8*np.asarray(scale, 'f8'))
+    excl = np.where(np.isfinite(given), given, 8 * np.asarray(scale, 'f8'))
     able = np.isfinite(corners).all((1, 2)) & np.isfinite(excl)
-    gap = np.fmax(excl, 1.5*np.asarray(scale, 'f8')) # No two on one pixel, not even at its corners
+    gap = np.fmax(
+        excl, 1.5 * np.asarray(scale, 'f8')
+    )  # No two on one pixel, not even at its corners
     c = unit_vectors(corners[..., 0], corners[..., 1])
     edges = np.cross(c, np.roll(c, -1, 1))
+
     def judge(i, ra, dec, sure):
         p = unit_vectors(ra, dec)
         ok = np.ones(len(p), bool) if sure else inside_edges(p, edges[i])
         ok[ok] = known.free_vectors(p[ok], excl[i[ok]])
         return pd.DataFrame(dict(ra=ra, dec=dec, ok=ok))
-    def anywhere(i, u, v): return judge(i, *in_footprint(c[i], u, v), True)
-    random = draw_free(np.where(able, [j.n_random for j in jobs], 0), np.array([j.key for j in jobs], 'u8'), anywhere, apart=gap)
+
+    def anywhere(i, u, v):
+        return judge(i, *in_footprint(c[i], u, v), True)
+
+    random = draw_free(
+        np.where(able, [j.n_random for j in jobs], 0),
+        np.array([j.key for j in jobs], 'u8'),
+        anywhere,
+        apart=gap,
+    )
     owner = np.repeat(np.arange(len(jobs)), [len(j.around) for j in jobs])
-    around, keys = np.concatenate([j.around for j in jobs]), np.concatenate([j.keys_around for j in jobs])
+    around, keys = (
+        np.concatenate([j.around for j in jobs]),
+        np.concatenate([j.keys_around for j in jobs]),
+    )
+
     def nearby(k, u, v):
         i = owner[k]
         return judge(i, *ring_step(around[k], excl[i], u, v), False)
-    offset = draw_free(np.where(able[owner], np.concatenate([j.n_around for j in jobs]), 0), keys, nearby, apart=gap[owner], owner=owner, before=random)
+
+    offset = draw_free(
+        np.where(able[owner], np.concatenate([j.n_around for j in jobs]), 0),
+        keys,
+        nearby,
+        apart=gap[owner],
+        owner=owner,
+        before=random,
+    )
     offset['place'] = owner[offset['place'].astype(int)]
     out = drawn_table(random, offset)
     place = out['place'].astype(int)
-    reasons = np.where(able, '', np.where(np.isfinite(corners).all((1, 2)), 'no_pixel_scale', 'no_footprint'))
-    return out.assign(row=np.array([j.row for j in jobs])[place], exclusion_arcsec=excl[place]), list(reasons)
+    reasons = np.where(
+        able, '', np.where(np.isfinite(corners).all((1, 2)), 'no_pixel_scale', 'no_footprint')
+    )
+    return out.assign(
+        row=np.array([j.row for j in jobs])[place], exclusion_arcsec=excl[place]
+    ), list(reasons)
+
 
 def inside_edges(
-    p:np.ndarray, # Unit vectors of positions, shape (n, 3)
-    edges:np.ndarray, # Of convex quadrilaterals: each corner's vector times the next one's, shape (n, 4, 3)
-)->np.ndarray: # True inside, shape (n,)
+    p: np.ndarray,  # Unit vectors of positions, shape (n, 3)
+    edges: np.ndarray,  # Of convex quadrilaterals: each corner's vector times the next one's, shape (n, 4, 3)
+) -> np.ndarray:  # True inside, shape (n,)
     "On which side of each great-circle edge, the same for all four"
     side = np.einsum('nij,nj->ni', edges, p)
     return (side >= 0).all(1) | (side <= 0).all(1)
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #9267b5ef
 def hardest_negatives(
-    samples, # Of a plan or a dataset, or either of these
-    scores, # sample_key or detection_id -> score, higher means more real: a dict, a Series, or an array with one score a sample
-    n:int=100, # How many
-)->pd.DataFrame: # The rows of the samples, with model_score, highest first; samples without a score are left out
+    samples,  # Of a plan or a dataset, or either of these
+    scores,  # sample_key or detection_id -> score, higher means more real: a dict, a Series, or an array with one score a sample
+    n: int = 100,  # How many
+) -> (
+    pd.DataFrame
+):  # The rows of the samples, with model_score, highest first; samples without a score are left out
     "The negatives that a model takes for real"
     t = getattr(samples, 'samples', samples)
     if hasattr(scores, 'keys'):
         s = pd.Series(dict(scores), dtype='f8')
         got = t['sample_key'].map(s).fillna(t['detection_id'].map(s))
-    else: got = pd.Series(np.asarray(scores, 'f8'), t.index)
-    if not got.notna().any(): raise BadInput('no score belongs to a sample: give sample_key -> score, detection_id -> score, or one score a sample')
+    else:
+        got = pd.Series(np.asarray(scores, 'f8'), t.index)
+    if not got.notna().any():
+        raise BadInput(
+            'no score belongs to a sample: give sample_key -> score, detection_id -> score, or one score a sample'
+        )
     t = t.assign(model_score=got)
-    return t[(t['label'] == 0) & got.notna()].sort_values(['model_score', 'sample_key'], ascending=[False, True]).head(n)
+    return (
+        t[(t['label'] == 0) & got.notna()]
+        .sort_values(['model_score', 'sample_key'], ascending=[False, True])
+        .head(n)
+    )

@@ -16,165 +16,354 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import BadInput, canonical_json, parse_time, unit_vectors
-from ..sky_regions import as_moc, as_polygon, bounding_box, cap_around, in_box, in_cone, in_moc, in_polygon, moc_cap
+from astrid_data.sky_regions import (
+    as_moc,
+    as_polygon,
+    bounding_box,
+    cap_around,
+    in_box,
+    in_cone,
+    in_moc,
+    in_polygon,
+    moc_cap,
+)
 
 # %% ../../nbs/40_collect/01_params.ipynb #0c9df1c3
-STATUSES = {'validated': 'a verdict of any kind: status validated, confirmed or rejected, the validated flag, or a validation event',
-    'validated_only': 'status validated and no other', 'pending': 'status pending', 'validating': 'status validating',
-    'confirmed': 'status confirmed', 'rejected': 'status rejected', 'archived': 'status archived', 'any': 'whatever the status'}
-NEGATIVES = {'rejected': 'detections that were judged not real', 'offset': 'sky at a short distance from a positive',
-    'random_sky': 'sky anywhere in an image that holds positives'}
+STATUSES = {
+    'validated': 'a verdict of any kind: status validated, confirmed or rejected, the validated flag, or a validation event',
+    'validated_only': 'status validated and no other',
+    'pending': 'status pending',
+    'validating': 'status validating',
+    'confirmed': 'status confirmed',
+    'rejected': 'status rejected',
+    'archived': 'status archived',
+    'any': 'whatever the status',
+}
+NEGATIVES = {
+    'rejected': 'detections that were judged not real',
+    'offset': 'sky at a short distance from a positive',
+    'random_sky': 'sky anywhere in an image that holds positives',
+}
+
 
 @dataclass
 class TrainingDataCollectionParams:
     "What to collect. Times without a zone are UTC; names may be written in any case"
-    survey_ids:list|None = None # Names or ids of surveys; None means all
-    date_range:tuple|None = None # (start, end): start <= observation time < end; either may be None
-    confidence_threshold:float|None = 0.7 # Smallest detector score; a filter, never a label; None means no filter
-    anomaly_types:list|None = None # Classes of positives, by effective label; None means all
-    quality_score_threshold:float = 0.8 # What the finished set should score; checked when it is built
-    max_samples:int|None = 10000 # Most samples, negatives included; None means no limit
-    validation_status:str|list = 'validated' # Names of `STATUSES`
-    bands:list|None = None # Whole names of bands; None means all
-    cone:tuple|None = None # (ra, dec, radius) in deg, or (SkyCoord, Quantity)
-    box:tuple|None = None # (ra from, ra to, dec from, dec to) in deg; from > to crosses RA 0
-    object_ids:list|None = None # Objects whose detections are wanted; None means all
-    negatives:dict|None = None # Number of negatives for each positive, by kind (`NEGATIVES`); None means one of 'rejected' and one of 'random_sky'
-    exclusion_arcsec:float|None = None # Distance of drawn negatives from any known source; None means 8 pixels of their image
-    as_of:datetime|None = None # Truth and detections as of this time; None means now
-    seed:int = 0 # Seed of everything that is drawn
-    channels:tuple = ('image',) # Image roles that make up a sample, in order
-    find_sources:bool = False # Drawn negatives also avoid sources that `detect_sources` finds in the image
-    check_pixels:bool = True # Drawn negatives must hit a valid pixel of the image; False draws in footprints and reads no image
-    since:datetime|None = None # Short for date_range=(since, None); it is stored as that
-    polygon:list|None = None # (ra, dec) of corners in deg, joined by great circles; less than a hemisphere
-    moc:dict|None = None # HEALPix order -> nested cells, or a `mocpy.MOC`
-    max_seeing:float|None = None # arcsec; observations of unknown seeing don't pass
-    max_airmass:float|None = None # Observations of unknown airmass don't pass
-    min_exposure:float|None = None # s; observations of unknown exposure don't pass
-    observation_status:list|None = None # Statuses of observations, such as 'preprocessed'; None means all
-    widened:dict|None = None # What an earlier, narrower question asked, by field; written by `widen`
 
-    def __post_init__(self): _check_params(self)
-    def to_dict(self): return {f.name: getattr(self, f.name) for f in fields(self)}
-    def to_json(self): return canonical_json(self.to_dict())
+    survey_ids: list | None = None  # Names or ids of surveys; None means all
+    date_range: tuple | None = (
+        None  # (start, end): start <= observation time < end; either may be None
+    )
+    confidence_threshold: float | None = (
+        0.7  # Smallest detector score; a filter, never a label; None means no filter
+    )
+    anomaly_types: list | None = None  # Classes of positives, by effective label; None means all
+    quality_score_threshold: float = (
+        0.8  # What the finished set should score; checked when it is built
+    )
+    max_samples: int | None = 10000  # Most samples, negatives included; None means no limit
+    validation_status: str | list = 'validated'  # Names of `STATUSES`
+    bands: list | None = None  # Whole names of bands; None means all
+    cone: tuple | None = None  # (ra, dec, radius) in deg, or (SkyCoord, Quantity)
+    box: tuple | None = None  # (ra from, ra to, dec from, dec to) in deg; from > to crosses RA 0
+    object_ids: list | None = None  # Objects whose detections are wanted; None means all
+    negatives: dict | None = (
+        None  # Number of negatives for each positive, by kind (`NEGATIVES`); None means one of 'rejected' and one of 'random_sky'
+    )
+    exclusion_arcsec: float | None = (
+        None  # Distance of drawn negatives from any known source; None means 8 pixels of their image
+    )
+    as_of: datetime | None = None  # Truth and detections as of this time; None means now
+    seed: int = 0  # Seed of everything that is drawn
+    channels: tuple = ('image',)  # Image roles that make up a sample, in order
+    find_sources: bool = (
+        False  # Drawn negatives also avoid sources that `detect_sources` finds in the image
+    )
+    check_pixels: bool = True  # Drawn negatives must hit a valid pixel of the image; False draws in footprints and reads no image
+    since: datetime | None = None  # Short for date_range=(since, None); it is stored as that
+    polygon: list | None = (
+        None  # (ra, dec) of corners in deg, joined by great circles; less than a hemisphere
+    )
+    moc: dict | None = None  # HEALPix order -> nested cells, or a `mocpy.MOC`
+    max_seeing: float | None = None  # arcsec; observations of unknown seeing don't pass
+    max_airmass: float | None = None  # Observations of unknown airmass don't pass
+    min_exposure: float | None = None  # s; observations of unknown exposure don't pass
+    observation_status: list | None = (
+        None  # Statuses of observations, such as 'preprocessed'; None means all
+    )
+    widened: dict | None = (
+        None  # What an earlier, narrower question asked, by field; written by `widen`
+    )
+
+    def __post_init__(self):
+        _check_params(self)
+
+    def to_dict(self):
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def to_json(self):
+        return canonical_json(self.to_dict())
 
     @classmethod
-    def from_json(cls,
-        text:str|dict, # What `to_json` wrote, or the same as a dict
+    def from_json(
+        cls,
+        text: str | dict,  # What `to_json` wrote, or the same as a dict
     ):
         "Read parameters back"
-        try: d = json.loads(text) if isinstance(text, str) else dict(text)
-        except (TypeError, ValueError): raise BadInput(f'{text!r:.80} holds no parameters: give what to_json() wrote, or a dict of them') from None
+        try:
+            d = json.loads(text) if isinstance(text, str) else dict(text)
+        except (TypeError, ValueError):
+            raise BadInput(
+                f'{text!r:.80} holds no parameters: give what to_json() wrote, or a dict of them'
+            ) from None
         names = [f.name for f in fields(cls)]
-        if odd := set(d) - set(names): raise BadInput(f'not parameters of a collection: {", ".join(sorted(map(str, odd)))}; there are {", ".join(names)}')
+        if odd := set(d) - set(names):
+            raise BadInput(
+                f'not parameters of a collection: {", ".join(sorted(map(str, odd)))}; there are {", ".join(names)}'
+            )
         return cls(**d)
 
 # %% ../../nbs/40_collect/01_params.ipynb #c3845d0d
 @patch
-def widen(self:TrainingDataCollectionParams,
-    **changes, # Fields to change
-)->TrainingDataCollectionParams: # Another question that remembers what this one asked
+def widen(
+    self: TrainingDataCollectionParams,
+    **changes,  # Fields to change
+) -> TrainingDataCollectionParams:  # Another question that remembers what this one asked
     "Ask for more, and have it on record"
     old = {k: getattr(self, k, None) for k in changes}
-    return TrainingDataCollectionParams.from_json({**self.to_dict(), **changes, 'widened': json.loads(canonical_json({**old, **(self.widened or {})}))})
+    return TrainingDataCollectionParams.from_json(
+        {
+            **self.to_dict(),
+            **changes,
+            'widened': json.loads(canonical_json({**old, **(self.widened or {})})),
+        }
+    )
 
 # %% ../../nbs/40_collect/01_params.ipynb #ddb3a772
-def listed(value): return None if value is None else [value] if isinstance(value, (str, UUID)) else list(value)
+def listed(value):
+    return None if value is None else [value] if isinstance(value, (str, UUID)) else list(value)
+
 
 def _words(
-    name:str, # Of the field
-    value, # Text, or several of them; None stays None
-): # A list, or None
+    name: str,  # Of the field
+    value,  # Text, or several of them; None stays None
+):  # A list, or None
     "Names, or `BadInput`"
-    if value is None: return None
-    given = listed(value) if np.iterable(value) and not isinstance(value, (dict, bytes)) or isinstance(value, UUID) else [value]
-    if odd := [v for v in given if not isinstance(v, (str, UUID))]: raise BadInput(f'{name} must be text, or a list of it: {odd[0]!r} is {type(odd[0]).__name__}')
-    if not given: raise BadInput(f'{name} is an empty list, which nothing matches: leave it None for all')
+    if value is None:
+        return None
+    given = (
+        listed(value)
+        if np.iterable(value) and not isinstance(value, (dict, bytes)) or isinstance(value, UUID)
+        else [value]
+    )
+    if odd := [v for v in given if not isinstance(v, (str, UUID))]:
+        raise BadInput(
+            f'{name} must be text, or a list of it: {odd[0]!r} is {type(odd[0]).__name__}'
+        )
+    if not given:
+        raise BadInput(f'{name} is an empty list, which nothing matches: leave it None for all')
     return sorted(given, key=str) if isinstance(value, (set, frozenset)) else given
 
-def _is_number(v, kind=Real): return isinstance(v, kind) and not isinstance(v, (bool, np.bool_))
+
+def _is_number(v, kind=Real):
+    return isinstance(v, kind) and not isinstance(v, (bool, np.bool_))
+
 
 def _check_number(
-    name:str, # Of the field
-    v, # What was given
-    least=0, most=np.inf, # The ends belong to it, but for infinity
-    kind=Real, # `Integral` for whole numbers
-    none='', # What None would mean; '' where it means nothing
+    name: str,  # Of the field
+    v,  # What was given
+    least=0,
+    most=np.inf,  # The ends belong to it, but for infinity
+    kind=Real,  # `Integral` for whole numbers
+    none='',  # What None would mean; '' where it means nothing
 ):
     "Refuse what is no number, or one outside"
-    if v is None and none or _is_number(v) and least <= v <= most and abs(v) < np.inf and (kind is Real or v == int(v)): return
-    size = f'from {least} to {most}' if most < np.inf else f'of at least {least}' if least > -np.inf else ''
-    raise BadInput(f'{name} {v!r} must be a {"whole " if kind is Integral else ""}number {size}'.rstrip() + (f', or None for {none}' if none else ''))
+    if (
+        v is None
+        and none
+        or _is_number(v)
+        and least <= v <= most
+        and abs(v) < np.inf
+        and (kind is Real or v == int(v))
+    ):
+        return
+    size = (
+        f'from {least} to {most}'
+        if most < np.inf
+        else f'of at least {least}'
+        if least > -np.inf
+        else ''
+    )
+    raise BadInput(
+        f'{name} {v!r} must be a {"whole " if kind is Integral else ""}number {size}'.rstrip()
+        + (f', or None for {none}' if none else '')
+    )
 
 # %% ../../nbs/40_collect/01_params.ipynb #9337bb71
 def _check_params(p):
     "Bring the fields of `p` to one form, and refuse what cannot be right"
-    for name in ('survey_ids', 'anomaly_types', 'bands', 'object_ids', 'observation_status'): setattr(p, name, _words(name, getattr(p, name)))
+    for name in ('survey_ids', 'anomaly_types', 'bands', 'object_ids', 'observation_status'):
+        setattr(p, name, _words(name, getattr(p, name)))
     p.channels = tuple(_words('channels', p.channels or None) or ())
-    if not p.channels or len(set(p.channels)) < len(p.channels): raise BadInput(f"channels {p.channels} must be different roles of images, at least one: such as 'image', or 'template', 'science', 'difference'")
-    if p.since is not None and p.date_range is not None: raise BadInput('since is short for date_range=(since, None): give one of them')
-    p.date_range, p.since = _checked_range(p.date_range if p.since is None else (p.since, None)), None
+    if not p.channels or len(set(p.channels)) < len(p.channels):
+        raise BadInput(
+            f"channels {p.channels} must be different roles of images, at least one: such as 'image', or 'template', 'science', 'difference'"
+        )
+    if p.since is not None and p.date_range is not None:
+        raise BadInput('since is short for date_range=(since, None): give one of them')
+    p.date_range, p.since = (
+        _checked_range(p.date_range if p.since is None else (p.since, None)),
+        None,
+    )
     p.as_of = None if p.as_of is None else parse_time(p.as_of)
-    p.cone, p.box, p.polygon, p.moc = _checked_cone(p.cone), _checked_box(p.box), as_polygon(p.polygon), as_moc(p.moc)
+    p.cone, p.box, p.polygon, p.moc = (
+        _checked_cone(p.cone),
+        _checked_box(p.box),
+        as_polygon(p.polygon),
+        as_moc(p.moc),
+    )
     p.negatives = _checked_negatives(p.negatives)
-    for name, none in (('confidence_threshold', 'no filter'), ('quality_score_threshold', 'no gate')): _check_number(name, getattr(p, name), 0, 1, none=none)
+    for name, none in (
+        ('confidence_threshold', 'no filter'),
+        ('quality_score_threshold', 'no gate'),
+    ):
+        _check_number(name, getattr(p, name), 0, 1, none=none)
     _check_number('max_samples', p.max_samples, 1, kind=Integral, none='no limit')
     _check_number('seed', p.seed, -np.inf, kind=Integral)
-    for name in ('exclusion_arcsec', 'max_seeing', 'max_airmass', 'min_exposure'): _check_number(name, getattr(p, name), none='8 pixels' if name == 'exclusion_arcsec' else 'no limit')
+    for name in ('exclusion_arcsec', 'max_seeing', 'max_airmass', 'min_exposure'):
+        _check_number(
+            name, getattr(p, name), none='8 pixels' if name == 'exclusion_arcsec' else 'no limit'
+        )
     for name in ('find_sources', 'check_pixels'):
-        if not isinstance(getattr(p, name), (bool, np.bool_)): raise BadInput(f'{name} is True or False, not {getattr(p, name)!r}')
-    if not isinstance(p.widened, (dict, type(None))): raise BadInput(f'widened is a dict that widen() writes, not {p.widened!r}')
-    statuses = [str(s).lower() for s in _words('validation_status', p.validation_status) or ['None']]
-    if odd := [s for s in statuses if s not in STATUSES]: raise BadInput(f'unknown validation_status {", ".join(map(repr, odd))}: choose from {", ".join(STATUSES)}')
+        if not isinstance(getattr(p, name), (bool, np.bool_)):
+            raise BadInput(f'{name} is True or False, not {getattr(p, name)!r}')
+    if not isinstance(p.widened, (dict, type(None))):
+        raise BadInput(f'widened is a dict that widen() writes, not {p.widened!r}')
+    statuses = [
+        str(s).lower() for s in _words('validation_status', p.validation_status) or ['None']
+    ]
+    if odd := [s for s in statuses if s not in STATUSES]:
+        raise BadInput(
+            f'unknown validation_status {", ".join(map(repr, odd))}: choose from {", ".join(STATUSES)}'
+        )
     p.validation_status = statuses[0] if len(statuses) == 1 else sorted(statuses)
 
 # %% ../../nbs/40_collect/01_params.ipynb #c9782211
 def _checked_range(r):
-    if r is None: return None
-    if not isinstance(r, (tuple, list)) or len(r) != 2: raise BadInput('date_range is a pair (start, end); either may be None')
+    if r is None:
+        return None
+    if not isinstance(r, (tuple, list)) or len(r) != 2:
+        raise BadInput('date_range is a pair (start, end); either may be None')
     start, end = (None if t is None else parse_time(t) for t in r)
-    if start and end and start >= end: raise BadInput(f'date_range is the wrong way round: it starts {start:%Y-%m-%d %H:%M} and ends {end:%Y-%m-%d %H:%M} UTC')
+    if start and end and start >= end:
+        raise BadInput(
+            f'date_range is the wrong way round: it starts {start:%Y-%m-%d %H:%M} and ends {end:%Y-%m-%d %H:%M} UTC'
+        )
     return start, end
+
 
 def _numbers(name, given, form):
     "The numbers in `given`, as many as `form` names"
     parts = tuple(given) if np.iterable(given) and not isinstance(given, (str, bytes, dict)) else ()
-    if len(parts) != form.count(',') + 1 or not all(map(_is_number, parts)): raise BadInput(f'{name} is ({form}), numbers in deg' + (', or (SkyCoord, Quantity)' if name == 'cone' else '') + f', not {given!r:.80}')
+    if len(parts) != form.count(',') + 1 or not all(map(_is_number, parts)):
+        raise BadInput(
+            f'{name} is ({form}), numbers in deg'
+            + (', or (SkyCoord, Quantity)' if name == 'cone' else '')
+            + f', not {given!r:.80}'
+        )
     return map(float, parts)
 
+
 def _checked_cone(c):
-    if c is None: return None
+    if c is None:
+        return None
     if isinstance(c, (tuple, list)) and len(c) == 2 and hasattr(c[0], 'icrs'):
-        try: c = (float(c[0].icrs.ra.deg), float(c[0].icrs.dec.deg), float(c[1].to_value('deg')))
-        except (AttributeError, TypeError, ValueError): raise BadInput(f'cone is one SkyCoord and an angle with a unit, such as 1*u.deg, not {c!r:.120}') from None
+        try:
+            c = (float(c[0].icrs.ra.deg), float(c[0].icrs.dec.deg), float(c[1].to_value('deg')))
+        except (AttributeError, TypeError, ValueError):
+            raise BadInput(
+                f'cone is one SkyCoord and an angle with a unit, such as 1*u.deg, not {c!r:.120}'
+            ) from None
     ra, dec, r = _numbers('cone', c, 'ra, dec, radius')
-    if not (np.isfinite(ra) and abs(dec) <= 90 and 0 < r <= 180): raise BadInput(f'cone ({ra}, {dec}, {r}): dec must be within 90 deg and the radius above 0 and at most 180 deg')
+    if not (np.isfinite(ra) and abs(dec) <= 90 and 0 < r <= 180):
+        raise BadInput(
+            f'cone ({ra}, {dec}, {r}): dec must be within 90 deg and the radius above 0 and at most 180 deg'
+        )
     return ra % 360, dec, r
 
+
 def _checked_box(b):
-    if b is None: return None
+    if b is None:
+        return None
     a0, a1, d0, d1 = _numbers('box', b, 'ra from, ra to, dec from, dec to')
-    if not (np.isfinite([a0, a1]).all() and -90 <= d0 < d1 <= 90): raise BadInput(f'box {tuple(b)} must be (ra from, ra to, dec from, dec to) in deg, dec from below dec to')
-    return (0., 360., d0, d1) if a1 - a0 >= 360 else (a0 % 360, a1 % 360 if a1 % 360 or a1 <= a0 else 360., d0, d1)
+    if not (np.isfinite([a0, a1]).all() and -90 <= d0 < d1 <= 90):
+        raise BadInput(
+            f'box {tuple(b)} must be (ra from, ra to, dec from, dec to) in deg, dec from below dec to'
+        )
+    return (
+        (0.0, 360.0, d0, d1)
+        if a1 - a0 >= 360
+        else (a0 % 360, a1 % 360 if a1 % 360 or a1 <= a0 else 360.0, d0, d1)
+    )
+
 
 def _checked_negatives(n):
-    n = {'rejected': 1., 'random_sky': 1.} if n is None else n
-    if not isinstance(n, dict): raise BadInput(f"negatives is a dict of kind -> number for each positive, such as {{'rejected': 1, 'random_sky': 0.5}}, not {n!r}; {{}} means none")
-    if odd := set(n) - set(NEGATIVES): raise BadInput(f'unknown kind of negatives {", ".join(sorted(map(repr, odd)))}: choose from {", ".join(NEGATIVES)}')
-    for k, r in n.items(): _check_number(f'negatives[{k!r}]', r, none='all there are' if k == 'rejected' else '')
+    n = {'rejected': 1.0, 'random_sky': 1.0} if n is None else n
+    if not isinstance(n, dict):
+        raise BadInput(
+            f"negatives is a dict of kind -> number for each positive, such as {{'rejected': 1, 'random_sky': 0.5}}, not {n!r}; {{}} means none"
+        )
+    if odd := set(n) - set(NEGATIVES):
+        raise BadInput(
+            f'unknown kind of negatives {", ".join(sorted(map(repr, odd)))}: choose from {", ".join(NEGATIVES)}'
+        )
+    for k, r in n.items():
+        _check_number(f'negatives[{k!r}]', r, none='all there are' if k == 'rejected' else '')
     return {k: n[k] if n[k] is None else float(n[k]) for k in NEGATIVES if k in n and n[k] != 0}
 
 # %% ../../nbs/40_collect/01_params.ipynb #d41d1be1
 def regions(
-    p:TrainingDataCollectionParams, # The question
-)->list: # (name, what was asked, box that holds it, (ra, dec) -> bool) for each region that is set
+    p: TrainingDataCollectionParams,  # The question
+) -> (
+    list
+):  # (name, what was asked, box that holds it, (ra, dec) -> bool) for each region that is set
     "The parts of the sky that a question names"
     out = []
-    if p.cone: out.append(('cone', 'within {2:g} deg of ({0:g}, {1:g})'.format(*p.cone), bounding_box(p.cone), lambda ra, dec: in_cone(ra, dec, p.cone)))
-    if p.box: out.append(('box', 'RA {0:g} to {1:g}, Dec {2:g} to {3:g} deg'.format(*p.box), p.box, lambda ra, dec: in_box(ra, dec, p.box)))
+    if p.cone:
+        out.append(
+            (
+                'cone',
+                'within {2:g} deg of ({0:g}, {1:g})'.format(*p.cone),
+                bounding_box(p.cone),
+                lambda ra, dec: in_cone(ra, dec, p.cone),
+            )
+        )
+    if p.box:
+        out.append(
+            (
+                'box',
+                'RA {0:g} to {1:g}, Dec {2:g} to {3:g} deg'.format(*p.box),
+                p.box,
+                lambda ra, dec: in_box(ra, dec, p.box),
+            )
+        )
     if p.polygon:
         cap = cap_around(unit_vectors(*np.array(p.polygon).T))
-        out.append(('polygon', f'{len(p.polygon)} corners', bounding_box(cap), lambda ra, dec: in_polygon(ra, dec, p.polygon)))
-    if p.moc: out.append(('moc', f'{sum(map(len, p.moc.values()))} cells', bounding_box(moc_cap(p.moc)), lambda ra, dec: in_moc(ra, dec, p.moc)))
+        out.append(
+            (
+                'polygon',
+                f'{len(p.polygon)} corners',
+                bounding_box(cap),
+                lambda ra, dec: in_polygon(ra, dec, p.polygon),
+            )
+        )
+    if p.moc:
+        out.append(
+            (
+                'moc',
+                f'{sum(map(len, p.moc.values()))} cells',
+                bounding_box(moc_cap(p.moc)),
+                lambda ra, dec: in_moc(ra, dec, p.moc),
+            )
+        )
     return out

@@ -20,256 +20,468 @@ from ..core import NotFound
 from ..images.headers import end_of_exposure
 from ..ingest.archive import UNKNOWN_EXPOSURE_S, UNKNOWN_TIME
 from .params import TrainingDataCollectionParams, listed, regions
-from ..registry.tables import Detection, DetectionIndex, Image, Observation, Survey, ValidationEvent, dashed, find_surveys
+from astrid_data.registry.tables import (
+    Detection,
+    DetectionIndex,
+    Image,
+    Observation,
+    Survey,
+    ValidationEvent,
+    dashed,
+    find_surveys,
+)
 
 # %% ../../nbs/40_collect/02_queries.ipynb #72eaa1b6
 def matching_bands(
-    asked:list, # Band names
-    known:list, # Band names in the registry
-)->list: # The registry's spellings
+    asked: list,  # Band names
+    known: list,  # Band names in the registry
+) -> list:  # The registry's spellings
     "Whole names, exact where that exists and otherwise in any case"
     out = []
     for b in asked:
         hits = [b] if b in known else [k for k in known if k.lower() == str(b).lower()]
-        if not hits: raise NotFound(f'no observation in band {b!r}; there are: {", ".join(sorted(known)) or "none at all"}')
+        if not hits:
+            raise NotFound(
+                f'no observation in band {b!r}; there are: {", ".join(sorted(known)) or "none at all"}'
+            )
         out += hits
     return sorted(set(out))
 
 # %% ../../nbs/40_collect/02_queries.ipynb #b42e1a2a
 def status_condition(
-    names:str|list, # Names of statuses, as in the question
-    as_of:datetime|None, # Events after this, and columns changed after this, don't count; None means now
-): # A condition on detections, or None for no filter
+    names: str | list,  # Names of statuses, as in the question
+    as_of: datetime
+    | None,  # Events after this, and columns changed after this, don't count; None means now
+):  # A condition on detections, or None for no filter
     "Which detections have one of the statuses"
     names = listed(names)
-    if 'any' in names: return None
+    if 'any' in names:
+        return None
     exact, spoken = [s.removesuffix('_only').upper() for s in names if s != 'validated'], None
     by_row = [Detection.status.in_(exact)] if exact else []
     if 'validated' in names:
-        by_row += [Detection.status.in_(['VALIDATED', 'CONFIRMED', 'REJECTED']), Detection.is_validated.is_(True)]
+        by_row += [
+            Detection.status.in_(['VALIDATED', 'CONFIRMED', 'REJECTED']),
+            Detection.is_validated.is_(True),
+        ]
         spoken = select(ValidationEvent.detection_id)
-    if as_of is None: return or_(*by_row, *([] if spoken is None else [Detection.id.in_(spoken)]))
+    if as_of is None:
+        return or_(*by_row, *([] if spoken is None else [Detection.id.in_(spoken)]))
     steady = and_(Detection.updated_at <= as_of, or_(*by_row))
-    return steady if spoken is None else or_(steady, Detection.id.in_(spoken.where(ValidationEvent.created_at <= as_of)))
+    return (
+        steady
+        if spoken is None
+        else or_(steady, Detection.id.in_(spoken.where(ValidationEvent.created_at <= as_of)))
+    )
 
 # %% ../../nbs/40_collect/02_queries.ipynb #58bf29d6
 def rough_box(
-    box:tuple, # (ra from, ra to, dec from, dec to) in deg
-): # A condition on detections
+    box: tuple,  # (ra from, ra to, dec from, dec to) in deg
+):  # A condition on detections
     "A box on the sky in SQL, right across RA 0; a hair too large, for an exact cut later"
     a0, a1, d0, d1 = box[0] - 1e-9, box[1] + 1e-9, box[2] - 1e-9, box[3] + 1e-9
     height = and_(Detection.dec >= d0, Detection.dec <= d1)
-    if box[0] == 0 and box[1] == 360: return height
-    if box[0] <= box[1] and a0 > 0 and a1 < 360: return and_(height, Detection.ra >= a0, Detection.ra <= a1)
-    return and_(height, or_(Detection.ra >= a0 % 360, Detection.ra <= a1 % 360)) # RA 0 and 360 are one
+    if box[0] == 0 and box[1] == 360:
+        return height
+    if box[0] <= box[1] and a0 > 0 and a1 < 360:
+        return and_(height, Detection.ra >= a0, Detection.ra <= a1)
+    return and_(
+        height, or_(Detection.ra >= a0 % 360, Detection.ra <= a1 % 360)
+    )  # RA 0 and 360 are one
 
-def of_observations(*conditions): return Detection.observation_id.in_(select(Observation.id).where(*conditions))
+
+def of_observations(*conditions):
+    return Detection.observation_id.in_(select(Observation.id).where(*conditions))
 
 # %% ../../nbs/40_collect/02_queries.ipynb #68fed611
 def quality_conditions(
-    p:TrainingDataCollectionParams, # The question
-)->list: # (name, what was asked, condition on observations) for each limit that is set
+    p: TrainingDataCollectionParams,  # The question
+) -> list:  # (name, what was asked, condition on observations) for each limit that is set
     "What observations must be like"
     o, out = Observation, []
-    if p.max_seeing is not None: out.append(('seeing', f'at most {p.max_seeing:g} arcsec', o.seeing <= p.max_seeing))
-    if p.max_airmass is not None: out.append(('airmass', f'at most {p.max_airmass:g}', o.airmass <= p.max_airmass))
+    if p.max_seeing is not None:
+        out.append(('seeing', f'at most {p.max_seeing:g} arcsec', o.seeing <= p.max_seeing))
+    if p.max_airmass is not None:
+        out.append(('airmass', f'at most {p.max_airmass:g}', o.airmass <= p.max_airmass))
     if p.min_exposure is not None:
-        out.append(('exposure', f'at least {p.min_exposure:g} s', and_(o.exposure_time >= p.min_exposure, o.exposure_time > UNKNOWN_EXPOSURE_S)))
-    if p.observation_status is not None: out.append(('observation', ' or '.join(p.observation_status), o.status.in_([s.lower() for s in p.observation_status])))
+        out.append(
+            (
+                'exposure',
+                f'at least {p.min_exposure:g} s',
+                and_(o.exposure_time >= p.min_exposure, o.exposure_time > UNKNOWN_EXPOSURE_S),
+            )
+        )
+    if p.observation_status is not None:
+        out.append(
+            (
+                'observation',
+                ' or '.join(p.observation_status),
+                o.status.in_([s.lower() for s in p.observation_status]),
+            )
+        )
     return out
 
 # %% ../../nbs/40_collect/02_queries.ipynb #dd3b66be
 def registry_filters(
-    session, # An open session
-    p:TrainingDataCollectionParams, # The question
-)->list: # (name, what was asked, condition on detections) for each filter that is set, in order
+    session,  # An open session
+    p: TrainingDataCollectionParams,  # The question
+) -> list:  # (name, what was asked, condition on detections) for each filter that is set, in order
     "The filters that the database can apply"
     out = []
     if p.survey_ids is not None:
         found = find_surveys(session, p.survey_ids)
-        out.append(('survey', ', '.join(sorted(s.name for s in found)), of_observations(Observation.survey_id.in_([s.id for s in found]))))
+        out.append(
+            (
+                'survey',
+                ', '.join(sorted(s.name for s in found)),
+                of_observations(Observation.survey_id.in_([s.id for s in found])),
+            )
+        )
     if p.date_range is not None:
         (a, b), when = p.date_range, Observation.observation_time
-        text = ' and '.join(f'{word} {t:%Y-%m-%d %H:%M:%S} UTC' for word, t in (('from', a), ('before', b)) if t)
-        out.append(('date', text, of_observations(when > UNKNOWN_TIME, *([when >= a] if a else []), *([when < b] if b else []))))
+        text = ' and '.join(
+            f'{word} {t:%Y-%m-%d %H:%M:%S} UTC' for word, t in (('from', a), ('before', b)) if t
+        )
+        out.append(
+            (
+                'date',
+                text,
+                of_observations(
+                    when > UNKNOWN_TIME, *([when >= a] if a else []), *([when < b] if b else [])
+                ),
+            )
+        )
     if p.bands is not None:
-        bands = matching_bands(p.bands, session.scalars(select(Observation.filter_band).distinct()).all())
+        bands = matching_bands(
+            p.bands, session.scalars(select(Observation.filter_band).distinct()).all()
+        )
         out.append(('band', ', '.join(bands), of_observations(Observation.filter_band.in_(bands))))
-    out += [(name, asked, of_observations(condition)) for name, asked, condition in quality_conditions(p)]
-    if p.as_of is not None: out.append(('as_of', f'known by {p.as_of:%Y-%m-%d %H:%M:%S} UTC', Detection.created_at <= p.as_of))
+    out += [
+        (name, asked, of_observations(condition))
+        for name, asked, condition in quality_conditions(p)
+    ]
+    if p.as_of is not None:
+        out.append(
+            ('as_of', f'known by {p.as_of:%Y-%m-%d %H:%M:%S} UTC', Detection.created_at <= p.as_of)
+        )
     if p.confidence_threshold is not None:
-        out.append(('confidence', f'score of at least {p.confidence_threshold:g}', Detection.confidence_score >= p.confidence_threshold))
+        out.append(
+            (
+                'confidence',
+                f'score of at least {p.confidence_threshold:g}',
+                Detection.confidence_score >= p.confidence_threshold,
+            )
+        )
     status = status_condition(p.validation_status, p.as_of)
-    if status is not None: out.append(('status', ' or '.join(listed(p.validation_status)), status))
+    if status is not None:
+        out.append(('status', ' or '.join(listed(p.validation_status)), status))
     if p.object_ids is not None:
-        named = select(DetectionIndex.detection_id).where(DetectionIndex.object_id.in_(p.object_ids))
+        named = select(DetectionIndex.detection_id).where(
+            DetectionIndex.object_id.in_(p.object_ids)
+        )
         out.append(('object', f'{len(p.object_ids)} objects', Detection.id.in_(named)))
     return out
 
 # %% ../../nbs/40_collect/02_queries.ipynb #7c910c87
 def funnel_counts(
-    session, # An open session
-    filters:list, # From `registry_filters`
-)->pd.DataFrame: # Columns filter, asked, removed, left: one row a filter, the first row for all detections
+    session,  # An open session
+    filters: list,  # From `registry_filters`
+) -> (
+    pd.DataFrame
+):  # Columns filter, asked, removed, left: one row a filter, the first row for all detections
     "How many detections each filter removed, in one scan"
     step = literal(len(filters))
-    for k in reversed(range(len(filters))): step = case((filters[k][2], step), else_=k)
+    for k in reversed(range(len(filters))):
+        step = case((filters[k][2], step), else_=k)
     scan = select(step.label('step')).select_from(Detection).subquery()
     n = dict(session.execute(select(scan.c.step, func.count()).group_by(scan.c.step)).all())
     removed = [0] + [n.get(k, 0) for k in range(len(filters))]
     names = [('detections', 'in the registry')] + [f[:2] for f in filters]
-    return pd.DataFrame(dict(filter=[a for a, _ in names], asked=[b for _, b in names], removed=removed, left=sum(n.values()) - np.cumsum(removed)))
+    return pd.DataFrame(
+        dict(
+            filter=[a for a, _ in names],
+            asked=[b for _, b in names],
+            removed=removed,
+            left=sum(n.values()) - np.cumsum(removed),
+        )
+    )
 
 # %% ../../nbs/40_collect/02_queries.ipynb #7529b313
-def text(column): return cast(column, Text).label(column.key) # Ids and enumerations as the text that the database holds
+def text(column):
+    return cast(column, Text).label(
+        column.key
+    )  # Ids and enumerations as the text that the database holds
+
 
 def canonical_ids(
-    ids, # Ids as a database writes them, None where there is none; shape (n,)
-)->np.ndarray: # As `str(uuid)`, object array of shape (n,)
+    ids,  # Ids as a database writes them, None where there is none; shape (n,)
+) -> np.ndarray:  # As `str(uuid)`, object array of shape (n,)
     "Ids in the usual spelling, whichever the database has"
     ids = np.asarray(ids, object)
     there, out = np.flatnonzero(~pd.isna(ids)), np.full(len(ids), None, object)
-    if len(there): out[there] = dashed(ids[there]) if len(ids[there[0]]) == 32 else ids[there]
+    if len(there):
+        out[there] = dashed(ids[there]) if len(ids[there[0]]) == 32 else ids[there]
     return out
 
+
 def as_column(
-    values, # Of one column, as the driver gave them
-    seen:dict, # Words that were met before, to be held once
-)->np.ndarray: # float64 or int64 where numbers, else objects with None; shape (n,)
+    values,  # Of one column, as the driver gave them
+    seen: dict,  # Words that were met before, to be held once
+) -> np.ndarray:  # float64 or int64 where numbers, else objects with None; shape (n,)
     "A piece of a column as an array"
     first = next((v for v in values if v is not None), None)
-    if isinstance(first, (float, Decimal)): return np.array(values, 'f8')
-    if type(first) is int and None not in values: return np.array(values, 'i8')
-    if isinstance(first, str) and len(set(values[:100])) < min(len(values), 100)/2: values = list(map(seen.setdefault, values, values))
+    if isinstance(first, (float, Decimal)):
+        return np.array(values, 'f8')
+    if type(first) is int and None not in values:
+        return np.array(values, 'i8')
+    if isinstance(first, str) and len(set(values[:100])) < min(len(values), 100) / 2:
+        values = list(map(seen.setdefault, values, values))
     out = np.empty(len(values), object)
     out[:] = values
     return out
 
+
 def fetch(
-    session, # An open session
-    query, # A select of plain columns and `text`
-    chunk:int=2000, # Rows to hold as tuples at once
-)->dict: # Column name -> array of shape (n,), as from `as_column`; times as the database has them
+    session,  # An open session
+    query,  # A select of plain columns and `text`
+    chunk: int = 2000,  # Rows to hold as tuples at once
+) -> (
+    dict
+):  # Column name -> array of shape (n,), as from `as_column`; times as the database has them
     "The answer to a query, by columns, at the speed of the driver"
     result = session.connection().execute(query)
     names, seen, parts = list(result.keys()), {}, []
-    while rows := result.cursor.fetchmany(chunk): parts.append([as_column(c, seen) for c in zip(*rows)])
+    while rows := result.cursor.fetchmany(chunk):
+        parts.append([as_column(c, seen) for c in zip(*rows)])
     result.close()
     joined = [np.concatenate(c) for c in zip(*parts)] or [np.zeros(0, object) for _ in names]
     return dict(zip(names, joined))
 
 # %% ../../nbs/40_collect/02_queries.ipynb #2e80367b
-def frame(columns, floats=(), bools=())->pd.DataFrame:
+def frame(columns, floats=(), bools=()) -> pd.DataFrame:
     "A table of fetched columns"
-    out = {k: np.asarray(v, 'f8') if k in floats else np.asarray(v, object).astype(bool) if k in bools else v for k, v in columns.items()}
+    out = {
+        k: np.asarray(v, 'f8')
+        if k in floats
+        else np.asarray(v, object).astype(bool)
+        if k in bools
+        else v
+        for k, v in columns.items()
+    }
     return pd.DataFrame({k: pd.Series(v, dtype=v.dtype) for k, v in out.items()}, copy=False)
 
+
 def read_detections(
-    session, # An open session
-    filters:list, # From `registry_filters`
-    p:TrainingDataCollectionParams, # The question
-)->pd.DataFrame: # One row a detection
+    session,  # An open session
+    filters: list,  # From `registry_filters`
+    p: TrainingDataCollectionParams,  # The question
+) -> pd.DataFrame:  # One row a detection
     "The detections that pass every filter of the registry, and lie in the box around the first region"
     d, boxes = Detection, [rough_box(r[2]) for r in regions(p)[:1]]
-    q = select(text(d.id).label('detection_id'), text(d.observation_id), d.ra, d.dec, d.pixel_x, d.pixel_y, d.confidence_score.label('score'), text(d.detection_type),
-        text(d.status), d.is_validated, d.human_label, d.validation_confidence, *([d.updated_at] if p.as_of else []))
-    return frame(fetch(session, q.where(*(f[2] for f in filters), *boxes)), 'ra dec pixel_x pixel_y score validation_confidence'.split(), ['is_validated'])
+    q = select(
+        text(d.id).label('detection_id'),
+        text(d.observation_id),
+        d.ra,
+        d.dec,
+        d.pixel_x,
+        d.pixel_y,
+        d.confidence_score.label('score'),
+        text(d.detection_type),
+        text(d.status),
+        d.is_validated,
+        d.human_label,
+        d.validation_confidence,
+        *([d.updated_at] if p.as_of else []),
+    )
+    return frame(
+        fetch(session, q.where(*(f[2] for f in filters), *boxes)),
+        'ra dec pixel_x pixel_y score validation_confidence'.split(),
+        ['is_validated'],
+    )
+
 
 def cut_regions(
-    t:pd.DataFrame, # From `read_detections`
-    funnel:pd.DataFrame, # From `funnel_counts`
-    p:TrainingDataCollectionParams, # The question
-)->tuple[pd.DataFrame, pd.DataFrame]: # The detections that lie in every region, and the funnel with a row for each
+    t: pd.DataFrame,  # From `read_detections`
+    funnel: pd.DataFrame,  # From `funnel_counts`
+    p: TrainingDataCollectionParams,  # The question
+) -> tuple[
+    pd.DataFrame, pd.DataFrame
+]:  # The detections that lie in every region, and the funnel with a row for each
     "The exact cut on the sphere"
     for name, asked, _, inside in regions(p):
         t = t[inside(t['ra'].to_numpy('f8'), t['dec'].to_numpy('f8'))]
         funnel = add_filter(funnel, name, asked, len(t))
     return t.reset_index(drop=True), funnel
 
+
 def add_filter(funnel, name, asked, left):
     "One more row for a funnel"
-    return pd.concat([funnel, pd.DataFrame([dict(filter=name, asked=asked, removed=funnel['left'].iloc[-1] - left, left=left)])], ignore_index=True)
+    return pd.concat(
+        [
+            funnel,
+            pd.DataFrame(
+                [dict(filter=name, asked=asked, removed=funnel['left'].iloc[-1] - left, left=left)]
+            ),
+        ],
+        ignore_index=True,
+    )
 
 # %% ../../nbs/40_collect/02_queries.ipynb #417fe73b
 def read_by_id(
-    session, # An open session
-    query, # A select
-    column, # Its id column
-    ids, # Ids wanted, as text, shape (n,)
-    few:int=5000, # So many ids are always asked for one by one
-)->dict: # The rows whose id is among them, by columns; where ids are more than a twentieth of all, other rows too
+    session,  # An open session
+    query,  # A select
+    column,  # Its id column
+    ids,  # Ids wanted, as text, shape (n,)
+    few: int = 5000,  # So many ids are always asked for one by one
+) -> dict:  # The rows whose id is among them, by columns; where ids are more than a twentieth of all, other rows too
     "Rows by id, some thousand ids a query, or all rows"
-    if len(ids) > few and 20*len(ids) > session.scalar(select(func.count(column))): return fetch(session, query)
+    if len(ids) > few and 20 * len(ids) > session.scalar(select(func.count(column))):
+        return fetch(session, query)
     ids = [uuid.UUID(i) for i in ids]
-    parts = [fetch(session, query.where(column.in_(ids[k:k + 5000]))) for k in range(0, max(len(ids), 1), 5000)]
+    parts = [
+        fetch(session, query.where(column.in_(ids[k : k + 5000])))
+        for k in range(0, max(len(ids), 1), 5000)
+    ]
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
+
 def add_index(
-    session, # An open session
-    t:pd.DataFrame, # From `read_detections`
-)->pd.DataFrame: # With object_id, mag, snr
+    session,  # An open session
+    t: pd.DataFrame,  # From `read_detections`
+) -> pd.DataFrame:  # With object_id, mag, snr
     "What the detection index knows beside"
     x = DetectionIndex
-    got = read_by_id(session, select(text(x.detection_id), x.object_id, x.mag, x.snr), x.detection_id, t['detection_id'])
+    got = read_by_id(
+        session,
+        select(text(x.detection_id), x.object_id, x.mag, x.snr),
+        x.detection_id,
+        t['detection_id'],
+    )
     got = rows_for(got, 'detection_id', t['detection_id'])
     return t.assign(**frame(got, ['mag', 'snr']))
 
+
 def rows_for(
-    got:dict, # Columns, from `read_by_id`
-    key:str, # The one with ids
-    ids, # Ids wanted, shape (n,)
-)->dict: # The other columns, each of shape (n,); None or NaN where an id is not among them
+    got: dict,  # Columns, from `read_by_id`
+    key: str,  # The one with ids
+    ids,  # Ids wanted, shape (n,)
+) -> dict:  # The other columns, each of shape (n,); None or NaN where an id is not among them
     "Columns in the order of ids"
     have, ids = got[key], np.asarray(ids, object)
-    same = len(have) == len(ids) and bool((have == ids).all()) # As it is where two tables were written and are read side by side
-    row = slice(None) if same else pd.Index(have, dtype=object).get_indexer(pd.Index(ids, dtype=object))
-    return {k: (v if same else np.append(v, np.nan if v.dtype.kind == 'f' else None)[row]) for k, v in got.items() if k != key}
+    same = len(have) == len(ids) and bool(
+        (have == ids).all()
+    )  # As it is where two tables were written and are read side by side
+    row = (
+        slice(None)
+        if same
+        else pd.Index(have, dtype=object).get_indexer(pd.Index(ids, dtype=object))
+    )
+    return {
+        k: (v if same else np.append(v, np.nan if v.dtype.kind == 'f' else None)[row])
+        for k, v in got.items()
+        if k != key
+    }
+
 
 def add_facts(
-    session, # An open session
-    t:pd.DataFrame, # Chosen detections
-)->pd.DataFrame: # With template_end_mjd, first_seen_mjd (days), registry_x, registry_y (0-based pixel), NaN where unknown
+    session,  # An open session
+    t: pd.DataFrame,  # Chosen detections
+) -> pd.DataFrame:  # With template_end_mjd, first_seen_mjd (days), registry_x, registry_y (0-based pixel), NaN where unknown
     "What alerts say about their template, and the pixel that the detector gave"
     x = DetectionIndex
     facts = [x.facts[k].as_float().label(k) for k in ('jdendref', 'jdstarthist', 'x', 'y')]
-    got = read_by_id(session, select(text(x.detection_id), *facts).where(x.facts.is_not(None)), x.detection_id, t['detection_id'])
+    got = read_by_id(
+        session,
+        select(text(x.detection_id), *facts).where(x.facts.is_not(None)),
+        x.detection_id,
+        t['detection_id'],
+    )
     got = {k: v if k == 'detection_id' else v.astype('f8') for k, v in got.items()}
     end, first, px, py = rows_for(got, 'detection_id', t['detection_id']).values()
-    return t.assign(template_end_mjd=end - 2400000.5, first_seen_mjd=first - 2400000.5, registry_x=px, registry_y=py)
+    return t.assign(
+        template_end_mjd=end - 2400000.5,
+        first_seen_mjd=first - 2400000.5,
+        registry_x=px,
+        registry_y=py,
+    )
+
 
 def read_events(
-    session, # An open session
-    ids, # Detections, shape (n,)
-)->pd.DataFrame: # Columns as `counted_verdicts` wants them; those of other detections may be among them
+    session,  # An open session
+    ids,  # Detections, shape (n,)
+) -> (
+    pd.DataFrame
+):  # Columns as `counted_verdicts` wants them; those of other detections may be among them
     "The validation events of detections"
     e = ValidationEvent
-    q = select(text(e.detection_id), e.is_valid, e.label, text(e.confidence_level), e.validator_id, e.created_at)
+    q = select(
+        text(e.detection_id),
+        e.is_valid,
+        e.label,
+        text(e.confidence_level),
+        e.validator_id,
+        e.created_at,
+    )
     return frame(read_by_id(session, q, e.detection_id, ids), bools=['is_valid'])
 
 # %% ../../nbs/40_collect/02_queries.ipynb #a9f1b167
 def read_observations(
-    session, # An open session
-    ids, # Observation ids, as text, shape (m,)
-)->pd.DataFrame: # m rows, in the order of `ids`
+    session,  # An open session
+    ids,  # Observation ids, as text, shape (m,)
+) -> pd.DataFrame:  # m rows, in the order of `ids`
     "The observations with the name of their survey"
     o = Observation
-    q = select(text(o.id).label('observation_id'), Survey.name.label('survey'), o.observation_id.label('observation_key'), o.observation_time, o.filter_band.label('band'),
-        o.exposure_time.label('exposure_s'), o.pixel_scale, o.fits_file_path, o.fits_url).join(Survey, Survey.id == o.survey_id)
-    out = frame(read_by_id(session, q, o.id, ids), ['exposure_s', 'pixel_scale']).set_index('observation_id').reindex(ids).reset_index()
+    q = select(
+        text(o.id).label('observation_id'),
+        Survey.name.label('survey'),
+        o.observation_id.label('observation_key'),
+        o.observation_time,
+        o.filter_band.label('band'),
+        o.exposure_time.label('exposure_s'),
+        o.pixel_scale,
+        o.fits_file_path,
+        o.fits_url,
+    ).join(Survey, Survey.id == o.survey_id)
+    out = (
+        frame(read_by_id(session, q, o.id, ids), ['exposure_s', 'pixel_scale'])
+        .set_index('observation_id')
+        .reindex(ids)
+        .reset_index()
+    )
     when = pd.to_datetime(out['observation_time'], utc=True, format='ISO8601')
-    out['observation_mjd'] = (when - pd.Timestamp('1858-11-17', tz='UTC'))/pd.Timedelta(days=1)
-    out.loc[out['observation_mjd'] == 0, 'observation_mjd'] = np.nan # Ingest's mark of an image that tells no time
-    out.loc[out['exposure_s'] <= UNKNOWN_EXPOSURE_S, 'exposure_s'] = np.nan # … or no exposure
+    out['observation_mjd'] = (when - pd.Timestamp('1858-11-17', tz='UTC')) / pd.Timedelta(days=1)
+    out.loc[out['observation_mjd'] == 0, 'observation_mjd'] = (
+        np.nan
+    )  # Ingest's mark of an image that tells no time
+    out.loc[out['exposure_s'] <= UNKNOWN_EXPOSURE_S, 'exposure_s'] = np.nan  # … or no exposure
     return out
 
+
 def read_template_ends(
-    session, # An open session
-    ids, # Observation ids, as text, shape (m,)
-)->np.ndarray: # Days (mjd), NaN where nobody says, shape (m,)
+    session,  # An open session
+    ids,  # Observation ids, as text, shape (m,)
+) -> np.ndarray:  # Days (mjd), NaN where nobody says, shape (m,)
     "When the exposure of the image ended that was linked as each observation's template; alerts say it themselves, see `add_facts`"
     i = Image
-    q = select(text(i.observation_id), i.mjd, i.mjd_meaning, i.facts['exposure_s'].as_float().label('exposure_s'), i.facts['mjd_end'].as_float().label('stated'))
-    got = read_by_id(session, q.where(i.role == 'template', i.mjd.is_not(None)), i.observation_id, ids)
+    q = select(
+        text(i.observation_id),
+        i.mjd,
+        i.mjd_meaning,
+        i.facts['exposure_s'].as_float().label('exposure_s'),
+        i.facts['mjd_end'].as_float().label('stated'),
+    )
+    got = read_by_id(
+        session, q.where(i.role == 'template', i.mjd.is_not(None)), i.observation_id, ids
+    )
     known = lambda v: None if v is None or v != v else v
-    ends = [end_of_exposure(*map(known, row))[0] for row in zip(*(got[k] for k in ('mjd', 'mjd_meaning', 'exposure_s', 'stated')))]
-    return pd.Series(ends, got['observation_id'], dtype='f8').groupby(level=0).max().reindex(ids).to_numpy()
+    ends = [
+        end_of_exposure(*map(known, row))[0]
+        for row in zip(*(got[k] for k in ('mjd', 'mjd_meaning', 'exposure_s', 'stated')))
+    ]
+    return (
+        pd.Series(ends, got['observation_id'], dtype='f8')
+        .groupby(level=0)
+        .max()
+        .reindex(ids)
+        .to_numpy()
+    )

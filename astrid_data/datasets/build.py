@@ -24,70 +24,114 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import (AstridError, BadImage, BadInput, Conflict, NotFound, QualityError, canonical_json, need, progress as progress_bar, sha256_text,
-    stable_uuid, utc_from_mjd, write_atomic)
-from .dataset import Dataset, StreamedDataset, finish_version, fit_normalisation, who_am_i
+from astrid_data.core import (
+    AstridError,
+    BadImage,
+    BadInput,
+    Conflict,
+    NotFound,
+    QualityError,
+    canonical_json,
+    need,
+    progress as progress_bar,
+    sha256_text,
+    stable_uuid,
+    utc_from_mjd,
+    write_atomic,
+)
+from astrid_data.datasets.dataset import (
+    Dataset,
+    StreamedDataset,
+    finish_version,
+    fit_normalisation,
+    who_am_i,
+)
 from .shards import ShardWriter, ShardedArray, content_hash, pixel_hashes
 
 # %% ../../nbs/55_datasets/03_build.ipynb #c557c197
 def image_order(
-    samples:pd.DataFrame, # Of a plan
-)->np.ndarray: # Row numbers
+    samples: pd.DataFrame,  # Of a plan
+) -> np.ndarray:  # Row numbers
     "Rows ordered by survey, observation and key"
-    return np.lexsort([samples[c].astype(str).to_numpy('U') for c in ('sample_key', 'observation_key', 'survey')]) if len(samples) else np.zeros(0, int)
+    return (
+        np.lexsort(
+            [
+                samples[c].astype(str).to_numpy('U')
+                for c in ('sample_key', 'observation_key', 'survey')
+            ]
+        )
+        if len(samples)
+        else np.zeros(0, int)
+    )
 
-CHUNK_ROWS = 512 # Rows cut between two entries in the journal
-PART_BYTES = 2**23 # Bytes of the pixels that are cut at once
+
+CHUNK_ROWS = 512  # Rows cut between two entries in the journal
+PART_BYTES = 2**23  # Bytes of the pixels that are cut at once
+
 
 def chunks_of(
-    samples:pd.DataFrame, # In `image_order`
-    rows:int=CHUNK_ROWS, # Rows to aim at
-)->list: # (start, stop) pairs
+    samples: pd.DataFrame,  # In `image_order`
+    rows: int = CHUNK_ROWS,  # Rows to aim at
+) -> list:  # (start, stop) pairs
     "Consecutive pieces of about `rows` rows that end where an image ends"
     name = (samples['survey'].astype(str) + '/' + samples['observation_key'].astype(str)).to_numpy()
     ends, out, start = [*np.flatnonzero(name[1:] != name[:-1]) + 1, len(name)], [], 0
     while start < len(name):
         stop = next(e for e in ends if e >= min(start + rows, len(name)))
-        out.append((start, int(min(stop, start + 4*rows))))
+        out.append((start, int(min(stop, start + 4 * rows))))
         start = out[-1][1]
     return out
 
 # %% ../../nbs/55_datasets/03_build.ipynb #a5d1fd38
 class Away(AstridError):
-    "A store did not answer, which is no fault of the image" # Not an OSError, so that nobody takes it for one
+    "A store did not answer, which is no fault of the image"  # Not an OSError, so that nobody takes it for one
+
 
 class Opener:
     "Opens images by address, wherever it is sent to"
-    def __init__(self,
-        store, # Where bare keys live
-        pixel_scale_arcsec:float=None, # Resample to pixels of this size; None leaves them
-        align:bool=False, # Whether those who cut shall lay channels on the grid of the first, as for `extract_patches`
-        unreachable:str='error', # 'ledger' takes an image whose store does not answer for lost
+
+    def __init__(
+        self,
+        store,  # Where bare keys live
+        pixel_scale_arcsec: float = None,  # Resample to pixels of this size; None leaves them
+        align: bool = False,  # Whether those who cut shall lay channels on the grid of the first, as for `extract_patches`
+        unreachable: str = 'error',  # 'ledger' takes an image whose store does not answer for lost
     ):
         from astrid_data.images.header_cache import Remember
+
         self.store, self.scale, self.images, self.kept, self.most = store, {}, Remember(), {}, 0
-        self.pixel_scale_arcsec, self.align, self.unreachable = pixel_scale_arcsec, align, unreachable
+        self.pixel_scale_arcsec, self.align, self.unreachable = (
+            pixel_scale_arcsec,
+            align,
+            unreachable,
+        )
 
     @contextmanager
     def reached(self):
         "A store that does not answer stops the build, unless the ledger is to take it"
-        try: yield
+        try:
+            yield
         except ConnectionError as e:
-            if self.unreachable == 'error': raise Away(str(e)) from e
+            if self.unreachable == 'error':
+                raise Away(str(e)) from e
             raise
 
     @contextmanager
-    def holding(self,
-        most:int, # Images to keep open
-    ): # A context manager that gives an `Opener`
+    def holding(
+        self,
+        most: int,  # Images to keep open
+    ):  # A context manager that gives an `Opener`
         "An opener that keeps its last images open until it ends"
         twin = copy(self)
         twin.kept, twin.most = {}, most
-        try: yield twin
-        finally: twin.let_go(0)
+        try:
+            yield twin
+        finally:
+            twin.let_go(0)
 
-    def let_go(self,
-        most:int, # Images to keep
+    def let_go(
+        self,
+        most: int,  # Images to keep
     ):
         "Close what was asked for least lately"
         while len(self.kept) > most:
@@ -95,91 +139,143 @@ class Opener:
             image.held = False
             image.close()
 
-    def __call__(self,
-        uri, # Address of a file, or a bare key of the store
-        hdu=None, extver=None, # Which HDU of it; None takes the only image
-    ): # A `SkyImage`; `BadImage` where there is none, `Away` where the store does not answer
+    def __call__(
+        self,
+        uri,  # Address of a file, or a bare key of the store
+        hdu=None,
+        extver=None,  # Which HDU of it; None takes the only image
+    ):  # A `SkyImage`; `BadImage` where there is none, `Away` where the store does not answer
         "Open an image"
         from astrid_data.storage.store import resolve_uri
+
         with self.reached():
-            try: path = resolve_uri(uri, self.store)
-            except NotFound as e: raise BadImage('missing_file', str(e)) from None
+            try:
+                path = resolve_uri(uri, self.store)
+            except NotFound as e:
+                raise BadImage('missing_file', str(e)) from None
         image = self.kept.pop((uri, hdu, extver), None) or self.images(path, hdu, extver, name=uri)
-        if self.most: image.held, self.kept[uri, hdu, extver] = True, image; self.let_go(self.most)
+        if self.most:
+            image.held, self.kept[uri, hdu, extver] = True, image
+            self.let_go(self.most)
         if self.pixel_scale_arcsec:
             from astrid_data.patches.align import at_scale
+
             image = at_scale(image, self.pixel_scale_arcsec)
         self.scale[uri] = image.pixel_scale_arcsec or np.nan
         return image
 
-    def around(self,
-        uri, hdu, extver, # Which image, as for a call
-        ra, dec, # Positions that patches are cut around (deg, ICRS), shape (n,)
-        size, # Side of a patch (pixel)
-    ): # A `SkyImage` with no more than the rows around the positions, where the image lies in a bucket and that is cheaper; else None
+    def around(
+        self,
+        uri,
+        hdu,
+        extver,  # Which image, as for a call
+        ra,
+        dec,  # Positions that patches are cut around (deg, ICRS), shape (n,)
+        size,  # Side of a patch (pixel)
+    ):  # A `SkyImage` with no more than the rows around the positions, where the image lies in a bucket and that is cheaper; else None
         "As much of an image as some patches need"
         from astrid_data.images.header_cache import open_rows
         from astrid_data.storage.store import remote_object
+
         with self.reached():
-            mark, there = self.images.known.get((str(uri), hdu, extver)), remote_object(uri, self.store)
-            if mark is None or there is None or self.pixel_scale_arcsec or there[0].is_cached(there[1]): return None
+            mark, there = (
+                self.images.known.get((str(uri), hdu, extver)),
+                remote_object(uri, self.store),
+            )
+            if (
+                mark is None
+                or there is None
+                or self.pixel_scale_arcsec
+                or there[0].is_cached(there[1])
+            ):
+                return None
             image = open_rows(*there, mark, ra, dec, size)
-        if image is not None: self.scale[uri] = image.pixel_scale_arcsec or np.nan
+        if image is not None:
+            self.scale[uri] = image.pixel_scale_arcsec or np.nan
         return image
 
 # %% ../../nbs/55_datasets/03_build.ipynb #279cbdc7
 def marks_of(
-    archive, # An `Archive`; None knows nothing
-    rows:pd.DataFrame, # Samples
-    channels:tuple, # Names of the channels
-)->dict: # (uri, hdu, extver) -> mark, as `Remember` wants it
+    archive,  # An `Archive`; None knows nothing
+    rows: pd.DataFrame,  # Samples
+    channels: tuple,  # Names of the channels
+) -> dict:  # (uri, hdu, extver) -> mark, as `Remember` wants it
     "The marks of the images that the samples lie on"
-    if archive is None: return {}
+    if archive is None:
+        return {}
     from sqlalchemy import select
     from astrid_data.registry.tables import Image
+
     uris = {u for ch in channels for u in rows[f'{ch}_uri'].unique() if isinstance(u, str)}
-    with archive.session() as s: found = s.execute(select(Image.uri, Image.hdu_name, Image.hdu_ver, Image.facts).where(Image.uri.in_(uris))).all()
+    with archive.session() as s:
+        found = s.execute(
+            select(Image.uri, Image.hdu_name, Image.hdu_ver, Image.facts).where(Image.uri.in_(uris))
+        ).all()
     return {(u, h, v): f['index'] for u, h, v, f in found if f and f.get('index')}
 
 # %% ../../nbs/55_datasets/03_build.ipynb #45be467b
 def cut_chunk(
-    rows:pd.DataFrame, # Samples of some images
-    opener:Opener, # How to open them
-    size:int, # Side of a patch (pixel)
-    channels:tuple, # Names of the channels
-    min_valid_fraction:float, # Patches with less are lost
-    measure:bool=True, # Measure background and noise, and flag what looks wrong
-    maps:bool=True, # Make target maps
-    out:tuple|None=None, # Pixels and validity to cut into, as for `extract_patches`; None makes them
-)->tuple: # dict of arrays for `ShardWriter.append`; table of the kept; ledger of the lost
+    rows: pd.DataFrame,  # Samples of some images
+    opener: Opener,  # How to open them
+    size: int,  # Side of a patch (pixel)
+    channels: tuple,  # Names of the channels
+    min_valid_fraction: float,  # Patches with less are lost
+    measure: bool = True,  # Measure background and noise, and flag what looks wrong
+    maps: bool = True,  # Make target maps
+    out: tuple
+    | None = None,  # Pixels and validity to cut into, as for `extract_patches`; None makes them
+) -> tuple:  # dict of arrays for `ShardWriter.append`; table of the kept; ledger of the lost
     "Cut and measure the samples of a chunk"
     from astrid_data.patches.extract import extract_patches
+
     data, valid = out or (None, None)
-    got = extract_patches(rows, size, channels, open=opener, min_valid_fraction=min_valid_fraction, data_out=data, valid_out=valid, align=opener.align,
-        compiled=False) # The compiler takes more memory than all else here, and a writing disk more time than it saves
+    got = extract_patches(
+        rows,
+        size,
+        channels,
+        open=opener,
+        min_valid_fraction=min_valid_fraction,
+        data_out=data,
+        valid_out=valid,
+        align=opener.align,
+        compiled=False,
+    )  # The compiler takes more memory than all else here, and a writing disk more time than it saves
     keep, kept = np.asarray(got.kept, bool), rows[got.kept]
-    data, valid = (a if keep.all() else np.ascontiguousarray(a[keep]) for a in (got.data, got.valid))
+    data, valid = (
+        a if keep.all() else np.ascontiguousarray(a[keep]) for a in (got.data, got.valid)
+    )
     t = got.info[keep].reset_index(drop=True)
-    if measure: _measure(t, kept, data, valid, channels)
+    if measure:
+        _measure(t, kept, data, valid, channels)
     scale = kept[f'{channels[0]}_uri'].map(opener.scale).to_numpy('f8')
-    t['half_width_arcsec'] = np.where(kept[f'{channels[0]}_wcs_state'] == 'celestial', scale*size/2, np.nan)
+    t['half_width_arcsec'] = np.where(
+        kept[f'{channels[0]}_wcs_state'] == 'celestial', scale * size / 2, np.nan
+    )
     t['pixel_sha256'], t['plan_row'] = pixel_hashes(data, valid), kept.index.to_numpy()
-    if not maps: return dict(patches=data, valid=valid), t, got.ledger
+    if not maps:
+        return dict(patches=data, valid=valid), t, got.ledger
     targets = _targets(data, valid, t, kept['label'].to_numpy(), channels)
     t['target_sha256'] = pixel_hashes(targets)
     return dict(patches=data, valid=valid, targets=targets), t, got.ledger
 
+
 def _measure(t, kept, data, valid, channels):
     "Background, noise and flags, as columns of `t`"
     from astrid_data.quality.flags import column_flags, image_flags, local_background
+
     background, noise = local_background(data, valid)
-    for c, ch in enumerate(channels): t[f'{ch}_background'], t[f'{ch}_noise'] = background[:, c], noise[:, c]
+    for c, ch in enumerate(channels):
+        t[f'{ch}_background'], t[f'{ch}_noise'] = background[:, c], noise[:, c]
     known = kept[[c for c in kept if c not in t]].reset_index(drop=True).join(t)
-    t['quality_flags'] = image_flags(data, valid, background, noise, channels=channels) | column_flags(known)
+    t['quality_flags'] = image_flags(
+        data, valid, background, noise, channels=channels
+    ) | column_flags(known)
+
 
 def _targets(data, valid, t, labels, channels):
     "Where the detected source is, from the channel that shows it best"
     from astrid_data.patches.extract import target_map
+
     c = next((channels.index(k) for k in ('difference', 'science') if k in channels), 0)
     off = t[['offset_x', 'offset_y']].to_numpy('f8')
     out = [target_map(d[c], v[c], o, l) for d, v, o, l in zip(data, valid, off, labels)]
@@ -188,75 +284,109 @@ def _targets(data, valid, t, labels, channels):
 # %% ../../nbs/55_datasets/03_build.ipynb #0bb58ce5
 class Journal:
     "Finished work, one JSON line each"
-    def __init__(self,
-        path, # A file; what an earlier attempt wrote is read, but a last line that is cut short
+
+    def __init__(
+        self,
+        path,  # A file; what an earlier attempt wrote is read, but a last line that is cut short
     ):
         self.path, self.lines, good = Path(path), [], 0
         for line in self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []:
-            if not line.endswith(b'\n'): break
-            self.lines.append(json.loads(line)); good += len(line)
-        if self.path.exists(): os.truncate(self.path, good)
+            if not line.endswith(b'\n'):
+                break
+            self.lines.append(json.loads(line))
+            good += len(line)
+        if self.path.exists():
+            os.truncate(self.path, good)
 
     def add(self, **what):
         "One more line, on the disk when this returns"
         with open(self.path, 'ab') as f:
-            f.write(canonical_json(what).encode() + b'\n'); f.flush(); os.fsync(f.fileno())
+            f.write(canonical_json(what).encode() + b'\n')
+            f.flush()
+            os.fsync(f.fileno())
         self.lines.append(what)
 
 # %% ../../nbs/55_datasets/03_build.ipynb #12876c22
 def in_order(
-    f, # A function of one argument
-    items, # Its arguments
-    executor=None, # A `concurrent.futures.Executor`; None works here and now
-    ahead:int=4, # Results that may wait
-): # Gives one result after the other; what `f` raises is raised in its place
+    f,  # A function of one argument
+    items,  # Its arguments
+    executor=None,  # A `concurrent.futures.Executor`; None works here and now
+    ahead: int = 4,  # Results that may wait
+):  # Gives one result after the other; what `f` raises is raised in its place
     "f(item) for each, in order"
-    if executor is None: yield from map(f, items); return
+    if executor is None:
+        yield from map(f, items)
+        return
     coming = deque()
     for item in items:
         coming.append(executor.submit(f, item))
-        if len(coming) > ahead: yield coming.popleft().result()
-    while coming: yield coming.popleft().result()
+        if len(coming) > ahead:
+            yield coming.popleft().result()
+    while coming:
+        yield coming.popleft().result()
 
 # %% ../../nbs/55_datasets/03_build.ipynb #916e8d3d
 def stored(
-    folder, # With the shards
-    shards:list, # What `ShardWriter.close` returned
-    name:str, # 'patches', 'valid' or 'targets'
-)->ShardedArray: # Mapped
+    folder,  # With the shards
+    shards: list,  # What `ShardWriter.close` returned
+    name: str,  # 'patches', 'valid' or 'targets'
+) -> ShardedArray:  # Mapped
     "One array of a version that is not frozen yet"
-    return ShardedArray([np.load(Path(folder)/s['file'], mmap_mode='r' if s['rows'] else None) for s in shards if s['array'] == name])
+    return ShardedArray(
+        [
+            np.load(Path(folder) / s['file'], mmap_mode='r' if s['rows'] else None)
+            for s in shards
+            if s['array'] == name
+        ]
+    )
 
 # %% ../../nbs/55_datasets/03_build.ipynb #1042ff40
 def _part_rows(row):
     "Rows of patches of shape `row` that are cut at once"
-    return max(1, PART_BYTES//(4*int(np.prod(row))))
+    return max(1, PART_BYTES // (4 * int(np.prod(row))))
+
 
 def _cut_parts(work, opener, size, channels, room, **how):
     "A chunk, part by part: arrays, in `room` if it is given, and with the last part the tables of all"
     (rows, marks), at_once, tables = work, _part_rows((len(channels), size, size)), []
-    if marks: opener.images.known.update(marks)
-    with opener.holding(len(channels)) as opener: # The next part may want the same images
+    if marks:
+        opener.images.known.update(marks)
+    with opener.holding(len(channels)) as opener:  # The next part may want the same images
         for a in range(0, len(rows), at_once):
-            part = rows[a:a+at_once]
-            arrays, *t = cut_chunk(part, opener, size, channels, out=room and [x[:len(part)] for x in next(room)], **how)
+            part = rows[a : a + at_once]
+            arrays, *t = cut_chunk(
+                part,
+                opener,
+                size,
+                channels,
+                out=room and [x[: len(part)] for x in next(room)],
+                **how,
+            )
             tables.append(t)
             yield arrays, tables if a + at_once >= len(rows) else None
 
-def _cut_whole(*args, **kw): return list(_cut_parts(*args, **kw)) # What executors can send
+
+def _cut_whole(*args, **kw):
+    return list(_cut_parts(*args, **kw))  # What executors can send
+
 
 @contextmanager
 def one_behind(
-    f, # A function; what it raises is raised by the next call, or at the end
-): # Gives a function that takes the arguments of `f` and returns at once
+    f,  # A function; what it raises is raised by the next call, or at the end
+):  # Gives a function that takes the arguments of `f` and returns at once
     "Calls of `f` that a thread works off in order, while the next one is prepared; at most one is under way"
     with ThreadPoolExecutor(1) as thread:
         last = []
+
         def call(*args):
-            if last: last.pop().result()
+            if last:
+                last.pop().result()
             last.append(thread.submit(f, *args))
+
         yield call
-        if last: last.pop().result()
+        if last:
+            last.pop().result()
+
 
 def _write_table(t, path):
     "A parquet file that is whole or not there"
@@ -264,299 +394,664 @@ def _write_table(t, path):
     t.to_parquet(b)
     write_atomic(path, b.getvalue())
 
+
 def stage(
-    samples:pd.DataFrame, # Of a plan, in `image_order`
-    work, # Folder of this build; what an earlier attempt left in it is used
-    opener:Opener, # How to open images
-    size:int, # Side of a patch (pixel)
-    channels:tuple=('image',), # Names of the channels
-    min_valid_fraction:float=0.5, # Patches with less are lost
-    executor=None, # As for `in_order`
-    progress:bool=True, # Show how far it is
-    shard_rows:int|None=None, # Rows in one file; None means half a gigabyte
-    chunk_rows:int|None=None, # Rows to lose at most when something happens; None means `CHUNK_ROWS`
-    archive=None, # The `Archive` that knows the images; None reads their headers
-    measure:bool=True, maps:bool=True, # As for `cut_chunk`
-)->tuple: # Table of the kept, row i of it patch i; ledger of the lost; the shards
+    samples: pd.DataFrame,  # Of a plan, in `image_order`
+    work,  # Folder of this build; what an earlier attempt left in it is used
+    opener: Opener,  # How to open images
+    size: int,  # Side of a patch (pixel)
+    channels: tuple = ('image',),  # Names of the channels
+    min_valid_fraction: float = 0.5,  # Patches with less are lost
+    executor=None,  # As for `in_order`
+    progress: bool = True,  # Show how far it is
+    shard_rows: int | None = None,  # Rows in one file; None means half a gigabyte
+    chunk_rows: int
+    | None = None,  # Rows to lose at most when something happens; None means `CHUNK_ROWS`
+    archive=None,  # The `Archive` that knows the images; None reads their headers
+    measure: bool = True,
+    maps: bool = True,  # As for `cut_chunk`
+) -> tuple:  # Table of the kept, row i of it patch i; ledger of the lost; the shards
     "Cut everything that is not cut yet"
     from astrid_data.storage.store import StoreUnreachable
-    work, row, pieces = Path(work), (len(channels), size, size), chunks_of(samples, chunk_rows or CHUNK_ROWS)
+
+    work, row, pieces = (
+        Path(work),
+        (len(channels), size, size),
+        chunks_of(samples, chunk_rows or CHUNK_ROWS),
+    )
     work.mkdir(parents=True, exist_ok=True)
-    journal = Journal(work/'journal.jsonl')
-    kinds = {'patches': ('<f4', row), 'valid': ('?', row)} | ({'targets': ('u1', row[1:])} if maps else {})
-    w = ShardWriter(work/'version', kinds, shard_rows or max(1, 2**29//(4*int(np.prod(row)))), start=sum(l['kept'] for l in journal.lines))
-    bar = progress_bar(None, 'cutting patches', total=len(samples), show=progress, initial=sum(l['of'] for l in journal.lines))
-    room = executor is None and cycle([[np.empty((_part_rows(row), *row), t) for t in ('f4', bool)] for _ in range(2)]) # One is cut into while the other is written
-    cut = partial(_cut_parts if executor is None else _cut_whole, room=room, opener=opener, size=size, channels=channels, min_valid_fraction=min_valid_fraction, measure=measure, maps=maps)
+    journal = Journal(work / 'journal.jsonl')
+    kinds = {'patches': ('<f4', row), 'valid': ('?', row)} | (
+        {'targets': ('u1', row[1:])} if maps else {}
+    )
+    w = ShardWriter(
+        work / 'version',
+        kinds,
+        shard_rows or max(1, 2**29 // (4 * int(np.prod(row)))),
+        start=sum(l['kept'] for l in journal.lines),
+    )
+    bar = progress_bar(
+        None,
+        'cutting patches',
+        total=len(samples),
+        show=progress,
+        initial=sum(l['of'] for l in journal.lines),
+    )
+    room = executor is None and cycle(
+        [[np.empty((_part_rows(row), *row), t) for t in ('f4', bool)] for _ in range(2)]
+    )  # One is cut into while the other is written
+    cut = partial(
+        _cut_parts if executor is None else _cut_whole,
+        room=room,
+        opener=opener,
+        size=size,
+        channels=channels,
+        min_valid_fraction=min_valid_fraction,
+        measure=measure,
+        maps=maps,
+    )
+
     def finish(rows, tables):
-        i, (kept, lost) = len(journal.lines), (pd.concat(t, ignore_index=True) for t in zip(*tables))
+        i, (kept, lost) = (
+            len(journal.lines),
+            (pd.concat(t, ignore_index=True) for t in zip(*tables)),
+        )
         w.sync()
-        _write_table(kept, work/f'kept-{i:05d}.parquet')
-        _write_table(lost, work/f'lost-{i:05d}.parquet')
-        journal.add(chunk=i, images=sorted(set(rows['observation_key'])), of=len(rows), kept=len(kept))
+        _write_table(kept, work / f'kept-{i:05d}.parquet')
+        _write_table(lost, work / f'lost-{i:05d}.parquet')
+        journal.add(
+            chunk=i, images=sorted(set(rows['observation_key'])), of=len(rows), kept=len(kept)
+        )
+
     def write(rows, arrays, tables):
         w.append(**arrays)
-        if tables: done(rows, tables)
-    todo = [samples.iloc[a:b] for a, b in pieces[len(journal.lines):]]
+        if tables:
+            done(rows, tables)
+
+    todo = [samples.iloc[a:b] for a, b in pieces[len(journal.lines) :]]
     try:
         with one_behind(finish) as done, one_behind(write) as later:
-            for rows, parts in zip(todo, in_order(cut, ((rows, marks_of(archive, rows, channels)) for rows in todo), executor)):
-                for arrays, tables in parts: later(rows, arrays, tables)
+            for rows, parts in zip(
+                todo,
+                in_order(
+                    cut, ((rows, marks_of(archive, rows, channels)) for rows in todo), executor
+                ),
+            ):
+                for arrays, tables in parts:
+                    later(rows, arrays, tables)
                 bar.update(len(rows))
     except Away as e:
-        raise StoreUnreachable(f'stopped after {sum(l["of"] for l in journal.lines):,} of {len(samples):,} samples, and nothing was frozen: {e}. What was cut is kept; the same call goes on '
-            "from there when the store is back. If it is gone for good, unreachable='ledger' counts its images as lost") from e
-    finally: bar.close()
-    kept, lost = (pd.concat([pd.read_parquet(work/f'{k}-{i:05d}.parquet') for i in range(len(pieces))], ignore_index=True) for k in ('kept', 'lost'))
+        raise StoreUnreachable(
+            f'stopped after {sum(l["of"] for l in journal.lines):,} of {len(samples):,} samples, and nothing was frozen: {e}. What was cut is kept; the same call goes on '
+            "from there when the store is back. If it is gone for good, unreachable='ledger' counts its images as lost"
+        ) from e
+    finally:
+        bar.close()
+    kept, lost = (
+        pd.concat(
+            [pd.read_parquet(work / f'{k}-{i:05d}.parquet') for i in range(len(pieces))],
+            ignore_index=True,
+        )
+        for k in ('kept', 'lost')
+    )
     rows = samples.iloc[kept.pop('plan_row')].reset_index(drop=True)
     return pd.concat([rows[[c for c in rows if c not in kept]], kept], axis=1), lost, w.close()
 
 # %% ../../nbs/55_datasets/03_build.ipynb #187704f4
 def add_lineage(
-    archive, # An `Archive`
-    samples:pd.DataFrame, # With detection_id and, for alerts, a channel's wcs_state 'stamp'
-)->pd.DataFrame: # With the column lineage where there are alerts
+    archive,  # An `Archive`
+    samples: pd.DataFrame,  # With detection_id and, for alerts, a channel's wcs_state 'stamp'
+) -> pd.DataFrame:  # With the column lineage where there are alerts
     "The ids of earlier alerts that each alert calls its own"
     from sqlalchemy import select
     from astrid_data.registry.tables import DetectionIndex
+
     state = next((samples[c] for c in samples if c.endswith('_wcs_state')), pd.Series(dtype=object))
-    ids, found = [uuid.UUID(str(i)) for i in samples['detection_id'][state.eq('stamp').reindex(samples.index, fill_value=False)].dropna().unique()], {}
-    if not ids: return samples
+    ids, found = (
+        [
+            uuid.UUID(str(i))
+            for i in samples['detection_id'][
+                state.eq('stamp').reindex(samples.index, fill_value=False)
+            ]
+            .dropna()
+            .unique()
+        ],
+        {},
+    )
+    if not ids:
+        return samples
     with archive.session() as s:
-        for k in range(0, len(ids), 5000): found |= dict(s.execute(select(DetectionIndex.detection_id, DetectionIndex.facts['lineage'].as_string()).where(DetectionIndex.detection_id.in_(ids[k:k + 5000]))).all())
-    return samples.assign(lineage=[None if d is None else found.get(uuid.UUID(str(d))) for d in samples['detection_id'].astype(object).where(samples['detection_id'].notna(), None)])
+        for k in range(0, len(ids), 5000):
+            found |= dict(
+                s.execute(
+                    select(
+                        DetectionIndex.detection_id, DetectionIndex.facts['lineage'].as_string()
+                    ).where(DetectionIndex.detection_id.in_(ids[k : k + 5000]))
+                ).all()
+            )
+    return samples.assign(
+        lineage=[
+            None if d is None else found.get(uuid.UUID(str(d)))
+            for d in samples['detection_id']
+            .astype(object)
+            .where(samples['detection_id'].notna(), None)
+        ]
+    )
 
 # %% ../../nbs/55_datasets/03_build.ipynb #f5c38570
 def deal_out(
-    samples:pd.DataFrame, # All kept samples
-    size:int, # Side of a patch (pixel)
-    split:dict, # by, seed, fractions and more for `split_samples`
-    previous=None, # Samples of an earlier version, which stay where they are; or what somebody else decided, if `by` is 'imported'
-)->tuple: # samples with the columns split and group_id; the report of the split
+    samples: pd.DataFrame,  # All kept samples
+    size: int,  # Side of a patch (pixel)
+    split: dict,  # by, seed, fractions and more for `split_samples`
+    previous=None,  # Samples of an earlier version, which stay where they are; or what somebody else decided, if `by` is 'imported'
+) -> tuple:  # samples with the columns split and group_id; the report of the split
     "Give each sample its split"
     from astrid_data.splits.assign import import_splits, split_samples
-    if split['by'] == 'imported': result = import_splits(samples, previous, on=next(c for c in previous if c != 'split'))
-    else: result = split_samples(samples, size=size, previous=previous, **{k: v for k, v in split.items() if k != 'previous'})
-    return samples.assign(split=np.asarray(result.split, object), group_id=np.asarray(result.group_id, object)), result.report
+
+    if split['by'] == 'imported':
+        result = import_splits(samples, previous, on=next(c for c in previous if c != 'split'))
+    else:
+        result = split_samples(
+            samples,
+            size=size,
+            previous=previous,
+            **{k: v for k, v in split.items() if k != 'previous'},
+        )
+    return samples.assign(
+        split=np.asarray(result.split, object), group_id=np.asarray(result.group_id, object)
+    ), result.report
+
 
 def judge(
-    samples:pd.DataFrame, # With their splits
-    data, valid, # Array-like, all patches and their validity
-    ledger:pd.DataFrame, # All lost samples
-    channels:tuple, # Names of the channels
-    threshold:float|None=None, # The quality score asked for
-    probe:bool=True, # Look for shortcuts too
-)->tuple: # audit; quality report; normalisation
+    samples: pd.DataFrame,  # With their splits
+    data,
+    valid,  # Array-like, all patches and their validity
+    ledger: pd.DataFrame,  # All lost samples
+    channels: tuple,  # Names of the channels
+    threshold: float | None = None,  # The quality score asked for
+    probe: bool = True,  # Look for shortcuts too
+) -> tuple:  # audit; quality report; normalisation
     "Audit and check the whole, and fit what the loader needs"
     from astrid_data.quality.report import check_quality
     from astrid_data.splits.audit import audit_splits
     from astrid_data.quality.duplicates import find_duplicates
-    levels = [samples[[f'{c}_{k}' for c in channels]].to_numpy('f8') for k in ('background', 'noise')]
-    pairs = find_duplicates(data, valid, *levels, samples['pixel_sha256']) # Asked by both
+
+    levels = [
+        samples[[f'{c}_{k}' for c in channels]].to_numpy('f8') for k in ('background', 'noise')
+    ]
+    pairs = find_duplicates(data, valid, *levels, samples['pixel_sha256'])  # Asked by both
     audit = audit_splits(samples, data, pairs=pairs)
-    report = check_quality(samples, data, valid, ledger=ledger, requested=len(samples) + int(ledger['n'].sum()), gates=None if threshold is None else dict(quality_score=threshold), probe=probe, pairs=pairs)
-    return audit, report, fit_normalisation(data, *levels, np.flatnonzero(samples['split'] == 'train'))
+    report = check_quality(
+        samples,
+        data,
+        valid,
+        ledger=ledger,
+        requested=len(samples) + int(ledger['n'].sum()),
+        gates=None if threshold is None else dict(quality_score=threshold),
+        probe=probe,
+        pairs=pairs,
+    )
+    return (
+        audit,
+        report,
+        fit_normalisation(data, *levels, np.flatnonzero(samples['split'] == 'train')),
+    )
 
 # %% ../../nbs/55_datasets/03_build.ipynb #d9bd66ac
 def _fsync_tree(folder):
     "Make a folder and its files durable"
     for p in [*Path(folder).iterdir(), Path(folder)]:
         fd = os.open(p, os.O_RDONLY)
-        try: os.fsync(fd)
-        finally: os.close(fd)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
 
 @contextmanager
 def _only_one(folder):
     "One builder at a time in a dataset's folder"
     import fcntl
+
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder/'.lock', 'w') as f:
-        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise Conflict(f'another process is building {folder.name!r}; wait until it has finished') from None
+    with open(folder / '.lock', 'w') as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f'another process is building {folder.name!r}; wait until it has finished'
+            ) from None
         yield
+
 
 def _check_name(name):
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9._-]{0,99}', str(name)):
-        raise BadInput(f'{name!r} cannot name a dataset: letters, digits, dot, dash and underscore, at most 100, the first a letter or digit')
+        raise BadInput(
+            f'{name!r} cannot name a dataset: letters, digits, dot, dash and underscore, at most 100, the first a letter or digit'
+        )
     return str(name)
 
 # %% ../../nbs/55_datasets/03_build.ipynb #811d0e87
 def remarks(
-    samples:pd.DataFrame, # With their splits
-    report, # A `DataQualityReport`
-)->list: # Sentences, none where all is well
+    samples: pd.DataFrame,  # With their splits
+    report,  # A `DataQualityReport`
+) -> list:  # Sentences, none where all is well
     "What whoever trains on these samples must know first"
     there = set(samples['split'])
-    return [f'the {k} split is empty' for k in ('train', 'val', 'test') if k not in there] + [i.message for i in report.issues if i.severity == 'error']
+    return [f'the {k} split is empty' for k in ('train', 'val', 'test') if k not in there] + [
+        i.message for i in report.issues if i.severity == 'error'
+    ]
+
 
 def _outside():
     "The `stacklevel` at which a warning names the line that called this library"
     frame, n = sys._getframe(1), 1
-    while frame is not None and frame.f_globals.get('__name__', '').startswith('astrid_data.'): frame, n = frame.f_back, n + 1
+    while frame is not None and frame.f_globals.get('__name__', '').startswith('astrid_data.'):
+        frame, n = frame.f_back, n + 1
     return n
+
 
 def _gates(report, audit, gate, address, remarks):
     "Warn or raise where a gate fails; remarks warn"
-    said = {g.name: f'{g.name} is {g.value:.4g}, asked for is {g.threshold:.4g}' + (f', {g.reason}' if g.reason else '') for g in report.gates if g.outcome == 'fail'}
+    said = {
+        g.name: f'{g.name} is {g.value:.4g}, asked for is {g.threshold:.4g}'
+        + (f', {g.reason}' if g.reason else '')
+        for g in report.gates
+        if g.outcome == 'fail'
+    }
     if 'quality_score' in said:
-        raise QualityError(f'{address} was not frozen: {said["quality_score"]}. What was cut is kept: mend that, or build again with a lower quality_score_threshold, or with None', report)
+        raise QualityError(
+            f'{address} was not frozen: {said["quality_score"]}. What was cut is kept: mend that, or build again with a lower quality_score_threshold, or with None',
+            report,
+        )
     failed = list(said.values())
-    if audit.verdict == 'fail': failed += audit.reasons
-    if failed and gate == 'error': raise Conflict(f'{address} was not frozen: ' + '; '.join(failed))
-    if failed or remarks: warnings.warn(f'{address}: ' + '; '.join(failed + remarks), stacklevel=_outside())
+    if audit.verdict == 'fail':
+        failed += audit.reasons
+    if failed and gate == 'error':
+        raise Conflict(f'{address} was not frozen: ' + '; '.join(failed))
+    if failed or remarks:
+        warnings.warn(f'{address}: ' + '; '.join(failed + remarks), stacklevel=_outside())
 
 # %% ../../nbs/55_datasets/03_build.ipynb #b3ca7a64
 def sample_records(
-    samples:pd.DataFrame, # Of a version
-    m:dict, # Its manifest
-)->list: # Dicts for `training_samples`
+    samples: pd.DataFrame,  # Of a version
+    m: dict,  # Its manifest
+) -> list:  # Dicts for `training_samples`
     "Rows in the shape that AstrID's tables use"
-    home, s, per = f"datasets/{m['name']}/v{m['version']}", m['patch_size'], next((p['rows'] for p in m['shards'] if p['array'] == 'patches'), 1)
+    home, s, per = (
+        f'datasets/{m["name"]}/v{m["version"]}',
+        m['patch_size'],
+        next((p['rows'] for p in m['shards'] if p['array'] == 'patches'), 1),
+    )
+
     def one(i, r):
-        x, y = r['x0'] + s//2 + r['offset_x'], r['y0'] + s//2 + r['offset_y']
+        x, y = r['x0'] + s // 2 + r['offset_x'], r['y0'] + s // 2 + r['offset_y']
         t = None if pd.isna(r['mjd']) else utc_from_mjd(r['mjd']).isoformat()
-        labels = dict(anomaly_type=r['class_name'], confidence=r['label_confidence'], validated=r['n_label_events'] > 0, is_anomaly=r['label'] == 1, pixel_coords=[x, y], source=r['label_source'])
-        meta = dict(survey=r['survey'], filter_band=r['band'], exposure_time=r['exposure_s'], ra=r['ra'], dec=r['dec'], observation_time=t, patch_size=[s, s],
-            detection_type=r['class_name'], channels=m['channels'], kind=r['kind'], origin=r['origin'], split=r['split'], sample_key=r['sample_key'])
-        shard = f'{i//per:05d}.npy#{i % per}'
-        return dict(id=stable_uuid('sample', m['id'], r['sample_key']), dataset_id=uuid.UUID(m['id']), observation_id=_uuid(r['observation_id']), detection_id=_uuid(r['detection_id']),
-            image_path=f'{home}/patches-{shard}', mask_path=f'{home}/targets-{shard}', labels=json.loads(canonical_json(labels)), metadata_=json.loads(canonical_json(meta)))
+        labels = dict(
+            anomaly_type=r['class_name'],
+            confidence=r['label_confidence'],
+            validated=r['n_label_events'] > 0,
+            is_anomaly=r['label'] == 1,
+            pixel_coords=[x, y],
+            source=r['label_source'],
+        )
+        meta = dict(
+            survey=r['survey'],
+            filter_band=r['band'],
+            exposure_time=r['exposure_s'],
+            ra=r['ra'],
+            dec=r['dec'],
+            observation_time=t,
+            patch_size=[s, s],
+            detection_type=r['class_name'],
+            channels=m['channels'],
+            kind=r['kind'],
+            origin=r['origin'],
+            split=r['split'],
+            sample_key=r['sample_key'],
+        )
+        shard = f'{i // per:05d}.npy#{i % per}'
+        return dict(
+            id=stable_uuid('sample', m['id'], r['sample_key']),
+            dataset_id=uuid.UUID(m['id']),
+            observation_id=_uuid(r['observation_id']),
+            detection_id=_uuid(r['detection_id']),
+            image_path=f'{home}/patches-{shard}',
+            mask_path=f'{home}/targets-{shard}',
+            labels=json.loads(canonical_json(labels)),
+            metadata_=json.loads(canonical_json(meta)),
+        )
+
     return [one(i, r) for i, r in enumerate(samples.to_dict('records'))]
 
-def _uuid(v): return None if v is None or v != v else uuid.UUID(str(v))
+
+def _uuid(v):
+    return None if v is None or v != v else uuid.UUID(str(v))
 
 # %% ../../nbs/55_datasets/03_build.ipynb #5d07114d
 def register_version(
-    archive, # Where to
-    folder, # A finished version
-)->None:
+    archive,  # Where to
+    folder,  # A finished version
+) -> None:
     "Make a version known; nothing happens if it is already"
     from sqlalchemy import select
-    from astrid_data.registry.tables import QualityRow, SampleRow, TrainingDataset, TrainingSample, VersionRow, bulk_insert
+    from astrid_data.registry.tables import (
+        QualityRow,
+        SampleRow,
+        TrainingDataset,
+        TrainingSample,
+        VersionRow,
+        bulk_insert,
+    )
+
     d = Dataset(folder)
     m, t, now = d.manifest, d.samples, datetime.now(timezone.utc)
-    report = json.loads((d.folder/'quality.json').read_text())
+    report = json.loads((d.folder / 'quality.json').read_text())
     records = sample_records(t, m)
-    details = [dict(sample_id=r['id'], row_index=i, sample_key=k, split=s, group_id=g, kind=kind, origin=o)
-        for i, (r, k, s, g, kind, o) in enumerate(zip(records, *(t[c] for c in ('sample_key', 'split', 'group_id', 'kind', 'origin'))))]
+    details = [
+        dict(sample_id=r['id'], row_index=i, sample_key=k, split=s, group_id=g, kind=kind, origin=o)
+        for i, (r, k, s, g, kind, o) in enumerate(
+            zip(records, *(t[c] for c in ('sample_key', 'split', 'group_id', 'kind', 'origin')))
+        )
+    ]
     with archive.session() as session:
-        there = session.scalar(select(VersionRow.dataset_id).where(VersionRow.name == m['name'], VersionRow.version == m['version']))
-        if there and str(there) != m['id']: raise Conflict(f'{d.address} is in this registry already with other content, built elsewhere; give yours another name')
-        bulk_insert(session, TrainingDataset, [dict(id=uuid.UUID(m['id']), name=m['name'], description=m.get('description'), collection_params=m['params']['collection'],
-            total_samples=len(d), anomaly_ratio=float((t['label'] == 1).mean()), quality_score=report['quality_score'], created_at=now, created_by=m['created_by'], status='active')])
+        there = session.scalar(
+            select(VersionRow.dataset_id).where(
+                VersionRow.name == m['name'], VersionRow.version == m['version']
+            )
+        )
+        if there and str(there) != m['id']:
+            raise Conflict(
+                f'{d.address} is in this registry already with other content, built elsewhere; give yours another name'
+            )
+        bulk_insert(
+            session,
+            TrainingDataset,
+            [
+                dict(
+                    id=uuid.UUID(m['id']),
+                    name=m['name'],
+                    description=m.get('description'),
+                    collection_params=m['params']['collection'],
+                    total_samples=len(d),
+                    anomaly_ratio=float((t['label'] == 1).mean()),
+                    quality_score=report['quality_score'],
+                    created_at=now,
+                    created_by=m['created_by'],
+                    status='active',
+                )
+            ],
+        )
         bulk_insert(session, TrainingSample, [dict(r, created_at=now) for r in records])
         bulk_insert(session, SampleRow, details)
-        bulk_insert(session, QualityRow, [dict(id=stable_uuid('quality', m['id'], 0), dataset_id=uuid.UUID(m['id']), report=report, quality_score=report['quality_score'], created_at=now)])
-        bulk_insert(session, VersionRow, [dict(dataset_id=uuid.UUID(m['id']), name=m['name'], version=m['version'], parent_id=_uuid(m.get('parent_id')), content_hash=m['content_hash'],
-            plan_hash=m['plan_hash'], state='frozen', origin=m['origin'], uri=f"datasets/{m['name']}/v{m['version']}", manifest=m, frozen_at=now)])
+        bulk_insert(
+            session,
+            QualityRow,
+            [
+                dict(
+                    id=stable_uuid('quality', m['id'], 0),
+                    dataset_id=uuid.UUID(m['id']),
+                    report=report,
+                    quality_score=report['quality_score'],
+                    created_at=now,
+                )
+            ],
+        )
+        bulk_insert(
+            session,
+            VersionRow,
+            [
+                dict(
+                    dataset_id=uuid.UUID(m['id']),
+                    name=m['name'],
+                    version=m['version'],
+                    parent_id=_uuid(m.get('parent_id')),
+                    content_hash=m['content_hash'],
+                    plan_hash=m['plan_hash'],
+                    state='frozen',
+                    origin=m['origin'],
+                    uri=f'datasets/{m["name"]}/v{m["version"]}',
+                    manifest=m,
+                    frozen_at=now,
+                )
+            ],
+        )
 
 # %% ../../nbs/55_datasets/03_build.ipynb #829cae3f
 def recipe_of(
-    plan, # A `SamplePlan`
-    patch_size:int, min_valid_fraction:float, # As for `build_dataset`
-    split:dict, # by, seed, fractions
-    pixel_scale_arcsec:float=None, align:bool=False, # As for `build_dataset`
-)->dict: # JSON-ready
+    plan,  # A `SamplePlan`
+    patch_size: int,
+    min_valid_fraction: float,  # As for `build_dataset`
+    split: dict,  # by, seed, fractions
+    pixel_scale_arcsec: float = None,
+    align: bool = False,  # As for `build_dataset`
+) -> dict:  # JSON-ready
     "Everything that decides what the version holds"
-    return json.loads(canonical_json(dict(format=1, collection=plan.params.to_dict(), channels=list(plan.channels), patch_size=int(patch_size), min_valid_fraction=float(min_valid_fraction), split=split) | grid_of(dict(pixel_scale_arcsec=pixel_scale_arcsec, align=align))))
+    return json.loads(
+        canonical_json(
+            dict(
+                format=1,
+                collection=plan.params.to_dict(),
+                channels=list(plan.channels),
+                patch_size=int(patch_size),
+                min_valid_fraction=float(min_valid_fraction),
+                split=split,
+            )
+            | grid_of(dict(pixel_scale_arcsec=pixel_scale_arcsec, align=align))
+        )
+    )
+
 
 def _cut_by(recipe, plan):
     "A name for all that decides the pixels: not how they are split, nor the score that they shall have"
     from astrid_data.collect.collector import hash_samples
-    how = {k: v for k, v in recipe.items() if k not in ('collection', 'split')}
-    return sha256_text(canonical_json([how, hash_samples(replace(plan.params, quality_score_threshold=None), plan.samples)]))[:16]
 
-def grid_of(recipe:dict)->dict: # Arguments of `Opener`; none where pixels stay as observed
+    how = {k: v for k, v in recipe.items() if k not in ('collection', 'split')}
+    return sha256_text(
+        canonical_json(
+            [how, hash_samples(replace(plan.params, quality_score_threshold=None), plan.samples)]
+        )
+    )[:16]
+
+
+def grid_of(recipe: dict) -> dict:  # Arguments of `Opener`; none where pixels stay as observed
     "What a recipe says of resampling"
     return {k: recipe[k] for k in ('pixel_scale_arcsec', 'align') if recipe.get(k)}
+
 
 def _existing(archive, name, recipe_hash):
     "The newest version if it was made by this recipe, registered; and the number of the next"
     rows = [r for r in _version_rows(archive) if r['name'] == name]
-    folders = {int(p.parent.name[1:]): p.parent for p in (archive.datasets_dir/name).glob('v*/manifest.json')}
+    folders = {
+        int(p.parent.name[1:]): p.parent
+        for p in (archive.datasets_dir / name).glob('v*/manifest.json')
+    }
     for k, folder in folders.items():
-        if k not in [r['version'] for r in rows] and Dataset(folder).manifest['recipe_hash'] == recipe_hash: # Renamed, but not registered any more
+        if (
+            k not in [r['version'] for r in rows]
+            and Dataset(folder).manifest['recipe_hash'] == recipe_hash
+        ):  # Renamed, but not registered any more
             publish_version(archive, folder)
             return open_dataset(archive, f'{name}@v{k}'), k + 1
-    newest = max((r for r in rows if r['state'] == 'frozen'), key=lambda r: r['version'], default=None)
+    newest = max(
+        (r for r in rows if r['state'] == 'frozen'), key=lambda r: r['version'], default=None
+    )
     found = newest and newest['manifest']['recipe_hash'] == recipe_hash
-    return open_dataset(archive, f'{name}@v{newest["version"]}') if found else None, 1 + max([0, *folders, *(r['version'] for r in rows)])
+    return open_dataset(archive, f'{name}@v{newest["version"]}') if found else None, 1 + max(
+        [0, *folders, *(r['version'] for r in rows)]
+    )
 
 # %% ../../nbs/55_datasets/03_build.ipynb #665f052f
 def earlier_splits(
-    archive, # An `Archive`
-    address:str|None, # Of a version, deleted ones too; None gives None
-)->pd.DataFrame|None: # sample_key, detection_id, split
+    archive,  # An `Archive`
+    address: str | None,  # Of a version, deleted ones too; None gives None
+) -> pd.DataFrame | None:  # sample_key, detection_id, split
     "Where the samples of a version went"
-    if address is None: return None
+    if address is None:
+        return None
     from sqlalchemy import select
     from astrid_data.registry.tables import SampleRow, TrainingSample
-    r = next((r for r in _version_rows(archive) if address in (f"{r['name']}@v{r['version']}", r['dataset_id'])), None)
-    if r is None: raise NotFound(f'no version {address!r} to take splits from; write name@v1, see list_datasets(archive)')
-    q = select(SampleRow.sample_key, TrainingSample.detection_id, SampleRow.split).join(TrainingSample, TrainingSample.id == SampleRow.sample_id).where(TrainingSample.dataset_id == uuid.UUID(r['dataset_id']))
-    with archive.session() as session: return pd.DataFrame(session.execute(q.order_by(SampleRow.row_index)).all(), columns=['sample_key', 'detection_id', 'split'])
+
+    r = next(
+        (
+            r
+            for r in _version_rows(archive)
+            if address in (f'{r["name"]}@v{r["version"]}', r['dataset_id'])
+        ),
+        None,
+    )
+    if r is None:
+        raise NotFound(
+            f'no version {address!r} to take splits from; write name@v1, see list_datasets(archive)'
+        )
+    q = (
+        select(SampleRow.sample_key, TrainingSample.detection_id, SampleRow.split)
+        .join(TrainingSample, TrainingSample.id == SampleRow.sample_id)
+        .where(TrainingSample.dataset_id == uuid.UUID(r['dataset_id']))
+    )
+    with archive.session() as session:
+        return pd.DataFrame(
+            session.execute(q.order_by(SampleRow.row_index)).all(),
+            columns=['sample_key', 'detection_id', 'split'],
+        )
+
 
 def _imported(t):
     "What the recipe says of splits that somebody else made"
-    if 'split' not in t or t.shape[1] != 2: raise BadInput(f'splits made elsewhere are a table of two columns, split and what it goes by (sample_key, object_id …), not {list(t)}')
+    if 'split' not in t or t.shape[1] != 2:
+        raise BadInput(
+            f'splits made elsewhere are a table of two columns, split and what it goes by (sample_key, object_id …), not {list(t)}'
+        )
     on = next(c for c in t if c != 'split')
-    return dict(by='imported', on=on, sha256=sha256_text(canonical_json(sorted(zip(t[on].astype(str), t['split'].astype(str))))))
+    return dict(
+        by='imported',
+        on=on,
+        sha256=sha256_text(canonical_json(sorted(zip(t[on].astype(str), t['split'].astype(str))))),
+    )
+
 
 def _splits_parent(archive, name, recipe, splits_from):
     "Whose splits are handed on: dict(address, content_hash), or None"
-    same = lambda m: all(m['params'].get(k) == recipe.get(k) for k in ('patch_size', 'channels', 'pixel_scale_arcsec', 'align')) and {k: v for k, v in m['params']['split'].items() if k != 'previous'} == recipe['split']
-    whole = lambda r: r['state'] == 'frozen' and same(r['manifest']) and (r['manifest'].get('audit') or {}).get('verdict') != 'fail'
-    rows = [r for r in _version_rows(archive) if (r['name'] == name and whole(r) if splits_from == 'parent' else splits_from in (f"{r['name']}@v{r['version']}", r['dataset_id']))]
-    if splits_from not in ('parent', None) and not rows: earlier_splits(archive, splits_from) # Says what is wrong
+    same = lambda m: (
+        all(
+            m['params'].get(k) == recipe.get(k)
+            for k in ('patch_size', 'channels', 'pixel_scale_arcsec', 'align')
+        )
+        and {k: v for k, v in m['params']['split'].items() if k != 'previous'} == recipe['split']
+    )
+    whole = lambda r: (
+        r['state'] == 'frozen'
+        and same(r['manifest'])
+        and (r['manifest'].get('audit') or {}).get('verdict') != 'fail'
+    )
+    rows = [
+        r
+        for r in _version_rows(archive)
+        if (
+            r['name'] == name and whole(r)
+            if splits_from == 'parent'
+            else splits_from in (f'{r["name"]}@v{r["version"]}', r['dataset_id'])
+        )
+    ]
+    if splits_from not in ('parent', None) and not rows:
+        earlier_splits(archive, splits_from)  # Says what is wrong
     r = max(rows, key=lambda r: r['version'], default=None) if splits_from else None
-    return r and dict(address=f"{r['name']}@v{r['version']}", content_hash=r['content_hash'])
+    return r and dict(address=f'{r["name"]}@v{r["version"]}', content_hash=r['content_hash'])
 
 # %% ../../nbs/55_datasets/03_build.ipynb #6afbf23b
 def build_dataset(
-    plan, # A `SamplePlan`
-    name:str, # Name of the dataset; its versions are numbered
-    patch_size:int=64, # Side of a patch (pixel)
-    description:str|None=None, # A sentence for people
-    fractions:tuple=(0.7, 0.15, 0.15), # Shares of train, val and test
-    seed:int=0, # Of the split
-    split_by:str|dict|pd.DataFrame='object', # As `by` of `split_samples`, a dict of more of its arguments, or splits made elsewhere: a table of sample_key or object_id, and split
-    splits_from:str|None='parent', # Address of a version whose samples stay in their splits; 'parent' is the newest of this name, if asked for in the same way; None deals anew
-    gate:str='warn', # 'error' stops where any gate or the audit fails, not the score alone
-    progress:bool=True, # Show how far it is
-    created_by:str|None=None, # Who; None means the user of this machine
-    executor=None, # A `concurrent.futures.Executor` that cuts; None cuts here
-    min_valid_fraction:float=0.5, # Patches with a smaller share of valid pixels go to the ledger
-    shard_rows:int|None=None, # Rows in one file; None means half a gigabyte
-    probe:bool=True, # Look for shortcuts, which trains a small forest
-    pixel_scale_arcsec:float|None=None, # Resample all images to pixels of this size, so that patches have one angular size; None leaves them as observed
-    align:bool=False, # Resample the other channels onto the grid of the first; False sends samples whose grids differ to the ledger
-    unreachable:str='error', # What an image does whose store does not answer: 'error' stops, 'ledger' loses its samples
-)->'Dataset': # The frozen version, new or found
+    plan,  # A `SamplePlan`
+    name: str,  # Name of the dataset; its versions are numbered
+    patch_size: int = 64,  # Side of a patch (pixel)
+    description: str | None = None,  # A sentence for people
+    fractions: tuple = (0.7, 0.15, 0.15),  # Shares of train, val and test
+    seed: int = 0,  # Of the split
+    split_by: str
+    | dict
+    | pd.DataFrame = 'object',  # As `by` of `split_samples`, a dict of more of its arguments, or splits made elsewhere: a table of sample_key or object_id, and split
+    splits_from: str
+    | None = 'parent',  # Address of a version whose samples stay in their splits; 'parent' is the newest of this name, if asked for in the same way; None deals anew
+    gate: str = 'warn',  # 'error' stops where any gate or the audit fails, not the score alone
+    progress: bool = True,  # Show how far it is
+    created_by: str | None = None,  # Who; None means the user of this machine
+    executor=None,  # A `concurrent.futures.Executor` that cuts; None cuts here
+    min_valid_fraction: float = 0.5,  # Patches with a smaller share of valid pixels go to the ledger
+    shard_rows: int | None = None,  # Rows in one file; None means half a gigabyte
+    probe: bool = True,  # Look for shortcuts, which trains a small forest
+    pixel_scale_arcsec: float
+    | None = None,  # Resample all images to pixels of this size, so that patches have one angular size; None leaves them as observed
+    align: bool = False,  # Resample the other channels onto the grid of the first; False sends samples whose grids differ to the ledger
+    unreachable: str = 'error',  # What an image does whose store does not answer: 'error' stops, 'ledger' loses its samples
+) -> 'Dataset':  # The frozen version, new or found
     "Cut, check, split and freeze a plan"
     archive, name = need('archive', need('plan', plan).archive), _check_name(name)
-    if gate not in ('warn', 'error'): raise BadInput(f"gate is 'warn' or 'error', not {gate!r}")
+    if gate not in ('warn', 'error'):
+        raise BadInput(f"gate is 'warn' or 'error', not {gate!r}")
     _check_patch(patch_size)
     _check_away(plan, unreachable)
-    if not len(plan.samples): raise NotFound(f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}')
+    if not len(plan.samples):
+        raise NotFound(f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}')
     theirs = split_by if isinstance(split_by, pd.DataFrame) else None
-    split = dict(seed=seed, fractions=fractions, by='object') | (split_by if isinstance(split_by, dict) else dict(by=split_by)) if theirs is None else _imported(theirs)
-    if pixel_scale_arcsec is not None and not 0 < pixel_scale_arcsec < 3600: raise BadInput(f'pixel_scale_arcsec {pixel_scale_arcsec} is no side of a pixel (arcsec)')
-    recipe = recipe_of(plan, patch_size, min_valid_fraction, split, pixel_scale_arcsec and float(pixel_scale_arcsec), bool(align))
-    digest = sha256_text(canonical_json([recipe, plan.plan_hash, *([] if splits_from == 'parent' else [splits_from])]))
-    with _only_one(archive.datasets_dir/name):
-        work, (found, number) = archive.datasets_dir/name/f'.building-{_cut_by(recipe, plan)}', _existing(archive, name, digest)
+    split = (
+        dict(seed=seed, fractions=fractions, by='object')
+        | (split_by if isinstance(split_by, dict) else dict(by=split_by))
+        if theirs is None
+        else _imported(theirs)
+    )
+    if pixel_scale_arcsec is not None and not 0 < pixel_scale_arcsec < 3600:
+        raise BadInput(f'pixel_scale_arcsec {pixel_scale_arcsec} is no side of a pixel (arcsec)')
+    recipe = recipe_of(
+        plan,
+        patch_size,
+        min_valid_fraction,
+        split,
+        pixel_scale_arcsec and float(pixel_scale_arcsec),
+        bool(align),
+    )
+    digest = sha256_text(
+        canonical_json(
+            [recipe, plan.plan_hash, *([] if splits_from == 'parent' else [splits_from])]
+        )
+    )
+    with _only_one(archive.datasets_dir / name):
+        work, (found, number) = (
+            archive.datasets_dir / name / f'.building-{_cut_by(recipe, plan)}',
+            _existing(archive, name, digest),
+        )
         if found:
-            shutil.rmtree(work, ignore_errors=True) # Of a run that died when all was done
+            shutil.rmtree(work, ignore_errors=True)  # Of a run that died when all was done
             return found
         _check_room(plan, work, int(patch_size))
         parent = None if theirs is not None else _splits_parent(archive, name, recipe, splits_from)
         splits = earlier_splits(archive, parent and parent['address']) if theirs is None else theirs
         _check_deal(plan.samples, recipe['split'], splits, theirs is not None)
-        if parent: recipe['split']['previous'] = parent
+        if parent:
+            recipe['split']['previous'] = parent
         samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
-        cut = stage(samples, work, Opener(archive.store, **grid_of(recipe), unreachable=unreachable), int(patch_size), plan.channels, min_valid_fraction, executor, progress, shard_rows, archive=archive)
-        facts = dict(name=name, version=number, description=description, plan_hash=plan.plan_hash, recipe_hash=digest, created_by=created_by or who_am_i(),
-            patch_size=int(patch_size), channels=list(plan.channels), labels_as_of=recipe['collection'].get('as_of') or getattr(plan, 'read_at', None), shortfall=plan.shortfall)
+        cut = stage(
+            samples,
+            work,
+            Opener(archive.store, **grid_of(recipe), unreachable=unreachable),
+            int(patch_size),
+            plan.channels,
+            min_valid_fraction,
+            executor,
+            progress,
+            shard_rows,
+            archive=archive,
+        )
+        facts = dict(
+            name=name,
+            version=number,
+            description=description,
+            plan_hash=plan.plan_hash,
+            recipe_hash=digest,
+            created_by=created_by or who_am_i(),
+            patch_size=int(patch_size),
+            channels=list(plan.channels),
+            labels_as_of=recipe['collection'].get('as_of') or getattr(plan, 'read_at', None),
+            shortfall=plan.shortfall,
+        )
         folder = freeze(archive, plan, work, *cut, recipe, facts, gate, probe, splits)
         publish_version(archive, folder)
         shutil.rmtree(work)
@@ -564,184 +1059,359 @@ def build_dataset(
 
 # %% ../../nbs/55_datasets/03_build.ipynb #595b1f02
 def _check_patch(size):
-    if isinstance(size, (bool, str)) or not np.isscalar(size) or not 1 <= size <= 4096 or int(size) != size: raise BadInput(f'patch_size {size!r} must be a whole number of pixels from 1 to 4096')
+    if (
+        isinstance(size, (bool, str))
+        or not np.isscalar(size)
+        or not 1 <= size <= 4096
+        or int(size) != size
+    ):
+        raise BadInput(f'patch_size {size!r} must be a whole number of pixels from 1 to 4096')
+
 
 def _check_deal(samples, split, splits, theirs):
     "Refuse what `deal_out` would refuse"
     from astrid_data.splits.assign import check_split, imported
-    if theirs: imported(samples, splits, split['on'])
-    else: check_split(samples, split, splits)
+
+    if theirs:
+        imported(samples, splits, split['on'])
+    else:
+        check_split(samples, split, splits)
+
 
 def _check_away(plan, unreachable):
     "Refuse a plan that has fewer samples because a store was away"
     from astrid_data.storage.store import StoreUnreachable
-    if unreachable not in ('error', 'ledger'): raise BadInput(f"unreachable is 'error' or 'ledger', not {unreachable!r}")
-    short = [f'{k}: {v["got"]} of {v["asked"]} ({v["reason"]})' for k, v in plan.shortfall.items() if 'unreachable' in str(v['reason'])]
-    if short and unreachable == 'error': raise StoreUnreachable(f"the plan was made while images did not answer: {'; '.join(short)}. Plan again when their store is back, or build with unreachable='ledger'")
+
+    if unreachable not in ('error', 'ledger'):
+        raise BadInput(f"unreachable is 'error' or 'ledger', not {unreachable!r}")
+    short = [
+        f'{k}: {v["got"]} of {v["asked"]} ({v["reason"]})'
+        for k, v in plan.shortfall.items()
+        if 'unreachable' in str(v['reason'])
+    ]
+    if short and unreachable == 'error':
+        raise StoreUnreachable(
+            f"the plan was made while images did not answer: {'; '.join(short)}. Plan again when their store is back, or build with unreachable='ledger'"
+        )
+
 
 def _check_room(plan, work, size):
     "Refuse to begin what the disk has no room for; what an earlier attempt cut is there already"
     there = sum(p.stat().st_size for p in work.rglob('*') if p.is_file())
     more, free = plan.bytes_on_disk(size) - there, shutil.disk_usage(work.parent).free
-    if more > free: raise Conflict(f'{len(plan):,} samples as patches of {size}×{size} take up to {more/1e6:,.0f} MB more, and the disk of the archive has {free/1e6:,.0f} MB free: make room, lower max_samples or patch_size, or open the archive in another home')
+    if more > free:
+        raise Conflict(
+            f'{len(plan):,} samples as patches of {size}×{size} take up to {more / 1e6:,.0f} MB more, and the disk of the archive has {free / 1e6:,.0f} MB free: make room, lower max_samples or patch_size, or open the archive in another home'
+        )
 
 # %% ../../nbs/55_datasets/03_build.ipynb #4b9d5d93
-def _reasons(ledger): return ', '.join(f'{int(n)} {r}' for r, n in ledger.groupby('reason')['n'].sum().items()) if len(ledger) else 'nothing in the registry fits the question'
+def _reasons(ledger):
+    return (
+        ', '.join(f'{int(n)} {r}' for r, n in ledger.groupby('reason')['n'].sum().items())
+        if len(ledger)
+        else 'nothing in the registry fits the question'
+    )
+
 
 def freeze(
-    archive, plan, # Whose version it will be
-    work, # Folder of this build
-    samples:pd.DataFrame, lost:pd.DataFrame, shards:list, # From `stage`
-    recipe:dict, # From `recipe_of`
-    facts:dict, # More for the manifest: name, version, patch_size …
-    gate:str, probe:bool, # As for `build_dataset`
-    splits:pd.DataFrame|None=None, # As `previous` of `deal_out`
-)->Path: # The version's folder; `QualityError` or `Conflict` where a gate stops it
+    archive,
+    plan,  # Whose version it will be
+    work,  # Folder of this build
+    samples: pd.DataFrame,
+    lost: pd.DataFrame,
+    shards: list,  # From `stage`
+    recipe: dict,  # From `recipe_of`
+    facts: dict,  # More for the manifest: name, version, patch_size …
+    gate: str,
+    probe: bool,  # As for `build_dataset`
+    splits: pd.DataFrame | None = None,  # As `previous` of `deal_out`
+) -> Path:  # The version's folder; `QualityError` or `Conflict` where a gate stops it
     "Judge what was cut, write the papers and rename the folder to its place"
     name, number = facts['name'], facts['version']
     columns = plan.samples.set_index('sample_key')[['label', 'class_name', 'survey', 'band', 'mag']]
     lost = lost[[c for c in lost if c not in columns]].join(columns, on='sample_key').assign(n=1)
-    ledger = pd.concat([t for t in (plan.ledger, lost) if len(t)] or [plan.ledger], ignore_index=True)
-    if not len(samples): raise NotFound(f'nothing is left of {name!r} after cutting: {_reasons(ledger)}')
-    if plan.requested != len(samples) + int(ledger['n'].sum()): raise AstridError(f'{plan.requested} samples were asked for, but {len(samples)} kept and {int(ledger["n"].sum())} lost: this is a mistake in the library')
-    samples, split = deal_out(add_lineage(archive, samples), facts['patch_size'], recipe['split'], splits)
-    data, valid = (stored(work/'version', shards, k) for k in ('patches', 'valid'))
-    judged = samples.drop(columns=['registry_x', 'registry_y'], errors='ignore') if recipe.get('pixel_scale_arcsec') else samples # The detector's pixels are those of the image as observed
-    audit, report, norm = judge(judged, data, valid, ledger, plan.channels, plan.params.quality_score_threshold, probe)
+    ledger = pd.concat(
+        [t for t in (plan.ledger, lost) if len(t)] or [plan.ledger], ignore_index=True
+    )
+    if not len(samples):
+        raise NotFound(f'nothing is left of {name!r} after cutting: {_reasons(ledger)}')
+    if plan.requested != len(samples) + int(ledger['n'].sum()):
+        raise AstridError(
+            f'{plan.requested} samples were asked for, but {len(samples)} kept and {int(ledger["n"].sum())} lost: this is a mistake in the library'
+        )
+    samples, split = deal_out(
+        add_lineage(archive, samples), facts['patch_size'], recipe['split'], splits
+    )
+    data, valid = (stored(work / 'version', shards, k) for k in ('patches', 'valid'))
+    judged = (
+        samples.drop(columns=['registry_x', 'registry_y'], errors='ignore')
+        if recipe.get('pixel_scale_arcsec')
+        else samples
+    )  # The detector's pixels are those of the image as observed
+    audit, report, norm = judge(
+        judged, data, valid, ledger, plan.channels, plan.params.quality_score_threshold, probe
+    )
     said = remarks(samples, report)
     _gates(report, audit, gate, f'{name}@v{number}', said)
-    write_atomic(work/'version'/'quality.json', report.to_json())
-    digest, parent = content_hash(samples, recipe), max((r for r in _version_rows(archive) if r['name'] == name), key=lambda r: r['version'], default=None)
-    finish_version(work/'version', samples, ledger, shards, norm, recipe, id=str(stable_uuid('dataset', name, number, digest)), split=dict(recipe['split'], report=split),
-        audit=json.loads(audit.to_json()), parent=parent and f"{name}@v{parent['version']}", parent_id=parent and parent['dataset_id'], parent_hash=parent and parent['content_hash'], quality_score=report.quality_score, warnings=said, **facts)
-    _fsync_tree(work/'version')
-    folder = archive.datasets_dir/name/f'v{number}'
-    os.rename(work/'version', folder)
+    write_atomic(work / 'version' / 'quality.json', report.to_json())
+    digest, parent = (
+        content_hash(samples, recipe),
+        max(
+            (r for r in _version_rows(archive) if r['name'] == name),
+            key=lambda r: r['version'],
+            default=None,
+        ),
+    )
+    finish_version(
+        work / 'version',
+        samples,
+        ledger,
+        shards,
+        norm,
+        recipe,
+        id=str(stable_uuid('dataset', name, number, digest)),
+        split=dict(recipe['split'], report=split),
+        audit=json.loads(audit.to_json()),
+        parent=parent and f'{name}@v{parent["version"]}',
+        parent_id=parent and parent['dataset_id'],
+        parent_hash=parent and parent['content_hash'],
+        quality_score=report.quality_score,
+        warnings=said,
+        **facts,
+    )
+    _fsync_tree(work / 'version')
+    folder = archive.datasets_dir / name / f'v{number}'
+    os.rename(work / 'version', folder)
     _fsync_tree(folder.parent)
     return folder
 
+
 def publish_version(
-    archive, # Where to
-    folder, # A finished version
-)->None:
+    archive,  # Where to
+    folder,  # A finished version
+) -> None:
     "Register a finished folder, after copying it to the archive's bucket where there is one"
     from astrid_data.storage.store import S3Store, push_tree
-    if isinstance(archive.store, S3Store): push_tree(folder, archive.store, f'datasets/{folder.parent.name}/{folder.name}')
+
+    if isinstance(archive.store, S3Store):
+        push_tree(folder, archive.store, f'datasets/{folder.parent.name}/{folder.name}')
     register_version(archive, folder)
 
 # %% ../../nbs/55_datasets/03_build.ipynb #c4fdbbd8
-def _version_rows(archive)->list: # One dict a version, deleted ones too
+def _version_rows(archive) -> list:  # One dict a version, deleted ones too
     "What the registry knows of versions"
     from sqlalchemy import select
     from astrid_data.registry.tables import VersionRow
+
     keys = 'dataset_id name version content_hash state origin uri manifest frozen_at'.split()
     with need('archive', archive).session() as session:
-        return [{k: str(v) if k == 'dataset_id' else v for k, v in zip(keys, row)} for row in session.execute(select(*(getattr(VersionRow, k) for k in keys)))]
+        return [
+            {k: str(v) if k == 'dataset_id' else v for k, v in zip(keys, row)}
+            for row in session.execute(select(*(getattr(VersionRow, k) for k in keys)))
+        ]
+
 
 _LISTED = 'address name version samples train val test buffer origin quality audit content_hash created_at id'.split()
 
+
 def _listing(rows):
     "A table of versions, newest first"
-    t = pd.DataFrame([dict(address=f"{r['name']}@v{r['version']}", name=r['name'], version=r['version'], samples=m['n_samples'], **m['splits'], origin=r['origin'], quality=m.get('quality_score'),
-        audit=(m.get('audit') or {}).get('verdict'), content_hash=r['content_hash'][:12], created_at=m['created_at'], id=r['dataset_id'], **_tombstone(m)) for r in rows for m in [r['manifest']]])
+    t = pd.DataFrame(
+        [
+            dict(
+                address=f'{r["name"]}@v{r["version"]}',
+                name=r['name'],
+                version=r['version'],
+                samples=m['n_samples'],
+                **m['splits'],
+                origin=r['origin'],
+                quality=m.get('quality_score'),
+                audit=(m.get('audit') or {}).get('verdict'),
+                content_hash=r['content_hash'][:12],
+                created_at=m['created_at'],
+                id=r['dataset_id'],
+                **_tombstone(m),
+            )
+            for r in rows
+            for m in [r['manifest']]
+        ]
+    )
     t = t.reindex(columns=_LISTED + [c for c in t if c not in _LISTED])
     return t.sort_values(['created_at', 'name', 'version'], ascending=False, ignore_index=True)
 
-def _tombstone(m): return {f'deleted_{k}': v for k, v in (m.get('deleted') or {}).items()}
+
+def _tombstone(m):
+    return {f'deleted_{k}': v for k, v in (m.get('deleted') or {}).items()}
+
 
 def list_datasets(
-    archive, # An `Archive`
-)->pd.DataFrame: # One row a version, newest first
+    archive,  # An `Archive`
+) -> pd.DataFrame:  # One row a version, newest first
     "What was built here"
     return _listing([r for r in _version_rows(archive) if r['state'] == 'frozen'])
 
 # %% ../../nbs/55_datasets/03_build.ipynb #f643ed50
 def search_datasets(
-    archive, # An `Archive`
-    text:str='', # Words that name, description or classes hold
-    survey:str|None=None, # A survey that has samples in it
-    content_hash:str='', # First digits of the content hash
-    min_quality:float|None=None, # Smallest quality score
-    origin:str|None=None, # 'survey', 'synthetic' or 'mixed'
-    deleted:bool=False, # Show tombstones too
-)->pd.DataFrame: # As `list_datasets`
+    archive,  # An `Archive`
+    text: str = '',  # Words that name, description or classes hold
+    survey: str | None = None,  # A survey that has samples in it
+    content_hash: str = '',  # First digits of the content hash
+    min_quality: float | None = None,  # Smallest quality score
+    origin: str | None = None,  # 'survey', 'synthetic' or 'mixed'
+    deleted: bool = False,  # Show tombstones too
+) -> pd.DataFrame:  # As `list_datasets`
     "Versions that fit all that is said"
+
     def fits(r, m):
         words = ' '.join([r['name'], m.get('description') or '', *m['class_counts']]).lower()
-        return ((deleted or r['state'] == 'frozen') and all(w in words for w in text.lower().split()) and r['content_hash'].startswith(content_hash.lower())
-            and (survey is None or survey.lower() in m.get('survey_counts', {})) and (min_quality is None or (m.get('quality_score') or 0) >= min_quality) and origin in (None, r['origin']))
+        return (
+            (deleted or r['state'] == 'frozen')
+            and all(w in words for w in text.lower().split())
+            and r['content_hash'].startswith(content_hash.lower())
+            and (survey is None or survey.lower() in m.get('survey_counts', {}))
+            and (min_quality is None or (m.get('quality_score') or 0) >= min_quality)
+            and origin in (None, r['origin'])
+        )
+
     return _listing([r for r in _version_rows(archive) if fits(r, r['manifest'])])
 
 # %% ../../nbs/55_datasets/03_build.ipynb #f98c4eab
 def open_dataset(
-    archive, # An `Archive`
-    address=None, # 'name', 'name@latest', 'name@v2', or the dataset's UUID
-    stream:bool=False, # Leave the pixels in the archive's bucket, and fetch each shard when it is first read
-)->Dataset:
+    archive,  # An `Archive`
+    address=None,  # 'name', 'name@latest', 'name@v2', or the dataset's UUID
+    stream: bool = False,  # Leave the pixels in the archive's bucket, and fetch each shard when it is first read
+) -> Dataset:
     "A version by its address; fetched from the archive's bucket if it is not here"
     from astrid_data.storage.store import S3Store, pull_tree
+
     known, text = _version_rows(archive), '' if address is None else str(address)
     name, _, v = text.partition('@')
-    if gone := [r for r in known if r['state'] == 'deleted' and text in (r['dataset_id'], f"{r['name']}@v{r['version']}", f"{r['name']}@{r['version']}")]: raise NotFound(_epitaph(gone[0]))
+    if gone := [
+        r
+        for r in known
+        if r['state'] == 'deleted'
+        and text in (r['dataset_id'], f'{r["name"]}@v{r["version"]}', f'{r["name"]}@{r["version"]}')
+    ]:
+        raise NotFound(_epitaph(gone[0]))
     rows = [r for r in known if r['state'] == 'frozen']
-    fits = [r for r in rows if r['dataset_id'] == text or r['name'] == name and v in ('', 'latest', f"v{r['version']}", str(r['version']))]
+    fits = [
+        r
+        for r in rows
+        if r['dataset_id'] == text
+        or r['name'] == name
+        and v in ('', 'latest', f'v{r["version"]}', str(r['version']))
+    ]
     if not fits:
-        there = ', '.join(sorted({f"{r['name']}@v{r['version']}" for r in rows})) or 'none yet: build one with plan.build(name)'
-        raise NotFound(f'no dataset {text!r}; there are: {there}' if text else f'which dataset? There are: {there}')
+        there = (
+            ', '.join(sorted({f'{r["name"]}@v{r["version"]}' for r in rows}))
+            or 'none yet: build one with plan.build(name)'
+        )
+        raise NotFound(
+            f'no dataset {text!r}; there are: {there}'
+            if text
+            else f'which dataset? There are: {there}'
+        )
     r = max(fits, key=lambda r: r['version'])
-    folder = archive.datasets_dir/r['name']/f"v{r['version']}"
-    if not (folder/'manifest.json').exists():
-        if stream and isinstance(archive.store, S3Store): return StreamedDataset(archive.store, f"datasets/{r['name']}/v{r['version']}", archive)
-        if not isinstance(archive.store, S3Store): raise NotFound(f"{r['name']}@v{r['version']} is in the registry, but its folder is not under {archive.datasets_dir.name}/ of this archive")
-        pull_tree(archive.store, f"datasets/{r['name']}/v{r['version']}", folder)
+    folder = archive.datasets_dir / r['name'] / f'v{r["version"]}'
+    if not (folder / 'manifest.json').exists():
+        if stream and isinstance(archive.store, S3Store):
+            return StreamedDataset(archive.store, f'datasets/{r["name"]}/v{r["version"]}', archive)
+        if not isinstance(archive.store, S3Store):
+            raise NotFound(
+                f'{r["name"]}@v{r["version"]} is in the registry, but its folder is not under {archive.datasets_dir.name}/ of this archive'
+            )
+        pull_tree(archive.store, f'datasets/{r["name"]}/v{r["version"]}', folder)
         Dataset(folder).verify()
     return Dataset(folder, archive)
 
 # %% ../../nbs/55_datasets/03_build.ipynb #c5183401
 def _epitaph(r):
     d = r['manifest'].get('deleted') or {}
-    return f"{r['name']}@v{r['version']} (sha256 {r['content_hash'][:12]}) was deleted on {str(d.get('at'))[:10]} by {d.get('by')}: {d.get('reason')}. Its recipe is in the registry: search_datasets(archive, {r['name']!r}, deleted=True)"
+    return f'{r["name"]}@v{r["version"]} (sha256 {r["content_hash"][:12]}) was deleted on {str(d.get("at"))[:10]} by {d.get("by")}: {d.get("reason")}. Its recipe is in the registry: search_datasets(archive, {r["name"]!r}, deleted=True)'
+
 
 def delete_dataset(
-    archive, # An `Archive`
-    address:str, # 'name@v2': one version, said exactly
-    reason:str, # For those who will look for it
-    by:str|None=None, # Who; None means the user of this machine
-)->None:
+    archive,  # An `Archive`
+    address: str,  # 'name@v2': one version, said exactly
+    reason: str,  # For those who will look for it
+    by: str | None = None,  # Who; None means the user of this machine
+) -> None:
     "Take the files of a version away and leave a tombstone"
     from astrid_data.registry.tables import TrainingDataset, VersionRow
-    r = next((r for r in _version_rows(archive) if str(address) in (r['dataset_id'], f"{r['name']}@v{r['version']}")), None)
-    if r is None: raise NotFound(f'no version {str(address)!r} to delete; say exactly which, as name@v2: see list_datasets(archive)')
-    if not str(reason).strip(): raise BadInput(f'why is {address} to be deleted? The reason is what stays of it')
-    with _only_one(archive.datasets_dir/r['name']), archive.session() as session:
-        row, said = session.get(VersionRow, uuid.UUID(r['dataset_id'])), dict(at=datetime.now(timezone.utc).isoformat(timespec='seconds'), by=by or who_am_i(), reason=reason)
-        if row.state != 'deleted': row.state, row.manifest = 'deleted', row.manifest | dict(deleted=said)
+
+    r = next(
+        (
+            r
+            for r in _version_rows(archive)
+            if str(address) in (r['dataset_id'], f'{r["name"]}@v{r["version"]}')
+        ),
+        None,
+    )
+    if r is None:
+        raise NotFound(
+            f'no version {str(address)!r} to delete; say exactly which, as name@v2: see list_datasets(archive)'
+        )
+    if not str(reason).strip():
+        raise BadInput(f'why is {address} to be deleted? The reason is what stays of it')
+    with _only_one(archive.datasets_dir / r['name']), archive.session() as session:
+        row, said = (
+            session.get(VersionRow, uuid.UUID(r['dataset_id'])),
+            dict(
+                at=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+                by=by or who_am_i(),
+                reason=reason,
+            ),
+        )
+        if row.state != 'deleted':
+            row.state, row.manifest = 'deleted', row.manifest | dict(deleted=said)
         session.get(TrainingDataset, row.dataset_id).status = 'deleted'
-    _remove_files(archive, r['name'], r['version']) # Last, so that what is half gone is known as gone
+    _remove_files(
+        archive, r['name'], r['version']
+    )  # Last, so that what is half gone is known as gone
+
 
 def _remove_files(archive, name, version):
     "The folder of a version and its copy in the bucket"
     from astrid_data.storage.store import S3Store
-    shutil.rmtree(archive.datasets_dir/name/f'v{version}', ignore_errors=True)
-    if not isinstance(archive.store, S3Store): return
-    for key in list(archive.store.list(f'datasets/{name}/v{version}/')): archive.store.delete(key)
+
+    shutil.rmtree(archive.datasets_dir / name / f'v{version}', ignore_errors=True)
+    if not isinstance(archive.store, S3Store):
+        return
+    for key in list(archive.store.list(f'datasets/{name}/v{version}/')):
+        archive.store.delete(key)
 
 # %% ../../nbs/55_datasets/03_build.ipynb #9f489967
 class TrainingDatasetManager:
     "Build, find and list the datasets of one archive"
-    def __init__(self,
-        archive, # An `Archive`
-    ): self.archive = need('archive', archive)
-    def create(self,
-        params, # A `TrainingDataCollectionParams`
-        name:str, # Name of the dataset
-        **kw, # More for `build_dataset`
-    ): # A frozen version
+
+    def __init__(
+        self,
+        archive,  # An `Archive`
+    ):
+        self.archive = need('archive', archive)
+
+    def create(
+        self,
+        params,  # A `TrainingDataCollectionParams`
+        name: str,  # Name of the dataset
+        **kw,  # More for `build_dataset`
+    ):  # A frozen version
         "Collect and build in one go"
         from astrid_data.collect.collector import TrainingDataCollector
+
         return build_dataset(TrainingDataCollector(self.archive).plan(params), name, **kw)
-    def get(self, address): return open_dataset(self.archive, address)
-    def list(self): return list_datasets(self.archive)
-    def search(self, text='', **kw): return search_datasets(self.archive, text, **kw)
-    def delete(self, address, reason, by=None): delete_dataset(self.archive, address, reason, by)
-    def __repr__(self): return f'TrainingDatasetManager({len(self.list())} versions)'
+
+    def get(self, address):
+        return open_dataset(self.archive, address)
+
+    def list(self):
+        return list_datasets(self.archive)
+
+    def search(self, text='', **kw):
+        return search_datasets(self.archive, text, **kw)
+
+    def delete(self, address, reason, by=None):
+        delete_dataset(self.archive, address, reason, by)
+
+    def __repr__(self):
+        return f'TrainingDatasetManager({len(self.list())} versions)'

@@ -17,316 +17,496 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import BadInput, Conflict, NotFound, canonical_json, need, sha256_file, sha256_text, stable_uuid, write_atomic
+from astrid_data.core import (
+    BadInput,
+    Conflict,
+    NotFound,
+    canonical_json,
+    need,
+    sha256_file,
+    sha256_text,
+    stable_uuid,
+    write_atomic,
+)
 from .shards import ShardWriter, ShardedArray, content_hash, pixel_hashes
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #272a88ae
 def _limits(z):
     "IRAF's limits, by astropy"
     from astropy.visualization import ZScaleInterval
+
     low, high = ZScaleInterval().get_limits(z[np.isfinite(z)])
     return dict(low=float(low), high=float(high))
 
-FITTED = dict( # Method -> numbers from `z` of one channel, softened by `a`
+
+FITTED = dict(  # Method -> numbers from `z` of one channel, softened by `a`
     linear=lambda z, a: dict(scale=float(np.nanstd(z))),
-    log=lambda z, a: dict(scale=float(np.nanstd(np.sign(z)*np.log1p(np.abs(z)/a)))),
-    zscale=lambda z, a: _limits(z))
+    log=lambda z, a: dict(scale=float(np.nanstd(np.sign(z) * np.log1p(np.abs(z) / a)))),
+    zscale=lambda z, a: _limits(z),
+)
+
 
 def fit_normalisation(
-    patches, # Array-like (n, C, s, s), float32, NaN where invalid
-    background:np.ndarray, # Local background of each patch and channel (n, C)
-    noise:np.ndarray, # Robust noise of each patch and channel (n, C)
-    rows:np.ndarray, # Rows of the train split
-    a:float=1., # Softening, in units of the noise
-    most:int=2048, # Patches to look at
-)->dict: # method, params (a, scale, background, noise: one a channel), fitted_on; others: method -> its own numbers, one a channel, where every channel has some
+    patches,  # Array-like (n, C, s, s), float32, NaN where invalid
+    background: np.ndarray,  # Local background of each patch and channel (n, C)
+    noise: np.ndarray,  # Robust noise of each patch and channel (n, C)
+    rows: np.ndarray,  # Rows of the train split
+    a: float = 1.0,  # Softening, in units of the noise
+    most: int = 2048,  # Patches to look at
+) -> dict:  # method, params (a, scale, background, noise: one a channel), fitted_on; others: method -> its own numbers, one a channel, where every channel has some
     "Numbers for the asinh normalisation and the other methods, from train alone"
     rows, C = np.asarray(rows, 'i8'), np.shape(background)[1]
-    use = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)] if len(rows) else rows
+    use = (
+        rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
+        if len(rows)
+        else rows
+    )
     b, n = np.array(background[use], 'f8'), np.array(noise[use], 'f8')
     n[~(n > 0)] = np.nan
-    out, others = dict(a=float(a), scale=[1.]*C, background=[0.]*C, noise=[1.]*C), {k: [] for k in FITTED}
+    out, others = (
+        dict(a=float(a), scale=[1.0] * C, background=[0.0] * C, noise=[1.0] * C),
+        {k: [] for k in FITTED},
+    )
     for c in range(C if len(use) else 0):
-        if not np.isfinite(n[:, c]).any(): continue
-        out['background'][c], out['noise'][c] = float(np.nanmedian(b[:, c])), float(np.nanmedian(n[:, c]))
-        z = (np.asarray(patches[use])[:, c] - b[:, c, None, None])/n[:, c, None, None]
-        spread = float(np.nanstd(np.arcsinh(z/a)))
-        if not (np.isfinite(spread) and spread > 0): continue
+        if not np.isfinite(n[:, c]).any():
+            continue
+        out['background'][c], out['noise'][c] = (
+            float(np.nanmedian(b[:, c])),
+            float(np.nanmedian(n[:, c])),
+        )
+        z = (np.asarray(patches[use])[:, c] - b[:, c, None, None]) / n[:, c, None, None]
+        spread = float(np.nanstd(np.arcsinh(z / a)))
+        if not (np.isfinite(spread) and spread > 0):
+            continue
         out['scale'][c] = spread
-        for k, numbers in FITTED.items(): others[k].append(numbers(z, a))
+        for k, numbers in FITTED.items():
+            others[k].append(numbers(z, a))
     others = {k: {w: [v[w] for v in vs] for w in vs[0]} for k, vs in others.items() if len(vs) == C}
-    return dict(method='asinh', params=out, fitted_on=dict(split='train', rows=len(rows), looked_at=len(use)), others=others)
+    return dict(
+        method='asinh',
+        params=out,
+        fitted_on=dict(split='train', rows=len(rows), looked_at=len(use)),
+        others=others,
+    )
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #b8c5e4b5
 class Dataset:
     "One frozen version of a training set; row i of `samples` is patch i"
-    def __init__(self,
-        folder, # The version's folder
-        archive=None, # The archive it belongs to; None for a folder on its own
-        verify:bool=True, # Compare each shard with its checksum when a process first reads it
+
+    def __init__(
+        self,
+        folder,  # The version's folder
+        archive=None,  # The archive it belongs to; None for a folder on its own
+        verify: bool = True,  # Compare each shard with its checksum when a process first reads it
     ):
         self.folder, self.archive, self.check = Path(folder), archive, verify
-        path = self.folder/'manifest.json'
-        if not path.is_file(): raise NotFound(f'no manifest.json in {self.folder}: a version is complete only when it is there')
+        path = self.folder / 'manifest.json'
+        if not path.is_file():
+            raise NotFound(
+                f'no manifest.json in {self.folder}: a version is complete only when it is there'
+            )
         self.manifest = json.loads(path.read_text())
 
-    def __len__(self): return self.manifest['n_samples']
-    def __getstate__(self): # Worker processes open files themselves, and need not check again what was checked here
-        return {k: v for k, v in vars(self).items() if k[0] != '_'} | dict(archive=None, checked=[c for c in _checked if c[0].startswith(str(self.folder))])
+    def __len__(self):
+        return self.manifest['n_samples']
 
-    def __setstate__(self, state): _checked.update(state.pop('checked')); vars(self).update(state)
+    def __getstate__(
+        self,
+    ):  # Worker processes open files themselves, and need not check again what was checked here
+        return {k: v for k, v in vars(self).items() if k[0] != '_'} | dict(
+            archive=None, checked=[c for c in _checked if c[0].startswith(str(self.folder))]
+        )
+
+    def __setstate__(self, state):
+        _checked.update(state.pop('checked'))
+        vars(self).update(state)
+
     @property
-    def name(self): return self.manifest['name']
+    def name(self):
+        return self.manifest['name']
+
     @property
-    def version(self): return self.manifest['version']
+    def version(self):
+        return self.manifest['version']
+
     @property
-    def address(self): return f'{self.name}@v{self.version}'
+    def address(self):
+        return f'{self.name}@v{self.version}'
+
     @property
-    def id(self): return self.manifest['id']
+    def id(self):
+        return self.manifest['id']
+
     @property
-    def content_hash(self): return self.manifest['content_hash']
+    def content_hash(self):
+        return self.manifest['content_hash']
+
     @property
-    def origin(self): return self.manifest['origin']
+    def origin(self):
+        return self.manifest['origin']
+
     @property
-    def channels(self): return tuple(self.manifest['channels'])
+    def channels(self):
+        return tuple(self.manifest['channels'])
+
     @property
-    def patch_size(self): return self.manifest['patch_size']
+    def patch_size(self):
+        return self.manifest['patch_size']
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #4c935d55
 @patch(as_prop=True)
-def samples(self:Dataset)->pd.DataFrame: # One row a patch
+def samples(self: Dataset) -> pd.DataFrame:  # One row a patch
     "The table of the version, read once"
-    if '_samples' not in self.__dict__: self._samples = pd.read_parquet(self.folder/'samples.parquet')
+    if '_samples' not in self.__dict__:
+        self._samples = pd.read_parquet(self.folder / 'samples.parquet')
     return self._samples
 
+
 @patch(as_prop=True)
-def ledger(self:Dataset)->pd.DataFrame: # One row a sample that was asked for and is not here
+def ledger(self: Dataset) -> pd.DataFrame:  # One row a sample that was asked for and is not here
     "What was left out, and why"
-    return pd.read_parquet(self.folder/'ledger.parquet')
+    return pd.read_parquet(self.folder / 'ledger.parquet')
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #300128bb
-SPLITS = ('train', 'val', 'test', 'buffer') # What lies in the buffer is left out, so that no sky is in two splits
+SPLITS = (
+    'train',
+    'val',
+    'test',
+    'buffer',
+)  # What lies in the buffer is left out, so that no sky is in two splits
+
 
 @patch
-def split_rows(self:Dataset,
-    split:str, # One of `SPLITS`
-)->np.ndarray: # Row numbers, int64
+def split_rows(
+    self: Dataset,
+    split: str,  # One of `SPLITS`
+) -> np.ndarray:  # Row numbers, int64
     "The rows of one split"
-    if split not in self.manifest['splits']: raise BadInput(f'no split {split!r} in {self.address}; there are {", ".join(SPLITS)}')
+    if split not in self.manifest['splits']:
+        raise BadInput(f'no split {split!r} in {self.address}; there are {", ".join(SPLITS)}')
     return np.flatnonzero(self.samples['split'].to_numpy() == split)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #48641115
-_checked = set() # (file, checksum, size, time) of the shards that were as they should be
+_checked = set()  # (file, checksum, size, time) of the shards that were as they should be
 
-def _mark(path, sha): return str(path), sha, (at := path.stat()).st_size, at.st_mtime_ns
+
+def _mark(path, sha):
+    return str(path), sha, (at := path.stat()).st_size, at.st_mtime_ns
+
 
 @patch
-def _check_shards(self:Dataset, files):
+def _check_shards(self: Dataset, files):
     "Refuse shards that are not what was frozen"
+
     def check(s):
-        mark = _mark(self.folder/s['file'], s['sha256'])
-        if mark not in _checked and sha256_file(self.folder/s['file']) != s['sha256']: return s['file']
+        mark = _mark(self.folder / s['file'], s['sha256'])
+        if mark not in _checked and sha256_file(self.folder / s['file']) != s['sha256']:
+            return s['file']
         _checked.add(mark)
-    with ThreadPoolExecutor() as pool: bad = [f for f in pool.map(check, files) if f]
-    if bad: raise Conflict(f'{self.address}: {", ".join(bad)} {"is" if len(bad) == 1 else "are"} not what was frozen, bytes have changed. Restore from a copy, or rebuild; to read on all the same, open it as Dataset(folder, verify=False)')
+
+    with ThreadPoolExecutor() as pool:
+        bad = [f for f in pool.map(check, files) if f]
+    if bad:
+        raise Conflict(
+            f'{self.address}: {", ".join(bad)} {"is" if len(bad) == 1 else "are"} not what was frozen, bytes have changed. Restore from a copy, or rebuild; to read on all the same, open it as Dataset(folder, verify=False)'
+        )
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #410a377b
 @patch
-def _mapped(self:Dataset, name):
+def _mapped(self: Dataset, name):
     "The files of one array, mapped; private writes never reach the disk"
     maps = self.__dict__.setdefault('_maps', {})
     if name not in maps:
         files = [s for s in self.manifest['shards'] if s['array'] == name]
         try:
-            if self.check: self._check_shards(files)
-            maps[name] = [np.load(self.folder/s['file'], mmap_mode='c' if s['rows'] else None) for s in files]
-        except (FileNotFoundError, ValueError): self.verify(); raise # Which file is wrong, in words
+            if self.check:
+                self._check_shards(files)
+            maps[name] = [
+                np.load(self.folder / s['file'], mmap_mode='c' if s['rows'] else None)
+                for s in files
+            ]
+        except (FileNotFoundError, ValueError):
+            self.verify()
+            raise  # Which file is wrong, in words
     return maps[name]
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #1810e23e
 @patch
-def shards(self:Dataset)->list: # (start, stop, patches, valid, targets) of every shard, mapped
+def shards(self: Dataset) -> list:  # (start, stop, patches, valid, targets) of every shard, mapped
     "The mapped files, side by side"
     parts = [self._mapped(k) for k in ('patches', 'valid', 'targets')]
     stops = np.cumsum([len(p) for p in parts[0]])
     return [(int(e - len(p)), int(e), p, v, t) for e, p, v, t in zip(stops, *parts)]
 
+
 @patch
-def patches(self:Dataset,
-    rows=None, # Row numbers or a slice; None means all
-): # Array-like (n, C, s, s), float32, NaN where invalid
+def patches(
+    self: Dataset,
+    rows=None,  # Row numbers or a slice; None means all
+):  # Array-like (n, C, s, s), float32, NaN where invalid
     "The pixels of `rows`; None means all, still on the disk"
     a = ShardedArray(self._mapped('patches'))
     return a if rows is None else a[rows]
 
+
 @patch
-def valid(self:Dataset,
-    rows=None, # Row numbers or a slice; None means all
-): # Array-like (n, C, s, s), bool, True where a pixel can be trusted
+def valid(
+    self: Dataset,
+    rows=None,  # Row numbers or a slice; None means all
+):  # Array-like (n, C, s, s), bool, True where a pixel can be trusted
     "The validity of `rows`; None means all"
     a = ShardedArray(self._mapped('valid'))
     return a if rows is None else a[rows]
 
+
 @patch
-def targets(self:Dataset,
-    rows=None, # Row numbers or a slice; None means all
-): # Array-like (n, s, s), uint8, 1 on the detected source
+def targets(
+    self: Dataset,
+    rows=None,  # Row numbers or a slice; None means all
+):  # Array-like (n, s, s), uint8, 1 on the detected source
     "The target maps of `rows`; None means all"
     a = ShardedArray(self._mapped('targets'))
     return a if rows is None else a[rows]
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #bf98464b
 @patch(as_prop=True)
-def quality(self:Dataset): # A `DataQualityReport`, or None where none was made
+def quality(self: Dataset):  # A `DataQualityReport`, or None where none was made
     "What was measured about this version"
-    path = self.folder/'quality.json'
-    if not path.exists(): return None
+    path = self.folder / 'quality.json'
+    if not path.exists():
+        return None
     from astrid_data.quality.report import DataQualityReport
+
     return DataQualityReport.from_json(path.read_text())
 
+
 @patch(as_prop=True)
-def audit(self:Dataset): # A `LeakageAudit`, or None where none was made
+def audit(self: Dataset):  # A `LeakageAudit`, or None where none was made
     "What the splits share, in plain numbers"
-    if not self.manifest.get('audit'): return None
+    if not self.manifest.get('audit'):
+        return None
     from astrid_data.splits.audit import LeakageAudit
+
     return LeakageAudit.from_json(json.dumps(self.manifest['audit']))
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #c940c0c4
 @patch
-def check_leaks(self:Dataset,
-    allow:bool=False, # Warn, and go on, where the audit failed
-)->str|None: # 'pass', 'warn' or 'fail'; None where no audit was made
+def check_leaks(
+    self: Dataset,
+    allow: bool = False,  # Warn, and go on, where the audit failed
+) -> str | None:  # 'pass', 'warn' or 'fail'; None where no audit was made
     "Refuse a version whose splits share what they must not"
     audit = self.audit
-    if audit is None or audit.verdict != 'fail': return audit and audit.verdict
-    leak = f"{self.address} leaks between its splits ({'; '.join(audit.reasons)}): a score on it would mean nothing"
-    if not allow: raise Conflict(f'{leak}. Build it anew with other splits, or insist with allow_leaks=True')
+    if audit is None or audit.verdict != 'fail':
+        return audit and audit.verdict
+    leak = f'{self.address} leaks between its splits ({"; ".join(audit.reasons)}): a score on it would mean nothing'
+    if not allow:
+        raise Conflict(f'{leak}. Build it anew with other splits, or insist with allow_leaks=True')
     warnings.warn(leak, stacklevel=3)
     return 'fail'
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #2aa98d3c
 def who_am_i():
     "The user's name, also where the machine knows none"
-    try: return getpass.getuser()
-    except (OSError, KeyError): return 'unknown'
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return 'unknown'
+
 
 def _record(dataset, row):
     "Write an opening down where all others will see it"
     if dataset.archive is None:
         try:
-            with open(dataset.folder/'openings.jsonl', 'a') as f: f.write(canonical_json(row) + '\n'); f.flush(); os.fsync(f.fileno())
-        except OSError as e: raise Conflict(f'that the test of {dataset.address} is looked at can not be written beside it ({e.strerror}): open it from its archive, or copy it to a folder that can be written to') from None
+            with open(dataset.folder / 'openings.jsonl', 'a') as f:
+                f.write(canonical_json(row) + '\n')
+                f.flush()
+                os.fsync(f.fileno())
+        except OSError as e:
+            raise Conflict(
+                f'that the test of {dataset.address} is looked at can not be written beside it ({e.strerror}): open it from its archive, or copy it to a folder that can be written to'
+            ) from None
         return
     from astrid_data.registry.tables import SplitOpening
-    with dataset.archive.session() as s: s.add(SplitOpening(dataset_id=uuid.UUID(dataset.id), **row))
+
+    with dataset.archive.session() as s:
+        s.add(SplitOpening(dataset_id=uuid.UUID(dataset.id), **row))
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #82799832
 @patch
-def open_test(self:Dataset,
-    purpose:str|None=None, # What the labels are needed for, for those who come later
-    who:str|None=None, # None means the user of this machine
-)->np.ndarray: # Labels of the test rows, in the order of `split_rows('test')`
+def open_test(
+    self: Dataset,
+    purpose: str | None = None,  # What the labels are needed for, for those who come later
+    who: str | None = None,  # None means the user of this machine
+) -> np.ndarray:  # Labels of the test rows, in the order of `split_rows('test')`
     "The labels of the test split; that they were looked at is recorded"
-    _record(self, dict(split='test', who=who or who_am_i(), purpose=purpose, created_at=datetime.now(timezone.utc)))
+    _record(
+        self,
+        dict(
+            split='test',
+            who=who or who_am_i(),
+            purpose=purpose,
+            created_at=datetime.now(timezone.utc),
+        ),
+    )
     return self.samples['label'].to_numpy()[self.split_rows('test')]
 
+
 @patch(as_prop=True)
-def test_openings(self:Dataset)->pd.DataFrame: # created_at, who, purpose; one row a look, oldest first
+def test_openings(
+    self: Dataset,
+) -> pd.DataFrame:  # created_at, who, purpose; one row a look, oldest first
     "Who has looked at the test labels, and when"
-    path, rows = self.folder/'openings.jsonl', []
-    if path.exists(): rows += [json.loads(line) for line in path.read_text().splitlines()]
+    path, rows = self.folder / 'openings.jsonl', []
+    if path.exists():
+        rows += [json.loads(line) for line in path.read_text().splitlines()]
     if self.archive is not None:
         from sqlalchemy import select
         from astrid_data.registry.tables import SplitOpening as o
-        with self.archive.session() as s: rows += [dict(zip(('created_at', 'who', 'purpose'), r)) for r in s.execute(select(o.created_at, o.who, o.purpose).where(o.dataset_id == uuid.UUID(self.id)))]
+
+        with self.archive.session() as s:
+            rows += [
+                dict(zip(('created_at', 'who', 'purpose'), r))
+                for r in s.execute(
+                    select(o.created_at, o.who, o.purpose).where(o.dataset_id == uuid.UUID(self.id))
+                )
+            ]
     t = pd.DataFrame(rows, columns=['created_at', 'who', 'purpose'])
-    return t.assign(created_at=pd.to_datetime(t['created_at'], utc=True, format='ISO8601')).sort_values('created_at', ignore_index=True)
+    return t.assign(
+        created_at=pd.to_datetime(t['created_at'], utc=True, format='ISO8601')
+    ).sort_values('created_at', ignore_index=True)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #25e58958
-def _page(name): return import_module(f'astrid_data.{name}') # A later page, loaded when its door is opened
+def _page(name):
+    return import_module(f'astrid_data.{name}')  # A later page, loaded when its door is opened
+
 
 @patch
-def diff(self:Dataset,
-    other, # A version, or its address in the same archive
-): # A `VersionDiff`: what changed from the other to this
+def diff(
+    self: Dataset,
+    other,  # A version, or its address in the same archive
+):  # A `VersionDiff`: what changed from the other to this
     "Compare with another version, sample by sample"
-    if isinstance(other, str): other = _page('datasets.build').open_dataset(need('archive', self.archive), other)
+    if isinstance(other, str):
+        other = _page('datasets.build').open_dataset(need('archive', self.archive), other)
     return _page('datasets.diff').diff_versions(need('dataset', other), self)
 
+
 @patch
-def rebuild(self:Dataset, **kwargs): # Whether the same hash was reached, and what changed if not
+def rebuild(self: Dataset, **kwargs):  # Whether the same hash was reached, and what changed if not
     "Collect and cut again from the registry and the images of today"
     return _page('datasets.diff').rebuild_version(self, **kwargs)
 
+
 @patch
-def show_source(self:Dataset,
-    i:int, # Row of the sample
-    **kwargs, # As for `show_source` of `versions`
-): # A matplotlib figure
+def show_source(
+    self: Dataset,
+    i: int,  # Row of the sample
+    **kwargs,  # As for `show_source` of `versions`
+):  # A matplotlib figure
     "The frame around sample `i`, and where it comes from"
     return _page('datasets.diff').show_source(self, i, **kwargs)
 
+
 @patch
-def report(self:Dataset,
-    path, # HTML file to write
-)->Path: # The written file
+def report(
+    self: Dataset,
+    path,  # HTML file to write
+) -> Path:  # The written file
     "One HTML file that shows the version"
     return _page('datasets.diff').write_report(self, path)
 
-@patch
-def export(self:Dataset,
-    folder, # A new folder
-    kind:str='parquet', # 'parquet' (Hugging Face), 'webdataset' or 'npz'
-    **kwargs, # As for `to_parquet`, `to_webdataset` or `to_npz`
-)->Path: # The folder
-    "Write the version in a format of others"
-    kinds = {k: getattr(_page('datasets.exports'), f'to_{k}') for k in ('parquet', 'webdataset', 'npz')}
-    if kind not in kinds: raise BadInput(f'no export to {kind!r}; there are {", ".join(kinds)}')
-    return kinds[kind](self, folder, **kwargs)
 
 @patch
-def lineage(self:Dataset)->dict: # As W3C PROV has it
+def export(
+    self: Dataset,
+    folder,  # A new folder
+    kind: str = 'parquet',  # 'parquet' (Hugging Face), 'webdataset' or 'npz'
+    **kwargs,  # As for `to_parquet`, `to_webdataset` or `to_npz`
+) -> Path:  # The folder
+    "Write the version in a format of others"
+    kinds = {
+        k: getattr(_page('datasets.exports'), f'to_{k}') for k in ('parquet', 'webdataset', 'npz')
+    }
+    if kind not in kinds:
+        raise BadInput(f'no export to {kind!r}; there are {", ".join(kinds)}')
+    return kinds[kind](self, folder, **kwargs)
+
+
+@patch
+def lineage(self: Dataset) -> dict:  # As W3C PROV has it
     "Everything that made this version what it is"
     return _page('datasets.lineage').lineage_of(self)
 
+
 @patch
-def runs(self:Dataset): # A table of runs
+def runs(self: Dataset):  # A table of runs
     "The training runs that used this version"
     return _page('tracking.run').dataset_runs(self)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #09384b19
 @patch
-def __repr__(self:Dataset):
+def __repr__(self: Dataset):
     m, C = self.manifest, '+'.join(self.channels)
-    mark = {'survey': 'real sky', 'synthetic': 'SYNTHETIC, no real sky', 'mixed': 'PARTLY SYNTHETIC'}[self.origin]
+    mark = {
+        'survey': 'real sky',
+        'synthetic': 'SYNTHETIC, no real sky',
+        'mixed': 'PARTLY SYNTHETIC',
+    }[self.origin]
     splits = ' · '.join(f'{k} {m["splits"][k]}' for k in SPLITS if m['splits'][k] or k != 'buffer')
-    lost = f"{sum(m['dropped'].values())} of {m['requested']} asked for are in the ledger" + ''.join(f'\n  warning: {w}' for w in m.get('warnings') or [])
-    return (f"Dataset {self.address} · {len(self)} patches of {self.patch_size}×{self.patch_size} ({C}) · {mark} · sha256 {self.content_hash[:12]}\n"
-            f"  {splits} · {', '.join(f'{v} {k}' for k, v in m['class_counts'].items())}\n  {lost}")
+    lost = (
+        f'{sum(m["dropped"].values())} of {m["requested"]} asked for are in the ledger'
+        + ''.join(f'\n  warning: {w}' for w in m.get('warnings') or [])
+    )
+    return (
+        f'Dataset {self.address} · {len(self)} patches of {self.patch_size}×{self.patch_size} ({C}) · {mark} · sha256 {self.content_hash[:12]}\n'
+        f'  {splits} · {", ".join(f"{v} {k}" for k, v in m["class_counts"].items())}\n  {lost}'
+    )
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #2d46e75d
-def _table(d, heads): return '\n'.join([f'| {" | ".join(heads)} |', f'|{"---|"*len(heads)}', *(f'| {k} | {v} |' for k, v in d.items())])
+def _table(d, heads):
+    return '\n'.join(
+        [
+            f'| {" | ".join(heads)} |',
+            f'|{"---|" * len(heads)}',
+            *(f'| {k} | {v} |' for k, v in d.items()),
+        ]
+    )
+
 
 def _dealt(m):
     "What the splits cost, and whose samples stayed where they were"
     how = m.get('split') or {}
-    if r := how.get('report'): cost = f"; the largest of {r['groups']} groups holds {r['largest_group_share']:.1%} of the samples, the buffer {r['buffer_share']:.1%}"
-    else: cost = ''
-    return cost + (f"; the {how['report']['kept_from_before']} samples of {how['previous']['address']} that are still here stayed where they were" if how.get('previous') else '')
+    if r := how.get('report'):
+        cost = f'; the largest of {r["groups"]} groups holds {r["largest_group_share"]:.1%} of the samples, the buffer {r["buffer_share"]:.1%}'
+    else:
+        cost = ''
+    return cost + (
+        f'; the {how["report"]["kept_from_before"]} samples of {how["previous"]["address"]} that are still here stayed where they were'
+        if how.get('previous')
+        else ''
+    )
+
 
 def _how_cut(m):
     "How the pixels came about, if we know it"
-    if m.get('sources'): return f"By somebody else. The stamps came as files ({', '.join(f['file'] + ' ' + f['sha256'][:12] for f in m['sources'])}); what was masked, filled, resampled or normalised before is not known."
-    return f"""The pixel that holds the position is at index {m['patch_size']//2} of each axis, counted from 0. Values are as in the image, float32.
+    if m.get('sources'):
+        return f'By somebody else. The stamps came as files ({", ".join(f["file"] + " " + f["sha256"][:12] for f in m["sources"])}); what was masked, filled, resampled or normalised before is not known.'
+    return f"""The pixel that holds the position is at index {m['patch_size'] // 2} of each axis, counted from 0. Values are as in the image, float32.
 A pixel that is masked, not finite or off the image is NaN and False in `valid`. Nothing is resampled, padded with numbers or normalised."""
 
+
 def datasheet(
-    m:dict, # The manifest
-    samples:pd.DataFrame, # Its rows
-)->str: # Markdown
+    m: dict,  # The manifest
+    samples: pd.DataFrame,  # Its rows
+) -> str:  # Markdown
     "What this version is, in words"
     lost, by = m['requested'] - m['n_samples'], samples.groupby(['survey', 'band']).size()
-    origin = {'survey': 'All pixels are real sky.', 'synthetic': '**No real sky: all pixels are synthetic.**', 'mixed': '**Some pixels are synthetic.** See the column `origin`.'}
+    origin = {
+        'survey': 'All pixels are real sky.',
+        'synthetic': '**No real sky: all pixels are synthetic.**',
+        'mixed': '**Some pixels are synthetic.** See the column `origin`.',
+    }
     sources = samples['label_source'].value_counts() if 'label_source' in samples else {}
     return f"""# {m['name']}, version {m['version']}
 
@@ -361,150 +541,307 @@ Content hash `{m['content_hash']}`.
 """
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #060cf7f1
-_cr_terms = ('citeAs column conformsTo equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5 parentField path '
-    'recordSet references regex repeated replace samplingRate separator source subField transform').split()
-_cr_context = {'@language': 'en', '@vocab': 'https://schema.org/', 'cr': 'http://mlcommons.org/croissant/', 'rai': 'http://mlcommons.org/croissant/RAI/',
-    'dct': 'http://purl.org/dc/terms/', 'sc': 'https://schema.org/', **{t: f'cr:{t}' for t in _cr_terms}, 'conformsTo': 'dct:conformsTo',
-    'data': {'@id': 'cr:data', '@type': '@json'}, 'examples': {'@id': 'cr:examples', '@type': '@json'}, 'dataType': {'@id': 'cr:dataType', '@type': '@vocab'},
-    'arrayShape': 'cr:arrayShape', 'containedIn': 'cr:containedIn', 'isArray': 'cr:isArray', 'description': {'@container': '@language'}, 'name': {'@container': '@language'}}
+_cr_terms = (
+    'citeAs column conformsTo equivalentProperty extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5 parentField path '
+    'recordSet references regex repeated replace samplingRate separator source subField transform'
+).split()
+_cr_context = {
+    '@language': 'en',
+    '@vocab': 'https://schema.org/',
+    'cr': 'http://mlcommons.org/croissant/',
+    'rai': 'http://mlcommons.org/croissant/RAI/',
+    'dct': 'http://purl.org/dc/terms/',
+    'sc': 'https://schema.org/',
+    **{t: f'cr:{t}' for t in _cr_terms},
+    'conformsTo': 'dct:conformsTo',
+    'data': {'@id': 'cr:data', '@type': '@json'},
+    'examples': {'@id': 'cr:examples', '@type': '@json'},
+    'dataType': {'@id': 'cr:dataType', '@type': '@vocab'},
+    'arrayShape': 'cr:arrayShape',
+    'containedIn': 'cr:containedIn',
+    'isArray': 'cr:isArray',
+    'description': {'@container': '@language'},
+    'name': {'@container': '@language'},
+}
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #fe17b95c
 def croissant(
-    m:dict, # The manifest
-    samples:pd.DataFrame, # Its rows
-)->dict: # JSON-LD, Croissant 1.1
+    m: dict,  # The manifest
+    samples: pd.DataFrame,  # Its rows
+) -> dict:  # JSON-LD, Croissant 1.1
     "What this version is, for machines"
-    def file(name, sha, kind): return {'@type': 'cr:FileObject', '@id': name, 'name': name, 'contentUrl': name, 'encodingFormat': kind, 'sha256': sha}
+
+    def file(name, sha, kind):
+        return {
+            '@type': 'cr:FileObject',
+            '@id': name,
+            'name': name,
+            'contentUrl': name,
+            'encodingFormat': kind,
+            'sha256': sha,
+        }
+
     def field(name, t):
-        kind = {'f': 'sc:Float', 'i': 'sc:Integer', 'u': 'sc:Integer', 'b': 'sc:Boolean'}.get(t.kind, 'sc:Text')
+        kind = {'f': 'sc:Float', 'i': 'sc:Integer', 'u': 'sc:Integer', 'b': 'sc:Boolean'}.get(
+            t.kind, 'sc:Text'
+        )
         source = {'fileObject': {'@id': 'samples.parquet'}, 'extract': {'column': name}}
-        return {'@type': 'cr:Field', '@id': f'samples/{name}', 'name': name, 'dataType': kind, 'source': source}
-    files = [file('samples.parquet', m['samples_sha256'], 'application/x-parquet'), *(file(s['file'], s['sha256'], 'application/octet-stream') for s in m['shards'])]
-    about = f"{m.get('description') or ''} {m['n_samples']} patches of sky with labels; row i of samples.parquet is patch i of the .npy files. Origin: {m['origin']}.".strip()
-    return {'@context': _cr_context, '@type': 'sc:Dataset', 'conformsTo': 'http://mlcommons.org/croissant/1.1', 'name': m['name'], 'description': about,
-        'version': f"{m['version']}.0.0", 'datePublished': m['created_at'][:10], 'distribution': files,
-        'recordSet': [{'@type': 'cr:RecordSet', '@id': 'samples', 'name': 'samples', 'field': [field(c, np.dtype(t) if isinstance(t, np.dtype) else np.dtype(object)) for c, t in samples.dtypes.items()]}]}
+        return {
+            '@type': 'cr:Field',
+            '@id': f'samples/{name}',
+            'name': name,
+            'dataType': kind,
+            'source': source,
+        }
+
+    files = [
+        file('samples.parquet', m['samples_sha256'], 'application/x-parquet'),
+        *(file(s['file'], s['sha256'], 'application/octet-stream') for s in m['shards']),
+    ]
+    about = f'{m.get("description") or ""} {m["n_samples"]} patches of sky with labels; row i of samples.parquet is patch i of the .npy files. Origin: {m["origin"]}.'.strip()
+    return {
+        '@context': _cr_context,
+        '@type': 'sc:Dataset',
+        'conformsTo': 'http://mlcommons.org/croissant/1.1',
+        'name': m['name'],
+        'description': about,
+        'version': f'{m["version"]}.0.0',
+        'datePublished': m['created_at'][:10],
+        'distribution': files,
+        'recordSet': [
+            {
+                '@type': 'cr:RecordSet',
+                '@id': 'samples',
+                'name': 'samples',
+                'field': [
+                    field(c, np.dtype(t) if isinstance(t, np.dtype) else np.dtype(object))
+                    for c, t in samples.dtypes.items()
+                ],
+            }
+        ],
+    }
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #7c374c31
 def _origin(samples):
     kinds = set(samples['origin'])
     return kinds.pop() if len(kinds) == 1 else 'mixed'
 
+
 def _counts(samples, ledger):
     "The manifest's numbers"
     lost = ledger.groupby('reason')['n'].sum() if len(ledger) else pd.Series(dtype=int)
-    splits, classes = samples['split'].value_counts(), samples['class_name'].value_counts().sort_index()
-    return dict(n_samples=len(samples), requested=len(samples) + int(lost.sum()), dropped={str(k): int(v) for k, v in lost.items()},
-        splits={k: int(splits.get(k, 0)) for k in SPLITS}, class_counts={str(k): int(v) for k, v in classes.items()},
-        survey_counts={str(k): int(v) for k, v in samples['survey'].value_counts().sort_index().items()}, origin=_origin(samples))
+    splits, classes = (
+        samples['split'].value_counts(),
+        samples['class_name'].value_counts().sort_index(),
+    )
+    return dict(
+        n_samples=len(samples),
+        requested=len(samples) + int(lost.sum()),
+        dropped={str(k): int(v) for k, v in lost.items()},
+        splits={k: int(splits.get(k, 0)) for k in SPLITS},
+        class_counts={str(k): int(v) for k, v in classes.items()},
+        survey_counts={
+            str(k): int(v) for k, v in samples['survey'].value_counts().sort_index().items()
+        },
+        origin=_origin(samples),
+    )
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #f9c7c50c
 def finish_version(
-    folder, # Where the shards already are
-    samples:pd.DataFrame, # Row i is patch i
-    ledger:pd.DataFrame, # What was left out: sample_key, uri, reason, detail, n
-    shards:list, # What `ShardWriter.close` returned
-    normalisation:dict, # What `fit_normalisation` returned
-    params:dict, # Everything that decides the content
-    **facts, # More for the manifest: name, version, plan_hash, split, audit …
-)->dict: # The manifest
+    folder,  # Where the shards already are
+    samples: pd.DataFrame,  # Row i is patch i
+    ledger: pd.DataFrame,  # What was left out: sample_key, uri, reason, detail, n
+    shards: list,  # What `ShardWriter.close` returned
+    normalisation: dict,  # What `fit_normalisation` returned
+    params: dict,  # Everything that decides the content
+    **facts,  # More for the manifest: name, version, plan_hash, split, audit …
+) -> dict:  # The manifest
     "Write tables, papers and, last, the manifest"
     from astrid_data import __version__
-    folder, samples, ledger = Path(folder), samples.reset_index(drop=True), ledger.reset_index(drop=True)
-    m = dict(format='astrid_data/1', content_hash=content_hash(samples, params), params=params, **_counts(samples, ledger), normalisation=normalisation,
-        shards=shards, created_at=datetime.now(timezone.utc).isoformat(timespec='seconds'), code_version=__version__, **facts)
+
+    folder, samples, ledger = (
+        Path(folder),
+        samples.reset_index(drop=True),
+        ledger.reset_index(drop=True),
+    )
+    m = dict(
+        format='astrid_data/1',
+        content_hash=content_hash(samples, params),
+        params=params,
+        **_counts(samples, ledger),
+        normalisation=normalisation,
+        shards=shards,
+        created_at=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        code_version=__version__,
+        **facts,
+    )
     for name, t in (('samples', samples), ('ledger', ledger)):
-        t.to_parquet(folder/f'{name}.parquet', index=False)
-        m[f'{name}_sha256'] = sha256_file(folder/f'{name}.parquet')
+        t.to_parquet(folder / f'{name}.parquet', index=False)
+        m[f'{name}_sha256'] = sha256_file(folder / f'{name}.parquet')
     plain = json.loads(canonical_json(m))
     m = {k: plain[k] for k in m}
-    write_atomic(folder/'datasheet.md', datasheet(m, samples))
-    write_atomic(folder/'croissant.json', json.dumps(croissant(m, samples), indent=1))
-    write_atomic(folder/'manifest.json', json.dumps(m, indent=1))
+    write_atomic(folder / 'datasheet.md', datasheet(m, samples))
+    write_atomic(folder / 'croissant.json', json.dumps(croissant(m, samples), indent=1))
+    write_atomic(folder / 'manifest.json', json.dumps(m, indent=1))
     return m
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #5bddce31
 def _audited(samples, patches):
     from astrid_data.splits.audit import audit_splits
+
     unknown = dict(ra=np.nan, dec=np.nan)
-    return json.loads(audit_splits(samples.assign(**{k: v for k, v in unknown.items() if k not in samples}), patches).to_json())
+    return json.loads(
+        audit_splits(
+            samples.assign(**{k: v for k, v in unknown.items() if k not in samples}), patches
+        ).to_json()
+    )
+
 
 def write_dataset(
-    folder, # A new folder
-    samples:pd.DataFrame, # At least sample_key, label, split, origin
-    patches:np.ndarray, # (n, C, s, s) float32, NaN where invalid
-    valid:np.ndarray|None=None, # (n, C, s, s) bool; None means where `patches` is finite
-    targets:np.ndarray|None=None, # (n, s, s) uint8; None means zeros
-    channels:tuple=('image',), # Names of the C channels
-    name:str='unnamed', # Name of the set
-    version:int=1, # Its number
-    shard_rows:int=32768, # Rows in one file
-    audit:bool=False, # Audit the splits
-    facts:dict|None=None, # More for the manifest
-)->Dataset: # Opened, belonging to no archive
+    folder,  # A new folder
+    samples: pd.DataFrame,  # At least sample_key, label, split, origin
+    patches: np.ndarray,  # (n, C, s, s) float32, NaN where invalid
+    valid: np.ndarray | None = None,  # (n, C, s, s) bool; None means where `patches` is finite
+    targets: np.ndarray | None = None,  # (n, s, s) uint8; None means zeros
+    channels: tuple = ('image',),  # Names of the C channels
+    name: str = 'unnamed',  # Name of the set
+    version: int = 1,  # Its number
+    shard_rows: int = 32768,  # Rows in one file
+    audit: bool = False,  # Audit the splits
+    facts: dict | None = None,  # More for the manifest
+) -> Dataset:  # Opened, belonging to no archive
     "A version from arrays at hand"
     (n, C, s, _), samples = patches.shape, samples.copy()
-    if C != len(channels) or n != len(samples): raise BadInput(f'{n} patches of {C} channels do not fit {len(samples)} rows and channels {channels}')
+    if C != len(channels) or n != len(samples):
+        raise BadInput(
+            f'{n} patches of {C} channels do not fit {len(samples)} rows and channels {channels}'
+        )
     valid = np.isfinite(patches) if valid is None else valid
     targets = np.zeros((n, s, s), 'u1') if targets is None else targets
     if f'{channels[0]}_noise' not in samples:
         from astrid_data.quality.report import local_background
+
         background, noise = local_background(patches, valid)
-        for c, ch in enumerate(channels): samples[f'{ch}_background'], samples[f'{ch}_noise'] = background[:, c], noise[:, c]
-    defaults = dict(class_name=np.where(samples['label'] == 1, 'real', 'bogus'), kind='positive', group_id=samples['sample_key'], survey='none', band='none')
-    for k, v in defaults.items(): samples[k] = samples[k] if k in samples else v
-    samples['pixel_sha256'], samples['target_sha256'] = pixel_hashes(patches, valid), pixel_hashes(targets)
-    w = ShardWriter(folder, {'patches': ('<f4', (C, s, s)), 'valid': ('?', (C, s, s)), 'targets': ('u1', (s, s))}, shard_rows)
+        for c, ch in enumerate(channels):
+            samples[f'{ch}_background'], samples[f'{ch}_noise'] = background[:, c], noise[:, c]
+    defaults = dict(
+        class_name=np.where(samples['label'] == 1, 'real', 'bogus'),
+        kind='positive',
+        group_id=samples['sample_key'],
+        survey='none',
+        band='none',
+    )
+    for k, v in defaults.items():
+        samples[k] = samples[k] if k in samples else v
+    samples['pixel_sha256'], samples['target_sha256'] = (
+        pixel_hashes(patches, valid),
+        pixel_hashes(targets),
+    )
+    w = ShardWriter(
+        folder,
+        {'patches': ('<f4', (C, s, s)), 'valid': ('?', (C, s, s)), 'targets': ('u1', (s, s))},
+        shard_rows,
+    )
     w.append(patches=patches, valid=valid, targets=targets)
     train = np.flatnonzero(samples['split'] == 'train')
     ledger = pd.DataFrame(columns=['sample_key', 'uri', 'reason', 'detail', 'n'])
-    levels = [samples[[f'{ch}_{k}' for ch in channels]].to_numpy('f8') for k in ('background', 'noise')]
-    finish_version(folder, samples, ledger, w.close(), fit_normalisation(patches, *levels, train), dict(patch_size=s, channels=list(channels)),
-        name=name, version=version, id=str(stable_uuid('dataset', name, version, content_hash(samples, dict(patch_size=s, channels=list(channels))))), patch_size=s, channels=list(channels), parent=None,
-        **(facts or {}), audit=_audited(samples, patches) if audit else None)
+    levels = [
+        samples[[f'{ch}_{k}' for ch in channels]].to_numpy('f8') for k in ('background', 'noise')
+    ]
+    finish_version(
+        folder,
+        samples,
+        ledger,
+        w.close(),
+        fit_normalisation(patches, *levels, train),
+        dict(patch_size=s, channels=list(channels)),
+        name=name,
+        version=version,
+        id=str(
+            stable_uuid(
+                'dataset',
+                name,
+                version,
+                content_hash(samples, dict(patch_size=s, channels=list(channels))),
+            )
+        ),
+        patch_size=s,
+        channels=list(channels),
+        parent=None,
+        **(facts or {}),
+        audit=_audited(samples, patches) if audit else None,
+    )
     return Dataset(folder)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #b08965b4
 @patch
-def verify(self:Dataset)->'Dataset': # Itself, if all is well
+def verify(self: Dataset) -> 'Dataset':  # Itself, if all is well
     "Compare every file with its checksum"
     m = self.manifest
-    sums = {**{s['file']: s['sha256'] for s in m['shards']}, **{f'{k}.parquet': m[f'{k}_sha256'] for k in ('samples', 'ledger')}}
-    bad = [f for f, sha in sums.items() if not (self.folder/f).is_file() or sha256_file(self.folder/f) != sha]
-    if bad: raise Conflict(f'{self.address}: {", ".join(bad)} {"is" if len(bad) == 1 else "are"} not what was frozen; restore from a copy, or rebuild')
+    sums = {
+        **{s['file']: s['sha256'] for s in m['shards']},
+        **{f'{k}.parquet': m[f'{k}_sha256'] for k in ('samples', 'ledger')},
+    }
+    bad = [
+        f
+        for f, sha in sums.items()
+        if not (self.folder / f).is_file() or sha256_file(self.folder / f) != sha
+    ]
+    if bad:
+        raise Conflict(
+            f'{self.address}: {", ".join(bad)} {"is" if len(bad) == 1 else "are"} not what was frozen; restore from a copy, or rebuild'
+        )
     return self
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #06f2bc58
 class StreamedDataset(Dataset):
     "A version whose shards stay in a bucket until they are read"
-    def __init__(self,
-        store, # An `S3Store`
-        prefix:str, # Key of the version's folder there
-        archive=None, # As for `Dataset`
+
+    def __init__(
+        self,
+        store,  # An `S3Store`
+        prefix: str,  # Key of the version's folder there
+        archive=None,  # As for `Dataset`
     ):
         self.store, self.prefix = store, prefix.strip('/')
-        folder = store.cache.root/'papers'/f'.{sha256_text(store.uri(self.prefix))[:32]}' # Hidden, so that it is never evicted
+        folder = (
+            store.cache.root / 'papers' / f'.{sha256_text(store.uri(self.prefix))[:32]}'
+        )  # Hidden, so that it is never evicted
         said = store.get(f'{self.prefix}/manifest.json')
-        if not (folder/'manifest.json').is_file() or (folder/'manifest.json').read_bytes() != said:
+        if (
+            not (folder / 'manifest.json').is_file()
+            or (folder / 'manifest.json').read_bytes() != said
+        ):
             folder.mkdir(parents=True, exist_ok=True)
             for key in store.list(f'{self.prefix}/'):
-                if not key.endswith(('.npy', 'manifest.json')): write_atomic(folder/key.rpartition('/')[2], store.get(key))
-            write_atomic(folder/'manifest.json', said)
+                if not key.endswith(('.npy', 'manifest.json')):
+                    write_atomic(folder / key.rpartition('/')[2], store.get(key))
+            write_atomic(folder / 'manifest.json', said)
         super().__init__(folder, archive)
 
-    def fetch(self,
-        name, # patches, valid or targets
-        k, # Number of the shard, from 0
+    def fetch(
+        self,
+        name,  # patches, valid or targets
+        k,  # Number of the shard, from 0
     ):
         "Shard `k` of one array, mapped from the cache"
         s = [s for s in self.manifest['shards'] if s['array'] == name][k]
         for last in (False, True):
-            try: return np.load(self.store.local_path(f"{self.prefix}/{s['file']}", s['sha256']), mmap_mode='c' if s['rows'] else None)
-            except FileNotFoundError: # Another thread's shard took its room
-                if last: raise
+            try:
+                return np.load(
+                    self.store.local_path(f'{self.prefix}/{s["file"]}', s['sha256']),
+                    mmap_mode='c' if s['rows'] else None,
+                )
+            except FileNotFoundError:  # Another thread's shard took its room
+                if last:
+                    raise
 
     def _mapped(self, name):
         "All shards of one array"
-        maps, n = self.__dict__.setdefault('_maps', {}), sum(s['array'] == name for s in self.manifest['shards'])
-        if name not in maps: maps[name] = [self.fetch(name, k) for k in range(n)]
+        maps, n = (
+            self.__dict__.setdefault('_maps', {}),
+            sum(s['array'] == name for s in self.manifest['shards']),
+        )
+        if name not in maps:
+            maps[name] = [self.fetch(name, k) for k in range(n)]
         return maps[name]

@@ -20,7 +20,15 @@ import pandas as pd
 
 from ..core import BadInput, NotFound, write_atomic
 from ..quality.checks import new_figure
-from .build import Opener, add_lineage, deal_out, earlier_splits, grid_of, image_order, stage
+from astrid_data.datasets.build import (
+    Opener,
+    add_lineage,
+    deal_out,
+    earlier_splits,
+    grid_of,
+    image_order,
+    stage,
+)
 from .dataset import Dataset, finish_version
 from ..patches.extract import open_onto
 
@@ -28,126 +36,237 @@ from ..patches.extract import open_onto
 @dataclass(repr=False)
 class VersionDiff:
     "What is different in `new`; every table has one row a sample"
-    old:str # Address
-    new:str # Address
-    same:bool # The content hashes are equal
-    added:pd.DataFrame # Samples only in `new`
-    removed:pd.DataFrame # Samples only in `old`, with the reason where the ledger of `new` knows one
-    changed:pd.DataFrame # sample_key, what ('label', 'pixels', …), was, now
-    counts:pd.DataFrame # Samples by split and class, old and new
-    settings:dict = field(default_factory=dict) # Parameter -> (was, now)
-    moved:pd.DataFrame = field(default_factory=pd.DataFrame) # column, distance (0 to 1), was, now (median, or commonest value) of columns whose distribution changed, most first
-    quantiles:dict = field(default_factory=dict) # Column of numbers -> its 0, 5 … 100 % points in old and new, shape (2, 21)
 
-    def of(self, what): return self.changed[self.changed['what'] == what].reset_index(drop=True) # One kind of change
+    old: str  # Address
+    new: str  # Address
+    same: bool  # The content hashes are equal
+    added: pd.DataFrame  # Samples only in `new`
+    removed: (
+        pd.DataFrame
+    )  # Samples only in `old`, with the reason where the ledger of `new` knows one
+    changed: pd.DataFrame  # sample_key, what ('label', 'pixels', …), was, now
+    counts: pd.DataFrame  # Samples by split and class, old and new
+    settings: dict = field(default_factory=dict)  # Parameter -> (was, now)
+    moved: pd.DataFrame = field(
+        default_factory=pd.DataFrame
+    )  # column, distance (0 to 1), was, now (median, or commonest value) of columns whose distribution changed, most first
+    quantiles: dict = field(
+        default_factory=dict
+    )  # Column of numbers -> its 0, 5 … 100 % points in old and new, shape (2, 21)
+
+    def of(self, what):
+        return self.changed[self.changed['what'] == what].reset_index(
+            drop=True
+        )  # One kind of change
+
     def __repr__(self):
-        if self.same: return f'VersionDiff {self.old} → {self.new}: the same content'
-        kinds = ', '.join(f'{n} with other {k}' for k, n in self.changed['what'].value_counts().items())
-        asked = f"; asked differently: {', '.join(self.settings)}" if self.settings else ''
+        if self.same:
+            return f'VersionDiff {self.old} → {self.new}: the same content'
+        kinds = ', '.join(
+            f'{n} with other {k}' for k, n in self.changed['what'].value_counts().items()
+        )
+        asked = f'; asked differently: {", ".join(self.settings)}' if self.settings else ''
         return f'VersionDiff {self.old} → {self.new}: {len(self.added)} added, {len(self.removed)} removed, {kinds or "none changed"}{asked}'
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #a6c6af3f
-COMPARED = dict(label='label', class_name='class', label_source='label source', pixel_sha256='pixels', target_sha256='target map', split='split', group_id='group', quality_flags='flags', x0='position', y0='position')
+COMPARED = dict(
+    label='label',
+    class_name='class',
+    label_source='label source',
+    pixel_sha256='pixels',
+    target_sha256='target map',
+    split='split',
+    group_id='group',
+    quality_flags='flags',
+    x0='position',
+    y0='position',
+)
+
 
 def _leaves(d, at=''):
     "A nested dict as one level of dotted names"
-    if not isinstance(d, dict): return {at: d}
-    return {k: v for name, part in d.items() for k, v in _leaves(part, f'{at}.{name}' if at else name).items()}
+    if not isinstance(d, dict):
+        return {at: d}
+    return {
+        k: v
+        for name, part in d.items()
+        for k, v in _leaves(part, f'{at}.{name}' if at else name).items()
+    }
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #0b6a160a
 WORDS = 'survey band class_name kind label_source origin'.split()
 NUMBERS = 'mjd mag snr score exposure_s valid_fraction ra dec'.split()
 
+
 def _apart_numbers(a, b):
     "Largest distance between two cumulative curves"
     at = np.concatenate([a, b])
-    return float(np.abs(np.searchsorted(np.sort(a), at, side='right')/len(a) - np.searchsorted(np.sort(b), at, side='right')/len(b)).max())
+    return float(
+        np.abs(
+            np.searchsorted(np.sort(a), at, side='right') / len(a)
+            - np.searchsorted(np.sort(b), at, side='right') / len(b)
+        ).max()
+    )
+
 
 def _apart_words(a, b):
     "Half the sum of differences of shares"
     p, q = (v.value_counts(normalize=True) for v in (a, b))
-    return float(p.sub(q, fill_value=0).abs().sum()/2)
+    return float(p.sub(q, fill_value=0).abs().sum() / 2)
+
 
 def moved_columns(a, b):
     "Table of distributions that changed between two tables of samples, and quantiles of all columns of numbers"
     levels = [c for c in a if c.endswith(('_background', '_noise', '_valid_fraction'))]
     out, quantiles = [], {}
     for c in [c for c in [*WORDS, *NUMBERS, *levels] if c in a and c in b]:
-        if c in WORDS: u, v = (t[c].fillna('none').astype(str) for t in (a, b))
-        else: u, v = (t[c].to_numpy('f8', na_value=np.nan) for t in (a, b)); u, v = u[np.isfinite(u)], v[np.isfinite(v)]
-        if not len(u) or not len(v): continue
-        if c in WORDS: out.append((c, _apart_words(u, v), *(w.mode().iloc[0] for w in (u, v))))
+        if c in WORDS:
+            u, v = (t[c].fillna('none').astype(str) for t in (a, b))
         else:
-            quantiles[c] = np.quantile(u, np.linspace(0, 1, 21)), np.quantile(v, np.linspace(0, 1, 21))
+            u, v = (t[c].to_numpy('f8', na_value=np.nan) for t in (a, b))
+            u, v = u[np.isfinite(u)], v[np.isfinite(v)]
+        if not len(u) or not len(v):
+            continue
+        if c in WORDS:
+            out.append((c, _apart_words(u, v), *(w.mode().iloc[0] for w in (u, v))))
+        else:
+            quantiles[c] = (
+                np.quantile(u, np.linspace(0, 1, 21)),
+                np.quantile(v, np.linspace(0, 1, 21)),
+            )
             out.append((c, _apart_numbers(u, v), *(q[10] for q in quantiles[c])))
     t = pd.DataFrame(out, columns=['column', 'distance', 'was', 'now'])
-    return t[t['distance'] > 0].sort_values('distance', ascending=False, kind='stable', ignore_index=True), quantiles
+    return t[t['distance'] > 0].sort_values(
+        'distance', ascending=False, kind='stable', ignore_index=True
+    ), quantiles
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #c4ed58a1
 def diff_versions(
-    old:Dataset, # Before
-    new:Dataset, # After
-)->VersionDiff:
+    old: Dataset,  # Before
+    new: Dataset,  # After
+) -> VersionDiff:
     "Compare two versions, sample by sample"
     a, b = (d.samples.set_index('sample_key', drop=False) for d in (old, new))
     both = a.index.intersection(b.index).sort_values()
     found = []
     for column, what in COMPARED.items():
-        if column not in a or column not in b: continue
+        if column not in a or column not in b:
+            continue
         was, now = a.loc[both, column], b.loc[both, column]
         differ = ~((was == now) | (was.isna() & now.isna())).to_numpy()
-        found.append(pd.DataFrame(dict(sample_key=both[differ], what=what, was=was[differ].astype(str).to_numpy(), now=now[differ].astype(str).to_numpy())))
+        found.append(
+            pd.DataFrame(
+                dict(
+                    sample_key=both[differ],
+                    what=what,
+                    was=was[differ].astype(str).to_numpy(),
+                    now=now[differ].astype(str).to_numpy(),
+                )
+            )
+        )
     why = new.ledger.drop_duplicates('sample_key').set_index('sample_key')['reason']
     gone = a.loc[a.index.difference(b.index)]
     pa, pb = _leaves(old.manifest['params']), _leaves(new.manifest['params'])
     count = lambda t, name: t.groupby(['split', 'class_name']).size().rename(name)
     moved, quantiles = moved_columns(a, b)
-    return VersionDiff(old.address, new.address, old.content_hash == new.content_hash, added=b.loc[b.index.difference(a.index)].reset_index(drop=True),
-        removed=gone.assign(reason=gone.index.map(why)).reset_index(drop=True), changed=pd.concat(found, ignore_index=True).drop_duplicates(['sample_key', 'what'], ignore_index=True),
-        counts=pd.concat([count(a, old.address), count(b, new.address)], axis=1).fillna(0).astype(int).reset_index(),
-        settings={k: (pa.get(k), pb.get(k)) for k in sorted({*pa, *pb}) if pa.get(k) != pb.get(k)}, moved=moved, quantiles=quantiles)
+    return VersionDiff(
+        old.address,
+        new.address,
+        old.content_hash == new.content_hash,
+        added=b.loc[b.index.difference(a.index)].reset_index(drop=True),
+        removed=gone.assign(reason=gone.index.map(why)).reset_index(drop=True),
+        changed=pd.concat(found, ignore_index=True).drop_duplicates(
+            ['sample_key', 'what'], ignore_index=True
+        ),
+        counts=pd.concat([count(a, old.address), count(b, new.address)], axis=1)
+        .fillna(0)
+        .astype(int)
+        .reset_index(),
+        settings={k: (pa.get(k), pb.get(k)) for k in sorted({*pa, *pb}) if pa.get(k) != pb.get(k)},
+        moved=moved,
+        quantiles=quantiles,
+    )
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #c50227d4
 def _html_table(t, most=12):
     "A small HTML table of a DataFrame, nothing for an empty one"
-    if not len(t): return ''
+    if not len(t):
+        return ''
     head = ''.join(f'<th>{html.escape(str(c))}</th>' for c in t)
-    rows = ''.join('<tr>' + ''.join(f'<td>{html.escape(_short(v))}</td>' for v in r) + '</tr>' for r in t.head(most).itertuples(index=False))
+    rows = ''.join(
+        '<tr>' + ''.join(f'<td>{html.escape(_short(v))}</td>' for v in r) + '</tr>'
+        for r in t.head(most).itertuples(index=False)
+    )
     more = f'<p class="more">… and {len(t) - most} more</p>' if len(t) > most else ''
     return f'<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}'
 
+
 def _short(v):
-    if isinstance(v, float): return '' if v != v else f'{v:.6g}'
+    if isinstance(v, float):
+        return '' if v != v else f'{v:.6g}'
     s = '' if v is None else str(v)
     return f'{s[:12]}…' if len(s) >= 32 and ' ' not in s else s
 
+
 def plot_diff(
-    d:VersionDiff, # As from `Dataset.diff`
-): # A matplotlib figure
+    d: VersionDiff,  # As from `Dataset.diff`
+):  # A matplotlib figure
     "Samples by split, and the distribution that moved most, before and after"
     fig = new_figure((5, 2))
     a, b = fig.subplots(1, 2)
-    sums = pd.DataFrame(d.counts.iloc[:, 2:].to_numpy(), index=d.counts['split']).groupby(level=0).sum() # By place: a rebuilt version has the address of the first
+    sums = (
+        pd.DataFrame(d.counts.iloc[:, 2:].to_numpy(), index=d.counts['split'])
+        .groupby(level=0)
+        .sum()
+    )  # By place: a rebuilt version has the address of the first
     old, new = d.old, d.new + (' (rebuilt)' if d.old == d.new else '')
     sums = sums.reindex([k for k in _split_colours if k in sums.index])
-    for k, (name, color) in enumerate(((old, '0.7'), (new, 'tab:blue'))): a.barh(np.arange(len(sums)) + .4*k, sums[k], .38, color=color, label=str(name))
-    a.set_yticks(np.arange(len(sums)) + .2, sums.index); a.invert_yaxis(); a.set_xlabel('samples', size=8)
+    for k, (name, color) in enumerate(((old, '0.7'), (new, 'tab:blue'))):
+        a.barh(np.arange(len(sums)) + 0.4 * k, sums[k], 0.38, color=color, label=str(name))
+    a.set_yticks(np.arange(len(sums)) + 0.2, sums.index)
+    a.invert_yaxis()
+    a.set_xlabel('samples', size=8)
     column = next((c for c in d.moved['column'] if c in d.quantiles), None)
-    if column is None: b.text(.5, .5, 'no numbers moved', ha='center', size=8); b.set_axis_off()
+    if column is None:
+        b.text(0.5, 0.5, 'no numbers moved', ha='center', size=8)
+        b.set_axis_off()
     else:
-        for q, color, name in zip(d.quantiles[column], ('0.7', 'tab:blue'), (old, new)): b.plot(q, np.linspace(0, 1, 21), color=color, label=name)
-        b.set_xlabel(column, size=8); b.set_ylabel('share below', size=8)
-    a.legend(fontsize=6); a.tick_params(labelsize=7); b.tick_params(labelsize=7)
+        for q, color, name in zip(d.quantiles[column], ('0.7', 'tab:blue'), (old, new)):
+            b.plot(q, np.linspace(0, 1, 21), color=color, label=name)
+        b.set_xlabel(column, size=8)
+        b.set_ylabel('share below', size=8)
+    a.legend(fontsize=6)
+    a.tick_params(labelsize=7)
+    b.tick_params(labelsize=7)
     return fig
+
 
 VersionDiff.plot = plot_diff
 
+
 def _diff_html(d):
-    keep = lambda t: t[[c for c in ('sample_key', 'class_name', 'survey', 'band', 'split', 'reason') if c in t]]
-    parts = [('Samples by split and class', d.counts), ('Distributions that moved', d.moved), ('Changed', d.changed), ('Added', keep(d.added)), ('Removed', keep(d.removed)),
-        ('Asked differently', pd.DataFrame([(k, str(a), str(b)) for k, (a, b) in d.settings.items()], columns=['parameter', 'was', 'now']))]
+    keep = lambda t: t[
+        [c for c in ('sample_key', 'class_name', 'survey', 'band', 'split', 'reason') if c in t]
+    ]
+    parts = [
+        ('Samples by split and class', d.counts),
+        ('Distributions that moved', d.moved),
+        ('Changed', d.changed),
+        ('Added', keep(d.added)),
+        ('Removed', keep(d.removed)),
+        (
+            'Asked differently',
+            pd.DataFrame(
+                [(k, str(a), str(b)) for k, (a, b) in d.settings.items()],
+                columns=['parameter', 'was', 'now'],
+            ),
+        ),
+    ]
     picture = '' if d.same else _figure_tag(d.plot(), 'before and after')
-    return f'<p><b>{html.escape(repr(d))}</b></p>{picture}' + ''.join(f'<p>{name}</p>{_html_table(t)}' for name, t in parts if len(t))
+    return f'<p><b>{html.escape(repr(d))}</b></p>{picture}' + ''.join(
+        f'<p>{name}</p>{_html_table(t)}' for name, t in parts if len(t)
+    )
+
 
 VersionDiff._repr_html_ = _diff_html
 
@@ -155,112 +274,213 @@ VersionDiff._repr_html_ = _diff_html
 @dataclass(repr=False)
 class Rebuild:
     "What a second building came to"
-    address:str # Of the version
-    same:bool # The same hash was reached
-    content_hash:str # Of the rebuilt one
-    diff:VersionDiff # From the frozen version to the rebuilt one
-    files:pd.DataFrame # Files whose bytes are not those of the first time: uri, was, now
+
+    address: str  # Of the version
+    same: bool  # The same hash was reached
+    content_hash: str  # Of the rebuilt one
+    diff: VersionDiff  # From the frozen version to the rebuilt one
+    files: pd.DataFrame  # Files whose bytes are not those of the first time: uri, was, now
 
     def __repr__(self):
-        if self.same and not len(self.files): return f'{self.address} rebuilt: the same hash, {self.content_hash[:12]}'
+        if self.same and not len(self.files):
+            return f'{self.address} rebuilt: the same hash, {self.content_hash[:12]}'
         names = f'; {len(self.files)} files have other bytes' if len(self.files) else ''
         return f'{self.address} rebuilt: {"the same hash" if self.same else repr(self.diff).split(": ", 1)[1]}{names}'
+
 
 def _changed_files(old, new, channels):
     "Files of samples in both whose checksums differ"
     both = old.merge(new, on='sample_key', suffixes=('_a', '_b'))
-    t = pd.concat([pd.DataFrame(dict(uri=both[f'{c}_uri_b'], was=both[f'{c}_sha256_a'], now=both[f'{c}_sha256_b'])) for c in channels])
+    t = pd.concat(
+        [
+            pd.DataFrame(
+                dict(uri=both[f'{c}_uri_b'], was=both[f'{c}_sha256_a'], now=both[f'{c}_sha256_b'])
+            )
+            for c in channels
+        ]
+    )
     return t[t['was'] != t['now']].drop_duplicates(ignore_index=True)
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #879fbe62
 def rebuild_version(
-    dataset:Dataset, # A version opened from its archive
-    executor=None, # As for `build_dataset`
-    progress:bool=True,
-)->Rebuild:
+    dataset: Dataset,  # A version opened from its archive
+    executor=None,  # As for `build_dataset`
+    progress: bool = True,
+) -> Rebuild:
     "Collect and cut again, and compare"
     from astrid_data.collect.collector import TrainingDataCollectionParams, TrainingDataCollector
-    if dataset.manifest.get('sources'): raise NotFound(f'{dataset.address} came in as stamps, so there is nothing to cut again; read the files anew')
-    if dataset.archive is None: raise BadInput(f'{dataset.address} was opened from a folder: rebuilding needs its archive, so use open_dataset(archive, {dataset.address!r})')
+
+    if dataset.manifest.get('sources'):
+        raise NotFound(
+            f'{dataset.address} came in as stamps, so there is nothing to cut again; read the files anew'
+        )
+    if dataset.archive is None:
+        raise BadInput(
+            f'{dataset.address} was opened from a folder: rebuilding needs its archive, so use open_dataset(archive, {dataset.address!r})'
+        )
     m, archive = dataset.manifest, dataset.archive
-    plan = TrainingDataCollector(archive).plan(TrainingDataCollectionParams.from_json(m['params']['collection']))
+    plan = TrainingDataCollector(archive).plan(
+        TrainingDataCollectionParams.from_json(m['params']['collection'])
+    )
     samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
     with tempfile.TemporaryDirectory(dir=archive.datasets_dir, prefix='.rebuild-') as work:
-        samples, lost, shards = stage(samples, work, Opener(archive.store, **grid_of(m['params'])), m['patch_size'], tuple(m['channels']), m['params']['min_valid_fraction'], executor, progress)
-        ledger = pd.concat([t for t in (plan.ledger, lost.assign(n=1)) if len(t)] or [plan.ledger], ignore_index=True)
+        samples, lost, shards = stage(
+            samples,
+            work,
+            Opener(archive.store, **grid_of(m['params'])),
+            m['patch_size'],
+            tuple(m['channels']),
+            m['params']['min_valid_fraction'],
+            executor,
+            progress,
+        )
+        ledger = pd.concat(
+            [t for t in (plan.ledger, lost.assign(n=1)) if len(t)] or [plan.ledger],
+            ignore_index=True,
+        )
         how = m['params']['split']
-        previous = dataset.samples[['sample_key', 'split']] if how['by'] == 'imported' else earlier_splits(archive, how.get('previous', {}).get('address'))
-        samples, _ = deal_out(add_lineage(archive, samples), m['patch_size'], m['params']['split'], previous)
-        finish_version(Path(work)/'version', samples, ledger, shards, m['normalisation'], m['params'], name=m['name'], version=m['version'], id=m['id'], patch_size=m['patch_size'], channels=m['channels'])
-        again = Dataset(Path(work)/'version')
+        previous = (
+            dataset.samples[['sample_key', 'split']]
+            if how['by'] == 'imported'
+            else earlier_splits(archive, how.get('previous', {}).get('address'))
+        )
+        samples, _ = deal_out(
+            add_lineage(archive, samples), m['patch_size'], m['params']['split'], previous
+        )
+        finish_version(
+            Path(work) / 'version',
+            samples,
+            ledger,
+            shards,
+            m['normalisation'],
+            m['params'],
+            name=m['name'],
+            version=m['version'],
+            id=m['id'],
+            patch_size=m['patch_size'],
+            channels=m['channels'],
+        )
+        again = Dataset(Path(work) / 'version')
         diff = diff_versions(dataset, again)
-        return Rebuild(dataset.address, diff.same, again.content_hash, diff, _changed_files(dataset.samples, again.samples, m['channels']))
+        return Rebuild(
+            dataset.address,
+            diff.same,
+            again.content_hash,
+            diff,
+            _changed_files(dataset.samples, again.samples, m['channels']),
+        )
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #5be3383a
 def _stretch(a, low, high):
     "Brightness for the eye: asinh between two levels, 0 to 1; NaN stays"
-    z = np.clip((a - low)/max(high - low, 1e-30), 0, 1)
-    return np.arcsinh(10*z)/np.arcsinh(10)
+    z = np.clip((a - low) / max(high - low, 1e-30), 0, 1)
+    return np.arcsinh(10 * z) / np.arcsinh(10)
+
 
 def _levels(a):
     "A dark and a bright level for `a`, not set by single pixels"
     v = a[np.isfinite(a)]
-    return (np.percentile(v, 5), max(np.percentile(v, 99.7), np.percentile(v, 5) + 1e-12)) if v.size else (0., 1.)
+    return (
+        (np.percentile(v, 5), max(np.percentile(v, 99.7), np.percentile(v, 5) + 1e-12))
+        if v.size
+        else (0.0, 1.0)
+    )
 
-def _file_name(uri): # Content-addressed names are all hash
+
+def _file_name(uri):  # Content-addressed names are all hash
     name = str(uri).rsplit('/', 1)[-1]
     return f'{name[:12]}…' if len(name) == 64 else name
 
-def main_channel(dataset)->int: # Its number
+
+def main_channel(dataset) -> int:  # Its number
     "The channel that shows the sky as it was: science where there is one, else the first"
     return dataset.channels.index('science') if 'science' in dataset.channels else 0
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #b471978f
 def provenance(
-    dataset:Dataset, # A version
-    i:int, # Row
-)->dict: # Field -> text
+    dataset: Dataset,  # A version
+    i: int,  # Row
+) -> dict:  # Field -> text
     "Where sample `i` comes from, in words"
-    if not -len(dataset) <= i < len(dataset): raise BadInput(f'{dataset.address} has samples 0 to {len(dataset) - 1}, not {i}')
+    if not -len(dataset) <= i < len(dataset):
+        raise BadInput(f'{dataset.address} has samples 0 to {len(dataset) - 1}, not {i}')
     r = dataset.samples.iloc[i]
     ch, s = dataset.channels[main_channel(dataset)], dataset.patch_size
     get = lambda k: '' if k not in r or pd.isna(r[k]) else r[k]
-    return {'sample': f"{dataset.address} #{i % len(dataset)}, {r['class_name']} ({get('kind')}), split {r['split']}", 'label from': f"{get('label_source')}",
-        'position': f"RA {r['ra']:.6f}° Dec {r['dec']:+.6f}° (ICRS)" if get('ra') != '' else '', 'observation': f"{get('survey')} {get('observation_key')} {get('band')}",
-        'image': _file_name(get(f'{ch}_uri')), 'HDU': f"{get(f'{ch}_hdu')} {get(f'{ch}_extver')}".strip(),
-        'slice': f"x {r['x0']}:{r['x0'] + s}, y {r['y0']}:{r['y0'] + s}" if get('x0') != '' else '', 'file sha256': str(get(f'{ch}_sha256'))[:16],
-        'time': f"MJD {r['mjd']:.5f} {get('mjd_scale')} ({get('mjd_meaning')})" if get('mjd') != '' else '', 'origin': r['origin']}
+    return {
+        'sample': f'{dataset.address} #{i % len(dataset)}, {r["class_name"]} ({get("kind")}), split {r["split"]}',
+        'label from': f'{get("label_source")}',
+        'position': f'RA {r["ra"]:.6f}° Dec {r["dec"]:+.6f}° (ICRS)' if get('ra') != '' else '',
+        'observation': f'{get("survey")} {get("observation_key")} {get("band")}',
+        'image': _file_name(get(f'{ch}_uri')),
+        'HDU': f'{get(f"{ch}_hdu")} {get(f"{ch}_extver")}'.strip(),
+        'slice': f'x {r["x0"]}:{r["x0"] + s}, y {r["y0"]}:{r["y0"] + s}' if get('x0') != '' else '',
+        'file sha256': str(get(f'{ch}_sha256'))[:16],
+        'time': f'MJD {r["mjd"]:.5f} {get("mjd_scale")} ({get("mjd_meaning")})'
+        if get('mjd') != ''
+        else '',
+        'origin': r['origin'],
+    }
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #487fd46f
 def _frame(dataset, r, ch):
     "The image that a channel of a row was cut from, on the grid that it was cut on"
-    opener, at = Opener(dataset.archive.store, **grid_of(dataset.manifest['params'])), lambda c: (r[f'{c}_uri'], r[f'{c}_hdu'], int(r[f'{c}_extver']))
-    return open_onto(opener, *at(ch), at(dataset.channels[0]) if opener.align and ch != dataset.channels[0] else None)
+    opener, at = (
+        Opener(dataset.archive.store, **grid_of(dataset.manifest['params'])),
+        lambda c: (r[f'{c}_uri'], r[f'{c}_hdu'], int(r[f'{c}_extver'])),
+    )
+    return open_onto(
+        opener,
+        *at(ch),
+        at(dataset.channels[0]) if opener.align and ch != dataset.channels[0] else None,
+    )
+
 
 def show_source(
-    dataset:Dataset, # Opened from its archive
-    i:int, # Row
-    context:float=4., # Side of the shown frame, in patches
-): # A matplotlib figure
+    dataset: Dataset,  # Opened from its archive
+    i: int,  # Row
+    context: float = 4.0,  # Side of the shown frame, in patches
+):  # A matplotlib figure
     "The frame around sample `i`, the square that was cut, the patch as stored, and its provenance"
     facts = provenance(dataset, i)
-    if f'{dataset.channels[main_channel(dataset)]}_uri' not in dataset.samples: raise NotFound(f'{dataset.address} came in as stamps: which frames they were cut from is not known')
-    if dataset.archive is None: raise BadInput(f'{dataset.address} was opened from a folder; its images are known to its archive, so use open_dataset(archive, {dataset.address!r})')
+    if f'{dataset.channels[main_channel(dataset)]}_uri' not in dataset.samples:
+        raise NotFound(
+            f'{dataset.address} came in as stamps: which frames they were cut from is not known'
+        )
+    if dataset.archive is None:
+        raise BadInput(
+            f'{dataset.address} was opened from a folder; its images are known to its archive, so use open_dataset(archive, {dataset.address!r})'
+        )
     r, s, ch = dataset.samples.iloc[i], dataset.patch_size, dataset.channels[main_channel(dataset)]
     x0, y0 = (int(r.get(f'{ch}_{k}', r[k])) for k in ('x0', 'y0'))
     with _frame(dataset, r, ch) as image:
         ny, nx = image.shape
-        half = min(int(context*s/2), max(ny, nx)//2 + s//4) # A stamp has nothing around it
-        box = max(0, y0 + s//2 - half), min(ny, y0 + s//2 + half), max(0, x0 + s//2 - half), min(nx, x0 + s//2 + half)
+        half = min(int(context * s / 2), max(ny, nx) // 2 + s // 4)  # A stamp has nothing around it
+        box = (
+            max(0, y0 + s // 2 - half),
+            min(ny, y0 + s // 2 + half),
+            max(0, x0 + s // 2 - half),
+            min(nx, x0 + s // 2 + half),
+        )
         frame, bad = image.read(*box)
     frame = np.where(bad, np.nan, frame)
     fig = new_figure((7.6, 4.2))
-    ax = fig.subplot_mosaic([['frame', 'patch'], ['frame', 'facts']], width_ratios=[1.5, 1], height_ratios=[1.3, 1])
+    ax = fig.subplot_mosaic(
+        [['frame', 'patch'], ['frame', 'facts']], width_ratios=[1.5, 1], height_ratios=[1.3, 1]
+    )
     low, high = _levels(frame)
     show = dict(cmap=_gray(), origin='lower', vmin=0, vmax=1)
-    ax['frame'].imshow(_stretch(frame, low, high), extent=(box[2] - .5, box[3] - .5, box[0] - .5, box[1] - .5), **show)
+    ax['frame'].imshow(
+        _stretch(frame, low, high),
+        extent=(box[2] - 0.5, box[3] - 0.5, box[0] - 0.5, box[1] - 0.5),
+        **show,
+    )
     _mark_square(ax['frame'], x0, y0, s, r['origin'])
-    ax['frame'].set(xlim=(x0 + s//2 - half, x0 + s//2 + half), ylim=(y0 + s//2 - half, y0 + s//2 + half), facecolor='#e8e8e8')
+    ax['frame'].set(
+        xlim=(x0 + s // 2 - half, x0 + s // 2 + half),
+        ylim=(y0 + s // 2 - half, y0 + s // 2 + half),
+        facecolor='#e8e8e8',
+    )
     ax['frame'].set_title(facts['image'], fontsize=8)
     pixels = dataset.patches()[i]
     alone = len(pixels) == 1
@@ -268,69 +488,128 @@ def show_source(
     ax['patch'].imshow(strip, **show)
     for c in range(len(pixels)):
         x, y = centre_of(r, dataset.channels[c], s)
-        mark_centre(ax['patch'], c*s + x, y, s)
-        if c: ax['patch'].axvline(c*s - .5, color='w', lw=1.5)
+        mark_centre(ax['patch'], c * s + x, y, s)
+        if c:
+            ax['patch'].axvline(c * s - 0.5, color='w', lw=1.5)
     ax['patch'].set(xticks=[], yticks=[])
     ax['patch'].set_title('as stored' if alone else ' | '.join(dataset.channels), fontsize=8)
     ax['frame'].tick_params(labelsize=7)
     ax['facts'].set_axis_off()
-    ax['facts'].text(0, 1, '\n'.join(f'{k}: {v}'[:48] for k, v in facts.items() if v), va='top', fontsize=8, transform=ax['facts'].transAxes)
+    ax['facts'].text(
+        0,
+        1,
+        '\n'.join(f'{k}: {v}'[:48] for k, v in facts.items() if v),
+        va='top',
+        fontsize=8,
+        transform=ax['facts'].transAxes,
+    )
     return fig
+
 
 def _gray():
     from matplotlib import colormaps
-    return colormaps['gray'].with_extremes(bad='#3b6ea5') # Invalid pixels are blue, in every picture here
+
+    return colormaps['gray'].with_extremes(
+        bad='#3b6ea5'
+    )  # Invalid pixels are blue, in every picture here
+
 
 def _mark_square(ax, x0, y0, s, origin):
     "The outline of a patch; a hatched frame where it is no real sky"
     from matplotlib.patches import Rectangle
-    x, y, w = x0 - .5, y0 - .5, max(1., s/12)
+
+    x, y, w = x0 - 0.5, y0 - 0.5, max(1.0, s / 12)
     ax.add_patch(Rectangle((x, y), s, s, fill=False, ec='tab:orange', lw=1.2))
-    if origin == 'survey': return
-    for at, dx, dy in (((x - w, y - w), s + 2*w, w), ((x - w, y + s), s + 2*w, w), ((x - w, y), w, s), ((x + s, y), w, s)):
+    if origin == 'survey':
+        return
+    for at, dx, dy in (
+        ((x - w, y - w), s + 2 * w, w),
+        ((x - w, y + s), s + 2 * w, w),
+        ((x - w, y), w, s),
+        ((x + s, y), w, s),
+    ):
         ax.add_patch(Rectangle(at, dx, dy, fill=False, ec='tab:orange', lw=0, hatch='//////'))
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #f5ad70a6
 def patch_png(
-    patch:np.ndarray, # (s, s), NaN where invalid
-    background:float, noise:float, # Of this patch
-)->bytes: # An 8-bit PNG
+    patch: np.ndarray,  # (s, s), NaN where invalid
+    background: float,
+    noise: float,  # Of this patch
+) -> bytes:  # An 8-bit PNG
     "A patch for the eye, from 2σ below the sky to its brightest, at least 10σ above"
     from matplotlib.image import imsave
-    if not noise > 0: background, noise = np.nanmedian(patch) if np.isfinite(patch).any() else 0., 1.
-    z = (patch - background)/noise
-    top = max(10., float(np.nanpercentile(z, 99.7))) if np.isfinite(z).any() else 10.
+
+    if not noise > 0:
+        background, noise = np.nanmedian(patch) if np.isfinite(patch).any() else 0.0, 1.0
+    z = (patch - background) / noise
+    top = max(10.0, float(np.nanpercentile(z, 99.7))) if np.isfinite(z).any() else 10.0
     b = BytesIO()
-    imsave(b, np.ma.masked_invalid(_stretch(z, -2, top)), cmap=_gray(), origin='lower', vmin=0, vmax=1, format='png')
+    imsave(
+        b,
+        np.ma.masked_invalid(_stretch(z, -2, top)),
+        cmap=_gray(),
+        origin='lower',
+        vmin=0,
+        vmax=1,
+        format='png',
+    )
     return b.getvalue()
 
-def centre_of(row, channel, side)->tuple[float, float]: # x, y (pixel)
-    "Where a sample is in its patch; the middle of the central pixel where nobody wrote down how far beside it"
-    beside = np.array([row.get(f'{channel}_offset_{k}', row.get(f'offset_{k}', np.nan)) for k in 'xy'], 'f8')
-    return tuple((side//2 + np.nan_to_num(beside)).tolist())
 
-def centre_ticks(x, y, side, gap=.18, length=.08)->list: # Four pairs of ends, ((x, y), (x, y)), in pixels
+def centre_of(row, channel, side) -> tuple[float, float]:  # x, y (pixel)
+    "Where a sample is in its patch; the middle of the central pixel where nobody wrote down how far beside it"
+    beside = np.array(
+        [row.get(f'{channel}_offset_{k}', row.get(f'offset_{k}', np.nan)) for k in 'xy'], 'f8'
+    )
+    return tuple((side // 2 + np.nan_to_num(beside)).tolist())
+
+
+def centre_ticks(
+    x, y, side, gap=0.18, length=0.08
+) -> list:  # Four pairs of ends, ((x, y), (x, y)), in pixels
     "Thin ticks around a place, with room for the source between them"
-    a, b = gap*side, (gap + length)*side
-    return [((x + a*i, y + a*j), (x + b*i, y + b*j)) for i, j in ((1, 0), (-1, 0), (0, 1), (0, -1))]
+    a, b = gap * side, (gap + length) * side
+    return [
+        ((x + a * i, y + a * j), (x + b * i, y + b * j))
+        for i, j in ((1, 0), (-1, 0), (0, 1), (0, -1))
+    ]
+
 
 def mark_centre(
-    ax, # Matplotlib axes that show a patch
-    x:float, y:float, # Where the sample is (pixel)
-    side:int, # Side of the patch (pixel)
+    ax,  # Matplotlib axes that show a patch
+    x: float,
+    y: float,  # Where the sample is (pixel)
+    side: int,  # Side of the patch (pixel)
 ):
     "The ticks on matplotlib axes that show a patch"
-    for width, colour in ((2.2, 'k'), (.9, '#F0E442')):
-        for ends in centre_ticks(x, y, side): ax.plot(*zip(*ends), color=colour, lw=width, solid_capstyle='butt', scalex=False, scaley=False)
+    for width, colour in ((2.2, 'k'), (0.9, '#F0E442')):
+        for ends in centre_ticks(x, y, side):
+            ax.plot(
+                *zip(*ends),
+                color=colour,
+                lw=width,
+                solid_capstyle='butt',
+                scalex=False,
+                scaley=False,
+            )
 
-def marked_tag(tag, x, y, side, kind='')->str: # HTML
+
+def marked_tag(tag, x, y, side, kind='') -> str:  # HTML
     "The ticks over the `<img>` of a patch; they scale with it"
-    path = ''.join(f'M{a + .5:.2f} {side - b - .5:.2f}L{c + .5:.2f} {side - d - .5:.2f}' for (a, b), (c, d) in centre_ticks(x, y, side))
-    lines = ''.join(f'<path d="{path}" stroke="{c}" stroke-width="{w*side/100:.2f}"/>' for c, w in (('#000', 2.4), ('#F0E442', 1)))
+    path = ''.join(
+        f'M{a + 0.5:.2f} {side - b - 0.5:.2f}L{c + 0.5:.2f} {side - d - 0.5:.2f}'
+        for (a, b), (c, d) in centre_ticks(x, y, side)
+    )
+    lines = ''.join(
+        f'<path d="{path}" stroke="{c}" stroke-width="{w * side / 100:.2f}"/>'
+        for c, w in (('#000', 2.4), ('#F0E442', 1))
+    )
     return f'<span class="{kind}" style="position:relative;display:inline-block;line-height:0">{tag}<svg viewBox="0 0 {side} {side}" style="position:absolute;inset:0;width:100%;height:100%;pointer-events:none" aria-hidden="true">{lines}</svg></span>'
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #89c85681
-def _tag(png, title='', kind=''): return f'<img class="{kind}" title="{html.escape(title)}" alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+def _tag(png, title='', kind=''):
+    return f'<img class="{kind}" title="{html.escape(title)}" alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
 
 def _figure_tag(fig, title):
     b = BytesIO()
@@ -338,113 +617,254 @@ def _figure_tag(fig, title):
     return _tag(b.getvalue(), title, 'figure')
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #d308ab69
-def samples_section(dataset, each=12): # HTML
+def samples_section(dataset, each=12):  # HTML
     "Some samples of every class and kind"
     t, C, parts = dataset.samples, len(dataset.channels), []
-    for (label, name, kind), rows in sorted(t.groupby(['label', 'class_name', 'kind']).groups.items(), key=lambda g: (-g[0][0], str(g[0][1:]))):
+    for (label, name, kind), rows in sorted(
+        t.groupby(['label', 'class_name', 'kind']).groups.items(),
+        key=lambda g: (-g[0][0], str(g[0][1:])),
+    ):
         rows = np.asarray(rows)
-        some = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), each)).round().astype(int))]
+        some = rows[
+            np.unique(np.linspace(0, len(rows) - 1, min(len(rows), each)).round().astype(int))
+        ]
+
         def one(i):
             title = ' · '.join(v for v in provenance(dataset, int(i)).values() if v)
             mark = 'patch synthetic' if t['origin'].iloc[i] != 'survey' else 'patch'
-            pics = [marked_tag(_tag(patch_png(dataset.patches()[int(i)][c], t[f'{ch}_background'].iloc[i], t[f'{ch}_noise'].iloc[i]), f'{title} · {ch}'), *centre_of(t.iloc[i], ch, dataset.patch_size), dataset.patch_size, mark) for c, ch in enumerate(dataset.channels)]
+            pics = [
+                marked_tag(
+                    _tag(
+                        patch_png(
+                            dataset.patches()[int(i)][c],
+                            t[f'{ch}_background'].iloc[i],
+                            t[f'{ch}_noise'].iloc[i],
+                        ),
+                        f'{title} · {ch}',
+                    ),
+                    *centre_of(t.iloc[i], ch, dataset.patch_size),
+                    dataset.patch_size,
+                    mark,
+                )
+                for c, ch in enumerate(dataset.channels)
+            ]
             return f'<span class="sample">{"".join(pics)}</span>'
-        parts.append(f'<h3><b class="label{label}">{"real" if label else "not real"}</b> {html.escape(str(name))} <small>{html.escape(str(kind))}, {len(rows)} samples{", " + " | ".join(dataset.channels) if C > 1 else ""}</small></h3>'
-            f'<div class="strip">{"".join(one(i) for i in some)}</div>')
-    return ''.join(parts) + '<p class="note">Grey from 2σ below the local sky upwards; blue pixels are invalid (masked, not finite, or off the image); four ticks stand around the position. Point at a picture for its provenance.</p>'
+
+        parts.append(
+            f'<h3><b class="label{label}">{"real" if label else "not real"}</b> {html.escape(str(name))} <small>{html.escape(str(kind))}, {len(rows)} samples{", " + " | ".join(dataset.channels) if C > 1 else ""}</small></h3>'
+            f'<div class="strip">{"".join(one(i) for i in some)}</div>'
+        )
+    return (
+        ''.join(parts)
+        + '<p class="note">Grey from 2σ below the local sky upwards; blue pixels are invalid (masked, not finite, or off the image); four ticks stand around the position. Point at a picture for its provenance.</p>'
+    )
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #a3acb3fb
-def ledger_section(dataset): # HTML
+def ledger_section(dataset):  # HTML
     "What was asked for, what came, and why the rest did not"
     m = dataset.manifest
-    def bar(name, n, kind): return f'<tr><td>{html.escape(name)}</td><td class="n">{n:,}</td><td class="bar"><i class="{kind}" style="width:{max(100*n/max(m["requested"], 1), 0.4):.1f}%"></i></td></tr>'
-    rows = bar('in this version', m['n_samples'], 'kept') + ''.join(bar(k, v, 'lost') for k, v in sorted(m['dropped'].items(), key=lambda kv: -kv[1]))
-    short = ''.join(f"<p class='note'>Fewer negatives than asked: {html.escape(k)}, {v['got']} of {v['asked']} ({html.escape(str(v['reason']))}).</p>" for k, v in (m.get('shortfall') or {}).items())
+
+    def bar(name, n, kind):
+        return f'<tr><td>{html.escape(name)}</td><td class="n">{n:,}</td><td class="bar"><i class="{kind}" style="width:{max(100 * n / max(m["requested"], 1), 0.4):.1f}%"></i></td></tr>'
+
+    rows = bar('in this version', m['n_samples'], 'kept') + ''.join(
+        bar(k, v, 'lost') for k, v in sorted(m['dropped'].items(), key=lambda kv: -kv[1])
+    )
+    short = ''.join(
+        f"<p class='note'>Fewer negatives than asked: {html.escape(k)}, {v['got']} of {v['asked']} ({html.escape(str(v['reason']))}).</p>"
+        for k, v in (m.get('shortfall') or {}).items()
+    )
     return f'<p>{m["requested"]:,} samples were asked for; {m["n_samples"]:,} are here and every other one has a row in the ledger.</p><table class="bars">{rows}</table>{short}'
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #7f5aa87c
 _split_colours = dict(train='#2f6fb0', val='#d98a1f', test='#3a9a5b', buffer='#b0b0b0')
 
+
 def coverage_figure(
-    dataset:Dataset, # With positions
-): # A matplotlib figure
+    dataset: Dataset,  # With positions
+):  # A matplotlib figure
     "Where on the sky and when"
     t = dataset.samples
     fig = new_figure((8, 2.6))
     known = t[t['mjd'].notna()] if 'mjd' in t else t[:0]
     sky = fig.add_subplot(1, 2, 1, projection='mollweide')
     for split, g in t.groupby('split'):
-        sky.plot(-np.radians((g['ra'] + 180) % 360 - 180), np.radians(g['dec']), 'o', ms=4, mew=0, alpha=.5, color=_split_colours.get(split, 'k'), label=split)
-    sky.grid(alpha=.3); sky.set_xticklabels([]); sky.tick_params(labelsize=6)
-    sky.legend(fontsize=6, loc='lower right', bbox_to_anchor=(1.12, -0.08), frameon=False); sky.set_title('sky (ICRS, RA 0 in the middle, rising to the left)', fontsize=7)
+        sky.plot(
+            -np.radians((g['ra'] + 180) % 360 - 180),
+            np.radians(g['dec']),
+            'o',
+            ms=4,
+            mew=0,
+            alpha=0.5,
+            color=_split_colours.get(split, 'k'),
+            label=split,
+        )
+    sky.grid(alpha=0.3)
+    sky.set_xticklabels([])
+    sky.tick_params(labelsize=6)
+    sky.legend(fontsize=6, loc='lower right', bbox_to_anchor=(1.12, -0.08), frameon=False)
+    sky.set_title('sky (ICRS, RA 0 in the middle, rising to the left)', fontsize=7)
     if len(known):
         time = fig.add_subplot(1, 2, 2)
-        year, splits = 2000 + (known['mjd'] - 51544.5)/365.25, [k for k in _split_colours if (known['split'] == k).any()]
-        time.hist([year[known['split'] == k] for k in splits], bins=24, stacked=True, color=[_split_colours[k] for k in splits])
+        year, splits = (
+            2000 + (known['mjd'] - 51544.5) / 365.25,
+            [k for k in _split_colours if (known['split'] == k).any()],
+        )
+        time.hist(
+            [year[known['split'] == k] for k in splits],
+            bins=24,
+            stacked=True,
+            color=[_split_colours[k] for k in splits],
+        )
         missing = f'; {len(t) - len(known)} samples have none' if len(known) < len(t) else ''
-        time.set_title(f'year of observation{missing}{"" if dataset.origin == "survey" else "; synthetic"}', fontsize=7)
+        time.set_title(
+            f'year of observation{missing}{"" if dataset.origin == "survey" else "; synthetic"}',
+            fontsize=7,
+        )
         time.tick_params(labelsize=6)
     return fig
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #dac0a7a6
-def coverage_section(dataset): # HTML
+def coverage_section(dataset):  # HTML
     "Surveys, bands, sky and time"
     t = dataset.samples
     counts = t.groupby(['survey', 'band', 'class_name']).size().unstack(fill_value=0).reset_index()
-    return (_figure_tag(coverage_figure(dataset), 'coverage') if 'ra' in t and t['ra'].notna().any() else '') + _html_table(counts, most=40)
+    return (
+        _figure_tag(coverage_figure(dataset), 'coverage')
+        if 'ra' in t and t['ra'].notna().any()
+        else ''
+    ) + _html_table(counts, most=40)
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #83756bd7
-def quality_section(dataset): # HTML
+def quality_section(dataset):  # HTML
     "The quality report, where there is one"
     q = dataset.quality
-    return q.html(whole=False) if q is not None else '<p class="note">No quality report: this version was written by hand.</p>'
+    return (
+        q.html(whole=False)
+        if q is not None
+        else '<p class="note">No quality report: this version was written by hand.</p>'
+    )
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #f5b6c385
-AUDIT_WORDS = dict(objects_shared='objects in more than one split', places_shared='places on the sky in more than one split', lineages_shared='histories of alerts in more than one split',
-    test_samples='test samples', overlapping_test='test patches that share sky with train or val', overlapping_share='their share of the test', overlapping_val='val patches that share sky with train',
-    nearest_train_arcsec='nearest train sample to a test sample (arcsec)', identical_stamps='stamps in more than one split', turned_stamps='stamps in another split, turned or mirrored',
-    near_duplicates='pairs of nearly equal stamps in two splits', artefacts_of_seen_exposures='test artefacts from exposures whose artefacts train has seen',
-    same_exposure_test='test samples from exposures that train has seen', unplaced='samples whose extent on the sky is not known')
-SPLIT_WORDS = dict(by='dealt by', buffer_share='share in the buffer', largest_group_share='share of the largest group', largest_block_share='share of the largest block of sky',
-    blocks='blocks of sky', kept_from_before='samples that stayed where they were', hold='held out')
+AUDIT_WORDS = dict(
+    objects_shared='objects in more than one split',
+    places_shared='places on the sky in more than one split',
+    lineages_shared='histories of alerts in more than one split',
+    test_samples='test samples',
+    overlapping_test='test patches that share sky with train or val',
+    overlapping_share='their share of the test',
+    overlapping_val='val patches that share sky with train',
+    nearest_train_arcsec='nearest train sample to a test sample (arcsec)',
+    identical_stamps='stamps in more than one split',
+    turned_stamps='stamps in another split, turned or mirrored',
+    near_duplicates='pairs of nearly equal stamps in two splits',
+    artefacts_of_seen_exposures='test artefacts from exposures whose artefacts train has seen',
+    same_exposure_test='test samples from exposures that train has seen',
+    unplaced='samples whose extent on the sky is not known',
+)
+SPLIT_WORDS = dict(
+    by='dealt by',
+    buffer_share='share in the buffer',
+    largest_group_share='share of the largest group',
+    largest_block_share='share of the largest block of sky',
+    blocks='blocks of sky',
+    kept_from_before='samples that stayed where they were',
+    hold='held out',
+)
+
 
 def in_words(
-    facts:dict, # Name -> number or text; None is not known, lists and dicts are left out
-    words:dict, # Name -> what people call it
-)->pd.DataFrame: # Two columns, names and what was found
+    facts: dict,  # Name -> number or text; None is not known, lists and dicts are left out
+    words: dict,  # Name -> what people call it
+) -> pd.DataFrame:  # Two columns, names and what was found
     "Facts by the names that people use, and numbers as they read them"
+
     def value(k, v):
-        if v is None: return 'not known'
-        if isinstance(v, float): return f'{v:.1%}' if k.endswith('_share') else f'{v:.3g}'
-        return f'{v:,}' if isinstance(v, int) and not isinstance(v, bool) and k != 'seed' else str(v)
+        if v is None:
+            return 'not known'
+        if isinstance(v, float):
+            return f'{v:.1%}' if k.endswith('_share') else f'{v:.3g}'
+        return (
+            f'{v:,}' if isinstance(v, int) and not isinstance(v, bool) and k != 'seed' else str(v)
+        )
+
     plain = lambda k: words.get(k, k.replace('_', ' '))
-    return pd.DataFrame([(plain(k), value(k, v)) for k, v in facts.items() if not isinstance(v, (dict, list))], columns=['', 'found'])
+    return pd.DataFrame(
+        [(plain(k), value(k, v)) for k, v in facts.items() if not isinstance(v, (dict, list))],
+        columns=['', 'found'],
+    )
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #4040d9d6
-def splits_section(dataset): # HTML
+def splits_section(dataset):  # HTML
     "Who went where, and what the audit found"
     m, t = dataset.manifest, dataset.samples
-    counts = t.groupby(['split', 'class_name']).size().unstack(fill_value=0).reindex([k for k in _split_colours if k in set(t['split'])]).reset_index()
+    counts = (
+        t.groupby(['split', 'class_name'])
+        .size()
+        .unstack(fill_value=0)
+        .reindex([k for k in _split_colours if k in set(t['split'])])
+        .reset_index()
+    )
     how, audit = m.get('split') or {}, m.get('audit') or {}
     facts = {k: v for k, v in {**how, **(how.get('report') or {})}.items() if v is not None}
-    if how.get('previous'): facts['splits handed on from'] = how['previous']['address']
+    if how.get('previous'):
+        facts['splits handed on from'] = how['previous']['address']
     facts['looks at the test labels'] = len(dataset.test_openings)
-    found = in_words({k: audit[k] for k in [*AUDIT_WORDS, *audit] if k in audit and k != 'verdict'}, AUDIT_WORDS)
-    verdict = f'<p>Audit: <b class="verdict {audit["verdict"]}">{audit["verdict"]}</b></p>' if audit else '<p class="note">Not audited.</p>'
-    return verdict + _html_table(counts) + _html_table(found, 30) + _html_table(in_words(facts, SPLIT_WORDS), 30)
+    found = in_words(
+        {k: audit[k] for k in [*AUDIT_WORDS, *audit] if k in audit and k != 'verdict'}, AUDIT_WORDS
+    )
+    verdict = (
+        f'<p>Audit: <b class="verdict {audit["verdict"]}">{audit["verdict"]}</b></p>'
+        if audit
+        else '<p class="note">Not audited.</p>'
+    )
+    return (
+        verdict
+        + _html_table(counts)
+        + _html_table(found, 30)
+        + _html_table(in_words(facts, SPLIT_WORDS), 30)
+    )
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #0ce8ddd0
-def provenance_section(dataset): # HTML
+def provenance_section(dataset):  # HTML
     "Files with their checksums, parameters, and how to open this version"
     t, ch, m = dataset.samples, dataset.channels[0], dataset.manifest
-    has = [c for c in ('survey', 'observation_key', 'band', f'{ch}_uri', f'{ch}_hdu', f'{ch}_sha256', 'origin') if c in t]
+    has = [
+        c
+        for c in (
+            'survey',
+            'observation_key',
+            'band',
+            f'{ch}_uri',
+            f'{ch}_hdu',
+            f'{ch}_sha256',
+            'origin',
+        )
+        if c in t
+    ]
     files = t.groupby(has, dropna=False).size().rename('samples').reset_index()
-    if f'{ch}_uri' in files: files[f'{ch}_uri'] = files[f'{ch}_uri'].astype(str).str.rsplit('/', n=1).str[-1]
-    files = files.rename(columns={'observation_key': 'observation', f'{ch}_uri': 'file', f'{ch}_hdu': 'HDU', f'{ch}_sha256': 'sha256'})
-    labels = t['label_source'].value_counts().rename_axis('label source').reset_index(name='samples') if 'label_source' in t else pd.DataFrame()
+    if f'{ch}_uri' in files:
+        files[f'{ch}_uri'] = files[f'{ch}_uri'].astype(str).str.rsplit('/', n=1).str[-1]
+    files = files.rename(
+        columns={
+            'observation_key': 'observation',
+            f'{ch}_uri': 'file',
+            f'{ch}_hdu': 'HDU',
+            f'{ch}_sha256': 'sha256',
+        }
+    )
+    labels = (
+        t['label_source'].value_counts().rename_axis('label source').reset_index(name='samples')
+        if 'label_source' in t
+        else pd.DataFrame()
+    )
     code = f'dataset = ad.open_dataset(archive, "{dataset.address}")   # content hash {dataset.content_hash}'
-    return (f'<pre>{html.escape(code)}</pre>' + (_html_table(labels, 30) if len(labels) else '') + _html_table(files, 40)
-        + f'<details><summary>All parameters</summary><pre>{html.escape(json.dumps(m["params"], indent=1))}</pre></details>')
+    return (
+        f'<pre>{html.escape(code)}</pre>'
+        + (_html_table(labels, 30) if len(labels) else '')
+        + _html_table(files, 40)
+        + f'<details><summary>All parameters</summary><pre>{html.escape(json.dumps(m["params"], indent=1))}</pre></details>'
+    )
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #c40caa71
 _css = """
@@ -461,41 +881,76 @@ pre{background:#f5f6f8;padding:10px;border-radius:6px;overflow-x:auto;font-size:
 """
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #aae656b9
-RUN_METRICS = ['epochs', 'best_val_auc_pr', 'test_auc_pr', 'test_auc_pr_low', 'test_auc_pr_high', 'test_n_samples', 'training_energy_wh', 'training_duration_s', 'data_wait_share']
+RUN_METRICS = [
+    'epochs',
+    'best_val_auc_pr',
+    'test_auc_pr',
+    'test_auc_pr_low',
+    'test_auc_pr_high',
+    'test_n_samples',
+    'training_energy_wh',
+    'training_duration_s',
+    'data_wait_share',
+]
+
 
 def training_section(
-    dataset:Dataset, # A version; without an archive there are no runs
-    most:int=5, # Runs
-)->str: # HTML
+    dataset: Dataset,  # A version; without an archive there are no runs
+    most: int = 5,  # Runs
+) -> str:  # HTML
     "The last runs on this version, a column each"
     runs = dataset.runs() if dataset.archive is not None else ()
-    if not len(runs): return '<p class="note">No run on this version is known to its archive.</p>'
+    if not len(runs):
+        return '<p class="note">No run on this version is known to its archive.</p>'
     shown = [c for c in ['status', 'mlflow_run_id', *RUN_METRICS] if c in runs]
     t = runs[shown].tail(most).T.reset_index()
     return _html_table(t.set_axis(['', *(f'run {k}' for k in runs.index[-most:])], axis=1), len(t))
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #2145325a
 def report_html(
-    dataset:Dataset, # A version
-)->str: # A whole HTML page
+    dataset: Dataset,  # A version
+) -> str:  # A whole HTML page
     "The report as text"
     m = dataset.manifest
-    banner = {'survey': '', 'synthetic': '<p class="banner">Synthetic: no pixel in this set is real sky.</p>', 'mixed': '<p class="banner">Partly synthetic: samples with a hatched border are no real sky.</p>'}[dataset.origin]
+    banner = {
+        'survey': '',
+        'synthetic': '<p class="banner">Synthetic: no pixel in this set is real sky.</p>',
+        'mixed': '<p class="banner">Partly synthetic: samples with a hatched border are no real sky.</p>',
+    }[dataset.origin]
     score = f'{m["quality_score"]:.2f}' if m.get('quality_score') is not None else '–'
-    facts = [('samples', f'{len(dataset):,}'), ('train · val · test', ' · '.join(f'{m["splits"][k]:,}' for k in ('train', 'val', 'test'))), ('real', f'{(dataset.samples["label"] == 1).mean():.0%}'),
-        ('quality', score), ('audit', (m.get('audit') or {}).get('verdict', '–')), ('asked for', f'{m["requested"]:,}')]
-    head = f'<header class="{"" if dataset.origin == "survey" else "synthetic"}"><h1>{html.escape(dataset.address)}</h1>{banner}<div>{html.escape(m.get("description") or "")}</div>' \
-        f'<small>{dataset.patch_size}×{dataset.patch_size} pixels · {", ".join(dataset.channels)} · sha256 {dataset.content_hash} · made {m["created_at"]}</small>' \
+    facts = [
+        ('samples', f'{len(dataset):,}'),
+        ('train · val · test', ' · '.join(f'{m["splits"][k]:,}' for k in ('train', 'val', 'test'))),
+        ('real', f'{(dataset.samples["label"] == 1).mean():.0%}'),
+        ('quality', score),
+        ('audit', (m.get('audit') or {}).get('verdict', '–')),
+        ('asked for', f'{m["requested"]:,}'),
+    ]
+    head = (
+        f'<header class="{"" if dataset.origin == "survey" else "synthetic"}"><h1>{html.escape(dataset.address)}</h1>{banner}<div>{html.escape(m.get("description") or "")}</div>'
+        f'<small>{dataset.patch_size}×{dataset.patch_size} pixels · {", ".join(dataset.channels)} · sha256 {dataset.content_hash} · made {m["created_at"]}</small>'
         f'<div class="facts">{"".join(f"<div><b>{v}</b>{k}</div>" for k, v in facts)}</div></header>'
-    sections = [('Samples', samples_section), ('What is missing', ledger_section), ('Coverage', coverage_section), ('Quality', quality_section), ('Splits and leakage', splits_section), ('Training', training_section), ('Provenance', provenance_section)]
+    )
+    sections = [
+        ('Samples', samples_section),
+        ('What is missing', ledger_section),
+        ('Coverage', coverage_section),
+        ('Quality', quality_section),
+        ('Splits and leakage', splits_section),
+        ('Training', training_section),
+        ('Provenance', provenance_section),
+    ]
     body = ''.join(f'<section><h2>{name}</h2>{make(dataset)}</section>' for name, make in sections)
     return f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(dataset.address)}</title><style>{_css}</style></head><body><main>{head}{body}</main></body></html>'
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #8ec54761
 def write_report(
-    dataset:Dataset, # A version
-    path, # Where to; a folder gets <name>-v<k>.html
-)->Path: # The written file
+    dataset: Dataset,  # A version
+    path,  # Where to; a folder gets <name>-v<k>.html
+) -> Path:  # The written file
     "The report as a file"
     path = Path(path)
-    return write_atomic(path/f'{dataset.name}-v{dataset.version}.html' if path.is_dir() else path, report_html(dataset))
+    return write_atomic(
+        path / f'{dataset.name}-v{dataset.version}.html' if path.is_dir() else path,
+        report_html(dataset),
+    )

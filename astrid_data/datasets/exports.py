@@ -14,87 +14,129 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput, Conflict, NotFound, canonical_json, parse_time, sha256_file, sha256_text, utc_from_mjd
+from astrid_data.core import (
+    BadInput,
+    Conflict,
+    NotFound,
+    canonical_json,
+    parse_time,
+    sha256_file,
+    sha256_text,
+    utc_from_mjd,
+)
 from .dataset import Dataset, write_dataset
 from ..splits.assign import split_samples
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #3e0275a6
 @contextmanager
 def new_folder(
-    folder, # Path of what must not be there yet
+    folder,  # Path of what must not be there yet
 ):
     "A folder that appears under its name when all is in it"
     folder = Path(folder)
-    if folder.exists(): raise Conflict(f'{folder.name} is there already: export to a new folder')
+    if folder.exists():
+        raise Conflict(f'{folder.name} is there already: export to a new folder')
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = folder.parent/f'.{folder.name}.part'
+    work = folder.parent / f'.{folder.name}.part'
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    try: yield work; os.rename(work, folder)
-    finally: shutil.rmtree(work, ignore_errors=True)
+    try:
+        yield work
+        os.rename(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #270d3f7a
 def rows_by_split(
-    dataset, # A version
-    splits, # Some of train, val and test
-    what, # Kind of export, for the record
+    dataset,  # A version
+    splits,  # Some of train, val and test
+    what,  # Kind of export, for the record
 ):
     "Pairs of a split and its rows; a look at the test is recorded"
-    if odd := [s for s in splits if s not in ('train', 'val', 'test')]: raise BadInput(f'{odd} cannot be exported: choose from train, val and test')
-    if 'test' in splits: dataset.open_test(f'export to {what}')
+    if odd := [s for s in splits if s not in ('train', 'val', 'test')]:
+        raise BadInput(f'{odd} cannot be exported: choose from train, val and test')
+    if 'test' in splits:
+        dataset.open_test(f'export to {what}')
     return [(s, dataset.split_rows(s)) for s in splits if len(dataset.split_rows(s))]
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #2eb66979
-def _pieces(rows, per): return [rows[k:k + per] for k in range(0, len(rows), per)]
+def _pieces(rows, per):
+    return [rows[k : k + per] for k in range(0, len(rows), per)]
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #ff5389ca
 def _lists(a):
     "An array (n, …) as an Arrow array of nested lists of fixed length"
     import pyarrow as pa
+
     out = pa.array(np.ascontiguousarray(a).reshape(-1))
-    for n in a.shape[:0:-1]: out = pa.FixedSizeListArray.from_arrays(out, n)
+    for n in a.shape[:0:-1]:
+        out = pa.FixedSizeListArray.from_arrays(out, n)
     return out
 
+
 def from_lists(
-    column, # A column of nested lists of fixed length, of a pyarrow table
-)->np.ndarray: # (n, …)
+    column,  # A column of nested lists of fixed length, of a pyarrow table
+) -> np.ndarray:  # (n, …)
     "Back to an array"
     import pyarrow as pa
-    a, shape = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column, [len(column)]
-    while pa.types.is_fixed_size_list(a.type): shape.append(a.type.list_size); a = a.flatten()
+
+    a, shape = (
+        column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column,
+        [len(column)],
+    )
+    while pa.types.is_fixed_size_list(a.type):
+        shape.append(a.type.list_size)
+        a = a.flatten()
     return a.to_numpy(zero_copy_only=False).reshape(shape)
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #80f79bfd
 def _card(dataset, splits):
     "What Hugging Face shows, and the datasheet below it"
     files = ''.join(f'  - split: {s}\n    path: data/{s}-*.parquet\n' for s, _ in splits)
-    sheet = (dataset.folder/'datasheet.md').read_text()
+    sheet = (dataset.folder / 'datasheet.md').read_text()
     return f'---\nconfigs:\n- config_name: default\n  data_files:\n{files}tags:\n- astronomy\n---\n\n{sheet}'
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #fd520a34
 def to_parquet(
-    dataset:Dataset, # A version
-    folder, # A new folder
-    splits:tuple=('train', 'val', 'test'), # Which
-    rows_per_file:int=8192, # Samples in one file
-)->Path: # The folder
+    dataset: Dataset,  # A version
+    folder,  # A new folder
+    splits: tuple = ('train', 'val', 'test'),  # Which
+    rows_per_file: int = 8192,  # Samples in one file
+) -> Path:  # The folder
     "Parquet files that `datasets.load_dataset(folder)` and pyarrow read"
     import pyarrow as pa, pyarrow.parquet as pq
+
     with new_folder(folder) as work:
-        (work/'data').mkdir()
+        (work / 'data').mkdir()
         parts = rows_by_split(dataset, splits, 'parquet')
         for split, rows in parts:
             pieces = _pieces(rows, rows_per_file)
             for i, piece in enumerate(pieces):
-                t = pa.Table.from_pandas(dataset.samples.iloc[piece], preserve_index=False).append_column('image', _lists(dataset.patches(piece))).append_column('target', _lists(dataset.targets(piece)))
-                pq.write_table(t.replace_schema_metadata({'astrid_data': canonical_json(_about(dataset))}), work/'data'/f'{split}-{i:05d}-of-{len(pieces):05d}.parquet', compression='zstd', row_group_size=256)
-        (work/'README.md').write_text(_card(dataset, parts))
+                t = (
+                    pa.Table.from_pandas(dataset.samples.iloc[piece], preserve_index=False)
+                    .append_column('image', _lists(dataset.patches(piece)))
+                    .append_column('target', _lists(dataset.targets(piece)))
+                )
+                pq.write_table(
+                    t.replace_schema_metadata({'astrid_data': canonical_json(_about(dataset))}),
+                    work / 'data' / f'{split}-{i:05d}-of-{len(pieces):05d}.parquet',
+                    compression='zstd',
+                    row_group_size=256,
+                )
+        (work / 'README.md').write_text(_card(dataset, parts))
     return Path(folder)
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #d6b147db
 def _about(dataset):
     "What every export says of its source"
-    return dict(address=dataset.address, content_hash=dataset.content_hash, channels=dataset.channels, patch_size=dataset.patch_size, origin=dataset.origin, audit=(dataset.manifest.get('audit') or {}).get('verdict'))
+    return dict(
+        address=dataset.address,
+        content_hash=dataset.content_hash,
+        channels=dataset.channels,
+        patch_size=dataset.patch_size,
+        origin=dataset.origin,
+        audit=(dataset.manifest.get('audit') or {}).get('verdict'),
+    )
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #74e7f5b3
 def _add(tar, name, data):
@@ -110,41 +152,68 @@ def _npy(a):
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #ececebe2
 def to_webdataset(
-    dataset:Dataset, # A version
-    folder, # A new folder
-    splits:tuple=('train', 'val', 'test'), # Which
-    rows_per_file:int=1024, # Samples in one tar file
-)->Path: # The folder
+    dataset: Dataset,  # A version
+    folder,  # A new folder
+    splits: tuple = ('train', 'val', 'test'),  # Which
+    rows_per_file: int = 1024,  # Samples in one tar file
+) -> Path:  # The folder
     "Tar shards: for each sample image.npy, target.npy and json"
     with new_folder(folder) as work:
         for split, rows in rows_by_split(dataset, splits, 'WebDataset'):
             for i, piece in enumerate(_pieces(rows, rows_per_file)):
-                with tarfile.open(work/f'{split}-{i:05d}.tar', 'w', format=tarfile.USTAR_FORMAT) as tar:
-                    for row, image, target, r in zip(piece, dataset.patches(piece), dataset.targets(piece), dataset.samples.iloc[piece].to_dict('records')):
-                        for kind, data in (('image.npy', _npy(image)), ('target.npy', _npy(target)), ('json', canonical_json(r).encode())): _add(tar, f'{row:09d}.{kind}', data)
-        (work/'about.json').write_text(canonical_json(_about(dataset)))
+                with tarfile.open(
+                    work / f'{split}-{i:05d}.tar', 'w', format=tarfile.USTAR_FORMAT
+                ) as tar:
+                    for row, image, target, r in zip(
+                        piece,
+                        dataset.patches(piece),
+                        dataset.targets(piece),
+                        dataset.samples.iloc[piece].to_dict('records'),
+                    ):
+                        for kind, data in (
+                            ('image.npy', _npy(image)),
+                            ('target.npy', _npy(target)),
+                            ('json', canonical_json(r).encode()),
+                        ):
+                            _add(tar, f'{row:09d}.{kind}', data)
+        (work / 'about.json').write_text(canonical_json(_about(dataset)))
     return Path(folder)
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #d9075efe
-def _iso(mjd): return None if mjd is None or mjd != mjd else utc_from_mjd(mjd).isoformat(timespec='microseconds')
+def _iso(mjd):
+    return (
+        None if mjd is None or mjd != mjd else utc_from_mjd(mjd).isoformat(timespec='microseconds')
+    )
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #8ffd22b2
 def npz_facts(
-    r:dict, # A row of `samples`
-    valid:np.ndarray, # Its validity (C, s, s)
-)->dict: # What AstrID's notebooks expect
+    r: dict,  # A row of `samples`
+    valid: np.ndarray,  # Its validity (C, s, s)
+) -> dict:  # What AstrID's notebooks expect
     "The metadata of one sample; None where something is not known"
     s, get = valid.shape[-1], lambda k: None if pd.isna(r.get(k)) else r[k]
-    at = {k: None if get(f'{k}0') is None else get(f'{k}0') + s//2 + (get(f'offset_{k}') or 0.) for k in 'xy'}
-    return dict(sn_name=get('object_id'), mission=get('survey'), filter=get('band'), center_x=at['x'], center_y=at['y'], ref_date=_iso(get('template_mjd')), sci_date=_iso(get('mjd')),
-        overlap=float(valid.all(0).mean()), sig_max=get('snr'))
+    at = {
+        k: None if get(f'{k}0') is None else get(f'{k}0') + s // 2 + (get(f'offset_{k}') or 0.0)
+        for k in 'xy'
+    }
+    return dict(
+        sn_name=get('object_id'),
+        mission=get('survey'),
+        filter=get('band'),
+        center_x=at['x'],
+        center_y=at['y'],
+        ref_date=_iso(get('template_mjd')),
+        sci_date=_iso(get('mjd')),
+        overlap=float(valid.all(0).mean()),
+        sig_max=get('snr'),
+    )
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #64327291
 def to_npz(
-    dataset:Dataset, # A version of one or three channels
-    folder, # A new folder
-    splits:tuple=('train', 'val', 'test'), # Which
-)->Path: # The folder
+    dataset: Dataset,  # A version of one or three channels
+    folder,  # A new folder
+    splits: tuple = ('train', 'val', 'test'),  # Which
+) -> Path:  # The folder
     "`<split>_real.npz` and `<split>_bogus.npz`"
     with new_folder(folder) as work:
         for split, rows in rows_by_split(dataset, splits, 'NPZ'):
@@ -152,73 +221,187 @@ def to_npz(
             for kind, some in (('real', rows[label == 1]), ('bogus', rows[label == 0])):
                 valid, t = dataset.valid(some), dataset.samples.iloc[some].to_dict('records')
                 said = [canonical_json(npz_facts(r, v) | dict(row=r)) for r, v in zip(t, valid)]
-                np.savez_compressed(work/f'{split}_{kind}.npz', images=np.asarray(dataset.patches(some)), labels=dataset.samples['label'].to_numpy('i8')[some], targets=np.asarray(dataset.targets(some)), metadata=np.array(said, dtype=str),
-                    channels=np.array(dataset.channels), about=np.array(canonical_json(_about(dataset))))
+                np.savez_compressed(
+                    work / f'{split}_{kind}.npz',
+                    images=np.asarray(dataset.patches(some)),
+                    labels=dataset.samples['label'].to_numpy('i8')[some],
+                    targets=np.asarray(dataset.targets(some)),
+                    metadata=np.array(said, dtype=str),
+                    channels=np.array(dataset.channels),
+                    about=np.array(canonical_json(_about(dataset))),
+                )
     return Path(folder)
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #81e114ed
 def _from_said(m, i, name):
     "A row from a sample's metadata"
-    if 'row' in m: return dict(m['row'])
-    try: mjd = None if m.get('sci_date') is None else (parse_time(m['sci_date']) - datetime(1858, 11, 17, tzinfo=timezone.utc)).total_seconds()/86400
-    except BadInput: mjd = None
-    known = dict(object_id=m.get('sn_name'), survey=str(m.get('mission') or 'unknown').lower(), band=m.get('filter') or 'unknown', mjd=mjd, mjd_scale='utc' if mjd is not None else None, snr=m.get('sig_max'),
-        ra=m.get('ra'), dec=m.get('dec'), observation_key=f'{name}[{i}]')
-    return known | dict(not_said=' '.join(sorted(k for k in ('object_id', 'mjd', 'ra', 'dec', 'snr') if known[k] is None)) or None)
+    if 'row' in m:
+        return dict(m['row'])
+    try:
+        mjd = (
+            None
+            if m.get('sci_date') is None
+            else (
+                parse_time(m['sci_date']) - datetime(1858, 11, 17, tzinfo=timezone.utc)
+            ).total_seconds()
+            / 86400
+        )
+    except BadInput:
+        mjd = None
+    known = dict(
+        object_id=m.get('sn_name'),
+        survey=str(m.get('mission') or 'unknown').lower(),
+        band=m.get('filter') or 'unknown',
+        mjd=mjd,
+        mjd_scale='utc' if mjd is not None else None,
+        snr=m.get('sig_max'),
+        ra=m.get('ra'),
+        dec=m.get('dec'),
+        observation_key=f'{name}[{i}]',
+    )
+    return known | dict(
+        not_said=' '.join(
+            sorted(k for k in ('object_id', 'mjd', 'ra', 'dec', 'snr') if known[k] is None)
+        )
+        or None
+    )
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #2812467e
 def _read_one(path):
     "Images, rows, target maps or None, and channels of one file"
-    try: z = np.load(path, allow_pickle=False)
-    except (ValueError, OSError) as e: raise BadInput(f'{path.name} is not an NPZ file that can be read: {e}') from None
+    try:
+        z = np.load(path, allow_pickle=False)
+    except (ValueError, OSError) as e:
+        raise BadInput(f'{path.name} is not an NPZ file that can be read: {e}') from None
     with z:
-        if missing := {'images', 'labels'} - set(z): raise BadInput(f'{path.name} has no {" and no ".join(sorted(missing))}, but {", ".join(sorted(z))}')
-        try: parts = {k: z[k] for k in z}
-        except ValueError: raise BadInput(f'{path.name} holds pickled objects, which could run anything: save its metadata as JSON text') from None
+        if missing := {'images', 'labels'} - set(z):
+            raise BadInput(
+                f'{path.name} has no {" and no ".join(sorted(missing))}, but {", ".join(sorted(z))}'
+            )
+        try:
+            parts = {k: z[k] for k in z}
+        except ValueError:
+            raise BadInput(
+                f'{path.name} holds pickled objects, which could run anything: save its metadata as JSON text'
+            ) from None
     x, y = parts['images'], parts['labels'].reshape(-1)
-    if x.ndim == 3: x = x[:, None]
-    if x.ndim != 4 or x.shape[-1] != x.shape[-2]: raise BadInput(f'images of {path.name} have shape {x.shape}, not (N, channels, size, size)' + ('; move the last axis to the second place' if x.ndim == 4 and x.shape[1] == x.shape[2] else ''))
-    if len(x) != len(y) or not np.isin(y, [0, 1]).all(): raise BadInput(f'{path.name}: labels must be {len(x)} numbers, 0 or 1')
-    said = [json.loads(str(m)) for m in parts['metadata']] if 'metadata' in parts else [{}]*len(x)
-    if len(said) != len(x): raise BadInput(f'{path.name}: {len(said)} texts of metadata for {len(x)} images')
+    if x.ndim == 3:
+        x = x[:, None]
+    if x.ndim != 4 or x.shape[-1] != x.shape[-2]:
+        raise BadInput(
+            f'images of {path.name} have shape {x.shape}, not (N, channels, size, size)'
+            + (
+                '; move the last axis to the second place'
+                if x.ndim == 4 and x.shape[1] == x.shape[2]
+                else ''
+            )
+        )
+    if len(x) != len(y) or not np.isin(y, [0, 1]).all():
+        raise BadInput(f'{path.name}: labels must be {len(x)} numbers, 0 or 1')
+    said = [json.loads(str(m)) for m in parts['metadata']] if 'metadata' in parts else [{}] * len(x)
+    if len(said) != len(x):
+        raise BadInput(f'{path.name}: {len(said)} texts of metadata for {len(x)} images')
     rows = pd.DataFrame([_from_said(m, i, path.name) for i, m in enumerate(said)])
-    rows = rows.assign(**{k: pd.to_numeric(rows[k], errors='coerce').astype('f8') for k in ('ra', 'dec', 'mjd', 'snr') if k in rows})
-    return x.astype('f4'), rows.assign(label=y.astype('i1'), file=path.name), parts.get('targets'), parts.get('channels')
+    rows = rows.assign(
+        **{
+            k: pd.to_numeric(rows[k], errors='coerce').astype('f8')
+            for k in ('ra', 'dec', 'mjd', 'snr')
+            if k in rows
+        }
+    )
+    return (
+        x.astype('f4'),
+        rows.assign(label=y.astype('i1'), file=path.name),
+        parts.get('targets'),
+        parts.get('channels'),
+    )
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #ae20d74a
 def _split_of(t, fractions, seed):
     "Splits from the rows, from the names of the files, or dealt by object"
-    if 'split' in t and t['split'].notna().all(): return t['split'].to_numpy(object), 'rows'
-    named = t['file'].str.extract(r'^(train|val|valid|validation|test)_')[0].replace(dict(valid='val', validation='val'))
-    if named.notna().all() and named.nunique() > 1: return named.to_numpy(object), 'file names'
+    if 'split' in t and t['split'].notna().all():
+        return t['split'].to_numpy(object), 'rows'
+    named = (
+        t['file']
+        .str.extract(r'^(train|val|valid|validation|test)_')[0]
+        .replace(dict(valid='val', validation='val'))
+    )
+    if named.notna().all() and named.nunique() > 1:
+        return named.to_numpy(object), 'file names'
     return split_samples(t, fractions=fractions, seed=seed, by='group').split, 'object'
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #756f9912
 def read_npz(
-    source, # NPZ files, or a folder of them
-    folder, # A new folder for the version
-    name:str='from-npz', # Name of the version
-    origin:str|None=None, # 'survey' or 'synthetic': whether this is sky; None where the files say so
-    channels:tuple|None=None, # Names of the channels; None takes the files' own, else template, science, difference for three and image for one
-    fractions:tuple=(.7, .15, .15), seed:int=0, # As for `split_samples`, where no splits are said
-)->Dataset: # Opened, belonging to no archive
+    source,  # NPZ files, or a folder of them
+    folder,  # A new folder for the version
+    name: str = 'from-npz',  # Name of the version
+    origin: str
+    | None = None,  # 'survey' or 'synthetic': whether this is sky; None where the files say so
+    channels: tuple
+    | None = None,  # Names of the channels; None takes the files' own, else template, science, difference for three and image for one
+    fractions: tuple = (0.7, 0.15, 0.15),
+    seed: int = 0,  # As for `split_samples`, where no splits are said
+) -> Dataset:  # Opened, belonging to no archive
     "A version from stamps in NPZ"
     source = Path(source) if isinstance(source, (str, Path)) else source
-    files = sorted(source.glob('*.npz')) if isinstance(source, Path) and source.is_dir() else [Path(p) for p in ([source] if isinstance(source, Path) else source)]
-    if not files or not all(p.is_file() for p in files): raise NotFound(f'no NPZ file in {source}')
+    files = (
+        sorted(source.glob('*.npz'))
+        if isinstance(source, Path) and source.is_dir()
+        else [Path(p) for p in ([source] if isinstance(source, Path) else source)]
+    )
+    if not files or not all(p.is_file() for p in files):
+        raise NotFound(f'no NPZ file in {source}')
     parts = [_read_one(p) for p in files]
-    if len({x.shape[1:] for x, *_ in parts}) > 1: raise BadInput(f'the files differ in the shape of an image: {sorted({x.shape[1:] for x, *_ in parts})}')
-    x, t = np.concatenate([p[0] for p in parts]), pd.concat([p[1] for p in parts], ignore_index=True)
-    targets = np.concatenate([np.zeros((len(p[0]), *x.shape[2:]), 'u1') if p[2] is None else p[2] for p in parts])
+    if len({x.shape[1:] for x, *_ in parts}) > 1:
+        raise BadInput(
+            f'the files differ in the shape of an image: {sorted({x.shape[1:] for x, *_ in parts})}'
+        )
+    x, t = (
+        np.concatenate([p[0] for p in parts]),
+        pd.concat([p[1] for p in parts], ignore_index=True),
+    )
+    targets = np.concatenate(
+        [np.zeros((len(p[0]), *x.shape[2:]), 'u1') if p[2] is None else p[2] for p in parts]
+    )
     theirs = next((tuple(map(str, p[3])) for p in parts if p[3] is not None), None)
-    channels = tuple(channels or theirs or {1: ('image',), 3: ('template', 'science', 'difference')}.get(x.shape[1], tuple(f'channel{i}' for i in range(x.shape[1]))))
+    channels = tuple(
+        channels
+        or theirs
+        or {1: ('image',), 3: ('template', 'science', 'difference')}.get(
+            x.shape[1], tuple(f'channel{i}' for i in range(x.shape[1]))
+        )
+    )
     t['origin'] = t['origin'].fillna(origin) if 'origin' in t else origin
-    if t['origin'].isna().any(): raise BadInput("the files don't say whether this is real sky: say origin='survey' or origin='synthetic'")
-    if 'sample_key' not in t: t['sample_key'] = None
-    t['sample_key'] = [k if isinstance(k, str) else sha256_text(f'npz {f} {i} {sha256_text(v.tobytes().hex())}')[:32] for i, (k, f, v) in enumerate(zip(t['sample_key'], t['file'], x))]
-    t['split'], how = _split_of(t.assign(**{c: t[c] if c in t else np.nan for c in ('ra', 'dec')}), fractions, seed)
+    if t['origin'].isna().any():
+        raise BadInput(
+            "the files don't say whether this is real sky: say origin='survey' or origin='synthetic'"
+        )
+    if 'sample_key' not in t:
+        t['sample_key'] = None
+    t['sample_key'] = [
+        k
+        if isinstance(k, str)
+        else sha256_text(f'npz {f} {i} {sha256_text(v.tobytes().hex())}')[:32]
+        for i, (k, f, v) in enumerate(zip(t['sample_key'], t['file'], x))
+    ]
+    t['split'], how = _split_of(
+        t.assign(**{c: t[c] if c in t else np.nan for c in ('ra', 'dec')}), fractions, seed
+    )
     with new_folder(folder) as work:
-        write_dataset(work/'x', t, x, targets=targets, channels=channels, name=name, facts=dict(split=dict(by=how), sources=[dict(file=p.name, sha256=sha256_file(p)) for p in files]), audit=True)
-        for p in (work/'x').iterdir(): shutil.move(p, work/p.name)
-        (work/'x').rmdir()
+        write_dataset(
+            work / 'x',
+            t,
+            x,
+            targets=targets,
+            channels=channels,
+            name=name,
+            facts=dict(
+                split=dict(by=how),
+                sources=[dict(file=p.name, sha256=sha256_file(p)) for p in files],
+            ),
+            audit=True,
+        )
+        for p in (work / 'x').iterdir():
+            shutil.move(p, work / p.name)
+        (work / 'x').rmdir()
     return Dataset(folder)

@@ -22,134 +22,236 @@ from ..registry.tables import LabelEvent, ValidationEvent
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #856e7b9c
 def _home(dataset):
-    if dataset.archive is None: raise BadInput(f'{dataset.address} belongs to no archive: open it with open_dataset(archive, ...)')
+    if dataset.archive is None:
+        raise BadInput(
+            f'{dataset.address} belongs to no archive: open it with open_dataset(archive, ...)'
+        )
     return dataset.archive
 
+
 def as_of(
-    dataset, # A version
-): # datetime: when the labels of a version were read
+    dataset,  # A version
+):  # datetime: when the labels of a version were read
     "The moment up to which a version knows"
     m = dataset.manifest
     return parse_time(m.get('labels_as_of') or m['created_at'])
 
+
 def plan_again(
-    dataset, # A version
-): # A `SamplePlan`: what the same question finds now
+    dataset,  # A version
+):  # A `SamplePlan`: what the same question finds now
     "Ask the question of a version again, with the labels of today"
     asked = {**dataset.manifest['params']['collection'], 'as_of': None}
-    return TrainingDataCollector(_home(dataset)).plan(TrainingDataCollectionParams.from_json(asked), progress=False)
+    return TrainingDataCollector(_home(dataset)).plan(
+        TrainingDataCollectionParams.from_json(asked), progress=False
+    )
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #12c99c76
 def new_labels(
-    dataset, # A version
-    since:datetime|None=None, # Count from here on; None means since the version's labels were read
-)->int:
+    dataset,  # A version
+    since: datetime
+    | None = None,  # Count from here on; None means since the version's labels were read
+) -> int:
     "Verdicts that came after a version: on detections, and on patches of any version"
     since = as_of(dataset) if since is None else parse_time(since)
     with _home(dataset).session() as s:
-        return sum(s.scalar(select(func.count()).select_from(t).where(t.created_at > since)) for t in (ValidationEvent, LabelEvent))
+        return sum(
+            s.scalar(select(func.count()).select_from(t).where(t.created_at > since))
+            for t in (ValidationEvent, LabelEvent)
+        )
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #b95b969d
 def gap(
-    a, b, # Numbers, each of any length; NaN is left out
-)->float: # 0 to 1; NaN if one is empty
+    a,
+    b,  # Numbers, each of any length; NaN is left out
+) -> float:  # 0 to 1; NaN if one is empty
     "Largest distance of two cumulative distributions"
     a, b = (np.sort(v[np.isfinite(v)]) for v in (np.asarray(a, 'f8'), np.asarray(b, 'f8')))
-    if not len(a) or not len(b): return np.nan
+    if not len(a) or not len(b):
+        return np.nan
     at = np.concatenate([a, b])
-    return float(np.abs(np.searchsorted(a, at, side='right')/len(a) - np.searchsorted(b, at, side='right')/len(b)).max())
+    return float(
+        np.abs(
+            np.searchsorted(a, at, side='right') / len(a)
+            - np.searchsorted(b, at, side='right') / len(b)
+        ).max()
+    )
+
 
 def chance_gap(
-    n:int, m:int, # How many values each side has
-    k:int=1, # How many comparisons
-)->float:
+    n: int,
+    m: int,  # How many values each side has
+    k: int = 1,  # How many comparisons
+) -> float:
     "Gap that chance exceeds with 1 %, for the largest of `k` comparisons"
-    return float(np.sqrt(np.log(2*k/0.01)/2*(n + m)/(n*m))) if n and m else np.nan
+    return float(np.sqrt(np.log(2 * k / 0.01) / 2 * (n + m) / (n * m))) if n and m else np.nan
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #e15d0fa6
 def nuisance_gaps(
-    old:pd.DataFrame, new:pd.DataFrame, # Samples of a version or of a plan
-)->pd.Series: # Nuisance -> gap, the largest first
+    old: pd.DataFrame,
+    new: pd.DataFrame,  # Samples of a version or of a plan
+) -> pd.Series:  # Nuisance -> gap, the largest first
     "How far each nuisance has moved"
     both = pd.concat([old, new], ignore_index=True)
     shared = [c for c in both if c in old and c in new]
     t, n = nuisances(both[shared]), len(old)
-    gaps = {k: gap(t[k][:n], t[k][n:]) for k in t if k != 'mjd' and not k.startswith('observation_key=')}
+    gaps = {
+        k: gap(t[k][:n], t[k][n:]) for k in t if k != 'mjd' and not k.startswith('observation_key=')
+    }
     return pd.Series(gaps, dtype=float).dropna().sort_values(ascending=False, kind='stable')
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #53f456e3
 def identity(
-    samples:pd.DataFrame, # Of a version or of a plan
-)->pd.Series: # Detection of each sample; its key where there is none
+    samples: pd.DataFrame,  # Of a version or of a plan
+) -> pd.Series:  # Detection of each sample; its key where there is none
     "What stays the same when a label changes"
-    d = samples.get('detection_id', pd.Series(None, samples.index, object)) # A ledger of drawn sky alone has none
+    d = samples.get(
+        'detection_id', pd.Series(None, samples.index, object)
+    )  # A ledger of drawn sky alone has none
     return d.where(d.notna(), samples['sample_key']).astype(str).reset_index(drop=True)
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #adade62b
 @dataclass(frozen=True)
 class Advice:
     "Whether to train again, and why"
-    retrain:bool
-    signals:pd.DataFrame=field(repr=False) # One row a question: signal, value, threshold, says (yes, no, not measured, stop), reason
+
+    retrain: bool
+    signals: pd.DataFrame = field(
+        repr=False
+    )  # One row a question: signal, value, threshold, says (yes, no, not measured, stop), reason
 
     def __repr__(self):
-        rows = (f'  {r.signal:16}{"unknown" if r.value is None else format(r.value, ".3g"):>8}  {r.says:13} {r.reason}' for r in self.signals.itertuples())
-        return '\n'.join([f'Advice: {"train again" if self.retrain else "do not train again"}', *rows])
+        rows = (
+            f'  {r.signal:16}{"unknown" if r.value is None else format(r.value, ".3g"):>8}  {r.says:13} {r.reason}'
+            for r in self.signals.itertuples()
+        )
+        return '\n'.join(
+            [f'Advice: {"train again" if self.retrain else "do not train again"}', *rows]
+        )
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #b85e77a7
 def _signal(name, value, threshold, reason, says='yes'):
     "One row: `says` if the value is over the threshold"
     known = value is not None and np.isfinite(value)
-    return dict(signal=name, value=float(value) if known else None, threshold=threshold, says='not measured' if not known else says if value > threshold else 'no', reason=reason)
+    return dict(
+        signal=name,
+        value=float(value) if known else None,
+        threshold=threshold,
+        says='not measured' if not known else says if value > threshold else 'no',
+        reason=reason,
+    )
+
 
 def _drift(name, gaps, n, m, least, what):
-    if not len(gaps) or not n or not m: return _signal(name, None, least, f'nothing to compare: {what}')
+    if not len(gaps) or not n or not m:
+        return _signal(name, None, least, f'nothing to compare: {what}')
     threshold = max(least, chance_gap(n, m, len(gaps)))
-    return _signal(name, gaps.iloc[0], threshold, f'{gaps.index[0]} has moved by a gap of {gaps.iloc[0]:.2f} between {n} old and {m} new samples, the largest of {len(gaps)}; from {threshold:.2f} on it counts')
+    return _signal(
+        name,
+        gaps.iloc[0],
+        threshold,
+        f'{gaps.index[0]} has moved by a gap of {gaps.iloc[0]:.2f} between {n} old and {m} new samples, the largest of {len(gaps)}; from {threshold:.2f} on it counts',
+    )
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #335d6970
 def should_retrain(
-    dataset, # The version that the model was trained on
-    newer=None, # A later version, for drift of the sky level and for quality; None compares what the registry knows without cutting
-    scores=None, # Scores of the model on the test split of `dataset`, and
-    recent_scores=None, # its scores on recent data; None leaves the drift of scores unmeasured
-    more_labels:float=0.1, # New labels that count, as a share of the version's samples
-    changed:float=0.01, # Changed labels that count, as a share
-    drift:float=0.2, # Smallest gap that counts
-    quality:float|None=None, # Smallest quality score of `newer`; None takes what the version asked for
-)->Advice:
+    dataset,  # The version that the model was trained on
+    newer=None,  # A later version, for drift of the sky level and for quality; None compares what the registry knows without cutting
+    scores=None,  # Scores of the model on the test split of `dataset`, and
+    recent_scores=None,  # its scores on recent data; None leaves the drift of scores unmeasured
+    more_labels: float = 0.1,  # New labels that count, as a share of the version's samples
+    changed: float = 0.01,  # Changed labels that count, as a share
+    drift: float = 0.2,  # Smallest gap that counts
+    quality: float
+    | None = None,  # Smallest quality score of `newer`; None takes what the version asked for
+) -> Advice:
     "Whether it is time to train again, from numbers"
-    now, old, n = plan_again(dataset).samples if newer is None else newer.samples, dataset.samples, max(len(dataset), 1)
+    now, old, n = (
+        plan_again(dataset).samples if newer is None else newer.samples,
+        dataset.samples,
+        max(len(dataset), 1),
+    )
     label = pd.Series(old['label'].to_numpy(), index=identity(old))
     label, now_id = label[~label.index.duplicated()], identity(now)
     known = now_id.isin(label.index).to_numpy()
     fresh, again, count = now[~known], now[known], new_labels(dataset)
     moved = int((again['label'].to_numpy() != now_id[known].map(label).to_numpy()).sum())
-    floor = dataset.manifest['params']['collection'].get('quality_score_threshold', 0.8) if quality is None else quality
+    floor = (
+        dataset.manifest['params']['collection'].get('quality_score_threshold', 0.8)
+        if quality is None
+        else quality
+    )
     q = None if newer is None else newer.manifest.get('quality_score')
     both = scores is not None and recent_scores is not None
-    rows = [_signal('new labels', count/n, more_labels, f'{count} verdicts since {as_of(dataset):%Y-%m-%d}, on a version of {len(dataset)} samples; {len(fresh)} samples of the same question are new'),
-        _signal('changed labels', moved/n, changed, f'{moved} of {len(again)} samples have another label now'),
-        _drift('nuisances', nuisance_gaps(old, fresh) if len(fresh) else pd.Series(dtype=float), len(old), len(fresh), drift, 'the question finds no new sample'),
-        _drift('scores', pd.Series({'the score': gap(scores, recent_scores)}) if both else pd.Series(dtype=float), len(scores) if both else 0, len(recent_scores) if both else 0, drift, 'give scores and recent_scores'),
-        _signal('quality', None if q is None else floor - q, 0., 'no newer version was given' if q is None else f'the newer version scores {q:.3f}, asked for is {floor:.3f}', 'stop')]
+    rows = [
+        _signal(
+            'new labels',
+            count / n,
+            more_labels,
+            f'{count} verdicts since {as_of(dataset):%Y-%m-%d}, on a version of {len(dataset)} samples; {len(fresh)} samples of the same question are new',
+        ),
+        _signal(
+            'changed labels',
+            moved / n,
+            changed,
+            f'{moved} of {len(again)} samples have another label now',
+        ),
+        _drift(
+            'nuisances',
+            nuisance_gaps(old, fresh) if len(fresh) else pd.Series(dtype=float),
+            len(old),
+            len(fresh),
+            drift,
+            'the question finds no new sample',
+        ),
+        _drift(
+            'scores',
+            pd.Series({'the score': gap(scores, recent_scores)})
+            if both
+            else pd.Series(dtype=float),
+            len(scores) if both else 0,
+            len(recent_scores) if both else 0,
+            drift,
+            'give scores and recent_scores',
+        ),
+        _signal(
+            'quality',
+            None if q is None else floor - q,
+            0.0,
+            'no newer version was given'
+            if q is None
+            else f'the newer version scores {q:.3f}, asked for is {floor:.3f}',
+            'stop',
+        ),
+    ]
     t = pd.DataFrame(rows).astype(dict(value=object)).replace({np.nan: None})
     return Advice('yes' in set(t['says']) and 'stop' not in set(t['says']), t)
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #30d5c85b
 def collect_since(
-    dataset, # The version to go on from
-    since:datetime|None=None, # New is what came after; None means since the version's labels were read
-    progress:bool=True, # Show how far it is
-    **kw, # More for `build_dataset`, such as description
-): # The next version
+    dataset,  # The version to go on from
+    since: datetime
+    | None = None,  # New is what came after; None means since the version's labels were read
+    progress: bool = True,  # Show how far it is
+    **kw,  # More for `build_dataset`, such as description
+):  # The next version
     "The same question into the next version, splits where they were"
     plan = plan_again(dataset)
     gone = identity(dataset.ledger) if len(dataset.ledger) else []
     fresh = int((~identity(plan.samples).isin(set(identity(dataset.samples)) | set(gone))).sum())
     if not fresh and not new_labels(dataset, since):
-        raise NotFound(f'nothing has come since {as_of(dataset) if since is None else parse_time(since):%Y-%m-%d %H:%M} UTC: no verdict, and no sample of the same question; {dataset.address} is up to date')
+        raise NotFound(
+            f'nothing has come since {as_of(dataset) if since is None else parse_time(since):%Y-%m-%d %H:%M} UTC: no verdict, and no sample of the same question; {dataset.address} is up to date'
+        )
     p = dataset.manifest['params']
     split = {k: v for k, v in p['split'].items() if k not in ('previous', 'seed', 'fractions')}
-    return plan.build(dataset.name, patch_size=p['patch_size'], fractions=tuple(p['split']['fractions']), seed=p['split']['seed'], split_by=split, min_valid_fraction=p['min_valid_fraction'],
-        progress=progress, **{'splits_from': dataset.address, **kw})
+    return plan.build(
+        dataset.name,
+        patch_size=p['patch_size'],
+        fractions=tuple(p['split']['fractions']),
+        seed=p['split']['seed'],
+        split_by=split,
+        min_valid_fraction=p['min_valid_fraction'],
+        progress=progress,
+        **{'splits_from': dataset.address, **kw},
+    )

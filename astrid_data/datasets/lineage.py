@@ -19,51 +19,150 @@ def _images(dataset):
     "Entities of the files that patches were cut from, by id"
     t, out = dataset.samples, {}
     for ch in dataset.channels:
-        if f'{ch}_uri' not in t: continue
+        if f'{ch}_uri' not in t:
+            continue
         get = lambda c: t[c] if c in t else pd.Series(None, t.index, dtype=object)
-        files = pd.DataFrame(dict(uri=t[f'{ch}_uri'], sha=get(f'{ch}_sha256'), survey=t['survey'], observation=get('observation_key'), origin=t['origin'])).drop_duplicates(['uri', 'sha'])
+        files = pd.DataFrame(
+            dict(
+                uri=t[f'{ch}_uri'],
+                sha=get(f'{ch}_sha256'),
+                survey=t['survey'],
+                observation=get('observation_key'),
+                origin=t['origin'],
+            )
+        ).drop_duplicates(['uri', 'sha'])
         for r in files[files['uri'].notna()].itertuples():
             sha = r.sha if isinstance(r.sha, str) else None
-            out['ad:image/' + (sha or sha256_text(r.uri))[:16]] = {'prov:type': 'ad:Image', 'prov:location': r.uri, 'ad:sha256': sha, 'ad:survey': r.survey, 'ad:observation': r.observation, 'ad:origin': r.origin, 'ad:role': ch}
+            out['ad:image/' + (sha or sha256_text(r.uri))[:16]] = {
+                'prov:type': 'ad:Image',
+                'prov:location': r.uri,
+                'ad:sha256': sha,
+                'ad:survey': r.survey,
+                'ad:observation': r.observation,
+                'ad:origin': r.origin,
+                'ad:role': ch,
+            }
     return out
+
 
 def _labels(dataset):
     "Entity of the labels, and agents of those who gave them"
     t = dataset.samples
-    by = t['label_source'].fillna('unknown').value_counts().sort_index() if 'label_source' in t else pd.Series({'unknown': len(t)})
-    who = {f'ad:labeller/{name}': {'prov:type': 'ad:Labeller', 'ad:samples': int(n)} for name, n in by.items()}
-    return {'prov:type': 'ad:Labels', 'ad:asOf': dataset.manifest.get('labels_as_of'), 'ad:sha256': sha256_text(canonical_json(t[['sample_key', 'label']].sort_values('sample_key').to_numpy().tolist()))}, who
+    by = (
+        t['label_source'].fillna('unknown').value_counts().sort_index()
+        if 'label_source' in t
+        else pd.Series({'unknown': len(t)})
+    )
+    who = {
+        f'ad:labeller/{name}': {'prov:type': 'ad:Labeller', 'ad:samples': int(n)}
+        for name, n in by.items()
+    }
+    return {
+        'prov:type': 'ad:Labels',
+        'ad:asOf': dataset.manifest.get('labels_as_of'),
+        'ad:sha256': sha256_text(
+            canonical_json(t[['sample_key', 'label']].sort_values('sample_key').to_numpy().tolist())
+        ),
+    }, who
 
 # %% ../../nbs/55_datasets/06_lineage.ipynb #a49f41e8
 def _runs(dataset):
     "Activities of the training runs on this version, by id"
-    if dataset.archive is None: return {}
+    if dataset.archive is None:
+        return {}
     from sqlalchemy import select
     from astrid_data.registry.tables import TrainingRun
-    with dataset.archive.session() as s: runs = s.scalars(select(TrainingRun).where(TrainingRun.dataset_id == uuid.UUID(dataset.id)).order_by(TrainingRun.started_at, TrainingRun.id)).all()
-    return {f'ad:run/{r.id}': {'prov:type': 'ad:TrainingRun', 'prov:startTime': r.started_at.isoformat(), 'prov:endTime': r.completed_at and r.completed_at.isoformat(), 'ad:status': r.status,
-        'ad:mlflowRun': r.mlflow_run_id, 'ad:metrics': r.performance_metrics} for r in runs}
 
-def _numbered(**pairs): return {f'_:{k}{i}': dict(zip(('prov:' + a for a in p[0]), v)) for k, p in pairs.items() for i, v in enumerate(p[1])}
+    with dataset.archive.session() as s:
+        runs = s.scalars(
+            select(TrainingRun)
+            .where(TrainingRun.dataset_id == uuid.UUID(dataset.id))
+            .order_by(TrainingRun.started_at, TrainingRun.id)
+        ).all()
+    return {
+        f'ad:run/{r.id}': {
+            'prov:type': 'ad:TrainingRun',
+            'prov:startTime': r.started_at.isoformat(),
+            'prov:endTime': r.completed_at and r.completed_at.isoformat(),
+            'ad:status': r.status,
+            'ad:mlflowRun': r.mlflow_run_id,
+            'ad:metrics': r.performance_metrics,
+        }
+        for r in runs
+    }
+
+
+def _numbered(**pairs):
+    return {
+        f'_:{k}{i}': dict(zip(('prov:' + a for a in p[0]), v))
+        for k, p in pairs.items()
+        for i, v in enumerate(p[1])
+    }
 
 # %% ../../nbs/55_datasets/06_lineage.ipynb #74371c4d
 def lineage_of(
-    dataset:Dataset, # A version
-)->dict: # PROV-JSON: entity, activity, agent and relations, ready for `json.dumps`
+    dataset: Dataset,  # A version
+) -> dict:  # PROV-JSON: entity, activity, agent and relations, ready for `json.dumps`
     "Where a version comes from, and what came of it"
     m, me = dataset.manifest, f'ad:version/{dataset.content_hash[:16]}'
     images, runs, (labels, who) = _images(dataset), _runs(dataset), _labels(dataset)
-    facts = {'prov:type': 'ad:Version', 'ad:address': dataset.address, 'ad:contentHash': dataset.content_hash, 'ad:samples': len(dataset), 'ad:origin': dataset.origin, 'ad:audit': (m.get('audit') or {}).get('verdict'),
-        'ad:qualityScore': m.get('quality_score'), 'ad:lost': m['dropped'], 'ad:testOpenings': len(dataset.test_openings)}
-    older = {(m.get('parent'), m.get('parent_hash')), tuple((m['params'].get('split') or {}).get('previous', dict(a=None, h=None)).values())}
-    parents = {f'ad:version/{h[:16]}': {'prov:type': 'ad:Version', 'ad:address': a, 'ad:contentHash': h} for a, h in sorted(p for p in older if p[1])}
-    sources = {f"ad:file/{f['sha256'][:16]}": {'prov:type': 'ad:File', 'prov:location': f['file'], 'ad:sha256': f['sha256']} for f in m.get('sources', [])}
-    build = {'prov:type': 'ad:Build', 'prov:endTime': m['created_at'], 'ad:parameters': m['params'], 'ad:planHash': m.get('plan_hash'), 'ad:recipeHash': m.get('recipe_hash')}
-    code, maker = f"ad:astrid_data/{m['code_version']}", f"ad:person/{m.get('created_by') or 'unknown'}"
+    facts = {
+        'prov:type': 'ad:Version',
+        'ad:address': dataset.address,
+        'ad:contentHash': dataset.content_hash,
+        'ad:samples': len(dataset),
+        'ad:origin': dataset.origin,
+        'ad:audit': (m.get('audit') or {}).get('verdict'),
+        'ad:qualityScore': m.get('quality_score'),
+        'ad:lost': m['dropped'],
+        'ad:testOpenings': len(dataset.test_openings),
+    }
+    older = {
+        (m.get('parent'), m.get('parent_hash')),
+        tuple((m['params'].get('split') or {}).get('previous', dict(a=None, h=None)).values()),
+    }
+    parents = {
+        f'ad:version/{h[:16]}': {'prov:type': 'ad:Version', 'ad:address': a, 'ad:contentHash': h}
+        for a, h in sorted(p for p in older if p[1])
+    }
+    sources = {
+        f'ad:file/{f["sha256"][:16]}': {
+            'prov:type': 'ad:File',
+            'prov:location': f['file'],
+            'ad:sha256': f['sha256'],
+        }
+        for f in m.get('sources', [])
+    }
+    build = {
+        'prov:type': 'ad:Build',
+        'prov:endTime': m['created_at'],
+        'ad:parameters': m['params'],
+        'ad:planHash': m.get('plan_hash'),
+        'ad:recipeHash': m.get('recipe_hash'),
+    }
+    code, maker = (
+        f'ad:astrid_data/{m["code_version"]}',
+        f'ad:person/{m.get("created_by") or "unknown"}',
+    )
     made = [*images, *sources, 'ad:labels']
-    graph = dict(prefix={'ad': 'urn:astrid_data:', 'prov': 'http://www.w3.org/ns/prov#'}, entity={me: facts, 'ad:labels': labels, **parents, **images, **sources}, activity={'ad:build': build, **runs},
-        agent={code: {'prov:type': 'prov:SoftwareAgent'}, maker: {'prov:type': 'prov:Person'}, **who},
-        wasGeneratedBy=_numbered(g=(('entity', 'activity'), [(me, 'ad:build')])), used=_numbered(b=(('activity', 'entity'), [('ad:build', e) for e in made]), r=(('activity', 'entity'), [(r, me) for r in runs])),
-        wasDerivedFrom=_numbered(d=(('generatedEntity', 'usedEntity'), [(me, p) for p in parents])), wasAssociatedWith=_numbered(a=(('activity', 'agent'), [('ad:build', code), ('ad:build', maker)])),
-        wasAttributedTo=_numbered(t=(('entity', 'agent'), [('ad:labels', w) for w in who])))
+    graph = dict(
+        prefix={'ad': 'urn:astrid_data:', 'prov': 'http://www.w3.org/ns/prov#'},
+        entity={me: facts, 'ad:labels': labels, **parents, **images, **sources},
+        activity={'ad:build': build, **runs},
+        agent={
+            code: {'prov:type': 'prov:SoftwareAgent'},
+            maker: {'prov:type': 'prov:Person'},
+            **who,
+        },
+        wasGeneratedBy=_numbered(g=(('entity', 'activity'), [(me, 'ad:build')])),
+        used=_numbered(
+            b=(('activity', 'entity'), [('ad:build', e) for e in made]),
+            r=(('activity', 'entity'), [(r, me) for r in runs]),
+        ),
+        wasDerivedFrom=_numbered(d=(('generatedEntity', 'usedEntity'), [(me, p) for p in parents])),
+        wasAssociatedWith=_numbered(
+            a=(('activity', 'agent'), [('ad:build', code), ('ad:build', maker)])
+        ),
+        wasAttributedTo=_numbered(t=(('entity', 'agent'), [('ad:labels', w) for w in who])),
+    )
     return json.loads(canonical_json(graph))

@@ -18,30 +18,39 @@ from ..core import BadInput, canonical_json, sha256_file
 
 # %% ../../nbs/55_datasets/01_shards.ipynb #109a72a4
 def npy_header(
-    dtype, # Type of one number
-    shape:tuple, # Shape of the whole array
-)->bytes: # Always 128 bytes, so that it can be rewritten in place
+    dtype,  # Type of one number
+    shape: tuple,  # Shape of the whole array
+) -> bytes:  # Always 128 bytes, so that it can be rewritten in place
     "The head of an .npy file (format 1.0)"
-    d = {'descr': np.lib.format.dtype_to_descr(np.dtype(dtype)), 'fortran_order': False, 'shape': tuple(map(int, shape))}
-    return b'\x93NUMPY\x01\x00' + struct.pack('<H', 118) + repr(d).ljust(117).encode('latin1') + b'\n'
+    d = {
+        'descr': np.lib.format.dtype_to_descr(np.dtype(dtype)),
+        'fortran_order': False,
+        'shape': tuple(map(int, shape)),
+    }
+    return (
+        b'\x93NUMPY\x01\x00' + struct.pack('<H', 118) + repr(d).ljust(117).encode('latin1') + b'\n'
+    )
 
 # %% ../../nbs/55_datasets/01_shards.ipynb #206159bf
 class ShardWriter:
     "Rows appended to numbered .npy files, one series of files for each array"
-    def __init__(self,
-        folder, # Where the files go
-        arrays:dict, # Name -> (dtype, shape of one row)
-        shard_rows:int, # Rows in one file
-        start:int=0, # Rows to keep from an earlier, interrupted writer
+
+    def __init__(
+        self,
+        folder,  # Where the files go
+        arrays: dict,  # Name -> (dtype, shape of one row)
+        shard_rows: int,  # Rows in one file
+        start: int = 0,  # Rows to keep from an earlier, interrupted writer
     ):
         self.folder, self.shard_rows, self.n = Path(folder), int(shard_rows), int(start)
         self.arrays = {k: (np.dtype(t), tuple(s)) for k, (t, s) in arrays.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.synced = self.n # Rows that are safe on the disk
-        self._sums = {} # (array, shard) -> running checksum, for shards that this writer began
+        self.synced = self.n  # Rows that are safe on the disk
+        self._sums = {}  # (array, shard) -> running checksum, for shards that this writer began
         self._cut()
 
-    def path(self, name, k): return self.folder/f'{name}-{k:05d}.npy'
+    def path(self, name, k):
+        return self.folder / f'{name}-{k:05d}.npy'
 
     def _cut(self):
         "Forget everything behind row `n`"
@@ -49,105 +58,152 @@ class ShardWriter:
         for name, (t, s) in self.arrays.items():
             for p in self.folder.glob(f'{name}-*.npy'):
                 i = int(p.stem.rsplit('-', 1)[1])
-                if i > k or (i == k and not keep): p.unlink()
-                elif i == k: os.truncate(p, 128 + keep*t.itemsize*int(np.prod(s)))
+                if i > k or (i == k and not keep):
+                    p.unlink()
+                elif i == k:
+                    os.truncate(p, 128 + keep * t.itemsize * int(np.prod(s)))
 
 # %% ../../nbs/55_datasets/01_shards.ipynb #061f26e0
 def _write(path, head, part, checksum):
     "Add to a file; the checksum is taken by a thread of its own meanwhile"
+
     def add_up():
-        for b in (head, part.reshape(-1)): checksum.update(b)
+        for b in (head, part.reshape(-1)):
+            checksum.update(b)
+
     with open(path, 'ab') as f, ThreadPoolExecutor(1) as aside:
         summed = aside.submit(add_up) if checksum else None
-        f.write(head); f.write(part.data)
-        if summed: summed.result()
+        f.write(head)
+        f.write(part.data)
+        if summed:
+            summed.result()
+
 
 @patch
-def append(self:ShardWriter,
-    **rows, # Name -> array of shape (m, *row shape); every array of the writer
+def append(
+    self: ShardWriter,
+    **rows,  # Name -> array of shape (m, *row shape); every array of the writer
 ):
     "Add rows; they are safe once `sync` or `close` has returned"
     m = len(next(iter(rows.values())))
     for name, (t, s) in self.arrays.items():
         x, done = np.ascontiguousarray(rows[name], dtype=t), 0
-        if x.shape != (m, *s): raise BadInput(f'{name}: rows of shape {x.shape[1:]}, but this set has {s}')
+        if x.shape != (m, *s):
+            raise BadInput(f'{name}: rows of shape {x.shape[1:]}, but this set has {s}')
         while done < m:
             k, at = divmod(self.n + done, self.shard_rows)
-            part = x[done:done + self.shard_rows - at]
+            part = x[done : done + self.shard_rows - at]
             head = b'' if at else npy_header(t, (self.shard_rows, *s))
-            if head: self._sums[name, k] = hashlib.sha256()
+            if head:
+                self._sums[name, k] = hashlib.sha256()
             _write(self.path(name, k), head, part, self._sums.get((name, k)))
             done += len(part)
     self.n += m
 
+
 @patch
-def sync(self:ShardWriter):
+def sync(self: ShardWriter):
     "Make the rows so far durable; another thread may append meanwhile"
     n = self.n
-    for k in range(self.synced//self.shard_rows, -(-n//self.shard_rows)):
+    for k in range(self.synced // self.shard_rows, -(-n // self.shard_rows)):
         for name in self.arrays:
-            with open(self.path(name, k), 'rb') as f: os.fsync(f.fileno())
+            with open(self.path(name, k), 'rb') as f:
+                os.fsync(f.fileno())
     self.synced = n
 
 # %% ../../nbs/55_datasets/01_shards.ipynb #d9472c8b
 @patch
-def close(self:ShardWriter)->list: # One dict a file: file, array, rows, sha256
+def close(self: ShardWriter) -> list:  # One dict a file: file, array, rows, sha256
     "Put the true lengths into the headers and take every file's checksum"
     out = []
     for name, (t, s) in self.arrays.items():
-        for k in range(max(1, -(-self.n//self.shard_rows))):
-            p, rows = self.path(name, k), min(self.shard_rows, self.n - k*self.shard_rows)
+        for k in range(max(1, -(-self.n // self.shard_rows))):
+            p, rows = self.path(name, k), min(self.shard_rows, self.n - k * self.shard_rows)
             with open(p, 'r+b' if p.exists() else 'wb') as f:
-                f.write(npy_header(t, (rows, *s))); f.flush(); os.fsync(f.fileno())
-            known = self._sums.get((name, k)) if rows == self.shard_rows else None # Its header is as it was first written
-            out.append(dict(file=p.name, array=name, rows=rows, sha256=known.hexdigest() if known else sha256_file(p)))
+                f.write(npy_header(t, (rows, *s)))
+                f.flush()
+                os.fsync(f.fileno())
+            known = (
+                self._sums.get((name, k)) if rows == self.shard_rows else None
+            )  # Its header is as it was first written
+            out.append(
+                dict(
+                    file=p.name,
+                    array=name,
+                    rows=rows,
+                    sha256=known.hexdigest() if known else sha256_file(p),
+                )
+            )
     return out
 
 # %% ../../nbs/55_datasets/01_shards.ipynb #a490a865
 class ShardedArray:
     "Several mapped arrays that read like one"
-    def __init__(self,
-        parts:list, # Arrays of equal row shape, in order
+
+    def __init__(
+        self,
+        parts: list,  # Arrays of equal row shape, in order
     ):
         self.parts = parts
         self.starts = np.cumsum([0, *map(len, parts)])
         self.shape, self.dtype = (int(self.starts[-1]), *parts[0].shape[1:]), parts[0].dtype
         self.ndim = len(self.shape)
 
-    def __len__(self): return self.shape[0]
+    def __len__(self):
+        return self.shape[0]
 
     def __getitem__(self, rows):
-        if isinstance(rows, tuple): # [rows, ...]: the first index chooses rows, the others look inside them
+        if isinstance(
+            rows, tuple
+        ):  # [rows, ...]: the first index chooses rows, the others look inside them
             got = self[rows[0]]
-            return got[rows[1:]] if np.ndim(rows[0]) == 0 and not isinstance(rows[0], slice) else got[(slice(None), *rows[1:])]
-        if isinstance(rows, slice) and len(self.parts) == 1: return self.parts[0][rows]
+            return (
+                got[rows[1:]]
+                if np.ndim(rows[0]) == 0 and not isinstance(rows[0], slice)
+                else got[(slice(None), *rows[1:])]
+            )
+        if isinstance(rows, slice) and len(self.parts) == 1:
+            return self.parts[0][rows]
         index = np.arange(len(self))[rows]
         k = self.part_of(index)
-        if index.ndim == 0: return np.asarray(self.parts[k][index - self.starts[k]])
+        if index.ndim == 0:
+            return np.asarray(self.parts[k][index - self.starts[k]])
         out = np.empty((len(index), *self.shape[1:]), self.dtype)
-        for j in np.unique(k): out[k == j] = self.parts[j][index[k == j] - self.starts[j]]
+        for j in np.unique(k):
+            out[k == j] = self.parts[j][index[k == j] - self.starts[j]]
         return out
 
-    def part_of(self, rows): return np.searchsorted(self.starts, rows, side='right') - 1
-    def __array__(self, dtype=None, copy=None): return self[:].astype(dtype or self.dtype, copy=False)
-    def __repr__(self): return f'ShardedArray({self.shape}, {self.dtype}, {len(self.parts)} files)'
+    def part_of(self, rows):
+        return np.searchsorted(self.starts, rows, side='right') - 1
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def __repr__(self):
+        return f'ShardedArray({self.shape}, {self.dtype}, {len(self.parts)} files)'
 
 # %% ../../nbs/55_datasets/01_shards.ipynb #8d52ace2
 def _one_nan(a):
     "The same float32 with every NaN alike, copied only where there is one"
-    if a.dtype.kind != 'f': return a
+    if a.dtype.kind != 'f':
+        return a
     a, nan = a.astype('<f4', copy=False), np.isnan(a)
     return np.where(nan, np.float32(np.nan), a) if nan.any() else a
 
+
 def pixel_hashes(
-    data:np.ndarray, # Patches (n, ...), float32; NaN where invalid
-    valid:np.ndarray|None=None, # Same shape, bool; None when `data` needs no company
-)->list: # n SHA-256 hex digests
+    data: np.ndarray,  # Patches (n, ...), float32; NaN where invalid
+    valid: np.ndarray | None = None,  # Same shape, bool; None when `data` needs no company
+) -> list:  # n SHA-256 hex digests
     "A fingerprint of each patch; every kind of NaN counts as the same"
     data, out = np.ascontiguousarray(data), []
-    for a in range(0, len(data), 64): # As many as stay in the processor's cache
-        d = _one_nan(data[a:a+64]).reshape(len(data[a:a+64]), -1)
-        bits = [b'']*len(d) if valid is None else np.packbits(np.reshape(valid[a:a+64], (len(d), -1)), axis=1)
+    for a in range(0, len(data), 64):  # As many as stay in the processor's cache
+        d = _one_nan(data[a : a + 64]).reshape(len(data[a : a + 64]), -1)
+        bits = (
+            [b''] * len(d)
+            if valid is None
+            else np.packbits(np.reshape(valid[a : a + 64], (len(d), -1)), axis=1)
+        )
         for pixels, more in zip(d, bits):
             h = hashlib.sha256(pixels)
             h.update(more)
@@ -155,28 +211,62 @@ def pixel_hashes(
     return out
 
 # %% ../../nbs/55_datasets/01_shards.ipynb #98aad6a1
-HASHED = dict(sample_key=None, label=None, class_name=None, kind=None, label_source=None, label_confidence=4, n_label_events=None, label_disagreement=None,
-    survey=None, band=None, observation_key=None, object_id=None, ra=7, dec=7, mjd=8, mjd_scale=None, mjd_meaning=None, exposure_s=3,
-    score=4, mag=4, snr=3, seed=None, exclusion_arcsec=3, origin=None, x0=None, y0=None, quality_flags=None, group_id=None, split=None,
-    pixel_sha256=None, target_sha256=None) # Column -> decimals kept, None for exact ones
+HASHED = dict(
+    sample_key=None,
+    label=None,
+    class_name=None,
+    kind=None,
+    label_source=None,
+    label_confidence=4,
+    n_label_events=None,
+    label_disagreement=None,
+    survey=None,
+    band=None,
+    observation_key=None,
+    object_id=None,
+    ra=7,
+    dec=7,
+    mjd=8,
+    mjd_scale=None,
+    mjd_meaning=None,
+    exposure_s=3,
+    score=4,
+    mag=4,
+    snr=3,
+    seed=None,
+    exclusion_arcsec=3,
+    origin=None,
+    x0=None,
+    y0=None,
+    quality_flags=None,
+    group_id=None,
+    split=None,
+    pixel_sha256=None,
+    target_sha256=None,
+)  # Column -> decimals kept, None for exact ones
+
 
 def _column_bytes(
-    col:pd.Series, # One column, already in order
-    decimals:int|None, # Rounding for floats
-)->bytes: # The same for the same values, whatever held them
+    col: pd.Series,  # One column, already in order
+    decimals: int | None,  # Rounding for floats
+) -> bytes:  # The same for the same values, whatever held them
     "One spelling of a column"
     if decimals is not None:
-        v = np.round(col.to_numpy('f8', na_value=np.nan), decimals) + 0.0 # + 0.0 makes -0 a 0
+        v = np.round(col.to_numpy('f8', na_value=np.nan), decimals) + 0.0  # + 0.0 makes -0 a 0
         return np.where(np.isnan(v), np.nan, v).astype('<f8').tobytes()
     return canonical_json(np.where(col.isna(), None, col.to_numpy(object)).tolist()).encode()
 
 # %% ../../nbs/55_datasets/01_shards.ipynb #4adc8b76
 def content_hash(
-    samples:pd.DataFrame, # Rows in any order; columns in `HASHED` count, others do not
-    params:dict, # What the set was asked to be: channels, patch size, splits …
-)->str: # 64 hex digits
+    samples: pd.DataFrame,  # Rows in any order; columns in `HASHED` count, others do not
+    params: dict,  # What the set was asked to be: channels, patch size, splits …
+) -> str:  # 64 hex digits
     "The hash of what a model can learn from"
-    rows, h = samples.sort_values('sample_key', kind='stable'), hashlib.sha256(canonical_json(params).encode())
+    rows, h = (
+        samples.sort_values('sample_key', kind='stable'),
+        hashlib.sha256(canonical_json(params).encode()),
+    )
     for name, decimals in HASHED.items():
-        if name in rows: h.update(name.encode() + b'\0' + _column_bytes(rows[name], decimals))
+        if name in rows:
+            h.update(name.encode() + b'\0' + _column_bytes(rows[name], decimals))
     return h.hexdigest()

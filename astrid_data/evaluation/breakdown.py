@@ -15,114 +15,190 @@ from .scores import bootstrap
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #7b9671fc
 def parts_of(
-    values, # One a sample: numbers or words
-    bins:int=4, # Parts that numbers are cut into
-)->pd.Series: # The name of each sample's part
+    values,  # One a sample: numbers or words
+    bins: int = 4,  # Parts that numbers are cut into
+) -> pd.Series:  # The name of each sample's part
     "Which part each sample belongs to"
     v = pd.Series(np.asarray(values)).reset_index(drop=True)
-    if not pd.api.types.is_numeric_dtype(v): return v.where(v.notna() & (v.astype(str) != ''), 'unknown').astype(str)
+    if not pd.api.types.is_numeric_dtype(v):
+        return v.where(v.notna() & (v.astype(str) != ''), 'unknown').astype(str)
     edges = np.unique(np.nanquantile(v, np.linspace(0, 1, bins + 1))) if v.notna().any() else []
-    if len(edges) < 2: return v.map('{:.4g}'.format).where(v.notna(), 'unknown')
+    if len(edges) < 2:
+        return v.map('{:.4g}'.format).where(v.notna(), 'unknown')
     part = np.clip(np.searchsorted(edges, v, side='right') - 1, 0, len(edges) - 2)
-    return pd.Series([f'{edges[i]:.4g} to {edges[i+1]:.4g}' for i in part]).where(v.notna(), 'unknown')
+    return pd.Series([f'{edges[i]:.4g} to {edges[i + 1]:.4g}' for i in part]).where(
+        v.notna(), 'unknown'
+    )
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #004e871d
 def purity(
-    label, score, weight, # 1 real or 0 bogus, what the model says, and weight of each sample (n,)
-    threshold, # Scores from here on are called real
-)->float: # Share of what is called real that is; NaN where nothing is
-    called = (np.asarray(score) >= threshold)*weight
-    return float(called[np.asarray(label) == 1].sum()/called.sum()) if called.sum() else np.nan
+    label,
+    score,
+    weight,  # 1 real or 0 bogus, what the model says, and weight of each sample (n,)
+    threshold,  # Scores from here on are called real
+) -> float:  # Share of what is called real that is; NaN where nothing is
+    called = (np.asarray(score) >= threshold) * weight
+    return float(called[np.asarray(label) == 1].sum() / called.sum()) if called.sum() else np.nan
+
 
 def completeness(
-    label, score, weight, threshold, # As for `purity`
-)->float: # Share of the real ones that is called real; NaN where there are none
-    real = (np.asarray(label) == 1)*weight
-    return float(real[np.asarray(score) >= threshold].sum()/real.sum()) if real.sum() else np.nan
+    label,
+    score,
+    weight,
+    threshold,  # As for `purity`
+) -> float:  # Share of the real ones that is called real; NaN where there are none
+    real = (np.asarray(label) == 1) * weight
+    return float(real[np.asarray(score) >= threshold].sum() / real.sum()) if real.sum() else np.nan
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #50a37de3
 def breakdown(
-    t:pd.DataFrame, # Label, score and group of each sample, and the column asked for
-    column:str, # What to go by, such as mag or band
-    threshold:float, # Samples from this score on are called real
-    bins:int=4, # As for `parts_of`
-    n_boot:int=200, # Draws of the bootstrap
-    seed:int=0, # Of the bootstrap
-)->pd.DataFrame: # One row a part: n, n_real, n_objects, purity and completeness, with the ends of their central 95 %
+    t: pd.DataFrame,  # Label, score and group of each sample, and the column asked for
+    column: str,  # What to go by, such as mag or band
+    threshold: float,  # Samples from this score on are called real
+    bins: int = 4,  # As for `parts_of`
+    n_boot: int = 200,  # Draws of the bootstrap
+    seed: int = 0,  # Of the bootstrap
+) -> pd.DataFrame:  # One row a part: n, n_real, n_objects, purity and completeness, with the ends of their central 95 %
     "Purity and completeness in each part of the data"
-    if column not in t: raise BadInput(f'no column {column!r} in the scores; there are {", ".join(map(str, t))}')
+    if column not in t:
+        raise BadInput(f'no column {column!r} in the scores; there are {", ".join(map(str, t))}')
     part, rows = parts_of(t[column], bins), []
     numbers = pd.api.types.is_numeric_dtype(t[column])
-    for name in sorted(part.unique(), key=lambda k: (k == 'unknown', float(k.split(' to ')[0]) if numbers and k != 'unknown' else k)):
+    for name in sorted(
+        part.unique(),
+        key=lambda k: (
+            k == 'unknown',
+            float(k.split(' to ')[0]) if numbers and k != 'unknown' else k,
+        ),
+    ):
         p = t[(part == name).to_numpy()]
-        row = {column: name, 'n': len(p), 'n_real': int((p['label'] == 1).sum()), 'n_objects': p['group'].nunique()}
+        row = {
+            column: name,
+            'n': len(p),
+            'n_real': int((p['label'] == 1).sum()),
+            'n_objects': p['group'].nunique(),
+        }
         for what in (purity, completeness):
             metric = lambda label, score, w: what(label, score, np.asarray(w), threshold)
-            value, span = metric(p['label'], p['score'], np.ones(len(p))), bootstrap(p, metric, n_boot, seed)
-            row |= {what.__name__: value, f'{what.__name__}_low': span[0] if span else np.nan, f'{what.__name__}_high': span[1] if span else np.nan}
+            value, span = (
+                metric(p['label'], p['score'], np.ones(len(p))),
+                bootstrap(p, metric, n_boot, seed),
+            )
+            row |= {
+                what.__name__: value,
+                f'{what.__name__}_low': span[0] if span else np.nan,
+                f'{what.__name__}_high': span[1] if span else np.nan,
+            }
         rows.append(row)
     return pd.DataFrame(rows)
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #82c387a2
 def sky_density(
-    ra, dec, # Positions of the samples (deg), shape (n,)
-    group, # Object of each sample
-    k:int=5, # Which neighbour
-)->np.ndarray: # Objects per square degree, shape (n,); NaN without a position or with fewer than k others
+    ra,
+    dec,  # Positions of the samples (deg), shape (n,)
+    group,  # Object of each sample
+    k: int = 5,  # Which neighbour
+) -> (
+    np.ndarray
+):  # Objects per square degree, shape (n,); NaN without a position or with fewer than k others
     "Density of the version's objects around each sample"
     from scipy.spatial import cKDTree
+
     ra, dec, out = np.asarray(ra, 'f8'), np.asarray(dec, 'f8'), np.full(len(ra), np.nan)
     ok = np.isfinite(ra) & np.isfinite(dec)
-    first = pd.Series(np.flatnonzero(ok)).groupby(np.asarray(group)[ok]).first() # One place for each object
-    if len(first) <= k: return out
-    r = cKDTree(unit_vectors(ra[first], dec[first])).query(unit_vectors(ra[first], dec[first]), k + 1)[0][:, k] # The nearest is itself
-    area = 2*np.pi*(1 - np.cos(2*np.arcsin(np.clip(r/2, 0, 1))))*np.degrees(1)**2
-    out[ok] = pd.Series((k - 0.5)/np.maximum(area, 1e-12), index=first.index).reindex(np.asarray(group)[ok]).to_numpy()
+    first = (
+        pd.Series(np.flatnonzero(ok)).groupby(np.asarray(group)[ok]).first()
+    )  # One place for each object
+    if len(first) <= k:
+        return out
+    r = cKDTree(unit_vectors(ra[first], dec[first])).query(
+        unit_vectors(ra[first], dec[first]), k + 1
+    )[0][:, k]  # The nearest is itself
+    area = 2 * np.pi * (1 - np.cos(2 * np.arcsin(np.clip(r / 2, 0, 1)))) * np.degrees(1) ** 2
+    out[ok] = (
+        pd.Series((k - 0.5) / np.maximum(area, 1e-12), index=first.index)
+        .reindex(np.asarray(group)[ok])
+        .to_numpy()
+    )
     return out
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #d8033d34
 def plot_breakdown(
-    tables:dict, # Column -> table of `breakdown`
-    origin:str='survey', # Of the data
-): # A figure
+    tables: dict,  # Column -> table of `breakdown`
+    origin: str = 'survey',  # Of the data
+):  # A figure
     "Purity and completeness with their intervals, one panel a column"
-    fig = new_figure((2.2*max(len(tables), 1), 2.2))
-    for ax, (column, t) in zip(np.atleast_1d(fig.subplots(1, max(len(tables), 1), sharey=True)), tables.items()):
+    fig = new_figure((2.2 * max(len(tables), 1), 2.2))
+    for ax, (column, t) in zip(
+        np.atleast_1d(fig.subplots(1, max(len(tables), 1), sharey=True)), tables.items()
+    ):
         for what, colour, dx in (('purity', '#0072B2', -0.1), ('completeness', '#D55E00', 0.1)):
             v, x = t[what].to_numpy(), np.arange(len(t)) + dx
-            ax.errorbar(x, v, np.abs(np.nan_to_num(t[[f'{what}_low', f'{what}_high']].to_numpy().T - v)), fmt='o', ms=3, lw=1, color=colour, label=what)
-        ax.set_xticks(range(len(t)), [f'{k}\n{o} objects' for k, o in zip(t[column], t['n_objects'])], rotation=45, ha='right', fontsize=6)
-        ax.set_title(column, fontsize=8); ax.set_ylim(-0.03, 1.03); ax.tick_params(axis='y', labelsize=7)
+            ax.errorbar(
+                x,
+                v,
+                np.abs(np.nan_to_num(t[[f'{what}_low', f'{what}_high']].to_numpy().T - v)),
+                fmt='o',
+                ms=3,
+                lw=1,
+                color=colour,
+                label=what,
+            )
+        ax.set_xticks(
+            range(len(t)),
+            [f'{k}\n{o} objects' for k, o in zip(t[column], t['n_objects'])],
+            rotation=45,
+            ha='right',
+            fontsize=6,
+        )
+        ax.set_title(column, fontsize=8)
+        ax.set_ylim(-0.03, 1.03)
+        ax.tick_params(axis='y', labelsize=7)
     fig.axes[0].legend(fontsize=6, loc='lower left')
     return mark_synthetic(fig, origin)
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #09c44bcb
 def worst(
-    t:pd.DataFrame, # Index (row of the version), label and score of each sample
-    n:int=6, # Of each kind
-)->pd.DataFrame: # At most 2 n rows of `t`: the bogus with the highest scores, then the real with the lowest
+    t: pd.DataFrame,  # Index (row of the version), label and score of each sample
+    n: int = 6,  # Of each kind
+) -> (
+    pd.DataFrame
+):  # At most 2 n rows of `t`: the bogus with the highest scores, then the real with the lowest
     "The worst mistakes"
     bogus, real = t[t['label'] == 0], t[t['label'] == 1]
-    return pd.concat([bogus.sort_values('score', ascending=False, kind='stable')[:n], real.sort_values('score', kind='stable')[:n]])
+    return pd.concat(
+        [
+            bogus.sort_values('score', ascending=False, kind='stable')[:n],
+            real.sort_values('score', kind='stable')[:n],
+        ]
+    )
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #47299aa3
 def _stretch(a):
-    middle, noise = np.nanmedian(a), 1.4826*np.nanmedian(np.abs(a - np.nanmedian(a)))
-    return dict(vmin=middle - 2*noise, vmax=middle + max(6*noise, 1e-9))
+    middle, noise = np.nanmedian(a), 1.4826 * np.nanmedian(np.abs(a - np.nanmedian(a)))
+    return dict(vmin=middle - 2 * noise, vmax=middle + max(6 * noise, 1e-9))
+
 
 def plot_worst(
-    dataset, # The version that was scored
-    t:pd.DataFrame, # As for `worst`
-    n:int=6, # As for `worst`
-): # A figure
+    dataset,  # The version that was scored
+    t: pd.DataFrame,  # As for `worst`
+    n: int = 6,  # As for `worst`
+):  # A figure
     "The worst mistakes as a picture: bogus above, real below"
     t = worst(t, n)
-    C, kinds = len(dataset.channels), [(k, t[t['label'] == k]) for k in (0, 1) if (t['label'] == k).any()]
-    fig = new_figure((0.75*n, (0.75*C + 0.3)*max(len(kinds), 1)))
-    axs = fig.subplots(C*max(len(kinds), 1), n, squeeze=False)
-    for ax in axs.flat: ax.set_axis_off()
+    C, kinds = (
+        len(dataset.channels),
+        [(k, t[t['label'] == k]) for k in (0, 1) if (t['label'] == k).any()],
+    )
+    fig = new_figure((0.75 * n, (0.75 * C + 0.3) * max(len(kinds), 1)))
+    axs = fig.subplots(C * max(len(kinds), 1), n, squeeze=False)
+    for ax in axs.flat:
+        ax.set_axis_off()
     for part, (label, p) in enumerate(kinds):
         for j, (i, score) in enumerate(zip(p['index'], p['score'])):
-            for c, a in enumerate(np.asarray(dataset.patches([i])[0], 'f8')): axs[part*C + c, j].imshow(a, cmap='gray', origin='lower', **_stretch(a) if np.isfinite(a).any() else {})
-            axs[part*C, j].set_title(f'{("bogus", "real")[label]} {score:.2f}', fontsize=6.5)
+            for c, a in enumerate(np.asarray(dataset.patches([i])[0], 'f8')):
+                axs[part * C + c, j].imshow(
+                    a, cmap='gray', origin='lower', **_stretch(a) if np.isfinite(a).any() else {}
+                )
+            axs[part * C, j].set_title(f'{("bogus", "real")[label]} {score:.2f}', fontsize=6.5)
     return mark_synthetic(fig, dataset.origin)

@@ -21,112 +21,166 @@ def _curve(label, score, weight=None):
     label, score = np.asarray(label, bool), np.asarray(score, 'f8')
     w = np.ones(len(score)) if weight is None else np.asarray(weight, 'f8')
     order = np.argsort(-score, kind='stable')
-    last = np.flatnonzero(np.diff(score[order], append=-np.inf)) # The last of each run of equal scores
-    return score[order][last], np.cumsum(w[order]*label[order])[last], np.cumsum(w[order]*~label[order])[last]
+    last = np.flatnonzero(
+        np.diff(score[order], append=-np.inf)
+    )  # The last of each run of equal scores
+    return (
+        score[order][last],
+        np.cumsum(w[order] * label[order])[last],
+        np.cumsum(w[order] * ~label[order])[last],
+    )
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #72b60325
 def average_precision(
-    label, # 1 real, 0 bogus; shape (n,)
-    score, # Higher means more likely real
-    weight=None, # Of each sample; None means 1
-)->float: # 0 to 1; NaN without a real sample
+    label,  # 1 real, 0 bogus; shape (n,)
+    score,  # Higher means more likely real
+    weight=None,  # Of each sample; None means 1
+) -> float:  # 0 to 1; NaN without a real sample
     "Area under the precision-recall curve"
     _, tp, fp = _curve(label, score, weight)
-    if not len(tp) or tp[-1] == 0: return np.nan
-    return float((np.diff(tp, prepend=0)/tp[-1]*tp/np.maximum(tp + fp, 1e-300)).sum())
+    if not len(tp) or tp[-1] == 0:
+        return np.nan
+    return float((np.diff(tp, prepend=0) / tp[-1] * tp / np.maximum(tp + fp, 1e-300)).sum())
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #0e36a397
 def fpr_at_fnr(
-    label, score, weight=None, # As for `average_precision`
-    fnr:float=0.01, # At most this share of the real may be lost
-)->tuple: # False-positive rate, and the threshold
+    label,
+    score,
+    weight=None,  # As for `average_precision`
+    fnr: float = 0.01,  # At most this share of the real may be lost
+) -> tuple:  # False-positive rate, and the threshold
     "Share of bogus that passes when at most `fnr` of the real is lost"
     threshold, tp, fp = _curve(label, score, weight)
-    if not len(tp) or tp[-1] == 0 or fp[-1] == 0: return np.nan, np.nan
-    i = np.flatnonzero(1 - tp/tp[-1] <= fnr + 1e-12)[0]
-    return float(fp[i]/fp[-1]), float(threshold[i])
+    if not len(tp) or tp[-1] == 0 or fp[-1] == 0:
+        return np.nan, np.nan
+    i = np.flatnonzero(1 - tp / tp[-1] <= fnr + 1e-12)[0]
+    return float(fp[i] / fp[-1]), float(threshold[i])
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #fe7df57f
 def fnr_at_fpr(
-    label, score, weight=None, # As for `average_precision`
-    fpr:float=0.01, # At most this share of the bogus may pass
-)->tuple: # False-negative rate, and the threshold
+    label,
+    score,
+    weight=None,  # As for `average_precision`
+    fpr: float = 0.01,  # At most this share of the bogus may pass
+) -> tuple:  # False-negative rate, and the threshold
     "Share of real that is lost when at most `fpr` of the bogus passes"
     threshold, tp, fp = _curve(label, score, weight)
-    if not len(tp) or tp[-1] == 0 or fp[-1] == 0: return np.nan, np.nan
-    good = np.flatnonzero(fp/fp[-1] <= fpr + 1e-12)
-    return (float(1 - tp[good[-1]]/tp[-1]), float(threshold[good[-1]])) if len(good) else (1., np.inf)
+    if not len(tp) or tp[-1] == 0 or fp[-1] == 0:
+        return np.nan, np.nan
+    good = np.flatnonzero(fp / fp[-1] <= fpr + 1e-12)
+    return (
+        (float(1 - tp[good[-1]] / tp[-1]), float(threshold[good[-1]]))
+        if len(good)
+        else (1.0, np.inf)
+    )
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #01e10b0a
 def auc_roc(
-    label, score, # 1 real or 0 bogus, and what the model says (n,)
-    weight=None, # Weight of each sample (n,); None counts all alike
-)->float: # NaN where one class is missing
+    label,
+    score,  # 1 real or 0 bogus, and what the model says (n,)
+    weight=None,  # Weight of each sample (n,); None counts all alike
+) -> float:  # NaN where one class is missing
     "Area under the ROC curve"
     _, tp, fp = _curve(label, score, weight)
-    if not len(tp) or tp[-1] == 0 or fp[-1] == 0: return np.nan
-    y = np.append(0, tp)/tp[-1]
-    return float((np.diff(fp, prepend=0)/fp[-1]*(y[1:] + y[:-1])/2).sum())
+    if not len(tp) or tp[-1] == 0 or fp[-1] == 0:
+        return np.nan
+    y = np.append(0, tp) / tp[-1]
+    return float((np.diff(fp, prepend=0) / fp[-1] * (y[1:] + y[:-1]) / 2).sum())
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #410d9c8d
 def bootstrap(
-    t:pd.DataFrame, # As from `predict`
-    metric, # Called with label, score, weight
-    n:int=500, # How many draws
-    seed:int=0, # Of the draws
-)->tuple: # Lower and upper end of the central 95 %; None if it can't be had
+    t: pd.DataFrame,  # As from `predict`
+    metric,  # Called with label, score, weight
+    n: int = 500,  # How many draws
+    seed: int = 0,  # Of the draws
+) -> tuple:  # Lower and upper end of the central 95 %; None if it can't be had
     "Interval of a metric, by drawing objects with replacement"
     codes, objects = pd.factorize(t['group'])
-    values = np.array([metric(t['label'], t['score'], d[codes]) for d in _draws(len(objects), n, seed)])
+    values = np.array(
+        [metric(t['label'], t['score'], d[codes]) for d in _draws(len(objects), n, seed)]
+    )
     return _central(values, n)
+
 
 def _central(values, n):
     "Ends of the central 95 % of `n` draws, of which half must be finite"
     values = values[np.isfinite(values)]
-    return tuple(np.quantile(values, (0.025, 0.975)).tolist()) if len(values) >= n/2 and len(values) else None
+    return (
+        tuple(np.quantile(values, (0.025, 0.975)).tolist())
+        if len(values) >= n / 2 and len(values)
+        else None
+    )
+
 
 def _draws(objects, n, seed):
     "How often each object is drawn, `n` times over; none of a single object"
-    return np.random.default_rng(seed).multinomial(objects, np.full(objects, 1/objects), n) if objects > 1 else np.zeros((0, objects), int)
+    return (
+        np.random.default_rng(seed).multinomial(objects, np.full(objects, 1 / objects), n)
+        if objects > 1
+        else np.zeros((0, objects), int)
+    )
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #1d564aed
 def paired_bootstrap(
-    a, b, # As from `predict`: two models on the same samples, in the same order
-    metric=average_precision, # Called with label, score, weight
-    n:int=500, # How many draws
-    seed:int=0, # Of the draws
-)->tuple: # By how much `b` is above `a`; the central 95 % of the draws, None if it can't be had
+    a,
+    b,  # As from `predict`: two models on the same samples, in the same order
+    metric=average_precision,  # Called with label, score, weight
+    n: int = 500,  # How many draws
+    seed: int = 0,  # Of the draws
+) -> tuple:  # By how much `b` is above `a`; the central 95 % of the draws, None if it can't be had
     "Difference of a metric, by drawing the same objects for both"
     a, b = a.reset_index(drop=True), b.reset_index(drop=True)
-    if len(a) != len(b) or (a[['label', 'group']].to_numpy() != b[['label', 'group']].to_numpy()).any(): raise BadInput('a difference is of the same samples, in the same order, with the same labels and groups')
+    if (
+        len(a) != len(b)
+        or (a[['label', 'group']].to_numpy() != b[['label', 'group']].to_numpy()).any()
+    ):
+        raise BadInput(
+            'a difference is of the same samples, in the same order, with the same labels and groups'
+        )
     codes, objects = pd.factorize(b['group'])
     above = lambda w=None: metric(b['label'], b['score'], w) - metric(a['label'], a['score'], w)
     return above(), _central(np.array([above(d[codes]) for d in _draws(len(objects), n, seed)]), n)
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #319f409f
 def calibration(
-    t:pd.DataFrame, # As from `predict`
-    bins:int=10, # At most so many, of about equal numbers of samples
-)->pd.DataFrame: # One row a bin: n, score (mean), real (share), low and high (95 % interval of the share, Wilson 1927)
+    t: pd.DataFrame,  # As from `predict`
+    bins: int = 10,  # At most so many, of about equal numbers of samples
+) -> pd.DataFrame:  # One row a bin: n, score (mean), real (share), low and high (95 % interval of the share, Wilson 1927)
     "Whether scores are probabilities"
     t = t.sort_values('score', kind='stable')
     parts = [p for p in np.array_split(np.arange(len(t)), min(bins, max(len(t), 1))) if len(p)]
-    n, score, real = (np.array([f(t.iloc[p]) for p in parts], 'f8') for f in (len, lambda b: b['score'].mean(), lambda b: (b['label'] == 1).mean()))
-    return pd.DataFrame(dict(n=n.astype(int), score=score, real=real, **dict(zip(('low', 'high'), share_interval(real, n)))))
+    n, score, real = (
+        np.array([f(t.iloc[p]) for p in parts], 'f8')
+        for f in (len, lambda b: b['score'].mean(), lambda b: (b['label'] == 1).mean())
+    )
+    return pd.DataFrame(
+        dict(
+            n=n.astype(int),
+            score=score,
+            real=real,
+            **dict(zip(('low', 'high'), share_interval(real, n))),
+        )
+    )
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #e71d6a00
 def share_interval(
-    share, n, # Share of successes, of how many
-    z:float=1.96, # Standard deviations; 1.96 for 95 %
-)->tuple: # Lower and upper end
+    share,
+    n,  # Share of successes, of how many
+    z: float = 1.96,  # Standard deviations; 1.96 for 95 %
+) -> tuple:  # Lower and upper end
     "Interval of a share by Wilson's formula"
     share, n = np.asarray(share, 'f8'), np.asarray(n, 'f8')
-    middle, half = (share + z**2/2/n)/(1 + z**2/n), z*np.sqrt(share*(1 - share)/n + z**2/4/n**2)/(1 + z**2/n)
+    middle, half = (
+        (share + z**2 / 2 / n) / (1 + z**2 / n),
+        z * np.sqrt(share * (1 - share) / n + z**2 / 4 / n**2) / (1 + z**2 / n),
+    )
     return middle - half, middle + half
 
+
 def calibration_error(
-    t, bins=10, # As for `calibration`
-)->float:
+    t,
+    bins=10,  # As for `calibration`
+) -> float:
     "Mean distance of score and share of real, weighted by samples"
     c = calibration(t, bins)
     return float(np.average((c['score'] - c['real']).abs(), weights=c['n'])) if len(c) else np.nan
@@ -135,103 +189,213 @@ def calibration_error(
 @dataclass
 class OperatingPoints:
     "What a model does on a split, in numbers with intervals; None where it can't be said"
-    n:int # Samples
-    n_real:int
-    n_objects:int # What the intervals rest on
-    auc_pr:float|None
-    auc_pr_interval:tuple|None # Central 95 %, by bootstrap over objects
-    auc_roc:float|None
-    fpr_at_fnr:float|None # At an FNR of at most `rate`
-    fpr_at_fnr_interval:tuple|None
-    threshold:float|None # That gives it
-    fnr_at_fpr:float|None # At an FPR of at most `rate`
-    fnr_at_fpr_interval:tuple|None=None
-    brier:float|None=None # Mean squared distance of score and label
-    calibration_error:float|None=None # Mean distance of score and share of real, by `calibration`
-    chosen:dict|None=None # threshold, fnr and fpr of a threshold that was chosen on another split; None if none was given
-    rate:float=0.01
-    origin:str='survey' # survey, synthetic or mixed
-    note:str='' # What to keep in mind
-    scores:pd.DataFrame=field(default_factory=pd.DataFrame, repr=False) # As from `predict`
-    by:dict=field(default_factory=dict, repr=False) # Column -> purity and completeness by its values, where asked for
+
+    n: int  # Samples
+    n_real: int
+    n_objects: int  # What the intervals rest on
+    auc_pr: float | None
+    auc_pr_interval: tuple | None  # Central 95 %, by bootstrap over objects
+    auc_roc: float | None
+    fpr_at_fnr: float | None  # At an FNR of at most `rate`
+    fpr_at_fnr_interval: tuple | None
+    threshold: float | None  # That gives it
+    fnr_at_fpr: float | None  # At an FPR of at most `rate`
+    fnr_at_fpr_interval: tuple | None = None
+    brier: float | None = None  # Mean squared distance of score and label
+    calibration_error: float | None = (
+        None  # Mean distance of score and share of real, by `calibration`
+    )
+    chosen: dict | None = (
+        None  # threshold, fnr and fpr of a threshold that was chosen on another split; None if none was given
+    )
+    rate: float = 0.01
+    origin: str = 'survey'  # survey, synthetic or mixed
+    note: str = ''  # What to keep in mind
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # As from `predict`
+    by: dict = field(
+        default_factory=dict, repr=False
+    )  # Column -> purity and completeness by its values, where asked for
 
     @property
-    def prior(self): return self.n_real/self.n if self.n else None # Share of real samples; also the AUC-PR of a coin
+    def prior(self):
+        return (
+            self.n_real / self.n if self.n else None
+        )  # Share of real samples; also the AUC-PR of a coin
+
     @property
-    def n_found(self): return None if self.fnr_at_fpr is None else round(self.n_real*(1 - self.fnr_at_fpr)) # Real samples found while at most `rate` of the bogus pass
-    def metrics(self,
-        prefix='test', # Split that the names begin with
-    )->dict:
+    def n_found(self):
+        return (
+            None if self.fnr_at_fpr is None else round(self.n_real * (1 - self.fnr_at_fpr))
+        )  # Real samples found while at most `rate` of the bogus pass
+
+    def metrics(
+        self,
+        prefix='test',  # Split that the names begin with
+    ) -> dict:
         "Name -> number, only what is known"
-        out = dict(n=self.n, n_objects=self.n_objects, prior=self.prior, auc_pr=self.auc_pr, auc_roc=self.auc_roc, fpr_at_fnr=self.fpr_at_fnr, fnr_at_fpr=self.fnr_at_fpr, brier=self.brier,
-            calibration_error=self.calibration_error, **{f'chosen_{k}': v for k, v in (self.chosen or {}).items()})
-        for k in ('auc_pr', 'fpr_at_fnr', 'fnr_at_fpr'): out |= dict(zip((f'{k}_low', f'{k}_high'), getattr(self, f'{k}_interval') or ()))
+        out = dict(
+            n=self.n,
+            n_objects=self.n_objects,
+            prior=self.prior,
+            auc_pr=self.auc_pr,
+            auc_roc=self.auc_roc,
+            fpr_at_fnr=self.fpr_at_fnr,
+            fnr_at_fpr=self.fnr_at_fpr,
+            brier=self.brier,
+            calibration_error=self.calibration_error,
+            **{f'chosen_{k}': v for k, v in (self.chosen or {}).items()},
+        )
+        for k in ('auc_pr', 'fpr_at_fnr', 'fnr_at_fpr'):
+            out |= dict(zip((f'{k}_low', f'{k}_high'), getattr(self, f'{k}_interval') or ()))
         return {f'{prefix}_{k}': float(v) for k, v in out.items() if v is not None}
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #73061e3f
 def operating_points(
-    t:pd.DataFrame, # As from `predict`: label, score and group of each sample
-    rate:float=0.01, # FNR, and FPR, of the operating points
-    n_boot:int=500, # Draws of the bootstrap
-    seed:int=0, # Of the bootstrap
-    origin:str='survey', # Of the data
-    threshold:float|None=None, # One chosen on another split, to be judged here; None gives none
-)->OperatingPoints:
+    t: pd.DataFrame,  # As from `predict`: label, score and group of each sample
+    rate: float = 0.01,  # FNR, and FPR, of the operating points
+    n_boot: int = 500,  # Draws of the bootstrap
+    seed: int = 0,  # Of the bootstrap
+    origin: str = 'survey',  # Of the data
+    threshold: float
+    | None = None,  # One chosen on another split, to be judged here; None gives none
+) -> OperatingPoints:
     "The report of a table of scores"
     label, score = t['label'], t['score']
     n_real, n_bogus = int((label == 1).sum()), int((label == 0).sum())
     known = lambda v: None if np.isnan(v) else v
     points = lambda *a: fpr_at_fnr(*a, fnr=rate)[0], lambda *a: fnr_at_fpr(*a, fpr=rate)[0]
     (fpr, own), (fnr, _) = fpr_at_fnr(label, score, fnr=rate), fnr_at_fpr(label, score, fpr=rate)
-    notes = [f'only {n} {kind} samples: a rate of {rate:.0%} means none of them' for n, kind in ((n_real, 'real'), (n_bogus, 'bogus')) if 0 < n*rate < 1]
+    notes = [
+        f'only {n} {kind} samples: a rate of {rate:.0%} means none of them'
+        for n, kind in ((n_real, 'real'), (n_bogus, 'bogus'))
+        if 0 < n * rate < 1
+    ]
     notes += [f'no {kind} samples' for n, kind in ((n_real, 'real'), (n_bogus, 'bogus')) if n == 0]
-    spans = [bootstrap(t, m, n_boot, seed) if n_real and n_bogus else None for m in (average_precision, *points)]
-    distance = ((score - (label == 1))**2).mean() if len(t) else np.nan
-    return OperatingPoints(len(t), n_real, t['group'].nunique(), known(average_precision(label, score)), spans[0], known(auc_roc(label, score)), known(fpr), spans[1], known(own),
-        known(fnr), spans[2], known(distance), known(calibration_error(t)), _at(threshold, label, score), rate, origin, '; '.join(notes), t)
+    spans = [
+        bootstrap(t, m, n_boot, seed) if n_real and n_bogus else None
+        for m in (average_precision, *points)
+    ]
+    distance = ((score - (label == 1)) ** 2).mean() if len(t) else np.nan
+    return OperatingPoints(
+        len(t),
+        n_real,
+        t['group'].nunique(),
+        known(average_precision(label, score)),
+        spans[0],
+        known(auc_roc(label, score)),
+        known(fpr),
+        spans[1],
+        known(own),
+        known(fnr),
+        spans[2],
+        known(distance),
+        known(calibration_error(t)),
+        _at(threshold, label, score),
+        rate,
+        origin,
+        '; '.join(notes),
+        t,
+    )
+
 
 def _at(threshold, label, score):
     "What a threshold loses and lets pass"
-    if threshold is None: return None
+    if threshold is None:
+        return None
     share = lambda a: float(a.mean()) if len(a) else None
-    return dict(threshold=float(threshold), fnr=share(score[label == 1] < threshold), fpr=share(score[label == 0] >= threshold))
+    return dict(
+        threshold=float(threshold),
+        fnr=share(score[label == 1] < threshold),
+        fpr=share(score[label == 0] >= threshold),
+    )
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #e36d11f8
 def _op_lines(r):
     num = lambda v: 'unknown' if v is None else f'{v:.3f}'
     span = lambda i: '' if i is None else f'95 % of draws: {i[0]:.3f} to {i[1]:.3f}'
-    yield 'samples', f'{r.n}', f'{r.n_real} real, {r.n - r.n_real} bogus, {r.n_objects} objects, data: {r.origin}'
+    yield (
+        'samples',
+        f'{r.n}',
+        f'{r.n_real} real, {r.n - r.n_real} bogus, {r.n_objects} objects, data: {r.origin}',
+    )
     yield 'AUC-PR', num(r.auc_pr), span(r.auc_pr_interval)
     yield f'FPR at {r.rate:.0%} FNR', num(r.fpr_at_fnr), span(r.fpr_at_fnr_interval)
     yield f'FNR at {r.rate:.0%} FPR', num(r.fnr_at_fpr), span(r.fnr_at_fpr_interval)
-    if r.chosen: yield 'as chosen', f'{r.chosen["threshold"]:.3f}', f'FNR {num(r.chosen["fnr"])}, FPR {num(r.chosen["fpr"])} at the threshold chosen on another split'
+    if r.chosen:
+        yield (
+            'as chosen',
+            f'{r.chosen["threshold"]:.3f}',
+            f'FNR {num(r.chosen["fnr"])}, FPR {num(r.chosen["fpr"])} at the threshold chosen on another split',
+        )
     yield 'AUC-ROC', num(r.auc_roc), ''
-    yield 'calibration', num(r.calibration_error), f'mean distance of score and share of real; Brier score {num(r.brier)}'
-    if r.note: yield 'mind', '', r.note
+    yield (
+        'calibration',
+        num(r.calibration_error),
+        f'mean distance of score and share of real; Brier score {num(r.brier)}',
+    )
+    if r.note:
+        yield 'mind', '', r.note
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #84360d63
-def _op_html(r): return '<table>' + ''.join(f'<tr><td style="text-align:left">{escape(a)}</td><td>{escape(b)}</td><td style="text-align:left">{escape(c)}</td></tr>' for a, b, c in _op_lines(r)) + '</table>'
-OperatingPoints.__repr__ = lambda self: 'OperatingPoints\n' + '\n'.join(f'  {a:14} {b:8} {c}'.rstrip() for a, b, c in _op_lines(self))
+def _op_html(r):
+    return (
+        '<table>'
+        + ''.join(
+            f'<tr><td style="text-align:left">{escape(a)}</td><td>{escape(b)}</td><td style="text-align:left">{escape(c)}</td></tr>'
+            for a, b, c in _op_lines(r)
+        )
+        + '</table>'
+    )
+
+
+OperatingPoints.__repr__ = lambda self: (
+    'OperatingPoints\n' + '\n'.join(f'  {a:14} {b:8} {c}'.rstrip() for a, b, c in _op_lines(self))
+)
 OperatingPoints._repr_html_ = _op_html
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #d76a11e7
-def plot(self:OperatingPoints,
-    axs=None, # Three axes; None makes a figure of 6 by 2.2 inches
-): # The figure
+def plot(
+    self: OperatingPoints,
+    axs=None,  # Three axes; None makes a figure of 6 by 2.2 inches
+):  # The figure
     "Precision against recall, FPR against FNR with the operating point, and the share of real against the score"
     import matplotlib.pyplot as plt
-    fig, axs = (axs[0].figure, axs) if axs is not None else plt.subplots(1, 3, figsize=(6, 2.2), layout='constrained')
+
+    fig, axs = (
+        (axs[0].figure, axs)
+        if axs is not None
+        else plt.subplots(1, 3, figsize=(6, 2.2), layout='constrained')
+    )
     _, tp, fp = _curve(self.scores['label'], self.scores['score'])
     if self.auc_roc is not None:
-        axs[0].plot(tp/tp[-1], tp/(tp + fp)); axs[0].axhline(self.prior, color='0.7', lw=0.8, ls=':')
-        axs[1].plot(1 - tp/tp[-1], fp/fp[-1]); axs[1].plot(min(self.rate, 1), self.fpr_at_fnr, 'o', ms=4)
+        axs[0].plot(tp / tp[-1], tp / (tp + fp))
+        axs[0].axhline(self.prior, color='0.7', lw=0.8, ls=':')
+        axs[1].plot(1 - tp / tp[-1], fp / fp[-1])
+        axs[1].plot(min(self.rate, 1), self.fpr_at_fnr, 'o', ms=4)
     c = calibration(self.scores)
-    axs[2].plot([0, 1], [0, 1], color='0.7', lw=0.8, ls=':'); axs[2].errorbar(c['score'], c['real'], np.abs(c[['low', 'high']].to_numpy().T - c['real'].to_numpy()), fmt='.', lw=0.8)
-    labels = ('share of real found', 'share of found that is real'), ('real lost (FNR)', 'bogus passed (FPR)'), ('score', 'share that is real')
-    for ax, (x, y) in zip(axs, labels): ax.set(ylim=(-0.03, 1.03)); ax.set_xlabel(x, fontsize=8); ax.set_ylabel(y, fontsize=8); ax.tick_params(labelsize=7)
+    axs[2].plot([0, 1], [0, 1], color='0.7', lw=0.8, ls=':')
+    axs[2].errorbar(
+        c['score'],
+        c['real'],
+        np.abs(c[['low', 'high']].to_numpy().T - c['real'].to_numpy()),
+        fmt='.',
+        lw=0.8,
+    )
+    labels = (
+        ('share of real found', 'share of found that is real'),
+        ('real lost (FNR)', 'bogus passed (FPR)'),
+        ('score', 'share that is real'),
+    )
+    for ax, (x, y) in zip(axs, labels):
+        ax.set(ylim=(-0.03, 1.03))
+        ax.set_xlabel(x, fontsize=8)
+        ax.set_ylabel(y, fontsize=8)
+        ax.tick_params(labelsize=7)
     if self.origin != 'survey':
-        for ax in axs: ax.patch.set(hatch='//', edgecolor='0.9')
+        for ax in axs:
+            ax.patch.set(hatch='//', edgecolor='0.9')
         fig.suptitle(f'{self.origin} data', fontsize=8)
     return fig
+
 
 OperatingPoints.plot = plot

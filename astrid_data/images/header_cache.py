@@ -19,142 +19,254 @@ from .image import Plane, SkyImage, open_image
 from .wcs import pixel_to_sky, sky_to_pixel
 
 # %% ../../nbs/20_images/04_header_cache.ipynb #fb45dc35
-def _sip_numbers(s): return s and {k: np.asarray(getattr(s, k)).tolist() if getattr(s, k) is not None else None for k in ('a', 'b', 'ap', 'bp', 'crpix')}
+def _sip_numbers(s):
+    return s and {
+        k: np.asarray(getattr(s, k)).tolist() if getattr(s, k) is not None else None
+        for k in ('a', 'b', 'ap', 'bp', 'crpix')
+    }
+
 
 def wcs_numbers(
-    w, # Celestial WCS
-)->dict|None: # Plain data; None where numbers do not say it all
+    w,  # Celestial WCS
+) -> dict | None:  # Plain data; None where numbers do not say it all
     "A WCS as plain data"
-    if any(t is not None for t in (w.cpdis1, w.cpdis2, w.det2im1, w.det2im2)) or len(w.wcs.get_ps()): return None
+    if any(t is not None for t in (w.cpdis1, w.cpdis2, w.det2im1, w.det2im2)) or len(
+        w.wcs.get_ps()
+    ):
+        return None
     p = w.wcs
-    d = {k: np.asarray(getattr(p, k)).tolist() for k in ('ctype', 'crval', 'crpix', 'lonpole', 'latpole', 'equinox', 'radesys')} | dict(cunit=[str(u) for u in p.cunit])
-    d |= dict(cd=p.cd.tolist()) if p.has_cd() else dict(pc=p.get_pc().tolist(), cdelt=p.get_cdelt().tolist())
-    d |= dict(pv=[list(v) for v in p.get_pv()], sip=_sip_numbers(w.sip), shape=w.array_shape if len(w.array_shape or ()) == 2 else None)
+    d = {
+        k: np.asarray(getattr(p, k)).tolist()
+        for k in ('ctype', 'crval', 'crpix', 'lonpole', 'latpole', 'equinox', 'radesys')
+    } | dict(cunit=[str(u) for u in p.cunit])
+    d |= (
+        dict(cd=p.cd.tolist())
+        if p.has_cd()
+        else dict(pc=p.get_pc().tolist(), cdelt=p.get_cdelt().tolist())
+    )
+    d |= dict(
+        pv=[list(v) for v in p.get_pv()],
+        sip=_sip_numbers(w.sip),
+        shape=w.array_shape if len(w.array_shape or ()) == 2 else None,
+    )
     d = json.loads(canonical_json({k: v for k, v in d.items() if v is not None and v == v}))
     return d if _same_sky(w, wcs_from_numbers(d)) else None
 
 # %% ../../nbs/20_images/04_header_cache.ipynb #d18a1fe8
 def wcs_from_numbers(
-    d:dict, # From `wcs_numbers`
-)->WCS:
+    d: dict,  # From `wcs_numbers`
+) -> WCS:
     "The WCS that the numbers describe"
     w = WCS(naxis=2)
-    for k in ('ctype', 'crval', 'crpix', 'cunit', 'lonpole', 'latpole', 'equinox', 'radesys', 'cd', 'pc', 'cdelt'):
-        if k in d: setattr(w.wcs, k, d[k])
+    for k in (
+        'ctype',
+        'crval',
+        'crpix',
+        'cunit',
+        'lonpole',
+        'latpole',
+        'equinox',
+        'radesys',
+        'cd',
+        'pc',
+        'cdelt',
+    ):
+        if k in d:
+            setattr(w.wcs, k, d[k])
     w.wcs.set_pv([tuple(v) for v in d['pv']])
-    if s := d.get('sip'): w.sip = Sip(*(s[k] and np.array(s[k]) for k in ('a', 'b', 'ap', 'bp', 'crpix')))
-    if d.get('shape'): w.array_shape = tuple(d['shape'])
+    if s := d.get('sip'):
+        w.sip = Sip(*(s[k] and np.array(s[k]) for k in ('a', 'b', 'ap', 'bp', 'crpix')))
+    if d.get('shape'):
+        w.array_shape = tuple(d['shape'])
     w.wcs.set()
     return w
+
 
 def _same_sky(a, b):
     "Do two WCSs agree to the last bit?"
     ny, nx = (a.array_shape or (1000, 1000))[-2:]
-    x, y = (g.ravel() for g in np.meshgrid(np.linspace(-.1*nx, 1.1*nx, 13), np.linspace(-.1*ny, 1.1*ny, 13)))
+    x, y = (
+        g.ravel()
+        for g in np.meshgrid(
+            np.linspace(-0.1 * nx, 1.1 * nx, 13), np.linspace(-0.1 * ny, 1.1 * ny, 13)
+        )
+    )
     sky, again = pixel_to_sky(a, x, y), pixel_to_sky(b, x, y)
     there, back = sky_to_pixel(a, *sky, (ny, nx)), sky_to_pixel(b, *sky, (ny, nx))
-    return all(np.array_equal(p, q, equal_nan=True) for p, q in zip((*sky, *there), (*again, *back)))
+    return all(
+        np.array_equal(p, q, equal_nan=True) for p, q in zip((*sky, *there), (*again, *back))
+    )
 
 # %% ../../nbs/20_images/04_header_cache.ipynb #c17d6882
 def _crc(data, heads):
     "One checksum over several stretches of a file"
     crc = 0
-    for a, b in heads: crc = zlib.crc32(data[a:b], crc)
+    for a, b in heads:
+        crc = zlib.crc32(data[a:b], crc)
     return crc
+
 
 _words = 'facts hdu_name hdu_ver wcs_reason dq_policy'.split()
 
+
 def image_index(
-    image:SkyImage, # As from `open_image`
-)->dict|None: # Plain data that fits into JSON; None where the image must be opened the long way
+    image: SkyImage,  # As from `open_image`
+) -> (
+    dict | None
+):  # Plain data that fits into JSON; None where the image must be opened the long way
     "What it takes to open an image again without its headers"
-    if not image._heads or any(p.raw is None for p in image.planes.values()): return None
+    if not image._heads or any(p.raw is None for p in image.planes.values()):
+        return None
     w = image.wcs and wcs_numbers(image.wcs)
-    if image.wcs is not None and w is None: return None
-    d = dict(format=2, size=len(image._stored), heads=image._heads, crc=_crc(image._stored, image._heads), wcs=w, shape=image.shape,
-        planes={k: p.place for k, p in image.planes.items()}, mtime_ns=image._path.stat().st_mtime_ns, sha256=image._sha,
-        missing=list(image.missing.items()), notes=list(image.notes.items()), **{k: getattr(image, k) for k in _words})
+    if image.wcs is not None and w is None:
+        return None
+    d = dict(
+        format=2,
+        size=len(image._stored),
+        heads=image._heads,
+        crc=_crc(image._stored, image._heads),
+        wcs=w,
+        shape=image.shape,
+        planes={k: p.place for k, p in image.planes.items()},
+        mtime_ns=image._path.stat().st_mtime_ns,
+        sha256=image._sha,
+        missing=list(image.missing.items()),
+        notes=list(image.notes.items()),
+        **{k: getattr(image, k) for k in _words},
+    )
     return json.loads(canonical_json(d))
 
 # %% ../../nbs/20_images/04_header_cache.ipynb #4b964e96
 def _from_mark(data, mark, name):
     "The image that lies in `data` as the mark says; None where it does not fit"
-    if mark.get('format') != 2 or len(data) != mark['size'] or _crc(data, mark['heads']) != mark['crc']: return None
-    image = SkyImage(tuple(mark['shape']), {k: Plane(data, p) for k, p in mark['planes'].items()}, None, mark['facts'], mark['hdu_name'], mark['hdu_ver'], name,
-        wcs=mark['wcs'] and wcs_from_numbers(mark['wcs']), wcs_reason=mark['wcs_reason'], dq_policy=mark['dq_policy'], missing=dict(mark['missing']), notes=dict(mark['notes']))
+    if (
+        mark.get('format') != 2
+        or len(data) != mark['size']
+        or _crc(data, mark['heads']) != mark['crc']
+    ):
+        return None
+    image = SkyImage(
+        tuple(mark['shape']),
+        {k: Plane(data, p) for k, p in mark['planes'].items()},
+        None,
+        mark['facts'],
+        mark['hdu_name'],
+        mark['hdu_ver'],
+        name,
+        wcs=mark['wcs'] and wcs_from_numbers(mark['wcs']),
+        wcs_reason=mark['wcs_reason'],
+        dq_policy=mark['dq_policy'],
+        missing=dict(mark['missing']),
+        notes=dict(mark['notes']),
+    )
     image._stored, image._heads = data, mark['heads']
-    del image.header # Read when it is asked for
+    del image.header  # Read when it is asked for
     return image
 
+
 def open_indexed(
-    path, # A plain FITS file
-    mark:dict, # From `image_index`
-)->SkyImage|None: # The same image as `open_image` gives; None where the mark does not fit the file
+    path,  # A plain FITS file
+    mark: dict,  # From `image_index`
+) -> (
+    SkyImage | None
+):  # The same image as `open_image` gives; None where the mark does not fit the file
     "Open an image without reading its headers"
     path = Path(path)
     try:
-        with open(path, 'rb') as f: data = np.frombuffer(mmap(f.fileno(), 0, access=ACCESS_READ), 'u1')
-    except (OSError, ValueError): return None
-    if (image := _from_mark(data, mark, path.name)) is None: return None
+        with open(path, 'rb') as f:
+            data = np.frombuffer(mmap(f.fileno(), 0, access=ACCESS_READ), 'u1')
+    except (OSError, ValueError):
+        return None
+    if (image := _from_mark(data, mark, path.name)) is None:
+        return None
     image._path = path
-    if mark['sha256'] and path.stat().st_mtime_ns == mark['mtime_ns']: image._sha = mark['sha256']
+    if mark['sha256'] and path.stat().st_mtime_ns == mark['mtime_ns']:
+        image._sha = mark['sha256']
     return image
 
 # %% ../../nbs/20_images/04_header_cache.ipynb #12f14f4b
 def rows_needed(
-    mark:dict, # From `image_index`
-    ra, dec, # Positions (deg, ICRS)
-    size:int, # Side of the squares around them (pixel)
-)->list: # (start, stop) of the bytes that hold headers and squares
+    mark: dict,  # From `image_index`
+    ra,
+    dec,  # Positions (deg, ICRS)
+    size: int,  # Side of the squares around them (pixel)
+) -> list:  # (start, stop) of the bytes that hold headers and squares
     "The parts of a file that patches need"
     (ny, nx), w = mark['shape'], wcs_from_numbers(mark['wcs'])
     x, y = sky_to_pixel(w, ra, dec, (ny, nx))
-    near = (np.abs(x - nx/2) < nx/2 + size) & (np.abs(y - ny/2) < ny/2 + size) # NaN is not
-    y0 = np.floor(y[near] + .5).astype(int) - size//2
+    near = (np.abs(x - nx / 2) < nx / 2 + size) & (np.abs(y - ny / 2) < ny / 2 + size)  # NaN is not
+    y0 = np.floor(y[near] + 0.5).astype(int) - size // 2
     out = [tuple(h) for h in mark['heads']]
     for p in mark['planes'].values():
-        row, start = nx*np.dtype(p['kind']).itemsize, p['start'] + p['plane']*ny*nx*np.dtype(p['kind']).itemsize
-        out += [(start + row*a, start + row*b) for a, b in {(max(v, 0), min(v + size, ny)) for v in y0.tolist()} if a < b]
+        row, start = (
+            nx * np.dtype(p['kind']).itemsize,
+            p['start'] + p['plane'] * ny * nx * np.dtype(p['kind']).itemsize,
+        )
+        out += [
+            (start + row * a, start + row * b)
+            for a, b in {(max(v, 0), min(v + size, ny)) for v in y0.tolist()}
+            if a < b
+        ]
     return out
 
+
 def open_rows(
-    store, # Where the file lies, such as an `S3Store`
-    key:str, # Its key there
-    mark:dict, # From `image_index`
-    ra, dec, size, # As for `rows_needed`
-)->SkyImage|None: # Good for patches at these positions only; None where the whole file is cheaper, or may not be the one that was marked
+    store,  # Where the file lies, such as an `S3Store`
+    key: str,  # Its key there
+    mark: dict,  # From `image_index`
+    ra,
+    dec,
+    size,  # As for `rows_needed`
+) -> (
+    SkyImage | None
+):  # Good for patches at these positions only; None where the whole file is cheaper, or may not be the one that was marked
     "An image with only the rows that some patches need"
-    if mark['wcs'] is None or not mark['sha256']: return None
-    parts, head = merge_ranges(rows_needed(mark, ra, dec, size), 256*1024), store.head(key)
-    if head.sha256 != mark['sha256'] or sum(b - a for a, b in parts) > head.size/2: return None
-    data = np.frombuffer(mmap(-1, mark['size']), 'u1') # Memory that is not written to takes no room
-    for (a, b), got in zip(parts, store.get_ranges(key, parts)): data[a:b] = np.frombuffer(got, 'u1')
-    if (image := _from_mark(data, mark, key.rpartition('/')[2])) is not None: image._sha = mark['sha256']
+    if mark['wcs'] is None or not mark['sha256']:
+        return None
+    parts, head = merge_ranges(rows_needed(mark, ra, dec, size), 256 * 1024), store.head(key)
+    if head.sha256 != mark['sha256'] or sum(b - a for a, b in parts) > head.size / 2:
+        return None
+    data = np.frombuffer(
+        mmap(-1, mark['size']), 'u1'
+    )  # Memory that is not written to takes no room
+    for (a, b), got in zip(parts, store.get_ranges(key, parts)):
+        data[a:b] = np.frombuffer(got, 'u1')
+    if (image := _from_mark(data, mark, key.rpartition('/')[2])) is not None:
+        image._sha = mark['sha256']
     return image
 
 # %% ../../nbs/20_images/04_header_cache.ipynb #533abdb6
 class Remember:
     "Opens images, and knows them when they come again"
-    def __init__(self,
-        known:dict=None, # (path, hdu, extver) -> mark; None = nothing yet
-        most:int=10_000, # Marks to keep at most
-    ): self.known, self.most = OrderedDict(known or {}), most
+
+    def __init__(
+        self,
+        known: dict = None,  # (path, hdu, extver) -> mark; None = nothing yet
+        most: int = 10_000,  # Marks to keep at most
+    ):
+        self.known, self.most = OrderedDict(known or {}), most
 
     def __call__(self, path, hdu=None, extver=None, name=None):
         "The image, as from `open_image`; `name` is what it is known by, where that is not its path"
         key = str(name or path), hdu, extver
         mark = self.known.get(key)
-        if mark and (image := open_indexed(path, mark)) is not None: return image
+        if mark and (image := open_indexed(path, mark)) is not None:
+            return image
         image = open_image(path, hdu, extver)
-        if mark := image_index(image): self.known[key] = mark
-        while len(self.known) > self.most: self.known.popitem(last=False)
+        if mark := image_index(image):
+            self.known[key] = mark
+        while len(self.known) > self.most:
+            self.known.popitem(last=False)
         return image
+
 
 _remember = Remember()
 
+
 def open_again(
-    path, # File of the image
-    hdu=None, extver=None, # As for `open_image`
+    path,  # File of the image
+    hdu=None,
+    extver=None,  # As for `open_image`
 ):
     "As `open_image`; quicker when this process has had the image before"
     return _remember(path, hdu, extver)

@@ -16,211 +16,380 @@ from astropy.time import Time
 # %% ../../nbs/20_images/01_headers.ipynb #c0b71b8b
 class Cards:
     "Look a card up in several headers"
-    def __init__(self, *headers): self.headers = [h for h in headers if h is not None]
+
+    def __init__(self, *headers):
+        self.headers = [h for h in headers if h is not None]
 
     def get(self, *keys):
         "The first usable value of the first key that has one, else None"
         for k in keys:
             for h in self.headers:
-                try: v = h.get(k)
-                except (VerifyError, ValueError): continue # A card that breaks the standard
-                if isinstance(v, str): v = v.strip()
-                if v not in (None, '') and not isinstance(v, fits.card.Undefined): return v
+                try:
+                    v = h.get(k)
+                except (VerifyError, ValueError):
+                    continue  # A card that breaks the standard
+                if isinstance(v, str):
+                    v = v.strip()
+                if v not in (None, '') and not isinstance(v, fits.card.Undefined):
+                    return v
 
-    def text(self, *keys): return '' if (v := self.get(*keys)) is None else str(v)
+    def text(self, *keys):
+        return '' if (v := self.get(*keys)) is None else str(v)
 
     def num(self, *keys):
         "The first finite number, also where it was written as text"
         for k in keys:
-            try: v = float(self.get(k))
-            except (TypeError, ValueError): continue
-            if math.isfinite(v): return v
+            try:
+                v = float(self.get(k))
+            except (TypeError, ValueError):
+                continue
+            if math.isfinite(v):
+                return v
 
-    def comment(self): return '\n'.join(str(c) for h in self.headers for c in h.get('COMMENT', []))
+    def comment(self):
+        return '\n'.join(str(c) for h in self.headers for c in h.get('COMMENT', []))
 
 # %% ../../nbs/20_images/01_headers.ipynb #0d0f1900
-_missions = [('TELESCOP', 'JWST', 'jwst'), ('INSTRUME', 'NIRCAM NIRISS NIRSPEC MIRI', 'jwst'),
-    *(('INSTRUME', i, f'hst/{i.lower()}') for i in 'ACS WFC3 WFPC2 NICMOS STIS'.split()), ('TELESCOP', 'HST', 'hst'),
-    ('DESFNAME', None, 'des'), ('INSTRUME', 'DECAM', 'decam'), ('FPA.TELESCOPE', 'PS1', 'ps1'), ('ORIGIN', 'SDSS', 'sdss'), ('CAMCOL', None, 'sdss'),
-    ('PLTLABEL', None, 'dss'), ('PLATEID', None, 'dss'), ('INSTRUME', 'IRAC', 'spitzer'), ('INSTRUME', 'WFCAM', 'ukidss'), ('INSTRUME', 'MEGAPRIME', 'cfht'),
-    ('INSTRUME', 'VIRCAM', 'vista'), ('SURVEY', 'DECALS', 'legacy'), ('DATASET', '2MASS', '2mass')]
-_surveys = {'2MASS': '2mass', 'WISE': 'wise', 'PSPC': 'rosat', 'GALEX': 'galex'} # First words of SkyView's SURVEY
+_missions = [
+    ('TELESCOP', 'JWST', 'jwst'),
+    ('INSTRUME', 'NIRCAM NIRISS NIRSPEC MIRI', 'jwst'),
+    *(('INSTRUME', i, f'hst/{i.lower()}') for i in 'ACS WFC3 WFPC2 NICMOS STIS'.split()),
+    ('TELESCOP', 'HST', 'hst'),
+    ('DESFNAME', None, 'des'),
+    ('INSTRUME', 'DECAM', 'decam'),
+    ('FPA.TELESCOPE', 'PS1', 'ps1'),
+    ('ORIGIN', 'SDSS', 'sdss'),
+    ('CAMCOL', None, 'sdss'),
+    ('PLTLABEL', None, 'dss'),
+    ('PLATEID', None, 'dss'),
+    ('INSTRUME', 'IRAC', 'spitzer'),
+    ('INSTRUME', 'WFCAM', 'ukidss'),
+    ('INSTRUME', 'MEGAPRIME', 'cfht'),
+    ('INSTRUME', 'VIRCAM', 'vista'),
+    ('SURVEY', 'DECALS', 'legacy'),
+    ('DATASET', '2MASS', '2mass'),
+]
+_surveys = {
+    '2MASS': '2mass',
+    'WISE': 'wise',
+    'PSPC': 'rosat',
+    'GALEX': 'galex',
+}  # First words of SkyView's SURVEY
+
 
 def mission_of(
-    cards:Cards, # Headers of one image
-)->str: # Such as 'hst/acs', 'jwst', 'decam', 'dss'; '' when no card says
+    cards: Cards,  # Headers of one image
+) -> str:  # Such as 'hst/acs', 'jwst', 'decam', 'dss'; '' when no card says
     "Whose words the header speaks"
     for key, values, mission in _missions:
-        if (v := cards.text(key).upper()) and (values is None or v in values.split()): return mission
-    if cards.text('INSTRUME') == 'Photographic Plate': return 'dss'
-    if 'DECam' in cards.text('FILTER').split(): return 'decam'
+        if (v := cards.text(key).upper()) and (values is None or v in values.split()):
+            return mission
+    if cards.text('INSTRUME') == 'Photographic Plate':
+        return 'dss'
+    if 'DECam' in cards.text('FILTER').split():
+        return 'decam'
     return _surveys.get(cards.text('SURVEY').upper().partition(' ')[0], '')
 
 # %% ../../nbs/20_images/01_headers.ipynb #72f0e43a
 def _hst_band(cards):
     "The filters in the light path"
-    wheels = [w.upper() for k in ('FILTNAM1', 'FILTNAM2', 'FILTER', 'FILTER1', 'FILTER2') if isinstance(w := cards.get(k), str)]
+    wheels = [
+        w.upper()
+        for k in ('FILTNAM1', 'FILTNAM2', 'FILTER', 'FILTER1', 'FILTER2')
+        if isinstance(w := cards.get(k), str)
+    ]
     return '+'.join(dict.fromkeys(w for w in wheels if not w.startswith(('CLEAR', 'N/A'))))
 
 # %% ../../nbs/20_images/01_headers.ipynb #14229f03
 def _jwst_band(cards):
     "The filter that decides, from the two wheels"
     f, p = cards.text('FILTER').upper().removesuffix('-CLEAR'), cards.text('PUPIL').upper()
-    if re.fullmatch(r'F\d+[WMN]\d?', p): return p
+    if re.fullmatch(r'F\d+[WMN]\d?', p):
+        return p
     return '' if f.startswith(('CLEAR', 'OPAQUE')) else f
 
 # %% ../../nbs/20_images/01_headers.ipynb #b7fe80c1
 #: Codes of the Digitized Sky Survey's plates (emulsion and filter)
 DSS_BANDS = {'0': 'J', '8': 'E', '18': 'J', '36': 'R'}
 #: SkyView's SURVEY texts, by their opening words
-SKYVIEW_BANDS = {'WISE 3.4': 'W1', 'WISE 4.6': 'W2', 'WISE 12': 'W3', 'WISE 22': 'W4', 'PSPC': '0.1-2.4 keV', '2MASS-J': 'J', '2MASS-H': 'H', '2MASS-K': 'K',
-    'GALEX NEAR UV': 'NUV', 'GALEX FAR UV': 'FUV', 'DSS2 RED': 'R', 'DSS2 BLUE': 'J', 'DSS2 IR': 'N', 'DSS1 RED': 'E', 'DSS1 BLUE': 'O'}
+SKYVIEW_BANDS = {
+    'WISE 3.4': 'W1',
+    'WISE 4.6': 'W2',
+    'WISE 12': 'W3',
+    'WISE 22': 'W4',
+    'PSPC': '0.1-2.4 keV',
+    '2MASS-J': 'J',
+    '2MASS-H': 'H',
+    '2MASS-K': 'K',
+    'GALEX NEAR UV': 'NUV',
+    'GALEX FAR UV': 'FUV',
+    'DSS2 RED': 'R',
+    'DSS2 BLUE': 'J',
+    'DSS2 IR': 'N',
+    'DSS1 RED': 'E',
+    'DSS1 BLUE': 'O',
+}
+
 
 def band_of(
-    cards:Cards, # Headers of one image
-    mission:str, # As from `mission_of`
-)->str: # Band or filter name; '' when no card says
+    cards: Cards,  # Headers of one image
+    mission: str,  # As from `mission_of`
+) -> str:  # Band or filter name; '' when no card says
     "The band, from the cards that the mission uses for it"
-    if mission.startswith('hst'): return _hst_band(cards)
-    if mission == 'jwst': return _jwst_band(cards)
-    if mission == 'spitzer': return f'I{c:.0f}' if (c := cards.num('CHNLNUM')) else ''
-    if mission == 'dss': return DSS_BANDS.get(cards.text('BANDPASS'), cards.text('FILTER'))
-    if b := cards.text('BAND', 'FPA.FILTERID', 'FILTER', 'FILTER1'): return re.split(r'[ .]', b)[0]
-    return next((b for words, b in SKYVIEW_BANDS.items() if cards.text('SURVEY').upper().startswith(words)), '')
+    if mission.startswith('hst'):
+        return _hst_band(cards)
+    if mission == 'jwst':
+        return _jwst_band(cards)
+    if mission == 'spitzer':
+        return f'I{c:.0f}' if (c := cards.num('CHNLNUM')) else ''
+    if mission == 'dss':
+        return DSS_BANDS.get(cards.text('BANDPASS'), cards.text('FILTER'))
+    if b := cards.text('BAND', 'FPA.FILTERID', 'FILTER', 'FILTER1'):
+        return re.split(r'[ .]', b)[0]
+    return next(
+        (b for words, b in SKYVIEW_BANDS.items() if cards.text('SURVEY').upper().startswith(words)),
+        '',
+    )
 
 # %% ../../nbs/20_images/01_headers.ipynb #cf9d08bb
 def _parse_date(
-    text:str, # Value of a date card
-    clock:str='', # Time of day from a card of its own, where there is one
-)->tuple: # MJD, and whether there was a time of day; ValueError or a warning raised where it is no date
+    text: str,  # Value of a date card
+    clock: str = '',  # Time of day from a card of its own, where there is one
+) -> (
+    tuple
+):  # MJD, and whether there was a time of day; ValueError or a warning raised where it is no date
     "Read a FITS date strictly"
-    if m := re.fullmatch(r'(\d\d)/(\d\d)/(\d\d)', text): text = f'19{m[3]}-{m[2]}-{m[1]}'
-    if 'T' not in text and re.fullmatch(r'\d{1,2}:\d\d:\d\d(\.\d*)?', clock): text += 'T' + re.sub(r'^(\d):', r'0\1:', clock)
+    if m := re.fullmatch(r'(\d\d)/(\d\d)/(\d\d)', text):
+        text = f'19{m[3]}-{m[2]}-{m[1]}'
+    if 'T' not in text and re.fullmatch(r'\d{1,2}:\d\d:\d\d(\.\d*)?', clock):
+        text += 'T' + re.sub(r'^(\d):', r'0\1:', clock)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        warnings.filterwarnings('ignore', '.*dubious year') # UTC before 1960
+        warnings.filterwarnings('ignore', '.*dubious year')  # UTC before 1960
         return Time(text, format='fits' if 'T' in text else 'iso', scale='utc').mjd, 'T' in text
 
 # %% ../../nbs/20_images/01_headers.ipynb #4a5dd9cd
-_mjd_cards = [('MJD-BEG', 'start'), ('MJD-AVG', 'mid'), ('MJD-END', 'end'), ('EXPSTART', 'start'), ('FPKTTIME', 'start'), ('MJD-OBS', 'start'), ('MJD_OBS', 'start')]
-_date_cards = [('DATE-BEG', 'start'), ('DATE-AVG', 'mid'), ('DATE-OBS', 'start'), ('DATE_OBS', 'start')]
+_mjd_cards = [
+    ('MJD-BEG', 'start'),
+    ('MJD-AVG', 'mid'),
+    ('MJD-END', 'end'),
+    ('EXPSTART', 'start'),
+    ('FPKTTIME', 'start'),
+    ('MJD-OBS', 'start'),
+    ('MJD_OBS', 'start'),
+]
+_date_cards = [
+    ('DATE-BEG', 'start'),
+    ('DATE-AVG', 'mid'),
+    ('DATE-OBS', 'start'),
+    ('DATE_OBS', 'start'),
+]
+
 
 def _times(cards):
     "Every (card, mjd, meaning, has a time of day), and the cards that are no time"
-    got = [(k, v, meaning, v % 1 != 0) for k, meaning in _mjd_cards if (v := cards.num(k)) and v > 0]
-    if (v := cards.num('TAI')) and v > 3e9: got.append(('TAI', v/86400, 'start', True)) # SDSS: seconds since MJD 0
+    got = [
+        (k, v, meaning, v % 1 != 0) for k, meaning in _mjd_cards if (v := cards.num(k)) and v > 0
+    ]
+    if (v := cards.num('TAI')) and v > 3e9:
+        got.append(('TAI', v / 86400, 'start', True))  # SDSS: seconds since MJD 0
     bad, clock = [], cards.text('TIME-OBS', 'UTC-OBS', 'UT', 'UTIME', 'TAIHMS')
     for k, meaning in _date_cards:
-        if not (text := cards.text(k)): continue
-        try: mjd, exact = _parse_date(text, clock)
-        except (ValueError, UserWarning): bad.append(f'{k} {text!r} is not a time')
-        else: got.append((k, mjd, meaning, exact))
+        if not (text := cards.text(k)):
+            continue
+        try:
+            mjd, exact = _parse_date(text, clock)
+        except (ValueError, UserWarning):
+            bad.append(f'{k} {text!r} is not a time')
+        else:
+            got.append((k, mjd, meaning, exact))
     return got, bad
 
 # %% ../../nbs/20_images/01_headers.ipynb #67b689c2
 def time_of(
-    cards:Cards, # Headers of one image
-    exposure_s:float=None, # Exposure time (s), by which cards may differ
-)->dict: # mjd (float64), mjd_scale, mjd_meaning, each None if unknown; `missing` and `note`, texts or None; `mjd_cards`, all that was found
+    cards: Cards,  # Headers of one image
+    exposure_s: float = None,  # Exposure time (s), by which cards may differ
+) -> dict:  # mjd (float64), mjd_scale, mjd_meaning, each None if unknown; `missing` and `note`, texts or None; `mjd_cards`, all that was found
     "When the image was taken, as far as its cards agree"
     got, bad = _times(cards)
-    out = dict(mjd=None, mjd_scale=None, mjd_meaning=None, missing=None, note=None, mjd_cards={k: v for k, v, *_ in got})
-    if not got: return out | dict(missing='; '.join(bad) or 'no card gives a date')
-    name, mjd, meaning, exact = min(got, key=lambda g: (not g[3], ('start', 'mid', 'end').index(g[2])))
-    if max(g[1] for g in got) - min(g[1] for g in got) > 1 + (exposure_s or 0)/86400:
-        return out | dict(missing='cards contradict each other: ' + ', '.join(f'{k} {v:.4f}' for k, v, *_ in got))
-    if min(abs(mjd - 51544.5), abs(mjd - 51544.499257)) < 1e-5: return out | dict(missing=f'{name} is the epoch J2000, a placeholder')
+    out = dict(
+        mjd=None,
+        mjd_scale=None,
+        mjd_meaning=None,
+        missing=None,
+        note=None,
+        mjd_cards={k: v for k, v, *_ in got},
+    )
+    if not got:
+        return out | dict(missing='; '.join(bad) or 'no card gives a date')
+    name, mjd, meaning, exact = min(
+        got, key=lambda g: (not g[3], ('start', 'mid', 'end').index(g[2]))
+    )
+    if max(g[1] for g in got) - min(g[1] for g in got) > 1 + (exposure_s or 0) / 86400:
+        return out | dict(
+            missing='cards contradict each other: ' + ', '.join(f'{k} {v:.4f}' for k, v, *_ in got)
+        )
+    if min(abs(mjd - 51544.5), abs(mjd - 51544.499257)) < 1e-5:
+        return out | dict(missing=f'{name} is the epoch J2000, a placeholder')
     scale = 'tai' if name == 'TAI' else (cards.text('TIMESYS') or 'UTC').partition('(')[0].lower()
     notes = bad if exact else [f'{name} gives the day only', *bad]
-    return out | dict(mjd=mjd, mjd_scale=scale, mjd_meaning=meaning if exact else None, note='; '.join(notes) or None)
+    return out | dict(
+        mjd=mjd,
+        mjd_scale=scale,
+        mjd_meaning=meaning if exact else None,
+        note='; '.join(notes) or None,
+    )
 
 # %% ../../nbs/20_images/01_headers.ipynb #b6aae053
 def end_card(
-    cards:Cards, # Headers of one image
-)->float: # Day (mjd), in the scale of `time_of`; None where no card gives an end with a time of day
+    cards: Cards,  # Headers of one image
+) -> (
+    float
+):  # Day (mjd), in the scale of `time_of`; None where no card gives an end with a time of day
     "The end of the exposure by a card of its own"
     for v in (cards.num('MJD-END'), cards.num('EXPEND')):
-        if v and v > 0 and v % 1: return v
-    try: mjd, exact = _parse_date(cards.text('DATE-END'), '')
-    except (ValueError, UserWarning): return None
+        if v and v > 0 and v % 1:
+            return v
+    try:
+        mjd, exact = _parse_date(cards.text('DATE-END'), '')
+    except (ValueError, UserWarning):
+        return None
     return mjd if exact else None
 
+
 def end_of_exposure(
-    mjd, meaning, # From `time_of`: the day, and what it means; None where unknown
-    exposure_s, # Exposure time (s); None where unknown
-    stated=None, # From `end_card`
-)->tuple[float, str]: # Day (mjd) and ''; or None and the reason
+    mjd,
+    meaning,  # From `time_of`: the day, and what it means; None where unknown
+    exposure_s,  # Exposure time (s); None where unknown
+    stated=None,  # From `end_card`
+) -> tuple[float, str]:  # Day (mjd) and ''; or None and the reason
     "When the shutter closed for the last time"
-    part = dict(start=1, mid=.5, end=0).get(meaning)
-    why = 'no card gives the time' if mjd is None else 'the header gives the day only' if part is None else 'no card gives the exposure time' if part and exposure_s is None else ''
-    if why and stated is None: return None, why
-    end = stated if why else max(mjd + part*(exposure_s or 0)/86400, stated or 0)
-    return (end, '') if mjd is None or end >= mjd else (None, 'the exposure would end before it began')
+    part = dict(start=1, mid=0.5, end=0).get(meaning)
+    why = (
+        'no card gives the time'
+        if mjd is None
+        else 'the header gives the day only'
+        if part is None
+        else 'no card gives the exposure time'
+        if part and exposure_s is None
+        else ''
+    )
+    if why and stated is None:
+        return None, why
+    end = stated if why else max(mjd + part * (exposure_s or 0) / 86400, stated or 0)
+    return (
+        (end, '') if mjd is None or end >= mjd else (None, 'the exposure would end before it began')
+    )
 
 # %% ../../nbs/20_images/01_headers.ipynb #c349ed46
-def _per_second(unit): return bool(re.search(r'(/ ?s(ec)?$|s-1|/s/)', unit, re.I))
+def _per_second(unit):
+    return bool(re.search(r'(/ ?s(ec)?$|s-1|/s/)', unit, re.I))
+
 
 def exposure_of(
-    cards:Cards, # Headers of one image
-    mission:str, # As from `mission_of`
-    unit:str, # Unit of the pixels
-)->float: # Exposure time (s); None when no card says
+    cards: Cards,  # Headers of one image
+    mission: str,  # As from `mission_of`
+    unit: str,  # Unit of the pixels
+) -> float:  # Exposure time (s); None when no card says
     "How long the exposure lasted"
     rates = ['TEXPTIME'] if _per_second(unit) else []
     for k in rates + ['EXPTIME', 'XPOSURE', 'EFFEXPTM', 'EXP_TIME', 'EXPOSURE', 'TEXPTIME']:
-        if v := cards.num(k): return v*60 if mission == 'dss' and k == 'EXPOSURE' else v
+        if v := cards.num(k):
+            return v * 60 if mission == 'dss' and k == 'EXPOSURE' else v
 
 # %% ../../nbs/20_images/01_headers.ipynb #03600c27
 def _hst_zero_point(cards, unit, exposure_s):
     "AB zero point, or the reason why there is none"
     flam, plam = cards.num('PHOTFLAM'), cards.num('PHOTPLAM')
-    if not (flam and plam): return None, 'no PHOTFLAM and PHOTPLAM'
-    zp = -2.5*math.log10(flam) - 5*math.log10(plam) - 2.408
-    if _per_second(unit): return zp, 'AB'
-    if unit and exposure_s: return zp + 2.5*math.log10(exposure_s), 'AB'
-    return None, f"PHOTFLAM is per second, and the {'exposure time' if unit else 'unit of the pixels'} is unknown"
+    if not (flam and plam):
+        return None, 'no PHOTFLAM and PHOTPLAM'
+    zp = -2.5 * math.log10(flam) - 5 * math.log10(plam) - 2.408
+    if _per_second(unit):
+        return zp, 'AB'
+    if unit and exposure_s:
+        return zp + 2.5 * math.log10(exposure_s), 'AB'
+    return (
+        None,
+        f'PHOTFLAM is per second, and the {"exposure time" if unit else "unit of the pixels"} is unknown',
+    )
 
 # %% ../../nbs/20_images/01_headers.ipynb #8018a254
 def zero_point_of(
-    cards:Cards, # Headers of one image
-    mission:str, # As from `mission_of`
-    unit:str, # Unit of the pixels
-    exposure_s:float, # Exposure time (s), or None
-)->tuple: # Zero point (mag) and its system, or None and the reason
+    cards: Cards,  # Headers of one image
+    mission: str,  # As from `mission_of`
+    unit: str,  # Unit of the pixels
+    exposure_s: float,  # Exposure time (s), or None
+) -> tuple:  # Zero point (mag) and its system, or None and the reason
     "The magnitude of one unit of flux"
-    if unit == 'MJy/sr' and (area := cards.num('PIXAR_SR')): return 8.9 - 2.5*math.log10(1e6*area), 'AB'
-    if unit.lower().startswith('nanomagg'): return 22.5, 'AB'
-    if mission.startswith('hst'): return _hst_zero_point(cards, unit, exposure_s)
-    if mission == 'ps1' and (zp := cards.num('FPA.ZP')) and exposure_s: return zp + 2.5*math.log10(exposure_s), 'AB'
-    if (zp := cards.num('MAGZERO', 'MAGZP')) is not None: return zp, 'system not stated'
-    return None, 'no card gives it' + (', MAGZPT needs the gain and the exposure' if cards.get('MAGZPT') else '')
+    if unit == 'MJy/sr' and (area := cards.num('PIXAR_SR')):
+        return 8.9 - 2.5 * math.log10(1e6 * area), 'AB'
+    if unit.lower().startswith('nanomagg'):
+        return 22.5, 'AB'
+    if mission.startswith('hst'):
+        return _hst_zero_point(cards, unit, exposure_s)
+    if mission == 'ps1' and (zp := cards.num('FPA.ZP')) and exposure_s:
+        return zp + 2.5 * math.log10(exposure_s), 'AB'
+    if (zp := cards.num('MAGZERO', 'MAGZP')) is not None:
+        return zp, 'system not stated'
+    return None, 'no card gives it' + (
+        ', MAGZPT needs the gain and the exposure' if cards.get('MAGZPT') else ''
+    )
 
 # %% ../../nbs/20_images/01_headers.ipynb #065ff2d3
 def unit_of(
-    cards:Cards, # Headers of one image
-)->str: # As the header writes it; '' when no card says
+    cards: Cards,  # Headers of one image
+) -> str:  # As the header writes it; '' when no card says
     "The unit of the pixels; SkyView writes it into a comment"
     sky = re.search(r'PixelUnits:\s*(\S+)', cards.comment())
     return cards.text('BUNIT', 'BUNITS') or (sky[1] if sky else '')
 
+
 def _names(cards, mission):
     "Who took the image"
     survey = mission.partition('/')[0] or ('skyview' if 'SkyView' in cards.comment() else None)
-    telescope, instrument = cards.text('TELESCOP', 'FPA.TELESCOPE'), cards.text('INSTRUME', 'FPA.INSTRUMENT', 'DTINSTRU')
-    return dict(mission=mission or None, survey=survey, telescope=telescope or None, instrument=instrument or None, detector=cards.text('DETECTOR') or None)
+    telescope, instrument = (
+        cards.text('TELESCOP', 'FPA.TELESCOPE'),
+        cards.text('INSTRUME', 'FPA.INSTRUMENT', 'DTINSTRU'),
+    )
+    return dict(
+        mission=mission or None,
+        survey=survey,
+        telescope=telescope or None,
+        instrument=instrument or None,
+        detector=cards.text('DETECTOR') or None,
+    )
 
 # %% ../../nbs/20_images/01_headers.ipynb #35ab683b
 def read_header_facts(
-    header, # Header of the image
-    primary=None, # Header of the file's first HDU, asked second
-)->dict: # mission, survey, telescope, instrument, detector, band, unit, exposure_s, zero_point, mjd, mjd_scale, mjd_meaning, mjd_cards, mjd_end (by `end_card`), `missing`, `notes`
+    header,  # Header of the image
+    primary=None,  # Header of the file's first HDU, asked second
+) -> dict:  # mission, survey, telescope, instrument, detector, band, unit, exposure_s, zero_point, mjd, mjd_scale, mjd_meaning, mjd_cards, mjd_end (by `end_card`), `missing`, `notes`
     "What the cards say, and why the rest is missing"
     cards = Cards(header, primary)
     mission, unit = mission_of(cards), unit_of(cards)
     exposure = exposure_of(cards, mission, unit)
-    when, (zero_point, system) = time_of(cards, exposure), zero_point_of(cards, mission, unit, exposure)
-    f = _names(cards, mission) | dict(band=band_of(cards, mission) or None, unit=unit or None, exposure_s=exposure, zero_point=zero_point)
-    f |= {k: when[k] for k in ('mjd', 'mjd_scale', 'mjd_meaning', 'mjd_cards')} | dict(mjd_end=end_card(cards))
-    why = dict(mjd=when['missing'], zero_point=system, band='no card gives it', unit='no card gives it', exposure_s='no card gives it')
+    when, (zero_point, system) = (
+        time_of(cards, exposure),
+        zero_point_of(cards, mission, unit, exposure),
+    )
+    f = _names(cards, mission) | dict(
+        band=band_of(cards, mission) or None,
+        unit=unit or None,
+        exposure_s=exposure,
+        zero_point=zero_point,
+    )
+    f |= {k: when[k] for k in ('mjd', 'mjd_scale', 'mjd_meaning', 'mjd_cards')} | dict(
+        mjd_end=end_card(cards)
+    )
+    why = dict(
+        mjd=when['missing'],
+        zero_point=system,
+        band='no card gives it',
+        unit='no card gives it',
+        exposure_s='no card gives it',
+    )
     notes = dict(mjd=when['note'], zero_point=system if zero_point is not None else None)
-    return f | dict(missing={k: v for k, v in why.items() if f[k] is None}, notes={k: v for k, v in notes.items() if v})
+    return f | dict(
+        missing={k: v for k, v in why.items() if f[k] is None},
+        notes={k: v for k, v in notes.items() if v},
+    )

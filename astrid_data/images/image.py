@@ -24,46 +24,69 @@ from .wcs import pixel_to_sky, read_wcs, sky_to_pixel
 
 # %% ../../nbs/20_images/03_image.ipynb #cc164993
 def _unpack(
-    raw, # Bytes-like: the file as stored
-    what:str, # What to call it in an error
+    raw,  # Bytes-like: the file as stored
+    what: str,  # What to call it in an error
 ):  # Bytes-like: plain FITS
     "Undo gzip or bzip2, told by the first bytes"
     packer = {b'\x1f\x8b': gzip, b'BZ': bz2}.get(bytes(raw[:2]))
-    if packer is None: return raw
-    try: return packer.decompress(memoryview(raw))
-    except EOFError as e: raise BadImage('truncated', f'{what}: the compressed stream ends early') from e
+    if packer is None:
+        return raw
+    try:
+        return packer.decompress(memoryview(raw))
+    except EOFError as e:
+        raise BadImage('truncated', f'{what}: the compressed stream ends early') from e
     except (zlib.error, ValueError, OSError) as e:
-        raise BadImage('truncated' if 'end-of-stream' in str(e) else 'unreadable', f'{what}: {e}') from e
+        raise BadImage(
+            'truncated' if 'end-of-stream' in str(e) else 'unreadable', f'{what}: {e}'
+        ) from e
 
 # %% ../../nbs/20_images/03_image.ipynb #c9d4b258
 def read_bytes(
-    source, # Path, bytes, or an open binary file
-)->tuple: # Stored bytes (mapped for a path), the same without compression, and a short name for messages
+    source,  # Path, bytes, or an open binary file
+) -> (
+    tuple
+):  # Stored bytes (mapped for a path), the same without compression, and a short name for messages
     "The bytes behind `source`"
     if isinstance(source, (str, Path)):
         path, what = Path(source), Path(source).name
-        if not path.is_file(): raise BadImage('missing_file', f'{path} is not a file')
+        if not path.is_file():
+            raise BadImage('missing_file', f'{path} is not a file')
         raw = np.memmap(path, mode='r', dtype='u1').view(np.ndarray) if path.stat().st_size else b''
-    else: raw, what = source if isinstance(source, (bytes, bytearray, memoryview)) else source.read(), 'the given bytes'
-    if not len(raw): raise BadImage('truncated', f'{what}: empty')
+    else:
+        raw, what = (
+            source if isinstance(source, (bytes, bytearray, memoryview)) else source.read(),
+            'the given bytes',
+        )
+    if not len(raw):
+        raise BadImage('truncated', f'{what}: empty')
     return raw, _unpack(raw, what), what
 
 # %% ../../nbs/20_images/03_image.ipynb #ad341ba7
-def _is_plain(hdu): return hdu.is_image and not isinstance(hdu, fits.CompImageHDU)
+def _is_plain(hdu):
+    return hdu.is_image and not isinstance(hdu, fits.CompImageHDU)
+
 
 def _check_length(
-    hdul, # Open HDU list
-    data, # Its plain bytes
-    what:str, # What to call it in an error
+    hdul,  # Open HDU list
+    data,  # Its plain bytes
+    what: str,  # What to call it in an error
 ):
     "Raise `BadImage('truncated')` where the file ends too early"
     for i, h in enumerate(hdul):
         at, span = h.fileinfo()['datLoc'], h.fileinfo()['datSpan']
         end = at + (h.size if _is_plain(h) else max(0, span - 2879))
-        if end > len(data): raise BadImage('truncated', f'{what}: HDU {i} should end at byte {end:,}, the file has {len(data):,}')
-    if end < len(data) < at + span: raise BadImage('truncated', f'{what}: ends at byte {len(data):,}, inside a block') # Nor with its data: more may be lost
-    rest = bytes(data[at + span:][:8])
-    if rest and b'XTENSION'.startswith(rest): raise BadImage('truncated', f'{what}: ends inside the header of HDU {len(hdul)}')
+        if end > len(data):
+            raise BadImage(
+                'truncated',
+                f'{what}: HDU {i} should end at byte {end:,}, the file has {len(data):,}',
+            )
+    if end < len(data) < at + span:
+        raise BadImage(
+            'truncated', f'{what}: ends at byte {len(data):,}, inside a block'
+        )  # Nor with its data: more may be lost
+    rest = bytes(data[at + span :][:8])
+    if rest and b'XTENSION'.startswith(rest):
+        raise BadImage('truncated', f'{what}: ends inside the header of HDU {len(hdul)}')
 
 # %% ../../nbs/20_images/03_image.ipynb #e29ef076
 def _parse(source, data, what):
@@ -72,111 +95,186 @@ def _parse(source, data, what):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            hdul = fits.open(source if mapped else io.BytesIO(data), memmap=None if mapped else False, lazy_load_hdus=False)
+            hdul = fits.open(
+                source if mapped else io.BytesIO(data),
+                memmap=None if mapped else False,
+                lazy_load_hdus=False,
+            )
     except (OSError, ValueError, TypeError, KeyError, IndexError, VerifyError) as e:
         cut = 'END card' in str(e) or 'truncated' in str(e)
         raise BadImage('truncated' if cut else 'unreadable', f'{what}: {e}') from e
-    try: _check_length(hdul, data, what)
-    except BadImage: hdul.close(); raise
+    try:
+        _check_length(hdul, data, what)
+    except BadImage:
+        hdul.close()
+        raise
     return hdul
 
 # %% ../../nbs/20_images/03_image.ipynb #a6bf2e7e
 #: Names of extensions that describe an image rather than being one
-SUPPORT = set('ERR DQ WHT CON CTX VAR_POISSON VAR_RNOISE VAR_FLAT AREA WGT WEIGHT MSK MASK RMS SEG CONTAM D2IMARR WCSDVARR TIME SAMP NSAMP IVAR INVVAR '
-              'MASKBITS NEXP VARIANCE UNCERT BKG PSF PSFIMAGE CONF'.split())
+SUPPORT = set(
+    'ERR DQ WHT CON CTX VAR_POISSON VAR_RNOISE VAR_FLAT AREA WGT WEIGHT MSK MASK RMS SEG CONTAM D2IMARR WCSDVARR TIME SAMP NSAMP IVAR INVVAR '
+    'MASKBITS NEXP VARIANCE UNCERT BKG PSF PSFIMAGE CONF'.split()
+)
+
 
 @dataclass
 class HduInfo:
     "One image of a file"
-    index:int; name:str; ver:int; shape:tuple
-    support:bool # Does it describe another image?
-    hdu_name:str='' # What finds it again: its name, or its index where names repeat
 
-    def __str__(self): return f'{self.hdu_name!r} ({self.name or "unnamed"}, extver {self.ver}, {" x ".join(map(str, self.shape))})'
+    index: int
+    name: str
+    ver: int
+    shape: tuple
+    support: bool  # Does it describe another image?
+    hdu_name: str = ''  # What finds it again: its name, or its index where names repeat
+
+    def __str__(self):
+        return f'{self.hdu_name!r} ({self.name or "unnamed"}, extver {self.ver}, {" x ".join(map(str, self.shape))})'
 
 # %% ../../nbs/20_images/03_image.ipynb #fabf7d4a
 def _list_images(hdul):
     "`HduInfo` of every image HDU"
-    def describes(h): return h.name.upper() in SUPPORT or str(h.header.get('IMAGETYP', '')).strip() in ('invvar', 'maskbits', 'nexp')
-    found = [HduInfo(i, h.name, h.ver, tuple(h.shape), describes(h)) for i, h in enumerate(hdul) if h.is_image and len(h.shape) >= 2 and min(h.shape) > 0]
+
+    def describes(h):
+        return h.name.upper() in SUPPORT or str(h.header.get('IMAGETYP', '')).strip() in (
+            'invvar',
+            'maskbits',
+            'nexp',
+        )
+
+    found = [
+        HduInfo(i, h.name, h.ver, tuple(h.shape), describes(h))
+        for i, h in enumerate(hdul)
+        if h.is_image and len(h.shape) >= 2 and min(h.shape) > 0
+    ]
     keys = [(h.name, h.ver) for h in found]
-    for h in found: h.hdu_name = h.name if h.name and not h.name.isdigit() and keys.count((h.name, h.ver)) == 1 else str(h.index)
+    for h in found:
+        h.hdu_name = (
+            h.name
+            if h.name and not h.name.isdigit() and keys.count((h.name, h.ver)) == 1
+            else str(h.index)
+        )
     return found
 
+
 def list_images(
-    source, # Path, bytes, or an open binary file
-)->list: # `HduInfo`s
+    source,  # Path, bytes, or an open binary file
+) -> list:  # `HduInfo`s
     "The images that a FITS file holds"
     _, data, what = read_bytes(source)
-    with _parse(source, data, what) as hdul: return _list_images(hdul)
+    with _parse(source, data, what) as hdul:
+        return _list_images(hdul)
 
 # %% ../../nbs/20_images/03_image.ipynb #5ae5f578
 def choose_hdu(
-    hdul, # Open HDU list
-    hdu=None, # EXTNAME, index, or None for the one science image
-    extver=None, # EXTVER, where a name is repeated
-    what:str='file', # What to call the file in an error
-)->HduInfo: # The one image that fits
+    hdul,  # Open HDU list
+    hdu=None,  # EXTNAME, index, or None for the one science image
+    extver=None,  # EXTVER, where a name is repeated
+    what: str = 'file',  # What to call the file in an error
+) -> HduInfo:  # The one image that fits
     "The image HDU that was asked for"
     every = _list_images(hdul)
-    if isinstance(hdu, int): fit = [h for h in every if h.index == hdu]
-    elif hdu: fit = [h for h in every if h.name.upper() == hdu.upper() and extver in (None, h.ver)]
+    if isinstance(hdu, int):
+        fit = [h for h in every if h.index == hdu]
+    elif hdu:
+        fit = [h for h in every if h.name.upper() == hdu.upper() and extver in (None, h.ver)]
     else:
         fit = [h for h in every if not h.support and extver in (None, h.ver)]
         fit = [h for h in fit if h.name.upper() == 'SCI'] or fit
-    if len(fit) == 1: return fit[0]
+    if len(fit) == 1:
+        return fit[0]
     reason = 'ambiguous_hdu' if fit else 'no_image_hdu'
     asked = ' '.join(str(a) for a in (hdu, extver) if a is not None) or 'the science image'
-    raise BadImage(reason, f'{what}: {len(fit)} images fit {asked}; pass hdu= and extver= for one of: {"; ".join(map(str, fit or every)) or "none"}')
+    raise BadImage(
+        reason,
+        f'{what}: {len(fit)} images fit {asked}; pass hdu= and extver= for one of: {"; ".join(map(str, fit or every)) or "none"}',
+    )
 
 # %% ../../nbs/20_images/03_image.ipynb #a6235678
 def _which(
-    hdu, # 'SCI', '2', 2, 'SCI[3]' or None
-)->tuple: # Name or index, and plane or None
+    hdu,  # 'SCI', '2', 2, 'SCI[3]' or None
+) -> tuple:  # Name or index, and plane or None
     "Take the name of an image apart"
     plane = None
-    if isinstance(hdu, str) and (m := re.fullmatch(r'(.*)\[(\d+)\]', hdu.strip())): hdu, plane = m[1], int(m[2])
-    if isinstance(hdu, str): hdu = int(hdu) if hdu.strip().isdigit() else hdu.strip()
+    if isinstance(hdu, str) and (m := re.fullmatch(r'(.*)\[(\d+)\]', hdu.strip())):
+        hdu, plane = m[1], int(m[2])
+    if isinstance(hdu, str):
+        hdu = int(hdu) if hdu.strip().isdigit() else hdu.strip()
     return hdu, plane
+
 
 def _check_plane(info, plane, what):
     "A cube needs a plane, and has only so many"
     n = math.prod(info.shape[:-2])
-    if n > 1 and plane is None: raise BadImage('ambiguous_hdu', f'{what}: {info} is a cube of {n} planes; ask for one, such as hdu="{info.hdu_name}[0]"')
-    if (plane or 0) >= n: raise BadImage('no_image_hdu', f'{what}: {info} has {n} planes, plane {plane} was asked for')
+    if n > 1 and plane is None:
+        raise BadImage(
+            'ambiguous_hdu',
+            f'{what}: {info} is a cube of {n} planes; ask for one, such as hdu="{info.hdu_name}[0]"',
+        )
+    if (plane or 0) >= n:
+        raise BadImage(
+            'no_image_hdu', f'{what}: {info} has {n} planes, plane {plane} was asked for'
+        )
 
 # %% ../../nbs/20_images/03_image.ipynb #ba43f98b
-def _bits(names, first=0): return {n: 1 << i for i, n in enumerate(names.split(), first) if n != '-'}
+def _bits(names, first=0):
+    return {n: 1 << i for i, n in enumerate(names.split(), first) if n != '-'}
+
 
 #: Named bits of each mission's quality plane
 DQ_FLAGS = {
-    'jwst': _bits('DO_NOT_USE SATURATED JUMP_DET DROPOUT OUTLIER PERSISTENCE AD_FLOOR CHARGELOSS UNRELIABLE_ERROR NON_SCIENCE DEAD HOT WARM LOW_QE RC TELEGRAPH '
-                  'NONLINEAR BAD_REF_PIXEL NO_FLAT_FIELD NO_GAIN_VALUE NO_LIN_CORR NO_SAT_CHECK UNRELIABLE_BIAS UNRELIABLE_DARK UNRELIABLE_SLOPE UNRELIABLE_FLAT '
-                  'OPEN ADJ_OPEN FLUX_ESTIMATED MSA_FAILED_OPEN OTHER_BAD_PIXEL REFERENCE_PIXEL'),
-    'hst/acs': _bits('LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADCOL SATURATED BADREF TRAP ATODSAT CRDRIZ CRREJ USER'),
-    'hst/wfc3': _bits('LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADBIAS SATURATED BADREF TRAP ATODSAT CRDRIZ CRREJ CRMAX USER'),
-    'hst/wfpc2': _bits('LOST BADREF BADPIX ATODSAT MISSING OTHER - TRAP QUESTIONABLE WARM REPAIRED CHIP_MASKED'),
-    'decam': _bits('BADPIX NO_VALUE SATURATED BLEED COSMIC_RAY LOW_WEIGHT DIFFERENCE STREAK', first=1), # Code c becomes bit 1 << c
-    'decam/bits': _bits('BADPIX SATURATED INTERPOLATED - COSMIC_RAY - BLEED TRANSIENT EDGE EDGE2')}
+    'jwst': _bits(
+        'DO_NOT_USE SATURATED JUMP_DET DROPOUT OUTLIER PERSISTENCE AD_FLOOR CHARGELOSS UNRELIABLE_ERROR NON_SCIENCE DEAD HOT WARM LOW_QE RC TELEGRAPH '
+        'NONLINEAR BAD_REF_PIXEL NO_FLAT_FIELD NO_GAIN_VALUE NO_LIN_CORR NO_SAT_CHECK UNRELIABLE_BIAS UNRELIABLE_DARK UNRELIABLE_SLOPE UNRELIABLE_FLAT '
+        'OPEN ADJ_OPEN FLUX_ESTIMATED MSA_FAILED_OPEN OTHER_BAD_PIXEL REFERENCE_PIXEL'
+    ),
+    'hst/acs': _bits(
+        'LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADCOL SATURATED BADREF TRAP ATODSAT CRDRIZ CRREJ USER'
+    ),
+    'hst/wfc3': _bits(
+        'LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADBIAS SATURATED BADREF TRAP ATODSAT CRDRIZ CRREJ CRMAX USER'
+    ),
+    'hst/wfpc2': _bits(
+        'LOST BADREF BADPIX ATODSAT MISSING OTHER - TRAP QUESTIONABLE WARM REPAIRED CHIP_MASKED'
+    ),
+    'decam': _bits(
+        'BADPIX NO_VALUE SATURATED BLEED COSMIC_RAY LOW_WEIGHT DIFFERENCE STREAK', first=1
+    ),  # Code c becomes bit 1 << c
+    'decam/bits': _bits('BADPIX SATURATED INTERPOLATED - COSMIC_RAY - BLEED TRANSIENT EDGE EDGE2'),
+}
 
 # %% ../../nbs/20_images/03_image.ipynb #55a77728
 #: The flags that leave a pixel without a measurement
 BAD_FLAGS = {
     'jwst': 'DO_NOT_USE NON_SCIENCE REFERENCE_PIXEL',
-    'hst/acs': 'LOST FILLED BADPIX MASKED UNSTABLE BADCOL BADREF', 'hst/wfc3': 'LOST FILLED BADPIX MASKED UNSTABLE BADBIAS BADREF',
+    'hst/acs': 'LOST FILLED BADPIX MASKED UNSTABLE BADCOL BADREF',
+    'hst/wfc3': 'LOST FILLED BADPIX MASKED UNSTABLE BADBIAS BADREF',
     'hst/wfpc2': 'LOST BADREF BADPIX MISSING OTHER CHIP_MASKED',
-    'decam': 'BADPIX NO_VALUE LOW_WEIGHT', 'decam/bits': 'BADPIX EDGE EDGE2'}
+    'decam': 'BADPIX NO_VALUE LOW_WEIGHT',
+    'decam/bits': 'BADPIX EDGE EDGE2',
+}
+
 
 def bad_bits(
-    policy:str, # 'hst/acs' (its default), 'hst/acs:CRREJ,HOT' (these), 'hst/acs:*' (any named flag), or 'none'
-)->int: # Bit mask
+    policy: str,  # 'hst/acs' (its default), 'hst/acs:CRREJ,HOT' (these), 'hst/acs:*' (any named flag), or 'none'
+) -> int:  # Bit mask
     "The bits that make a pixel bad under a policy"
     mission, _, names = policy.partition(':')
-    if mission == 'none': return 0
-    if mission not in DQ_FLAGS: raise BadInput(f'no named quality flags for {mission!r}; known: {", ".join(DQ_FLAGS)}')
+    if mission == 'none':
+        return 0
+    if mission not in DQ_FLAGS:
+        raise BadInput(f'no named quality flags for {mission!r}; known: {", ".join(DQ_FLAGS)}')
     flags = DQ_FLAGS[mission]
-    asked = list(flags) if names == '*' else names.upper().split(',') if names else BAD_FLAGS[mission].split()
-    if unknown := [n for n in asked if n not in flags]: raise BadInput(f'{mission} has no flag {unknown}; it has {", ".join(flags)}')
+    asked = (
+        list(flags)
+        if names == '*'
+        else names.upper().split(',')
+        if names
+        else BAD_FLAGS[mission].split()
+    )
+    if unknown := [n for n in asked if n not in flags]:
+        raise BadInput(f'{mission} has no flag {unknown}; it has {", ".join(flags)}')
     return sum(flags[n] for n in asked)
 
 # %% ../../nbs/20_images/03_image.ipynb #39d2b4ff
@@ -185,95 +283,155 @@ def _dq_mission(mission, header):
     v = re.match(r'V(\d+)\.(\d+)', str(header.get('PLVER', ''))) if mission == 'decam' else None
     return 'decam/bits' if v and (int(v[1]), int(v[2])) < (3, 5) else mission
 
+
 def flag_bits(
-    dq, # Quality plane as stored, any integer type
-    mission:str, # As in `DQ_FLAGS`, perhaps with a policy behind it
-)->np.ndarray: # Unsigned bits
+    dq,  # Quality plane as stored, any integer type
+    mission: str,  # As in `DQ_FLAGS`, perhaps with a policy behind it
+) -> np.ndarray:  # Unsigned bits
     "A quality plane as bits, also where a mission writes codes"
-    dq = dq.view(dq.dtype.str.replace('i', 'u')) if dq.dtype.kind in 'iu' and dq.dtype.itemsize <= 4 else dq.astype('i8').astype('u4')
-    return np.where(dq > 0, np.uint32(1) << np.minimum(dq, 31).astype('u4'), np.uint32(0)) if mission.partition(':')[0] == 'decam' else dq
+    dq = (
+        dq.view(dq.dtype.str.replace('i', 'u'))
+        if dq.dtype.kind in 'iu' and dq.dtype.itemsize <= 4
+        else dq.astype('i8').astype('u4')
+    )
+    return (
+        np.where(dq > 0, np.uint32(1) << np.minimum(dq, 31).astype('u4'), np.uint32(0))
+        if mission.partition(':')[0] == 'decam'
+        else dq
+    )
+
 
 def any_bit(
-    bits, # A plane of unsigned bits (ny, nx)
-    mask, # Bits to look for, one whole number
+    bits,  # A plane of unsigned bits (ny, nx)
+    mask,  # Bits to look for, one whole number
 ):
     "Where any bit of `mask` is set; bits that the plane's type cannot hold are never"
-    return (bits & bits.dtype.type(mask & (1 << 8*bits.dtype.itemsize) - 1)) != 0
+    return (bits & bits.dtype.type(mask & (1 << 8 * bits.dtype.itemsize) - 1)) != 0
 
 # %% ../../nbs/20_images/03_image.ipynb #0d0b64fc
 def place_of(
-    hdu, # An image HDU
-    plane:int=None, # Which plane, for a cube
-)->dict: # Plain data: start (byte), kind, shape, plane, scale, zero, blank, soften, offset; start and kind are None for what astropy must decompress
+    hdu,  # An image HDU
+    plane: int = None,  # Which plane, for a cube
+) -> dict:  # Plain data: start (byte), kind, shape, plane, scale, zero, blank, soften, offset; start and kind are None for what astropy must decompress
     "Where an array lies in its file, and how its numbers are meant"
     h, kinds = hdu.header, {8: 'u1', 16: '>i2', 32: '>i4', 64: '>i8', -32: '>f4', -64: '>f8'}
     start, kind = (hdu.fileinfo()['datLoc'], kinds[h['BITPIX']]) if _is_plain(hdu) else (None, None)
-    return dict(start=start, kind=kind, shape=list(hdu.shape), plane=plane or 0, scale=float(h.get('BSCALE', 1)), zero=float(h.get('BZERO', 0)),
-        blank=h.get('BLANK') if h['BITPIX'] > 0 else None, soften=h.get('BSOFTEN'), offset=h.get('BOFFSET', 0))
+    return dict(
+        start=start,
+        kind=kind,
+        shape=list(hdu.shape),
+        plane=plane or 0,
+        scale=float(h.get('BSCALE', 1)),
+        zero=float(h.get('BZERO', 0)),
+        blank=h.get('BLANK') if h['BITPIX'] > 0 else None,
+        soften=h.get('BSOFTEN'),
+        offset=h.get('BOFFSET', 0),
+    )
 
 # %% ../../nbs/20_images/03_image.ipynb #28757810
 class Plane:
     "One 2-D array of a FITS file, decoded to native float32 where it is cut"
-    def __init__(self,
-        data, # Bytes of the file
-        place, # From `place_of`
-        hdu=None, # The HDU, where astropy must decompress it
-    ):
-        self.place, self.hdu, self.plane, self.shape = place, hdu, place['plane'], tuple(place['shape'][-2:])
-        self.scale, self.zero, self.blank, self.soften, self.offset = (place[k] for k in ('scale', 'zero', 'blank', 'soften', 'offset'))
-        self.raw, self._whole, self._cuts, kind = None, None, 0, place['kind']
-        if kind: self.raw = self._of_cube(np.ndarray(place['shape'], kind, buffer=data, offset=place['start']))
-        self.simple = kind in ('>f4', '>f8') and (self.scale, self.zero, self.soften) == (1, 0, None) # Stored as they are meant
 
-    def _of_cube(self, a): return a.reshape(-1, *self.shape)[self.plane]
+    def __init__(
+        self,
+        data,  # Bytes of the file
+        place,  # From `place_of`
+        hdu=None,  # The HDU, where astropy must decompress it
+    ):
+        self.place, self.hdu, self.plane, self.shape = (
+            place,
+            hdu,
+            place['plane'],
+            tuple(place['shape'][-2:]),
+        )
+        self.scale, self.zero, self.blank, self.soften, self.offset = (
+            place[k] for k in ('scale', 'zero', 'blank', 'soften', 'offset')
+        )
+        self.raw, self._whole, self._cuts, kind = None, None, 0, place['kind']
+        if kind:
+            self.raw = self._of_cube(
+                np.ndarray(place['shape'], kind, buffer=data, offset=place['start'])
+            )
+        self.simple = kind in ('>f4', '>f8') and (self.scale, self.zero, self.soften) == (
+            1,
+            0,
+            None,
+        )  # Stored as they are meant
+
+    def _of_cube(self, a):
+        return a.reshape(-1, *self.shape)[self.plane]
 
 # %% ../../nbs/20_images/03_image.ipynb #0c1050b6
 @patch
-def decode(self:Plane,
-    a, # Numbers as the file holds them (ny, nx), or as astropy has scaled them
+def decode(
+    self: Plane,
+    a,  # Numbers as the file holds them (ny, nx), or as astropy has scaled them
 ):
     "Stored numbers to float32; BLANK becomes NaN, scaling as the header says"
-    stored = self.raw is not None # Else astropy has scaled already
-    if not stored or self.simple or (self.scale, self.zero) == (1, 0): out = a.astype(np.float32, copy=stored)
-    elif self.scale == 1 and a.dtype.itemsize < 4: out = a.astype(np.float32) + np.float32(self.zero) # Exact, and faster
-    else: out = (a*np.float64(self.scale) + self.zero).astype(np.float32) # Rounded once
-    if stored and self.blank is not None: out[a == self.blank] = np.nan
-    if self.soften: out = np.float32(self.offset + self.soften*2*np.sinh(out*np.log(10)/2.5))
+    stored = self.raw is not None  # Else astropy has scaled already
+    if not stored or self.simple or (self.scale, self.zero) == (1, 0):
+        out = a.astype(np.float32, copy=stored)
+    elif self.scale == 1 and a.dtype.itemsize < 4:
+        out = a.astype(np.float32) + np.float32(self.zero)  # Exact, and faster
+    else:
+        out = (a * np.float64(self.scale) + self.zero).astype(np.float32)  # Rounded once
+    if stored and self.blank is not None:
+        out[a == self.blank] = np.nan
+    if self.soften:
+        out = np.float32(self.offset + self.soften * 2 * np.sinh(out * np.log(10) / 2.5))
     return out
 
 # %% ../../nbs/20_images/03_image.ipynb #ba807102
 @patch
-def _tiles(self:Plane, read):
+def _tiles(self: Plane, read):
     "Decompress, with a failure in our words"
-    try: return np.asarray(read())
-    except (OSError, ValueError, TypeError, IndexError, zlib.error) as e: raise BadImage('unreadable', f'a compressed tile: {e}') from e
+    try:
+        return np.asarray(read())
+    except (OSError, ValueError, TypeError, IndexError, zlib.error) as e:
+        raise BadImage('unreadable', f'a compressed tile: {e}') from e
+
 
 @patch
-def whole(self:Plane):
+def whole(self: Plane):
     "All of it, decoded once"
-    if self._whole is None: self._whole = self.decode(self.raw if self.raw is not None else self._of_cube(self._tiles(lambda: self.hdu.data)))
+    if self._whole is None:
+        self._whole = self.decode(
+            self.raw if self.raw is not None else self._of_cube(self._tiles(lambda: self.hdu.data))
+        )
     return self._whole
 
+
 @patch
-def cut(self:Plane,
-    y0, y1, # First row, and the one after the last (0-based)
-    x0, x1, # The same of the columns
+def cut(
+    self: Plane,
+    y0,
+    y1,  # First row, and the one after the last (0-based)
+    x0,
+    x1,  # The same of the columns
 ):
     "Region [y0:y1, x0:x1] as a fresh float32 array"
-    if self.simple: return self.raw[y0:y1, x0:x1].astype(np.float32)
-    if self._whole is None and self.raw is not None: return self.decode(self.raw[y0:y1, x0:x1])
+    if self.simple:
+        return self.raw[y0:y1, x0:x1].astype(np.float32)
+    if self._whole is None and self.raw is not None:
+        return self.decode(self.raw[y0:y1, x0:x1])
     self._cuts += 1
-    if self._whole is not None or self._cuts > 40: return self.whole()[y0:y1, x0:x1].copy()
+    if self._whole is not None or self._cuts > 40:
+        return self.whole()[y0:y1, x0:x1].copy()
     at = np.unravel_index(self.plane, self.hdu.shape[:-2]) if len(self.hdu.shape) > 2 else ()
     return self.decode(self._tiles(lambda: self.hdu.section[(*at, slice(y0, y1), slice(x0, x1))]))
 
+
 @patch
-def integers(self:Plane,
-    y0, y1, # First row, and the one after the last (0-based)
-    x0, x1, # The same of the columns
+def integers(
+    self: Plane,
+    y0,
+    y1,  # First row, and the one after the last (0-based)
+    x0,
+    x1,  # The same of the columns
 ):
     "Region of a plane of flags, as whole numbers; unsigned ones are stored with an offset"
-    if self.raw is None: return self._of_cube(self._tiles(lambda: self.hdu.data))[y0:y1, x0:x1]
+    if self.raw is None:
+        return self._of_cube(self._tiles(lambda: self.hdu.data))[y0:y1, x0:x1]
     a = self.raw[y0:y1, x0:x1]
     return a.astype('i8') + int(self.zero) if self.zero else a
 
@@ -281,164 +439,256 @@ def integers(self:Plane,
 @dataclass(repr=False)
 class SkyImage:
     "One image of the sky with its validity, position, time and unit"
-    shape:tuple # (ny, nx)
-    planes:dict # `Plane`s: 'image', and 'dq', 'weight' where there are any
-    header:fits.Header # Of the image
-    facts:dict # As from `read_header_facts`; each is an attribute too
-    hdu_name:str; hdu_ver:int # What finds the image again in its file
-    name:str # For messages
-    role:str='image'
-    wcs:WCS=None; wcs_reason:str=None # One of them is None
-    dq_policy:str=None # Which planes were asked and how; None = there are none
-    missing:dict=field(default_factory=dict); notes:dict=field(default_factory=dict)
-    _stored:object=None; _hdul:object=None; _bad:object=None; _sha:str=None
-    _heads:list=None; _path:object=None # Where its headers lie in a plain file (start and stop, byte), the image's own last
-    held:bool=False # Somebody needs it again, so `close` shall wait
+
+    shape: tuple  # (ny, nx)
+    planes: dict  # `Plane`s: 'image', and 'dq', 'weight' where there are any
+    header: fits.Header  # Of the image
+    facts: dict  # As from `read_header_facts`; each is an attribute too
+    hdu_name: str
+    hdu_ver: int  # What finds the image again in its file
+    name: str  # For messages
+    role: str = 'image'
+    wcs: WCS = None
+    wcs_reason: str = None  # One of them is None
+    dq_policy: str = None  # Which planes were asked and how; None = there are none
+    missing: dict = field(default_factory=dict)
+    notes: dict = field(default_factory=dict)
+    _stored: object = None
+    _hdul: object = None
+    _bad: object = None
+    _sha: str = None
+    _heads: list = None
+    _path: object = (
+        None  # Where its headers lie in a plain file (start and stop, byte), the image's own last
+    )
+    held: bool = False  # Somebody needs it again, so `close` shall wait
 
     def __getattr__(self, k):
-        if not k.startswith('_') and k in (facts := self.__dict__.get('facts', {})): return facts[k]
-        if k == 'header' and self._heads: self.header = fits.Header.fromstring(bytes(self._stored[slice(*self._heads[-1])])); return self.header
+        if not k.startswith('_') and k in (facts := self.__dict__.get('facts', {})):
+            return facts[k]
+        if k == 'header' and self._heads:
+            self.header = fits.Header.fromstring(bytes(self._stored[slice(*self._heads[-1])]))
+            return self.header
         raise AttributeError(f'SkyImage has no {k!r}')
 
-    def __enter__(self): return self
-    def __exit__(self, *args): self.close()
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        self.close()
 
     def close(self):
         "Let the file go"
-        if self.held: return
+        if self.held:
+            return
         self.planes, self._stored, self._bad = {}, None, None
-        if self._hdul is not None: self._hdul.close()
+        if self._hdul is not None:
+            self._hdul.close()
 
 # %% ../../nbs/20_images/03_image.ipynb #ffac220b
 @patch(as_prop=True)
-def wcs_state(self:SkyImage):
+def wcs_state(self: SkyImage):
     "'celestial' or 'none'"
     return 'none' if self.wcs is None else 'celestial'
 
-@patch(as_prop=True)
-def pixel_scale_arcsec(self:SkyImage):
-    "Side of a square pixel of the same area (arcsec), None without a WCS"
-    return None if self.wcs is None else float(np.sqrt(proj_plane_pixel_area(self.wcs.celestial))*3600)
 
 @patch(as_prop=True)
-def sha256(self:SkyImage):
+def pixel_scale_arcsec(self: SkyImage):
+    "Side of a square pixel of the same area (arcsec), None without a WCS"
+    return (
+        None
+        if self.wcs is None
+        else float(np.sqrt(proj_plane_pixel_area(self.wcs.celestial)) * 3600)
+    )
+
+
+@patch(as_prop=True)
+def sha256(self: SkyImage):
     "Hash of the file as stored"
-    if self._sha is None: self._sha = hashlib.sha256(self._stored).hexdigest()
+    if self._sha is None:
+        self._sha = hashlib.sha256(self._stored).hexdigest()
     return self._sha
 
+
 @patch
-def __repr__(self:SkyImage):
+def __repr__(self: SkyImage):
     ny, nx = self.shape
     when = self.mjd and f'MJD {self.mjd:.5f} {self.mjd_scale} {self.mjd_meaning or "(day)"}'
     scale = f'{self.pixel_scale_arcsec:.3g}"/px' if self.wcs is not None else self.wcs_reason
     said = [f'{nx} x {ny}', scale, *filter(None, [self.survey, self.band, self.unit, when])]
-    return f'SkyImage({", ".join(said)}' + (f'; missing: {", ".join(self.missing)})' if self.missing else ')')
+    return f'SkyImage({", ".join(said)}' + (
+        f'; missing: {", ".join(self.missing)})' if self.missing else ')'
+    )
 
 # %% ../../nbs/20_images/03_image.ipynb #61029382
-no_value = np.float32(3.4e38) # Numbers from here on, and below its negative, stand for "nothing here"
+no_value = np.float32(
+    3.4e38
+)  # Numbers from here on, and below its negative, stand for "nothing here"
+
 
 def _known_bad(im, y0, y1, x0, x1):
     "What quality and weight planes say, or None where there are none"
-    if im._bad is not None: return im._bad[y0:y1, x0:x1]
+    if im._bad is not None:
+        return im._bad[y0:y1, x0:x1]
     bad = None
-    if 'dq' in im.planes: bad = any_bit(flag_bits(im.planes['dq'].integers(y0, y1, x0, x1), im.dq_flags), bad_bits(im.dq_flags))
+    if 'dq' in im.planes:
+        bad = any_bit(
+            flag_bits(im.planes['dq'].integers(y0, y1, x0, x1), im.dq_flags), bad_bits(im.dq_flags)
+        )
     if 'weight' in im.planes:
         none = ~(im.planes['weight'].cut(y0, y1, x0, x1) > 0)
         bad = none if bad is None else bad | none
     return bad
 
-@patch
-def read(self:SkyImage,
-    y0:int, y1:int, x0:int, x1:int, # Region [y0:y1, x0:x1], inside the image
-)->tuple: # Pixels (float32, NaN where bad) and bad (bool), both (y1-y0, x1-x0)
-    "Cut a region and decode it"
-    ny, nx = self.shape
-    if not self.planes: raise BadInput(f'{self.name} is closed')
-    if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx): raise BadInput(f'region [{y0}:{y1}, {x0}:{x1}] leaves the image of {ny} x {nx}')
-    pixels = self.planes['image'].cut(y0, y1, x0, x1)
-    bad, known = ~(np.abs(pixels) < no_value), _known_bad(self, y0, y1, x0, x1) # NaN is not less than anything
-    if known is not None: bad |= known
-    if bad.any(): pixels[bad] = np.nan
-    return pixels, bad
 
 @patch
-def read_all(self:SkyImage):
+def read(
+    self: SkyImage,
+    y0: int,
+    y1: int,
+    x0: int,
+    x1: int,  # Region [y0:y1, x0:x1], inside the image
+) -> tuple:  # Pixels (float32, NaN where bad) and bad (bool), both (y1-y0, x1-x0)
+    "Cut a region and decode it"
+    ny, nx = self.shape
+    if not self.planes:
+        raise BadInput(f'{self.name} is closed')
+    if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx):
+        raise BadInput(f'region [{y0}:{y1}, {x0}:{x1}] leaves the image of {ny} x {nx}')
+    pixels = self.planes['image'].cut(y0, y1, x0, x1)
+    bad, known = (
+        ~(np.abs(pixels) < no_value),
+        _known_bad(self, y0, y1, x0, x1),
+    )  # NaN is not less than anything
+    if known is not None:
+        bad |= known
+    if bad.any():
+        pixels[bad] = np.nan
+    return pixels, bad
+
+
+@patch
+def read_all(self: SkyImage):
     "The whole image, as `read`"
     return self.read(0, self.shape[0], 0, self.shape[1])
 
 # %% ../../nbs/20_images/03_image.ipynb #923db1a0
 @patch(as_prop=True)
-def pixels(self:SkyImage):
+def pixels(self: SkyImage):
     "The whole image to gather from, (ny, nx) of floats; NaN and quality are not yet applied"
     p = self.planes['image']
     return p.raw if p.simple else p.whole()
 
+
 @patch(as_prop=True)
-def bad(self:SkyImage):
+def bad(self: SkyImage):
     "Mask (ny, nx) of what the quality and weight planes call bad, or None where there are none; NaN pixels are bad beside it"
-    if self._bad is None: self._bad = _known_bad(self, 0, self.shape[0], 0, self.shape[1])
+    if self._bad is None:
+        self._bad = _known_bad(self, 0, self.shape[0], 0, self.shape[1])
     return self._bad
 
+
 @patch
-def flag(self:SkyImage,
-    name:str, # As in `DQ_FLAGS` for the image's mission, such as 'CRREJ'; several with commas
-)->np.ndarray: # Mask (ny, nx)
+def flag(
+    self: SkyImage,
+    name: str,  # As in `DQ_FLAGS` for the image's mission, such as 'CRREJ'; several with commas
+) -> np.ndarray:  # Mask (ny, nx)
     "Where the quality plane carries a named flag"
-    if 'dq' not in self.planes: raise BadInput(f'{self.name} has no quality plane with named flags')
+    if 'dq' not in self.planes:
+        raise BadInput(f'{self.name} has no quality plane with named flags')
     dq = self.planes['dq'].integers(0, self.shape[0], 0, self.shape[1])
-    return any_bit(flag_bits(dq, self.dq_flags), bad_bits(f'{self.dq_flags.partition(":")[0]}:{name}'))
+    return any_bit(
+        flag_bits(dq, self.dq_flags), bad_bits(f'{self.dq_flags.partition(":")[0]}:{name}')
+    )
 
 # %% ../../nbs/20_images/03_image.ipynb #8490930d
 def _need_wcs(im):
-    if im.wcs is None: raise BadImage(im.wcs_reason, f'{im.name}: {im.missing["wcs"]}')
+    if im.wcs is None:
+        raise BadImage(im.wcs_reason, f'{im.name}: {im.missing["wcs"]}')
     return im.wcs
 
+
 @patch
-def world_to_pixel(self:SkyImage,
-    ra, dec, # Positions (deg, ICRS), shapes broadcast
+def world_to_pixel(
+    self: SkyImage,
+    ra,
+    dec,  # Positions (deg, ICRS), shapes broadcast
 ):
     "0-based x, y of positions (deg, ICRS); NaN behind the sky or where the distortion cannot be inverted"
     return sky_to_pixel(_need_wcs(self), ra, dec, self.shape)
 
+
 @patch
-def pixel_to_world(self:SkyImage,
-    x, y, # 0-based pixel positions, any shape
+def pixel_to_world(
+    self: SkyImage,
+    x,
+    y,  # 0-based pixel positions, any shape
 ):
     "RA and Dec (deg, ICRS) of 0-based pixel positions"
     return pixel_to_sky(_need_wcs(self), x, y)
 
+
 @patch
-def footprint(self:SkyImage):
+def footprint(self: SkyImage):
     "RA and Dec (deg, ICRS) of the image's four outer corners, (4, 2)"
     ny, nx = self.shape
-    return np.column_stack(self.pixel_to_world(np.array([0, nx, nx, 0]) - .5, np.array([0, 0, ny, ny]) - .5))
+    return np.column_stack(
+        self.pixel_to_world(np.array([0, nx, nx, 0]) - 0.5, np.array([0, 0, ny, ny]) - 0.5)
+    )
 
 # %% ../../nbs/20_images/03_image.ipynb #4db4072e
 def _beside(hdul, info, *names):
     "The plane of the first of `names` that goes with an image, or None"
-    def all_of(*n): return [h for h in _list_images(hdul) if h.name.upper() in n and h.ver == info.ver and h.shape[-2:] == info.shape[-2:]]
+
+    def all_of(*n):
+        return [
+            h
+            for h in _list_images(hdul)
+            if h.name.upper() in n and h.ver == info.ver and h.shape[-2:] == info.shape[-2:]
+        ]
+
     twins = [h.index for h in all_of(info.name.upper())]
     for planes in filter(None, map(all_of, names)):
-        if len(planes) == len(twins): return planes[twins.index(info.index)]
+        if len(planes) == len(twins):
+            return planes[twins.index(info.index)]
         end = min([i for i in twins if i > info.index], default=len(hdul))
         return next((h for h in planes if info.index < h.index < end), None)
 
 # %% ../../nbs/20_images/03_image.ipynb #6a3fee8c
 def _weight_of(hdul, info):
     "The weight plane of an image: by name, or the unnamed inverse variance that Legacy Survey puts behind it"
-    if named := _beside(hdul, info, 'WHT', 'WGT', 'WEIGHT', 'IVAR', 'INVVAR'): return named
-    return next((h for h in _list_images(hdul) if h.index == info.index + 1 and h.shape[-2:] == info.shape[-2:] and str(hdul[h.index].header.get('IMAGETYP', '')).strip() == 'invvar'), None)
+    if named := _beside(hdul, info, 'WHT', 'WGT', 'WEIGHT', 'IVAR', 'INVVAR'):
+        return named
+    return next(
+        (
+            h
+            for h in _list_images(hdul)
+            if h.index == info.index + 1
+            and h.shape[-2:] == info.shape[-2:]
+            and str(hdul[h.index].header.get('IMAGETYP', '')).strip() == 'invvar'
+        ),
+        None,
+    )
 
-def _plane(data, hdu, plane=None): return Plane(data, place_of(hdu, plane), hdu)
+
+def _plane(data, hdu, plane=None):
+    return Plane(data, place_of(hdu, plane), hdu)
+
 
 def _side_planes(hdul, data, info, policy, missing):
     "Quality and weight planes in the same file, under a policy"
     planes = {}
-    if policy == 'none': return planes
+    if policy == 'none':
+        return planes
     dq = _beside(hdul, info, 'DQ')
-    if dq and policy: planes['dq'] = _plane(data, hdul[dq.index])
-    elif dq: missing['dq'] = 'there is a quality plane, but its mission has no named flags here; pass dq_policy='
-    if w := _weight_of(hdul, info): planes['weight'] = _plane(data, hdul[w.index])
+    if dq and policy:
+        planes['dq'] = _plane(data, hdul[dq.index])
+    elif dq:
+        missing['dq'] = (
+            'there is a quality plane, but its mission has no named flags here; pass dq_policy='
+        )
+    if w := _weight_of(hdul, info):
+        planes['weight'] = _plane(data, hdul[w.index])
     return planes
 
 # %% ../../nbs/20_images/03_image.ipynb #fc74bd77
@@ -447,33 +697,44 @@ def _extra_plane(source, shape):
     _, data, name = read_bytes(source)
     hdul = _parse(source, data, name)
     fit = [h for h in _list_images(hdul) if h.shape == shape]
-    if len(fit) != 1: raise BadImage('ambiguous_hdu' if fit else 'no_image_hdu', f'{name}: {len(fit)} planes of shape {shape}')
+    if len(fit) != 1:
+        raise BadImage(
+            'ambiguous_hdu' if fit else 'no_image_hdu',
+            f'{name}: {len(fit)} planes of shape {shape}',
+        )
     return _plane(data, hdul[fit[0].index])
+
 
 def _heads_of(hdul, planes, index):
     "Where the headers that say how to read `planes` begin and end: the file's first, those of quality and weight, the image's own"
     starts = [p.place['start'] for p in planes.values()]
-    at = [(h.fileinfo()['hdrLoc'], h.fileinfo()['datLoc']) for i, h in enumerate(hdul) if i in (0, index) or h.fileinfo()['datLoc'] in starts]
+    at = [
+        (h.fileinfo()['hdrLoc'], h.fileinfo()['datLoc'])
+        for i, h in enumerate(hdul)
+        if i in (0, index) or h.fileinfo()['datLoc'] in starts
+    ]
     own = hdul[index].fileinfo()
     return [a for a in at if a[1] != own['datLoc']] + [(own['hdrLoc'], own['datLoc'])]
+
 
 def _settle(dq_policy, mission):
     "The policy that 'auto' means, checked; '' where the mission has no named flags"
     policy = (mission if mission in DQ_FLAGS else '') if dq_policy in ('auto', None) else dq_policy
-    if policy: bad_bits(policy)
+    if policy:
+        bad_bits(policy)
     return policy
 
 # %% ../../nbs/20_images/03_image.ipynb #ac015f8f
 def open_image(
-    source, # Path, bytes, or an open binary file; .gz, .bz2 and tile compression are undone
-    hdu=None, # EXTNAME or index; 'SCI[2]' takes a plane of a cube; None = the one science image
-    extver:int=None, # EXTVER, where an EXTNAME is repeated
-    dq_policy:str='auto', # Which flags are bad, as for `bad_bits`; 'auto' = the mission's default, 'none' = do not ask the planes
-    role:str='image', # 'image', 'template', 'science' or 'difference'
-    dq=None, # Quality plane in a file of its own (path or bytes)
-    weight=None, # Weight plane in a file of its own; zero weight is bad
-    facts:dict=None, # What the caller knows better than the header, such as dict(band='F814W')
-)->SkyImage: # Use as a context manager, or `.close()` it
+    source,  # Path, bytes, or an open binary file; .gz, .bz2 and tile compression are undone
+    hdu=None,  # EXTNAME or index; 'SCI[2]' takes a plane of a cube; None = the one science image
+    extver: int = None,  # EXTVER, where an EXTNAME is repeated
+    dq_policy: str = 'auto',  # Which flags are bad, as for `bad_bits`; 'auto' = the mission's default, 'none' = do not ask the planes
+    role: str = 'image',  # 'image', 'template', 'science' or 'difference'
+    dq=None,  # Quality plane in a file of its own (path or bytes)
+    weight=None,  # Weight plane in a file of its own; zero weight is bad
+    facts: dict = None,  # What the caller knows better than the header, such as dict(band='F814W')
+) -> SkyImage:  # Use as a context manager, or `.close()` it
     "Open one image of the sky"
     stored, data, what = read_bytes(source)
     hdul, (hdu, plane) = _parse(source, data, what), _which(hdu)
@@ -481,16 +742,47 @@ def open_image(
     _check_plane(info, plane, what)
     header, first = hdul[info.index].header, hdul[0].header
     known = read_header_facts(header, first) | (facts or {})
-    missing, notes = {k: v for k, v in known.pop('missing').items() if known[k] is None}, known.pop('notes')
+    missing, notes = (
+        {k: v for k, v in known.pop('missing').items() if known[k] is None},
+        known.pop('notes'),
+    )
     w, reason, missing['wcs'] = read_wcs(header, hdul)
-    if w is not None: del missing['wcs']
+    if w is not None:
+        del missing['wcs']
     policy = _settle(dq_policy, _dq_mission(known['mission'] or '', first))
-    planes = {'image': _plane(data, hdul[info.index], plane)} | _side_planes(hdul, data, info, policy, missing)
-    if dq is not None: bad_bits(policy); planes['dq'] = _extra_plane(dq, info.shape[-2:])
-    if weight is not None: planes['weight'] = _extra_plane(weight, info.shape[-2:])
-    settled = 'none' if policy == 'none' else '+'.join([policy]*('dq' in planes) + ['weight']*('weight' in planes)) or None
-    if all(p.raw is not None for p in planes.values()): hdul.close() # Its bytes are mapped, the file need not stay open
+    planes = {'image': _plane(data, hdul[info.index], plane)} | _side_planes(
+        hdul, data, info, policy, missing
+    )
+    if dq is not None:
+        bad_bits(policy)
+        planes['dq'] = _extra_plane(dq, info.shape[-2:])
+    if weight is not None:
+        planes['weight'] = _extra_plane(weight, info.shape[-2:])
+    settled = (
+        'none'
+        if policy == 'none'
+        else '+'.join([policy] * ('dq' in planes) + ['weight'] * ('weight' in planes)) or None
+    )
+    if all(p.raw is not None for p in planes.values()):
+        hdul.close()  # Its bytes are mapped, the file need not stay open
     name = info.hdu_name if plane is None else f'{info.hdu_name}[{plane}]'
-    image = SkyImage(info.shape[-2:], planes, header, known | dict(dq_flags=policy), name, info.ver, what, role, w, reason, settled, missing, notes, stored, hdul)
-    if isinstance(source, (str, Path)) and data is stored and dq is weight is None: image._heads, image._path = _heads_of(hdul, planes, info.index), Path(source)
+    image = SkyImage(
+        info.shape[-2:],
+        planes,
+        header,
+        known | dict(dq_flags=policy),
+        name,
+        info.ver,
+        what,
+        role,
+        w,
+        reason,
+        settled,
+        missing,
+        notes,
+        stored,
+        hdul,
+    )
+    if isinstance(source, (str, Path)) and data is stored and dq is weight is None:
+        image._heads, image._path = _heads_of(hdul, planes, info.index), Path(source)
     return image

@@ -18,24 +18,36 @@ from .image import list_images, open_image
 
 # %% ../../nbs/20_images/05_sources.ipynb #2e4a0305
 def background_of(
-    pixels:np.ndarray, # Image (ny, nx), NaN where bad
-    box:int=24, # Side of the boxes in which the sky is estimated (pixel); a few times the largest source
-)->tuple: # Sky level and its scatter, both (ny, nx)
+    pixels: np.ndarray,  # Image (ny, nx), NaN where bad
+    box: int = 24,  # Side of the boxes in which the sky is estimated (pixel); a few times the largest source
+) -> tuple:  # Sky level and its scatter, both (ny, nx)
     "The smooth sky under the sources, from sigma-clipped medians in boxes"
     from photutils.background import Background2D, MedianBackground
+
     box = max(4, min(box, *pixels.shape))
-    b = Background2D(pixels, box, mask=~np.isfinite(pixels), filter_size=3, exclude_percentile=90, bkg_estimator=MedianBackground())
+    b = Background2D(
+        pixels,
+        box,
+        mask=~np.isfinite(pixels),
+        filter_size=3,
+        exclude_percentile=90,
+        bkg_estimator=MedianBackground(),
+    )
     return b.background, b.background_rms
 
 # %% ../../nbs/20_images/05_sources.ipynb #235bf8f6
 def error_plane(
-    source, # What the image was opened from: path or bytes
-    image, # The `SkyImage`
-)->np.ndarray: # One-sigma error of each pixel (ny, nx); None where the file has no such plane, or several
+    source,  # What the image was opened from: path or bytes
+    image,  # The `SkyImage`
+) -> (
+    np.ndarray
+):  # One-sigma error of each pixel (ny, nx); None where the file has no such plane, or several
     "The error that the file itself gives, from its ERR extension"
     planes = [(h.name, h.ver) for h in list_images(source)]
-    if planes.count(('ERR', image.hdu_ver)) != 1: return None # None, or several and no word on which belongs to the image
-    with open_image(source, 'ERR', image.hdu_ver, dq_policy='none') as err: noise = err.read_all()[0]
+    if planes.count(('ERR', image.hdu_ver)) != 1:
+        return None  # None, or several and no word on which belongs to the image
+    with open_image(source, 'ERR', image.hdu_ver, dq_policy='none') as err:
+        noise = err.read_all()[0]
     return np.where(noise > 0, noise, np.nan) if noise.shape == image.shape else None
 
 # %% ../../nbs/20_images/05_sources.ipynb #3a4061c6
@@ -44,76 +56,109 @@ def _summits(height, inside):
     ny, nx = height.shape
     best = np.where(inside, height, -np.inf)
     edge = np.pad(best, 1, constant_values=-np.inf)
-    to = np.arange(ny*nx).reshape(ny, nx)
+    to = np.arange(ny * nx).reshape(ny, nx)
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            v = edge[1 + dy:ny + 1 + dy, 1 + dx:nx + 1 + dx]
+            v = edge[1 + dy : ny + 1 + dy, 1 + dx : nx + 1 + dx]
             up = v > best
-            best, to = np.where(up, v, best), np.where(up, np.arange(ny*nx).reshape(ny, nx) + dy*nx + dx, to)
+            best, to = (
+                np.where(up, v, best),
+                np.where(up, np.arange(ny * nx).reshape(ny, nx) + dy * nx + dx, to),
+            )
     to = to.ravel()
-    while (to[to] != to).any(): to = to[to]
+    while (to[to] != to).any():
+        to = to[to]
     return to.reshape(ny, nx)
 
 # %% ../../nbs/20_images/05_sources.ipynb #3f9fe181
 def _passes(a, hill, inside):
     "Pairs of touching hills and the height of the pass between them, once for every pair of touching pixels"
     out = []
-    for p, q in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]), (np.s_[:-1, :-1], np.s_[1:, 1:]), (np.s_[:-1, 1:], np.s_[1:, :-1])):
+    for p, q in (
+        (np.s_[:, :-1], np.s_[:, 1:]),
+        (np.s_[:-1], np.s_[1:]),
+        (np.s_[:-1, :-1], np.s_[1:, 1:]),
+        (np.s_[:-1, 1:], np.s_[1:, :-1]),
+    ):
         k = inside[p] & inside[q] & (hill[p] != hill[q])
         out.append((hill[p][k], hill[q][k], np.minimum(a[p][k], a[q][k])))
     return map(np.concatenate, zip(*out))
 
 # %% ../../nbs/20_images/05_sources.ipynb #d72c18f0
 def split_blends(
-    a:np.ndarray, # Image (ny, nx) with the sky taken off
-    noise:np.ndarray, # Error of each pixel (ny, nx)
-    segments:np.ndarray, # Groups of pixels (ny, nx), 0 = sky
-    nsigma:float=5., # A summit must rise this many sigma above the pass to its neighbour …
-    contrast:float=.02, # … and by this share of the neighbour's height
-)->tuple: # One label a source (ny, nx), 0 = sky; rows and columns of their summits, in order of label
+    a: np.ndarray,  # Image (ny, nx) with the sky taken off
+    noise: np.ndarray,  # Error of each pixel (ny, nx)
+    segments: np.ndarray,  # Groups of pixels (ny, nx), 0 = sky
+    nsigma: float = 5.0,  # A summit must rise this many sigma above the pass to its neighbour …
+    contrast: float = 0.02,  # … and by this share of the neighbour's height
+) -> (
+    tuple
+):  # One label a source (ny, nx), 0 = sky; rows and columns of their summits, in order of label
     "Cut groups of pixels into sources, one a summit"
     inside, flat, size = segments > 0, a.ravel(), a.size
-    rank = np.empty(size); rank[np.argsort(a, axis=None, kind='stable')] = np.arange(size)
+    rank = np.empty(size)
+    rank[np.argsort(a, axis=None, kind='stable')] = np.arange(size)
     hill = _summits(rank.reshape(a.shape), inside)
     p, q, saddle = _passes(a, hill, inside)
     into = np.arange(size)
     while len(p):
         low, high = np.where(rank[p] < rank[q], p, q), np.where(rank[p] < rank[q], q, p)
         order = np.lexsort((saddle, low))
-        last = order[np.r_[low[order][1:] != low[order][:-1], True]] # The highest pass of each hill
-        joins = last[flat[low[last]] - saddle[last] < np.maximum(nsigma*noise.ravel()[low[last]], contrast*flat[high[last]])]
-        if not len(joins): break
+        last = order[
+            np.r_[low[order][1:] != low[order][:-1], True]
+        ]  # The highest pass of each hill
+        joins = last[
+            flat[low[last]] - saddle[last]
+            < np.maximum(nsigma * noise.ravel()[low[last]], contrast * flat[high[last]])
+        ]
+        if not len(joins):
+            break
         into[low[joins]] = high[joins]
-        while (into[into] != into).any(): into = into[into]
+        while (into[into] != into).any():
+            into = into[into]
         p, q = into[p], into[q]
         p, q, saddle = p[p != q], q[p != q], saddle[p != q]
     tops, labels = np.unique(into[hill][inside], return_inverse=True)
-    out = np.zeros(a.shape, int); out[inside] = labels + 1
+    out = np.zeros(a.shape, int)
+    out[inside] = labels + 1
     return out, *np.divmod(tops, a.shape[1])
 
 # %% ../../nbs/20_images/05_sources.ipynb #686e3177
 def shape_measures(
-    a:np.ndarray, # Image (ny, nx) with the sky taken off, NaN where bad
-    row:np.ndarray, col:np.ndarray, # Central pixels (n,)
-)->dict: # Arrays (n,): peak, sharpness, lowest_neighbour, concentration, contrast; NaN where bad pixels or the edge interfere
+    a: np.ndarray,  # Image (ny, nx) with the sky taken off, NaN where bad
+    row: np.ndarray,
+    col: np.ndarray,  # Central pixels (n,)
+) -> dict:  # Arrays (n,): peak, sharpness, lowest_neighbour, concentration, contrast; NaN where bad pixels or the edge interfere
     "How a source's light is shared out over its central pixels"
     p = np.pad(a.astype(float), 4, constant_values=np.nan)
     o = np.arange(9)
     s = p[row[:, None, None] + o[:, None], col[:, None, None] + o]
     r = np.hypot(*np.mgrid[-4:5, -4:5])
     ring = np.where(np.isnan(s).all((1, 2))[:, None], 0, s[:, (r > 3) & (r < 4.5)])
-    low, mid = np.nanpercentile(ring, [25, 50], axis=1) # The low quarter is the sky: neighbours are bright
-    rough = 1.4826*np.nanmedian(np.abs(ring - mid[:, None]), axis=1)
+    low, mid = np.nanpercentile(
+        ring, [25, 50], axis=1
+    )  # The low quarter is the sky: neighbours are bright
+    rough = 1.4826 * np.nanmedian(np.abs(ring - mid[:, None]), axis=1)
     s = s - low[:, None, None]
     peak, near = s[:, 4, 4], np.stack([s[:, 3, 4], s[:, 5, 4], s[:, 4, 3], s[:, 4, 5]], 1)
     three, five = s[:, 3:6, 3:6].sum((1, 2)), s[:, 2:7, 2:7].sum((1, 2))
     with np.errstate(all='ignore'):
-        return dict(peak=peak, sharpness=1 - (three - peak)/8/peak, lowest_neighbour=near.min(1)/peak, concentration=three/five, contrast=peak/rough)
+        return dict(
+            peak=peak,
+            sharpness=1 - (three - peak) / 8 / peak,
+            lowest_neighbour=near.min(1) / peak,
+            concentration=three / five,
+            contrast=peak / rough,
+        )
 
 # %% ../../nbs/20_images/05_sources.ipynb #c41b6e7b
 #: What flags of each mission say about a source whose centre carries them
 FLAG_MEANING = {
-    'hst/acs': {'cosmic ray': 'CRDRIZ,CRREJ', 'hot pixel': 'HOT,WARM', 'saturated': 'SATURATED,ATODSAT'},
+    'hst/acs': {
+        'cosmic ray': 'CRDRIZ,CRREJ',
+        'hot pixel': 'HOT,WARM',
+        'saturated': 'SATURATED,ATODSAT',
+    },
     'hst/wfc3': {'cosmic ray': 'CRDRIZ,CRREJ', 'hot pixel': 'HOT,WARM', 'saturated': 'SATURATED'},
     'jwst': {'hot pixel': 'HOT,WARM', 'saturated': 'SATURATED'},
     'decam': {'cosmic ray': 'COSMIC_RAY', 'saturated': 'SATURATED,BLEED'},
@@ -121,11 +166,13 @@ FLAG_MEANING = {
 
 # %% ../../nbs/20_images/05_sources.ipynb #bc77a8e5
 def flags_at(
-    image, # A `SkyImage`
-    row:np.ndarray, col:np.ndarray, # Central pixels (n,)
-)->dict: # Meaning → distance class (n,): 2 = the centre carries the flag, 1 = a neighbour does, 0 = neither
+    image,  # A `SkyImage`
+    row: np.ndarray,
+    col: np.ndarray,  # Central pixels (n,)
+) -> dict:  # Meaning → distance class (n,): 2 = the centre carries the flag, 1 = a neighbour does, 0 = neither
     "Which flags lie on or beside each source"
     from scipy.ndimage import maximum_filter
+
     out = {}
     mission = (image.dq_flags or '').split(':')[0]
     for meaning, names in FLAG_MEANING.get(mission, {}).items() if 'dq' in image.planes else ():
@@ -136,142 +183,278 @@ def flags_at(
 # %% ../../nbs/20_images/05_sources.ipynb #189037a1
 SOURCE_COLUMNS = 'x y row col snr sharpness lowest_neighbour concentration contrast flux fwhm_px ellipticity n_pixels edge ra dec mag'.split()
 
+
 def detect_sources(
-    image, # A `SkyImage`
-    nsigma:float=5., # Threshold (sigma of the pixel)
-    box:int=24, # As for `background_of`
-    min_pixels:int=1, # Smallest group of pixels; 1 lets cosmic rays in, which is wanted here
-    noise:np.ndarray=None, # Error of each pixel (ny, nx); None = scatter of the sky
-    split:bool=True, # Cut blends apart?
-)->pd.DataFrame: # One row a source, brightest first: `SOURCE_COLUMNS` and a column for each meaning of flags that the image has
+    image,  # A `SkyImage`
+    nsigma: float = 5.0,  # Threshold (sigma of the pixel)
+    box: int = 24,  # As for `background_of`
+    min_pixels: int = 1,  # Smallest group of pixels; 1 lets cosmic rays in, which is wanted here
+    noise: np.ndarray = None,  # Error of each pixel (ny, nx); None = scatter of the sky
+    split: bool = True,  # Cut blends apart?
+) -> pd.DataFrame:  # One row a source, brightest first: `SOURCE_COLUMNS` and a column for each meaning of flags that the image has
     "Find the sources on one image and measure them"
-    from photutils.segmentation import SegmentationImage, SourceCatalog, detect_sources as group_pixels
+    from photutils.segmentation import (
+        SegmentationImage,
+        SourceCatalog,
+        detect_sources as group_pixels,
+    )
     from photutils.utils.exceptions import NoDetectionsWarning
+
     pixels, bad = image.read_all()
-    if bad.all(): raise BadImage('all_bad', f'{image.name}: no valid pixel to search')
+    if bad.all():
+        raise BadImage('all_bad', f'{image.name}: no valid pixel to search')
     sky, scatter = background_of(pixels, box)
     noise = scatter if noise is None else noise
     bad = bad | ~(noise > 0)
     a = np.where(bad, 0, pixels - sky)
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NoDetectionsWarning) # An empty table says it
-        groups = group_pixels(a, np.where(bad, np.inf, nsigma*noise), min_pixels)
-    if groups is None: return pd.DataFrame({c: np.zeros(0) for c in SOURCE_COLUMNS})
+        warnings.simplefilter('ignore', NoDetectionsWarning)  # An empty table says it
+        groups = group_pixels(a, np.where(bad, np.inf, nsigma * noise), min_pixels)
+    if groups is None:
+        return pd.DataFrame({c: np.zeros(0) for c in SOURCE_COLUMNS})
     segments, row, col = split_blends(a, noise, groups.data, nsigma if split else np.inf)
     measured = shape_measures(np.where(bad, np.nan, a), row, col)
     cat = SourceCatalog(a, SegmentationImage(segments))
     x, y = np.atleast_2d(cat.centroid).T
-    off = ~(np.hypot(x - col, y - row) < 1.5) # A lopsided segment says little about where the source is
+    off = ~(
+        np.hypot(x - col, y - row) < 1.5
+    )  # A lopsided segment says little about where the source is
     x, y = np.where(off, col, x), np.where(off, row, y)
     ny, nx = a.shape
     flux = np.atleast_1d(cat.segment_flux)
-    t = pd.DataFrame(dict(x=x, y=y, row=row, col=col, snr=measured.pop('peak')/noise[row, col], **measured, flux=flux,
-        fwhm_px=np.atleast_1d(cat.fwhm.value), ellipticity=np.atleast_1d(cat.ellipticity.value), n_pixels=np.bincount(segments.ravel())[1:],
-        edge=(row < 3) | (col < 3) | (row > ny - 4) | (col > nx - 4), **flags_at(image, row, col)))
+    t = pd.DataFrame(
+        dict(
+            x=x,
+            y=y,
+            row=row,
+            col=col,
+            snr=measured.pop('peak') / noise[row, col],
+            **measured,
+            flux=flux,
+            fwhm_px=np.atleast_1d(cat.fwhm.value),
+            ellipticity=np.atleast_1d(cat.ellipticity.value),
+            n_pixels=np.bincount(segments.ravel())[1:],
+            edge=(row < 3) | (col < 3) | (row > ny - 4) | (col > nx - 4),
+            **flags_at(image, row, col),
+        )
+    )
     t['ra'], t['dec'] = image.pixel_to_world(x, y) if image.wcs is not None else (np.nan, np.nan)
-    t['mag'] = image.zero_point - 2.5*np.log10(np.where(flux > 0, flux, np.nan)) if image.zero_point is not None else np.nan
-    return t[np.isfinite(t.snr)].sort_values('snr', ascending=False, kind='stable', ignore_index=True)
+    t['mag'] = (
+        image.zero_point - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
+        if image.zero_point is not None
+        else np.nan
+    )
+    return t[np.isfinite(t.snr)].sort_values(
+        'snr', ascending=False, kind='stable', ignore_index=True
+    )
 
 # %% ../../nbs/20_images/05_sources.ipynb #f2cbfa33
 @dataclass
 class Locus:
     "Where the stars of one exposure lie"
-    n:int # Stars it rests on
-    sharpness:float; sharpness_sigma:float # Median and robust scatter
-    concentration:float; concentration_sigma:float
-    lowest_neighbour:float # Only 2 % of the stars lie below
+
+    n: int  # Stars it rests on
+    sharpness: float
+    sharpness_sigma: float  # Median and robust scatter
+    concentration: float
+    concentration_sigma: float
+    lowest_neighbour: float  # Only 2 % of the stars lie below
 
     def __repr__(self):
-        return (f'Locus({self.n} stars: sharpness {self.sharpness:.3f} ± {self.sharpness_sigma:.3f}, '
-                f'concentration {self.concentration:.3f} ± {self.concentration_sigma:.3f}, lowest neighbour above {self.lowest_neighbour:.3f})')
+        return (
+            f'Locus({self.n} stars: sharpness {self.sharpness:.3f} ± {self.sharpness_sigma:.3f}, '
+            f'concentration {self.concentration:.3f} ± {self.concentration_sigma:.3f}, lowest neighbour above {self.lowest_neighbour:.3f})'
+        )
 
 # %% ../../nbs/20_images/05_sources.ipynb #9d863220
 def stellar_locus(
-    sources:pd.DataFrame, # As from `detect_sources`
-    min_snr:float=20., # Use sources at least this bright
-    min_stars:int=30, # Fewer say nothing
-)->Locus: # None where the exposure has no clear locus
+    sources: pd.DataFrame,  # As from `detect_sources`
+    min_snr: float = 20.0,  # Use sources at least this bright
+    min_stars: int = 30,  # Fewer say nothing
+) -> Locus:  # None where the exposure has no clear locus
     "Median and scatter of sharpness and concentration, by iterated clipping"
-    s = sources[(sources.snr > min_snr) & ~sources.edge & ~_flagged(sources)].dropna(subset=['sharpness', 'concentration'])
-    if len(s) < min_stars: return None
+    s = sources[(sources.snr > min_snr) & ~sources.edge & ~_flagged(sources)].dropna(
+        subset=['sharpness', 'concentration']
+    )
+    if len(s) < min_stars:
+        return None
     keep, v = np.ones(len(s), bool), s.sharpness.values
     for _ in range(10):
-        m = np.median(v[keep]); sd = 1.4826*np.median(np.abs(v[keep] - m))
-        keep = np.abs(v - m) < 3*max(sd, .005)
+        m = np.median(v[keep])
+        sd = 1.4826 * np.median(np.abs(v[keep] - m))
+        keep = np.abs(v - m) < 3 * max(sd, 0.005)
     c = s.concentration.values[keep]
     cm = np.median(c)
-    if keep.mean() < .6 or keep.sum() < min_stars or sd > .05: return None
+    if keep.mean() < 0.6 or keep.sum() < min_stars or sd > 0.05:
+        return None
     low = np.percentile(s.lowest_neighbour.values[keep], 2)
-    if m > .75 or low < .08: return None # No optics makes so sharp an image: these are hot pixels, and there are more of them than stars
-    return Locus(int(keep.sum()), *map(float, (m, max(sd, .005), cm, 1.4826*np.median(np.abs(c - cm)), low)))
+    if m > 0.75 or low < 0.08:
+        return None  # No optics makes so sharp an image: these are hot pixels, and there are more of them than stars
+    return Locus(
+        int(keep.sum()),
+        *map(float, (m, max(sd, 0.005), cm, 1.4826 * np.median(np.abs(c - cm)), low)),
+    )
 
-def _flagged(t, near=1): return np.any([t[k].values >= near for k in ('cosmic ray', 'hot pixel', 'saturated') if k in t] or [np.zeros(len(t), bool)], axis=0)
+
+def _flagged(t, near=1):
+    return np.any(
+        [t[k].values >= near for k in ('cosmic ray', 'hot pixel', 'saturated') if k in t]
+        or [np.zeros(len(t), bool)],
+        axis=0,
+    )
 
 # %% ../../nbs/20_images/05_sources.ipynb #a37962de
 @dataclass
 class Rule:
     "A way to tell a real source from an artefact, with a name and a measure of trust"
-    name:str; is_valid:bool; label:str; level:str; about:str; fires:object=None
+
+    name: str
+    is_valid: bool
+    label: str
+    level: str
+    about: str
+    fires: object = None
+
 
 def _on_locus(t, q):
-    near = (np.abs(t.sharpness - q.sharpness) < 2.5*q.sharpness_sigma) & (np.abs(t.concentration - q.concentration) < 3*q.concentration_sigma)
-    return near & (t.lowest_neighbour > q.lowest_neighbour) & (t.snr >= 12) & (t.contrast > 10) & ~t.edge & ~_flagged(t)
+    near = (np.abs(t.sharpness - q.sharpness) < 2.5 * q.sharpness_sigma) & (
+        np.abs(t.concentration - q.concentration) < 3 * q.concentration_sigma
+    )
+    return (
+        near
+        & (t.lowest_neighbour > q.lowest_neighbour)
+        & (t.snr >= 12)
+        & (t.contrast > 10)
+        & ~t.edge
+        & ~_flagged(t)
+    )
+
 
 def _too_sharp(t, q):
-    sharp = (t.sharpness > q.sharpness + 6*q.sharpness_sigma) & (t.lowest_neighbour < .6*q.lowest_neighbour)
-    return sharp & (t.snr >= 12) & (t.contrast > 10) & ~t.edge & ~_flagged(t[[k for k in ('saturated',) if k in t]])
+    sharp = (t.sharpness > q.sharpness + 6 * q.sharpness_sigma) & (
+        t.lowest_neighbour < 0.6 * q.lowest_neighbour
+    )
+    return (
+        sharp
+        & (t.snr >= 12)
+        & (t.contrast > 10)
+        & ~t.edge
+        & ~_flagged(t[[k for k in ('saturated',) if k in t]])
+    )
 
 # %% ../../nbs/20_images/05_sources.ipynb #f6823eac
 def _has_flag(kind):
     def fires(t, q):
-        if kind not in t: return np.zeros(len(t), bool)
-        return (t[kind] == 2) & (t.sharpness > q.sharpness + 3*q.sharpness_sigma) & (t.saturated == 0) & ~t.edge
+        if kind not in t:
+            return np.zeros(len(t), bool)
+        return (
+            (t[kind] == 2)
+            & (t.sharpness > q.sharpness + 3 * q.sharpness_sigma)
+            & (t.saturated == 0)
+            & ~t.edge
+        )
+
     return fires
 
 # %% ../../nbs/20_images/05_sources.ipynb #8aee1804
 RULES = [
-    Rule('rule:stellar-locus', True, 'source', 'MEDIUM', 'as sharp and as concentrated as the stars of its exposure, S/N at least 12, clear of its surroundings, no flag on or beside it', _on_locus),
-    Rule('rule:sharper-than-psf', False, 'cosmic ray or hot pixel', 'MEDIUM', 'sharper by 6 sigma than the stars of its exposure, a neighbour darker than any star has, S/N at least 12', _too_sharp),
-    Rule('rule:flagged-in-dq', False, 'cosmic ray', 'HIGH', 'flagged as a cosmic ray by the pipeline at its central pixel, and sharper than the stars by 3 sigma', _has_flag('cosmic ray')),
-    Rule('rule:flagged-in-dq', False, 'hot pixel', 'HIGH', 'flagged as hot by the pipeline at its central pixel, and sharper than the stars by 3 sigma', _has_flag('hot pixel')),
-    Rule('rule:same-sky-position-other-band', True, 'source', 'HIGH', 'found at the same place in another band or survey, S/N at least 5 in both'),
+    Rule(
+        'rule:stellar-locus',
+        True,
+        'source',
+        'MEDIUM',
+        'as sharp and as concentrated as the stars of its exposure, S/N at least 12, clear of its surroundings, no flag on or beside it',
+        _on_locus,
+    ),
+    Rule(
+        'rule:sharper-than-psf',
+        False,
+        'cosmic ray or hot pixel',
+        'MEDIUM',
+        'sharper by 6 sigma than the stars of its exposure, a neighbour darker than any star has, S/N at least 12',
+        _too_sharp,
+    ),
+    Rule(
+        'rule:flagged-in-dq',
+        False,
+        'cosmic ray',
+        'HIGH',
+        'flagged as a cosmic ray by the pipeline at its central pixel, and sharper than the stars by 3 sigma',
+        _has_flag('cosmic ray'),
+    ),
+    Rule(
+        'rule:flagged-in-dq',
+        False,
+        'hot pixel',
+        'HIGH',
+        'flagged as hot by the pipeline at its central pixel, and sharper than the stars by 3 sigma',
+        _has_flag('hot pixel'),
+    ),
+    Rule(
+        'rule:same-sky-position-other-band',
+        True,
+        'source',
+        'HIGH',
+        'found at the same place in another band or survey, S/N at least 5 in both',
+    ),
 ]
 
 # %% ../../nbs/20_images/05_sources.ipynb #ab5ddb98
 def rule_verdicts(
-    sources:pd.DataFrame, # As from `detect_sources`
-    locus:Locus=None, # None = measured here
-    rules:list=RULES, # Those to ask; the ones that compare images are not asked here
-)->pd.DataFrame: # One row a verdict: source (row of `sources`), rule, is_valid, label, level, notes; source repeats where rules agree
+    sources: pd.DataFrame,  # As from `detect_sources`
+    locus: Locus = None,  # None = measured here
+    rules: list = RULES,  # Those to ask; the ones that compare images are not asked here
+) -> pd.DataFrame:  # One row a verdict: source (row of `sources`), rule, is_valid, label, level, notes; source repeats where rules agree
     "What the rules say about the sources of one exposure"
     q = locus or (stellar_locus(sources) if len(sources) else None)
     out = []
     for r in rules if q is not None else []:
         hit = sources[r.fires(sources, q)] if r.fires else sources[:0]
-        out += [dict(source=i, rule=r.name, is_valid=r.is_valid, label=r.label, level=r.level, notes=_because(r, h, q)) for i, h in zip(hit.index, hit.itertuples())]
+        out += [
+            dict(
+                source=i,
+                rule=r.name,
+                is_valid=r.is_valid,
+                label=r.label,
+                level=r.level,
+                notes=_because(r, h, q),
+            )
+            for i, h in zip(hit.index, hit.itertuples())
+        ]
     v = pd.DataFrame(out, columns=['source', 'rule', 'is_valid', 'label', 'level', 'notes'])
-    return v[v.groupby('source').is_valid.transform('nunique') == 1].reset_index(drop=True) if len(v) else v
+    return (
+        v[v.groupby('source').is_valid.transform('nunique') == 1].reset_index(drop=True)
+        if len(v)
+        else v
+    )
+
 
 def _because(r, h, q):
-    return (f'{r.about}. Sharpness {h.sharpness:.3f}, stars {q.sharpness:.3f} ± {q.sharpness_sigma:.3f} ({q.n}); concentration {h.concentration:.3f}, stars '
-            f'{q.concentration:.3f} ± {q.concentration_sigma:.3f}; lowest neighbour {h.lowest_neighbour:.3f}, stars above {q.lowest_neighbour:.3f}; S/N {h.snr:.1f}')
+    return (
+        f'{r.about}. Sharpness {h.sharpness:.3f}, stars {q.sharpness:.3f} ± {q.sharpness_sigma:.3f} ({q.n}); concentration {h.concentration:.3f}, stars '
+        f'{q.concentration:.3f} ± {q.concentration_sigma:.3f}; lowest neighbour {h.lowest_neighbour:.3f}, stars above {q.lowest_neighbour:.3f}; S/N {h.snr:.1f}'
+    )
 
 # %% ../../nbs/20_images/05_sources.ipynb #6d287768
 def same_sky(
-    a:pd.DataFrame, # Sources with ra, dec and snr
-    b:pd.DataFrame, # Sources of the other image
-    radius_arcsec:float, # Largest separation
-    area_arcsec2:float, # Sky that `b` was found in
-    min_snr:float=5., # Both must be at least this bright
-    max_chance:float=.02, # Most matches by chance that are tolerated for one source
-)->tuple: # Rows of `a`, rows of `b`, separation (arcsec), chance
+    a: pd.DataFrame,  # Sources with ra, dec and snr
+    b: pd.DataFrame,  # Sources of the other image
+    radius_arcsec: float,  # Largest separation
+    area_arcsec2: float,  # Sky that `b` was found in
+    min_snr: float = 5.0,  # Both must be at least this bright
+    max_chance: float = 0.02,  # Most matches by chance that are tolerated for one source
+) -> tuple:  # Rows of `a`, rows of `b`, separation (arcsec), chance
     "Sources that both images show at one place"
-    ia, ib = (np.flatnonzero(t.snr.values >= min_snr) if len(t) else np.zeros(0, int) for t in (a, b))
-    chance = len(ib)*np.pi*radius_arcsec**2/area_arcsec2
-    if not len(ia) or not len(ib) or chance > max_chance: return ia[:0], ib[:0], np.zeros(0), chance
+    ia, ib = (
+        np.flatnonzero(t.snr.values >= min_snr) if len(t) else np.zeros(0, int) for t in (a, b)
+    )
+    chance = len(ib) * np.pi * radius_arcsec**2 / area_arcsec2
+    if not len(ia) or not len(ib) or chance > max_chance:
+        return ia[:0], ib[:0], np.zeros(0), chance
     (ra1, dec1), (ra2, dec2) = (t[['ra', 'dec']].values[k].T for t, k in ((a, ia), (b, ib)))
     i, j, sep = match_sky(ra1, dec1, ra2, dec2, radius_arcsec)
     best_i, best_j = np.full(len(ia), np.inf), np.full(len(ib), np.inf)
-    np.minimum.at(best_i, i, sep); np.minimum.at(best_j, j, sep)
+    np.minimum.at(best_i, i, sep)
+    np.minimum.at(best_j, j, sep)
     k = (sep == best_i[i]) & (sep == best_j[j])
     return ia[i[k]], ib[j[k]], sep[k], chance

@@ -18,53 +18,94 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 def _dummy(w, header, first):
     "Values that no telescope pointed at"
     lon, lat, scale = w.wcs.crval[w.wcs.lng], w.wcs.crval[w.wcs.lat], w.pixel_scale_matrix
-    if not np.isfinite([lon, lat, *w.wcs.crpix, *scale.ravel()]).all() or abs(lat) > 90: return f'CRVAL ({lon}, {lat}) or the scale is no position'
-    if abs(np.linalg.det(scale)) < 1e-20: return 'the CD or PC matrix is singular'
-    if lon == lat == 0 and np.allclose(np.abs(scale), np.eye(2)): return 'default values: CRVAL 0, CDELT 1'
-    said = [str(h.get(k, '')).strip() for h in (header, first) if h is not None for k in ('TELESCOP', 'INSTRUME', 'SURVEY', 'OBJECT', 'DATE-OBS', 'MJD-OBS')]
+    if not np.isfinite([lon, lat, *w.wcs.crpix, *scale.ravel()]).all() or abs(lat) > 90:
+        return f'CRVAL ({lon}, {lat}) or the scale is no position'
+    if abs(np.linalg.det(scale)) < 1e-20:
+        return 'the CD or PC matrix is singular'
+    if lon == lat == 0 and np.allclose(np.abs(scale), np.eye(2)):
+        return 'default values: CRVAL 0, CDELT 1'
+    said = [
+        str(h.get(k, '')).strip()
+        for h in (header, first)
+        if h is not None
+        for k in ('TELESCOP', 'INSTRUME', 'SURVEY', 'OBJECT', 'DATE-OBS', 'MJD-OBS')
+    ]
     known = any(said) or 'SkyView' in str(header.get('COMMENT', ''))
-    if max(abs(lon - 1), abs(lat - 1)) < .01 and not known: return f'dummy values: CRVAL is ({lon:.4f}, {lat:.4f}) and no card names a telescope, object or date'
+    if max(abs(lon - 1), abs(lat - 1)) < 0.01 and not known:
+        return f'dummy values: CRVAL is ({lon:.4f}, {lat:.4f}) and no card names a telescope, object or date'
 
 # %% ../../nbs/20_images/02_wcs.ipynb #897845f5
 def _stale(w, header, hdul):
     "A cut-out that kept the reference pixel of its full frame"
-    full = next((h.shape[0] for h in hdul or () if h.is_image and len(h.shape) == 1 and h.shape[0] > header['NAXIS1']), None)
-    if full and abs(w.wcs.crpix[0] - full/2) <= 1 and str(header.get('ORIGIN', '')).strip() == 'SDSS':
-        return f"stale: CRPIX1 {w.wcs.crpix[0]:g} is that of a frame of {full} columns, this cut-out has {header['NAXIS1']}"
+    full = next(
+        (
+            h.shape[0]
+            for h in hdul or ()
+            if h.is_image and len(h.shape) == 1 and h.shape[0] > header['NAXIS1']
+        ),
+        None,
+    )
+    if (
+        full
+        and abs(w.wcs.crpix[0] - full / 2) <= 1
+        and str(header.get('ORIGIN', '')).strip() == 'SDSS'
+    ):
+        return f'stale: CRPIX1 {w.wcs.crpix[0]:g} is that of a frame of {full} columns, this cut-out has {header["NAXIS1"]}'
 
 # %% ../../nbs/20_images/02_wcs.ipynb #51b6a9b9
 def _lost(header):
     "A projection whose distortion is gone"
     code = str(header.get('CTYPE1', ''))[5:8]
-    if code in ('TNX', 'ZPX') and 'cor' not in ''.join(map(str, header['WAT1_*'].values())): return f'{code} without the WAT cards that hold its distortion'
+    if code in ('TNX', 'ZPX') and 'cor' not in ''.join(map(str, header['WAT1_*'].values())):
+        return f'{code} without the WAT cards that hold its distortion'
 
 # %% ../../nbs/20_images/02_wcs.ipynb #04f1632b
 def read_wcs(
-    header, # Header of the image
-    hdul=None, # The open file, where its lookup tables are
-)->tuple: # WCS with all distortion, or None; then reason ('no_wcs', 'bad_wcs', 'unsupported_wcs') and detail, or None
+    header,  # Header of the image
+    hdul=None,  # The open file, where its lookup tables are
+) -> tuple:  # WCS with all distortion, or None; then reason ('no_wcs', 'bad_wcs', 'unsupported_wcs') and detail, or None
     "The celestial WCS of an image, or why there is none"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             w = WCS(header, fobj=hdul, naxis=2)
-            if not w.has_celestial: return None, 'no_wcs', 'a WCS without celestial axes' if header.get('CRVAL1') is not None else 'no WCS cards'
+            if not w.has_celestial:
+                return (
+                    None,
+                    'no_wcs',
+                    'a WCS without celestial axes'
+                    if header.get('CRVAL1') is not None
+                    else 'no WCS cards',
+                )
             wcs_to_celestial_frame(w)
             w.wcs_pix2world([[0, 0]], 0)
-    except (ValueError, KeyError, TypeError, AttributeError, MemoryError, AssertionError, VerifyError) as e:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+        AssertionError,
+        VerifyError,
+    ) as e:
         text = str(e).strip().splitlines()[-1][:200]
         return None, 'unsupported_wcs' if 'nrecognized' in text else 'bad_wcs', text
-    if detail := _lost(header): return None, 'unsupported_wcs', detail
-    if detail := _dummy(w, header, hdul[0].header if hdul else None) or _stale(w, header, hdul): return None, 'bad_wcs', detail
+    if detail := _lost(header):
+        return None, 'unsupported_wcs', detail
+    if detail := _dummy(w, header, hdul[0].header if hdul else None) or _stale(w, header, hdul):
+        return None, 'bad_wcs', detail
     return w, None, None
 
 # %% ../../nbs/20_images/02_wcs.ipynb #b059c891
-def _axes(w): return (0, 1) if w.wcs.lng == 0 else (1, 0)
+def _axes(w):
+    return (0, 1) if w.wcs.lng == 0 else (1, 0)
+
 
 def pixel_to_sky(
-    w, # Celestial WCS
-    x, y, # 0-based pixel positions, any shape
-)->tuple: # RA and Dec (deg, ICRS, float64), NaN off the sky
+    w,  # Celestial WCS
+    x,
+    y,  # 0-based pixel positions, any shape
+) -> tuple:  # RA and Dec (deg, ICRS, float64), NaN off the sky
     "Where pixels lie on the sky"
     world = w.all_pix2world(np.column_stack([np.ravel(x), np.ravel(y)]).astype(float), 0)
     lon, lat = (world[:, i] for i in _axes(w))
@@ -75,15 +116,19 @@ def pixel_to_sky(
     return lon.reshape(np.shape(x)) % 360, lat.reshape(np.shape(x))
 
 # %% ../../nbs/20_images/02_wcs.ipynb #f26e15b9
-def _distorted(w): return any(d is not None for d in (w.sip, w.cpdis1, w.cpdis2, w.det2im1, w.det2im2))
+def _distorted(w):
+    return any(d is not None for d in (w.sip, w.cpdis1, w.cpdis2, w.det2im1, w.det2im2))
+
 
 def _invert(w, world):
     "All distortion inverted; NaN where the iteration does not converge"
-    try: return w.all_world2pix(world, 0, tolerance=1e-5, maxiter=30)
+    try:
+        return w.all_world2pix(world, 0, tolerance=1e-5, maxiter=30)
     except NoConvergence as e:
         xy = e.best_solution
         for lost in (e.divergent, e.slow_conv):
-            if lost is not None: xy[lost] = np.nan
+            if lost is not None:
+                xy[lost] = np.nan
         return xy
 
 # %% ../../nbs/20_images/02_wcs.ipynb #ad00e77a
@@ -92,30 +137,42 @@ def _to_frame(w, ra, dec):
     lon, lat = ra, dec
     if (frame := wcs_to_celestial_frame(w)).name != 'icrs':
         ok = np.isfinite(ra) & (np.abs(dec) <= 90)
-        c = SkyCoord(np.where(ok, ra, 0), np.where(ok, dec, 0), unit='deg').transform_to(frame).spherical
+        c = (
+            SkyCoord(np.where(ok, ra, 0), np.where(ok, dec, 0), unit='deg')
+            .transform_to(frame)
+            .spherical
+        )
         lon, lat = np.where(ok, c.lon.deg, np.nan), np.where(ok, c.lat.deg, np.nan)
     return np.column_stack([lon, lat] if _axes(w) == (0, 1) else [lat, lon])
+
 
 def _near(xy, shape):
     "Which positions are in the image or around it"
     ny, nx = shape
-    margin = 64 + .25*max(nx, ny)
-    return np.isfinite(xy).all(1) & (np.abs(xy - [nx/2, ny/2]) < [nx/2 + margin, ny/2 + margin]).all(1)
+    margin = 64 + 0.25 * max(nx, ny)
+    return np.isfinite(xy).all(1) & (
+        np.abs(xy - [nx / 2, ny / 2]) < [nx / 2 + margin, ny / 2 + margin]
+    ).all(1)
 
 # %% ../../nbs/20_images/02_wcs.ipynb #009f8f9b
 def sky_to_pixel(
-    w, # Celestial WCS
-    ra, dec, # Positions (deg, ICRS), shapes broadcast
-    shape:tuple=None, # Image (ny, nx), around which distortion is inverted; None = as the WCS says
-)->tuple: # x and y (float64, 0-based); NaN behind the sky or where the solution does not return to the position; far outside the image only roughly
+    w,  # Celestial WCS
+    ra,
+    dec,  # Positions (deg, ICRS), shapes broadcast
+    shape: tuple = None,  # Image (ny, nx), around which distortion is inverted; None = as the WCS says
+) -> tuple:  # x and y (float64, 0-based); NaN behind the sky or where the solution does not return to the position; far outside the image only roughly
     "Where positions fall in the image"
     ra, dec = (np.asarray(a, float) for a in np.broadcast_arrays(ra, dec))
-    world, ok = _to_frame(w, ra.ravel(), dec.ravel()), (np.isfinite(ra) & (np.abs(dec) <= 90)).ravel()
+    world, ok = (
+        _to_frame(w, ra.ravel(), dec.ravel()),
+        (np.isfinite(ra) & (np.abs(dec) <= 90)).ravel(),
+    )
     xy = np.full(world.shape, np.nan)
     xy[ok] = flat = w.wcs_world2pix(world[ok], 0)
     near = _near(xy, shape or w.array_shape or (10_000, 10_000))
     if near.any():
-        if _distorted(w): xy[near] = _invert(w, world[near])
+        if _distorted(w):
+            xy[near] = _invert(w, world[near])
         back = w.wcs_world2pix(w.all_pix2world(xy[near], 0), 0) - flat[near[ok]]
-        xy[np.flatnonzero(near)[~(np.hypot(*back.T) < .05)]] = np.nan
+        xy[np.flatnonzero(near)[~(np.hypot(*back.T) < 0.05)]] = np.nan
     return xy[:, 0].reshape(ra.shape), xy[:, 1].reshape(ra.shape)

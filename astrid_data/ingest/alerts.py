@@ -16,82 +16,150 @@ from ..core import BadImage
 
 # %% ../../nbs/25_ingest/01_alerts.ipynb #9016640b
 def stamp_shape(
-    raw:bytes, # A stamp as the packet has it, gzipped or not
-)->tuple: # ny, nx
+    raw: bytes,  # A stamp as the packet has it, gzipped or not
+) -> tuple:  # ny, nx
     "The size of a stamp, and the certainty that all of it is there"
-    try: data = zlib.decompress(raw, 31) if raw[:2] == b'\x1f\x8b' else raw
-    except zlib.error as e: raise BadImage('truncated', f'a stamp of {len(raw)} bytes does not unpack: {e}') from e
+    try:
+        data = zlib.decompress(raw, 31) if raw[:2] == b'\x1f\x8b' else raw
+    except zlib.error as e:
+        raise BadImage('truncated', f'a stamp of {len(raw)} bytes does not unpack: {e}') from e
     cards, i = {}, 0
-    while (name := data[i:i + 8].decode('ascii', 'replace').strip()) != 'END' and i < len(data):
-        cards[name] = data[i + 10:i + 80].decode('ascii', 'replace').split('/')[0].strip()
+    while (name := data[i : i + 8].decode('ascii', 'replace').strip()) != 'END' and i < len(data):
+        cards[name] = data[i + 10 : i + 80].decode('ascii', 'replace').split('/')[0].strip()
         i += 80
-    try: ny, nx, bits = int(cards['NAXIS2']), int(cards['NAXIS1']), abs(int(cards['BITPIX']))
-    except (KeyError, ValueError) as e: raise BadImage('unreadable', 'a stamp is not a FITS image') from e
-    if len(data) < -(-(i + 80)//2880)*2880 + ny*nx*bits//8: raise BadImage('truncated', f'a stamp should have {ny} x {nx} pixels but ends early')
+    try:
+        ny, nx, bits = int(cards['NAXIS2']), int(cards['NAXIS1']), abs(int(cards['BITPIX']))
+    except (KeyError, ValueError) as e:
+        raise BadImage('unreadable', 'a stamp is not a FITS image') from e
+    if len(data) < -(-(i + 80) // 2880) * 2880 + ny * nx * bits // 8:
+        raise BadImage('truncated', f'a stamp should have {ny} x {nx} pixels but ends early')
     return ny, nx
 
 # %% ../../nbs/25_ingest/01_alerts.ipynb #266156ec
 def stamp_centre(
-    n:int, # Pixels that the stamp has along this axis
-    position:float|None, # Where the candidate is on the detector (pixel, 1-based)
-    full:int=63, # Pixels of a stamp that was not cut
-)->int: # Index of the candidate's pixel
+    n: int,  # Pixels that the stamp has along this axis
+    position: float | None,  # Where the candidate is on the detector (pixel, 1-based)
+    full: int = 63,  # Pixels of a stamp that was not cut
+) -> int:  # Index of the candidate's pixel
     "Which pixel of a stamp holds the candidate"
-    if n >= full: return n//2
-    if position is None or not np.isfinite(position): raise BadImage('no_position', f'a stamp of {n} pixels was cut, and the packet does not say where the candidate was')
-    return n - 1 - full//2 if position <= full//2 + 1 else full//2
+    if n >= full:
+        return n // 2
+    if position is None or not np.isfinite(position):
+        raise BadImage(
+            'no_position',
+            f'a stamp of {n} pixels was cut, and the packet does not say where the candidate was',
+        )
+    return n - 1 - full // 2 if position <= full // 2 + 1 else full // 2
 
 # %% ../../nbs/25_ingest/01_alerts.ipynb #15644e27
-STAMPS = {'template': 'cutoutTemplate', 'science': 'cutoutScience', 'difference': 'cutoutDifference'}
+STAMPS = {
+    'template': 'cutoutTemplate',
+    'science': 'cutoutScience',
+    'difference': 'cutoutDifference',
+}
 
 ZTF_BANDS = {1: 'g', 2: 'r', 3: 'i'}
 
-ALERT_FACTS = ('fid programid pid isdiffpos rb rbversion drb drbversion magpsf sigmapsf diffmaglim fwhm elong nbad nneg classtar distnr magnr ssdistnr ssnamenr field rcid '
-               'xpos ypos ndethist ncovhist jdstarthist jdstartref jdendref exptime magzpsci').split()
+ALERT_FACTS = (
+    'fid programid pid isdiffpos rb rbversion drb drbversion magpsf sigmapsf diffmaglim fwhm elong nbad nneg classtar distnr magnr ssdistnr ssnamenr field rcid '
+    'xpos ypos ndethist ncovhist jdstarthist jdstartref jdendref exptime magzpsci'
+).split()
 
 # %% ../../nbs/25_ingest/01_alerts.ipynb #caa08a36
 def flat_alert(
-    packet:dict, # A packet, nested as in AVRO or flat as a row of a table
-)->dict: # Its fields on one level, stamps as bytes, missing ones absent
+    packet: dict,  # A packet, nested as in AVRO or flat as a row of a table
+) -> dict:  # Its fields on one level, stamps as bytes, missing ones absent
     "One alert in one form"
-    p = {**(packet.get('candidate') or {}), **{k: v for k, v in packet.items() if k not in ('candidate', 'prv_candidates', 'fp_hists')}}
+    p = {
+        **(packet.get('candidate') or {}),
+        **{k: v for k, v in packet.items() if k not in ('candidate', 'prv_candidates', 'fp_hists')},
+    }
     for k in STAMPS.values():
-        if isinstance(p.get(k), dict): p[k] = p[k].get('stampData')
-    if before := sorted({str(c['candid']) for c in packet.get('prv_candidates') if c.get('candid')} if isinstance(packet.get('prv_candidates'), (list, tuple)) else ()): p['lineage'] = ' '.join(before)
-    def known(v): return not (v is None or v == 'null' or isinstance(v, (float, np.floating)) and (not np.isfinite(v) or v == -999))
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in p.items() if isinstance(v, bytes) or known(v)}
+        if isinstance(p.get(k), dict):
+            p[k] = p[k].get('stampData')
+    if before := sorted(
+        {str(c['candid']) for c in packet.get('prv_candidates') if c.get('candid')}
+        if isinstance(packet.get('prv_candidates'), (list, tuple))
+        else ()
+    ):
+        p['lineage'] = ' '.join(before)
+
+    def known(v):
+        return not (
+            v is None
+            or v == 'null'
+            or isinstance(v, (float, np.floating))
+            and (not np.isfinite(v) or v == -999)
+        )
+
+    return {
+        k: v.item() if isinstance(v, np.generic) else v
+        for k, v in p.items()
+        if isinstance(v, bytes) or known(v)
+    }
 
 # %% ../../nbs/25_ingest/01_alerts.ipynb #0dfd6129
 def alert_problem(
-    p, # From `flat_alert`
+    p,  # From `flat_alert`
 ):
     "Why a flat alert cannot be taken in: reason and detail, or None"
-    if missing := [k for k in ('candid', 'jd', 'ra', 'dec') if k not in p]: return 'unknown_schema', f'not a packet of the ZTF kind: no {", ".join(missing)}'
-    if 'objectId' not in p: return 'no_object', 'no objectId, so nothing tells which alerts belong together'
-    if not (0 <= p['ra'] <= 360 and abs(p['dec']) <= 90): return 'bad_position', f'ra {p["ra"]}, dec {p["dec"]}'
-    if missing := [k for k in STAMPS.values() if not p.get(k)]: return 'no_stamps', f'without {", ".join(missing)}'
+    if missing := [k for k in ('candid', 'jd', 'ra', 'dec') if k not in p]:
+        return 'unknown_schema', f'not a packet of the ZTF kind: no {", ".join(missing)}'
+    if 'objectId' not in p:
+        return 'no_object', 'no objectId, so nothing tells which alerts belong together'
+    if not (0 <= p['ra'] <= 360 and abs(p['dec']) <= 90):
+        return 'bad_position', f'ra {p["ra"]}, dec {p["dec"]}'
+    if missing := [k for k in STAMPS.values() if not p.get(k)]:
+        return 'no_stamps', f'without {", ".join(missing)}'
 
 # %% ../../nbs/25_ingest/01_alerts.ipynb #3fb47e33
 def read_alerts(
-    source, # Parquet or AVRO file(s), a folder of them, a DataFrame, or packets as dicts
-): # Pairs of an address and a packet, or an address and the error that kept it from being read
+    source,  # Parquet or AVRO file(s), a folder of them, a DataFrame, or packets as dicts
+):  # Pairs of an address and a packet, or an address and the error that kept it from being read
     "All packets of a source, one after the other"
-    if isinstance(source, pd.DataFrame): source = source.to_dict('records')
+    if isinstance(source, pd.DataFrame):
+        source = source.to_dict('records')
     for k, one in enumerate([source] if isinstance(source, (str, Path, dict)) else source):
-        if isinstance(one, dict): yield f'packet[{k}]', one
-        elif Path(one).is_dir(): yield from read_alerts(sorted(p for p in Path(one).iterdir() if p.suffix in ('.avro', '.parquet')))
-        elif not Path(one).is_file(): yield str(one), BadImage('missing_file', f'{one} is not a file')
+        if isinstance(one, dict):
+            yield f'packet[{k}]', one
+        elif Path(one).is_dir():
+            yield from read_alerts(
+                sorted(p for p in Path(one).iterdir() if p.suffix in ('.avro', '.parquet'))
+            )
+        elif not Path(one).is_file():
+            yield str(one), BadImage('missing_file', f'{one} is not a file')
         elif Path(one).suffix == '.parquet':
-            for i, row in enumerate(pd.read_parquet(one).to_dict('records')): yield f'{Path(one).name}[{i}]', row
-        else: yield from _read_avro(Path(one))
+            for i, row in enumerate(pd.read_parquet(one).to_dict('records')):
+                yield f'{Path(one).name}[{i}]', row
+        else:
+            yield from _read_avro(Path(one))
 
 # %% ../../nbs/25_ingest/01_alerts.ipynb #33864f26
 def _read_avro(path):
-    try: import fastavro
-    except ImportError as e: raise ImportError("reading AVRO alerts needs fastavro: pip install 'astrid_data[alerts]'") from e
-    broken = (ValueError, IndexError, KeyError, TypeError, EOFError, MemoryError, OverflowError, StopIteration, OSError, zlib.error, fastavro.schema.SchemaParseException)
     try:
-        with open(path, 'rb') as f: packets = list(fastavro.reader(f))
-    except broken as e: yield path.name, BadImage('unreadable', f'{path.name}: {type(e).__name__}: {e}')
+        import fastavro
+    except ImportError as e:
+        raise ImportError(
+            "reading AVRO alerts needs fastavro: pip install 'astrid_data[alerts]'"
+        ) from e
+    broken = (
+        ValueError,
+        IndexError,
+        KeyError,
+        TypeError,
+        EOFError,
+        MemoryError,
+        OverflowError,
+        StopIteration,
+        OSError,
+        zlib.error,
+        fastavro.schema.SchemaParseException,
+    )
+    try:
+        with open(path, 'rb') as f:
+            packets = list(fastavro.reader(f))
+    except broken as e:
+        yield path.name, BadImage('unreadable', f'{path.name}: {type(e).__name__}: {e}')
     else:
-        for i, p in enumerate(packets): yield f'{path.name}[{i}]', p
+        for i, p in enumerate(packets):
+            yield f'{path.name}[{i}]', p

@@ -20,65 +20,133 @@ import pandas as pd
 from fastcore.basics import patch
 from sqlalchemy import func, select, update
 
-from ..core import (BadImage, BadInput, NotFound, canonical_json, default_home, healpix_index, load_settings, progress, sky_separation_arcsec,
-    stable_uuid, unit_vectors, utc_from_mjd)
-from ..registry.tables import (ConfidenceLevel, Detection, DetectionIndex, DetectionStatus, DetectionType, Image, Model, ModelRun, ModelType,
-    Observation, ObservationIndex, RunStatus, Survey, ValidationEvent, bulk_insert, columns, connect, get_or_create_survey)
+from astrid_data.core import (
+    BadImage,
+    BadInput,
+    NotFound,
+    canonical_json,
+    default_home,
+    healpix_index,
+    load_settings,
+    progress,
+    sky_separation_arcsec,
+    stable_uuid,
+    unit_vectors,
+    utc_from_mjd,
+)
+from astrid_data.registry.tables import (
+    ConfidenceLevel,
+    Detection,
+    DetectionIndex,
+    DetectionStatus,
+    DetectionType,
+    Image,
+    Model,
+    ModelRun,
+    ModelType,
+    Observation,
+    ObservationIndex,
+    RunStatus,
+    Survey,
+    ValidationEvent,
+    bulk_insert,
+    columns,
+    connect,
+    get_or_create_survey,
+)
 from ..storage.store import FolderStore, open_store, resolve_uri
 from ..images.header_cache import image_index
 from ..images.image import list_images, open_image
 from ..images.sources import RULES, detect_sources, error_plane, rule_verdicts, same_sky
-from .alerts import ALERT_FACTS, STAMPS, ZTF_BANDS, alert_problem, flat_alert, read_alerts, stamp_centre, stamp_shape
+from astrid_data.ingest.alerts import (
+    ALERT_FACTS,
+    STAMPS,
+    ZTF_BANDS,
+    alert_problem,
+    flat_alert,
+    read_alerts,
+    stamp_centre,
+    stamp_shape,
+)
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #69a766c8
 class Archive:
     "A registry, a store, and a home for data sets"
-    def __init__(self,
-        registry, # A `Registry`
-        store, # Where bare keys live: a `FolderStore` or an `S3Store`
-        home, # Folder of the data sets
-        mlflow_uri=None, # Where MLflow keeps its runs; None = SQLite in `home`
+
+    def __init__(
+        self,
+        registry,  # A `Registry`
+        store,  # Where bare keys live: a `FolderStore` or an `S3Store`
+        home,  # Folder of the data sets
+        mlflow_uri=None,  # Where MLflow keeps its runs; None = SQLite in `home`
     ):
         self.registry, self.store, self.home = registry, store, Path(home)
-        self.mlflow_uri = mlflow_uri or f'sqlite:///{self.home/"mlflow.db"}'
+        self.mlflow_uri = mlflow_uri or f'sqlite:///{self.home / "mlflow.db"}'
 
     @property
-    def datasets_dir(self): return self.home/'datasets'
-    def session(self): return self.registry.session()
+    def datasets_dir(self):
+        return self.home / 'datasets'
 
-    def open(self,
-        uri:str, # As for `resolve_uri`
-        hdu=None, extver=None, # As for `open_image`
-        sha256=None, # What the bytes must hash to, where that is known
-        **kw, # More for `open_image`
+    def session(self):
+        return self.registry.session()
+
+    def open(
+        self,
+        uri: str,  # As for `resolve_uri`
+        hdu=None,
+        extver=None,  # As for `open_image`
+        sha256=None,  # What the bytes must hash to, where that is known
+        **kw,  # More for `open_image`
     ):
         "The `SkyImage` behind an address"
-        try: path = resolve_uri(uri, self.store, sha256)
-        except NotFound as e: raise BadImage('missing_file', str(e)) from e
+        try:
+            path = resolve_uri(uri, self.store, sha256)
+        except NotFound as e:
+            raise BadImage('missing_file', str(e)) from e
         return open_image(path, hdu, extver, **kw)
 
     def __repr__(self):
-        with self.session() as s: n = [s.scalar(select(func.count()).select_from(t)) for t in (Survey, Observation, Detection)]
+        with self.session() as s:
+            n = [
+                s.scalar(select(func.count()).select_from(t))
+                for t in (Survey, Observation, Detection)
+            ]
         where = 'folder' if hasattr(self.store, 'root') else 'bucket'
         return f'Archive({self.registry.dialect}, {where}: {n[0]} surveys, {n[1]} observations, {n[2]} detections)'
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #12aa75bc
 def open_archive(
-    database:str|None=None, # SQLAlchemy URL; a folder means everything inside it; None asks the settings, then takes SQLite in `home`
-    storage:str|None=None, # Folder or s3://bucket/prefix; None asks the settings, then takes the folder `store` in `home`
-    home:str|Path|None=None, # Where data sets, cache and MLflow's store lie; None = `$ASTRID_DATA_HOME` or ~/.astrid_data
-    settings=None, # None loads them from the environment and `.env`
-)->Archive: # Its tables are made where missing
+    database: str
+    | None = None,  # SQLAlchemy URL; a folder means everything inside it; None asks the settings, then takes SQLite in `home`
+    storage: str
+    | None = None,  # Folder or s3://bucket/prefix; None asks the settings, then takes the folder `store` in `home`
+    home: str
+    | Path
+    | None = None,  # Where data sets, cache and MLflow's store lie; None = `$ASTRID_DATA_HOME` or ~/.astrid_data
+    settings=None,  # None loads them from the environment and `.env`
+) -> Archive:  # Its tables are made where missing
     "Open an archive, or begin one"
     settings = settings or load_settings()
     inside = database is not None and '://' not in str(database)
-    if inside: home, database = database, None
+    if inside:
+        home, database = database, None
     home = Path(home or default_home()).expanduser().absolute()
-    if home.exists() and not home.is_dir(): raise BadInput(f'{home} is a file: an archive lives in a folder')
+    if home.exists() and not home.is_dir():
+        raise BadInput(f'{home} is a file: an archive lives in a folder')
     home.mkdir(parents=True, exist_ok=True)
-    if database is None: database = settings.database_url.value if settings.database_url and not inside else f'sqlite:///{home/"registry.db"}'
-    storage = storage or (None if inside else settings.storage_url) or home/'store'
-    return Archive(connect(str(database), settings), open_store(storage, settings, cache_dir=home/'cache'), home, settings.mlflow_uri)
+    if database is None:
+        database = (
+            settings.database_url.value
+            if settings.database_url and not inside
+            else f'sqlite:///{home / "registry.db"}'
+        )
+    storage = storage or (None if inside else settings.storage_url) or home / 'store'
+    return Archive(
+        connect(str(database), settings),
+        open_store(storage, settings, cache_dir=home / 'cache'),
+        home,
+        settings.mlflow_uri,
+    )
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #5959e940
 LEDGER = ['uri', 'reason', 'detail']
@@ -87,439 +155,839 @@ LEDGER = ['uri', 'reason', 'detail']
 @dataclass
 class IngestReport:
     "What came of adding something to an archive"
-    added:int=0 # New observations
-    skipped:int=0 # There already
-    ledger:pd.DataFrame=field(default_factory=lambda: pd.DataFrame(columns=LEDGER)) # One row for each thing lost: uri, reason, detail
-    images:pd.DataFrame=field(default_factory=pd.DataFrame) # One row an observation added
-    detections:int=0 # New detections
-    verdicts:dict=field(default_factory=dict) # Number of new verdicts by rule
+
+    added: int = 0  # New observations
+    skipped: int = 0  # There already
+    ledger: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=LEDGER)
+    )  # One row for each thing lost: uri, reason, detail
+    images: pd.DataFrame = field(default_factory=pd.DataFrame)  # One row an observation added
+    detections: int = 0  # New detections
+    verdicts: dict = field(default_factory=dict)  # Number of new verdicts by rule
 
     def __repr__(self):
-        lost = f', {len(self.ledger)} lost ({", ".join(f"{r} {n}" for r, n in self.ledger.reason.value_counts().items())})' if len(self.ledger) else ''
+        lost = (
+            f', {len(self.ledger)} lost ({", ".join(f"{r} {n}" for r, n in self.ledger.reason.value_counts().items())})'
+            if len(self.ledger)
+            else ''
+        )
         said = ''.join(f'\n  {n:6d} by {r}' for r, n in self.verdicts.items())
-        first = f'\n  first lost: {Path(self.ledger.uri[0]).name} ({self.ledger.reason[0]}); the report\'s .ledger says why' if len(self.ledger) else ''
+        first = (
+            f"\n  first lost: {Path(self.ledger.uri[0]).name} ({self.ledger.reason[0]}); the report's .ledger says why"
+            if len(self.ledger)
+            else ''
+        )
         return f'IngestReport: {self.added} added, {self.skipped} there already{lost}; {self.detections} detections{said and ", verdicts:"}{said}{first}'
 
-    def lose(self, uri, reason, detail=''): self.ledger.loc[len(self.ledger)] = [str(uri), reason, detail]
+    def lose(self, uri, reason, detail=''):
+        self.ledger.loc[len(self.ledger)] = [str(uri), reason, detail]
 
-    def count(self,
-        rules, # Name of the rule behind each verdict, shape (n,)
+    def count(
+        self,
+        rules,  # Name of the rule behind each verdict, shape (n,)
     ):
         "Add verdicts to the tally"
-        for r, n in pd.Series(list(rules), dtype=object).value_counts().sort_index().items(): self.verdicts[r] = self.verdicts.get(r, 0) + int(n)
+        for r, n in pd.Series(list(rules), dtype=object).value_counts().sort_index().items():
+            self.verdicts[r] = self.verdicts.get(r, 0) + int(n)
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #e770a4a8
 #: Cards that hold a survey's own name for an exposure
 ID_CARDS = ['ROOTNAME', 'EXPNAME', 'OBS_ID', 'OBSID', 'EXPNUM']
 
+
 def first_header(
-    path, # FITS file
+    path,  # FITS file
 ):
     "Header of a file's first HDU, where the exposure's name is"
     from astropy.io import fits
-    with fits.open(path, ignore_missing_simple=True) as hdus: return hdus[0].header
+
+    with fits.open(path, ignore_missing_simple=True) as hdus:
+        return hdus[0].header
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #c3f2b86a
 def observation_key(
-    headers, # Headers to look in, the first that has a card wins
-    stem:str, # File name without its endings; used where no card names the exposure
-    part:str='', # Which image of the file, where it holds several
-)->str: # At most 255 characters
+    headers,  # Headers to look in, the first that has a card wins
+    stem: str,  # File name without its endings; used where no card names the exposure
+    part: str = '',  # Which image of the file, where it holds several
+) -> str:  # At most 255 characters
     "The survey's own name of an image"
     own = (str(h[k]).strip() for k in ID_CARDS for h in headers if k in h)
     return ((next(filter(None, own), stem)) + (f'[{part}]' if part else ''))[:255]
 
-def file_stem(path): return Path(path).name.split('.fit')[0].split('.FIT')[0]
+
+def file_stem(path):
+    return Path(path).name.split('.fit')[0].split('.FIT')[0]
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #7624a783
 UNKNOWN_TIME = utc_from_mjd(0)
-UNKNOWN_EXPOSURE_S = .001
+UNKNOWN_EXPOSURE_S = 0.001
 
-def _plain(o): return json.loads(canonical_json(o))
+
+def _plain(o):
+    return json.loads(canonical_json(o))
+
 
 def footprint_circle(
-    corners:np.ndarray, # Corners of an image (4, 2): RA and Dec (deg)
-)->tuple: # RA and Dec of the centre (deg) and the radius that holds all corners (deg)
+    corners: np.ndarray,  # Corners of an image (4, 2): RA and Dec (deg)
+) -> tuple:  # RA and Dec of the centre (deg) and the radius that holds all corners (deg)
     "The circle around an image, right at the poles and across RA 0"
     v = unit_vectors(*corners.T)
-    c = v.mean(0)/np.linalg.norm(v.mean(0))
+    c = v.mean(0) / np.linalg.norm(v.mean(0))
     ra, dec = np.degrees(np.arctan2(c[1], c[0])) % 360, np.degrees(np.arcsin(c[2]))
-    return float(ra), float(dec), float(sky_separation_arcsec(ra, dec, *corners.T).max()/3600)
+    return float(ra), float(dec), float(sky_separation_arcsec(ra, dec, *corners.T).max() / 3600)
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #e3ff8c07
 def observation_rows(
-    image, # A `SkyImage` with a WCS
-    survey_id, # The survey's id
-    survey:str, # Its name
-    key:str, # As from `observation_key`
-    uri:str, # Address of the file
-    size_bytes:int, # Its size
-    stored_key:str|None=None, # Its key in the store, where it lies there
-    origin:str='survey', # 'survey' or 'synthetic'
-)->tuple: # Rows for the tables observations, ad_observation_index and ad_images
+    image,  # A `SkyImage` with a WCS
+    survey_id,  # The survey's id
+    survey: str,  # Its name
+    key: str,  # As from `observation_key`
+    uri: str,  # Address of the file
+    size_bytes: int,  # Its size
+    stored_key: str | None = None,  # Its key in the store, where it lies there
+    origin: str = 'survey',  # 'survey' or 'synthetic'
+) -> tuple:  # Rows for the tables observations, ad_observation_index and ad_images
     "What the registry keeps of an image"
     corners = image.footprint()
     ra, dec, radius = footprint_circle(corners)
     oid, (ny, nx) = stable_uuid('observation', survey, key), image.shape
-    obs = dict(id=oid, survey_id=survey_id, observation_id=key, ra=ra, dec=dec, filter_band=(image.band or 'unknown')[:50], fits_url=uri, fits_file_path=stored_key,
-        observation_time=UNKNOWN_TIME if image.mjd is None else utc_from_mjd(image.mjd), exposure_time=max(float(image.exposure_s or 0), UNKNOWN_EXPOSURE_S),
-        pixel_scale=image.pixel_scale_arcsec, image_width=nx, image_height=ny, status='ingested')
-    index = dict(observation_id=oid, healpix=int(healpix_index(ra, dec)), radius_deg=radius, footprint=_plain(corners))
-    facts = dict(missing=image.missing, notes=image.notes, telescope=image.telescope, instrument=image.instrument, exposure_s=image.exposure_s, mjd_end=image.mjd_end, band=image.band, index=image_index(image))
-    picture = dict(id=stable_uuid('image', oid, image.role, image.sha256, image.hdu_name, image.hdu_ver), observation_id=oid, role=image.role, uri=uri,
-        hdu_name=image.hdu_name, hdu_ver=image.hdu_ver, sha256=image.sha256, size_bytes=size_bytes, unit=image.unit and image.unit[:50],
-        zero_point=image.zero_point, mjd=None if image.mjd is None else float(image.mjd), mjd_scale=image.mjd_scale, mjd_meaning=image.mjd_meaning,
-        ny=ny, nx=nx, wcs_state=image.wcs_state, dq_policy=image.dq_policy, origin=origin, facts=_plain(facts))
+    obs = dict(
+        id=oid,
+        survey_id=survey_id,
+        observation_id=key,
+        ra=ra,
+        dec=dec,
+        filter_band=(image.band or 'unknown')[:50],
+        fits_url=uri,
+        fits_file_path=stored_key,
+        observation_time=UNKNOWN_TIME if image.mjd is None else utc_from_mjd(image.mjd),
+        exposure_time=max(float(image.exposure_s or 0), UNKNOWN_EXPOSURE_S),
+        pixel_scale=image.pixel_scale_arcsec,
+        image_width=nx,
+        image_height=ny,
+        status='ingested',
+    )
+    index = dict(
+        observation_id=oid,
+        healpix=int(healpix_index(ra, dec)),
+        radius_deg=radius,
+        footprint=_plain(corners),
+    )
+    facts = dict(
+        missing=image.missing,
+        notes=image.notes,
+        telescope=image.telescope,
+        instrument=image.instrument,
+        exposure_s=image.exposure_s,
+        mjd_end=image.mjd_end,
+        band=image.band,
+        index=image_index(image),
+    )
+    picture = dict(
+        id=stable_uuid('image', oid, image.role, image.sha256, image.hdu_name, image.hdu_ver),
+        observation_id=oid,
+        role=image.role,
+        uri=uri,
+        hdu_name=image.hdu_name,
+        hdu_ver=image.hdu_ver,
+        sha256=image.sha256,
+        size_bytes=size_bytes,
+        unit=image.unit and image.unit[:50],
+        zero_point=image.zero_point,
+        mjd=None if image.mjd is None else float(image.mjd),
+        mjd_scale=image.mjd_scale,
+        mjd_meaning=image.mjd_meaning,
+        ny=ny,
+        nx=nx,
+        wcs_state=image.wcs_state,
+        dq_policy=image.dq_policy,
+        origin=origin,
+        facts=_plain(facts),
+    )
     return obs, index, picture
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #6e14528d
-def confidence_of(snr): return np.clip(np.asarray(snr, float)/(np.asarray(snr, float) + 5), 0, 1)
+def confidence_of(snr):
+    return np.clip(np.asarray(snr, float) / (np.asarray(snr, float) + 5), 0, 1)
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #8ce3ab78
 def add_model(
-    session, # Open session
-    name:str='photutils-segmentation', # Of what made the detections
-    version:str|None=None, # None = that of photutils
-    model_type=ModelType.SEGMENTATION, # Its kind, when it is new
-    **settings, # Written to its hyperparameters when it is new
-)->Model: # The row, made if need be
+    session,  # Open session
+    name: str = 'photutils-segmentation',  # Of what made the detections
+    version: str | None = None,  # None = that of photutils
+    model_type=ModelType.SEGMENTATION,  # Its kind, when it is new
+    **settings,  # Written to its hyperparameters when it is new
+) -> Model:  # The row, made if need be
     "The model that detections are credited to"
     if version is None:
         from photutils import __version__
+
         version = __version__
     m = session.scalar(select(Model).where(Model.name == name, Model.version == version))
     if m is None:
-        m = Model(id=stable_uuid('model', name, version), name=name, version=version, model_type=model_type, hyperparameters=_plain(settings))
-        session.add(m); session.flush()
+        m = Model(
+            id=stable_uuid('model', name, version),
+            name=name,
+            version=version,
+            model_type=model_type,
+            hyperparameters=_plain(settings),
+        )
+        session.add(m)
+        session.flush()
     return m
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #20167e61
 def _detection_rows(sources, verdicts, run, version, key):
     "Rows for detections, their index, and their validation events"
     good = dict(zip(verdicts.source.tolist(), verdicts.is_valid.tolist()))
-    status = {None: DetectionStatus.PENDING, True: DetectionStatus.CONFIRMED, False: DetectionStatus.REJECTED}
+    status = {
+        None: DetectionStatus.PENDING,
+        True: DetectionStatus.CONFIRMED,
+        False: DetectionStatus.REJECTED,
+    }
     cells = healpix_index(sources.ra.values, sources.dec.values).tolist() if len(sources) else []
     score, ids = confidence_of(sources.snr).tolist(), []
     rows, index = [], []
     for i, (h, cell) in enumerate(zip(sources.to_dict('records'), cells)):
         did, g = stable_uuid('detection', key, h['row'], h['col']), good.get(i)
         ids.append(did)
-        rows.append(dict(id=did, model_run_id=run.id, observation_id=run.observation_id, ra=h['ra'], dec=h['dec'], pixel_x=int(np.floor(h['x'] + .5)),
-            pixel_y=int(np.floor(h['y'] + .5)), confidence_score=score[i], detection_type=DetectionType.ARTIFACT if g is False else DetectionType.UNKNOWN,
-            model_version=version, prediction_metadata=_some(h, 'snr sharpness lowest_neighbour concentration contrast'), is_validated=g is not None, status=status[g]))
-        index.append(dict(detection_id=did, healpix=cell, object_id=None, mag=None if np.isnan(h['mag']) else h['mag'], snr=h['snr'],
-            facts=_some(h, 'x y fwhm_px ellipticity n_pixels flux edge')))
+        rows.append(
+            dict(
+                id=did,
+                model_run_id=run.id,
+                observation_id=run.observation_id,
+                ra=h['ra'],
+                dec=h['dec'],
+                pixel_x=int(np.floor(h['x'] + 0.5)),
+                pixel_y=int(np.floor(h['y'] + 0.5)),
+                confidence_score=score[i],
+                detection_type=DetectionType.ARTIFACT if g is False else DetectionType.UNKNOWN,
+                model_version=version,
+                prediction_metadata=_some(
+                    h, 'snr sharpness lowest_neighbour concentration contrast'
+                ),
+                is_validated=g is not None,
+                status=status[g],
+            )
+        )
+        index.append(
+            dict(
+                detection_id=did,
+                healpix=cell,
+                object_id=None,
+                mag=None if np.isnan(h['mag']) else h['mag'],
+                snr=h['snr'],
+                facts=_some(h, 'x y fwhm_px ellipticity n_pixels flux edge'),
+            )
+        )
     return rows, index, _event_rows(sources, verdicts, ids)
 
-def _some(h, names): return {k: None if v != v else v for k in names.split() for v in (h[k],)}
+
+def _some(h, names):
+    return {k: None if v != v else v for k in names.split() for v in (h[k],)}
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #80eeb938
 def _event_rows(sources, verdicts, ids):
     "Rows for validation events: the rule is the validator, and its numbers go along"
     numbers = sources[['snr', 'sharpness']].loc[verdicts.source].round(3).to_dict('records')
-    return [dict(id=stable_uuid('event', ids[e['source']], e['rule'], e['label']), detection_id=ids[e['source']], validator_id=e['rule'], is_valid=e['is_valid'],
-        label=e['label'], confidence_level=ConfidenceLevel[e['level']], notes=e['notes'], tags=['rule', *(f'{k}={v}' for k, v in n.items())])
-        for e, n in zip(verdicts.to_dict('records'), numbers)]
+    return [
+        dict(
+            id=stable_uuid('event', ids[e['source']], e['rule'], e['label']),
+            detection_id=ids[e['source']],
+            validator_id=e['rule'],
+            is_valid=e['is_valid'],
+            label=e['label'],
+            confidence_level=ConfidenceLevel[e['level']],
+            notes=e['notes'],
+            tags=['rule', *(f'{k}={v}' for k, v in n.items())],
+        )
+        for e, n in zip(verdicts.to_dict('records'), numbers)
+    ]
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #be9f01ec
 def record_detections(
-    session, # Open session
-    image, # A `SkyImage`
-    picture:dict, # Its row, as from `observation_rows`
-    noise=None, # As for `detect_sources`
-    label:bool=True, # Ask the rules?
-    **settings, # More for `detect_sources`
-)->tuple: # Sources and verdicts, as from `detect_sources` and `rule_verdicts`; None, None where this was done before
+    session,  # Open session
+    image,  # A `SkyImage`
+    picture: dict,  # Its row, as from `observation_rows`
+    noise=None,  # As for `detect_sources`
+    label: bool = True,  # Ask the rules?
+    **settings,  # More for `detect_sources`
+) -> tuple:  # Sources and verdicts, as from `detect_sources` and `rule_verdicts`; None, None where this was done before
     "Find the sources of an image and write them down with what the rules say"
     model = add_model(session, **settings)
     key = f'{picture["id"]} {model.name} {model.version} {canonical_json(settings)}'
-    if session.get(ModelRun, stable_uuid('model_run', key)): return None, None
+    if session.get(ModelRun, stable_uuid('model_run', key)):
+        return None, None
     start = perf_counter()
     sources = detect_sources(image, noise=noise, **settings)
     verdicts = rule_verdicts(sources if label else sources[:0])
-    run = ModelRun(id=stable_uuid('model_run', key), model_id=model.id, observation_id=picture['observation_id'], input_image_path=picture['uri'][:500],
-        total_predictions=len(sources), high_confidence_predictions=int((confidence_of(sources.snr) >= .7).sum()), status=RunStatus.COMPLETED,
-        inference_time_ms=int(1000*(perf_counter() - start)))
-    session.add(run); session.flush()
-    for table, rows in zip((Detection, DetectionIndex, ValidationEvent), _detection_rows(sources, verdicts, run, model.version, key)): bulk_insert(session, table, rows)
+    run = ModelRun(
+        id=stable_uuid('model_run', key),
+        model_id=model.id,
+        observation_id=picture['observation_id'],
+        input_image_path=picture['uri'][:500],
+        total_predictions=len(sources),
+        high_confidence_predictions=int((confidence_of(sources.snr) >= 0.7).sum()),
+        status=RunStatus.COMPLETED,
+        inference_time_ms=int(1000 * (perf_counter() - start)),
+    )
+    session.add(run)
+    session.flush()
+    for table, rows in zip(
+        (Detection, DetectionIndex, ValidationEvent),
+        _detection_rows(sources, verdicts, run, model.version, key),
+    ):
+        bulk_insert(session, table, rows)
     return sources, verdicts
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #3bdc8bbf
 def list_files(
-    paths, # A path, folder, pattern, address or key, or a list of them; a key that ends in '/' means all below it
-    store=None, # Where keys are looked up
-)->list: # Addresses, in order, each once
+    paths,  # A path, folder, pattern, address or key, or a list of them; a key that ends in '/' means all below it
+    store=None,  # Where keys are looked up
+) -> list:  # Addresses, in order, each once
     "The FITS files that are meant"
-    out, given = [], [paths] if isinstance(paths, (str, Path)) else list(paths) if isinstance(paths, Iterable) else [paths]
-    if odd := [p for p in given if not isinstance(p, (str, Path))]: raise BadInput(f'{odd[0]!r} is no path, address or key of a FITS file: give text or a Path, or a list of them')
+    out, given = (
+        [],
+        [paths]
+        if isinstance(paths, (str, Path))
+        else list(paths)
+        if isinstance(paths, Iterable)
+        else [paths],
+    )
+    if odd := [p for p in given if not isinstance(p, (str, Path))]:
+        raise BadInput(
+            f'{odd[0]!r} is no path, address or key of a FITS file: give text or a Path, or a list of them'
+        )
     for p in map(str, given):
-        if '://' in p: out.append(p)
-        elif Path(p).is_dir(): out += sorted(str(f) for f in Path(p).rglob('*') if f.is_file() and '.fit' in f.name.lower())
-        elif any(c in p for c in '*?[') and not Path(p).exists(): out += sorted(glob.glob(p, recursive=True)) or [p]
-        elif p.endswith('/') and store is not None: out += sorted(k for k in store.list(p) if '.fit' in k.lower()) or [p]
-        else: out.append(p)
+        if '://' in p:
+            out.append(p)
+        elif Path(p).is_dir():
+            out += sorted(
+                str(f) for f in Path(p).rglob('*') if f.is_file() and '.fit' in f.name.lower()
+            )
+        elif any(c in p for c in '*?[') and not Path(p).exists():
+            out += sorted(glob.glob(p, recursive=True)) or [p]
+        elif p.endswith('/') and store is not None:
+            out += sorted(k for k in store.list(p) if '.fit' in k.lower()) or [p]
+        else:
+            out.append(p)
     return list(dict.fromkeys(out))
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #8687d131
 def science_images(
-    path, # A local file
-)->list: # (hdu, extver) of each image in the file that is not only the description of another
+    path,  # A local file
+) -> list:  # (hdu, extver) of each image in the file that is not only the description of another
     "The images of a file that become observations"
     every = [h for h in list_images(path) if not h.support]
     sci = [h for h in every if h.name == 'SCI'] or every
-    if not sci: raise BadImage('no_image_hdu', f'{Path(path).name} holds no image')
+    if not sci:
+        raise BadImage('no_image_hdu', f'{Path(path).name} holds no image')
     return [(h.hdu_name, h.ver) for h in sci]
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #936fb077
-def is_synthetic(headers): return any(h.get('SYNTHET') for h in headers)
+def is_synthetic(headers):
+    return any(h.get('SYNTHET') for h in headers)
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #af6a11f7
-def _register(archive, report, uri, path, hdu, several, survey, facts, copy, detect, label, origin, settings):
+def _register(
+    archive, report, uri, path, hdu, several, survey, facts, copy, detect, label, origin, settings
+):
     "Take one image into the archive"
     with open_image(path, hdu[0], hdu[1], facts=facts) as image, archive.session() as s:
-        same = s.scalar(select(Image).where(Image.sha256 == image.sha256, Image.hdu_name == image.hdu_name, Image.hdu_ver == image.hdu_ver))
-        if same: report.skipped += 1; return
-        if image.wcs is None: raise BadImage(image.wcs_reason, image.missing['wcs'])
-        if not np.isfinite(image.footprint()).all(): raise BadImage('bad_wcs', 'the corners of the image do not lie on the sky')
+        same = s.scalar(
+            select(Image).where(
+                Image.sha256 == image.sha256,
+                Image.hdu_name == image.hdu_name,
+                Image.hdu_ver == image.hdu_ver,
+            )
+        )
+        if same:
+            report.skipped += 1
+            return
+        if image.wcs is None:
+            raise BadImage(image.wcs_reason, image.missing['wcs'])
+        if not np.isfinite(image.footprint()).all():
+            raise BadImage('bad_wcs', 'the corners of the image do not lie on the sky')
         name = (survey or image.survey or 'unknown').lower()
         row = get_or_create_survey(s, name)
         heads = [first_header(path), image.header]
-        key = observation_key(heads, file_stem(path), f'{image.hdu_name},{image.hdu_ver}' if several else '')
-        if s.get(Observation, stable_uuid('observation', name, key)): key = f'{key[:240]}~{image.sha256[:8]}' # Another image under the same name
+        key = observation_key(
+            heads, file_stem(path), f'{image.hdu_name},{image.hdu_ver}' if several else ''
+        )
+        if s.get(Observation, stable_uuid('observation', name, key)):
+            key = f'{key[:240]}~{image.sha256[:8]}'  # Another image under the same name
         oid, stored = stable_uuid('observation', name, key), None if '://' in uri else uri
         if copy:
             stored = f'observations/{oid}/{Path(path).name}'
             archive.store.put(stored, Path(path))
-        if is_synthetic(heads): origin = 'synthetic' # What the file says of itself, nobody can argue away
-        obs, index, picture = observation_rows(image, row.id, name, key, stored or uri, path.stat().st_size, stored, origin)
-        if copy and (mark := picture['facts']['index']) and isinstance(archive.store, FolderStore): mark['mtime_ns'] = archive.store.local_path(stored).stat().st_mtime_ns
-        for table, r in ((Observation, obs), (ObservationIndex, index), (Image, picture)): bulk_insert(s, table, [r])
-        sources, verdicts = record_detections(s, image, picture, error_plane(path, image), label, **settings) if detect else (None, None)
+        if is_synthetic(heads):
+            origin = 'synthetic'  # What the file says of itself, nobody can argue away
+        obs, index, picture = observation_rows(
+            image, row.id, name, key, stored or uri, path.stat().st_size, stored, origin
+        )
+        if copy and (mark := picture['facts']['index']) and isinstance(archive.store, FolderStore):
+            mark['mtime_ns'] = archive.store.local_path(stored).stat().st_mtime_ns
+        for table, r in ((Observation, obs), (ObservationIndex, index), (Image, picture)):
+            bulk_insert(s, table, [r])
+        sources, verdicts = (
+            record_detections(s, image, picture, error_plane(path, image), label, **settings)
+            if detect
+            else (None, None)
+        )
     report.added += 1
     n = 0 if sources is None else len(sources)
     good = verdicts.groupby('source').is_valid.first() if n else pd.Series(dtype=bool)
-    report.images.loc[len(report.images)] = [uri, picture['hdu_name'], name, key, obs['filter_band'], n, int(good.sum()), int((~good.astype(bool)).sum()), oid]
+    report.images.loc[len(report.images)] = [
+        uri,
+        picture['hdu_name'],
+        name,
+        key,
+        obs['filter_band'],
+        n,
+        int(good.sum()),
+        int((~good.astype(bool)).sum()),
+        oid,
+    ]
     report.detections += n
-    if n: report.count(verdicts.rule)
+    if n:
+        report.count(verdicts.rule)
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #1761b7b5
 def overlapping(
-    session, # Open session
-    new:list, # Ids of observations
-)->list: # Pairs of rows (survey, band, key, ids, size) of images on the same sky in different bands or surveys, each once
+    session,  # Open session
+    new: list,  # Ids of observations
+) -> list:  # Pairs of rows (survey, band, key, ids, size) of images on the same sky in different bands or surveys, each once
     "Which of the observations can confirm each other"
-    q = select(Observation.id, Observation.ra, Observation.dec, Observation.filter_band.label('band'), Observation.observation_id.label('key'), Survey.name.label('survey'),
-        Observation.pixel_scale, ObservationIndex.radius_deg, Observation.image_width, Observation.image_height)
-    q = q.join(Survey, Survey.id == Observation.survey_id).join(ObservationIndex, ObservationIndex.observation_id == Observation.id).where(Observation.pixel_scale > 0)
+    q = select(
+        Observation.id,
+        Observation.ra,
+        Observation.dec,
+        Observation.filter_band.label('band'),
+        Observation.observation_id.label('key'),
+        Survey.name.label('survey'),
+        Observation.pixel_scale,
+        ObservationIndex.radius_deg,
+        Observation.image_width,
+        Observation.image_height,
+    )
+    q = (
+        q.join(Survey, Survey.id == Observation.survey_id)
+        .join(ObservationIndex, ObservationIndex.observation_id == Observation.id)
+        .where(Observation.pixel_scale > 0)
+    )
     t = pd.DataFrame(columns(session, q))
     pairs, seen = [], set()
     for a in t[t['id'].isin([str(i) for i in new])].itertuples() if len(t) else ():
-        near = t[sky_separation_arcsec(a.ra, a.dec, t.ra, t.dec) < 3600*(t.radius_deg + a.radius_deg)]
+        near = t[
+            sky_separation_arcsec(a.ra, a.dec, t.ra, t.dec) < 3600 * (t.radius_deg + a.radius_deg)
+        ]
         for b in near.itertuples():
-            other = a.band != b.band or a.survey != b.survey and not {'unknown', 'skyview'} & {a.survey, b.survey}
-            if other and 'unknown' not in (a.band, b.band) and frozenset((a.id, b.id)) not in seen: pairs.append((a, b)); seen.add(frozenset((a.id, b.id)))
+            other = (
+                a.band != b.band
+                or a.survey != b.survey
+                and not {'unknown', 'skyview'} & {a.survey, b.survey}
+            )
+            if other and 'unknown' not in (a.band, b.band) and frozenset((a.id, b.id)) not in seen:
+                pairs.append((a, b))
+                seen.add(frozenset((a.id, b.id)))
     return pairs
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #42d759d1
 def _found_on(session, oid):
-    q = select(Detection.id, Detection.ra, Detection.dec, Detection.status, DetectionIndex.snr, DetectionIndex.facts)
-    q = q.join(DetectionIndex, DetectionIndex.detection_id == Detection.id).join(ModelRun, ModelRun.id == Detection.model_run_id).join(Model, Model.id == ModelRun.model_id)
-    t = pd.DataFrame(columns(session, q.where(Detection.observation_id == uuid.UUID(oid), Model.name == 'photutils-segmentation').order_by(Detection.id)))
-    return t[(t.status != 'rejected') & ~t.facts.map(lambda f: bool(f['edge'])).astype(bool)] if len(t) else t
+    q = select(
+        Detection.id,
+        Detection.ra,
+        Detection.dec,
+        Detection.status,
+        DetectionIndex.snr,
+        DetectionIndex.facts,
+    )
+    q = (
+        q.join(DetectionIndex, DetectionIndex.detection_id == Detection.id)
+        .join(ModelRun, ModelRun.id == Detection.model_run_id)
+        .join(Model, Model.id == ModelRun.model_id)
+    )
+    t = pd.DataFrame(
+        columns(
+            session,
+            q.where(
+                Detection.observation_id == uuid.UUID(oid), Model.name == 'photutils-segmentation'
+            ).order_by(Detection.id),
+        )
+    )
+    return (
+        t[(t.status != 'rejected') & ~t.facts.map(lambda f: bool(f['edge'])).astype(bool)]
+        if len(t)
+        else t
+    )
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #8601fbcb
 def confirm_across(
-    archive, # An `Archive`
-    report:IngestReport, # Its images are compared with all that overlap them; verdicts are counted in it
+    archive,  # An `Archive`
+    report: IngestReport,  # Its images are compared with all that overlap them; verdicts are counted in it
 ):
     "Write down which sources were found at the same place in another band or survey"
     rule = next(r for r in RULES if r.fires is None)
     with archive.session() as s:
         for a, b in overlapping(s, list(report.images.observation_id)):
             one, two = _found_on(s, a.id), _found_on(s, b.id)
-            radius, area = 2*max(a.pixel_scale, b.pixel_scale), b.image_width*b.image_height*b.pixel_scale**2
+            radius, area = (
+                2 * max(a.pixel_scale, b.pixel_scale),
+                b.image_width * b.image_height * b.pixel_scale**2,
+            )
             i, j, sep, chance = same_sky(one, two, radius, area)
             events = []
             for mine, its, where in ((one.iloc[i], two.iloc[j], b), (two.iloc[j], one.iloc[i], a)):
                 for m, o, d in zip(mine.itertuples(), its.itertuples(), sep):
                     note = f'{rule.about}: {d:.3f} arcsec away in {where.survey} {where.band} ({where.key}), S/N {m.snr:.1f} here and {o.snr:.1f} there; {chance:.4f} expected by chance'
-                    events.append(dict(id=stable_uuid('event', m.id, rule.name, rule.label), detection_id=uuid.UUID(m.id), validator_id=rule.name, is_valid=True,
-                        label=rule.label, confidence_level=ConfidenceLevel[rule.level], notes=note, tags=['rule', f'separation_arcsec={d:.3f}', f'with={where.survey}/{where.key}']))
-            if n := bulk_insert(s, ValidationEvent, events): report.count([rule.name]*n)
+                    events.append(
+                        dict(
+                            id=stable_uuid('event', m.id, rule.name, rule.label),
+                            detection_id=uuid.UUID(m.id),
+                            validator_id=rule.name,
+                            is_valid=True,
+                            label=rule.label,
+                            confidence_level=ConfidenceLevel[rule.level],
+                            notes=note,
+                            tags=[
+                                'rule',
+                                f'separation_arcsec={d:.3f}',
+                                f'with={where.survey}/{where.key}',
+                            ],
+                        )
+                    )
+            if n := bulk_insert(s, ValidationEvent, events):
+                report.count([rule.name] * n)
             hit = [e['detection_id'] for e in events]
-            if hit: s.execute(update(Detection).where(Detection.id.in_(hit)).values(status=DetectionStatus.CONFIRMED, is_validated=True))
+            if hit:
+                s.execute(
+                    update(Detection)
+                    .where(Detection.id.in_(hit))
+                    .values(status=DetectionStatus.CONFIRMED, is_validated=True)
+                )
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #6cfb0e57
-IMAGE_COLUMNS = ['uri', 'hdu', 'survey', 'observation_key', 'band', 'detections', 'real', 'artefacts', 'observation_id']
+IMAGE_COLUMNS = [
+    'uri',
+    'hdu',
+    'survey',
+    'observation_key',
+    'band',
+    'detections',
+    'real',
+    'artefacts',
+    'observation_id',
+]
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #bd884e8e
 @patch
-def add_fits(self:Archive,
-    paths, # As for `list_files`
-    survey:str|None=None, # Name of the survey; None = from the header
-    facts:dict|None=None, # What is known better than the header says, such as dict(band='r'); or a function of the address that gives it
-    copy:bool=False, # Copy the files into the store? Otherwise they stay where they are
-    detect:bool=True, # Look for sources?
-    label:bool=True, # Ask the rules about them?
-    origin:str='survey', # 'survey', or 'synthetic' for images that are no real sky
-    show:bool=True, # Show progress?
-    **settings, # More for `detect_sources`
-)->IngestReport: # What was added, and what was lost and why
+def add_fits(
+    self: Archive,
+    paths,  # As for `list_files`
+    survey: str | None = None,  # Name of the survey; None = from the header
+    facts: dict
+    | None = None,  # What is known better than the header says, such as dict(band='r'); or a function of the address that gives it
+    copy: bool = False,  # Copy the files into the store? Otherwise they stay where they are
+    detect: bool = True,  # Look for sources?
+    label: bool = True,  # Ask the rules about them?
+    origin: str = 'survey',  # 'survey', or 'synthetic' for images that are no real sky
+    show: bool = True,  # Show progress?
+    **settings,  # More for `detect_sources`
+) -> IngestReport:  # What was added, and what was lost and why
     "Take FITS images in: one observation an image, with its sources"
     report = IngestReport(images=pd.DataFrame(columns=IMAGE_COLUMNS))
     for given in progress(list_files(paths, self.store), 'images', show=show):
         try:
             path = resolve_uri(given, self.store)
             here = '://' not in given and Path(given).is_file() and path.samefile(given)
-            uri = path.resolve().as_uri() if here else given # An address or a key stays what it is
+            uri = path.resolve().as_uri() if here else given  # An address or a key stays what it is
             images = science_images(path)
-        except NotFound as e: report.lose(given, 'missing_file', str(e)); continue
-        except (BadImage, BadInput) as e: report.lose(given, getattr(e, 'reason', 'bad_address'), str(e)); continue
+        except NotFound as e:
+            report.lose(given, 'missing_file', str(e))
+            continue
+        except (BadImage, BadInput) as e:
+            report.lose(given, getattr(e, 'reason', 'bad_address'), str(e))
+            continue
         for hdu in images:
-            try: _register(self, report, uri, path, hdu, len(images) > 1, survey, facts(given) if callable(facts) else facts, copy, detect, label, origin, settings)
-            except BadImage as e: report.lose(f'{uri}[{hdu[0]},{hdu[1]}]', e.reason, e.detail)
-    if detect and label and report.added: confirm_across(self, report)
+            try:
+                _register(
+                    self,
+                    report,
+                    uri,
+                    path,
+                    hdu,
+                    len(images) > 1,
+                    survey,
+                    facts(given) if callable(facts) else facts,
+                    copy,
+                    detect,
+                    label,
+                    origin,
+                    settings,
+                )
+            except BadImage as e:
+                report.lose(f'{uri}[{hdu[0]},{hdu[1]}]', e.reason, e.detail)
+    if detect and label and report.added:
+        confirm_across(self, report)
     return report
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #f5d2c094
-def sample_files(
-)->pd.DataFrame: # One row a file: file, survey, shows, package, version, path, source_sha256, sha256, bytes, licence, done, told, told_by
+def sample_files() -> (
+    pd.DataFrame
+):  # One row a file: file, survey, shows, package, version, path, source_sha256, sha256, bytes, licence, done, told, told_by
     "The images that ship with the package, and where they are from"
-    with open(resolve_uri('package://sample/PROVENANCE.csv'), newline='', encoding='utf-8') as f: return pd.DataFrame(list(csv.DictReader(f)))
+    with open(resolve_uri('package://sample/PROVENANCE.csv'), newline='', encoding='utf-8') as f:
+        return pd.DataFrame(list(csv.DictReader(f)))
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #5ef43e1a
 @patch
-def add_sample(self:Archive,
-    show:bool=True, # Show progress?
-    **kw, # More for `add_fits`
-)->IngestReport: # What was added
+def add_sample(
+    self: Archive,
+    show: bool = True,  # Show progress?
+    **kw,  # More for `add_fits`
+) -> IngestReport:  # What was added
     "Take in the real images that ship with the package"
     t = sample_files().set_index('file')
-    def facts(uri): return json.loads(told) if (told := t.told[uri.rpartition('/')[2]]) else None
+
+    def facts(uri):
+        return json.loads(told) if (told := t.told[uri.rpartition('/')[2]]) else None
+
     return self.add_fits([f'package://sample/{f}' for f in t.index], facts=facts, show=show, **kw)
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #96ccac87
 @patch
-def observations(self:Archive
-)->pd.DataFrame: # One row an observation
+def observations(self: Archive) -> pd.DataFrame:  # One row an observation
     "The observations of the archive, with their number of detections"
-    n = select(Detection.observation_id, func.count().label('n')).group_by(Detection.observation_id).subquery()
-    q = select(Survey.name.label('survey'), Observation.observation_id.label('observation_key'), Observation.filter_band.label('band'), Observation.observation_time,
-        Observation.exposure_time.label('exposure_s'), Observation.ra, Observation.dec, ObservationIndex.radius_deg, func.coalesce(n.c.n, 0).label('detections'),
-        Observation.fits_url.label('uri'), Observation.id.label('observation_id'))
-    q = q.join(Survey, Survey.id == Observation.survey_id).outerjoin(n, n.c.observation_id == Observation.id)
-    q = q.outerjoin(ObservationIndex, ObservationIndex.observation_id == Observation.id).order_by(Survey.name, Observation.observation_id)
-    with self.session() as s: t = pd.DataFrame(columns(s, q))
-    if len(t): t.loc[t.exposure_s <= UNKNOWN_EXPOSURE_S, 'exposure_s'] = np.nan
+    n = (
+        select(Detection.observation_id, func.count().label('n'))
+        .group_by(Detection.observation_id)
+        .subquery()
+    )
+    q = select(
+        Survey.name.label('survey'),
+        Observation.observation_id.label('observation_key'),
+        Observation.filter_band.label('band'),
+        Observation.observation_time,
+        Observation.exposure_time.label('exposure_s'),
+        Observation.ra,
+        Observation.dec,
+        ObservationIndex.radius_deg,
+        func.coalesce(n.c.n, 0).label('detections'),
+        Observation.fits_url.label('uri'),
+        Observation.id.label('observation_id'),
+    )
+    q = q.join(Survey, Survey.id == Observation.survey_id).outerjoin(
+        n, n.c.observation_id == Observation.id
+    )
+    q = q.outerjoin(ObservationIndex, ObservationIndex.observation_id == Observation.id).order_by(
+        Survey.name, Observation.observation_id
+    )
+    with self.session() as s:
+        t = pd.DataFrame(columns(s, q))
+    if len(t):
+        t.loc[t.exposure_s <= UNKNOWN_EXPOSURE_S, 'exposure_s'] = np.nan
     t['observation_time'] = [None if x == UNKNOWN_TIME else x for x in t.observation_time]
     return t
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #02b5dcf3
 @patch
-def detections(self:Archive,
-    survey:str|None=None, # Only those of one survey
-)->pd.DataFrame: # One row a detection
+def detections(
+    self: Archive,
+    survey: str | None = None,  # Only those of one survey
+) -> pd.DataFrame:  # One row a detection
     "The detections of the archive"
-    q = select(Survey.name.label('survey'), Observation.observation_id.label('observation_key'), Observation.filter_band.label('band'), Detection.ra, Detection.dec,
-        Detection.pixel_x, Detection.pixel_y, Detection.confidence_score.label('score'), DetectionIndex.snr, DetectionIndex.mag, DetectionIndex.object_id, Detection.detection_type,
-        Detection.status, Detection.human_label, Detection.id.label('detection_id'))
-    q = q.join(Observation, Observation.id == Detection.observation_id).join(Survey, Survey.id == Observation.survey_id)
-    q = q.outerjoin(DetectionIndex, DetectionIndex.detection_id == Detection.id).order_by(Survey.name, Observation.observation_id, Detection.confidence_score.desc(), Detection.id)
-    with self.session() as s: return pd.DataFrame(columns(s, q if survey is None else q.where(Survey.name == survey.lower())))
+    q = select(
+        Survey.name.label('survey'),
+        Observation.observation_id.label('observation_key'),
+        Observation.filter_band.label('band'),
+        Detection.ra,
+        Detection.dec,
+        Detection.pixel_x,
+        Detection.pixel_y,
+        Detection.confidence_score.label('score'),
+        DetectionIndex.snr,
+        DetectionIndex.mag,
+        DetectionIndex.object_id,
+        Detection.detection_type,
+        Detection.status,
+        Detection.human_label,
+        Detection.id.label('detection_id'),
+    )
+    q = q.join(Observation, Observation.id == Detection.observation_id).join(
+        Survey, Survey.id == Observation.survey_id
+    )
+    q = q.outerjoin(DetectionIndex, DetectionIndex.detection_id == Detection.id).order_by(
+        Survey.name, Observation.observation_id, Detection.confidence_score.desc(), Detection.id
+    )
+    with self.session() as s:
+        return pd.DataFrame(
+            columns(s, q if survey is None else q.where(Survey.name == survey.lower()))
+        )
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #db397bcb
 @patch
-def detect(self:Archive,
-    observations=None, # Ids of observations; None = all that have no detections by our detector with these settings
-    label:bool=True, # Ask the rules?
-    show:bool=True, # Show progress?
-    **settings, # More for `detect_sources`
-)->IngestReport: # `skipped` are images that were searched with these settings before
+def detect(
+    self: Archive,
+    observations=None,  # Ids of observations; None = all that have no detections by our detector with these settings
+    label: bool = True,  # Ask the rules?
+    show: bool = True,  # Show progress?
+    **settings,  # More for `detect_sources`
+) -> IngestReport:  # `skipped` are images that were searched with these settings before
     "Look for sources on images that are registered already"
-    q = select(Image).where(Image.role == 'image', Image.wcs_state == 'celestial').order_by(Image.id)
-    if observations is not None: q = q.where(Image.observation_id.in_([uuid.UUID(str(o)) for o in observations]))
-    with self.session() as s: images = list(s.scalars(q))
+    q = (
+        select(Image)
+        .where(Image.role == 'image', Image.wcs_state == 'celestial')
+        .order_by(Image.id)
+    )
+    if observations is not None:
+        q = q.where(Image.observation_id.in_([uuid.UUID(str(o)) for o in observations]))
+    with self.session() as s:
+        images = list(s.scalars(q))
     report = IngestReport(images=pd.DataFrame(columns=IMAGE_COLUMNS))
     for i in progress(images, 'images', show=show):
         try:
             path = resolve_uri(i.uri, self.store)
             with open_image(path, i.hdu_name, i.hdu_ver) as image, self.session() as s:
                 picture = dict(id=i.id, observation_id=i.observation_id, uri=i.uri)
-                sources, verdicts = record_detections(s, image, picture, error_plane(path, image), label, **settings)
-        except (NotFound, BadImage) as e: report.lose(i.uri, getattr(e, 'reason', 'missing_file'), str(e)); continue
-        if sources is None: report.skipped += 1; continue
+                sources, verdicts = record_detections(
+                    s, image, picture, error_plane(path, image), label, **settings
+                )
+        except (NotFound, BadImage) as e:
+            report.lose(i.uri, getattr(e, 'reason', 'missing_file'), str(e))
+            continue
+        if sources is None:
+            report.skipped += 1
+            continue
         report.detections += len(sources)
         report.count(verdicts.rule)
-        report.images.loc[len(report.images)] = [i.uri, i.hdu_name, None, None, None, len(sources), 0, 0, i.observation_id]
-    if label and len(report.images): confirm_across(self, report)
+        report.images.loc[len(report.images)] = [
+            i.uri,
+            i.hdu_name,
+            None,
+            None,
+            None,
+            len(sources),
+            0,
+            0,
+            i.observation_id,
+        ]
+    if label and len(report.images):
+        confirm_across(self, report)
     return report
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #ec5a947a
 def read_table(
-    table, # DataFrame, astropy Table, or the path of a CSV, Parquet, FITS or ECSV file
-)->pd.DataFrame: # Plain columns
+    table,  # DataFrame, astropy Table, or the path of a CSV, Parquet, FITS or ECSV file
+) -> pd.DataFrame:  # Plain columns
     "A table from wherever it is"
-    if isinstance(table, pd.DataFrame): return table.reset_index(drop=True)
+    if isinstance(table, pd.DataFrame):
+        return table.reset_index(drop=True)
     if isinstance(table, (str, Path)):
-        if not Path(table).is_file(): raise NotFound(f'there is no file {table}')
+        if not Path(table).is_file():
+            raise NotFound(f'there is no file {table}')
         names = Path(table).suffixes
-        if '.parquet' in names: return pd.read_parquet(table)
-        if '.csv' in names: return pd.read_csv(table)
+        if '.parquet' in names:
+            return pd.read_parquet(table)
+        if '.csv' in names:
+            return pd.read_csv(table)
         from astropy.table import Table
+
         table = Table.read(table)
-    if not hasattr(table, 'colnames'): raise BadInput(f'{table!r:.80} is no table: give a DataFrame, an astropy Table, or the path of a CSV, Parquet, FITS or ECSV file')
-    return table[[c for c in table.colnames if table[c].ndim == 1]].to_pandas().reset_index(drop=True)
+    if not hasattr(table, 'colnames'):
+        raise BadInput(
+            f'{table!r:.80} is no table: give a DataFrame, an astropy Table, or the path of a CSV, Parquet, FITS or ECSV file'
+        )
+    return (
+        table[[c for c in table.colnames if table[c].ndim == 1]].to_pandas().reset_index(drop=True)
+    )
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #474574b4
 def _column(t, what, default=None):
     "A column by name, or one value for all rows"
-    if what is None: return pd.Series([default]*len(t), dtype=object)
-    if isinstance(what, str) and what not in t: raise BadInput(f'the table has no column {what!r}; it has {", ".join(map(str, t.columns))}')
-    return t[what] if isinstance(what, str) else pd.Series([what]*len(t))
+    if what is None:
+        return pd.Series([default] * len(t), dtype=object)
+    if isinstance(what, str) and what not in t:
+        raise BadInput(f'the table has no column {what!r}; it has {", ".join(map(str, t.columns))}')
+    return t[what] if isinstance(what, str) else pd.Series([what] * len(t))
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #fafd78a4
 def _on_images(archive, t, observations):
     "Which rows of `t` (ra, dec) fall on which registered image, and where: rows, x, y for each image row"
-    q = select(Image, Observation.ra, Observation.dec, ObservationIndex.radius_deg).join(Observation, Observation.id == Image.observation_id)
-    q = q.join(ObservationIndex, ObservationIndex.observation_id == Observation.id).where(Image.role == 'image', Image.wcs_state == 'celestial').order_by(Image.id)
-    if observations is not None: q = q.where(Image.observation_id.in_([uuid.UUID(str(o)) for o in observations]))
-    with archive.session() as s: images = s.execute(q).all()
+    q = select(Image, Observation.ra, Observation.dec, ObservationIndex.radius_deg).join(
+        Observation, Observation.id == Image.observation_id
+    )
+    q = (
+        q.join(ObservationIndex, ObservationIndex.observation_id == Observation.id)
+        .where(Image.role == 'image', Image.wcs_state == 'celestial')
+        .order_by(Image.id)
+    )
+    if observations is not None:
+        q = q.where(Image.observation_id.in_([uuid.UUID(str(o)) for o in observations]))
+    with archive.session() as s:
+        images = s.execute(q).all()
     for i, ra, dec, radius in images:
-        k = np.flatnonzero(sky_separation_arcsec(ra, dec, t.ra.values, t.dec.values) <= 3600*radius)
-        if not len(k): continue
-        with archive.open(i.uri, i.hdu_name, i.hdu_ver, i.sha256) as image: x, y = image.world_to_pixel(t.ra.values[k], t.dec.values[k])
-        on = (x >= -.5) & (y >= -.5) & (x < i.nx - .5) & (y < i.ny - .5)
-        if on.any(): yield i, k[on], x[on], y[on]
+        k = np.flatnonzero(
+            sky_separation_arcsec(ra, dec, t.ra.values, t.dec.values) <= 3600 * radius
+        )
+        if not len(k):
+            continue
+        with archive.open(i.uri, i.hdu_name, i.hdu_ver, i.sha256) as image:
+            x, y = image.world_to_pixel(t.ra.values[k], t.dec.values[k])
+        on = (x >= -0.5) & (y >= -0.5) & (x < i.nx - 0.5) & (y < i.ny - 0.5)
+        if on.any():
+            yield i, k[on], x[on], y[on]
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #ffc05fd4
 @patch
-def add_catalogue(self:Archive,
-    table, # As for `read_table`
-    name:str, # Of the catalogue; detections are credited to it
-    ra:str='ra', dec:str='dec', # Columns of the position (deg, ICRS)
-    object_id:str|None=None, # Column that names the objects
-    label:str|None=None, # Column with their class
-    valid=None, # True, False, or a column that says so: the catalogue's verdict; None = it gives none
-    mag:str|None=None, snr:str|None=None, # Columns
-    score=1., # Column or number: the catalogue's own confidence, 0 to 1
-    observations=None, # Ids of the observations to look at; None = all
-)->IngestReport: # `detections` counts rows on images; rows on none are in the ledger
+def add_catalogue(
+    self: Archive,
+    table,  # As for `read_table`
+    name: str,  # Of the catalogue; detections are credited to it
+    ra: str = 'ra',
+    dec: str = 'dec',  # Columns of the position (deg, ICRS)
+    object_id: str | None = None,  # Column that names the objects
+    label: str | None = None,  # Column with their class
+    valid=None,  # True, False, or a column that says so: the catalogue's verdict; None = it gives none
+    mag: str | None = None,
+    snr: str | None = None,  # Columns
+    score=1.0,  # Column or number: the catalogue's own confidence, 0 to 1
+    observations=None,  # Ids of the observations to look at; None = all
+) -> IngestReport:  # `detections` counts rows on images; rows on none are in the ledger
     "Turn the rows of a catalogue into detections on the images that hold them"
     t = read_table(table)
-    c = pd.DataFrame(dict(ra=_column(t, ra).astype(float), dec=_column(t, dec).astype(float), object=_column(t, object_id), label=_column(t, label), valid=_column(t, valid),
-        mag=_column(t, mag, np.nan).astype(float), snr=_column(t, snr, np.nan).astype(float), score=_column(t, score).astype(float)))
+    c = pd.DataFrame(
+        dict(
+            ra=_column(t, ra).astype(float),
+            dec=_column(t, dec).astype(float),
+            object=_column(t, object_id),
+            label=_column(t, label),
+            valid=_column(t, valid),
+            mag=_column(t, mag, np.nan).astype(float),
+            snr=_column(t, snr, np.nan).astype(float),
+            score=_column(t, score).astype(float),
+        )
+    )
     report, placed = IngestReport(), np.isfinite(c.ra) & (c.dec.abs() <= 90)
-    if not c.score.between(0, 1).all(): raise BadInput('score must lie between 0 and 1')
+    if not c.score.between(0, 1).all():
+        raise BadInput('score must lie between 0 and 1')
     c['ra'] %= 360
     rows, used = np.flatnonzero(placed), np.zeros(len(c), bool)
     for i, k, x, y in _on_images(self, c.iloc[rows], observations):
         used[rows[k]] = True
         n, said = _add_catalogue_rows(self, name, i, c.iloc[rows[k]], x, y)
-        report.detections += n; report.skipped += len(k) - n
+        report.detections += n
+        report.skipped += len(k) - n
         report.count(said)
     lost = np.flatnonzero(~used)
     why = np.where(placed[lost], 'no_image', 'bad_position')
-    report.ledger = pd.DataFrame(dict(uri=[f'{name}[{r}]' for r in lost], reason=why, detail=[f'ra {a}, dec {d}' for a, d in c[['ra', 'dec']].values[lost]]), columns=LEDGER)
+    report.ledger = pd.DataFrame(
+        dict(
+            uri=[f'{name}[{r}]' for r in lost],
+            reason=why,
+            detail=[f'ra {a}, dec {d}' for a, d in c[['ra', 'dec']].values[lost]],
+        ),
+        columns=LEDGER,
+    )
     return report
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #d6f63a59
@@ -529,88 +997,273 @@ def _add_catalogue_rows(archive, name, i, c, x, y):
     with archive.session() as s:
         model = add_model(s, who, '1', ModelType.CLASSIFIER)
         rid = stable_uuid('model_run', i.id, who)
-        bulk_insert(s, ModelRun, [dict(id=rid, model_id=model.id, observation_id=i.observation_id, input_image_path=i.uri[:500], status=RunStatus.COMPLETED)])
-        for h, px, py, cell in zip(c.itertuples(), x, y, healpix_index(c.ra.values, c.dec.values).tolist()):
-            did, good = stable_uuid('detection', i.id, who, round(h.ra, 9), round(h.dec, 9)), None if pd.isna(h.valid) else bool(h.valid)
-            rows.append(dict(id=did, model_run_id=rid, observation_id=i.observation_id, ra=h.ra, dec=h.dec, pixel_x=int(np.floor(px + .5)), pixel_y=int(np.floor(py + .5)),
-                confidence_score=h.score, detection_type=DetectionType.ARTIFACT if good is False else DetectionType.UNKNOWN, model_version='1', is_validated=good is not None,
-                status={None: DetectionStatus.PENDING, True: DetectionStatus.CONFIRMED, False: DetectionStatus.REJECTED}[good]))
-            index.append(dict(detection_id=did, healpix=cell, object_id=None if pd.isna(h.object) else str(h.object)[:255], mag=None if pd.isna(h.mag) else h.mag,
-                snr=None if pd.isna(h.snr) else h.snr, facts=dict(x=float(px), y=float(py))))
-            if good is not None: events.append(dict(id=stable_uuid('event', did, who), detection_id=did, validator_id=who, is_valid=good,
-                label=('source' if good else 'artefact') if pd.isna(h.label) else str(h.label)[:50], confidence_level=ConfidenceLevel.MEDIUM, notes=f'the verdict of {name}', tags=['catalogue']))
+        bulk_insert(
+            s,
+            ModelRun,
+            [
+                dict(
+                    id=rid,
+                    model_id=model.id,
+                    observation_id=i.observation_id,
+                    input_image_path=i.uri[:500],
+                    status=RunStatus.COMPLETED,
+                )
+            ],
+        )
+        for h, px, py, cell in zip(
+            c.itertuples(), x, y, healpix_index(c.ra.values, c.dec.values).tolist()
+        ):
+            did, good = (
+                stable_uuid('detection', i.id, who, round(h.ra, 9), round(h.dec, 9)),
+                None if pd.isna(h.valid) else bool(h.valid),
+            )
+            rows.append(
+                dict(
+                    id=did,
+                    model_run_id=rid,
+                    observation_id=i.observation_id,
+                    ra=h.ra,
+                    dec=h.dec,
+                    pixel_x=int(np.floor(px + 0.5)),
+                    pixel_y=int(np.floor(py + 0.5)),
+                    confidence_score=h.score,
+                    detection_type=DetectionType.ARTIFACT
+                    if good is False
+                    else DetectionType.UNKNOWN,
+                    model_version='1',
+                    is_validated=good is not None,
+                    status={
+                        None: DetectionStatus.PENDING,
+                        True: DetectionStatus.CONFIRMED,
+                        False: DetectionStatus.REJECTED,
+                    }[good],
+                )
+            )
+            index.append(
+                dict(
+                    detection_id=did,
+                    healpix=cell,
+                    object_id=None if pd.isna(h.object) else str(h.object)[:255],
+                    mag=None if pd.isna(h.mag) else h.mag,
+                    snr=None if pd.isna(h.snr) else h.snr,
+                    facts=dict(x=float(px), y=float(py)),
+                )
+            )
+            if good is not None:
+                events.append(
+                    dict(
+                        id=stable_uuid('event', did, who),
+                        detection_id=did,
+                        validator_id=who,
+                        is_valid=good,
+                        label=('source' if good else 'artefact')
+                        if pd.isna(h.label)
+                        else str(h.label)[:50],
+                        confidence_level=ConfidenceLevel.MEDIUM,
+                        notes=f'the verdict of {name}',
+                        tags=['catalogue'],
+                    )
+                )
         n = bulk_insert(s, Detection, rows)
         bulk_insert(s, DetectionIndex, index)
-        return n, [who]*bulk_insert(s, ValidationEvent, events)
+        return n, [who] * bulk_insert(s, ValidationEvent, events)
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #6a5fc027
 def _alert_rows(archive, p, survey, survey_id, model, origin='survey'):
     "All rows of one alert by table"
     key, mjd, score = str(p['candid']), p['jd'] - 2400000.5, p.get('drb', p.get('rb'))
     shapes = {role: stamp_shape(p[k]) for role, k in STAMPS.items()}
-    if len(set(shapes.values())) > 1: raise BadImage('uneven_stamps', f'stamps of different sizes: {shapes}')
+    if len(set(shapes.values())) > 1:
+        raise BadImage('uneven_stamps', f'stamps of different sizes: {shapes}')
     (ny, nx), oid = shapes['science'], stable_uuid('observation', survey, key)
     x, y = stamp_centre(nx, p.get('xpos')), stamp_centre(ny, p.get('ypos'))
-    did, rid, cell = stable_uuid('detection', oid), stable_uuid('model_run', oid, model.id), int(healpix_index(p['ra'], p['dec']))
+    did, rid, cell = (
+        stable_uuid('detection', oid),
+        stable_uuid('model_run', oid, model.id),
+        int(healpix_index(p['ra'], p['dec'])),
+    )
     keys = {role: archive.store.put_content(p[k]) for role, k in STAMPS.items()}
     facts = {k: p[k] for k in ALERT_FACTS if k in p}
-    missing = {k: 'not in the packet' for k, have in (('exposure_s', 'exptime'), ('band', 'fid'), ('score', 'drb')) if have not in p}
+    missing = {
+        k: 'not in the packet'
+        for k, have in (('exposure_s', 'exptime'), ('band', 'fid'), ('score', 'drb'))
+        if have not in p
+    }
     band = ZTF_BANDS.get(p.get('fid'), 'unknown')
     good = {'real': True, 'bogus': False}.get(p.get('label_proxy'))
-    rows = {Observation: [dict(id=oid, survey_id=survey_id, observation_id=key, ra=p['ra'], dec=p['dec'], observation_time=utc_from_mjd(mjd), filter_band=band,
-                exposure_time=max(float(p.get('exptime') or 0), UNKNOWN_EXPOSURE_S), fits_url=keys['science'], fits_file_path=keys['science'], image_width=nx, image_height=ny)],
-            ObservationIndex: [dict(observation_id=oid, healpix=cell, radius_deg=None, footprint=None)],
-            Image: [dict(id=stable_uuid('image', oid, role), observation_id=oid, role=role, uri=keys[role], hdu_name='PRIMARY', hdu_ver=1, sha256=keys[role].rpartition('/')[2],
-                size_bytes=len(p[k]), mjd=mjd if role != 'template' else None, mjd_scale='utc' if role != 'template' else None, mjd_meaning='start' if role != 'template' else None,
-                ny=ny, nx=nx, wcs_state='stamp', origin=origin, facts=_plain(dict(missing=missing))) for role, k in STAMPS.items()],
-            ModelRun: [dict(id=rid, model_id=model.id, observation_id=oid, status=RunStatus.COMPLETED)],
-            Detection: [dict(id=did, model_run_id=rid, observation_id=oid, ra=p['ra'], dec=p['dec'], pixel_x=x, pixel_y=y, confidence_score=float(np.clip(score or 0, 0, 1)),
-                detection_type=DetectionType.ARTIFACT if good is False else DetectionType.UNKNOWN, model_version=str(p.get('drbversion') or p.get('rbversion') or 'unknown')[:50],
-                prediction_metadata=_plain(dict(score='drb' if 'drb' in p else 'rb' if 'rb' in p else None)), is_validated=good is not None,
-                status={None: DetectionStatus.PENDING, True: DetectionStatus.CONFIRMED, False: DetectionStatus.REJECTED}[good])],
-            DetectionIndex: [dict(detection_id=did, healpix=cell, object_id=str(p['objectId'])[:255], mag=p.get('magpsf'), snr=1.0857/p['sigmapsf'] if p.get('sigmapsf') else None,
-                facts=_plain(dict(x=x, y=y, **facts) | (dict(lineage=f"{key} {p['lineage']}") if p.get('lineage') else dict(lineage=key))))], ValidationEvent: []}
+    rows = {
+        Observation: [
+            dict(
+                id=oid,
+                survey_id=survey_id,
+                observation_id=key,
+                ra=p['ra'],
+                dec=p['dec'],
+                observation_time=utc_from_mjd(mjd),
+                filter_band=band,
+                exposure_time=max(float(p.get('exptime') or 0), UNKNOWN_EXPOSURE_S),
+                fits_url=keys['science'],
+                fits_file_path=keys['science'],
+                image_width=nx,
+                image_height=ny,
+            )
+        ],
+        ObservationIndex: [dict(observation_id=oid, healpix=cell, radius_deg=None, footprint=None)],
+        Image: [
+            dict(
+                id=stable_uuid('image', oid, role),
+                observation_id=oid,
+                role=role,
+                uri=keys[role],
+                hdu_name='PRIMARY',
+                hdu_ver=1,
+                sha256=keys[role].rpartition('/')[2],
+                size_bytes=len(p[k]),
+                mjd=mjd if role != 'template' else None,
+                mjd_scale='utc' if role != 'template' else None,
+                mjd_meaning='start' if role != 'template' else None,
+                ny=ny,
+                nx=nx,
+                wcs_state='stamp',
+                origin=origin,
+                facts=_plain(dict(missing=missing)),
+            )
+            for role, k in STAMPS.items()
+        ],
+        ModelRun: [dict(id=rid, model_id=model.id, observation_id=oid, status=RunStatus.COMPLETED)],
+        Detection: [
+            dict(
+                id=did,
+                model_run_id=rid,
+                observation_id=oid,
+                ra=p['ra'],
+                dec=p['dec'],
+                pixel_x=x,
+                pixel_y=y,
+                confidence_score=float(np.clip(score or 0, 0, 1)),
+                detection_type=DetectionType.ARTIFACT if good is False else DetectionType.UNKNOWN,
+                model_version=str(p.get('drbversion') or p.get('rbversion') or 'unknown')[:50],
+                prediction_metadata=_plain(
+                    dict(score='drb' if 'drb' in p else 'rb' if 'rb' in p else None)
+                ),
+                is_validated=good is not None,
+                status={
+                    None: DetectionStatus.PENDING,
+                    True: DetectionStatus.CONFIRMED,
+                    False: DetectionStatus.REJECTED,
+                }[good],
+            )
+        ],
+        DetectionIndex: [
+            dict(
+                detection_id=did,
+                healpix=cell,
+                object_id=str(p['objectId'])[:255],
+                mag=p.get('magpsf'),
+                snr=1.0857 / p['sigmapsf'] if p.get('sigmapsf') else None,
+                facts=_plain(
+                    dict(x=x, y=y, **facts)
+                    | (
+                        dict(lineage=f'{key} {p["lineage"]}')
+                        if p.get('lineage')
+                        else dict(lineage=key)
+                    )
+                ),
+            )
+        ],
+        ValidationEvent: [],
+    }
     if good is not None:
         basis = p.get('label_basis', 'not stated')
-        rows[ValidationEvent] = [dict(id=stable_uuid('event', did, basis), detection_id=did, validator_id=f'proxy:{basis}'[:100], is_valid=good, label=p['label_proxy'],
-            confidence_level=ConfidenceLevel.LOW if basis.startswith('scores') else ConfidenceLevel.MEDIUM, notes=f'a proxy, not a person: {basis}', tags=['proxy'])]
+        rows[ValidationEvent] = [
+            dict(
+                id=stable_uuid('event', did, basis),
+                detection_id=did,
+                validator_id=f'proxy:{basis}'[:100],
+                is_valid=good,
+                label=p['label_proxy'],
+                confidence_level=ConfidenceLevel.LOW
+                if basis.startswith('scores')
+                else ConfidenceLevel.MEDIUM,
+                notes=f'a proxy, not a person: {basis}',
+                tags=['proxy'],
+            )
+        ]
     return rows
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #6254a872
 @patch
-def add_alerts(self:Archive,
-    source, # As for `read_alerts`
-    survey:str|None=None, # Whose alerts these are; None = take ZTF's, and leave others to the ledger
-    origin:str='survey', # 'survey', or 'synthetic' for stamps that are no real sky
-    show:bool=True, # Show progress?
-    chunk:int=500, # Alerts in one transaction
-)->IngestReport: # One observation, one detection and three stamps an alert
+def add_alerts(
+    self: Archive,
+    source,  # As for `read_alerts`
+    survey: str
+    | None = None,  # Whose alerts these are; None = take ZTF's, and leave others to the ledger
+    origin: str = 'survey',  # 'survey', or 'synthetic' for stamps that are no real sky
+    show: bool = True,  # Show progress?
+    chunk: int = 500,  # Alerts in one transaction
+) -> IngestReport:  # One observation, one detection and three stamps an alert
     "Take alert packets in"
     report, todo, seen = IngestReport(), [], set()
     with self.session() as s:
-        known = select(Observation.observation_id).join(Survey, Survey.id == Observation.survey_id).where(Survey.name == (survey or 'ztf').lower())
+        known = (
+            select(Observation.observation_id)
+            .join(Survey, Survey.id == Observation.survey_id)
+            .where(Survey.name == (survey or 'ztf').lower())
+        )
         seen |= set(s.scalars(known))
     for uri, packet in progress(read_alerts(source), 'alerts', show=show):
-        if isinstance(packet, BadImage): report.lose(uri, packet.reason, packet.detail); continue
+        if isinstance(packet, BadImage):
+            report.lose(uri, packet.reason, packet.detail)
+            continue
         p = flat_alert(packet)
-        if problem := alert_problem(p): report.lose(uri, *problem)
-        elif survey is None and not str(p['objectId']).startswith('ZTF'): report.lose(uri, 'unknown_stream', f'object {p["objectId"]} is not from ZTF: say survey=')
-        elif str(p['candid']) in seen: report.skipped += 1
-        else: seen.add(str(p['candid'])); todo.append((uri, p))
-        if len(todo) >= chunk: _flush_alerts(self, report, todo, survey or 'ztf', origin); todo = []
-    if todo: _flush_alerts(self, report, todo, survey or 'ztf', origin)
+        if problem := alert_problem(p):
+            report.lose(uri, *problem)
+        elif survey is None and not str(p['objectId']).startswith('ZTF'):
+            report.lose(
+                uri, 'unknown_stream', f'object {p["objectId"]} is not from ZTF: say survey='
+            )
+        elif str(p['candid']) in seen:
+            report.skipped += 1
+        else:
+            seen.add(str(p['candid']))
+            todo.append((uri, p))
+        if len(todo) >= chunk:
+            _flush_alerts(self, report, todo, survey or 'ztf', origin)
+            todo = []
+    if todo:
+        _flush_alerts(self, report, todo, survey or 'ztf', origin)
     return report
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #e0e2ef22
 def _flush_alerts(archive, report, todo, survey, origin):
     "Write some alerts in one transaction"
-    tables = {t: [] for t in (Observation, ObservationIndex, Image, ModelRun, Detection, DetectionIndex, ValidationEvent)}
+    tables = {
+        t: []
+        for t in (
+            Observation,
+            ObservationIndex,
+            Image,
+            ModelRun,
+            Detection,
+            DetectionIndex,
+            ValidationEvent,
+        )
+    }
     with archive.session() as s:
-        row, model = get_or_create_survey(s, survey), add_model(s, f'{survey.lower()}-alerts', '1', ModelType.ANOMALY_DETECTOR)
+        row, model = (
+            get_or_create_survey(s, survey),
+            add_model(s, f'{survey.lower()}-alerts', '1', ModelType.ANOMALY_DETECTOR),
+        )
         for uri, p in todo:
-            try: got = _alert_rows(archive, p, row.name, row.id, model, origin)
-            except BadImage as e: report.lose(uri, e.reason, e.detail); continue
-            for t, rows in got.items(): tables[t] += rows
-        for t, rows in tables.items(): bulk_insert(s, t, rows)
-    report.added += len(tables[Observation]); report.detections += len(tables[Detection])
+            try:
+                got = _alert_rows(archive, p, row.name, row.id, model, origin)
+            except BadImage as e:
+                report.lose(uri, e.reason, e.detail)
+                continue
+            for t, rows in got.items():
+                tables[t] += rows
+        for t, rows in tables.items():
+            bulk_insert(s, t, rows)
+    report.added += len(tables[Observation])
+    report.detections += len(tables[Detection])
     report.count(e['validator_id'] for e in tables[ValidationEvent])

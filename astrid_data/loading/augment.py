@@ -17,166 +17,219 @@ from ..core import BadInput
 
 # %% ../../nbs/60_loading/02_augment.ipynb #22dd0991
 def draw(
-    seed:int, # Of the training
-    epoch:int, # Counts up
-    where, # Integers, one a sample: row or place in the epoch
-    n:int=8, # How many outcomes
-    stream:int=0, # Another number gives other, independent draws
-)->np.ndarray: # Integers below `n`, shape of `where`
+    seed: int,  # Of the training
+    epoch: int,  # Counts up
+    where,  # Integers, one a sample: row or place in the epoch
+    n: int = 8,  # How many outcomes
+    stream: int = 0,  # Another number gives other, independent draws
+) -> np.ndarray:  # Integers below `n`, shape of `where`
     "A reproducible draw for each sample (splitmix64, Steele et al. 2014)"
-    z = np.asarray(where, 'u8') + np.uint64((seed*1_000_003 + epoch + stream*0xD1B54A32D192ED03)*0x9E3779B97F4A7C15 % 2**64)
-    z = z*np.uint64(0x9E3779B97F4A7C15)
-    for shift, mul in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)): z = (z ^ (z >> np.uint64(shift)))*np.uint64(mul)
+    z = np.asarray(where, 'u8') + np.uint64(
+        (seed * 1_000_003 + epoch + stream * 0xD1B54A32D192ED03) * 0x9E3779B97F4A7C15 % 2**64
+    )
+    z = z * np.uint64(0x9E3779B97F4A7C15)
+    for shift, mul in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(mul)
     return ((z ^ (z >> np.uint64(31))) % np.uint64(n)).astype('i8')
 
 # %% ../../nbs/60_loading/02_augment.ipynb #43617b17
 def d4_view(
-    a:np.ndarray, # (..., s, s)
-    k:int, # 0 … 7; 0 leaves it as it is
-)->np.ndarray: # A view, no copy
+    a: np.ndarray,  # (..., s, s)
+    k: int,  # 0 … 7; 0 leaves it as it is
+) -> np.ndarray:  # A view, no copy
     "One of the eight symmetries, read in another order"
-    if k & 4: a = a.swapaxes(-1, -2)
-    if k & 1: a = a[..., ::-1]
+    if k & 4:
+        a = a.swapaxes(-1, -2)
+    if k & 1:
+        a = a[..., ::-1]
     return a[..., ::-1, :] if k & 2 else a
 
 # %% ../../nbs/60_loading/02_augment.ipynb #2e42feaa
 def d4(
-    x:torch.Tensor, # (..., s, s)
-    k:int, # 0 … 7; 0 leaves it as it is
-)->torch.Tensor: # A new tensor, or a view of `x` where nothing is mirrored
+    x: torch.Tensor,  # (..., s, s)
+    k: int,  # 0 … 7; 0 leaves it as it is
+) -> torch.Tensor:  # A new tensor, or a view of `x` where nothing is mirrored
     "One of the eight symmetries of the square"
-    if k & 4: x = x.transpose(-1, -2)
+    if k & 4:
+        x = x.transpose(-1, -2)
     dims = [d for bit, d in ((1, -1), (2, -2)) if k & bit]
     return torch.flip(x, dims) if dims else x
 
+
 def undo_d4(
-    x, # What `d4` gave (..., s, s)
-    k, # The number that it was given, 0 … 7
+    x,  # What `d4` gave (..., s, s)
+    k,  # The number that it was given, 0 … 7
 ):
     "The symmetry that brings `d4(x, k)` back"
-    return d4(x, {5: 6, 6: 5}.get(k, k)) # Two of them are quarter turns, the others their own inverses
+    return d4(
+        x, {5: 6, 6: 5}.get(k, k)
+    )  # Two of them are quarter turns, the others their own inverses
 
 # %% ../../nbs/60_loading/02_augment.ipynb #dc1e0399
 def runs(
-    *keys, # Arrays of equal length
-)->list: # (start, stop) of each run in which none of them changes
+    *keys,  # Arrays of equal length
+) -> list:  # (start, stop) of each run in which none of them changes
     "Where neighbours are alike"
-    if not len(keys[0]): return []
+    if not len(keys[0]):
+        return []
     change = keys[0][1:] != keys[0][:-1]
-    for k in keys[1:]: change = change | (k[1:] != k[:-1])
+    for k in keys[1:]:
+        change = change | (k[1:] != k[:-1])
     edges = [0, *(change.nonzero()[0] + 1).tolist(), len(keys[0])]
     return list(zip(edges[:-1], edges[1:]))
 
+
 def augment_d4(
-    image:torch.Tensor, # (B, C, s, s); overwritten
-    valid:torch.Tensor|None, # (B, C, s, s) or None; overwritten
-    target:torch.Tensor|None, # (B, s, s) or None; overwritten
-    k, # (B,) the symmetry of each sample, 0 … 7
-)->tuple: # The same three
+    image: torch.Tensor,  # (B, C, s, s); overwritten
+    valid: torch.Tensor | None,  # (B, C, s, s) or None; overwritten
+    target: torch.Tensor | None,  # (B, s, s) or None; overwritten
+    k,  # (B,) the symmetry of each sample, 0 … 7
+) -> tuple:  # The same three
     "The same symmetry for everything that belongs to a sample"
     k = np.asarray(k)
     for a, b in runs(k):
         for x in (image, valid, target):
-            if x is not None and k[a]: x[a:b] = d4(x[a:b], int(k[a])).clone()
+            if x is not None and k[a]:
+                x[a:b] = d4(x[a:b], int(k[a])).clone()
     return image, valid, target
 
 # %% ../../nbs/60_loading/02_augment.ipynb #10b6f6fd
 @dataclass(frozen=True)
 class Augment:
     "What may happen to a sample of train; everything but D4 is off unless asked for"
-    d4:object=True # All eight symmetries; 'flips' only mirrors; False leaves the patch as it is
-    shift:int=0 # Most pixels to move along each axis, within a larger cut
-    noise:float=0. # Most noise to add, in units of the patch's own
-    blur:float=0. # Largest sigma of a Gaussian to smear the PSF with (pixel)
-    drop:float=0. # Chance that a channel is blanked; one of them always stays
+
+    d4: object = True  # All eight symmetries; 'flips' only mirrors; False leaves the patch as it is
+    shift: int = 0  # Most pixels to move along each axis, within a larger cut
+    noise: float = 0.0  # Most noise to add, in units of the patch's own
+    blur: float = 0.0  # Largest sigma of a Gaussian to smear the PSF with (pixel)
+    drop: float = 0.0  # Chance that a channel is blanked; one of them always stays
 
     def __post_init__(self):
-        if self.d4 not in (True, False, 'flips'): raise BadInput(f"d4 is True, False or 'flips', not {self.d4!r}")
-        if min(self.shift, self.noise, self.blur, self.drop) < 0 or self.drop > 1: raise BadInput(f'{self}: shift, noise and blur are not negative, and drop is a chance')
+        if self.d4 not in (True, False, 'flips'):
+            raise BadInput(f"d4 is True, False or 'flips', not {self.d4!r}")
+        if min(self.shift, self.noise, self.blur, self.drop) < 0 or self.drop > 1:
+            raise BadInput(f'{self}: shift, noise and blur are not negative, and drop is a chance')
 
     @property
-    def pixels(self): return bool(self.noise or self.blur) # Does it change values, too?
+    def pixels(self):
+        return bool(self.noise or self.blur)  # Does it change values, too?
 
 # %% ../../nbs/60_loading/02_augment.ipynb #0f0372d5
-def draws(self:Augment,
-    seed:int, epoch:int, # Of the training
-    where, # As for `draw`
-)->dict: # Name -> array, one entry a sample: k, dy, dx, and where asked for blur, noise, seed, drop
+def draws(
+    self: Augment,
+    seed: int,
+    epoch: int,  # Of the training
+    where,  # As for `draw`
+) -> (
+    dict
+):  # Name -> array, one entry a sample: k, dy, dx, and where asked for blur, noise, seed, drop
     "What happens to each sample"
-    share = lambda stream: draw(seed, epoch, where, 2**53, stream)/2**53
+    share = lambda stream: draw(seed, epoch, where, 2**53, stream) / 2**53
     out = dict(k=draw(seed, epoch, where, 4 if self.d4 == 'flips' else 8 if self.d4 else 1))
-    if self.shift: out |= {d: draw(seed, epoch, where, 2*self.shift + 1, s) - self.shift for d, s in (('dy', 1), ('dx', 2))}
-    if self.blur: out['blur'] = self.blur*share(3)
-    if self.noise: out |= dict(noise=self.noise*share(4), seed=draw(seed, epoch, where, 2**62, 5))
-    if self.drop: out['drop'] = draw(seed, epoch, where, 2**62, 6)
+    if self.shift:
+        out |= {
+            d: draw(seed, epoch, where, 2 * self.shift + 1, s) - self.shift
+            for d, s in (('dy', 1), ('dx', 2))
+        }
+    if self.blur:
+        out['blur'] = self.blur * share(3)
+    if self.noise:
+        out |= dict(noise=self.noise * share(4), seed=draw(seed, epoch, where, 2**62, 5))
+    if self.drop:
+        out['drop'] = draw(seed, epoch, where, 2**62, 6)
     return out
+
 
 Augment.draws = draws
 
 # %% ../../nbs/60_loading/02_augment.ipynb #82242167
 def window(
-    a:np.ndarray, # (..., S, S)
-    size:int, # Side of the part
-    dy:int=0, dx:int=0, # How far beside the middle
-    k:int=0, # Symmetry
-)->np.ndarray: # (..., size, size), a view
+    a: np.ndarray,  # (..., S, S)
+    size: int,  # Side of the part
+    dy: int = 0,
+    dx: int = 0,  # How far beside the middle
+    k: int = 0,  # Symmetry
+) -> np.ndarray:  # (..., size, size), a view
     "The middle of a cut, shifted and turned"
-    y, x = (a.shape[-1]//2 - size//2 + d for d in (dy, dx))
-    return d4_view(a[..., y:y+size, x:x+size], k)
+    y, x = (a.shape[-1] // 2 - size // 2 + d for d in (dy, dx))
+    return d4_view(a[..., y : y + size, x : x + size], k)
 
 # %% ../../nbs/60_loading/02_augment.ipynb #c9f06a3b
 def _gauss(sigma):
     "A kernel that sums to 1"
-    x = torch.arange(-int(np.ceil(3*sigma)), int(np.ceil(3*sigma)) + 1, dtype=torch.float32)
-    g = torch.exp(-x**2/(2*sigma**2))
-    return g/g.sum()
+    x = torch.arange(-int(np.ceil(3 * sigma)), int(np.ceil(3 * sigma)) + 1, dtype=torch.float32)
+    g = torch.exp(-(x**2) / (2 * sigma**2))
+    return g / g.sum()
+
 
 def smear(
-    x:torch.Tensor, # (C, s, s), NaN where invalid
-    sigma:float, # Of the Gaussian (pixel); below 0.1 does nothing
-)->torch.Tensor: # The same shape, NaN where `x` was NaN
+    x: torch.Tensor,  # (C, s, s), NaN where invalid
+    sigma: float,  # Of the Gaussian (pixel); below 0.1 does nothing
+) -> torch.Tensor:  # The same shape, NaN where `x` was NaN
     "Worse seeing"
-    if sigma < 0.1: return x
+    if sigma < 0.1:
+        return x
     g, ok = _gauss(sigma), ~torch.isnan(x)
-    level = x[ok].median() if ok.any() else 0. # Small numbers keep their digits
-    def both(t): return F.conv2d(F.conv2d(t[:, None], g[None, None, None], padding=(0, len(g)//2)), g[None, None, :, None], padding=(len(g)//2, 0))[:, 0]
-    mean = both(torch.where(ok, x - level, 0.))/both(ok.float())
+    level = x[ok].median() if ok.any() else 0.0  # Small numbers keep their digits
+
+    def both(t):
+        return F.conv2d(
+            F.conv2d(t[:, None], g[None, None, None], padding=(0, len(g) // 2)),
+            g[None, None, :, None],
+            padding=(len(g) // 2, 0),
+        )[:, 0]
+
+    mean = both(torch.where(ok, x - level, 0.0)) / both(ok.float())
     return torch.where(ok, mean + level, torch.nan)
 
 # %% ../../nbs/60_loading/02_augment.ipynb #3590d8f2
 def degrade_(
-    x:torch.Tensor, # (B, C, s, s) as stored; overwritten
-    how:dict, # From `draws`
-    sigma:np.ndarray, # Noise of each patch and channel (B, C); where it is unknown none is added
-)->torch.Tensor: # The same tensor
+    x: torch.Tensor,  # (B, C, s, s) as stored; overwritten
+    how: dict,  # From `draws`
+    sigma: np.ndarray,  # Noise of each patch and channel (B, C); where it is unknown none is added
+) -> torch.Tensor:  # The same tensor
     "Smear and add noise"
     for i in range(len(x)):
-        if 'blur' in how: x[i] = smear(x[i], float(how['blur'][i]))
+        if 'blur' in how:
+            x[i] = smear(x[i], float(how['blur'][i]))
         if 'noise' in how:
-            more = torch.randn(x[i].shape, generator=torch.Generator().manual_seed(int(how['seed'][i])))
-            x[i] += more*torch.from_numpy(np.nan_to_num(how['noise'][i]*sigma[i])).float()[:, None, None]
+            more = torch.randn(
+                x[i].shape, generator=torch.Generator().manual_seed(int(how['seed'][i]))
+            )
+            x[i] += (
+                more
+                * torch.from_numpy(np.nan_to_num(how['noise'][i] * sigma[i])).float()[:, None, None]
+            )
     return x
 
+
 def drop_(
-    x:torch.Tensor, # (B, C, s, s), normalised; overwritten
-    how:dict, # From `draws`
-    chance:float, # That a channel is blanked
-)->torch.Tensor: # The same tensor
+    x: torch.Tensor,  # (B, C, s, s), normalised; overwritten
+    how: dict,  # From `draws`
+    chance: float,  # That a channel is blanked
+) -> torch.Tensor:  # The same tensor
     "Blank channels, never all of a sample"
     C = x.shape[1]
-    u = draw(0, 0, how['drop'][:, None].astype('u8')*np.uint64(C) + np.arange(C, dtype='u8'), 2**53)/2**53
-    gone = (u < chance) & (u < u.max(1, keepdims=True)) # The luckiest stays
+    u = (
+        draw(
+            0, 0, how['drop'][:, None].astype('u8') * np.uint64(C) + np.arange(C, dtype='u8'), 2**53
+        )
+        / 2**53
+    )
+    gone = (u < chance) & (u < u.max(1, keepdims=True))  # The luckiest stays
     x[torch.from_numpy(gone)] = 0
     return x
 
 # %% ../../nbs/60_loading/02_augment.ipynb #7b5c6865
 @torch.no_grad()
 def all_views(
-    model, # Gives one logit a patch (B,), or a map of them (B, 1, s, s)
-    x:torch.Tensor, # (B, C, s, s), normalised
-)->torch.Tensor: # Probabilities, shape of the model's answer
+    model,  # Gives one logit a patch (B,), or a map of them (B, 1, s, s)
+    x: torch.Tensor,  # (B, C, s, s), normalised
+) -> torch.Tensor:  # Probabilities, shape of the model's answer
     "Test-time augmentation: the mean over the eight symmetries"
+
     def answer(k):
         p = model(d4(x, k).contiguous()).float().sigmoid()
         return undo_d4(p, k) if p.ndim == 4 else p
+
     return torch.stack([answer(k) for k in range(8)]).mean(0)

@@ -14,47 +14,63 @@ import numpy as np
 # %% ../../nbs/60_loading/01_kernels.ipynb #e4795d22
 _u8 = np.uint64
 
+
 def _walk(k, S, s):
     "Start, step to the next row and step along a row, for symmetry `k` of a part of side `s` in patches of side `S`"
     rows, along = (1, S) if k & 4 else (S, 1)
-    start = (s - 1)*((along if k & 1 else 0) + (rows if k & 2 else 0))
+    start = (s - 1) * ((along if k & 1 else 0) + (rows if k & 2 else 0))
     return start, -rows if k & 2 else rows, -along if k & 1 else along
+
 
 def _turn(src, at, down, along, out, d, s):
     "Copy one plane; `src` and `out` are rows of numbers, in which the planes begin at `at` and `d`"
     for _ in range(s):
         if along == 1:
-            for x in range(s): out[d + _u8(x)] = src[at + _u8(x)]
+            for x in range(s):
+                out[d + _u8(x)] = src[at + _u8(x)]
         elif along == -1:
-            for x in range(s): out[d + _u8(x)] = src[at - _u8(x)]
+            for x in range(s):
+                out[d + _u8(x)] = src[at - _u8(x)]
         else:
-            for x in range(s): out[d + _u8(x)] = src[at + _u8(x*along)]
+            for x in range(s):
+                out[d + _u8(x)] = src[at + _u8(x * along)]
         at, d = at + _u8(down), d + _u8(s)
 
 # %% ../../nbs/60_loading/01_kernels.ipynb #9c927daa
 _f4, _i4 = np.float32, np.int32
-_ln2, _half, _one, _far = _f4(np.log(2)), _f4(.5), _f4(1), _f4(1e9)
-_root, _rest, _sign = _f4(np.sqrt(.5)).view(_i4), _i4(0x7fffff), _i4(-2**31) # Bits: of the square root of 1/2, of a float without its exponent, of its sign
+_ln2, _half, _one, _far = _f4(np.log(2)), _f4(0.5), _f4(1), _f4(1e9)
+_root, _rest, _sign = (
+    _f4(np.sqrt(0.5)).view(_i4),
+    _i4(0x7FFFFF),
+    _i4(-(2**31)),
+)  # Bits: of the square root of 1/2, of a float without its exponent, of its sign
 
-def _bits(x): return _f4(x).view(_i4)
-def _number(i): return _i4(i).view(_f4)
+
+def _bits(x):
+    return _f4(x).view(_i4)
+
+
+def _number(i):
+    return _i4(i).view(_f4)
+
 
 def _log_of_double(m):
     "Natural logarithm of twice a float32 of at least 1/2"
     b = _i4(_bits(m) - _root)
     e, f = _i4((b >> _i4(23)) + _i4(1)), _number((b & _rest) + _root) - _one
-    q = _f4(7.0376836292e-2)*f - _f4(1.1514610310e-1)
-    q = ((q*f + _f4(1.1676998740e-1))*f - _f4(1.2420140846e-1))*f + _f4(1.4249322787e-1)
-    q = ((q*f - _f4(1.6668057665e-1))*f + _f4(2.0000714765e-1))*f - _f4(2.4999993993e-1)
-    return ((q*f + _f4(3.3333331174e-1))*f - _half)*f*f + f + _f4(e)*_ln2
+    q = _f4(7.0376836292e-2) * f - _f4(1.1514610310e-1)
+    q = ((q * f + _f4(1.1676998740e-1)) * f - _f4(1.2420140846e-1)) * f + _f4(1.4249322787e-1)
+    q = ((q * f - _f4(1.6668057665e-1)) * f + _f4(2.0000714765e-1)) * f - _f4(2.4999993993e-1)
+    return ((q * f + _f4(3.3333331174e-1)) * f - _half) * f * f + f + _f4(e) * _ln2
+
 
 def _bend(t, d, n, low, inverse, scale):
     "`asinh((t - low)*inverse)*scale` for `n` numbers from `d` on"
     for j in range(n):
-        z = (t[d + _u8(j)] - low)*inverse
+        z = (t[d + _u8(j)] - low) * inverse
         a = abs(z)
-        y = _log_of_double(a if a > _far else _half*a + _half*np.sqrt(a*a + _one))
-        t[d + _u8(j)] = _number(_bits(y) ^ (_bits(z) & _sign))*scale if z == z else _f4(0)
+        y = _log_of_double(a if a > _far else _half * a + _half * np.sqrt(a * a + _one))
+        t[d + _u8(j)] = _number(_bits(y) ^ (_bits(z) & _sign)) * scale if z == z else _f4(0)
 
 # %% ../../nbs/60_loading/01_kernels.ipynb #0383cc03
 def _all(src, S, planes, rows, k, corner, out, s, low, inverse, scale):
@@ -63,9 +79,13 @@ def _all(src, S, planes, rows, k, corner, out, s, low, inverse, scale):
     for i in range(len(rows)):
         start, down, along = _walk(k[i], S, s)
         for c in range(planes):
-            _turn(src, _u8((rows[i]*planes + c)*S*S + corner[i] + start), down, along, out, d, s)
-            if bend: _bend(out, d, s*s, low[i, c], inverse[i, c], scale[c])
-            d += _u8(s*s)
+            _turn(
+                src, _u8((rows[i] * planes + c) * S * S + corner[i] + start), down, along, out, d, s
+            )
+            if bend:
+                _bend(out, d, s * s, low[i, c], inverse[i, c], scale[c])
+            d += _u8(s * s)
+
 
 @lru_cache
 def _loop():
@@ -73,31 +93,41 @@ def _loop():
     try:
         from numba import njit
         from numba.extending import register_jitable
-    except ImportError: return None
-    for f in (_walk, _bits, _number, _log_of_double, _turn): register_jitable(f)
+    except ImportError:
+        return None
+    for f in (_walk, _bits, _number, _log_of_double, _turn):
+        register_jitable(f)
     register_jitable(fastmath={'contract', 'nsz'})(_bend)
     return njit(nogil=True, cache=True)(_all)
+
 
 def _each(src, rows, at, out):
     "Row rows[i] of `src` becomes row at[i] of `out`"
     for i in range(len(rows)):
         here, there = _u8(rows[i]), _u8(at[i])
-        for x in range(src.shape[1]): out[there, _u8(x)] = src[here, _u8(x)]
+        for x in range(src.shape[1]):
+            out[there, _u8(x)] = src[here, _u8(x)]
+
 
 @lru_cache
 def _rows_loop():
     "The loop that leaves patches as they are, compiled"
     from numba import njit
+
     return njit(nogil=True, cache=True)(_each)
 
 # %% ../../nbs/60_loading/01_kernels.ipynb #483d63a4
 @lru_cache
-def compiled()->bool:
+def compiled() -> bool:
     "Is the loop there? The first call in a process compiles it, or reads what an earlier one compiled"
-    if not _loop(): return False
+    if not _loop():
+        return False
     one, none = np.zeros((1, 1, 1, 1), 'f4'), np.zeros(0, 'i8')
-    for t in ('u1', 'f4'): take_turned(one.astype(t), none, none, none, one[:0].astype(t)); take_rows(one.astype(t), none, none, one.astype(t))
+    for t in ('u1', 'f4'):
+        take_turned(one.astype(t), none, none, none, one[:0].astype(t))
+        take_rows(one.astype(t), none, none, one.astype(t))
     return True
+
 
 def _numbers(shard):
     "The same memory as float32 or bytes, not to be written to: one kind of array, one compiled loop"
@@ -105,25 +135,38 @@ def _numbers(shard):
     src.flags.writeable = False
     return src
 
+
 def take_rows(
-    shard:np.ndarray, # Patches (N, …, S, S), float32, or numbers of one byte
-    rows:np.ndarray, # Which of them, int64, shape (n,)
-    at:np.ndarray, # Where they go in `out`, int64, shape (n,)
-    out:np.ndarray, # Patches (m, …, S, S) of the same kind, in one piece
+    shard: np.ndarray,  # Patches (N, …, S, S), float32, or numbers of one byte
+    rows: np.ndarray,  # Which of them, int64, shape (n,)
+    at: np.ndarray,  # Where they go in `out`, int64, shape (n,)
+    out: np.ndarray,  # Patches (m, …, S, S) of the same kind, in one piece
 ):
     "Copy patches as they are, while other threads go on"
     src = _numbers(shard)
     _rows_loop()(src.reshape(len(src), -1), rows, at, out.view(src.dtype).reshape(len(out), -1))
 
+
 def take_turned(
-    shard:np.ndarray, # Patches (N, …, S, S), float32, or numbers of one byte
-    rows:np.ndarray, # Which of them, int64, shape (n,)
-    k:np.ndarray, # Symmetry of each, 0 … 7, int64
-    corner:np.ndarray, # Where its part begins: row*S + column, int64
-    out:np.ndarray, # Where they go (n, …, s, s), in one piece
-    levels:tuple|None=None, # Low and inverse (n, planes) and scale (planes,), float32, for `asinh((x - low)*inverse)*scale` with 0 for NaN; None leaves values as they are
+    shard: np.ndarray,  # Patches (N, …, S, S), float32, or numbers of one byte
+    rows: np.ndarray,  # Which of them, int64, shape (n,)
+    k: np.ndarray,  # Symmetry of each, 0 … 7, int64
+    corner: np.ndarray,  # Where its part begins: row*S + column, int64
+    out: np.ndarray,  # Where they go (n, …, s, s), in one piece
+    levels: tuple
+    | None = None,  # Low and inverse (n, planes) and scale (planes,), float32, for `asinh((x - low)*inverse)*scale` with 0 for NaN; None leaves values as they are
 ):
     "Copy a part of each patch, turned, and normalise it"
     S, s, src = shard.shape[-1], out.shape[-1], _numbers(shard)
     none = np.zeros((0, 0), 'f4'), np.zeros((0, 0), 'f4'), np.zeros(0, 'f4')
-    _loop()(src.reshape(-1), S, prod(shard.shape[1:-2]), rows, k, corner, out.view(src.dtype).reshape(-1), s, *(levels or none))
+    _loop()(
+        src.reshape(-1),
+        S,
+        prod(shard.shape[1:-2]),
+        rows,
+        k,
+        corner,
+        out.view(src.dtype).reshape(-1),
+        s,
+        *(levels or none),
+    )

@@ -20,7 +20,17 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from .augment import Augment, all_views, augment_d4, d4, degrade_, draw, drop_, runs, window
+from astrid_data.loading.augment import (
+    Augment,
+    all_views,
+    augment_d4,
+    d4,
+    degrade_,
+    draw,
+    drop_,
+    runs,
+    window,
+)
 from ..core import BadInput, Conflict, need
 from ..datasets.dataset import Dataset
 from .normalise import PIECE, Normaliser
@@ -29,192 +39,338 @@ from .order import check_state, epoch_order, machine, share, windowed
 from .rows import RAM_BYTES, Rows
 
 # %% ../../nbs/60_loading/06_loader.ipynb #aa77d7f4
-MEASURED = 'offset_x offset_y valid_fraction half_width_arcsec quality_flags background noise'.split() # Made from the pixels when they were cut
+MEASURED = (
+    'offset_x offset_y valid_fraction half_width_arcsec quality_flags background noise'.split()
+)  # Made from the pixels when they were cut
+
 
 def model_columns(
-    dataset:Dataset, # A version
-    columns, # Names
-    label_derived:bool=False, # Give even what the label decided
-)->list: # The same names, if a model may have them
+    dataset: Dataset,  # A version
+    columns,  # Names
+    label_derived: bool = False,  # Give even what the label decided
+) -> list:  # The same names, if a model may have them
     "Refuse columns that know more than the observation did"
     from astrid_data.collect.collector import KNOWN_AT
-    when = {**KNOWN_AT, **dict.fromkeys(MEASURED, 'observation'), **{f'{c}_{k}': 'observation' for c in dataset.channels for k in MEASURED}}
-    if odd := [c for c in columns if c not in dataset.samples or not pd.api.types.is_numeric_dtype(dataset.samples[c])]:
+
+    when = {
+        **KNOWN_AT,
+        **dict.fromkeys(MEASURED, 'observation'),
+        **{f'{c}_{k}': 'observation' for c in dataset.channels for k in MEASURED},
+    }
+    if odd := [
+        c
+        for c in columns
+        if c not in dataset.samples or not pd.api.types.is_numeric_dtype(dataset.samples[c])
+    ]:
         raise BadInput(f'{", ".join(odd)}: not a column of numbers in {dataset.address}')
-    late = [f'{c} ({when.get(c, "label-derived")})' for c in columns if when.get(c) != 'observation']
-    if late and not label_derived: raise BadInput(f'{", ".join(late)}: not known at the time of the observation, so a model that sees it learns the answer. If that is meant, say label_derived=True')
+    late = [
+        f'{c} ({when.get(c, "label-derived")})' for c in columns if when.get(c) != 'observation'
+    ]
+    if late and not label_derived:
+        raise BadInput(
+            f'{", ".join(late)}: not known at the time of the observation, so a model that sees it learns the answer. If that is meant, say label_derived=True'
+        )
     return list(columns)
 
 # %% ../../nbs/60_loading/06_loader.ipynb #54b10d1c
-def _tensor(a): return torch.from_numpy(a if a.flags.writeable else a.copy()) # torch wants memory it may write to
+def _tensor(a):
+    return torch.from_numpy(
+        a if a.flags.writeable else a.copy()
+    )  # torch wants memory it may write to
+
 
 def _augment(augment):
-    if augment not in (True, False, None) and not isinstance(augment, Augment): raise BadInput(f'augment is True, False or an Augment, not {augment!r}')
+    if augment not in (True, False, None) and not isinstance(augment, Augment):
+        raise BadInput(f'augment is True, False or an Augment, not {augment!r}')
     return Augment() if augment is True else augment or None
+
 
 class PatchDataset(torch.utils.data.Dataset):
     "Rows of a version as dicts of tensors: image, label, valid, target, index, origin"
-    def __init__(self,
-        dataset:Dataset, # A version
-        split=None, # 'train', 'val', 'test', an array of row numbers, or None for all rows
-        normalise='asinh', # A method's name, a `Normaliser`, or None for pixels as stored, NaN included
-        augment=False, # True turns and mirrors at random; an `Augment` says what else may happen
-        target:bool=False, # Give the target map too
-        valid:object=True, # Give the validity too; 'channel' appends it to the image, one channel each
-        seed:int=0, # Of the augmentation
-        columns=(), # Columns of the table to give too, as for `model_columns`
-        label_derived:bool=False, # As for `model_columns`
-        crop:int|None=None, # Side of the part that the model sees (pixel); None gives the whole patch
-        mode:str='auto', # How to hold the pixels: 'auto', 'mapped', 'ram' or 'stream'
-        ram_bytes:int=RAM_BYTES, # Up to this size 'auto' takes 'ram'
+
+    def __init__(
+        self,
+        dataset: Dataset,  # A version
+        split=None,  # 'train', 'val', 'test', an array of row numbers, or None for all rows
+        normalise='asinh',  # A method's name, a `Normaliser`, or None for pixels as stored, NaN included
+        augment=False,  # True turns and mirrors at random; an `Augment` says what else may happen
+        target: bool = False,  # Give the target map too
+        valid: object = True,  # Give the validity too; 'channel' appends it to the image, one channel each
+        seed: int = 0,  # Of the augmentation
+        columns=(),  # Columns of the table to give too, as for `model_columns`
+        label_derived: bool = False,  # As for `model_columns`
+        crop: int
+        | None = None,  # Side of the part that the model sees (pixel); None gives the whole patch
+        mode: str = 'auto',  # How to hold the pixels: 'auto', 'mapped', 'ram' or 'stream'
+        ram_bytes: int = RAM_BYTES,  # Up to this size 'auto' takes 'ram'
     ):
         self.dataset, self.split = dataset, split if isinstance(split, str) else None
-        self.rows = np.arange(len(dataset)) if split is None else dataset.split_rows(split) if isinstance(split, str) else np.asarray(split, 'i8')
-        if augment and self.split in ('val', 'test'): raise BadInput(f'augmenting {split!r} would change what is measured; augment train only')
-        self.augment, self.target, self.with_valid, self.seed, self.epoch = _augment(augment), target, valid, seed, 0
-        self.size, self.held = check_crop(dataset, crop, self.augment), dict(mode=mode, ram_bytes=ram_bytes)
+        self.rows = (
+            np.arange(len(dataset))
+            if split is None
+            else dataset.split_rows(split)
+            if isinstance(split, str)
+            else np.asarray(split, 'i8')
+        )
+        if augment and self.split in ('val', 'test'):
+            raise BadInput(
+                f'augmenting {split!r} would change what is measured; augment train only'
+            )
+        self.augment, self.target, self.with_valid, self.seed, self.epoch = (
+            _augment(augment),
+            target,
+            valid,
+            seed,
+            0,
+        )
+        self.size, self.held = (
+            check_crop(dataset, crop, self.augment),
+            dict(mode=mode, ram_bytes=ram_bytes),
+        )
         t = dataset.samples
-        self.levels = [_tensor(t[[f'{c}_{k}' for c in dataset.channels]].to_numpy('f8')) for k in ('background', 'noise')]
+        self.levels = [
+            _tensor(t[[f'{c}_{k}' for c in dataset.channels]].to_numpy('f8'))
+            for k in ('background', 'noise')
+        ]
         self.label, self.origin = _tensor(t['label'].to_numpy('f4')), t['origin'].to_numpy(object)
-        self.one_origin = self.origin[0] if len(t) and (self.origin == self.origin[0]).all() else None # Spares looking it up
-        self.columns = _tensor(t[model_columns(dataset, columns, label_derived)].to_numpy('f8')) if len(columns) else None # Times in float32 would be off by minutes
-        self.normaliser = normalise if isinstance(normalise, Normaliser) else Normaliser.of(dataset, normalise or 'none')
+        self.one_origin = (
+            self.origin[0] if len(t) and (self.origin == self.origin[0]).all() else None
+        )  # Spares looking it up
+        self.columns = (
+            _tensor(t[model_columns(dataset, columns, label_derived)].to_numpy('f8'))
+            if len(columns)
+            else None
+        )  # Times in float32 would be off by minutes
+        self.normaliser = (
+            normalise
+            if isinstance(normalise, Normaliser)
+            else Normaliser.of(dataset, normalise or 'none')
+        )
         self.scales = self.normaliser.levels(*self.levels)
 
-    def __len__(self): return len(self.rows)
-    def __getstate__(self): return {k: v for k, v in self.__dict__.items() if k != '_store'}
-    def set_epoch(self, epoch:int): self.epoch = epoch # The draw of the augmentation changes with it
+    def __len__(self):
+        return len(self.rows)
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k != '_store'}
+
+    def set_epoch(self, epoch: int):
+        self.epoch = epoch  # The draw of the augmentation changes with it
+
     @property
-    def labels(self): return self.label[self.rows].numpy() # Of this split, in order
+    def labels(self):
+        return self.label[self.rows].numpy()  # Of this split, in order
 
     def __repr__(self):
         return f'PatchDataset({self.dataset.address}, {self.split or "chosen rows"}: {len(self)} of {len(self.dataset)}, {self.normaliser.name}, origin: {self.dataset.origin})'
 
 # %% ../../nbs/60_loading/06_loader.ipynb #fc231802
 def check_crop(
-    dataset, # A version
-    crop, # As for `PatchDataset`
-    augment, # An `Augment`, or None
-)->int: # Side of what the model sees
+    dataset,  # A version
+    crop,  # As for `PatchDataset`
+    augment,  # An `Augment`, or None
+) -> int:  # Side of what the model sees
     "Refuse a crop or a shift that leaves the patch"
     full, size = dataset.patch_size, crop or dataset.patch_size
-    room = min(full//2 - size//2, full - size - (full//2 - size//2))
-    if not 1 <= size <= full: raise BadInput(f'crop={crop} does not fit into patches of {full}')
-    if augment and augment.shift > room: raise BadInput(f'a shift of {augment.shift} pixels needs patches of at least {size + 2*augment.shift + 1}, cut larger than what the model sees; these have {full}. Say crop={max(1, full - 2*augment.shift - 1)} or less')
+    room = min(full // 2 - size // 2, full - size - (full // 2 - size // 2))
+    if not 1 <= size <= full:
+        raise BadInput(f'crop={crop} does not fit into patches of {full}')
+    if augment and augment.shift > room:
+        raise BadInput(
+            f'a shift of {augment.shift} pixels needs patches of at least {size + 2 * augment.shift + 1}, cut larger than what the model sees; these have {full}. Say crop={max(1, full - 2 * augment.shift - 1)} or less'
+        )
     return size
 
 # %% ../../nbs/60_loading/06_loader.ipynb #15a00bd6
-STORED = dict(image='patches', valid='valid', target='targets') # What a batch calls it, and what a version does
+STORED = dict(
+    image='patches', valid='valid', target='targets'
+)  # What a batch calls it, and what a version does
 
-def store(self:PatchDataset)->Rows:
+
+def store(self: PatchDataset) -> Rows:
     "The pixels, opened by the process that reads them"
     if '_store' not in self.__dict__:
         wanted = dict(image=True, valid=self.with_valid, target=self.target)
-        self.__dict__['_store'] = Rows(self.dataset, names=tuple(STORED[k] for k, on in wanted.items() if on), **self.held)
+        self.__dict__['_store'] = Rows(
+            self.dataset, names=tuple(STORED[k] for k, on in wanted.items() if on), **self.held
+        )
     return self.__dict__['_store']
 
-def batch_shapes(self:PatchDataset, n:int)->dict: # Name -> (shape, dtype)
+
+def batch_shapes(self: PatchDataset, n: int) -> dict:  # Name -> (shape, dtype)
     "What the tensors of a batch of `n` look like"
     C, s = len(self.dataset.channels), self.size
-    out = dict(image=((n, C*(2 if self.with_valid == 'channel' else 1), s, s), torch.float32))
-    if self.with_valid: out['valid'] = ((n, C, s, s), torch.bool)
-    if self.target: out['target'] = ((n, s, s), torch.uint8)
+    out = dict(image=((n, C * (2 if self.with_valid == 'channel' else 1), s, s), torch.float32))
+    if self.with_valid:
+        out['valid'] = ((n, C, s, s), torch.bool)
+    if self.target:
+        out['target'] = ((n, s, s), torch.uint8)
     return out
+
 
 PatchDataset.store, PatchDataset.batch_shapes = property(store), batch_shapes
 
 # %% ../../nbs/60_loading/06_loader.ipynb #ecadfc59
-def _step(out, pieces=1): return max(1, pieces*PIECE//max(1, prod(out.shape[1:]))) # Patches in so many pieces
+def _step(out, pieces=1):
+    return max(1, pieces * PIECE // max(1, prod(out.shape[1:])))  # Patches in so many pieces
+
 
 def _copy_plain(self, name, rows, out):
     "Rows of one array into `out`, as they are"
     store, shard = self.store, self.store.shard_of(rows)
-    long = np.count_nonzero(shard[1:] != shard[:-1]) < len(rows)//16 # Numpy copies long runs fastest
-    if long or not compiled() or not out.flags.c_contiguous: return store.gather(name, rows, out)
+    long = (
+        np.count_nonzero(shard[1:] != shard[:-1]) < len(rows) // 16
+    )  # Numpy copies long runs fastest
+    if long or not compiled() or not out.flags.c_contiguous:
+        return store.gather(name, rows, out)
     by, inside = np.argsort(shard, kind='stable'), rows - store.starts[shard]
-    for a, b in runs(shard[by]): take_rows(store.part(name, int(shard[by[a]])), inside[by[a:b]], by[a:b], out)
+    for a, b in runs(shard[by]):
+        take_rows(store.part(name, int(shard[by[a]])), inside[by[a:b]], by[a:b], out)
+
 
 def _copy(self, name, rows, how, out):
     "Rows of one array into `out`, shifted and turned"
-    full, keys = self.dataset.patch_size, [how[k] for k in ('k', 'dy', 'dx') if k in how] if how else []
-    if self.size == full and not any(k.any() for k in keys): return _copy_plain(self, name, rows, out)
-    if compiled() and out.flags.c_contiguous: return _copy_compiled(self, name, rows, how or {}, out)
+    full, keys = (
+        self.dataset.patch_size,
+        [how[k] for k in ('k', 'dy', 'dx') if k in how] if how else [],
+    )
+    if self.size == full and not any(k.any() for k in keys):
+        return _copy_plain(self, name, rows, out)
+    if compiled() and out.flags.c_contiguous:
+        return _copy_compiled(self, name, rows, how or {}, out)
     step = _step(out, 8)
     room = np.empty((min(step, len(rows)), *out.shape[1:-2], full, full), out.dtype)
     for i in range(0, len(rows), step):
-        got, part, ks = self.store.gather(name, rows[i:i+step], room[:len(rows[i:i+step])]), out[i:i+step], [k[i:i+step] for k in keys]
-        for a, b in runs(*ks) if ks else [(0, len(got))]: np.copyto(part[a:b], window(got[a:b], self.size, *(int(k[a]) for k in ks[1:]), k=int(ks[0][a]) if ks else 0))
+        got, part, ks = (
+            self.store.gather(name, rows[i : i + step], room[: len(rows[i : i + step])]),
+            out[i : i + step],
+            [k[i : i + step] for k in keys],
+        )
+        for a, b in runs(*ks) if ks else [(0, len(got))]:
+            np.copyto(
+                part[a:b],
+                window(
+                    got[a:b], self.size, *(int(k[a]) for k in ks[1:]), k=int(ks[0][a]) if ks else 0
+                ),
+            )
+
 
 def _copy_compiled(self, name, rows, how, out, levels=None):
     "The same by the compiled loop, which normalises as well where `levels` (low, inverse, scale) are given"
     S, here, store = self.dataset.patch_size, np.zeros(len(rows), 'i8'), self.store
     k, dy, dx = (how.get(w, here) for w in ('k', 'dy', 'dx'))
-    corner, shard = (S//2 - self.size//2)*(S + 1) + dy*S + dx, store.shard_of(rows)
+    corner, shard = (S // 2 - self.size // 2) * (S + 1) + dy * S + dx, store.shard_of(rows)
     for a, b in runs(shard):
         n = int(shard[a])
-        take_turned(store.part(name, n), rows[a:b] - store.starts[n], k[a:b], corner[a:b], out[a:b], levels and (levels[0][a:b], levels[1][a:b], levels[2]))
+        take_turned(
+            store.part(name, n),
+            rows[a:b] - store.starts[n],
+            k[a:b],
+            corner[a:b],
+            out[a:b],
+            levels and (levels[0][a:b], levels[1][a:b], levels[2]),
+        )
 
 # %% ../../nbs/60_loading/06_loader.ipynb #f619f501
 def _finish(self, rows, how, z):
     "What changes values, in place"
-    if how and self.augment and self.augment.pixels: degrade_(z, how, self.levels[1].numpy()[rows])
+    if how and self.augment and self.augment.pixels:
+        degrade_(z, how, self.levels[1].numpy()[rows])
     if self.normaliser.name != 'none':
         x, (low, inverse) = z.numpy(), self.scales
-        x -= low[rows]; x *= inverse[rows]
+        x -= low[rows]
+        x *= inverse[rows]
         self.normaliser.finish_(z)
-    if how and 'drop' in how: drop_(z, how, self.augment.drop)
+    if how and 'drop' in how:
+        drop_(z, how, self.augment.drop)
+
 
 def _pixels_compiled(self, rows, how, out):
     "Images into `out`, copied, turned and normalised plane by plane"
     low, inverse = (l[rows, :, 0, 0] for l in self.scales)
-    _copy_compiled(self, 'patches', rows, how or {}, out.numpy(), (low, inverse, self.normaliser._p['per_scale'].numpy().ravel()))
-    if how and 'drop' in how: drop_(out, how, self.augment.drop)
+    _copy_compiled(
+        self,
+        'patches',
+        rows,
+        how or {},
+        out.numpy(),
+        (low, inverse, self.normaliser._p['per_scale'].numpy().ravel()),
+    )
+    if how and 'drop' in how:
+        drop_(out, how, self.augment.drop)
+
 
 def _pixels(self, rows, how, out):
     "Images into `out`: a megabyte copied, then finished in eight pieces"
     worse = how and self.augment and self.augment.pixels
-    if self.normaliser.name == 'asinh' and not worse and compiled() and out.is_contiguous(): return _pixels_compiled(self, rows, how, out)
+    if self.normaliser.name == 'asinh' and not worse and compiled() and out.is_contiguous():
+        return _pixels_compiled(self, rows, how, out)
     few, many = _step(out), _step(out, 8)
-    if self.normaliser.name == 'none' and not how: few = many = max(1, len(rows))
-    some = lambda i, n: (rows[i:i+n], how and {k: v[i:i+n] for k, v in how.items()}, out[i:i+n])
+    if self.normaliser.name == 'none' and not how:
+        few = many = max(1, len(rows))
+    some = lambda i, n: (
+        rows[i : i + n],
+        how and {k: v[i : i + n] for k, v in how.items()},
+        out[i : i + n],
+    )
     for i in range(0, len(rows), many):
         r, h, z = some(i, many)
         _copy(self, 'patches', r, h, z.numpy())
-        for j in range(i, min(i + many, len(rows)), few): _finish(self, *some(j, min(few, i + many - j)))
+        for j in range(i, min(i + many, len(rows)), few):
+            _finish(self, *some(j, min(few, i + many - j)))
 
 # %% ../../nbs/60_loading/06_loader.ipynb #9dfafee3
-def read(self:PatchDataset,
-    rows:np.ndarray, # Row numbers of the version
-    how=None, # What happens to each: from `Augment.draws`, or just the symmetries; None leaves all as they are
-    out:dict|None=None, # Tensors to write into; None makes new ones
-)->dict: # image, label, index, origin, and valid and target where asked for
+def read(
+    self: PatchDataset,
+    rows: np.ndarray,  # Row numbers of the version
+    how=None,  # What happens to each: from `Augment.draws`, or just the symmetries; None leaves all as they are
+    out: dict | None = None,  # Tensors to write into; None makes new ones
+) -> dict:  # image, label, index, origin, and valid and target where asked for
     "A batch of exactly these rows, in this order"
     rows = np.asarray(rows, 'i8')
-    if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.dataset): raise IndexError(f'{self.dataset.address} has rows 0 to {len(self.dataset) - 1}')
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.dataset):
+        raise IndexError(f'{self.dataset.address} has rows 0 to {len(self.dataset) - 1}')
     how = how if how is None or isinstance(how, dict) else dict(k=np.asarray(how, 'i8'))
-    out = out or {key: torch.empty(shape, dtype=t) for key, (shape, t) in self.batch_shapes(len(rows)).items()}
+    out = out or {
+        key: torch.empty(shape, dtype=t) for key, (shape, t) in self.batch_shapes(len(rows)).items()
+    }
     C, index = len(self.dataset.channels), _tensor(rows)
-    for key in out.keys() & {'valid', 'target'}: _copy(self, STORED[key], rows, how, out[key].numpy())
+    for key in out.keys() & {'valid', 'target'}:
+        _copy(self, STORED[key], rows, how, out[key].numpy())
     _pixels(self, rows, how, out['image'][:, :C])
-    if self.with_valid == 'channel': out['image'][:, C:] = out['valid']
+    if self.with_valid == 'channel':
+        out['image'][:, C:] = out['valid']
     more = {} if self.columns is None else dict(columns=self.columns[index])
-    origin = self.origin[rows].tolist() if self.one_origin is None else [self.one_origin]*len(rows)
-    return dict(out, label=torch.from_numpy(self.label.numpy()[rows]), index=index, origin=origin, **more)
+    origin = (
+        self.origin[rows].tolist() if self.one_origin is None else [self.one_origin] * len(rows)
+    )
+    return dict(
+        out, label=torch.from_numpy(self.label.numpy()[rows]), index=index, origin=origin, **more
+    )
+
 
 PatchDataset.read = read
 
 # %% ../../nbs/60_loading/06_loader.ipynb #971887ea
 class Items(list):
     "The items of one batch; `collate` takes the batch itself instead of stacking them again"
-    def __init__(self, batch): self.batch = batch; super().__init__({k: v[i] for k, v in batch.items()} for i in range(len(batch['index'])))
+
+    def __init__(self, batch):
+        self.batch = batch
+        super().__init__({k: v[i] for k, v in batch.items()} for i in range(len(batch['index'])))
+
 
 def collate(items):
     "For `DataLoader(..., collate_fn=collate)`: no second copy"
     return items.batch if isinstance(items, Items) else torch.utils.data.default_collate(items)
 
+
 def _getitems(self, indices):
     rows = self.rows[np.asarray(indices, 'i8')]
-    return Items(self.read(rows, self.augment.draws(self.seed, self.epoch, rows) if self.augment else None))
+    return Items(
+        self.read(rows, self.augment.draws(self.seed, self.epoch, rows) if self.augment else None)
+    )
+
 
 PatchDataset.__getitems__ = _getitems
 PatchDataset.__getitem__ = lambda self, i: _getitems(self, [range(len(self))[i]])[0]
@@ -222,102 +378,181 @@ PatchDataset.__getitem__ = lambda self, i: _getitems(self, [range(len(self))[i]]
 # %% ../../nbs/60_loading/06_loader.ipynb #72e993f9
 def _free(t):
     "True if only the pool holds this tensor's memory"
-    return torch._C._storage_Use_Count(t.untyped_storage()._cdata) <= 2 # The tensor and the handle just made
+    return (
+        torch._C._storage_Use_Count(t.untyped_storage()._cdata) <= 2
+    )  # The tensor and the handle just made
+
 
 class _Pool:
     "Buffers of a batch's shape, handed out again when nobody holds them"
-    def __init__(self, shapes, pin): self.shapes, self.pin, self.sets = shapes, pin, []
+
+    def __init__(self, shapes, pin):
+        self.shapes, self.pin, self.sets = shapes, pin, []
 
     def take(self, n):
         "A dict of tensors with `n` rows"
-        if self.pin or not hasattr(torch._C, '_storage_Use_Count'): # CUDA's own cache knows which copies are still under way
-            return {k: torch.empty((n, *s[1:]), dtype=t, pin_memory=self.pin) for k, (s, t) in self.shapes.items()}
+        if self.pin or not hasattr(
+            torch._C, '_storage_Use_Count'
+        ):  # CUDA's own cache knows which copies are still under way
+            return {
+                k: torch.empty((n, *s[1:]), dtype=t, pin_memory=self.pin)
+                for k, (s, t) in self.shapes.items()
+            }
         for bufs in self.sets:
-            if all(_free(t) for t in bufs.values()): break
-        else: self.sets.append(bufs := {k: torch.empty(s, dtype=t) for k, (s, t) in self.shapes.items()})
+            if all(_free(t) for t in bufs.values()):
+                break
+        else:
+            self.sets.append(
+                bufs := {k: torch.empty(s, dtype=t) for k, (s, t) in self.shapes.items()}
+            )
         return {k: t[:n] for k, t in bufs.items()}
 
 # %% ../../nbs/60_loading/06_loader.ipynb #782055e2
-BLOCK_BYTES = 2**25 # Bytes of the batches that are read at a time; a batch that is larger is read alone
+BLOCK_BYTES = (
+    2**25
+)  # Bytes of the batches that are read at a time; a batch that is larger is read alone
+
 
 def slices(
-    batch:dict, # As from `read`
-    size:int, # Samples in each part; the last may have fewer
+    batch: dict,  # As from `read`
+    size: int,  # Samples in each part; the last may have fewer
 ):
     "The same batch in parts, without copies"
     n = len(batch['index'])
-    if n <= size: yield batch; return
-    parts = {k: v.split(size) if isinstance(v, torch.Tensor) else [v[i:i+size] for i in range(0, n, size)] for k, v in batch.items()}
-    for part in zip(*parts.values()): yield dict(zip(parts, part))
+    if n <= size:
+        yield batch
+        return
+    parts = {
+        k: v.split(size)
+        if isinstance(v, torch.Tensor)
+        else [v[i : i + size] for i in range(0, n, size)]
+        for k, v in batch.items()
+    }
+    for part in zip(*parts.values()):
+        yield dict(zip(parts, part))
 
 # %% ../../nbs/60_loading/06_loader.ipynb #146e288e
 class PatchLoader:
     "Batches of a `PatchDataset`, read ahead by threads"
-    def __init__(self,
-        dataset_split:PatchDataset, # What to read
-        batch_size:int=64,
-        shuffle:bool=False, # New order each epoch
-        balanced:bool=False, # As many of each class; train only
-        seed:int=0, # Of order and augmentation
-        prefetch:int=2, # Batches read ahead, at least; 0 reads in the caller's thread
-        threads:int|None=None, # Threads that read ahead; None means two, or one where there is a single core
-        drop_last:bool=False, # Leave out a last, smaller batch
-        pin_memory:bool=False, # Page-locked buffers, for copies to a GPU
-        workers:int=0, # Processes that read instead of threads; slower on mapped files
-        start:str|None=None, # How they are started: 'fork', 'spawn' or 'forkserver'; None means Python's default
-        rank:int|None=None, world_size:int|None=None, # Share of this machine; None asks torch.distributed
-        window:int=2, # Shards that are mixed where a version is streamed
+
+    def __init__(
+        self,
+        dataset_split: PatchDataset,  # What to read
+        batch_size: int = 64,
+        shuffle: bool = False,  # New order each epoch
+        balanced: bool = False,  # As many of each class; train only
+        seed: int = 0,  # Of order and augmentation
+        prefetch: int = 2,  # Batches read ahead, at least; 0 reads in the caller's thread
+        threads: int
+        | None = None,  # Threads that read ahead; None means two, or one where there is a single core
+        drop_last: bool = False,  # Leave out a last, smaller batch
+        pin_memory: bool = False,  # Page-locked buffers, for copies to a GPU
+        workers: int = 0,  # Processes that read instead of threads; slower on mapped files
+        start: str
+        | None = None,  # How they are started: 'fork', 'spawn' or 'forkserver'; None means Python's default
+        rank: int | None = None,
+        world_size: int | None = None,  # Share of this machine; None asks torch.distributed
+        window: int = 2,  # Shards that are mixed where a version is streamed
     ):
         d = dataset_split
-        if balanced and d.split in ('val', 'test'): raise BadInput(f'balancing {d.split!r} would hide how rare the real ones are; balance train only')
-        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1: raise BadInput(f'a batch of {batch_size!r} samples: batch_size is a whole number of at least 1')
-        for what, n, least in (('prefetch', prefetch, 0), ('workers', workers, 0), ('window', window, 1)):
-            if not isinstance(n, (int, np.integer)) or n < least: raise BadInput(f'{what}={n!r}: a whole number from {least} on is needed')
-        self.dataset, self.batch_size, self.shuffle, self.balanced, self.seed, self.drop_last = d, batch_size, shuffle, balanced, seed, drop_last
+        if balanced and d.split in ('val', 'test'):
+            raise BadInput(
+                f'balancing {d.split!r} would hide how rare the real ones are; balance train only'
+            )
+        if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+            raise BadInput(
+                f'a batch of {batch_size!r} samples: batch_size is a whole number of at least 1'
+            )
+        for what, n, least in (
+            ('prefetch', prefetch, 0),
+            ('workers', workers, 0),
+            ('window', window, 1),
+        ):
+            if not isinstance(n, (int, np.integer)) or n < least:
+                raise BadInput(f'{what}={n!r}: a whole number from {least} on is needed')
+        self.dataset, self.batch_size, self.shuffle, self.balanced, self.seed, self.drop_last = (
+            d,
+            batch_size,
+            shuffle,
+            balanced,
+            seed,
+            drop_last,
+        )
         self.prefetch, self.threads = prefetch, threads or min(2, os.cpu_count() or 1)
         self.workers, self.start, self.pin_memory, self.window = workers, start, pin_memory, window
         self.rank, self.world_size = machine(rank, world_size)
-        self.n = len(share(np.empty(len(d)), self.rank, self.world_size)) # Samples of this machine
-        self.epoch, self.position, self.running, self.wait_s, self.batches = 0, 0, None, 0., 0
-        self.purpose = 'batches of the test split' # Recorded when batches of test are first asked for, and then None
-        self.pool = _Pool(d.batch_shapes(batch_size*self.per_block), pin_memory)
-        compiled() # Now, so that the first batch does not wait for it
+        self.n = len(share(np.empty(len(d)), self.rank, self.world_size))  # Samples of this machine
+        self.epoch, self.position, self.running, self.wait_s, self.batches = 0, 0, None, 0.0, 0
+        self.purpose = 'batches of the test split'  # Recorded when batches of test are first asked for, and then None
+        self.pool = _Pool(d.batch_shapes(batch_size * self.per_block), pin_memory)
+        compiled()  # Now, so that the first batch does not wait for it
 
-    def __len__(self): return self.n//self.batch_size if self.drop_last else -(-self.n//self.batch_size)
-    def set_epoch(self, epoch:int): self.epoch, self.position, self.running = epoch, 0, None
+    def __len__(self):
+        return self.n // self.batch_size if self.drop_last else -(-self.n // self.batch_size)
+
+    def set_epoch(self, epoch: int):
+        self.epoch, self.position, self.running = epoch, 0, None
+
     @property
-    def per_block(self): # Batches that are read together
-        one = sum(prod(shape)*t.itemsize for shape, t in self.dataset.batch_shapes(self.batch_size).values())
-        return max(1, min(BLOCK_BYTES//one, len(self)))
+    def per_block(self):  # Batches that are read together
+        one = sum(
+            prod(shape) * t.itemsize
+            for shape, t in self.dataset.batch_shapes(self.batch_size).values()
+        )
+        return max(1, min(BLOCK_BYTES // one, len(self)))
+
     @property
-    def origin(self): return self.dataset.dataset.origin
+    def origin(self):
+        return self.dataset.dataset.origin
 
     def __repr__(self):
-        d, how = self.dataset, ' '.join(w for w, on in (('shuffled', self.shuffle), ('balanced', self.balanced), ('augmented', self.dataset.augment)) if on)
+        d, how = (
+            self.dataset,
+            ' '.join(
+                w
+                for w, on in (
+                    ('shuffled', self.shuffle),
+                    ('balanced', self.balanced),
+                    ('augmented', self.dataset.augment),
+                )
+                if on
+            ),
+        )
         leak = ', LEAKS between its splits' if getattr(self, 'leaky', False) else ''
         part = f', machine {self.rank} of {self.world_size}' if self.world_size > 1 else ''
         cache = getattr(getattr(d.dataset, 'store', None), 'cache', None)
-        come = '' if cache is None else f', shards: {cache.misses} fetched, {cache.hits} found in the cache'
+        come = (
+            ''
+            if cache is None
+            else f', shards: {cache.misses} fetched, {cache.hits} found in the cache'
+        )
         return f'PatchLoader({d.dataset.address}, {d.split or "chosen rows"}: {self.n} samples in {len(self)} batches of {self.batch_size}{", " + how if how else ""}{part}{come}, origin: {self.origin}{leak})'
 
 # %% ../../nbs/60_loading/06_loader.ipynb #1dcfca90
 def blocks(
-    start:int, stop:int, # From which sample up to which
-    B:int, # Samples of a batch
-    many:int=1, # Batches of a block, at most
-): # Slices
+    start: int,
+    stop: int,  # From which sample up to which
+    B: int,  # Samples of a batch
+    many: int = 1,  # Batches of a block, at most
+):  # Slices
     "What is read together: one batch, then two, four … `many`, so that the first does not wait for the others"
     n = 1
     while start < stop:
-        yield slice(start, min(start + n*B, stop))
-        start, n = start + n*B, min(2*n, many)
+        yield slice(start, min(start + n * B, stop))
+        start, n = start + n * B, min(2 * n, many)
 
 # %% ../../nbs/60_loading/06_loader.ipynb #78679084
 def _in_order(dataset, B, rows, how):
     "The same batches of `B`, each sorted so that neighbours are alike: which samples come together is drawn, their places in the batch needn't be"
-    key, shards = np.arange(len(rows))//B*len(dataset.dataset), len(dataset.store.starts)
-    if not how: return np.sort(key + rows) - key, how
-    p = np.argsort(((np.arange(len(rows))//B*shards + dataset.store.shard_of(rows))*8 + how['k'])*len(dataset.dataset) + rows, kind='stable')
+    key, shards = np.arange(len(rows)) // B * len(dataset.dataset), len(dataset.store.starts)
+    if not how:
+        return np.sort(key + rows) - key, how
+    p = np.argsort(
+        ((np.arange(len(rows)) // B * shards + dataset.store.shard_of(rows)) * 8 + how['k'])
+        * len(dataset.dataset)
+        + rows,
+        kind='stable',
+    )
     return rows[p], {k: v[p] for k, v in how.items()}
 
 # %% ../../nbs/60_loading/06_loader.ipynb #0e669d9a
@@ -326,65 +561,105 @@ def _order(self, epoch):
     d = self.dataset
     order = epoch_order(d.labels, self.shuffle, self.balanced, self.seed, epoch)
     if d.store.mode == 'stream':
-        if self.shuffle: order, shards = windowed(order, d.store.shard_of(d.rows[order]), self.seed, epoch, self.window)
-        else: shards = range(len(d.store.starts) - 1)
-        if not self.workers: d.store.coming.want(shards)
+        if self.shuffle:
+            order, shards = windowed(
+                order, d.store.shard_of(d.rows[order]), self.seed, epoch, self.window
+            )
+        else:
+            shards = range(len(d.store.starts) - 1)
+        if not self.workers:
+            d.store.coming.want(shards)
     at = share(order, self.rank, self.world_size)
     return d.rows[order[at]], at
+
 
 def _plan(self, epoch, first=0, many=1):
     "Rows and draws of the batches from `first` on, `many` at a time"
     d, B = self.dataset, self.batch_size
     rows, at = _order(self, epoch)
     how = d.augment.draws(self.seed, epoch, at) if d.augment else {}
-    if self.shuffle: rows, how = _in_order(d, B, rows, how)
-    for part in blocks(first*B, min(len(rows), len(self)*B), B, many): yield rows[part], {k: v[part] for k, v in how.items()} or None
+    if self.shuffle:
+        rows, how = _in_order(d, B, rows, how)
+    for part in blocks(first * B, min(len(rows), len(self) * B), B, many):
+        yield rows[part], {k: v[part] for k, v in how.items()} or None
 
 # %% ../../nbs/60_loading/06_loader.ipynb #ed7a887f
 def _ahead(
-    jobs, # Calls without arguments, made one after the other by the caller's thread
-    threads:int, # How many threads do them; 0 does them in the caller's
-    depth:int, # How many results to have ready
+    jobs,  # Calls without arguments, made one after the other by the caller's thread
+    threads: int,  # How many threads do them; 0 does them in the caller's
+    depth: int,  # How many results to have ready
 ):
     "The results of `jobs`, in order; an error comes out where its result would have"
-    if not threads: yield from (job() for job in jobs); return
+    if not threads:
+        yield from (job() for job in jobs)
+        return
     with ThreadPoolExecutor(threads, 'PatchLoader') as pool:
         coming = deque()
         try:
             for job in jobs:
                 coming.append(pool.submit(job))
-                if len(coming) > depth: yield coming.popleft().result()
-            while coming: yield coming.popleft().result()
+                if len(coming) > depth:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
         finally:
-            for f in coming: f.cancel() # The caller stopped early
+            for f in coming:
+                f.cancel()  # The caller stopped early
 
 # %% ../../nbs/60_loading/06_loader.ipynb #df918d25
 class _Planned(torch.utils.data.Dataset):
     "The batches of a plan, for worker processes"
-    def __init__(self, read, plan): self.read, self.plan = read, plan
-    def __len__(self): return len(self.plan)
-    def __getitem__(self, i): return self.read(*self.plan[i])
 
-def _as_is(batch): return batch
+    def __init__(self, read, plan):
+        self.read, self.plan = read, plan
+
+    def __len__(self):
+        return len(self.plan)
+
+    def __getitem__(self, i):
+        return self.read(*self.plan[i])
+
+
+def _as_is(batch):
+    return batch
+
 
 def _source(self, epoch, first):
     "The batches of an epoch from `first` on"
     if self.workers:
         plan = _Planned(self.dataset.read, list(_plan(self, epoch, first)))
-        yield from DataLoader(plan, batch_size=None, num_workers=self.workers, multiprocessing_context=self.start, collate_fn=_as_is, pin_memory=self.pin_memory)
+        yield from DataLoader(
+            plan,
+            batch_size=None,
+            num_workers=self.workers,
+            multiprocessing_context=self.start,
+            collate_fn=_as_is,
+            pin_memory=self.pin_memory,
+        )
         return
-    jobs = (partial(self.dataset.read, *p, self.pool.take(len(p[0]))) for p in _plan(self, epoch, first, self.per_block))
-    blocks = _ahead(jobs, self.threads if self.prefetch else 0, max(self.threads, -(-self.prefetch//self.per_block)))
+    jobs = (
+        partial(self.dataset.read, *p, self.pool.take(len(p[0])))
+        for p in _plan(self, epoch, first, self.per_block)
+    )
+    blocks = _ahead(
+        jobs,
+        self.threads if self.prefetch else 0,
+        max(self.threads, -(-self.prefetch // self.per_block)),
+    )
     try:
         for block in blocks:
             yield from slices(block, self.batch_size)
-            del block # Its buffers are free once the caller lets go of them
-    finally: blocks.close()
+            del block  # Its buffers are free once the caller lets go of them
+    finally:
+        blocks.close()
 
 # %% ../../nbs/60_loading/06_loader.ipynb #0f43f119
 def _look(self):
     "That test is looked at is recorded, once for a loader"
-    if self.dataset.split == 'test' and len(self.dataset) and self.purpose: self.dataset.dataset.open_test(self.purpose); self.purpose = None
+    if self.dataset.split == 'test' and len(self.dataset) and self.purpose:
+        self.dataset.dataset.open_test(self.purpose)
+        self.purpose = None
+
 
 def _iter(self):
     _look(self)
@@ -396,13 +671,17 @@ def _iter(self):
             t = time.perf_counter()
             batch = next(source, None)
             self.wait_s += time.perf_counter() - t
-            if batch is None: break
+            if batch is None:
+                break
             self.batches += 1
             me[1] += 1
             yield batch
             del batch
-        if self.running is me: self.running = None
-    finally: source.close()
+        if self.running is me:
+            self.running = None
+    finally:
+        source.close()
+
 
 PatchLoader.__iter__ = _iter
 
@@ -410,100 +689,168 @@ PatchLoader.__iter__ = _iter
 def _identity(self):
     "What must be the same for a state to mean anything"
     names = 'batch_size shuffle balanced seed drop_last rank world_size window'.split()
-    return {k: getattr(self, k) for k in names} | dict(version=self.dataset.dataset.content_hash, samples=len(self.dataset), augment=repr(self.dataset.augment),
-        streamed=self.dataset.store.mode == 'stream') # Streaming mixes few shards at a time
+    return {k: getattr(self, k) for k in names} | dict(
+        version=self.dataset.dataset.content_hash,
+        samples=len(self.dataset),
+        augment=repr(self.dataset.augment),
+        streamed=self.dataset.store.mode == 'stream',
+    )  # Streaming mixes few shards at a time
 
-def state_dict(self:PatchLoader)->dict: # JSON-ready
+
+def state_dict(self: PatchLoader) -> dict:  # JSON-ready
     "Where the loader is"
     epoch, position = self.running or (self.epoch, self.position)
     return dict(epoch=epoch, position=position, of=_identity(self))
 
-def load_state_dict(self:PatchLoader,
-    state:dict, # From `state_dict` of a loader like this one
+
+def load_state_dict(
+    self: PatchLoader,
+    state: dict,  # From `state_dict` of a loader like this one
 ):
     "Go on from there"
     check_state(state, _identity(self))
     self.epoch, self.position, self.running = state['epoch'], state['position'], None
+
 
 PatchLoader.state_dict, PatchLoader.load_state_dict = state_dict, load_state_dict
 
 # %% ../../nbs/60_loading/06_loader.ipynb #dec0241b
 def _options():
     "What `loaders` understands"
-    names = {k for f in (PatchDataset, PatchLoader, RealDataLoader.loaders) for k in signature(f).parameters}
+    names = {
+        k
+        for f in (PatchDataset, PatchLoader, RealDataLoader.loaders)
+        for k in signature(f).parameters
+    }
     return sorted(names - set('self dataset dataset_split split shuffle kw'.split()))
+
 
 class RealDataLoader:
     "The loaders of a version"
-    def __init__(self,
-        dataset:Dataset, # A version
-    ): self.dataset = need('dataset', dataset)
 
-    def loaders(self,
-        batch_size:int=64,
-        seed:int=0, # Of order and augmentation
-        augment:bool=True, # Turn and mirror train
-        normalise='asinh', # As for `PatchDataset`
-        target:bool=False, # Give target maps too
-        balanced:bool=False, # As many of each class in train
-        allow_leaks:bool=False, # Hand out loaders although the audit failed
-        purpose:str|None=None, # What the test labels are needed for; recorded when the first batch of test is asked for
-        **kw, # More for `PatchDataset` (valid, columns, crop, mode …) and `PatchLoader` (threads, workers, pin_memory …)
-    )->tuple: # train, val, test
+    def __init__(
+        self,
+        dataset: Dataset,  # A version
+    ):
+        self.dataset = need('dataset', dataset)
+
+    def loaders(
+        self,
+        batch_size: int = 64,
+        seed: int = 0,  # Of order and augmentation
+        augment: bool = True,  # Turn and mirror train
+        normalise='asinh',  # As for `PatchDataset`
+        target: bool = False,  # Give target maps too
+        balanced: bool = False,  # As many of each class in train
+        allow_leaks: bool = False,  # Hand out loaders although the audit failed
+        purpose: str
+        | None = None,  # What the test labels are needed for; recorded when the first batch of test is asked for
+        **kw,  # More for `PatchDataset` (valid, columns, crop, mode …) and `PatchLoader` (threads, workers, pin_memory …)
+    ) -> tuple:  # train, val, test
         "Train shuffled and augmented, val and test as they are"
-        of_pixels, of_batches = ({k: kw[k] for k in kw.keys() & set(_options()) & set(signature(cls).parameters)} for cls in (PatchDataset, PatchLoader))
-        if odd := kw.keys() - of_pixels.keys() - of_batches.keys(): raise BadInput(f'no option {", ".join(sorted(odd))}; there are {", ".join(_options())}')
+        of_pixels, of_batches = (
+            {k: kw[k] for k in kw.keys() & set(_options()) & set(signature(cls).parameters)}
+            for cls in (PatchDataset, PatchLoader)
+        )
+        if odd := kw.keys() - of_pixels.keys() - of_batches.keys():
+            raise BadInput(f'no option {", ".join(sorted(odd))}; there are {", ".join(_options())}')
         verdict = self.dataset.check_leaks(allow=allow_leaks)
+
         def one(split, train):
-            d = PatchDataset(self.dataset, split, normalise, augment if train else False, target, seed=seed, **of_pixels)
-            loader = PatchLoader(d, batch_size, shuffle=train, balanced=balanced and train, seed=seed, **of_batches)
+            d = PatchDataset(
+                self.dataset,
+                split,
+                normalise,
+                augment if train else False,
+                target,
+                seed=seed,
+                **of_pixels,
+            )
+            loader = PatchLoader(
+                d, batch_size, shuffle=train, balanced=balanced and train, seed=seed, **of_batches
+            )
             loader.leaky, loader.purpose = verdict == 'fail', purpose or loader.purpose
             return loader
+
         return one('train', True), one('val', False), one('test', False)
 
-    def __repr__(self): return f'RealDataLoader({self.dataset.address}, origin: {self.dataset.origin})'
+    def __repr__(self):
+        return f'RealDataLoader({self.dataset.address}, origin: {self.dataset.origin})'
 
 # %% ../../nbs/60_loading/06_loader.ipynb #a1464edb
 class DataModule:
     "The three loaders, as trainers ask for them"
-    def __init__(self,
-        dataset:Dataset, # A version
-        **kw, # As for `RealDataLoader.loaders`
-    ): self.dataset, self.kw, self.made = dataset, kw, None
 
-    def prepare_data(self): self.dataset.check_leaks(allow=self.kw.get('allow_leaks', False))
-    def setup(self, stage=None): self.made = self.made or RealDataLoader(self.dataset).loaders(**self.kw)
-    def teardown(self, stage=None): self.made = None
-    def _loader(self, i): self.setup(); return self.made[i]
-    def train_dataloader(self): return self._loader(0)
-    def val_dataloader(self): return self._loader(1)
-    def test_dataloader(self): return self._loader(2)
-    def predict_dataloader(self): return self._loader(2)
-    def state_dict(self): return self.train_dataloader().state_dict()
-    def load_state_dict(self, state): self.train_dataloader().load_state_dict(state)
+    def __init__(
+        self,
+        dataset: Dataset,  # A version
+        **kw,  # As for `RealDataLoader.loaders`
+    ):
+        self.dataset, self.kw, self.made = dataset, kw, None
+
+    def prepare_data(self):
+        self.dataset.check_leaks(allow=self.kw.get('allow_leaks', False))
+
+    def setup(self, stage=None):
+        self.made = self.made or RealDataLoader(self.dataset).loaders(**self.kw)
+
+    def teardown(self, stage=None):
+        self.made = None
+
+    def _loader(self, i):
+        self.setup()
+        return self.made[i]
+
+    def train_dataloader(self):
+        return self._loader(0)
+
+    def val_dataloader(self):
+        return self._loader(1)
+
+    def test_dataloader(self):
+        return self._loader(2)
+
+    def predict_dataloader(self):
+        return self._loader(2)
+
+    def state_dict(self):
+        return self.train_dataloader().state_dict()
+
+    def load_state_dict(self, state):
+        self.train_dataloader().load_state_dict(state)
 
 # %% ../../nbs/60_loading/06_loader.ipynb #8bf27d8d
 class SeedPairs(PatchDataset):
     "Items (image, mask), both float32 of shape (1, s, s)"
-    def __init__(self,
-        dataset:Dataset, # A version; of several channels, `science` is taken
-        split=None, # As for `PatchDataset`
-        **kw, # More for `PatchDataset`
+
+    def __init__(
+        self,
+        dataset: Dataset,  # A version; of several channels, `science` is taken
+        split=None,  # As for `PatchDataset`
+        **kw,  # More for `PatchDataset`
     ):
         super().__init__(dataset, split, target=True, valid=False, **kw)
         self.channel = dataset.channels.index('science') if 'science' in dataset.channels else 0
 
-    def pair(self, item): return item['image'][self.channel][None], item['target'][None].float()
-    def __getitem__(self, i): return self.pair(super().__getitem__(i))
-    def __getitems__(self, indices): return [self.pair(item) for item in _getitems(self, indices)]
+    def pair(self, item):
+        return item['image'][self.channel][None], item['target'][None].float()
+
+    def __getitem__(self, i):
+        return self.pair(super().__getitem__(i))
+
+    def __getitems__(self, indices):
+        return [self.pair(item) for item in _getitems(self, indices)]
 
 # %% ../../nbs/60_loading/06_loader.ipynb #0a3fdb31
 class PairLoader(torch.utils.data.DataLoader):
     "A torch DataLoader that says where its data come from"
-    def __init__(self,
-        dataset:SeedPairs, # One split
-        **kw, # More for torch's DataLoader
-    ): super().__init__(dataset, **kw)
+
+    def __init__(
+        self,
+        dataset: SeedPairs,  # One split
+        **kw,  # More for torch's DataLoader
+    ):
+        super().__init__(dataset, **kw)
 
     def __repr__(self):
         d = self.dataset
@@ -511,10 +858,15 @@ class PairLoader(torch.utils.data.DataLoader):
 
 # %% ../../nbs/60_loading/06_loader.ipynb #da967bd9
 def create_real_data_loaders(
-    train:SeedPairs, val:SeedPairs, test:SeedPairs, # The three splits
-    batch_size:int=2,
-    num_workers:int=2, # Worker processes; 0 is usually faster
-)->tuple: # Three torch DataLoaders; only train is shuffled
+    train: SeedPairs,
+    val: SeedPairs,
+    test: SeedPairs,  # The three splits
+    batch_size: int = 2,
+    num_workers: int = 2,  # Worker processes; 0 is usually faster
+) -> tuple:  # Three torch DataLoaders; only train is shuffled
     "Loaders of (image, mask) pairs"
     shuffle = lambda d: d is train and len(d) > 0
-    return tuple(PairLoader(d, batch_size=batch_size, shuffle=shuffle(d), num_workers=num_workers) for d in (train, val, test))
+    return tuple(
+        PairLoader(d, batch_size=batch_size, shuffle=shuffle(d), num_workers=num_workers)
+        for d in (train, val, test)
+    )

@@ -19,137 +19,215 @@ from ..datasets.dataset import FITTED, Dataset, fit_normalisation
 # %% ../../nbs/60_loading/04_normalise.ipynb #7fbf9164
 def _vector_asinh():
     "Has numpy an arcsinh here that takes many numbers at once?"
-    info = getattr(getattr(np.lib, 'introspect', None), 'opt_func_info', None) # numpy 2.1
-    try: used = info(func_name='^arcsinh$', signature='float32')['arcsinh']['ff']['current'] if info else ''
-    except KeyError: used = ''
-    return used.startswith(('AVX512', 'X86_V4')) # The second is how numpy 2.4 calls it
+    info = getattr(getattr(np.lib, 'introspect', None), 'opt_func_info', None)  # numpy 2.1
+    try:
+        used = (
+            info(func_name='^arcsinh$', signature='float32')['arcsinh']['ff']['current']
+            if info
+            else ''
+        )
+    except KeyError:
+        used = ''
+    return used.startswith(('AVX512', 'X86_V4'))  # The second is how numpy 2.4 calls it
+
 
 _FAST = _vector_asinh()
 
+
 def asinh_(
-    z:torch.Tensor, # float32, on the CPU; overwritten
-)->torch.Tensor: # The same tensor; NaN stays NaN
+    z: torch.Tensor,  # float32, on the CPU; overwritten
+) -> torch.Tensor:  # The same tensor; NaN stays NaN
     "asinh in place"
-    if _FAST: np.arcsinh(z.numpy(), out=z.numpy()); return z
+    if _FAST:
+        np.arcsinh(z.numpy(), out=z.numpy())
+        return z
     return z.copy_(log_asinh(z))
 
+
 def log_asinh(
-    z, # float32, any shape; left as it is
+    z,  # float32, any shape; left as it is
 ):
     "The same by a logarithm: log(|z| + sqrt(z² + 1)) with the sign of z; infinite beyond 1.7e38"
     m = z.abs()
-    return torch.copysign(m.add_(torch.hypot(m, torch.ones(()))).log_(), z) # hypot squares nothing that would be too large
+    return torch.copysign(
+        m.add_(torch.hypot(m, torch.ones(()))).log_(), z
+    )  # hypot squares nothing that would be too large
 
 # %% ../../nbs/60_loading/04_normalise.ipynb #bae17e42
-def log_(z, p): return z.copy_(torch.copysign(torch.log1p(z.abs()/p['a']), z)).div_(p['scale'])
-def zscale_(z, p): return z.sub_(p['low']).div_(p['high'] - p['low']).clamp_(0, 1)
-def l2_(z, p): return z.div_(torch.nan_to_num(z).square().sum((-2, -1), keepdim=True).sqrt().clamp_(min=1e-12))
+def log_(z, p):
+    return z.copy_(torch.copysign(torch.log1p(z.abs() / p['a']), z)).div_(p['scale'])
 
-METHODS = dict( # name -> change z in place
-    asinh=lambda z, p: asinh_(z).mul_(p['per_scale']), # z comes divided by a
+
+def zscale_(z, p):
+    return z.sub_(p['low']).div_(p['high'] - p['low']).clamp_(0, 1)
+
+
+def l2_(z, p):
+    return z.div_(torch.nan_to_num(z).square().sum((-2, -1), keepdim=True).sqrt().clamp_(min=1e-12))
+
+
+METHODS = dict(  # name -> change z in place
+    asinh=lambda z, p: asinh_(z).mul_(p['per_scale']),  # z comes divided by a
     sigma=lambda z, p: z,
     linear=lambda z, p: z.div_(p['scale']),
-    log=log_, zscale=zscale_, l2=l2_, none=None)
+    log=log_,
+    zscale=zscale_,
+    l2=l2_,
+    none=None,
+)
 
 # %% ../../nbs/60_loading/04_normalise.ipynb #8163939d
 class Normaliser:
     "One named way to bring patches to a common scale, with the numbers fitted on train"
+
     methods = tuple(METHODS)
-    def __init__(self,
-        name:str='asinh', # One of `methods`
-        params:dict|None=None, # a, and one number a channel of scale, background, noise, and low and high for zscale
-        fitted_on:dict|None=None, # Which rows the numbers come from
+
+    def __init__(
+        self,
+        name: str = 'asinh',  # One of `methods`
+        params: dict
+        | None = None,  # a, and one number a channel of scale, background, noise, and low and high for zscale
+        fitted_on: dict | None = None,  # Which rows the numbers come from
     ):
-        if name not in METHODS: raise BadInput(f'no normalisation {name!r}; there are {", ".join(METHODS)}')
+        if name not in METHODS:
+            raise BadInput(f'no normalisation {name!r}; there are {", ".join(METHODS)}')
         self.name, self.params, self.fitted_on = name, params or {}, fitted_on or {}
-        self._p = {k: torch.tensor(v, dtype=torch.float32)[:, None, None] if isinstance(v, list) else v for k, v in self.params.items()}
-        if 'scale' in self._p: self._p['per_scale'] = 1/self._p['scale']
+        self._p = {
+            k: torch.tensor(v, dtype=torch.float32)[:, None, None] if isinstance(v, list) else v
+            for k, v in self.params.items()
+        }
+        if 'scale' in self._p:
+            self._p['per_scale'] = 1 / self._p['scale']
 
     @property
-    def a(self): return self.params.get('a', 1.)
-    def to_dict(self): return dict(method=self.name, params=self.params, fitted_on=self.fitted_on)
+    def a(self):
+        return self.params.get('a', 1.0)
+
+    def to_dict(self):
+        return dict(method=self.name, params=self.params, fitted_on=self.fitted_on)
+
     @classmethod
-    def from_dict(cls, d): return cls(d['method'], d['params'], d['fitted_on'])
-    def __eq__(self, other): return isinstance(other, Normaliser) and self.to_dict() == other.to_dict()
+    def from_dict(cls, d):
+        return cls(d['method'], d['params'], d['fitted_on'])
+
+    def __eq__(self, other):
+        return isinstance(other, Normaliser) and self.to_dict() == other.to_dict()
+
     def __repr__(self):
         scale = [round(v, 3) for v in self.params.get('scale', [])]
-        return f"Normaliser({self.name}, a={self.params.get('a')}, scale={scale}, fitted on {self.fitted_on})"
+        return f'Normaliser({self.name}, a={self.params.get("a")}, scale={scale}, fitted on {self.fitted_on})'
 
 # %% ../../nbs/60_loading/04_normalise.ipynb #00424048
 def _of_fit(name, f):
     "A method with its numbers, from what `fit_normalisation` returned"
-    if name in FITTED and name not in f['others']: raise BadInput(f"{name}: nothing can be fitted on the {f['fitted_on']['rows']} rows of train, which hold no valid pixel in some channel")
+    if name in FITTED and name not in f['others']:
+        raise BadInput(
+            f'{name}: nothing can be fitted on the {f["fitted_on"]["rows"]} rows of train, which hold no valid pixel in some channel'
+        )
     return Normaliser(name, f['params'] | f['others'].get(name, {}), f['fitted_on'])
 
 # %% ../../nbs/60_loading/04_normalise.ipynb #fc10000a
-def fit(cls,
-    train, # A `PatchDataset` of the train split
-    name:str='asinh', # One of `methods`
-    a:float=1., # Softening, in units of the noise
-)->Normaliser:
+def fit(
+    cls,
+    train,  # A `PatchDataset` of the train split
+    name: str = 'asinh',  # One of `methods`
+    a: float = 1.0,  # Softening, in units of the noise
+) -> Normaliser:
     "Fit on train; refuses any other split"
-    if getattr(train, 'split', 'train') != 'train': raise BadInput(f'a normalisation is fitted on train alone, not on {train.split!r}')
-    return _of_fit(name, fit_normalisation(train.dataset.patches(), *(l.numpy() for l in train.levels), train.rows, a))
+    if getattr(train, 'split', 'train') != 'train':
+        raise BadInput(f'a normalisation is fitted on train alone, not on {train.split!r}')
+    return _of_fit(
+        name,
+        fit_normalisation(
+            train.dataset.patches(), *(l.numpy() for l in train.levels), train.rows, a
+        ),
+    )
 
-def of(cls,
-    dataset:Dataset, # A version
-    name:str='asinh', # One of `methods`
-)->Normaliser:
+
+def of(
+    cls,
+    dataset: Dataset,  # A version
+    name: str = 'asinh',  # One of `methods`
+) -> Normaliser:
     "The one stored with a version"
     return _of_fit(name, dataset.manifest['normalisation'])
+
 
 Normaliser.fit, Normaliser.of = classmethod(fit), classmethod(of)
 
 # %% ../../nbs/60_loading/04_normalise.ipynb #d33282b9
-PIECE = 32767 # Numbers; from 32768 on torch would share each step between threads, and they would wait for each other
+PIECE = 32767  # Numbers; from 32768 on torch would share each step between threads, and they would wait for each other
 
-def levels(self:Normaliser,
-    background, # Local background (n, C)
-    noise, # Robust noise (n, C)
-)->tuple: # What to subtract and what to multiply with, float32 (n, C, 1, 1)
+
+def levels(
+    self: Normaliser,
+    background,  # Local background (n, C)
+    noise,  # Robust noise (n, C)
+) -> tuple:  # What to subtract and what to multiply with, float32 (n, C, 1, 1)
     "The two levels as the methods take them"
     b, n = (np.array(np.asarray(l), 'f8') for l in (background, noise))
-    if self.name == 'none': return b.astype('f4')[..., None, None], n.astype('f4')[..., None, None]
+    if self.name == 'none':
+        return b.astype('f4')[..., None, None], n.astype('f4')[..., None, None]
     b = np.where(np.isfinite(b), b, self.params['background'])
-    n = np.where(n > 0, n, self.params['noise'])*(self.a if self.name == 'asinh' else 1) # NaN > 0 is False
-    return b.astype('f4')[..., None, None], (1/n).astype('f4')[..., None, None]
+    n = np.where(n > 0, n, self.params['noise']) * (
+        self.a if self.name == 'asinh' else 1
+    )  # NaN > 0 is False
+    return b.astype('f4')[..., None, None], (1 / n).astype('f4')[..., None, None]
 
-TOP = float(np.arcsinh(np.finfo('f4').max)) # asinh of the largest number there is
 
-def finish_(self:Normaliser,
-    z:torch.Tensor, # (m, C, s, s), in units of the noise; overwritten
-)->torch.Tensor: # The same tensor, NaN now 0
+TOP = float(np.arcsinh(np.finfo('f4').max))  # asinh of the largest number there is
+
+
+def finish_(
+    self: Normaliser,
+    z: torch.Tensor,  # (m, C, s, s), in units of the noise; overwritten
+) -> torch.Tensor:  # The same tensor, NaN now 0
     "The method, and then zeros for what is invalid"
     METHODS[self.name](z, self._p)
-    if math.isfinite(z.sum().item()): return z # Most pieces hold no NaN, and adding up is quick
-    return torch.nan_to_num_(z, nan=0., **(dict(posinf=TOP, neginf=-TOP) if self.name in ('asinh', 'log') else {}))
+    if math.isfinite(z.sum().item()):
+        return z  # Most pieces hold no NaN, and adding up is quick
+    return torch.nan_to_num_(
+        z, nan=0.0, **(dict(posinf=TOP, neginf=-TOP) if self.name in ('asinh', 'log') else {})
+    )
 
 # %% ../../nbs/60_loading/04_normalise.ipynb #ddce7ba3
-def apply(self:Normaliser,
-    x:torch.Tensor, # Batch (B, C, s, s), float32; overwritten
-    background, # Local background (B, C)
-    noise, # Robust noise (B, C)
-)->torch.Tensor: # The same tensor, NaN now 0
+def apply(
+    self: Normaliser,
+    x: torch.Tensor,  # Batch (B, C, s, s), float32; overwritten
+    background,  # Local background (B, C)
+    noise,  # Robust noise (B, C)
+) -> torch.Tensor:  # The same tensor, NaN now 0
     "Normalise a batch in place"
-    if self.name == 'none' or not len(x): return x
+    if self.name == 'none' or not len(x):
+        return x
     b, inv = (torch.from_numpy(l) for l in self.levels(background, noise))
-    step = max(1, PIECE//x[0].numel())
-    for i in range(0, len(x), step): self.finish_(x[i:i+step].sub_(b[i:i+step]).mul_(inv[i:i+step]))
+    step = max(1, PIECE // x[0].numel())
+    for i in range(0, len(x), step):
+        self.finish_(x[i : i + step].sub_(b[i : i + step]).mul_(inv[i : i + step]))
     return x
+
 
 Normaliser.levels, Normaliser.finish_, Normaliser.apply = levels, finish_, apply
 
 # %% ../../nbs/60_loading/04_normalise.ipynb #b22cc2f0
-def call(self:Normaliser,
-    patches, # Array or tensor (n, C, s, s), or one patch (C, s, s); NaN where invalid
-    background=None, noise=None, # Levels (n, C); None measures them
-)->torch.Tensor: # float32, the same shape
+def call(
+    self: Normaliser,
+    patches,  # Array or tensor (n, C, s, s), or one patch (C, s, s); NaN where invalid
+    background=None,
+    noise=None,  # Levels (n, C); None measures them
+) -> torch.Tensor:  # float32, the same shape
     "Normalise patches that may belong to no version"
     x = np.array(patches, dtype='f4')
-    if x.ndim not in (3, 4): raise BadInput(f'patches have the shape (n, C, s, s) or (C, s, s), not {x.shape}')
+    if x.ndim not in (3, 4):
+        raise BadInput(f'patches have the shape (n, C, s, s) or (C, s, s), not {x.shape}')
     many = x if x.ndim == 4 else x[None]
-    if 'scale' in self.params and many.shape[1] != len(self.params['scale']): raise BadInput(f'{many.shape[1]} channels, but this normalisation was fitted on {len(self.params["scale"])}')
-    if background is None: background, noise = local_background(many, np.isfinite(many))
+    if 'scale' in self.params and many.shape[1] != len(self.params['scale']):
+        raise BadInput(
+            f'{many.shape[1]} channels, but this normalisation was fitted on {len(self.params["scale"])}'
+        )
+    if background is None:
+        background, noise = local_background(many, np.isfinite(many))
     return self.apply(torch.from_numpy(many), background, noise).reshape(x.shape)
+
 
 Normaliser.__call__ = call

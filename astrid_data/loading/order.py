@@ -12,57 +12,80 @@ from ..core import BadInput, Conflict
 
 # %% ../../nbs/60_loading/05_order.ipynb #3e2a4e0d
 def epoch_order(
-    labels:np.ndarray, # Label of each row of the split
-    shuffle:bool, # New order each epoch
-    balanced:bool, # As many of each class, the rarer ones drawn more often
-    seed:int,
-    epoch:int,
-)->np.ndarray: # Places in the split, in the order of the epoch
+    labels: np.ndarray,  # Label of each row of the split
+    shuffle: bool,  # New order each epoch
+    balanced: bool,  # As many of each class, the rarer ones drawn more often
+    seed: int,
+    epoch: int,
+) -> np.ndarray:  # Places in the split, in the order of the epoch
     "Who comes when"
     rng, n = np.random.default_rng([seed, epoch]), len(labels)
-    if not balanced: return rng.permutation(n) if shuffle else np.arange(n)
-    classes, share = np.unique(labels), -(-n//max(1, len(np.unique(labels))))
-    def often(c): # Whole rounds through the class, then a part of one
+    if not balanced:
+        return rng.permutation(n) if shuffle else np.arange(n)
+    classes, share = np.unique(labels), -(-n // max(1, len(np.unique(labels))))
+
+    def often(c):  # Whole rounds through the class, then a part of one
         members = np.flatnonzero(labels == c)
-        return np.concatenate([rng.permutation(members) for _ in range(-(-share//len(members)))])[:share]
+        return np.concatenate([rng.permutation(members) for _ in range(-(-share // len(members)))])[
+            :share
+        ]
+
     return rng.permutation(np.concatenate([often(c) for c in classes] or [np.arange(0)]))[:n]
 
 # %% ../../nbs/60_loading/05_order.ipynb #fd07ccf3
 def windowed(
-    order:np.ndarray, # From `epoch_order`
-    shard:np.ndarray, # Shard of each of these
-    seed:int, epoch:int,
-    window:int=2, # Shards that are mixed
-)->tuple: # The same places, reordered; the shards in the order of their use
+    order: np.ndarray,  # From `epoch_order`
+    shard: np.ndarray,  # Shard of each of these
+    seed: int,
+    epoch: int,
+    window: int = 2,  # Shards that are mixed
+) -> tuple:  # The same places, reordered; the shards in the order of their use
     "The same order, but going through few shards at a time"
     ids = np.random.default_rng([seed, epoch, 1]).permutation(np.unique(shard))
     turn = np.zeros(int(ids.max(initial=0)) + 1, 'i8')
-    turn[ids] = np.arange(len(ids))//max(1, window)
+    turn[ids] = np.arange(len(ids)) // max(1, window)
     return order[np.argsort(turn[shard], kind='stable')], ids.tolist()
 
 # %% ../../nbs/60_loading/05_order.ipynb #021a3411
 def share(
-    order:np.ndarray, # Of the epoch
-    rank:int=0, # Which machine, counted from 0
-    world_size:int=1, # How many there are
-)->np.ndarray: # Positions in `order`
+    order: np.ndarray,  # Of the epoch
+    rank: int = 0,  # Which machine, counted from 0
+    world_size: int = 1,  # How many there are
+) -> np.ndarray:  # Positions in `order`
     "The part of one machine"
-    if not 0 <= rank < world_size: raise BadInput(f'rank {rank} of {world_size}: ranks are counted from 0')
-    return np.arange(rank, len(order)//world_size*world_size, world_size)
+    if not 0 <= rank < world_size:
+        raise BadInput(f'rank {rank} of {world_size}: ranks are counted from 0')
+    return np.arange(rank, len(order) // world_size * world_size, world_size)
 
-def machine(rank=None, world_size=None)->tuple: # rank, world_size
+
+def machine(rank=None, world_size=None) -> tuple:  # rank, world_size
     "As told, else as torch.distributed knows, else the only one"
-    if (rank is None) != (world_size is None): raise BadInput('say both rank and world_size, or neither')
-    if rank is not None: return rank, world_size
+    if (rank is None) != (world_size is None):
+        raise BadInput('say both rank and world_size, or neither')
+    if rank is not None:
+        return rank, world_size
     import torch.distributed as dist
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+
+    return (
+        (dist.get_rank(), dist.get_world_size())
+        if dist.is_available() and dist.is_initialized()
+        else (0, 1)
+    )
 
 # %% ../../nbs/60_loading/05_order.ipynb #7617c1da
 def check_state(
-    state:dict, # What `state_dict` gave
-    now:dict, # What must be the same
+    state: dict,  # What `state_dict` gave
+    now: dict,  # What must be the same
 ):
     "Refuse a state that belongs to another loader"
-    if not isinstance(state, dict) or not {'epoch', 'position', 'of'} <= state.keys(): raise BadInput(f'{state!r:.80} is no state of a loader: give what state_dict() returned')
-    odd = [f'{k} was {state["of"].get(k)!r} and is {v!r}' for k, v in now.items() if state['of'].get(k) != v]
-    if odd: raise Conflict(f'this state belongs to another loader ({"; ".join(odd)}): make the loader as it was, or start the epoch anew')
+    if not isinstance(state, dict) or not {'epoch', 'position', 'of'} <= state.keys():
+        raise BadInput(f'{state!r:.80} is no state of a loader: give what state_dict() returned')
+    odd = [
+        f'{k} was {state["of"].get(k)!r} and is {v!r}'
+        for k, v in now.items()
+        if state['of'].get(k) != v
+    ]
+    if odd:
+        raise Conflict(
+            f'this state belongs to another loader ({"; ".join(odd)}): make the loader as it was, or start the epoch anew'
+        )

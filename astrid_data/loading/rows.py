@@ -18,83 +18,125 @@ from ..core import BadInput
 # %% ../../nbs/60_loading/03_rows.ipynb #ad319df7
 class ArrayCache:
     "Arrays by name, at most so many bytes of them; safe with threads"
-    def __init__(self, max_bytes:int): self.max_bytes, self.bytes, self.hits, self.misses, self.kept, self.lock = int(max_bytes), 0, 0, 0, OrderedDict(), threading.Lock()
-    def __repr__(self): return f'ArrayCache({self.bytes:,} of {self.max_bytes:,} bytes, {self.hits} hits, {self.misses} misses)'
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes, self.bytes, self.hits, self.misses, self.kept, self.lock = (
+            int(max_bytes),
+            0,
+            0,
+            0,
+            OrderedDict(),
+            threading.Lock(),
+        )
+
+    def __repr__(self):
+        return f'ArrayCache({self.bytes:,} of {self.max_bytes:,} bytes, {self.hits} hits, {self.misses} misses)'
 
     def get(self, key, make):
         "What is kept under `key`, made where it is not"
         with self.lock:
-            if key in self.kept: self.hits += 1; self.kept.move_to_end(key); return self.kept[key]
+            if key in self.kept:
+                self.hits += 1
+                self.kept.move_to_end(key)
+                return self.kept[key]
             self.misses += 1
             a = self.kept[key] = make()
             self.bytes += a.nbytes
-            while self.bytes > self.max_bytes and len(self.kept) > 1: self.bytes -= self.kept.popitem(last=False)[1].nbytes
+            while self.bytes > self.max_bytes and len(self.kept) > 1:
+                self.bytes -= self.kept.popitem(last=False)[1].nbytes
             return a
 
 # %% ../../nbs/60_loading/03_rows.ipynb #940e586e
-RAM_BYTES = 64 << 20 # A version up to this size is held in memory
+RAM_BYTES = 64 << 20  # A version up to this size is held in memory
 MODES = ('auto', 'mapped', 'ram', 'stream')
 
+
 def choose_mode(
-    dataset, # A version
-    mode:str='auto', # One of `MODES`
-    names:tuple=('patches',), # Arrays that will be read
-    ram_bytes:int=RAM_BYTES,
-)->str: # 'mapped', 'ram' or 'stream'
+    dataset,  # A version
+    mode: str = 'auto',  # One of `MODES`
+    names: tuple = ('patches',),  # Arrays that will be read
+    ram_bytes: int = RAM_BYTES,
+) -> str:  # 'mapped', 'ram' or 'stream'
     "How to hold a version"
-    if mode not in MODES: raise BadInput(f'mode is one of {", ".join(MODES)}, not {mode!r}')
+    if mode not in MODES:
+        raise BadInput(f'mode is one of {", ".join(MODES)}, not {mode!r}')
     away = hasattr(dataset, 'fetch')
-    if mode == 'stream' and not away: raise BadInput(f'the files of this version are here already: there is nothing to stream')
-    if mode != 'auto': return mode
+    if mode == 'stream' and not away:
+        raise BadInput(f'the files of this version are here already: there is nothing to stream')
+    if mode != 'auto':
+        return mode
     return 'ram' if stored_bytes(dataset, names) <= ram_bytes else 'stream' if away else 'mapped'
 
-def stored_bytes(dataset, names)->int:
+
+def stored_bytes(dataset, names) -> int:
     "Size of some arrays of a version"
-    if hasattr(dataset, 'fetch'): # Not to be fetched for that
-        plane, C = dataset.manifest['patch_size']**2, len(dataset.manifest['channels'])
-        return dataset.manifest['n_samples']*sum(dict(patches=4*C, valid=C, targets=1)[name]*plane for name in names)
+    if hasattr(dataset, 'fetch'):  # Not to be fetched for that
+        plane, C = dataset.manifest['patch_size'] ** 2, len(dataset.manifest['channels'])
+        return dataset.manifest['n_samples'] * sum(
+            dict(patches=4 * C, valid=C, targets=1)[name] * plane for name in names
+        )
     return sum(p.nbytes for name in names for p in dataset._mapped(name))
 
 # %% ../../nbs/60_loading/03_rows.ipynb #5bae456e
 class Rows:
     "The arrays of a version by row number, in the process that reads them"
-    def __init__(self,
-        dataset, # A version
-        mode:str='auto', # One of `MODES`
-        names:tuple=('patches',), # Arrays that will be read
-        ram_bytes:int=RAM_BYTES, # What `auto` may hold in memory
-    ):
-        self.dataset, self.names, self.mode = dataset, tuple(names), choose_mode(dataset, mode, names, ram_bytes)
-        self.starts = np.cumsum([0, *(s['rows'] for s in dataset.manifest['shards'] if s['array'] == names[0])])
-        if self.mode == 'mapped': self.parts = {n: [np.asarray(p) for p in dataset._mapped(n)] for n in names}
-        if self.mode == 'ram': self.cache = ArrayCache(max(ram_bytes, stored_bytes(dataset, names) if mode == 'auto' else ram_bytes))
-        if self.mode == 'stream': self.coming = _Coming(dataset, self.names)
 
-    def shard_of(self, rows): return np.searchsorted(self.starts, rows, side='right') - 1
+    def __init__(
+        self,
+        dataset,  # A version
+        mode: str = 'auto',  # One of `MODES`
+        names: tuple = ('patches',),  # Arrays that will be read
+        ram_bytes: int = RAM_BYTES,  # What `auto` may hold in memory
+    ):
+        self.dataset, self.names, self.mode = (
+            dataset,
+            tuple(names),
+            choose_mode(dataset, mode, names, ram_bytes),
+        )
+        self.starts = np.cumsum(
+            [0, *(s['rows'] for s in dataset.manifest['shards'] if s['array'] == names[0])]
+        )
+        if self.mode == 'mapped':
+            self.parts = {n: [np.asarray(p) for p in dataset._mapped(n)] for n in names}
+        if self.mode == 'ram':
+            self.cache = ArrayCache(
+                max(ram_bytes, stored_bytes(dataset, names) if mode == 'auto' else ram_bytes)
+            )
+        if self.mode == 'stream':
+            self.coming = _Coming(dataset, self.names)
+
+    def shard_of(self, rows):
+        return np.searchsorted(self.starts, rows, side='right') - 1
 
     def part(self, name, k):
         "One shard of one array"
-        if self.mode == 'mapped': return self.parts[name][k]
-        if self.mode == 'stream': return self.coming.get(name, k)
+        if self.mode == 'mapped':
+            return self.parts[name][k]
+        if self.mode == 'stream':
+            return self.coming.get(name, k)
         return self.cache.get((name, k), lambda: np.array(self.dataset._mapped(name)[k]))
 
 # %% ../../nbs/60_loading/03_rows.ipynb #d3bb08f8
-def gather(self:Rows,
-    name:str, # 'patches', 'valid' or 'targets'
-    rows:np.ndarray, # Row numbers; fastest where they are sorted
-    out:np.ndarray, # Room for them, contiguous
-)->np.ndarray: # `out`
+def gather(
+    self: Rows,
+    name: str,  # 'patches', 'valid' or 'targets'
+    rows: np.ndarray,  # Row numbers; fastest where they are sorted
+    out: np.ndarray,  # Room for them, contiguous
+) -> np.ndarray:  # `out`
     "Copy rows of one array"
     shard = self.shard_of(rows)
     inside = rows - self.starts[shard]
-    for a, b in runs(shard): self.part(name, int(shard[a])).take(inside[a:b], 0, out[a:b], 'clip')
+    for a, b in runs(shard):
+        self.part(name, int(shard[a])).take(inside[a:b], 0, out[a:b], 'clip')
     return out
+
 
 Rows.gather = gather
 
 # %% ../../nbs/60_loading/03_rows.ipynb #0742b9c2
 class _Coming:
     "Shards of a version that is elsewhere, fetched ahead in two threads"
+
     def __init__(self, dataset, names, ahead=2, keep=5):
         self.dataset, self.names, self.ahead, self.keep = dataset, names, ahead, keep
         self.order, self.found, self.lock = [], OrderedDict(), threading.Lock()
@@ -102,18 +144,22 @@ class _Coming:
 
     def want(self, order):
         "Shards in the order of their first use"
-        with self.lock: self.order = list(order)
+        with self.lock:
+            self.order = list(order)
 
     def ask(self, k):
-        if k not in self.found: self.found[k] = {n: self.pool.submit(self.dataset.fetch, n, k) for n in self.names}
+        if k not in self.found:
+            self.found[k] = {n: self.pool.submit(self.dataset.fetch, n, k) for n in self.names}
         self.found.move_to_end(k)
 
     def get(self, name, k):
         "One shard, waited for; the next ones are asked for"
         with self.lock:
             i = self.order.index(k) if k in self.order else len(self.order)
-            for j in [k, *self.order[i+1:i+1+self.ahead]]: self.ask(j)
+            for j in [k, *self.order[i + 1 : i + 1 + self.ahead]]:
+                self.ask(j)
             self.found.move_to_end(k)
-            while len(self.found) > self.keep: self.found.popitem(last=False)
+            while len(self.found) > self.keep:
+                self.found.popitem(last=False)
             f = self.found[k][name]
         return f.result()

@@ -23,204 +23,295 @@ def _through_sky(image, other, x, y):
     "Where pixel positions of `image` lie in `other`"
     return other.world_to_pixel(*image.pixel_to_world(x, y))
 
+
 def region_in(
-    image:SkyImage, # Whose region it is
-    other:SkyImage, # Where to look for it
-    y0:int, y1:int, x0:int, x1:int, # Region [y0:y1, x0:x1] of `image`
-    pad:float=2, # Pixels of `other` to add on each side
-)->tuple: # (y0, y1, x0, x1) in `other`, cut at its edges; None where they do not meet
+    image: SkyImage,  # Whose region it is
+    other: SkyImage,  # Where to look for it
+    y0: int,
+    y1: int,
+    x0: int,
+    x1: int,  # Region [y0:y1, x0:x1] of `image`
+    pad: float = 2,  # Pixels of `other` to add on each side
+) -> tuple:  # (y0, y1, x0, x1) in `other`, cut at its edges; None where they do not meet
     "The box of another image that a region falls on"
-    y, x = (a.ravel() for a in np.meshgrid(np.linspace(y0 - .5, y1 - .5, 12), np.linspace(x0 - .5, x1 - .5, 12), indexing='ij'))
+    y, x = (
+        a.ravel()
+        for a in np.meshgrid(
+            np.linspace(y0 - 0.5, y1 - 0.5, 12), np.linspace(x0 - 0.5, x1 - 0.5, 12), indexing='ij'
+        )
+    )
     u, v = _through_sky(image, other, x, y)
-    if not np.isfinite(u*v).any(): return None
+    if not np.isfinite(u * v).any():
+        return None
     (ny, nx), box = other.shape, []
-    for p, n in ((v, ny), (u, nx)): box += [int(np.clip(np.floor(np.nanmin(p) - pad), 0, n)), int(np.clip(np.ceil(np.nanmax(p) + pad) + 1, 0, n))]
+    for p, n in ((v, ny), (u, nx)):
+        box += [
+            int(np.clip(np.floor(np.nanmin(p) - pad), 0, n)),
+            int(np.clip(np.ceil(np.nanmax(p) + pad) + 1, 0, n)),
+        ]
     return tuple(box) if box[0] < box[1] and box[2] < box[3] else None
 
 # %% ../../nbs/35_patches/02_align.ipynb #8c589cd1
-coarser = 1.05 # New pixels larger than this many old ones are averages, not interpolations
+coarser = 1.05  # New pixels larger than this many old ones are averages, not interpolations
+
 
 def _reprojection(ratio):
     "The function of reproject for new pixels of `ratio` old ones, and how far it looks (old pixels)"
-    try: from reproject import reproject_adaptive, reproject_interp
-    except ImportError as e: raise ImportError("resampling needs reproject: pip install 'astrid_data[align]'") from e
-    if ratio <= coarser: return lambda *a, **k: reproject_interp(*a, order='bilinear', return_footprint=False, **k), 3
-    return lambda *a, **k: reproject_adaptive(*a, kernel='hann', conserve_flux=False, boundary_mode='strict', return_footprint=False, **k), 3 + 3*ratio
+    try:
+        from reproject import reproject_adaptive, reproject_interp
+    except ImportError as e:
+        raise ImportError("resampling needs reproject: pip install 'astrid_data[align]'") from e
+    if ratio <= coarser:
+        return lambda *a, **k: reproject_interp(
+            *a, order='bilinear', return_footprint=False, **k
+        ), 3
+    return lambda *a, **k: reproject_adaptive(
+        *a, kernel='hann', conserve_flux=False, boundary_mode='strict', return_footprint=False, **k
+    ), 3 + 3 * ratio
+
 
 def _part(w, y0, y1, x0, x1):
     "A WCS of a region, with everything that the whole one knows"
     from astropy.wcs.wcsapi import HighLevelWCSWrapper, SlicedLowLevelWCS
+
     return HighLevelWCSWrapper(SlicedLowLevelWCS(w, np.s_[y0:y1, x0:x1]))
 
 # %% ../../nbs/35_patches/02_align.ipynb #f59adc67
-least_share = .9999 # Of a new pixel, that must come from valid ones
+least_share = 0.9999  # Of a new pixel, that must come from valid ones
+
 
 def resample(
-    source:SkyImage, # Where the pixels are
-    w:WCS, # Of the grid where they are wanted
-    y0:int, y1:int, x0:int, x1:int, # Wanted region of that grid
-    box:tuple, # (y0, y1, x0, x1) of the source to read
-    function, # Of reproject, as from `_reprojection`
-)->tuple: # Pixels (float32, NaN where bad) and bad (bool), both (y1-y0, x1-x0)
+    source: SkyImage,  # Where the pixels are
+    w: WCS,  # Of the grid where they are wanted
+    y0: int,
+    y1: int,
+    x0: int,
+    x1: int,  # Wanted region of that grid
+    box: tuple,  # (y0, y1, x0, x1) of the source to read
+    function,  # Of reproject, as from `_reprojection`
+) -> tuple:  # Pixels (float32, NaN where bad) and bad (bool), both (y1-y0, x1-x0)
     "Resample one region; bad pixels make bad pixels"
     pixels, bad = source.read(*box)
     both = np.stack([np.where(bad, 0, pixels), ~bad]).astype('f8')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        value, share = function((both, _part(source.wcs, *box)), _part(w, y0, y1, x0, x1), shape_out=(y1 - y0, x1 - x0))
-    good = share > least_share # NaN, outside the source, is not
-    return np.where(good, value/np.where(good, share, 1), np.nan).astype('f4'), ~good
+        value, share = function(
+            (both, _part(source.wcs, *box)), _part(w, y0, y1, x0, x1), shape_out=(y1 - y0, x1 - x0)
+        )
+    good = share > least_share  # NaN, outside the source, is not
+    return np.where(good, value / np.where(good, share, 1), np.nan).astype('f4'), ~good
 
 # %% ../../nbs/35_patches/02_align.ipynb #8c96b488
 class _Virtual:
     "Stands where an image has a plane in its file"
+
     simple, raw = False, None
+
 
 @dataclass(repr=False)
 class Resampled(SkyImage):
     "An image on another grid; see `on_grid` and `at_scale`"
-    source:SkyImage=None # Where its pixels come from
-    _whole:tuple=None # Pixels and bad, once somebody asked for all
+
+    source: SkyImage = None  # Where its pixels come from
+    _whole: tuple = None  # Pixels and bad, once somebody asked for all
 
     def close(self):
         self.planes, self._whole = {}, None
         self.source.close()
 
+
 def _resampled(source, w, shape):
     told = {f.name: getattr(source, f.name) for f in fields(SkyImage) if not f.name.startswith('_')}
-    told |= dict(shape=tuple(shape), planes=dict(image=_Virtual()), wcs=w, notes=source.notes | dict(resampled='onto another grid, as surface brightness'))
+    told |= dict(
+        shape=tuple(shape),
+        planes=dict(image=_Virtual()),
+        wcs=w,
+        notes=source.notes | dict(resampled='onto another grid, as surface brightness'),
+    )
     return Resampled(**told, source=source)
 
 # %% ../../nbs/35_patches/02_align.ipynb #2c5bb763
-block = 512 # Side of the largest piece made at once (pixel)
+block = 512  # Side of the largest piece made at once (pixel)
+
 
 @patch
-def _make(self:Resampled, y0, y1, x0, x1):
+def _make(self: Resampled, y0, y1, x0, x1):
     "Pixels and bad of one piece"
-    function, reach = _reprojection(self.pixel_scale_arcsec/self.source.pixel_scale_arcsec)
+    function, reach = _reprojection(self.pixel_scale_arcsec / self.source.pixel_scale_arcsec)
     box = region_in(self, self.source, y0, y1, x0, x1, pad=reach)
-    if box is None: return np.full((y1 - y0, x1 - x0), np.nan, 'f4'), np.ones((y1 - y0, x1 - x0), bool)
+    if box is None:
+        return np.full((y1 - y0, x1 - x0), np.nan, 'f4'), np.ones((y1 - y0, x1 - x0), bool)
     return resample(self.source, self.wcs, y0, y1, x0, x1, box, function)
 
+
 @patch
-def read(self:Resampled,
-    y0:int, y1:int, x0:int, x1:int, # Region [y0:y1, x0:x1], inside the image
-)->tuple: # Pixels (float32, NaN where bad) and bad (bool)
+def read(
+    self: Resampled,
+    y0: int,
+    y1: int,
+    x0: int,
+    x1: int,  # Region [y0:y1, x0:x1], inside the image
+) -> tuple:  # Pixels (float32, NaN where bad) and bad (bool)
     "Make a region"
     ny, nx = self.shape
-    if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx): raise BadInput(f'region [{y0}:{y1}, {x0}:{x1}] leaves the image of {ny} x {nx}')
-    if self._whole: return tuple(a[y0:y1, x0:x1].copy() for a in self._whole)
+    if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx):
+        raise BadInput(f'region [{y0}:{y1}, {x0}:{x1}] leaves the image of {ny} x {nx}')
+    if self._whole:
+        return tuple(a[y0:y1, x0:x1].copy() for a in self._whole)
     pixels, bad = np.full((y1 - y0, x1 - x0), np.nan, 'f4'), np.ones((y1 - y0, x1 - x0), bool)
     for y in range(y0, y1, block):
         for x in range(x0, x1, block):
-            to = np.s_[y - y0:y - y0 + block, x - x0:x - x0 + block]
+            to = np.s_[y - y0 : y - y0 + block, x - x0 : x - x0 + block]
             pixels[to], bad[to] = self._make(y, min(y + block, y1), x, min(x + block, x1))
     return pixels, bad
 
 # %% ../../nbs/35_patches/02_align.ipynb #ca529051
 @patch
-def _all(self:Resampled):
-    if not self._whole: self._whole = self.read_all()
+def _all(self: Resampled):
+    if not self._whole:
+        self._whole = self.read_all()
     return self._whole
 
+
 @patch(as_prop=True)
-def pixels(self:Resampled):
+def pixels(self: Resampled):
     "The whole image, made once"
     return self._all()[0]
 
+
 @patch(as_prop=True)
-def bad(self:Resampled):
+def bad(self: Resampled):
     "Where it is not valid"
     return self._all()[1]
 
+
 @patch(as_prop=True)
-def sha256(self:Resampled):
+def sha256(self: Resampled):
     "Hash of the file that it is made from"
     return self.source.sha256
 
 # %% ../../nbs/35_patches/02_align.ipynb #59d76f97
-def _origin(image): return image.source if isinstance(image, Resampled) else image
+def _origin(image):
+    return image.source if isinstance(image, Resampled) else image
+
 
 def same_grid(
-    a:SkyImage, b:SkyImage, # Images with a WCS
-    most:float=.01, # Pixels of `a` that may lie between
-)->bool: # Also where one is a cut-out of the other
+    a: SkyImage,
+    b: SkyImage,  # Images with a WCS
+    most: float = 0.01,  # Pixels of `a` that may lie between
+) -> bool:  # Also where one is a cut-out of the other
     "Whether the pixels of two images lie on each other"
     (ny, nx) = b.shape
-    x, y = (p.ravel() for p in np.meshgrid(np.linspace(0, nx - 1, 5).round(), np.linspace(0, ny - 1, 5).round()))
+    x, y = (
+        p.ravel()
+        for p in np.meshgrid(np.linspace(0, nx - 1, 5).round(), np.linspace(0, ny - 1, 5).round())
+    )
     u, v = _through_sky(b, a, x, y)
     dx, dy = u - x, v - y
-    return bool(np.isfinite(dx*dy).all() and all(np.ptp(d) < most and abs(d - d.round()).max() < most for d in (dx, dy)))
+    return bool(
+        np.isfinite(dx * dy).all()
+        and all(np.ptp(d) < most and abs(d - d.round()).max() < most for d in (dx, dy))
+    )
+
 
 def on_grid(
-    image:SkyImage, # To be resampled
-    reference:SkyImage, # Whose WCS and shape it gets
-)->SkyImage: # A `Resampled`; the image itself where there is nothing to do, or no WCS to do it by
+    image: SkyImage,  # To be resampled
+    reference: SkyImage,  # Whose WCS and shape it gets
+) -> (
+    SkyImage
+):  # A `Resampled`; the image itself where there is nothing to do, or no WCS to do it by
     "An image on the grid of another"
-    if image.wcs is None or reference.wcs is None or same_grid(reference, image): return image
+    if image.wcs is None or reference.wcs is None or same_grid(reference, image):
+        return image
     return _resampled(_origin(image), reference.wcs, reference.shape)
 
 # %% ../../nbs/35_patches/02_align.ipynb #e45626dc
 def _directions(image):
     "At the middle of an image: RA, Dec (deg), and the unit vectors of +x and +y as rows (east, north)"
     ny, nx = image.shape
-    x, y = (nx - 1)/2, (ny - 1)/2
-    ra, dec = image.pixel_to_world(np.array([x, x, x + .5, x - .5]), np.array([y + .5, y - .5, y, y]))
-    east, north = ((ra - ra[0] + 180) % 360 - 180)*np.cos(np.radians(dec.mean())), dec - dec[0]
+    x, y = (nx - 1) / 2, (ny - 1) / 2
+    ra, dec = image.pixel_to_world(
+        np.array([x, x, x + 0.5, x - 0.5]), np.array([y + 0.5, y - 0.5, y, y])
+    )
+    east, north = ((ra - ra[0] + 180) % 360 - 180) * np.cos(np.radians(dec.mean())), dec - dec[0]
     up, right = (np.array([east[i] - east[j], north[i] - north[j]]) for i, j in ((0, 1), (2, 3)))
     (ra,), (dec,) = image.pixel_to_world(np.array([x]), np.array([y]))
-    up, parity = up/np.hypot(*up), np.sign(right[0]*up[1] - right[1]*up[0])
-    return ra, dec, np.array([parity*up[1], -parity*up[0]]), up
+    up, parity = up / np.hypot(*up), np.sign(right[0] * up[1] - right[1] * up[0])
+    return ra, dec, np.array([parity * up[1], -parity * up[0]]), up
+
 
 def scaled_grid(
-    image:SkyImage, # With a WCS
-    pixel_scale_arcsec:float, # Side of a new pixel (arcsec)
-)->tuple: # WCS and shape (ny, nx) that hold the whole image
+    image: SkyImage,  # With a WCS
+    pixel_scale_arcsec: float,  # Side of a new pixel (arcsec)
+) -> tuple:  # WCS and shape (ny, nx) that hold the whole image
     "A plain grid for an image"
     ra, dec, right, up = _directions(image)
     w = WCS(naxis=2)
     w.wcs.ctype, w.wcs.crval, w.wcs.radesys = ['RA---TAN', 'DEC--TAN'], [ra, dec], 'ICRS'
-    w.wcs.cd = np.column_stack([right, up])*pixel_scale_arcsec/3600
-    (ny, nx), t = image.shape, np.linspace(-.5, .5, 20)
-    x, y = (np.concatenate(p) for p in ((t, t, t*0 - .5, t*0 + .5), (t*0 - .5, t*0 + .5, t, t)))
-    xy = w.wcs_world2pix(np.column_stack(image.pixel_to_world((nx - 1)/2 + x*nx, (ny - 1)/2 + y*ny)), 0)
-    if not np.isfinite(xy).all(): raise BadImage('unsupported_wcs', f'{image.name} sees too much of the sky for one tangent plane, so it has no grid of {pixel_scale_arcsec:g}"')
-    low, high = np.floor(xy.min(0) + .5), np.ceil(xy.max(0) - .5)
+    w.wcs.cd = np.column_stack([right, up]) * pixel_scale_arcsec / 3600
+    (ny, nx), t = image.shape, np.linspace(-0.5, 0.5, 20)
+    x, y = (
+        np.concatenate(p)
+        for p in ((t, t, t * 0 - 0.5, t * 0 + 0.5), (t * 0 - 0.5, t * 0 + 0.5, t, t))
+    )
+    xy = w.wcs_world2pix(
+        np.column_stack(image.pixel_to_world((nx - 1) / 2 + x * nx, (ny - 1) / 2 + y * ny)), 0
+    )
+    if not np.isfinite(xy).all():
+        raise BadImage(
+            'unsupported_wcs',
+            f'{image.name} sees too much of the sky for one tangent plane, so it has no grid of {pixel_scale_arcsec:g}"',
+        )
+    low, high = np.floor(xy.min(0) + 0.5), np.ceil(xy.max(0) - 0.5)
     w.wcs.crpix = w.wcs.crpix - low
     return w, tuple(int(n) for n in (high - low + 1)[::-1])
 
 # %% ../../nbs/35_patches/02_align.ipynb #26346576
 def at_scale(
-    image:SkyImage, # To be resampled
-    pixel_scale_arcsec:float, # Side of a pixel of the result (arcsec)
-)->SkyImage: # A `Resampled`; the image itself where it has no WCS
+    image: SkyImage,  # To be resampled
+    pixel_scale_arcsec: float,  # Side of a pixel of the result (arcsec)
+) -> SkyImage:  # A `Resampled`; the image itself where it has no WCS
     "An image with pixels of another size on the sky"
-    if not 0 < pixel_scale_arcsec < 3600: raise BadInput(f'pixel_scale_arcsec {pixel_scale_arcsec} is no side of a pixel (arcsec)')
-    if image.wcs is None: return image
+    if not 0 < pixel_scale_arcsec < 3600:
+        raise BadInput(f'pixel_scale_arcsec {pixel_scale_arcsec} is no side of a pixel (arcsec)')
+    if image.wcs is None:
+        return image
     return _resampled(_origin(image), *scaled_grid(_origin(image), pixel_scale_arcsec))
 
 # %% ../../nbs/35_patches/02_align.ipynb #a39e3847
 @dataclass
 class Registration:
     "How far one image lies beside another"
-    error_pix:float=None # Length of the offset (pixels of the reference); None where it could not be measured
-    dx:float=None; dy:float=None # Offset of the other image (pixels of the reference)
-    sigma_pix:float=None # One-sigma uncertainty of dx and dy
-    n:int=0 # Matched sources
-    reason:str=None # Why there is no number
+
+    error_pix: float = (
+        None  # Length of the offset (pixels of the reference); None where it could not be measured
+    )
+    dx: float = None
+    dy: float = None  # Offset of the other image (pixels of the reference)
+    sigma_pix: float = None  # One-sigma uncertainty of dx and dy
+    n: int = 0  # Matched sources
+    reason: str = None  # Why there is no number
+
 
 def _positions(image, box, nsigma):
     "Centroids (0-based x, y) of the sources in a region"
     from photutils.segmentation import SourceCatalog, detect_sources
+
     pixels, bad = image.read(*box)
-    if bad.all() or min(pixels.shape) < 8: return np.zeros((2, 0))
+    if bad.all() or min(pixels.shape) < 8:
+        return np.zeros((2, 0))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        try: level, noise = background_of(pixels)
-        except ValueError: return np.zeros((2, 0)) # No box of the sky has enough pixels
-        found = detect_sources(np.where(bad, 0, pixels - level), nsigma*noise, 5, mask=bad)
-        if found is None: return np.zeros((2, 0))
-        at = np.atleast_2d(SourceCatalog(np.where(bad, 0, pixels - level), found, mask=bad).centroid)
+        try:
+            level, noise = background_of(pixels)
+        except ValueError:
+            return np.zeros((2, 0))  # No box of the sky has enough pixels
+        found = detect_sources(np.where(bad, 0, pixels - level), nsigma * noise, 5, mask=bad)
+        if found is None:
+            return np.zeros((2, 0))
+        at = np.atleast_2d(
+            SourceCatalog(np.where(bad, 0, pixels - level), found, mask=bad).centroid
+        )
     return at[np.isfinite(at).all(1)].T + [[box[2]], [box[0]]]
 
 # %% ../../nbs/35_patches/02_align.ipynb #0ecb1416
@@ -228,37 +319,46 @@ def _once(i, j):
     "Pairs whose members have no other partner"
     return (np.bincount(i)[i] == 1) & (np.bincount(j)[j] == 1) if len(i) else np.zeros(0, bool)
 
+
 def _median_offset(dx, dy, radius, least):
     "The `Registration` of matched differences"
-    if len(dx) < least: return Registration(n=len(dx), reason=f'{len(dx)} matched sources, {least} are needed')
+    if len(dx) < least:
+        return Registration(n=len(dx), reason=f'{len(dx)} matched sources, {least} are needed')
     mid = np.median([dx, dy], axis=1)
-    spread = 1.4826*np.median(np.abs([dx - mid[0], dy - mid[1]]), axis=1).max()
-    if spread > .3*radius: return Registration(n=len(dx), reason=f'{len(dx)} pairs scatter like pairs by chance')
-    return Registration(float(np.hypot(*mid)), *map(float, mid), float(1.253*spread/np.sqrt(len(dx))), len(dx))
+    spread = 1.4826 * np.median(np.abs([dx - mid[0], dy - mid[1]]), axis=1).max()
+    if spread > 0.3 * radius:
+        return Registration(n=len(dx), reason=f'{len(dx)} pairs scatter like pairs by chance')
+    return Registration(
+        float(np.hypot(*mid)), *map(float, mid), float(1.253 * spread / np.sqrt(len(dx))), len(dx)
+    )
+
 
 def registration_error(
-    reference:SkyImage, # In whose pixels it is told
-    other:SkyImage, # A `Resampled` is judged by its source
-    radius_pix:float=5, # Farthest partner (pixels of the reference)
-    least:int=5, # Matched sources needed
-    nsigma:float=5, # How far sources must rise above the noise
-    most:int=2048, # Side of the middle part of the reference that is looked at (pixel)
-)->Registration:
+    reference: SkyImage,  # In whose pixels it is told
+    other: SkyImage,  # A `Resampled` is judged by its source
+    radius_pix: float = 5,  # Farthest partner (pixels of the reference)
+    least: int = 5,  # Matched sources needed
+    nsigma: float = 5,  # How far sources must rise above the noise
+    most: int = 2048,  # Side of the middle part of the reference that is looked at (pixel)
+) -> Registration:
     "Measure how far two images lie beside each other"
     reference, other = _origin(reference), _origin(other)
-    if reference.wcs is None or other.wcs is None: return Registration(reason='an image has no WCS')
+    if reference.wcs is None or other.wcs is None:
+        return Registration(reason='an image has no WCS')
     box = region_in(other, reference, 0, other.shape[0], 0, other.shape[1])
     there = box and region_in(reference, other, *(box := _middle(box, most)))
-    if not there: return Registration(reason='the images do not overlap')
+    if not there:
+        return Registration(reason='the images do not overlap')
     a, b = _positions(reference, box, nsigma), _positions(other, there, nsigma)
     (ra, dec), (ra2, dec2) = reference.pixel_to_world(*a), other.pixel_to_world(*b)
-    i, j, _ = match_sky(ra, dec, ra2, dec2, radius_pix*reference.pixel_scale_arcsec)
+    i, j, _ = match_sky(ra, dec, ra2, dec2, radius_pix * reference.pixel_scale_arcsec)
     once = _once(i, j)
     x, y = reference.world_to_pixel(ra2[j[once]], dec2[j[once]])
-    known = np.isfinite(x*y)
+    known = np.isfinite(x * y)
     return _median_offset((x - a[0, i[once]])[known], (y - a[1, i[once]])[known], radius_pix, least)
+
 
 def _middle(box, most):
     "The middle of a box, `most` pixels long and wide"
-    cut = lambda a, b: (a, b) if b - a <= most else ((a + b - most)//2, (a + b + most)//2)
+    cut = lambda a, b: (a, b) if b - a <= most else ((a + b - most) // 2, (a + b + most) // 2)
     return *cut(*box[:2]), *cut(*box[2:])

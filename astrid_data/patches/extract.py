@@ -19,33 +19,45 @@ from .gather import gather, gather_fast
 
 # %% ../../nbs/35_patches/03_extract.ipynb #9f2c181e
 def corners(
-    x, # Pixel positions along one axis (0-based), shape (n,)
-    size:int, # Side of a patch (pixel)
-)->tuple: # First pixel of each patch (int64) and offset of the position from the centre of its pixel, in [-0.5, 0.5)
+    x,  # Pixel positions along one axis (0-based), shape (n,)
+    size: int,  # Side of a patch (pixel)
+) -> tuple:  # First pixel of each patch (int64) and offset of the position from the centre of its pixel, in [-0.5, 0.5)
     "Where patches begin along one axis"
     x = np.asarray(x, 'f8')
-    middle = np.floor(x + .5)
-    return (middle - size//2).astype('i8'), x - middle
+    middle = np.floor(x + 0.5)
+    return (middle - size // 2).astype('i8'), x - middle
 
 # %% ../../nbs/35_patches/03_extract.ipynb #94818efa
-STATUS = {'edge': 1, 'off_image': 2, 'bad_position': 4} # Bits: reaches over the edge; its middle pixel is not in the image; the position is not a number
+STATUS = {
+    'edge': 1,
+    'off_image': 2,
+    'bad_position': 4,
+}  # Bits: reaches over the edge; its middle pixel is not in the image; the position is not a number
+
 
 @dataclass
 class Patches:
     "Patches of one image; row *i* belongs to position *i*"
-    data:np.ndarray # (n, size, size), float32, NaN where not valid
-    valid:np.ndarray # (n, size, size), bool
-    x0:np.ndarray # First column in the image (int64), may be negative
-    y0:np.ndarray # First row
-    offset_x:np.ndarray # Position minus the centre of its pixel, in [-0.5, 0.5)
-    offset_y:np.ndarray
-    status:np.ndarray # (n,), uint8, bits as in `STATUS`
-    valid_fraction:np.ndarray # (n,), float64
 
-    def __len__(self): return len(self.data)
+    data: np.ndarray  # (n, size, size), float32, NaN where not valid
+    valid: np.ndarray  # (n, size, size), bool
+    x0: np.ndarray  # First column in the image (int64), may be negative
+    y0: np.ndarray  # First row
+    offset_x: np.ndarray  # Position minus the centre of its pixel, in [-0.5, 0.5)
+    offset_y: np.ndarray
+    status: np.ndarray  # (n,), uint8, bits as in `STATUS`
+    valid_fraction: np.ndarray  # (n,), float64
+
+    def __len__(self):
+        return len(self.data)
+
     def __repr__(self):
         n = {k: int((self.status & b > 0).sum()) for k, b in STATUS.items()}
-        return f"Patches({len(self)} of {self.data.shape[1]} x {self.data.shape[2]}" + ''.join(f', {v} {k}' for k, v in n.items() if v) + ')'
+        return (
+            f'Patches({len(self)} of {self.data.shape[1]} x {self.data.shape[2]}'
+            + ''.join(f', {v} {k}' for k, v in n.items() if v)
+            + ')'
+        )
 
 # %% ../../nbs/35_patches/03_extract.ipynb #33e96ad5
 def _read_each(image, x0, y0, size, out, valid):
@@ -54,91 +66,135 @@ def _read_each(image, x0, y0, size, out, valid):
     for k, (x, y) in enumerate(zip(x0.tolist(), y0.tolist())):
         out[k], valid[k] = np.nan, False
         u0, u1, v0, v1 = max(x, 0), min(x + size, nx), max(y, 0), min(y + size, ny)
-        if u0 >= u1 or v0 >= v1: continue
+        if u0 >= u1 or v0 >= v1:
+            continue
         pixels, bad = image.read(v0, v1, u0, u1)
-        to = np.s_[v0-y:v1-y, u0-x:u1-x]
+        to = np.s_[v0 - y : v1 - y, u0 - x : u1 - x]
         out[k][to], valid[k][to] = pixels, ~bad
-        share[k] = (~bad).sum()/size**2
+        share[k] = (~bad).sum() / size**2
     return share
+
 
 def _decoded(image, n, size):
     "Whether to gather `n` patches from the decoded image rather than to decode each"
     plane = image.planes['image']
-    if plane.simple and len(image.planes) == 1: return True # Nothing is decoded
+    if plane.simple and len(image.planes) == 1:
+        return True  # Nothing is decoded
     rows, columns = getattr(getattr(plane, 'hdu', None), 'tile_shape', (1, 1))[-2:]
-    each = min(size + rows - 1, image.shape[0])*min(size + columns - 1, image.shape[1]) # A patch needs all tiles that it touches
-    return 2*n*each > image.shape[0]*image.shape[1]
+    each = min(size + rows - 1, image.shape[0]) * min(
+        size + columns - 1, image.shape[1]
+    )  # A patch needs all tiles that it touches
+    return 2 * n * each > image.shape[0] * image.shape[1]
 
 # %% ../../nbs/35_patches/03_extract.ipynb #d368c51f
 def cut_patches(
-    image, # `SkyImage`
-    x, y, # Pixel positions (0-based), shape (n,)
-    size:int, # Side of a patch (pixel)
-    out:np.ndarray|None=None, # Where pixels go (n, size, size), float32; None makes it
-    valid_out:np.ndarray|None=None, # Where validity goes (n, size, size), bool; None makes it
-    compiled:bool=True, # With the compiled loop, where it is installed
-)->Patches: # Row i belongs to position i, whatever became of it
+    image,  # `SkyImage`
+    x,
+    y,  # Pixel positions (0-based), shape (n,)
+    size: int,  # Side of a patch (pixel)
+    out: np.ndarray | None = None,  # Where pixels go (n, size, size), float32; None makes it
+    valid_out: np.ndarray | None = None,  # Where validity goes (n, size, size), bool; None makes it
+    compiled: bool = True,  # With the compiled loop, where it is installed
+) -> Patches:  # Row i belongs to position i, whatever became of it
     "Cut the square around each position"
-    if int(size) != size or size < 1: raise BadInput(f'size {size} is not a number of pixels: it must be whole and at least 1')
-    x, y = np.broadcast_arrays(np.atleast_1d(np.asarray(x, 'f8')), np.atleast_1d(np.asarray(y, 'f8')))
+    if int(size) != size or size < 1:
+        raise BadInput(f'size {size} is not a number of pixels: it must be whole and at least 1')
+    x, y = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(x, 'f8')), np.atleast_1d(np.asarray(y, 'f8'))
+    )
     (ny, nx), n, known = image.shape, len(x), np.isfinite(x) & np.isfinite(y)
-    near = known & (np.abs(x) < 1e9) & (np.abs(y) < 1e9) # Further away is off the image, and no int64
+    near = (
+        known & (np.abs(x) < 1e9) & (np.abs(y) < 1e9)
+    )  # Further away is off the image, and no int64
     (x0, ox), (y0, oy) = (corners(np.where(near, p, -1e9), size) for p in (x, y))
-    mid_x, mid_y = x0 + size//2, y0 + size//2
+    mid_x, mid_y = x0 + size // 2, y0 + size // 2
     off = (mid_x < 0) | (mid_y < 0) | (mid_x >= nx) | (mid_y >= ny)
     edge = (x0 < 0) | (y0 < 0) | (x0 + size > nx) | (y0 + size > ny)
-    status = np.where(known, STATUS['edge']*edge + STATUS['off_image']*off, STATUS['bad_position']).astype('u1')
+    status = np.where(
+        known, STATUS['edge'] * edge + STATUS['off_image'] * off, STATUS['bad_position']
+    ).astype('u1')
     data = np.empty((n, size, size), 'f4') if out is None else out
     valid = np.empty((n, size, size), bool) if valid_out is None else valid_out
-    if _decoded(image, n, size): share = (gather_fast if compiled else gather)(image.pixels, image.bad, x0, y0, size, data, valid)
-    else: share = _read_each(image, x0, y0, size, data, valid)
+    if _decoded(image, n, size):
+        share = (gather_fast if compiled else gather)(
+            image.pixels, image.bad, x0, y0, size, data, valid
+        )
+    else:
+        share = _read_each(image, x0, y0, size, data, valid)
     x0, y0 = (np.where(near, p, 0) for p in (x0, y0))
-    return Patches(data, valid, x0, y0, np.where(near, ox, np.nan), np.where(near, oy, np.nan), status, share)
+    return Patches(
+        data, valid, x0, y0, np.where(near, ox, np.nan), np.where(near, oy, np.nan), status, share
+    )
 
 # %% ../../nbs/35_patches/03_extract.ipynb #9472c10e
 def _moved(table, shift):
     "A distortion table for an image whose origin has moved by `shift` pixels"
     from astropy.wcs import DistortionLookupTable
-    return table and DistortionLookupTable(table.data, table.crpix, tuple(np.subtract(table.crval, shift)), table.cdelt)
+
+    return table and DistortionLookupTable(
+        table.data, table.crpix, tuple(np.subtract(table.crval, shift)), table.cdelt
+    )
+
 
 def patch_wcs(
-    image, # `SkyImage`
-    x0:int, y0:int, # First column and row of the patch; may be negative
-): # astropy `WCS` with all distortion, or None when the image has none
+    image,  # `SkyImage`
+    x0: int,
+    y0: int,  # First column and row of the patch; may be negative
+):  # astropy `WCS` with all distortion, or None when the image has none
     "The WCS of a patch"
     from astropy.wcs import Sip
-    if image.wcs is None: return None
+
+    if image.wcs is None:
+        return None
     w, shift = image.wcs.deepcopy(), [x0, y0]
     w.wcs.crpix = w.wcs.crpix - shift
-    if w.sip is not None: w.sip = Sip(w.sip.a, w.sip.b, w.sip.ap, w.sip.bp, w.sip.crpix - shift)
-    for name in ('cpdis1', 'cpdis2', 'det2im1', 'det2im2'): setattr(w, name, _moved(getattr(w, name), shift))
+    if w.sip is not None:
+        w.sip = Sip(w.sip.a, w.sip.b, w.sip.ap, w.sip.bp, w.sip.crpix - shift)
+    for name in ('cpdis1', 'cpdis2', 'det2im1', 'det2im2'):
+        setattr(w, name, _moved(getattr(w, name), shift))
     w.array_shape = None
     return w
 
 # %% ../../nbs/35_patches/03_extract.ipynb #ddffe000
-max_round_trip = .05 # pixel; what `world_to_pixel` promises
+max_round_trip = 0.05  # pixel; what `world_to_pixel` promises
+
 
 def locate(
-    image, # `SkyImage`
-    ra, dec, # Positions (deg, ICRS), shape (n,)
-)->tuple: # x, y (0-based, NaN where there is none) and a reason for each, '' where all is well
+    image,  # `SkyImage`
+    ra,
+    dec,  # Positions (deg, ICRS), shape (n,)
+) -> tuple:  # x, y (0-based, NaN where there is none) and a reason for each, '' where all is well
     "Where positions fall in an image, and why not"
     ra, dec = np.asarray(ra, 'f8'), np.asarray(dec, 'f8')
     x, y, why = np.full(len(ra), np.nan), np.full(len(ra), np.nan), np.full(len(ra), '', object)
     good = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90)
-    if good.any(): x[good], y[good] = image.world_to_pixel(ra[good], dec[good])
+    if good.any():
+        x[good], y[good] = image.world_to_pixel(ra[good], dec[good])
     lost = good & ~(np.isfinite(x) & np.isfinite(y))
     why[~good] = 'bad_position'
     if lost.any():
         seen = np.isfinite(_undistorted(image.wcs, ra[lost], dec[lost])).all(1)
-        warped = any(t is not None for t in (image.wcs.sip, image.wcs.cpdis1, image.wcs.cpdis2, image.wcs.det2im1, image.wcs.det2im2))
-        why[lost] = np.where(seen, 'wcs_no_convergence' if warped else 'wcs_round_trip', 'off_image')
+        warped = any(
+            t is not None
+            for t in (
+                image.wcs.sip,
+                image.wcs.cpdis1,
+                image.wcs.cpdis2,
+                image.wcs.det2im1,
+                image.wcs.det2im2,
+            )
+        )
+        why[lost] = np.where(
+            seen, 'wcs_no_convergence' if warped else 'wcs_round_trip', 'off_image'
+        )
     return x, y, why
+
 
 def _undistorted(w, ra, dec):
     "Pixel positions by the projection alone; NaN behind it"
     from astropy.coordinates import SkyCoord
     from astropy.wcs.utils import wcs_to_celestial_frame
+
     c = SkyCoord(ra, dec, unit='deg').transform_to(wcs_to_celestial_frame(w)).spherical
     pair = [c.lon.deg, c.lat.deg] if w.wcs.lng == 0 else [c.lat.deg, c.lon.deg]
     return w.wcs_world2pix(np.column_stack(pair), 0)
@@ -147,39 +203,75 @@ def _undistorted(w, ra, dec):
 def _addresses(samples, ch, onto=None):
     "(address of an image, the rows that need it) for a channel, in order of first use; `onto` names the channel on whose grid it is wanted"
     n = len(samples)
-    column = lambda name, other: samples[f'{ch}_{name}'].to_numpy(object) if f'{ch}_{name}' in samples else np.full(n, other, object)
-    if f'{ch}_uri' not in samples: raise BadInput(f'no column {ch}_uri: the samples have no channel {ch!r}')
-    columns = [column('uri', None), column('hdu', None), column('extver', None), column('wcs_state', 'celestial')]
-    if onto: columns += [samples[f'{onto}_{k}'].to_numpy(object) if f'{onto}_{k}' in samples else np.full(n, None, object) for k in ('uri', 'hdu', 'extver')]
-    first = np.flatnonzero(np.concatenate([[True]*(n > 0), *[np.any([c[1:] != c[:-1] for c in columns], axis=0)]*(n > 0)])) # Rows where another image begins
+    column = lambda name, other: (
+        samples[f'{ch}_{name}'].to_numpy(object)
+        if f'{ch}_{name}' in samples
+        else np.full(n, other, object)
+    )
+    if f'{ch}_uri' not in samples:
+        raise BadInput(f'no column {ch}_uri: the samples have no channel {ch!r}')
+    columns = [
+        column('uri', None),
+        column('hdu', None),
+        column('extver', None),
+        column('wcs_state', 'celestial'),
+    ]
+    if onto:
+        columns += [
+            samples[f'{onto}_{k}'].to_numpy(object)
+            if f'{onto}_{k}' in samples
+            else np.full(n, None, object)
+            for k in ('uri', 'hdu', 'extver')
+        ]
+    first = np.flatnonzero(
+        np.concatenate(
+            [[True] * (n > 0), *[np.any([c[1:] != c[:-1] for c in columns], axis=0)] * (n > 0)]
+        )
+    )  # Rows where another image begins
     none, keys, rows = lambda v: None if v is None or v != v else v, {}, []
     for i, j in zip(first.tolist(), [*first[1:].tolist(), n]):
         u, h, v, s, *ref = (none(c[i]) for c in columns)
-        ref = (*ref[:2], ref[2] and int(ref[2])) if ref and ref[0] is not None and s != 'stamp' else None
+        ref = (
+            (*ref[:2], ref[2] and int(ref[2]))
+            if ref and ref[0] is not None and s != 'stamp'
+            else None
+        )
         k = keys.setdefault((u, h, v and int(v), s == 'stamp', ref), len(rows))
-        if k == len(rows): rows.append([])
+        if k == len(rows):
+            rows.append([])
         rows[k].append(np.arange(i, j))
     return list(zip(keys, map(np.concatenate, rows)))
+
 
 @dataclass
 class _Cut:
     "What became of the samples of one image"
-    patches:Patches|None; why:np.ndarray; detail:np.ndarray; facts:dict
+
+    patches: Patches | None
+    why: np.ndarray
+    detail: np.ndarray
+    facts: dict
 
 # %% ../../nbs/35_patches/03_extract.ipynb #f0f22bc1
 def open_onto(
-    open, # As for `extract_patches`
-    uri, hdu, extver, # Of the image
-    ref:tuple=None, # uri, hdu, extver of the image on whose grid it is wanted; None leaves it on its own
-    facts:dict=None, # Gets the key 'registration', how well they lie on each other; None does not measure it
-): # `SkyImage`
+    open,  # As for `extract_patches`
+    uri,
+    hdu,
+    extver,  # Of the image
+    ref: tuple = None,  # uri, hdu, extver of the image on whose grid it is wanted; None leaves it on its own
+    facts: dict = None,  # Gets the key 'registration', how well they lie on each other; None does not measure it
+):  # `SkyImage`
     "An image on the grid of another"
     image = open(uri, hdu, extver)
-    if ref is None: return image
+    if ref is None:
+        return image
     from astrid_data.patches.align import on_grid, registration_error
+
     with open(*ref) as reference:
-        if facts is not None: facts['registration'] = registration_error(reference, image)
+        if facts is not None:
+            facts['registration'] = registration_error(reference, image)
         return on_grid(image, reference)
+
 
 def _open_for(open, address, at, size, told):
     "The image of an address, or only its rows around the positions from an opener that can fetch them"
@@ -188,23 +280,40 @@ def _open_for(open, address, at, size, told):
     image = open.around(uri, hdu, extver, at['ra'], at['dec'], size) if few else None
     return open_onto(open, uri, hdu, extver, ref, told) if image is None else image
 
-def _lost(n, reason, detail): return _Cut(None, np.full(n, reason, object), np.full(n, detail, object), {})
+
+def _lost(n, reason, detail):
+    return _Cut(None, np.full(n, reason, object), np.full(n, detail, object), {})
+
 
 def _cut_image(open, address, at, size, facts, compiled, out=None, valid_out=None):
     "Cut the samples of one image; `at` holds their ra, dec, pixel_x, pixel_y"
     (uri, hdu, extver, stamp, ref), n, told = address, len(at['ra']), {}
-    if uri is None: return _lost(n, 'missing_file', 'the registry names no image for this channel')
+    if uri is None:
+        return _lost(n, 'missing_file', 'the registry names no image for this channel')
     try:
         with _open_for(open, address, at, size, told) as image:
-            if not stamp and image.wcs is None: return _lost(n, image.wcs_reason, image.missing.get('wcs', ''))
-            x, y, why = (at['pixel_x'], at['pixel_y'], np.full(n, '', object)) if stamp else locate(image, at['ra'], at['dec'])
+            if not stamp and image.wcs is None:
+                return _lost(n, image.wcs_reason, image.missing.get('wcs', ''))
+            x, y, why = (
+                (at['pixel_x'], at['pixel_y'], np.full(n, '', object))
+                if stamp
+                else locate(image, at['ra'], at['dec'])
+            )
             p = cut_patches(image, x, y, size, out, valid_out, compiled)
-            return _judged(p, x, y, why, image.shape, {k: f(image, p, stamp) for k, f in facts.items()} | told)
-    except BadImage as e: return _lost(n, e.reason, e.detail)
-    except (NotFound, FileNotFoundError) as e: return _lost(n, 'missing_file', str(e))
-    except PermissionError as e: return _lost(n, 'denied', str(e))
-    except ConnectionError as e: return _lost(n, 'unreachable', str(e))
-    except OSError as e: return _lost(n, 'unreadable', str(e))
+            return _judged(
+                p, x, y, why, image.shape, {k: f(image, p, stamp) for k, f in facts.items()} | told
+            )
+    except BadImage as e:
+        return _lost(n, e.reason, e.detail)
+    except (NotFound, FileNotFoundError) as e:
+        return _lost(n, 'missing_file', str(e))
+    except PermissionError as e:
+        return _lost(n, 'denied', str(e))
+    except ConnectionError as e:
+        return _lost(n, 'unreachable', str(e))
+    except OSError as e:
+        return _lost(n, 'unreadable', str(e))
+
 
 def _judged(p, x, y, why, shape, facts):
     "The reasons that only show once patches are placed"
@@ -212,87 +321,138 @@ def _judged(p, x, y, why, shape, facts):
     why[(why == '') & (p.status & STATUS['bad_position'] > 0)] = 'bad_position'
     off = (why == '') & (p.status & STATUS['off_image'] > 0)
     why[off] = 'off_image'
-    for i in np.flatnonzero(off): detail[i] = f'pixel ({x[i]:.1f}, {y[i]:.1f}) of an image of {shape[1]} x {shape[0]}'
+    for i in np.flatnonzero(off):
+        detail[i] = f'pixel ({x[i]:.1f}, {y[i]:.1f}) of an image of {shape[1]} x {shape[0]}'
     return _Cut(p, why, detail, facts)
 
 # %% ../../nbs/35_patches/03_extract.ipynb #942dcadc
-def _file_hash(image, p, stamp): return image.sha256
+def _file_hash(image, p, stamp):
+    return image.sha256
+
 
 def _place_on_sky(image, p, stamp):
     "Pixel scale (arcsec) and direction of +y, from north to east (deg), in the middle of an image's patches"
-    if stamp or image.wcs is None or not len(p): return np.nan, np.nan
+    if stamp or image.wcs is None or not len(p):
+        return np.nan, np.nan
     there = p.status & (STATUS['off_image'] | STATUS['bad_position']) == 0
-    if not there.any(): return np.nan, np.nan
-    x, y = np.median([p.x0[there], p.y0[there]], 1) + p.data.shape[1]/2
+    if not there.any():
+        return np.nan, np.nan
+    x, y = np.median([p.x0[there], p.y0[there]], 1) + p.data.shape[1] / 2
     ra, dec = image.pixel_to_world(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
-    east, north = ((ra - ra[0] + 180) % 360 - 180)*np.cos(np.radians(dec[0])), dec - dec[0]
-    area = abs(east[1]*north[2] - east[2]*north[1])
-    return 3600*np.sqrt(area), np.degrees(np.arctan2(east[2], north[2])) % 360
+    east, north = ((ra - ra[0] + 180) % 360 - 180) * np.cos(np.radians(dec[0])), dec - dec[0]
+    area = abs(east[1] * north[2] - east[2] * north[1])
+    return 3600 * np.sqrt(area), np.degrees(np.arctan2(east[2], north[2])) % 360
+
 
 def _corners_on_sky(image, p, stamp):
     "RA and Dec of three corners of every patch, (n, 3) each; None for stamps"
-    if stamp: return None
+    if stamp:
+        return None
     s = p.data.shape[1]
-    return image.pixel_to_world(p.x0[:, None] - .5 + [0, s, 0], p.y0[:, None] - .5 + [0, 0, s])
+    return image.pixel_to_world(p.x0[:, None] - 0.5 + [0, s, 0], p.y0[:, None] - 0.5 + [0, 0, s])
 
 # %% ../../nbs/35_patches/03_extract.ipynb #a6ac5bef
 def _run(f, jobs, executor, ahead=8):
     "(job, f(*job)) for each job, in order"
     if executor is None:
-        for job in jobs: yield job, f(*job)
+        for job in jobs:
+            yield job, f(*job)
         return
     waiting = deque()
     for job in jobs:
         waiting.append((job, executor.submit(f, *job)))
-        if len(waiting) > ahead: done = waiting.popleft(); yield done[0], done[1].result()
-    while waiting: done = waiting.popleft(); yield done[0], done[1].result()
+        if len(waiting) > ahead:
+            done = waiting.popleft()
+            yield done[0], done[1].result()
+    while waiting:
+        done = waiting.popleft()
+        yield done[0], done[1].result()
 
 # %% ../../nbs/35_patches/03_extract.ipynb #08848e74
 @dataclass
 class Extracted:
     "Patches of many images; row *i* belongs to sample *i*, and is NaN where `kept` is False"
-    data:np.ndarray # (n, channel, size, size), float32, NaN where not valid
-    valid:np.ndarray # (n, channel, size, size), bool
-    kept:np.ndarray # (n,), bool
-    info:pd.DataFrame # A row a sample: x0, y0, offset_x, offset_y, valid_fraction, pixel_scale_arcsec, pixel_pa_deg, and each channel's file hash
-    ledger:pd.DataFrame # A row a lost sample: sample_key, uri, reason, detail
+
+    data: np.ndarray  # (n, channel, size, size), float32, NaN where not valid
+    valid: np.ndarray  # (n, channel, size, size), bool
+    kept: np.ndarray  # (n,), bool
+    info: pd.DataFrame  # A row a sample: x0, y0, offset_x, offset_y, valid_fraction, pixel_scale_arcsec, pixel_pa_deg, and each channel's file hash
+    ledger: pd.DataFrame  # A row a lost sample: sample_key, uri, reason, detail
 
     def __repr__(self):
-        lost = ', '.join(f'{n} {r}' for r, n in self.ledger['reason'].value_counts(sort=False).items())
-        return f"Extracted({int(self.kept.sum())} of {len(self.kept)} patches, {' x '.join(map(str, self.data.shape[1:]))}" + (f'; lost: {lost})' if lost else ')')
+        lost = ', '.join(
+            f'{n} {r}' for r, n in self.ledger['reason'].value_counts(sort=False).items()
+        )
+        return (
+            f'Extracted({int(self.kept.sum())} of {len(self.kept)} patches, {" x ".join(map(str, self.data.shape[1:]))}'
+            + (f'; lost: {lost})' if lost else ')')
+        )
 
 # %% ../../nbs/35_patches/03_extract.ipynb #72a7e4c8
 class _Book:
     "What is written down about the samples of one channel while its images come in"
+
     def __init__(self, n):
         self.x0, self.y0 = np.zeros(n, 'i8'), np.zeros(n, 'i8')
-        self.offset_x, self.offset_y, self.scale, self.pa, self.beside = (np.full(n, np.nan) for _ in range(5))
+        self.offset_x, self.offset_y, self.scale, self.pa, self.beside = (
+            np.full(n, np.nan) for _ in range(5)
+        )
         self.share, self.corners = np.zeros(n), np.full((2, n, 3), np.nan)
-        self.sha256, self.uri, self.why, self.detail, self.beside_why = (np.full(n, None, object) for _ in range(5))
+        self.sha256, self.uri, self.why, self.detail, self.beside_why = (
+            np.full(n, None, object) for _ in range(5)
+        )
 
     def enter(self, rows, uri, cut):
         self.uri[rows], self.why[rows], self.detail[rows] = uri, cut.why, cut.detail
-        if cut.patches is None: return
-        for k in ('x0', 'y0', 'offset_x', 'offset_y'): getattr(self, k)[rows] = getattr(cut.patches, k)
+        if cut.patches is None:
+            return
+        for k in ('x0', 'y0', 'offset_x', 'offset_y'):
+            getattr(self, k)[rows] = getattr(cut.patches, k)
         self.share[rows], self.sha256[rows] = cut.patches.valid_fraction, cut.facts.get('sha256')
         self.scale[rows], self.pa[rows] = cut.facts['place']
-        if r := cut.facts.get('registration'): self.beside[rows], self.beside_why[rows] = np.nan if r.error_pix is None else r.error_pix, r.reason
-        if cut.facts.get('corners') is not None: self.corners[:, rows] = cut.facts['corners']
+        if r := cut.facts.get('registration'):
+            self.beside[rows], self.beside_why[rows] = (
+                np.nan if r.error_pix is None else r.error_pix,
+                r.reason,
+            )
+        if cut.facts.get('corners') is not None:
+            self.corners[:, rows] = cut.facts['corners']
 
-def _cut_channel(samples, ch, size, open, data, valid, facts, executor, on_image, compiled, onto=None):
+
+def _cut_channel(
+    samples, ch, size, open, data, valid, facts, executor, on_image, compiled, onto=None
+):
     "Cut one channel of all samples into `data` and `valid` (n, size, size)"
     book, n = _Book(len(samples)), len(samples)
-    at = {k: samples[k].to_numpy('f8') if k in samples else np.full(n, np.nan) for k in ('ra', 'dec', 'pixel_x', 'pixel_y')}
+    at = {
+        k: samples[k].to_numpy('f8') if k in samples else np.full(n, np.nan)
+        for k in ('ra', 'dec', 'pixel_x', 'pixel_y')
+    }
     groups = _addresses(samples, ch, onto)
-    shared = executor is None or isinstance(executor, ThreadPoolExecutor) # Threads see our memory, other processes do not
-    direct = [shared and rows[-1] - rows[0] + 1 == len(rows) for _, rows in groups] # Straight into the output
-    views = [(data[r[0]:r[-1]+1], valid[r[0]:r[-1]+1]) if d else () for d, (_, r) in zip(direct, groups)]
-    jobs = ((open, address, {k: v[rows] for k, v in at.items()}, size, facts, compiled, *view) for view, (address, rows) in zip(views, groups))
-    for (address, rows), straight, (_, cut) in zip(groups, direct, _run(_cut_image, jobs, executor)):
+    shared = executor is None or isinstance(
+        executor, ThreadPoolExecutor
+    )  # Threads see our memory, other processes do not
+    direct = [
+        shared and rows[-1] - rows[0] + 1 == len(rows) for _, rows in groups
+    ]  # Straight into the output
+    views = [
+        (data[r[0] : r[-1] + 1], valid[r[0] : r[-1] + 1]) if d else ()
+        for d, (_, r) in zip(direct, groups)
+    ]
+    jobs = (
+        (open, address, {k: v[rows] for k, v in at.items()}, size, facts, compiled, *view)
+        for view, (address, rows) in zip(views, groups)
+    )
+    for (address, rows), straight, (_, cut) in zip(
+        groups, direct, _run(_cut_image, jobs, executor)
+    ):
         book.enter(rows, address[0], cut)
-        if cut.patches is None: data[rows], valid[rows] = np.nan, False
-        elif not straight: data[rows], valid[rows] = cut.patches.data, cut.patches.valid
-        if on_image: on_image(len(rows))
+        if cut.patches is None:
+            data[rows], valid[rows] = np.nan, False
+        elif not straight:
+            data[rows], valid[rows] = cut.patches.data, cut.patches.valid
+        if on_image:
+            on_image(len(rows))
     return book
 
 # %% ../../nbs/35_patches/03_extract.ipynb #ee61b966
@@ -303,25 +463,42 @@ def _grids_differ(first, other):
     far = np.zeros(len(known), bool)
     if known.any():
         apart = sky_separation_arcsec(ra1[known], dec1[known], ra2[known], dec2[known]).max(1)
-        far[known] = apart > 2*np.minimum(first.scale[known], other.scale[known])
+        far[known] = apart > 2 * np.minimum(first.scale[known], other.scale[known])
     return far
+
 
 def _registration(others):
     "The largest measured registration error of each sample, and why there is none"
-    errors, reasons = np.array([b.beside for b in others]), np.array([b.beside_why for b in others], object)
+    errors, reasons = (
+        np.array([b.beside for b in others]),
+        np.array([b.beside_why for b in others], object),
+    )
     known = np.isfinite(errors)
     worst = np.where(known.any(0), np.where(known, errors, -1).max(0), np.nan)
-    return dict(registration_error_pix=worst, registration_reason=[None if k else next((r for r in why if r), None) for k, why in zip(known.any(0), reasons.T)])
+    return dict(
+        registration_error_pix=worst,
+        registration_reason=[
+            None if k else next((r for r in why if r), None)
+            for k, why in zip(known.any(0), reasons.T)
+        ],
+    )
+
 
 def _info(books, channels, index, align=False):
     "What is known about each sample's patch"
     first, many = books[0], len(books) > 1
     t = {k: getattr(first, k) for k in ('x0', 'y0', 'offset_x', 'offset_y')}
-    t |= dict(valid_fraction=np.min([b.share for b in books], axis=0), pixel_scale_arcsec=first.scale, pixel_pa_deg=first.pa)
+    t |= dict(
+        valid_fraction=np.min([b.share for b in books], axis=0),
+        pixel_scale_arcsec=first.scale,
+        pixel_pa_deg=first.pa,
+    )
     for ch, b in zip(channels, books):
         t[f'{ch}_sha256'] = b.sha256
-        if many: t |= {f'{ch}_{k}': getattr(b, k) for k in ('x0', 'y0', 'offset_x', 'offset_y')}
+        if many:
+            t |= {f'{ch}_{k}': getattr(b, k) for k in ('x0', 'y0', 'offset_x', 'offset_y')}
     return pd.DataFrame(t | (_registration(books[1:]) if align and many else {}), index=index)
+
 
 def _reasons(books, min_valid_fraction):
     "First reason of each sample to be lost, '' for none, with detail and image"
@@ -329,43 +506,83 @@ def _reasons(books, min_valid_fraction):
     why, detail, uri = (np.full(n, '', object) for _ in range(3))
     for k, b in enumerate(books):
         few = (b.why == '') & (b.share < min_valid_fraction)
-        b.why[few], b.detail[few] = 'too_little_valid', [f'{s:.0%} of the pixels are valid' for s in b.share[few]]
+        b.why[few], b.detail[few] = (
+            'too_little_valid',
+            [f'{s:.0%} of the pixels are valid' for s in b.share[few]],
+        )
         if k:
             apart = (b.why == '') & _grids_differ(books[0], b)
-            b.why[apart], b.detail[apart] = 'grids_differ', 'the channels do not lie on one pixel grid'
+            b.why[apart], b.detail[apart] = (
+                'grids_differ',
+                'the channels do not lie on one pixel grid',
+            )
         new = (why == '') & (b.why != '')
         why[new], detail[new], uri[new] = b.why[new], b.detail[new], b.uri[new]
     return why, detail, uri
 
 # %% ../../nbs/35_patches/03_extract.ipynb #d68540e3
 def extract_patches(
-    samples:pd.DataFrame, # Of a plan; row i becomes patch i
-    size:int, # Side of a patch (pixel)
-    channels:tuple=('image',), # Names of the channels: each has columns {channel}_uri, _hdu, _extver, _wcs_state
-    open=None, # Callable (uri, hdu, extver) -> `SkyImage`, perhaps with a method `around` as `Opener` has it; None opens paths
-    min_valid_fraction:float=0.5, # Samples with a smaller share of valid pixels in any channel are lost
-    data_out:np.ndarray|None=None, # Where pixels go (n, channel, size, size), float32; None makes it
-    valid_out:np.ndarray|None=None, # Where validity goes (n, channel, size, size), bool; None makes it
-    executor=None, # `concurrent.futures.Executor` that cuts images side by side: threads for plain images, processes for compressed ones; None cuts them here, one after another
-    on_image=None, # Called with the number of samples after each image
-    hash_files:bool=True, # Take the SHA-256 of each file
-    compiled:bool=True, # With the compiled loop, where it is installed
-    align:bool=False, # Resample the other channels onto the grid of the first, and measure how well they lie on it
-)->Extracted: # Row i belongs to sample i
+    samples: pd.DataFrame,  # Of a plan; row i becomes patch i
+    size: int,  # Side of a patch (pixel)
+    channels: tuple = (
+        'image',
+    ),  # Names of the channels: each has columns {channel}_uri, _hdu, _extver, _wcs_state
+    open=None,  # Callable (uri, hdu, extver) -> `SkyImage`, perhaps with a method `around` as `Opener` has it; None opens paths
+    min_valid_fraction: float = 0.5,  # Samples with a smaller share of valid pixels in any channel are lost
+    data_out: np.ndarray
+    | None = None,  # Where pixels go (n, channel, size, size), float32; None makes it
+    valid_out: np.ndarray
+    | None = None,  # Where validity goes (n, channel, size, size), bool; None makes it
+    executor=None,  # `concurrent.futures.Executor` that cuts images side by side: threads for plain images, processes for compressed ones; None cuts them here, one after another
+    on_image=None,  # Called with the number of samples after each image
+    hash_files: bool = True,  # Take the SHA-256 of each file
+    compiled: bool = True,  # With the compiled loop, where it is installed
+    align: bool = False,  # Resample the other channels onto the grid of the first, and measure how well they lie on it
+) -> Extracted:  # Row i belongs to sample i
     "Cut a patch around every sample"
-    if open is None: from astrid_data.images.header_cache import open_again as open
-    if int(size) != size or size < 1: raise BadInput(f'size {size} is not a number of pixels: it must be whole and at least 1')
+    if open is None:
+        from astrid_data.images.header_cache import open_again as open
+    if int(size) != size or size < 1:
+        raise BadInput(f'size {size} is not a number of pixels: it must be whole and at least 1')
     n, shape = len(samples), (len(samples), len(channels), size, size)
     data = np.empty(shape, 'f4') if data_out is None else data_out
     valid = np.empty(shape, bool) if valid_out is None else valid_out
-    if data.shape != shape or valid.shape != shape: raise BadInput(f'the output has shape {data.shape} and {valid.shape}, {n} samples need {shape}')
-    facts = dict(place=_place_on_sky) | (dict(sha256=_file_hash) if hash_files else {}) | (dict(corners=_corners_on_sky) if len(channels) > 1 else {})
-    books = [_cut_channel(samples, ch, size, open, data[:, c], valid[:, c], facts, executor, on_image, compiled, channels[0] if align and c else None) for c, ch in enumerate(channels)]
+    if data.shape != shape or valid.shape != shape:
+        raise BadInput(
+            f'the output has shape {data.shape} and {valid.shape}, {n} samples need {shape}'
+        )
+    facts = (
+        dict(place=_place_on_sky)
+        | (dict(sha256=_file_hash) if hash_files else {})
+        | (dict(corners=_corners_on_sky) if len(channels) > 1 else {})
+    )
+    books = [
+        _cut_channel(
+            samples,
+            ch,
+            size,
+            open,
+            data[:, c],
+            valid[:, c],
+            facts,
+            executor,
+            on_image,
+            compiled,
+            channels[0] if align and c else None,
+        )
+        for c, ch in enumerate(channels)
+    ]
     why, detail, uri = _reasons(books, min_valid_fraction)
     lost = np.flatnonzero(why != '')
     data[lost], valid[lost] = np.nan, False
-    keys = samples['sample_key'].to_numpy(object)[lost] if 'sample_key' in samples else lost.astype(str).astype(object)
-    ledger = pd.DataFrame(dict(sample_key=keys, uri=uri[lost], reason=why[lost], detail=detail[lost]), dtype=object)
+    keys = (
+        samples['sample_key'].to_numpy(object)[lost]
+        if 'sample_key' in samples
+        else lost.astype(str).astype(object)
+    )
+    ledger = pd.DataFrame(
+        dict(sample_key=keys, uri=uri[lost], reason=why[lost], detail=detail[lost]), dtype=object
+    )
     return Extracted(data, valid, why == '', _info(books, channels, samples.index, align), ledger)
 
 # %% ../../nbs/35_patches/03_extract.ipynb #013d8b05
@@ -373,51 +590,59 @@ def _above_background(patch, valid):
     "The patch less its median, in robust sigmas (0 where not valid), turned so that its middle is positive"
     good = patch[valid]
     level = np.median(good)
-    noise = 1.4826*np.median(np.abs(good - level))
-    z = np.where(valid, (patch - level)/(noise if noise > 0 else 1), 0)
-    m = patch.shape[0]//2
-    middle = z[max(m-1, 0):m+2, max(m-1, 0):m+2]
+    noise = 1.4826 * np.median(np.abs(good - level))
+    z = np.where(valid, (patch - level) / (noise if noise > 0 else 1), 0)
+    m = patch.shape[0] // 2
+    middle = z[max(m - 1, 0) : m + 2, max(m - 1, 0) : m + 2]
     return -z if -middle.min() > max(middle.max(), 3) else z
+
 
 def _segment_at(z, segments, middle):
     "Label of the segment at the brightest of the nine pixels around `middle`, 0 for none"
     near = tuple(slice(max(m - 1, 0), m + 2) for m in middle)
     labels = np.asarray(segments)[near]
-    return int(labels.flat[np.argmax(np.where(labels > 0, z[near], -np.inf))]) if labels.any() else 0
+    return (
+        int(labels.flat[np.argmax(np.where(labels > 0, z[near], -np.inf))]) if labels.any() else 0
+    )
 
 # %% ../../nbs/35_patches/03_extract.ipynb #23959567
 def _hill(z, mask, middle, lowest, steps=12):
     "The part of `mask` that belongs to the source in the nine pixels around `middle` (row, column)"
     from scipy.ndimage import label, watershed_ift
+
     top, eight = z[mask].max(), np.ones((3, 3))
-    depth = np.clip((top - z)/(top - lowest)*60000, 0, 65535).astype('u2')
+    depth = np.clip((top - z) / (top - lowest) * 60000, 0, 65535).astype('u2')
     for level in np.geomspace(lowest, top, steps)[1:-1]:
         hills, n = label(mask & (z > level), eight)
-        if n < 2: continue
+        if n < 2:
+            continue
         summit = np.zeros(n + 1)
         np.maximum.at(summit, hills.ravel(), z.ravel())
-        high = 1 + np.flatnonzero(summit[1:] - level > max(3, .05*top))
-        if len(high) < 2: continue
+        high = 1 + np.flatnonzero(summit[1:] - level > max(3, 0.05 * top))
+        if len(high) < 2:
+            continue
         basins = watershed_ift(depth, np.where(np.isin(hills, high), hills, 0).astype('i4'), eight)
-        mask = mask & (basins == _segment_at(z, basins*mask, middle))
+        mask = mask & (basins == _segment_at(z, basins * mask, middle))
     pieces, _ = label(mask, eight)
-    return mask & (pieces == _segment_at(z, pieces, middle)) # A basin may reach behind another one
+    return mask & (pieces == _segment_at(z, pieces, middle))  # A basin may reach behind another one
 
 # %% ../../nbs/35_patches/03_extract.ipynb #826d2ec0
 def target_map(
-    patch:np.ndarray, # Pixels of one channel (size, size), NaN where not valid
-    valid:np.ndarray, # Validity (size, size)
-    offset, # Offset (x, y) of the position from the centre of its pixel; less than a pixel, so the middle nine pixels hold it
-    label:int, # 1 real, 0 not
-    nsigma:float=2., # Threshold above the background (robust sigma)
-    npixels:int=4, # Smallest number of connected pixels
-)->np.ndarray: # (size, size), uint8: 1 on the source
+    patch: np.ndarray,  # Pixels of one channel (size, size), NaN where not valid
+    valid: np.ndarray,  # Validity (size, size)
+    offset,  # Offset (x, y) of the position from the centre of its pixel; less than a pixel, so the middle nine pixels hold it
+    label: int,  # 1 real, 0 not
+    nsigma: float = 2.0,  # Threshold above the background (robust sigma)
+    npixels: int = 4,  # Smallest number of connected pixels
+) -> np.ndarray:  # (size, size), uint8: 1 on the source
     "The pixels of the detected source"
     from photutils.segmentation import detect_sources
     from photutils.utils.exceptions import NoDetectionsWarning
     from warnings import catch_warnings, simplefilter
-    out, m, valid = np.zeros(patch.shape, 'u1'), patch.shape[0]//2, np.asarray(valid, bool)
-    if not label or valid.sum() < 2*npixels: return out
+
+    out, m, valid = np.zeros(patch.shape, 'u1'), patch.shape[0] // 2, np.asarray(valid, bool)
+    if not label or valid.sum() < 2 * npixels:
+        return out
     z = _above_background(patch, valid)
     with catch_warnings():
         simplefilter('ignore', NoDetectionsWarning)

@@ -15,59 +15,76 @@ from ..images.image import no_value
 # %% ../../nbs/35_patches/01_gather.ipynb #607d0592
 _sign, _limit, _nan = np.uint32(0x80000000), no_value.view('u4'), np.float32(np.nan).view('u4')
 
+
 def _all_numbers(
-    a:np.ndarray, # float32
-)->bool: # False if one is NaN, infinite, or a float so large that surveys fill gaps with it
+    a: np.ndarray,  # float32
+) -> bool:  # False if one is NaN, infinite, or a float so large that surveys fill gaps with it
     "Are all of them measurements?"
     bits = a.view('u4')
     return bool(bits.view('i4').max() < int(_limit) and bits.max() < (_limit | _sign))
+
 
 def _fill(pixels, x, y, size, out):
     "Copy the square that begins at column `x`, row `y` into `out`; NaN where there is no image"
     ny, nx = pixels.shape
     out[:] = np.nan if out.dtype.kind == 'f' else True
     u0, u1, v0, v1 = max(x, 0), min(x + size, nx), max(y, 0), min(y + size, ny)
-    if u0 < u1 and v0 < v1: out[v0-y:v1-y, u0-x:u1-x] = pixels[v0:v1, u0:u1]
+    if u0 < u1 and v0 < v1:
+        out[v0 - y : v1 - y, u0 - x : u1 - x] = pixels[v0:v1, u0:u1]
 
 # %% ../../nbs/35_patches/01_gather.ipynb #9670f634
 def gather(
-    pixels:np.ndarray, # Image (ny, nx), any kind of number and byte order
-    bad:np.ndarray|None, # True where a pixel cannot be trusted (ny, nx); None when only NaN is bad
-    x0, y0, # First column and row of each square, may lie outside; int, shape (n,)
-    size:int, # Side of a square (pixel)
-    out:np.ndarray, # Where pixels go (n, size, size), float32
-    valid:np.ndarray, # Where validity goes (n, size, size), bool
-)->np.ndarray: # Share of valid pixels of each square, shape (n,)
+    pixels: np.ndarray,  # Image (ny, nx), any kind of number and byte order
+    bad: np.ndarray
+    | None,  # True where a pixel cannot be trusted (ny, nx); None when only NaN is bad
+    x0,
+    y0,  # First column and row of each square, may lie outside; int, shape (n,)
+    size: int,  # Side of a square (pixel)
+    out: np.ndarray,  # Where pixels go (n, size, size), float32
+    valid: np.ndarray,  # Where validity goes (n, size, size), bool
+) -> np.ndarray:  # Share of valid pixels of each square, shape (n,)
     "Cut squares out of one array"
     pixels, n, (ny, nx) = np.asarray(pixels), len(x0), pixels.shape
-    inside, share, mask = (x0 >= 0) & (y0 >= 0) & (x0 + size <= nx) & (y0 + size <= ny), np.ones(n), np.empty((size, size), bool)
+    inside, share, mask = (
+        (x0 >= 0) & (y0 >= 0) & (x0 + size <= nx) & (y0 + size <= ny),
+        np.ones(n),
+        np.empty((size, size), bool),
+    )
     xs, ys, whole = x0.tolist(), y0.tolist(), inside.tolist()
     for a in range(0, n, 8):
         part = slice(a, a + 8)
         o, v = out[part], valid[part]
         for k, x, y in zip(range(a, n), xs[part], ys[part]):
-            if whole[k]: out[k] = pixels[y:y+size, x:x+size]
-            else: _fill(pixels, x, y, size, out[k])
+            if whole[k]:
+                out[k] = pixels[y : y + size, x : x + size]
+            else:
+                _fill(pixels, x, y, size, out[k])
         v[:] = True
-        if bad is None and _all_numbers(o): continue
+        if bad is None and _all_numbers(o):
+            continue
         if bad is not None:
-            for k, x, y in zip(range(a, n), xs[part], ys[part]): _fill(bad, x, y, size, mask); valid[k] = ~mask
-        v &= np.abs(o) < no_value # NaN is not less than anything
+            for k, x, y in zip(range(a, n), xs[part], ys[part]):
+                _fill(bad, x, y, size, mask)
+                valid[k] = ~mask
+        v &= np.abs(o) < no_value  # NaN is not less than anything
         o[~v] = np.nan
         share[part] = v.mean(axis=(1, 2))
     return share
 
 # %% ../../nbs/35_patches/01_gather.ipynb #f0a9a553
 _u4, _u8 = np.uint32, np.uint64
-_no_sign, _b0, _b1, _s8, _s24 = _u4(0x7fffffff), _u4(0xff), _u4(0xff00), _u4(8), _u4(24)
+_no_sign, _b0, _b1, _s8, _s24 = _u4(0x7FFFFFFF), _u4(0xFF), _u4(0xFF00), _u4(8), _u4(24)
+
 
 def _ask_for(a, i):
     "Have memory brought near before it is needed; compiled only"
 
+
 def _ask_for_square(pixels, nx, x, y, size):
     "Have a square brought near, one line of the processor's cache (64 bytes) after the other"
-    for at in range(y*nx + x, (y + size)*nx + x, nx):
-        for c in range(0, size, 16): _ask_for(pixels, at + c)
+    for at in range(y * nx + x, (y + size) * nx + x, nx):
+        for c in range(0, size, 16):
+            _ask_for(pixels, at + c)
         _ask_for(pixels, at + size - 1)
 
 # %% ../../nbs/35_patches/01_gather.ipynb #b7e7fc64
@@ -77,7 +94,8 @@ def _copy_block(pixels, a, nx, swap, out, b, size, rows, columns):
     for _ in range(rows):
         for c in range(columns):
             w = pixels[a + _u8(c)]
-            if swap: w = ((w & _b0) << _s24) | ((w & _b1) << _s8) | ((w >> _s8) & _b1) | (w >> _s24)
+            if swap:
+                w = ((w & _b0) << _s24) | ((w & _b1) << _s8) | ((w >> _s8) & _b1) | (w >> _s24)
             out[b + _u8(c)] = w
             largest = max(largest, w & _no_sign)
         a, b = a + _u8(nx), b + _u8(size)
@@ -89,28 +107,53 @@ def _judge(bad, x, y, out, b, valid, v, size):
     good = 0
     for r in range(size):
         for c in range(size):
-            i = r*size + c
-            ok = (out[b+i] & _no_sign) < _limit
-            if ok and bad.size: ok = not bad[y+r, x+c] # A number can only be on the image
-            valid[v+i] = ok
-            if ok: good += 1
-            else: out[b+i] = _nan
+            i = r * size + c
+            ok = (out[b + i] & _no_sign) < _limit
+            if ok and bad.size:
+                ok = not bad[y + r, x + c]  # A number can only be on the image
+            valid[v + i] = ok
+            if ok:
+                good += 1
+            else:
+                out[b + i] = _nan
     return good
+
 
 def _loop(pixels, ny, nx, swap, bad, x0, y0, out, step, valid, vstep, size, share):
     "`gather`, number by number; pixels, out and valid are rows of numbers (bits of float32), in which squares begin every `step`"
-    n, area = len(x0), size*size
+    n, area = len(x0), size * size
     for k in range(n):
-        x, y, b, v = x0[k], y0[k], k*step, k*vstep
-        if k + 1 < n: _ask_for_square(pixels, nx, x0[k+1], y0[k+1], size)
+        x, y, b, v = x0[k], y0[k], k * step, k * vstep
+        if k + 1 < n:
+            _ask_for_square(pixels, nx, x0[k + 1], y0[k + 1], size)
         if x >= 0 and y >= 0 and x + size <= nx and y + size <= ny:
-            largest = _copy_block(pixels, _u8(y*nx + x), nx, swap, out, _u8(b), size, size, size)
+            largest = _copy_block(pixels, _u8(y * nx + x), nx, swap, out, _u8(b), size, size, size)
         else:
-            out[b:b+area] = _nan
-            u0, u1, v0, v1, largest = max(x, 0), min(x + size, nx), max(y, 0), min(y + size, ny), _limit
-            if u0 < u1 and v0 < v1: _copy_block(pixels, _u8(v0*nx + u0), nx, swap, out, _u8(b + (v0 - y)*size + u0 - x), size, v1 - v0, u1 - u0)
-        if largest < _limit and not bad.size: valid[v:v+area] = True; share[k] = 1
-        else: share[k] = _judge(bad, x, y, out, b, valid, v, size)/area
+            out[b : b + area] = _nan
+            u0, u1, v0, v1, largest = (
+                max(x, 0),
+                min(x + size, nx),
+                max(y, 0),
+                min(y + size, ny),
+                _limit,
+            )
+            if u0 < u1 and v0 < v1:
+                _copy_block(
+                    pixels,
+                    _u8(v0 * nx + u0),
+                    nx,
+                    swap,
+                    out,
+                    _u8(b + (v0 - y) * size + u0 - x),
+                    size,
+                    v1 - v0,
+                    u1 - u0,
+                )
+        if largest < _limit and not bad.size:
+            valid[v : v + area] = True
+            share[k] = 1
+        else:
+            share[k] = _judge(bad, x, y, out, b, valid, v, size) / area
 
 # %% ../../nbs/35_patches/01_gather.ipynb #9231f16d
 def _prefetch():
@@ -120,15 +163,31 @@ def _prefetch():
     from numba.core.cgutils import get_or_insert_function
     from numba.extending import intrinsic
     from numba.np.arrayobj import make_array
+
     @intrinsic
     def near(context, a, i):
         def code(ctx, b, sig, args):
             byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-            f = get_or_insert_function(b.module, ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32]), 'llvm.prefetch.p0')
-            b.call(f, [b.bitcast(b.gep(make_array(sig.args[0])(ctx, b, args[0]).data, [args[1]]), byte), i32(0), i32(3), i32(1)]) # For reading, kept near, data
+            f = get_or_insert_function(
+                b.module, ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32]), 'llvm.prefetch.p0'
+            )
+            b.call(
+                f,
+                [
+                    b.bitcast(
+                        b.gep(make_array(sig.args[0])(ctx, b, args[0]).data, [args[1]]), byte
+                    ),
+                    i32(0),
+                    i32(3),
+                    i32(1),
+                ],
+            )  # For reading, kept near, data
             return ctx.get_dummy_value()
+
         return types.void(a, i), code
+
     return near
+
 
 @lru_cache
 def compiled_loop():
@@ -136,30 +195,56 @@ def compiled_loop():
     try:
         from numba import njit
         from numba.extending import overload, register_jitable
-    except ImportError: return None
+    except ImportError:
+        return None
     near = _prefetch()
     overload(_ask_for, inline='always')(lambda a, i: lambda a, i: near(a, i))
-    for f in (_ask_for_square, _copy_block, _judge): register_jitable(f)
+    for f in (_ask_for_square, _copy_block, _judge):
+        register_jitable(f)
     return njit(nogil=True, cache=True)(_loop)
 
 # %% ../../nbs/35_patches/01_gather.ipynb #225ef270
 def _as_row(
-    a:np.ndarray, # Squares (n, size, size), each in one piece; between them may lie other channels
-)->tuple: # The same memory as one row of numbers, and how far apart its squares begin
+    a: np.ndarray,  # Squares (n, size, size), each in one piece; between them may lie other channels
+) -> tuple:  # The same memory as one row of numbers, and how far apart its squares begin
     "Squares as one row"
-    step = a.strides[0]//a.itemsize
-    return np.lib.stride_tricks.as_strided(a, ((len(a) - 1)*step + a[0].size,), (a.itemsize,)), step
+    step = a.strides[0] // a.itemsize
+    return np.lib.stride_tricks.as_strided(
+        a, ((len(a) - 1) * step + a[0].size,), (a.itemsize,)
+    ), step
+
 
 def gather_fast(
-    pixels, bad, # Image and mask (ny, nx), as for `gather`
-    x0, y0, # First column and row of each square, int, shape (n,)
-    size, # Side of a square (pixel)
-    out, valid, # Where pixels and validity go (n, size, size)
+    pixels,
+    bad,  # Image and mask (ny, nx), as for `gather`
+    x0,
+    y0,  # First column and row of each square, int, shape (n,)
+    size,  # Side of a square (pixel)
+    out,
+    valid,  # Where pixels and validity go (n, size, size)
 ):
     "As `gather`: compiled where numba is installed and the pixels are float32"
     pixels, loop, share = np.asarray(pixels), compiled_loop(), np.empty(len(x0))
-    whole = all(a.strides[1:] == (size*a.itemsize, a.itemsize) for a in (out, valid))
-    if not len(x0) or loop is None or pixels.dtype.str[1:] != 'f4' or not pixels.flags.c_contiguous or not whole: return gather(pixels, bad, x0, y0, size, out, valid)
+    whole = all(a.strides[1:] == (size * a.itemsize, a.itemsize) for a in (out, valid))
+    if (
+        not len(x0)
+        or loop is None
+        or pixels.dtype.str[1:] != 'f4'
+        or not pixels.flags.c_contiguous
+        or not whole
+    ):
+        return gather(pixels, bad, x0, y0, size, out, valid)
     bad = np.empty((0, 0), bool) if bad is None else bad
-    loop(pixels.reshape(-1).view('u4'), *pixels.shape, not pixels.dtype.isnative, bad, x0, y0, *_as_row(out.view('u4')), *_as_row(valid), size, share)
+    loop(
+        pixels.reshape(-1).view('u4'),
+        *pixels.shape,
+        not pixels.dtype.isnative,
+        bad,
+        x0,
+        y0,
+        *_as_row(out.view('u4')),
+        *_as_row(valid),
+        size,
+        share,
+    )
     return share

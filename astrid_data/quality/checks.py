@@ -20,122 +20,194 @@ from .flags import FLAGS, decode_flags
 @dataclass
 class Issue:
     "One finding about a set"
-    code:str # Machine-readable name
-    severity:str # 'info', 'warning' or 'error'
-    message:str # For people
-    n:int=0 # Samples concerned
-    sample_keys:list = field(default_factory=list) # At most 50 of them
+
+    code: str  # Machine-readable name
+    severity: str  # 'info', 'warning' or 'error'
+    message: str  # For people
+    n: int = 0  # Samples concerned
+    sample_keys: list = field(default_factory=list)  # At most 50 of them
+
 
 def issue_of(
-    code, severity, message, # As for `Issue`; `{n}` in the message is the count
-    samples:pd.DataFrame, # The set
-    where:np.ndarray, # True for the samples concerned, shape (n,)
-)->list: # One issue, or none when no sample is concerned
+    code,
+    severity,
+    message,  # As for `Issue`; `{n}` in the message is the count
+    samples: pd.DataFrame,  # The set
+    where: np.ndarray,  # True for the samples concerned, shape (n,)
+) -> list:  # One issue, or none when no sample is concerned
     "An issue about some rows"
-    n, keys = int(np.sum(where)), samples['sample_key'] if 'sample_key' in samples else samples.index.astype(str)
-    return [Issue(code, severity, message.format(n=n), n, sorted(map(str, keys[where]))[:50])] if n else []
+    n, keys = (
+        int(np.sum(where)),
+        samples['sample_key'] if 'sample_key' in samples else samples.index.astype(str),
+    )
+    return (
+        [Issue(code, severity, message.format(n=n), n, sorted(map(str, keys[where]))[:50])]
+        if n
+        else []
+    )
 
 # %% ../../nbs/45_quality/02_checks.ipynb #448d90cc
 def rank_auc(
-    y, # 1 or 0, shape (n,)
-    score, # Higher is more like 1, shape (n,)
-)->float|None: # 0 to 1; None where a label is missing
+    y,  # 1 or 0, shape (n,)
+    score,  # Higher is more like 1, shape (n,)
+) -> float | None:  # 0 to 1; None where a label is missing
     "Chance that a sample of label 1 scores above one of label 0, ties half"
     rank, n1 = pd.Series(score).rank().to_numpy(), int(np.sum(y))
     n0 = len(y) - n1
-    return float((rank[np.asarray(y) == 1].sum() - n1*(n1 + 1)/2)/(n1*n0)) if n1 and n0 else None
+    return (
+        float((rank[np.asarray(y) == 1].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
+        if n1 and n0
+        else None
+    )
 
 # %% ../../nbs/45_quality/02_checks.ipynb #e2536a0a
 def column(
-    samples:pd.DataFrame, # n rows
-    name:str, # Of a column
-    default=np.nan, # What stands in each row where there is no such column
-)->np.ndarray: # Shape (n,)
+    samples: pd.DataFrame,  # n rows
+    name: str,  # Of a column
+    default=np.nan,  # What stands in each row where there is no such column
+) -> np.ndarray:  # Shape (n,)
     "A column, or its stand-in"
     return samples[name].to_numpy() if name in samples else np.full(len(samples), default)
 
+
 def flags_that_count(
-    samples:pd.DataFrame, # Columns `quality_flags`, `label` and `kind`
-)->pd.DataFrame: # One bool column a flag
+    samples: pd.DataFrame,  # Columns `quality_flags`, `label` and `kind`
+) -> pd.DataFrame:  # One bool column a flag
     "The flags of each sample, where they mean something"
-    on, drawn = decode_flags(column(samples, 'quality_flags', 0)), np.isin(column(samples, 'kind', ''), ['random_sky', 'offset'])
+    on, drawn = (
+        decode_flags(column(samples, 'quality_flags', 0)),
+        np.isin(column(samples, 'kind', ''), ['random_sky', 'offset']),
+    )
     where = dict(all=True, source=column(samples, 'label', 0) == 1, sky=drawn)
     return pd.DataFrame({f.name: on[f.name].to_numpy() & where[f.on] for f in FLAGS})
 
+
 def check_images(
-    samples:pd.DataFrame, # Columns `quality_flags` and `valid_fraction`
-)->tuple: # Score 0 to 1; samples by flag (dict); issues
+    samples: pd.DataFrame,  # Columns `quality_flags` and `valid_fraction`
+) -> tuple:  # Score 0 to 1; samples by flag (dict); issues
     "How much of the images is sound"
-    on, worth = flags_that_count(samples), column(samples, 'valid_fraction', 1.).astype('f8').copy()
+    on, worth = (
+        flags_that_count(samples),
+        column(samples, 'valid_fraction', 1.0).astype('f8').copy(),
+    )
     issues = []
     for f in FLAGS:
         worth *= np.where(on[f.name], 1 - f.harm, 1)
-        cost = on[f.name].mean()*f.harm
-        severity = 'error' if cost > .25 else 'warning' if cost > .05 else 'info'
-        issues += issue_of(f.name, severity, f'{{n}} of {len(on)} patches: {f.words}' + (f' (takes {cost:.3f} off the image score)' if cost else ''), samples, on[f.name].to_numpy())
+        cost = on[f.name].mean() * f.harm
+        severity = 'error' if cost > 0.25 else 'warning' if cost > 0.05 else 'info'
+        issues += issue_of(
+            f.name,
+            severity,
+            f'{{n}} of {len(on)} patches: {f.words}'
+            + (f' (takes {cost:.3f} off the image score)' if cost else ''),
+            samples,
+            on[f.name].to_numpy(),
+        )
     return float(worth.mean()), {k: int(n) for k, n in on.sum().items() if n}, issues
 
 # %% ../../nbs/45_quality/02_checks.ipynb #c8ad7eba
 def other_label_near(
-    ra, dec, # Positions (deg), shape (n,)
-    label, # 1 or 0, shape (n,)
-    radius_arcsec, # Of each sample, or one for all (arcsec)
-)->np.ndarray: # True where a sample of the other label lies within the radius, shape (n,)
+    ra,
+    dec,  # Positions (deg), shape (n,)
+    label,  # 1 or 0, shape (n,)
+    radius_arcsec,  # Of each sample, or one for all (arcsec)
+) -> np.ndarray:  # True where a sample of the other label lies within the radius, shape (n,)
     "Samples whose place has two labels"
     from scipy.spatial import cKDTree
+
     label, out = np.asarray(label), np.zeros(len(ra), bool)
-    xyz, chord = unit_vectors(ra, dec), 2*np.sin(np.radians(np.broadcast_to(radius_arcsec, len(ra))/3600)/2)*(1 + 1e-9)
+    xyz, chord = (
+        unit_vectors(ra, dec),
+        2 * np.sin(np.radians(np.broadcast_to(radius_arcsec, len(ra)) / 3600) / 2) * (1 + 1e-9),
+    )
     known = np.isfinite(xyz).all(1)
     for a in (0, 1):
         here, there = np.flatnonzero(known & (label == a)), np.flatnonzero(known & (label == 1 - a))
-        if len(here) and len(there): out[here] = cKDTree(xyz[there]).query(xyz[here])[0] <= chord[here]
+        if len(here) and len(there):
+            out[here] = cKDTree(xyz[there]).query(xyz[here])[0] <= chord[here]
     return out
 
+
 def pixel_radius(
-    samples:pd.DataFrame, # Column half_width_arcsec
-    size:int|None=None, # Side of a patch (pixel); None means unknown
-)->np.ndarray: # arcsec, shape (n,)
+    samples: pd.DataFrame,  # Column half_width_arcsec
+    size: int | None = None,  # Side of a patch (pixel); None means unknown
+) -> np.ndarray:  # arcsec, shape (n,)
     "One pixel of each sample (arcsec), 1 where its scale is unknown"
     half = column(samples, 'half_width_arcsec').astype('f8')
-    return np.where(np.isfinite(half) & (half > 0), 2*half/(size or np.inf), 1.) if size else np.ones(len(samples))
+    return (
+        np.where(np.isfinite(half) & (half > 0), 2 * half / (size or np.inf), 1.0)
+        if size
+        else np.ones(len(samples))
+    )
 
 # %% ../../nbs/45_quality/02_checks.ipynb #1839a1d6
 def check_labels(
-    samples:pd.DataFrame, # Columns label, kind, quality_flags, label_disagreement, ra, dec
-    size:int|None=None, # Side of a patch (pixel); None means unknown
-)->tuple: # Share of labels that nothing contradicts; contradicted samples by reason (dict); issues
+    samples: pd.DataFrame,  # Columns label, kind, quality_flags, label_disagreement, ra, dec
+    size: int | None = None,  # Side of a patch (pixel); None means unknown
+) -> (
+    tuple
+):  # Share of labels that nothing contradicts; contradicted samples by reason (dict); issues
     "What speaks against the labels"
-    label, kind, on = column(samples, 'label', 0), column(samples, 'kind', ''), flags_that_count(samples)
-    why = dict(disagreement=pd.array(column(samples, 'label_disagreement', False), 'boolean').fillna(False).to_numpy(bool),
-        two_labels_one_place=other_label_near(column(samples, 'ra'), column(samples, 'dec'), label, pixel_radius(samples, size)),
-        label_against_kind=((label == 1) & np.isin(kind, ['rejected', 'random_sky', 'offset'])) | ((label == 0) & (kind == 'positive')),
-        nothing_there=on['faint'].to_numpy(), source_in_drawn_sky=on['bright'].to_numpy() & (label == 0), positive_like_cosmic_ray=on['sharp'].to_numpy())
-    words = dict(disagreement='{n} samples were judged real by some and not by others', two_labels_one_place='{n} samples share their place with one of the other label',
-        label_against_kind='{n} labels do not go with the kind of their sample', nothing_there='{n} positives have no source (S/N below 3) in the middle',
-        source_in_drawn_sky='{n} patches of drawn sky have a source in the middle', positive_like_cosmic_ray='{n} positives are sharper than light through a telescope')
+    label, kind, on = (
+        column(samples, 'label', 0),
+        column(samples, 'kind', ''),
+        flags_that_count(samples),
+    )
+    why = dict(
+        disagreement=pd.array(column(samples, 'label_disagreement', False), 'boolean')
+        .fillna(False)
+        .to_numpy(bool),
+        two_labels_one_place=other_label_near(
+            column(samples, 'ra'), column(samples, 'dec'), label, pixel_radius(samples, size)
+        ),
+        label_against_kind=((label == 1) & np.isin(kind, ['rejected', 'random_sky', 'offset']))
+        | ((label == 0) & (kind == 'positive')),
+        nothing_there=on['faint'].to_numpy(),
+        source_in_drawn_sky=on['bright'].to_numpy() & (label == 0),
+        positive_like_cosmic_ray=on['sharp'].to_numpy(),
+    )
+    words = dict(
+        disagreement='{n} samples were judged real by some and not by others',
+        two_labels_one_place='{n} samples share their place with one of the other label',
+        label_against_kind='{n} labels do not go with the kind of their sample',
+        nothing_there='{n} positives have no source (S/N below 3) in the middle',
+        source_in_drawn_sky='{n} patches of drawn sky have a source in the middle',
+        positive_like_cosmic_ray='{n} positives are sharper than light through a telescope',
+    )
     wrong = np.any(list(why.values()), axis=0) if len(samples) else np.zeros(0, bool)
     share = lambda w: w.mean() if len(w) else 0
-    issues = [i for k, w in why.items() for i in issue_of(k, 'error' if share(w) > .2 else 'warning', words[k], samples, w)]
+    issues = [
+        i
+        for k, w in why.items()
+        for i in issue_of(k, 'error' if share(w) > 0.2 else 'warning', words[k], samples, w)
+    ]
     return float(1 - share(wrong)), {k: int(w.sum()) for k, w in why.items() if w.any()}, issues
 
 # %% ../../nbs/45_quality/02_checks.ipynb #0165ec13
 SPLITS = ('train', 'val', 'test', 'buffer')
 
-def split_names(names): return sorted(names, key=lambda k: (SPLITS.index(k) if k in SPLITS else 9, str(k))) # In their usual order
+
+def split_names(names):
+    return sorted(
+        names, key=lambda k: (SPLITS.index(k) if k in SPLITS else 9, str(k))
+    )  # In their usual order
+
 
 def label_entropy(
-    label, # 1 for real, anything else for not (n,)
-)->float: # 0 (one label only) to 1 (even)
+    label,  # 1 for real, anything else for not (n,)
+) -> float:  # 0 (one label only) to 1 (even)
     "Balance of the two labels (bit)"
-    p = np.bincount(np.asarray(label, 'i8') == 1, minlength=2)/max(1, len(label))
-    return float(-sum(q*np.log2(q) for q in p if q > 0)) + 0.
+    p = np.bincount(np.asarray(label, 'i8') == 1, minlength=2) / max(1, len(label))
+    return float(-sum(q * np.log2(q) for q in p if q > 0)) + 0.0
 
 # %% ../../nbs/45_quality/02_checks.ipynb #c4260f06
 def class_table(
-    samples:pd.DataFrame, # Columns class_name, label and, if split, split
-)->pd.DataFrame: # class_name, label, samples and one column a split; most frequent first
+    samples: pd.DataFrame,  # Columns class_name, label and, if split, split
+) -> pd.DataFrame:  # class_name, label, samples and one column a split; most frequent first
     "How many samples of what"
-    t = samples.assign(split=column(samples, 'split', 'all'), class_name=column(samples, 'class_name', 'unknown'))
+    t = samples.assign(
+        split=column(samples, 'split', 'all'), class_name=column(samples, 'class_name', 'unknown')
+    )
     out = t.groupby(['class_name', 'label', 'split'], observed=True).size().unstack(fill_value=0)
     out = out[split_names(out)]
     out.insert(0, 'samples', out.sum(axis=1))
@@ -144,73 +216,138 @@ def class_table(
 
 # %% ../../nbs/45_quality/02_checks.ipynb #16f3271a
 def check_classes(
-    samples, # The set; columns label, and split where there is one
-)->tuple: # Entropy of the labels, issues
+    samples,  # The set; columns label, and split where there is one
+) -> tuple:  # Entropy of the labels, issues
     "Are there enough of both labels, in every split?"
     label, split = column(samples, 'label', 0), column(samples, 'split', 'all')
     issues = []
     for s in [s for s in dict.fromkeys(split) if s != 'buffer']:
         n = np.bincount(label[split == s] == 1, minlength=2)
-        if not n.all(): issues += issue_of('one_label_only', 'error' if s in ('all', 'train') else 'warning', f'{"the set" if s == "all" else s} has {n[1]} real and {n[0]} other samples: one label only', samples, split == s)
-    if (rare := min((label == 1).mean(), (label != 1).mean())) and rare < .05:
-        issues += issue_of('unbalanced', 'warning', f'{{n}} samples are all there is of the rarer label ({rare:.1%})', samples, (label == 1) == ((label == 1).mean() < .5))
+        if not n.all():
+            issues += issue_of(
+                'one_label_only',
+                'error' if s in ('all', 'train') else 'warning',
+                f'{"the set" if s == "all" else s} has {n[1]} real and {n[0]} other samples: one label only',
+                samples,
+                split == s,
+            )
+    if (rare := min((label == 1).mean(), (label != 1).mean())) and rare < 0.05:
+        issues += issue_of(
+            'unbalanced',
+            'warning',
+            f'{{n}} samples are all there is of the rarer label ({rare:.1%})',
+            samples,
+            (label == 1) == ((label == 1).mean() < 0.5),
+        )
     return label_entropy(label), issues
 
 # %% ../../nbs/45_quality/02_checks.ipynb #489400ab
 def pixel_shift(
-    samples:pd.DataFrame, # Columns registry_x, registry_y (the detector's, 0-based), x0, y0, offset_x, offset_y
-    size:int|None, # Side of a patch (pixel); None means unknown
-)->np.ndarray: # x and y (pixel), NaN where unknown, shape (n, 2)
+    samples: pd.DataFrame,  # Columns registry_x, registry_y (the detector's, 0-based), x0, y0, offset_x, offset_y
+    size: int | None,  # Side of a patch (pixel); None means unknown
+) -> np.ndarray:  # x and y (pixel), NaN where unknown, shape (n, 2)
     "How far the detector's pixel is from the one that the WCS gives"
     get = lambda k: column(samples, k).astype('f8')
-    return np.stack([get(f'registry_{a}') - (get(f'{a}0') + (np.nan if size is None else size//2) + get(f'offset_{a}')) for a in 'xy'], 1)
+    return np.stack(
+        [
+            get(f'registry_{a}')
+            - (get(f'{a}0') + (np.nan if size is None else size // 2) + get(f'offset_{a}'))
+            for a in 'xy'
+        ],
+        1,
+    )
+
 
 def check_pixels(
-    samples, size=None, # As for `pixel_shift`
-    most=2., # Distance to put up with (pixel)
-)->tuple: # True where the two disagree by more than `most` pixels; issues
+    samples,
+    size=None,  # As for `pixel_shift`
+    most=2.0,  # Distance to put up with (pixel)
+) -> tuple:  # True where the two disagree by more than `most` pixels; issues
     "The detector's pixel against the WCS"
     shift = pixel_shift(samples, size)
     off, known = np.hypot(*shift.T) > most, shift[np.isfinite(shift).all(1)]
     typical = np.median(known, axis=0) if len(known) else np.zeros(2)
-    issues = issue_of('pixel_against_wcs', 'error' if off.mean() > .2 else 'warning', '{n} positions do not fall on the pixel that the detector gave', samples, off)
-    if (abs(typical - 1) < .2).all(): issues.append(Issue('pixels_from_one', 'warning', 'the detector\'s pixels are one too high on both axes: does it count from 1?', len(known)))
+    issues = issue_of(
+        'pixel_against_wcs',
+        'error' if off.mean() > 0.2 else 'warning',
+        '{n} positions do not fall on the pixel that the detector gave',
+        samples,
+        off,
+    )
+    if (abs(typical - 1) < 0.2).all():
+        issues.append(
+            Issue(
+                'pixels_from_one',
+                'warning',
+                "the detector's pixels are one too high on both axes: does it count from 1?",
+                len(known),
+            )
+        )
     return off, issues
 
 # %% ../../nbs/45_quality/02_checks.ipynb #4ce0c230
 def check_positions(
-    samples:pd.DataFrame, # Columns ra, dec (deg), and those of `pixel_shift`
-    size:int|None=None, # Side of a patch (pixel)
-)->tuple: # Share of positions that can be; counts (dict); issues
+    samples: pd.DataFrame,  # Columns ra, dec (deg), and those of `pixel_shift`
+    size: int | None = None,  # Side of a patch (pixel)
+) -> tuple:  # Share of positions that can be; counts (dict); issues
     "Positions on the sphere"
-    if not {'ra', 'dec'} <= set(samples): return None, {}, []
+    if not {'ra', 'dec'} <= set(samples):
+        return None, {}, []
     ra, dec = (samples[k].to_numpy('f8', na_value=np.nan) for k in ('ra', 'dec'))
-    bad = dict(missing=~np.isfinite(ra + dec), off_sphere=(ra < 0) | (ra >= 360) | (abs(dec) > 90), zero=(ra == 0) & (dec == 0))
+    bad = dict(
+        missing=~np.isfinite(ra + dec),
+        off_sphere=(ra < 0) | (ra >= 360) | (abs(dec) > 90),
+        zero=(ra == 0) & (dec == 0),
+    )
     off, issues = check_pixels(samples, size)
-    words = dict(missing=('error', '{n} samples have no position'), off_sphere=('error', '{n} positions are not on the sphere'),
-        zero=('warning', '{n} samples lie at RA 0, Dec 0 exactly: a missing position?'))
-    issues = [i for k, (severity, text) in words.items() for i in issue_of(f'position_{k}', severity, text, samples, bad[k])] + issues
-    if narrow := samples['ra'].dtype == np.float32: issues.append(Issue('position_float32', 'error', 'positions are float32, which is wrong by up to 0.05 arcsec: keep float64', len(samples)))
-    counts = dict({k: int(v.sum()) for k, v in bad.items()}, narrow=int(narrow), **({'off_pixel': int(off.sum())} if off.any() else {}))
+    words = dict(
+        missing=('error', '{n} samples have no position'),
+        off_sphere=('error', '{n} positions are not on the sphere'),
+        zero=('warning', '{n} samples lie at RA 0, Dec 0 exactly: a missing position?'),
+    )
+    issues = [
+        i
+        for k, (severity, text) in words.items()
+        for i in issue_of(f'position_{k}', severity, text, samples, bad[k])
+    ] + issues
+    if narrow := samples['ra'].dtype == np.float32:
+        issues.append(
+            Issue(
+                'position_float32',
+                'error',
+                'positions are float32, which is wrong by up to 0.05 arcsec: keep float64',
+                len(samples),
+            )
+        )
+    counts = dict(
+        {k: int(v.sum()) for k, v in bad.items()},
+        narrow=int(narrow),
+        **({'off_pixel': int(off.sum())} if off.any() else {}),
+    )
     return float(1 - np.any([*bad.values(), off], axis=0).mean()), counts, issues
 
 # %% ../../nbs/45_quality/02_checks.ipynb #ae5b91f0
 def figure_png(
-    fig, # A matplotlib figure
-    dpi=100, # Pixels to an inch
-)->bytes: # The same bytes each time
+    fig,  # A matplotlib figure
+    dpi=100,  # Pixels to an inch
+) -> bytes:  # The same bytes each time
     "A figure as PNG of 128 colours, a third of the size"
-    from PIL import Image # Comes with matplotlib
+    from PIL import Image  # Comes with matplotlib
+
     raw, small = BytesIO(), BytesIO()
     fig.savefig(raw, format='png', dpi=dpi)
-    Image.open(raw).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(small, 'PNG', optimize=True)
+    Image.open(raw).convert('RGB').quantize(128, dither=Image.Dither.NONE).save(
+        small, 'PNG', optimize=True
+    )
     return small.getvalue()
 
+
 def new_figure(
-    figsize:tuple, # Width and height (inch)
-): # A matplotlib figure
+    figsize: tuple,  # Width and height (inch)
+):  # A matplotlib figure
     "A figure that shows itself once in a notebook, whether or not pyplot was imported"
     from matplotlib.figure import Figure
+
     fig = Figure(figsize=figsize, layout='constrained')
     fig._repr_png_ = lambda: figure_png(fig)
     return fig

@@ -12,30 +12,69 @@ from .checks import Issue, column, issue_of, rank_auc
 from ..collect.collector import KNOWN_AT
 
 # %% ../../nbs/45_quality/03_columns.ipynb #27f17e61
-OF_CHANNEL = {**dict.fromkeys('uri hdu extver wcs_state sha256 x0 y0 offset_x offset_y background noise mjd scale'.split(), 'observation')}
-OF_CUT = {**dict.fromkeys('x0 y0 offset_x offset_y valid_fraction pixel_scale_arcsec pixel_pa_deg half_width_arcsec patch_size quality_flags pixel_sha256 '
-    'registration_error_pix registration_reason'.split(), 'observation'), 'target_sha256': 'label-derived', **dict.fromkeys(('split', 'group_id', 'lineage'), 'later')}
+OF_CHANNEL = {
+    **dict.fromkeys(
+        'uri hdu extver wcs_state sha256 x0 y0 offset_x offset_y background noise mjd scale'.split(),
+        'observation',
+    )
+}
+OF_CUT = {
+    **dict.fromkeys(
+        'x0 y0 offset_x offset_y valid_fraction pixel_scale_arcsec pixel_pa_deg half_width_arcsec patch_size quality_flags pixel_sha256 '
+        'registration_error_pix registration_reason'.split(),
+        'observation',
+    ),
+    'target_sha256': 'label-derived',
+    **dict.fromkeys(('split', 'group_id', 'lineage'), 'later'),
+}
+
 
 def known_at(
-    samples:pd.DataFrame, # The table of a version
-)->dict: # Column -> 'observation', 'later' or 'label-derived'; None for one that nobody declared
+    samples: pd.DataFrame,  # The table of a version
+) -> dict:  # Column -> 'observation', 'later' or 'label-derived'; None for one that nobody declared
     "When each column is known"
-    channels = [c.removesuffix('_uri') for c in samples if c.endswith('_uri')] or [c.removesuffix('_noise') for c in samples if c.endswith('_noise')]
-    declared = {**KNOWN_AT, **OF_CUT, **{f'{c}_{k}': v for c in channels for k, v in OF_CHANNEL.items()}}
+    channels = [c.removesuffix('_uri') for c in samples if c.endswith('_uri')] or [
+        c.removesuffix('_noise') for c in samples if c.endswith('_noise')
+    ]
+    declared = {
+        **KNOWN_AT,
+        **OF_CUT,
+        **{f'{c}_{k}': v for c in channels for k, v in OF_CHANNEL.items()},
+    }
     return {c: declared.get(c) for c in samples}
 
 # %% ../../nbs/45_quality/03_columns.ipynb #c5dd23f0
 def check_columns(
-    samples:pd.DataFrame, # The table of a version, with `label`
-    most:float=.95, # AUC that a column may reach alone
-)->list: # Issues
+    samples: pd.DataFrame,  # The table of a version, with `label`
+    most: float = 0.95,  # AUC that a column may reach alone
+) -> list:  # Issues
     "Columns that nobody declared, and columns that know too much"
     when, y = known_at(samples), column(samples, 'label', 0) == 1
     issues = []
-    if nobody := [c for c, w in when.items() if w is None]: issues.append(Issue('column_undeclared', 'info', f'when {", ".join(nobody)} {"is" if len(nobody) == 1 else "are"} known is declared nowhere: no model gets them', 0))
-    if min(y.sum(), (~y).sum()) < 20: return issues
-    numbers = [c for c, w in when.items() if w == 'observation' and samples[c].dtype.kind in 'fiu' and c != 'quality_flags'] # Bits are no number
+    if nobody := [c for c, w in when.items() if w is None]:
+        issues.append(
+            Issue(
+                'column_undeclared',
+                'info',
+                f'when {", ".join(nobody)} {"is" if len(nobody) == 1 else "are"} known is declared nowhere: no model gets them',
+                0,
+            )
+        )
+    if min(y.sum(), (~y).sum()) < 20:
+        return issues
+    numbers = [
+        c
+        for c, w in when.items()
+        if w == 'observation' and samples[c].dtype.kind in 'fiu' and c != 'quality_flags'
+    ]  # Bits are no number
     for c in numbers:
         auc = rank_auc(y, np.nan_to_num(samples[c].to_numpy('f8', na_value=np.nan), nan=-1e300))
-        if max(auc, 1 - auc) > most: issues += issue_of('column_tells_label', 'warning', f'{c} is said to be known with the observation, but ranks the labels by itself (AUC {max(auc, 1 - auc):.2f})', samples, np.ones(len(samples), bool))
+        if max(auc, 1 - auc) > most:
+            issues += issue_of(
+                'column_tells_label',
+                'warning',
+                f'{c} is said to be known with the observation, but ranks the labels by itself (AUC {max(auc, 1 - auc):.2f})',
+                samples,
+                np.ones(len(samples), bool),
+            )
     return issues

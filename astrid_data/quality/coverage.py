@@ -14,112 +14,202 @@ from ..core import BadInput, healpix_index
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #2f0a1626
 def check_coverage(
-    samples, # The set; columns survey, band, label and origin, as far as they are there
-)->tuple: # Samples by survey; samples by survey and band; issues
+    samples,  # The set; columns survey, band, label and origin, as far as they are there
+) -> tuple:  # Samples by survey; samples by survey and band; issues
     "Where the samples come from"
-    survey, band, label = (column(samples, k, d) for k, d in (('survey', 'unknown'), ('band', 'unknown'), ('label', 0)))
+    survey, band, label = (
+        column(samples, k, d) for k, d in (('survey', 'unknown'), ('band', 'unknown'), ('label', 0))
+    )
     both = pd.Series([f'{s} {b}' for s, b in zip(survey, band)], dtype=object)
-    count = lambda v: {str(k): int(n) for k, n in pd.Series(v).value_counts(sort=False).sort_index().items()}
+    count = lambda v: {
+        str(k): int(n) for k, n in pd.Series(v).value_counts(sort=False).sort_index().items()
+    }
     issues = []
     for k, n in count(both).items():
         here = (both == k).to_numpy()
         if 20 <= n < len(samples) and (real := int((label[here] == 1).sum())) in (0, n):
-            issues += issue_of('band_gives_label_away', 'warning', f'all {{n}} samples of {k} have label {int(real == n)}', samples, here)
-    if (made := column(samples, 'origin', 'survey') == 'synthetic').any(): issues += issue_of('synthetic', 'warning', '{n} samples are synthetic, not sky', samples, made)
+            issues += issue_of(
+                'band_gives_label_away',
+                'warning',
+                f'all {{n}} samples of {k} have label {int(real == n)}',
+                samples,
+                here,
+            )
+    if (made := column(samples, 'origin', 'survey') == 'synthetic').any():
+        issues += issue_of(
+            'synthetic', 'warning', '{n} samples are synthetic, not sky', samples, made
+        )
     return count(survey), count(both), issues
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #d33a13ab
 def check_times(
-    samples, # The set; column mjd
-)->tuple: # Samples by month (UTC), in order; issues
+    samples,  # The set; column mjd
+) -> tuple:  # Samples by month (UTC), in order; issues
     "When the samples were taken"
     mjd = column(samples, 'mjd').astype('f8')
     known = np.isfinite(mjd)
-    month = (np.datetime64('1858-11-17') + np.floor(mjd[known]).astype('i8').astype('m8[D]')).astype('M8[M]').astype(str)
-    out = {str(k): int(n) for k, n in pd.Series(month, dtype=object).value_counts(sort=False).sort_index().items()}
-    if not known.all(): out['unknown'] = int((~known).sum())
+    month = (
+        (np.datetime64('1858-11-17') + np.floor(mjd[known]).astype('i8').astype('m8[D]'))
+        .astype('M8[M]')
+        .astype(str)
+    )
+    out = {
+        str(k): int(n)
+        for k, n in pd.Series(month, dtype=object).value_counts(sort=False).sort_index().items()
+    }
+    if not known.all():
+        out['unknown'] = int((~known).sum())
     issues = issue_of('no_time', 'info', '{n} samples have no time of observation', samples, ~known)
-    if (gap := longest_gap(mjd[known])) and gap[0] >= max(180, np.ptp(mjd[known])/2): issues.append(Issue('long_gap', 'info', f'nothing was observed for {gap[0]:.0f} days from MJD {gap[1]:.0f} on', 0))
-    return out, issues + issue_of('time_out_of_range', 'warning', '{n} samples are dated before 1880 or after 2100', samples, known & ((mjd < 7_670) | (mjd > 88_069)))
+    if (gap := longest_gap(mjd[known])) and gap[0] >= max(180, np.ptp(mjd[known]) / 2):
+        issues.append(
+            Issue(
+                'long_gap',
+                'info',
+                f'nothing was observed for {gap[0]:.0f} days from MJD {gap[1]:.0f} on',
+                0,
+            )
+        )
+    return out, issues + issue_of(
+        'time_out_of_range',
+        'warning',
+        '{n} samples are dated before 1880 or after 2100',
+        samples,
+        known & ((mjd < 7_670) | (mjd > 88_069)),
+    )
+
 
 def longest_gap(
-    mjd, # Times (day), no NaN, shape (n,)
-): # (days, MJD at which it begins), None for fewer than two times
+    mjd,  # Times (day), no NaN, shape (n,)
+):  # (days, MJD at which it begins), None for fewer than two times
     "The longest time without a sample"
     t = np.sort(mjd)
-    if len(t) < 2: return None
+    if len(t) < 2:
+        return None
     k = np.diff(t).argmax()
     return float(t[k + 1] - t[k]), float(t[k])
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #074c34cb
-DRIFTS = ('mjd', 'mag', 'survey', 'band') # And sky and noise of each channel; not the position, which a good split makes differ
+DRIFTS = (
+    'mjd',
+    'mag',
+    'survey',
+    'band',
+)  # And sky and noise of each channel; not the position, which a good split makes differ
+
 
 def column_distance(
-    a, b, # Values of one column, numbers or words; each of any length
-)->float: # 0 to 1; NaN where one has no value
+    a,
+    b,  # Values of one column, numbers or words; each of any length
+) -> float:  # 0 to 1; NaN where one has no value
     "How different two sets of values are"
     a, b = (pd.Series(v).dropna() for v in (a, b))
-    if not len(a) or not len(b): return np.nan
-    if a.dtype.kind not in 'fiu': return float(abs(a.value_counts(normalize=True).sub(b.value_counts(normalize=True), fill_value=0)).sum()/2)
+    if not len(a) or not len(b):
+        return np.nan
+    if a.dtype.kind not in 'fiu':
+        return float(
+            abs(
+                a.value_counts(normalize=True).sub(b.value_counts(normalize=True), fill_value=0)
+            ).sum()
+            / 2
+        )
     at = np.sort(np.concatenate([a, b]))
-    return float(abs(np.searchsorted(np.sort(a), at, 'right')/len(a) - np.searchsorted(np.sort(b), at, 'right')/len(b)).max())
+    return float(
+        abs(
+            np.searchsorted(np.sort(a), at, 'right') / len(a)
+            - np.searchsorted(np.sort(b), at, 'right') / len(b)
+        ).max()
+    )
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #8b005680
 def split_drift(
-    samples:pd.DataFrame, # With their splits
-)->tuple: # Split -> column -> distance from train (dict); issues
+    samples: pd.DataFrame,  # With their splits
+) -> tuple:  # Split -> column -> distance from train (dict); issues
     "What val and test have that train has not"
     split = column(samples, 'split', 'all')
     groups = lambda t: t['group_id'].nunique() if 'group_id' in t else len(t)
-    names, out, issues, train = [c for c in samples if c in DRIFTS or c.endswith(('_background', '_noise'))], {}, [], samples[split == 'train']
+    names, out, issues, train = (
+        [c for c in samples if c in DRIFTS or c.endswith(('_background', '_noise'))],
+        {},
+        [],
+        samples[split == 'train'],
+    )
     for s in [s for s in ('val', 'test') if (split == s).any() and len(train)]:
         other = samples[split == s]
         out[s] = {c: round(v, 3) for c in names if (v := column_distance(train[c], other[c])) == v}
-        limit = max(.2, 1.95*np.sqrt(1/groups(train) + 1/groups(other)))
+        limit = max(0.2, 1.95 * np.sqrt(1 / groups(train) + 1 / groups(other)))
         if far := {c: v for c, v in sorted(out[s].items(), key=lambda k: -k[1]) if v > limit}:
-            issues += issue_of('drift', 'warning', f'the {{n}} samples of {s} differ from train in ' + ', '.join(f'{c} ({v:.2f})' for c, v in far.items()), samples, split == s)
+            issues += issue_of(
+                'drift',
+                'warning',
+                f'the {{n}} samples of {s} differ from train in '
+                + ', '.join(f'{c} ({v:.2f})' for c, v in far.items()),
+                samples,
+                split == s,
+            )
     return out, issues
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #abfcd990
 def sky_cells(
-    samples:pd.DataFrame, # Columns ra, dec (deg); those without a position are left out
-    order:int=6, # HEALPix order; 6 is 0.92 degrees wide
-)->pd.Series: # Samples by cell (nested)
+    samples: pd.DataFrame,  # Columns ra, dec (deg); those without a position are left out
+    order: int = 6,  # HEALPix order; 6 is 0.92 degrees wide
+) -> pd.Series:  # Samples by cell (nested)
     "How many samples each cell of the sky holds"
-    if not 0 <= order <= 29: raise BadInput(f'HEALPix order {order} is outside 0 to 29')
+    if not 0 <= order <= 29:
+        raise BadInput(f'HEALPix order {order} is outside 0 to 29')
     ra, dec = (column(samples, k).astype('f8') for k in ('ra', 'dec'))
     ok = np.isfinite(ra + dec) & (abs(dec) <= 90)
     return pd.Series(healpix_index(ra[ok] % 360, dec[ok], order)).value_counts().sort_index()
 
+
 def coverage_moc(
-    samples:pd.DataFrame, order:int=8, # As for `sky_cells`
-)->dict: # Order (text) -> list of cells, JSON-ready
+    samples: pd.DataFrame,
+    order: int = 8,  # As for `sky_cells`
+) -> dict:  # Order (text) -> list of cells, JSON-ready
     "The cells that hold a sample, as a MOC"
     cells, out = sky_cells(samples, order).index.to_numpy('i8'), {}
     for k in range(order, -1, -1):
-        whole = np.flatnonzero(np.bincount(np.unique(cells//4, return_inverse=True)[1]) == 4) if k and len(cells) else []
-        mothers = np.unique(cells//4)[whole]
-        if len(rest := cells[~np.isin(cells//4, mothers)]): out[str(k)] = rest.tolist()
+        whole = (
+            np.flatnonzero(np.bincount(np.unique(cells // 4, return_inverse=True)[1]) == 4)
+            if k and len(cells)
+            else []
+        )
+        mothers = np.unique(cells // 4)[whole]
+        if len(rest := cells[~np.isin(cells // 4, mothers)]):
+            out[str(k)] = rest.tolist()
         cells = mothers
     return dict(reversed(out.items()))
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #350cc5d2
 def plot_sky(
-    cells:dict, # Cell (nested) -> samples
-    order:int=6, # Their HEALPix order
-    ax=None, # Matplotlib axes in the projection 'mollweide'; None makes a figure
-): # The axes
+    cells: dict,  # Cell (nested) -> samples
+    order: int = 6,  # Their HEALPix order
+    ax=None,  # Matplotlib axes in the projection 'mollweide'; None makes a figure
+):  # The axes
     "The sky with the cells that hold samples; East is left"
     from astropy_healpix import healpix_to_lonlat
+
     if ax is None:
         ax = new_figure((4.5, 2.4)).add_subplot(projection='mollweide')
-    ax.grid(lw=.3)
-    ax.set_xticks(np.radians(range(-120, 121, 60)), [f'{(-k) % 360}°' for k in range(-120, 121, 60)])
+    ax.grid(lw=0.3)
+    ax.set_xticks(
+        np.radians(range(-120, 121, 60)), [f'{(-k) % 360}°' for k in range(-120, 121, 60)]
+    )
     ax.set_yticks(np.radians([-60, -30, 0, 30, 60]), ['−60°', '−30°', '0°', '30°', '60°'])
     ax.tick_params(labelsize=5.5)
     if cells:
         lon, lat = healpix_to_lonlat(np.array(list(cells), 'i8'), 2**order, order='nested')
-        dots = ax.scatter(-((lon.rad + np.pi) % (2*np.pi) - np.pi), lat.rad, c=np.array(list(cells.values())), s=8, marker='D', cmap='viridis', lw=0)
-        bar = ax.figure.colorbar(dots, ax=ax, shrink=.7, pad=.02, ticks=[min(cells.values()), max(cells.values())])
-        bar.ax.tick_params(labelsize=5.5); bar.set_label('samples in a cell', size=6)
+        dots = ax.scatter(
+            -((lon.rad + np.pi) % (2 * np.pi) - np.pi),
+            lat.rad,
+            c=np.array(list(cells.values())),
+            s=8,
+            marker='D',
+            cmap='viridis',
+            lw=0,
+        )
+        bar = ax.figure.colorbar(
+            dots, ax=ax, shrink=0.7, pad=0.02, ticks=[min(cells.values()), max(cells.values())]
+        )
+        bar.ax.tick_params(labelsize=5.5)
+        bar.set_label('samples in a cell', size=6)
     return ax

@@ -13,27 +13,35 @@ from .flags import excess
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #2a592ff0
 def noise_pattern(
-    data:np.ndarray, valid:np.ndarray, # Patches and validity, shape (n, C, s, s)
-    background:np.ndarray, noise:np.ndarray, # Shape (n, C)
-)->np.ndarray: # Shape (n, C*(s-2)**2), of length 1 each; zeros where there is nothing
+    data: np.ndarray,
+    valid: np.ndarray,  # Patches and validity, shape (n, C, s, s)
+    background: np.ndarray,
+    noise: np.ndarray,  # Shape (n, C)
+) -> np.ndarray:  # Shape (n, C*(s-2)**2), of length 1 each; zeros where there is nothing
     "Pixels less their neighbours, in noise units, clipped"
     z = excess(data, np.isfinite(data) & valid, background, noise)
-    d = 4*z[..., 1:-1, 1:-1] - z[..., :-2, 1:-1] - z[..., 2:, 1:-1] - z[..., 1:-1, :-2] - z[..., 1:-1, 2:]
-    d = np.clip(d, -12, 12).reshape(len(z), -1) # 12 is 2.7 sigma of pure noise
+    d = (
+        4 * z[..., 1:-1, 1:-1]
+        - z[..., :-2, 1:-1]
+        - z[..., 2:, 1:-1]
+        - z[..., 1:-1, :-2]
+        - z[..., 1:-1, 2:]
+    )
+    d = np.clip(d, -12, 12).reshape(len(z), -1)  # 12 is 2.7 sigma of pure noise
     length = np.linalg.norm(d, axis=1, keepdims=True)
     return np.divide(d, length, out=np.zeros_like(d), where=length > 0)
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #b9c787ee
 def code_pairs(
-    sketch:np.ndarray, # Projections of each row, shape (n, tables*bits) or wider
-    tables:int=8, # Independent codes
-    most:int=16, # Neighbours compared in a bucket of equal codes
-)->np.ndarray: # Pairs i < j, shape (p, 2)
+    sketch: np.ndarray,  # Projections of each row, shape (n, tables*bits) or wider
+    tables: int = 8,  # Independent codes
+    most: int = 16,  # Neighbours compared in a bucket of equal codes
+) -> np.ndarray:  # Pairs i < j, shape (p, 2)
     "Pairs of rows that share a code"
     n = len(sketch)
-    bits, out = int(np.clip(np.ceil(np.log2(max(n, 2)/4)), 2, sketch.shape[1]//tables)), []
+    bits, out = int(np.clip(np.ceil(np.log2(max(n, 2) / 4)), 2, sketch.shape[1] // tables)), []
     for t in range(tables):
-        code = (sketch[:, t*bits:(t + 1)*bits] > 0) @ (1 << np.arange(bits))
+        code = (sketch[:, t * bits : (t + 1) * bits] > 0) @ (1 << np.arange(bits))
         order = np.argsort(code, kind='stable')
         for step in range(1, min(most, n - 1) + 1):
             same = code[order[:-step]] == code[order[step:]]
@@ -42,47 +50,104 @@ def code_pairs(
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #a5f521c3
 def find_duplicates(
-    data, valid, # Patches and validity, array-like, shape (n, C, s, s)
-    background:np.ndarray, noise:np.ndarray, # Shape (n, C)
-    hashes=None, # A hash of each patch's pixels; None makes them
-    min_correlation:float=.95, # Of the noise patterns of two copies
-    most:int=5000, # Pairs to look at, most similar first
-)->pd.DataFrame: # Columns i, j (rows, i < j), kind ('exact' or 'near'), correlation
+    data,
+    valid,  # Patches and validity, array-like, shape (n, C, s, s)
+    background: np.ndarray,
+    noise: np.ndarray,  # Shape (n, C)
+    hashes=None,  # A hash of each patch's pixels; None makes them
+    min_correlation: float = 0.95,  # Of the noise patterns of two copies
+    most: int = 5000,  # Pairs to look at, most similar first
+) -> pd.DataFrame:  # Columns i, j (rows, i < j), kind ('exact' or 'near'), correlation
     "Patches that show the same pixels"
     import hashlib
+
     n, shape = len(data), data.shape
-    pattern = lambda rows: noise_pattern(np.asarray(data[rows]), np.asarray(valid[rows]), background[rows], noise[rows])
-    hashes = np.array([hashlib.sha256(np.ascontiguousarray(data[i])).hexdigest() for i in range(n)] if hashes is None else hashes, object)
+    pattern = lambda rows: noise_pattern(
+        np.asarray(data[rows]), np.asarray(valid[rows]), background[rows], noise[rows]
+    )
+    hashes = np.array(
+        [hashlib.sha256(np.ascontiguousarray(data[i])).hexdigest() for i in range(n)]
+        if hashes is None
+        else hashes,
+        object,
+    )
     first = pd.Series(np.arange(n)).groupby(hashes).transform('min').to_numpy()
     copies = np.flatnonzero(first != np.arange(n))
-    exact = pd.DataFrame(dict(i=first[copies], j=copies, kind='exact', correlation=1.))
+    exact = pd.DataFrame(dict(i=first[copies], j=copies, kind='exact', correlation=1.0))
     rows = np.flatnonzero(first == np.arange(n))
-    if min(shape[-1] - 2, len(rows) - 1) < 1: return exact
-    throw = np.random.default_rng(0).normal(size=(shape[1]*(shape[-1] - 2)**2, 128)).astype('f4')
-    sketch = np.concatenate([pattern(rows[k:k+256]) @ throw for k in range(0, len(rows), 256)])
+    if min(shape[-1] - 2, len(rows) - 1) < 1:
+        return exact
+    throw = (
+        np.random.default_rng(0).normal(size=(shape[1] * (shape[-1] - 2) ** 2, 128)).astype('f4')
+    )
+    sketch = np.concatenate([pattern(rows[k : k + 256]) @ throw for k in range(0, len(rows), 256)])
     sketch = sketch[real := sketch.any(1)]
     rows, length = rows[real], np.linalg.norm(sketch, axis=1)
     p = code_pairs(sketch)
-    alike = np.concatenate([np.einsum('ij,ij->i', *(sketch[q[k:k+4096]]/length[q[k:k+4096], None] for q in p.T)) for k in range(0, len(p), 4096)] or [np.zeros(0)])
+    alike = np.concatenate(
+        [
+            np.einsum(
+                'ij,ij->i', *(sketch[q[k : k + 4096]] / length[q[k : k + 4096], None] for q in p.T)
+            )
+            for k in range(0, len(p), 4096)
+        ]
+        or [np.zeros(0)]
+    )
     best = np.argsort(-alike, kind='stable')[:most]
-    p = rows[p[best[alike[best] > min_correlation - .3]]]
+    p = rows[p[best[alike[best] > min_correlation - 0.3]]]
     r = np.array([np.dot(*pattern(q)) for q in p])
-    near = pd.DataFrame(dict(i=p[:, 0], j=p[:, 1], kind='near', correlation=r)) if len(p) else exact[:0]
-    return pd.concat([t for t in (exact, near[near['correlation'] >= min_correlation]) if len(t)] or [exact]).sort_values(['i', 'j'], ignore_index=True)
+    near = (
+        pd.DataFrame(dict(i=p[:, 0], j=p[:, 1], kind='near', correlation=r))
+        if len(p)
+        else exact[:0]
+    )
+    return pd.concat(
+        [t for t in (exact, near[near['correlation'] >= min_correlation]) if len(t)] or [exact]
+    ).sort_values(['i', 'j'], ignore_index=True)
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #6ee90b8a
 def check_duplicates(
-    samples:pd.DataFrame, # The set
-    pairs:pd.DataFrame, # From `find_duplicates`
-)->tuple: # Share of samples that repeat no other; facts (dict); issues
+    samples: pd.DataFrame,  # The set
+    pairs: pd.DataFrame,  # From `find_duplicates`
+) -> tuple:  # Share of samples that repeat no other; facts (dict); issues
     "What is in the set more than once"
     label, keys = column(samples, 'label', 0), column(samples, 'sample_key', '').astype(str)
     split = column(samples, 'split', 'all')
     rows = lambda p: np.isin(np.arange(len(samples)), np.unique(p[['i', 'j']].to_numpy()))
     against, across = (pairs[v[pairs['i']] != v[pairs['j']]] for v in (label, split))
-    issues = [i for k in ('exact', 'near') for i in issue_of(f'{k}_duplicates', 'warning', f'{{n}} samples show {"exactly" if k == "exact" else "nearly"} the pixels of another', samples, rows(pairs[pairs['kind'] == k]))]
-    issues += issue_of('duplicates_of_other_label', 'error', '{n} samples show the same pixels with different labels', samples, rows(against))
-    issues += issue_of('duplicates_across_splits', 'error', '{n} samples show the same pixels in different splits', samples, rows(across))
-    facts = dict(exact=int((pairs['kind'] == 'exact').sum()), near=int((pairs['kind'] == 'near').sum()), other_label=len(against), across_splits=len(across),
-        pairs=[dict(a=keys[i], b=keys[j], kind=k, correlation=round(float(r), 3)) for i, j, k, r in pairs[:50].itertuples(index=False)])
-    return float(1 - pairs['j'].nunique()/max(1, len(samples))), facts, issues
+    issues = [
+        i
+        for k in ('exact', 'near')
+        for i in issue_of(
+            f'{k}_duplicates',
+            'warning',
+            f'{{n}} samples show {"exactly" if k == "exact" else "nearly"} the pixels of another',
+            samples,
+            rows(pairs[pairs['kind'] == k]),
+        )
+    ]
+    issues += issue_of(
+        'duplicates_of_other_label',
+        'error',
+        '{n} samples show the same pixels with different labels',
+        samples,
+        rows(against),
+    )
+    issues += issue_of(
+        'duplicates_across_splits',
+        'error',
+        '{n} samples show the same pixels in different splits',
+        samples,
+        rows(across),
+    )
+    facts = dict(
+        exact=int((pairs['kind'] == 'exact').sum()),
+        near=int((pairs['kind'] == 'near').sum()),
+        other_label=len(against),
+        across_splits=len(across),
+        pairs=[
+            dict(a=keys[i], b=keys[j], kind=k, correlation=round(float(r), 3))
+            for i, j, k, r in pairs[:50].itertuples(index=False)
+        ],
+    )
+    return float(1 - pairs['j'].nunique() / max(1, len(samples))), facts, issues

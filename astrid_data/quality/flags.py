@@ -20,52 +20,66 @@ def _ends(x, centre, width):
     "How many of each sorted row lie below and up to the ends of an interval"
     return (x < (centre - width)[:, None]).sum(1), (x <= (centre + width)[:, None]).sum(1)
 
+
 def _at(x, lo, hi, q):
     "The `q` quantile of each sorted row between places `lo` and `hi`; NaN where nothing lies there"
-    place = lo + q*np.maximum(hi - lo - 1, 0)
-    a, b = (np.take_along_axis(x, r(place).astype('i8').clip(0, x.shape[1] - 1)[:, None], 1)[:, 0] for r in (np.floor, np.ceil))
-    return np.where(hi > lo, a + (b - a)*(place - np.floor(place)), np.nan)
+    place = lo + q * np.maximum(hi - lo - 1, 0)
+    a, b = (
+        np.take_along_axis(x, r(place).astype('i8').clip(0, x.shape[1] - 1)[:, None], 1)[:, 0]
+        for r in (np.floor, np.ceil)
+    )
+    return np.where(hi > lo, a + (b - a) * (place - np.floor(place)), np.nan)
+
 
 def clipped_stats(
-    x:np.ndarray, # Rows of numbers, NaN where missing, shape (m, k); sorted in place
-    clips:int=3, # How often to clip at 3 sigma
-)->tuple[np.ndarray, np.ndarray]: # Median and robust sigma of each row, float64, shape (m,)
+    x: np.ndarray,  # Rows of numbers, NaN where missing, shape (m, k); sorted in place
+    clips: int = 3,  # How often to clip at 3 sigma
+) -> tuple[np.ndarray, np.ndarray]:  # Median and robust sigma of each row, float64, shape (m,)
     "Sky and noise of each row"
-    x.sort(axis=1) # NaN goes last
+    x.sort(axis=1)  # NaN goes last
     hi = np.isfinite(x).sum(1)
     lo = np.zeros_like(hi)
     for k in range(clips + 1):
-        if k: lo, hi = _ends(x, med, 3*sig)
-        med, sig = _at(x, lo, hi, .5), (_at(x, lo, hi, .75) - _at(x, lo, hi, .25))/1.349
-        if (tied := sig == 0).any(): sig[tied] = np.nanstd(x[tied], axis=1) # Half of the pixels are equal: coarse integers
+        if k:
+            lo, hi = _ends(x, med, 3 * sig)
+        med, sig = _at(x, lo, hi, 0.5), (_at(x, lo, hi, 0.75) - _at(x, lo, hi, 0.25)) / 1.349
+        if (tied := sig == 0).any():
+            sig[tied] = np.nanstd(x[tied], axis=1)  # Half of the pixels are equal: coarse integers
     return med.astype('f8'), sig.astype('f8')
 
 # %% ../../nbs/45_quality/01_flags.ipynb #f625dcab
 def border_ring(
-    s:int, # Side of the patch (pixel)
-)->np.ndarray: # Flat indices of the outer eighth, at most about 2000 of them
+    s: int,  # Side of the patch (pixel)
+) -> np.ndarray:  # Flat indices of the outer eighth, at most about 2000 of them
     "The pixels that tell the sky level"
-    w = max(2, s//8)
+    w = max(2, s // 8)
     inside = np.zeros((s, s), bool)
-    inside[w:s - w, w:s - w] = True
+    inside[w : s - w, w : s - w] = True
     ring = np.flatnonzero(~inside)
-    return ring[::max(1, len(ring)//2000)]
+    return ring[:: max(1, len(ring) // 2000)]
 
 # %% ../../nbs/45_quality/01_flags.ipynb #a784afb0
 def local_background(
-    data:np.ndarray, # Patches, shape (n, C, s, s)
-    valid:np.ndarray|None=None, # Same shape, True where a pixel can be trusted; None means where `data` is finite
-)->tuple[np.ndarray, np.ndarray]: # Sky level and noise in units of `data`, float64, shape (n, C); NaN where no pixel is valid
+    data: np.ndarray,  # Patches, shape (n, C, s, s)
+    valid: np.ndarray
+    | None = None,  # Same shape, True where a pixel can be trusted; None means where `data` is finite
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # Sky level and noise in units of `data`, float64, shape (n, C); NaN where no pixel is valid
     "Sky and noise along the border of each patch and channel"
     out = np.full((2, *data.shape[:2]), np.nan)
-    for i in range(0, len(data), 64): # Small enough for the processor's cache
-        x = _filled(data[i:i+64], None if valid is None else valid[i:i+64], np.nan).reshape(-1, data.shape[-1]**2)
+    for i in range(0, len(data), 64):  # Small enough for the processor's cache
+        x = _filled(data[i : i + 64], None if valid is None else valid[i : i + 64], np.nan).reshape(
+            -1, data.shape[-1] ** 2
+        )
         ring = x[:, border_ring(data.shape[-1])]
-        few = np.isfinite(ring).mean(1) < .25 # Then the whole patch must do
+        few = np.isfinite(ring).mean(1) < 0.25  # Then the whole patch must do
         med, sig = clipped_stats(ring)
-        if few.any(): med[few], sig[few] = clipped_stats(x[few])
-        out[:, i:i+64] = np.reshape([med, sig], (2, -1, data.shape[1]))
+        if few.any():
+            med[few], sig[few] = clipped_stats(x[few])
+        out[:, i : i + 64] = np.reshape([med, sig], (2, -1, data.shape[1]))
     return out[0], out[1]
+
 
 def _filled(data, valid, value):
     "A float32 copy with `value` at untrusted pixels"
@@ -76,99 +90,257 @@ def _filled(data, valid, value):
 @dataclass(frozen=True)
 class Flag:
     "One thing that can be wrong with a patch"
-    name:str
-    bit:int # Position in `quality_flags`; never reused
-    words:str # What is wrong, for people
-    measure:str # What is measured, with its unit; the largest of all channels unless said otherwise
-    threshold:float # Set where the measure is above it
-    harm:float # Share of the patch's worth that is lost, 0 to 1
-    source:str # Where the threshold is from
-    on:str='all' # 'all'; 'source' counts only positives, 'sky' only sky drawn as a negative
-    of:str='pixels' # 'pixels', or 'column' where the measure comes from columns of the sample
+
+    name: str
+    bit: int  # Position in `quality_flags`; never reused
+    words: str  # What is wrong, for people
+    measure: (
+        str  # What is measured, with its unit; the largest of all channels unless said otherwise
+    )
+    threshold: float  # Set where the measure is above it
+    harm: float  # Share of the patch's worth that is lost, 0 to 1
+    source: str  # Where the threshold is from
+    on: str = 'all'  # 'all'; 'source' counts only positives, 'sky' only sky drawn as a negative
+    of: str = 'pixels'  # 'pixels', or 'column' where the measure comes from columns of the sample
+
 
 FLAGS = (
-    Flag('invalid', 0, 'many invalid pixels', 'share of invalid pixels', .1, 0, 'our choice; the invalid share lowers the image score by itself'),
-    Flag('edge', 1, 'reaches past an edge', 'sides whose outermost row or column is invalid', 0, 0, 'any'),
-    Flag('centre_invalid', 2, 'the source itself is not seen', 'invalid pixels among the 3×3 in the middle', 0, 1, 'any'),
+    Flag(
+        'invalid',
+        0,
+        'many invalid pixels',
+        'share of invalid pixels',
+        0.1,
+        0,
+        'our choice; the invalid share lowers the image score by itself',
+    ),
+    Flag(
+        'edge',
+        1,
+        'reaches past an edge',
+        'sides whose outermost row or column is invalid',
+        0,
+        0,
+        'any',
+    ),
+    Flag(
+        'centre_invalid',
+        2,
+        'the source itself is not seen',
+        'invalid pixels among the 3×3 in the middle',
+        0,
+        1,
+        'any',
+    ),
     Flag('constant', 3, 'nothing there', 'channels that are empty or hold one value', 0, 1, 'any'),
-    Flag('saturated', 4, 'saturated', 'pixels at the saturation level, or at one top value 10σ above the sky', 2, .5, 'our choice; pixels of real numbers do not tie'),
-    Flag('faint', 5, 'no source in the middle', 'minus the S/N of the 3×3 pixels in the middle of the last channel', -3, 0, 'S/N 3, the usual limit of a measurement', 'source'),
-    Flag('bright', 6, 'a source in the middle', 'the same S/N, if a peak is within 2 pixels', 8, 0, 'our choice; above 5 because noise of resampled images is correlated', 'sky'),
-    Flag('off_centre', 7, 'the source is beside the middle', 'distance to the peak that the middle of the last channel leads up to (pixel), if above 5σ', 2, .5, 'our choice; two pixels are one FWHM at Nyquist sampling', 'source'),
-    Flag('gradient', 8, 'uneven sky', 'difference between opposite sides, in pixel noise or their unevenness', 5, .25, 'our choice, by eye on HST images of a star cluster'),
-    Flag('streak', 9, 'trail, spike or bleeding column', 'share of bright pixels on the brightest line, less that 6 pixels beside it', .7, .5, 'our choice, by eye on HST images of a star cluster; crowded fields reach 0.65 by chance'),
-    Flag('cosmic_ray', 10, 'hit by a cosmic ray', 'excess of a 10σ pixel over the mean size of its 8 neighbours', 6, .1, 'a Gaussian of FWHM 1.5 pixels has 5.2; idea of van Dokkum 2001, PASP 113, 1420'),
-    Flag('sharp', 11, 'sharper than light through a telescope', 'the same, in the middle 3×3 of the last channel', 6, .5, 'as for cosmic_ray', 'source'),
-    Flag('elongated', 12, 'not round', 'axis ratio of a source above 50σ in the middle of the last channel', 1.5, .25, 'our choice; filters of ZTF alerts cut at 1.4 (AMPEL), and noise adds', 'source'),
-    Flag('template_missing', 13, 'no template where the source is', 'share of the middle 9×9 pixels that the template lacks', .5, .5, 'our choice'),
-    Flag('template_contaminated', 14, 'the event may be in its own template', 'days from the first detection to the last exposure of the template', 0, .25, 'any; `jdendref` and `jdstarthist` of a ZTF alert', 'source', 'column'),
-    Flag('misregistered', 15, 'images of a triplet laid on each other badly', '`registration_error_pix` (pixel)', .25, .25, 'a star of FWHM 2.5 pixels then leaves a dipole of 14 % of its peak', 'all', 'column'),
+    Flag(
+        'saturated',
+        4,
+        'saturated',
+        'pixels at the saturation level, or at one top value 10σ above the sky',
+        2,
+        0.5,
+        'our choice; pixels of real numbers do not tie',
+    ),
+    Flag(
+        'faint',
+        5,
+        'no source in the middle',
+        'minus the S/N of the 3×3 pixels in the middle of the last channel',
+        -3,
+        0,
+        'S/N 3, the usual limit of a measurement',
+        'source',
+    ),
+    Flag(
+        'bright',
+        6,
+        'a source in the middle',
+        'the same S/N, if a peak is within 2 pixels',
+        8,
+        0,
+        'our choice; above 5 because noise of resampled images is correlated',
+        'sky',
+    ),
+    Flag(
+        'off_centre',
+        7,
+        'the source is beside the middle',
+        'distance to the peak that the middle of the last channel leads up to (pixel), if above 5σ',
+        2,
+        0.5,
+        'our choice; two pixels are one FWHM at Nyquist sampling',
+        'source',
+    ),
+    Flag(
+        'gradient',
+        8,
+        'uneven sky',
+        'difference between opposite sides, in pixel noise or their unevenness',
+        5,
+        0.25,
+        'our choice, by eye on HST images of a star cluster',
+    ),
+    Flag(
+        'streak',
+        9,
+        'trail, spike or bleeding column',
+        'share of bright pixels on the brightest line, less that 6 pixels beside it',
+        0.7,
+        0.5,
+        'our choice, by eye on HST images of a star cluster; crowded fields reach 0.65 by chance',
+    ),
+    Flag(
+        'cosmic_ray',
+        10,
+        'hit by a cosmic ray',
+        'excess of a 10σ pixel over the mean size of its 8 neighbours',
+        6,
+        0.1,
+        'a Gaussian of FWHM 1.5 pixels has 5.2; idea of van Dokkum 2001, PASP 113, 1420',
+    ),
+    Flag(
+        'sharp',
+        11,
+        'sharper than light through a telescope',
+        'the same, in the middle 3×3 of the last channel',
+        6,
+        0.5,
+        'as for cosmic_ray',
+        'source',
+    ),
+    Flag(
+        'elongated',
+        12,
+        'not round',
+        'axis ratio of a source above 50σ in the middle of the last channel',
+        1.5,
+        0.25,
+        'our choice; filters of ZTF alerts cut at 1.4 (AMPEL), and noise adds',
+        'source',
+    ),
+    Flag(
+        'template_missing',
+        13,
+        'no template where the source is',
+        'share of the middle 9×9 pixels that the template lacks',
+        0.5,
+        0.5,
+        'our choice',
+    ),
+    Flag(
+        'template_contaminated',
+        14,
+        'the event may be in its own template',
+        'days from the first detection to the last exposure of the template',
+        0,
+        0.25,
+        'any; `jdendref` and `jdstarthist` of a ZTF alert',
+        'source',
+        'column',
+    ),
+    Flag(
+        'misregistered',
+        15,
+        'images of a triplet laid on each other badly',
+        '`registration_error_pix` (pixel)',
+        0.25,
+        0.25,
+        'a star of FWHM 2.5 pixels then leaves a dipole of 14 % of its peak',
+        'all',
+        'column',
+    ),
 )
 
 # %% ../../nbs/45_quality/01_flags.ipynb #e4900a6b
 def decode_flags(
-    bits, # A number from `quality_flags`, or an array of them
-): # Names for one number; a table with one column a flag for an array
+    bits,  # A number from `quality_flags`, or an array of them
+):  # Names for one number; a table with one column a flag for an array
     "The names behind flag bits"
     on = {f.name: (np.asarray(bits, 'u4') >> np.uint32(f.bit)) & 1 == 1 for f in FLAGS}
     return [k for k, v in on.items() if v] if np.ndim(bits) == 0 else pd.DataFrame(on)
 
-def flag_table(
-)->str: # Markdown
+
+def flag_table() -> str:  # Markdown
     "The list of flags, for people"
-    rows = [f'| {f.bit} | `{f.name}` | {f.words} | {f.measure} | {f.threshold:g} | {f.on} | {f.harm:g} | {f.source} |' for f in FLAGS]
-    return '\n'.join(['| bit | flag | means | measure | above | counts on | harm | threshold from |', '|--|--|--|--|--|--|--|--|', *rows])
+    rows = [
+        f'| {f.bit} | `{f.name}` | {f.words} | {f.measure} | {f.threshold:g} | {f.on} | {f.harm:g} | {f.source} |'
+        for f in FLAGS
+    ]
+    return '\n'.join(
+        [
+            '| bit | flag | means | measure | above | counts on | harm | threshold from |',
+            '|--|--|--|--|--|--|--|--|',
+            *rows,
+        ]
+    )
 
 # %% ../../nbs/45_quality/01_flags.ipynb #835e8109
 def excess(
-    data, # Patches (n, C, s, s)
-    ok, # Valid pixels (n, C, s, s), bool
-    background, noise, # Levels (n, C)
-)->np.ndarray: # (n, C, s, s)
+    data,  # Patches (n, C, s, s)
+    ok,  # Valid pixels (n, C, s, s), bool
+    background,
+    noise,  # Levels (n, C)
+) -> np.ndarray:  # (n, C, s, s)
     "Pixels above the sky in units of the noise, 0 where invalid or where there is no noise"
     known = (noise > 0) & np.isfinite(background)
     b, n = (np.where(known, a, 1).astype('f4')[..., None, None] for a in (background, noise))
-    return np.where(ok & known[..., None, None], (data - b)/n, np.float32(0))
+    return np.where(ok & known[..., None, None], (data - b) / n, np.float32(0))
 
-def invalid_share(ok): return 1 - ok.mean((1, 2, 3))
+
+def invalid_share(ok):
+    return 1 - ok.mean((1, 2, 3))
+
 
 def blank_sides(
-    ok, # Valid pixels (n, C, s, s), bool
-)->np.ndarray: # (n,)
+    ok,  # Valid pixels (n, C, s, s), bool
+) -> np.ndarray:  # (n,)
     "How many of the four sides have no valid pixel"
     ends = [ok[:, :, 0], ok[:, :, -1], ok[..., 0], ok[..., -1]]
     return sum(~e.any(-1) for e in ends).max(1)
 
-def middle(
-    a, # Anything of shape (…, s, s)
-    r, # How far from the middle (pixel)
-): # (…, 2r+1, 2r+1), a view
-    "The (2r+1)² pixels around the position, which is at index s//2"
-    h = a.shape[-1]//2
-    return a[..., max(h - r, 0):h + r + 1, max(h - r, 0):h + r + 1]
 
-def centre_invalid(ok): return (~middle(ok, 1)).sum((-1, -2)).max(1)
+def middle(
+    a,  # Anything of shape (…, s, s)
+    r,  # How far from the middle (pixel)
+):  # (…, 2r+1, 2r+1), a view
+    "The (2r+1)² pixels around the position, which is at index s//2"
+    h = a.shape[-1] // 2
+    return a[..., max(h - r, 0) : h + r + 1, max(h - r, 0) : h + r + 1]
+
+
+def centre_invalid(ok):
+    return (~middle(ok, 1)).sum((-1, -2)).max(1)
+
 
 def constant_channels(
-    data, # Patches (n, C, s, s)
-    ok, # Valid pixels (n, C, s, s), bool
-    background, noise, # Levels (n, C)
-)->np.ndarray: # (n, C), bool
+    data,  # Patches (n, C, s, s)
+    ok,  # Valid pixels (n, C, s, s), bool
+    background,
+    noise,  # Levels (n, C)
+) -> np.ndarray:  # (n, C), bool
     "Channels without two different valid values; only where there is next to no noise need one look"
-    out, i, c = np.zeros(noise.shape, bool), *np.nonzero(~(noise > 1e-3*abs(background))) # Rounding makes a noise too
-    top, low = (f(np.where(ok[i, c], data[i, c], fill), (-1, -2)) for f, fill in ((np.max, -np.inf), (np.min, np.inf)))
+    out, i, c = (
+        np.zeros(noise.shape, bool),
+        *np.nonzero(~(noise > 1e-3 * abs(background))),
+    )  # Rounding makes a noise too
+    top, low = (
+        f(np.where(ok[i, c], data[i, c], fill), (-1, -2))
+        for f, fill in ((np.max, -np.inf), (np.min, np.inf))
+    )
     out[i, c] = top <= low
     return out.sum(1)
 
 # %% ../../nbs/45_quality/01_flags.ipynb #2ec38f61
 def saturated_pixels(
-    data, # Patches (n, C, s, s)
-    ok, # Valid pixels (n, C, s, s), bool
-    z, # From `excess` (n, C, s, s)
-    saturation=None, # Level of each channel (C,); None looks for a plateau
-)->np.ndarray: # (n,), how many in the worst channel
+    data,  # Patches (n, C, s, s)
+    ok,  # Valid pixels (n, C, s, s), bool
+    z,  # From `excess` (n, C, s, s)
+    saturation=None,  # Level of each channel (C,); None looks for a plateau
+) -> np.ndarray:  # (n,), how many in the worst channel
     "Pixels at the top of the scale"
-    if saturation is not None: return ((data >= np.reshape(saturation, (1, -1, 1, 1))) & ok).sum((-1, -2)).max(1)
+    if saturation is not None:
+        return ((data >= np.reshape(saturation, (1, -1, 1, 1))) & ok).sum((-1, -2)).max(1)
     out = np.zeros(z.shape[:2], int)
     i, c = np.nonzero(z.reshape(*z.shape[:2], -1).max(-1) > 10)
     some = np.where(ok[i, c], data[i, c], -np.inf)
@@ -177,93 +349,116 @@ def saturated_pixels(
 
 # %% ../../nbs/45_quality/01_flags.ipynb #03e33caf
 def centre_snr(
-    z, # From `excess` (n, C, s, s)
-    ok, # Valid pixels (n, C, s, s), bool
-)->np.ndarray: # (n,)
+    z,  # From `excess` (n, C, s, s)
+    ok,  # Valid pixels (n, C, s, s), bool
+) -> np.ndarray:  # (n,)
     "S/N of the middle 3×3 of the last channel"
     n = middle(ok[:, -1], 1).sum((-1, -2))
-    return middle(z[:, -1], 1).sum((-1, -2))/np.sqrt(np.maximum(n, 1))
+    return middle(z[:, -1], 1).sum((-1, -2)) / np.sqrt(np.maximum(n, 1))
+
 
 def walk_uphill(
-    z, # From `excess` (n, C, s, s)
-    r=4, # Furthest (pixel)
-)->tuple: # Two of (n,)
+    z,  # From `excess` (n, C, s, s)
+    r=4,  # Furthest (pixel)
+) -> tuple:  # Two of (n,)
     "Distance (pixel) walked from the middle of the last channel to a peak, and the S/N there"
-    r, i = min(r, z.shape[-1]//2 - 2), np.arange(len(z))
-    if r < 1: return np.zeros(len(z)), np.zeros(len(z))
-    m, k = middle(z[:, -1], r + 1), 2*r + 1
-    spots = np.pad(sum(m[:, a:a + k, b:b + k] for a in range(3) for b in range(3))/3, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    r, i = min(r, z.shape[-1] // 2 - 2), np.arange(len(z))
+    if r < 1:
+        return np.zeros(len(z)), np.zeros(len(z))
+    m, k = middle(z[:, -1], r + 1), 2 * r + 1
+    spots = np.pad(
+        sum(m[:, a : a + k, b : b + k] for a in range(3) for b in range(3)) / 3,
+        ((0, 0), (1, 1), (1, 1)),
+        constant_values=-np.inf,
+    )
     y = x = np.full(len(z), r + 1)
     for _ in range(r):
         step = np.stack([spots[i, y + a, x + b] for a in (0, -1, 1) for b in (0, -1, 1)]).argmax(0)
-        y, x = y + np.array([0, -1, 1])[step//3], x + np.array([0, -1, 1])[step % 3]
+        y, x = y + np.array([0, -1, 1])[step // 3], x + np.array([0, -1, 1])[step % 3]
     return np.hypot(y - r - 1, x - r - 1), spots[i, y, x]
 
 # %% ../../nbs/45_quality/01_flags.ipynb #d18881fe
 def block_levels(
-    x, # Pixels (n, s, s), NaN where invalid
-    k=8, # Blocks along a side, about
-)->np.ndarray: # (n, k', k')
+    x,  # Pixels (n, s, s), NaN where invalid
+    k=8,  # Blocks along a side, about
+) -> np.ndarray:  # (n, k', k')
     "Medians of about k×k blocks"
     n, s = len(x), x.shape[-1]
-    b = max(2, s//k)
-    x = x[:, :s//b*b, :s//b*b].reshape(n, s//b, b, s//b, b).transpose(0, 1, 3, 2, 4)
-    return clipped_stats(x.reshape(n*(s//b)**2, b*b).copy(), 0)[0].reshape(n, s//b, s//b)
+    b = max(2, s // k)
+    x = x[:, : s // b * b, : s // b * b].reshape(n, s // b, b, s // b, b).transpose(0, 1, 3, 2, 4)
+    return clipped_stats(x.reshape(n * (s // b) ** 2, b * b).copy(), 0)[0].reshape(
+        n, s // b, s // b
+    )
+
 
 def side_difference(
-    data, # Patches (n, C, s, s)
-    ok, # Valid pixels (n, C, s, s), bool
-)->np.ndarray: # (n,)
+    data,  # Patches (n, C, s, s)
+    ok,  # Valid pixels (n, C, s, s), bool
+) -> np.ndarray:  # (n,)
     "Largest difference between opposite sides, in units of pixel noise or of the unevenness along the sides, whichever is larger"
     n, C, s, _ = data.shape
-    if s < 8: return np.zeros(n) # Too small to have sides
-    x = np.where(ok, data, np.nan).astype('f4').reshape(n*C, s, s)
+    if s < 8:
+        return np.zeros(n)  # Too small to have sides
+    x = np.where(ok, data, np.nan).astype('f4').reshape(n * C, s, s)
     v = block_levels(x)
-    ends = np.array([[v[:, :, 0], v[:, :, -1]], [v[:, 0], v[:, -1]]]) # (axis, side, patch, block)
+    ends = np.array([[v[:, :, 0], v[:, :, -1]], [v[:, 0], v[:, -1]]])  # (axis, side, patch, block)
     level = clipped_stats(ends.reshape(-1, ends.shape[-1]).copy(), 0)[0].reshape(ends.shape[:3])
-    along = np.diff(ends, axis=-1).transpose(0, 2, 1, 3).reshape(2*n*C, -1)
-    uneven = clipped_stats(along.copy(), 0)[1].reshape(2, n*C)/np.sqrt(2)
-    step = clipped_stats((x[:, ::4, 1:] - x[:, ::4, :-1]).reshape(n*C, -1), 1)[1]/np.sqrt(2)
+    along = np.diff(ends, axis=-1).transpose(0, 2, 1, 3).reshape(2 * n * C, -1)
+    uneven = clipped_stats(along.copy(), 0)[1].reshape(2, n * C) / np.sqrt(2)
+    step = clipped_stats((x[:, ::4, 1:] - x[:, ::4, :-1]).reshape(n * C, -1), 1)[1] / np.sqrt(2)
     scale = np.fmax(uneven, step)
-    gap = np.divide(abs(level[:, 0] - level[:, 1]), scale, out=np.zeros_like(scale), where=scale > 0)
+    gap = np.divide(
+        abs(level[:, 0] - level[:, 1]), scale, out=np.zeros_like(scale), where=scale > 0
+    )
     return np.nan_to_num(np.fmax(*gap)).reshape(n, C).max(1)
 
 # %% ../../nbs/45_quality/01_flags.ipynb #e0295922
 @lru_cache(8)
 def line_places(
-    s:int, # Side of the patch (pixel)
-    angles:int=48, # Directions; a line may be off by a pixel at its ends
-    beside:int=6, # Distance of the lines to compare with (pixel)
-)->tuple: # For each pixel its line in every direction, shape (s*s, angles); pixels on each line; lines of at least 3/4 of the side; the lines on both sides of these
+    s: int,  # Side of the patch (pixel)
+    angles: int = 48,  # Directions; a line may be off by a pixel at its ends
+    beside: int = 6,  # Distance of the lines to compare with (pixel)
+) -> tuple:  # For each pixel its line in every direction, shape (s*s, angles); pixels on each line; lines of at least 3/4 of the side; the lines on both sides of these
     "All straight lines through a patch, in every direction 2s of them"
-    y, x = (a.ravel() - (s - 1)/2 for a in np.indices((s, s)))
-    t = np.arange(angles)*np.pi/angles
-    lines = np.round(np.outer(x, np.cos(t)) + np.outer(y, np.sin(t))).astype('i8') + s + 2*s*np.arange(angles)
-    length = np.bincount(lines.ravel(), minlength=2*s*angles)
-    long = np.flatnonzero(length >= .75*s)
-    near = np.stack([long - beside, long + beside]).clip(0, 2*s*angles - 1)
-    return lines, np.maximum(length, 1).astype('f4'), long, np.where(length[near] >= s/4, near, near[::-1]) # At a corner the other side must do
+    y, x = (a.ravel() - (s - 1) / 2 for a in np.indices((s, s)))
+    t = np.arange(angles) * np.pi / angles
+    lines = (
+        np.round(np.outer(x, np.cos(t)) + np.outer(y, np.sin(t))).astype('i8')
+        + s
+        + 2 * s * np.arange(angles)
+    )
+    length = np.bincount(lines.ravel(), minlength=2 * s * angles)
+    long = np.flatnonzero(length >= 0.75 * s)
+    near = np.stack([long - beside, long + beside]).clip(0, 2 * s * angles - 1)
+    return (
+        lines,
+        np.maximum(length, 1).astype('f4'),
+        long,
+        np.where(length[near] >= s / 4, near, near[::-1]),
+    )  # At a corner the other side must do
 
 # %% ../../nbs/45_quality/01_flags.ipynb #14491137
 def brightest_line(
-    z, # From `excess` (n, C, s, s)
-)->np.ndarray: # (n,)
+    z,  # From `excess` (n, C, s, s)
+) -> np.ndarray:  # (n,)
     "Share of bright pixels on the brightest line, less that on the lines beside it; largest of the levels and channels"
     n, C, s, _ = z.shape
-    flat, out, most = z.reshape(n*C, s*s), np.zeros(n*C, 'f4'), np.ones(n*C, 'f4')
+    flat, out, most = z.reshape(n * C, s * s), np.zeros(n * C, 'f4'), np.ones(n * C, 'f4')
     lines, length, long, near = line_places(s)
     for level in (3, 30, 300):
         bright = flat > level
-        for i in np.flatnonzero((bright.sum(1) > .5*s) & (most > np.maximum(out, .5))): # Fewer can't make a line of 0.7, nor can what was no line at a lower level
-            share = np.bincount(lines[bright[i]].ravel(), minlength=len(length))/length
+        for i in np.flatnonzero(
+            (bright.sum(1) > 0.5 * s) & (most > np.maximum(out, 0.5))
+        ):  # Fewer can't make a line of 0.7, nor can what was no line at a lower level
+            share = np.bincount(lines[bright[i]].ravel(), minlength=len(length)) / length
             top = share[long]
             most[i], out[i] = top.max(), max(out[i], (top - np.maximum(*share[near])).max())
     return out.reshape(n, C).max(1)
 
 # %% ../../nbs/45_quality/01_flags.ipynb #b8a39595
 def sharpest(
-    z, # From `excess` (n, C, s, s)
-)->tuple: # Two of (n,)
+    z,  # From `excess` (n, C, s, s)
+) -> tuple:  # Two of (n,)
     "Excess over the mean size of the 8 neighbours, the largest of inner 10 sigma pixels: of all, and of the middle 3×3 of the last channel"
     n, C, s, _ = z.shape
     any_, mid = np.zeros(n, 'f4'), np.zeros(n, 'f4')
@@ -271,8 +466,8 @@ def sharpest(
     inner = (y > 0) & (y < s - 1) & (x > 0) & (x < s - 1)
     i, c, y, x = (k[inner] for k in (i, c, y, x))
     box = sum(abs(z[i, c, y + a, x + b]) for a in (-1, 0, 1) for b in (-1, 0, 1))
-    own, h = z[i, c, y, x], s//2
-    sharp = own/np.maximum((box - own)/8, .5)
+    own, h = z[i, c, y, x], s // 2
+    sharp = own / np.maximum((box - own) / 8, 0.5)
     np.maximum.at(any_, i, sharp)
     near = (c == C - 1) & (abs(y - h) <= 1) & (abs(x - h) <= 1)
     np.maximum.at(mid, i[near], sharp[near])
@@ -280,83 +475,132 @@ def sharpest(
 
 # %% ../../nbs/45_quality/01_flags.ipynb #b59c3dc8
 def axis_ratio(
-    z, # From `excess` (n, C, s, s)
-    walked, snr, # From `walk_uphill` and `centre_snr` (n,)
-    least=50., # S/N below which nothing is said
-    sigma=1.5, # Width of the window (pixel)
-    r=5, # Its reach (pixel)
-)->np.ndarray: # (n,)
+    z,  # From `excess` (n, C, s, s)
+    walked,
+    snr,  # From `walk_uphill` and `centre_snr` (n,)
+    least=50.0,  # S/N below which nothing is said
+    sigma=1.5,  # Width of the window (pixel)
+    r=5,  # Its reach (pixel)
+) -> np.ndarray:  # (n,)
     "Long over short axis of what is in the middle of the last channel, 1 where its S/N is below `least`"
     out = np.ones(len(z))
     i = np.flatnonzero((snr > least) & (walked <= 2))
     m = middle(z[i, -1], r).astype('f8')
-    y, x = np.indices(m.shape[1:]) - m.shape[-1]//2
-    for k in range(3): # The window moves onto the source
-        cy, cx = (0*i, 0*i) if not k else (cy + (w*y).sum((1, 2))/total - cy, cx + (w*x).sum((1, 2))/total - cx)
+    y, x = np.indices(m.shape[1:]) - m.shape[-1] // 2
+    for k in range(3):  # The window moves onto the source
+        cy, cx = (
+            (0 * i, 0 * i)
+            if not k
+            else (cy + (w * y).sum((1, 2)) / total - cy, cx + (w * x).sum((1, 2)) / total - cx)
+        )
         dy, dx = y - np.reshape(cy, (-1, 1, 1)), x - np.reshape(cx, (-1, 1, 1))
-        w = m*np.exp(-(dx**2 + dy**2)/2/sigma**2)
+        w = m * np.exp(-(dx**2 + dy**2) / 2 / sigma**2)
         total = np.maximum(w.sum((1, 2)), 1e-9)
-    xx, yy, xy = ((w*a).sum((1, 2))/total for a in (dx*dx, dy*dy, dx*dy))
-    mean, half = (xx + yy)/2, np.hypot((xx - yy)/2, xy)
-    unweighted = [1/(1/v - 1/sigma**2) for v in np.clip([mean + half, mean - half], 1/6, .9*sigma**2)]
-    out[i] = np.sqrt(unweighted[0]/unweighted[1])
+    xx, yy, xy = ((w * a).sum((1, 2)) / total for a in (dx * dx, dy * dy, dx * dy))
+    mean, half = (xx + yy) / 2, np.hypot((xx - yy) / 2, xy)
+    unweighted = [
+        1 / (1 / v - 1 / sigma**2)
+        for v in np.clip([mean + half, mean - half], 1 / 6, 0.9 * sigma**2)
+    ]
+    out[i] = np.sqrt(unweighted[0] / unweighted[1])
     return out
 
+
 def template_lack(
-    ok, # Valid pixels (n, C, s, s), bool
-    channels, # Names of the C channels, or None
-)->np.ndarray: # (n,)
+    ok,  # Valid pixels (n, C, s, s), bool
+    channels,  # Names of the C channels, or None
+) -> np.ndarray:  # (n,)
     "Share of the middle 9×9 pixels without a valid template; 0 where there is no template channel"
-    if 'template' not in (channels or ()): return np.zeros(len(ok))
+    if 'template' not in (channels or ()):
+        return np.zeros(len(ok))
     return 1 - middle(ok[:, list(channels).index('template')], 4).mean((-1, -2))
 
 # %% ../../nbs/45_quality/01_flags.ipynb #09ddfa2b
 def measure_patches(
-    data:np.ndarray, # Patches, shape (n, C, s, s)
-    valid:np.ndarray, # Same shape, True where a pixel can be trusted
-    background:np.ndarray, # Sky of each patch and channel, shape (n, C)
-    noise:np.ndarray, # Noise of each, shape (n, C)
-    saturation=None, # Level at which pixels saturate, one number or one a channel; None means unknown
-    channels:tuple|None=None, # Their names; None means that no one is a template
-)->dict: # Name of the flag -> measure, shape (n,)
+    data: np.ndarray,  # Patches, shape (n, C, s, s)
+    valid: np.ndarray,  # Same shape, True where a pixel can be trusted
+    background: np.ndarray,  # Sky of each patch and channel, shape (n, C)
+    noise: np.ndarray,  # Noise of each, shape (n, C)
+    saturation=None,  # Level at which pixels saturate, one number or one a channel; None means unknown
+    channels: tuple | None = None,  # Their names; None means that no one is a template
+) -> dict:  # Name of the flag -> measure, shape (n,)
     "The number behind every flag that pixels tell"
     ok = np.isfinite(data) & valid
-    with np.errstate(invalid='ignore'): z = excess(data, ok, background, noise)
+    with np.errstate(invalid='ignore'):
+        z = excess(data, ok, background, noise)
     (ray, sharp), snr, (walked, peak) = sharpest(z), centre_snr(z, ok), walk_uphill(z)
-    return dict(invalid=invalid_share(ok), edge=blank_sides(ok), centre_invalid=centre_invalid(ok), constant=constant_channels(data, ok, background, noise),
-        saturated=saturated_pixels(data, ok, z, saturation), faint=-snr, bright=np.where(walked <= 2, snr, 0), off_centre=np.where(peak > 5, walked, 0), gradient=side_difference(data, ok),
-        streak=brightest_line(z), cosmic_ray=ray, sharp=sharp,
-        elongated=axis_ratio(z, walked, peak), template_missing=template_lack(ok, channels))
+    return dict(
+        invalid=invalid_share(ok),
+        edge=blank_sides(ok),
+        centre_invalid=centre_invalid(ok),
+        constant=constant_channels(data, ok, background, noise),
+        saturated=saturated_pixels(data, ok, z, saturation),
+        faint=-snr,
+        bright=np.where(walked <= 2, snr, 0),
+        off_centre=np.where(peak > 5, walked, 0),
+        gradient=side_difference(data, ok),
+        streak=brightest_line(z),
+        cosmic_ray=ray,
+        sharp=sharp,
+        elongated=axis_ratio(z, walked, peak),
+        template_missing=template_lack(ok, channels),
+    )
 
 # %% ../../nbs/45_quality/01_flags.ipynb #154b508e
 def image_flags(
-    data, valid, background, noise, saturation=None, channels=None, # As for `measure_patches`
-)->np.ndarray: # One number a patch whose bits are `FLAGS`, uint32, shape (n,)
+    data,
+    valid,
+    background,
+    noise,
+    saturation=None,
+    channels=None,  # As for `measure_patches`
+) -> np.ndarray:  # One number a patch whose bits are `FLAGS`, uint32, shape (n,)
     "What is wrong with each patch"
     out = np.zeros(len(data), 'u4')
-    for i in range(0, len(data), 64): # Small enough for the processor's cache
+    for i in range(0, len(data), 64):  # Small enough for the processor's cache
         k = slice(i, i + 64)
-        out[k] = set_bits(measure_patches(data[k], valid[k], background[k], noise[k], saturation, channels))
+        out[k] = set_bits(
+            measure_patches(data[k], valid[k], background[k], noise[k], saturation, channels)
+        )
     return out
 
+
 def set_bits(
-    measures:dict, # Name of a flag -> its measure (n,)
-)->np.ndarray: # uint32
+    measures: dict,  # Name of a flag -> its measure (n,)
+) -> np.ndarray:  # uint32
     "One number a patch from measures by name; a measure that is NaN sets nothing"
-    return sum((np.asarray(measures[f.name] > f.threshold, 'u4') << np.uint32(f.bit) for f in FLAGS if f.name in measures), np.uint32(0))
+    return sum(
+        (
+            np.asarray(measures[f.name] > f.threshold, 'u4') << np.uint32(f.bit)
+            for f in FLAGS
+            if f.name in measures
+        ),
+        np.uint32(0),
+    )
 
 # %% ../../nbs/45_quality/01_flags.ipynb #eebdc913
-FLAG_COLUMNS = dict(template_contaminated=('template_end_mjd',), misregistered=('registration_error_pix',)) # What a flag needs to be known
+FLAG_COLUMNS = dict(
+    template_contaminated=('template_end_mjd',), misregistered=('registration_error_pix',)
+)  # What a flag needs to be known
+
 
 def measure_columns(
-    samples:pd.DataFrame, # Columns template_end_mjd, first_seen_mjd, mjd (days) and registration_error_pix (pixel), where there are any
-)->dict: # Name of the flag -> measure, shape (n,), NaN where unknown
+    samples: pd.DataFrame,  # Columns template_end_mjd, first_seen_mjd, mjd (days) and registration_error_pix (pixel), where there are any
+) -> dict:  # Name of the flag -> measure, shape (n,), NaN where unknown
     "The number behind every flag that columns tell"
-    get = lambda k: samples[k].to_numpy('f8', na_value=np.nan) if k in samples else np.full(len(samples), np.nan)
-    return dict(template_contaminated=get('template_end_mjd') - np.fmin(get('first_seen_mjd'), get('mjd')), misregistered=get('registration_error_pix'))
+    get = lambda k: (
+        samples[k].to_numpy('f8', na_value=np.nan)
+        if k in samples
+        else np.full(len(samples), np.nan)
+    )
+    return dict(
+        template_contaminated=get('template_end_mjd') - np.fmin(get('first_seen_mjd'), get('mjd')),
+        misregistered=get('registration_error_pix'),
+    )
+
 
 def column_flags(
-    samples:pd.DataFrame, # As for `measure_columns`
-)->np.ndarray: # Bits as `image_flags` gives them, uint32, shape (n,)
+    samples: pd.DataFrame,  # As for `measure_columns`
+) -> np.ndarray:  # Bits as `image_flags` gives them, uint32, shape (n,)
     "What is wrong with each sample by its columns"
     return set_bits(measure_columns(samples)) | np.zeros(len(samples), 'u4')

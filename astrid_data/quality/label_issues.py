@@ -15,133 +15,204 @@ from .flags import axis_ratio, excess, local_background, middle, walk_uphill
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #4f177bcb
 def radial_profile(
-    m, # Squares (n, 2r+1, 2r+1)
-)->np.ndarray: # (n, r + 1)
+    m,  # Squares (n, 2r+1, 2r+1)
+) -> np.ndarray:  # (n, r + 1)
     "Mean of the pixels at each distance from the middle"
-    h = m.shape[-1]//2
+    h = m.shape[-1] // 2
     y, x = np.indices(m.shape[1:]) - h
     ring = np.minimum(np.round(np.hypot(x, y)).astype(int), h + 1).ravel()
     w = (ring == np.arange(h + 1)[:, None]).astype('f4')
-    return m.reshape(len(m), -1) @ (w/w.sum(1, keepdims=True)).T
+    return m.reshape(len(m), -1) @ (w / w.sum(1, keepdims=True)).T
+
 
 def likeness(
-    a, b, # Stamps, equally many and of one shape (n, h, w)
-)->np.ndarray: # -1 to 1, 0 where one is flat
+    a,
+    b,  # Stamps, equally many and of one shape (n, h, w)
+) -> np.ndarray:  # -1 to 1, 0 where one is flat
     "Correlation of each stamp of `a` with that of `b`"
     a, b = (v.reshape(len(v), -1) - v.reshape(len(v), -1).mean(1, keepdims=True) for v in (a, b))
-    size = np.sqrt((a*a).sum(1)*(b*b).sum(1))
-    return np.divide((a*b).sum(1), size, out=np.zeros(len(a), a.dtype), where=size > 0)
+    size = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    return np.divide((a * b).sum(1), size, out=np.zeros(len(a), a.dtype), where=size > 0)
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #e06cf4ca
 def channel_statistics(
-    z, # Pixels above the sky in units of the noise (n, s, s)
-    ok, # Valid pixels (n, s, s), bool
-    r=8, # How far from the middle to look (pixel)
-)->dict: # Name -> (n,)
+    z,  # Pixels above the sky in units of the noise (n, s, s)
+    ok,  # Valid pixels (n, s, s), bool
+    r=8,  # How far from the middle to look (pixel)
+) -> dict:  # Name -> (n,)
     "The looks of one channel; `z` is in units of the noise, shape (n, s, s)"
-    r = min(r, (z.shape[-1] - 1)//2)
+    r = min(r, (z.shape[-1] - 1) // 2)
     m, (walked, peak) = middle(z, r), walk_uphill(z[:, None])
     squeezed, near = np.arcsinh(m), middle(z, min(3, r))
     profile = radial_profile(squeezed)
-    return dict({f'ring{k}': profile[:, k] for k in range(r + 1)}, walked=walked, peak=np.arcsinh(peak), axis_ratio=axis_ratio(z[:, None], walked, peak, least=10),
-        brightest=np.arcsinh(near.max((1, 2))), darkest=np.arcsinh(near.min((1, 2))), sharp=near.max((1, 2))/np.maximum(abs(near).mean((1, 2)), .5),
-        dark=(m < -3).mean((1, 2)), bright=(m > 3).mean((1, 2)), turned=likeness(squeezed, squeezed[:, ::-1, ::-1]), mirrored=likeness(squeezed, squeezed[:, ::-1]),
-        missing=1 - ok.mean((1, 2)), missing_middle=1 - middle(ok, r).mean((1, 2)))
+    return dict(
+        {f'ring{k}': profile[:, k] for k in range(r + 1)},
+        walked=walked,
+        peak=np.arcsinh(peak),
+        axis_ratio=axis_ratio(z[:, None], walked, peak, least=10),
+        brightest=np.arcsinh(near.max((1, 2))),
+        darkest=np.arcsinh(near.min((1, 2))),
+        sharp=near.max((1, 2)) / np.maximum(abs(near).mean((1, 2)), 0.5),
+        dark=(m < -3).mean((1, 2)),
+        bright=(m > 3).mean((1, 2)),
+        turned=likeness(squeezed, squeezed[:, ::-1, ::-1]),
+        mirrored=likeness(squeezed, squeezed[:, ::-1]),
+        missing=1 - ok.mean((1, 2)),
+        missing_middle=1 - middle(ok, r).mean((1, 2)),
+    )
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #21cad265
 def stamp_looks(
-    data, # Patches, array-like, shape (n, C, s, s)
-    valid=None, # Validity, same shape; None means where `data` is finite
-    chunk:int=1024, # Patches at once
-)->pd.DataFrame: # One column a statistic
+    data,  # Patches, array-like, shape (n, C, s, s)
+    valid=None,  # Validity, same shape; None means where `data` is finite
+    chunk: int = 1024,  # Patches at once
+) -> pd.DataFrame:  # One column a statistic
     "The looks of each patch, in numbers"
     out = []
     for k in range(0, len(data), chunk):
-        d = np.asarray(data[k:k+chunk])
-        ok = np.isfinite(d) if valid is None else np.isfinite(d) & np.asarray(valid[k:k+chunk])
-        with np.errstate(invalid='ignore'): z = excess(d, ok, *local_background(d, ok))
-        t = {f'{c}_{name}': v for c in range(d.shape[1]) for name, v in channel_statistics(z[:, c], ok[:, c]).items()}
-        t |= {f'{a}_like_{b}': likeness(*(np.arcsinh(middle(z[:, c], 8)) for c in (a, b))) for b in range(d.shape[1]) for a in range(b)}
+        d = np.asarray(data[k : k + chunk])
+        ok = np.isfinite(d) if valid is None else np.isfinite(d) & np.asarray(valid[k : k + chunk])
+        with np.errstate(invalid='ignore'):
+            z = excess(d, ok, *local_background(d, ok))
+        t = {
+            f'{c}_{name}': v
+            for c in range(d.shape[1])
+            for name, v in channel_statistics(z[:, c], ok[:, c]).items()
+        }
+        t |= {
+            f'{a}_like_{b}': likeness(*(np.arcsinh(middle(z[:, c], 8)) for c in (a, b)))
+            for b in range(d.shape[1])
+            for a in range(b)
+        }
         out.append(pd.DataFrame(t))
     return pd.concat(out, ignore_index=True)
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #b1eebcde
 def groups_of(
-    samples, # The set, n samples
-)->np.ndarray: # Numbers, shape (n,)
+    samples,  # The set, n samples
+) -> np.ndarray:  # Numbers, shape (n,)
     "Which samples belong together: `group_id`, else `object_id`, else each by itself"
-    key = next((samples[k] for k in ('group_id', 'object_id') if k in samples), pd.Series(np.arange(len(samples)).astype(str)))
+    key = next(
+        (samples[k] for k in ('group_id', 'object_id') if k in samples),
+        pd.Series(np.arange(len(samples)).astype(str)),
+    )
     alone = pd.Series([f'alone {i}' for i in range(len(samples))], dtype=object)
-    return pd.factorize(key.reset_index(drop=True).astype(object).where(key.notna().to_numpy(), alone))[0]
+    return pd.factorize(
+        key.reset_index(drop=True).astype(object).where(key.notna().to_numpy(), alone)
+    )[0]
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #fc38d2f3
 def unseen_opinions(
-    x, # Statistics, shape (n, k)
-    label, # 1 or 0, shape (n,)
-    group, # Numbers; samples of a group are never in train and judged at once
-    folds:int=5, # How often a forest is grown
-    seed:int=0, # Of the folds and the forests
-)->np.ndarray: # Chance that each is real, shape (n,)
+    x,  # Statistics, shape (n, k)
+    label,  # 1 or 0, shape (n,)
+    group,  # Numbers; samples of a group are never in train and judged at once
+    folds: int = 5,  # How often a forest is grown
+    seed: int = 0,  # Of the folds and the forests
+) -> np.ndarray:  # Chance that each is real, shape (n,)
     "What a model thinks of each sample that has not seen it or its group"
     from sklearn.ensemble import ExtraTreesClassifier
     from sklearn.model_selection import StratifiedGroupKFold
-    x, label, out = np.nan_to_num(np.asarray(x, 'f4')), np.asarray(label), np.full(len(label), np.nan)
+
+    x, label, out = (
+        np.nan_to_num(np.asarray(x, 'f4')),
+        np.asarray(label),
+        np.full(len(label), np.nan),
+    )
     each = [len(np.unique(group[label == k])) for k in (0, 1)]
-    if min(each) < 2*folds: raise BadInput(f'{folds} folds need at least {2*folds} groups of each label; there are {each[1]} real and {each[0]} other')
-    for train, test in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(x, label, group):
-        forest = ExtraTreesClassifier(300, min_samples_leaf=3, max_features=.3, class_weight='balanced', random_state=seed, n_jobs=1)
+    if min(each) < 2 * folds:
+        raise BadInput(
+            f'{folds} folds need at least {2 * folds} groups of each label; there are {each[1]} real and {each[0]} other'
+        )
+    for train, test in StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(
+        x, label, group
+    ):
+        forest = ExtraTreesClassifier(
+            300,
+            min_samples_leaf=3,
+            max_features=0.3,
+            class_weight='balanced',
+            random_state=seed,
+            n_jobs=1,
+        )
         out[test] = forest.fit(x[train], label[train]).predict_proba(x[test])[:, 1]
     return out
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #f1e7a493
 def find_doubts(
-    samples:pd.DataFrame, # Columns label, and group_id or object_id where known
-    data, # Patches, array-like, shape (n, C, s, s)
-    valid=None, # Validity, same shape; None means where `data` is finite
-    folds:int=5, seed:int=0, # As for `unseen_opinions`
-    rows=None, # Only these rows take part; None means all
-)->pd.DataFrame: # row, sample_key, label, chance_real, doubt, likely_wrong; most doubtful first
+    samples: pd.DataFrame,  # Columns label, and group_id or object_id where known
+    data,  # Patches, array-like, shape (n, C, s, s)
+    valid=None,  # Validity, same shape; None means where `data` is finite
+    folds: int = 5,
+    seed: int = 0,  # As for `unseen_opinions`
+    rows=None,  # Only these rows take part; None means all
+) -> pd.DataFrame:  # row, sample_key, label, chance_real, doubt, likely_wrong; most doubtful first
     "Which labels to look at again"
-    if len(data) != len(samples): raise BadInput(f'{len(data)} patches do not fit {len(samples)} rows')
+    if len(data) != len(samples):
+        raise BadInput(f'{len(data)} patches do not fit {len(samples)} rows')
     rows = np.arange(len(samples)) if rows is None else np.asarray(rows)
-    some, label = samples.iloc[rows].reset_index(drop=True), (column(samples, 'label', 0)[rows] == 1).astype(int)
+    some, label = (
+        samples.iloc[rows].reset_index(drop=True),
+        (column(samples, 'label', 0)[rows] == 1).astype(int),
+    )
     p = unseen_opinions(stamp_looks(data, valid).iloc[rows], label, groups_of(some), folds, seed)
-    usual = np.array([1 - p[label == 0].mean(), p[label == 1].mean()]) # Chance of its own label that a sample of each label has on average
+    usual = np.array(
+        [1 - p[label == 0].mean(), p[label == 1].mean()]
+    )  # Chance of its own label that a sample of each label has on average
     other = np.where(label == 1, 1 - p, p)
-    t = pd.DataFrame(dict(row=rows, sample_key=column(some, 'sample_key', ''), label=label, chance_real=p, doubt=other, likely_wrong=other >= usual[1 - label]))
+    t = pd.DataFrame(
+        dict(
+            row=rows,
+            sample_key=column(some, 'sample_key', ''),
+            label=label,
+            chance_real=p,
+            doubt=other,
+            likely_wrong=other >= usual[1 - label],
+        )
+    )
     return t.sort_values(['doubt', 'sample_key'], ascending=[False, True], ignore_index=True)
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #1c889202
 def label_doubts(
-    dataset, # A `Dataset`
-    splits:tuple=('train', 'val'), # Which splits take part
-    folds:int=5, seed:int=0, # As for `unseen_opinions`
-)->pd.DataFrame: # As `find_doubts`, with split and label_source; `row` is the dataset's
+    dataset,  # A `Dataset`
+    splits: tuple = ('train', 'val'),  # Which splits take part
+    folds: int = 5,
+    seed: int = 0,  # As for `unseen_opinions`
+) -> pd.DataFrame:  # As `find_doubts`, with split and label_source; `row` is the dataset's
     "Which labels of a version to look at again; `browse` shows its rows in this order"
     s = dataset.samples
     rows = np.flatnonzero(np.isin(s['split'], list(splits)))
-    if not len(rows): raise BadInput(f'{dataset.address} has no sample in {", ".join(splits)}')
+    if not len(rows):
+        raise BadInput(f'{dataset.address} has no sample in {", ".join(splits)}')
     t = find_doubts(s, dataset.patches(), dataset.valid(), folds, seed, rows)
-    return t.assign(split=s['split'].to_numpy()[t['row']], label_source=column(s, 'label_source', '')[t['row']])
+    return t.assign(
+        split=s['split'].to_numpy()[t['row']], label_source=column(s, 'label_source', '')[t['row']]
+    )
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #2161ce6f
 def plot_doubts(
-    queue:pd.DataFrame, # From `find_doubts`
-    data, # Patches, array-like, shape (n, C, s, s)
-    n:int=8, # How many
-    columns:int=4, # Samples in a line
-): # A matplotlib figure
+    queue: pd.DataFrame,  # From `find_doubts`
+    data,  # Patches, array-like, shape (n, C, s, s)
+    n: int = 8,  # How many
+    columns: int = 4,  # Samples in a line
+):  # A matplotlib figure
     "The most doubtful stamps; the title says the label and what the model thinks"
     C, some = data.shape[1], queue[:n]
-    lines = -(-len(some)//columns)
-    width = 1.2*columns*C**.6
-    fig = new_figure((width, (width/columns/C + .2)*lines))
-    axs = fig.subplots(lines, columns*C, squeeze=False)
-    for ax in axs.flat: ax.set_axis_off()
+    lines = -(-len(some) // columns)
+    width = 1.2 * columns * C**0.6
+    fig = new_figure((width, (width / columns / C + 0.2) * lines))
+    axs = fig.subplots(lines, columns * C, squeeze=False)
+    for ax in axs.flat:
+        ax.set_axis_off()
     for k, q in enumerate(some.itertuples()):
         for c, px in enumerate(np.asarray(data[q.row])):
-            ax = axs[k//columns, k % columns*C + c]
+            ax = axs[k // columns, k % columns * C + c]
             low, high = np.nanpercentile(px, [2, 99.5]) if np.isfinite(px).any() else (0, 1)
             ax.imshow(px, origin='lower', cmap='gray', vmin=low, vmax=high)
-            if c == 0: ax.set_title(f'{"real" if q.label else "bogus"}? {q.chance_real:.0%} real', fontsize=6.5, loc='left', pad=2)
+            if c == 0:
+                ax.set_title(
+                    f'{"real" if q.label else "bogus"}? {q.chance_real:.0%} real',
+                    fontsize=6.5,
+                    loc='left',
+                    pad=2,
+                )
     return fig

@@ -14,121 +14,209 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np, pandas as pd
 
-from .checks import (Issue, check_classes, check_images, check_labels, check_positions, class_table, column, figure_png, new_figure, split_names)
+from astrid_data.quality.checks import (
+    Issue,
+    check_classes,
+    check_images,
+    check_labels,
+    check_positions,
+    class_table,
+    column,
+    figure_png,
+    new_figure,
+    split_names,
+)
 from .columns import check_columns
 from .duplicates import check_duplicates, find_duplicates
 from ..core import BadInput, NotFound, canonical_json, need
-from .coverage import check_coverage, check_times, plot_sky, sky_cells, split_drift
-from .flags import FLAG_COLUMNS, FLAGS, column_flags, image_flags, local_background
+from astrid_data.quality.coverage import (
+    check_coverage,
+    check_times,
+    plot_sky,
+    sky_cells,
+    split_drift,
+)
+from astrid_data.quality.flags import (
+    FLAG_COLUMNS,
+    FLAGS,
+    column_flags,
+    image_flags,
+    local_background,
+)
 from ..registry.verdicts import labeller_agreement
 from .shortcuts import by_strength, check_shortcuts, probe_shortcuts
 
 # %% ../../nbs/45_quality/08_report.ipynb #2c43d048
 COMPONENTS = ('images', 'labels', 'balance', 'positions', 'unique', 'complete')
 
-def ordered(components): return sorted(components, key=lambda k: (COMPONENTS.index(k) if k in COMPONENTS else 9, k))
+
+def ordered(components):
+    return sorted(components, key=lambda k: (COMPONENTS.index(k) if k in COMPONENTS else 9, k))
+
 
 def combine(
-    components:dict, # Name -> 0 to 1, or None where not measured
-)->float: # 0 to 1
+    components: dict,  # Name -> 0 to 1, or None where not measured
+) -> float:  # 0 to 1
     "Geometric mean of what was measured"
     c = np.array([v for v in components.values() if v is not None], 'f8')
-    return float(np.exp(np.log(c).mean())) if len(c) and (c > 0).all() else 0.
+    return float(np.exp(np.log(c).mean())) if len(c) and (c > 0).all() else 0.0
 
 # %% ../../nbs/45_quality/08_report.ipynb #a9a0e9db
 @dataclass
 class Gate:
     "One number against its limits"
-    name:str
-    threshold:float # The limit that was crossed, or that of a warning if none was
-    value:float|None # None where not measured
-    outcome:str # 'pass', 'warn', 'fail' or 'not measured'
-    reason:str = '' # Of a gate that did not pass, what lowered its value
 
-GATES = dict(images=(.8, .5), labels=(.95, .8), rarer_label=(.05, 1e-9), positions=(1, .99), unique=(.98, .9), complete=(.5, .1),
-    shortcut_auc=(.6, None)) # Name -> limits of warn and fail; None never fails
-UPPER = {'shortcut_auc'} # Gates whose value should stay below
+    name: str
+    threshold: float  # The limit that was crossed, or that of a warning if none was
+    value: float | None  # None where not measured
+    outcome: str  # 'pass', 'warn', 'fail' or 'not measured'
+    reason: str = ''  # Of a gate that did not pass, what lowered its value
+
+
+GATES = dict(
+    images=(0.8, 0.5),
+    labels=(0.95, 0.8),
+    rarer_label=(0.05, 1e-9),
+    positions=(1, 0.99),
+    unique=(0.98, 0.9),
+    complete=(0.5, 0.1),
+    shortcut_auc=(0.6, None),
+)  # Name -> limits of warn and fail; None never fails
+UPPER = {'shortcut_auc'}  # Gates whose value should stay below
 
 # %% ../../nbs/45_quality/08_report.ipynb #d50a05c5
 def pass_gates(
-    values:dict, # Gate name -> value or None
-    limits:dict|None=None, # Other limits for some gates; None for a gate switches it off
-    reasons:dict|None=None, # Gate name -> what lowers its value
-)->list: # `Gate`s
+    values: dict,  # Gate name -> value or None
+    limits: dict | None = None,  # Other limits for some gates; None for a gate switches it off
+    reasons: dict | None = None,  # Gate name -> what lowers its value
+) -> list:  # `Gate`s
     "Compare numbers with their limits"
-    if odd := set(limits or {}) - set(values): raise BadInput(f'no gate named {", ".join(sorted(odd))}; there are: {", ".join(values)}')
+    if odd := set(limits or {}) - set(values):
+        raise BadInput(f'no gate named {", ".join(sorted(odd))}; there are: {", ".join(values)}')
     out = []
     for name, v in values.items():
         pair = {**GATES, **(limits or {})}.get(name)
-        if pair is None: continue
+        if pair is None:
+            continue
         warn, fail = pair if isinstance(pair, (tuple, list)) else (pair, pair)
         crossed = lambda t: t is not None and (v > t if name in UPPER else v < t)
-        result = 'not measured' if v is None else 'fail' if crossed(fail) else 'warn' if crossed(warn) else 'pass'
-        out.append(Gate(name, fail if result == 'fail' else warn, v, result, (reasons or {}).get(name, '') if result in ('warn', 'fail') else ''))
+        result = (
+            'not measured'
+            if v is None
+            else 'fail'
+            if crossed(fail)
+            else 'warn'
+            if crossed(warn)
+            else 'pass'
+        )
+        out.append(
+            Gate(
+                name,
+                fail if result == 'fail' else warn,
+                v,
+                result,
+                (reasons or {}).get(name, '') if result in ('warn', 'fail') else '',
+            )
+        )
     return out
 
 # %% ../../nbs/45_quality/08_report.ipynb #cdf73b03
 @dataclass(repr=False)
 class DataQualityReport:
     "What was measured about a set of samples"
-    total_samples:int
-    anomaly_ratio:float # Share of label 1
-    image_quality_score:float|None # Mean worth of a patch; None without pixels or flags
-    label_consistency:float # Share of labels that nothing contradicts
-    temporal_distribution:dict # Month -> samples
-    survey_coverage:dict # Survey -> samples
-    quality_score:float # Geometric mean of the components
-    issues:list = field(default_factory=list) # `Issue`s
-    components:dict = field(default_factory=dict) # Name -> 0 to 1 or None
-    gates:list = field(default_factory=list) # `Gate`s
-    band_coverage:dict = field(default_factory=dict) # 'survey band' -> samples
-    classes:list = field(default_factory=list) # Rows of `class_table`
-    flags:dict = field(default_factory=dict) # Flag -> samples on which it counts
-    labels:dict = field(default_factory=dict) # What contradicts labels -> samples
-    positions:dict = field(default_factory=dict) # Counts of positions that can't be
-    duplicates:dict = field(default_factory=dict) # Counts and pairs
-    shortcuts:dict = field(default_factory=dict) # From `probe_shortcuts`
-    losses:dict = field(default_factory=dict) # requested, kept, and lost by reason
-    origin:str = 'survey' # 'survey', 'synthetic' or 'mixed'
-    drift:dict = field(default_factory=dict) # Split -> column -> distance from train
-    sky:dict = field(default_factory=dict) # HEALPix cell (order 6, nested) -> samples
-    unmeasured:dict = field(default_factory=dict) # Flag -> why nobody can tell
-    agreement:list = field(default_factory=list) # Rows of `labeller_agreement`
 
-    def to_dict(self): return json.loads(canonical_json(asdict(self)))
-    def to_json(self): return json.dumps(self.to_dict(), indent=1)
+    total_samples: int
+    anomaly_ratio: float  # Share of label 1
+    image_quality_score: float | None  # Mean worth of a patch; None without pixels or flags
+    label_consistency: float  # Share of labels that nothing contradicts
+    temporal_distribution: dict  # Month -> samples
+    survey_coverage: dict  # Survey -> samples
+    quality_score: float  # Geometric mean of the components
+    issues: list = field(default_factory=list)  # `Issue`s
+    components: dict = field(default_factory=dict)  # Name -> 0 to 1 or None
+    gates: list = field(default_factory=list)  # `Gate`s
+    band_coverage: dict = field(default_factory=dict)  # 'survey band' -> samples
+    classes: list = field(default_factory=list)  # Rows of `class_table`
+    flags: dict = field(default_factory=dict)  # Flag -> samples on which it counts
+    labels: dict = field(default_factory=dict)  # What contradicts labels -> samples
+    positions: dict = field(default_factory=dict)  # Counts of positions that can't be
+    duplicates: dict = field(default_factory=dict)  # Counts and pairs
+    shortcuts: dict = field(default_factory=dict)  # From `probe_shortcuts`
+    losses: dict = field(default_factory=dict)  # requested, kept, and lost by reason
+    origin: str = 'survey'  # 'survey', 'synthetic' or 'mixed'
+    drift: dict = field(default_factory=dict)  # Split -> column -> distance from train
+    sky: dict = field(default_factory=dict)  # HEALPix cell (order 6, nested) -> samples
+    unmeasured: dict = field(default_factory=dict)  # Flag -> why nobody can tell
+    agreement: list = field(default_factory=list)  # Rows of `labeller_agreement`
+
+    def to_dict(self):
+        return json.loads(canonical_json(asdict(self)))
+
+    def to_json(self):
+        return json.dumps(self.to_dict(), indent=1)
 
     @classmethod
-    def from_json(cls,
-        text:str|dict, # What `to_json` wrote, or the same as a dict
+    def from_json(
+        cls,
+        text: str | dict,  # What `to_json` wrote, or the same as a dict
     ):
         "Read a report back; fields of newer versions are left out"
         d = json.loads(text) if isinstance(text, str) else dict(text)
         d = {k: v for k, v in d.items() if k in cls.__dataclass_fields__}
-        if single := d.get('shortcuts', {}).get('single'): d['shortcuts'] = {**d['shortcuts'], 'single': by_strength(single)} # JSON has them by name
-        return cls(**{**d, 'issues': [Issue(**i) for i in d.get('issues', [])], 'gates': [Gate(**g) for g in d.get('gates', [])]})
+        if single := d.get('shortcuts', {}).get('single'):
+            d['shortcuts'] = {
+                **d['shortcuts'],
+                'single': by_strength(single),
+            }  # JSON has them by name
+        return cls(
+            **{
+                **d,
+                'issues': [Issue(**i) for i in d.get('issues', [])],
+                'gates': [Gate(**g) for g in d.get('gates', [])],
+            }
+        )
 
     @property
-    def weakest(self): # Name of the component that lowers the score most
+    def weakest(self):  # Name of the component that lowers the score most
         return weakest_of(self.components)
 
-def weakest_of(components): return min((v, k) for k, v in components.items() if v is not None)[1]
+
+def weakest_of(components):
+    return min((v, k) for k, v in components.items() if v is not None)[1]
 
 # %% ../../nbs/45_quality/08_report.ipynb #9a4b23d6
 def reasons_of(
-    parts:dict, flags:dict, against:dict, copies:dict, losses:dict, # Components, and the facts behind them
-    n:int, # Samples
-)->dict: # Component or 'quality_score' -> words
+    parts: dict,
+    flags: dict,
+    against: dict,
+    copies: dict,
+    losses: dict,  # Components, and the facts behind them
+    n: int,  # Samples
+) -> dict:  # Component or 'quality_score' -> words
     "What lowers each component"
     harm = {f.name: f.harm for f in FLAGS}
     top = lambda d: ', '.join(f'{k} {v:,}' for k, v in sorted(d.items(), key=lambda kv: -kv[1])[:3])
-    costs = {k: v*harm[k]/n for k, v in flags.items() if harm[k]}
-    if parts.get('images') is not None: costs['invalid pixels'] = max(0, 1 - parts['images'] - sum(costs.values())) # What the flags leave
-    out = dict(images=', '.join(f'{k} {v:.3f}' for k, v in sorted(costs.items(), key=lambda kv: -kv[1])[:3] if v > .0005), labels=top(against),
-        balance='one label is rarer than the other', unique=top({k: copies[k] for k in ('exact', 'near') if copies.get(k)}), complete=top(losses.get('lost', {})))
+    costs = {k: v * harm[k] / n for k, v in flags.items() if harm[k]}
+    if parts.get('images') is not None:
+        costs['invalid pixels'] = max(
+            0, 1 - parts['images'] - sum(costs.values())
+        )  # What the flags leave
+    out = dict(
+        images=', '.join(
+            f'{k} {v:.3f}'
+            for k, v in sorted(costs.items(), key=lambda kv: -kv[1])[:3]
+            if v > 0.0005
+        ),
+        labels=top(against),
+        balance='one label is rarer than the other',
+        unique=top({k: copies[k] for k in ('exact', 'near') if copies.get(k)}),
+        complete=top(losses.get('lost', {})),
+    )
     if any(v is not None and v < 1 for v in parts.values()):
         k = weakest_of(parts)
-        out['quality_score'] = f'lowered most by {k} ({parts[k]:.2f}' + (f': {out[k]})' if out.get(k) else ')')
+        out['quality_score'] = f'lowered most by {k} ({parts[k]:.2f}' + (
+            f': {out[k]})' if out.get(k) else ')'
+        )
     return out
 
 # %% ../../nbs/45_quality/08_report.ipynb #4856f101
@@ -138,151 +226,376 @@ def _pixel_facts(samples, data, valid):
     levels = [[c for c in samples if c.endswith(e)] for e in ('_background', '_noise')]
     if not all(len(k) == C for k in levels):
         levels = [[f'channel{c}_{e}' for c in range(C)] for e in ('background', 'noise')]
-        parts = [local_background(np.asarray(data[k:k+1024]), np.asarray(valid[k:k+1024])) for k in range(0, len(data), 1024)]
-        for names, a in zip(levels, zip(*parts)): out[names] = np.concatenate(a)
+        parts = [
+            local_background(np.asarray(data[k : k + 1024]), np.asarray(valid[k : k + 1024]))
+            for k in range(0, len(data), 1024)
+        ]
+        for names, a in zip(levels, zip(*parts)):
+            out[names] = np.concatenate(a)
     sky, noise = (out[k].to_numpy('f8') for k in levels)
     blocks = [slice(k, k + 1024) for k in range(0, len(data), 1024)]
     channels = tuple(c.removesuffix('_noise') for c in levels[1])
-    if 'quality_flags' not in out: out['quality_flags'] = np.concatenate([image_flags(np.asarray(data[k]), np.asarray(valid[k]), sky[k], noise[k], channels=channels) for k in blocks])
+    if 'quality_flags' not in out:
+        out['quality_flags'] = np.concatenate(
+            [
+                image_flags(
+                    np.asarray(data[k]), np.asarray(valid[k]), sky[k], noise[k], channels=channels
+                )
+                for k in blocks
+            ]
+        )
     out['quality_flags'] = out['quality_flags'].to_numpy('u4') | column_flags(out)
-    if 'valid_fraction' not in out: out['valid_fraction'] = np.concatenate([np.asarray(valid[k]).mean((1, 2, 3)) for k in blocks])
+    if 'valid_fraction' not in out:
+        out['valid_fraction'] = np.concatenate(
+            [np.asarray(valid[k]).mean((1, 2, 3)) for k in blocks]
+        )
     return out, sky, noise
 
 # %% ../../nbs/45_quality/08_report.ipynb #f6a5d2ff
 def check_losses(
-    ledger, # Table with reason, and n where a row stands for several; None for none
-    requested, # How many were asked for; None = kept and lost together
-    kept, # How many are here
-)->tuple: # Share that is here or None; facts (dict); issues
+    ledger,  # Table with reason, and n where a row stands for several; None for none
+    requested,  # How many were asked for; None = kept and lost together
+    kept,  # How many are here
+) -> tuple:  # Share that is here or None; facts (dict); issues
     "What was asked for and is not here"
-    if ledger is None and requested is None: return None, {}, []
-    by = {} if ledger is None or not len(ledger) else {str(k): int(v) for k, v in ledger.assign(n=column(ledger, 'n', 1)).groupby('reason')['n'].sum().sort_index().items()}
+    if ledger is None and requested is None:
+        return None, {}, []
+    by = (
+        {}
+        if ledger is None or not len(ledger)
+        else {
+            str(k): int(v)
+            for k, v in ledger.assign(n=column(ledger, 'n', 1))
+            .groupby('reason')['n']
+            .sum()
+            .sort_index()
+            .items()
+        }
+    )
     requested = kept + sum(by.values()) if requested is None else int(requested)
-    issues = [] if requested == kept + sum(by.values()) else [Issue('ledger_does_not_add_up', 'error', f'{requested} asked for, {kept} kept, but {sum(by.values())} in the ledger', requested - kept)]
-    return kept/requested if requested else None, dict(requested=requested, kept=kept, lost=by), issues
+    issues = (
+        []
+        if requested == kept + sum(by.values())
+        else [
+            Issue(
+                'ledger_does_not_add_up',
+                'error',
+                f'{requested} asked for, {kept} kept, but {sum(by.values())} in the ledger',
+                requested - kept,
+            )
+        ]
+    )
+    return (
+        kept / requested if requested else None,
+        dict(requested=requested, kept=kept, lost=by),
+        issues,
+    )
 
 # %% ../../nbs/45_quality/08_report.ipynb #8c4d00ea
 def check_agreement(
-    verdicts, # From `counted_verdicts`
-)->tuple: # Rows of `labeller_agreement` as dicts; issues
+    verdicts,  # From `counted_verdicts`
+) -> tuple:  # Rows of `labeller_agreement` as dicts; issues
     "Do labellers agree?"
     t = labeller_agreement(verdicts)
-    poor = t[(t['kappa'] + 2*t['error'] < .61) & (t['n'] >= 10)]
-    issues = [Issue('labellers_disagree', 'warning', f'{r.a} and {r.b} agree on {r.agree:.0%} of the {r.n} that both judged, κ {r.kappa:.2f} ± {r.error:.2f}', int(r.n)) for r in poor.itertuples()]
+    poor = t[(t['kappa'] + 2 * t['error'] < 0.61) & (t['n'] >= 10)]
+    issues = [
+        Issue(
+            'labellers_disagree',
+            'warning',
+            f'{r.a} and {r.b} agree on {r.agree:.0%} of the {r.n} that both judged, κ {r.kappa:.2f} ± {r.error:.2f}',
+            int(r.n),
+        )
+        for r in poor.itertuples()
+    ]
     return t.to_dict('records'), issues
 
 # %% ../../nbs/45_quality/08_report.ipynb #60100ebf
 def unmeasured_flags(
-    samples, # The set
-)->dict: # Flag -> reason
+    samples,  # The set
+) -> dict:  # Flag -> reason
     "Flags that nobody could set"
-    lacks = lambda c: 'no column ' + c if c not in samples else f'{c} is unknown for all samples' if not samples[c].notna().any() else ''
-    return {k: why for k, cs in sorted(FLAG_COLUMNS.items()) if (why := '; '.join(filter(None, map(lacks, cs))))}
+    lacks = lambda c: (
+        'no column ' + c
+        if c not in samples
+        else f'{c} is unknown for all samples'
+        if not samples[c].notna().any()
+        else ''
+    )
+    return {
+        k: why
+        for k, cs in sorted(FLAG_COLUMNS.items())
+        if (why := '; '.join(filter(None, map(lacks, cs))))
+    }
 
 # %% ../../nbs/45_quality/08_report.ipynb #681a0e34
 def run_checks(
-    samples:pd.DataFrame, valid, pairs, size, # The set; validity, copies and side of a patch, None without pixels
-    ledger, requested, probe, verdicts, # As for `check_quality`
-)->tuple: # Components of the score; fields of the report; issues
+    samples: pd.DataFrame,
+    valid,
+    pairs,
+    size,  # The set; validity, copies and side of a patch, None without pixels
+    ledger,
+    requested,
+    probe,
+    verdicts,  # As for `check_quality`
+) -> tuple:  # Components of the score; fields of the report; issues
     "What each check found"
     issues = []
-    def done(result): issues.extend(result[-1]); return result[:-1]
+
+    def done(result):
+        issues.extend(result[-1])
+        return result[:-1]
+
     image, flags = done(check_images(samples)) if 'quality_flags' in samples else (None, {})
     label, against = done(check_labels(samples, size))
-    balance, = done(check_classes(samples))
+    (balance,) = done(check_classes(samples))
     surveys, bands = done(check_coverage(samples))
-    months, = done(check_times(samples))
-    drift, = done(split_drift(samples))
+    (months,) = done(check_times(samples))
+    (drift,) = done(split_drift(samples))
     placed, positions = done(check_positions(samples, size))
     unique, copies = done(check_duplicates(samples, pairs)) if pairs is not None else (None, {})
     complete, losses = done(check_losses(ledger, requested, len(samples)))
     shortcuts = probe_shortcuts(samples, valid) if probe else dict(auc=None, reason='not asked for')
     issues += check_shortcuts(samples, shortcuts) + check_columns(samples)
-    agreement, = done(check_agreement(verdicts)) if verdicts is not None else ([],)
-    parts = dict(images=image, labels=label, balance=balance, positions=placed, unique=unique, complete=complete)
-    return parts, dict(image_quality_score=image, label_consistency=label, temporal_distribution=months, survey_coverage=surveys, band_coverage=bands, flags=flags,
-        labels=against, positions=positions, duplicates=copies, shortcuts=shortcuts, losses=losses, drift=drift, agreement=agreement), issues
+    (agreement,) = done(check_agreement(verdicts)) if verdicts is not None else ([],)
+    parts = dict(
+        images=image,
+        labels=label,
+        balance=balance,
+        positions=placed,
+        unique=unique,
+        complete=complete,
+    )
+    return (
+        parts,
+        dict(
+            image_quality_score=image,
+            label_consistency=label,
+            temporal_distribution=months,
+            survey_coverage=surveys,
+            band_coverage=bands,
+            flags=flags,
+            labels=against,
+            positions=positions,
+            duplicates=copies,
+            shortcuts=shortcuts,
+            losses=losses,
+            drift=drift,
+            agreement=agreement,
+        ),
+        issues,
+    )
 
 # %% ../../nbs/45_quality/08_report.ipynb #e70e78e7
 def check_quality(
-    samples:pd.DataFrame, # One row a patch
-    data=None, # Patches, array-like, shape (n, C, s, s); None checks the table alone
-    valid=None, # Validity, same shape; None means where `data` is finite
-    ledger:pd.DataFrame|None=None, # Lost samples, with `reason`
-    requested:int|None=None, # Samples asked for; None adds up the ledger
-    gates:dict|None=None, # As `limits` of `pass_gates`; `quality_score` may be among them
-    probe:bool=True, # Look for shortcuts too
-    verdicts:pd.DataFrame|None=None, # Each labeller's verdicts, from `counted_verdicts`; None does not ask whether they agree
-    pairs:pd.DataFrame|None=None, # From `find_duplicates`; None looks for them where there is `data`
-)->DataQualityReport:
+    samples: pd.DataFrame,  # One row a patch
+    data=None,  # Patches, array-like, shape (n, C, s, s); None checks the table alone
+    valid=None,  # Validity, same shape; None means where `data` is finite
+    ledger: pd.DataFrame | None = None,  # Lost samples, with `reason`
+    requested: int | None = None,  # Samples asked for; None adds up the ledger
+    gates: dict | None = None,  # As `limits` of `pass_gates`; `quality_score` may be among them
+    probe: bool = True,  # Look for shortcuts too
+    verdicts: pd.DataFrame
+    | None = None,  # Each labeller's verdicts, from `counted_verdicts`; None does not ask whether they agree
+    pairs: pd.DataFrame
+    | None = None,  # From `find_duplicates`; None looks for them where there is `data`
+) -> DataQualityReport:
     "Every check of these pages"
-    if not len(need('table', samples)): raise BadInput('there are no samples to check')
-    if 'label' not in samples: raise BadInput(f'the samples have no column label; they have {", ".join(map(str, samples))}')
-    if data is not None and len(data) != len(samples): raise BadInput(f'{len(data)} patches do not fit {len(samples)} rows')
+    if not len(need('table', samples)):
+        raise BadInput('there are no samples to check')
+    if 'label' not in samples:
+        raise BadInput(
+            f'the samples have no column label; they have {", ".join(map(str, samples))}'
+        )
+    if data is not None and len(data) != len(samples):
+        raise BadInput(f'{len(data)} patches do not fit {len(samples)} rows')
     samples, n = samples.reset_index(drop=True), len(samples)
     if data is not None:
         valid = np.isfinite(data) if valid is None else valid
         samples, sky, noise = _pixel_facts(samples, data, valid)
-        if pairs is None: pairs = find_duplicates(data, valid, sky, noise, column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None)
-    parts, found, issues = run_checks(samples, valid, pairs, None if data is None else data.shape[-1], ledger, requested, probe, verdicts)
-    ratio, worst, made = float((samples['label'] == 1).mean()), {'error': 0, 'warning': 1, 'info': 2}, set(column(samples, 'origin', 'survey'))
-    values = dict(quality_score=combine(parts), **parts, rarer_label=min(ratio, 1 - ratio), shortcut_auc=found['shortcuts']['auc'])
-    passed = pass_gates(values, gates, reasons_of(parts, found['flags'], found['labels'], found['duplicates'], found['losses'], n))
-    return DataQualityReport(total_samples=n, anomaly_ratio=ratio, quality_score=combine(parts), components=parts, gates=passed, issues=sorted(issues, key=lambda i: (worst[i.severity], i.code)),
-        classes=class_table(samples).to_dict('records'), origin=made.pop() if len(made) == 1 else 'mixed', sky={str(k): int(v) for k, v in sky_cells(samples).items()}, unmeasured=unmeasured_flags(samples), **found)
+        if pairs is None:
+            pairs = find_duplicates(
+                data,
+                valid,
+                sky,
+                noise,
+                column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None,
+            )
+    parts, found, issues = run_checks(
+        samples,
+        valid,
+        pairs,
+        None if data is None else data.shape[-1],
+        ledger,
+        requested,
+        probe,
+        verdicts,
+    )
+    ratio, worst, made = (
+        float((samples['label'] == 1).mean()),
+        {'error': 0, 'warning': 1, 'info': 2},
+        set(column(samples, 'origin', 'survey')),
+    )
+    values = dict(
+        quality_score=combine(parts),
+        **parts,
+        rarer_label=min(ratio, 1 - ratio),
+        shortcut_auc=found['shortcuts']['auc'],
+    )
+    passed = pass_gates(
+        values,
+        gates,
+        reasons_of(parts, found['flags'], found['labels'], found['duplicates'], found['losses'], n),
+    )
+    return DataQualityReport(
+        total_samples=n,
+        anomaly_ratio=ratio,
+        quality_score=combine(parts),
+        components=parts,
+        gates=passed,
+        issues=sorted(issues, key=lambda i: (worst[i.severity], i.code)),
+        classes=class_table(samples).to_dict('records'),
+        origin=made.pop() if len(made) == 1 else 'mixed',
+        sky={str(k): int(v) for k, v in sky_cells(samples).items()},
+        unmeasured=unmeasured_flags(samples),
+        **found,
+    )
 
 # %% ../../nbs/45_quality/08_report.ipynb #b358691a
-MADE = dict(synthetic='SYNTHETIC, not sky', mixed='PARTLY SYNTHETIC') # Said wherever such data show
+MADE = dict(
+    synthetic='SYNTHETIC, not sky', mixed='PARTLY SYNTHETIC'
+)  # Said wherever such data show
+
 
 def report_lines(
-    r, # A `DataQualityReport`
-)->list: # (heading, text) pairs
+    r,  # A `DataQualityReport`
+) -> list:  # (heading, text) pairs
     "What a report says about itself"
     score = lambda v: 'not measured' if v is None else f'{v:.2f}'
-    failed = [f'{g.name} {g.outcome} ({score(g.value)}, asked {g.threshold:g}' + (f': {g.reason})' if g.reason else ')') for g in r.gates if g.outcome in ('warn', 'fail')]
+    failed = [
+        f'{g.name} {g.outcome} ({score(g.value)}, asked {g.threshold:g}'
+        + (f': {g.reason})' if g.reason else ')')
+        for g in r.gates
+        if g.outcome in ('warn', 'fail')
+    ]
     lost = r.losses.get('requested', r.total_samples) - r.total_samples
-    out = [('samples', f'{r.total_samples:,}, {r.anomaly_ratio:.0%} with label 1' + (f'; {lost:,} lost' if lost else '') + ('' if r.origin == 'survey' else f'; {MADE[r.origin]}')),
-        ('score', f'{r.quality_score:.2f}, the geometric mean of ' + ', '.join(f'{k} {score(r.components[k])}' for k in ordered(r.components))),
-        ('weakest', reasons_of(r.components, r.flags, r.labels, r.duplicates, r.losses, r.total_samples).get('quality_score', 'nothing lowers the score')),
+    out = [
+        (
+            'samples',
+            f'{r.total_samples:,}, {r.anomaly_ratio:.0%} with label 1'
+            + (f'; {lost:,} lost' if lost else '')
+            + ('' if r.origin == 'survey' else f'; {MADE[r.origin]}'),
+        ),
+        (
+            'score',
+            f'{r.quality_score:.2f}, the geometric mean of '
+            + ', '.join(f'{k} {score(r.components[k])}' for k in ordered(r.components)),
+        ),
+        (
+            'weakest',
+            reasons_of(
+                r.components, r.flags, r.labels, r.duplicates, r.losses, r.total_samples
+            ).get('quality_score', 'nothing lowers the score'),
+        ),
         ('surveys', ', '.join(f'{k} {n:,}' for k, n in r.band_coverage.items())),
-        ('shortcuts', f'AUC {r.shortcuts["auc"]:.2f} ± {r.shortcuts["error"]:.2f} without looking at the source' if r.shortcuts.get('auc') is not None else f'not probed: {r.shortcuts.get("reason", "")}'),
-        ('gates', ', '.join(failed) or 'all passed')]
-    if r.unmeasured: out.append(('unknown', '; '.join(f'{k} ({v})' for k, v in r.unmeasured.items())))
+        (
+            'shortcuts',
+            f'AUC {r.shortcuts["auc"]:.2f} ± {r.shortcuts["error"]:.2f} without looking at the source'
+            if r.shortcuts.get('auc') is not None
+            else f'not probed: {r.shortcuts.get("reason", "")}',
+        ),
+        ('gates', ', '.join(failed) or 'all passed'),
+    ]
+    if r.unmeasured:
+        out.append(('unknown', '; '.join(f'{k} ({v})' for k, v in r.unmeasured.items())))
     return out + [(i.severity, i.message) for i in r.issues]
 
-def _repr(r): return 'DataQualityReport\n' + '\n'.join(f'  {k:<9} {v}' for k, v in report_lines(r))
+
+def _repr(r):
+    return 'DataQualityReport\n' + '\n'.join(f'  {k:<9} {v}' for k, v in report_lines(r))
+
+
 DataQualityReport.__repr__ = _repr
 
 # %% ../../nbs/45_quality/08_report.ipynb #5f5bf6a2
-COLOURS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#56B4E9', '#D55E00', '#F0E442', '#999999') # Okabe & Ito: told apart by everyone
+COLOURS = (
+    '#0072B2',
+    '#E69F00',
+    '#009E73',
+    '#CC79A7',
+    '#56B4E9',
+    '#D55E00',
+    '#F0E442',
+    '#999999',
+)  # Okabe & Ito: told apart by everyone
 
 SPLIT_NAMES = ('train', 'val', 'test', 'buffer')
 SPLIT_COLOURS = (COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[7], COLOURS[4])
+
 
 def _bars(ax, counts, title, colour, most=8):
     "Horizontal bars, the longest on top, with their numbers"
     top = sorted(counts.items(), key=lambda kv: -kv[1])[:most]
     ax.barh([str(k)[:22] for k, _ in top], [v for _, v in top], color=colour)
-    for y, (_, v) in enumerate(top): ax.text(v, y, f' {v:g}', va='center', fontsize=6)
-    ax.invert_yaxis(); ax.margins(x=.18)
+    for y, (_, v) in enumerate(top):
+        ax.text(v, y, f' {v:g}', va='center', fontsize=6)
+    ax.invert_yaxis()
+    ax.margins(x=0.18)
     ax.set_title(title, fontsize=7.5, loc='left')
-    if not top: ax.text(.5, .5, 'none', ha='center', va='center', transform=ax.transAxes, fontsize=8); ax.set_xticks([]); ax.set_yticks([])
+    if not top:
+        ax.text(0.5, 0.5, 'none', ha='center', va='center', transform=ax.transAxes, fontsize=8)
+        ax.set_xticks([])
+        ax.set_yticks([])
+
 
 def mark_synthetic(
-    fig, # A matplotlib figure; it grows by the height of a line of text
-    origin:str, # 'survey', which leaves it as it is, 'synthetic' or 'mixed'
-    border:float=.09, # Width of the border (inch)
-): # The same figure
+    fig,  # A matplotlib figure; it grows by the height of a line of text
+    origin: str,  # 'survey', which leaves it as it is, 'synthetic' or 'mixed'
+    border: float = 0.09,  # Width of the border (inch)
+):  # The same figure
     "A hatched border around a figure that does not show sky alone"
-    if origin == 'survey': return fig
+    if origin == 'survey':
+        return fig
     from matplotlib.patches import Rectangle
-    (W, H), top = fig.get_size_inches(), .2
+
+    (W, H), top = fig.get_size_inches(), 0.2
     fig.set_size_inches(W, H := H + top)
-    x, y = border/W, border/H
-    if fig.get_layout_engine() is not None: fig.get_layout_engine().set(rect=(1.5*x, 1.5*y, 1 - 3*x, 1 - 3*y - top/H))
-    fig.add_artist(Rectangle((0, 0), 1, 1, transform=fig.transFigure, fill=False, hatch='////', edgecolor='#D55E00', lw=0, clip_on=False, zorder=-1))
-    fig.add_artist(Rectangle((x, y), 1 - 2*x, 1 - 2*y, transform=fig.transFigure, color=fig.get_facecolor(), zorder=-1))
-    fig.text(.5, 1 - 1.6*y, MADE[origin], color='#D55E00', ha='center', va='top', fontsize=8, weight='bold')
+    x, y = border / W, border / H
+    if fig.get_layout_engine() is not None:
+        fig.get_layout_engine().set(rect=(1.5 * x, 1.5 * y, 1 - 3 * x, 1 - 3 * y - top / H))
+    fig.add_artist(
+        Rectangle(
+            (0, 0),
+            1,
+            1,
+            transform=fig.transFigure,
+            fill=False,
+            hatch='////',
+            edgecolor='#D55E00',
+            lw=0,
+            clip_on=False,
+            zorder=-1,
+        )
+    )
+    fig.add_artist(
+        Rectangle(
+            (x, y),
+            1 - 2 * x,
+            1 - 2 * y,
+            transform=fig.transFigure,
+            color=fig.get_facecolor(),
+            zorder=-1,
+        )
+    )
+    fig.text(
+        0.5,
+        1 - 1.6 * y,
+        MADE[origin],
+        color='#D55E00',
+        ha='center',
+        va='top',
+        fontsize=8,
+        weight='bold',
+    )
     return fig
 
 # %% ../../nbs/45_quality/08_report.ipynb #fbdfcd67
@@ -290,104 +603,249 @@ def _class_bars(ax, classes):
     "Classes as stacked bars, one part a split"
     t = pd.DataFrame(classes)[:8]
     left, names = np.zeros(len(t)), [f'{c[:16]} ({l})' for c, l in zip(t['class_name'], t['label'])]
-    for colour, s in zip(SPLIT_COLOURS, split_names(c for c in t if c not in ('class_name', 'label', 'samples'))):
+    for colour, s in zip(
+        SPLIT_COLOURS, split_names(c for c in t if c not in ('class_name', 'label', 'samples'))
+    ):
         ax.barh(names, t[s], left=left, color=colour, label=s)
         left += t[s].to_numpy()
-    ax.invert_yaxis(); ax.legend(fontsize=6, frameon=False, ncols=4, loc='upper center', bbox_to_anchor=(.5, -.12), handlelength=1, columnspacing=1)
+    ax.invert_yaxis()
+    ax.legend(
+        fontsize=6,
+        frameon=False,
+        ncols=4,
+        loc='upper center',
+        bbox_to_anchor=(0.5, -0.12),
+        handlelength=1,
+        columnspacing=1,
+    )
     ax.set_title('samples by class (label)', fontsize=7.5, loc='left')
 
 # %% ../../nbs/45_quality/08_report.ipynb #6098bbf2
 def _month_bars(ax, months):
     "Samples by month; the axis shows time, so gaps are gaps"
-    known = {np.datetime64(k, 'M').astype('i8')/12 + 1970: v for k, v in months.items() if k != 'unknown'}
-    ax.bar(list(known), list(known.values()), width=max(1/12, (max(known) - min(known))/60) if known else 1, color=COLOURS[4], align='edge')
-    ax.ticklabel_format(useOffset=False); ax.set_xlabel('year', fontsize=7)
+    known = {
+        np.datetime64(k, 'M').astype('i8') / 12 + 1970: v
+        for k, v in months.items()
+        if k != 'unknown'
+    }
+    ax.bar(
+        list(known),
+        list(known.values()),
+        width=max(1 / 12, (max(known) - min(known)) / 60) if known else 1,
+        color=COLOURS[4],
+        align='edge',
+    )
+    ax.ticklabel_format(useOffset=False)
+    ax.set_xlabel('year', fontsize=7)
     ax.locator_params(axis='x', nbins=4)
-    ax.set_title('samples by month' + (f' ({months["unknown"]:,} without a time)' if 'unknown' in months else ''), fontsize=7.5, loc='left')
+    ax.set_title(
+        'samples by month'
+        + (f' ({months["unknown"]:,} without a time)' if 'unknown' in months else ''),
+        fontsize=7.5,
+        loc='left',
+    )
 
 
 def _drift_bars(ax, drift, most=6):
     "Distance of val and test from train, the columns that drift most"
-    names = sorted({c for d in drift.values() for c in d}, key=lambda c: -max(d.get(c, 0) for d in drift.values()))[:most]
-    for k, (s, d) in enumerate(drift.items()): ax.barh(np.arange(len(names)) + .4*k, [d.get(c, 0) for c in names], height=.38, color=SPLIT_COLOURS[SPLIT_NAMES.index(s)], label=s)
-    ax.set_yticks(np.arange(len(names)) + .2*(len(drift) - 1), [c[:22] for c in names]); ax.set_xlim(0, 1); ax.invert_yaxis()
-    if names: ax.legend(fontsize=6, frameon=False)
-    else: ax.text(.5, .5, 'no splits', ha='center', va='center', transform=ax.transAxes, fontsize=8); ax.set_xticks([])
+    names = sorted(
+        {c for d in drift.values() for c in d},
+        key=lambda c: -max(d.get(c, 0) for d in drift.values()),
+    )[:most]
+    for k, (s, d) in enumerate(drift.items()):
+        ax.barh(
+            np.arange(len(names)) + 0.4 * k,
+            [d.get(c, 0) for c in names],
+            height=0.38,
+            color=SPLIT_COLOURS[SPLIT_NAMES.index(s)],
+            label=s,
+        )
+    ax.set_yticks(np.arange(len(names)) + 0.2 * (len(drift) - 1), [c[:22] for c in names])
+    ax.set_xlim(0, 1)
+    ax.invert_yaxis()
+    if names:
+        ax.legend(fontsize=6, frameon=False)
+    else:
+        ax.text(0.5, 0.5, 'no splits', ha='center', va='center', transform=ax.transAxes, fontsize=8)
+        ax.set_xticks([])
     ax.set_title('how far val and test are from train (0 to 1)', fontsize=7.5, loc='left')
 
 # %% ../../nbs/45_quality/08_report.ipynb #21bf93eb
-def _plot(r:DataQualityReport,
-    figsize:tuple=(7.5, 6.6), # Inches
-): # A matplotlib figure
+def _plot(
+    r: DataQualityReport,
+    figsize: tuple = (7.5, 6.6),  # Inches
+):  # A matplotlib figure
     "Eight views of a report"
     fig = new_figure(figsize)
-    axs = np.array([fig.add_subplot(4, 2, k + 1, projection='mollweide' if k == 6 else None) for k in range(8)]).reshape(4, 2)
+    axs = np.array(
+        [fig.add_subplot(4, 2, k + 1, projection='mollweide' if k == 6 else None) for k in range(8)]
+    ).reshape(4, 2)
     parts = {k: round(v, 3) for k, v in r.components.items() if v is not None}
     _bars(axs[0, 0], parts, f'components of the score {r.quality_score:.2f}', COLOURS[0])
-    axs[0, 0].set_xlim(0, 1.18); axs[0, 0].axvline(r.quality_score, color='k', lw=.8, ls=':')
+    axs[0, 0].set_xlim(0, 1.18)
+    axs[0, 0].axvline(r.quality_score, color='k', lw=0.8, ls=':')
     _class_bars(axs[0, 1], r.classes)
-    _bars(axs[1, 0], {**r.flags, **{f'label: {k}': v for k, v in r.labels.items()}}, 'samples with a finding', COLOURS[5])
+    _bars(
+        axs[1, 0],
+        {**r.flags, **{f'label: {k}': v for k, v in r.labels.items()}},
+        'samples with a finding',
+        COLOURS[5],
+    )
     _bars(axs[1, 1], r.band_coverage, 'samples by survey and band', COLOURS[2])
     _month_bars(axs[2, 0], r.temporal_distribution)
     single = r.shortcuts.get('single') or {}
-    _bars(axs[2, 1], single, f'label told without source: {r.shortcuts["auc"]:.2f}' if single else f'shortcuts: {r.shortcuts.get("reason", "none")}'[:60], COLOURS[3])
-    if single: axs[2, 1].set_xlim(.5, 1.08); axs[2, 1].axvline(.6, color='k', lw=.8, ls=':')
-    plot_sky({int(k): v for k, v in r.sky.items()}, ax=axs[3, 0]).set_title(f'sky: {len(r.sky):,} HEALPix cells of 0.9°', fontsize=7.5, loc='left')
+    _bars(
+        axs[2, 1],
+        single,
+        f'label told without source: {r.shortcuts["auc"]:.2f}'
+        if single
+        else f'shortcuts: {r.shortcuts.get("reason", "none")}'[:60],
+        COLOURS[3],
+    )
+    if single:
+        axs[2, 1].set_xlim(0.5, 1.08)
+        axs[2, 1].axvline(0.6, color='k', lw=0.8, ls=':')
+    plot_sky({int(k): v for k, v in r.sky.items()}, ax=axs[3, 0]).set_title(
+        f'sky: {len(r.sky):,} HEALPix cells of 0.9°', fontsize=7.5, loc='left'
+    )
     _drift_bars(axs[3, 1], r.drift)
-    for ax in np.delete(axs.ravel(), 6): ax.tick_params(labelsize=6.5); ax.spines[['top', 'right']].set_visible(False)
+    for ax in np.delete(axs.ravel(), 6):
+        ax.tick_params(labelsize=6.5)
+        ax.spines[['top', 'right']].set_visible(False)
     return mark_synthetic(fig, r.origin)
+
 
 DataQualityReport.plot = _plot
 
 # %% ../../nbs/45_quality/08_report.ipynb #3d0aaa75
-SEVERITY = dict(error='#D55E00', warning='#E69F00', info='#0072B2', **{'fail': '#D55E00', 'warn': '#E69F00', 'pass': '#009E73', 'not measured': '#999999'})
+SEVERITY = dict(
+    error='#D55E00',
+    warning='#E69F00',
+    info='#0072B2',
+    **{'fail': '#D55E00', 'warn': '#E69F00', 'pass': '#009E73', 'not measured': '#999999'},
+)
+
 
 def report_tables(
-    r, # A `DataQualityReport`
-)->str: # HTML, a fragment
+    r,  # A `DataQualityReport`
+) -> str:  # HTML, a fragment
     "A report as tables"
     e, dot = html.escape, lambda k: f'<span style="color:{SEVERITY[k]}">●</span> {html.escape(k)}'
-    table = lambda head, rows: '<table><tr>' + ''.join(f'<th style="text-align:left">{h}</th>' for h in head) + '</tr>' + ''.join('<tr>' + ''.join(f'<td style="text-align:left">{c}</td>' for c in row) + '</tr>' for row in rows) + '</table>'
-    bar = lambda v: 'not measured' if v is None else f'<span style="display:inline-block;width:{100*v:.0f}px;height:.7em;background:#0072B2"></span> {v:.3f}'
-    mark = '' if r.origin == 'survey' else f'<b style="border:3px dashed #D55E00;padding:2px 6px;color:#D55E00">{MADE[r.origin]}</b>'
-    parts = [f'<p><b>Quality {r.quality_score:.2f}</b> of {r.total_samples:,} samples, {r.anomaly_ratio:.0%} with label 1 {mark}</p>', table(['component', ''], [(e(k), bar(r.components[k])) for k in ordered(r.components)]),
-        table(['gate', 'outcome', 'value', 'asked', ''], [(e(g.name), dot(g.outcome), '' if g.value is None else f'{g.value:.3f}', f'{g.threshold:g}', e(g.reason)) for g in r.gates])]
-    if r.issues: parts.append(table(['severity', 'code', 'finding'], [(dot(i.severity), f'<code>{e(i.code)}</code>', e(i.message)) for i in r.issues]))
+    table = lambda head, rows: (
+        '<table><tr>'
+        + ''.join(f'<th style="text-align:left">{h}</th>' for h in head)
+        + '</tr>'
+        + ''.join(
+            '<tr>' + ''.join(f'<td style="text-align:left">{c}</td>' for c in row) + '</tr>'
+            for row in rows
+        )
+        + '</table>'
+    )
+    bar = lambda v: (
+        'not measured'
+        if v is None
+        else f'<span style="display:inline-block;width:{100 * v:.0f}px;height:.7em;background:#0072B2"></span> {v:.3f}'
+    )
+    mark = (
+        ''
+        if r.origin == 'survey'
+        else f'<b style="border:3px dashed #D55E00;padding:2px 6px;color:#D55E00">{MADE[r.origin]}</b>'
+    )
+    parts = [
+        f'<p><b>Quality {r.quality_score:.2f}</b> of {r.total_samples:,} samples, {r.anomaly_ratio:.0%} with label 1 {mark}</p>',
+        table(['component', ''], [(e(k), bar(r.components[k])) for k in ordered(r.components)]),
+        table(
+            ['gate', 'outcome', 'value', 'asked', ''],
+            [
+                (
+                    e(g.name),
+                    dot(g.outcome),
+                    '' if g.value is None else f'{g.value:.3f}',
+                    f'{g.threshold:g}',
+                    e(g.reason),
+                )
+                for g in r.gates
+            ],
+        ),
+    ]
+    if r.issues:
+        parts.append(
+            table(
+                ['severity', 'code', 'finding'],
+                [(dot(i.severity), f'<code>{e(i.code)}</code>', e(i.message)) for i in r.issues],
+            )
+        )
     return '<div>' + ''.join(parts) + '</div>'
 
-def _page(r,
-    whole:bool=True, # A page of its own; False gives a part to put into another page
-)->str: # With its picture inside
+
+def _page(
+    r,
+    whole: bool = True,  # A page of its own; False gives a part to put into another page
+) -> str:  # With its picture inside
     "A report as HTML that needs nothing else"
     png = base64.b64encode(figure_png(r.plot())).decode()
     part = f'{report_tables(r)}<img style="max-width:100%" alt="Eight views of the report" src="data:image/png;base64,{png}">'
-    return part if not whole else (f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Data quality</title><style>body{{font:15px sans-serif;max-width:60em;margin:2em auto}}td,th{{padding:2px 10px}}table{{margin:1em 0}}</style>'
-        f'<h1>Data quality</h1>{part}</html>')
+    return (
+        part
+        if not whole
+        else (
+            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Data quality</title><style>body{{font:15px sans-serif;max-width:60em;margin:2em auto}}td,th{{padding:2px 10px}}table{{margin:1em 0}}</style>'
+            f'<h1>Data quality</h1>{part}</html>'
+        )
+    )
+
 
 DataQualityReport._repr_html_, DataQualityReport.html = lambda r: r.html(whole=False), _page
 
 # %% ../../nbs/45_quality/08_report.ipynb #c2d7e40e
 def keep_report(
-    archive, # Where the dataset is registered
-    dataset_id, # Its UUID
-    report:DataQualityReport, # To be kept
-)->None:
+    archive,  # Where the dataset is registered
+    dataset_id,  # Its UUID
+    report: DataQualityReport,  # To be kept
+) -> None:
     "Add a report to a dataset's history"
     from astrid_data.registry.tables import QualityRow, TrainingDataset
+
     with archive.session() as session:
-        if session.get(TrainingDataset, uuid.UUID(str(dataset_id))) is None: raise NotFound(f'no dataset has the id {dataset_id}')
-        session.add(QualityRow(dataset_id=uuid.UUID(str(dataset_id)), report=report.to_dict(), quality_score=report.quality_score))
+        if session.get(TrainingDataset, uuid.UUID(str(dataset_id))) is None:
+            raise NotFound(f'no dataset has the id {dataset_id}')
+        session.add(
+            QualityRow(
+                dataset_id=uuid.UUID(str(dataset_id)),
+                report=report.to_dict(),
+                quality_score=report.quality_score,
+            )
+        )
 
 # %% ../../nbs/45_quality/08_report.ipynb #e87e1e31
 def report_history(
-    archive, # Where the dataset is registered
-    dataset_id, # Its UUID
-)->pd.DataFrame: # created_at, quality_score, one column a component, warnings, errors, report; oldest first
+    archive,  # Where the dataset is registered
+    dataset_id,  # Its UUID
+) -> (
+    pd.DataFrame
+):  # created_at, quality_score, one column a component, warnings, errors, report; oldest first
     "All reports about a dataset"
     from sqlalchemy import select
     from astrid_data.registry.tables import QualityRow as Q
+
     with archive.session() as session:
-        rows = session.execute(select(Q.created_at, Q.report).where(Q.dataset_id == uuid.UUID(str(dataset_id))).order_by(Q.created_at)).all()
+        rows = session.execute(
+            select(Q.created_at, Q.report)
+            .where(Q.dataset_id == uuid.UUID(str(dataset_id)))
+            .order_by(Q.created_at)
+        ).all()
     reports = [DataQualityReport.from_json(r) for _, r in rows]
     count = lambda r, s: sum(i.severity == s for i in r.issues)
-    return pd.DataFrame([dict(created_at=t, quality_score=r.quality_score, **r.components, warnings=count(r, 'warning'), errors=count(r, 'error'), report=r) for (t, _), r in zip(rows, reports)])
+    return pd.DataFrame(
+        [
+            dict(
+                created_at=t,
+                quality_score=r.quality_score,
+                **r.components,
+                warnings=count(r, 'warning'),
+                errors=count(r, 'error'),
+                report=r,
+            )
+            for (t, _), r in zip(rows, reports)
+        ]
+    )

@@ -13,13 +13,22 @@ from .checks import Issue, column, rank_auc
 from ..core import healpix_index
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #5ef41532
-NUISANCES = ('offset_x', 'offset_y', 'valid_fraction', 'mjd', 'exposure_s', 'registration_error_pix')
+NUISANCES = (
+    'offset_x',
+    'offset_y',
+    'valid_fraction',
+    'mjd',
+    'exposure_s',
+    'registration_error_pix',
+)
+
 
 def fields(
-    samples, # The set, n samples
-)->np.ndarray: # shape (n,), -1 where there is no position
+    samples,  # The set, n samples
+) -> np.ndarray:  # shape (n,), -1 where there is no position
     "The survey's field, or else the HEALPix cell of order 4, 3.7 degrees wide"
-    if 'field' in samples: return samples['field'].to_numpy()
+    if 'field' in samples:
+        return samples['field'].to_numpy()
     ra, dec = (column(samples, k).astype('f8') for k in ('ra', 'dec'))
     placed = np.isfinite(ra + dec) & (abs(dec) <= 90)
     out = np.full(len(samples), -1)
@@ -28,85 +37,163 @@ def fields(
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #33157b83
 def nuisances(
-    samples:pd.DataFrame, # The set
-    valid=None, # Validity, array-like, shape (n, C, s, s); None leaves out on which side pixels are missing
-)->pd.DataFrame: # One float column a nuisance
+    samples: pd.DataFrame,  # The set
+    valid=None,  # Validity, array-like, shape (n, C, s, s); None leaves out on which side pixels are missing
+) -> pd.DataFrame:  # One float column a nuisance
     "What a model should not be able to tell the label from"
-    t = {k: column(samples, k).astype('f8') for k in samples if k in NUISANCES or k.endswith(('_offset_x', '_offset_y'))}
-    t |= {k: np.arcsinh(samples[k].to_numpy('f8')) for k in samples if k.endswith(('_background', '_noise'))}
-    for k, v in dict({k: column(samples, k, '') for k in ('survey', 'band', 'observation_key')}, field=fields(samples)).items():
+    t = {
+        k: column(samples, k).astype('f8')
+        for k in samples
+        if k in NUISANCES or k.endswith(('_offset_x', '_offset_y'))
+    }
+    t |= {
+        k: np.arcsinh(samples[k].to_numpy('f8'))
+        for k in samples
+        if k.endswith(('_background', '_noise'))
+    }
+    for k, v in dict(
+        {k: column(samples, k, '') for k in ('survey', 'band', 'observation_key')},
+        field=fields(samples),
+    ).items():
         common = pd.Series(v).value_counts().index[:12]
-        if len(common) > 1: t |= {f'{k}={w}': (v == w).astype('f8') for w in common}
-    if valid is not None: t |= missing_sides(valid)
+        if len(common) > 1:
+            t |= {f'{k}={w}': (v == w).astype('f8') for w in common}
+    if valid is not None:
+        t |= missing_sides(valid)
     return pd.DataFrame(t, index=samples.index).loc[:, lambda t: t.nunique(dropna=False) > 1]
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #b1d41291
 def missing_sides(
-    valid, # Validity (n, C, s, s), bool
-)->dict: # Name -> (n,)
+    valid,  # Validity (n, C, s, s), bool
+) -> dict:  # Name -> (n,)
     "Share of invalid pixels in the outer quarter of each side"
-    q, parts = max(1, valid.shape[-1]//4), []
+    q, parts = max(1, valid.shape[-1] // 4), []
     for k in range(0, len(valid), 1024):
-        bad = ~np.asarray(valid[k:k+1024])
-        parts.append(np.stack([a.mean((1, 2, 3)) for a in (bad[..., :q], bad[..., -q:], bad[..., :q, :], bad[..., -q:, :])], 1))
-    return dict(zip(('missing_left', 'missing_right', 'missing_bottom', 'missing_top'), np.concatenate(parts).T)) if parts else {}
+        bad = ~np.asarray(valid[k : k + 1024])
+        parts.append(
+            np.stack(
+                [
+                    a.mean((1, 2, 3))
+                    for a in (bad[..., :q], bad[..., -q:], bad[..., :q, :], bad[..., -q:, :])
+                ],
+                1,
+            )
+        )
+    return (
+        dict(
+            zip(
+                ('missing_left', 'missing_right', 'missing_bottom', 'missing_top'),
+                np.concatenate(parts).T,
+            )
+        )
+        if parts
+        else {}
+    )
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #3fcaf44e
 def probe_shortcuts(
-    samples:pd.DataFrame, # The set; `group_id`, else `object_id`, keeps siblings together
-    valid=None, # As for `nuisances`
-    folds:int=5, # Parts, of which each is scored by a model of the others
-    most:int=4000, # Samples to use, spread evenly
-    seed:int=0, # Of the drawing of the folds
-)->dict: # auc, its standard error, n, and the AUC of single nuisances, strongest first; or auc None and a reason
+    samples: pd.DataFrame,  # The set; `group_id`, else `object_id`, keeps siblings together
+    valid=None,  # As for `nuisances`
+    folds: int = 5,  # Parts, of which each is scored by a model of the others
+    most: int = 4000,  # Samples to use, spread evenly
+    seed: int = 0,  # Of the drawing of the folds
+) -> dict:  # auc, its standard error, n, and the AUC of single nuisances, strongest first; or auc None and a reason
     "How well the label can be told without looking at the source"
     table, y = nuisances(samples, valid), (column(samples, 'label', 0) == 1).astype(int)
-    group = next((pd.factorize(samples[k])[0] for k in ('group_id', 'object_id') if k in samples and samples[k].notna().all()), np.arange(len(y)))
+    group = next(
+        (
+            pd.factorize(samples[k])[0]
+            for k in ('group_id', 'object_id')
+            if k in samples and samples[k].notna().all()
+        ),
+        np.arange(len(y)),
+    )
     use = np.linspace(0, len(y) - 1, min(most, len(y))).round().astype(int)
     x, y, group = table.to_numpy()[use], y[use], group[use]
     each = [len(np.unique(group[y == k])) for k in (0, 1)]
-    if not x.shape[1] or min(each) < 10: return dict(auc=None, reason=f'needs nuisances and 10 groups of each label; there are {x.shape[1]} and {min(each)}')
-    auc = rank_auc(y, unseen_scores(x, y, np.random.default_rng(seed).permutation(group.max() + 1)[group] % folds))
-    single = {k: round(max(a, 1 - a), 3) for k, v in zip(table, np.nan_to_num(x, nan=-1e9).T) if (a := rank_auc(y, v)) is not None}
-    return dict(auc=auc, error=auc_error(auc, y.sum(), len(y) - y.sum()), n=len(y), single=by_strength(single, 8))
+    if not x.shape[1] or min(each) < 10:
+        return dict(
+            auc=None,
+            reason=f'needs nuisances and 10 groups of each label; there are {x.shape[1]} and {min(each)}',
+        )
+    auc = rank_auc(
+        y,
+        unseen_scores(
+            x, y, np.random.default_rng(seed).permutation(group.max() + 1)[group] % folds
+        ),
+    )
+    single = {
+        k: round(max(a, 1 - a), 3)
+        for k, v in zip(table, np.nan_to_num(x, nan=-1e9).T)
+        if (a := rank_auc(y, v)) is not None
+    }
+    return dict(
+        auc=auc,
+        error=auc_error(auc, y.sum(), len(y) - y.sum()),
+        n=len(y),
+        single=by_strength(single, 8),
+    )
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #eaca172e
 def by_strength(
-    single:dict, # Nuisance -> AUC
-    most:int|None=None, # How many to keep; None keeps all
-)->dict: # The same, the strongest first; equal ones by name
+    single: dict,  # Nuisance -> AUC
+    most: int | None = None,  # How many to keep; None keeps all
+) -> dict:  # The same, the strongest first; equal ones by name
     "Nuisances in the order of what they tell"
     return dict(sorted(single.items(), key=lambda kv: (-kv[1], kv[0]))[:most])
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #404bab49
 def unseen_scores(
-    x, y, # Numbers (n, k), NaN allowed; labels 0 and 1
-    fold, # A number for each row; rows of a fold are scored by a model that has not seen them
-)->np.ndarray: # Ranks from 0 to 1 within each fold, so that folds compare
+    x,
+    y,  # Numbers (n, k), NaN allowed; labels 0 and 1
+    fold,  # A number for each row; rows of a fold are scored by a model that has not seen them
+) -> np.ndarray:  # Ranks from 0 to 1 within each fold, so that folds compare
     "Scores of a random forest on what it was not trained on"
     from sklearn.ensemble import RandomForestClassifier
-    out = np.full(len(y), .5)
+
+    out = np.full(len(y), 0.5)
     for k in np.unique(fold):
         train, test = fold != k, fold == k
-        if len(np.unique(y[train])) < 2: continue
-        forest = RandomForestClassifier(60, min_samples_leaf=5, max_samples=min(1000, int(train.sum())), random_state=0, n_jobs=1)
-        out[test] = pd.Series(forest.fit(x[train], y[train]).predict_proba(x[test])[:, 1]).rank(pct=True)
+        if len(np.unique(y[train])) < 2:
+            continue
+        forest = RandomForestClassifier(
+            60,
+            min_samples_leaf=5,
+            max_samples=min(1000, int(train.sum())),
+            random_state=0,
+            n_jobs=1,
+        )
+        out[test] = pd.Series(forest.fit(x[train], y[train]).predict_proba(x[test])[:, 1]).rank(
+            pct=True
+        )
     return out
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #04b39be0
 def auc_error(
-    auc, # Area under the ROC curve
-    n1, n0, # Samples of label 1 and of label 0
-)->float:
+    auc,  # Area under the ROC curve
+    n1,
+    n0,  # Samples of label 1 and of label 0
+) -> float:
     "Standard error of an AUC (Hanley & McNeil 1982, Radiology 143, 29)"
-    q1, q2 = auc/(2 - auc), 2*auc**2/(1 + auc)
-    return float(np.sqrt((auc*(1 - auc) + (n1 - 1)*(q1 - auc**2) + (n0 - 1)*(q2 - auc**2))/(n1*n0)))
+    q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    return float(
+        np.sqrt((auc * (1 - auc) + (n1 - 1) * (q1 - auc**2) + (n0 - 1) * (q2 - auc**2)) / (n1 * n0))
+    )
+
 
 def check_shortcuts(
-    samples, # The set
-    probe, # From `probe_shortcuts`
-)->list: # Issues
+    samples,  # The set
+    probe,  # From `probe_shortcuts`
+) -> list:  # Issues
     "Warn where the label can be told without the source"
-    if probe['auc'] is None or probe['auc'] <= .6 or probe['auc'] - 2*probe['error'] <= .5: return []
+    if probe['auc'] is None or probe['auc'] <= 0.6 or probe['auc'] - 2 * probe['error'] <= 0.5:
+        return []
     names = ', '.join(f'{k} ({v:.2f})' for k, v in list(probe['single'].items())[:3])
-    return [Issue('shortcut', 'warning', f'the label can be told without the source: AUC {probe["auc"]:.2f} ± {probe["error"]:.2f}; strongest alone: {names}', len(samples))]
+    return [
+        Issue(
+            'shortcut',
+            'warning',
+            f'the label can be told without the source: AUC {probe["auc"]:.2f} ± {probe["error"]:.2f}; strongest alone: {names}',
+            len(samples),
+        )
+    ]

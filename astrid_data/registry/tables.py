@@ -20,47 +20,109 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import (BigInteger, CheckConstraint, Double, Enum, ForeignKey, Index, JSON, MetaData, Numeric, String, Text, UniqueConstraint, Uuid, create_engine, event, func,
-    inspect, or_, select, text)
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    Enum,
+    ForeignKey,
+    Index,
+    JSON,
+    MetaData,
+    Numeric,
+    String,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    create_engine,
+    event,
+    func,
+    inspect,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+    TimeoutError as PoolTimeout,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.types import Boolean, DateTime, Float, Integer, NullType, TypeDecorator
 
-from ..core import (AstridError, BadInput, Conflict, NotFound, Secret, canonical_json, healpix_index, load_settings, merge_ranges, parse_time,
-    sky_separation_arcsec, stable_uuid)
+from astrid_data.core import (
+    AstridError,
+    BadInput,
+    Conflict,
+    NotFound,
+    Secret,
+    canonical_json,
+    healpix_index,
+    load_settings,
+    merge_ranges,
+    parse_time,
+    sky_separation_arcsec,
+    stable_uuid,
+)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #223e1496
 class UtcDateTime(TypeDecorator):
     "Aware UTC times in Python, `timestamptz` in PostgreSQL, text in SQLite"
+
     impl, cache_ok = DateTime(timezone=True), True
-    def process_bind_param(self,
-        value, # Any time that `parse_time` reads; None is NULL
-        dialect, # SQLAlchemy's, of the database
+
+    def process_bind_param(
+        self,
+        value,  # Any time that `parse_time` reads; None is NULL
+        dialect,  # SQLAlchemy's, of the database
     ):
-        if value is None: return None
+        if value is None:
+            return None
         t = parse_time(value)
         return t.replace(tzinfo=None) if dialect.name == 'sqlite' else t
-    def process_result_value(self, value, dialect): return None if value is None else parse_time(value)
+
+    def process_result_value(self, value, dialect):
+        return None if value is None else parse_time(value)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #e2c3631a
 class Choice(TypeDecorator):
     "One of a fixed list of words: a native enumeration in PostgreSQL, text in SQLite"
-    impl, cache_ok = Enum, True
-    def __init__(self, choice, name): super().__init__(choice, name=name); self.choice = choice
-    def process_bind_param(self,
-        value, # One of the words, in any case; None is NULL
-        dialect, # SQLAlchemy's, of the database
-    ):
-        if value is None: return None
-        try: return self.choice(str(value).lower())
-        except ValueError: raise BadInput(f'{value!r} is no {self.choice.__name__}: choose one of {", ".join(self.choice)}') from None
 
-def _choice(name, words): return enum.StrEnum(name, {w.upper(): w for w in words.split()})
+    impl, cache_ok = Enum, True
+
+    def __init__(self, choice, name):
+        super().__init__(choice, name=name)
+        self.choice = choice
+
+    def process_bind_param(
+        self,
+        value,  # One of the words, in any case; None is NULL
+        dialect,  # SQLAlchemy's, of the database
+    ):
+        if value is None:
+            return None
+        try:
+            return self.choice(str(value).lower())
+        except ValueError:
+            raise BadInput(
+                f'{value!r} is no {self.choice.__name__}: choose one of {", ".join(self.choice)}'
+            ) from None
+
+
+def _choice(name, words):
+    return enum.StrEnum(name, {w.upper(): w for w in words.split()})
+
 
 DetectionType = _choice('DetectionType', 'supernova variable transient unknown artifact')
-DetectionStatus = _choice('DetectionStatus', 'pending validating validated rejected confirmed archived')
+DetectionStatus = _choice(
+    'DetectionStatus', 'pending validating validated rejected confirmed archived'
+)
 ConfidenceLevel = _choice('ConfidenceLevel', 'low medium high expert')
 QualityLevel = _choice('QualityLevel', 'excellent good fair poor')
 ModelType = _choice('ModelType', 'unet anomaly_detector classifier segmentation')
@@ -72,40 +134,84 @@ Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), 'postgresq
 
 _encoder = json.JSONEncoder(sort_keys=True, allow_nan=False, ensure_ascii=False)
 
+
 def to_json(
-    o, # As for `canonical_json`
-)->str: # JSON with sorted keys; NaN is null
+    o,  # As for `canonical_json`
+) -> str:  # JSON with sorted keys; NaN is null
     "What a JSON column stores"
-    try: return _encoder.encode(o)
-    except (TypeError, ValueError): return canonical_json(o) # Slower; knows times and numpy, and that NaN is null
+    try:
+        return _encoder.encode(o)
+    except (TypeError, ValueError):
+        return canonical_json(o)  # Slower; knows times and numpy, and that NaN is null
 
 # %% ../../nbs/10_registry/01_tables.ipynb #b9a3dc95
 class Base(DeclarativeBase):
     "What every table is"
-    type_annotation_map = {float: Double(53), datetime: UtcDateTime, dict: Json, list: Json, str: Text, uuid.UUID: Uuid}
-    metadata = MetaData(naming_convention=dict(ix='ix_%(column_0_label)s', uq='uq_%(table_name)s_%(column_0_name)s', ck='ck_%(table_name)s_%(constraint_name)s',
-        fk='fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s', pk='pk_%(table_name)s'))
-    def __repr__(self):
-        shown = [k for k in ('name', 'version', 'observation_id', 'role', 'status') if k in self.__mapper__.attrs]
-        return f"{type(self).__name__}({', '.join(f'{k}={getattr(self, k)!s}' for k in shown)})"
 
-def _now(): return datetime.now(timezone.utc)
-def _id(): return mapped_column(primary_key=True, default=uuid.uuid4)
-def _ref(table, **kw): return mapped_column(ForeignKey(f'{table}.id'), **kw)
-def _text(n, **kw): return mapped_column(String(n), **kw)
-def _one_of(choice, name, **kw): return mapped_column(Choice(choice, name), **kw)
-def _made(): return mapped_column(default=_now)
-def _changed(): return mapped_column(default=_now, onupdate=_now)
+    type_annotation_map = {
+        float: Double(53),
+        datetime: UtcDateTime,
+        dict: Json,
+        list: Json,
+        str: Text,
+        uuid.UUID: Uuid,
+    }
+    metadata = MetaData(
+        naming_convention=dict(
+            ix='ix_%(column_0_label)s',
+            uq='uq_%(table_name)s_%(column_0_name)s',
+            ck='ck_%(table_name)s_%(constraint_name)s',
+            fk='fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s',
+            pk='pk_%(table_name)s',
+        )
+    )
+
+    def __repr__(self):
+        shown = [
+            k
+            for k in ('name', 'version', 'observation_id', 'role', 'status')
+            if k in self.__mapper__.attrs
+        ]
+        return f'{type(self).__name__}({", ".join(f"{k}={getattr(self, k)!s}" for k in shown)})'
+
+
+def _now():
+    return datetime.now(timezone.utc)
+
+
+def _id():
+    return mapped_column(primary_key=True, default=uuid.uuid4)
+
+
+def _ref(table, **kw):
+    return mapped_column(ForeignKey(f'{table}.id'), **kw)
+
+
+def _text(n, **kw):
+    return mapped_column(String(n), **kw)
+
+
+def _one_of(choice, name, **kw):
+    return mapped_column(Choice(choice, name), **kw)
+
+
+def _made():
+    return mapped_column(default=_now)
+
+
+def _changed():
+    return mapped_column(default=_now, onupdate=_now)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #7ac6c193
 class Survey(Base):
     "A survey or mission"
+
     __tablename__ = 'surveys'
     id: Mapped[uuid.UUID] = _id()
     name: Mapped[str] = _text(100, unique=True)
-    description: Mapped[str|None]
-    base_url: Mapped[str|None] = _text(500)
-    api_endpoint: Mapped[str|None] = _text(500)
+    description: Mapped[str | None]
+    base_url: Mapped[str | None] = _text(500)
+    api_endpoint: Mapped[str | None] = _text(500)
     is_active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
@@ -113,9 +219,14 @@ class Survey(Base):
 # %% ../../nbs/10_registry/01_tables.ipynb #bbf4d60f
 class Observation(Base):
     "One calibrated exposure in one band"
+
     __tablename__ = 'observations'
-    __table_args__ = (*(CheckConstraint(f'{c} > 0', name=c) for c in ('exposure_time', 'airmass', 'seeing')), CheckConstraint('ra >= 0 AND ra <= 360', name='ra'),
-        CheckConstraint('dec >= -90 AND dec <= 90', name='dec'), Index('ix_observations_ra_dec', 'ra', 'dec'))
+    __table_args__ = (
+        *(CheckConstraint(f'{c} > 0', name=c) for c in ('exposure_time', 'airmass', 'seeing')),
+        CheckConstraint('ra >= 0 AND ra <= 360', name='ra'),
+        CheckConstraint('dec >= -90 AND dec <= 90', name='dec'),
+        Index('ix_observations_ra_dec', 'ra', 'dec'),
+    )
     id: Mapped[uuid.UUID] = _id()
     survey_id: Mapped[uuid.UUID] = _ref('surveys', index=True)
     observation_id: Mapped[str] = _text(255, doc="the survey's own id")
@@ -125,76 +236,86 @@ class Observation(Base):
     filter_band: Mapped[str] = _text(50)
     exposure_time: Mapped[float] = mapped_column(doc='s')
     fits_url: Mapped[str] = _text(1000, doc='https, s3 or file address, or a bare key of the store')
-    pixel_scale: Mapped[float|None] = mapped_column(doc='arcsec / pixel')
-    image_width: Mapped[int|None] = mapped_column(doc='pixel')
-    image_height: Mapped[int|None] = mapped_column(doc='pixel')
-    airmass: Mapped[float|None]
-    seeing: Mapped[float|None] = mapped_column(doc='arcsec')
-    status: Mapped[str] = _text(50, default='ingested', index=True, doc='ingested, preprocessing, preprocessed, differencing, differenced, failed or archived')
-    fits_file_path: Mapped[str|None] = _text(500, doc='key of the store, or a local path')
-    thumbnail_path: Mapped[str|None] = _text(500)
+    pixel_scale: Mapped[float | None] = mapped_column(doc='arcsec / pixel')
+    image_width: Mapped[int | None] = mapped_column(doc='pixel')
+    image_height: Mapped[int | None] = mapped_column(doc='pixel')
+    airmass: Mapped[float | None]
+    seeing: Mapped[float | None] = mapped_column(doc='arcsec')
+    status: Mapped[str] = _text(
+        50,
+        default='ingested',
+        index=True,
+        doc='ingested, preprocessing, preprocessed, differencing, differenced, failed or archived',
+    )
+    fits_file_path: Mapped[str | None] = _text(500, doc='key of the store, or a local path')
+    thumbnail_path: Mapped[str | None] = _text(500)
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #8b429190
 class Model(Base):
     "A version of something that detects or classifies"
+
     __tablename__ = 'models'
     __table_args__ = (UniqueConstraint('name', 'version'),)
     id: Mapped[uuid.UUID] = _id()
     name: Mapped[str] = _text(100)
     version: Mapped[str] = _text(50)
     model_type: Mapped[ModelType] = _one_of(ModelType, 'model_type')
-    architecture: Mapped[dict|None]
-    hyperparameters: Mapped[dict|None]
-    training_metrics: Mapped[dict|None]
-    training_dataset: Mapped[str|None] = _text(200)
-    precision: Mapped[float|None]
-    recall: Mapped[float|None]
-    f1_score: Mapped[float|None]
-    accuracy: Mapped[float|None]
-    training_energy_wh: Mapped[float|None] = mapped_column(doc='Wh')
-    training_avg_power_w: Mapped[float|None] = mapped_column(doc='W')
-    training_peak_power_w: Mapped[float|None] = mapped_column(doc='W')
-    training_duration_seconds: Mapped[int|None] = mapped_column(doc='s')
-    training_carbon_footprint_kg: Mapped[float|None] = mapped_column(doc='kg of CO2')
+    architecture: Mapped[dict | None]
+    hyperparameters: Mapped[dict | None]
+    training_metrics: Mapped[dict | None]
+    training_dataset: Mapped[str | None] = _text(200)
+    precision: Mapped[float | None]
+    recall: Mapped[float | None]
+    f1_score: Mapped[float | None]
+    accuracy: Mapped[float | None]
+    training_energy_wh: Mapped[float | None] = mapped_column(doc='Wh')
+    training_avg_power_w: Mapped[float | None] = mapped_column(doc='W')
+    training_peak_power_w: Mapped[float | None] = mapped_column(doc='W')
+    training_duration_seconds: Mapped[int | None] = mapped_column(doc='s')
+    training_carbon_footprint_kg: Mapped[float | None] = mapped_column(doc='kg of CO2')
     is_active: Mapped[bool] = mapped_column(default=True)
-    deployment_date: Mapped[datetime|None]
-    model_path: Mapped[str|None] = _text(500)
-    mlflow_run_id: Mapped[str|None] = _text(100)
+    deployment_date: Mapped[datetime | None]
+    model_path: Mapped[str | None] = _text(500)
+    mlflow_run_id: Mapped[str | None] = _text(100)
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #dece78f2
 class ModelRun(Base):
     "One pass of a model over an observation"
+
     __tablename__ = 'model_runs'
     id: Mapped[uuid.UUID] = _id()
     model_id: Mapped[uuid.UUID] = _ref('models')
-    observation_id: Mapped[uuid.UUID|None] = _ref('observations')
-    input_image_path: Mapped[str|None] = _text(500)
-    output_mask_path: Mapped[str|None] = _text(500)
-    confidence_map_path: Mapped[str|None] = _text(500)
-    inference_time_ms: Mapped[int|None]
-    memory_usage_mb: Mapped[int|None]
-    energy_consumed_wh: Mapped[float|None]
-    avg_power_draw_w: Mapped[float|None]
-    peak_power_draw_w: Mapped[float|None]
-    carbon_footprint_g: Mapped[float|None]
-    total_predictions: Mapped[int|None]
-    high_confidence_predictions: Mapped[int|None]
+    observation_id: Mapped[uuid.UUID | None] = _ref('observations')
+    input_image_path: Mapped[str | None] = _text(500)
+    output_mask_path: Mapped[str | None] = _text(500)
+    confidence_map_path: Mapped[str | None] = _text(500)
+    inference_time_ms: Mapped[int | None]
+    memory_usage_mb: Mapped[int | None]
+    energy_consumed_wh: Mapped[float | None]
+    avg_power_draw_w: Mapped[float | None]
+    peak_power_draw_w: Mapped[float | None]
+    carbon_footprint_g: Mapped[float | None]
+    total_predictions: Mapped[int | None]
+    high_confidence_predictions: Mapped[int | None]
     status: Mapped[RunStatus] = _one_of(RunStatus, 'model_run_status', default=RunStatus.PENDING)
-    started_at: Mapped[datetime|None]
-    completed_at: Mapped[datetime|None]
-    error_message: Mapped[str|None]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    error_message: Mapped[str | None]
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #1658704a
 class Detection(Base):
     "One epoch of something that a model found"
+
     __tablename__ = 'detections'
-    __table_args__ = (CheckConstraint('confidence_score >= 0 AND confidence_score <= 1', name='confidence_score'),)
+    __table_args__ = (
+        CheckConstraint('confidence_score >= 0 AND confidence_score <= 1', name='confidence_score'),
+    )
     id: Mapped[uuid.UUID] = _id()
     model_run_id: Mapped[uuid.UUID] = _ref('model_runs')
     observation_id: Mapped[uuid.UUID] = _ref('observations', index=True)
@@ -202,59 +323,68 @@ class Detection(Base):
     dec: Mapped[float] = mapped_column(doc='deg, ICRS')
     pixel_x: Mapped[int] = mapped_column(doc='nearest pixel, 0-based')
     pixel_y: Mapped[int] = mapped_column(doc='nearest pixel, 0-based')
-    confidence_score: Mapped[float] = mapped_column(doc="the detector's opinion, 0 to 1: a filter, never a label")
+    confidence_score: Mapped[float] = mapped_column(
+        doc="the detector's opinion, 0 to 1: a filter, never a label"
+    )
     detection_type: Mapped[DetectionType] = _one_of(DetectionType, 'detection_type')
     model_version: Mapped[str] = _text(50)
-    inference_time_ms: Mapped[int|None]
-    prediction_metadata: Mapped[dict|None]
-    status: Mapped[DetectionStatus] = _one_of(DetectionStatus, 'detection_status', default=DetectionStatus.PENDING)
+    inference_time_ms: Mapped[int | None]
+    prediction_metadata: Mapped[dict | None]
+    status: Mapped[DetectionStatus] = _one_of(
+        DetectionStatus, 'detection_status', default=DetectionStatus.PENDING
+    )
     is_validated: Mapped[bool] = mapped_column(default=False)
-    validation_confidence: Mapped[float|None]
-    human_label: Mapped[str|None] = _text(50)
+    validation_confidence: Mapped[float | None]
+    human_label: Mapped[str | None] = _text(50)
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #07e7ec99
 class ValidationEvent(Base):
     "One verdict on a detection; never changed, only added to"
+
     __tablename__ = 'validation_events'
     id: Mapped[uuid.UUID] = _id()
     detection_id: Mapped[uuid.UUID] = _ref('detections', index=True)
     validator_id: Mapped[str] = _text(100, doc='a person, or rule:<name>, or proxy:<basis>')
     is_valid: Mapped[bool]
-    label: Mapped[str|None] = _text(50)
-    confidence_level: Mapped[ConfidenceLevel|None] = _one_of(ConfidenceLevel, 'confidence_level')
-    notes: Mapped[str|None]
-    tags: Mapped[list|None]
-    image_quality: Mapped[QualityLevel|None] = _one_of(QualityLevel, 'image_quality')
-    detection_quality: Mapped[QualityLevel|None] = _one_of(QualityLevel, 'detection_quality')
+    label: Mapped[str | None] = _text(50)
+    confidence_level: Mapped[ConfidenceLevel | None] = _one_of(ConfidenceLevel, 'confidence_level')
+    notes: Mapped[str | None]
+    tags: Mapped[list | None]
+    image_quality: Mapped[QualityLevel | None] = _one_of(QualityLevel, 'image_quality')
+    detection_quality: Mapped[QualityLevel | None] = _one_of(QualityLevel, 'detection_quality')
     created_at: Mapped[datetime] = _made()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #aca41dfa
 class DifferenceRun(Base):
     "One subtraction of a reference from an observation"
+
     __tablename__ = 'difference_runs'
     id: Mapped[uuid.UUID] = _id()
     observation_id: Mapped[uuid.UUID] = _ref('observations')
-    reference_observation_id: Mapped[uuid.UUID|None] = _ref('observations')
-    status: Mapped[RunStatus] = _one_of(RunStatus, 'difference_run_status', default=RunStatus.PENDING)
+    reference_observation_id: Mapped[uuid.UUID | None] = _ref('observations')
+    status: Mapped[RunStatus] = _one_of(
+        RunStatus, 'difference_run_status', default=RunStatus.PENDING
+    )
     algorithm: Mapped[str] = _text(50)
-    parameters: Mapped[dict|None]
-    difference_image_path: Mapped[str|None] = _text(500)
-    significance_map_path: Mapped[str|None] = _text(500)
-    noise_level: Mapped[float|None]
-    detection_threshold: Mapped[float|None]
-    candidates_found: Mapped[int|None]
-    processing_time_ms: Mapped[int|None]
-    started_at: Mapped[datetime|None]
-    completed_at: Mapped[datetime|None]
-    error_message: Mapped[str|None]
+    parameters: Mapped[dict | None]
+    difference_image_path: Mapped[str | None] = _text(500)
+    significance_map_path: Mapped[str | None] = _text(500)
+    noise_level: Mapped[float | None]
+    detection_threshold: Mapped[float | None]
+    candidates_found: Mapped[int | None]
+    processing_time_ms: Mapped[int | None]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    error_message: Mapped[str | None]
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #2b5196d1
 class Candidate(Base):
     "A source in a difference image"
+
     __tablename__ = 'candidates'
     id: Mapped[uuid.UUID] = _id()
     difference_run_id: Mapped[uuid.UUID] = _ref('difference_runs')
@@ -263,27 +393,30 @@ class Candidate(Base):
     dec: Mapped[float] = mapped_column(doc='deg, ICRS')
     pixel_x: Mapped[int]
     pixel_y: Mapped[int]
-    flux: Mapped[float|None]
-    flux_error: Mapped[float|None]
-    significance: Mapped[float|None]
-    snr: Mapped[float|None]
-    fwhm: Mapped[float|None] = mapped_column(doc='pixel')
-    ellipticity: Mapped[float|None]
-    position_angle: Mapped[float|None] = mapped_column(doc='deg')
+    flux: Mapped[float | None]
+    flux_error: Mapped[float | None]
+    significance: Mapped[float | None]
+    snr: Mapped[float | None]
+    fwhm: Mapped[float | None] = mapped_column(doc='pixel')
+    ellipticity: Mapped[float | None]
+    position_angle: Mapped[float | None] = mapped_column(doc='deg')
     is_saturated: Mapped[bool] = mapped_column(default=False)
     is_blended: Mapped[bool] = mapped_column(default=False)
     is_edge: Mapped[bool] = mapped_column(default=False)
-    status: Mapped[CandidateStatus] = _one_of(CandidateStatus, 'candidate_status', default=CandidateStatus.PENDING)
+    status: Mapped[CandidateStatus] = _one_of(
+        CandidateStatus, 'candidate_status', default=CandidateStatus.PENDING
+    )
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #47854e19
 class TrainingDataset(Base):
     "A version of a training set"
+
     __tablename__ = 'training_datasets'
     id: Mapped[uuid.UUID] = _id()
     name: Mapped[str] = _text(255, index=True, doc='not unique: each version is a row')
-    description: Mapped[str|None]
+    description: Mapped[str | None]
     collection_params: Mapped[dict]
     total_samples: Mapped[int] = mapped_column(default=0)
     anomaly_ratio: Mapped[float]
@@ -295,45 +428,49 @@ class TrainingDataset(Base):
 # %% ../../nbs/10_registry/01_tables.ipynb #359b1041
 class TrainingSample(Base):
     "One patch of a training set"
+
     __tablename__ = 'training_samples'
     id: Mapped[uuid.UUID] = _id()
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
-    observation_id: Mapped[uuid.UUID|None] = _ref('observations')
-    detection_id: Mapped[uuid.UUID|None] = _ref('detections')
+    observation_id: Mapped[uuid.UUID | None] = _ref('observations')
+    detection_id: Mapped[uuid.UUID | None] = _ref('detections')
     image_path: Mapped[str] = _text(500)
-    mask_path: Mapped[str|None] = _text(500)
+    mask_path: Mapped[str | None] = _text(500)
     labels: Mapped[dict]
-    metadata_: Mapped[dict|None] = mapped_column('metadata')
+    metadata_: Mapped[dict | None] = mapped_column('metadata')
     created_at: Mapped[datetime] = _made()
+
 
 class TrainingRun(Base):
     "One training on a training set"
+
     __tablename__ = 'training_runs'
     id: Mapped[uuid.UUID] = _id()
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
-    model_id: Mapped[uuid.UUID|None] = _ref('models')
-    mlflow_run_id: Mapped[str|None] = _text(255)
+    model_id: Mapped[uuid.UUID | None] = _ref('models')
+    mlflow_run_id: Mapped[str | None] = _text(255)
     training_params: Mapped[dict]
-    performance_metrics: Mapped[dict|None]
+    performance_metrics: Mapped[dict | None]
     status: Mapped[str] = _text(50, default='running')
     started_at: Mapped[datetime] = _made()
-    completed_at: Mapped[datetime|None]
+    completed_at: Mapped[datetime | None]
 
 # %% ../../nbs/10_registry/01_tables.ipynb #64ad0c91
 class ApiKey(Base):
     "Who may use the REST interface; holds a hash of the key, never the key"
+
     __tablename__ = 'api_keys'
     id: Mapped[uuid.UUID] = _id()
     name: Mapped[str] = _text(255)
-    description: Mapped[str|None]
+    description: Mapped[str | None]
     key_hash: Mapped[str] = _text(255)
     key_prefix: Mapped[str] = _text(8, index=True)
     permissions: Mapped[list]
-    scopes: Mapped[list|None]
-    expires_at: Mapped[datetime|None]
-    last_used_at: Mapped[datetime|None]
+    scopes: Mapped[list | None]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
     usage_count: Mapped[str] = _text(20, default='0', doc='a number, as text')
-    created_by: Mapped[str|None] = _text(255)
+    created_by: Mapped[str | None] = _text(255)
     is_active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
@@ -341,83 +478,95 @@ class ApiKey(Base):
 # %% ../../nbs/10_registry/01_tables.ipynb #7629524a
 class Image(Base):
     "One image of an observation: where it is, and what it says about itself"
+
     __tablename__ = 'ad_images'
     __table_args__ = (UniqueConstraint('observation_id', 'role', 'uri', 'hdu_name', 'hdu_ver'),)
     id: Mapped[uuid.UUID] = _id()
     observation_id: Mapped[uuid.UUID] = _ref('observations', index=True)
     role: Mapped[str] = _text(20, doc='image, template, science or difference')
     uri: Mapped[str] = _text(1000)
-    hdu_name: Mapped[str|None] = _text(80)
-    hdu_ver: Mapped[int|None]
-    sha256: Mapped[str|None] = _text(64)
-    size_bytes: Mapped[int|None] = mapped_column(BigInteger)
-    etag: Mapped[str|None] = _text(100)
-    unit: Mapped[str|None] = _text(50)
-    zero_point: Mapped[float|None] = mapped_column(doc='mag')
-    mjd: Mapped[float|None] = mapped_column(doc='day')
-    mjd_scale: Mapped[str|None] = _text(10)
-    mjd_meaning: Mapped[str|None] = _text(10, doc='start, mid or end of the exposure')
-    ny: Mapped[int|None]
-    nx: Mapped[int|None]
-    wcs_state: Mapped[str] = _text(20, doc='celestial, none, or stamp: centred on its detection, without a WCS')
-    dq_policy: Mapped[str|None] = _text(50)
+    hdu_name: Mapped[str | None] = _text(80)
+    hdu_ver: Mapped[int | None]
+    sha256: Mapped[str | None] = _text(64)
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    etag: Mapped[str | None] = _text(100)
+    unit: Mapped[str | None] = _text(50)
+    zero_point: Mapped[float | None] = mapped_column(doc='mag')
+    mjd: Mapped[float | None] = mapped_column(doc='day')
+    mjd_scale: Mapped[str | None] = _text(10)
+    mjd_meaning: Mapped[str | None] = _text(10, doc='start, mid or end of the exposure')
+    ny: Mapped[int | None]
+    nx: Mapped[int | None]
+    wcs_state: Mapped[str] = _text(
+        20, doc='celestial, none, or stamp: centred on its detection, without a WCS'
+    )
+    dq_policy: Mapped[str | None] = _text(50)
     origin: Mapped[str] = _text(20, default='survey', doc='survey or synthetic')
-    facts: Mapped[dict|None]
+    facts: Mapped[dict | None]
     created_at: Mapped[datetime] = _made()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #644371c1
 class DetectionIndex(Base):
     "Where a detection is on the sky, and which object it belongs to"
+
     __tablename__ = 'ad_detection_index'
     detection_id: Mapped[uuid.UUID] = _ref('detections', primary_key=True)
     healpix: Mapped[int] = mapped_column(BigInteger, index=True, doc='nested, order 14')
-    object_id: Mapped[str|None] = _text(255, index=True)
-    mag: Mapped[float|None]
-    snr: Mapped[float|None]
-    facts: Mapped[dict|None]
+    object_id: Mapped[str | None] = _text(255, index=True)
+    mag: Mapped[float | None]
+    snr: Mapped[float | None]
+    facts: Mapped[dict | None]
+
 
 class ObservationIndex(Base):
     "Where the image of an observation lies on the sky"
+
     __tablename__ = 'ad_observation_index'
     observation_id: Mapped[uuid.UUID] = _ref('observations', primary_key=True)
-    healpix: Mapped[int] = mapped_column(BigInteger, index=True, doc='of the centre; nested, order 14')
-    radius_deg: Mapped[float|None] = mapped_column(doc='of the circle around the image (deg)')
-    footprint: Mapped[list|None] = mapped_column(doc='four corners as [ra, dec] (deg)')
+    healpix: Mapped[int] = mapped_column(
+        BigInteger, index=True, doc='of the centre; nested, order 14'
+    )
+    radius_deg: Mapped[float | None] = mapped_column(doc='of the circle around the image (deg)')
+    footprint: Mapped[list | None] = mapped_column(doc='four corners as [ra, dec] (deg)')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #5421cbb4
 class LabelEvent(Base):
     "A verdict on a sample that has no detection, such as a piece of random sky; never changed, only added to"
+
     __tablename__ = 'ad_label_events'
     id: Mapped[uuid.UUID] = _id()
-    detection_id: Mapped[uuid.UUID|None] = _ref('detections')
-    dataset_id: Mapped[uuid.UUID|None] = _ref('training_datasets')
+    detection_id: Mapped[uuid.UUID | None] = _ref('detections')
+    dataset_id: Mapped[uuid.UUID | None] = _ref('training_datasets')
     sample_key: Mapped[str] = _text(64, index=True)
     labeller: Mapped[str] = _text(100)
-    is_real: Mapped[bool|None] = mapped_column(doc='None means unsure')
-    label: Mapped[str|None] = _text(50)
-    confidence: Mapped[float|None]
-    note: Mapped[str|None]
+    is_real: Mapped[bool | None] = mapped_column(doc='None means unsure')
+    label: Mapped[str | None] = _text(50)
+    confidence: Mapped[float | None]
+    note: Mapped[str | None]
     created_at: Mapped[datetime] = _made()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #02507dd7
 class VersionRow(Base):
     "What makes a training set a version"
+
     __tablename__ = 'ad_dataset_versions'
     __table_args__ = (UniqueConstraint('name', 'version'),)
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', primary_key=True)
     name: Mapped[str] = _text(255)
     version: Mapped[int]
-    parent_id: Mapped[uuid.UUID|None] = _ref('training_datasets')
-    content_hash: Mapped[str|None] = _text(64)
+    parent_id: Mapped[uuid.UUID | None] = _ref('training_datasets')
+    content_hash: Mapped[str | None] = _text(64)
     plan_hash: Mapped[str] = _text(64)
     state: Mapped[str] = _text(20, doc='building, frozen or deleted')
     origin: Mapped[str] = _text(20, doc='survey, synthetic or mixed')
     uri: Mapped[str] = _text(1000)
-    manifest: Mapped[dict|None]
-    frozen_at: Mapped[datetime|None]
+    manifest: Mapped[dict | None]
+    frozen_at: Mapped[datetime | None]
+
 
 class SampleRow(Base):
     "What a sample is within its version"
+
     __tablename__ = 'ad_sample_details'
     sample_id: Mapped[uuid.UUID] = _ref('training_samples', primary_key=True)
     row_index: Mapped[int] = mapped_column(doc='row of the table, and of the patches')
@@ -430,51 +579,65 @@ class SampleRow(Base):
 # %% ../../nbs/10_registry/01_tables.ipynb #f2f8e3ef
 class QualityRow(Base):
     "A quality report; all of them are kept"
+
     __tablename__ = 'ad_quality_reports'
     id: Mapped[uuid.UUID] = _id()
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
     report: Mapped[dict]
-    quality_score: Mapped[float|None]
+    quality_score: Mapped[float | None]
     created_at: Mapped[datetime] = _made()
+
 
 class SplitOpening(Base):
     "One look at the labels of a locked split; never changed, only added to"
+
     __tablename__ = 'ad_split_openings'
     id: Mapped[uuid.UUID] = _id()
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
     split: Mapped[str] = _text(20)
     who: Mapped[str] = _text(255)
-    purpose: Mapped[str|None]
+    purpose: Mapped[str | None]
     created_at: Mapped[datetime] = _made()
+
 
 class IngestJob(Base):
     "Long work that was asked for, and how far it is"
+
     __tablename__ = 'ad_ingest_jobs'
     id: Mapped[uuid.UUID] = _id()
     kind: Mapped[str] = _text(50)
     params: Mapped[dict]
     status: Mapped[str] = _text(20, default='queued')
-    progress: Mapped[float] = mapped_column(default=0., doc='0 to 1')
-    message: Mapped[str|None]
-    result: Mapped[dict|None]
+    progress: Mapped[float] = mapped_column(default=0.0, doc='0 to 1')
+    message: Mapped[str | None]
+    result: Mapped[dict | None]
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #9cf6cf31
 def read_url(
-    url:str|Secret, # A SQLAlchemy URL
-): # (SQLAlchemy's URL object for our drivers, size of the pool or None)
+    url: str | Secret,  # A SQLAlchemy URL
+):  # (SQLAlchemy's URL object for our drivers, size of the pool or None)
     "Understand the address of a database, without ever repeating it in an error"
-    try: u = make_url(url.value if isinstance(url, Secret) else url)
-    except (ArgumentError, ValueError, AttributeError): u = None
+    try:
+        u = make_url(url.value if isinstance(url, Secret) else url)
+    except (ArgumentError, ValueError, AttributeError):
+        u = None
     if u is None or '@' in (u.host or ''):
-        raise BadInput('the address of the database can not be read: write sqlite:///file.db or postgresql://user:password@host:5432/name, '
-                       'with special characters of the password escaped by urllib.parse.quote')
+        raise BadInput(
+            'the address of the database can not be read: write sqlite:///file.db or postgresql://user:password@host:5432/name, '
+            'with special characters of the password escaped by urllib.parse.quote'
+        )
     kind = u.get_backend_name()
-    if kind not in ('sqlite', 'postgresql', 'postgres'): raise BadInput(f'{kind!r} is no database that the registry knows: use SQLite or PostgreSQL')
+    if kind not in ('sqlite', 'postgresql', 'postgres'):
+        raise BadInput(f'{kind!r} is no database that the registry knows: use SQLite or PostgreSQL')
     size = u.query.get('pool_size')
-    if size is not None and not (isinstance(size, str) and size.isdigit() and int(size) > 0): raise BadInput('pool_size in the address must be a number from 1 up')
-    if 'ssl' in u.query: u = u.update_query_dict({'sslmode': u.query['ssl']}).difference_update_query(['ssl']) # As asyncpg spells it
+    if size is not None and not (isinstance(size, str) and size.isdigit() and int(size) > 0):
+        raise BadInput('pool_size in the address must be a number from 1 up')
+    if 'ssl' in u.query:
+        u = u.update_query_dict({'sslmode': u.query['ssl']}).difference_update_query(
+            ['ssl']
+        )  # As asyncpg spells it
     driver = 'sqlite' if kind == 'sqlite' else 'postgresql+psycopg'
     return u.difference_update_query(['pool_size']).set(drivername=driver), size and int(size)
 
@@ -482,217 +645,336 @@ def read_url(
 class DatabaseAway(AstridError, ConnectionError, SQLAlchemyError):
     "The database did not answer"
 
+
 class RowRefused(Conflict, SQLAlchemyError):
     "A row contradicts a rule of the database, or another row"
+
 
 def _words_of(e, url):
     "What the driver said, on one line, without a password and without the contents of rows"
     diag = getattr(getattr(e, 'orig', None), 'diag', None)
     detail = (diag.message_detail or '') if diag else ''
-    said = f"{diag.message_primary}{'. ' + detail if detail.startswith('Key ') else ''}" if diag and diag.message_primary else str(getattr(e, 'orig', e))
+    said = (
+        f'{diag.message_primary}{". " + detail if detail.startswith("Key ") else ""}'
+        if diag and diag.message_primary
+        else str(getattr(e, 'orig', e))
+    )
     said = re.sub(r'\s+', ' ', said).strip()
     return said.replace(url.password, '***') if url.password else said
 
+
 @contextmanager
 def said_plainly(
-    url, # SQLAlchemy's URL
+    url,  # SQLAlchemy's URL
 ):
     "Turn errors of the database into ours"
-    try: yield
-    except (IntegrityError, DataError) as e: raise RowRefused(f'the database refused a row: {_words_of(e, url)}') from None
-    except PoolTimeout: raise DatabaseAway('every connection of the pool is in use: end one session before opening the next, or ask for a larger pool_size') from None
-    except (OperationalError, InterfaceError) as e: raise DatabaseAway(f'the database did not do it: {_words_of(e, url)}') from None
+    try:
+        yield
+    except (IntegrityError, DataError) as e:
+        raise RowRefused(f'the database refused a row: {_words_of(e, url)}') from None
+    except PoolTimeout:
+        raise DatabaseAway(
+            'every connection of the pool is in use: end one session before opening the next, or ask for a larger pool_size'
+        ) from None
+    except (OperationalError, InterfaceError) as e:
+        raise DatabaseAway(f'the database did not do it: {_words_of(e, url)}') from None
 
 # %% ../../nbs/10_registry/01_tables.ipynb #420af234
 class Registry:
     "A database with our tables"
-    def __init__(self,
-        url:str|Secret, # SQLAlchemy URL of SQLite or PostgreSQL
-        pool_size:int|None=None, # How many connections at most; None asks the URL, and else 5. SQLite opens as many as it needs
-        connect_args:dict|None=None, # More for the driver
+
+    def __init__(
+        self,
+        url: str | Secret,  # SQLAlchemy URL of SQLite or PostgreSQL
+        pool_size: int
+        | None = None,  # How many connections at most; None asks the URL, and else 5. SQLite opens as many as it needs
+        connect_args: dict | None = None,  # More for the driver
     ):
         self._url, asked = read_url(url)
         sqlite = self._url.get_backend_name() == 'sqlite'
-        kw = _sqlite_options(self._url) if sqlite else dict(pool_size=pool_size or asked or 5, max_overflow=0, pool_pre_ping=True)
-        args = {} if sqlite else dict(connect_timeout=10, prepare_threshold=None) # Poolers lose prepared statements
-        try: self.engine = create_engine(self._url, connect_args=args | (connect_args or {}), hide_parameters=True, json_serializer=to_json, **kw)
-        except ModuleNotFoundError as e: raise ImportError(f"{e.name} is missing: pip install 'astrid_data[postgres]'") from None
-        if sqlite: event.listen(self.engine, 'connect', _tune_sqlite)
+        kw = (
+            _sqlite_options(self._url)
+            if sqlite
+            else dict(pool_size=pool_size or asked or 5, max_overflow=0, pool_pre_ping=True)
+        )
+        args = (
+            {} if sqlite else dict(connect_timeout=10, prepare_threshold=None)
+        )  # Poolers lose prepared statements
+        try:
+            self.engine = create_engine(
+                self._url,
+                connect_args=args | (connect_args or {}),
+                hide_parameters=True,
+                json_serializer=to_json,
+                **kw,
+            )
+        except ModuleNotFoundError as e:
+            raise ImportError(f"{e.name} is missing: pip install 'astrid_data[postgres]'") from None
+        if sqlite:
+            event.listen(self.engine, 'connect', _tune_sqlite)
 
     @property
-    def dialect(self): return self.engine.dialect.name
-    def __repr__(self): return f'Registry({self.dialect})'
-    def close(self): self.engine.dispose()
+    def dialect(self):
+        return self.engine.dialect.name
+
+    def __repr__(self):
+        return f'Registry({self.dialect})'
+
+    def close(self):
+        self.engine.dispose()
 
     @contextmanager
-    def session(self,
-        snapshot:bool=False, # See the database as it is now until the end; for reading
+    def session(
+        self,
+        snapshot: bool = False,  # See the database as it is now until the end; for reading
     ):
         "A session that commits at the end, and rolls back when something went wrong"
         with said_plainly(self._url), Session(self.engine, expire_on_commit=False) as s, s.begin():
-            if snapshot and self.dialect == 'sqlite': s.connection().exec_driver_sql('BEGIN')
-            elif snapshot: s.connection(execution_options=dict(isolation_level='REPEATABLE READ'))
+            if snapshot and self.dialect == 'sqlite':
+                s.connection().exec_driver_sql('BEGIN')
+            elif snapshot:
+                s.connection(execution_options=dict(isolation_level='REPEATABLE READ'))
             yield s
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c24becb9
 def _sqlite_options(url):
     if url.database in (None, '', ':memory:'):
         from sqlalchemy.pool import StaticPool
+
         return dict(poolclass=StaticPool)
-    if not url.database.startswith('file:'): Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    if not url.database.startswith('file:'):
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     return {}
 
+
 def _tune_sqlite(connection, _):
-    for pragma in ('busy_timeout=30000', 'journal_mode=WAL', 'synchronous=NORMAL', 'foreign_keys=ON'): connection.execute(f'PRAGMA {pragma}')
+    for pragma in (
+        'busy_timeout=30000',
+        'journal_mode=WAL',
+        'synchronous=NORMAL',
+        'foreign_keys=ON',
+    ):
+        connection.execute(f'PRAGMA {pragma}')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #99094d63
-SCHEMA = '0002' # The newest migration
-LOCK = 7261170 # PostgreSQL knows by this number that someone is making tables
+SCHEMA = '0002'  # The newest migration
+LOCK = 7261170  # PostgreSQL knows by this number that someone is making tables
 _one_at_a_time = threading.Lock()
 
+
 def schema_version(
-    connection, # SQLAlchemy connection
-)->str|None: # The migration that our tables are at; None means that they were never made
+    connection,  # SQLAlchemy connection
+) -> str | None:  # The migration that our tables are at; None means that they were never made
     "How far the additional tables are"
-    if not inspect(connection).has_table('ad_alembic_version'): return None
+    if not inspect(connection).has_table('ad_alembic_version'):
+        return None
     return connection.scalar(text('SELECT version_num FROM ad_alembic_version'))
+
 
 def _migrate(engine):
     "Make or change tables in one transaction, with nobody else doing the same"
     from alembic import command
     from alembic.config import Config
+
     with _one_at_a_time, engine.begin() as c:
-        c.exec_driver_sql('BEGIN IMMEDIATE' if engine.dialect.name == 'sqlite' else f'SELECT pg_advisory_xact_lock({LOCK})')
-        Base.metadata.create_all(c, tables=[t for t in Base.metadata.sorted_tables if not t.name.startswith('ad_')])
+        c.exec_driver_sql(
+            'BEGIN IMMEDIATE'
+            if engine.dialect.name == 'sqlite'
+            else f'SELECT pg_advisory_xact_lock({LOCK})'
+        )
+        Base.metadata.create_all(
+            c, tables=[t for t in Base.metadata.sorted_tables if not t.name.startswith('ad_')]
+        )
         config = Config(attributes=dict(connection=c))
         config.set_main_option('script_location', 'astrid_data:migrations')
         command.upgrade(config, 'head')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #a9bceeed
-def create(self:Registry
-)->Registry: # The same
+def create(self: Registry) -> Registry:  # The same
     "Make the tables that are missing; what is there stays as it is"
-    with said_plainly(self._url), self.engine.connect() as c: at = schema_version(c)
-    if at is None: return self.upgrade()
+    with said_plainly(self._url), self.engine.connect() as c:
+        at = schema_version(c)
+    if at is None:
+        return self.upgrade()
     if at != SCHEMA:
         older = at < SCHEMA
-        raise Conflict(f'the tables are at version {at} and this library at {SCHEMA}: ' + ('bring them up with registry.upgrade()' if older else 'install a newer astrid_data'))
+        raise Conflict(
+            f'the tables are at version {at} and this library at {SCHEMA}: '
+            + ('bring them up with registry.upgrade()' if older else 'install a newer astrid_data')
+        )
     return self
 
-def upgrade(self:Registry
-)->Registry: # The same
+
+def upgrade(self: Registry) -> Registry:  # The same
     "Make missing tables, and bring our own up to this version of the library"
-    with said_plainly(self._url): _migrate(self.engine)
+    with said_plainly(self._url):
+        _migrate(self.engine)
     return self
+
 
 Registry.create, Registry.upgrade = create, upgrade
 
 # %% ../../nbs/10_registry/01_tables.ipynb #010f9a4c
 def connect(
-    url:str|Secret|None=None, # SQLAlchemy URL; None asks the settings
-    settings=None, # None loads them from the environment
-    **kw, # More for `Registry`
-)->Registry: # With all its tables
+    url: str | Secret | None = None,  # SQLAlchemy URL; None asks the settings
+    settings=None,  # None loads them from the environment
+    **kw,  # More for `Registry`
+) -> Registry:  # With all its tables
     "Open the database at `url`"
     settings = settings or load_settings()
     known = settings.database_url
-    if url is None and known is None: raise BadInput('no database: give an address, or set ASTRID_DATABASE_URL')
+    if url is None and known is None:
+        raise BadInput('no database: give an address, or set ASTRID_DATABASE_URL')
     url = known.value if url is None else url.value if isinstance(url, Secret) else url
-    if settings.database_ca and known and url == known.value: # The certificate belongs to that database
-        if not Path(settings.database_ca).is_file(): raise BadInput(f'there is no certificate at {settings.database_ca}: see SUPABASE_SSL_CERT_PATH')
-        kw['connect_args'] = dict(sslmode='verify-full', sslrootcert=str(settings.database_ca)) | kw.get('connect_args', {})
+    if (
+        settings.database_ca and known and url == known.value
+    ):  # The certificate belongs to that database
+        if not Path(settings.database_ca).is_file():
+            raise BadInput(
+                f'there is no certificate at {settings.database_ca}: see SUPABASE_SSL_CERT_PATH'
+            )
+        kw['connect_args'] = dict(
+            sslmode='verify-full', sslrootcert=str(settings.database_ca)
+        ) | kw.get('connect_args', {})
     return Registry(url, **kw).create()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #b7a7ad0e
 def get_or_create_survey(
-    session, # Open session
-    name:str, # In any case
-    **kw, # More columns, used when it is new
-)->Survey: # The one that was there, or a new one with its name in lower case
+    session,  # Open session
+    name: str,  # In any case
+    **kw,  # More columns, used when it is new
+) -> Survey:  # The one that was there, or a new one with its name in lower case
     "The survey of that name"
-    q = select(Survey).where(func.lower(Survey.name) == name.lower()).order_by(Survey.name != name, Survey.name).limit(1)
+    q = (
+        select(Survey)
+        .where(func.lower(Survey.name) == name.lower())
+        .order_by(Survey.name != name, Survey.name)
+        .limit(1)
+    )
     if (row := session.scalar(q)) is None:
-        bulk_insert(session, Survey, [dict(id=stable_uuid('survey', name.lower()), name=name.lower(), **kw)]) # Another process may have been faster
+        bulk_insert(
+            session, Survey, [dict(id=stable_uuid('survey', name.lower()), name=name.lower(), **kw)]
+        )  # Another process may have been faster
         row = session.scalar(q)
     return row
 
+
 def find_surveys(
-    session, # Open session
-    names, # Names in any case, or ids
-)->list[Survey]: # In the order of their names
+    session,  # Open session
+    names,  # Names in any case, or ids
+) -> list[Survey]:  # In the order of their names
     "The surveys of these names"
     known = list(session.scalars(select(Survey).order_by(Survey.name)))
     wanted = {str(n).lower() for n in names}
     unknown = sorted(wanted - {s.name.lower() for s in known} - {str(s.id) for s in known})
-    if unknown: raise NotFound(f'no survey {", ".join(map(repr, unknown))}: the registry knows {", ".join(s.name for s in known) or "none yet"}')
+    if unknown:
+        raise NotFound(
+            f'no survey {", ".join(map(repr, unknown))}: the registry knows {", ".join(s.name for s in known) or "none yet"}'
+        )
     return [s for s in known if s.name.lower() in wanted or str(s.id) in wanted]
 
 # %% ../../nbs/10_registry/01_tables.ipynb #5f3b5d92
 def _plain_values(kind, values):
     "Without numpy's scalars; a NaN means that there is no number"
-    if isinstance(kind, Float): return [None if v is None or v != v else float(v) for v in values]
+    if isinstance(kind, Float):
+        return [None if v is None or v != v else float(v) for v in values]
     return [v.item() if isinstance(v, np.generic) else v for v in values]
+
 
 def _stored(column, values, dialect):
     "The values of a column as the driver takes them; a repeated value is converted once"
     kind = column.type.dialect_impl(dialect)
     to_db, values = kind.bind_processor(dialect), _plain_values(column.type, values)
-    if to_db is None: return values
-    if isinstance(column.type, JSON): return list(map(to_db, values))
+    if to_db is None:
+        return values
+    if isinstance(column.type, JSON):
+        return list(map(to_db, values))
     seen = {v: to_db(v) for v in set(values)}
     return [seen[v] for v in values]
+
 
 def _default(column, n):
     "`n` values for a column that the rows don't mention"
     d = column.default
-    if d is not None and d.is_callable: return [d.arg(None) for _ in range(n)] if column.primary_key else [d.arg(None)]*n
-    return [None if d is None else d.arg]*n
+    if d is not None and d.is_callable:
+        return [d.arg(None) for _ in range(n)] if column.primary_key else [d.arg(None)] * n
+    return [None if d is None else d.arg] * n
 
 # %% ../../nbs/10_registry/01_tables.ipynb #2dd4e4af
 def _send_rows(session, t, rows):
     "Send rows, and pass over known ids; returns how many were new"
     c = session.connection()
     quote = c.dialect.identifier_preparer.quote
-    names, keys = ', '.join(quote(k.name) for k in t.columns), ', '.join(quote(k.name) for k in t.primary_key)
-    def insert(source, *more): return c.exec_driver_sql(f'INSERT INTO {quote(t.name)} ({names}) {source} ON CONFLICT ({keys}) DO NOTHING', *more).rowcount
+    names, keys = (
+        ', '.join(quote(k.name) for k in t.columns),
+        ', '.join(quote(k.name) for k in t.primary_key),
+    )
+
+    def insert(source, *more):
+        return c.exec_driver_sql(
+            f'INSERT INTO {quote(t.name)} ({names}) {source} ON CONFLICT ({keys}) DO NOTHING', *more
+        ).rowcount
+
     mark = '?' if c.dialect.name == 'sqlite' else '%s'
-    if c.dialect.name == 'sqlite' or len(rows) < 200: return insert(f'VALUES ({", ".join([mark]*len(t.columns))})', rows)
-    c.exec_driver_sql(f'CREATE TEMP TABLE ad_incoming ON COMMIT DROP AS SELECT {names} FROM {quote(t.name)} WITH NO DATA')
+    if c.dialect.name == 'sqlite' or len(rows) < 200:
+        return insert(f'VALUES ({", ".join([mark] * len(t.columns))})', rows)
+    c.exec_driver_sql(
+        f'CREATE TEMP TABLE ad_incoming ON COMMIT DROP AS SELECT {names} FROM {quote(t.name)} WITH NO DATA'
+    )
     _copy(c, rows)
     new = insert(f'SELECT {names} FROM ad_incoming')
     c.exec_driver_sql('DROP TABLE ad_incoming')
     return new
+
 
 def _copy(c, rows):
     "Fill the table `ad_incoming`, past SQLAlchemy, so with errors made to look like its own"
     driver = c.dialect.loaded_dbapi
     try:
         with c.connection.cursor() as cursor, cursor.copy('COPY ad_incoming FROM STDIN') as copy:
-            for r in rows: copy.write_row(r)
-    except driver.DataError as e: raise DataError('COPY', None, e) from None
-    except driver.OperationalError as e: raise OperationalError('COPY', None, e) from None
+            for r in rows:
+                copy.write_row(r)
+    except driver.DataError as e:
+        raise DataError('COPY', None, e) from None
+    except driver.OperationalError as e:
+        raise OperationalError('COPY', None, e) from None
 
 # %% ../../nbs/10_registry/01_tables.ipynb #ce4db94a
 def _columns_of(rows, table, names):
     "The values of each column; None for one that the rows don't mention"
-    try: return [[r[names[c.name]] for r in rows] if c.name in names else None for c in table.__table__.columns]
-    except KeyError as e: raise BadInput(f'{table.__name__} rows: {e.args[0]} is not in every row') from None
+    try:
+        return [
+            [r[names[c.name]] for r in rows] if c.name in names else None
+            for c in table.__table__.columns
+        ]
+    except KeyError as e:
+        raise BadInput(f'{table.__name__} rows: {e.args[0]} is not in every row') from None
+
 
 def bulk_insert(
-    session, # Open session
-    table, # One of the classes above
-    rows:list[dict], # Values by attribute, the same attributes in each row; what is missing gets its default
-    chunk:int=20_000, # Rows at once
-)->int: # How many were new
+    session,  # Open session
+    table,  # One of the classes above
+    rows: list[
+        dict
+    ],  # Values by attribute, the same attributes in each row; what is missing gets its default
+    chunk: int = 20_000,  # Rows at once
+) -> int:  # How many were new
     "Insert many rows; those whose id is there already stay as they are"
-    if not rows: return 0
+    if not rows:
+        return 0
     dialect, t, new = session.get_bind().dialect, table.__table__, 0
     names = {a.columns[0].name: a.key for a in table.__mapper__.column_attrs if a.key in rows[0]}
-    if extra := sorted(set().union(*rows) - set(names.values())): raise BadInput(f'{table.__name__} rows: {", ".join(extra)} is no column, or not in every row')
+    if extra := sorted(set().union(*rows) - set(names.values())):
+        raise BadInput(
+            f'{table.__name__} rows: {", ".join(extra)} is no column, or not in every row'
+        )
     session.flush()
-    for part in (rows[i:i + chunk] for i in range(0, len(rows), chunk)):
+    for part in (rows[i : i + chunk] for i in range(0, len(rows), chunk)):
         given = _columns_of(part, table, names)
-        values = [_stored(c, _default(c, len(part)) if v is None else v, dialect) for c, v in zip(t.columns, given)]
+        values = [
+            _stored(c, _default(c, len(part)) if v is None else v, dialect)
+            for c, v in zip(t.columns, given)
+        ]
         new += _send_rows(session, t, list(zip(*values)))
     return new
 
@@ -701,11 +983,13 @@ def _numbers(values, kind):
     "An array of numbers; where some are missing, float64 with NaN"
     return np.array(values, 'f8' if None in values else kind)
 
+
 def _objects(values):
     "An array of whatever `values` are"
     out = np.empty(len(values), object)
     out[:] = values
     return out
+
 
 def _each(values, convert):
     "Convert what is not None, each different value once"
@@ -714,44 +998,69 @@ def _each(values, convert):
 
 # %% ../../nbs/10_registry/01_tables.ipynb #7cae28f6
 def dashed(
-    ids, # Ids without hyphens, 32 hexadecimal digits each
-)->list: # As `str(uuid)` writes them
+    ids,  # Ids without hyphens, 32 hexadecimal digits each
+) -> list:  # As `str(uuid)` writes them
     "Put the hyphens into many ids"
     old = np.frombuffer(''.join(ids).encode(), 'u1').reshape(-1, 32)
     new = np.full((len(old), 36), ord('-'), 'u1')
-    for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)): new[:, a + (a > 0)*((a - 4)//4):][:, :b - a] = old[:, a:b]
+    for a, b in ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32)):
+        new[:, a + (a > 0) * ((a - 4) // 4) :][:, : b - a] = old[:, a:b]
     joined = new.tobytes().decode()
-    return [joined[i:i + 36] for i in range(0, len(joined), 36)]
+    return [joined[i : i + 36] for i in range(0, len(joined), 36)]
+
 
 def _ids(values):
     "Ids of either database, as text"
-    if any(isinstance(v, uuid.UUID) for v in values[:1]) or None in values or len(set(values[:1000])) < len(values[:1000])//2:
+    if (
+        any(isinstance(v, uuid.UUID) for v in values[:1])
+        or None in values
+        or len(set(values[:1000])) < len(values[:1000]) // 2
+    ):
         return _each(values, lambda v: str(v if isinstance(v, uuid.UUID) else uuid.UUID(v)))
-    return _objects(list(map(str, values)) if isinstance(next(iter(values), None), uuid.UUID) else dashed(values))
+    return _objects(
+        list(map(str, values))
+        if isinstance(next(iter(values), None), uuid.UUID)
+        else dashed(values)
+    )
 
 # %% ../../nbs/10_registry/01_tables.ipynb #da0c4aa1
 def to_array(
-    values, # Of one column, as the driver gave them
-    kind, # SQLAlchemy type
-    dialect, # SQLAlchemy dialect; only PostgreSQL's driver reads JSON itself
-)->np.ndarray: # Shape (n,)
+    values,  # Of one column, as the driver gave them
+    kind,  # SQLAlchemy type
+    dialect,  # SQLAlchemy dialect; only PostgreSQL's driver reads JSON itself
+) -> np.ndarray:  # Shape (n,)
     "A column of an answer as an array"
-    if isinstance(kind, (Float, Numeric)): return np.array(values, 'f8')
-    if isinstance(kind, Integer): return _numbers(values, 'i8')
-    if isinstance(kind, Boolean): return np.array(values, bool) if None not in values else _each(values, bool)
-    if isinstance(kind, Uuid): return _ids(values)
-    if isinstance(kind, (Choice, Enum)): return _each(values, lambda v: str(v).lower())
-    if isinstance(kind, (UtcDateTime, DateTime)): return _each(values, parse_time)
-    if isinstance(kind, JSON) and dialect.name == 'sqlite': return _objects([None if v is None else json.loads(v) for v in values])
+    if isinstance(kind, (Float, Numeric)):
+        return np.array(values, 'f8')
+    if isinstance(kind, Integer):
+        return _numbers(values, 'i8')
+    if isinstance(kind, Boolean):
+        return np.array(values, bool) if None not in values else _each(values, bool)
+    if isinstance(kind, Uuid):
+        return _ids(values)
+    if isinstance(kind, (Choice, Enum)):
+        return _each(values, lambda v: str(v).lower())
+    if isinstance(kind, (UtcDateTime, DateTime)):
+        return _each(values, parse_time)
+    if isinstance(kind, JSON) and dialect.name == 'sqlite':
+        return _objects([None if v is None else json.loads(v) for v in values])
     first = next((v for v in values if v is not None), None) if isinstance(kind, NullType) else None
-    return np.array(values, 'f8') if isinstance(first, (float, Decimal)) else _numbers(values, 'i8') if type(first) is int else _objects(values)
+    return (
+        np.array(values, 'f8')
+        if isinstance(first, (float, Decimal))
+        else _numbers(values, 'i8')
+        if type(first) is int
+        else _objects(values)
+    )
 
 # %% ../../nbs/10_registry/01_tables.ipynb #0a51adf4
 def columns(
-    session, # Open session
-    question, # A select of columns
-    chunk:int=50_000, # Rows to convert at once
-)->dict[str, np.ndarray]: # Name to array: float64, int64, bool, or objects (text, UTC times, None)
+    session,  # Open session
+    question,  # A select of columns
+    chunk: int = 50_000,  # Rows to convert at once
+) -> dict[
+    str, np.ndarray
+]:  # Name to array: float64, int64, bool, or objects (text, UTC times, None)
     "The answer to a question, by columns"
     kinds, dialect = [c.type for c in question.selected_columns], session.get_bind().dialect
     result = session.connection().execute(question)
@@ -759,104 +1068,154 @@ def columns(
     while more:
         lists = [[] for _ in kinds]
         while len(lists[0]) < chunk and (more := result.cursor.fetchmany(500)):
-            for all_of_it, some in zip(lists, zip(*more)): all_of_it.extend(some)
+            for all_of_it, some in zip(lists, zip(*more)):
+                all_of_it.extend(some)
         parts.append([to_array(values, kind, dialect) for values, kind in zip(lists, kinds)])
     result.close()
     return {n: np.concatenate(p) if len(p) > 1 else p[0] for n, *p in zip(names, *parts)}
 
 # %% ../../nbs/10_registry/01_tables.ipynb #d9773c98
-def _is_person(validator_id): return not validator_id.startswith(('rule:', 'proxy:'))
+def _is_person(validator_id):
+    return not validator_id.startswith(('rule:', 'proxy:'))
+
 
 def add_validation_event(
-    session, # Open session
-    detection_id, # UUID, or its text
-    validator_id:str, # Name of a person, `rule:<name>` or `proxy:<basis>`
-    is_valid:bool, # Is it real?
-    label:str|None=None, # What it is, in a word or two
-    confidence_level:str|None=None, # low, medium, high or expert
-    notes:str|None=None, # Why
-    tags:list|None=None, # More words
-    created_at:datetime|None=None, # None means now
-    human:bool|None=None, # Did a person say so? None tells by the name
-)->ValidationEvent: # The new row
+    session,  # Open session
+    detection_id,  # UUID, or its text
+    validator_id: str,  # Name of a person, `rule:<name>` or `proxy:<basis>`
+    is_valid: bool,  # Is it real?
+    label: str | None = None,  # What it is, in a word or two
+    confidence_level: str | None = None,  # low, medium, high or expert
+    notes: str | None = None,  # Why
+    tags: list | None = None,  # More words
+    created_at: datetime | None = None,  # None means now
+    human: bool | None = None,  # Did a person say so? None tells by the name
+) -> ValidationEvent:  # The new row
     "Add a verdict on a detection"
     detection_id = uuid.UUID(str(detection_id))
     d = session.get(Detection, detection_id)
-    if d is None: raise NotFound(f'no detection has the id {detection_id}')
+    if d is None:
+        raise NotFound(f'no detection has the id {detection_id}')
     human = _is_person(validator_id) if human is None else human
-    before = session.scalars(select(ValidationEvent.validator_id).where(ValidationEvent.detection_id == detection_id))
+    before = session.scalars(
+        select(ValidationEvent.validator_id).where(ValidationEvent.detection_id == detection_id)
+    )
     settled = d.human_label is not None or any(map(_is_person, before))
     level = None if confidence_level is None else ConfidenceLevel(str(confidence_level).lower())
-    e = ValidationEvent(detection_id=detection_id, validator_id=validator_id, is_valid=bool(is_valid), label=label, confidence_level=level, notes=notes, tags=tags,
-        created_at=created_at or _now())
+    e = ValidationEvent(
+        detection_id=detection_id,
+        validator_id=validator_id,
+        is_valid=bool(is_valid),
+        label=label,
+        confidence_level=level,
+        notes=notes,
+        tags=tags,
+        created_at=created_at or _now(),
+    )
     session.add(e)
-    if human or not settled: d.is_validated, d.status = True, DetectionStatus.CONFIRMED if is_valid else DetectionStatus.REJECTED
-    if human: d.human_label = label
+    if human or not settled:
+        d.is_validated, d.status = (
+            True,
+            DetectionStatus.CONFIRMED if is_valid else DetectionStatus.REJECTED,
+        )
+    if human:
+        d.human_label = label
     return e
 
 # %% ../../nbs/10_registry/01_tables.ipynb #43be9b6d
 def cell_radius_deg(
-    order:int, # Each order halves the width of a cell
-)->float: # deg
+    order: int,  # Each order halves the width of a cell
+) -> float:  # deg
     "The largest distance from the centre of a cell to a corner of it, as HEALPix's `max_pixrad` has it"
     n = 2**order
-    z1, phi, z2 = 2/3, np.pi/(4*n), 1 - (1 - 1/n)**2/3
-    a, b = np.array([np.sqrt(1 - z1**2)*np.cos(phi), np.sqrt(1 - z1**2)*np.sin(phi), z1]), np.array([np.sqrt(1 - z2**2), 0, z2])
+    z1, phi, z2 = 2 / 3, np.pi / (4 * n), 1 - (1 - 1 / n) ** 2 / 3
+    a, b = (
+        np.array([np.sqrt(1 - z1**2) * np.cos(phi), np.sqrt(1 - z1**2) * np.sin(phi), z1]),
+        np.array([np.sqrt(1 - z2**2), 0, z2]),
+    )
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
+
 
 def _centres(cells, order):
     from astropy_healpix import healpix_to_lonlat
+
     lon, lat = healpix_to_lonlat(cells, 2**order, order='nested')
     return lon.deg, lat.deg
 
 # %% ../../nbs/10_registry/01_tables.ipynb #e45fc4bd
 def cone_ranges(
-    ra:float, # Centre (deg, ICRS)
-    dec:float, # Centre (deg, ICRS)
-    radius_deg:float, # 0 to 180
-    order:int=14, # Of the cell numbers
-    cells:int=100, # Stop cutting when the edge of the circle is in so many cells
-)->np.ndarray: # First and last cell of each range, both included; int64, shape (n, 2)
+    ra: float,  # Centre (deg, ICRS)
+    dec: float,  # Centre (deg, ICRS)
+    radius_deg: float,  # 0 to 180
+    order: int = 14,  # Of the cell numbers
+    cells: int = 100,  # Stop cutting when the edge of the circle is in so many cells
+) -> np.ndarray:  # First and last cell of each range, both included; int64, shape (n, 2)
     "Cells that cover a circle on the sky; some reach beyond it"
-    if not (0 <= radius_deg <= 180 and -90 <= dec <= 90): raise BadInput(f'no circle of {radius_deg} deg around dec {dec}: a radius is 0 to 180, a dec -90 to 90')
+    if not (0 <= radius_deg <= 180 and -90 <= dec <= 90):
+        raise BadInput(
+            f'no circle of {radius_deg} deg around dec {dec}: a radius is 0 to 180, a dec -90 to 90'
+        )
     at, now, whole = 0, np.arange(12), []
     while True:
-        far, slack = sky_separation_arcsec(*_centres(now, at), ra, dec)/3600, cell_radius_deg(at)*1.0001 + 1e-9
-        wide = 4**(order - at)
-        inside, touched = far + slack <= radius_deg, now[(far - slack <= radius_deg) & (far + slack > radius_deg)]
-        whole += [(c*wide, c*wide + wide - 1) for c in now[inside]]
-        if at == order or len(touched) > cells or not len(touched): break
-        at, now = at + 1, (4*touched[:, None] + np.arange(4)).ravel()
-    return np.array(merge_ranges(whole + [(c*wide, c*wide + wide - 1) for c in touched], gap=1), 'i8').reshape(-1, 2)
+        far, slack = (
+            sky_separation_arcsec(*_centres(now, at), ra, dec) / 3600,
+            cell_radius_deg(at) * 1.0001 + 1e-9,
+        )
+        wide = 4 ** (order - at)
+        inside, touched = (
+            far + slack <= radius_deg,
+            now[(far - slack <= radius_deg) & (far + slack > radius_deg)],
+        )
+        whole += [(c * wide, c * wide + wide - 1) for c in now[inside]]
+        if at == order or len(touched) > cells or not len(touched):
+            break
+        at, now = at + 1, (4 * touched[:, None] + np.arange(4)).ravel()
+    return np.array(
+        merge_ranges(whole + [(c * wide, c * wide + wide - 1) for c in touched], gap=1), 'i8'
+    ).reshape(-1, 2)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #2149f68f
 def cone_filter(
-    column, # A HEALPix column, such as `DetectionIndex.healpix`
-    ra:float, dec:float, # Centre (deg, ICRS)
-    radius_deg:float, # 0 to 180
-): # Condition for `where`; passes a little too much
+    column,  # A HEALPix column, such as `DetectionIndex.healpix`
+    ra: float,
+    dec: float,  # Centre (deg, ICRS)
+    radius_deg: float,  # 0 to 180
+):  # Condition for `where`; passes a little too much
     "A circle on the sky, for the database; an exact cut comes after it"
     return or_(*(column.between(int(a), int(b)) for a, b in cone_ranges(ra, dec, radius_deg)))
 
+
 def in_cone(
-    at_ra, at_dec, # Positions (deg, ICRS), shape (n,)
-    ra:float, dec:float, # Centre (deg, ICRS)
-    radius_deg:float, # 0 to 180
-)->np.ndarray: # bool, shape (n,)
+    at_ra,
+    at_dec,  # Positions (deg, ICRS), shape (n,)
+    ra: float,
+    dec: float,  # Centre (deg, ICRS)
+    radius_deg: float,  # 0 to 180
+) -> np.ndarray:  # bool, shape (n,)
     "Which positions are in a circle on the sky, its edge included"
-    return sky_separation_arcsec(at_ra, at_dec, ra, dec) <= radius_deg*3600
+    return sky_separation_arcsec(at_ra, at_dec, ra, dec) <= radius_deg * 3600
 
 # %% ../../nbs/10_registry/01_tables.ipynb #01dc8447
 def index_sky(
-    session, # Open session
-    chunk:int=50_000, # Rows at once
-)->int: # How many rows got a cell
+    session,  # Open session
+    chunk: int = 50_000,  # Rows at once
+) -> int:  # How many rows got a cell
     "Give a cell to every detection and observation that has none"
     n = 0
-    for table, index, name in ((Detection, DetectionIndex, 'detection_id'), (Observation, ObservationIndex, 'observation_id')):
+    for table, index, name in (
+        (Detection, DetectionIndex, 'detection_id'),
+        (Observation, ObservationIndex, 'observation_id'),
+    ):
         new = ~select(getattr(index, name)).where(getattr(index, name) == table.id).exists()
         t = columns(session, select(table.id, table.ra, table.dec).where(new))
         cells = healpix_index(t['ra'], t['dec'])
         for i in range(0, len(cells), chunk):
-            n += bulk_insert(session, index, [{name: uuid.UUID(a), 'healpix': int(c)} for a, c in zip(t['id'][i:i + chunk], cells[i:i + chunk])])
+            n += bulk_insert(
+                session,
+                index,
+                [
+                    {name: uuid.UUID(a), 'healpix': int(c)}
+                    for a, c in zip(t['id'][i : i + chunk], cells[i : i + chunk])
+                ],
+            )
     return n

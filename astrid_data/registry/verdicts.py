@@ -16,106 +16,179 @@ from ..core import parse_time
 from ..draws import distinct_rows
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #a53b13fe
-BOGUS_WORDS = frozenset('artifact|artefact|bogus|not real|false positive|junk|noise|cosmic ray|hot pixel|bad pixel|satellite|'
-    'satellite trail|ghost|diffraction spike|bad subtraction|subtraction artifact|subtraction artefact|rejected'.split('|'))
+BOGUS_WORDS = frozenset(
+    'artifact|artefact|bogus|not real|false positive|junk|noise|cosmic ray|hot pixel|bad pixel|satellite|'
+    'satellite trail|ghost|diffraction spike|bad subtraction|subtraction artifact|subtraction artefact|rejected'.split(
+        '|'
+    )
+)
 UNSURE_WORDS = frozenset('unsure|uncertain|ambiguous|undecided|?'.split('|'))
-LEVELS = {'LOW': 1, 'MEDIUM': 2, 'HIGH': 3, 'EXPERT': 4} # Confidence levels of a verdict; one that states none counts as 0
-AUTOMATIC = ('rule:', 'proxy:', 'catalogue:', 'model:') # How validators that are no person begin
+LEVELS = {
+    'LOW': 1,
+    'MEDIUM': 2,
+    'HIGH': 3,
+    'EXPERT': 4,
+}  # Confidence levels of a verdict; one that states none counts as 0
+AUTOMATIC = ('rule:', 'proxy:', 'catalogue:', 'model:')  # How validators that are no person begin
+
 
 def plain_words(
-    values, # Labels, statuses or types: text or enum members, None where there is none; shape (n,)
-)->np.ndarray: # Lower-case text with single spaces, '' where there is none; object array of shape (n,)
+    values,  # Labels, statuses or types: text or enum members, None where there is none; shape (n,)
+) -> (
+    np.ndarray
+):  # Lower-case text with single spaces, '' where there is none; object array of shape (n,)
     "One spelling for words that people and programs write in many"
     codes, uniques = pd.factorize(np.asarray(values, object))
-    plain = [' '.join(str(getattr(u, 'value', u)).lower().replace('_', ' ').replace('-', ' ').split()) for u in uniques]
+    plain = [
+        ' '.join(str(getattr(u, 'value', u)).lower().replace('_', ' ').replace('-', ' ').split())
+        for u in uniques
+    ]
     return np.array([*plain, ''], object)[codes]
 
+
 def utc_times(
-    values, # Times as databases give them: text in ISO 8601 or datetimes, UTC where no zone is given; None where unknown; shape (n,)
-)->pd.Series: # Aware, in UTC, shape (n,)
+    values,  # Times as databases give them: text in ISO 8601 or datetimes, UTC where no zone is given; None where unknown; shape (n,)
+) -> pd.Series:  # Aware, in UTC, shape (n,)
     "Times that can be compared"
     return pd.to_datetime(pd.Series(np.asarray(values)), utc=True, format='ISO8601')
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #c65b5572
 def rows_of_few(
-    ids, # Ids, repeated or not, shape (k,); a table of these is made, so that few of them in many is fast
-    among, # Different ids, shape (n,)
-)->np.ndarray: # Row of each in `among`, -1 where there is none, shape (k,)
+    ids,  # Ids, repeated or not, shape (k,); a table of these is made, so that few of them in many is fast
+    among,  # Different ids, shape (n,)
+) -> np.ndarray:  # Row of each in `among`, -1 where there is none, shape (k,)
     "Where each of some ids stands in a list"
     codes, words = pd.factorize(np.asarray(ids, object))
-    at = pd.Index(words, dtype=object).get_indexer(pd.Index(np.asarray(among, object), dtype=object)) if len(words) else np.zeros(0, int)
+    at = (
+        pd.Index(words, dtype=object).get_indexer(pd.Index(np.asarray(among, object), dtype=object))
+        if len(words)
+        else np.zeros(0, int)
+    )
     rows, found = np.full(len(words) + 1, -1), np.flatnonzero(at >= 0)
     rows[at[found]] = found
     return rows[codes]
 
+
 def counted_verdicts(
-    events:pd.DataFrame, # Columns detection_id, is_valid, label, confidence_level, validator_id, created_at; one row an event
-    detection_ids, # Detections asked about, shape (n,)
-    as_of:str|datetime|None=None, # Only events up to this time, this time included; None means all
-)->pd.DataFrame: # Columns det (row of `detection_ids`), vote (+1 real, -1 not), level (0-4, a person's 5-9), label, validator
+    events: pd.DataFrame,  # Columns detection_id, is_valid, label, confidence_level, validator_id, created_at; one row an event
+    detection_ids,  # Detections asked about, shape (n,)
+    as_of: str
+    | datetime
+    | None = None,  # Only events up to this time, this time included; None means all
+) -> pd.DataFrame:  # Columns det (row of `detection_ids`), vote (+1 real, -1 not), level (0-4, a person's 5-9), label, validator
     "Each validator's newest verdict on each detection"
     when = utc_times(events['created_at'])
     det = rows_of_few(events['detection_id'], detection_ids)
     use = det >= 0
-    if as_of is not None: use &= (when <= parse_time(as_of)).to_numpy()
+    if as_of is not None:
+        use &= (when <= parse_time(as_of)).to_numpy()
     label = plain_words(events['label'])
     real = events['is_valid'].to_numpy().astype(bool) & ~np.isin(label, list(BOGUS_WORDS))
-    level = pd.Series(plain_words(events['confidence_level'])).str.upper().map(LEVELS).fillna(0).astype(int)
-    level += np.where(np.asarray(events['validator_id'], str) == '', 0, 5)*~pd.Series(np.asarray(events['validator_id'], str)).str.startswith(AUTOMATIC)
-    v = pd.DataFrame(dict(det=det, vote=np.where(np.isin(label, list(UNSURE_WORDS)), 0, np.where(real, 1, -1)), level=level.to_numpy(),
-        label=label, validator=np.asarray(events['validator_id'], object), when=when.to_numpy()))[use]
-    v = v.sort_values(['det', 'validator', 'when', 'vote', 'label'], ascending=[True, True, True, False, True], kind='stable')
-    return v.drop_duplicates(['det', 'validator'], keep='last').query('vote != 0').drop(columns='when').reset_index(drop=True)
+    level = (
+        pd.Series(plain_words(events['confidence_level']))
+        .str.upper()
+        .map(LEVELS)
+        .fillna(0)
+        .astype(int)
+    )
+    level += np.where(np.asarray(events['validator_id'], str) == '', 0, 5) * ~pd.Series(
+        np.asarray(events['validator_id'], str)
+    ).str.startswith(AUTOMATIC)
+    v = pd.DataFrame(
+        dict(
+            det=det,
+            vote=np.where(np.isin(label, list(UNSURE_WORDS)), 0, np.where(real, 1, -1)),
+            level=level.to_numpy(),
+            label=label,
+            validator=np.asarray(events['validator_id'], object),
+            when=when.to_numpy(),
+        )
+    )[use]
+    v = v.sort_values(
+        ['det', 'validator', 'when', 'vote', 'label'],
+        ascending=[True, True, True, False, True],
+        kind='stable',
+    )
+    return (
+        v.drop_duplicates(['det', 'validator'], keep='last')
+        .query('vote != 0')
+        .drop(columns='when')
+        .reset_index(drop=True)
+    )
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #b6abc859
 def settle(
-    verdicts:pd.DataFrame, # From `counted_verdicts`
-    n:int, # Number of detections
-)->pd.DataFrame: # n rows: label (1, 0, -1), agree, n_events, disagreement
+    verdicts: pd.DataFrame,  # From `counted_verdicts`
+    n: int,  # Number of detections
+) -> pd.DataFrame:  # n rows: label (1, 0, -1), agree, n_events, disagreement
     "The verdict on each detection: people first, then by confidence level, then by majority"
     det, vote = verdicts['det'].to_numpy(), verdicts['vote'].to_numpy()
     heard, k = np.unique(det, return_inverse=True)
-    tally = np.bincount(k*10 + 9 - verdicts['level'].to_numpy(), vote, len(heard)*10).reshape(-1, 10) # Highest level first
+    tally = np.bincount(k * 10 + 9 - verdicts['level'].to_numpy(), vote, len(heard) * 10).reshape(
+        -1, 10
+    )  # Highest level first
     deciding, label = tally[np.arange(len(heard)), (tally != 0).argmax(1)], np.full(n, -1)
     label[heard] = np.where(deciding > 0, 1, np.where(deciding < 0, 0, -1))
     yes, no = np.bincount(det, vote > 0, n).astype(int), np.bincount(det, vote < 0, n).astype(int)
-    return pd.DataFrame(dict(label=label, agree=np.where(label == 1, yes, no), n_events=yes + no, disagreement=(yes > 0) & (no > 0)))
+    return pd.DataFrame(
+        dict(
+            label=label,
+            agree=np.where(label == 1, yes, no),
+            n_events=yes + no,
+            disagreement=(yes > 0) & (no > 0),
+        )
+    )
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #e750207c
 def strongest(
-    verdicts:pd.DataFrame, # Verdicts that agree with the label; from `counted_verdicts`
-    column:str, # 'label' or 'validator'
-    n:int, # Number of detections
-)->np.ndarray: # The chosen word for each detection, '' where there is none; shape (n,)
+    verdicts: pd.DataFrame,  # Verdicts that agree with the label; from `counted_verdicts`
+    column: str,  # 'label' or 'validator'
+    n: int,  # Number of detections
+) -> np.ndarray:  # The chosen word for each detection, '' where there is none; shape (n,)
     "For each detection the value at the highest level; then the most frequent, then the first by alphabet"
     out = np.full(n, '', object)
     v = verdicts[verdicts[column] != '']
     if len(v):
-        g = v.groupby(['det', column], sort=False).agg(level=('level', 'max'), k=('vote', 'size')).reset_index()
-        g = g.sort_values(['det', 'level', 'k', column], ascending=[True, False, False, True]).drop_duplicates('det')
+        g = (
+            v.groupby(['det', column], sort=False)
+            .agg(level=('level', 'max'), k=('vote', 'size'))
+            .reset_index()
+        )
+        g = g.sort_values(
+            ['det', 'level', 'k', column], ascending=[True, False, False, True]
+        ).drop_duplicates('det')
         out[g['det'].to_numpy()] = g[column].to_numpy()
     return out
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #247ccb6b
 def column_verdicts(
-    detections:pd.DataFrame, # Columns status, is_validated, human_label, detection_type; as they are in the registry
-)->tuple[np.ndarray, np.ndarray]: # Label (1, 0, -1) and its source ('status', 'human_label', 'type', 'none'), each of shape (n,)
+    detections: pd.DataFrame,  # Columns status, is_validated, human_label, detection_type; as they are in the registry
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # Label (1, 0, -1) and its source ('status', 'human_label', 'type', 'none'), each of shape (n,)
     "What the detection's own columns say, never its score"
-    status, human, kind = (plain_words(detections[c]) for c in ('status', 'human_label', 'detection_type'))
-    passed = np.isin(status, ['validated', 'confirmed']) | detections['is_validated'].fillna(False).to_numpy().astype(bool)
+    status, human, kind = (
+        plain_words(detections[c]) for c in ('status', 'human_label', 'detection_type')
+    )
+    passed = np.isin(status, ['validated', 'confirmed']) | detections['is_validated'].fillna(
+        False
+    ).to_numpy().astype(bool)
     unsure, bogus_word = np.isin(human, list(UNSURE_WORDS)), np.isin(human, list(BOGUS_WORDS))
     cases = [status == 'rejected', bogus_word, unsure, human != '', kind == 'artifact', passed]
     label = np.select(cases, [0, 0, -1, 1, 0, 1], -1)
-    return label, np.select(cases, ['status', *3*['human_label'], 'type', 'status'], 'none').astype(object)
+    return label, np.select(
+        cases, ['status', *3 * ['human_label'], 'type', 'status'], 'none'
+    ).astype(object)
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #9609b31e
 WORD_COLUMNS = ['status', 'is_validated', 'human_label', 'detection_type']
 
+
 def effective_labels(
-    detections:pd.DataFrame, # Columns detection_id (or id), status, is_validated, human_label, detection_type; validation_confidence and updated_at where there are any
-    events:pd.DataFrame, # Validation events, as for `counted_verdicts`; may be empty
-    as_of:str|datetime|None=None, # The time whose truth is asked for; None means now
-)->pd.DataFrame: # Index of `detections`; label (1 real, 0 not, -1 unknown), class_name, source, confidence (share of verdicts that agree), n_events, disagreement
+    detections: pd.DataFrame,  # Columns detection_id (or id), status, is_validated, human_label, detection_type; validation_confidence and updated_at where there are any
+    events: pd.DataFrame,  # Validation events, as for `counted_verdicts`; may be empty
+    as_of: str | datetime | None = None,  # The time whose truth is asked for; None means now
+) -> pd.DataFrame:  # Index of `detections`; label (1 real, 0 not, -1 unknown), class_name, source, confidence (share of verdicts that agree), n_events, disagreement
     "What is true about each detection: verdicts first, then status and human label, then type; never the score"
     d, n = detections, len(detections)
     v = counted_verdicts(events, d['detection_id'] if 'detection_id' in d else d['id'], as_of)
@@ -123,8 +196,14 @@ def effective_labels(
     v = v[(v['vote'] > 0) == (e['label'].to_numpy()[v['det']] == 1)]
     if as_of is not None and 'updated_at' in d:
         late = (utc_times(d['updated_at']) > parse_time(as_of)).to_numpy()
-        d = d.assign(status=d['status'].where(~late, None), is_validated=d['is_validated'].where(~late, False), human_label=d['human_label'].where(~late, None))
-    kind, few = distinct_rows(*(d[c] for c in WORD_COLUMNS)) # A million detections have a handful of these between them
+        d = d.assign(
+            status=d['status'].where(~late, None),
+            is_validated=d['is_validated'].where(~late, False),
+            human_label=d['human_label'].where(~late, None),
+        )
+    kind, few = distinct_rows(
+        *(d[c] for c in WORD_COLUMNS)
+    )  # A million detections have a handful of these between them
     few = pd.DataFrame(few, columns=WORD_COLUMNS, dtype=object)
     by_row, source = (x[kind] for x in column_verdicts(few))
     spoken = e['n_events'].to_numpy() > 0
@@ -135,18 +214,32 @@ def effective_labels(
     case, cases = distinct_rows(kind, label, strongest(v, 'label', n))
     kinds, labels, words = zip(*cases) if cases else ((), (), ())
     classes = class_names(few.iloc[list(kinds)], np.array(labels, int), np.array(words, object))
-    share = e['agree'].to_numpy()/np.maximum(e['n_events'], 1)
-    stated = pd.to_numeric(d['validation_confidence'], 'coerce').to_numpy('f8') if 'validation_confidence' in d else np.full(n, np.nan)
-    return pd.DataFrame(dict(label=label, class_name=pd.Series(classes[case], d.index, dtype=object), source=pd.Series(source, d.index, dtype=object),
-        confidence=np.where(spoken, np.where(label < 0, np.nan, share), np.where(label < 0, np.nan, stated)),
-        n_events=e['n_events'].to_numpy(), disagreement=e['disagreement'].to_numpy()), index=detections.index)
+    share = e['agree'].to_numpy() / np.maximum(e['n_events'], 1)
+    stated = (
+        pd.to_numeric(d['validation_confidence'], 'coerce').to_numpy('f8')
+        if 'validation_confidence' in d
+        else np.full(n, np.nan)
+    )
+    return pd.DataFrame(
+        dict(
+            label=label,
+            class_name=pd.Series(classes[case], d.index, dtype=object),
+            source=pd.Series(source, d.index, dtype=object),
+            confidence=np.where(
+                spoken, np.where(label < 0, np.nan, share), np.where(label < 0, np.nan, stated)
+            ),
+            n_events=e['n_events'].to_numpy(),
+            disagreement=e['disagreement'].to_numpy(),
+        ),
+        index=detections.index,
+    )
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #834d01b3
 def class_names(
-    detections:pd.DataFrame, # As for `effective_labels`
-    label:np.ndarray, # Their labels, shape (n,)
-    spoken:np.ndarray, # Word from validation events, '' where there is none; shape (n,)
-)->np.ndarray: # Class of each detection, lower case; shape (n,)
+    detections: pd.DataFrame,  # As for `effective_labels`
+    label: np.ndarray,  # Their labels, shape (n,)
+    spoken: np.ndarray,  # Word from validation events, '' where there is none; shape (n,)
+) -> np.ndarray:  # Class of each detection, lower case; shape (n,)
     "The validators' word, else the human label, else the detection type where it agrees with the label"
     human, kind = plain_words(detections['human_label']), plain_words(detections['detection_type'])
     fits = np.where(label == 0, kind == 'artifact', (kind != 'artifact') & (kind != ''))
@@ -156,27 +249,50 @@ def class_names(
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #a39a8250
 def cohen_kappa(
-    a, b, # Verdicts of two labellers on the same things, shape (n,)
-)->tuple[float, float]: # κ and its standard error, NaN where it means nothing
+    a,
+    b,  # Verdicts of two labellers on the same things, shape (n,)
+) -> tuple[float, float]:  # κ and its standard error, NaN where it means nothing
     "Agreement of two labellers beyond chance"
     a, b = np.asarray(a), np.asarray(b)
     n, words = len(a), np.unique(np.concatenate([a, b]))
-    same, chance = np.mean(a == b) if n else np.nan, sum(np.mean(a == w)*np.mean(b == w) for w in words)
-    if not n or chance == 1: return np.nan, np.nan
-    return float((same - chance)/(1 - chance)), float(np.sqrt(same*(1 - same)/n)/(1 - chance))
+    same, chance = (
+        np.mean(a == b) if n else np.nan,
+        sum(np.mean(a == w) * np.mean(b == w) for w in words),
+    )
+    if not n or chance == 1:
+        return np.nan, np.nan
+    return float((same - chance) / (1 - chance)), float(
+        np.sqrt(same * (1 - same) / n) / (1 - chance)
+    )
+
 
 def labeller_agreement(
-    verdicts:pd.DataFrame, # From `counted_verdicts`
-)->pd.DataFrame: # a, b, n that both judged, agree (share), kappa, error, both_real, only_a, only_b, neither; most in common first
+    verdicts: pd.DataFrame,  # From `counted_verdicts`
+) -> pd.DataFrame:  # a, b, n that both judged, agree (share), kappa, error, both_real, only_a, only_b, neither; most in common first
     "Every two labellers who judged the same things"
     votes, out = verdicts.pivot(index='det', columns='validator', values='vote'), []
     names = list(votes)
     for i, a in enumerate(names):
-        for b in names[i + 1:]:
+        for b in names[i + 1 :]:
             t = votes[[a, b]].dropna().to_numpy() > 0
-            if not len(t): continue
+            if not len(t):
+                continue
             k, e = cohen_kappa(*t.T)
-            out.append(dict(a=a, b=b, n=len(t), agree=float((t[:, 0] == t[:, 1]).mean()), kappa=k, error=e,
-                both_real=int(t.all(1).sum()), only_a=int((t[:, 0] & ~t[:, 1]).sum()), only_b=int((~t[:, 0] & t[:, 1]).sum()), neither=int((~t.any(1)).sum())))
+            out.append(
+                dict(
+                    a=a,
+                    b=b,
+                    n=len(t),
+                    agree=float((t[:, 0] == t[:, 1]).mean()),
+                    kappa=k,
+                    error=e,
+                    both_real=int(t.all(1).sum()),
+                    only_a=int((t[:, 0] & ~t[:, 1]).sum()),
+                    only_b=int((~t[:, 0] & t[:, 1]).sum()),
+                    neither=int((~t.any(1)).sum()),
+                )
+            )
     keys = 'a b n agree kappa error both_real only_a only_b neither'.split()
-    return pd.DataFrame(out, columns=keys).sort_values(['n', 'a', 'b'], ascending=[False, True, True], ignore_index=True)
+    return pd.DataFrame(out, columns=keys).sort_values(
+        ['n', 'a', 'b'], ascending=[False, True, True], ignore_index=True
+    )

@@ -14,139 +14,282 @@ import numpy as np, pandas as pd
 from ..quality.checks import column
 from ..quality.columns import known_at
 from ..core import BadInput
-from ..registry.verdicts import counted_verdicts, effective_labels, labeller_agreement, settle, strongest
+from astrid_data.registry.verdicts import (
+    counted_verdicts,
+    effective_labels,
+    labeller_agreement,
+    settle,
+    strongest,
+)
 
 # %% ../../nbs/80_search/01_labelling.ipynb #ab3d35d6
-def is_person(name)->bool: return ':' not in str(name) # Rules are called rule:…, proxy:…, catalogue:…
+def is_person(name) -> bool:
+    return ':' not in str(name)  # Rules are called rule:…, proxy:…, catalogue:…
+
 
 def _in_parts(session, query, by, ids, size=5000):
     "The answer to `query` for many ids"
     from astrid_data.registry.tables import columns
-    parts = [pd.DataFrame(columns(session, query.where(by.in_(ids[k:k+size])))).astype(object) for k in range(0, len(ids), size)]
+
+    parts = [
+        pd.DataFrame(columns(session, query.where(by.in_(ids[k : k + size])))).astype(object)
+        for k in range(0, len(ids), size)
+    ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 # %% ../../nbs/80_search/01_labelling.ipynb #a3a2fd57
 def label_events(
-    dataset, # A `Dataset` of an archive
-)->pd.DataFrame: # sample_key, row, is_valid, label, confidence_level, validator_id, created_at, note; oldest first
+    dataset,  # A `Dataset` of an archive
+) -> pd.DataFrame:  # sample_key, row, is_valid, label, confidence_level, validator_id, created_at, note; oldest first
     "What people and rules said about the samples of a version"
     from sqlalchemy import select
     from astrid_data.registry.tables import LabelEvent as L, ValidationEvent as V
-    if dataset.archive is None: raise BadInput(f'{dataset.address} was opened from a folder, so no registry is known: use open_dataset(archive, {dataset.address!r})')
+
+    if dataset.archive is None:
+        raise BadInput(
+            f'{dataset.address} was opened from a folder, so no registry is known: use open_dataset(archive, {dataset.address!r})'
+        )
     keys = dataset.samples['sample_key'].to_numpy(object)
-    known = {k: s for k, s in zip(column(dataset.samples, 'detection_id', None), keys) if isinstance(k, str)}
+    known = {
+        k: s
+        for k, s in zip(column(dataset.samples, 'detection_id', None), keys)
+        if isinstance(k, str)
+    }
     with dataset.archive.session() as session:
-        a = _in_parts(session, select(V.detection_id.label('key'), V.is_valid, V.label, V.confidence_level, V.validator_id, V.created_at, V.notes.label('note')), V.detection_id, [uuid.UUID(k) for k in known])
-        b = _in_parts(session, select(L.sample_key.label('key'), L.is_real.label('is_valid'), L.label, L.labeller.label('validator_id'), L.created_at, L.note), L.sample_key, keys.tolist())
-    t = pd.concat([a, b], ignore_index=True).reindex(columns='key is_valid label confidence_level validator_id created_at note'.split())
+        a = _in_parts(
+            session,
+            select(
+                V.detection_id.label('key'),
+                V.is_valid,
+                V.label,
+                V.confidence_level,
+                V.validator_id,
+                V.created_at,
+                V.notes.label('note'),
+            ),
+            V.detection_id,
+            [uuid.UUID(k) for k in known],
+        )
+        b = _in_parts(
+            session,
+            select(
+                L.sample_key.label('key'),
+                L.is_real.label('is_valid'),
+                L.label,
+                L.labeller.label('validator_id'),
+                L.created_at,
+                L.note,
+            ),
+            L.sample_key,
+            keys.tolist(),
+        )
+    t = pd.concat([a, b], ignore_index=True).reindex(
+        columns='key is_valid label confidence_level validator_id created_at note'.split()
+    )
     t.insert(0, 'sample_key', t.pop('key').map(lambda k: known.get(str(k), k)))
     t.insert(1, 'row', pd.Index(keys).get_indexer(t['sample_key']))
     silent = t['is_valid'].isna()
-    t['is_valid'], t['label'] = t['is_valid'].where(~silent, False).astype(bool), t['label'].where(~silent, 'unsure')
+    t['is_valid'], t['label'] = (
+        t['is_valid'].where(~silent, False).astype(bool),
+        t['label'].where(~silent, 'unsure'),
+    )
     return t.sort_values(['created_at', 'row'], kind='stable', ignore_index=True)
 
 # %% ../../nbs/80_search/01_labelling.ipynb #17363252
 def verdicts_of(
-    dataset, # A version
-    as_of=None, # Only what was said up to this time; None means all
-): # As `counted_verdicts`; `det` is the row of the dataset
+    dataset,  # A version
+    as_of=None,  # Only what was said up to this time; None means all
+):  # As `counted_verdicts`; `det` is the row of the dataset
     "Each labeller's newest verdict on each sample"
-    return counted_verdicts(label_events(dataset).rename(columns=dict(sample_key='detection_id')), dataset.samples['sample_key'], as_of)
+    return counted_verdicts(
+        label_events(dataset).rename(columns=dict(sample_key='detection_id')),
+        dataset.samples['sample_key'],
+        as_of,
+    )
 
 # %% ../../nbs/80_search/01_labelling.ipynb #991ecf65
 ORDERS = ('doubtful', 'second', 'random')
 
+
 def label_queue(
-    dataset, # A `Dataset` of an archive
-    labeller:str, # For whom
-    order:str='random', # One of `ORDERS`
-    blind:bool=True, # Leave out every column that tells a label
-    splits:tuple=('train', 'val', 'test'), # Which splits; `doubtful` never takes the test split unless it is the only one asked for
-    n:int|None=None, # How many; None means all
-    seed:int=0, # Of the shuffling
-)->pd.DataFrame: # row, sample_key and, unless blind, label, class_name, label_source, people and doubt
+    dataset,  # A `Dataset` of an archive
+    labeller: str,  # For whom
+    order: str = 'random',  # One of `ORDERS`
+    blind: bool = True,  # Leave out every column that tells a label
+    splits: tuple = (
+        'train',
+        'val',
+        'test',
+    ),  # Which splits; `doubtful` never takes the test split unless it is the only one asked for
+    n: int | None = None,  # How many; None means all
+    seed: int = 0,  # Of the shuffling
+) -> (
+    pd.DataFrame
+):  # row, sample_key and, unless blind, label, class_name, label_source, people and doubt
     "What a labeller should look at next"
-    if order not in ORDERS: raise BadInput(f'no order {order!r}; there are: {", ".join(ORDERS)}')
-    if not (labeller or '').strip(): raise BadInput('a queue needs a labeller: for whom is it?')
+    if order not in ORDERS:
+        raise BadInput(f'no order {order!r}; there are: {", ".join(ORDERS)}')
+    if not (labeller or '').strip():
+        raise BadInput('a queue needs a labeller: for whom is it?')
     s, events = dataset.samples, label_events(dataset)
-    people = events[events['validator_id'].map(is_person).astype(bool)].drop_duplicates(['row', 'validator_id'])
-    heard, own = np.bincount(people['row'], minlength=len(s)), np.isin(np.arange(len(s)), people['row'][people['validator_id'] == labeller.strip()])
+    people = events[events['validator_id'].map(is_person).astype(bool)].drop_duplicates(
+        ['row', 'validator_id']
+    )
+    heard, own = (
+        np.bincount(people['row'], minlength=len(s)),
+        np.isin(np.arange(len(s)), people['row'][people['validator_id'] == labeller.strip()]),
+    )
     rows = np.random.default_rng(seed).permutation(len(s))
-    if order == 'doubtful': doubts = _doubts(dataset, splits, seed); rows = doubts['row'].to_numpy()
-    rows = rows[~own[rows] & np.isin(s['split'].to_numpy()[rows], list(splits)) & ((heard[rows] == 1) | (order != 'second'))][:n]
+    if order == 'doubtful':
+        doubts = _doubts(dataset, splits, seed)
+        rows = doubts['row'].to_numpy()
+    rows = rows[
+        ~own[rows]
+        & np.isin(s['split'].to_numpy()[rows], list(splits))
+        & ((heard[rows] == 1) | (order != 'second'))
+    ][:n]
     t = pd.DataFrame(dict(row=rows, sample_key=s['sample_key'].to_numpy()[rows]))
-    if blind: return t
-    t = t.assign(**{k: column(s, k, None)[rows] for k in ('label', 'class_name', 'label_source')}, people=heard[rows])
+    if blind:
+        return t
+    t = t.assign(
+        **{k: column(s, k, None)[rows] for k in ('label', 'class_name', 'label_source')},
+        people=heard[rows],
+    )
     return t.merge(doubts[['row', 'doubt']], on='row') if order == 'doubtful' else t
+
 
 def _doubts(dataset, splits, seed):
     from astrid_data.quality.label_issues import label_doubts
+
     return label_doubts(dataset, tuple(k for k in splits if k != 'test') or splits, seed=seed)
 
+
 def blind_samples(
-    samples:pd.DataFrame, # The table of a version
-)->pd.DataFrame: # The same rows, with what is known from the observation alone
+    samples: pd.DataFrame,  # The table of a version
+) -> pd.DataFrame:  # The same rows, with what is known from the observation alone
     "What a blind labeller may see"
-    return samples[['sample_key', *(c for c, w in known_at(samples).items() if w == 'observation' and c != 'sample_key')]]
+    return samples[
+        [
+            'sample_key',
+            *(c for c, w in known_at(samples).items() if w == 'observation' and c != 'sample_key'),
+        ]
+    ]
 
 # %% ../../nbs/80_search/01_labelling.ipynb #0b13a0a8
 def agreement(
-    dataset, # A `Dataset` of an archive, or the archive itself: then over all its detections
-    people:bool=True, # Only people; False compares rules as well
-)->pd.DataFrame: # As `labeller_agreement`
+    dataset,  # A `Dataset` of an archive, or the archive itself: then over all its detections
+    people: bool = True,  # Only people; False compares rules as well
+) -> pd.DataFrame:  # As `labeller_agreement`
     "Cohen's κ between every two labellers"
-    if hasattr(dataset, 'samples'): v = verdicts_of(dataset)
+    if hasattr(dataset, 'samples'):
+        v = verdicts_of(dataset)
     else:
         from sqlalchemy import select
         from astrid_data.registry.tables import ValidationEvent as V, columns
-        with dataset.session() as session: t = pd.DataFrame(columns(session, select(V.detection_id, V.is_valid, V.label, V.confidence_level, V.validator_id, V.created_at)))
+
+        with dataset.session() as session:
+            t = pd.DataFrame(
+                columns(
+                    session,
+                    select(
+                        V.detection_id,
+                        V.is_valid,
+                        V.label,
+                        V.confidence_level,
+                        V.validator_id,
+                        V.created_at,
+                    ),
+                )
+            )
         v = counted_verdicts(t, pd.unique(t['detection_id']))
     return labeller_agreement(v[v['validator'].map(is_person).astype(bool)] if people else v)
 
 # %% ../../nbs/80_search/01_labelling.ipynb #18fee294
 def labels_now(
-    dataset, # A `Dataset` of an archive
-    as_of=None, # The time whose truth is asked for; None means now
-)->pd.DataFrame: # label, class_name, source, n_events, disagreement; row i is sample i
+    dataset,  # A `Dataset` of an archive
+    as_of=None,  # The time whose truth is asked for; None means now
+) -> pd.DataFrame:  # label, class_name, source, n_events, disagreement; row i is sample i
     "What the labels of these samples would be today"
     from sqlalchemy import select
     from astrid_data.registry.tables import Detection as D
+
     s, v = dataset.samples, verdicts_of(dataset, as_of)
     out = settle(v, len(s))
-    source = 'event:' + strongest(v[(v['vote'] > 0) == (out['label'].to_numpy()[v['det']] == 1)], 'validator', len(s))
-    out = out.assign(label=np.where(out['n_events'] > 0, out['label'], s['label']), class_name=s['class_name'].to_numpy(), source=np.where(out['n_events'] > 0, source, column(s, 'label_source', '')))
+    source = 'event:' + strongest(
+        v[(v['vote'] > 0) == (out['label'].to_numpy()[v['det']] == 1)], 'validator', len(s)
+    )
+    out = out.assign(
+        label=np.where(out['n_events'] > 0, out['label'], s['label']),
+        class_name=s['class_name'].to_numpy(),
+        source=np.where(out['n_events'] > 0, source, column(s, 'label_source', '')),
+    )
     there = np.flatnonzero([isinstance(k, str) for k in column(s, 'detection_id', None)])
-    if not len(there): return out
+    if not len(there):
+        return out
     with dataset.archive.session() as session:
-        d = _in_parts(session, select(D.id, D.status, D.is_validated, D.human_label, D.detection_type, D.updated_at), D.id, [uuid.UUID(k) for k in s['detection_id'].iloc[there]])
-    d = d.set_index(d.pop('id').astype(str)).loc[s['detection_id'].iloc[there]].reset_index(drop=True).assign(detection_id=s['sample_key'].iloc[there].to_numpy())
-    e = effective_labels(d, label_events(dataset).rename(columns=dict(sample_key='detection_id')), as_of)
-    for c in ('label', 'class_name', 'source', 'n_events', 'disagreement'): out.loc[there, c] = e[c].to_numpy()
+        d = _in_parts(
+            session,
+            select(D.id, D.status, D.is_validated, D.human_label, D.detection_type, D.updated_at),
+            D.id,
+            [uuid.UUID(k) for k in s['detection_id'].iloc[there]],
+        )
+    d = (
+        d.set_index(d.pop('id').astype(str))
+        .loc[s['detection_id'].iloc[there]]
+        .reset_index(drop=True)
+        .assign(detection_id=s['sample_key'].iloc[there].to_numpy())
+    )
+    e = effective_labels(
+        d, label_events(dataset).rename(columns=dict(sample_key='detection_id')), as_of
+    )
+    for c in ('label', 'class_name', 'source', 'n_events', 'disagreement'):
+        out.loc[there, c] = e[c].to_numpy()
     return out
 
 # %% ../../nbs/80_search/01_labelling.ipynb #7dde8b4f
 def late_corrections(
-    dataset, # A `Dataset` of an archive
-    as_of=None, # As for `labels_now`
-)->pd.DataFrame: # row, sample_key, was, now (-1 unknown), source, split
+    dataset,  # A `Dataset` of an archive
+    as_of=None,  # As for `labels_now`
+) -> pd.DataFrame:  # row, sample_key, was, now (-1 unknown), source, split
     "Labels that changed since this version was frozen"
     s, now = dataset.samples, labels_now(dataset, as_of)
     rows = np.flatnonzero(now['label'].to_numpy() != s['label'].to_numpy())
-    return pd.DataFrame(dict(row=rows, sample_key=s['sample_key'].to_numpy()[rows], was=s['label'].to_numpy()[rows], now=now['label'].to_numpy(int)[rows],
-        source=now['source'].to_numpy()[rows], split=s['split'].to_numpy()[rows]))
+    return pd.DataFrame(
+        dict(
+            row=rows,
+            sample_key=s['sample_key'].to_numpy()[rows],
+            was=s['label'].to_numpy()[rows],
+            now=now['label'].to_numpy(int)[rows],
+            source=now['source'].to_numpy()[rows],
+            split=s['split'].to_numpy()[rows],
+        )
+    )
 
 # %% ../../nbs/80_search/01_labelling.ipynb #ac486694
 def recheck(
-    dataset, # A `Dataset` of an archive
-    gates:dict|None=None, # As for `check_quality`
-    probe:bool=True, # Look for shortcuts too
-): # A `DataQualityReport`
+    dataset,  # A `Dataset` of an archive
+    gates: dict | None = None,  # As for `check_quality`
+    probe: bool = True,  # Look for shortcuts too
+):  # A `DataQualityReport`
     "Check a version with the labels of today, and keep the report"
     from astrid_data.quality.report import check_quality, keep_report
+
     now, s = labels_now(dataset), dataset.samples
     label = np.where(now['label'] >= 0, now['label'], s['label']).astype('i1')
     t = s.assign(label=label, label_disagreement=now['disagreement'].to_numpy(bool))
-    if dataset.manifest['params'].get('pixel_scale_arcsec'): t = t.drop(columns=['registry_x', 'registry_y'], errors='ignore') # Those of the image as observed
-    report = check_quality(t, dataset.patches(), dataset.valid(), dataset.ledger, dataset.manifest['requested'], gates, probe, verdicts_of(dataset))
+    if dataset.manifest['params'].get('pixel_scale_arcsec'):
+        t = t.drop(
+            columns=['registry_x', 'registry_y'], errors='ignore'
+        )  # Those of the image as observed
+    report = check_quality(
+        t,
+        dataset.patches(),
+        dataset.valid(),
+        dataset.ledger,
+        dataset.manifest['requested'],
+        gates,
+        probe,
+        verdicts_of(dataset),
+    )
     keep_report(dataset.archive, dataset.id, report)
     return report

@@ -19,136 +19,232 @@ from ..ingest.archive import open_archive
 
 # %% ../../nbs/30_simulate/01_synthetic.ipynb #f95470ba
 def add_star(
-    a:np.ndarray, # Image (ny, nx), changed in place
-    x:float, y:float, # Centre (pixel, 0-based)
-    flux:float, # Sum of its light
-    fwhm_px:float=2.8, # Full width at half maximum (pixel)
+    a: np.ndarray,  # Image (ny, nx), changed in place
+    x: float,
+    y: float,  # Centre (pixel, 0-based)
+    flux: float,  # Sum of its light
+    fwhm_px: float = 2.8,  # Full width at half maximum (pixel)
 ):
     "Put a star on an image"
-    beta = 3.
-    alpha = fwhm_px/2/np.sqrt(2**(1/beta) - 1)
-    half = int(np.ceil(6*fwhm_px))
+    beta = 3.0
+    alpha = fwhm_px / 2 / np.sqrt(2 ** (1 / beta) - 1)
+    half = int(np.ceil(6 * fwhm_px))
     y0, x0 = max(0, int(y) - half), max(0, int(x) - half)
-    rows, cols = np.arange(y0, min(a.shape[0], int(y) + half + 1)), np.arange(x0, min(a.shape[1], int(x) + half + 1))
-    fine = (np.arange(5) - 2)/5
+    rows, cols = (
+        np.arange(y0, min(a.shape[0], int(y) + half + 1)),
+        np.arange(x0, min(a.shape[1], int(x) + half + 1)),
+    )
+    fine = (np.arange(5) - 2) / 5
     dy, dx = (rows[:, None] + fine - y).ravel(), (cols[:, None] + fine - x).ravel()
-    light = (1 + (dy[:, None]**2 + dx**2)/alpha**2)**-beta*(beta - 1)/(np.pi*alpha**2)
-    a[rows[0]:rows[-1] + 1, cols[0]:cols[-1] + 1] += flux*light.reshape(len(rows), 5, len(cols), 5).mean((1, 3))
+    light = (1 + (dy[:, None] ** 2 + dx**2) / alpha**2) ** -beta * (beta - 1) / (np.pi * alpha**2)
+    a[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1] += flux * light.reshape(
+        len(rows), 5, len(cols), 5
+    ).mean((1, 3))
 
 # %% ../../nbs/30_simulate/01_synthetic.ipynb #20a66172
 def add_cosmic_ray(
-    a:np.ndarray, # Image (ny, nx), changed in place
-    x:float, y:float, # Middle of its path (pixel, 0-based)
-    charge:float, # What it leaves in the brightest pixel
-    length:float, # Of its path (pixel)
-    angle:float, # Of its path (radian)
+    a: np.ndarray,  # Image (ny, nx), changed in place
+    x: float,
+    y: float,  # Middle of its path (pixel, 0-based)
+    charge: float,  # What it leaves in the brightest pixel
+    length: float,  # Of its path (pixel)
+    angle: float,  # Of its path (radian)
 ):
     "Put a cosmic ray on an image"
-    t = np.linspace(-length/2, length/2, max(int(4*length), 1)) if length > 1 else np.zeros(1)
-    rows, cols = np.floor(y + t*np.sin(angle) + .5).astype(int), np.floor(x + t*np.cos(angle) + .5).astype(int)
+    t = np.linspace(-length / 2, length / 2, max(int(4 * length), 1)) if length > 1 else np.zeros(1)
+    rows, cols = (
+        np.floor(y + t * np.sin(angle) + 0.5).astype(int),
+        np.floor(x + t * np.cos(angle) + 0.5).astype(int),
+    )
     ok = (rows >= 0) & (cols >= 0) & (rows < a.shape[0]) & (cols < a.shape[1])
     path = np.zeros_like(a)
-    np.add.at(path, (rows[ok], cols[ok]), 1.)
-    if path.max(): a += charge*path/path.max()
+    np.add.at(path, (rows[ok], cols[ok]), 1.0)
+    if path.max():
+        a += charge * path / path.max()
 
 # %% ../../nbs/30_simulate/01_synthetic.ipynb #9bbed969
 def scatter_points(
-    rng, # numpy random generator
-    n:int, # How many
-    shape:tuple, # (ny, nx)
-    distance:float, # Smallest distance between two (pixel)
-    margin:float=4., # From the edge (pixel)
-    taken=(), # Positions (x, y) to stay away from as well
-)->np.ndarray: # (n, 2) x and y
+    rng,  # numpy random generator
+    n: int,  # How many
+    shape: tuple,  # (ny, nx)
+    distance: float,  # Smallest distance between two (pixel)
+    margin: float = 4.0,  # From the edge (pixel)
+    taken=(),  # Positions (x, y) to stay away from as well
+) -> np.ndarray:  # (n, 2) x and y
     "Random positions that keep a distance"
     got = [tuple(t) for t in taken]
-    for _ in range(200*n):
+    for _ in range(200 * n):
         p = rng.uniform(margin, shape[1] - 1 - margin), rng.uniform(margin, shape[0] - 1 - margin)
-        if all((p[0] - q[0])**2 + (p[1] - q[1])**2 >= distance**2 for q in got): got.append(p)
-        if len(got) == n + len(taken): break
-    if len(got) < n + len(taken): raise BadInput(f'{n} sources {distance:g} pixels apart do not fit into {shape}: ask for fewer or a larger image')
-    return np.array(got[len(taken):]).reshape(-1, 2)
+        if all((p[0] - q[0]) ** 2 + (p[1] - q[1]) ** 2 >= distance**2 for q in got):
+            got.append(p)
+        if len(got) == n + len(taken):
+            break
+    if len(got) < n + len(taken):
+        raise BadInput(
+            f'{n} sources {distance:g} pixels apart do not fit into {shape}: ask for fewer or a larger image'
+        )
+    return np.array(got[len(taken) :]).reshape(-1, 2)
 
 # %% ../../nbs/30_simulate/01_synthetic.ipynb #cff5cd9e
 def synthetic_header(
-    shape, # (ny, nx)
-    ra, dec, # Of the middle (deg, ICRS)
-    scale_arcsec, # Side of a pixel (arcsec)
-    **cards, # More, such as EXPTIME
+    shape,  # (ny, nx)
+    ra,
+    dec,  # Of the middle (deg, ICRS)
+    scale_arcsec,  # Side of a pixel (arcsec)
+    **cards,  # More, such as EXPTIME
 ):
     "Cards of a pretend exposure: TAN WCS, and the admission that it is none"
     h = fits.Header()
     h['SYNTHET'] = (True, 'pretend sky, not an observation')
-    h['TELESCOP'], h['INSTRUME'], h['BUNIT'], h['RADESYS'] = 'SYNTHETIC', 'astrid_data', 'electron', 'ICRS'
+    h['TELESCOP'], h['INSTRUME'], h['BUNIT'], h['RADESYS'] = (
+        'SYNTHETIC',
+        'astrid_data',
+        'electron',
+        'ICRS',
+    )
     h['CTYPE1'], h['CTYPE2'], h['CRVAL1'], h['CRVAL2'] = 'RA---TAN', 'DEC--TAN', ra, dec
-    h['CRPIX1'], h['CRPIX2'], h['CDELT1'], h['CDELT2'] = (shape[1] + 1)/2, (shape[0] + 1)/2, -scale_arcsec/3600, scale_arcsec/3600
-    for k, v in cards.items(): h[k] = v
+    h['CRPIX1'], h['CRPIX2'], h['CDELT1'], h['CDELT2'] = (
+        (shape[1] + 1) / 2,
+        (shape[0] + 1) / 2,
+        -scale_arcsec / 3600,
+        scale_arcsec / 3600,
+    )
+    for k, v in cards.items():
+        h[k] = v
     return h
 
 # %% ../../nbs/30_simulate/01_synthetic.ipynb #df0817e5
 def synthetic_image(
-    seed:int=0, # Fixes noise and cosmic rays, and the stars unless they are given
-    shape:tuple=(256, 256), # (ny, nx)
-    n_stars:int=40, # How many stars
-    n_cosmic:int=20, # How many cosmic rays
-    ra:float=150., dec:float=2., # Centre (deg, ICRS)
-    scale_arcsec:float=.25, # Pixel scale
-    fwhm_px:float=2.8, # Of the stars
-    sky:float=100., # Sky level (electron)
-    read_noise:float=5., # Electron
-    faintest:float=600., # Flux of the faintest star (electron)
-    stars:pd.DataFrame|None=None, # Stars to show: ra, dec, flux, object_id; None = new ones
-    name:str='synthetic', # Written as OBSID
-    band:str='r', mjd:float=60000., exposure_s:float=60., # Written to the header
-)->tuple: # FITS HDU list (SCI, ERR); truth, one row a source: x, y, ra, dec, kind ('star' or 'cosmic ray'), flux, snr, object_id
+    seed: int = 0,  # Fixes noise and cosmic rays, and the stars unless they are given
+    shape: tuple = (256, 256),  # (ny, nx)
+    n_stars: int = 40,  # How many stars
+    n_cosmic: int = 20,  # How many cosmic rays
+    ra: float = 150.0,
+    dec: float = 2.0,  # Centre (deg, ICRS)
+    scale_arcsec: float = 0.25,  # Pixel scale
+    fwhm_px: float = 2.8,  # Of the stars
+    sky: float = 100.0,  # Sky level (electron)
+    read_noise: float = 5.0,  # Electron
+    faintest: float = 600.0,  # Flux of the faintest star (electron)
+    stars: pd.DataFrame | None = None,  # Stars to show: ra, dec, flux, object_id; None = new ones
+    name: str = 'synthetic',  # Written as OBSID
+    band: str = 'r',
+    mjd: float = 60000.0,
+    exposure_s: float = 60.0,  # Written to the header
+) -> tuple:  # FITS HDU list (SCI, ERR); truth, one row a source: x, y, ra, dec, kind ('star' or 'cosmic ray'), flux, snr, object_id
     "A pretend exposure, and what is on it"
     rng = np.random.default_rng(seed)
-    cards = {'OBSID': name, 'FILTER': band, 'DATE-OBS': f'{utc_from_mjd(mjd):%Y-%m-%dT%H:%M:%S}', 'MJD-OBS': mjd, 'EXPTIME': exposure_s}
+    cards = {
+        'OBSID': name,
+        'FILTER': band,
+        'DATE-OBS': f'{utc_from_mjd(mjd):%Y-%m-%dT%H:%M:%S}',
+        'MJD-OBS': mjd,
+        'EXPTIME': exposure_s,
+    }
     header = synthetic_header(shape, ra, dec, scale_arcsec, **cards)
     w = WCS(header)
     if stars is None:
-        xy = scatter_points(rng, n_stars, shape, 6*fwhm_px)
-        stars = pd.DataFrame(dict(zip(('ra', 'dec'), w.all_pix2world(xy, 0).T)), index=range(n_stars))
-        stars['flux'], stars['object_id'] = faintest*(1 - rng.uniform(0, .995, n_stars))**-.8, [f'synthetic-{seed}-{k}' for k in range(n_stars)]
+        xy = scatter_points(rng, n_stars, shape, 6 * fwhm_px)
+        stars = pd.DataFrame(
+            dict(zip(('ra', 'dec'), w.all_pix2world(xy, 0).T)), index=range(n_stars)
+        )
+        stars['flux'], stars['object_id'] = (
+            faintest * (1 - rng.uniform(0, 0.995, n_stars)) ** -0.8,
+            [f'synthetic-{seed}-{k}' for k in range(n_stars)],
+        )
     light = np.full(shape, sky, float)
     x, y = w.all_world2pix(stars[['ra', 'dec']].values, 0).T if len(stars) else np.zeros((2, 0))
-    for px, py, f in zip(x, y, stars.flux): add_star(light, px, py, f, fwhm_px)
-    truth = [pd.DataFrame(dict(x=x, y=y, kind='star', flux=stars.flux.values, object_id=stars.object_id.values))]
+    for px, py, f in zip(x, y, stars.flux):
+        add_star(light, px, py, f, fwhm_px)
+    truth = [
+        pd.DataFrame(
+            dict(x=x, y=y, kind='star', flux=stars.flux.values, object_id=stars.object_id.values)
+        )
+    ]
     error = np.sqrt(light + read_noise**2)
     image = rng.poisson(light) + rng.normal(0, read_noise, shape)
-    hits = scatter_points(rng, n_cosmic, shape, 6*fwhm_px, taken=np.column_stack([x, y]))
+    hits = scatter_points(rng, n_cosmic, shape, 6 * fwhm_px, taken=np.column_stack([x, y]))
     charge = rng.uniform(300, 3000, n_cosmic)
-    for (px, py), c in zip(hits, charge): add_cosmic_ray(image, px, py, c, rng.exponential(2.), rng.uniform(0, np.pi))
-    truth.append(pd.DataFrame(dict(x=hits[:, 0], y=hits[:, 1], kind='cosmic ray', flux=charge, object_id=None)))
+    for (px, py), c in zip(hits, charge):
+        add_cosmic_ray(image, px, py, c, rng.exponential(2.0), rng.uniform(0, np.pi))
+    truth.append(
+        pd.DataFrame(
+            dict(x=hits[:, 0], y=hits[:, 1], kind='cosmic ray', flux=charge, object_id=None)
+        )
+    )
     truth = pd.concat([t for t in truth if len(t)] or truth[:1], ignore_index=True)
     truth['ra'], truth['dec'] = w.all_pix2world(truth[['x', 'y']].values, 0).T
-    row, col = (np.clip(np.floor(truth[k] + .5).astype(int), 0, n - 1) for k, n in (('y', shape[0]), ('x', shape[1])))
-    truth['snr'] = np.maximum(image[row, col] - sky, 0)/error[row, col]
-    hdus = [fits.ImageHDU(p.astype('>f4'), header, name=n) for p, n in ((image, 'SCI'), (error, 'ERR'))]
-    return fits.HDUList([fits.PrimaryHDU(header=fits.Header([('SYNTHET', True, 'pretend sky, not an observation'), *cards.items()])), *hdus]), truth
+    row, col = (
+        np.clip(np.floor(truth[k] + 0.5).astype(int), 0, n - 1)
+        for k, n in (('y', shape[0]), ('x', shape[1]))
+    )
+    truth['snr'] = np.maximum(image[row, col] - sky, 0) / error[row, col]
+    hdus = [
+        fits.ImageHDU(p.astype('>f4'), header, name=n) for p, n in ((image, 'SCI'), (error, 'ERR'))
+    ]
+    return fits.HDUList(
+        [
+            fits.PrimaryHDU(
+                header=fits.Header(
+                    [('SYNTHET', True, 'pretend sky, not an observation'), *cards.items()]
+                )
+            ),
+            *hdus,
+        ]
+    ), truth
 
 # %% ../../nbs/30_simulate/01_synthetic.ipynb #112aaa9a
 def synthetic_archive(
-    home, # Folder of the archive; if it holds one already, nothing is added twice
-    n_observations:int=6, # Images; two of each field
-    n_sources:int=40, # Stars on each, and half as many cosmic rays
-    seed:int=0, # Fixes everything
-    survey:str='skyview', # The survey it stands in for; it is called 'synthetic-' and this
-    shape:tuple=(320, 320), # (ny, nx)
-): # An `Archive`, everything in it marked as synthetic
+    home,  # Folder of the archive; if it holds one already, nothing is added twice
+    n_observations: int = 6,  # Images; two of each field
+    n_sources: int = 40,  # Stars on each, and half as many cosmic rays
+    seed: int = 0,  # Fixes everything
+    survey: str = 'skyview',  # The survey it stands in for; it is called 'synthetic-' and this
+    shape: tuple = (320, 320),  # (ny, nx)
+):  # An `Archive`, everything in it marked as synthetic
     "An archive of pretend exposures"
     archive = open_archive(str(home))
     with TemporaryDirectory() as tmp:
         for k in range(n_observations):
             field, epoch = divmod(k, 2)
-            name, here = f'synthetic-{seed}-{field}-{epoch}', dict(ra=(150. + 2*field) % 360, dec=2. + field % 30, shape=shape)
-            stars = synthetic_image(seed=10_000*seed + field, n_stars=n_sources, n_cosmic=0, **here)[1] # Same field, same stars
-            hdus, truth = synthetic_image(seed=10_000*seed + 5000 + k, stars=stars, n_cosmic=n_sources//2, name=name, mjd=60000. + 30*epoch + field, **here)
-            hdus.writeto(Path(tmp)/f'{name}.fits')
-            report = archive.add_fits(Path(tmp)/f'{name}.fits', survey=f'synthetic-{survey.lower()}', copy=True, detect=False, origin='synthetic', show=False)
-            if report.added: _add_truth(archive, truth, report.images.observation_id[0])
+            name, here = (
+                f'synthetic-{seed}-{field}-{epoch}',
+                dict(ra=(150.0 + 2 * field) % 360, dec=2.0 + field % 30, shape=shape),
+            )
+            stars = synthetic_image(
+                seed=10_000 * seed + field, n_stars=n_sources, n_cosmic=0, **here
+            )[1]  # Same field, same stars
+            hdus, truth = synthetic_image(
+                seed=10_000 * seed + 5000 + k,
+                stars=stars,
+                n_cosmic=n_sources // 2,
+                name=name,
+                mjd=60000.0 + 30 * epoch + field,
+                **here,
+            )
+            hdus.writeto(Path(tmp) / f'{name}.fits')
+            report = archive.add_fits(
+                Path(tmp) / f'{name}.fits',
+                survey=f'synthetic-{survey.lower()}',
+                copy=True,
+                detect=False,
+                origin='synthetic',
+                show=False,
+            )
+            if report.added:
+                _add_truth(archive, truth, report.images.observation_id[0])
     return archive
 
+
 def _add_truth(archive, truth, observation):
-    t = truth.assign(star=truth.kind == 'star', score=np.clip(truth.snr/(truth.snr + 5), 0, 1))
-    archive.add_catalogue(t, 'synthetic-truth', object_id='object_id', label='kind', valid='star', snr='snr', score='score', observations=[observation])
+    t = truth.assign(star=truth.kind == 'star', score=np.clip(truth.snr / (truth.snr + 5), 0, 1))
+    archive.add_catalogue(
+        t,
+        'synthetic-truth',
+        object_id='object_id',
+        label='kind',
+        valid='star',
+        snr='snr',
+        score='score',
+        observations=[observation],
+    )

@@ -18,134 +18,228 @@ import pandas as pd
 from ..core import BadInput, healpix_index, need, sha256_text, unit_vectors
 
 # %% ../../nbs/50_splits/01_assign.ipynb #bf4cadb1
-def _column(samples, name, other=np.nan): return samples[name].to_numpy() if name in samples else np.full(len(samples), other)
+def _column(samples, name, other=np.nan):
+    return samples[name].to_numpy() if name in samples else np.full(len(samples), other)
 
-def _half_widths(samples): return np.array(_column(samples, 'half_width_arcsec'), 'f8')
+
+def _half_widths(samples):
+    return np.array(_column(samples, 'half_width_arcsec'), 'f8')
+
 
 def _known_ids(samples):
     "Numbers for object ids, and which rows have one"
-    codes, _ = pd.factorize(pd.Series(_column(samples, 'object_id', None), dtype=object).replace('', None))
+    codes, _ = pd.factorize(
+        pd.Series(_column(samples, 'object_id', None), dtype=object).replace('', None)
+    )
     return codes, codes >= 0
+
 
 def _lists(rows, near):
     "Two flat arrays of a `query_ball_point` answer"
-    return np.repeat(rows, [len(n) for n in near]), np.concatenate([np.zeros(0, 'i8'), *map(np.asarray, near)]).astype('i8')
+    return np.repeat(rows, [len(n) for n in near]), np.concatenate(
+        [np.zeros(0, 'i8'), *map(np.asarray, near)]
+    ).astype('i8')
+
 
 def _places(samples, radius_arcsec, chunk=20_000):
     "Pairs of rows at the same place"
     from scipy.spatial import cKDTree
+
     v = unit_vectors(_column(samples, 'ra').astype('f8'), _column(samples, 'dec').astype('f8'))
     there = np.flatnonzero(np.isfinite(v).all(1))
-    if not len(there): return np.zeros((2, 0), 'i8')
-    own = np.fmin(radius_arcsec, _half_widths(samples)/10)[there]
-    chord, tree = 2*np.sin(np.radians(own/3600)/2)*(1 + 1e-12), cKDTree(v[there])
-    near = [_lists(np.arange(k, min(k + chunk, len(there))), tree.query_ball_point(v[there[k:k+chunk]], chord[k:k+chunk], return_sorted=False)) for k in range(0, len(there), chunk)]
+    if not len(there):
+        return np.zeros((2, 0), 'i8')
+    own = np.fmin(radius_arcsec, _half_widths(samples) / 10)[there]
+    chord, tree = 2 * np.sin(np.radians(own / 3600) / 2) * (1 + 1e-12), cKDTree(v[there])
+    near = [
+        _lists(
+            np.arange(k, min(k + chunk, len(there))),
+            tree.query_ball_point(
+                v[there[k : k + chunk]], chord[k : k + chunk], return_sorted=False
+            ),
+        )
+        for k in range(0, len(there), chunk)
+    ]
     return there[np.concatenate(near, axis=1)]
 
 # %% ../../nbs/50_splits/01_assign.ipynb #500f6003
 def _relatives(samples):
     "Pairs of rows whose alerts name a common one in their history"
-    if 'lineage' not in samples: return np.zeros((2, 0), 'i8')
-    named = pd.Series([str(v).split() if isinstance(v, str) else [] for v in samples['lineage']]).explode().dropna()
-    if not len(named): return np.zeros((2, 0), 'i8')
+    if 'lineage' not in samples:
+        return np.zeros((2, 0), 'i8')
+    named = (
+        pd.Series([str(v).split() if isinstance(v, str) else [] for v in samples['lineage']])
+        .explode()
+        .dropna()
+    )
+    if not len(named):
+        return np.zeros((2, 0), 'i8')
     row = pd.Series(named.index.to_numpy())
-    first = row.groupby([np.asarray(_column(samples, 'survey', ''), dtype=object)[row], named.to_numpy()]).transform('first')
+    first = row.groupby(
+        [np.asarray(_column(samples, 'survey', ''), dtype=object)[row], named.to_numpy()]
+    ).transform('first')
     return np.stack([row.to_numpy(), first.to_numpy()]).astype('i8')
 
 # %% ../../nbs/50_splits/01_assign.ipynb #8819211c
 def find_groups(
-    samples:pd.DataFrame, # Columns sample_key, object_id, ra, dec (deg), and half_width_arcsec and lineage where known
-    radius_arcsec:float=1., # Samples nearer than this are the same thing (arcsec), or nearer than a tenth of a patch's half-width if that is less
-)->np.ndarray: # Group of each sample: the smallest sample_key in it
+    samples: pd.DataFrame,  # Columns sample_key, object_id, ra, dec (deg), and half_width_arcsec and lineage where known
+    radius_arcsec: float = 1.0,  # Samples nearer than this are the same thing (arcsec), or nearer than a tenth of a patch's half-width if that is less
+) -> np.ndarray:  # Group of each sample: the smallest sample_key in it
     "Which samples are the same thing in the sky"
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
+
     n = len(samples)
-    if not n: return np.zeros(0, object)
+    if not n:
+        return np.zeros(0, object)
     codes, known = _known_ids(samples)
     first = pd.Series(np.arange(n)).groupby(codes).transform('first').to_numpy()
-    a, b = np.concatenate([_places(samples, radius_arcsec), _relatives(samples), [np.flatnonzero(known), first[known]]], axis=1)
-    _, part = connected_components(coo_matrix((np.ones(len(a), bool), (a, b)), shape=(n, n)), directed=False)
-    return pd.Series(samples['sample_key'].to_numpy(object)).groupby(part).transform('min').to_numpy(object)
+    a, b = np.concatenate(
+        [
+            _places(samples, radius_arcsec),
+            _relatives(samples),
+            [np.flatnonzero(known), first[known]],
+        ],
+        axis=1,
+    )
+    _, part = connected_components(
+        coo_matrix((np.ones(len(a), bool), (a, b)), shape=(n, n)), directed=False
+    )
+    return (
+        pd.Series(samples['sample_key'].to_numpy(object))
+        .groupby(part)
+        .transform('min')
+        .to_numpy(object)
+    )
 
 # %% ../../nbs/50_splits/01_assign.ipynb #3ad17595
 class _Sky:
     "Where patches lie: in an image's pixels, and as squares on the sphere"
+
     def __init__(self, samples, size=None):
         first = next((c for c in samples.columns if c.endswith('_uri')), '')
-        parts = [_column(samples, c, '').astype(str) for c in (first, first.removesuffix('uri') + 'hdu', first.removesuffix('uri') + 'extver')]
-        self.image = pd.factorize(pd.Series(parts[0]) + '#' + pd.Series(parts[1]) + '#' + pd.Series(parts[2]))[0] if first else np.full(len(samples), -1)
-        self.half, scale = _half_widths(samples), np.array(_column(samples, 'pixel_scale_arcsec'), 'f8')
-        side = np.array(_column(samples, 'patch_size'), 'f8') if size is None else np.full(len(samples), float(size))
-        self.side = np.where(np.isfinite(side), side, np.round(2*self.half/scale))
+        parts = [
+            _column(samples, c, '').astype(str)
+            for c in (
+                first,
+                first.removesuffix('uri') + 'hdu',
+                first.removesuffix('uri') + 'extver',
+            )
+        ]
+        self.image = (
+            pd.factorize(
+                pd.Series(parts[0]) + '#' + pd.Series(parts[1]) + '#' + pd.Series(parts[2])
+            )[0]
+            if first
+            else np.full(len(samples), -1)
+        )
+        self.half, scale = (
+            _half_widths(samples),
+            np.array(_column(samples, 'pixel_scale_arcsec'), 'f8'),
+        )
+        side = (
+            np.array(_column(samples, 'patch_size'), 'f8')
+            if size is None
+            else np.full(len(samples), float(size))
+        )
+        self.side = np.where(np.isfinite(side), side, np.round(2 * self.half / scale))
         self.x0, self.y0 = (np.array(_column(samples, c), 'f8') for c in ('x0', 'y0'))
         self.image = np.where(np.isfinite(self.x0 + self.y0 + self.side), self.image, -1)
-        self.inner, self.half = self.half*(.9 - 3/np.where(self.side > 0, self.side, 60)), self.half*(1.1 + 2/np.where(self.side > 0, self.side, 60))
+        self.inner, self.half = (
+            self.half * (0.9 - 3 / np.where(self.side > 0, self.side, 60)),
+            self.half * (1.1 + 2 / np.where(self.side > 0, self.side, 60)),
+        )
         ra, dec = (_column(samples, c).astype('f8') for c in ('ra', 'dec'))
-        self.v, pa = unit_vectors(ra, dec), np.radians(np.array(_column(samples, 'pixel_pa_deg'), 'f8'))
+        self.v, pa = (
+            unit_vectors(ra, dec),
+            np.radians(np.array(_column(samples, 'pixel_pa_deg'), 'f8')),
+        )
         a, d = np.radians(ra), np.radians(dec)
-        east, north = np.stack([-np.sin(a), np.cos(a), 0*a], 1), np.stack([-np.sin(d)*np.cos(a), -np.sin(d)*np.sin(a), np.cos(d)], 1)
-        self.up = np.cos(pa)[:, None]*north + np.sin(pa)[:, None]*east
+        east, north = (
+            np.stack([-np.sin(a), np.cos(a), 0 * a], 1),
+            np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], 1),
+        )
+        self.up = np.cos(pa)[:, None] * north + np.sin(pa)[:, None] * east
         self.across = np.cross(self.up, self.v)
 
-    def on_sky(self, rows): return rows[np.isfinite(self.half[rows]) & np.isfinite(self.v[rows]).all(1)]
+    def on_sky(self, rows):
+        return rows[np.isfinite(self.half[rows]) & np.isfinite(self.v[rows]).all(1)]
 
 # %% ../../nbs/50_splits/01_assign.ipynb #f0926c06
 def _apart_along(axis, d, own, other, u, w):
     "Squares that a line across `axis` separates; `u`, `w` are the sides of the other square"
-    reach = own + other*(np.abs((u*axis).sum(1)) + np.abs((w*axis).sum(1)))
-    return np.abs((d*axis).sum(1)) > reach
+    reach = own + other * (np.abs((u * axis).sum(1)) + np.abs((w * axis).sum(1)))
+    return np.abs((d * axis).sum(1)) > reach
+
 
 def _share_sky(sky, i, j):
     "Which pairs of rows share sky"
-    radians = np.pi/180/3600
-    hi, hj, d = sky.half[i]*radians, sky.half[j]*radians, sky.v[j] - sky.v[i]
-    far = np.linalg.norm(d, axis=1) > np.sqrt(2)*(hi + hj)
-    for axis in (sky.up[i], sky.across[i]): far |= _apart_along(axis, d, hi, hj, sky.up[j], sky.across[j])
-    for axis in (sky.up[j], sky.across[j]): far |= _apart_along(axis, d, hj, hi, sky.up[i], sky.across[i])
+    radians = np.pi / 180 / 3600
+    hi, hj, d = sky.half[i] * radians, sky.half[j] * radians, sky.v[j] - sky.v[i]
+    far = np.linalg.norm(d, axis=1) > np.sqrt(2) * (hi + hj)
+    for axis in (sky.up[i], sky.across[i]):
+        far |= _apart_along(axis, d, hi, hj, sky.up[j], sky.across[j])
+    for axis in (sky.up[j], sky.across[j]):
+        far |= _apart_along(axis, d, hj, hi, sky.up[i], sky.across[i])
     one = (sky.image[i] == sky.image[j]) & (sky.image[i] >= 0)
-    inside = (np.abs(sky.x0[i] - sky.x0[j]) < sky.side[i]) & (np.abs(sky.y0[i] - sky.y0[j]) < sky.side[i])
+    inside = (np.abs(sky.x0[i] - sky.x0[j]) < sky.side[i]) & (
+        np.abs(sky.y0[i] - sky.y0[j]) < sky.side[i]
+    )
     return np.where(one, inside, ~far & np.isfinite(hi + hj))
 
 # %% ../../nbs/50_splits/01_assign.ipynb #b2cfd35a
 def _size_classes(sky, rows):
     "Rows of about the same width on the sky, and the largest width of each class"
-    k = np.floor(4*np.log2(sky.half[rows])).astype(int)
-    for c in np.unique(k): yield rows[k == c], sky.half[rows[k == c]].max()
+    k = np.floor(4 * np.log2(sky.half[rows])).astype(int)
+    for c in np.unique(k):
+        yield rows[k == c], sky.half[rows[k == c]].max()
 
 # %% ../../nbs/50_splits/01_assign.ipynb #f1316bc9
 def touches(
-    sky, # From `_Sky`
-    mine:np.ndarray, # Rows that ask
-    others:np.ndarray, # Rows that are asked about
-)->np.ndarray: # True where a row of `mine` shares sky with any of `others`; bool, shape of `mine`
+    sky,  # From `_Sky`
+    mine: np.ndarray,  # Rows that ask
+    others: np.ndarray,  # Rows that are asked about
+) -> (
+    np.ndarray
+):  # True where a row of `mine` shares sky with any of `others`; bool, shape of `mine`
     "Which patches share sky with any of some others"
     from scipy.spatial import cKDTree
-    hit, chord = np.zeros(len(mine), bool), lambda arcsec: 2*np.sin(np.radians(arcsec/3600)/2)
+
+    hit, chord = np.zeros(len(mine), bool), lambda arcsec: 2 * np.sin(np.radians(arcsec / 3600) / 2)
     asking = np.flatnonzero(np.isin(mine, sky.on_sky(mine)))
     for there, widest in _size_classes(sky, sky.on_sky(others)):
         tree, ask = cKDTree(sky.v[there]), asking[~hit[asking]]
-        if not len(ask): break
+        if not len(ask):
+            break
         d, at = tree.query(sky.v[mine[ask]])
         hit[ask] |= d < chord(np.maximum(sky.inner[mine[ask]] + sky.inner[there[at]], 0))
-        open_ = ask[~hit[ask] & (d < chord(np.sqrt(2)*(sky.half[mine[ask]] + widest)))]
+        open_ = ask[~hit[ask] & (d < chord(np.sqrt(2) * (sky.half[mine[ask]] + widest)))]
         for k in range(0, len(open_), 512):
-            part = open_[k:k+512]
-            i, j = _lists(part, tree.query_ball_point(sky.v[mine[part]], chord(np.sqrt(2)*(sky.half[mine[part]] + widest))))
+            part = open_[k : k + 512]
+            i, j = _lists(
+                part,
+                tree.query_ball_point(
+                    sky.v[mine[part]], chord(np.sqrt(2) * (sky.half[mine[part]] + widest))
+                ),
+            )
             np.logical_or.at(hit, i, _share_sky(sky, mine[i], there[j]))
     return hit
 
 # %% ../../nbs/50_splits/01_assign.ipynb #d666946e
-CELL_ORDER = 7 # HEALPix order of the largest cells, 0.46 deg wide
+CELL_ORDER = 7  # HEALPix order of the largest cells, 0.46 deg wide
+
 
 def _finest(half, patches_wide):
     "Order of the smallest cell that is so many patches wide"
-    with np.errstate(divide='ignore', invalid='ignore'): k = np.floor(np.log2(58.6323*3600/(2*half*patches_wide)))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        k = np.floor(np.log2(58.6323 * 3600 / (2 * half * patches_wide)))
     return np.clip(np.where(np.isfinite(k), k, 0), 0, 26).astype(int)
+
 
 def _numbered(cell, level):
     "One number for a cell and its order, as multi-order maps have it"
-    return (cell >> 2*(26 - level)) + (4 << 2*level)
+    return (cell >> 2 * (26 - level)) + (4 << 2 * level)
+
 
 def _cells(cell, order, finest, most):
     "Cut cells that hold more than `most` rows; number of each row's cell"
@@ -153,68 +247,97 @@ def _cells(cell, order, finest, most):
     while True:
         name = _numbered(cell, level)
         _, at, n = np.unique(name, return_inverse=True, return_counts=True)
-        cut = (n[at] > most) & (pd.Series(finest).groupby(at).transform('median').to_numpy() > level) # What most of the cell allows
-        if not cut.any(): return name
+        cut = (n[at] > most) & (
+            pd.Series(finest).groupby(at).transform('median').to_numpy() > level
+        )  # What most of the cell allows
+        if not cut.any():
+            return name
         level = level + cut
 
 # %% ../../nbs/50_splits/01_assign.ipynb #67b97daf
 def sky_blocks(
-    samples:pd.DataFrame, # Columns sample_key, ra, dec (deg), half_width_arcsec
-    group_id:np.ndarray, # From `find_groups`
-    patches_wide:float=1., # Smallest width of a cell, in patches
-    share:float=.01875, # Cells with more of the samples than this are cut
-    block_arcsec:float|None=None, # Width of all cells instead (arcsec); None fits them to the samples
-)->np.ndarray: # Name of each sample's block; a group is in one block
+    samples: pd.DataFrame,  # Columns sample_key, ra, dec (deg), half_width_arcsec
+    group_id: np.ndarray,  # From `find_groups`
+    patches_wide: float = 1.0,  # Smallest width of a cell, in patches
+    share: float = 0.01875,  # Cells with more of the samples than this are cut
+    block_arcsec: float
+    | None = None,  # Width of all cells instead (arcsec); None fits them to the samples
+) -> np.ndarray:  # Name of each sample's block; a group is in one block
     "The piece of sky that each sample is dealt out with"
     n, group_id = len(samples), np.asarray(group_id, object)
-    if not n: return np.zeros(0, object)
-    at = pd.Series(np.arange(n), index=samples['sample_key'].to_numpy(object)).groupby(level=0).first()
-    lead = at[group_id].to_numpy() # Where the first of the group is, all of it goes
-    half, ra, dec = _half_widths(samples)[lead], *(_column(samples, c).astype('f8')[lead] for c in ('ra', 'dec'))
+    if not n:
+        return np.zeros(0, object)
+    at = (
+        pd.Series(np.arange(n), index=samples['sample_key'].to_numpy(object))
+        .groupby(level=0)
+        .first()
+    )
+    lead = at[group_id].to_numpy()  # Where the first of the group is, all of it goes
+    half, ra, dec = (
+        _half_widths(samples)[lead],
+        *(_column(samples, c).astype('f8')[lead] for c in ('ra', 'dec')),
+    )
     known = np.isfinite(ra + dec) & ((half > 0) | (block_arcsec is not None))
     out = np.array([f'object {g}' for g in group_id], object)
-    if not known.any(): return out
+    if not known.any():
+        return out
     cell = healpix_index(ra[known] % 360, dec[known], 26)
-    if block_arcsec is None: name = _cells(cell, CELL_ORDER, _finest(half[known], patches_wide), share*n)
-    else: name = _numbered(cell, _finest(np.full(known.sum(), block_arcsec/2), 1))
+    if block_arcsec is None:
+        name = _cells(cell, CELL_ORDER, _finest(half[known], patches_wide), share * n)
+    else:
+        name = _numbered(cell, _finest(np.full(known.sum(), block_arcsec / 2), 1))
     out[known] = [f'cell {k}' for k in name.tolist()]
     return out
 
 # %% ../../nbs/50_splits/01_assign.ipynb #095a5aad
 SPLITS = names_of_splits = ('train', 'val', 'test')
-HEAVY = .005 # 200 equal blocks dealt by a hash alone come within sqrt(p(1-p)/n) = 2.5 % of a share of 15 %
+HEAVY = 0.005  # 200 equal blocks dealt by a hash alone come within sqrt(p(1-p)/n) = 2.5 % of a share of 15 %
 
-def _draw(seed, names): return np.array([int(sha256_text(f'{seed}|{n}')[:13], 16)/16**13 for n in names])
 
-def _by_hash(names, fractions, seed): return np.searchsorted(np.cumsum(fractions)[:-1], _draw(seed, names), side='right')
+def _draw(seed, names):
+    return np.array([int(sha256_text(f'{seed}|{n}')[:13], 16) / 16**13 for n in names])
+
+
+def _by_hash(names, fractions, seed):
+    return np.searchsorted(np.cumsum(fractions)[:-1], _draw(seed, names), side='right')
+
 
 def _patterns(unit, label, reach):
     "Rows of equal unit, class and neighbours, counted: unit, class number, neighbours (m, blocks), count"
-    packed = np.column_stack([unit[:, None].astype('>i8').view('u1'), label[:, None].astype('>i8').view('u1'), np.packbits(reach, axis=1)])
+    packed = np.column_stack(
+        [
+            unit[:, None].astype('>i8').view('u1'),
+            label[:, None].astype('>i8').view('u1'),
+            np.packbits(reach, axis=1),
+        ]
+    )
     _, first, count = np.unique(packed, axis=0, return_index=True, return_counts=True)
     return unit[first], label[first], reach[first], count
 
 # %% ../../nbs/50_splits/01_assign.ipynb #4752ac80
 class _Dealer:
     "How far a deal is from what was asked, after the buffer"
+
     def __init__(self, unit, strata, reach, fractions):
         self.unit, self.strata, reach, self.count = _patterns(unit, strata, reach)
         self.reach = np.asfortranarray(reach, 'f4')
         self.total = np.bincount(self.strata, self.count)
         self.asked = np.maximum(np.outer(fractions, self.total), 1e-9)
-        self.all, self.weight = self.asked.sum(1), np.sqrt(self.total)/np.sqrt(self.total).sum()
+        self.all, self.weight = self.asked.sum(1), np.sqrt(self.total) / np.sqrt(self.total).sum()
 
     def kept(self, split, val, test):
         "Samples kept of each split and stratum, (3, strata); `val` and `test` say how many of their units reach into each row"
         own = split[self.unit]
         keep = (own == 2) | (test == 0) & ((own == 1) | (val == 0))
-        return np.bincount(own*len(self.total) + self.strata, self.count*keep, minlength=3*len(self.total)).reshape(3, -1)
+        return np.bincount(
+            own * len(self.total) + self.strata, self.count * keep, minlength=3 * len(self.total)
+        ).reshape(3, -1)
 
     def cost(self, *deal):
         kept = self.kept(*deal)
-        sizes = ((kept.sum(1) - self.all)**2/self.all).sum()/self.all.sum()
-        strata = ((kept - self.asked)**2/self.asked).sum(0) @ (self.weight/self.total)
-        return round(float(sizes + .1*strata), 10) # The same on every machine
+        sizes = ((kept.sum(1) - self.all) ** 2 / self.all).sum() / self.all.sum()
+        strata = ((kept - self.asked) ** 2 / self.asked).sum(0) @ (self.weight / self.total)
+        return round(float(sizes + 0.1 * strata), 10)  # The same on every machine
 
     def improved(self, split, movable):
         "`split` after moving units one at a time as long as it helps, and its cost"
@@ -224,27 +347,35 @@ class _Dealer:
             before = best
             for u in movable:
                 old, column = split[u], self.reach[:, u]
-                costs = [best if s == old else self._if_moved(split, reached, u, s, column) for s in range(3)]
+                costs = [
+                    best if s == old else self._if_moved(split, reached, u, s, column)
+                    for s in range(3)
+                ]
                 s = int(np.argmin(costs))
-                if costs[s] >= best - 1e-9: continue
+                if costs[s] >= best - 1e-9:
+                    continue
                 split[u], best = s, costs[s]
-                reached[old] -= column; reached[s] += column
+                reached[old] -= column
+                reached[s] += column
         return split, best
 
     def _if_moved(self, split, reached, u, s, column):
         old, split[u] = split[u], s
-        cost = self.cost(split, *(reached[k] + column*(int(s == k) - int(old == k)) for k in (1, 2)))
+        cost = self.cost(
+            split, *(reached[k] + column * (int(s == k) - int(old == k)) for k in (1, 2))
+        )
         split[u] = old
         return cost
 
 # %% ../../nbs/50_splits/01_assign.ipynb #5bb74ae7
 def _heavy(sky, unit, n, draw, most=128):
     "Numbers of heavy units and of those they share sky with, heaviest first"
-    heavy = n > HEAVY*n.sum()
+    heavy = n > HEAVY * n.sum()
     if heavy.any() and not heavy.all():
         inside, rows = heavy[unit], np.arange(len(unit))
         heavy[unit[rows[~inside][touches(sky, rows[~inside], rows[inside])]]] = True
-    return np.lexsort([draw, -n*heavy])[:min(heavy.sum(), most)]
+    return np.lexsort([draw, -n * heavy])[: min(heavy.sum(), most)]
+
 
 def _reach(sky, thing, unit, heavy):
     "Which rows yield if a heavy unit is in a split that counts for more, (n, units)"
@@ -254,9 +385,11 @@ def _reach(sky, thing, unit, heavy):
         out[~inside, k] = _yields(sky, thing, rows[~inside], rows[inside])
     return out
 
+
 def _yields(sky, thing, rows, others):
     "Which of `rows` share sky or an object with `others`"
-    if not len(rows) or not len(others): return np.zeros(len(rows), bool)
+    if not len(rows) or not len(others):
+        return np.zeros(len(rows), bool)
     return touches(sky, rows, others) | np.isin(thing[rows], thing[others])
 
 # %% ../../nbs/50_splits/01_assign.ipynb #7d46cd16
@@ -266,18 +399,26 @@ def _deal(sky, thing, names, unit, strata, fractions, seed, fixed, compact, draw
     split = np.where(fixed >= 0, fixed, _by_hash(names, fractions, seed))
     heavy = _heavy(sky, unit, n, draw)
     move = [k for k in np.argsort(draw[heavy]) if fixed[heavy[k]] < 0]
-    if not move: return split, 0
+    if not move:
+        return split, 0
     place = np.full(len(names), -1)
     place[heavy] = np.arange(len(heavy))
-    of = np.where(place[unit] >= 0, place[unit], len(heavy) + split[unit]) # Light units as three more that don't move
+    of = np.where(
+        place[unit] >= 0, place[unit], len(heavy) + split[unit]
+    )  # Light units as three more that don't move
     reach = np.zeros((len(unit), len(heavy) + 3), bool)
-    if compact: reach[:, :len(heavy)] = _reach(sky, thing, unit, heavy)
+    if compact:
+        reach[:, : len(heavy)] = _reach(sky, thing, unit, heavy)
     dealer, found = _Dealer(of, strata, reach, fractions), []
     for k in range(draws):
-        start = np.where(fixed[heavy] >= 0, fixed[heavy], _by_hash(names[heavy], fractions, f'{seed}|{k}' if k else seed))
+        start = np.where(
+            fixed[heavy] >= 0,
+            fixed[heavy],
+            _by_hash(names[heavy], fractions, f'{seed}|{k}' if k else seed),
+        )
         found.append(dealer.improved(np.append(start, [0, 1, 2]), move))
-    good = min(cost for _, cost in found)*1.2 + .002
-    split[heavy] = next(f for f, cost in found if cost <= good)[:len(heavy)]
+    good = min(cost for _, cost in found) * 1.2 + 0.002
+    split[heavy] = next(f for f, cost in found if cost <= good)[: len(heavy)]
     return split, len(move)
 
 # %% ../../nbs/50_splits/01_assign.ipynb #308cac0f
@@ -286,7 +427,9 @@ def _with_buffer(sky, group, split, old):
     out, where = split.copy(), lambda *names: np.flatnonzero(np.isin(out, names))
     for name in SPLITS if old.any() else ():
         rows = np.flatnonzero((out == name) & ~old)
-        out[rows[_yields(sky, group, rows, np.flatnonzero((out != name) & (out != 'buffer') & old))]] = 'buffer'
+        out[
+            rows[_yields(sky, group, rows, np.flatnonzero((out != name) & (out != 'buffer') & old))]
+        ] = 'buffer'
     for lower, higher in [('val', ['test']), ('train', ['val', 'test'])]:
         rows = np.flatnonzero((out == lower) & ~old)
         out[rows[_yields(sky, group, rows, where(*higher))]] = 'buffer'
@@ -294,66 +437,130 @@ def _with_buffer(sky, group, split, old):
 
 # %% ../../nbs/50_splits/01_assign.ipynb #2ed73f7c
 def exposures(
-    samples:pd.DataFrame, # Columns survey, observation_key, and for alerts band, mjd and a channel's wcs_state
-)->np.ndarray: # Name of each sample's exposure; object
+    samples: pd.DataFrame,  # Columns survey, observation_key, and for alerts band, mjd and a channel's wcs_state
+) -> np.ndarray:  # Name of each sample's exposure; object
     "Which exposure a sample comes from; alerts of one survey, band and moment share theirs"
-    survey, key = (np.asarray(_column(samples, c, ''), dtype=object).astype(str) for c in ('survey', 'observation_key'))
-    mjd, band = np.array(_column(samples, 'mjd'), 'f8'), np.asarray(_column(samples, 'band', ''), dtype=object).astype(str)
-    state = next((samples[c].to_numpy(object) for c in samples if c.endswith('_wcs_state')), np.full(len(samples), '', object))
+    survey, key = (
+        np.asarray(_column(samples, c, ''), dtype=object).astype(str)
+        for c in ('survey', 'observation_key')
+    )
+    mjd, band = (
+        np.array(_column(samples, 'mjd'), 'f8'),
+        np.asarray(_column(samples, 'band', ''), dtype=object).astype(str),
+    )
+    state = next(
+        (samples[c].to_numpy(object) for c in samples if c.endswith('_wcs_state')),
+        np.full(len(samples), '', object),
+    )
     moment = np.array([f'{s}/{b} at {t:.6f}' for s, b, t in zip(survey, band, mjd)], object)
-    return np.where((state == 'stamp') & np.isfinite(mjd), moment, survey.astype(object) + '/' + key.astype(object))
+    return np.where(
+        (state == 'stamp') & np.isfinite(mjd),
+        moment,
+        survey.astype(object) + '/' + key.astype(object),
+    )
 
 # %% ../../nbs/50_splits/01_assign.ipynb #fe652d7b
 def _units(samples, group, by, patches_wide, share, block_arcsec):
     "What is dealt out as a whole, by name"
-    if by == 'object': return sky_blocks(samples, group, patches_wide, share, block_arcsec)
-    if by == 'sky': return sky_blocks(samples, samples['sample_key'].to_numpy(object), patches_wide, share, block_arcsec or 3600.)
-    if by == 'group': return np.array([f'object {g}' for g in group], object)
-    if by in ('survey', 'band'): return (f'{by} ' + samples[by].astype(str)).to_numpy(object)
-    if by == 'observation': return exposures(samples)
-    return np.array([f'night {d:.0f}' for d in np.floor(_times(samples) - 17/24)], object) # 17h UTC is day at the great observatories
+    if by == 'object':
+        return sky_blocks(samples, group, patches_wide, share, block_arcsec)
+    if by == 'sky':
+        return sky_blocks(
+            samples,
+            samples['sample_key'].to_numpy(object),
+            patches_wide,
+            share,
+            block_arcsec or 3600.0,
+        )
+    if by == 'group':
+        return np.array([f'object {g}' for g in group], object)
+    if by in ('survey', 'band'):
+        return (f'{by} ' + samples[by].astype(str)).to_numpy(object)
+    if by == 'observation':
+        return exposures(samples)
+    return np.array(
+        [f'night {d:.0f}' for d in np.floor(_times(samples) - 17 / 24)], object
+    )  # 17h UTC is day at the great observatories
+
 
 def _times(samples):
     mjd = _column(samples, 'mjd').astype('f8')
-    if not np.isfinite(mjd).all(): raise BadInput(f'{(~np.isfinite(mjd)).sum()} samples have no time: a split by night or time needs one for each')
+    if not np.isfinite(mjd).all():
+        raise BadInput(
+            f'{(~np.isfinite(mjd)).sum()} samples have no time: a split by night or time needs one for each'
+        )
     return mjd
 
 # %% ../../nbs/50_splits/01_assign.ipynb #880ed5c1
 @dataclass
 class SplitResult:
     "Where each sample went, and what it cost"
-    split:np.ndarray # 'train', 'val', 'test' or 'buffer'; object, shape (n,)
-    group_id:np.ndarray # From `find_groups`; object, shape (n,)
-    report:dict # Counts, cost of the buffer, share of the largest group, and how it was done; ready for JSON
+
+    split: np.ndarray  # 'train', 'val', 'test' or 'buffer'; object, shape (n,)
+    group_id: np.ndarray  # From `find_groups`; object, shape (n,)
+    report: dict  # Counts, cost of the buffer, share of the largest group, and how it was done; ready for JSON
 
     def __repr__(self):
         r = self.report
-        return f"SplitResult({', '.join(f'{k} {v}' for k, v in r['counts'].items())}; {r['groups']} groups, the largest {r['largest_group_share']:.1%}; buffer {r['buffer_share']:.1%})"
+        return f'SplitResult({", ".join(f"{k} {v}" for k, v in r["counts"].items())}; {r["groups"]} groups, the largest {r["largest_group_share"]:.1%}; buffer {r["buffer_share"]:.1%})'
+
 
 def _report(split, samples, group, unit, **how):
     "The numbers of a split"
     n, label, names = len(split), samples['label'].to_numpy(), (*SPLITS, 'buffer')
-    largest = lambda a: float(pd.Series(a).value_counts().iloc[0]/n) if n else 0.
-    return dict(**how, counts={k: int((split == k).sum()) for k in names}, positives={k: int(((split == k) & (label == 1)).sum()) for k in names},
-        groups=len(set(group)), blocks=len(set(unit)), largest_group_share=largest(group), largest_block_share=largest(unit), buffer_share=float((split == 'buffer').sum()/max(n, 1)))
+    largest = lambda a: float(pd.Series(a).value_counts().iloc[0] / n) if n else 0.0
+    return dict(
+        **how,
+        counts={k: int((split == k).sum()) for k in names},
+        positives={k: int(((split == k) & (label == 1)).sum()) for k in names},
+        groups=len(set(group)),
+        blocks=len(set(unit)),
+        largest_group_share=largest(group),
+        largest_block_share=largest(unit),
+        buffer_share=float((split == 'buffer').sum() / max(n, 1)),
+    )
 
 # %% ../../nbs/50_splits/01_assign.ipynb #eb920c51
 def _fractions(f):
-    try: f = tuple(map(float, f))
-    except (TypeError, ValueError): raise BadInput(f'fractions {f!r} are not three shares, of train, val and test') from None
-    if len(f) != 3 or min(f) < 0 or not abs(sum(f) - 1) < 1e-6: raise BadInput(f'fractions {f} are not three shares, of train, val and test, that add up to 1')
+    try:
+        f = tuple(map(float, f))
+    except (TypeError, ValueError):
+        raise BadInput(f'fractions {f!r} are not three shares, of train, val and test') from None
+    if len(f) != 3 or min(f) < 0 or not abs(sum(f) - 1) < 1e-6:
+        raise BadInput(
+            f'fractions {f} are not three shares, of train, val and test, that add up to 1'
+        )
     return f
+
 
 def _older(samples, previous):
     "Split of each sample in an earlier version, None for new ones"
-    if previous is None: return np.full(len(samples), None, object)
-    old = previous.set_index('sample_key')['split'] if isinstance(previous, pd.DataFrame) else pd.Series(previous, dtype=object)
-    if odd := set(old) - {*SPLITS, 'buffer'}: raise BadInput(f'the earlier splits hold {sorted(map(str, odd))}; there are train, val, test and buffer')
+    if previous is None:
+        return np.full(len(samples), None, object)
+    old = (
+        previous.set_index('sample_key')['split']
+        if isinstance(previous, pd.DataFrame)
+        else pd.Series(previous, dtype=object)
+    )
+    if odd := set(old) - {*SPLITS, 'buffer'}:
+        raise BadInput(
+            f'the earlier splits hold {sorted(map(str, odd))}; there are train, val, test and buffer'
+        )
     found = samples['sample_key'].map(old).astype(object)
-    if isinstance(previous, pd.DataFrame) and 'detection_id' in previous and 'detection_id' in samples: # A corrected label makes another sample, of the same pixels
-        seen = previous.dropna(subset='detection_id').astype(dict(detection_id=str)).drop_duplicates('detection_id').set_index('detection_id')['split']
+    if (
+        isinstance(previous, pd.DataFrame)
+        and 'detection_id' in previous
+        and 'detection_id' in samples
+    ):  # A corrected label makes another sample, of the same pixels
+        seen = (
+            previous.dropna(subset='detection_id')
+            .astype(dict(detection_id=str))
+            .drop_duplicates('detection_id')
+            .set_index('detection_id')['split']
+        )
         found = found.where(found.notna(), samples['detection_id'].astype(str).map(seen))
     return np.where(pd.isna(found), None, found)
+
 
 def _fixed(unit, n_units, old):
     "Split number of units that hold old samples, by majority; -1 for new units"
@@ -362,143 +569,279 @@ def _fixed(unit, n_units, old):
     out[votes.any(0)] = votes.argmax(0)[votes.any(0)]
     return out
 
+
 def _strata(samples):
     "What each split should have its share of"
-    return np.array([' '.join(map(str, k)) for k in zip(*(_column(samples, c, '') for c in ('label', 'class_name', 'survey')))])
+    return np.array(
+        [
+            ' '.join(map(str, k))
+            for k in zip(*(_column(samples, c, '') for c in ('label', 'class_name', 'survey')))
+        ]
+    )
 
 # %% ../../nbs/50_splits/01_assign.ipynb #057ac543
 def _held(samples, hold):
     "Split that each sample is held for, None for the others"
     out = np.full(len(samples), None, object)
-    if not isinstance(hold, (dict, type(None))) or not all(isinstance(what, dict) for what in (hold or {}).values()): raise BadInput(f"hold is a dict such as {{'test': {{'survey': ['jwst']}}}}, not {hold!r}")
+    if not isinstance(hold, (dict, type(None))) or not all(
+        isinstance(what, dict) for what in (hold or {}).values()
+    ):
+        raise BadInput(f"hold is a dict such as {{'test': {{'survey': ['jwst']}}}}, not {hold!r}")
     for split, what in (hold or {}).items():
-        if split not in SPLITS: raise BadInput(f'hold names {split!r}: choose train, val or test')
+        if split not in SPLITS:
+            raise BadInput(f'hold names {split!r}: choose train, val or test')
         for column, values in what.items():
-            if column not in (*samples, 'night'): raise BadInput(f'hold names the column {column!r}; there are {", ".join(map(str, samples))}, and night')
-            there = np.floor(_times(samples) - 17/24).astype(int).astype(str) if column == 'night' else _column(samples, column, None).astype(str)
-            values = [str(v) for v in (values if isinstance(values, (list, tuple, set)) else [values])]
-            if odd := sorted(set(values) - set(there)): raise BadInput(f'no sample to hold has {column} {", ".join(odd)}; there are {", ".join(sorted(set(there))[:9])}')
-            if (mine := np.isin(there, values) & (out != None) & (out != split)).any(): raise BadInput(f'{mine.sum()} samples with {column} {", ".join(values)} are held for two splits') # noqa: E711
+            if column not in (*samples, 'night'):
+                raise BadInput(
+                    f'hold names the column {column!r}; there are {", ".join(map(str, samples))}, and night'
+                )
+            there = (
+                np.floor(_times(samples) - 17 / 24).astype(int).astype(str)
+                if column == 'night'
+                else _column(samples, column, None).astype(str)
+            )
+            values = [
+                str(v) for v in (values if isinstance(values, (list, tuple, set)) else [values])
+            ]
+            if odd := sorted(set(values) - set(there)):
+                raise BadInput(
+                    f'no sample to hold has {column} {", ".join(odd)}; there are {", ".join(sorted(set(there))[:9])}'
+                )
+            if (mine := np.isin(there, values) & (out != None) & (out != split)).any():
+                raise BadInput(
+                    f'{mine.sum()} samples with {column} {", ".join(values)} are held for two splits'
+                )  # noqa: E711
             out[np.isin(there, values)] = split
     return out
 
+
 def _rest(fractions, hold):
     "Shares of the splits that nothing is held for"
-    f = np.array([0. if k in hold else f for k, f in zip(SPLITS, fractions)])
-    if not f.sum(): raise BadInput(f'something is held for every split that has a share: {sorted(hold)}')
-    return tuple(f/f.sum())
+    f = np.array([0.0 if k in hold else f for k, f in zip(SPLITS, fractions)])
+    if not f.sum():
+        raise BadInput(f'something is held for every split that has a share: {sorted(hold)}')
+    return tuple(f / f.sum())
 
 # %% ../../nbs/50_splits/01_assign.ipynb #cbce8dab
 def _cuts(cuts, by):
     "Two times (MJD) in order, or None"
-    if cuts is None: return None
-    if by != 'time': raise BadInput(f"cuts belong to by='time', not to by={by!r}")
-    try: c = np.asarray(cuts, 'f8')
-    except (TypeError, ValueError): c = np.zeros(0)
-    if c.shape != (2,) or not c[0] <= c[1]: raise BadInput(f'cuts {cuts!r} are not two times (MJD), at which val and test begin')
+    if cuts is None:
+        return None
+    if by != 'time':
+        raise BadInput(f"cuts belong to by='time', not to by={by!r}")
+    try:
+        c = np.asarray(cuts, 'f8')
+    except (TypeError, ValueError):
+        c = np.zeros(0)
+    if c.shape != (2,) or not c[0] <= c[1]:
+        raise BadInput(f'cuts {cuts!r} are not two times (MJD), at which val and test begin')
     return tuple(c.tolist())
+
 
 def _by_time(samples, fractions, cuts):
     "Number of each sample's split, the oldest in train"
     mjd = _times(samples)
-    if cuts is None: return np.searchsorted(np.quantile(mjd, np.cumsum(fractions)[:-1]), mjd, side='left')
+    if cuts is None:
+        return np.searchsorted(np.quantile(mjd, np.cumsum(fractions)[:-1]), mjd, side='left')
     return np.searchsorted(cuts, mjd, side='right')
+
 
 def _dealt(samples, sky, group, old, fractions, seed, by, patches_wide, block_arcsec, cuts):
     "Split of each sample before the buffer, name of its unit, and how many units were dealt by need"
-    if by == 'time': return (rank := _by_time(samples, fractions, cuts)), rank.astype(str), 0
-    thing, least = np.unique(group.astype(str), return_inverse=True)[1], min(f for f in fractions if f > 0)
-    name = _units(samples, group, by, patches_wide, least/8, block_arcsec).astype(str)
+    if by == 'time':
+        return (rank := _by_time(samples, fractions, cuts)), rank.astype(str), 0
+    thing, least = (
+        np.unique(group.astype(str), return_inverse=True)[1],
+        min(f for f in fractions if f > 0),
+    )
+    name = _units(samples, group, by, patches_wide, least / 8, block_arcsec).astype(str)
     names, unit = np.unique(name, return_inverse=True)
     strata = np.unique(_strata(samples), return_inverse=True)[1]
-    dealt, need = _deal(sky, thing, names, unit, strata, fractions, seed, _fixed(unit, len(names), old), by in ('object', 'sky'))
+    dealt, need = _deal(
+        sky,
+        thing,
+        names,
+        unit,
+        strata,
+        fractions,
+        seed,
+        _fixed(unit, len(names), old),
+        by in ('object', 'sky'),
+    )
     return dealt[unit], name, need
 
 # %% ../../nbs/50_splits/01_assign.ipynb #b1b861b7
 WAYS = ('object', 'group', 'sky', 'observation', 'night', 'band', 'survey', 'time')
 
+
 def _asked(samples, fractions, by, hold, cuts, previous, **numbers):
     "Shares of the samples that nothing is held for; the split that each sample is held for, and was in before"
-    if by not in WAYS: raise BadInput(f'by={by!r} is not a way to split: choose {", ".join(WAYS[:-1])} or {WAYS[-1]}')
+    if by not in WAYS:
+        raise BadInput(
+            f'by={by!r} is not a way to split: choose {", ".join(WAYS[:-1])} or {WAYS[-1]}'
+        )
     for name, v in numbers.items():
-        if not (isinstance(v, Real) and v >= 0 or name == 'block_arcsec' and v is None): raise BadInput(f'{name} must be a number of at least 0, not {v!r}')
+        if not (isinstance(v, Real) and v >= 0 or name == 'block_arcsec' and v is None):
+            raise BadInput(f'{name} must be a number of at least 0, not {v!r}')
     _cuts(cuts, by)
     shares, held, old = _fractions(fractions), _held(samples, hold), _older(samples, previous)
     free = np.equal(held, None)
-    if by in ('night', 'time'): _times(samples[free])
-    if (moved := ~free & ~np.equal(old, None) & (old != held)).any(): raise BadInput(f'{moved.sum()} samples that are to be held for another split were in {sorted(set(old[moved]))} before: deal anew, without the earlier splits')
+    if by in ('night', 'time'):
+        _times(samples[free])
+    if (moved := ~free & ~np.equal(old, None) & (old != held)).any():
+        raise BadInput(
+            f'{moved.sum()} samples that are to be held for another split were in {sorted(set(old[moved]))} before: deal anew, without the earlier splits'
+        )
     return _rest(shares, hold) if hold and free.any() else shares, held, old
 
 # %% ../../nbs/50_splits/01_assign.ipynb #8b847159
 def split_samples(
-    samples:pd.DataFrame, # Of a plan; with half_width_arcsec, x0, y0, pixel_pa_deg … where patches have been cut
-    size:int|None=None, # Side of a patch (pixel); None takes it from the samples
-    fractions:tuple=(.7, .15, .15), # Shares of train, val and test
-    seed:int=0, # Another seed, another deal
-    by:str='object', # 'object' (with cells of sky), 'group' (objects alone), 'sky', 'observation', 'night', 'band', 'survey' or 'time'
-    hold:dict|None=None, # What is in a split whole, as {'test': {'survey': ['jwst']}}, by any column or 'night'
-    cuts:tuple|None=None, # Times (MJD) at which val and test begin, for by='time'; None takes them from `fractions`
-    radius_arcsec:float=1., # As for `find_groups`
-    patches_wide:float=1., # As for `sky_blocks`
-    block_arcsec:float|None=None, # As for `sky_blocks`
-    buffer:bool=True, # Take out what would share sky or an object with a split that counts for more
-    previous=None, # Samples of an earlier version (DataFrame or dict, sample_key to split): they stay where they are, the new yield to them
-)->SplitResult: # One split a sample
+    samples: pd.DataFrame,  # Of a plan; with half_width_arcsec, x0, y0, pixel_pa_deg … where patches have been cut
+    size: int | None = None,  # Side of a patch (pixel); None takes it from the samples
+    fractions: tuple = (0.7, 0.15, 0.15),  # Shares of train, val and test
+    seed: int = 0,  # Another seed, another deal
+    by: str = 'object',  # 'object' (with cells of sky), 'group' (objects alone), 'sky', 'observation', 'night', 'band', 'survey' or 'time'
+    hold: dict
+    | None = None,  # What is in a split whole, as {'test': {'survey': ['jwst']}}, by any column or 'night'
+    cuts: tuple
+    | None = None,  # Times (MJD) at which val and test begin, for by='time'; None takes them from `fractions`
+    radius_arcsec: float = 1.0,  # As for `find_groups`
+    patches_wide: float = 1.0,  # As for `sky_blocks`
+    block_arcsec: float | None = None,  # As for `sky_blocks`
+    buffer: bool = True,  # Take out what would share sky or an object with a split that counts for more
+    previous=None,  # Samples of an earlier version (DataFrame or dict, sample_key to split): they stay where they are, the new yield to them
+) -> SplitResult:  # One split a sample
     "Deal samples out to train, val and test so that no object and no pixel of sky is in two of them"
     fractions, cuts, n = _fractions(fractions), _cuts(cuts, by), len(need('table', samples))
     how = dict(by=by, seed=seed, fractions=list(fractions), hold=hold, cuts=cuts and list(cuts))
-    if not n: return SplitResult(np.zeros(0, object), np.zeros(0, object), _report(np.zeros(0, object), samples, [], [], **how, dealt_by_need=0))
-    shares, held, old = _asked(samples, fractions, by, hold, cuts, previous, radius_arcsec=radius_arcsec, patches_wide=patches_wide, block_arcsec=block_arcsec)
+    if not n:
+        return SplitResult(
+            np.zeros(0, object),
+            np.zeros(0, object),
+            _report(np.zeros(0, object), samples, [], [], **how, dealt_by_need=0),
+        )
+    shares, held, old = _asked(
+        samples,
+        fractions,
+        by,
+        hold,
+        cuts,
+        previous,
+        radius_arcsec=radius_arcsec,
+        patches_wide=patches_wide,
+        block_arcsec=block_arcsec,
+    )
     group, sky = find_groups(samples, radius_arcsec), _Sky(samples, size)
     free = np.flatnonzero(np.equal(held, None))
-    if len(free) == n: t, part, things = samples, sky, group
-    else: t, part, things = (t := samples.iloc[free].reset_index(drop=True)), _Sky(t, size), find_groups(t, radius_arcsec)
-    number, name, by_need = _dealt(t, part, things, old[free], shares, seed, by, patches_wide, block_arcsec, cuts) if len(free) else ([], [], 0)
-    split, unit, kept = held.copy(), np.array([f'held for {h}' for h in held], object), ~np.equal(old, None)
+    if len(free) == n:
+        t, part, things = samples, sky, group
+    else:
+        t, part, things = (
+            (t := samples.iloc[free].reset_index(drop=True)),
+            _Sky(t, size),
+            find_groups(t, radius_arcsec),
+        )
+    number, name, by_need = (
+        _dealt(t, part, things, old[free], shares, seed, by, patches_wide, block_arcsec, cuts)
+        if len(free)
+        else ([], [], 0)
+    )
+    split, unit, kept = (
+        held.copy(),
+        np.array([f'held for {h}' for h in held], object),
+        ~np.equal(old, None),
+    )
     split[free], unit[free] = np.array(SPLITS, object)[np.asarray(number, int)], name
     split[kept] = old[kept]
-    if buffer: split = _with_buffer(sky, np.unique(group.astype(str), return_inverse=True)[1], split, kept)
-    return SplitResult(split, group, _report(split, samples, group, unit, **how, dealt_by_need=by_need, kept_from_before=int(kept.sum())))
+    if buffer:
+        split = _with_buffer(sky, np.unique(group.astype(str), return_inverse=True)[1], split, kept)
+    return SplitResult(
+        split,
+        group,
+        _report(
+            split,
+            samples,
+            group,
+            unit,
+            **how,
+            dealt_by_need=by_need,
+            kept_from_before=int(kept.sum()),
+        ),
+    )
 
 # %% ../../nbs/50_splits/01_assign.ipynb #60d3d614
 def check_split(
-    samples:pd.DataFrame, # Of a plan; nothing needs to be cut yet
-    how:dict, # Arguments of `split_samples` by name; what is missing has its default
-    previous=None, # As for `split_samples`
-)->None: # `BadInput` where `split_samples` would raise it
+    samples: pd.DataFrame,  # Of a plan; nothing needs to be cut yet
+    how: dict,  # Arguments of `split_samples` by name; what is missing has its default
+    previous=None,  # As for `split_samples`
+) -> None:  # `BadInput` where `split_samples` would raise it
     "Look at what is asked for without dealing anything out"
-    known = {k: p.default for k, p in signature(split_samples).parameters.items() if k not in ('samples', 'size', 'seed', 'buffer', 'previous')}
-    if odd := sorted(set(how) - {*known, 'seed', 'buffer'}): raise BadInput(f'a split has no {", ".join(odd)}; it is described by {", ".join(known)}, seed and buffer')
-    if len(need('table', samples)): _asked(samples, previous=previous, **{k: how.get(k, v) for k, v in known.items()})
+    known = {
+        k: p.default
+        for k, p in signature(split_samples).parameters.items()
+        if k not in ('samples', 'size', 'seed', 'buffer', 'previous')
+    }
+    if odd := sorted(set(how) - {*known, 'seed', 'buffer'}):
+        raise BadInput(
+            f'a split has no {", ".join(odd)}; it is described by {", ".join(known)}, seed and buffer'
+        )
+    if len(need('table', samples)):
+        _asked(samples, previous=previous, **{k: how.get(k, v) for k, v in known.items()})
 
 # %% ../../nbs/50_splits/01_assign.ipynb #264e54dd
-_ALIASES = dict(training='train', valid='val', validation='val', dev='val', testing='test', holdout='test')
+_ALIASES = dict(
+    training='train', valid='val', validation='val', dev='val', testing='test', holdout='test'
+)
+
 
 def import_splits(
-    samples:pd.DataFrame, # The samples
-    splits, # What says where they go: dict or Series, or DataFrame with the columns `on` and split
-    on:str='sample_key', # What it goes by: sample_key, object_id, or any column of both
-    radius_arcsec:float=1., # As for `find_groups`
-)->SplitResult:
+    samples: pd.DataFrame,  # The samples
+    splits,  # What says where they go: dict or Series, or DataFrame with the columns `on` and split
+    on: str = 'sample_key',  # What it goes by: sample_key, object_id, or any column of both
+    radius_arcsec: float = 1.0,  # As for `find_groups`
+) -> SplitResult:
     "Splits that somebody else made"
     split = imported(samples, splits, on)
     group, out = find_groups(samples, radius_arcsec), split.fillna('buffer').to_numpy(object)
-    return SplitResult(out, group, _report(out, samples, group, group, by='imported', seed=None, fractions=None, not_mentioned=int(split.isna().sum())))
+    return SplitResult(
+        out,
+        group,
+        _report(
+            out,
+            samples,
+            group,
+            group,
+            by='imported',
+            seed=None,
+            fractions=None,
+            not_mentioned=int(split.isna().sum()),
+        ),
+    )
+
 
 def imported(
-    samples:pd.DataFrame, splits, on:str='sample_key', # As for `import_splits`
-)->pd.Series: # train, val, test or buffer; missing where nothing is said of a sample, shape (n,)
+    samples: pd.DataFrame,
+    splits,
+    on: str = 'sample_key',  # As for `import_splits`
+) -> pd.Series:  # train, val, test or buffer; missing where nothing is said of a sample, shape (n,)
     "What others say of each sample, in our words"
     need('table', samples)
-    if isinstance(splits, pd.DataFrame): splits = splits.drop_duplicates(on).set_index(on)['split']
-    if on not in samples: raise BadInput(f'the samples have no column {on!r}')
+    if isinstance(splits, pd.DataFrame):
+        splits = splits.drop_duplicates(on).set_index(on)['split']
+    if on not in samples:
+        raise BadInput(f'the samples have no column {on!r}')
     said = samples[on].map(pd.Series(splits, dtype=object)).astype(object)
     split = said.map(lambda v: _ALIASES.get(str(v).lower(), str(v).lower()), na_action='ignore')
-    if odd := sorted(set(split.dropna()) - {*SPLITS, 'buffer'}): raise BadInput(f'{odd} are no splits: use train, val, test or buffer')
-    if not split.notna().any(): raise BadInput(f'none of the {len(samples)} samples is mentioned: compare the values of {on!r} on both sides')
+    if odd := sorted(set(split.dropna()) - {*SPLITS, 'buffer'}):
+        raise BadInput(f'{odd} are no splits: use train, val, test or buffer')
+    if not split.notna().any():
+        raise BadInput(
+            f'none of the {len(samples)} samples is mentioned: compare the values of {on!r} on both sides'
+        )
     return split
 
 # %% ../../nbs/50_splits/01_assign.ipynb #f495a195
 def __getattr__(name):
-    if name in ('LeakageAudit', 'MOST_SHARED', 'audit_splits', 'plot_audit'): return getattr(import_module('astrid_data.splits.audit'), name)
+    if name in ('LeakageAudit', 'MOST_SHARED', 'audit_splits', 'plot_audit'):
+        return getattr(import_module('astrid_data.splits.audit'), name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

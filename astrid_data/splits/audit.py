@@ -22,50 +22,92 @@ from .assign import SPLITS, _Sky, _column, exposures, find_groups, touches
 @dataclass
 class LeakageAudit:
     "What the splits have in common"
-    objects_shared:int # Object ids in more than one split
-    places_shared:int # Places on the sky in more than one split
-    test_samples:int # How many samples the next numbers are about
-    overlapping_test:int # Test patches that share sky with train or val
-    overlapping_share:float|None # The same as a share of the test
-    nearest_train_arcsec:float|None # Smallest distance from a test sample to a train sample (arcsec)
-    identical_stamps:int|None # Patches of val and test whose pixels are also in a split before them; None without pixel_sha256
-    near_duplicates:int|None # Pairs across splits with the same noise; None when pixels or noise are not known
-    verdict:str # 'pass', 'warn' or 'fail'
-    reasons:list = field(default_factory=list) # Why not 'pass'
-    lineages_shared:int = 0 # Histories of alerts with members in more than one split
-    turned_stamps:int|None = None # Patches that are also in another split, turned or mirrored; None when pixels are not known
-    artefacts_of_seen_exposures:int = 0 # Bogus test samples from an exposure whose other artefacts train has seen
-    overlapping_val:int = 0 # Val patches that share sky with train
-    same_exposure_test:int = 0 # Test samples from an observation that train has seen
-    unplaced:int = 0 # Samples whose extent on the sky is not known, so that only objects and places can be told apart
-    nearest_quantiles:dict = field(default_factory=dict) # Nearest train sample for 5, 50 and 95 % of the test samples (arcsec)
-    nearest:dict = field(default_factory=dict) # Histogram of nearest train samples: edges (log10 arcsec), counts
-    unknown:dict = field(default_factory=dict) # Why a number is None, by its name
 
-    def to_json(self): return canonical_json(asdict(self))
+    objects_shared: int  # Object ids in more than one split
+    places_shared: int  # Places on the sky in more than one split
+    test_samples: int  # How many samples the next numbers are about
+    overlapping_test: int  # Test patches that share sky with train or val
+    overlapping_share: float | None  # The same as a share of the test
+    nearest_train_arcsec: (
+        float | None
+    )  # Smallest distance from a test sample to a train sample (arcsec)
+    identical_stamps: (
+        int | None
+    )  # Patches of val and test whose pixels are also in a split before them; None without pixel_sha256
+    near_duplicates: (
+        int | None
+    )  # Pairs across splits with the same noise; None when pixels or noise are not known
+    verdict: str  # 'pass', 'warn' or 'fail'
+    reasons: list = field(default_factory=list)  # Why not 'pass'
+    lineages_shared: int = 0  # Histories of alerts with members in more than one split
+    turned_stamps: int | None = (
+        None  # Patches that are also in another split, turned or mirrored; None when pixels are not known
+    )
+    artefacts_of_seen_exposures: int = (
+        0  # Bogus test samples from an exposure whose other artefacts train has seen
+    )
+    overlapping_val: int = 0  # Val patches that share sky with train
+    same_exposure_test: int = 0  # Test samples from an observation that train has seen
+    unplaced: int = 0  # Samples whose extent on the sky is not known, so that only objects and places can be told apart
+    nearest_quantiles: dict = field(
+        default_factory=dict
+    )  # Nearest train sample for 5, 50 and 95 % of the test samples (arcsec)
+    nearest: dict = field(
+        default_factory=dict
+    )  # Histogram of nearest train samples: edges (log10 arcsec), counts
+    unknown: dict = field(default_factory=dict)  # Why a number is None, by its name
+
+    def to_json(self):
+        return canonical_json(asdict(self))
 
     @classmethod
-    def from_json(cls, text): return cls(**json.loads(text))
+    def from_json(cls, text):
+        return cls(**json.loads(text))
 
     def __repr__(self):
-        near = '' if self.nearest_train_arcsec is None else f', nearest train sample {self.nearest_train_arcsec:.2f}″ away'
-        sky = f'the sky of {self.overlapping_test} of {self.test_samples} test patches' if self.overlapping_share is not None or not self.test_samples else 'an unknown part of the sky (no test patch has a known extent)'
-        return f"{self.verdict}: {self.objects_shared} objects, {self.places_shared} places and {sky} shared{near}" + (f" ({'; '.join(self.reasons)})" if self.reasons else '')
+        near = (
+            ''
+            if self.nearest_train_arcsec is None
+            else f', nearest train sample {self.nearest_train_arcsec:.2f}″ away'
+        )
+        sky = (
+            f'the sky of {self.overlapping_test} of {self.test_samples} test patches'
+            if self.overlapping_share is not None or not self.test_samples
+            else 'an unknown part of the sky (no test patch has a known extent)'
+        )
+        return (
+            f'{self.verdict}: {self.objects_shared} objects, {self.places_shared} places and {sky} shared{near}'
+            + (f' ({"; ".join(self.reasons)})' if self.reasons else '')
+        )
 
 # %% ../../nbs/50_splits/02_audit.ipynb #a57562e8
-MOST_SHARED = .9 # Share of test patches on known sky from which a test is none
+MOST_SHARED = 0.9  # Share of test patches on known sky from which a test is none
+
 
 def _verdict(f):
     "'pass', 'warn' or 'fail', and why"
-    fail = [f'{f[k]} {what}' for k, what in [('objects_shared', 'objects are in more than one split'), ('places_shared', 'places are in more than one split'),
-        ('identical_stamps', 'stamps are in more than one split'),
-        ('lineages_shared', 'histories of alerts are in more than one split'), ('turned_stamps', 'stamps are in another split, turned or mirrored')] if f[k]]
-    share = f"{f['overlapping_share'] or 0:.0%} of the test patches share sky with train or val"
-    if f['overlapping_test'] and f['overlapping_share'] > MOST_SHARED: fail.append(share)
+    fail = [
+        f'{f[k]} {what}'
+        for k, what in [
+            ('objects_shared', 'objects are in more than one split'),
+            ('places_shared', 'places are in more than one split'),
+            ('identical_stamps', 'stamps are in more than one split'),
+            ('lineages_shared', 'histories of alerts are in more than one split'),
+            ('turned_stamps', 'stamps are in another split, turned or mirrored'),
+        ]
+        if f[k]
+    ]
+    share = f'{f["overlapping_share"] or 0:.0%} of the test patches share sky with train or val'
+    if f['overlapping_test'] and f['overlapping_share'] > MOST_SHARED:
+        fail.append(share)
     warn = [share] if f['overlapping_test'] and share not in fail else []
-    warn += [f"{f['overlapping_val']} val patches share sky with train"]*bool(f['overlapping_val'])
-    warn += [f"{f['near_duplicates']} pairs of nearly equal stamps are in two splits"]*bool(f['near_duplicates'])
-    warn += ['the test split is empty']*(not f['test_samples'])
+    warn += [f'{f["overlapping_val"]} val patches share sky with train'] * bool(
+        f['overlapping_val']
+    )
+    warn += [f'{f["near_duplicates"]} pairs of nearly equal stamps are in two splits'] * bool(
+        f['near_duplicates']
+    )
+    warn += ['the test split is empty'] * (not f['test_samples'])
     return dict(verdict='fail' if fail else 'warn' if warn else 'pass', reasons=fail + warn)
 
 # %% ../../nbs/50_splits/02_audit.ipynb #414752ee
@@ -79,150 +121,262 @@ def _in_two(names, split):
 def _nearest_train(sky, test, train):
     "Distance of each test sample to the nearest train sample (arcsec)"
     from scipy.spatial import cKDTree
+
     test, train = (r[np.isfinite(sky.v[r]).all(1)] for r in (test, train))
-    if not len(test) or not len(train): return np.zeros(0)
+    if not len(test) or not len(train):
+        return np.zeros(0)
     d, _ = cKDTree(sky.v[train]).query(sky.v[test])
-    return np.degrees(2*np.arcsin(np.minimum(d/2, 1)))*3600
+    return np.degrees(2 * np.arcsin(np.minimum(d / 2, 1))) * 3600
 
 # %% ../../nbs/50_splits/02_audit.ipynb #fcfd4092
 def _copies(samples, split):
     "Patches whose pixels are also in a split before them; None where no hash is known"
-    if 'pixel_sha256' not in samples: return None
+    if 'pixel_sha256' not in samples:
+        return None
     of = {k: set(samples['pixel_sha256'][split == k]) for k in SPLITS}
-    return int(samples['pixel_sha256'][split == 'val'].isin(of['train']).sum() + samples['pixel_sha256'][split == 'test'].isin(of['train'] | of['val']).sum())
+    return int(
+        samples['pixel_sha256'][split == 'val'].isin(of['train']).sum()
+        + samples['pixel_sha256'][split == 'test'].isin(of['train'] | of['val']).sum()
+    )
 
 # %% ../../nbs/50_splits/02_audit.ipynb #9643a2ce
 def _pairs(samples, data):
     "Pairs of rows that show the same pixels; None when that cannot be told"
-    channels = [c.removesuffix('_noise') for c in samples if c.endswith('_noise') and c.removesuffix('_noise') + '_background' in samples]
-    if data is None or len(channels) != data.shape[1]: return None
-    background, noise = (samples[[f'{c}_{k}' for c in channels]].to_numpy('f8') for k in ('background', 'noise'))
-    return find_duplicates(data, _Finite(data), background, noise, hashes=_column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None)
+    channels = [
+        c.removesuffix('_noise')
+        for c in samples
+        if c.endswith('_noise') and c.removesuffix('_noise') + '_background' in samples
+    ]
+    if data is None or len(channels) != data.shape[1]:
+        return None
+    background, noise = (
+        samples[[f'{c}_{k}' for c in channels]].to_numpy('f8') for k in ('background', 'noise')
+    )
+    return find_duplicates(
+        data,
+        _Finite(data),
+        background,
+        noise,
+        hashes=_column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None,
+    )
+
 
 def _why_unknown(samples, data, found):
     "What a number lacks that is None"
     lacks = 'patches were not given' if data is None else None
-    why = dict(identical_stamps='the samples have no column pixel_sha256', near_duplicates=lacks or 'the samples have no background and noise of each channel',
-        turned_stamps=lacks or 'patches are not square', overlapping_share='no test patch has a known extent' if found['test_samples'] else 'the test split is empty',
-        nearest_train_arcsec='test or train has no sample with a position')
+    why = dict(
+        identical_stamps='the samples have no column pixel_sha256',
+        near_duplicates=lacks or 'the samples have no background and noise of each channel',
+        turned_stamps=lacks or 'patches are not square',
+        overlapping_share='no test patch has a known extent'
+        if found['test_samples']
+        else 'the test split is empty',
+        nearest_train_arcsec='test or train has no sample with a position',
+    )
     return {k: w for k, w in why.items() if found[k] is None}
+
 
 def _near_across(pairs, split):
     "How many of the pairs show the same noise in two splits; None without pairs"
-    if pairs is None: return None
+    if pairs is None:
+        return None
     a, b = split[pairs['i']], split[pairs['j']]
-    return int((np.isin(a, SPLITS) & np.isin(b, SPLITS) & (a != b) & (pairs['kind'] == 'near').to_numpy()).sum())
+    return int(
+        (
+            np.isin(a, SPLITS)
+            & np.isin(b, SPLITS)
+            & (a != b)
+            & (pairs['kind'] == 'near').to_numpy()
+        ).sum()
+    )
 
 # %% ../../nbs/50_splits/02_audit.ipynb #a5456d17
 class _Finite:
     "Validity of `data`, worked out where it is asked for"
-    def __init__(self, data): self.data = data
-    def __getitem__(self, rows): return np.isfinite(self.data[rows])
+
+    def __init__(self, data):
+        self.data = data
+
+    def __getitem__(self, rows):
+        return np.isfinite(self.data[rows])
 
 # %% ../../nbs/50_splits/02_audit.ipynb #03f25688
 def _pixel_sums(data, chunk=4096):
     "Two numbers a patch that turning and mirroring do not change: sum and sum of squares of its bits"
     out = np.zeros((len(data), 2), 'u8')
     for k in range(0, len(data), chunk):
-        x = np.array(data[k:k + chunk], 'f4')
+        x = np.array(data[k : k + chunk], 'f4')
         x[np.isnan(x)] = np.nan
         bits = x.view('u4').astype('u8').reshape(len(x), -1)
-        out[k:k + chunk] = np.stack([bits.sum(1), (bits*bits).sum(1)], 1)
+        out[k : k + chunk] = np.stack([bits.sum(1), (bits * bits).sum(1)], 1)
     return out
 
 # %% ../../nbs/50_splits/02_audit.ipynb #09187133
 def _same_turned(a, b):
     "Whether `b` is `a`, turned by a quarter or more, or mirrored"
     turns = [np.rot90(m, q, axes=(-2, -1)) for m in (a, a[..., ::-1]) for q in range(4)]
-    return any(np.array_equal(t, b, equal_nan=True) for t in turns[1:]) and not np.array_equal(a, b, equal_nan=True)
+    return any(np.array_equal(t, b, equal_nan=True) for t in turns[1:]) and not np.array_equal(
+        a, b, equal_nan=True
+    )
 
 # %% ../../nbs/50_splits/02_audit.ipynb #fbdd012b
 def _turned(split, data):
     "Rows of val and test whose patch is in a split before them, turned or mirrored; None without pixels"
-    if data is None or data.shape[-1] != data.shape[-2]: return None
+    if data is None or data.shape[-1] != data.shape[-2]:
+        return None
     sums = _pixel_sums(data)
-    t = pd.DataFrame(dict(rank=pd.Series(split).map({k: i for i, k in enumerate(SPLITS)}), a=sums[:, 0], b=sums[:, 1])).dropna()
+    t = pd.DataFrame(
+        dict(
+            rank=pd.Series(split).map({k: i for i, k in enumerate(SPLITS)}),
+            a=sums[:, 0],
+            b=sums[:, 1],
+        )
+    ).dropna()
     found, t = set(), t[t.duplicated(['a', 'b'], keep=False)]
     for _, g in t.groupby(['a', 'b']):
-        kinds = {} # Equal patches, once
-        for i, r in g['rank'].items(): kinds.setdefault(np.asarray(data[i]).tobytes(), []).append((i, r))
+        kinds = {}  # Equal patches, once
+        for i, r in g['rank'].items():
+            kinds.setdefault(np.asarray(data[i]).tobytes(), []).append((i, r))
         for x, y in permutations(kinds.values(), 2):
             late = [i for i, r in x if r > min(r for _, r in y)]
-            if late and _same_turned(data[y[0][0]], data[x[0][0]]): found |= set(late)
+            if late and _same_turned(data[y[0][0]], data[x[0][0]]):
+                found |= set(late)
     return len(found)
 
 # %% ../../nbs/50_splits/02_audit.ipynb #25c8c7a7
 def _artefacts_seen(samples, split):
     "How many artefacts of the test come from an exposure with artefacts in train"
     exposure = exposures(samples)
-    made = (np.asarray(_column(samples, 'label', 1)) == 0) & ~np.isin(np.asarray(_column(samples, 'kind', ''), dtype=object), ['random_sky', 'offset'])
-    return int(np.isin(exposure[made & (split == 'test')], exposure[made & (split == 'train')]).sum())
+    made = (np.asarray(_column(samples, 'label', 1)) == 0) & ~np.isin(
+        np.asarray(_column(samples, 'kind', ''), dtype=object), ['random_sky', 'offset']
+    )
+    return int(
+        np.isin(exposure[made & (split == 'test')], exposure[made & (split == 'train')]).sum()
+    )
+
 
 def _exposures_known(samples):
     "Name of each sample's exposure, None where it has none"
-    known = pd.notna(samples['observation_key' if 'observation_key' in samples else 'observation_id']).to_numpy() if {'observation_key', 'observation_id'} & set(samples) else np.zeros(len(samples), bool)
+    known = (
+        pd.notna(
+            samples['observation_key' if 'observation_key' in samples else 'observation_id']
+        ).to_numpy()
+        if {'observation_key', 'observation_id'} & set(samples)
+        else np.zeros(len(samples), bool)
+    )
     return np.where(known, exposures(samples), None)
+
 
 def _histories(samples):
     "A name for each sample's history of alerts, None without one"
-    if 'lineage' not in samples: return np.full(len(samples), None, object)
+    if 'lineage' not in samples:
+        return np.full(len(samples), None, object)
     alone = samples.assign(object_id=None, ra=np.nan, dec=np.nan)
     return np.where(samples['lineage'].notna(), find_groups(alone), None)
 
 # %% ../../nbs/50_splits/02_audit.ipynb #097839a4
 def audit_splits(
-    samples:pd.DataFrame, # With the column split, wherever it came from
-    data=None, # Patches (n, channel, size, size), array-like; None does not compare stamps
-    size:int|None=None, # Side of a patch (pixel); None takes it from `data` or the samples
-    radius_arcsec:float=1., # As for `find_groups`
-    pairs:pd.DataFrame|None=None, # From `find_duplicates`; None looks for them where pixels and noise are known
-)->LeakageAudit: # Plain numbers, with a verdict
+    samples: pd.DataFrame,  # With the column split, wherever it came from
+    data=None,  # Patches (n, channel, size, size), array-like; None does not compare stamps
+    size: int | None = None,  # Side of a patch (pixel); None takes it from `data` or the samples
+    radius_arcsec: float = 1.0,  # As for `find_groups`
+    pairs: pd.DataFrame
+    | None = None,  # From `find_duplicates`; None looks for them where pixels and noise are known
+) -> LeakageAudit:  # Plain numbers, with a verdict
     "What the splits have in common"
-    if 'split' not in need('table', samples): raise BadInput('the samples have no column split: deal them out first, with split_samples or import_splits')
+    if 'split' not in need('table', samples):
+        raise BadInput(
+            'the samples have no column split: deal them out first, with split_samples or import_splits'
+        )
     split = samples['split'].to_numpy(object)
     sky = _Sky(samples, size or (data.shape[-1] if data is not None else None))
     train, val, test = (np.flatnonzero(split == k) for k in SPLITS)
-    places, exposure = find_groups(samples.drop(columns='lineage', errors='ignore').assign(object_id=None), radius_arcsec), _exposures_known(samples)
-    over, over_val = (int(touches(sky, a, b).sum()) if len(a) and len(b) else 0 for a, b in [(test, np.concatenate([train, val])), (val, train)])
+    places, exposure = (
+        find_groups(
+            samples.drop(columns='lineage', errors='ignore').assign(object_id=None), radius_arcsec
+        ),
+        _exposures_known(samples),
+    )
+    over, over_val = (
+        int(touches(sky, a, b).sum()) if len(a) and len(b) else 0
+        for a, b in [(test, np.concatenate([train, val])), (val, train)]
+    )
     known, near = len(sky.on_sky(test)), _nearest_train(sky, test, train)
-    edges = np.arange(-2, 6.6, .25)
-    found = dict(objects_shared=_in_two(_column(samples, 'object_id', None), split), places_shared=_in_two(places, split), test_samples=len(test),
-        overlapping_test=over, overlapping_share=over/known if known else None, overlapping_val=over_val,
-        nearest_train_arcsec=float(near.min()) if len(near) else None, nearest_quantiles={q: float(np.quantile(near, int(q)/100)) for q in ('5', '50', '95')} if len(near) else {},
-        identical_stamps=_copies(samples, split), near_duplicates=_near_across(_pairs(samples, data) if pairs is None else pairs, split),
-        lineages_shared=_in_two(_histories(samples), split), turned_stamps=_turned(split, data), artefacts_of_seen_exposures=_artefacts_seen(samples, split),
-        same_exposure_test=int(pd.Series(exposure[test]).isin(set(exposure[train]) - {None}).sum()), unplaced=int(len(split) - len(sky.on_sky(np.arange(len(split))))))
-    counts, _ = np.histogram(np.log10(np.clip(near, 10**edges[0], 10**(edges[-1] - 1e-9))), edges)
-    return LeakageAudit(**found, **_verdict(found), unknown=_why_unknown(samples, data, found), nearest=dict(edges=edges.tolist(), counts=counts.tolist()) if len(near) else {})
+    edges = np.arange(-2, 6.6, 0.25)
+    found = dict(
+        objects_shared=_in_two(_column(samples, 'object_id', None), split),
+        places_shared=_in_two(places, split),
+        test_samples=len(test),
+        overlapping_test=over,
+        overlapping_share=over / known if known else None,
+        overlapping_val=over_val,
+        nearest_train_arcsec=float(near.min()) if len(near) else None,
+        nearest_quantiles={q: float(np.quantile(near, int(q) / 100)) for q in ('5', '50', '95')}
+        if len(near)
+        else {},
+        identical_stamps=_copies(samples, split),
+        near_duplicates=_near_across(_pairs(samples, data) if pairs is None else pairs, split),
+        lineages_shared=_in_two(_histories(samples), split),
+        turned_stamps=_turned(split, data),
+        artefacts_of_seen_exposures=_artefacts_seen(samples, split),
+        same_exposure_test=int(pd.Series(exposure[test]).isin(set(exposure[train]) - {None}).sum()),
+        unplaced=int(len(split) - len(sky.on_sky(np.arange(len(split))))),
+    )
+    counts, _ = np.histogram(
+        np.log10(np.clip(near, 10 ** edges[0], 10 ** (edges[-1] - 1e-9))), edges
+    )
+    return LeakageAudit(
+        **found,
+        **_verdict(found),
+        unknown=_why_unknown(samples, data, found),
+        nearest=dict(edges=edges.tolist(), counts=counts.tolist()) if len(near) else {},
+    )
 
 # %% ../../nbs/50_splits/02_audit.ipynb #2981f820
 def plot_audit(
-    audit:LeakageAudit, # From `audit_splits`
-    axs=None, # Two matplotlib axes; None makes a figure
-): # A matplotlib figure
+    audit: LeakageAudit,  # From `audit_splits`
+    axs=None,  # Two matplotlib axes; None makes a figure
+):  # A matplotlib figure
     "What is shared, and how near train is to the test"
     import matplotlib.pyplot as plt
-    if axs is None: _, axs = plt.subplots(1, 2, figsize=(5, 2.2), layout='constrained')
-    rows = {'objects': audit.objects_shared, 'places': audit.places_shared, 'sky of test': audit.overlapping_test, 'sky of val': audit.overlapping_val,
-        'same stamps': audit.identical_stamps, 'turned stamps': audit.turned_stamps, 'similar stamps': audit.near_duplicates}
-    if audit.overlapping_share is None and audit.test_samples: rows |= {'sky of test': None, 'sky of val': None} # No test patch has a known extent
+
+    if axs is None:
+        _, axs = plt.subplots(1, 2, figsize=(5, 2.2), layout='constrained')
+    rows = {
+        'objects': audit.objects_shared,
+        'places': audit.places_shared,
+        'sky of test': audit.overlapping_test,
+        'sky of val': audit.overlapping_val,
+        'same stamps': audit.identical_stamps,
+        'turned stamps': audit.turned_stamps,
+        'similar stamps': audit.near_duplicates,
+    }
+    if audit.overlapping_share is None and audit.test_samples:
+        rows |= {'sky of test': None, 'sky of val': None}  # No test patch has a known extent
     wide = [v or 0 for v in rows.values()]
     axs[0].barh(list(rows), wide, color='tab:red')
-    for k, v in enumerate(rows.values()): axs[0].text(wide[k], k, ' not known' if v is None else f' {v}', va='center', size=7)
-    axs[0].set(title=f'shared: {audit.verdict}', xlim=(0, max(1, *wide)*1.2), xticks=[]); axs[0].invert_yaxis()
+    for k, v in enumerate(rows.values()):
+        axs[0].text(wide[k], k, ' not known' if v is None else f' {v}', va='center', size=7)
+    axs[0].set(title=f'shared: {audit.verdict}', xlim=(0, max(1, *wide) * 1.2), xticks=[])
+    axs[0].invert_yaxis()
     if audit.nearest:
-        counts, edges = np.array(audit.nearest['counts']), 10**np.array(audit.nearest['edges'])
+        counts, edges = np.array(audit.nearest['counts']), 10 ** np.array(audit.nearest['edges'])
         k = np.flatnonzero(counts)
         axs[1].stairs(counts, edges, fill=True, color='tab:blue')
-        axs[1].set_xlim(edges[k[0]]/3, edges[k[-1] + 1]*3)
+        axs[1].set_xlim(edges[k[0]] / 3, edges[k[-1] + 1] * 3)
     axs[1].set(xscale='log', xlabel='nearest train sample (arcsec)', ylabel='test samples')
-    for ax in axs: ax.tick_params(labelsize=7); ax.title.set_size(9); ax.xaxis.label.set_size(8); ax.yaxis.label.set_size(8)
+    for ax in axs:
+        ax.tick_params(labelsize=7)
+        ax.title.set_size(9)
+        ax.xaxis.label.set_size(8)
+        ax.yaxis.label.set_size(8)
     return axs[0].figure
 
 # %% ../../nbs/50_splits/02_audit.ipynb #1f18b663
 @patch
-def plot(self:LeakageAudit,
-    axs=None, # Two matplotlib axes; None makes a figure
-): # A matplotlib figure
+def plot(
+    self: LeakageAudit,
+    axs=None,  # Two matplotlib axes; None makes a figure
+):  # A matplotlib figure
     "As `plot_audit`"
     return plot_audit(self, axs)

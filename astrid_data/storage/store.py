@@ -16,39 +16,59 @@ from urllib.parse import unquote, urlsplit
 
 from fastcore.basics import patch
 
-from ..core import AstridError, BadInput, NotFound, Settings, default_home, load_settings, merge_ranges, sha256_file
+from astrid_data.core import (
+    AstridError,
+    BadInput,
+    NotFound,
+    Settings,
+    default_home,
+    load_settings,
+    merge_ranges,
+    sha256_file,
+)
 
 # %% ../../nbs/15_storage/01_store.ipynb #0dc69ae9
 def check_key(
-    key:str, # Relative, with `/` between its parts
-)->str: # The same, when nothing is wrong with it
+    key: str,  # Relative, with `/` between its parts
+) -> str:  # The same, when nothing is wrong with it
     "Refuse a key that could leave the store"
     parts = str(key).split('/')
-    if not key or {'', '.', '..'} & set(parts) or '\\' in str(key) or '\0' in str(key) or re.match(r'[A-Za-z]:', parts[0]):
-        raise BadInput(f'{key!r} is not a key: write it relative, like observations/12/image.fits, without empty or dotted parts')
+    if (
+        not key
+        or {'', '.', '..'} & set(parts)
+        or '\\' in str(key)
+        or '\0' in str(key)
+        or re.match(r'[A-Za-z]:', parts[0])
+    ):
+        raise BadInput(
+            f'{key!r} is not a key: write it relative, like observations/12/image.fits, without empty or dotted parts'
+        )
     return str(key)
 
 # %% ../../nbs/15_storage/01_store.ipynb #176ebf67
 @dataclass(frozen=True)
 class Head:
     "What a store knows about an object without reading it"
-    size:int # Bytes
-    etag:str|None = None # Changes when the object does; not always a hash
-    mtime:float|None = None # When it was written (s since 1970, UTC)
-    sha256:str|None = None # Of the bytes, where whoever wrote it recorded that
+
+    size: int  # Bytes
+    etag: str | None = None  # Changes when the object does; not always a hash
+    mtime: float | None = None  # When it was written (s since 1970, UTC)
+    sha256: str | None = None  # Of the bytes, where whoever wrote it recorded that
 
 # %% ../../nbs/15_storage/01_store.ipynb #5f71e90a
 def content_key(
-    sha256:str, # 64 hexadecimal digits
-)->str: # Such as cas/ab/ab12…
+    sha256: str,  # 64 hexadecimal digits
+) -> str:  # Such as cas/ab/ab12…
     "Where bytes with this hash are kept"
     return f'cas/{sha256[:2]}/{sha256}'
+
 
 def _checked(data, sha256, key):
     "`data`, if its hash is what it should be"
     if sha256 and (got := hashlib.sha256(data).hexdigest()) != sha256:
         raise AstridError(f'{key} is damaged: its SHA-256 is {got}, it should be {sha256}')
     return data
+
 
 def _hash_in(key):
     "The hash that a content-addressed key promises, else None"
@@ -58,89 +78,119 @@ def _hash_in(key):
 # %% ../../nbs/15_storage/01_store.ipynb #06e51198
 class Store:
     "A place for objects; `FolderStore` and `S3Store` fill in the basic words"
-    def put_content(self,
-        data:bytes, # Any bytes
-    )->str: # Key, the same for the same bytes
+
+    def put_content(
+        self,
+        data: bytes,  # Any bytes
+    ) -> str:  # Key, the same for the same bytes
         "Keep bytes under their own hash"
         key = content_key(hashlib.sha256(data).hexdigest())
         self.put(key, data, if_absent=True)
         return key
 
-    def has(self,
-        key, # Its name in the store, relative
+    def has(
+        self,
+        key,  # Its name in the store, relative
     ):
         "Is there an object under `key`?"
-        try: return bool(self.head(key))
-        except NotFound: return False
+        try:
+            return bool(self.head(key))
+        except NotFound:
+            return False
 
 # %% ../../nbs/15_storage/01_store.ipynb #e2566cb4
 @patch
-def get_ranges(self:Store,
-    key:str, # Name of the object
-    ranges:list, # (start, stop) in bytes
-    gap:int=256*1024, # Ranges closer than this are read as one (bytes)
-)->list: # Bytes of each range, in the order asked
+def get_ranges(
+    self: Store,
+    key: str,  # Name of the object
+    ranges: list,  # (start, stop) in bytes
+    gap: int = 256 * 1024,  # Ranges closer than this are read as one (bytes)
+) -> list:  # Bytes of each range, in the order asked
     "Several parts of one object, in few reads"
     merged = merge_ranges(ranges, gap)
-    if len(merged) > 1 and sum(b - a for a, b in merged) > self.head(key).size/2: merged = [(0, max(b for _, b in merged))]
-    with ThreadPoolExecutor(4) as pool: parts = [(*r, got) for r, got in zip(merged, pool.map(lambda r: self.get_range(key, *r), merged))]
-    return [next(p[a - start:b - start] for start, stop, p in parts if start <= a and b <= stop) for a, b in ranges]
+    if len(merged) > 1 and sum(b - a for a, b in merged) > self.head(key).size / 2:
+        merged = [(0, max(b for _, b in merged))]
+    with ThreadPoolExecutor(4) as pool:
+        parts = [
+            (*r, got) for r, got in zip(merged, pool.map(lambda r: self.get_range(key, *r), merged))
+        ]
+    return [
+        next(p[a - start : b - start] for start, stop, p in parts if start <= a and b <= stop)
+        for a, b in ranges
+    ]
 
 # %% ../../nbs/15_storage/01_store.ipynb #0873f752
 class FolderStore(Store):
     "Objects as files under one folder"
-    def __init__(self,
-        root, # The folder; made where missing
+
+    def __init__(
+        self,
+        root,  # The folder; made where missing
     ):
         self.root = Path(root).expanduser().resolve()
         self.root.mkdir(parents=True, exist_ok=True)
 
-    def __repr__(self): return f'FolderStore({self.root.name})'
+    def __repr__(self):
+        return f'FolderStore({self.root.name})'
 
     def _path(self, key):
-        path = self.root/check_key(key)
-        if not path.resolve().is_relative_to(self.root): raise BadInput(f'{key!r} leaves the store through a link')
+        path = self.root / check_key(key)
+        if not path.resolve().is_relative_to(self.root):
+            raise BadInput(f'{key!r} leaves the store through a link')
         return path
 
-    def uri(self, key): return self._path(key).as_uri()
+    def uri(self, key):
+        return self._path(key).as_uri()
 
-    def delete(self, key): self._path(key).unlink(missing_ok=True)
+    def delete(self, key):
+        self._path(key).unlink(missing_ok=True)
+
 
 def _checked_file(path, sha256, key):
-    if (got := sha256_file(path)) != sha256: raise AstridError(f'{key} is damaged: its SHA-256 is {got}, it should be {sha256}')
+    if (got := sha256_file(path)) != sha256:
+        raise AstridError(f'{key} is damaged: its SHA-256 is {got}, it should be {sha256}')
     return path
 
 # %% ../../nbs/15_storage/01_store.ipynb #6376f049
 @patch
-def local_path(self:FolderStore,
-    key, # Name of the object
-    sha256=None, # What the bytes must hash to; None checks nothing
+def local_path(
+    self: FolderStore,
+    key,  # Name of the object
+    sha256=None,  # What the bytes must hash to; None checks nothing
 ):
     "The file itself, checked against `sha256` where that is given"
     path = self._path(key)
-    if not path.is_file(): raise NotFound(f'no object {key!r} in {self}')
+    if not path.is_file():
+        raise NotFound(f'no object {key!r} in {self}')
     return _checked_file(path, sha256, key) if sha256 else path
 
+
 @patch
-def get(self:FolderStore,
-    key, # Name of the object
+def get(
+    self: FolderStore,
+    key,  # Name of the object
 ):
     "The bytes of an object"
     return _checked(self.local_path(key).read_bytes(), _hash_in(key), key)
 
+
 @patch
-def get_range(self:FolderStore,
-    key, # Name of the object
-    start, stop, # From 0 (byte)
+def get_range(
+    self: FolderStore,
+    key,  # Name of the object
+    start,
+    stop,  # From 0 (byte)
 ):
     "Bytes start … stop-1; fewer where the object ends"
     with open(self.local_path(key), 'rb') as f:
         f.seek(start)
         return f.read(max(0, stop - start))
 
+
 @patch
-def head(self:FolderStore,
-    key, # Name of the object
+def head(
+    self: FolderStore,
+    key,  # Name of the object
 ):
     "Size and version of an object"
     s = self.local_path(key).stat()
@@ -148,13 +198,19 @@ def head(self:FolderStore,
 
 # %% ../../nbs/15_storage/01_store.ipynb #8f8c1f11
 @patch
-def list(self:FolderStore,
-    prefix='', # Beginning of a key; '' for all
+def list(
+    self: FolderStore,
+    prefix='',  # Beginning of a key; '' for all
 ):
     "Keys that begin with `prefix`, in order"
-    top = self.root/prefix.rpartition('/')[0]
-    if not top.resolve().is_relative_to(self.root): raise BadInput(f'{prefix!r} leaves the store')
-    found = (p.relative_to(self.root).as_posix() for p in top.rglob('*') if p.is_file() and not p.name.startswith('.tmp-'))
+    top = self.root / prefix.rpartition('/')[0]
+    if not top.resolve().is_relative_to(self.root):
+        raise BadInput(f'{prefix!r} leaves the store')
+    found = (
+        p.relative_to(self.root).as_posix()
+        for p in top.rglob('*')
+        if p.is_file() and not p.name.startswith('.tmp-')
+    )
     return iter(sorted(k for k in found if k.startswith(prefix)))
 
 # %% ../../nbs/15_storage/01_store.ipynb #797eb05e
@@ -167,75 +223,102 @@ def _new_file(path, durable=True):
         with f:
             yield f
             f.flush()
-            if durable: os.fsync(f.fileno())
+            if durable:
+                os.fsync(f.fileno())
     except BaseException:
         Path(f.name).unlink(missing_ok=True)
         raise
 
 # %% ../../nbs/15_storage/01_store.ipynb #90ceb1cb
 @patch
-def put(self:FolderStore,
-    key:str, # Name to keep it under
-    data, # Bytes, or the path of a file
-    if_absent:bool=False, # Leave an object alone that is there already
-)->bool: # Was it written?
+def put(
+    self: FolderStore,
+    key: str,  # Name to keep it under
+    data,  # Bytes, or the path of a file
+    if_absent: bool = False,  # Leave an object alone that is there already
+) -> bool:  # Was it written?
     "Store an object, whole or not at all"
     path = self._path(key)
-    if if_absent and path.exists(): return False
+    if if_absent and path.exists():
+        return False
     with _new_file(path) as f:
         if isinstance(data, (str, Path)):
-            with open(data, 'rb') as src: shutil.copyfileobj(src, f, 1 << 20)
-        else: f.write(data)
+            with open(data, 'rb') as src:
+                shutil.copyfileobj(src, f, 1 << 20)
+        else:
+            f.write(data)
     try:
-        if if_absent: os.link(f.name, path)
-        else: os.replace(f.name, path)
-    except FileExistsError: return False
-    finally: Path(f.name).unlink(missing_ok=True)
+        if if_absent:
+            os.link(f.name, path)
+        else:
+            os.replace(f.name, path)
+    except FileExistsError:
+        return False
+    finally:
+        Path(f.name).unlink(missing_ok=True)
     return True
 
 # %% ../../nbs/15_storage/01_store.ipynb #d3e9ee32
 class DiskCache:
     "Files fetched from elsewhere, at most so many bytes of them"
-    def __init__(self,
-        root, # The folder; made when something is cached
-        max_bytes:int=20_000_000_000, # What has been unused longest goes when there is more
-    ):
-        self.root, self.max_bytes, self.hits, self.misses = Path(root).expanduser(), int(max_bytes), 0, 0
 
-    def __repr__(self): return f'DiskCache({self.used():,} of {self.max_bytes:,} bytes, {self.hits} hits, {self.misses} misses)'
+    def __init__(
+        self,
+        root,  # The folder; made when something is cached
+        max_bytes: int = 20_000_000_000,  # What has been unused longest goes when there is more
+    ):
+        self.root, self.max_bytes, self.hits, self.misses = (
+            Path(root).expanduser(),
+            int(max_bytes),
+            0,
+            0,
+        )
+
+    def __repr__(self):
+        return f'DiskCache({self.used():,} of {self.max_bytes:,} bytes, {self.hits} hits, {self.misses} misses)'
 
     def files(self):
         "(last use, bytes, path) of what is cached, longest unused first"
         out = []
         for p in self.root.glob('*/*') if self.root.is_dir() else ():
-            try: s = p.stat()
-            except FileNotFoundError: continue # Another process evicted it
-            if not p.name.startswith('.'): out.append((s.st_mtime_ns, s.st_size, p))
+            try:
+                s = p.stat()
+            except FileNotFoundError:
+                continue  # Another process evicted it
+            if not p.name.startswith('.'):
+                out.append((s.st_mtime_ns, s.st_size, p))
         return sorted(out)
 
-    def used(self): return sum(size for _, size, _ in self.files())
+    def used(self):
+        return sum(size for _, size, _ in self.files())
 
-    def path_of(self,
-        name, # As for `fetch`
+    def path_of(
+        self,
+        name,  # As for `fetch`
     ):
         "Where the file called `name` is or would be"
         h = hashlib.sha256(name.encode()).hexdigest()
-        return self.root/h[:2]/(h[2:34] + '-' + re.sub(r'[^\w.]+', '_', name.rpartition('/')[2])[-60:])
+        return (
+            self.root
+            / h[:2]
+            / (h[2:34] + '-' + re.sub(r'[^\w.]+', '_', name.rpartition('/')[2])[-60:])
+        )
 
     @contextmanager
     def _lock(self, name):
         self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root/f'.lock-{name}', 'w') as f:
+        with open(self.root / f'.lock-{name}', 'w') as f:
             fcntl.flock(f, fcntl.LOCK_EX)
             yield
 
 # %% ../../nbs/15_storage/01_store.ipynb #145e4902
 @patch
-def fetch(self:DiskCache,
-    name:str, # What identifies the file, such as its URI and version
-    fill, # Function that writes the content into an open file, called only when it is not cached
-    durable:bool=True, # Wait for the disk; not needed where the content is checked before it is used
-)->Path: # The cached file
+def fetch(
+    self: DiskCache,
+    name: str,  # What identifies the file, such as its URI and version
+    fill,  # Function that writes the content into an open file, called only when it is not cached
+    durable: bool = True,  # Wait for the disk; not needed where the content is checked before it is used
+) -> Path:  # The cached file
     "The file called `name`, filled when it is not there"
     path = self.path_of(name)
     with self._lock(path.parent.name):
@@ -244,23 +327,27 @@ def fetch(self:DiskCache,
             os.utime(path)
             return path
         self.misses += 1
-        with _new_file(path, durable) as f: fill(f)
+        with _new_file(path, durable) as f:
+            fill(f)
         os.replace(f.name, path)
     self.evict(keep=path)
     return path
 
 # %% ../../nbs/15_storage/01_store.ipynb #8d5b68c8
 @patch
-def evict(self:DiskCache,
-    keep:Path=None, # A file to spare
+def evict(
+    self: DiskCache,
+    keep: Path = None,  # A file to spare
 ):
     "Remove what was used longest ago until the cache fits"
     with self._lock('evict'):
         found = self.files()
         used = sum(size for _, size, _ in found)
         for _, size, p in found:
-            if used <= self.max_bytes: return
-            if p == keep: continue
+            if used <= self.max_bytes:
+                return
+            if p == keep:
+                continue
             p.unlink(missing_ok=True)
             used -= size
 
@@ -268,229 +355,369 @@ def evict(self:DiskCache,
 class StoreDenied(AstridError, PermissionError):
     "The store knows who asks and says no"
 
+
 class StoreUnreachable(AstridError, ConnectionError):
     "The store did not answer, also after several tries"
 
+
 _pause = time.sleep
 
+
 def retry(
-    call, # Function without arguments
-    passing:tuple, # Errors that may pass
-    tries:int=5, # How often at most
-    pause_s:float=.2, # First pause; doubles, and is drawn between half and all of that
-    what:str='the store', # For the error
-): # What `call` returns
+    call,  # Function without arguments
+    passing: tuple,  # Errors that may pass
+    tries: int = 5,  # How often at most
+    pause_s: float = 0.2,  # First pause; doubles, and is drawn between half and all of that
+    what: str = 'the store',  # For the error
+):  # What `call` returns
     "Call again when what went wrong may pass"
     for i in range(tries):
-        try: return call()
+        try:
+            return call()
         except passing as e:
-            if i == tries - 1: raise StoreUnreachable(f'{what} failed {tries} times, the last with: {e}') from e
-            _pause(pause_s*2**i*random.uniform(.5, 1))
+            if i == tries - 1:
+                raise StoreUnreachable(f'{what} failed {tries} times, the last with: {e}') from e
+            _pause(pause_s * 2**i * random.uniform(0.5, 1))
 
 # %% ../../nbs/15_storage/01_store.ipynb #02c60136
 def s3_client(
-    settings:Settings, # Endpoint, keys and certificate
+    settings: Settings,  # Endpoint, keys and certificate
 ):  # boto3 client
     "A client for S3 or R2"
     import boto3
     from botocore.config import Config
+
     s = settings
-    config = Config(region_name='auto' if s.s3_endpoint else None, signature_version='s3v4', retries=dict(total_max_attempts=4, mode='standard'),
-        connect_timeout=10, read_timeout=60, max_pool_connections=16, request_checksum_calculation='when_required', response_checksum_validation='when_required',
-        s3=dict(addressing_style='path') if s.s3_endpoint else None)
+    config = Config(
+        region_name='auto' if s.s3_endpoint else None,
+        signature_version='s3v4',
+        retries=dict(total_max_attempts=4, mode='standard'),
+        connect_timeout=10,
+        read_timeout=60,
+        max_pool_connections=16,
+        request_checksum_calculation='when_required',
+        response_checksum_validation='when_required',
+        s3=dict(addressing_style='path') if s.s3_endpoint else None,
+    )
     keys = {}
-    if s.s3_key_id: keys = dict(aws_access_key_id=s.s3_key_id.value, aws_secret_access_key=s.s3_secret.value if s.s3_secret else None)
-    if keys and os.environ.get('AWS_ACCESS_KEY_ID') == s.s3_key_id.value: keys['aws_session_token'] = os.environ.get('AWS_SESSION_TOKEN')
-    return boto3.session.Session().client('s3', endpoint_url=s.s3_endpoint, verify=s.s3_ca or True, config=config, **keys)
+    if s.s3_key_id:
+        keys = dict(
+            aws_access_key_id=s.s3_key_id.value,
+            aws_secret_access_key=s.s3_secret.value if s.s3_secret else None,
+        )
+    if keys and os.environ.get('AWS_ACCESS_KEY_ID') == s.s3_key_id.value:
+        keys['aws_session_token'] = os.environ.get('AWS_SESSION_TOKEN')
+    return boto3.session.Session().client(
+        's3', endpoint_url=s.s3_endpoint, verify=s.s3_ca or True, config=config, **keys
+    )
 
 # %% ../../nbs/15_storage/01_store.ipynb #5cc9fc85
 @contextmanager
 def _our_errors(where, settings):
     "Errors of boto3 as `NotFound`, `StoreDenied` or `StoreUnreachable`"
     from botocore import exceptions as b
-    try: yield
-    except b.ClientError as e:
-        code, status = str(e.response['Error'].get('Code', '')), e.response['ResponseMetadata'].get('HTTPStatusCode')
-        if code == 'NoSuchBucket': raise NotFound(f'no such bucket for {where} at {settings.s3_endpoint or "Amazon S3"}') from e
-        if status == 404: raise NotFound(f'no object {where}') from e
-        if status in (401, 403): raise StoreDenied(f'{where}: access denied ({code}); check the key id, the secret and their rights') from e
-        raise StoreUnreachable(f'{where}: {code or status} {e.response["Error"].get("Message", "")}') from e
-    except (b.NoCredentialsError, b.PartialCredentialsError) as e:
-        raise StoreDenied(f'{where}: no credentials; set CLOUDFLARE_R2_ACCESS_KEY_ID and CLOUDFLARE_R2_SECRET_ACCESS_KEY, or the AWS_ variables') from e
-    except b.BotoCoreError as e: raise StoreUnreachable(f'{where}: {e}') from e
 
-def _status(e): return e.response['ResponseMetadata'].get('HTTPStatusCode')
+    try:
+        yield
+    except b.ClientError as e:
+        code, status = (
+            str(e.response['Error'].get('Code', '')),
+            e.response['ResponseMetadata'].get('HTTPStatusCode'),
+        )
+        if code == 'NoSuchBucket':
+            raise NotFound(
+                f'no such bucket for {where} at {settings.s3_endpoint or "Amazon S3"}'
+            ) from e
+        if status == 404:
+            raise NotFound(f'no object {where}') from e
+        if status in (401, 403):
+            raise StoreDenied(
+                f'{where}: access denied ({code}); check the key id, the secret and their rights'
+            ) from e
+        raise StoreUnreachable(
+            f'{where}: {code or status} {e.response["Error"].get("Message", "")}'
+        ) from e
+    except (b.NoCredentialsError, b.PartialCredentialsError) as e:
+        raise StoreDenied(
+            f'{where}: no credentials; set CLOUDFLARE_R2_ACCESS_KEY_ID and CLOUDFLARE_R2_SECRET_ACCESS_KEY, or the AWS_ variables'
+        ) from e
+    except b.BotoCoreError as e:
+        raise StoreUnreachable(f'{where}: {e}') from e
+
+
+def _status(e):
+    return e.response['ResponseMetadata'].get('HTTPStatusCode')
+
 
 def _broken_bodies():
     "Errors of a body that breaks off while it is read"
     from botocore import exceptions as b
     from urllib3.exceptions import HTTPError
-    return b.IncompleteReadError, b.ResponseStreamingError, b.ReadTimeoutError, HTTPError, TimeoutError, ConnectionError
+
+    return (
+        b.IncompleteReadError,
+        b.ResponseStreamingError,
+        b.ReadTimeoutError,
+        HTTPError,
+        TimeoutError,
+        ConnectionError,
+    )
 
 # %% ../../nbs/15_storage/01_store.ipynb #4818339b
 class S3Store(Store):
     "Objects in a bucket, perhaps under a prefix"
-    def __init__(self,
-        bucket, # Its name
-        prefix='', # Key of the store's top in the bucket; '' for all of it
-        settings=None, # Endpoint and secrets; None loads them
-        cache=None, # A `DiskCache`; None = one in the default home
-        fresh_s=60., # How long the version of an object is believed (s)
+
+    def __init__(
+        self,
+        bucket,  # Its name
+        prefix='',  # Key of the store's top in the bucket; '' for all of it
+        settings=None,  # Endpoint and secrets; None loads them
+        cache=None,  # A `DiskCache`; None = one in the default home
+        fresh_s=60.0,  # How long the version of an object is believed (s)
     ):
-        self.bucket, self.prefix, self.settings = bucket, prefix.strip('/'), settings or load_settings()
-        if self.prefix: check_key(self.prefix)
-        self.cache, self.fresh_s, self._clients, self._heads, self._verified = cache or DiskCache(default_home()/'cache'), fresh_s, {}, {}, set()
+        self.bucket, self.prefix, self.settings = (
+            bucket,
+            prefix.strip('/'),
+            settings or load_settings(),
+        )
+        if self.prefix:
+            check_key(self.prefix)
+        self.cache, self.fresh_s, self._clients, self._heads, self._verified = (
+            cache or DiskCache(default_home() / 'cache'),
+            fresh_s,
+            {},
+            {},
+            set(),
+        )
 
-    def __repr__(self): return f'S3Store({self.uri("…").removesuffix("/…")})'
+    def __repr__(self):
+        return f'S3Store({self.uri("…").removesuffix("/…")})'
 
-    def __getstate__(self): return vars(self) | dict(_clients={}, _heads={}, _verified=set(), _buckets={})
+    def __getstate__(self):
+        return vars(self) | dict(_clients={}, _heads={}, _verified=set(), _buckets={})
 
     @property
     def client(self):
         "This process's own"
-        if os.getpid() not in self._clients: self._clients = {os.getpid(): s3_client(self.settings)}
+        if os.getpid() not in self._clients:
+            self._clients = {os.getpid(): s3_client(self.settings)}
         return self._clients[os.getpid()]
 
-    def _at(self, key): return dict(Bucket=self.bucket, Key=f'{self.prefix}/{check_key(key)}' if self.prefix else check_key(key))
+    def _at(self, key):
+        return dict(
+            Bucket=self.bucket,
+            Key=f'{self.prefix}/{check_key(key)}' if self.prefix else check_key(key),
+        )
 
-    def uri(self, key): return 's3://{Bucket}/{Key}'.format(**self._at(key))
+    def uri(self, key):
+        return 's3://{Bucket}/{Key}'.format(**self._at(key))
 
 # %% ../../nbs/15_storage/01_store.ipynb #3d78ead2
 @patch
-def head(self:S3Store,
-    key, # Name of the object, without the prefix of the store
+def head(
+    self: S3Store,
+    key,  # Name of the object, without the prefix of the store
 ):
     "Size, version and recorded hash of an object"
-    with _our_errors(self.uri(key), self.settings): out = self.client.head_object(**self._at(key))
-    return Head(out['ContentLength'], out['ETag'].strip('"'), out['LastModified'].timestamp(), out['Metadata'].get('sha256'))
+    with _our_errors(self.uri(key), self.settings):
+        out = self.client.head_object(**self._at(key))
+    return Head(
+        out['ContentLength'],
+        out['ETag'].strip('"'),
+        out['LastModified'].timestamp(),
+        out['Metadata'].get('sha256'),
+    )
+
 
 @patch
-def delete(self:S3Store,
-    key, # Name of the object, without the prefix of the store
+def delete(
+    self: S3Store,
+    key,  # Name of the object, without the prefix of the store
 ):
     "Remove an object, if it is there"
-    with _our_errors(self.uri(key), self.settings): self.client.delete_object(**self._at(key))
+    with _our_errors(self.uri(key), self.settings):
+        self.client.delete_object(**self._at(key))
+
 
 @patch
-def list(self:S3Store,
-    prefix='', # Beginning of a key, without the prefix of the store; '' for all
+def list(
+    self: S3Store,
+    prefix='',  # Beginning of a key, without the prefix of the store; '' for all
 ):
     "Keys that begin with `prefix`, in order; pages are fetched as they are needed"
     start = f'{self.prefix}/' if self.prefix else ''
-    pages = self.client.get_paginator('list_objects_v2').paginate(Bucket=self.bucket, Prefix=start + prefix)
+    pages = self.client.get_paginator('list_objects_v2').paginate(
+        Bucket=self.bucket, Prefix=start + prefix
+    )
     with _our_errors(f's3://{self.bucket}', self.settings):
-        for page in pages: yield from (o['Key'][len(start):] for o in page.get('Contents', ()))
+        for page in pages:
+            yield from (o['Key'][len(start) :] for o in page.get('Contents', ()))
 
 # %% ../../nbs/15_storage/01_store.ipynb #27e95761
 @patch
-def _read(self:S3Store, key, **kw):
+def _read(self: S3Store, key, **kw):
     "Body and recorded hash, the request repeated when the body breaks off"
+
     def once():
         out = self.client.get_object(**self._at(key), **kw)
         return out['Body'].read(), out['Metadata'].get('sha256')
-    with _our_errors(self.uri(key), self.settings): return retry(once, _broken_bodies(), what=self.uri(key))
+
+    with _our_errors(self.uri(key), self.settings):
+        return retry(once, _broken_bodies(), what=self.uri(key))
+
 
 @patch
-def get(self:S3Store,
-    key, # Name of the object, without the prefix of the store
+def get(
+    self: S3Store,
+    key,  # Name of the object, without the prefix of the store
 ):
     "The bytes of an object, checked"
     data, sha = self._read(key)
     return _checked(data, _hash_in(key) or sha, self.uri(key))
 
+
 @patch
-def get_range(self:S3Store,
-    key, # Name of the object, without the prefix of the store
-    start, stop, # From 0 (byte)
+def get_range(
+    self: S3Store,
+    key,  # Name of the object, without the prefix of the store
+    start,
+    stop,  # From 0 (byte)
 ):
     "Bytes start … stop-1; fewer where the object ends"
     from botocore.exceptions import ClientError
-    if stop <= start: return b''
-    try: return self._read(key, Range=f'bytes={start}-{stop - 1}')[0]
+
+    if stop <= start:
+        return b''
+    try:
+        return self._read(key, Range=f'bytes={start}-{stop - 1}')[0]
     except StoreUnreachable as e:
-        if isinstance(e.__cause__, ClientError) and _status(e.__cause__) == 416: return b'' # Starts behind the end
+        if isinstance(e.__cause__, ClientError) and _status(e.__cause__) == 416:
+            return b''  # Starts behind the end
         raise
 
 # %% ../../nbs/15_storage/01_store.ipynb #9231a9f3
 @patch
-def put(self:S3Store,
-    key:str, # Name to keep it under, without the prefix of the store
-    data, # Bytes, or the path of a file
-    if_absent:bool=False, # Leave an object alone that is there already
-)->bool: # Was it written?
+def put(
+    self: S3Store,
+    key: str,  # Name to keep it under, without the prefix of the store
+    data,  # Bytes, or the path of a file
+    if_absent: bool = False,  # Leave an object alone that is there already
+) -> bool:  # Was it written?
     "Store an object and its hash"
     from botocore.exceptions import ClientError
+
     is_file = isinstance(data, (str, Path))
     meta = {'sha256': sha256_file(data) if is_file else hashlib.sha256(data).hexdigest()}
     self._heads.pop(key, None)
-    with _our_errors(self.uri(key), self.settings), (open(data, 'rb') if is_file else nullcontext(data)) as body:
-        if is_file and os.path.getsize(data) > 4 << 30: # More than one request may carry
-            if if_absent and self.has(key): return False
-            self.client.upload_fileobj(body, self.bucket, self._at(key)['Key'], ExtraArgs=dict(Metadata=meta))
+    with (
+        _our_errors(self.uri(key), self.settings),
+        open(data, 'rb') if is_file else nullcontext(data) as body,
+    ):
+        if is_file and os.path.getsize(data) > 4 << 30:  # More than one request may carry
+            if if_absent and self.has(key):
+                return False
+            self.client.upload_fileobj(
+                body, self.bucket, self._at(key)['Key'], ExtraArgs=dict(Metadata=meta)
+            )
             return True
-        try: self.client.put_object(**self._at(key), Body=body, Metadata=meta, **({'IfNoneMatch': '*'} if if_absent else {}))
+        try:
+            self.client.put_object(
+                **self._at(key),
+                Body=body,
+                Metadata=meta,
+                **({'IfNoneMatch': '*'} if if_absent else {}),
+            )
         except ClientError as e:
-            if if_absent and _status(e) == 412: return False
+            if if_absent and _status(e) == 412:
+                return False
             raise
     return True
 
 # %% ../../nbs/15_storage/01_store.ipynb #82e66aea
 @patch
-def _fill(self:S3Store, key, f, sha256):
+def _fill(self: S3Store, key, f, sha256):
     "Stream an object into an open file, and check it"
+
     def once():
         out, h = self.client.get_object(**self._at(key)), hashlib.sha256()
-        f.seek(0); f.truncate()
-        for part in out['Body'].iter_chunks(1 << 20): f.write(part); h.update(part)
+        f.seek(0)
+        f.truncate()
+        for part in out['Body'].iter_chunks(1 << 20):
+            f.write(part)
+            h.update(part)
         return h.hexdigest(), out['Metadata'].get('sha256')
-    with _our_errors(self.uri(key), self.settings): got, recorded = retry(once, _broken_bodies(), what=self.uri(key))
-    for want in {sha256, recorded, _hash_in(key)} - {None, got}: raise AstridError(f'{self.uri(key)} is damaged: its SHA-256 is {got}, it should be {want}')
+
+    with _our_errors(self.uri(key), self.settings):
+        got, recorded = retry(once, _broken_bodies(), what=self.uri(key))
+    for want in {sha256, recorded, _hash_in(key)} - {None, got}:
+        raise AstridError(f'{self.uri(key)} is damaged: its SHA-256 is {got}, it should be {want}')
 
 # %% ../../nbs/15_storage/01_store.ipynb #7e71f269
 @patch
-def _cached_as(self:S3Store, key):
+def _cached_as(self: S3Store, key):
     "What the cache calls the present version of an object"
-    if _hash_in(key): return f' {self.uri(key)}'
+    if _hash_in(key):
+        return f' {self.uri(key)}'
     seen, head = self._heads.get(key, (-1e9, None))
-    if time.monotonic() - seen > self.fresh_s: self._heads[key] = time.monotonic(), (head := self.head(key))
+    if time.monotonic() - seen > self.fresh_s:
+        self._heads[key] = time.monotonic(), (head := self.head(key))
     return f'{head.etag} {self.uri(key)}'
 
+
 @patch
-def is_cached(self:S3Store,
-    key, # Name of the object, without the prefix of the store
+def is_cached(
+    self: S3Store,
+    key,  # Name of the object, without the prefix of the store
 ):
     "Is the present version of an object here already?"
     return self.cache.path_of(self._cached_as(key)).exists()
 
+
 @patch
-def local_path(self:S3Store,
-    key:str, # Name of the object, without the prefix of the store
-    sha256:str=None, # What the bytes must hash to, where that is known
-)->Path: # A file in the cache
+def local_path(
+    self: S3Store,
+    key: str,  # Name of the object, without the prefix of the store
+    sha256: str = None,  # What the bytes must hash to, where that is known
+) -> Path:  # A file in the cache
     "A local copy, fetched when it is not cached or when the object changed"
     sha256 = sha256 or _hash_in(key)
     came = []
-    path = self.cache.fetch(self._cached_as(key), lambda f: came.append(self._fill(key, f, sha256)), durable=not sha256) # What has a hash is checked below
-    if sha256 and not came and (path, sha256) not in self._verified: # Once a process, since disks forget too
-        try: _checked_file(path, sha256, self.uri(key))
-        except AstridError: path.unlink(missing_ok=True); raise
+    path = self.cache.fetch(
+        self._cached_as(key), lambda f: came.append(self._fill(key, f, sha256)), durable=not sha256
+    )  # What has a hash is checked below
+    if (
+        sha256 and not came and (path, sha256) not in self._verified
+    ):  # Once a process, since disks forget too
+        try:
+            _checked_file(path, sha256, self.uri(key))
+        except AstridError:
+            path.unlink(missing_ok=True)
+            raise
     self._verified.add((path, sha256))
     return path
 
 # %% ../../nbs/15_storage/01_store.ipynb #a7b1541b
 def open_store(
-    address=None, # Folder, file:// or s3://bucket/prefix; None = from the settings, else the folder `store` in the embedded home
-    settings:Settings=None, # None = from the environment and `.env`
-    cache_dir=None, # Folder for what is fetched; None = `cache` in the embedded home
-    cache_bytes:int=20_000_000_000, # What the cache may hold
-)->Store: # `FolderStore` or `S3Store`
+    address=None,  # Folder, file:// or s3://bucket/prefix; None = from the settings, else the folder `store` in the embedded home
+    settings: Settings = None,  # None = from the environment and `.env`
+    cache_dir=None,  # Folder for what is fetched; None = `cache` in the embedded home
+    cache_bytes: int = 20_000_000_000,  # What the cache may hold
+) -> Store:  # `FolderStore` or `S3Store`
     "The store behind an address; nothing is contacted yet"
     settings = settings or load_settings()
-    address = str(address or settings.storage_url or default_home()/'store')
+    address = str(address or settings.storage_url or default_home() / 'store')
     u = urlsplit(address)
-    if u.scheme == 's3': return S3Store(u.netloc, u.path, settings, DiskCache(cache_dir or default_home()/'cache', cache_bytes))
-    if u.scheme == 'file': return FolderStore(unquote(u.path))
-    if '://' in address: raise BadInput(f'{address!r}: a store is a folder, file:// or s3://bucket')
+    if u.scheme == 's3':
+        return S3Store(
+            u.netloc,
+            u.path,
+            settings,
+            DiskCache(cache_dir or default_home() / 'cache', cache_bytes),
+        )
+    if u.scheme == 'file':
+        return FolderStore(unquote(u.path))
+    if '://' in address:
+        raise BadInput(f'{address!r}: a store is a folder, file:// or s3://bucket')
     return FolderStore(address)
 
 # %% ../../nbs/15_storage/01_store.ipynb #cdb429b1
@@ -500,44 +727,71 @@ def _download(url, f):
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import Request, urlopen
+
     def once():
-        f.seek(0); f.truncate()
+        f.seek(0)
+        f.truncate()
         try:
-            with urlopen(Request(url, headers={'User-Agent': 'astrid_data'}), timeout=60, context=ssl.create_default_context()) as r:
+            with urlopen(
+                Request(url, headers={'User-Agent': 'astrid_data'}),
+                timeout=60,
+                context=ssl.create_default_context(),
+            ) as r:
                 shutil.copyfileobj(r, f, 1 << 20)
-                if (n := r.headers.get('Content-Length')) and f.tell() != int(n): raise ConnectionError(f'{f.tell():,} of {int(n):,} bytes came')
+                if (n := r.headers.get('Content-Length')) and f.tell() != int(n):
+                    raise ConnectionError(f'{f.tell():,} of {int(n):,} bytes came')
         except HTTPError as e:
-            if e.code in (404, 410): raise NotFound(f'{url} is not there ({e.code})') from e
-            if e.code in (401, 403): raise StoreDenied(f'{url}: access denied ({e.code})') from e
+            if e.code in (404, 410):
+                raise NotFound(f'{url} is not there ({e.code})') from e
+            if e.code in (401, 403):
+                raise StoreDenied(f'{url}: access denied ({e.code})') from e
             raise ConnectionError(f'answered {e.code}') from e
         except URLError as e:
-            if isinstance(e.reason, ssl.SSLError): raise StoreDenied(f'{url}: its certificate is not trusted ({e.reason.reason})') from e
+            if isinstance(e.reason, ssl.SSLError):
+                raise StoreDenied(
+                    f'{url}: its certificate is not trusted ({e.reason.reason})'
+                ) from e
             raise ConnectionError(str(e.reason)) from e
+
     retry(once, (ConnectionError, TimeoutError, HTTPException), tries=4, what=url)
 
 # %% ../../nbs/15_storage/01_store.ipynb #974cd4e2
 def _packaged(name):
     "A file that ships with this package"
     from importlib.resources import files
-    path = Path(str(files('astrid_data')))/check_key(name)
-    if not path.is_file(): raise NotFound(f'no file {name!r} ships with astrid_data')
+
+    path = Path(str(files('astrid_data'))) / check_key(name)
+    if not path.is_file():
+        raise NotFound(f'no file {name!r} ships with astrid_data')
     return path
 
+
 def _local(path, uri, sha256):
-    if not path.is_file(): raise NotFound(f'{uri!r}: there is no file {path}')
+    if not path.is_file():
+        raise NotFound(f'{uri!r}: there is no file {path}')
     return _checked_file(path, sha256, uri) if sha256 else path
+
 
 def _bucket(name, store):
     "The store of a whole bucket, with the keys and the cache of the store at hand; made once, since clients are dear"
     known = vars(store).setdefault('_buckets', {})
-    if name not in known: known[name] = S3Store(name, '', getattr(store, 'settings', None), getattr(store, 'cache', None))
+    if name not in known:
+        known[name] = S3Store(
+            name, '', getattr(store, 'settings', None), getattr(store, 'cache', None)
+        )
     return known[name]
+
 
 def _over_https(uri, store, sha256):
     "A cached copy; an address is fetched once"
-    path = (getattr(store, 'cache', None) or DiskCache(default_home()/'cache')).fetch(uri, lambda f: _download(uri, f))
-    try: return _local(path, uri, sha256)
-    except AstridError: path.unlink(missing_ok=True); raise # Not kept, so that it may be asked for again
+    path = (getattr(store, 'cache', None) or DiskCache(default_home() / 'cache')).fetch(
+        uri, lambda f: _download(uri, f)
+    )
+    try:
+        return _local(path, uri, sha256)
+    except AstridError:
+        path.unlink(missing_ok=True)
+        raise  # Not kept, so that it may be asked for again
 
 # %% ../../nbs/15_storage/01_store.ipynb #2ea8d51b
 def _bare(uri, store, sha256, local):
@@ -545,88 +799,127 @@ def _bare(uri, store, sha256, local):
     path = Path(uri).expanduser()
     if path.is_absolute():
         inside = isinstance(store, FolderStore) and path.resolve().is_relative_to(store.root)
-        if not (local or inside): raise BadInput(f'{uri!r} lies outside the store')
+        if not (local or inside):
+            raise BadInput(f'{uri!r} lies outside the store')
         return _local(path, uri, sha256)
     try:
-        if store.has(uri): return store.local_path(uri, sha256)
+        if store.has(uri):
+            return store.local_path(uri, sha256)
     except BadInput:
-        if not local: raise
-    if local and path.is_file(): return _local(path, uri, sha256)
+        if not local:
+            raise
+    if local and path.is_file():
+        return _local(path, uri, sha256)
     raise NotFound(f'{uri!r} is neither a key in {store}' + (' nor a file here' if local else ''))
 
+
 def remote_object(
-    uri:str, # As for `resolve_uri`
-    store:Store=None, # Where bare keys live
-)->tuple|None: # `S3Store` and key; None for what lies anywhere else
+    uri: str,  # As for `resolve_uri`
+    store: Store = None,  # Where bare keys live
+) -> tuple | None:  # `S3Store` and key; None for what lies anywhere else
     "The bucket and key behind an address, of which parts can be read"
     uri, u = str(uri), urlsplit(str(uri))
-    if u.scheme == 's3': return _bucket(u.netloc, store or open_store()), u.path.lstrip('/')
+    if u.scheme == 's3':
+        return _bucket(u.netloc, store or open_store()), u.path.lstrip('/')
     bare = isinstance(store, S3Store) and not u.scheme and not Path(uri).is_absolute()
     return (store, uri) if bare and store.has(uri) else None
 
+
 def resolve_uri(
-    uri:str, # Bare key, local path, file://, s3://bucket/key, https://, or package://sample/x.fits
-    store:Store=None, # Where bare keys live; None = `open_store()`
-    sha256:str=None, # What the bytes must hash to, where that is known
-    local:bool=True, # May it name a file of this machine outside the store? A server says False
-)->Path: # A local file
+    uri: str,  # Bare key, local path, file://, s3://bucket/key, https://, or package://sample/x.fits
+    store: Store = None,  # Where bare keys live; None = `open_store()`
+    sha256: str = None,  # What the bytes must hash to, where that is known
+    local: bool = True,  # May it name a file of this machine outside the store? A server says False
+) -> Path:  # A local file
     "The file behind an address"
-    if not uri: raise NotFound('no address was given: the observation has neither fits_file_path nor fits_url')
+    if not uri:
+        raise NotFound(
+            'no address was given: the observation has neither fits_file_path nor fits_url'
+        )
     uri, u, store = str(uri), urlsplit(str(uri)), store or open_store()
-    if u.scheme == 'package': return _packaged(u.netloc + unquote(u.path))
-    if u.scheme == 's3': return _bucket(u.netloc, store).local_path(u.path.lstrip('/'), sha256)
-    if u.scheme == 'https': return _over_https(uri, store, sha256)
-    if u.scheme == 'file': return _bare(unquote(u.path), store, sha256, local)
-    if '://' in uri: raise BadInput(f'{uri!r}: only file, s3, https and package addresses are read')
+    if u.scheme == 'package':
+        return _packaged(u.netloc + unquote(u.path))
+    if u.scheme == 's3':
+        return _bucket(u.netloc, store).local_path(u.path.lstrip('/'), sha256)
+    if u.scheme == 'https':
+        return _over_https(uri, store, sha256)
+    if u.scheme == 'file':
+        return _bare(unquote(u.path), store, sha256, local)
+    if '://' in uri:
+        raise BadInput(f'{uri!r}: only file, s3, https and package addresses are read')
     return _bare(uri, store, sha256, local)
 
 # %% ../../nbs/15_storage/01_store.ipynb #6f059a90
-def _manifest_last(names): return sorted(names, key=lambda n: (n.rpartition('/')[2] == 'manifest.json', n))
+def _manifest_last(names):
+    return sorted(names, key=lambda n: (n.rpartition('/')[2] == 'manifest.json', n))
+
 
 def push_tree(
-    folder, # Local folder
-    store:Store, # Where to
-    prefix:str, # Key of the folder there
-    threads:int=4, # Transfers at a time
-)->list: # Keys, `manifest.json` last
+    folder,  # Local folder
+    store: Store,  # Where to
+    prefix: str,  # Key of the folder there
+    threads: int = 4,  # Transfers at a time
+) -> list:  # Keys, `manifest.json` last
     "Copy a folder into a store"
     folder = Path(folder)
-    names = _manifest_last(p.relative_to(folder).as_posix() for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.'))
-    if not names: raise NotFound(f'nothing to push in {folder.name!r}')
+    names = _manifest_last(
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob('*')
+        if p.is_file() and not p.name.startswith('.')
+    )
+    if not names:
+        raise NotFound(f'nothing to push in {folder.name!r}')
+
     def send(name):
-        key, path = f'{prefix.strip("/")}/{name}', folder/name
-        if not _same(store, key, path): store.put(key, path)
+        key, path = f'{prefix.strip("/")}/{name}', folder / name
+        if not _same(store, key, path):
+            store.put(key, path)
         return key
+
     early = [n for n in names if n.rpartition('/')[2] != 'manifest.json']
-    with ThreadPoolExecutor(threads) as pool: keys = list(pool.map(send, early))
-    return keys + [send(n) for n in names[len(early):]]
+    with ThreadPoolExecutor(threads) as pool:
+        keys = list(pool.map(send, early))
+    return keys + [send(n) for n in names[len(early) :]]
+
 
 def _same(store, key, path):
     "Are these the bytes that the store holds?"
-    try: head = store.head(key)
-    except NotFound: return False
-    return head.size == path.stat().st_size and sha256_file(path) == (head.sha256 or hashlib.sha256(store.get(key)).hexdigest())
+    try:
+        head = store.head(key)
+    except NotFound:
+        return False
+    return head.size == path.stat().st_size and sha256_file(path) == (
+        head.sha256 or hashlib.sha256(store.get(key)).hexdigest()
+    )
 
 # %% ../../nbs/15_storage/01_store.ipynb #a1dc2480
 def pull_tree(
-    store:Store, # Where from
-    prefix:str, # Key of the folder there
-    folder, # Local folder; files in it that are the same are kept
-    threads:int=4, # Transfers at a time
-)->Path: # The folder
+    store: Store,  # Where from
+    prefix: str,  # Key of the folder there
+    folder,  # Local folder; files in it that are the same are kept
+    threads: int = 4,  # Transfers at a time
+) -> Path:  # The folder
     "Copy a folder out of a store, `manifest.json` last"
     folder, start = Path(folder), prefix.strip('/') + '/'
-    names = _manifest_last(k[len(start):] for k in store.list(start))
-    if not names: raise NotFound(f'nothing under {prefix!r} in {store}')
+    names = _manifest_last(k[len(start) :] for k in store.list(start))
+    if not names:
+        raise NotFound(f'nothing under {prefix!r} in {store}')
+
     def take(name):
-        path = folder/check_key(name)
-        if path.is_file() and _same(store, start + name, path): return
+        path = folder / check_key(name)
+        if path.is_file() and _same(store, start + name, path):
+            return
         with _new_file(path) as f:
-            if isinstance(store, S3Store): store._fill(start + name, f, None)
+            if isinstance(store, S3Store):
+                store._fill(start + name, f, None)
             else:
-                with open(store.local_path(start + name), 'rb') as src: shutil.copyfileobj(src, f, 1 << 20)
+                with open(store.local_path(start + name), 'rb') as src:
+                    shutil.copyfileobj(src, f, 1 << 20)
         os.replace(f.name, path)
+
     early = [n for n in names if n.rpartition('/')[2] != 'manifest.json']
-    with ThreadPoolExecutor(threads) as pool: list(pool.map(take, early))
-    for n in names[len(early):]: take(n)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(take, early))
+    for n in names[len(early) :]:
+        take(n)
     return folder

@@ -18,54 +18,83 @@ from ..datasets.diff import coverage_figure, patch_png
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #964b524a
 def some_rows(
-    dataset, # A version
-    most:int=10, # Samples
-)->np.ndarray: # Row numbers: real ones, then bogus
+    dataset,  # A version
+    most: int = 10,  # Samples
+) -> np.ndarray:  # Row numbers: real ones, then bogus
     "A few samples of each label"
     label = dataset.samples['label'].to_numpy()
     real, bogus = (np.flatnonzero(label == k) for k in (1, 0))
-    n = min(len(real), max(most - len(bogus), most//2))
-    spread = lambda rows, k: rows[np.linspace(0, len(rows) - 1, min(k, len(rows))).round().astype(int)]
+    n = min(len(real), max(most - len(bogus), most // 2))
+    spread = lambda rows, k: rows[
+        np.linspace(0, len(rows) - 1, min(k, len(rows))).round().astype(int)
+    ]
     return np.concatenate([spread(real, n), spread(bogus, most - n)])
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #8f12cdd4
 def samples_figure(
-    dataset, # A version
-    most:int=10, # Samples
-): # A matplotlib figure
+    dataset,  # A version
+    most: int = 10,  # Samples
+):  # A matplotlib figure
     "Patches as stored: a row for real, a row for bogus, channels under one another; hatched where they are no real sky"
     from matplotlib.image import imread
+
     t, rows, C = dataset.samples, some_rows(dataset, most), len(dataset.channels)
-    kinds = [(name, rows[t['label'].to_numpy()[rows] == k]) for k, name in ((1, 'real'), (0, 'bogus'))]
+    kinds = [
+        (name, rows[t['label'].to_numpy()[rows] == k]) for k, name in ((1, 'real'), (0, 'bogus'))
+    ]
     kinds = [(name, r) for name, r in kinds if len(r)]
     across = max(len(r) for _, r in kinds)
-    fig = new_figure((max(2.6, .8*across), (.8*C + .25)*len(kinds) + .2))
-    axs = fig.subplots(C*len(kinds), across, squeeze=False)
-    for ax in axs.flat: ax.set_axis_off()
+    fig = new_figure((max(2.6, 0.8 * across), (0.8 * C + 0.25) * len(kinds) + 0.2))
+    axs = fig.subplots(C * len(kinds), across, squeeze=False)
+    for ax in axs.flat:
+        ax.set_axis_off()
     for part, (name, some) in enumerate(kinds):
         for j, i in enumerate(some):
-            for c, ch in enumerate(dataset.channels): axs[part*C + c, j].imshow(imread(BytesIO(patch_png(dataset.patches([i])[0, c], t[f'{ch}_background'].iloc[i], t[f'{ch}_noise'].iloc[i]))), interpolation='nearest')
-            axs[part*C, j].set_title(f'{name} #{i}', fontsize=6.5)
-    if dataset.origin != 'survey': fig.get_layout_engine().set(rect=(.03, .03, .94, .86))
+            for c, ch in enumerate(dataset.channels):
+                axs[part * C + c, j].imshow(
+                    imread(
+                        BytesIO(
+                            patch_png(
+                                dataset.patches([i])[0, c],
+                                t[f'{ch}_background'].iloc[i],
+                                t[f'{ch}_noise'].iloc[i],
+                            )
+                        )
+                    ),
+                    interpolation='nearest',
+                )
+            axs[part * C, j].set_title(f'{name} #{i}', fontsize=6.5)
+    if dataset.origin != 'survey':
+        fig.get_layout_engine().set(rect=(0.03, 0.03, 0.94, 0.86))
     return mark_synthetic(fig, dataset.origin)
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #7fa5962f
 def papers_of(
-    dataset, # A version
-)->dict: # File name -> a function that gives its bytes
+    dataset,  # A version
+) -> dict:  # File name -> a function that gives its bytes
     "The papers of a version, made when asked for"
     folder, t = dataset.folder, dataset.samples
-    out = {k: (folder/k).read_bytes for k in ('manifest.json', 'quality.json', 'datasheet.md', 'ledger.parquet') if (folder/k).exists()}
-    if dataset.audit is not None: out['audit.json'] = lambda: dataset.audit.to_json().encode()
-    if dataset.quality is not None: out['quality.png'] = lambda: figure_png(dataset.quality.plot())
-    if {'ra', 'dec'} <= set(t) and t['ra'].notna().any(): out['coverage.png'] = lambda: figure_png(coverage_figure(dataset))
-    if len(t): out['samples.png'] = lambda: figure_png(samples_figure(dataset))
+    out = {
+        k: (folder / k).read_bytes
+        for k in ('manifest.json', 'quality.json', 'datasheet.md', 'ledger.parquet')
+        if (folder / k).exists()
+    }
+    if dataset.audit is not None:
+        out['audit.json'] = lambda: dataset.audit.to_json().encode()
+    if dataset.quality is not None:
+        out['quality.png'] = lambda: figure_png(dataset.quality.plot())
+    if {'ra', 'dec'} <= set(t) and t['ra'].notna().any():
+        out['coverage.png'] = lambda: figure_png(coverage_figure(dataset))
+    if len(t):
+        out['samples.png'] = lambda: figure_png(samples_figure(dataset))
     return out
 
+
 def write_papers(
-    dataset, # A version
-    folder, # Where to
-)->list: # Names of the files
+    dataset,  # A version
+    folder,  # Where to
+) -> list:  # Names of the files
     "Write the papers of a version"
-    for name, make in papers_of(dataset).items(): write_atomic(Path(folder)/name, make())
+    for name, make in papers_of(dataset).items():
+        write_atomic(Path(folder) / name, make())
     return list(papers_of(dataset))

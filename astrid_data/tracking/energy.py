@@ -20,130 +20,232 @@ from .meters import HostMeter, energy_of, find_meters
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #1e545785
 def grid_factor(
-    country:str, # Three-letter ISO code
-)->float: # g CO2-equivalent per kWh, mean of a year
+    country: str,  # Three-letter ISO code
+) -> float:  # g CO2-equivalent per kWh, mean of a year
     "Carbon intensity of a country's electricity, from the tables that codecarbon ships"
     from codecarbon.input import DataSource
+
     mix = DataSource().get_global_energy_mix_data()
-    if country not in mix: raise BadInput(f'no country {country!r}: give a three-letter ISO code such as FRA, or the factor itself as grid_g_per_kwh')
+    if country not in mix:
+        raise BadInput(
+            f'no country {country!r}: give a three-letter ISO code such as FRA, or the factor itself as grid_g_per_kwh'
+        )
     return float(mix[country]['carbon_intensity'])
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #a6e6ad1e
 def n_samples(
-    batch, # A dict or a tuple of arrays, or an array
-)->int|None: # None if it does not say
+    batch,  # A dict or a tuple of arrays, or an array
+) -> int | None:  # None if it does not say
     "Samples of a batch"
-    first = next(iter(batch.values()), None) if isinstance(batch, dict) else next(iter(batch), None) if isinstance(batch, (tuple, list)) else batch
+    first = (
+        next(iter(batch.values()), None)
+        if isinstance(batch, dict)
+        else next(iter(batch), None)
+        if isinstance(batch, (tuple, list))
+        else batch
+    )
     return first.shape[0] if getattr(first, 'shape', ()) else None
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #de43cc92
 class DataWait:
     "Times how long a loop waits for its batches"
-    def __init__(self,
-        clock=time.monotonic, # Gives the time (s), never backwards
+
+    def __init__(
+        self,
+        clock=time.monotonic,  # Gives the time (s), never backwards
     ):
-        self.clock, self.waits, self.works, self.firsts, self.end_s, self.samples = clock, array('d'), array('d'), [], 0., 0
+        self.clock, self.waits, self.works, self.firsts, self.end_s, self.samples = (
+            clock,
+            array('d'),
+            array('d'),
+            [],
+            0.0,
+            0,
+        )
 
     @property
-    def waited_s(self): return sum(self.waits) + self.end_s
+    def waited_s(self):
+        return sum(self.waits) + self.end_s
+
     @property
-    def loop_s(self): return self.waited_s + sum(self.works)
+    def loop_s(self):
+        return self.waited_s + sum(self.works)
+
     @property
-    def share(self): return self.waited_s/self.loop_s if self.loop_s > 0 else None # Part of the loop's time; None if there was no loop
+    def share(self):
+        return (
+            self.waited_s / self.loop_s if self.loop_s > 0 else None
+        )  # Part of the loop's time; None if there was no loop
+
     @property
-    def first_s(self): return sum(self.waits[i] for i in self.firsts)/len(self.firsts) if self.firsts else None # Mean over the loops
+    def first_s(self):
+        return (
+            sum(self.waits[i] for i in self.firsts) / len(self.firsts) if self.firsts else None
+        )  # Mean over the loops
+
     @property
-    def steady_share(self): # None if there was nothing after the first batch
+    def steady_share(self):  # None if there was nothing after the first batch
         first = sum(self.waits[i] for i in self.firsts)
-        return (self.waited_s - first)/(self.loop_s - first) if len(self.waits) > len(self.firsts) and self.loop_s > first else None
+        return (
+            (self.waited_s - first) / (self.loop_s - first)
+            if len(self.waits) > len(self.firsts) and self.loop_s > first
+            else None
+        )
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #065b5355
-def _timed_batches(self:DataWait,
-    loader, # Anything to go through
-): # The same batches
+def _timed_batches(
+    self: DataWait,
+    loader,  # Anything to go through
+):  # The same batches
     "The batches of `loader`; each wait and each piece of work is noted"
     t, batches, first = self.clock(), iter(loader), True
     while True:
-        try: batch = next(batches)
-        except StopIteration: self.end_s += self.clock() - t; return
-        if first: self.firsts.append(len(self.waits)); first = False
+        try:
+            batch = next(batches)
+        except StopIteration:
+            self.end_s += self.clock() - t
+            return
+        if first:
+            self.firsts.append(len(self.waits))
+            first = False
         n, begun = n_samples(batch), self.clock()
-        self.waits.append(begun - t); self.works.append(0.)
+        self.waits.append(begun - t)
+        self.works.append(0.0)
         self.samples = None if n is None or self.samples is None else self.samples + n
-        try: yield batch
-        finally: t = self.clock(); self.works[-1] = t - begun
+        try:
+            yield batch
+        finally:
+            t = self.clock()
+            self.works[-1] = t - begun
+
 
 DataWait.__call__ = _timed_batches
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #41020a40
 def joules_per(
-    joules:float|None, # Of a whole run; None if unknown
-    n:int|None, # How many things came of it; None if unknown
-)->float|None: # None if either is unknown, or nothing came of it
+    joules: float | None,  # Of a whole run; None if unknown
+    n: int | None,  # How many things came of it; None if unknown
+) -> float | None:  # None if either is unknown, or nothing came of it
     "What each of `n` things cost (J)"
-    return None if joules is None or not n else joules/n
+    return None if joules is None or not n else joules / n
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #0f3c56c5
 @dataclass
 class EnergyReport:
     "What a run drew and where its time went; None where unknown, with the reason in `reasons`"
-    duration_s:float
-    gpu_joules:float|None=None
-    cpu_joules:float|None=None
-    memory_joules:float|None=None
-    total_wh:float|None=None # All that draws power and is metered (memory where it has a figure)
-    avg_power_w:float|None=None
-    peak_power_w:float|None=None # Highest mean of a step between two samples
-    co2_kg:float|None=None
-    data_wait_s:float|None=None # Time the loop stood waiting for its next batch
-    data_wait_share:float|None=None # The same, as a part of the loop's time
-    first_batch_s:float|None=None # Wait for the first batch of a loop, mean
-    steady_wait_share:float|None=None # The share without those first waits
-    samples:int|None=None # Seen in training: those that went through `wait`
-    epochs:int|None=None # Marked ones
-    joules_per_epoch:float|None=None # Mean of the marked epochs, with their validation
-    correct:int|None=None # Real detections found on the test split, at most 1 % of the bogus passing
-    idle_power_w:float|None=None # What the same meters read before the run
-    gpu_percent:float|None=None # Mean utilisation
-    cpu_percent:float|None=None # Mean load of the machine
-    memory_peak_mb:float|None=None # Of this process
-    gpu_memory_peak_mb:float|None=None # Of the devices together
-    n_samples:int=0
-    overhead_s:float|None=None # Processor time of the sampling thread
-    setup_s:float|None=None # Time to find the meters, before the run
-    method:dict=field(default_factory=dict) # Kind -> how it was measured
-    parts:dict=field(default_factory=dict) # Meter -> joules, or None
-    reasons:dict=field(default_factory=dict) # Field or kind -> why it is None
-    series:pd.DataFrame=field(default_factory=pd.DataFrame, repr=False) # t_s and, for each meter, power, utilisation and memory
-    marks:pd.DataFrame=field(default_factory=pd.DataFrame, repr=False) # name, t_s, duration_s, joules until the next mark
+
+    duration_s: float
+    gpu_joules: float | None = None
+    cpu_joules: float | None = None
+    memory_joules: float | None = None
+    total_wh: float | None = (
+        None  # All that draws power and is metered (memory where it has a figure)
+    )
+    avg_power_w: float | None = None
+    peak_power_w: float | None = None  # Highest mean of a step between two samples
+    co2_kg: float | None = None
+    data_wait_s: float | None = None  # Time the loop stood waiting for its next batch
+    data_wait_share: float | None = None  # The same, as a part of the loop's time
+    first_batch_s: float | None = None  # Wait for the first batch of a loop, mean
+    steady_wait_share: float | None = None  # The share without those first waits
+    samples: int | None = None  # Seen in training: those that went through `wait`
+    epochs: int | None = None  # Marked ones
+    joules_per_epoch: float | None = None  # Mean of the marked epochs, with their validation
+    correct: int | None = (
+        None  # Real detections found on the test split, at most 1 % of the bogus passing
+    )
+    idle_power_w: float | None = None  # What the same meters read before the run
+    gpu_percent: float | None = None  # Mean utilisation
+    cpu_percent: float | None = None  # Mean load of the machine
+    memory_peak_mb: float | None = None  # Of this process
+    gpu_memory_peak_mb: float | None = None  # Of the devices together
+    n_samples: int = 0
+    overhead_s: float | None = None  # Processor time of the sampling thread
+    setup_s: float | None = None  # Time to find the meters, before the run
+    method: dict = field(default_factory=dict)  # Kind -> how it was measured
+    parts: dict = field(default_factory=dict)  # Meter -> joules, or None
+    reasons: dict = field(default_factory=dict)  # Field or kind -> why it is None
+    series: pd.DataFrame = field(
+        default_factory=pd.DataFrame, repr=False
+    )  # t_s and, for each meter, power, utilisation and memory
+    marks: pd.DataFrame = field(
+        default_factory=pd.DataFrame, repr=False
+    )  # name, t_s, duration_s, joules until the next mark
 
     @property
-    def total_joules(self): return None if self.total_wh is None else self.total_wh*3600
+    def total_joules(self):
+        return None if self.total_wh is None else self.total_wh * 3600
+
     @property
-    def joules_above_idle(self): return None if self.total_wh is None or self.idle_power_w is None else self.total_joules - self.idle_power_w*self.duration_s
+    def joules_above_idle(self):
+        return (
+            None
+            if self.total_wh is None or self.idle_power_w is None
+            else self.total_joules - self.idle_power_w * self.duration_s
+        )
+
     @property
-    def joules_per_sample(self): return joules_per(self.total_joules, self.samples) # The whole bill, by the samples seen in training
+    def joules_per_sample(self):
+        return joules_per(
+            self.total_joules, self.samples
+        )  # The whole bill, by the samples seen in training
+
     @property
-    def joules_per_correct(self): return joules_per(self.total_joules, self.correct) # Depends on the size of the split: compare runs judged on the same one
+    def joules_per_correct(self):
+        return joules_per(
+            self.total_joules, self.correct
+        )  # Depends on the size of the split: compare runs judged on the same one
+
     @property
-    def overhead_share(self): return None if self.overhead_s is None or not self.duration_s else self.overhead_s/self.duration_s
+    def overhead_share(self):
+        return (
+            None
+            if self.overhead_s is None or not self.duration_s
+            else self.overhead_s / self.duration_s
+        )
+
     @property
-    def estimated(self): return [k for k, m in self.method.items() if 'estimate' in m] # Kinds that are modelled, not measured
+    def estimated(self):
+        return [
+            k for k, m in self.method.items() if 'estimate' in m
+        ]  # Kinds that are modelled, not measured
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #1c099df0
-_metric_names = dict(training_energy_wh='total_wh', training_avg_power_w='avg_power_w', training_peak_power_w='peak_power_w',
-    training_duration_s='duration_s', training_carbon_footprint_kg='co2_kg', energy_gpu_j='gpu_joules', energy_cpu_j='cpu_joules',
-    energy_memory_j='memory_joules', data_wait_s='data_wait_s', data_wait_share='data_wait_share', gpu_utilisation_percent='gpu_percent',
-    data_wait_steady_share='steady_wait_share', data_wait_first_s='first_batch_s', samples_seen='samples', joules_per_sample='joules_per_sample',
-    joules_per_epoch='joules_per_epoch', joules_per_correct_detection='joules_per_correct', joules_above_idle='joules_above_idle', idle_power_w='idle_power_w',
-    cpu_utilisation_percent='cpu_percent', memory_peak_mb='memory_peak_mb', gpu_memory_peak_mb='gpu_memory_peak_mb', energy_overhead_share='overhead_share')
+_metric_names = dict(
+    training_energy_wh='total_wh',
+    training_avg_power_w='avg_power_w',
+    training_peak_power_w='peak_power_w',
+    training_duration_s='duration_s',
+    training_carbon_footprint_kg='co2_kg',
+    energy_gpu_j='gpu_joules',
+    energy_cpu_j='cpu_joules',
+    energy_memory_j='memory_joules',
+    data_wait_s='data_wait_s',
+    data_wait_share='data_wait_share',
+    gpu_utilisation_percent='gpu_percent',
+    data_wait_steady_share='steady_wait_share',
+    data_wait_first_s='first_batch_s',
+    samples_seen='samples',
+    joules_per_sample='joules_per_sample',
+    joules_per_epoch='joules_per_epoch',
+    joules_per_correct_detection='joules_per_correct',
+    joules_above_idle='joules_above_idle',
+    idle_power_w='idle_power_w',
+    cpu_utilisation_percent='cpu_percent',
+    memory_peak_mb='memory_peak_mb',
+    gpu_memory_peak_mb='gpu_memory_peak_mb',
+    energy_overhead_share='overhead_share',
+)
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #ff92cae8
 def metrics(
-    self:EnergyReport,
-)->dict: # Name -> float, only what is known
+    self: EnergyReport,
+) -> dict:  # Name -> float, only what is known
     "The numbers under the names that are logged"
-    return {k: float(v) for k, name in _metric_names.items() if (v := getattr(self, name)) is not None}
+    return {
+        k: float(v) for k, name in _metric_names.items() if (v := getattr(self, name)) is not None
+    }
+
 
 EnergyReport.metrics = metrics
 
@@ -152,26 +254,84 @@ def _lines(self):
     "Name, value and remark of each line of the report"
     num = lambda v, unit, n=3: 'unknown' if v is None else f'{v:.{n}g} {unit}'
     pct = lambda v: 'unknown' if v is None else f'{v:.0f} %'
-    kj = lambda j: 'unknown' if j is None else f'{j/1e3:.3g} kJ' if j >= 1000 else f'{j:.3g} J'
-    yield 'energy', f'{kj(self.total_joules)}' + ('' if self.total_wh is None else f' ({self.total_wh:.3g} Wh)'), self.reasons.get('total_wh', f'{" and ".join(self.estimated)} estimated' if self.estimated else 'measured')
-    for k in ('gpu', 'cpu', 'memory'): yield f'– {k}', kj(getattr(self, f'{k}_joules')), self.reasons.get(k, self.method.get(k, ''))
-    yield 'above idle', kj(self.joules_above_idle), self.reasons.get('idle_power_w', f'idle: {num(self.idle_power_w, "W")}, {self.method.get("idle", "")}')
-    for what, n, j, things in (('sample', self.samples, self.joules_per_sample, 'seen in training'), ('epoch', self.epochs, self.joules_per_epoch, 'epochs'), ('correct', self.correct, self.joules_per_correct, 'real ones found')):
+    kj = lambda j: 'unknown' if j is None else f'{j / 1e3:.3g} kJ' if j >= 1000 else f'{j:.3g} J'
+    yield (
+        'energy',
+        f'{kj(self.total_joules)}'
+        + ('' if self.total_wh is None else f' ({self.total_wh:.3g} Wh)'),
+        self.reasons.get(
+            'total_wh',
+            f'{" and ".join(self.estimated)} estimated' if self.estimated else 'measured',
+        ),
+    )
+    for k in ('gpu', 'cpu', 'memory'):
+        yield (
+            f'– {k}',
+            kj(getattr(self, f'{k}_joules')),
+            self.reasons.get(k, self.method.get(k, '')),
+        )
+    yield (
+        'above idle',
+        kj(self.joules_above_idle),
+        self.reasons.get(
+            'idle_power_w', f'idle: {num(self.idle_power_w, "W")}, {self.method.get("idle", "")}'
+        ),
+    )
+    for what, n, j, things in (
+        ('sample', self.samples, self.joules_per_sample, 'seen in training'),
+        ('epoch', self.epochs, self.joules_per_epoch, 'epochs'),
+        ('correct', self.correct, self.joules_per_correct, 'real ones found'),
+    ):
         yield f'– per {what}', kj(j), self.reasons.get(f'joules_per_{what}', f'{n} {things}')
-    yield 'mean power', num(self.avg_power_w, 'W'), '' if self.peak_power_w is None else f'peak {self.peak_power_w:.3g} W'
-    yield 'CO2', 'unknown' if self.co2_kg is None else f'{self.co2_kg*1e3:.3g} g', self.reasons.get('co2_kg', self.method.get('co2', ''))
-    steady = '' if self.steady_wait_share is None else f'; {self.steady_wait_share:.1%} after the first batch, which took {self.first_batch_s:.2g} s'
-    yield 'waiting for data', 'unknown' if self.data_wait_share is None else f'{self.data_wait_share:.1%}', self.reasons.get('data_wait_share', f'of the loop{steady}')
+    yield (
+        'mean power',
+        num(self.avg_power_w, 'W'),
+        '' if self.peak_power_w is None else f'peak {self.peak_power_w:.3g} W',
+    )
+    yield (
+        'CO2',
+        'unknown' if self.co2_kg is None else f'{self.co2_kg * 1e3:.3g} g',
+        self.reasons.get('co2_kg', self.method.get('co2', '')),
+    )
+    steady = (
+        ''
+        if self.steady_wait_share is None
+        else f'; {self.steady_wait_share:.1%} after the first batch, which took {self.first_batch_s:.2g} s'
+    )
+    yield (
+        'waiting for data',
+        'unknown' if self.data_wait_share is None else f'{self.data_wait_share:.1%}',
+        self.reasons.get('data_wait_share', f'of the loop{steady}'),
+    )
     yield 'utilisation', f'CPU {pct(self.cpu_percent)}', f'GPU {pct(self.gpu_percent)}'
-    yield 'memory', num(self.memory_peak_mb, 'MiB', 4), f'on GPU {num(self.gpu_memory_peak_mb, "MiB", 4)}'
-    yield 'cost of watching', 'unknown' if self.overhead_share is None else f'{self.overhead_share:.1%}', f'{self.n_samples} samples'
+    yield (
+        'memory',
+        num(self.memory_peak_mb, 'MiB', 4),
+        f'on GPU {num(self.gpu_memory_peak_mb, "MiB", 4)}',
+    )
+    yield (
+        'cost of watching',
+        'unknown' if self.overhead_share is None else f'{self.overhead_share:.1%}',
+        f'{self.n_samples} samples',
+    )
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #329db51f
-def _text(self): return '\n'.join([f'EnergyReport: {self.duration_s:.1f} s', *(f'  {a:17} {b:22} {c}'.rstrip() for a, b, c in _lines(self))])
+def _text(self):
+    return '\n'.join(
+        [
+            f'EnergyReport: {self.duration_s:.1f} s',
+            *(f'  {a:17} {b:22} {c}'.rstrip() for a, b, c in _lines(self)),
+        ]
+    )
+
 
 def _html(self):
-    rows = ''.join(f'<tr><td style="text-align:left">{escape(a)}</td><td>{escape(b)}</td><td style="text-align:left">{escape(c)}</td></tr>' for a, b, c in _lines(self))
+    rows = ''.join(
+        f'<tr><td style="text-align:left">{escape(a)}</td><td>{escape(b)}</td><td style="text-align:left">{escape(c)}</td></tr>'
+        for a, b, c in _lines(self)
+    )
     return f'<table><caption>{self.duration_s:.1f} s</caption>{rows}</table>'
+
 
 EnergyReport.__repr__, EnergyReport._repr_html_ = _text, _html
 
@@ -180,139 +340,265 @@ def _by_kind(meters, t, table):
     "Energy of each meter and kind: kind -> (joules, steps), method, parts, reasons"
     out, method, parts, reasons = {}, {}, {}, {}
     for kind in dict.fromkeys(m.kind for m in meters if m.kind != 'host'):
-        es = {m.name: energy_of(t, table[m][:, 0], table[m][:, 1], m.how, m.wrap, m.failure) for m in meters if m.kind == kind}
+        es = {
+            m.name: energy_of(t, table[m][:, 0], table[m][:, 1], m.how, m.wrap, m.failure)
+            for m in meters
+            if m.kind == kind
+        }
         js = [e.joules for e in es.values()]
         out[kind] = None if None in js else sum(js), np.sum([e.steps for e in es.values()], axis=0)
         hows = list(dict.fromkeys(e.method for e in es.values()))
-        method[kind] = hows[0] if len(hows) == 1 else '; '.join(f'{n}: {e.method}' for n, e in es.items())
+        method[kind] = (
+            hows[0] if len(hows) == 1 else '; '.join(f'{n}: {e.method}' for n, e in es.items())
+        )
         parts |= {n: e.joules for n, e in es.items()}
-        if None in js: reasons[kind] = '; '.join(f'{n}: {e.reason}' for n, e in es.items() if e.reason)
+        if None in js:
+            reasons[kind] = '; '.join(f'{n}: {e.reason}' for n, e in es.items() if e.reason)
     return out, method, parts, reasons
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #ad97b2fd
-def _mean(a, axis=None): return float(np.nanmean(a)) if np.isfinite(a).any() else None
-def _peak(a): return float(np.nanmax(a)) if np.isfinite(a).any() else None
+def _mean(a, axis=None):
+    return float(np.nanmean(a)) if np.isfinite(a).any() else None
+
+
+def _peak(a):
+    return float(np.nanmax(a)) if np.isfinite(a).any() else None
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #8337cf5b
-def _long_steps(joules, dt): # Mean power (W) of the steps that are long enough to tell
-    return (joules/np.maximum(dt, 1e-12))[dt >= np.median(dt)/2] if len(dt) else joules
+def _long_steps(joules, dt):  # Mean power (W) of the steps that are long enough to tell
+    return (joules / np.maximum(dt, 1e-12))[dt >= np.median(dt) / 2] if len(dt) else joules
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #525bfe23
 def _series(meters, t, table, steps):
     "Time, and of each meter mean power since the sample before, utilisation and memory"
     out = dict(t_s=t)
-    for kind, (_, s) in steps.items(): out[f'{kind}_watts'] = np.append(np.nan, s/np.maximum(np.diff(t), 1e-12))
+    for kind, (_, s) in steps.items():
+        out[f'{kind}_watts'] = np.append(np.nan, s / np.maximum(np.diff(t), 1e-12))
     for m in meters:
         for k, name in ((2, 'percent'), (3, 'memory_mb')):
-            if np.isfinite(table[m][:, k]).any(): out[f'{m.name}_{name}'] = table[m][:, k]
+            if np.isfinite(table[m][:, k]).any():
+                out[f'{m.name}_{name}'] = table[m][:, k]
     return pd.DataFrame(out)
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #19932e4b
 def _marks(marks, t, total_steps):
     "Marks with the time and energy up to the next; less than a second is too short for any meter. And the mean energy of an epoch, or why there is none"
-    if not marks: return pd.DataFrame(columns=['name', 't_s', 'duration_s', 'joules']), 0, None
+    if not marks:
+        return pd.DataFrame(columns=['name', 't_s', 'duration_s', 'joules']), 0, None
     names, at = zip(*marks)
-    ends, spent = np.append(at[1:], t[-1]), lambda at: np.interp(at, t, np.append(0, np.cumsum(total_steps)))
-    table = pd.DataFrame(dict(name=names, t_s=at, duration_s=ends - at, joules=spent(ends) - spent(at)))
+    ends, spent = (
+        np.append(at[1:], t[-1]),
+        lambda at: np.interp(at, t, np.append(0, np.cumsum(total_steps))),
+    )
+    table = pd.DataFrame(
+        dict(name=names, t_s=at, duration_s=ends - at, joules=spent(ends) - spent(at))
+    )
     epochs = table[table['name'].str.startswith('epoch')]
     mean = float(epochs['joules'].mean(skipna=False)) if epochs['duration_s'].sum() >= 1 else np.nan
-    return table.assign(joules=table['joules'].where(table['duration_s'] >= 1)), len(epochs), None if np.isnan(mean) else mean
+    return (
+        table.assign(joules=table['joules'].where(table['duration_s'] >= 1)),
+        len(epochs),
+        None if np.isnan(mean) else mean,
+    )
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #714fa0a1
 def idle_power(
-    meters:list, # The meters
-    t:np.ndarray, # Times of the samples while nothing ran (s), shape (n,)
-    table:dict, # As for `make_report`
-    unknown:set, # As for `make_report`
-)->tuple: # Power (W) or None, and why it is None
+    meters: list,  # The meters
+    t: np.ndarray,  # Times of the samples while nothing ran (s), shape (n,)
+    table: dict,  # As for `make_report`
+    unknown: set,  # As for `make_report`
+) -> tuple:  # Power (W) or None, and why it is None
     "What an idle machine draws"
-    if len(t) < 2 or not t[-1] > t[0]: return None, 'no time passed while the machine was idle'
+    if len(t) < 2 or not t[-1] > t[0]:
+        return None, 'no time passed while the machine was idle'
     joules = [j for j, _ in _by_kind(meters, t, table)[0].values()]
-    if unknown or not joules or None in joules: return None, 'not all that draws power was metered while the machine was idle'
-    return sum(joules)/float(t[-1] - t[0]), None
+    if unknown or not joules or None in joules:
+        return None, 'not all that draws power was metered while the machine was idle'
+    return sum(joules) / float(t[-1] - t[0]), None
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #14c24116
 def _no_price(total, samples, epochs, per_epoch, correct):
     "Why there is no price of a sample, an epoch or a correct detection, where there is none"
-    why = dict(sample=(samples, 'no batch with a countable number of samples went through wait()'), epoch=(per_epoch, 'the epochs together took less than a second' if epochs else 'no epoch was marked'),
-        correct=(correct, 'none was found' if correct == 0 else 'no test split was scored while the monitor ran'))
-    return {f'joules_per_{k}': w if total is not None else 'the energy is unknown' for k, (n, w) in why.items() if not n or (total is None and k != 'epoch')}
+    why = dict(
+        sample=(samples, 'no batch with a countable number of samples went through wait()'),
+        epoch=(
+            per_epoch,
+            'the epochs together took less than a second' if epochs else 'no epoch was marked',
+        ),
+        correct=(
+            correct,
+            'none was found' if correct == 0 else 'no test split was scored while the monitor ran',
+        ),
+    )
+    return {
+        f'joules_per_{k}': w if total is not None else 'the energy is unknown'
+        for k, (n, w) in why.items()
+        if not n or (total is None and k != 'epoch')
+    }
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #96d07a6b
 def make_report(
-    meters:list, # The meters
-    t:np.ndarray, # Times of the samples since the start (s), shape (n,)
-    table:dict, # Meter -> array (n, 4): joules, watts, utilisation, memory; NaN where missing
-    reasons:dict, # Kind -> why it is not measured
-    unknown:set, # Kinds that draw power and have no meter
-    grid:tuple=(None, 'no country and no grid factor was given'), # Grams per kWh (None if unknown), and where from
-    marks:list=(), # (name, time)
-    samples:int|None=None, # Seen in training
-    correct:int|None=None, # Real detections found on the test split
-    **kw, # Further fields of the report
-)->EnergyReport:
+    meters: list,  # The meters
+    t: np.ndarray,  # Times of the samples since the start (s), shape (n,)
+    table: dict,  # Meter -> array (n, 4): joules, watts, utilisation, memory; NaN where missing
+    reasons: dict,  # Kind -> why it is not measured
+    unknown: set,  # Kinds that draw power and have no meter
+    grid: tuple = (
+        None,
+        'no country and no grid factor was given',
+    ),  # Grams per kWh (None if unknown), and where from
+    marks: list = (),  # (name, time)
+    samples: int | None = None,  # Seen in training
+    correct: int | None = None,  # Real detections found on the test split
+    **kw,  # Further fields of the report
+) -> EnergyReport:
     "The report of a run"
     steps, method, parts, why = _by_kind(meters, t, table)
     reasons = {**reasons, **why}
     missing = sorted({k for k, (j, _) in steps.items() if j is None} | set(unknown))
     dt, all_steps = np.diff(t), sum((s for _, s in steps.values()), np.zeros(len(t) - 1))
     total = None if missing or not steps else sum(j for j, _ in steps.values())
-    if total is None: reasons['total_wh'] = f'the part of {" and ".join(missing)} is unknown' if missing else 'nothing is metered'
-    co2 = None if total is None or grid[0] is None else total/3.6e6*grid[0]/1e3
-    if co2 is None: reasons['co2_kg'] = grid[1] if grid[0] is None else 'the energy is unknown'
-    else: method['co2'] = f'{grid[0]:.4g} g per kWh, {grid[1]}'
-    host, gpus = next((table[m] for m in meters if m.kind == 'host'), np.full((1, 4), np.nan)), [table[m] for m in meters if m.kind == 'gpu']
+    if total is None:
+        reasons['total_wh'] = (
+            f'the part of {" and ".join(missing)} is unknown' if missing else 'nothing is metered'
+        )
+    co2 = None if total is None or grid[0] is None else total / 3.6e6 * grid[0] / 1e3
+    if co2 is None:
+        reasons['co2_kg'] = grid[1] if grid[0] is None else 'the energy is unknown'
+    else:
+        method['co2'] = f'{grid[0]:.4g} g per kWh, {grid[1]}'
+    host, gpus = (
+        next((table[m] for m in meters if m.kind == 'host'), np.full((1, 4), np.nan)),
+        [table[m] for m in meters if m.kind == 'gpu'],
+    )
     stack = lambda k: np.stack([g[:, k] for g in gpus]) if gpus else np.full((1, 1), np.nan)
-    seconds, (table_of_marks, epochs, per_epoch) = float(t[-1]), _marks(marks, t, all_steps*np.nan if unknown else all_steps)
+    seconds, (table_of_marks, epochs, per_epoch) = (
+        float(t[-1]),
+        _marks(marks, t, all_steps * np.nan if unknown else all_steps),
+    )
     reasons |= _no_price(total, samples, epochs, per_epoch, correct)
-    return EnergyReport(seconds, *(steps[k][0] if k in steps else None for k in ('gpu', 'cpu', 'memory')), total_wh=None if total is None else total/3600,
-        avg_power_w=total/seconds if total is not None and seconds > 0 else None, peak_power_w=_peak(_long_steps(all_steps, dt)) if total is not None else None,
-        co2_kg=co2, gpu_percent=_mean(stack(2)), cpu_percent=_mean(host[1:, 2]), memory_peak_mb=_peak(host[:, 3]), gpu_memory_peak_mb=_peak(stack(3).sum(0)),
-        n_samples=len(t), method=method, parts=parts, reasons=reasons, series=_series(meters, t, table, steps), marks=table_of_marks, samples=samples, correct=correct, epochs=epochs or None,
-        joules_per_epoch=per_epoch, **kw)
+    return EnergyReport(
+        seconds,
+        *(steps[k][0] if k in steps else None for k in ('gpu', 'cpu', 'memory')),
+        total_wh=None if total is None else total / 3600,
+        avg_power_w=total / seconds if total is not None and seconds > 0 else None,
+        peak_power_w=_peak(_long_steps(all_steps, dt)) if total is not None else None,
+        co2_kg=co2,
+        gpu_percent=_mean(stack(2)),
+        cpu_percent=_mean(host[1:, 2]),
+        memory_peak_mb=_peak(host[:, 3]),
+        gpu_memory_peak_mb=_peak(stack(3).sum(0)),
+        n_samples=len(t),
+        method=method,
+        parts=parts,
+        reasons=reasons,
+        series=_series(meters, t, table, steps),
+        marks=table_of_marks,
+        samples=samples,
+        correct=correct,
+        epochs=epochs or None,
+        joules_per_epoch=per_epoch,
+        **kw,
+    )
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #34a60781
 class EnergyMonitor:
     "Watches what a run draws and how long it waits for data"
-    def __init__(self,
-        interval_s:float|None=0.5, # Time between samples (s); None samples only when told
-        country:str|None=None, # Three-letter ISO code of the country, for CO2; None leaves CO2 unknown
-        grid_g_per_kwh:float|None=None, # Carbon intensity of the grid (g/kWh), in place of a country's
-        gpus='visible', # Devices to count: 'visible', or a list of numbers
-        estimate:bool=True, # Model the CPU where it has no readable counter
-        cpu_watts:float|None=None, # Top power of the processors (W), for that model
-        idle_s:float=0, # Time to measure the idle machine before the run begins (s)
-        idle_w:float|None=None, # What the idle machine draws (W), if that is known already
-        meters:list|None=None, # Meters to use in place of those of the machine
-        clock=time.monotonic, # Seconds, from any origin
+
+    def __init__(
+        self,
+        interval_s: float | None = 0.5,  # Time between samples (s); None samples only when told
+        country: str
+        | None = None,  # Three-letter ISO code of the country, for CO2; None leaves CO2 unknown
+        grid_g_per_kwh: float
+        | None = None,  # Carbon intensity of the grid (g/kWh), in place of a country's
+        gpus='visible',  # Devices to count: 'visible', or a list of numbers
+        estimate: bool = True,  # Model the CPU where it has no readable counter
+        cpu_watts: float | None = None,  # Top power of the processors (W), for that model
+        idle_s: float = 0,  # Time to measure the idle machine before the run begins (s)
+        idle_w: float | None = None,  # What the idle machine draws (W), if that is known already
+        meters: list | None = None,  # Meters to use in place of those of the machine
+        clock=time.monotonic,  # Seconds, from any origin
     ):
-        if interval_s is not None and interval_s <= 0: raise BadInput(f'an interval of {interval_s} s: give seconds, or None to sample by hand')
-        if idle_s and idle_w is not None: raise BadInput('the idle power is either measured (idle_s) or given (idle_w), not both')
+        if interval_s is not None and interval_s <= 0:
+            raise BadInput(
+                f'an interval of {interval_s} s: give seconds, or None to sample by hand'
+            )
+        if idle_s and idle_w is not None:
+            raise BadInput('the idle power is either measured (idle_s) or given (idle_w), not both')
         self.idle_s, self.idle_w, self.correct = idle_s, idle_w, None
-        self.interval_s, self.gpus, self.estimate, self.cpu_watts, self.given, self.clock = interval_s, gpus, estimate, cpu_watts, meters, clock
-        self.grid = (grid_g_per_kwh, 'as given') if grid_g_per_kwh is not None else (None, 'no country and no grid factor was given')
-        if country and grid_g_per_kwh is None: self.grid = grid_factor(country), f'yearly mean of {country} in the tables of codecarbon'
+        self.interval_s, self.gpus, self.estimate, self.cpu_watts, self.given, self.clock = (
+            interval_s,
+            gpus,
+            estimate,
+            cpu_watts,
+            meters,
+            clock,
+        )
+        self.grid = (
+            (grid_g_per_kwh, 'as given')
+            if grid_g_per_kwh is not None
+            else (None, 'no country and no grid factor was given')
+        )
+        if country and grid_g_per_kwh is None:
+            self.grid = (
+                grid_factor(country),
+                f'yearly mean of {country} in the tables of codecarbon',
+            )
         self.running, self.last, self.lock = False, None, threading.RLock()
 
     def start(self):
         "Find the meters, measure the idle machine if asked, take the first sample, start the thread"
-        if self.running: raise Conflict('this monitor runs already: use a second one, or stop it first')
+        if self.running:
+            raise Conflict('this monitor runs already: use a second one, or stop it first')
         begun = time.perf_counter()
-        self.meters, self.reasons, self.unknown = (list(self.given), {}, set()) if self.given is not None else find_meters(self.gpus, self.estimate, self.cpu_watts)
-        if self.given is None: self.meters.append(HostMeter())
-        self.setup_s, self.stopping, self.correct, self.waits, self.marks = time.perf_counter() - begun, threading.Event(), None, DataWait(self.clock), []
-        self.idle = _rest(self) if self.idle_s else (self.idle_w, 'not measured: give idle_s, or idle_w' if self.idle_w is None else None)
-        self.begin(); self.running = True
-        self.thread = threading.Thread(target=self._watch, name='EnergyMonitor', daemon=True) if self.interval_s else None
-        if self.thread: self.thread.start()
+        self.meters, self.reasons, self.unknown = (
+            (list(self.given), {}, set())
+            if self.given is not None
+            else find_meters(self.gpus, self.estimate, self.cpu_watts)
+        )
+        if self.given is None:
+            self.meters.append(HostMeter())
+        self.setup_s, self.stopping, self.correct, self.waits, self.marks = (
+            time.perf_counter() - begun,
+            threading.Event(),
+            None,
+            DataWait(self.clock),
+            [],
+        )
+        self.idle = (
+            _rest(self)
+            if self.idle_s
+            else (
+                self.idle_w,
+                'not measured: give idle_s, or idle_w' if self.idle_w is None else None,
+            )
+        )
+        self.begin()
+        self.running = True
+        self.thread = (
+            threading.Thread(target=self._watch, name='EnergyMonitor', daemon=True)
+            if self.interval_s
+            else None
+        )
+        if self.thread:
+            self.thread.start()
         return self
 
-    def begin(self): # Time and counts from here on
-        self.times, self.rows, self.cost_s, self.t0 = array('d'), {m: array('d') for m in self.meters}, 0., self.clock()
+    def begin(self):  # Time and counts from here on
+        self.times, self.rows, self.cost_s, self.t0 = (
+            array('d'),
+            {m: array('d') for m in self.meters},
+            0.0,
+            self.clock(),
+        )
         self.sample()
 
-    def wait(self, loader): return self.waits(loader) # The batches of `loader`, timed
-    def __repr__(self): return f'EnergyMonitor({"running" if self.running else "stopped"}, {"every " + format(self.interval_s, "g") + " s" if self.interval_s else "by hand"})'
+    def wait(self, loader):
+        return self.waits(loader)  # The batches of `loader`, timed
+
+    def __repr__(self):
+        return f'EnergyMonitor({"running" if self.running else "stopped"}, {"every " + format(self.interval_s, "g") + " s" if self.interval_s else "by hand"})'
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #fec9a2d1
 def _sample(self):
@@ -322,7 +608,9 @@ def _sample(self):
         self.times.append(self.clock() - self.t0)
         for m in self.meters:
             r = m.read()
-            self.rows[m].extend(np.nan if v is None else v for v in (r.joules, r.watts, r.util, r.memory_mb))
+            self.rows[m].extend(
+                np.nan if v is None else v for v in (r.joules, r.watts, r.util, r.memory_mb)
+            )
         self.cost_s += time.thread_time() - begun
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #f9d01b94
@@ -331,23 +619,29 @@ def _watch(self):
     due = time.monotonic()
     while True:
         due = max(due + self.interval_s, time.monotonic())
-        if self.stopping.wait(due - time.monotonic()): return
+        if self.stopping.wait(due - time.monotonic()):
+            return
         self.sample()
+
 
 EnergyMonitor.sample, EnergyMonitor._watch = _sample, _watch
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #d87483fb
-def _table(self): # Times and readings so far
+def _table(self):  # Times and readings so far
     return np.array(self.times), {m: np.array(self.rows[m]).reshape(-1, 4) for m in self.meters}
+
 
 def _rest(self):
     "Power of the idle machine, or None and why"
     self.begin()
     try:
         until = time.monotonic() + self.idle_s
-        while (left := until - time.monotonic()) > 0: self.stopping.wait(min(self.interval_s or left, left)); self.sample()
+        while (left := until - time.monotonic()) > 0:
+            self.stopping.wait(min(self.interval_s or left, left))
+            self.sample()
     except BaseException:
-        for m in self.meters: m.close()
+        for m in self.meters:
+            m.close()
         raise
     return idle_power(self.meters, *_table(self), self.unknown)
 
@@ -361,31 +655,68 @@ def _mark(self, name):
 # %% ../../nbs/70_tracking/02_energy.ipynb #f6f9b5c0
 def _report(self):
     "The report up to now, or up to the end"
-    if not self.running and self.last is not None: return self.last
-    if not self.running: raise Conflict('this monitor has not been started: call start(), or use it in a with block')
+    if not self.running and self.last is not None:
+        return self.last
+    if not self.running:
+        raise Conflict('this monitor has not been started: call start(), or use it in a with block')
     with self.lock:
-        if not self.times or self.clock() - self.t0 > self.times[-1]: self.sample()
+        if not self.times or self.clock() - self.t0 > self.times[-1]:
+            self.sample()
         (t, table), w, (idle, why) = _table(self), self.waits, self.idle
-    waits = dict(data_wait_s=w.waited_s, data_wait_share=w.share, first_batch_s=w.first_s, steady_wait_share=w.steady_share, samples=w.samples) if w.loop_s > 0 else {}
-    reasons = {**self.reasons, **({} if waits else {'data_wait_share': 'no loop went through wait()'}), **({} if why is None else {'idle_power_w': why})}
-    report = make_report(self.meters, t, table, reasons, self.unknown, self.grid, self.marks, correct=self.correct, overhead_s=self.cost_s, setup_s=self.setup_s, idle_power_w=idle, **waits)
-    if idle is not None: report.method['idle'] = f'measured for {self.idle_s:g} s before the run' if self.idle_s else 'as given'
+    waits = (
+        dict(
+            data_wait_s=w.waited_s,
+            data_wait_share=w.share,
+            first_batch_s=w.first_s,
+            steady_wait_share=w.steady_share,
+            samples=w.samples,
+        )
+        if w.loop_s > 0
+        else {}
+    )
+    reasons = {
+        **self.reasons,
+        **({} if waits else {'data_wait_share': 'no loop went through wait()'}),
+        **({} if why is None else {'idle_power_w': why}),
+    }
+    report = make_report(
+        self.meters,
+        t,
+        table,
+        reasons,
+        self.unknown,
+        self.grid,
+        self.marks,
+        correct=self.correct,
+        overhead_s=self.cost_s,
+        setup_s=self.setup_s,
+        idle_power_w=idle,
+        **waits,
+    )
+    if idle is not None:
+        report.method['idle'] = (
+            f'measured for {self.idle_s:g} s before the run' if self.idle_s else 'as given'
+        )
     return report
+
 
 EnergyMonitor.mark, EnergyMonitor.report = _mark, _report
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #eaa5d4c2
 def _stop(self):
     "Take the last sample, end the thread, close the meters"
-    if not self.running: return self.report()
+    if not self.running:
+        return self.report()
     self.stopping.set()
-    if self.thread: self.thread.join()
+    if self.thread:
+        self.thread.join()
     self.last, self.running = self.report(), False
-    for m in self.meters: m.close()
+    for m in self.meters:
+        m.close()
     return self.last
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #8c8d55d8
-def _again(self): # A monitor like this one
+def _again(self):  # A monitor like this one
     new = object.__new__(type(self))
     new.__dict__.update(self.__dict__, running=False, last=None, lock=threading.RLock())
     return new
@@ -393,33 +724,58 @@ def _again(self): # A monitor like this one
 # %% ../../nbs/70_tracking/02_energy.ipynb #74b8b113
 def _decorate(self, f):
     "As a decorator: each call is watched, its report is `f.report`"
+
     @functools.wraps(f)
     def watched(*args, **kw):
-        with _again(self) as m: out = f(*args, **kw)
+        with _again(self) as m:
+            out = f(*args, **kw)
         watched.report = m.last
         return out
+
     return watched
 
+
 EnergyMonitor.stop, EnergyMonitor.__call__ = _stop, _decorate
-EnergyMonitor.__enter__, EnergyMonitor.__exit__ = lambda self: self.start(), lambda self, *exc: self.stop() and None
+EnergyMonitor.__enter__, EnergyMonitor.__exit__ = (
+    lambda self: self.start(),
+    lambda self, *exc: self.stop() and None,
+)
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #248420e8
-def plot(self:EnergyReport,
-    axs=None, # Two axes; None makes a figure of 5 by 3 inches
-): # The figure
+def plot(
+    self: EnergyReport,
+    axs=None,  # Two axes; None makes a figure of 5 by 3 inches
+):  # The figure
     "Power above, utilisation below, marks as thin lines"
     import matplotlib.pyplot as plt
-    fig, axs = (axs[0].figure, axs) if axs is not None else plt.subplots(2, 1, figsize=(5, 3), sharex=True, layout='constrained')
+
+    fig, axs = (
+        (axs[0].figure, axs)
+        if axs is not None
+        else plt.subplots(2, 1, figsize=(5, 3), sharex=True, layout='constrained')
+    )
     s = self.series
     for k in ('gpu', 'cpu', 'memory'):
-        if f'{k}_watts' not in s: continue
-        axs[0].step(s['t_s'], s[f'{k}_watts'], where='pre', label=k + (' (estimate)' if 'estimate' in self.method.get(k, '') else ''))
-    for c in [c for c in s if c.endswith('_percent')]: axs[1].plot(s['t_s'], s[c], label=c.removesuffix('_percent').replace('host', 'CPU'))
-    for t in self.marks['t_s']: [ax.axvline(t, color='0.8', lw=0.8, zorder=0) for ax in axs]
-    axs[0].set(ylabel='power (W)', ylim=(0, None)); axs[1].set(xlabel='time (s)', ylabel='busy (%)', ylim=(0, 105))
+        if f'{k}_watts' not in s:
+            continue
+        axs[0].step(
+            s['t_s'],
+            s[f'{k}_watts'],
+            where='pre',
+            label=k + (' (estimate)' if 'estimate' in self.method.get(k, '') else ''),
+        )
+    for c in [c for c in s if c.endswith('_percent')]:
+        axs[1].plot(s['t_s'], s[c], label=c.removesuffix('_percent').replace('host', 'CPU'))
+    for t in self.marks['t_s']:
+        [ax.axvline(t, color='0.8', lw=0.8, zorder=0) for ax in axs]
+    axs[0].set(ylabel='power (W)', ylim=(0, None))
+    axs[1].set(xlabel='time (s)', ylabel='busy (%)', ylim=(0, 105))
     for ax in axs:
-        if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=7, loc='lower right')
-        else: ax.text(0.5, 0.5, 'not measured here', ha='center', transform=ax.transAxes, color='0.5')
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(fontsize=7, loc='lower right')
+        else:
+            ax.text(0.5, 0.5, 'not measured here', ha='center', transform=ax.transAxes, color='0.5')
     return fig
+
 
 EnergyReport.plot = plot

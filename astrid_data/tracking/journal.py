@@ -18,64 +18,93 @@ from ..core import Secret, canonical_json, load_settings, write_atomic
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #329fce4b
 _word = r'[\w-]*(?:passw(?:or)?d|passwd|pwd|secret|signature|credential|token|api[_-]?key|access[_-]?key)'
-_patterns = [(re.compile(p, re.I), to) for p, to in (
-    (r'(://)[^/\s\'"]+@', r'\1***@'), # user:password@host
-    (rf'({_word}["\']?\s*[=:]\s*["\']?)[^\s&\'",;}})]+', r'\1***'), # ?X-Amz-Signature=…, password=…
-    (r'\bastrid_[\w-]{40,}|\bAKIA[0-9A-Z]{16}\b', '***'))] # Keys of AstrID and of AWS
+_patterns = [
+    (re.compile(p, re.I), to)
+    for p, to in (
+        (r'(://)[^/\s\'"]+@', r'\1***@'),  # user:password@host
+        (
+            rf'({_word}["\']?\s*[=:]\s*["\']?)[^\s&\'",;}})]+',
+            r'\1***',
+        ),  # ?X-Amz-Signature=…, password=…
+        (r'\bastrid_[\w-]{40,}|\bAKIA[0-9A-Z]{16}\b', '***'),
+    )
+]  # Keys of AstrID and of AWS
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #2a83ec84
-def known_secrets()->set: # Texts of at least eight letters
+def known_secrets() -> set:  # Texts of at least eight letters
     "What the settings hold that nobody may read"
     found = {v.value for v in vars(load_settings()).values() if isinstance(v, Secret)}
-    for url in [u for u in found if '://' in u]: found |= {urlsplit(url).password or '', unquote(urlsplit(url).password or '')}
+    for url in [u for u in found if '://' in u]:
+        found |= {urlsplit(url).password or '', unquote(urlsplit(url).password or '')}
     return {v for v in found if len(v) >= 8}
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #0292553d
 def hide_secrets(
-    o, # Text, or dicts and lists of it
-    known=(), # Texts to take out wherever they are
-): # The same, with *** where a secret was
+    o,  # Text, or dicts and lists of it
+    known=(),  # Texts to take out wherever they are
+):  # The same, with *** where a secret was
     "Take passwords, tokens and keys out"
-    if isinstance(o, dict): return {k: '***' if isinstance(v, str) and re.fullmatch(_word, str(k), re.I) else hide_secrets(v, known) for k, v in o.items()}
-    if isinstance(o, (list, tuple)): return [hide_secrets(v, known) for v in o]
-    if not isinstance(o, str): return o
-    for k in known: o = o.replace(k, '***')
-    for pattern, to in _patterns: o = pattern.sub(to, o)
+    if isinstance(o, dict):
+        return {
+            k: '***'
+            if isinstance(v, str) and re.fullmatch(_word, str(k), re.I)
+            else hide_secrets(v, known)
+            for k, v in o.items()
+        }
+    if isinstance(o, (list, tuple)):
+        return [hide_secrets(v, known) for v in o]
+    if not isinstance(o, str):
+        return o
+    for k in known:
+        o = o.replace(k, '***')
+    for pattern, to in _patterns:
+        o = pattern.sub(to, o)
     return o
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #bf9cbe1a
 class Record:
     "What a run logged, in the order it did; the folder also holds its artifacts"
-    def __init__(self,
-        folder, # Made if needed
+
+    def __init__(
+        self,
+        folder,  # Made if needed
     ):
         self.folder, self.lock, self.sending = Path(folder), threading.Lock(), threading.Lock()
         self.waiting, self.full, self.secrets = [], False, known_secrets()
-        (self.folder/'artifacts').mkdir(parents=True, exist_ok=True)
-        self.path, self.cursor = self.folder/'record.jsonl', self.folder/'sent.json'
+        (self.folder / 'artifacts').mkdir(parents=True, exist_ok=True)
+        self.path, self.cursor = self.folder / 'record.jsonl', self.folder / 'sent.json'
         self.sent, self.offset, self.run_id, self.refused, self.closed = 0, 0, None, [], False
-        if self.cursor.exists(): self.__dict__.update(json.loads(self.cursor.read_text()))
+        if self.cursor.exists():
+            self.__dict__.update(json.loads(self.cursor.read_text()))
         self.n = len(self.raw())
 
-    def add(self,
-        kind:str, # start, params, metrics, tags, input, artifact, model or end
-        **what, # The rest of the line, ready for JSON; secrets are taken out
+    def add(
+        self,
+        kind: str,  # start, params, metrics, tags, input, artifact, model or end
+        **what,  # The rest of the line, ready for JSON; secrets are taken out
     ):
         "Append one line"
-        line = canonical_json(dict(kind=kind, ms=time.time_ns()//1_000_000, **hide_secrets(what, self.secrets)))
+        line = canonical_json(
+            dict(kind=kind, ms=time.time_ns() // 1_000_000, **hide_secrets(what, self.secrets))
+        )
         with self.lock:
             self.waiting.append(line.encode() + b'\n')
             self.n += 1
             self._write()
 
-    def lines(self)->list: # Of dicts; a line that nobody can read is of the kind 'unreadable'
+    def lines(self) -> list:  # Of dicts; a line that nobody can read is of the kind 'unreadable'
         "All of it"
         return [_parsed(line) for line in self.raw()]
-    def __repr__(self): return f'Record({self.folder.name}: {self.sent} of {self.n} lines sent)'
+
+    def __repr__(self):
+        return f'Record({self.folder.name}: {self.sent} of {self.n} lines sent)'
+
 
 def _parsed(line):
-    try: return json.loads(line)
-    except ValueError: return dict(kind='unreadable')
+    try:
+        return json.loads(line)
+    except ValueError:
+        return dict(kind='unreadable')
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #50ef95eb
 def _write(self):
@@ -84,32 +113,54 @@ def _write(self):
     try:
         with open(self.path, 'ab', buffering=0) as f:
             whole = f.tell()
-            while data: data = data[f.write(data):]
+            while data:
+                data = data[f.write(data) :]
         self.waiting, self.full = [], False
     except OSError as e:
-        if whole is not None: os.truncate(self.path, whole)
-        if not self.full: warnings.warn(f'the record {self.folder.name} cannot be written ({e.strerror}). Training goes on; its lines wait in memory until there is room', stacklevel=4)
+        if whole is not None:
+            os.truncate(self.path, whole)
+        if not self.full:
+            warnings.warn(
+                f'the record {self.folder.name} cannot be written ({e.strerror}). Training goes on; its lines wait in memory until there is room',
+                stacklevel=4,
+            )
         self.full = True
 
-def raw(self,
-    offset:int=0, # Where to begin (byte)
-)->list: # Of bytes, one a line
+
+def raw(
+    self,
+    offset: int = 0,  # Where to begin (byte)
+) -> list:  # Of bytes, one a line
     "Whole lines from a place in the file on; those that wait for room come last"
     with self.lock:
         data, size = b'', 0
         if self.path.exists():
-            with open(self.path, 'rb') as f: size = f.seek(0, 2); f.seek(min(offset, size)); data = f.read()
-        return (data + b''.join(self.waiting)[max(0, offset - size):]).split(b'\n')[:-1]
+            with open(self.path, 'rb') as f:
+                size = f.seek(0, 2)
+                f.seek(min(offset, size))
+                data = f.read()
+        return (data + b''.join(self.waiting)[max(0, offset - size) :]).split(b'\n')[:-1]
+
 
 def save_cursor(self):
     "Note how far the sending is; what can't be noted is sent twice, which does no harm"
-    try: write_atomic(self.cursor, json.dumps({k: getattr(self, k) for k in ('sent', 'offset', 'run_id', 'refused', 'closed')}))
-    except OSError: pass
+    try:
+        write_atomic(
+            self.cursor,
+            json.dumps(
+                {k: getattr(self, k) for k in ('sent', 'offset', 'run_id', 'refused', 'closed')}
+            ),
+        )
+    except OSError:
+        pass
 
-def flush(self): # True if all is on the disk
+
+def flush(self):  # True if all is on the disk
     "Try again to write what waits"
-    with self.lock: self._write()
+    with self.lock:
+        self._write()
     return not self.waiting
+
 
 Record._write, Record.raw, Record.save_cursor, Record.flush = _write, raw, save_cursor, flush
 
@@ -118,72 +169,141 @@ Record._write, Record.raw, Record.save_cursor, Record.flush = _write, raw, save_
 def load_mlflow():
     "The module `mlflow`, quiet"
     import logging
-    quiet = dict(MLFLOW_DISABLE_TELEMETRY='true', MLFLOW_LOGGING_LEVEL='WARNING', MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT='true', MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR='false')
-    brief = dict(MLFLOW_HTTP_REQUEST_MAX_RETRIES='1', MLFLOW_HTTP_REQUEST_TIMEOUT='10', MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR='1')
-    for k, v in {**quiet, **brief}.items(): os.environ.setdefault(k, v) # What you have set stays
+
+    quiet = dict(
+        MLFLOW_DISABLE_TELEMETRY='true',
+        MLFLOW_LOGGING_LEVEL='WARNING',
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT='true',
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR='false',
+    )
+    brief = dict(
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES='1',
+        MLFLOW_HTTP_REQUEST_TIMEOUT='10',
+        MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR='1',
+    )
+    for k, v in {**quiet, **brief}.items():
+        os.environ.setdefault(k, v)  # What you have set stays
     import mlflow
-    for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.WARNING)
+
+    for name in ('mlflow', 'alembic'):
+        logging.getLogger(name).setLevel(logging.WARNING)
     return mlflow
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #2e7bb933
 def mlflow_client(
-    uri:str, # MLflow's tracking URI
-): # `mlflow.MlflowClient`
+    uri: str,  # MLflow's tracking URI
+):  # `mlflow.MlflowClient`
     "What talks to MLflow; nothing is sent yet"
     return load_mlflow().MlflowClient(uri)
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #7e09d36b
-def away()->tuple: # Of exception classes, for `except`
+def away() -> tuple:  # Of exception classes, for `except`
     "What is raised when MLflow can't be reached"
     return OSError, SQLAlchemyError, load_mlflow().exceptions.MlflowException
 
-def _refusal(e): return getattr(e, 'error_code', None) in ('INVALID_PARAMETER_VALUE', 'BAD_REQUEST', 'RESOURCE_ALREADY_EXISTS', 'INVALID_STATE')
+
+def _refusal(e):
+    return getattr(e, 'error_code', None) in (
+        'INVALID_PARAMETER_VALUE',
+        'BAD_REQUEST',
+        'RESOURCE_ALREADY_EXISTS',
+        'INVALID_STATE',
+    )
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #4e5a0cdb
 def _experiment(client, name, artifacts):
     "The experiment of that name, made if need be, also when someone else makes it at the same moment"
     found = client.get_experiment_by_name(name)
-    if found: return found.experiment_id
-    try: return client.create_experiment(name, artifact_location=artifacts)
+    if found:
+        return found.experiment_id
+    try:
+        return client.create_experiment(name, artifact_location=artifacts)
     except load_mlflow().exceptions.MlflowException as e:
-        if e.error_code != 'RESOURCE_ALREADY_EXISTS': raise
+        if e.error_code != 'RESOURCE_ALREADY_EXISTS':
+            raise
         return client.get_experiment_by_name(name).experiment_id
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #15821040
 def _make_run(client, start, artifacts):
     "The run that a record's first line asks for"
     experiment = _experiment(client, start['experiment'], artifacts)
-    found = client.search_runs([experiment], f"tags.astrid_record = '{start['record']}'", max_results=1)
-    if found: return found[0].info.run_id
+    found = client.search_runs(
+        [experiment], f"tags.astrid_record = '{start['record']}'", max_results=1
+    )
+    if found:
+        return found[0].info.run_id
     tags = {**start['tags'], 'astrid_record': start['record']}
-    return client.create_run(experiment, start_time=start['ms'], run_name=start['run_name'], tags={k: str(v)[:5000] for k, v in tags.items()}).info.run_id
+    return client.create_run(
+        experiment,
+        start_time=start['ms'],
+        run_name=start['run_name'],
+        tags={k: str(v)[:5000] for k, v in tags.items()},
+    ).info.run_id
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #e41db4b1
 def _send_metrics(client, run_id, lines):
     from mlflow.entities import Metric
-    ms = [Metric(k, float(v), line['ms'], line['step'] or 0) for line in lines for k, v in line['values'].items() if v is not None]
-    for i in range(0, len(ms), 1000): client.log_batch(run_id, metrics=ms[i:i+1000], synchronous=True)
+
+    ms = [
+        Metric(k, float(v), line['ms'], line['step'] or 0)
+        for line in lines
+        for k, v in line['values'].items()
+        if v is not None
+    ]
+    for i in range(0, len(ms), 1000):
+        client.log_batch(run_id, metrics=ms[i : i + 1000], synchronous=True)
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #bd67ff6c
 def _send_one(client, run_id, line, folder):
     "One line that is not a metric"
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+
     kind = line['kind']
-    if kind == 'params': client.log_batch(run_id, params=[Param(k, str(v)[:6000]) for k, v in line['values'].items()], synchronous=True)
-    elif kind == 'tags': client.log_batch(run_id, tags=[RunTag(k, str(v)[:5000]) for k, v in line['values'].items()], synchronous=True)
-    elif kind == 'input': client.log_inputs(run_id, [DatasetInput(Dataset(**line['dataset']), [InputTag('mlflow.data.context', line['context'])])])
-    elif kind == 'artifact': client.log_artifact(run_id, str(folder/'artifacts'/line['file']), str(Path(line['file']).parent) if '/' in line['file'] else None)
-    elif kind == 'model': _send_model(client, run_id, line['name'], folder/'artifacts'/line['name'])
-    elif kind == 'end': client.set_terminated(run_id, line['status'], end_time=line['ms'])
+    if kind == 'params':
+        client.log_batch(
+            run_id,
+            params=[Param(k, str(v)[:6000]) for k, v in line['values'].items()],
+            synchronous=True,
+        )
+    elif kind == 'tags':
+        client.log_batch(
+            run_id,
+            tags=[RunTag(k, str(v)[:5000]) for k, v in line['values'].items()],
+            synchronous=True,
+        )
+    elif kind == 'input':
+        client.log_inputs(
+            run_id,
+            [
+                DatasetInput(
+                    Dataset(**line['dataset']), [InputTag('mlflow.data.context', line['context'])]
+                )
+            ],
+        )
+    elif kind == 'artifact':
+        client.log_artifact(
+            run_id,
+            str(folder / 'artifacts' / line['file']),
+            str(Path(line['file']).parent) if '/' in line['file'] else None,
+        )
+    elif kind == 'model':
+        _send_model(client, run_id, line['name'], folder / 'artifacts' / line['name'])
+    elif kind == 'end':
+        client.set_terminated(run_id, line['status'], end_time=line['ms'])
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #df55076c
 def _send_model(client, run_id, name, folder):
     "A saved model, once"
     from mlflow.entities import LoggedModelOutput
+
     experiment = client.get_run(run_id).info.experiment_id
-    try: found = client.search_logged_models([experiment], f"source_run_id = '{run_id}' AND name = '{name}'", max_results=1)
+    try:
+        found = client.search_logged_models(
+            [experiment], f"source_run_id = '{run_id}' AND name = '{name}'", max_results=1
+        )
     except load_mlflow().exceptions.MlflowException as e:
-        if e.error_code != 'ENDPOINT_NOT_FOUND': raise
+        if e.error_code != 'ENDPOINT_NOT_FOUND':
+            raise
         client.log_artifacts(run_id, str(folder), name)
         return
     model = found[0] if found else client.create_logged_model(experiment, name, run_id)
@@ -193,44 +313,69 @@ def _send_model(client, run_id, name, folder):
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #3b6bb77f
 def deliver(
-    record:Record, # What to send
-    uri:str, # MLflow's tracking URI
-    artifacts:str|None=None, # Where a new experiment keeps its artifacts; None leaves it to the server
-)->None: # Raises what MLflow raises when it is away
+    record: Record,  # What to send
+    uri: str,  # MLflow's tracking URI
+    artifacts: str
+    | None = None,  # Where a new experiment keeps its artifacts; None leaves it to the server
+) -> None:  # Raises what MLflow raises when it is away
     "Send what has not been sent yet; metrics in batches"
-    with record.sending: _deliver(record, uri, artifacts)
+    with record.sending:
+        _deliver(record, uri, artifacts)
+
 
 def _deliver(record, uri, artifacts):
     "The same, one at a time"
     raw = record.raw(record.offset)
-    if not raw: return
+    if not raw:
+        return
     client, lines = mlflow_client(uri), [_parsed(line) for line in raw]
-    if record.run_id is None: record.run_id = _make_run(client, record.lines()[0], artifacts); record.save_cursor()
+    if record.run_id is None:
+        record.run_id = _make_run(client, record.lines()[0], artifacts)
+        record.save_cursor()
     i = 0
     while i < len(lines):
         j = i + 1
-        while lines[i]['kind'] == 'metrics' and j < len(lines) and lines[j]['kind'] == 'metrics': j += 1
+        while lines[i]['kind'] == 'metrics' and j < len(lines) and lines[j]['kind'] == 'metrics':
+            j += 1
         try:
-            if lines[i]['kind'] == 'metrics': _send_metrics(client, record.run_id, lines[i:j])
-            else: _send_one(client, record.run_id, lines[i], record.folder)
+            if lines[i]['kind'] == 'metrics':
+                _send_metrics(client, record.run_id, lines[i:j])
+            else:
+                _send_one(client, record.run_id, lines[i], record.folder)
         except load_mlflow().exceptions.MlflowException as e:
-            if not _refusal(e): raise
+            if not _refusal(e):
+                raise
             record.refused.append(hide_secrets(f'{lines[i]["kind"]}: {e}', record.secrets))
-        if lines[i]['kind'] == 'unreadable': record.refused.append('a line that nobody can read')
-        record.sent, record.offset, i = record.sent + j - i, record.offset + sum(len(line) + 1 for line in raw[i:j]), j
+        if lines[i]['kind'] == 'unreadable':
+            record.refused.append('a line that nobody can read')
+        record.sent, record.offset, i = (
+            record.sent + j - i,
+            record.offset + sum(len(line) + 1 for line in raw[i:j]),
+            j,
+        )
         record.save_cursor()
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #23a48b58
 class Carrier:
     "Sends a record while it grows, after others that belong before it"
-    def __init__(self,
-        record:Record, # That grows
-        uri:str, artifacts=None, # As for `deliver`
-        before:tuple=(), # Finished records to send first
-        gather_s:float=2., # Time between batches
-        retry_s:float=30., # Time between attempts while the server is away
+
+    def __init__(
+        self,
+        record: Record,  # That grows
+        uri: str,
+        artifacts=None,  # As for `deliver`
+        before: tuple = (),  # Finished records to send first
+        gather_s: float = 2.0,  # Time between batches
+        retry_s: float = 30.0,  # Time between attempts while the server is away
     ):
-        self.record, self.records, self.uri, self.artifacts, self.gather_s, self.retry_s = record, [*before, record], uri, artifacts, gather_s, retry_s
+        self.record, self.records, self.uri, self.artifacts, self.gather_s, self.retry_s = (
+            record,
+            [*before, record],
+            uri,
+            artifacts,
+            gather_s,
+            retry_s,
+        )
         self.problem, self.known, self.ending = None, threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._carry, name='MLflow', daemon=True)
         self.thread.start()
@@ -239,16 +384,20 @@ class Carrier:
         while True:
             last = self.ending.is_set()
             try:
-                for r in self.records: deliver(r, self.uri, self.artifacts)
+                for r in self.records:
+                    deliver(r, self.uri, self.artifacts)
                 self.problem = None
-            except away() as e: self.problem = e
+            except away() as e:
+                self.problem = e
             self.known.set()
-            if last: return
+            if last:
+                return
             self.ending.wait(self.retry_s if self.problem else self.gather_s)
 
-    def finish(self,
-        patience_s:float=30., # How long to wait (s)
-    )->bool: # True if all has arrived
+    def finish(
+        self,
+        patience_s: float = 30.0,  # How long to wait (s)
+    ) -> bool:  # True if all has arrived
         "Send what is left, and end"
         self.ending.set()
         self.thread.join(patience_s)

@@ -17,237 +17,375 @@ import numpy as np
 @dataclass(frozen=True)
 class Reading:
     "What a meter says at one moment; None where it says nothing"
-    joules:float|None=None # Energy counter (J), from an origin of its own
-    watts:float|None=None # Power (W)
-    util:float|None=None # Utilisation (%)
-    memory_mb:float|None=None # Memory in use (MiB)
+
+    joules: float | None = None  # Energy counter (J), from an origin of its own
+    watts: float | None = None  # Power (W)
+    util: float | None = None  # Utilisation (%)
+    memory_mb: float | None = None  # Memory in use (MiB)
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #0ccfa1ab
 def counter_steps(
-    counter, # Readings (J), shape (n,); NaN where there was none
-    t, # Their times (s), increasing
-    wrap:float|None=None, # The counter starts again at 0 after this many joules; None if it should never
-)->np.ndarray: # Energy of each step (J), shape (n-1,); NaN where unknown
+    counter,  # Readings (J), shape (n,); NaN where there was none
+    t,  # Their times (s), increasing
+    wrap: float
+    | None = None,  # The counter starts again at 0 after this many joules; None if it should never
+) -> np.ndarray:  # Energy of each step (J), shape (n-1,); NaN where unknown
     "Energy of the steps between readings of an energy counter"
     counter, t = np.asarray(counter, 'f8'), np.asarray(t, 'f8')
     out, k = np.full(max(len(t) - 1, 0), np.nan), np.flatnonzero(np.isfinite(counter))
     for i, j in zip(k[:-1], k[1:]):
         d = counter[j] - counter[i]
-        if d < 0 and wrap: d += wrap
-        if d >= 0: out[i:j] = d*np.diff(t[i:j+1])/(t[j] - t[i]) if t[j] > t[i] else d/(j - i)
+        if d < 0 and wrap:
+            d += wrap
+        if d >= 0:
+            out[i:j] = d * np.diff(t[i : j + 1]) / (t[j] - t[i]) if t[j] > t[i] else d / (j - i)
     return out
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #a1e9f44c
 def power_steps(
-    watts, # Readings (W), shape (n,); NaN where there was none
-    t, # Their times (s), increasing
-    bridge:int=2, # At most this many missing readings in a row are bridged
-)->np.ndarray: # Energy of each step (J), shape (n-1,); NaN where unknown
+    watts,  # Readings (W), shape (n,); NaN where there was none
+    t,  # Their times (s), increasing
+    bridge: int = 2,  # At most this many missing readings in a row are bridged
+) -> np.ndarray:  # Energy of each step (J), shape (n-1,); NaN where unknown
     "Energy of the steps between readings of power"
     watts, t = np.asarray(watts, 'f8'), np.asarray(t, 'f8')
     out, k = np.full(max(len(t) - 1, 0), np.nan), np.flatnonzero(np.isfinite(watts))
     for i, j in zip(k[:-1], k[1:]):
-        if j - i <= bridge + 1: out[i:j] = np.diff(t[i:j+1])*(watts[i] + watts[j])/2
+        if j - i <= bridge + 1:
+            out[i:j] = np.diff(t[i : j + 1]) * (watts[i] + watts[j]) / 2
     return out
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #f159d073
 @dataclass(frozen=True)
 class Energy:
     "The energy of one meter over a run"
-    joules:float|None # Total (J); None if unknown
-    steps:np.ndarray # Energy of each step (J), NaN where unknown
-    method:str # How it was measured
-    reason:str|None=None # Why `joules` is None
+
+    joules: float | None  # Total (J); None if unknown
+    steps: np.ndarray  # Energy of each step (J), NaN where unknown
+    method: str  # How it was measured
+    reason: str | None = None  # Why `joules` is None
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #291ad061
 def energy_of(
-    t, counter, watts, # Times (s), counter (J) and power (W), each of shape (n,), NaN where missing
-    how:tuple=('energy counter', 'power, integrated (estimate)'), # What to call the two ways
-    wrap:float|None=None, # As for `counter_steps`
-    failure:str|None=None, # What the meter complained of last
-)->Energy:
+    t,
+    counter,
+    watts,  # Times (s), counter (J) and power (W), each of shape (n,), NaN where missing
+    how: tuple = ('energy counter', 'power, integrated (estimate)'),  # What to call the two ways
+    wrap: float | None = None,  # As for `counter_steps`
+    failure: str | None = None,  # What the meter complained of last
+) -> Energy:
     "Energy of one meter: counter first, power where the counter says nothing"
     c, p, dt = counter_steps(counter, t, wrap), power_steps(watts, t), np.diff(t)
     steps, all_s = np.where(np.isfinite(c), c, p), max(float(dt.sum()), 1e-12)
-    part = [float(dt[m].sum())/all_s for m in (np.isfinite(c), ~np.isfinite(c) & np.isfinite(p))]
-    method = '; '.join(h if f > 0.995 else f'{h} for {f:.0%} of the time' for h, f in zip(how, part) if f > 0) or 'not measured'
+    part = [float(dt[m].sum()) / all_s for m in (np.isfinite(c), ~np.isfinite(c) & np.isfinite(p))]
+    method = (
+        '; '.join(
+            h if f > 0.995 else f'{h} for {f:.0%} of the time' for h, f in zip(how, part) if f > 0
+        )
+        or 'not measured'
+    )
     known = sum(part)
-    if known >= 0.99: return Energy(float(np.nansum(steps)/known), steps, method)
-    heard = f'it answered for {known:.0%} of {all_s:.1f} s, {np.nansum(steps):.0f} J in that time' if known else 'it gave neither energy nor power'
+    if known >= 0.99:
+        return Energy(float(np.nansum(steps) / known), steps, method)
+    heard = (
+        f'it answered for {known:.0%} of {all_s:.1f} s, {np.nansum(steps):.0f} J in that time'
+        if known
+        else 'it gave neither energy nor power'
+    )
     return Energy(None, steps, method, heard + (f' ({failure})' if failure else ''))
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #4019d13d
 def visible_gpus(
-    uuids:list, # UUID of every device of the machine, in NVML's order
-    spec:str|None=None, # As in CUDA_VISIBLE_DEVICES; None means all
-)->list: # Numbers of the visible devices
+    uuids: list,  # UUID of every device of the machine, in NVML's order
+    spec: str | None = None,  # As in CUDA_VISIBLE_DEVICES; None means all
+) -> list:  # Numbers of the visible devices
     "The devices that this process may use"
-    if spec is None: return list(range(len(uuids)))
+    if spec is None:
+        return list(range(len(uuids)))
     out = []
     for s in (s.strip() for s in spec.split(',')):
-        hits = [int(s)] if s.isdigit() and int(s) < len(uuids) else [i for i, u in enumerate(uuids) if s and u.startswith(s)]
-        if len(hits) != 1 or hits[0] in out: break
+        hits = (
+            [int(s)]
+            if s.isdigit() and int(s) < len(uuids)
+            else [i for i, u in enumerate(uuids) if s and u.startswith(s)]
+        )
+        if len(hits) != 1 or hits[0] in out:
+            break
         out += hits
     return out
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #a81347dd
 class NvmlMeter:
     "One NVIDIA device"
-    kind, wrap, how = 'gpu', None, ('NVML energy counter, whole device', 'NVML power, integrated (estimate), whole device')
-    def __init__(self,
-        nv, # The module `pynvml`, initialised
-        index:int, # Number of the device, in NVML's order
+
+    kind, wrap, how = (
+        'gpu',
+        None,
+        ('NVML energy counter, whole device', 'NVML power, integrated (estimate), whole device'),
+    )
+
+    def __init__(
+        self,
+        nv,  # The module `pynvml`, initialised
+        index: int,  # Number of the device, in NVML's order
     ):
         self.nv, self.index, self.name, self.failure = nv, index, f'gpu{index}', None
         self.handle = nv.nvmlDeviceGetHandleByIndex(index)
         self.device = self.ask('nvmlDeviceGetName')
 
-    def ask(self,
-        question, # Function of `pynvml` that takes a device
+    def ask(
+        self,
+        question,  # Function of `pynvml` that takes a device
     ):
-        try: return getattr(self.nv, question)(self.handle)
-        except self.nv.NVMLError as e: self.failure = f'{question}: {e}'
+        try:
+            return getattr(self.nv, question)(self.handle)
+        except self.nv.NVMLError as e:
+            self.failure = f'{question}: {e}'
 
     def read(self):
-        mj, mw, u, m = (self.ask(f'nvmlDeviceGet{q}') for q in ('TotalEnergyConsumption', 'PowerUsage', 'UtilizationRates', 'MemoryInfo'))
-        return Reading(None if mj is None else mj/1e3, None if mw is None else mw/1e3, None if u is None else float(u.gpu), None if m is None else m.used/2**20)
+        mj, mw, u, m = (
+            self.ask(f'nvmlDeviceGet{q}')
+            for q in ('TotalEnergyConsumption', 'PowerUsage', 'UtilizationRates', 'MemoryInfo')
+        )
+        return Reading(
+            None if mj is None else mj / 1e3,
+            None if mw is None else mw / 1e3,
+            None if u is None else float(u.gpu),
+            None if m is None else m.used / 2**20,
+        )
 
     def close(self):
-        try: self.nv.nvmlShutdown()
-        except self.nv.NVMLError as e: self.failure = f'nvmlShutdown: {e}'
+        try:
+            self.nv.nvmlShutdown()
+        except self.nv.NVMLError as e:
+            self.failure = f'nvmlShutdown: {e}'
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #ace81da0
 def gpu_meters(
-    gpus='visible', # 'visible', or a list of device numbers; an empty list counts none
-)->tuple: # Meters, why there are none (or None), and whether there may be a device all the same
+    gpus='visible',  # 'visible', or a list of device numbers; an empty list counts none
+) -> tuple:  # Meters, why there are none (or None), and whether there may be a device all the same
     "Meters of the GPUs that this process uses"
     import sys
     import pynvml as nv
+
     torch, spec = sys.modules.get('torch'), os.environ.get('CUDA_VISIBLE_DEVICES')
-    try: nv.nvmlInit()
-    except nv.NVMLError as e: # There may still be a device of another maker
-        other = torch is not None and (torch.cuda.is_available() or torch.backends.mps.is_available())
+    try:
+        nv.nvmlInit()
+    except nv.NVMLError as e:  # There may still be a device of another maker
+        other = torch is not None and (
+            torch.cuda.is_available() or torch.backends.mps.is_available()
+        )
         return [], f'no NVIDIA driver answers ({e})', other
     try:
-        uuids = [nv.nvmlDeviceGetUUID(nv.nvmlDeviceGetHandleByIndex(i)) for i in range(nv.nvmlDeviceGetCount())]
+        uuids = [
+            nv.nvmlDeviceGetUUID(nv.nvmlDeviceGetHandleByIndex(i))
+            for i in range(nv.nvmlDeviceGetCount())
+        ]
         uuids = [u.decode() if isinstance(u, bytes) else u for u in uuids]
-        if gpus == 'visible' and spec and 'MIG-' in spec: return [], 'a MIG slice cannot be told apart from the rest of its device', True
+        if gpus == 'visible' and spec and 'MIG-' in spec:
+            return [], 'a MIG slice cannot be told apart from the rest of its device', True
         ids = visible_gpus(uuids, spec) if gpus == 'visible' else list(gpus)
         meters = [nv.nvmlInit() or NvmlMeter(nv, i) for i in ids]
-        return meters, None if meters else f'none of {len(uuids)} devices is visible to this process', False
-    except nv.NVMLError as e: return [], f'NVML failed: {e}', True
-    finally: nv.nvmlShutdown()
+        return (
+            meters,
+            None if meters else f'none of {len(uuids)} devices is visible to this process',
+            False,
+        )
+    except nv.NVMLError as e:
+        return [], f'NVML failed: {e}', True
+    finally:
+        nv.nvmlShutdown()
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #41d18268
 class RaplMeter:
     "One RAPL zone"
+
     how = ('RAPL energy counter, whole package', 'RAPL power')
-    def __init__(self,
-        zone:Path, # Folder with name, energy_uj and max_energy_range_uj
+
+    def __init__(
+        self,
+        zone: Path,  # Folder with name, energy_uj and max_energy_range_uj
     ):
-        label = (zone/'name').read_text().strip()
+        label = (zone / 'name').read_text().strip()
         self.zone, self.failure, self.name = zone, None, f'{label} ({zone.name})'
         self.kind = 'memory' if label == 'dram' else 'cpu'
-        self.wrap = int((zone/'max_energy_range_uj').read_text())/1e6
+        self.wrap = int((zone / 'max_energy_range_uj').read_text()) / 1e6
 
     def read(self):
-        try: return Reading(joules=int((self.zone/'energy_uj').read_text())/1e6)
-        except (OSError, ValueError) as e: self.failure = str(e); return Reading()
+        try:
+            return Reading(joules=int((self.zone / 'energy_uj').read_text()) / 1e6)
+        except (OSError, ValueError) as e:
+            self.failure = str(e)
+            return Reading()
 
-    def close(self): pass
+    def close(self):
+        pass
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #c600c26b
 def rapl_meters(
-    root='/sys/class/powercap', # Where Linux shows the zones
-)->tuple: # Meters, and why there are none (or None)
+    root='/sys/class/powercap',  # Where Linux shows the zones
+) -> tuple:  # Meters, and why there are none (or None)
     "Meters of the processor packages and their memory"
-    zones = [z for z in sorted(Path(root).glob('intel-rapl:*')) if (z/'name').is_file() and (z/'name').read_text().strip().startswith(('package', 'dram'))]
-    if not zones: return [], 'this machine shows no RAPL counter'
-    closed = [z for z in zones if not os.access(z/'energy_uj', os.R_OK)]
-    if closed: return [], f'RAPL is there but {closed[0].name}/energy_uj is not readable: only an administrator may open it'
+    zones = [
+        z
+        for z in sorted(Path(root).glob('intel-rapl:*'))
+        if (z / 'name').is_file()
+        and (z / 'name').read_text().strip().startswith(('package', 'dram'))
+    ]
+    if not zones:
+        return [], 'this machine shows no RAPL counter'
+    closed = [z for z in zones if not os.access(z / 'energy_uj', os.R_OK)]
+    if closed:
+        return (
+            [],
+            f'RAPL is there but {closed[0].name}/energy_uj is not readable: only an administrator may open it',
+        )
     return [RaplMeter(z) for z in zones], None
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #f18d34ea
 class _Codecarbon:
     "codecarbon's offline tracker, asked from our own thread; also its output handler"
+
     def __init__(self, cpu_watts=None):
         import logging
         from codecarbon import OfflineEmissionsTracker
+
         logging.getLogger('codecarbon').setLevel('ERROR')
         self.total, self.fresh, self.users = None, set(), 0
-        self.tracker = OfflineEmissionsTracker(country_iso_code='USA', force_carbon_intensity_g_co2e_kwh=1., # Only its energy is used
-            measure_power_secs=1e6, output_methods=[], output_handlers=[self], gpu_ids=[], emissions_endpoint=None, electricitymaps_api_token=None,
-            pue=1., tracking_mode='machine', force_cpu_power=cpu_watts, allow_multiple_runs=True, log_level='error')
-        self.tracker.start(); self.tracker.flush() # The first measurement reads tables; it belongs to the setup
+        self.tracker = OfflineEmissionsTracker(
+            country_iso_code='USA',
+            force_carbon_intensity_g_co2e_kwh=1.0,  # Only its energy is used
+            measure_power_secs=1e6,
+            output_methods=[],
+            output_handlers=[self],
+            gpu_ids=[],
+            emissions_endpoint=None,
+            electricitymaps_api_token=None,
+            pue=1.0,
+            tracking_mode='machine',
+            force_cpu_power=cpu_watts,
+            allow_multiple_runs=True,
+            log_level='error',
+        )
+        self.tracker.start()
+        self.tracker.flush()  # The first measurement reads tables; it belongs to the setup
         self.fresh = set()
-        watts = next((getattr(h, '_tdp', None) for h in self.tracker._hardware if type(h).__name__ == 'CPU'), None)
+        watts = next(
+            (getattr(h, '_tdp', None) for h in self.tracker._hardware if type(h).__name__ == 'CPU'),
+            None,
+        )
         model = self.tracker.get_detected_hardware()['cpu_model']
-        self.assumed = f'from CPU load, assuming {watts:.0f} W at most' + (' as given' if cpu_watts else f' for {model!r}') if watts else 'from CPU load'
+        self.assumed = (
+            f'from CPU load, assuming {watts:.0f} W at most'
+            + (' as given' if cpu_watts else f' for {model!r}')
+            if watts
+            else 'from CPU load'
+        )
 
-    def out(self, total, delta): self.total, self.fresh = total, {'cpu_energy', 'ram_energy'}
+    def out(self, total, delta):
+        self.total, self.fresh = total, {'cpu_energy', 'ram_energy'}
+
     live_out = out
-    def task_out(self, data, experiment_name): pass
-    def exit(self): pass
+
+    def task_out(self, data, experiment_name):
+        pass
+
+    def exit(self):
+        pass
 
     def kwh(self, field):
         "Energy so far; each measurement is handed out once"
-        if field not in self.fresh: self.fresh = set(); self.tracker.flush()
-        if field not in self.fresh: return None
+        if field not in self.fresh:
+            self.fresh = set()
+            self.tracker.flush()
+        if field not in self.fresh:
+            return None
         self.fresh.remove(field)
         return getattr(self.total, field)
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #386ef0f9
 class EstimateMeter:
     "A model of the CPU, or of memory, in place of a meter"
+
     wrap = None
-    def __init__(self,
-        kind:str, # 'cpu' or 'memory'
-        source:_Codecarbon, # Shared by the two
+
+    def __init__(
+        self,
+        kind: str,  # 'cpu' or 'memory'
+        source: _Codecarbon,  # Shared by the two
     ):
         self.kind, self.name, self.source, self.failure = kind, kind, source, None
-        text = f'estimate by codecarbon {source.assumed}' if kind == 'cpu' else 'estimate by codecarbon, a flat figure for the memory installed'
+        text = (
+            f'estimate by codecarbon {source.assumed}'
+            if kind == 'cpu'
+            else 'estimate by codecarbon, a flat figure for the memory installed'
+        )
         self.how = (text, text)
         source.users += 1
 
     def read(self):
         kwh = self.source.kwh('cpu_energy' if self.kind == 'cpu' else 'ram_energy')
-        return Reading(joules=None if kwh is None else kwh*3.6e6)
+        return Reading(joules=None if kwh is None else kwh * 3.6e6)
 
     def close(self):
         self.source.users -= 1
-        if not self.source.users: self.source.tracker.stop()
+        if not self.source.users:
+            self.source.tracker.stop()
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #fca2c346
 class HostMeter:
     "Processor load of the machine, memory of this process"
+
     name, kind, wrap, how, failure = 'host', 'host', None, ('', ''), None
+
     def __init__(self):
         import psutil
+
         self.psutil, self.process, self.last = psutil, psutil.Process(), psutil.cpu_times()
 
     def read(self):
         now, last = self.psutil.cpu_times(), self.last
-        self.last, d = now, {k: getattr(now, k) - getattr(last, k) for k in now._fields if k not in ('guest', 'guest_nice')} # Guests are in user already
+        self.last, d = (
+            now,
+            {
+                k: getattr(now, k) - getattr(last, k)
+                for k in now._fields
+                if k not in ('guest', 'guest_nice')
+            },
+        )  # Guests are in user already
         all_s = sum(d.values())
-        return Reading(util=100*(1 - (d['idle'] + d.get('iowait', 0))/all_s) if all_s > 0 else None, memory_mb=self.process.memory_info().rss/2**20)
+        return Reading(
+            util=100 * (1 - (d['idle'] + d.get('iowait', 0)) / all_s) if all_s > 0 else None,
+            memory_mb=self.process.memory_info().rss / 2**20,
+        )
 
-    def close(self): pass
+    def close(self):
+        pass
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #d1eea2fa
 def find_meters(
-    gpus='visible', # As for `gpu_meters`
-    estimate:bool=True, # Model the CPU by codecarbon where it has no readable counter
-    cpu_watts:float|None=None, # Top power of the processors (W), for that model; None takes codecarbon's guess
-)->tuple: # Meters; kind -> why it is not measured; kinds that draw power all the same
+    gpus='visible',  # As for `gpu_meters`
+    estimate: bool = True,  # Model the CPU by codecarbon where it has no readable counter
+    cpu_watts: float
+    | None = None,  # Top power of the processors (W), for that model; None takes codecarbon's guess
+) -> tuple:  # Meters; kind -> why it is not measured; kinds that draw power all the same
     "The meters of this machine"
     out, reasons, unknown = [], {}, set()
     meters, why, hidden = gpu_meters(gpus)
     out += meters
-    if why: reasons['gpu'] = why
-    if hidden: unknown.add('gpu')
+    if why:
+        reasons['gpu'] = why
+    if hidden:
+        unknown.add('gpu')
     meters, why = rapl_meters()
-    if meters: out += meters
-    elif estimate: source = _Codecarbon(cpu_watts); out += [EstimateMeter(kind, source) for kind in ('cpu', 'memory')]
-    else: reasons['cpu'] = f'{why}, and no estimate was asked for'; unknown.add('cpu')
-    if not any(m.kind == 'memory' for m in out): reasons['memory'] = 'no counter of its own; left out of the total'
+    if meters:
+        out += meters
+    elif estimate:
+        source = _Codecarbon(cpu_watts)
+        out += [EstimateMeter(kind, source) for kind in ('cpu', 'memory')]
+    else:
+        reasons['cpu'] = f'{why}, and no estimate was asked for'
+        unknown.add('cpu')
+    if not any(m.kind == 'memory' for m in out):
+        reasons['memory'] = 'no counter of its own; left out of the total'
     return out, reasons, unknown

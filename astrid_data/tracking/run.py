@@ -17,53 +17,107 @@ import pandas as pd
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..core import BadInput, Conflict, NotFound, canonical_json, load_settings, need, stable_uuid, write_atomic
+from astrid_data.core import (
+    BadInput,
+    Conflict,
+    NotFound,
+    canonical_json,
+    load_settings,
+    need,
+    stable_uuid,
+    write_atomic,
+)
 from .energy import EnergyMonitor
 from ..quality.checks import new_figure
 from ..evaluation.breakdown import plot_breakdown, plot_worst
 from .artifacts import write_papers
-from .journal import Carrier, Record, away, deliver, hide_secrets, load_mlflow, mlflow_client
+from astrid_data.tracking.journal import (
+    Carrier,
+    Record,
+    away,
+    deliver,
+    hide_secrets,
+    load_mlflow,
+    mlflow_client,
+)
 from ..registry.tables import Model, RowRefused, TrainingRun
 
 # %% ../../nbs/70_tracking/06_run.ipynb #fc2dea0d
 def data_source(
-    dataset, # A version
-)->str: # 'real' where every sample is of the sky, else 'synthetic', as AstrID's dashboards know it
+    dataset,  # A version
+) -> (
+    str
+):  # 'real' where every sample is of the sky, else 'synthetic', as AstrID's dashboards know it
     "Whether a version is real, by its samples"
     return 'real' if dataset.origin == 'survey' else 'synthetic'
 
 # %% ../../nbs/70_tracking/06_run.ipynb #8b5e05a5
 def dataset_tags(
-    dataset, # A version
-)->dict: # Name -> text
+    dataset,  # A version
+) -> dict:  # Name -> text
     "Tags that every run on this version carries"
     m = dataset.manifest
-    return dict(dataset_id=dataset.id, dataset_name=dataset.name, dataset_version=f'v{dataset.version}', data_source=data_source(dataset), origin=dataset.origin,
-        content_hash=dataset.content_hash, plan_hash=m.get('plan_hash') or '', audit=(m.get('audit') or {}).get('verdict', 'none'), dataset_code_version=m['code_version'],
-        patch_size=str(dataset.patch_size), channels=','.join(dataset.channels))
+    return dict(
+        dataset_id=dataset.id,
+        dataset_name=dataset.name,
+        dataset_version=f'v{dataset.version}',
+        data_source=data_source(dataset),
+        origin=dataset.origin,
+        content_hash=dataset.content_hash,
+        plan_hash=m.get('plan_hash') or '',
+        audit=(m.get('audit') or {}).get('verdict', 'none'),
+        dataset_code_version=m['code_version'],
+        patch_size=str(dataset.patch_size),
+        channels=','.join(dataset.channels),
+    )
 
 # %% ../../nbs/70_tracking/06_run.ipynb #8edff79b
-def code_tags()->dict: # code_version; git_commit, with '+changes' where files differ from it, or git_commit_unknown and why
+def code_tags() -> (
+    dict
+):  # code_version; git_commit, with '+changes' where files differ from it, or git_commit_unknown and why
     "Which code runs here"
     from astrid_data import __version__
-    def git(*a): return subprocess.run(['git', *a], capture_output=True, text=True, timeout=5)
+
+    def git(*a):
+        return subprocess.run(['git', *a], capture_output=True, text=True, timeout=5)
+
     try:
-        commit = git('rev-parse', '--verify', '--quiet', 'HEAD').stdout.strip() # Nothing where there is no commit, instead of the word HEAD
-        if commit: found = dict(git_commit=commit + '+changes'*bool(git('status', '--porcelain', '-uno').stdout.strip()))
-        else: found = dict(git_commit_unknown='this is no repository' if git('rev-parse', '--git-dir').returncode else 'the repository has no commit')
-    except (OSError, subprocess.TimeoutExpired) as e: found = dict(git_commit_unknown=f'git did not answer: {e}')
+        commit = git(
+            'rev-parse', '--verify', '--quiet', 'HEAD'
+        ).stdout.strip()  # Nothing where there is no commit, instead of the word HEAD
+        if commit:
+            found = dict(
+                git_commit=commit
+                + '+changes' * bool(git('status', '--porcelain', '-uno').stdout.strip())
+            )
+        else:
+            found = dict(
+                git_commit_unknown='this is no repository'
+                if git('rev-parse', '--git-dir').returncode
+                else 'the repository has no commit'
+            )
+    except (OSError, subprocess.TimeoutExpired) as e:
+        found = dict(git_commit_unknown=f'git did not answer: {e}')
     return dict(code_version=__version__, **found)
 
 # %% ../../nbs/70_tracking/06_run.ipynb #db33ca25
 def dataset_input(
-    dataset, # A version
-)->dict: # Fields of MLflow's entity
+    dataset,  # A version
+) -> dict:  # Fields of MLflow's entity
     "The version as MLflow shows it among a run's inputs"
     m = dataset.manifest
-    return dict(name=dataset.address, digest=dataset.content_hash[:12], source_type='astrid_data',
-        source=canonical_json(dict(address=dataset.address, dataset_id=dataset.id, content_hash=dataset.content_hash)),
+    return dict(
+        name=dataset.address,
+        digest=dataset.content_hash[:12],
+        source_type='astrid_data',
+        source=canonical_json(
+            dict(address=dataset.address, dataset_id=dataset.id, content_hash=dataset.content_hash)
+        ),
         schema=canonical_json(dict(channels=list(dataset.channels), patch_size=dataset.patch_size)),
-        profile=canonical_json({k: m[k] for k in ('n_samples', 'splits', 'class_counts', 'origin')}))
+        profile=canonical_json(
+            {k: m[k] for k in ('n_samples', 'splits', 'class_counts', 'origin')}
+        ),
+    )
 
 # %% ../../nbs/70_tracking/06_run.ipynb #fb6e9c39
 @cache
@@ -72,28 +126,57 @@ def _mlflow_kinds():
     load_mlflow()
     from mlflow.data.dataset import Dataset
     from mlflow.data.dataset_source import DatasetSource
+
     class AstridSource(DatasetSource):
-        def __init__(self, **where): self.where = where
+        def __init__(self, **where):
+            self.where = where
+
         _get_source_type = staticmethod(lambda: 'astrid_data')
-        def load(self, archive): from astrid_data.datasets.build import open_dataset; return open_dataset(archive, self.where['dataset_id'])
+
+        def load(self, archive):
+            from astrid_data.datasets.build import open_dataset
+
+            return open_dataset(archive, self.where['dataset_id'])
+
         _can_resolve = staticmethod(lambda raw: False)
+
         @classmethod
-        def _resolve(cls, raw): raise NotImplementedError
-        def to_dict(self): return self.where
+        def _resolve(cls, raw):
+            raise NotImplementedError
+
+        def to_dict(self):
+            return self.where
+
         @classmethod
-        def from_dict(cls, d): return cls(**d)
+        def from_dict(cls, d):
+            return cls(**d)
+
     class AstridDataset(Dataset):
-        def __init__(self, version): self.facts = dataset_input(version); super().__init__(AstridSource(**json.loads(self.facts['source'])), self.facts['name'], self.facts['digest'])
-        def _compute_digest(self): return self.facts['digest']
+        def __init__(self, version):
+            self.facts = dataset_input(version)
+            super().__init__(
+                AstridSource(**json.loads(self.facts['source'])),
+                self.facts['name'],
+                self.facts['digest'],
+            )
+
+        def _compute_digest(self):
+            return self.facts['digest']
+
         schema = property(lambda self: json.loads(self.facts['schema']))
         profile = property(lambda self: json.loads(self.facts['profile']))
-        def to_dict(self): return dict(super().to_dict(), schema=self.facts['schema'], profile=self.facts['profile'])
+
+        def to_dict(self):
+            return dict(
+                super().to_dict(), schema=self.facts['schema'], profile=self.facts['profile']
+            )
+
     return AstridDataset, AstridSource
 
 # %% ../../nbs/70_tracking/06_run.ipynb #1921a766
 def mlflow_dataset(
-    dataset, # A version
-): # For `mlflow.log_input`
+    dataset,  # A version
+):  # For `mlflow.log_input`
     "The version as one of MLflow's own datasets"
     return _mlflow_kinds()[0](dataset)
 
@@ -102,55 +185,87 @@ def _place(archive):
     "Tracking URI, place of artifacts, and experiment of an archive"
     uri, home = archive.mlflow_uri, Path(archive.home)
     own = uri.startswith('sqlite:') and str(home) in uri
-    if own: home.mkdir(parents=True, exist_ok=True)
-    artifacts = os.environ.get('MLFLOW_ARTIFACT_ROOT') or ((home/'mlflow-artifacts').absolute().as_uri() if own else None)
+    if own:
+        home.mkdir(parents=True, exist_ok=True)
+    artifacts = os.environ.get('MLFLOW_ARTIFACT_ROOT') or (
+        (home / 'mlflow-artifacts').absolute().as_uri() if own else None
+    )
     return uri, artifacts, load_settings().mlflow_experiment or 'astrid_data'
 
 # %% ../../nbs/70_tracking/06_run.ipynb #5d8e91e6
-def _records(archive): return Path(archive.home)/'tracking'
+def _records(archive):
+    return Path(archive.home) / 'tracking'
 
 # %% ../../nbs/70_tracking/06_run.ipynb #b0c2728d
 def _counts(dataset):
     "The version's numbers as metrics"
-    m, q = dataset.manifest, dataset.folder/'quality.json'
+    m, q = dataset.manifest, dataset.folder / 'quality.json'
     report = json.loads(q.read_text()) if q.exists() else {}
-    ratio = report.get('anomaly_ratio', float((dataset.samples['label'] == 1).mean()) if len(dataset) else None)
-    out = dict(total_samples=len(dataset), anomaly_ratio=ratio, requested=m['requested'], dropped=sum(m['dropped'].values()), **{f'n_{k}': v for k, v in m['splits'].items()})
+    ratio = report.get(
+        'anomaly_ratio', float((dataset.samples['label'] == 1).mean()) if len(dataset) else None
+    )
+    out = dict(
+        total_samples=len(dataset),
+        anomaly_ratio=ratio,
+        requested=m['requested'],
+        dropped=sum(m['dropped'].values()),
+        **{f'n_{k}': v for k, v in m['splits'].items()},
+    )
     out |= {k: report.get(k) for k in ('quality_score', 'image_quality_score', 'label_consistency')}
-    return out | {re.sub(r'[^\w\-. /:]', '_', f'n_class_{k}')[:250]: v for k, v in m['class_counts'].items()}
+    return out | {
+        re.sub(r'[^\w\-. /:]', '_', f'n_class_{k}')[:250]: v for k, v in m['class_counts'].items()
+    }
 
 # %% ../../nbs/70_tracking/06_run.ipynb #a575403f
 def _dataset_record(dataset, archive):
     "The record of the version's own run; made whole, then renamed, so that it is written once"
-    to = _records(archive)/f'dataset-{dataset.id}'
-    if to.exists(): return Record(to)
+    to = _records(archive) / f'dataset-{dataset.id}'
+    if to.exists():
+        return Record(to)
     r = Record(to.with_name(f'.{to.name}.{uuid.uuid4().hex}'))
-    r.add('start', record=to.name, run_name=f'training_data_{dataset.id}', experiment=_place(archive)[2], tags={**dataset_tags(dataset), 'stage': 'data_collection'})
+    r.add(
+        'start',
+        record=to.name,
+        run_name=f'training_data_{dataset.id}',
+        experiment=_place(archive)[2],
+        tags={**dataset_tags(dataset), 'stage': 'data_collection'},
+    )
     r.add('input', dataset=dataset_input(dataset), context='data_collection')
     r.add('metrics', step=None, values=_counts(dataset))
-    for name in write_papers(dataset, r.folder/'artifacts'): r.add('artifact', file=name)
+    for name in write_papers(dataset, r.folder / 'artifacts'):
+        r.add('artifact', file=name)
     r.add('end', status='FINISHED')
-    try: os.rename(r.folder, to)
+    try:
+        os.rename(r.folder, to)
     except OSError:
-        if not to.exists(): raise
-        shutil.rmtree(r.folder) # Someone else was faster
+        if not to.exists():
+            raise
+        shutil.rmtree(r.folder)  # Someone else was faster
     return Record(to)
 
 # %% ../../nbs/70_tracking/06_run.ipynb #15b1b390
 def log_dataset(
-    dataset, # A version
-    archive=None, # Where to track; None takes the version's archive
-)->str|None: # MLflow's id of the run; None, with a warning, while MLflow is away
+    dataset,  # A version
+    archive=None,  # Where to track; None takes the version's archive
+) -> str | None:  # MLflow's id of the run; None, with a warning, while MLflow is away
     "Log the version's own run, once"
     archive = archive or dataset.archive
-    if archive is None: raise BadInput(f'{dataset.address} belongs to no archive: say where to track it with archive=')
+    if archive is None:
+        raise BadInput(
+            f'{dataset.address} belongs to no archive: say where to track it with archive='
+        )
     record = _dataset_record(dataset, archive)
-    try: deliver(record, *_place(archive)[:2])
-    except away() as e: warnings.warn(f'MLflow is away ({_short(e)}); astrid_data.replay(archive) logs {dataset.address} later')
+    try:
+        deliver(record, *_place(archive)[:2])
+    except away() as e:
+        warnings.warn(
+            f'MLflow is away ({_short(e)}); astrid_data.replay(archive) logs {dataset.address} later'
+        )
     return record.run_id
 
 # %% ../../nbs/70_tracking/06_run.ipynb #564f0ff2
-def _short(e): return hide_secrets(str(e)).split('\n')[0][:200] # Of an error
+def _short(e):
+    return hide_secrets(str(e)).split('\n')[0][:200]  # Of an error
 
 # %% ../../nbs/70_tracking/06_run.ipynb #0c827a4e
 _name_ok = re.compile(r'[\w\-. /:]{1,250}').fullmatch
@@ -158,164 +273,252 @@ _name_ok = re.compile(r'[\w\-. /:]{1,250}').fullmatch
 # %% ../../nbs/70_tracking/06_run.ipynb #6afdf31a
 class Run:
     "One run being tracked; use it in a `with` block"
-    def __init__(self,
-        dataset, # The version that is trained on
-        run_name:str|None=None, # Name in MLflow; None takes the version's address
-        archive=None, # Where to track; None takes the version's archive
-        monitor=True, # Watch energy: True, False, or an `EnergyMonitor`
-        tags:dict|None=None, # Further tags
-        patience_s:float=30., # How long to wait, at the end, for the last lines to arrive
+
+    def __init__(
+        self,
+        dataset,  # The version that is trained on
+        run_name: str | None = None,  # Name in MLflow; None takes the version's address
+        archive=None,  # Where to track; None takes the version's archive
+        monitor=True,  # Watch energy: True, False, or an `EnergyMonitor`
+        tags: dict | None = None,  # Further tags
+        patience_s: float = 30.0,  # How long to wait, at the end, for the last lines to arrive
     ):
         self.dataset, self.archive = need('dataset', dataset), archive or dataset.archive
-        if self.archive is None: raise BadInput(f'{dataset.address} belongs to no archive: say where to track it with archive=')
+        if self.archive is None:
+            raise BadInput(
+                f'{dataset.address} belongs to no archive: say where to track it with archive='
+            )
         need('archive', self.archive)
         self.name, self.patience_s, self.monitor = run_name or dataset.address, patience_s, monitor
-        self.record_id, self.record, self.energy, self.status, self.params = uuid.uuid4().hex, None, None, 'new', {}
+        self.record_id, self.record, self.energy, self.status, self.params = (
+            uuid.uuid4().hex,
+            None,
+            None,
+            'new',
+            {},
+        )
         self.tags = {**dataset_tags(dataset), **code_tags(), 'stage': 'training', **(tags or {})}
 
     @property
-    def id(self): # MLflow's id of the run; None while MLflow is away
-        if self.record is None: return None
-        if self.record.run_id is None and self.status == 'running': self.carrier.known.wait(self.patience_s)
+    def id(self):  # MLflow's id of the run; None while MLflow is away
+        if self.record is None:
+            return None
+        if self.record.run_id is None and self.status == 'running':
+            self.carrier.known.wait(self.patience_s)
         return self.record.run_id
 
-    def __repr__(self): return f'Run({self.name!r} on {self.dataset.address}, {self.status}, data: {self.tags["data_source"]})'
+    def __repr__(self):
+        return f'Run({self.name!r} on {self.dataset.address}, {self.status}, data: {self.tags["data_source"]})'
 
 # %% ../../nbs/70_tracking/06_run.ipynb #abd2e69f
-def _add(self:Run, kind, **what):
-    if self.status == 'new': raise Conflict(f'{self!r} has not begun: log within its with block')
+def _add(self: Run, kind, **what):
+    if self.status == 'new':
+        raise Conflict(f'{self!r} has not begun: log within its with block')
     self.record.add(kind, **what)
-    if self.status in ('completed', 'failed'): self._send_late()
-    else: self._note_id()
+    if self.status in ('completed', 'failed'):
+        self._send_late()
+    else:
+        self._note_id()
 
-def _send_late(self:Run):
+
+def _send_late(self: Run):
     "Bring MLflow and the row up to date with a run that has ended"
-    try: deliver(self.record, *_place(self.archive)[:2])
-    except away() as e: warnings.warn(f'MLflow is away ({_short(e)}); astrid_data.replay(archive) sends what was logged after the end of {self.name!r}')
+    try:
+        deliver(self.record, *_place(self.archive)[:2])
+    except away() as e:
+        warnings.warn(
+            f'MLflow is away ({_short(e)}); astrid_data.replay(archive) sends what was logged after the end of {self.name!r}'
+        )
     _close_row(self.archive, self.record)
+
 
 Run._add, Run._send_late = _add, _send_late
 
 # %% ../../nbs/70_tracking/06_run.ipynb #3cdd55b1
 def _check_names(values, what):
     for k in values:
-        if not _name_ok(k): raise BadInput(f'{k!r} cannot name a {what}: letters, digits, and _ - . / : and blanks')
+        if not _name_ok(k):
+            raise BadInput(f'{k!r} cannot name a {what}: letters, digits, and _ - . / : and blanks')
 
-def log_metrics(self:Run,
-    values:dict, # Name -> number; None is left out, NaN and infinity are kept as such
-    step:int|None=None, # Such as the training epoch
+
+def log_metrics(
+    self: Run,
+    values: dict,  # Name -> number; None is left out, NaN and infinity are kept as such
+    step: int | None = None,  # Such as the training epoch
 ):
     "Log numbers"
     _check_names(values, 'metric')
     values = {k: float(v) for k, v in values.items() if v is not None}
-    self._add('metrics', step=step, values={k: v if math.isfinite(v) else str(v) for k, v in values.items()}) # JSON has no NaN
+    self._add(
+        'metrics',
+        step=step,
+        values={k: v if math.isfinite(v) else str(v) for k, v in values.items()},
+    )  # JSON has no NaN
 
 # %% ../../nbs/70_tracking/06_run.ipynb #69b21966
-def log_params(self:Run,
-    values:dict, # Name -> anything with a short text
+def log_params(
+    self: Run,
+    values: dict,  # Name -> anything with a short text
 ):
     "Log settings; once set, they stay"
     _check_names(values, 'parameter')
     for k, v in values.items():
-        if self.params.get(k, str(v)) != str(v): raise BadInput(f'parameter {k!r} is {hide_secrets(self.params[k])} already: parameters of a run do not change')
+        if self.params.get(k, str(v)) != str(v):
+            raise BadInput(
+                f'parameter {k!r} is {hide_secrets(self.params[k])} already: parameters of a run do not change'
+            )
     self.params.update({k: str(v) for k, v in values.items()})
     self._add('params', values={k: str(v) for k, v in values.items()})
 
 # %% ../../nbs/70_tracking/06_run.ipynb #02f5e24c
-def set_tags(self:Run,
-    values:dict, # Name -> text, or what can be written as text; a later value replaces an earlier one
+def set_tags(
+    self: Run,
+    values: dict,  # Name -> text, or what can be written as text; a later value replaces an earlier one
 ):
     "Say something of the run; MLflow keeps the first 5000 characters of a value"
     self._add('tags', values={k: str(v) for k, v in values.items()})
 
+
 Run.log_metrics, Run.log_params, Run.set_tags = log_metrics, log_params, set_tags
 
 # %% ../../nbs/70_tracking/06_run.ipynb #13589182
-def _keep(self:Run, name, write):
+def _keep(self: Run, name, write):
     "Have `write` put an artifact in its place and log it"
-    if Path(name).is_absolute() or '..' in Path(name).parts: raise BadInput(f'{name!r} leads out of the run: give a plain name such as plots/roc.png')
-    if self.record is None: raise Conflict(f'{self!r} has not begun: log within its with block')
-    to = self.record.folder/'artifacts'/name
+    if Path(name).is_absolute() or '..' in Path(name).parts:
+        raise BadInput(f'{name!r} leads out of the run: give a plain name such as plots/roc.png')
+    if self.record is None:
+        raise Conflict(f'{self!r} has not begun: log within its with block')
+    to = self.record.folder / 'artifacts' / name
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         write(to)
     except OSError as e:
-        if to.is_file(): to.unlink()
-        return warnings.warn(f'{name} of run {self.name!r} is not kept: {e.strerror or e}', stacklevel=3)
+        if to.is_file():
+            to.unlink()
+        return warnings.warn(
+            f'{name} of run {self.name!r} is not kept: {e.strerror or e}', stacklevel=3
+        )
     self._add('artifact', file=name)
 
-def log_artifact(self:Run,
-    path, # A file
-    name:str|None=None, # Its name in the run, with '/' for folders; None takes the file's
+
+def log_artifact(
+    self: Run,
+    path,  # A file
+    name: str | None = None,  # Its name in the run, with '/' for folders; None takes the file's
 ):
     "Keep a copy of a file with the run"
-    if not Path(path).is_file(): raise NotFound(f'no file {str(path)!r} to log')
+    if not Path(path).is_file():
+        raise NotFound(f'no file {str(path)!r} to log')
     self._keep(name or Path(path).name, lambda to: shutil.copyfile(path, to))
 
 # %% ../../nbs/70_tracking/06_run.ipynb #9e1e6c9b
-def log_text(self:Run,
-    text:str, # The whole of it
-    name:str, # As for `log_artifact`, such as notes.txt
+def log_text(
+    self: Run,
+    text: str,  # The whole of it
+    name: str,  # As for `log_artifact`, such as notes.txt
 ):
     "Keep a text with the run"
     self._keep(name, lambda to: write_atomic(to, text))
 
-def log_figure(self:Run,
-    figure, # A matplotlib figure
-    name:str, # As for `log_artifact`; its ending says the format, such as plots/roc.png
+
+def log_figure(
+    self: Run,
+    figure,  # A matplotlib figure
+    name: str,  # As for `log_artifact`; its ending says the format, such as plots/roc.png
 ):
     "Keep a figure with the run, at 120 pixels an inch"
     self._keep(name, lambda to: figure.savefig(to, dpi=120, bbox_inches='tight'))
 
-Run._keep, Run.log_artifact, Run.log_text, Run.log_figure = _keep, log_artifact, log_text, log_figure
+
+Run._keep, Run.log_artifact, Run.log_text, Run.log_figure = (
+    _keep,
+    log_artifact,
+    log_text,
+    log_figure,
+)
 
 # %% ../../nbs/70_tracking/06_run.ipynb #67180a51
-def log_scores(self:Run,
-    report, # `OperatingPoints`, as from `evaluate`
-    prefix:str='test', # Of the logged names
-    dataset=None, # The version that the scores belong to, for a picture of the worst mistakes; None leaves it out
+def log_scores(
+    self: Run,
+    report,  # `OperatingPoints`, as from `evaluate`
+    prefix: str = 'test',  # Of the logged names
+    dataset=None,  # The version that the scores belong to, for a picture of the worst mistakes; None leaves it out
 ):
     "Log a report: its numbers as metrics, tables and pictures as artifacts"
-    if prefix == 'test' and getattr(self, 'monitor', None): self.monitor.correct = report.n_found # For joules per correct detection
+    if prefix == 'test' and getattr(self, 'monitor', None):
+        self.monitor.correct = report.n_found  # For joules per correct detection
     self.log_metrics(report.metrics(prefix))
-    self.log_text(canonical_json({k: v for k, v in vars(report).items() if k not in ('scores', 'by')}), f'{prefix}_operating_points.json')
+    self.log_text(
+        canonical_json({k: v for k, v in vars(report).items() if k not in ('scores', 'by')}),
+        f'{prefix}_operating_points.json',
+    )
     self.log_text(report.scores.to_csv(index=False), f'{prefix}_scores.csv')
     fig = new_figure((6, 2.2))
-    if len(report.scores): self.log_figure(report.plot(fig.subplots(1, 3)), f'{prefix}_operating_points.png')
-    for c, table in report.by.items(): self.log_text(table.to_csv(index=False), f'{prefix}_by_{c}.csv')
-    if report.by: self.log_figure(plot_breakdown(report.by, report.origin), f'{prefix}_by.png')
-    if dataset is not None and len(report.scores): self.log_figure(plot_worst(dataset, report.scores), f'{prefix}_worst.png')
+    if len(report.scores):
+        self.log_figure(report.plot(fig.subplots(1, 3)), f'{prefix}_operating_points.png')
+    for c, table in report.by.items():
+        self.log_text(table.to_csv(index=False), f'{prefix}_by_{c}.csv')
+    if report.by:
+        self.log_figure(plot_breakdown(report.by, report.origin), f'{prefix}_by.png')
+    if dataset is not None and len(report.scores):
+        self.log_figure(plot_worst(dataset, report.scores), f'{prefix}_worst.png')
 
 # %% ../../nbs/70_tracking/06_run.ipynb #556f2c97
-def log_model(self:Run,
-    model, # A torch module that gives logits
-    train, # The `PatchLoader` or `PatchDataset` it was trained on
-    name:str='model', # Its name in the run; a second one of this name gets a number
-)->str|None: # The address that MLflow reads it from; None while MLflow is away or the disk is full
+def log_model(
+    self: Run,
+    model,  # A torch module that gives logits
+    train,  # The `PatchLoader` or `PatchDataset` it was trained on
+    name: str = 'model',  # Its name in the run; a second one of this name gets a number
+) -> (
+    str | None
+):  # The address that MLflow reads it from; None while MLflow is away or the disk is full
     "Keep a model that takes raw patches"
     from astrid_data.tracking.saved_model import model_facts, save_model
-    if self.record is None: raise Conflict(f'{self!r} has not begun: log within its with block')
-    folder, n = self.record.folder/'artifacts', 2
-    while (folder/(to := name if n == 2 else f'{name}-{n - 1}')).exists(): n += 1
-    try: save_model(model, train, folder/to)
+
+    if self.record is None:
+        raise Conflict(f'{self!r} has not begun: log within its with block')
+    folder, n = self.record.folder / 'artifacts', 2
+    while (folder / (to := name if n == 2 else f'{name}-{n - 1}')).exists():
+        n += 1
+    try:
+        save_model(model, train, folder / to)
     except OSError as e:
-        shutil.rmtree(folder/to, ignore_errors=True)
-        return warnings.warn(f'the model of run {self.name!r} is not kept: {e.strerror or e}', stacklevel=2)
-    self._add('model', name=to, facts=model_facts(model, folder/to))
+        shutil.rmtree(folder / to, ignore_errors=True)
+        return warnings.warn(
+            f'the model of run {self.name!r} is not kept: {e.strerror or e}', stacklevel=2
+        )
+    self._add('model', name=to, facts=model_facts(model, folder / to))
     return self.id and f'runs:/{self.id}/{to}'
+
 
 Run.log_scores, Run.log_model = log_scores, log_model
 
 # %% ../../nbs/70_tracking/06_run.ipynb #652b43f4
 def _begin(self):
     self.row_id, self.noted = uuid.UUID(self.record_id), None
-    row = TrainingRun(id=self.row_id, dataset_id=uuid.UUID(str(self.dataset.id)), training_params=dict(run_name=self.name), status='pending')
+    row = TrainingRun(
+        id=self.row_id,
+        dataset_id=uuid.UUID(str(self.dataset.id)),
+        training_params=dict(run_name=self.name),
+        status='pending',
+    )
     try:
-        with self.archive.registry.session() as s: s.add(row)
-    except RowRefused: raise Conflict(f'{self.dataset.address} is not known to {self.archive!r}: build it there, or track it in the archive it was built in') from None
-    try: self._set_up()
+        with self.archive.registry.session() as s:
+            s.add(row)
+    except RowRefused:
+        raise Conflict(
+            f'{self.dataset.address} is not known to {self.archive!r}: build it there, or track it in the archive it was built in'
+        ) from None
+    try:
+        self._set_up()
     except BaseException as e:
-        _update_row(self.archive, self.row_id, status='failed', performance_metrics=dict(error=hide_secrets(f'{type(e).__name__}: {e}')), completed_at=datetime.now(timezone.utc))
+        _update_row(
+            self.archive,
+            self.row_id,
+            status='failed',
+            performance_metrics=dict(error=hide_secrets(f'{type(e).__name__}: {e}')),
+            completed_at=datetime.now(timezone.utc),
+        )
         raise
     self.status = 'running'
     _update_row(self.archive, self.row_id, status='running')
@@ -326,22 +529,39 @@ def _begin(self):
 def _set_up(self):
     "Papers, meters, record, carrier"
     import psutil
+
     uri, artifacts, experiment = _place(self.archive)
-    try: self.papers = _dataset_record(self.dataset, self.archive)
-    except OSError as e: self.papers = warnings.warn(f'the papers of {self.dataset.address} could not be written: {e.strerror or e}')
-    if self.monitor is True: self.monitor = EnergyMonitor()
-    if self.monitor and not self.monitor.running: self.monitor.start()
-    self.record = Record(_records(self.archive)/self.record_id)
-    self.record.add('start', record=self.record_id, run_name=self.name, experiment=experiment, tags=self.tags, row_id=str(self.row_id),
-        host=socket.gethostname(), pid=os.getpid(), process_start=psutil.Process().create_time())
+    try:
+        self.papers = _dataset_record(self.dataset, self.archive)
+    except OSError as e:
+        self.papers = warnings.warn(
+            f'the papers of {self.dataset.address} could not be written: {e.strerror or e}'
+        )
+    if self.monitor is True:
+        self.monitor = EnergyMonitor()
+    if self.monitor and not self.monitor.running:
+        self.monitor.start()
+    self.record = Record(_records(self.archive) / self.record_id)
+    self.record.add(
+        'start',
+        record=self.record_id,
+        run_name=self.name,
+        experiment=experiment,
+        tags=self.tags,
+        row_id=str(self.row_id),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        process_start=psutil.Process().create_time(),
+    )
     self.record.add('input', dataset=dataset_input(self.dataset), context='training')
     self.carrier = Carrier(self.record, uri, artifacts, [self.papers] if self.papers else [])
 
 # %% ../../nbs/70_tracking/06_run.ipynb #121ce0fe
 def _keep_papers(self, most_mb=20):
     "The version's papers, in the folder `data` of the run; a long ledger stays with the version's own run"
-    for p in sorted((self.papers.folder/'artifacts').iterdir()) if self.papers else []:
-        if p.stat().st_size <= most_mb*1e6: self.log_artifact(p, f'data/{p.name}')
+    for p in sorted((self.papers.folder / 'artifacts').iterdir()) if self.papers else []:
+        if p.stat().st_size <= most_mb * 1e6:
+            self.log_artifact(p, f'data/{p.name}')
 
 # %% ../../nbs/70_tracking/06_run.ipynb #4d252b36
 def _note_id(self):
@@ -355,12 +575,18 @@ def _update_row(archive, row_id, models=(), **values):
     "Change a row of `training_runs`, and write those of `models`; a database that is away costs a warning, not the training"
     try:
         with archive.registry.session() as s:
-            for m in models: s.merge(Model(**m))
-            s.flush() # The run refers to them
+            for m in models:
+                s.merge(Model(**m))
+            s.flush()  # The run refers to them
             row = s.get(TrainingRun, row_id)
-            for k, v in values.items(): setattr(row, k, v)
+            for k, v in values.items():
+                setattr(row, k, v)
         return True
-    except SQLAlchemyError as e: warnings.warn(f'training_runs was not updated: {type(e).__name__}; replay(archive) will do it from the record')
+    except SQLAlchemyError as e:
+        warnings.warn(
+            f'training_runs was not updated: {type(e).__name__}; replay(archive) will do it from the record'
+        )
+
 
 Run.__enter__, Run._set_up, Run._keep_papers, Run._note_id = _begin, _set_up, _keep_papers, _note_id
 
@@ -368,145 +594,270 @@ Run.__enter__, Run._set_up, Run._keep_papers, Run._note_id = _begin, _set_up, _k
 def _log_energy(self):
     self.energy = e = self.monitor.stop()
     self.log_metrics(e.metrics())
-    how = f'unknown: {e.reasons.get("total_wh", "no reason was given")}' if e.total_wh is None else f'{" and ".join(e.estimated)} estimated' if e.estimated else 'measured'
-    self.set_tags({'energy_how': how, **{f'energy_method_{k}': v for k, v in e.method.items()}, **{f'energy_unknown_{k}': v for k, v in e.reasons.items()}})
+    how = (
+        f'unknown: {e.reasons.get("total_wh", "no reason was given")}'
+        if e.total_wh is None
+        else f'{" and ".join(e.estimated)} estimated'
+        if e.estimated
+        else 'measured'
+    )
+    self.set_tags(
+        {
+            'energy_how': how,
+            **{f'energy_method_{k}': v for k, v in e.method.items()},
+            **{f'energy_unknown_{k}': v for k, v in e.reasons.items()},
+        }
+    )
     self.log_text(e.series.to_csv(index=False), 'energy/series.csv')
     self.log_text(e.marks.to_csv(index=False), 'energy/marks.csv')
 
 # %% ../../nbs/70_tracking/06_run.ipynb #c65a3ffe
 def _end(self, kind, error, _):
-    if self.monitor: _log_energy(self)
-    if error is not None: self.set_tags(dict(error=f'{kind.__name__}: {error}'))
-    self.record.add('end', status='FINISHED' if error is None else 'KILLED' if kind is KeyboardInterrupt else 'FAILED', row_status='completed' if error is None else 'failed')
+    if self.monitor:
+        _log_energy(self)
+    if error is not None:
+        self.set_tags(dict(error=f'{kind.__name__}: {error}'))
+    self.record.add(
+        'end',
+        status='FINISHED' if error is None else 'KILLED' if kind is KeyboardInterrupt else 'FAILED',
+        row_status='completed' if error is None else 'failed',
+    )
     arrived = self.carrier.finish(self.patience_s)
     self.status = 'completed' if error is None else 'failed'
     _close_row(self.archive, self.record)
-    if not arrived: warnings.warn(f'MLflow did not take {self.record.n - self.record.sent} of {self.record.n} lines of run {self.name!r} ({_why(self.carrier)}). {_what_now(self.record)}')
-    for r in self.record.refused: warnings.warn(f'MLflow refused {r}')
+    if not arrived:
+        warnings.warn(
+            f'MLflow did not take {self.record.n - self.record.sent} of {self.record.n} lines of run {self.name!r} ({_why(self.carrier)}). {_what_now(self.record)}'
+        )
+    for r in self.record.refused:
+        warnings.warn(f'MLflow refused {r}')
 
 # %% ../../nbs/70_tracking/06_run.ipynb #fbbd9cf0
-def _why(carrier): return 'it is still busy' if carrier.problem is None else _short(carrier.problem)
+def _why(carrier):
+    return 'it is still busy' if carrier.problem is None else _short(carrier.problem)
+
 
 def _what_now(record):
-    if record.waiting: return f'{len(record.waiting)} of them the disk did not take either: make room, and call run.record.flush() before this process ends'
+    if record.waiting:
+        return f'{len(record.waiting)} of them the disk did not take either: make room, and call run.record.flush() before this process ends'
     return 'Nothing is lost: astrid_data.replay(archive) sends them later'
 
 # %% ../../nbs/70_tracking/06_run.ipynb #9dec034b
-_energy_columns = ('training_energy_wh', 'training_avg_power_w', 'training_peak_power_w', 'training_carbon_footprint_kg') # Metrics of the same name
+_energy_columns = (
+    'training_energy_wh',
+    'training_avg_power_w',
+    'training_peak_power_w',
+    'training_carbon_footprint_kg',
+)  # Metrics of the same name
+
 
 def _at_chosen(told):
     "precision, recall, F1 and accuracy of the test split, where a threshold was chosen on another"
     p, fnr, fpr = (told.get(f'test_{k}') for k in ('prior', 'chosen_fnr', 'chosen_fpr'))
-    if not all(isinstance(v, float) for v in (p, fnr, fpr)): return {}
-    found, passed = p*(1 - fnr), (1 - p)*fpr
-    return dict(recall=1 - fnr, accuracy=found + 1 - p - passed, f1_score=2*found/(found + passed + p), precision=found/(found + passed) if found + passed else None)
+    if not all(isinstance(v, float) for v in (p, fnr, fpr)):
+        return {}
+    found, passed = p * (1 - fnr), (1 - p) * fpr
+    return dict(
+        recall=1 - fnr,
+        accuracy=found + 1 - p - passed,
+        f1_score=2 * found / (found + passed + p),
+        precision=found / (found + passed) if found + passed else None,
+    )
+
 
 def _model_row(start, line, run_id, params, told):
     "The row of `models` for a model that a run logged"
-    row_id, measured = stable_uuid('model', start['record'], line['name']), {k: v for k, v in told.items() if isinstance(v, float)}
+    row_id, measured = (
+        stable_uuid('model', start['record'], line['name']),
+        {k: v for k, v in told.items() if isinstance(v, float)},
+    )
     seconds = measured.get('training_duration_s')
-    return dict(id=row_id, name=start['run_name'][:100], version=row_id.hex[:12], **line['facts'], hyperparameters=params, training_metrics=told,
-        training_dataset=f"{start['tags']['dataset_name']}@{start['tags']['dataset_version']}"[:200], **_at_chosen(told), **{k: measured.get(k) for k in _energy_columns},
-        training_duration_seconds=None if seconds is None else round(seconds), is_active=False, mlflow_run_id=run_id, model_path=run_id and f'runs:/{run_id}/{line["name"]}')
+    return dict(
+        id=row_id,
+        name=start['run_name'][:100],
+        version=row_id.hex[:12],
+        **line['facts'],
+        hyperparameters=params,
+        training_metrics=told,
+        training_dataset=f'{start["tags"]["dataset_name"]}@{start["tags"]["dataset_version"]}'[
+            :200
+        ],
+        **_at_chosen(told),
+        **{k: measured.get(k) for k in _energy_columns},
+        training_duration_seconds=None if seconds is None else round(seconds),
+        is_active=False,
+        mlflow_run_id=run_id,
+        model_path=run_id and f'runs:/{run_id}/{line["name"]}',
+    )
 
 # %% ../../nbs/70_tracking/06_run.ipynb #e791d50f
 def _told(lines):
     "Parameters, and the last value of each metric with what was said of it"
     params, last, said = {}, {}, {}
     for line in lines:
-        if line['kind'] == 'params': params |= line['values']
-        if line['kind'] == 'metrics': last |= line['values']
-        if line['kind'] == 'tags': said |= {k: v for k, v in line['values'].items() if k in ('energy_how', 'error')}
+        if line['kind'] == 'params':
+            params |= line['values']
+        if line['kind'] == 'metrics':
+            last |= line['values']
+        if line['kind'] == 'tags':
+            said |= {k: v for k, v in line['values'].items() if k in ('energy_how', 'error')}
     return params, last | said
+
 
 def _close_row(archive, record):
     "Bring the rows of `training_runs` and `models` in line with the record"
     lines = record.lines()
-    start, end, (params, told) = lines[0], next(l for l in reversed(lines) if l['kind'] == 'end'), _told(lines)
-    models = [_model_row(start, line, record.run_id, params, told) for line in lines if line['kind'] == 'model' and 'facts' in line]
-    record.closed = _update_row(archive, uuid.UUID(start['row_id']), models=models, **(dict(model_id=models[-1]['id']) if models else {}), status=end['row_status'], mlflow_run_id=record.run_id, training_params=params | dict(run_name=start['run_name']),
-        performance_metrics=told, completed_at=datetime.fromtimestamp(end['ms']/1e3, timezone.utc)) is True
+    start, end, (params, told) = (
+        lines[0],
+        next(l for l in reversed(lines) if l['kind'] == 'end'),
+        _told(lines),
+    )
+    models = [
+        _model_row(start, line, record.run_id, params, told)
+        for line in lines
+        if line['kind'] == 'model' and 'facts' in line
+    ]
+    record.closed = (
+        _update_row(
+            archive,
+            uuid.UUID(start['row_id']),
+            models=models,
+            **(dict(model_id=models[-1]['id']) if models else {}),
+            status=end['row_status'],
+            mlflow_run_id=record.run_id,
+            training_params=params | dict(run_name=start['run_name']),
+            performance_metrics=told,
+            completed_at=datetime.fromtimestamp(end['ms'] / 1e3, timezone.utc),
+        )
+        is True
+    )
     record.save_cursor()
+
 
 Run.__exit__ = _end
 
 # %% ../../nbs/70_tracking/06_run.ipynb #38086898
 def track(
-    dataset, # The version that is trained on
-    run_name:str|None=None, # Name in MLflow; None takes the version's address
-    archive=None, # Where to track; None takes the version's archive
-    monitor=True, # Watch energy: True, False, or an `EnergyMonitor`
-    country:str|None=None, # Three-letter ISO code, for CO2; None leaves CO2 unknown
-    tags:dict|None=None, # Further tags
-    **kw, # More for `Run`
-)->Run: # Use it in a `with` block
+    dataset,  # The version that is trained on
+    run_name: str | None = None,  # Name in MLflow; None takes the version's address
+    archive=None,  # Where to track; None takes the version's archive
+    monitor=True,  # Watch energy: True, False, or an `EnergyMonitor`
+    country: str | None = None,  # Three-letter ISO code, for CO2; None leaves CO2 unknown
+    tags: dict | None = None,  # Further tags
+    **kw,  # More for `Run`
+) -> Run:  # Use it in a `with` block
     "Track a training on `dataset`"
-    if country and monitor is True: monitor = EnergyMonitor(country=country)
-    elif country and isinstance(monitor, EnergyMonitor): raise BadInput('give the country to the EnergyMonitor itself')
+    if country and monitor is True:
+        monitor = EnergyMonitor(country=country)
+    elif country and isinstance(monitor, EnergyMonitor):
+        raise BadInput('give the country to the EnergyMonitor itself')
     return Run(dataset, run_name, archive, monitor, tags, **kw)
 
 # %% ../../nbs/70_tracking/06_run.ipynb #02cb8fe0
-_no_numbers = {k: float(k) for k in ('nan', 'inf', '-inf')} # Words in JSON
+_no_numbers = {k: float(k) for k in ('nan', 'inf', '-inf')}  # Words in JSON
+
 
 def _row_of(r):
     "A row of `training_runs` as a dict"
-    told = {k: _no_numbers.get(v, v) if isinstance(v, str) else v for k, v in (r.performance_metrics or {}).items()}
-    return told | dict(id=str(r.id), run_name=(r.training_params or {}).get('run_name'), mlflow_run_id=r.mlflow_run_id, status=r.status, started_at=r.started_at, completed_at=r.completed_at)
+    told = {
+        k: _no_numbers.get(v, v) if isinstance(v, str) else v
+        for k, v in (r.performance_metrics or {}).items()
+    }
+    return told | dict(
+        id=str(r.id),
+        run_name=(r.training_params or {}).get('run_name'),
+        mlflow_run_id=r.mlflow_run_id,
+        status=r.status,
+        started_at=r.started_at,
+        completed_at=r.completed_at,
+    )
 
 # %% ../../nbs/70_tracking/06_run.ipynb #eda9db00
 def dataset_runs(
-    dataset, # A version
-    archive=None, # None takes the version's archive
-)->pd.DataFrame: # One row a run: id, run_name, mlflow_run_id, status, times, and the last value of each metric
+    dataset,  # A version
+    archive=None,  # None takes the version's archive
+) -> (
+    pd.DataFrame
+):  # One row a run: id, run_name, mlflow_run_id, status, times, and the last value of each metric
     "The training runs that used a version, oldest first"
     archive = archive or dataset.archive
-    if archive is None: raise BadInput(f'{dataset.address} belongs to no archive: say which one with archive=')
+    if archive is None:
+        raise BadInput(f'{dataset.address} belongs to no archive: say which one with archive=')
     with archive.registry.session() as s:
-        own = [_row_of(r) for r in s.scalars(select(TrainingRun).where(TrainingRun.dataset_id == uuid.UUID(str(dataset.id))).order_by(TrainingRun.started_at))]
-    return pd.DataFrame(own, columns=None if own else ['id', 'run_name', 'mlflow_run_id', 'status', 'started_at', 'completed_at'])
+        own = [
+            _row_of(r)
+            for r in s.scalars(
+                select(TrainingRun)
+                .where(TrainingRun.dataset_id == uuid.UUID(str(dataset.id)))
+                .order_by(TrainingRun.started_at)
+            )
+        ]
+    return pd.DataFrame(
+        own,
+        columns=None
+        if own
+        else ['id', 'run_name', 'mlflow_run_id', 'status', 'started_at', 'completed_at'],
+    )
 
 # %% ../../nbs/70_tracking/06_run.ipynb #94cf4c46
 def run_file(
-    archive, # That the run was tracked in
-    run_id:str, # Id of its row in `training_runs`
-    name:str, # Such as test_scores.csv
-    mlflow_run_id:str|None=None, # To ask MLflow where the run's record lies on another machine; None does not ask
-)->bytes|None: # None where nobody has it
+    archive,  # That the run was tracked in
+    run_id: str,  # Id of its row in `training_runs`
+    name: str,  # Such as test_scores.csv
+    mlflow_run_id: str
+    | None = None,  # To ask MLflow where the run's record lies on another machine; None does not ask
+) -> bytes | None:  # None where nobody has it
     "A file that was logged with a run"
-    own = _records(archive)/uuid.UUID(run_id).hex/'artifacts'/name
-    if own.is_file(): return own.read_bytes()
-    if not mlflow_run_id: return None
+    own = _records(archive) / uuid.UUID(run_id).hex / 'artifacts' / name
+    if own.is_file():
+        return own.read_bytes()
+    if not mlflow_run_id:
+        return None
     with tempfile.TemporaryDirectory() as to:
-        try: return Path(mlflow_client(_place(archive)[0]).download_artifacts(mlflow_run_id, name, to)).read_bytes()
-        except away(): return None
+        try:
+            return Path(
+                mlflow_client(_place(archive)[0]).download_artifacts(mlflow_run_id, name, to)
+            ).read_bytes()
+        except away():
+            return None
 
 # %% ../../nbs/70_tracking/06_run.ipynb #9feb23a7
 def dataset_of(
-    run_id:str, # MLflow's id of a run, or that of its row in `training_runs`
-    archive, # Where it was tracked
-): # The version; `NotFound` where no such run is known, or the version was deleted
+    run_id: str,  # MLflow's id of a run, or that of its row in `training_runs`
+    archive,  # Where it was tracked
+):  # The version; `NotFound` where no such run is known, or the version was deleted
     "The version that a run was trained on"
     from astrid_data.datasets.build import open_dataset
+
     own = TrainingRun.mlflow_run_id == run_id
-    try: own = own | (TrainingRun.id == uuid.UUID(run_id))
-    except ValueError: pass
-    with archive.registry.session() as s: dataset_id = s.scalar(select(TrainingRun.dataset_id).where(own))
-    if dataset_id is None: raise NotFound(f'no training run {run_id!r} in {archive!r}')
+    try:
+        own = own | (TrainingRun.id == uuid.UUID(run_id))
+    except ValueError:
+        pass
+    with archive.registry.session() as s:
+        dataset_id = s.scalar(select(TrainingRun.dataset_id).where(own))
+    if dataset_id is None:
+        raise NotFound(f'no training run {run_id!r} in {archive!r}')
     return open_dataset(archive, str(dataset_id))
 
 # %% ../../nbs/70_tracking/06_run.ipynb #8ca0225a
 def _alive(start):
     "Whether the process that writes this record still runs; None if it runs on another machine"
     import psutil
-    if start['host'] != socket.gethostname(): return None
-    try: return abs(psutil.Process(start['pid']).create_time() - start['process_start']) < 1
-    except psutil.NoSuchProcess: return False
+
+    if start['host'] != socket.gethostname():
+        return None
+    try:
+        return abs(psutil.Process(start['pid']).create_time() - start['process_start']) < 1
+    except psutil.NoSuchProcess:
+        return False
 
 # %% ../../nbs/70_tracking/06_run.ipynb #d9809b99
 def _close_dead(record):
     "Give a record its last line in the place of a process that could not"
     whole = b''.join(line + b'\n' for line in record.raw())
-    if record.path.stat().st_size != len(whole): write_atomic(record.path, whole) # A line cut short
+    if record.path.stat().st_size != len(whole):
+        write_atomic(record.path, whole)  # A line cut short
     record.add('tags', values=dict(error='the process ended without a word'))
     record.add('end', status='KILLED', row_status='failed')
 
@@ -516,24 +867,40 @@ def _finish(archive, record, lines):
     start = lines[0]
     if not any(line['kind'] == 'end' for line in lines):
         alive = _alive(start)
-        if alive is not False: return 'still running' if alive else f'runs on {start["host"]}: replay it there'
+        if alive is not False:
+            return 'still running' if alive else f'runs on {start["host"]}: replay it there'
         _close_dead(record)
-    try: deliver(record, *_place(archive)[:2]); outcome = 'sent'
-    except away() as e: outcome = f'MLflow is away: {_short(e)}'
-    if 'row_id' in start: _close_row(archive, record)
+    try:
+        deliver(record, *_place(archive)[:2])
+        outcome = 'sent'
+    except away() as e:
+        outcome = f'MLflow is away: {_short(e)}'
+    if 'row_id' in start:
+        _close_row(archive, record)
     return outcome
 
 # %% ../../nbs/70_tracking/06_run.ipynb #28144d7e
 def replay(
-    archive, # Whose records to send
-)->pd.DataFrame: # One row a record that was not complete: record, run_name, outcome, mlflow_run_id
+    archive,  # Whose records to send
+) -> (
+    pd.DataFrame
+):  # One row a record that was not complete: record, run_name, outcome, mlflow_run_id
     "Send what MLflow has not got yet, and bring `training_runs` in line"
     out = []
     for folder in sorted(p for p in _records(archive).glob('*') if not p.name.startswith('.')):
         record = Record(folder)
         lines = record.lines()
-        if not lines or lines[0]['kind'] != 'start': continue
+        if not lines or lines[0]['kind'] != 'start':
+            continue
         over = any(line['kind'] == 'end' for line in lines) and record.sent >= record.n
-        if over and (record.closed or 'row_id' not in lines[0]): continue
-        out.append(dict(record=folder.name, run_name=lines[0]['run_name'], outcome=_finish(archive, record, lines), mlflow_run_id=record.run_id))
+        if over and (record.closed or 'row_id' not in lines[0]):
+            continue
+        out.append(
+            dict(
+                record=folder.name,
+                run_name=lines[0]['run_name'],
+                outcome=_finish(archive, record, lines),
+                mlflow_run_id=record.run_id,
+            )
+        )
     return pd.DataFrame(out, columns=['record', 'run_name', 'outcome', 'mlflow_run_id'])

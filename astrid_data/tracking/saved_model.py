@@ -20,82 +20,143 @@ from .journal import load_mlflow
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #218ae6b3
 def input_of(
-    train, # A `PatchLoader` or `PatchDataset` that the model was trained on
-)->dict: # Ready for JSON
+    train,  # A `PatchLoader` or `PatchDataset` that the model was trained on
+) -> dict:  # Ready for JSON
     "What happens to a raw patch before the model sees it, and which version that comes from"
     d = train if hasattr(train, 'normaliser') else getattr(train, 'dataset', None)
-    if not hasattr(d, 'normaliser'): raise BadInput(f'{type(train).__name__} does not say how its patches were normalised: give a PatchLoader or a PatchDataset')
+    if not hasattr(d, 'normaliser'):
+        raise BadInput(
+            f'{type(train).__name__} does not say how its patches were normalised: give a PatchLoader or a PatchDataset'
+        )
     v = d.dataset
-    return dict(normaliser=d.normaliser.to_dict(), channels=list(v.channels), patch_size=v.patch_size, crop=d.size, valid_channel=d.with_valid == 'channel',
-        dataset=v.address, content_hash=v.content_hash, origin=v.origin)
+    return dict(
+        normaliser=d.normaliser.to_dict(),
+        channels=list(v.channels),
+        patch_size=v.patch_size,
+        crop=d.size,
+        valid_channel=d.with_valid == 'channel',
+        dataset=v.address,
+        content_hash=v.content_hash,
+        origin=v.origin,
+    )
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #90d4508c
 class RawModel:
     "A trained model and what belongs before it"
-    def __init__(self,
-        model:torch.nn.Module, # Gives logits, (n,) or (n, 1) of a classifier, (n, 1, c, c) of a map; works where its weights are
-        how:dict, # As from `input_of`
-    ): self.model, self.how, self.normaliser = model.eval(), how, Normaliser.from_dict(how['normaliser'])
+
+    def __init__(
+        self,
+        model: torch.nn.Module,  # Gives logits, (n,) or (n, 1) of a classifier, (n, 1, c, c) of a map; works where its weights are
+        how: dict,  # As from `input_of`
+    ):
+        self.model, self.how, self.normaliser = (
+            model.eval(),
+            how,
+            Normaliser.from_dict(how['normaliser']),
+        )
 
     @torch.no_grad()
-    def predict(self,
-        patches, # (n, C, s, s) float32 as observed and as they were cut, NaN where invalid; a crop is made here
-        params=None, # MLflow gives it; not used
-    )->np.ndarray: # float32 probabilities, (n,) of a classifier, (n, 1, c, c) of a map, where c is the crop's side, or s without one
+    def predict(
+        self,
+        patches,  # (n, C, s, s) float32 as observed and as they were cut, NaN where invalid; a crop is made here
+        params=None,  # MLflow gives it; not used
+    ) -> np.ndarray:  # float32 probabilities, (n,) of a classifier, (n, 1, c, c) of a map, where c is the crop's side, or s without one
         "Probabilities of raw patches"
         x, s = np.asarray(patches, 'f4'), self.how['patch_size']
-        if x.shape[1:] != (len(self.how['channels']), s, s): raise BadInput(f'this model takes patches of the shape (n, {len(self.how["channels"])}, {s}, {s}), channels {", ".join(self.how["channels"])}, not {x.shape}')
-        if not len(x): return self._some(np.zeros((1, *x.shape[1:]), 'f4'))[:0]
-        return np.concatenate([self._some(x[i:i+256]) for i in range(0, len(x), 256)])
+        if x.shape[1:] != (len(self.how['channels']), s, s):
+            raise BadInput(
+                f'this model takes patches of the shape (n, {len(self.how["channels"])}, {s}, {s}), channels {", ".join(self.how["channels"])}, not {x.shape}'
+            )
+        if not len(x):
+            return self._some(np.zeros((1, *x.shape[1:]), 'f4'))[:0]
+        return np.concatenate([self._some(x[i : i + 256]) for i in range(0, len(x), 256)])
 
     def _some(self, x):
         z = self.normaliser(x)
-        if self.how['valid_channel']: z = torch.cat([z, torch.from_numpy(np.isfinite(x)).float()], 1)
+        if self.how['valid_channel']:
+            z = torch.cat([z, torch.from_numpy(np.isfinite(x)).float()], 1)
         z = torch.from_numpy(np.ascontiguousarray(window(z.numpy(), self.how['crop'])))
-        weights = next(chain(self.model.parameters(), self.model.buffers()), z) # A model without any works where its input is
+        weights = next(
+            chain(self.model.parameters(), self.model.buffers()), z
+        )  # A model without any works where its input is
         out = self.model(z.to(weights.device)).float().sigmoid().cpu().numpy()
         return out.reshape(len(x)) if out.ndim == 2 else out
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #bbe908d9
 def _write_parts(model, how, folder):
     "The two files of a saved model"
-    import cloudpickle # Comes with MLflow; takes modules written in a notebook along
-    try: torch.save(copy.deepcopy(model).cpu().eval(), folder/'model.pt', pickle_module=cloudpickle)
-    except (TypeError, AttributeError, pickle.PicklingError) as e: raise BadInput(f'{type(model).__name__} cannot be saved: {e}. Keep open files, locks and threads out of the module') from None
-    write_atomic(folder/'input.json', canonical_json(how))
+    import cloudpickle  # Comes with MLflow; takes modules written in a notebook along
 
-def _load_pyfunc(path): # MLflow looks for this name
+    try:
+        torch.save(
+            copy.deepcopy(model).cpu().eval(), folder / 'model.pt', pickle_module=cloudpickle
+        )
+    except (TypeError, AttributeError, pickle.PicklingError) as e:
+        raise BadInput(
+            f'{type(model).__name__} cannot be saved: {e}. Keep open files, locks and threads out of the module'
+        ) from None
+    write_atomic(folder / 'input.json', canonical_json(how))
+
+
+def _load_pyfunc(path):  # MLflow looks for this name
     "A saved model, read again"
     path = Path(path)
-    return RawModel(torch.load(path/'model.pt', map_location='cpu', weights_only=False), json.loads((path/'input.json').read_text()))
+    return RawModel(
+        torch.load(path / 'model.pt', map_location='cpu', weights_only=False),
+        json.loads((path / 'input.json').read_text()),
+    )
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #c338ae6c
 def save_model(
-    model:torch.nn.Module, # Gives logits
-    train, # What it was trained on, as for `input_of`
-    folder, # A new folder
-)->Path: # The folder; `mlflow.pyfunc.load_model` reads it
+    model: torch.nn.Module,  # Gives logits
+    train,  # What it was trained on, as for `input_of`
+    folder,  # A new folder
+) -> Path:  # The folder; `mlflow.pyfunc.load_model` reads it
     "Write a model with its normalisation and signature"
     from astrid_data import __version__
+
     how, mlflow = input_of(train), load_mlflow()
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
-    shape, spec = (len(how['channels']), how['patch_size'], how['patch_size']), lambda name, s: Schema([TensorSpec(np.dtype('f4'), (-1, *s), name)])
-    needs = [f'astrid_data=={__version__}', f'torch=={torch.__version__.split("+")[0]}', f'numpy=={np.__version__}']
+
+    shape, spec = (
+        (len(how['channels']), how['patch_size'], how['patch_size']),
+        lambda name, s: Schema([TensorSpec(np.dtype('f4'), (-1, *s), name)]),
+    )
+    needs = [
+        f'astrid_data=={__version__}',
+        f'torch=={torch.__version__.split("+")[0]}',
+        f'numpy=={np.__version__}',
+    ]
     with tempfile.TemporaryDirectory() as tmp, warnings.catch_warnings():
-        warnings.filterwarnings('ignore', '.*An input example') # The signature needs none
+        warnings.filterwarnings('ignore', '.*An input example')  # The signature needs none
         _write_parts(model, how, Path(tmp))
         gives = _load_pyfunc(tmp).predict(np.zeros((1, *shape), 'f4')).shape[1:]
-        mlflow.pyfunc.save_model(Path(folder), loader_module='astrid_data.tracking.saved_model', data_path=tmp, signature=ModelSignature(spec(None, shape), spec(None, gives)), pip_requirements=needs, metadata=how)
+        mlflow.pyfunc.save_model(
+            Path(folder),
+            loader_module='astrid_data.tracking.saved_model',
+            data_path=tmp,
+            signature=ModelSignature(spec(None, shape), spec(None, gives)),
+            pip_requirements=needs,
+            metadata=how,
+        )
     return Path(folder)
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #fb6edd29
 def model_facts(
-    model:torch.nn.Module, # The module
-    folder, # Where `save_model` wrote it
-)->dict: # model_type and architecture, as columns of `models`
+    model: torch.nn.Module,  # The module
+    folder,  # Where `save_model` wrote it
+) -> dict:  # model_type and architecture, as columns of `models`
     "What can be said of a saved model without asking anybody"
     info = load_mlflow().models.Model.load(str(folder))
     gives = info.signature.outputs.inputs[0].shape[1:]
-    return dict(model_type='segmentation' if len(gives) else 'classifier', architecture=dict(module=type(model).__name__, weights=sum(p.numel() for p in model.parameters()),
-        channels=info.metadata['channels'], input_shape=list(info.signature.inputs.inputs[0].shape[1:]), output_shape=list(gives)))
+    return dict(
+        model_type='segmentation' if len(gives) else 'classifier',
+        architecture=dict(
+            module=type(model).__name__,
+            weights=sum(p.numel() for p in model.parameters()),
+            channels=info.metadata['channels'],
+            input_shape=list(info.signature.inputs.inputs[0].shape[1:]),
+            output_shape=list(gives),
+        ),
+    )

@@ -11,53 +11,96 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from ..core import BadInput, Conflict, NotFound, SyntheticDataWarning, default_home, load_settings, sha256_text
+from astrid_data.core import (
+    BadInput,
+    Conflict,
+    NotFound,
+    SyntheticDataWarning,
+    default_home,
+    load_settings,
+    sha256_text,
+)
 
 # %% ../../nbs/75_training/01_astrid.ipynb #b772b4b2
-usual = ['hst', 'jwst', 'skyview'] # What AstrID asks for by itself
+usual = ['hst', 'jwst', 'skyview']  # What AstrID asks for by itself
+
 
 @dataclass
 class RealDataConfig:
     "What AstrID's notebooks ask for"
-    survey_ids:list|None=None # Names of surveys; None means `usual`, those of them that the archive has
-    confidence_threshold:float=0.7 # Smallest detector score
-    max_samples:int=1000
-    date_range_days:int|None=180 # Observed within so many days before today; None means at any time
-    validation_status:str='validated'
-    anomaly_types:list|None=None # Classes of positives; None means all
 
-    def __post_init__(self): self.survey_ids = list(usual) if self.survey_ids is None else list(self.survey_ids)
+    survey_ids: list | None = (
+        None  # Names of surveys; None means `usual`, those of them that the archive has
+    )
+    confidence_threshold: float = 0.7  # Smallest detector score
+    max_samples: int = 1000
+    date_range_days: int | None = (
+        180  # Observed within so many days before today; None means at any time
+    )
+    validation_status: str = 'validated'
+    anomaly_types: list | None = None  # Classes of positives; None means all
 
-    def params(self,
-        archive, # Which of the usual surveys are there is asked of it
+    def __post_init__(self):
+        self.survey_ids = list(usual) if self.survey_ids is None else list(self.survey_ids)
+
+    def params(
+        self,
+        archive,  # Which of the usual surveys are there is asked of it
     ):
         "The same as parameters of a collection"
         from astrid_data.collect.collector import TrainingDataCollectionParams
-        if self.date_range_days is not None and self.date_range_days <= 0: raise BadInput(f'date_range_days {self.date_range_days} reaches no day: give days before today, or None for any time')
-        midnight = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) # The same question all day long
-        since = None if self.date_range_days is None else midnight - timedelta(days=self.date_range_days)
-        return TrainingDataCollectionParams(survey_ids=_there(archive, self.survey_ids), confidence_threshold=self.confidence_threshold, max_samples=self.max_samples,
-            date_range=None if since is None else (since, None), validation_status=self.validation_status, anomaly_types=self.anomaly_types, quality_score_threshold=None) # It never asked for one
+
+        if self.date_range_days is not None and self.date_range_days <= 0:
+            raise BadInput(
+                f'date_range_days {self.date_range_days} reaches no day: give days before today, or None for any time'
+            )
+        midnight = datetime.now(timezone.utc).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )  # The same question all day long
+        since = (
+            None
+            if self.date_range_days is None
+            else midnight - timedelta(days=self.date_range_days)
+        )
+        return TrainingDataCollectionParams(
+            survey_ids=_there(archive, self.survey_ids),
+            confidence_threshold=self.confidence_threshold,
+            max_samples=self.max_samples,
+            date_range=None if since is None else (since, None),
+            validation_status=self.validation_status,
+            anomaly_types=self.anomaly_types,
+            quality_score_threshold=None,
+        )  # It never asked for one
 
 # %% ../../nbs/75_training/01_astrid.ipynb #9cdd386a
 def _there(archive, names):
     "Of the usual surveys those that the archive has; None, for all it has, if it has none of them"
     from sqlalchemy import select
     from astrid_data.registry.tables import Survey
-    if names != usual: return names
-    with archive.session() as s: known = sorted(s.scalars(select(Survey.name)))
+
+    if names != usual:
+        return names
+    with archive.session() as s:
+        known = sorted(s.scalars(select(Survey.name)))
     found = [n for n in names if n in known]
-    if found != names and known: warnings.warn(f'of the usual surveys {", ".join(names)} this archive has {", ".join(found) or "none"}; asked instead: {", ".join(found or known)}', stacklevel=2)
+    if found != names and known:
+        warnings.warn(
+            f'of the usual surveys {", ".join(names)} this archive has {", ".join(found) or "none"}; asked instead: {", ".join(found or known)}',
+            stacklevel=2,
+        )
     return found or None
 
 # %% ../../nbs/75_training/01_astrid.ipynb #396f77fb
 def _opened(archive):
     "The archive to ask; an empty embedded one is given the sample"
     from astrid_data.ingest.archive import open_archive
+
     if archive is None:
         archive = open_archive()
         if load_settings().database_url is None and not len(archive.observations()):
-            print('The archive is empty: registering the sample of real images that ships with astrid_data')
+            print(
+                'The archive is empty: registering the sample of real images that ships with astrid_data'
+            )
             archive.add_sample()
     return archive
 
@@ -65,30 +108,51 @@ def _opened(archive):
 def _built(archive, config, name, created_by, show):
     "The version that answers the question"
     from astrid_data.collect.collector import TrainingDataCollector
+
     params = config.params(archive)
     name = name or f'real-{sha256_text(params.to_json())[:8]}'
-    return TrainingDataCollector(archive).plan(params, progress=show).build(name, created_by=created_by, progress=show)
+    return (
+        TrainingDataCollector(archive)
+        .plan(params, progress=show)
+        .build(name, created_by=created_by, progress=show)
+    )
 
 # %% ../../nbs/75_training/01_astrid.ipynb #ed8ac1e1
 def _nothing_real():
     "Errors that mean there is nothing to load, or no way to it; a question that can't be right is not among them"
     from sqlalchemy.exc import SQLAlchemyError
     from botocore.exceptions import BotoCoreError, ClientError
+
     return NotFound, Conflict, OSError, SQLAlchemyError, BotoCoreError, ClientError
 
 # %% ../../nbs/75_training/01_astrid.ipynb #4dc56a02
-warnings.simplefilter('always', SyntheticDataWarning, append=True) # Each time, not once; filters of yours come before it
+warnings.simplefilter(
+    'always', SyntheticDataWarning, append=True
+)  # Each time, not once; filters of yours come before it
+
 
 def _pretend(archive, config, name, created_by, why, show):
     "A synthetic version, and the warning that goes with it"
     from astrid_data.simulate.synthetic import synthetic_archive
-    home = Path(archive.home if archive is not None else default_home())/'synthetic'
-    asked = f"surveys {', '.join(config.survey_ids)}, " + (f'the last {config.date_range_days} days' if config.date_range_days else 'any time') + f', score from {config.confidence_threshold}'
-    free = RealDataConfig(['synthetic-skyview'], config.confidence_threshold, max_samples=config.max_samples, date_range_days=None)
+
+    home = Path(archive.home if archive is not None else default_home()) / 'synthetic'
+    asked = (
+        f'surveys {", ".join(config.survey_ids)}, '
+        + (f'the last {config.date_range_days} days' if config.date_range_days else 'any time')
+        + f', score from {config.confidence_threshold}'
+    )
+    free = RealDataConfig(
+        ['synthetic-skyview'],
+        config.confidence_threshold,
+        max_samples=config.max_samples,
+        date_range_days=None,
+    )
     d = _built(synthetic_archive(home), free, f'{name or "notebook"}-synthetic', created_by, show)
-    return d, (f'SYNTHETIC DATA. Real data were looked for ({asked}) and could not be had: {why} '
-               f'What to do: widen the question (date_range_days, survey_ids, confidence_threshold), add images with open_archive().add_fits(...) or .add_sample(), '
-               f'or check the database and the bucket; with fallback="error" this raises. What you got are {len(d)} pretend patches ({d.address}, origin {d.origin}): no result on them says anything about the sky.')
+    return d, (
+        f'SYNTHETIC DATA. Real data were looked for ({asked}) and could not be had: {why} '
+        f'What to do: widen the question (date_range_days, survey_ids, confidence_threshold), add images with open_archive().add_fits(...) or .add_sample(), '
+        f'or check the database and the bucket; with fallback="error" this raises. What you got are {len(d)} pretend patches ({d.address}, origin {d.origin}): no result on them says anything about the sky.'
+    )
 
 # %% ../../nbs/75_training/01_astrid.ipynb #0e2ffd47
 def _load(archive, config, name, created_by, fallback, show):
@@ -97,37 +161,53 @@ def _load(archive, config, name, created_by, fallback, show):
         archive = _opened(archive)
         return _built(archive, config, name, created_by, show), None
     except _nothing_real() as e:
-        if fallback == 'error': raise
+        if fallback == 'error':
+            raise
         return _pretend(archive, config, name, created_by, f'{e}', show)
 
 # %% ../../nbs/75_training/01_astrid.ipynb #8467130b
 async def load_real_training_data(
-    config:RealDataConfig|None=None, # The question; None takes its defaults
-    dataset_name:str|None=None, # Name of the dataset; None makes one from the question
-    created_by:str='training_pipeline', # Who
-    archive=None, # None opens the default archive
-    fallback:str='synthetic', # Where there is nothing real: 'synthetic' data with a warning, or an 'error'
-    show:bool=True, # Progress bars
-)->tuple: # train, val, test: datasets of (image, mask) pairs, float32, (1, 64, 64)
+    config: RealDataConfig | None = None,  # The question; None takes its defaults
+    dataset_name: str | None = None,  # Name of the dataset; None makes one from the question
+    created_by: str = 'training_pipeline',  # Who
+    archive=None,  # None opens the default archive
+    fallback: str = 'synthetic',  # Where there is nothing real: 'synthetic' data with a warning, or an 'error'
+    show: bool = True,  # Progress bars
+) -> tuple:  # train, val, test: datasets of (image, mask) pairs, float32, (1, 64, 64)
     "The question of an AstrID notebook, answered by a frozen version"
-    if fallback not in ('synthetic', 'error'): raise BadInput(f"fallback is 'synthetic' or 'error', not {fallback!r}")
+    if fallback not in ('synthetic', 'error'):
+        raise BadInput(f"fallback is 'synthetic' or 'error', not {fallback!r}")
     from astrid_data.loading.loader import SeedPairs
-    d, warning = await asyncio.to_thread(_load, archive, config or RealDataConfig(), dataset_name, created_by, fallback, show)
-    if warning: warnings.warn(warning, SyntheticDataWarning, stacklevel=2)
-    if d.audit is not None and d.audit.verdict == 'fail': raise Conflict(f'{d.address} leaks between its splits (see dataset.audit): a score on it would mean nothing')
+
+    d, warning = await asyncio.to_thread(
+        _load, archive, config or RealDataConfig(), dataset_name, created_by, fallback, show
+    )
+    if warning:
+        warnings.warn(warning, SyntheticDataWarning, stacklevel=2)
+    if d.audit is not None and d.audit.verdict == 'fail':
+        raise Conflict(
+            f'{d.address} leaks between its splits (see dataset.audit): a score on it would mean nothing'
+        )
     return tuple(SeedPairs(d, split) for split in ('train', 'val', 'test'))
 
 # %% ../../nbs/75_training/01_astrid.ipynb #469240ff
 async def get_real_training_data(
-    max_samples:int=1000, # At most so many, of all splits together
-    confidence_threshold:float=0.7, # Smallest detector score
-    batch_size:int=2, # Pairs in a batch
-    archive=None, # None opens the default archive
-    fallback:str='synthetic', # As for `load_real_training_data`
-    num_workers:int=0, # Worker processes of the loaders
-    show:bool=True, # Progress bars
-)->tuple: # train, val, test: torch DataLoaders of (image, mask) batches
+    max_samples: int = 1000,  # At most so many, of all splits together
+    confidence_threshold: float = 0.7,  # Smallest detector score
+    batch_size: int = 2,  # Pairs in a batch
+    archive=None,  # None opens the default archive
+    fallback: str = 'synthetic',  # As for `load_real_training_data`
+    num_workers: int = 0,  # Worker processes of the loaders
+    show: bool = True,  # Progress bars
+) -> tuple:  # train, val, test: torch DataLoaders of (image, mask) batches
     "Real data from any time, as loaders"
     from astrid_data.loading.loader import create_real_data_loaders
-    config = RealDataConfig(max_samples=max_samples, confidence_threshold=confidence_threshold, date_range_days=None)
-    return create_real_data_loaders(*await load_real_training_data(config, archive=archive, fallback=fallback, show=show), batch_size=batch_size, num_workers=num_workers)
+
+    config = RealDataConfig(
+        max_samples=max_samples, confidence_threshold=confidence_threshold, date_range_days=None
+    )
+    return create_real_data_loaders(
+        *await load_real_training_data(config, archive=archive, fallback=fallback, show=show),
+        batch_size=batch_size,
+        num_workers=num_workers,
+    )

@@ -14,42 +14,73 @@ from ..evaluation.scores import operating_points
 
 # %% ../../nbs/75_training/03_baseline.ipynb #4f8da6e8
 def stamp_statistics(
-    images, # (n, C, s, s), normalised; s at least twice `middle`
-    middle:int=7, # Side of the middle (pixel), odd
-)->pd.DataFrame: # One row a stamp, six columns a channel
+    images,  # (n, C, s, s), normalised; s at least twice `middle`
+    middle: int = 7,  # Side of the middle (pixel), odd
+) -> pd.DataFrame:  # One row a stamp, six columns a channel
     "A few numbers of each stamp"
     x = np.asarray(images, 'f8')
-    if x.ndim != 4: raise BadInput(f'stamps are (n, C, s, s), not {x.shape}')
-    c, h = x.shape[-1]//2, middle//2
-    if middle % 2 == 0 or middle < 3: raise BadInput(f'middle={middle!r}: an odd number of pixels from 3 on is needed')
-    if x.shape[-1] < 2*middle: raise BadInput(f'a middle of {middle} pixels and the ring around it need stamps of at least {2*middle} pixels, not {x.shape[-1]}')
-    inner, near = x[..., c-h:c+h+1, c-h:c+h+1], x[..., c-1:c+2, c-1:c+2]
-    ring = x[..., c-2*h-1:c+2*h+2, c-2*h-1:c+2*h+2]
-    around = (ring.sum((-2, -1)) - inner.sum((-2, -1)))/(ring[0, 0].size - inner[0, 0].size) if len(x) else np.zeros(x.shape[:2])
-    parts = dict(top=inner.max((-2, -1)), bottom=inner.min((-2, -1)), above_ring=inner.mean((-2, -1)) - around, sharp=x[..., c, c] - near.mean((-2, -1)),
-        bright_share=(x > 3).mean((-2, -1)), dark_share=(x < -3).mean((-2, -1)))
+    if x.ndim != 4:
+        raise BadInput(f'stamps are (n, C, s, s), not {x.shape}')
+    c, h = x.shape[-1] // 2, middle // 2
+    if middle % 2 == 0 or middle < 3:
+        raise BadInput(f'middle={middle!r}: an odd number of pixels from 3 on is needed')
+    if x.shape[-1] < 2 * middle:
+        raise BadInput(
+            f'a middle of {middle} pixels and the ring around it need stamps of at least {2 * middle} pixels, not {x.shape[-1]}'
+        )
+    inner, near = x[..., c - h : c + h + 1, c - h : c + h + 1], x[..., c - 1 : c + 2, c - 1 : c + 2]
+    ring = x[..., c - 2 * h - 1 : c + 2 * h + 2, c - 2 * h - 1 : c + 2 * h + 2]
+    around = (
+        (ring.sum((-2, -1)) - inner.sum((-2, -1))) / (ring[0, 0].size - inner[0, 0].size)
+        if len(x)
+        else np.zeros(x.shape[:2])
+    )
+    parts = dict(
+        top=inner.max((-2, -1)),
+        bottom=inner.min((-2, -1)),
+        above_ring=inner.mean((-2, -1)) - around,
+        sharp=x[..., c, c] - near.mean((-2, -1)),
+        bright_share=(x > 3).mean((-2, -1)),
+        dark_share=(x < -3).mean((-2, -1)),
+    )
     return pd.DataFrame({f'{k}_{i}': v[:, i] for k, v in parts.items() for i in range(x.shape[1])})
 
 # %% ../../nbs/75_training/03_baseline.ipynb #1c2bc8c4
 def _table(loader):
     "Statistics, label, row and object of every sample of a loader"
-    xs, labels, rows = zip(*((stamp_statistics(b['image']), np.asarray(b['label']), np.asarray(b['index'])) for b in loader))
+    xs, labels, rows = zip(
+        *(
+            (stamp_statistics(b['image']), np.asarray(b['label']), np.asarray(b['index']))
+            for b in loader
+        )
+    )
     d, rows = getattr(getattr(loader, 'dataset', None), 'dataset', None), np.concatenate(rows)
-    group = d.samples['group_id'].to_numpy()[rows] if d is not None and 'group_id' in d.samples else rows.astype(str)
-    return pd.concat(xs, ignore_index=True).to_numpy(), np.concatenate(labels).astype(int), rows, group
+    group = (
+        d.samples['group_id'].to_numpy()[rows]
+        if d is not None and 'group_id' in d.samples
+        else rows.astype(str)
+    )
+    return (
+        pd.concat(xs, ignore_index=True).to_numpy(),
+        np.concatenate(labels).astype(int),
+        rows,
+        group,
+    )
 
 # %% ../../nbs/75_training/03_baseline.ipynb #5c2a4cb0
 def evaluate_baseline(
-    train, # Loader to learn from
-    test, # Loader of a split that is not trained on
-    **kw, # More for `operating_points`
-): # `OperatingPoints`, as of a network
+    train,  # Loader to learn from
+    test,  # Loader of a split that is not trained on
+    **kw,  # More for `operating_points`
+):  # `OperatingPoints`, as of a network
     "A logistic regression on stamp statistics, and its operating points"
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
     x, y, *_ = _table(train)
-    if len(np.unique(y)) < 2: raise BadInput('the training split holds one class only: there is nothing to tell apart')
+    if len(np.unique(y)) < 2:
+        raise BadInput('the training split holds one class only: there is nothing to tell apart')
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(x, y)
     x, y, rows, group = _table(test)
     t = pd.DataFrame(dict(index=rows, label=y, score=model.predict_proba(x)[:, 1], group=group))

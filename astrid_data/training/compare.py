@@ -23,144 +23,265 @@ from ..tracking.run import dataset_runs, run_file
 
 # %% ../../nbs/75_training/04_compare.ipynb #3f7db452
 def scored_runs(
-    dataset, # A version
-    metric:str='test_auc_pr', # What to compare
-    archive=None, # None takes the version's archive
-)->pd.DataFrame: # One row a completed run: dataset, hash, run, score, low, high, joules, energy, seconds, id, mlflow_run_id; None where unknown
+    dataset,  # A version
+    metric: str = 'test_auc_pr',  # What to compare
+    archive=None,  # None takes the version's archive
+) -> pd.DataFrame:  # One row a completed run: dataset, hash, run, score, low, high, joules, energy, seconds, id, mlflow_run_id; None where unknown
     "What each run on a version reached, and what it drew"
     runs = dataset_runs(dataset, archive)
     runs = runs[runs['status'] == 'completed'].reset_index(drop=True)
-    get = lambda k: pd.to_numeric(runs[k], errors='coerce') if k in runs else pd.Series(np.nan, runs.index)
-    joules, how = get('training_energy_wh')*3600, runs['energy_how'] if 'energy_how' in runs else pd.Series(None, runs.index, dtype=object)
+    get = lambda k: (
+        pd.to_numeric(runs[k], errors='coerce') if k in runs else pd.Series(np.nan, runs.index)
+    )
+    joules, how = (
+        get('training_energy_wh') * 3600,
+        runs['energy_how'] if 'energy_how' in runs else pd.Series(None, runs.index, dtype=object),
+    )
     how = how.where(how.notna(), 'unknown: the run was not watched')
-    return pd.DataFrame(dict(dataset=dataset.address, hash=dataset.content_hash[:12], run=runs['run_name'], score=get(metric), low=get(f'{metric}_low'), high=get(f'{metric}_high'),
-        joules=joules, energy=how, seconds=get('training_duration_s'), id=runs['id'], mlflow_run_id=runs['mlflow_run_id']))
+    return pd.DataFrame(
+        dict(
+            dataset=dataset.address,
+            hash=dataset.content_hash[:12],
+            run=runs['run_name'],
+            score=get(metric),
+            low=get(f'{metric}_low'),
+            high=get(f'{metric}_high'),
+            joules=joules,
+            energy=how,
+            seconds=get('training_duration_s'),
+            id=runs['id'],
+            mlflow_run_id=runs['mlflow_run_id'],
+        )
+    )
 
 # %% ../../nbs/75_training/04_compare.ipynb #3eec9085
 def _tests(a, b):
     "How much of their test splits two versions share"
     a_keys, b_keys = (set(d.samples['sample_key'].to_numpy()[d.split_rows('test')]) for d in (a, b))
-    if a_keys == b_keys: return f'{a.address} and {b.address} have the same {len(a_keys)} test samples'
+    if a_keys == b_keys:
+        return f'{a.address} and {b.address} have the same {len(a_keys)} test samples'
     return f'{a.address} and {b.address} share {len(a_keys & b_keys)} of {len(a_keys)} and {len(b_keys)} test samples: their scores are not of the same sky'
+
 
 def _best(t, paired):
     "Whether the best runs of the versions can be told apart"
     t = t.dropna(subset=['score', 'low', 'high'])
     best = t.loc[t.groupby('dataset', sort=False)['score'].idxmax()]
     for a, b in pairwise(best.itertuples()):
-        if {a.id, b.id} in paired: continue # There is a better answer
+        if {a.id, b.id} in paired:
+            continue  # There is a better answer
         apart = a.high < b.low or b.high < a.low
-        yield f'the best of {a.dataset} ({a.score:.3f}) and of {b.dataset} ({b.score:.3f}) ' + ('have intervals that do not overlap' if apart else 'have intervals that overlap: no difference is shown')
+        yield f'the best of {a.dataset} ({a.score:.3f}) and of {b.dataset} ({b.score:.3f}) ' + (
+            'have intervals that do not overlap'
+            if apart
+            else 'have intervals that overlap: no difference is shown'
+        )
+
 
 def _picked(pairs):
     "What being the best of many does to a difference"
-    if (n := int(pairs['difference'].notna().sum())) > 1: yield f'the best was picked on the samples that it is compared on: its {n} differences lean in its favour'
+    if (n := int(pairs['difference'].notna().sum())) > 1:
+        yield f'the best was picked on the samples that it is compared on: its {n} differences lean in its favour'
+
 
 def _energy(t):
-    if (t['joules'].isna()).any(): yield f'the energy of {int(t["joules"].isna().sum())} of {len(t)} runs is unknown'
-    if (part := t['energy'].str.contains('estimated')).any(): yield f'the energy of {int(part.sum())} of {len(t)} runs is estimated, at least in part: hollow in the picture'
+    if (t['joules'].isna()).any():
+        yield f'the energy of {int(t["joules"].isna().sum())} of {len(t)} runs is unknown'
+    if (part := t['energy'].str.contains('estimated')).any():
+        yield f'the energy of {int(part.sum())} of {len(t)} runs is estimated, at least in part: hollow in the picture'
 
 # %% ../../nbs/75_training/04_compare.ipynb #f6d38ed6
-PAIRED = dict(auc_pr=average_precision, auc_roc=auc_roc) # Metrics that single samples can be drawn for
+PAIRED = dict(
+    auc_pr=average_precision, auc_roc=auc_roc
+)  # Metrics that single samples can be drawn for
+
 
 def sample_scores(
-    dataset, # A version
-    run, # A row of `scored_runs`
-    prefix:str='test', # Of the run's logged names
-    archive=None, # None takes the version's archive
-)->tuple[pd.DataFrame, str]: # label, score and group by sample_key, and ''; or None and the reason
+    dataset,  # A version
+    run,  # A row of `scored_runs`
+    prefix: str = 'test',  # Of the run's logged names
+    archive=None,  # None takes the version's archive
+) -> tuple[
+    pd.DataFrame, str
+]:  # label, score and group by sample_key, and ''; or None and the reason
     "What a run scored each sample"
-    raw = run_file(archive or dataset.archive, run['id'], f'{prefix}_scores.csv', run['mlflow_run_id'] if isinstance(run['mlflow_run_id'], str) else None)
-    if raw is None: return None, f'{run["run"]} has no stored {prefix}_scores.csv'
+    raw = run_file(
+        archive or dataset.archive,
+        run['id'],
+        f'{prefix}_scores.csv',
+        run['mlflow_run_id'] if isinstance(run['mlflow_run_id'], str) else None,
+    )
+    if raw is None:
+        return None, f'{run["run"]} has no stored {prefix}_scores.csv'
     t = pd.read_csv(BytesIO(raw))
-    if lacking := {'index', 'label', 'score', 'group'} - set(t): return None, f'the stored scores of {run["run"]} have no {", ".join(sorted(lacking))}'
-    if not t['index'].isin(range(len(dataset))).all() or t['index'].duplicated().any(): return None, f'the stored scores of {run["run"]} are not of single samples of {dataset.address}'
-    return t.assign(sample_key=dataset.samples['sample_key'].to_numpy()[t['index']]).set_index('sample_key')[['label', 'score', 'group']], ''
+    if lacking := {'index', 'label', 'score', 'group'} - set(t):
+        return None, f'the stored scores of {run["run"]} have no {", ".join(sorted(lacking))}'
+    if not t['index'].isin(range(len(dataset))).all() or t['index'].duplicated().any():
+        return (
+            None,
+            f'the stored scores of {run["run"]} are not of single samples of {dataset.address}',
+        )
+    return t.assign(sample_key=dataset.samples['sample_key'].to_numpy()[t['index']]).set_index(
+        'sample_key'
+    )[['label', 'score', 'group']], ''
 
 # %% ../../nbs/75_training/04_compare.ipynb #f94e45ea
 def paired_difference(
-    a, b, # From `sample_scores`: tables
-    metric=average_precision, # One of `PAIRED`
-    n_boot:int=500, # Draws
-)->dict: # difference (b above a), low, high (central 95 %), objects; or difference None and a reason
+    a,
+    b,  # From `sample_scores`: tables
+    metric=average_precision,  # One of `PAIRED`
+    n_boot: int = 500,  # Draws
+) -> (
+    dict
+):  # difference (b above a), low, high (central 95 %), objects; or difference None and a reason
     "By how much one run is above another on the same samples"
     nothing = dict(difference=None, low=None, high=None, objects=None)
-    if set(a.index) != set(b.index): return nothing | dict(reason=f'they were scored on different samples, {len(a.index.intersection(b.index))} of {len(a)} and {len(b)} are the same')
+    if set(a.index) != set(b.index):
+        return nothing | dict(
+            reason=f'they were scored on different samples, {len(a.index.intersection(b.index))} of {len(a)} and {len(b)} are the same'
+        )
     a = a.loc[b.index]
-    if n := int((a['label'] != b['label']).sum()): return nothing | dict(reason=f'{n} of the {len(b)} samples have another label')
+    if n := int((a['label'] != b['label']).sum()):
+        return nothing | dict(reason=f'{n} of the {len(b)} samples have another label')
     difference, interval = paired_bootstrap(a.assign(group=b['group']), b, metric, n_boot)
-    if interval is None: return nothing | dict(reason='too few objects of both labels to draw from')
-    return dict(difference=difference, low=interval[0], high=interval[1], objects=b['group'].nunique(), reason='')
+    if interval is None:
+        return nothing | dict(reason='too few objects of both labels to draw from')
+    return dict(
+        difference=difference,
+        low=interval[0],
+        high=interval[1],
+        objects=b['group'].nunique(),
+        reason='',
+    )
 
 # %% ../../nbs/75_training/04_compare.ipynb #cad6a601
 def _in_words(name, best, p):
     "What the difference of two runs shows"
-    if p['difference'] is None: return f'{best} and {name} are not compared sample by sample: {p["reason"]}'
+    if p['difference'] is None:
+        return f'{best} and {name} are not compared sample by sample: {p["reason"]}'
     shown = 'a difference is shown' if p['low'] > 0 or p['high'] < 0 else 'no difference is shown'
     return f'{best} is {p["difference"]:.3f} above {name} ({p["low"]:.3f} to {p["high"]:.3f} in 95 % of the draws, the same {p["objects"]} objects for both): {shown}'
 
+
 def paired_with_best(
-    t:pd.DataFrame, # From `scored_runs`, of all versions
-    datasets, # The versions
-    metric:str, # As for `compare_runs`
-    archive=None, # As for `compare_runs`
-)->pd.DataFrame: # One row a scored run other than the best: id, best_id, difference, low, high, objects (NaN where there is none), reason, says
+    t: pd.DataFrame,  # From `scored_runs`, of all versions
+    datasets,  # The versions
+    metric: str,  # As for `compare_runs`
+    archive=None,  # As for `compare_runs`
+) -> pd.DataFrame:  # One row a scored run other than the best: id, best_id, difference, low, high, objects (NaN where there is none), reason, says
     "Every run beside the one that is best on these same samples; a difference to the best of many leans in its favour"
     t, (prefix, _, kind) = t[t['score'].notna()], metric.partition('_')
     of, best, out = {d.address: d for d in datasets}, t.loc[t['score'].idxmax()], []
     names = t['run'] + (' of ' + t['dataset'] if len(of) > 1 else '')
-    got = {k: sample_scores(of[r['dataset']], r, prefix, archive) if kind in PAIRED else (None, f'a difference by samples is there for {" and ".join(PAIRED)} only') for k, r in t.iterrows()}
+    got = {
+        k: sample_scores(of[r['dataset']], r, prefix, archive)
+        if kind in PAIRED
+        else (None, f'a difference by samples is there for {" and ".join(PAIRED)} only')
+        for k, r in t.iterrows()
+    }
     for k, r in t.drop(best.name).iterrows():
         (a, why_a), (b, why_b) = got[k], got[best.name]
-        p = paired_difference(a, b, PAIRED[kind]) if not (why_a or why_b) else dict(difference=None, low=None, high=None, objects=None, reason=why_b or why_a)
-        out.append(dict(id=r['id'], best_id=best['id'], **p, says=_in_words(names[k], names[best.name], p)))
+        p = (
+            paired_difference(a, b, PAIRED[kind])
+            if not (why_a or why_b)
+            else dict(difference=None, low=None, high=None, objects=None, reason=why_b or why_a)
+        )
+        out.append(
+            dict(id=r['id'], best_id=best['id'], **p, says=_in_words(names[k], names[best.name], p))
+        )
     return pd.DataFrame(out, columns='id best_id difference low high objects reason says'.split())
 
 # %% ../../nbs/75_training/04_compare.ipynb #fec68581
 @dataclass(repr=False)
 class RunComparison:
     "Runs of several versions, and what differs between these"
-    metric:str
-    table:pd.DataFrame # As from `scored_runs`
-    pairs:pd.DataFrame # From `paired_with_best`
-    differences:list # `VersionDiff` from each version to the next
-    notes:list # Sentences to keep in mind
-    origin:str # survey, synthetic or mixed, of all versions together
+
+    metric: str
+    table: pd.DataFrame  # As from `scored_runs`
+    pairs: pd.DataFrame  # From `paired_with_best`
+    differences: list  # `VersionDiff` from each version to the next
+    notes: list  # Sentences to keep in mind
+    origin: str  # survey, synthetic or mixed, of all versions together
 
     def __repr__(self):
-        t = self.table.drop(columns=['id', 'mlflow_run_id']).assign(**{k: self.table[k].map(lambda v: None if pd.isna(v) else f'{v:.{n}f}') for k, n in dict(score=3, low=3, high=3, joules=0, seconds=0).items()})
-        return '\n'.join([f'{self.metric}, data: {self.origin}', t.fillna('unknown').to_string(index=False), *(f'– {n}' for n in self.notes), *map(repr, self.differences)])
+        t = self.table.drop(columns=['id', 'mlflow_run_id']).assign(
+            **{
+                k: self.table[k].map(lambda v: None if pd.isna(v) else f'{v:.{n}f}')
+                for k, n in dict(score=3, low=3, high=3, joules=0, seconds=0).items()
+            }
+        )
+        return '\n'.join(
+            [
+                f'{self.metric}, data: {self.origin}',
+                t.fillna('unknown').to_string(index=False),
+                *(f'– {n}' for n in self.notes),
+                *map(repr, self.differences),
+            ]
+        )
 
     def _repr_html_(self):
         rows = self.table.drop(columns=['id', 'mlflow_run_id']).round(3).astype(object)
         rows = rows.where(rows.notna(), 'unknown')
-        return f'<p>{escape(self.metric)}, data: {self.origin}</p>' + rows.to_html(index=False) + '<ul>' + ''.join(f'<li>{escape(n)}</li>' for n in self.notes) + '</ul>' + ''.join(d._repr_html_() for d in self.differences)
+        return (
+            f'<p>{escape(self.metric)}, data: {self.origin}</p>'
+            + rows.to_html(index=False)
+            + '<ul>'
+            + ''.join(f'<li>{escape(n)}</li>' for n in self.notes)
+            + '</ul>'
+            + ''.join(d._repr_html_() for d in self.differences)
+        )
 
 # %% ../../nbs/75_training/04_compare.ipynb #a2ba2d03
 def compare_runs(
-    *datasets, # Versions, the oldest first
-    metric:str='test_auc_pr', # What to compare; `<metric>_low` and `<metric>_high` are its interval
-    archive=None, # None takes each version's own
-)->RunComparison:
+    *datasets,  # Versions, the oldest first
+    metric: str = 'test_auc_pr',  # What to compare; `<metric>_low` and `<metric>_high` are its interval
+    archive=None,  # None takes each version's own
+) -> RunComparison:
     "Set the runs of versions side by side: accuracy, joules, and what differs in the data; the best is picked by `metric`, on the samples that it is compared on"
-    if not datasets: raise BadInput('which versions? compare_runs(old, new)')
-    if odd := [d for d in datasets if not hasattr(d, 'address')]: raise BadInput(f'{odd[0]!r} is no version: compare_runs(old, new) takes what open_dataset(archive, name) gives')
+    if not datasets:
+        raise BadInput('which versions? compare_runs(old, new)')
+    if odd := [d for d in datasets if not hasattr(d, 'address')]:
+        raise BadInput(
+            f'{odd[0]!r} is no version: compare_runs(old, new) takes what open_dataset(archive, name) gives'
+        )
     t = pd.concat([scored_runs(d, metric, archive) for d in datasets], ignore_index=True)
     if t['score'].isna().all():
-        known = sorted({c for d in datasets for c in dataset_runs(d, archive).select_dtypes('number')}) or ['none']
-        raise NotFound(f'no completed run on {", ".join(d.address for d in datasets)} has a {metric!r}; there are: {", ".join(known)}. Score a model with evaluate(model, test, run=run)')
+        known = sorted(
+            {c for d in datasets for c in dataset_runs(d, archive).select_dtypes('number')}
+        ) or ['none']
+        raise NotFound(
+            f'no completed run on {", ".join(d.address for d in datasets)} has a {metric!r}; there are: {", ".join(known)}. Score a model with evaluate(model, test, run=run)'
+        )
     lacking = t['score'].isna()
-    unscored = [f'{int(lacking.sum())} of {len(t)} completed runs have no {metric}'] if lacking.any() else []
+    unscored = (
+        [f'{int(lacking.sum())} of {len(t)} completed runs have no {metric}']
+        if lacking.any()
+        else []
+    )
     pairs = paired_with_best(t, datasets, metric, archive)
     paired = [{p.id, p.best_id} for p in pairs.dropna(subset='difference').itertuples()]
     origins = {d.origin for d in datasets}
-    return RunComparison(metric, t, pairs, [new.diff(old) for old, new in pairwise(datasets)], [*(_tests(a, b) for a, b in pairwise(datasets)), *_best(t, paired), *pairs['says'], *_picked(pairs), *unscored, *_energy(t)],
-        origins.pop() if len(origins) == 1 else 'mixed')
+    return RunComparison(
+        metric,
+        t,
+        pairs,
+        [new.diff(old) for old, new in pairwise(datasets)],
+        [
+            *(_tests(a, b) for a, b in pairwise(datasets)),
+            *_best(t, paired),
+            *pairs['says'],
+            *_picked(pairs),
+            *unscored,
+            *_energy(t),
+        ],
+        origins.pop() if len(origins) == 1 else 'mixed',
+    )
 
 # %% ../../nbs/75_training/04_compare.ipynb #c5136838
-def plot_comparison(self:RunComparison,
-    figsize:tuple=(4.6, 2.8), # Inches
-): # A matplotlib figure
+def plot_comparison(
+    self: RunComparison,
+    figsize: tuple = (4.6, 2.8),  # Inches
+):  # A matplotlib figure
     "Accuracy against joules"
     fig, t = new_figure(figsize), self.table.dropna(subset='score')
     known = t['joules'].notna()
@@ -169,13 +290,27 @@ def plot_comparison(self:RunComparison,
         for r in part.itertuples():
             where, x = (ax, r.joules) if r.joules == r.joules else (strip, 0)
             bar = None if r.low != r.low else np.abs([[r.score - r.low], [r.high - r.score]])
-            where.errorbar(x, r.score, bar, fmt='o', ms=5, lw=1, color=colour, mfc='w' if 'estimated' in r.energy else colour)
+            where.errorbar(
+                x,
+                r.score,
+                bar,
+                fmt='o',
+                ms=5,
+                lw=1,
+                color=colour,
+                mfc='w' if 'estimated' in r.energy else colour,
+            )
         ax.plot([], [], 'o', ms=5, color=colour, label=name)
-    strip.set(xlim=(-1, 1), xticks=[], ylabel=self.metric); strip.set_xlabel('energy\nunknown', fontsize=7)
-    ax.set_xlabel('energy of the training (J); hollow: estimated', fontsize=8); ax.legend(fontsize=7, loc='lower right')
-    if known.any(): ax.set_xlim(0, 1.15*t['joules'].max())
+    strip.set(xlim=(-1, 1), xticks=[], ylabel=self.metric)
+    strip.set_xlabel('energy\nunknown', fontsize=7)
+    ax.set_xlabel('energy of the training (J); hollow: estimated', fontsize=8)
+    ax.legend(fontsize=7, loc='lower right')
+    if known.any():
+        ax.set_xlim(0, 1.15 * t['joules'].max())
     strip.set_visible(not known.all())
-    if self.origin != 'survey': fig.get_layout_engine().set(rect=(.03, .03, .94, .9))
+    if self.origin != 'survey':
+        fig.get_layout_engine().set(rect=(0.03, 0.03, 0.94, 0.9))
     return mark_synthetic(fig, self.origin)
+
 
 RunComparison.plot = plot_comparison

@@ -20,66 +20,108 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..core import AstridError, BadInput, Conflict, NotFound, canonical_json, progress, write_atomic
+from astrid_data.core import (
+    AstridError,
+    BadInput,
+    Conflict,
+    NotFound,
+    canonical_json,
+    progress,
+    write_atomic,
+)
 from ..tracking.energy import DataWait
 from ..evaluation.breakdown import breakdown, sky_density
-from .astrid import RealDataConfig, get_real_training_data, load_real_training_data # They are looked for here, too
-from ..evaluation.scores import OperatingPoints, average_precision, fpr_at_fnr, operating_points
+from astrid_data.training.astrid import (
+    RealDataConfig,
+    get_real_training_data,
+    load_real_training_data,
+)  # They are looked for here, too
+from astrid_data.evaluation.scores import (
+    OperatingPoints,
+    average_precision,
+    fpr_at_fnr,
+    operating_points,
+)
 from ..tracking.run import log_scores
 
 # %% ../../nbs/75_training/02_fit.ipynb #916e0de4
 @contextmanager
 def seeded(
-    seed:int, # Where torch's random numbers start
-    device='cpu', # Whose random numbers, beside those of the CPU
+    seed: int,  # Where torch's random numbers start
+    device='cpu',  # Whose random numbers, beside those of the CPU
 ):
     "Random numbers for a block, which end with it"
     cuda = torch.device(device).type == 'cuda'
     with torch.random.fork_rng(devices=[device] if cuda else [], device_type='cuda'):
         torch.default_generator.manual_seed(seed)
-        if cuda: torch.cuda.manual_seed_all(seed)
+        if cuda:
+            torch.cuda.manual_seed_all(seed)
         yield
 
 # %% ../../nbs/75_training/02_fit.ipynb #cc70c3f6
-def _conv(i, o, k=3, stride=1): return nn.Sequential(nn.Conv2d(i, o, k, stride, k//2, bias=False), nn.BatchNorm2d(o), nn.ReLU())
+def _conv(i, o, k=3, stride=1):
+    return nn.Sequential(
+        nn.Conv2d(i, o, k, stride, k // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU()
+    )
 
 # %% ../../nbs/75_training/02_fit.ipynb #e869d9b3
 class SmallCNN(nn.Module):
     "Real or bogus: one logit a patch"
-    def __init__(self,
-        channels:int=1, # Of the patches
-        width:int=16, # Features of the first layer
-        seed:int=0, # Of the weights it starts from
+
+    def __init__(
+        self,
+        channels: int = 1,  # Of the patches
+        width: int = 16,  # Features of the first layer
+        seed: int = 0,  # Of the weights it starts from
     ):
         super().__init__()
         with seeded(seed):
-            self.features = nn.Sequential(_conv(channels, width, 5, 2), _conv(width, width), nn.MaxPool2d(2), _conv(width, 2*width), nn.MaxPool2d(2), _conv(2*width, 4*width))
-            self.head = nn.Linear(8*width, 1)
+            self.features = nn.Sequential(
+                _conv(channels, width, 5, 2),
+                _conv(width, width),
+                nn.MaxPool2d(2),
+                _conv(width, 2 * width),
+                nn.MaxPool2d(2),
+                _conv(2 * width, 4 * width),
+            )
+            self.head = nn.Linear(8 * width, 1)
 
-    def forward(self,
-        x, # Patches (B, C, s, s), float32
-    ): # (B, C, s, s) → (B,)
+    def forward(
+        self,
+        x,  # Patches (B, C, s, s), float32
+    ):  # (B, C, s, s) → (B,)
         f = self.features(x)
         h, w = f.shape[-2:]
-        middle = f[..., (h - 1)//2:h//2 + 1, (w - 1)//2:w//2 + 1].mean((-2, -1))
+        middle = f[..., (h - 1) // 2 : h // 2 + 1, (w - 1) // 2 : w // 2 + 1].mean((-2, -1))
         return self.head(torch.cat([f.mean((-2, -1)), middle], 1)).squeeze(1)
 
 # %% ../../nbs/75_training/02_fit.ipynb #6054411c
 class SmallUNet(nn.Module):
     "Where the source is: one logit a pixel"
-    def __init__(self,
-        channels:int=1, # Of the patches
-        width:int=8, # Features of the first level
-        seed:int=0, # Of the weights it starts from
+
+    def __init__(
+        self,
+        channels: int = 1,  # Of the patches
+        width: int = 8,  # Features of the first level
+        seed: int = 0,  # Of the weights it starts from
     ):
         super().__init__()
         with seeded(seed):
-            self.down1, self.down2, self.bottom = _conv(channels, width), _conv(width, 2*width), _conv(2*width, 4*width)
-            self.up2, self.up1, self.head = _conv(6*width, 2*width), _conv(3*width, width), nn.Conv2d(width, 1, 1)
+            self.down1, self.down2, self.bottom = (
+                _conv(channels, width),
+                _conv(width, 2 * width),
+                _conv(2 * width, 4 * width),
+            )
+            self.up2, self.up1, self.head = (
+                _conv(6 * width, 2 * width),
+                _conv(3 * width, width),
+                nn.Conv2d(width, 1, 1),
+            )
 
-    def forward(self,
-        x, # Patches (B, C, s, s), float32
-    ): # (B, C, s, s) → (B, 1, s, s)
+    def forward(
+        self,
+        x,  # Patches (B, C, s, s), float32
+    ):  # (B, C, s, s) → (B, 1, s, s)
         h, w = x.shape[-2:]
         x = F.pad(x, (0, -w % 4, 0, -h % 4), mode='replicate')
         a = self.down1(x)
@@ -91,27 +133,35 @@ class SmallUNet(nn.Module):
 
 # %% ../../nbs/75_training/02_fit.ipynb #f1a45d24
 def logits(
-    model, # Any torch module for patches
-    images, # Patches (B, C, s, s)
-)->torch.Tensor: # (B,) of a classifier, (B, 1, s, s) of a map
+    model,  # Any torch module for patches
+    images,  # Patches (B, C, s, s)
+) -> torch.Tensor:  # (B,) of a classifier, (B, 1, s, s) of a map
     "The model's answer as float32"
     out, (B, _, h, w) = model(images), images.shape
     shape = tuple(out.shape) if isinstance(out, torch.Tensor) else None
-    if shape in ((B,), (B, 1)): return out.float().reshape(B)
-    if shape in ((B, 1, h, w), (B, h, w)): return out.float().reshape(B, 1, h, w)
-    raise BadInput(f'{type(model).__name__} answers {B} patches of {h} by {w} pixels with {shape or type(out).__name__}; a classifier gives one logit a patch, ({B},) or ({B}, 1), and a map one a pixel, ({B}, 1, {h}, {w}). '
-                   'Of two classes give the difference of their logits, real minus bogus')
+    if shape in ((B,), (B, 1)):
+        return out.float().reshape(B)
+    if shape in ((B, 1, h, w), (B, h, w)):
+        return out.float().reshape(B, 1, h, w)
+    raise BadInput(
+        f'{type(model).__name__} answers {B} patches of {h} by {w} pixels with {shape or type(out).__name__}; a classifier gives one logit a patch, ({B},) or ({B}, 1), and a map one a pixel, ({B}, 1, {h}, {w}). '
+        'Of two classes give the difference of their logits, real minus bogus'
+    )
 
 # %% ../../nbs/75_training/02_fit.ipynb #15d80cc2
 def loss_of(
-    out:torch.Tensor, # As from `logits`
-    batch:dict, # label for a classifier, target for a map
-)->torch.Tensor: # A number
+    out: torch.Tensor,  # As from `logits`
+    batch: dict,  # label for a classifier, target for a map
+) -> torch.Tensor:  # A number
     "What the training makes small"
-    if out.ndim == 1: return F.binary_cross_entropy_with_logits(out, batch['label'].float())
-    if 'target' not in batch: raise BadInput('a map is trained on target maps: make the loaders with target=True')
+    if out.ndim == 1:
+        return F.binary_cross_entropy_with_logits(out, batch['label'].float())
+    if 'target' not in batch:
+        raise BadInput('a map is trained on target maps: make the loaders with target=True')
     target = batch['target'].float().reshape(out.shape)
-    overlap = (2*(out.sigmoid()*target).sum((1, 2, 3)) + 1)/(out.sigmoid().sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
+    overlap = (2 * (out.sigmoid() * target).sum((1, 2, 3)) + 1) / (
+        out.sigmoid().sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1
+    )
     return F.binary_cross_entropy_with_logits(out, target) + (1 - overlap).mean()
 
 # %% ../../nbs/75_training/02_fit.ipynb #595102ad
@@ -120,184 +170,307 @@ class Diverged(AstridError, ArithmeticError):
 
 # %% ../../nbs/75_training/02_fit.ipynb #a73c7d77
 def check_loss(
-    loss, # One number (a tensor)
-    model, # What is trained
-    batch, # The dict that gave it, image (B, C, s, s)
-    epoch, step, lr, # When, and the learning rate then; for the message
+    loss,  # One number (a tensor)
+    model,  # What is trained
+    batch,  # The dict that gave it, image (B, C, s, s)
+    epoch,
+    step,
+    lr,  # When, and the learning rate then; for the message
 ):
     "Raise `Diverged` if `loss` is not finite"
-    if torch.isfinite(loss): return
+    if torch.isfinite(loss):
+        return
     bad = (~torch.isfinite(batch['image'])).flatten(1).any(1).cpu().numpy()
     where = f'the loss is {loss.item()} in epoch {epoch}, step {step}'
-    if bad.any(): raise Diverged(f'{where}: {bad.sum()} of {len(bad)} images hold NaN or infinity (rows {np.asarray(batch.get("index", np.arange(len(bad))))[bad][:10].tolist()}). '
-                                 'Normalise them (normalise="asinh" turns invalid pixels into 0 last of all)')
+    if bad.any():
+        raise Diverged(
+            f'{where}: {bad.sum()} of {len(bad)} images hold NaN or infinity (rows {np.asarray(batch.get("index", np.arange(len(bad))))[bad][:10].tolist()}). '
+            'Normalise them (normalise="asinh" turns invalid pixels into 0 last of all)'
+        )
     odd = [n for n, p in model.named_parameters() if not torch.isfinite(p).all()]
-    raise Diverged(f'{where}, though all pixels are finite; {"weights are not: " + ", ".join(odd[:3]) if odd else "the weights are finite too"}. The learning rate was {lr:.2g}: try a tenth of it')
+    raise Diverged(
+        f'{where}, though all pixels are finite; {"weights are not: " + ", ".join(odd[:3]) if odd else "the weights are finite too"}. The learning rate was {lr:.2g}: try a tenth of it'
+    )
 
 # %% ../../nbs/75_training/02_fit.ipynb #4f9732f2
-def _to(batch, device): return {k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+def _to(batch, device):
+    return {
+        k: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v
+        for k, v in batch.items()
+    }
+
 
 def _probability(out):
     "One number a patch: of a map, the mean over the five by five pixels in the middle"
-    p, c = out.sigmoid(), out.shape[-1]//2
-    return p if p.ndim == 1 else p[..., c-2:c+3, c-2:c+3].mean((-3, -2, -1))
+    p, c = out.sigmoid(), out.shape[-1] // 2
+    return p if p.ndim == 1 else p[..., c - 2 : c + 3, c - 2 : c + 3].mean((-3, -2, -1))
 
 # %% ../../nbs/75_training/02_fit.ipynb #efa50fb9
 @torch.no_grad()
 def predict(
-    model:nn.Module, # Gives one logit a patch, or a map of them
-    loader, # Batches with image, label and index
-)->pd.DataFrame: # One row a sample: index, label, score (0 to 1), loss of its batch, group
+    model: nn.Module,  # Gives one logit a patch, or a map of them
+    loader,  # Batches with image, label and index
+) -> pd.DataFrame:  # One row a sample: index, label, score (0 to 1), loss of its batch, group
     "The model's scores"
     was, device, parts = model.training, next(model.parameters()).device, []
     model.eval()
     for b in loader:
         out, n = logits(model, (b := _to(b, device))['image']), len(b['label'])
         loss = loss_of(out, b).item() if out.ndim == 1 or 'target' in b else np.nan
-        parts.append(pd.DataFrame(dict(index=np.asarray(b.get('index', torch.arange(n)).cpu()), label=b['label'].long().cpu(), score=_probability(out).double().cpu(), loss=loss)))
+        parts.append(
+            pd.DataFrame(
+                dict(
+                    index=np.asarray(b.get('index', torch.arange(n)).cpu()),
+                    label=b['label'].long().cpu(),
+                    score=_probability(out).double().cpu(),
+                    loss=loss,
+                )
+            )
+        )
     model.train(was)
-    t = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(dict(index=[], label=[], score=[], loss=[]))
+    t = (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(dict(index=[], label=[], score=[], loss=[]))
+    )
     d = _version(loader)
-    t['group'] = d.samples['group_id'].to_numpy()[t['index']] if d is not None and len(t) and 'group_id' in d.samples else t['index'].astype(str)
+    t['group'] = (
+        d.samples['group_id'].to_numpy()[t['index']]
+        if d is not None and len(t) and 'group_id' in d.samples
+        else t['index'].astype(str)
+    )
     return t
 
 # %% ../../nbs/75_training/02_fit.ipynb #1ebd6b0e
 def evaluate(
-    model:nn.Module, # As for `predict`
-    loader, # Of a split that was not trained on, such as test
-    rate:float=0.01, # FNR, and FPR, of the operating points
-    n_boot:int=500, # Draws of the bootstrap
-    seed:int=0, # Of the bootstrap
-    run=None, # A tracked run to log to
-    prefix:str='test', # Of the logged names
-    choose_on=None, # Loader of another split, such as val, to choose the threshold on; None takes the threshold of this one
-    by:tuple=('mag', 'band', 'density'), # Columns to go by; those that are not there are left out
-)->OperatingPoints:
+    model: nn.Module,  # As for `predict`
+    loader,  # Of a split that was not trained on, such as test
+    rate: float = 0.01,  # FNR, and FPR, of the operating points
+    n_boot: int = 500,  # Draws of the bootstrap
+    seed: int = 0,  # Of the bootstrap
+    run=None,  # A tracked run to log to
+    prefix: str = 'test',  # Of the logged names
+    choose_on=None,  # Loader of another split, such as val, to choose the threshold on; None takes the threshold of this one
+    by: tuple = (
+        'mag',
+        'band',
+        'density',
+    ),  # Columns to go by; those that are not there are left out
+) -> OperatingPoints:
     "Score a split and report the operating points"
     t, threshold = predict(model, loader), None
-    if choose_on is not None and len(choose_on): threshold = fpr_at_fnr(*(predict(model, choose_on)[c] for c in ('label', 'score')), fnr=rate)[1]
-    report = operating_points(_with_facts(t, loader), rate, n_boot, seed, getattr(loader, 'origin', 'survey'), None if threshold != threshold else threshold)
+    if choose_on is not None and len(choose_on):
+        threshold = fpr_at_fnr(
+            *(predict(model, choose_on)[c] for c in ('label', 'score')), fnr=rate
+        )[1]
+    report = operating_points(
+        _with_facts(t, loader),
+        rate,
+        n_boot,
+        seed,
+        getattr(loader, 'origin', 'survey'),
+        None if threshold != threshold else threshold,
+    )
     cut = report.chosen['threshold'] if report.chosen else report.threshold
-    if cut is not None: report.by = {c: breakdown(report.scores, c, cut, n_boot=min(n_boot, 200), seed=seed) for c in by if c in report.scores and report.scores[c].notna().any()}
-    if run is not None: log_scores(run, report, prefix, _version(loader))
+    if cut is not None:
+        report.by = {
+            c: breakdown(report.scores, c, cut, n_boot=min(n_boot, 200), seed=seed)
+            for c in by
+            if c in report.scores and report.scores[c].notna().any()
+        }
+    if run is not None:
+        log_scores(run, report, prefix, _version(loader))
     return report
 
 # %% ../../nbs/75_training/02_fit.ipynb #05d1554d
-def _version(loader): return getattr(getattr(loader, 'dataset', None), 'dataset', None)
+def _version(loader):
+    return getattr(getattr(loader, 'dataset', None), 'dataset', None)
+
 
 def _with_facts(t, loader):
     "What is known of each sample beside its score"
     d = _version(loader)
-    if d is None or not len(t): return t
+    if d is None or not len(t):
+        return t
     rows = d.samples.iloc[t['index']]
-    t = t.assign(**{c: rows[c].to_numpy() for c in ('sample_key', 'mag', 'band', 'survey', 'ra', 'dec') if c in rows})
-    return t.assign(density=sky_density(t['ra'], t['dec'], t['group'])) if {'ra', 'dec'} <= set(t) else t
+    t = t.assign(
+        **{
+            c: rows[c].to_numpy()
+            for c in ('sample_key', 'mag', 'band', 'survey', 'ra', 'dec')
+            if c in rows
+        }
+    )
+    return (
+        t.assign(density=sky_density(t['ra'], t['dec'], t['group']))
+        if {'ra', 'dec'} <= set(t)
+        else t
+    )
 
 # %% ../../nbs/75_training/02_fit.ipynb #4b7171eb
 def train_epoch(
-    model, loader, optimiser, schedule, # What is trained, on what, how
-    epoch:int=1, # Which one this is, for the messages; counted from 1
-    epochs:int|None=None, # Of how many; None does not say
-    show:bool=True, # A progress bar
-    clip:float|None=1., # Longest gradient; longer ones are shortened to it; None leaves them
-    amp:bool|None=None, # Products in bfloat16; None does so on a GPU
-)->float: # Mean loss
+    model,
+    loader,
+    optimiser,
+    schedule,  # What is trained, on what, how
+    epoch: int = 1,  # Which one this is, for the messages; counted from 1
+    epochs: int | None = None,  # Of how many; None does not say
+    show: bool = True,  # A progress bar
+    clip: float | None = 1.0,  # Longest gradient; longer ones are shortened to it; None leaves them
+    amp: bool | None = None,  # Products in bfloat16; None does so on a GPU
+) -> float:  # Mean loss
     "Go through the training split once"
-    device, total, n = next(model.parameters()).device, 0., 0
+    device, total, n = next(model.parameters()).device, 0.0, 0
     amp = device.type == 'cuda' if amp is None else amp
     model.train()
     name = f'epoch {epoch}' + (f' of {epochs}' if epochs else '')
     for step, batch in enumerate(progress(loader, name, getattr(loader, 'length', None), show), 1):
         batch = _to(batch, device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp): out = logits(model, batch['image'])
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+            out = logits(model, batch['image'])
         loss = loss_of(out, batch)
         check_loss(loss, model, batch, epoch, step, schedule.get_last_lr()[0])
         optimiser.zero_grad()
         loss.backward()
         length = nn.utils.clip_grad_norm_(model.parameters(), clip or torch.inf)
-        if not torch.isfinite(length): raise Diverged(f'the gradient is {length.item()} in epoch {epoch}, step {step}, though the loss is {loss.item():.3g}. The learning rate was {schedule.get_last_lr()[0]:.2g}: try a tenth of it')
-        optimiser.step(); schedule.step()
-        total, n = total + loss.item()*len(batch['label']), n + len(batch['label'])
-    return total/max(n, 1)
+        if not torch.isfinite(length):
+            raise Diverged(
+                f'the gradient is {length.item()} in epoch {epoch}, step {step}, though the loss is {loss.item():.3g}. The learning rate was {schedule.get_last_lr()[0]:.2g}: try a tenth of it'
+            )
+        optimiser.step()
+        schedule.step()
+        total, n = total + loss.item() * len(batch['label']), n + len(batch['label'])
+    return total / max(n, 1)
 
 # %% ../../nbs/75_training/02_fit.ipynb #bde1bcbf
 def save_checkpoint(
-    path, # Where to
-    model, # A module, or its weights as `state_dict()` gives them
-    state:dict|None=None, # What a training needs to go on; None for weights alone
-    **facts, # Numbers, text, lists and dicts to keep with the weights
-)->Path:
+    path,  # Where to
+    model,  # A module, or its weights as `state_dict()` gives them
+    state: dict | None = None,  # What a training needs to go on; None for weights alone
+    **facts,  # Numbers, text, lists and dicts to keep with the weights
+) -> Path:
     "Write weights and facts, all or nothing"
     import io, json
+
     buffer, weights = io.BytesIO(), model.state_dict() if isinstance(model, nn.Module) else model
-    torch.save(dict(model={k: v.detach().cpu() for k, v in weights.items()}, facts=json.loads(canonical_json(facts)), **({} if state is None else dict(state=state))), buffer)
+    torch.save(
+        dict(
+            model={k: v.detach().cpu() for k, v in weights.items()},
+            facts=json.loads(canonical_json(facts)),
+            **({} if state is None else dict(state=state)),
+        ),
+        buffer,
+    )
     return write_atomic(path, buffer.getvalue())
 
 # %% ../../nbs/75_training/02_fit.ipynb #2a09f371
 def read_checkpoint(
-    path, # The file
-)->dict: # model, facts, and state where it was kept
+    path,  # The file
+) -> dict:  # model, facts, and state where it was kept
     "What `save_checkpoint` wrote"
-    if not Path(path).is_file(): raise NotFound(f'no checkpoint at {path}')
+    if not Path(path).is_file():
+        raise NotFound(f'no checkpoint at {path}')
     return torch.load(path, map_location='cpu', weights_only=True)
 
+
 def load_checkpoint(
-    path, # What `save_checkpoint` wrote
-    model:nn.Module, # Of the same shape; its weights are replaced
-)->dict: # The facts kept with the weights
+    path,  # What `save_checkpoint` wrote
+    model: nn.Module,  # Of the same shape; its weights are replaced
+) -> dict:  # The facts kept with the weights
     "Read weights back"
     c = read_checkpoint(path)
     model.load_state_dict(c['model'])
     return c['facts']
 
 # %% ../../nbs/75_training/02_fit.ipynb #fc46db71
-def cpu_limit()->int: # At least 1
+def cpu_limit() -> int:  # At least 1
     "Cores that this process may use"
     n = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     quota = Path('/sys/fs/cgroup/cpu.max')
     allowed, *period = quota.read_text().split() if quota.is_file() else ['max']
-    return n if allowed == 'max' or not period else max(1, min(n, round(int(allowed)/int(period[0]))))
+    return (
+        n
+        if allowed == 'max' or not period
+        else max(1, min(n, round(int(allowed) / int(period[0]))))
+    )
 
-def _device(device): return torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+
+def _device(device):
+    return torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
 
 # %% ../../nbs/75_training/02_fit.ipynb #a5af667f
 class _Timed:
     "A loader whose waiting is timed, by us and by the run's monitor"
-    def __init__(self, loader, waits, monitor): self.loader, self.waits, self.monitor, self.length = loader, waits, monitor, len(loader) if hasattr(loader, '__len__') else None
-    def __iter__(self): return iter(self.monitor.wait(self.waits(self.loader)) if self.monitor else self.waits(self.loader))
+
+    def __init__(self, loader, waits, monitor):
+        self.loader, self.waits, self.monitor, self.length = (
+            loader,
+            waits,
+            monitor,
+            len(loader) if hasattr(loader, '__len__') else None,
+        )
+
+    def __iter__(self):
+        return iter(
+            self.monitor.wait(self.waits(self.loader)) if self.monitor else self.waits(self.loader)
+        )
 
 # %% ../../nbs/75_training/02_fit.ipynb #e1d89980
 @dataclass
 class History:
     "How a training went"
-    epochs:pd.DataFrame # One row an epoch, counted from 1: train_loss, val_loss, val_auc_pr, seconds, data_wait_share, first_batch_s
-    measure:str # What the best epoch is best in
-    best_epoch:int # Whose weights the model has now, counted from 1
-    why_stopped:str
-    data_wait_share:float|None # Of all training epochs together
-    steady_wait_share:float|None # The same without the wait for the first batch of each epoch
-    origin:str='survey' # Of the data
-    saved_epoch:int|None=None # Last epoch that the checkpoint knows of; None if there is none
 
-    def __len__(self): return len(self.epochs)
+    epochs: pd.DataFrame  # One row an epoch, counted from 1: train_loss, val_loss, val_auc_pr, seconds, data_wait_share, first_batch_s
+    measure: str  # What the best epoch is best in
+    best_epoch: int  # Whose weights the model has now, counted from 1
+    why_stopped: str
+    data_wait_share: float | None  # Of all training epochs together
+    steady_wait_share: float | None  # The same without the wait for the first batch of each epoch
+    origin: str = 'survey'  # Of the data
+    saved_epoch: int | None = None  # Last epoch that the checkpoint knows of; None if there is none
+
+    def __len__(self):
+        return len(self.epochs)
+
     def __repr__(self):
         best = self.epochs[self.measure][self.best_epoch]
-        steady = '' if self.steady_wait_share is None else f', {self.steady_wait_share:.1%} after the first batch of each epoch'
-        return (f'History({len(self)} epochs, {self.why_stopped}; best: epoch {self.best_epoch} of {len(self)} with {self.measure} {best:.4f}; '
-                f'waiting for data: {self.data_wait_share:.1%}{steady}; data: {self.origin})')
+        steady = (
+            ''
+            if self.steady_wait_share is None
+            else f', {self.steady_wait_share:.1%} after the first batch of each epoch'
+        )
+        return (
+            f'History({len(self)} epochs, {self.why_stopped}; best: epoch {self.best_epoch} of {len(self)} with {self.measure} {best:.4f}; '
+            f'waiting for data: {self.data_wait_share:.1%}{steady}; data: {self.origin})'
+        )
 
 # %% ../../nbs/75_training/02_fit.ipynb #62bf435b
-def plot_history(self:History,
-    ax=None, # None makes a figure of 4 by 2.2 inches
-): # The figure
+def plot_history(
+    self: History,
+    ax=None,  # None makes a figure of 4 by 2.2 inches
+):  # The figure
     "Losses, and the measure of the best epoch, against the epoch"
     import matplotlib.pyplot as plt
-    fig, ax = (ax.figure, ax) if ax is not None else plt.subplots(figsize=(4, 2.2), layout='constrained')
-    for k in [c for c in ('train_loss', 'val_loss', 'val_auc_pr') if c in self.epochs]: ax.plot(self.epochs.index, self.epochs[k], marker='.', label=k, ls=':' if k == 'val_auc_pr' else '-')
+
+    fig, ax = (
+        (ax.figure, ax) if ax is not None else plt.subplots(figsize=(4, 2.2), layout='constrained')
+    )
+    for k in [c for c in ('train_loss', 'val_loss', 'val_auc_pr') if c in self.epochs]:
+        ax.plot(
+            self.epochs.index,
+            self.epochs[k],
+            marker='.',
+            label=k,
+            ls=':' if k == 'val_auc_pr' else '-',
+        )
     ax.axvline(self.best_epoch, color='0.8', lw=0.8, zorder=0)
-    ax.set(xlabel='training epoch', ylim=(0, None)); ax.xaxis.get_major_locator().set_params(integer=True); ax.legend(fontsize=7)
-    if self.origin != 'survey': ax.patch.set(hatch='//', edgecolor='0.9'); ax.set_title(f'{self.origin} data', fontsize=8)
+    ax.set(xlabel='training epoch', ylim=(0, None))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(fontsize=7)
+    if self.origin != 'survey':
+        ax.patch.set(hatch='//', edgecolor='0.9')
+        ax.set_title(f'{self.origin} data', fontsize=8)
     return fig
+
 
 History.plot = plot_history
 History._repr_html_ = lambda self: f'<p>{escape(repr(self))}</p>' + self.epochs.round(4).to_html()
@@ -305,16 +478,36 @@ History._repr_html_ = lambda self: f'<p>{escape(repr(self))}</p>' + self.epochs.
 # %% ../../nbs/75_training/02_fit.ipynb #4782d3f8
 class _Best:
     "The weights of the best epoch, and when to stop"
-    def __init__(self, patience): self.patience, self.epoch, self.value, self.why, self.weights, self.row = patience, None, (), 'all done', None, {}
+
+    def __init__(self, patience):
+        self.patience, self.epoch, self.value, self.why, self.weights, self.row = (
+            patience,
+            None,
+            (),
+            'all done',
+            None,
+            {},
+        )
 
     def see(self, epoch, row, model):
         self.measure = next(k for k in ('val_auc_pr', 'val_loss', 'train_loss') if k in row)
-        value = (row['val_auc_pr'], -row['val_loss']) if self.measure == 'val_auc_pr' else (-row[self.measure],) # Of equal areas, the smaller loss
+        value = (
+            (row['val_auc_pr'], -row['val_loss'])
+            if self.measure == 'val_auc_pr'
+            else (-row[self.measure],)
+        )  # Of equal areas, the smaller loss
         if value > self.value or self.epoch is None or self.measure == 'train_loss':
-            self.epoch, self.value, self.row, self.weights = epoch, value, row, {k: v.detach().clone() for k, v in model.state_dict().items()}
-        if self.patience is not None and epoch - self.epoch >= self.patience: self.why = f'no better for {self.patience} epochs'
+            self.epoch, self.value, self.row, self.weights = (
+                epoch,
+                value,
+                row,
+                {k: v.detach().clone() for k, v in model.state_dict().items()},
+            )
+        if self.patience is not None and epoch - self.epoch >= self.patience:
+            self.why = f'no better for {self.patience} epochs'
 
-    def facts(self): return {k: getattr(self, k) for k in ('epoch', 'value', 'why', 'measure', 'row')}
+    def facts(self):
+        return {k: getattr(self, k) for k in ('epoch', 'value', 'why', 'measure', 'row')}
 
 # %% ../../nbs/75_training/02_fit.ipynb #f244a7d6
 def _normaliser(loader):
@@ -324,129 +517,293 @@ def _normaliser(loader):
 # %% ../../nbs/75_training/02_fit.ipynb #531b9b5a
 def _validate(model, val):
     "Loss and area under the precision-recall curve of the validation split"
-    if val is None or not len(val): return {}
+    if val is None or not len(val):
+        return {}
     t = predict(model, val)
     both = t['label'].nunique() == 2
-    return dict(val_loss=float(t['loss'].mean()), **(dict(val_auc_pr=average_precision(t['label'], t['score'])) if both else {}))
+    return dict(
+        val_loss=float(t['loss'].mean()),
+        **(dict(val_auc_pr=average_precision(t['label'], t['score'])) if both else {}),
+    )
 
 # %% ../../nbs/75_training/02_fit.ipynb #6beff23f
 class _Course:
     "A training under way"
-    def __init__(self, model, settings, steps, path, normaliser):
-        self.model, self.settings, self.path, self.normaliser, self.rows, self.saved = model, settings, path, normaliser, [], None
-        self.optimiser = torch.optim.AdamW(model.parameters(), settings['lr'], weight_decay=settings['weight_decay'])
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, settings['lr'], total_steps=settings['epochs']*steps)
-        self.best, self.waits = _Best(settings['patience']), np.zeros(4) # Time of the loop, of its waits, and the same without the first of each epoch
 
-    def shares(self): return [float(w/s) if s > 0 else None for s, w in self.waits.reshape(2, 2)]
+    def __init__(self, model, settings, steps, path, normaliser):
+        self.model, self.settings, self.path, self.normaliser, self.rows, self.saved = (
+            model,
+            settings,
+            path,
+            normaliser,
+            [],
+            None,
+        )
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(), settings['lr'], weight_decay=settings['weight_decay']
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, settings['lr'], total_steps=settings['epochs'] * steps
+        )
+        self.best, self.waits = (
+            _Best(settings['patience']),
+            np.zeros(4),
+        )  # Time of the loop, of its waits, and the same without the first of each epoch
+
+    def shares(self):
+        return [float(w / s) if s > 0 else None for s, w in self.waits.reshape(2, 2)]
+
     @property
-    def over(self): return len(self.rows) >= self.settings['epochs'] or self.best.why != 'all done'
+    def over(self):
+        return len(self.rows) >= self.settings['epochs'] or self.best.why != 'all done'
 
     def state(self):
-        return dict(settings=self.settings, model=self.model.state_dict(), optimiser=self.optimiser.state_dict(), schedule=self.schedule.state_dict(), rng=torch.get_rng_state(),
-            cuda_rng=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [], rows=self.rows, waits=self.waits.tolist(), best=self.best.facts())
+        return dict(
+            settings=self.settings,
+            model=self.model.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            schedule=self.schedule.state_dict(),
+            rng=torch.get_rng_state(),
+            cuda_rng=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            rows=self.rows,
+            waits=self.waits.tolist(),
+            best=self.best.facts(),
+        )
 
 # %% ../../nbs/75_training/02_fit.ipynb #97aa478f
-def _save(self:_Course):
+def _save(self: _Course):
     "Write the checkpoint after an epoch"
-    try: save_checkpoint(self.path, self.best.weights, self.state(), epoch=self.best.epoch, **self.best.row, normaliser=self.normaliser)
+    try:
+        save_checkpoint(
+            self.path,
+            self.best.weights,
+            self.state(),
+            epoch=self.best.epoch,
+            **self.best.row,
+            normaliser=self.normaliser,
+        )
     except OSError as e:
-        warnings.warn(f'epoch {len(self.rows)}: the checkpoint {Path(self.path).name} could not be written ({e.strerror or e}). Training goes on with the weights in memory, and the next epoch tries again; {_on_disk(self)}', stacklevel=3)
+        warnings.warn(
+            f'epoch {len(self.rows)}: the checkpoint {Path(self.path).name} could not be written ({e.strerror or e}). Training goes on with the weights in memory, and the next epoch tries again; {_on_disk(self)}',
+            stacklevel=3,
+        )
         return
     self.saved = len(self.rows)
 
-def _on_disk(self): return f'{Path(self.path).name} holds the training up to epoch {self.saved}' if self.path and self.saved is not None else 'there is no checkpoint yet'
+
+def _on_disk(self):
+    return (
+        f'{Path(self.path).name} holds the training up to epoch {self.saved}'
+        if self.path and self.saved is not None
+        else 'there is no checkpoint yet'
+    )
 
 # %% ../../nbs/75_training/02_fit.ipynb #73c844c1
-def _resume(self:_Course):
+def _resume(self: _Course):
     "Go on where the checkpoint stopped, if it is one of this training"
     c = read_checkpoint(self.path)
-    if 'state' not in c: raise Conflict(f'{Path(self.path).name} holds weights alone, without what a training needs to go on: start with resume=False, or from load_checkpoint')
-    s, other = c['state'], [f'{k} was {v!r}, not {self.settings.get(k)!r}' for k, v in c['state']['settings'].items() if v != self.settings.get(k)]
-    if other: raise Conflict(f'{Path(self.path).name} belongs to another training: {"; ".join(other)}. Ask for the same, or give another file')
-    for part in ('model', 'optimiser', 'schedule'): getattr(self, part).load_state_dict(s[part])
+    if 'state' not in c:
+        raise Conflict(
+            f'{Path(self.path).name} holds weights alone, without what a training needs to go on: start with resume=False, or from load_checkpoint'
+        )
+    s, other = (
+        c['state'],
+        [
+            f'{k} was {v!r}, not {self.settings.get(k)!r}'
+            for k, v in c['state']['settings'].items()
+            if v != self.settings.get(k)
+        ],
+    )
+    if other:
+        raise Conflict(
+            f'{Path(self.path).name} belongs to another training: {"; ".join(other)}. Ask for the same, or give another file'
+        )
+    for part in ('model', 'optimiser', 'schedule'):
+        getattr(self, part).load_state_dict(s[part])
     torch.set_rng_state(s['rng'])
-    if s['cuda_rng'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(s['cuda_rng'])
+    if s['cuda_rng'] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(s['cuda_rng'])
     self.rows, self.saved, self.waits = s['rows'], len(s['rows']), np.array(s['waits'])
     self.best.__dict__.update(s['best'], weights=c['model'])
+
 
 _Course.save, _Course.resume = _save, _resume
 
 # %% ../../nbs/75_training/02_fit.ipynb #11876160
 def check_batches(
-    train, val, # As for `fit`
-    epochs, # As for `fit`
+    train,
+    val,  # As for `fit`
+    epochs,  # As for `fit`
 ):
     "Refuse what can't be trained on, and warn where a score would be of what was seen"
-    if not hasattr(train, '__iter__'): raise BadInput(f'{train!r} has no batches: fit takes loaders, as in train, val, test = RealDataLoader(dataset).loaders()')
-    if not len(train): raise BadInput(f'there is nothing to train on: {train!r} is empty')
-    if not isinstance(epochs, (int, np.integer)) or epochs < 1: raise BadInput(f'epochs={epochs!r}: a whole number of at least 1 is needed')
+    if not hasattr(train, '__iter__'):
+        raise BadInput(
+            f'{train!r} has no batches: fit takes loaders, as in train, val, test = RealDataLoader(dataset).loaders()'
+        )
+    if not len(train):
+        raise BadInput(f'there is nothing to train on: {train!r} is empty')
+    if not isinstance(epochs, (int, np.integer)) or epochs < 1:
+        raise BadInput(f'epochs={epochs!r}: a whole number of at least 1 is needed')
     learnt, chosen = (getattr(getattr(x, 'dataset', None), 'split', None) for x in (train, val))
-    if learnt in ('val', 'test'): warnings.warn(f'training on {learnt}: a score on it will say nothing', stacklevel=3)
-    if chosen in ('train', 'test'): warnings.warn(f'the best epoch is chosen on {chosen}: ' + ('it has been trained on' if chosen == 'train' else 'its score will be too good; choose on val'), stacklevel=3)
+    if learnt in ('val', 'test'):
+        warnings.warn(f'training on {learnt}: a score on it will say nothing', stacklevel=3)
+    if chosen in ('train', 'test'):
+        warnings.warn(
+            f'the best epoch is chosen on {chosen}: '
+            + (
+                'it has been trained on'
+                if chosen == 'train'
+                else 'its score will be too good; choose on val'
+            ),
+            stacklevel=3,
+        )
+
 
 def fit(
-    model:nn.Module, # Gives one logit a patch, or a map of them
-    train, # Batches to learn from
-    val=None, # Batches to choose the best epoch by; None keeps the last epoch
-    epochs:int=5, # How often to go through `train`, at most
-    lr:float=3e-3, # Highest learning rate
-    run=None, # A tracked run to log to
-    seed:int=0, # Of whatever the model draws
-    patience:int|None=None, # Stop after so many epochs without improvement; None goes on to the end
-    checkpoint=None, # File for the best weights and the state of the training, written after each epoch; None keeps them in memory only
-    resume:bool=False, # Go on from `checkpoint` if it is there
-    device:str|None=None, # None takes a GPU if there is one
-    weight_decay:float=1e-2, # Of AdamW
-    clip:float|None=1., # As for `train_epoch`
-    amp:bool|None=None, # As for `train_epoch`
-    show:bool=True, # Progress bars
-)->History: # The model has the weights of the best epoch
+    model: nn.Module,  # Gives one logit a patch, or a map of them
+    train,  # Batches to learn from
+    val=None,  # Batches to choose the best epoch by; None keeps the last epoch
+    epochs: int = 5,  # How often to go through `train`, at most
+    lr: float = 3e-3,  # Highest learning rate
+    run=None,  # A tracked run to log to
+    seed: int = 0,  # Of whatever the model draws
+    patience: int
+    | None = None,  # Stop after so many epochs without improvement; None goes on to the end
+    checkpoint=None,  # File for the best weights and the state of the training, written after each epoch; None keeps them in memory only
+    resume: bool = False,  # Go on from `checkpoint` if it is there
+    device: str | None = None,  # None takes a GPU if there is one
+    weight_decay: float = 1e-2,  # Of AdamW
+    clip: float | None = 1.0,  # As for `train_epoch`
+    amp: bool | None = None,  # As for `train_epoch`
+    show: bool = True,  # Progress bars
+) -> History:  # The model has the weights of the best epoch
     "Train a model"
     check_batches(train, val, epochs)
-    if resume and checkpoint is None: raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
+    if resume and checkpoint is None:
+        raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
     device = _device(device)
-    if torch.get_num_threads() > cpu_limit(): torch.set_num_threads(cpu_limit())
-    settings = dict(_facts(model, train), epochs=epochs, lr=lr, seed=seed, weight_decay=weight_decay, patience=patience, clip=clip, amp=amp)
+    if torch.get_num_threads() > cpu_limit():
+        torch.set_num_threads(cpu_limit())
+    settings = dict(
+        _facts(model, train),
+        epochs=epochs,
+        lr=lr,
+        seed=seed,
+        weight_decay=weight_decay,
+        patience=patience,
+        clip=clip,
+        amp=amp,
+    )
     course = _Course(model.to(device), settings, len(train), checkpoint, _normaliser(train))
-    if run is not None: run.log_params(dict(settings, device=device.type, normalise=course.normaliser.get('method')))
+    if run is not None:
+        run.log_params(
+            dict(settings, device=device.type, normalise=course.normaliser.get('method'))
+        )
     with seeded(seed, device):
-        if resume and Path(checkpoint).exists(): course.resume()
-        for done, row in enumerate(course.rows, 1): run is None or run.log_metrics(row, step=done) # The whole curve, also of a run that goes on
-        while not course.over: _one_epoch(course, train, val, run, show)
+        if resume and Path(checkpoint).exists():
+            course.resume()
+        for done, row in enumerate(course.rows, 1):
+            run is None or run.log_metrics(
+                row, step=done
+            )  # The whole curve, also of a run that goes on
+        while not course.over:
+            _one_epoch(course, train, val, run, show)
     model.load_state_dict(course.best.weights)
-    if getattr(run, 'monitor', None): run.monitor.mark('trained') # What comes after is not part of the last epoch
-    if run is not None: _log_outcome(run, course, train)
-    return History(pd.DataFrame(course.rows, index=pd.RangeIndex(1, len(course.rows) + 1, name='epoch')), course.best.measure, course.best.epoch, course.best.why, *course.shares(), getattr(train, 'origin', 'survey'), course.saved)
+    if getattr(run, 'monitor', None):
+        run.monitor.mark('trained')  # What comes after is not part of the last epoch
+    if run is not None:
+        _log_outcome(run, course, train)
+    return History(
+        pd.DataFrame(course.rows, index=pd.RangeIndex(1, len(course.rows) + 1, name='epoch')),
+        course.best.measure,
+        course.best.epoch,
+        course.best.why,
+        *course.shares(),
+        getattr(train, 'origin', 'survey'),
+        course.saved,
+    )
 
 # %% ../../nbs/75_training/02_fit.ipynb #7fa97b87
 def _one_epoch(course, train, val, run, show):
     "Train, validate, note, save"
-    epoch, waits, begun, model, monitor = len(course.rows) + 1, DataWait(), time.monotonic(), course.model, getattr(run, 'monitor', None)
-    if monitor: monitor.mark(f'epoch {epoch}')
-    if hasattr(train, 'set_epoch'): train.set_epoch(epoch - 1) # Loaders count from 0
+    epoch, waits, begun, model, monitor = (
+        len(course.rows) + 1,
+        DataWait(),
+        time.monotonic(),
+        course.model,
+        getattr(run, 'monitor', None),
+    )
+    if monitor:
+        monitor.mark(f'epoch {epoch}')
+    if hasattr(train, 'set_epoch'):
+        train.set_epoch(epoch - 1)  # Loaders count from 0
     how = {k: course.settings[k] for k in ('epochs', 'clip', 'amp')}
-    try: loss = train_epoch(model, _Timed(train, waits, monitor), course.optimiser, course.schedule, epoch, show=show, **how)
+    try:
+        loss = train_epoch(
+            model,
+            _Timed(train, waits, monitor),
+            course.optimiser,
+            course.schedule,
+            epoch,
+            show=show,
+            **how,
+        )
     except Diverged as e:
-        if course.best.weights is not None: model.load_state_dict(course.best.weights)
-        raise Diverged(f'{e}. ' + (f'The model has the weights of epoch {course.best.epoch} again' if course.best.weights is not None else 'No epoch was finished') + f'; {_on_disk(course)}') from None
-    row = dict(train_loss=loss) | dict(_validate(model, val), seconds=time.monotonic() - begun, data_wait_share=waits.share, first_batch_s=waits.first_s)
-    course.waits += waits.loop_s, waits.waited_s, waits.loop_s - waits.first_s, waits.waited_s - waits.first_s
+        if course.best.weights is not None:
+            model.load_state_dict(course.best.weights)
+        raise Diverged(
+            f'{e}. '
+            + (
+                f'The model has the weights of epoch {course.best.epoch} again'
+                if course.best.weights is not None
+                else 'No epoch was finished'
+            )
+            + f'; {_on_disk(course)}'
+        ) from None
+    row = dict(train_loss=loss) | dict(
+        _validate(model, val),
+        seconds=time.monotonic() - begun,
+        data_wait_share=waits.share,
+        first_batch_s=waits.first_s,
+    )
+    course.waits += (
+        waits.loop_s,
+        waits.waited_s,
+        waits.loop_s - waits.first_s,
+        waits.waited_s - waits.first_s,
+    )
     course.rows.append(row)
     course.best.see(epoch, row, model)
-    if run is not None: run.log_metrics(row, step=epoch)
-    if course.path is not None: course.save()
+    if run is not None:
+        run.log_metrics(row, step=epoch)
+    if course.path is not None:
+        course.save()
 
 # %% ../../nbs/75_training/02_fit.ipynb #1779d93b
 def _log_outcome(run, course, train):
     "The best epoch and the model, with the normalisation where the batches have one"
-    run.log_metrics({'best_epoch': course.best.epoch, f'best_{course.best.measure}': course.best.row[course.best.measure], 'data_wait_share_training': course.shares()[0]})
-    if not course.normaliser: return
-    try: run.log_model(course.model, train)
-    except BadInput as e: warnings.warn(f'the model is not kept with the run: {e}')
+    run.log_metrics(
+        {
+            'best_epoch': course.best.epoch,
+            f'best_{course.best.measure}': course.best.row[course.best.measure],
+            'data_wait_share_training': course.shares()[0],
+        }
+    )
+    if not course.normaliser:
+        return
+    try:
+        run.log_model(course.model, train)
+    except BadInput as e:
+        warnings.warn(f'the model is not kept with the run: {e}')
 
 # %% ../../nbs/75_training/02_fit.ipynb #d66092ae
 def _facts(model, train):
     "What makes a training the one it is, beside the numbers it was given"
     d = _version(train)
-    return dict(model=type(model).__name__, n_weights=sum(p.numel() for p in model.parameters()), batch_size=getattr(train, 'batch_size', None), steps=len(train), data=getattr(d, 'content_hash', None))
+    return dict(
+        model=type(model).__name__,
+        n_weights=sum(p.numel() for p in model.parameters()),
+        batch_size=getattr(train, 'batch_size', None),
+        steps=len(train),
+        data=getattr(d, 'content_hash', None),
+    )

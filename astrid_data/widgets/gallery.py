@@ -22,546 +22,984 @@ from ..core import AstridError, BadInput, NotFound, unit_vectors
 from ..tracking.energy import EnergyMonitor, EnergyReport
 from ..quality.flags import FLAGS, decode_flags
 from ..search.labelling import blind_samples, is_person
-from ..quality.report import COLOURS, MADE, SPLIT_COLOURS, column, figure_png, mark_synthetic, new_figure, split_names
+from astrid_data.quality.report import (
+    COLOURS,
+    MADE,
+    SPLIT_COLOURS,
+    column,
+    figure_png,
+    mark_synthetic,
+    new_figure,
+    split_names,
+)
 from ..datasets.diff import centre_of, mark_centre, marked_tag, patch_png
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #6a8d2709
 class Shown:
     "Something with a widget and a static twin; subclasses have `static()` and `_build()`"
-    def static(self): raise NotImplementedError
-    def _build(self): raise NotImplementedError
+
+    def static(self):
+        raise NotImplementedError
+
+    def _build(self):
+        raise NotImplementedError
 
     @cached_property
-    def widget(self): return self._build() # The ipywidgets widget, made when first asked for
+    def widget(self):
+        return self._build()  # The ipywidgets widget, made when first asked for
 
-    def html(self)->str: # An <img> with the picture inside
+    def html(self) -> str:  # An <img> with the picture inside
         "The static twin for a web page"
         return picture_tag(figure_png(self.static()), repr(self))
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        return {'text/plain': repr(self), 'image/png': base64.b64encode(figure_png(self.static())).decode(), **live_view(self)}
+        return {
+            'text/plain': repr(self),
+            'image/png': base64.b64encode(figure_png(self.static())).decode(),
+            **live_view(self),
+        }
+
 
 def live_view(
-    shown, # A gallery, coverage or run
-)->dict: # The mime bundle of the widget, empty where ipywidgets is not installed
+    shown,  # A gallery, coverage or run
+) -> dict:  # The mime bundle of the widget, empty where ipywidgets is not installed
     "How a live notebook shows it"
     from importlib.util import find_spec
-    if find_spec('ipywidgets') is None: return {}
+
+    if find_spec('ipywidgets') is None:
+        return {}
     return {k: v for k, v in shown.widget._repr_mimebundle_().items() if k != 'text/plain'}
 
+
 def picture_tag(
-    png:bytes, # A picture
-    alt='', # Words in its place
-    style='max-width:100%', # CSS
-)->str:
+    png: bytes,  # A picture
+    alt='',  # Words in its place
+    style='max-width:100%',  # CSS
+) -> str:
     "A picture that carries its own bytes"
     return f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #b242c029
-ORDERS = dict(stored=None, faintest=('snr', 1), brightest=('snr', -1), **{'most flagged': ('flags', -1), 'least valid': ('valid_fraction', 1)})
+ORDERS = dict(
+    stored=None,
+    faintest=('snr', 1),
+    brightest=('snr', -1),
+    **{'most flagged': ('flags', -1), 'least valid': ('valid_fraction', 1)},
+)
+
 
 def choose_rows(
-    samples:pd.DataFrame, # Of a dataset
-    split:str|None=None, # 'train', 'val', 'test' or 'buffer'; None means all, as below
-    label:int|str|None=None, # 1 or 'real', 0 or 'bogus'
-    class_name:str|None=None, # Class to show; None means all
-    survey:str|None=None, # Name of a survey; None means all
-    flag:str|None=None, # Name of a flag that must be set, or 'none'
-    order:str='stored', # One of `ORDERS`; 'stored' keeps the order of `rows`
-    rows=None, # Row numbers to choose from; None means all
-)->np.ndarray: # Row numbers
+    samples: pd.DataFrame,  # Of a dataset
+    split: str | None = None,  # 'train', 'val', 'test' or 'buffer'; None means all, as below
+    label: int | str | None = None,  # 1 or 'real', 0 or 'bogus'
+    class_name: str | None = None,  # Class to show; None means all
+    survey: str | None = None,  # Name of a survey; None means all
+    flag: str | None = None,  # Name of a flag that must be set, or 'none'
+    order: str = 'stored',  # One of `ORDERS`; 'stored' keeps the order of `rows`
+    rows=None,  # Row numbers to choose from; None means all
+) -> np.ndarray:  # Row numbers
     "The rows that pass every filter, in order"
-    if flag not in (None, 'none', *(f.name for f in FLAGS)): raise BadInput(f'no flag {flag!r}; there are: none, {", ".join(f.name for f in FLAGS)}')
-    if order not in ORDERS: raise BadInput(f'no order {order!r}; there are: {", ".join(ORDERS)}')
+    if flag not in (None, 'none', *(f.name for f in FLAGS)):
+        raise BadInput(f'no flag {flag!r}; there are: none, {", ".join(f.name for f in FLAGS)}')
+    if order not in ORDERS:
+        raise BadInput(f'no order {order!r}; there are: {", ".join(ORDERS)}')
     keep = np.ones(len(samples), bool)
     label = {'real': 1, 'bogus': 0}.get(label, label)
-    for name, wanted in dict(split=split, label=label, class_name=class_name, survey=survey).items():
-        if wanted is None: continue
-        if not (hit := column(samples, name, None) == wanted).any(): raise NotFound(f'no sample with {name} {wanted!r}; there are: {", ".join(sorted(map(str, set(column(samples, name, None)))))}')
+    for name, wanted in dict(
+        split=split, label=label, class_name=class_name, survey=survey
+    ).items():
+        if wanted is None:
+            continue
+        if not (hit := column(samples, name, None) == wanted).any():
+            raise NotFound(
+                f'no sample with {name} {wanted!r}; there are: {", ".join(sorted(map(str, set(column(samples, name, None)))))}'
+            )
         keep &= hit
     bits = column(samples, 'quality_flags', 0)
-    if flag: keep &= bits == 0 if flag == 'none' else decode_flags(bits)[flag].to_numpy()
+    if flag:
+        keep &= bits == 0 if flag == 'none' else decode_flags(bits)[flag].to_numpy()
     rows = np.flatnonzero(keep) if rows is None else (r := known_rows(rows, len(samples)))[keep[r]]
-    if ORDERS[order] is None: return rows
+    if ORDERS[order] is None:
+        return rows
     name, way = ORDERS[order]
-    value = decode_flags(bits).sum(axis=1).to_numpy('f8') if name == 'flags' else column(samples, name).astype('f8')
-    return rows[np.argsort(way*value[rows], kind='stable')] # NaN goes last
+    value = (
+        decode_flags(bits).sum(axis=1).to_numpy('f8')
+        if name == 'flags'
+        else column(samples, name).astype('f8')
+    )
+    return rows[np.argsort(way * value[rows], kind='stable')]  # NaN goes last
+
 
 def known_rows(
-    rows, # Row numbers
-    n, # Rows of the table
-)->np.ndarray: # The same as integers
+    rows,  # Row numbers
+    n,  # Rows of the table
+) -> np.ndarray:  # The same as integers
     "Complain about row numbers that a table of `n` rows has not"
     r = np.asarray(rows)
-    if not len(r): return r.astype(int)
-    if r.ndim != 1 or r.dtype.kind not in 'iu': raise BadInput(f'rows are whole numbers, one for each sample to show, not {r.dtype} of shape {r.shape}')
-    if r.min() < 0 or r.max() >= n: raise BadInput(f'there are rows 0 to {n - 1}, not {r.min() if r.min() < 0 else r.max()}')
+    if not len(r):
+        return r.astype(int)
+    if r.ndim != 1 or r.dtype.kind not in 'iu':
+        raise BadInput(
+            f'rows are whole numbers, one for each sample to show, not {r.dtype} of shape {r.shape}'
+        )
+    if r.min() < 0 or r.max() >= n:
+        raise BadInput(f'there are rows 0 to {n - 1}, not {r.min() if r.min() < 0 else r.max()}')
     return r.astype(int)
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #cc244a71
 VERDICTS = {'real': True, 'bogus': False, 'unsure': None}
 NO_ARCHIVE = '{0} was opened from a folder, so there is no registry to write to: use open_dataset(archive, {0!r})'
 
+
 def write_verdict(
-    dataset, # Opened from its archive
-    row:int, # Which sample
-    verdict:str, # 'real', 'bogus' or 'unsure'
-    labeller:str, # Who says so
-    label:str|None=None, # The class; None takes that of the sample if the verdict agrees with it
-    note:str|None=None, # Anything worth keeping
-    confidence:str|None='high', # 'low', 'medium', 'high' or 'expert'; where a detection stands behind the sample
-    blind:bool=False, # The labeller saw no label
-)->str: # The table it went to
+    dataset,  # Opened from its archive
+    row: int,  # Which sample
+    verdict: str,  # 'real', 'bogus' or 'unsure'
+    labeller: str,  # Who says so
+    label: str
+    | None = None,  # The class; None takes that of the sample if the verdict agrees with it
+    note: str | None = None,  # Anything worth keeping
+    confidence: str
+    | None = 'high',  # 'low', 'medium', 'high' or 'expert'; where a detection stands behind the sample
+    blind: bool = False,  # The labeller saw no label
+) -> str:  # The table it went to
     "Add a person's verdict on one sample"
     from astrid_data.registry.tables import LabelEvent, add_validation_event
-    if verdict not in VERDICTS: raise BadInput(f'no verdict {verdict!r}: say {", ".join(VERDICTS)}')
-    if not (labeller or '').strip(): raise BadInput("a verdict needs a name: who says so? Type it under labeller, or browse(dataset, labeller='ana')")
-    if dataset.archive is None: raise BadInput(NO_ARCHIVE.format(dataset.address))
+
+    if verdict not in VERDICTS:
+        raise BadInput(f'no verdict {verdict!r}: say {", ".join(VERDICTS)}')
+    if not (labeller or '').strip():
+        raise BadInput(
+            "a verdict needs a name: who says so? Type it under labeller, or browse(dataset, labeller='ana')"
+        )
+    if dataset.archive is None:
+        raise BadInput(NO_ARCHIVE.format(dataset.address))
     s, real, who = dataset.samples.iloc[row], VERDICTS[verdict], labeller.strip()
     known = isinstance(s.get('detection_id'), str) and s['detection_id'] or None
-    if label is None and not blind and real == bool(s['label']): label = s['class_name']
+    if label is None and not blind and real == bool(s['label']):
+        label = s['class_name']
     with dataset.archive.session() as session:
         if known and real is not None:
-            add_validation_event(session, known, who, real, label=label, confidence_level=confidence, notes=note, tags=['browse', dataset.address, s['sample_key'], *(['blind'] if blind else [])])
+            add_validation_event(
+                session,
+                known,
+                who,
+                real,
+                label=label,
+                confidence_level=confidence,
+                notes=note,
+                tags=['browse', dataset.address, s['sample_key'], *(['blind'] if blind else [])],
+            )
             return 'validation_events'
-        if known and take_back(session, known, who, note): return 'validation_events'
-        session.add(LabelEvent(detection_id=known and uuid.UUID(known), dataset_id=uuid.UUID(dataset.id), sample_key=s['sample_key'], labeller=who, is_real=real, label=label, note=note))
+        if known and take_back(session, known, who, note):
+            return 'validation_events'
+        session.add(
+            LabelEvent(
+                detection_id=known and uuid.UUID(known),
+                dataset_id=uuid.UUID(dataset.id),
+                sample_key=s['sample_key'],
+                labeller=who,
+                is_real=real,
+                label=label,
+                note=note,
+            )
+        )
     return 'ad_label_events'
 
+
 def take_back(
-    session, # Open session
-    detection_id, # The detection (UUID as text)
-    who, # Whose verdict
-    note=None, # Anything worth keeping
-)->bool: # Whether there was something to take back
+    session,  # Open session
+    detection_id,  # The detection (UUID as text)
+    who,  # Whose verdict
+    note=None,  # Anything worth keeping
+) -> bool:  # Whether there was something to take back
     "Add an event by which a person's earlier verdict on a detection counts no more"
     from sqlalchemy import select
     from astrid_data.registry.tables import Detection, DetectionStatus, ValidationEvent as V
+
     k = uuid.UUID(detection_id)
-    before = session.scalars(select(V.is_valid).where(V.detection_id == k, V.validator_id == who).order_by(V.created_at.desc())).first()
-    if before is None: return False
-    session.add(V(detection_id=k, validator_id=who, is_valid=before, label='unsure', notes=note, tags=['browse', 'takes back']))
+    before = session.scalars(
+        select(V.is_valid)
+        .where(V.detection_id == k, V.validator_id == who)
+        .order_by(V.created_at.desc())
+    ).first()
+    if before is None:
+        return False
+    session.add(
+        V(
+            detection_id=k,
+            validator_id=who,
+            is_valid=before,
+            label='unsure',
+            notes=note,
+            tags=['browse', 'takes back'],
+        )
+    )
     d = session.get(Detection, k)
     d.status, d.is_validated, d.human_label = DetectionStatus.VALIDATING, False, 'unsure'
     return True
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #d165102b
 def read_verdicts(
-    dataset, # A dataset
-    rows, # Rows to ask about, not too many
-)->pd.DataFrame: # row, labeller, verdict, label, created_at; oldest first
+    dataset,  # A dataset
+    rows,  # Rows to ask about, not too many
+) -> pd.DataFrame:  # row, labeller, verdict, label, created_at; oldest first
     "What was said about these samples so far, by rules and people"
     from sqlalchemy import select
     from astrid_data.registry.tables import LabelEvent as L, ValidationEvent as V, columns
+
     names, some = 'row labeller verdict label created_at'.split(), dataset.samples.iloc[list(rows)]
-    if dataset.archive is None or not len(some): return pd.DataFrame(columns=names)
-    at = {**{k: r for k, r in zip(some['sample_key'], rows)}, **{k: r for k, r in zip(column(some, 'detection_id', None), rows) if isinstance(k, str)}}
+    if dataset.archive is None or not len(some):
+        return pd.DataFrame(columns=names)
+    at = {
+        **{k: r for k, r in zip(some['sample_key'], rows)},
+        **{k: r for k, r in zip(column(some, 'detection_id', None), rows) if isinstance(k, str)},
+    }
     ids = [uuid.UUID(k) for k in column(some, 'detection_id', None) if isinstance(k, str)]
     with dataset.archive.session() as session:
-        a = columns(session, select(V.detection_id.label('key'), V.validator_id.label('labeller'), V.is_valid.label('is_real'), V.label, V.created_at).where(V.detection_id.in_(ids)))
-        b = columns(session, select(L.sample_key.label('key'), L.labeller, L.is_real, L.label, L.created_at).where(L.sample_key.in_(some['sample_key'].tolist())))
+        a = columns(
+            session,
+            select(
+                V.detection_id.label('key'),
+                V.validator_id.label('labeller'),
+                V.is_valid.label('is_real'),
+                V.label,
+                V.created_at,
+            ).where(V.detection_id.in_(ids)),
+        )
+        b = columns(
+            session,
+            select(L.sample_key.label('key'), L.labeller, L.is_real, L.label, L.created_at).where(
+                L.sample_key.in_(some['sample_key'].tolist())
+            ),
+        )
     t = pd.concat([pd.DataFrame(k).astype(object) for k in (a, b)], ignore_index=True)
     unsure = t['is_real'].isna() | (t['label'] == 'unsure')
-    t['row'], t['verdict'] = t['key'].map(at), np.where(unsure, 'unsure', np.where(t['is_real'].fillna(False).astype(bool), 'real', 'bogus'))
+    t['row'], t['verdict'] = (
+        t['key'].map(at),
+        np.where(
+            unsure, 'unsure', np.where(t['is_real'].fillna(False).astype(bool), 'real', 'bogus')
+        ),
+    )
     return t.sort_values('created_at', kind='stable')[names].reset_index(drop=True)
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #10982f20
 def channel_levels(
-    samples, # Rows of a dataset, n of them
-    channels, # Names, C of them
+    samples,  # Rows of a dataset, n of them
+    channels,  # Names, C of them
 ):
     "Sky and noise of each sample and channel, NaN where not known"
-    return [np.stack([column(samples, f'{c}_{k}').astype('f8') for c in channels], 1) for k in ('background', 'noise')]
+    return [
+        np.stack([column(samples, f'{c}_{k}').astype('f8') for c in channels], 1)
+        for k in ('background', 'noise')
+    ]
+
 
 def dim_neighbours(
-    patch, # One channel (s, s)
-    sky, noise, # Its levels; NaN where not known
+    patch,  # One channel (s, s)
+    sky,
+    noise,  # Its levels; NaN where not known
 ):
     "Clip what is far brighter than the middle 9×9, so that a bright neighbour does not hide a faint source"
-    h = patch.shape[-1]//2
-    mid = patch[max(h - 4, 0):h + 5, max(h - 4, 0):h + 5]
-    if not noise > 0 or not np.isfinite(mid).any(): return patch
-    return np.minimum(patch, sky + max(20*noise, 1.5*(np.nanmax(mid) - sky)))
+    h = patch.shape[-1] // 2
+    mid = patch[max(h - 4, 0) : h + 5, max(h - 4, 0) : h + 5]
+    if not noise > 0 or not np.isfinite(mid).any():
+        return patch
+    return np.minimum(patch, sky + max(20 * noise, 1.5 * (np.nanmax(mid) - sky)))
+
 
 def patch_pictures(
-    dataset, rows, # Which patches; only these are read
-)->list: # For each row a PNG (bytes) for each channel
+    dataset,
+    rows,  # Which patches; only these are read
+) -> list:  # For each row a PNG (bytes) for each channel
     "Patches for the eye"
     data, some = np.asarray(dataset.patches(list(rows))), dataset.samples.iloc[list(rows)]
     sky, noise = channel_levels(some, dataset.channels)
-    return [[patch_png(dim_neighbours(*a), *a[1:]) for a in zip(*one)] for one in zip(data, sky, noise)]
+    return [
+        [patch_png(dim_neighbours(*a), *a[1:]) for a in zip(*one)] for one in zip(data, sky, noise)
+    ]
 
-def short(text, most=17)->str: return text if len(text) <= most else text[:most - 1] + '…'
+
+def short(text, most=17) -> str:
+    return text if len(text) <= most else text[: most - 1] + '…'
+
 
 def caption(
-    samples, # Of a dataset
-    row, # Which
-    blind=False, # Show nothing but the number
-)->list: # Lines
+    samples,  # Of a dataset
+    row,  # Which
+    blind=False,  # Show nothing but the number
+) -> list:  # Lines
     "A sample in a few words"
     s = samples.iloc[row]
-    if blind: return [f'#{row}']
-    return [f'{"● real" if s["label"] == 1 else "○ bogus"} · {s.get("split", "")}', short(str(s['class_name']))]
+    if blind:
+        return [f'#{row}']
+    return [
+        f'{"● real" if s["label"] == 1 else "○ bogus"} · {s.get("split", "")}',
+        short(str(s['class_name'])),
+    ]
+
 
 def tooltip(
-    samples, # Of a dataset
-    row, # Which
-    blind=False, # Show nothing that tells the label
-)->str:
+    samples,  # Of a dataset
+    row,  # Which
+    blind=False,  # Show nothing that tells the label
+) -> str:
     "A sample in more words"
     s = (blind_samples(samples.iloc[[row]]) if blind else samples.iloc[[row]]).iloc[0]
     get = lambda k, f='{}': '' if k not in s or pd.isna(s[k]) else f.format(s[k])
     flags = ', '.join(decode_flags(s.get('quality_flags', 0))) or 'none'
-    lines = [f'#{row}' if blind else f'#{row} {s["class_name"]}, label {s["label"]} from {get("label_source")}', f'{get("survey")} {get("band")} {get("observation_key")}', f'RA {get("ra", "{:.5f}")} Dec {get("dec", "{:+.5f}")}',
-        f'S/N {get("snr", "{:.1f}")}, valid {get("valid_fraction", "{:.0%}")}', f'flags: {flags}', f'origin: {samples.iloc[row].get("origin", "")}']
+    lines = [
+        f'#{row}'
+        if blind
+        else f'#{row} {s["class_name"]}, label {s["label"]} from {get("label_source")}',
+        f'{get("survey")} {get("band")} {get("observation_key")}',
+        f'RA {get("ra", "{:.5f}")} Dec {get("dec", "{:+.5f}")}',
+        f'S/N {get("snr", "{:.1f}")}, valid {get("valid_fraction", "{:.0%}")}',
+        f'flags: {flags}',
+        f'origin: {samples.iloc[row].get("origin", "")}',
+    ]
     return '\n'.join(lines)
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #fe584c5f
-HATCH = 'border:5px solid;border-image:repeating-linear-gradient(45deg,#D55E00 0 4px,#fff 4px 8px) 5'
-SIDE = 96 # Width of a patch on the screen (CSS pixels); half as wide again where there is one channel
+HATCH = (
+    'border:5px solid;border-image:repeating-linear-gradient(45deg,#D55E00 0 4px,#fff 4px 8px) 5'
+)
+SIDE = (
+    96  # Width of a patch on the screen (CSS pixels); half as wide again where there is one channel
+)
+
 
 def tile_html(
-    dataset, # A version
-    row, # Which sample
-    pngs, # A picture for each channel, from `patch_pictures`
-    blind=False, # Show no label
-    said='', # Words about who said what
-)->str:
+    dataset,  # A version
+    row,  # Which sample
+    pngs,  # A picture for each channel, from `patch_pictures`
+    blind=False,  # Show no label
+    said='',  # Words about who said what
+) -> str:
     "One sample: its channels side by side, and what is known of it"
-    samples, side, wide = dataset.samples, dataset.patch_size, SIDE if len(pngs) > 1 else 3*SIDE//2
+    samples, side, wide = (
+        dataset.samples,
+        dataset.patch_size,
+        SIDE if len(pngs) > 1 else 3 * SIDE // 2,
+    )
     s = samples.iloc[row]
     style = f'width:{wide}px;height:{wide}px;image-rendering:pixelated;display:inline-block'
-    pics = ''.join(marked_tag(picture_tag(p, f'sample {row}', style), *centre_of(s, c, side), side) for c, p in zip(dataset.channels, pngs))
-    words = '<br>'.join(map(html.escape, caption(samples, row, blind))) + (f'<br><b>{html.escape(said)}</b>' if said else '')
-    return (f'<div title="{html.escape(tooltip(samples, row, blind))}" style="font:11px/1.3 sans-serif;display:inline-block;margin:2px;vertical-align:top">'
-        f'<div style="line-height:0;{HATCH if s.get("origin", "survey") != "survey" else "border:5px solid transparent"}">{pics}</div>{words}</div>')
+    pics = ''.join(
+        marked_tag(picture_tag(p, f'sample {row}', style), *centre_of(s, c, side), side)
+        for c, p in zip(dataset.channels, pngs)
+    )
+    words = '<br>'.join(map(html.escape, caption(samples, row, blind))) + (
+        f'<br><b>{html.escape(said)}</b>' if said else ''
+    )
+    return (
+        f'<div title="{html.escape(tooltip(samples, row, blind))}" style="font:11px/1.3 sans-serif;display:inline-block;margin:2px;vertical-align:top">'
+        f'<div style="line-height:0;{HATCH if s.get("origin", "survey") != "survey" else "border:5px solid transparent"}">{pics}</div>{words}</div>'
+    )
+
 
 def gallery_html(
-    dataset, rows, # Which patches
-    blind:bool=False, # Show no label
-    said:dict={}, # Row -> words about who said what
-)->str:
+    dataset,
+    rows,  # Which patches
+    blind: bool = False,  # Show no label
+    said: dict = {},  # Row -> words about who said what
+) -> str:
     "A page of samples as HTML that needs nothing else"
-    tiles = ''.join(tile_html(dataset, r, p, blind, said.get(r, '')) for r, p in zip(rows, patch_pictures(dataset, rows)))
+    tiles = ''.join(
+        tile_html(dataset, r, p, blind, said.get(r, ''))
+        for r, p in zip(rows, patch_pictures(dataset, rows))
+    )
     return f'<div>{banner(dataset.origin)}{tiles or "no sample passes these filters"}</div>'
 
-def banner(origin)->str: return '' if origin == 'survey' else f'<p style="{HATCH};padding:2px 8px;display:inline-block;color:#D55E00;font:bold 13px sans-serif">{MADE[origin]}</p>'
+
+def banner(origin) -> str:
+    return (
+        ''
+        if origin == 'survey'
+        else f'<p style="{HATCH};padding:2px 8px;display:inline-block;color:#D55E00;font:bold 13px sans-serif">{MADE[origin]}</p>'
+    )
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #ca3158f2
 def hatch_border(
-    ax, # matplotlib axes
-    w=.07, # Width, as a share of the axes
+    ax,  # matplotlib axes
+    w=0.07,  # Width, as a share of the axes
 ):
     "A hatched frame just inside a picture"
     from matplotlib.patches import Rectangle
+
     for x, y, dx, dy in ((0, 0, 1, w), (0, 1 - w, 1, w), (0, 0, w, 1), (1 - w, 0, w, 1)):
-        ax.add_patch(Rectangle((x, y), dx, dy, transform=ax.transAxes, facecolor='w', edgecolor=COLOURS[5], hatch='//////', lw=0))
+        ax.add_patch(
+            Rectangle(
+                (x, y),
+                dx,
+                dy,
+                transform=ax.transAxes,
+                facecolor='w',
+                edgecolor=COLOURS[5],
+                hatch='//////',
+                lw=0,
+            )
+        )
+
 
 def gallery_figure(
-    dataset, rows, # Which patches
-    columns:int=8, # Pictures in a line
-    blind:bool=False, # Show no label
-    said:dict={}, # Row -> words about who said what
-): # A matplotlib figure
+    dataset,
+    rows,  # Which patches
+    columns: int = 8,  # Pictures in a line
+    blind: bool = False,  # Show no label
+    said: dict = {},  # Row -> words about who said what
+):  # A matplotlib figure
     "A page of samples as a picture"
     C, n = len(dataset.channels), max(1, len(rows))
-    columns = max(1, min(columns//C, n))
-    lines, words = math.ceil(n/columns), [[*caption(dataset.samples, r, blind), *([short(said[r])] if r in said else [])] for r in rows]
-    fig = new_figure((max(3, columns*C), lines*(1 + .13*max(map(len, words), default=1)) + (.25 if dataset.origin != 'survey' else 0)))
-    axs = fig.subplots(lines, columns*C, squeeze=False)
-    for ax in axs.flat: ax.set_axis_off()
-    if not len(rows): axs[0, 0].text(0, .5, 'no sample passes these filters')
+    columns = max(1, min(columns // C, n))
+    lines, words = (
+        math.ceil(n / columns),
+        [
+            [*caption(dataset.samples, r, blind), *([short(said[r])] if r in said else [])]
+            for r in rows
+        ],
+    )
+    fig = new_figure(
+        (
+            max(3, columns * C),
+            lines * (1 + 0.13 * max(map(len, words), default=1))
+            + (0.25 if dataset.origin != 'survey' else 0),
+        )
+    )
+    axs = fig.subplots(lines, columns * C, squeeze=False)
+    for ax in axs.flat:
+        ax.set_axis_off()
+    if not len(rows):
+        axs[0, 0].text(0, 0.5, 'no sample passes these filters')
     for k, (row, pngs) in enumerate(zip(rows, patch_pictures(dataset, rows))):
-        places = axs[k//columns, k % columns*C:][:C]
-        for ax, png, channel in zip(places, pngs, dataset.channels): draw_patch(ax, png, dataset, row, channel)
+        places = axs[k // columns, k % columns * C :][:C]
+        for ax, png, channel in zip(places, pngs, dataset.channels):
+            draw_patch(ax, png, dataset, row, channel)
         places[0].set_title('\n'.join(words[k]), fontsize=7, loc='left', pad=2)
-    if dataset.origin != 'survey': fig.suptitle(MADE[dataset.origin], fontsize=8, color=COLOURS[5], weight='bold')
+    if dataset.origin != 'survey':
+        fig.suptitle(MADE[dataset.origin], fontsize=8, color=COLOURS[5], weight='bold')
     return fig
 
+
 def draw_patch(
-    ax, # matplotlib axes
-    png, # From `patch_pictures`
-    dataset, # A version
-    row, # Which sample
-    channel, # Name of the channel
+    ax,  # matplotlib axes
+    png,  # From `patch_pictures`
+    dataset,  # A version
+    row,  # Which sample
+    channel,  # Name of the channel
 ):
     "One channel of one sample: its picture, the ticks, and a hatched frame if it is no sky"
     from io import BytesIO
     from matplotlib.image import imread
+
     s, side = dataset.samples.iloc[row], dataset.patch_size
     x, y = centre_of(s, channel, side)
     ax.imshow(imread(BytesIO(png)), interpolation='nearest')
     mark_centre(ax, x, side - 1 - y, side)
-    if s.get('origin', 'survey') != 'survey': hatch_border(ax)
+    if s.get('origin', 'survey') != 'survey':
+        hatch_border(ax)
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #ab5adbc7
 class Gallery(Shown):
     "Pages of samples, with filters and label buttons"
-    def __init__(self,
-        dataset, # A `Dataset`
-        page_size:int=24, # Samples on a page
-        rows=None, # Row numbers to show, in this order, as from `label_queue`; None means all
-        blind:bool=False, # Hide labels, classes and what others said
-        labeller:str|None=None, # Whose verdicts the buttons write; without a name nothing is written
-        confidence:str|None='high', # Confidence level of these verdicts
-        **filters, # As for `choose_rows`
+
+    def __init__(
+        self,
+        dataset,  # A `Dataset`
+        page_size: int = 24,  # Samples on a page
+        rows=None,  # Row numbers to show, in this order, as from `label_queue`; None means all
+        blind: bool = False,  # Hide labels, classes and what others said
+        labeller: str
+        | None = None,  # Whose verdicts the buttons write; without a name nothing is written
+        confidence: str | None = 'high',  # Confidence level of these verdicts
+        **filters,  # As for `choose_rows`
     ):
         dataset_to_show(dataset, 'browse')
-        if not 1 <= page_size <= 200: raise BadInput(f'page_size {page_size} must be 1 to 200: a browser gets slow with more')
-        self.dataset, self.page_size, self.among, self.blind, self.labeller, self.confidence = dataset, int(page_size), rows, blind, labeller or '', confidence
+        if not 1 <= page_size <= 200:
+            raise BadInput(f'page_size {page_size} must be 1 to 200: a browser gets slow with more')
+        self.dataset, self.page_size, self.among, self.blind, self.labeller, self.confidence = (
+            dataset,
+            int(page_size),
+            rows,
+            blind,
+            labeller or '',
+            confidence,
+        )
         self.filter(**filters)
 
     @property
-    def pages(self): return max(1, math.ceil(len(self.rows)/self.page_size))
+    def pages(self):
+        return max(1, math.ceil(len(self.rows) / self.page_size))
+
     @property
-    def page_rows(self): return self.rows[self.page*self.page_size:(self.page + 1)*self.page_size]
+    def page_rows(self):
+        return self.rows[self.page * self.page_size : (self.page + 1) * self.page_size]
 
     def filter(self, **filters):
-        if self.blind and (told := [k for k in ('label', 'class_name') if filters.get(k) is not None]): raise BadInput(f'a blind gallery cannot be filtered by {" and ".join(told)}: that would tell the label')
-        self.rows, self.filters, self.page = choose_rows(self.dataset.samples, rows=self.among, **filters), filters, 0
+        if self.blind and (
+            told := [k for k in ('label', 'class_name') if filters.get(k) is not None]
+        ):
+            raise BadInput(
+                f'a blind gallery cannot be filtered by {" and ".join(told)}: that would tell the label'
+            )
+        self.rows, self.filters, self.page = (
+            choose_rows(self.dataset.samples, rows=self.among, **filters),
+            filters,
+            0,
+        )
         return self
 
-    def turn(self, page): self.page = int(np.clip(page, 0, self.pages - 1)); return self
-    def static(self): return gallery_figure(self.dataset, self.page_rows, blind=self.blind, said=self.said())
-    def html(self): return gallery_html(self.dataset, self.page_rows, self.blind, self.said())
-    def label(self, row, verdict, **kw): return write_verdict(self.dataset, row, verdict, self.labeller, **{'confidence': self.confidence, 'blind': self.blind, **kw})
-    def _build(self): return gallery_widget(self)
+    def turn(self, page):
+        self.page = int(np.clip(page, 0, self.pages - 1))
+        return self
+
+    def static(self):
+        return gallery_figure(self.dataset, self.page_rows, blind=self.blind, said=self.said())
+
+    def html(self):
+        return gallery_html(self.dataset, self.page_rows, self.blind, self.said())
+
+    def label(self, row, verdict, **kw):
+        return write_verdict(
+            self.dataset,
+            row,
+            verdict,
+            self.labeller,
+            **{'confidence': self.confidence, 'blind': self.blind, **kw},
+        )
+
+    def _build(self):
+        return gallery_widget(self)
 
     def __repr__(self):
-        chosen = ', '.join(f'{k}={v!r}' for k, v in self.filters.items() if v is not None and (k, v) != ('order', 'stored'))
+        chosen = ', '.join(
+            f'{k}={v!r}'
+            for k, v in self.filters.items()
+            if v is not None and (k, v) != ('order', 'stored')
+        )
         mark = '' if self.dataset.origin == 'survey' else f', {MADE[self.dataset.origin]}'
         mark += ', blind' if self.blind else ''
         return f'Gallery({self.dataset.address}: {len(self.rows):,} of {len(self.dataset):,} samples{f" with {chosen}" if chosen else ""}, page {self.page + 1} of {self.pages}{mark})'
 
+
 def browse(
-    dataset, # A `Dataset`; opened from its archive if verdicts shall be written
-    page_size:int=24, # Samples on a page
-    rows=None, # Row numbers to show, in this order, as from `label_queue`; None means all
-    blind:bool=False, # Hide labels, classes and what others said, for double labelling
-    labeller:str|None=None, # Who says so; without a name nothing is written
-    **kw, # confidence of the verdicts, and filters as for `choose_rows`
-)->Gallery:
+    dataset,  # A `Dataset`; opened from its archive if verdicts shall be written
+    page_size: int = 24,  # Samples on a page
+    rows=None,  # Row numbers to show, in this order, as from `label_queue`; None means all
+    blind: bool = False,  # Hide labels, classes and what others said, for double labelling
+    labeller: str | None = None,  # Who says so; without a name nothing is written
+    **kw,  # confidence of the verdicts, and filters as for `choose_rows`
+) -> Gallery:
     "Look through the patches of a dataset, and label them"
     return Gallery(dataset, page_size, rows, blind, labeller, **kw)
 
+
 def dataset_to_show(
-    x, # What was passed
-    call, # Function that it was passed to, for the message
+    x,  # What was passed
+    call,  # Function that it was passed to, for the message
 ):
     "Complain about what is no dataset"
-    if hasattr(x, 'samples') and hasattr(x, 'patches'): return
-    if isinstance(x, str): raise BadInput(f'{call} takes a Dataset, and {x!r} is the name of one: {call}(open_dataset(archive, {x!r}))')
-    raise BadInput(f'{call} takes a Dataset, not {type(x).__name__}: a plan becomes one by plan.build(name), and open_dataset(archive, name) opens one')
+    if hasattr(x, 'samples') and hasattr(x, 'patches'):
+        return
+    if isinstance(x, str):
+        raise BadInput(
+            f'{call} takes a Dataset, and {x!r} is the name of one: {call}(open_dataset(archive, {x!r}))'
+        )
+    raise BadInput(
+        f'{call} takes a Dataset, not {type(x).__name__}: a plan becomes one by plan.build(name), and open_dataset(archive, name) opens one'
+    )
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #77bf6f12
 def make_tiles(
-    press, # Called with the tile's number and the verdict
-    n:int, # How many
-)->list: # For each its box, its picture and its three buttons
+    press,  # Called with the tile's number and the verdict
+    n: int,  # How many
+) -> list:  # For each its box, its picture and its three buttons
     "The places of a gallery; what looks alike is shared, which keeps the page small"
     import ipywidgets as w
+
     narrow, style, plain, out = w.Layout(width='50px', padding='0'), w.ButtonStyle(), w.Layout(), []
     for k in range(n):
         picture = w.HTML(layout=plain)
-        buttons = [w.Button(description=v, tooltip=f'this is {v}', layout=narrow, style=style) for v in VERDICTS]
-        for b, v in zip(buttons, VERDICTS): b.on_click(lambda _, k=k, v=v: press(k, v))
-        out.append((w.VBox([picture, w.HBox(buttons, layout=plain)], layout=w.Layout(margin='2px 6px')), picture, buttons))
+        buttons = [
+            w.Button(description=v, tooltip=f'this is {v}', layout=narrow, style=style)
+            for v in VERDICTS
+        ]
+        for b, v in zip(buttons, VERDICTS):
+            b.on_click(lambda _, k=k, v=v: press(k, v))
+        out.append(
+            (
+                w.VBox([picture, w.HBox(buttons, layout=plain)], layout=w.Layout(margin='2px 6px')),
+                picture,
+                buttons,
+            )
+        )
     return out
 
+
 def fill_tiles(
-    g, # The gallery
-    tiles, # From `make_tiles`
+    g,  # The gallery
+    tiles,  # From `make_tiles`
 ):
     "Show a page of gallery `g` in its tiles"
-    pictures, others, t = patch_pictures(g.dataset, g.page_rows), g.said(others_only=True), page_verdicts(g)
+    pictures, others, t = (
+        patch_pictures(g.dataset, g.page_rows),
+        g.said(others_only=True),
+        page_verdicts(g),
+    )
     own = dict(t[t['labeller'] == g.labeller.strip()][['row', 'verdict']].to_numpy())
     for k, (box, picture, buttons) in enumerate(tiles):
         box.layout.display = None if k < len(pictures) else 'none'
-        if k >= len(pictures): picture.value = ''; continue
+        if k >= len(pictures):
+            picture.value = ''
+            continue
         row = g.page_rows[k]
         picture.value = tile_html(g.dataset, row, pictures[k], g.blind, others.get(row, ''))
-        for b, v in zip(buttons, VERDICTS): b.button_style = 'primary' if own.get(row) == v else ''
+        for b, v in zip(buttons, VERDICTS):
+            b.button_style = 'primary' if own.get(row) == v else ''
+
 
 def page_verdicts(
-    g, # A gallery
-)->pd.DataFrame: # row, labeller, verdict
+    g,  # A gallery
+) -> pd.DataFrame:  # row, labeller, verdict
     "The latest word of each person about the samples on this page"
     t = read_verdicts(g.dataset, g.page_rows).drop_duplicates(['row', 'labeller'], keep='last')
     return t[t['labeller'].map(is_person).astype(bool)][['row', 'labeller', 'verdict']]
 
+
 def verdict_words(
-    t:pd.DataFrame, # Verdicts, with the row of their sample
-)->dict: # Row -> words
+    t: pd.DataFrame,  # Verdicts, with the row of their sample
+) -> dict:  # Row -> words
     return {r: ', '.join(k['labeller'] + ': ' + k['verdict']) for r, k in t.groupby('row')}
 
-def said(self:Gallery,
-    others_only=False, # Leave out what the gallery's labeller said
-)->dict: # Row -> words
+
+def said(
+    self: Gallery,
+    others_only=False,  # Leave out what the gallery's labeller said
+) -> dict:  # Row -> words
     "What people said about the samples on this page; when blind, only what the labeller said"
     t = page_verdicts(self)
     own = t['labeller'] == self.labeller.strip()
-    return verdict_words(t[~own] if others_only else t) if not self.blind else {} if others_only else verdict_words(t[own])
+    return (
+        verdict_words(t[~own] if others_only else t)
+        if not self.blind
+        else {}
+        if others_only
+        else verdict_words(t[own])
+    )
+
 
 Gallery.said = said
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #c3cb518c
-ALL = '' # A menu takes None for "nothing chosen", so "all" is another value
+ALL = ''  # A menu takes None for "nothing chosen", so "all" is another value
+
 
 def filter_controls(
-    g, # A gallery
-)->dict: # Name of the filter -> widget
+    g,  # A gallery
+) -> dict:  # Name of the filter -> widget
     "Menus for what there is in this dataset"
     import ipywidgets as w
-    s, look = g.dataset.samples, dict(layout=w.Layout(width='auto'), style=w.Dropdown(style={'description_width': 'initial'}).style)
+
+    s, look = (
+        g.dataset.samples,
+        dict(
+            layout=w.Layout(width='auto'),
+            style=w.Dropdown(style={'description_width': 'initial'}).style,
+        ),
+    )
+
     def menu(name, text, values, words=None):
-        options, chosen = [('all', ALL), *zip(words or map(str, values), values)], g.filters.get(name)
-        return w.Dropdown(options=options, value=ALL if chosen is None else chosen, description=text, **look)
+        options, chosen = (
+            [('all', ALL), *zip(words or map(str, values), values)],
+            g.filters.get(name),
+        )
+        return w.Dropdown(
+            options=options, value=ALL if chosen is None else chosen, description=text, **look
+        )
+
     names = lambda c: sorted(set(column(s, c, None)) - {None}, key=str)
     on = decode_flags(column(s, 'quality_flags', 0)).sum()
     found = [f.name for f in FLAGS if on[f.name]]
     label = g.filters.get('label')
-    g.filters = {**g.filters, **({'label': {'real': 1, 'bogus': 0}.get(label, label)} if label is not None else {})}
-    out = dict(split=menu('split', 'split', split_names(names('split'))), label=menu('label', 'label', [1, 0], ['real', 'bogus']), class_name=menu('class_name', 'class', names('class_name')),
-        survey=menu('survey', 'survey', names('survey')), flag=menu('flag', 'flag', ['none', *found], ['none', *(f'{k} ({on[k]:,})' for k in found)]))
-    order = w.Dropdown(options=list(ORDERS), value=g.filters.get('order', 'stored'), description='order', **look)
-    return {k: m for k, m in {**out, 'order': order}.items() if not (g.blind and k in ('label', 'class_name'))}
+    g.filters = {
+        **g.filters,
+        **({'label': {'real': 1, 'bogus': 0}.get(label, label)} if label is not None else {}),
+    }
+    out = dict(
+        split=menu('split', 'split', split_names(names('split'))),
+        label=menu('label', 'label', [1, 0], ['real', 'bogus']),
+        class_name=menu('class_name', 'class', names('class_name')),
+        survey=menu('survey', 'survey', names('survey')),
+        flag=menu('flag', 'flag', ['none', *found], ['none', *(f'{k} ({on[k]:,})' for k in found)]),
+    )
+    order = w.Dropdown(
+        options=list(ORDERS), value=g.filters.get('order', 'stored'), description='order', **look
+    )
+    return {
+        k: m
+        for k, m in {**out, 'order': order}.items()
+        if not (g.blind and k in ('label', 'class_name'))
+    }
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #d6c6ff1e
 def gallery_widget(
-    g:Gallery, # What to show
-): # An ipywidgets box
+    g: Gallery,  # What to show
+):  # An ipywidgets box
     "Filters, a pager, tiles and a line that says what happened"
     import ipywidgets as w
     from sqlalchemy.exc import SQLAlchemyError
-    state, menus = w.HTML(), filter_controls(g)
-    back, on = (w.Button(description=t, layout=w.Layout(width='90px')) for t in ('◀ previous', 'next ▶'))
-    page = w.BoundedIntText(value=g.page + 1, min=1, max=g.pages, description='page', layout=w.Layout(width='130px'), style={'description_width': 'initial'})
-    of, who = w.Label(layout=w.Layout(margin='0 24px 0 4px')), w.Text(value=g.labeller, placeholder='your name', description='labeller', layout=w.Layout(width='190px'), style={'description_width': 'initial'})
 
-    def tell(text, bad=False): state.value = f'<span style="color:{"#D55E00" if bad else "#333"}">{html.escape(text)}</span>'
+    state, menus = w.HTML(), filter_controls(g)
+    back, on = (
+        w.Button(description=t, layout=w.Layout(width='90px')) for t in ('◀ previous', 'next ▶')
+    )
+    page = w.BoundedIntText(
+        value=g.page + 1,
+        min=1,
+        max=g.pages,
+        description='page',
+        layout=w.Layout(width='130px'),
+        style={'description_width': 'initial'},
+    )
+    of, who = (
+        w.Label(layout=w.Layout(margin='0 24px 0 4px')),
+        w.Text(
+            value=g.labeller,
+            placeholder='your name',
+            description='labeller',
+            layout=w.Layout(width='190px'),
+            style={'description_width': 'initial'},
+        ),
+    )
+
+    def tell(text, bad=False):
+        state.value = (
+            f'<span style="color:{"#D55E00" if bad else "#333"}">{html.escape(text)}</span>'
+        )
+
     def guarded(f):
         def safe(*args):
-            try: f(*args)
-            except (AstridError, SQLAlchemyError, OSError) as e: tell(f'{type(e).__name__}: {e}', bad=True)
+            try:
+                f(*args)
+            except (AstridError, SQLAlchemyError, OSError) as e:
+                tell(f'{type(e).__name__}: {e}', bad=True)
+
         return safe
 
     def draw():
         fill_tiles(g, tiles)
-        a = g.page*g.page_size
+        a = g.page * g.page_size
         of.value = f'of {g.pages:,}: samples {a + 1 if len(g.rows) else 0:,} to {a + len(g.page_rows):,} of {len(g.rows):,} chosen, {len(g.dataset):,} in all'
         back.disabled, on.disabled = g.page == 0, g.page + 1 >= g.pages
+
     def turn(to):
-        if to != g.page: g.turn(to); page.value = g.page + 1; draw()
-    def choose(_): # Another question, from its first page
+        if to != g.page:
+            g.turn(to)
+            page.value = g.page + 1
+            draw()
+
+    def choose(_):  # Another question, from its first page
         g.filter(**{k: m.value for k, m in menus.items() if m.value is not ALL})
         page.max, page.value = g.pages, 1
-        draw(); tell('' if len(g.rows) else 'no sample passes these filters')
+        draw()
+        tell('' if len(g.rows) else 'no sample passes these filters')
+
     def press(k, verdict):
         row = g.page_rows[k]
         table = g.label(row, verdict)
-        draw(); tell(f'{g.labeller}: sample {row} is {verdict} (written{"" if g.blind else " to " + table}; the next dataset that is collected will use it)')
-    def rename(change): g.labeller = change['new']; draw()
+        draw()
+        tell(
+            f'{g.labeller}: sample {row} is {verdict} (written{"" if g.blind else " to " + table}; the next dataset that is collected will use it)'
+        )
+
+    def rename(change):
+        g.labeller = change['new']
+        draw()
 
     tiles = make_tiles(guarded(press), min(g.page_size, len(g.dataset)))
-    for m in menus.values(): m.observe(guarded(choose), 'value')
-    page.observe(guarded(lambda change: turn(change['new'] - 1)), 'value'); who.observe(guarded(rename), 'value')
-    back.on_click(guarded(lambda _: turn(g.page - 1))); on.on_click(guarded(lambda _: turn(g.page + 1)))
+    for m in menus.values():
+        m.observe(guarded(choose), 'value')
+    page.observe(guarded(lambda change: turn(change['new'] - 1)), 'value')
+    who.observe(guarded(rename), 'value')
+    back.on_click(guarded(lambda _: turn(g.page - 1)))
+    on.on_click(guarded(lambda _: turn(g.page + 1)))
     draw()
-    if g.dataset.archive is None: tell(NO_ARCHIVE.format(g.dataset.address))
+    if g.dataset.archive is None:
+        tell(NO_ARCHIVE.format(g.dataset.address))
     line = lambda *a: w.HBox(a, layout=w.Layout(flex_flow='row wrap'))
-    return w.VBox([w.HTML(banner(g.dataset.origin)), line(*menus.values()), line(back, page, on, of, who), state, line(*(t[0] for t in tiles))])
+    return w.VBox(
+        [
+            w.HTML(banner(g.dataset.origin)),
+            line(*menus.values()),
+            line(back, page, on, of, who),
+            state,
+            line(*(t[0] for t in tiles)),
+        ]
+    )
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #2c12d6d3
 def plane_offsets(
-    ra, dec, # Positions (deg)
-    centre:tuple, # (ra, dec) of the middle (deg)
-)->tuple[np.ndarray, np.ndarray]: # East and north of the middle (arcmin); NaN where more than 90 deg away
+    ra,
+    dec,  # Positions (deg)
+    centre: tuple,  # (ra, dec) of the middle (deg)
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # East and north of the middle (arcmin); NaN where more than 90 deg away
     "Positions on the plane that touches the sphere at `centre`"
     p, (a, d) = unit_vectors(ra, dec), np.radians(centre)
-    east, north = np.array([-np.sin(a), np.cos(a), 0]), np.array([-np.sin(d)*np.cos(a), -np.sin(d)*np.sin(a), np.cos(d)])
+    east, north = (
+        np.array([-np.sin(a), np.cos(a), 0]),
+        np.array([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)]),
+    )
     depth = p @ unit_vectors(*centre)
     depth = np.where(depth > 0, depth, np.nan)
-    return tuple(np.degrees(p @ axis/depth)*60 for axis in (east, north))
+    return tuple(np.degrees(p @ axis / depth) * 60 for axis in (east, north))
+
 
 def group_fields(
-    ra, dec, radius_deg, # Centre and radius of each observation (deg), shape (n,)
-)->np.ndarray: # Number of its field, 0 for the field with most observations, shape (n,)
+    ra,
+    dec,
+    radius_deg,  # Centre and radius of each observation (deg), shape (n,)
+) -> np.ndarray:  # Number of its field, 0 for the field with most observations, shape (n,)
     "Observations whose circles overlap"
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree
-    xyz, r = unit_vectors(ra, dec), np.radians(np.maximum(np.nan_to_num(radius_deg), 1/3600))
-    if not len(xyz): return np.zeros(0, int)
-    i, j = cKDTree(xyz).query_pairs(min(2., 2*np.sin(min(2*r.max(), np.pi)/2)), output_type='ndarray').T
-    near = 2*np.arcsin(np.clip(np.linalg.norm(xyz[i] - xyz[j], axis=1)/2, 0, 1)) < r[i] + r[j]
-    _, field = connected_components(coo_matrix((np.ones(near.sum()), (i[near], j[near])), shape=(len(r), len(r))), directed=False)
+
+    xyz, r = unit_vectors(ra, dec), np.radians(np.maximum(np.nan_to_num(radius_deg), 1 / 3600))
+    if not len(xyz):
+        return np.zeros(0, int)
+    i, j = (
+        cKDTree(xyz)
+        .query_pairs(min(2.0, 2 * np.sin(min(2 * r.max(), np.pi) / 2)), output_type='ndarray')
+        .T
+    )
+    near = 2 * np.arcsin(np.clip(np.linalg.norm(xyz[i] - xyz[j], axis=1) / 2, 0, 1)) < r[i] + r[j]
+    _, field = connected_components(
+        coo_matrix((np.ones(near.sum()), (i[near], j[near])), shape=(len(r), len(r))),
+        directed=False,
+    )
     rank = np.empty(field.max() + 1, int)
     rank[np.argsort(-np.bincount(field), kind='stable')] = np.arange(field.max() + 1)
     return rank[field]
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #a2c8c559
 def observation_footprints(
-    archive, # An `Archive`
-    ids=None, # Observations to keep; None means all
-)->pd.DataFrame: # observation_id, survey, band, ra, dec, radius_deg, footprint, origin
+    archive,  # An `Archive`
+    ids=None,  # Observations to keep; None means all
+) -> pd.DataFrame:  # observation_id, survey, band, ra, dec, radius_deg, footprint, origin
     "Where observations are; `ids` None means all"
     from sqlalchemy import select
-    from astrid_data.registry.tables import Image, Observation as O, ObservationIndex as X, Survey, columns
-    q = select(O.id.label('observation_id'), Survey.name.label('survey'), O.filter_band.label('band'), O.ra, O.dec, X.radius_deg, X.footprint).join(Survey, Survey.id == O.survey_id).outerjoin(X, X.observation_id == O.id)
+    from astrid_data.registry.tables import (
+        Image,
+        Observation as O,
+        ObservationIndex as X,
+        Survey,
+        columns,
+    )
+
+    q = (
+        select(
+            O.id.label('observation_id'),
+            Survey.name.label('survey'),
+            O.filter_band.label('band'),
+            O.ra,
+            O.dec,
+            X.radius_deg,
+            X.footprint,
+        )
+        .join(Survey, Survey.id == O.survey_id)
+        .outerjoin(X, X.observation_id == O.id)
+    )
     made = select(Image.observation_id).where(Image.origin == 'synthetic').distinct()
     with archive.session() as session:
         t = pd.DataFrame(columns(session, q))
-        synthetic = {str(k) for k, in session.execute(made)}
+        synthetic = {str(k) for (k,) in session.execute(made)}
     t['origin'] = np.where(t['observation_id'].isin(synthetic), 'synthetic', 'survey')
     return (t if ids is None else t[t['observation_id'].isin(set(ids))]).reset_index(drop=True)
 
+
 def some_detections(
-    archive, # An `Archive`
-    most=20_000, # How many to read at most
-)->tuple: # Table of observation_id, ra, dec, kind; how many there are in all
+    archive,  # An `Archive`
+    most=20_000,  # How many to read at most
+) -> tuple:  # Table of observation_id, ra, dec, kind; how many there are in all
     "A fair draw of an archive's detections"
     from sqlalchemy import func, select
     from astrid_data.registry.tables import Detection as D, columns
+
     with archive.session() as session:
         n = session.scalar(select(func.count()).select_from(D))
-        t = pd.DataFrame(columns(session, select(D.observation_id, D.ra, D.dec, D.status.label('kind')).order_by(D.id).limit(most)))
+        t = pd.DataFrame(
+            columns(
+                session,
+                select(D.observation_id, D.ra, D.dec, D.status.label('kind'))
+                .order_by(D.id)
+                .limit(most),
+            )
+        )
     return t.assign(kind=[getattr(k, 'value', str(k)).lower() for k in t['kind']]), n
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #d58c2780
 class Coverage(Shown):
     "Observations and samples on the sky"
-    def __init__(self,
-        source, # A `Dataset` or an `Archive`
-        colour:str|None=None, # Column that colours the points; None means 'split' for a dataset, status for an archive
-        field:int|None=None, # Field to show alone, 0 for the one with most points; None shows the whole sky beside the first three
-        most:int=20_000, # Points to draw at most
+
+    def __init__(
+        self,
+        source,  # A `Dataset` or an `Archive`
+        colour: str
+        | None = None,  # Column that colours the points; None means 'split' for a dataset, status for an archive
+        field: int
+        | None = None,  # Field to show alone, 0 for the one with most points; None shows the whole sky beside the first three
+        most: int = 20_000,  # Points to draw at most
     ):
-        if not hasattr(source, 'session'): dataset_to_show(source, 'show_coverage')
-        self.of, self.colour, self.field = getattr(source, 'address', None) or 'the archive', colour, field
-        if hasattr(source, 'samples'): self._from_dataset(source, most)
-        else: self._from_archive(source, most)
+        if not hasattr(source, 'session'):
+            dataset_to_show(source, 'show_coverage')
+        self.of, self.colour, self.field = (
+            getattr(source, 'address', None) or 'the archive',
+            colour,
+            field,
+        )
+        if hasattr(source, 'samples'):
+            self._from_dataset(source, most)
+        else:
+            self._from_archive(source, most)
         o = self.observations
         o['field'] = group_fields(o['ra'], o['dec'], o['radius_deg'])
         at = o.set_index('observation_id')['field']
         self.points['field'] = self.points['observation_id'].map(at).fillna(-1).astype(int)
         count = o['field'].map(self.points['field'].value_counts()).fillna(0)
-        rank = {f: k for k, f in enumerate(count.groupby(o['field']).first().sort_values(ascending=False, kind='stable').index)}
-        for t in (o, self.points): t['field'] = t['field'].map(rank).fillna(-1).astype(int)
-        if field is not None and not 0 <= field < max(1, len(rank)): raise BadInput(f'there are fields 0 to {len(rank) - 1}, not {field}')
+        rank = {
+            f: k
+            for k, f in enumerate(
+                count.groupby(o['field']).first().sort_values(ascending=False, kind='stable').index
+            )
+        }
+        for t in (o, self.points):
+            t['field'] = t['field'].map(rank).fillna(-1).astype(int)
+        if field is not None and not 0 <= field < max(1, len(rank)):
+            raise BadInput(f'there are fields 0 to {len(rank) - 1}, not {field}')
         made = set(o['origin']) or {'survey'}
         self.origin = made.pop() if len(made) == 1 else 'mixed'
 
     @property
-    def n_fields(self): return self.observations['field'].nunique()
+    def n_fields(self):
+        return self.observations['field'].nunique()
 
-    def wide_fields(self,
-        most=3, # How many at most
-    )->list: # Fields worth a map of their own: outlines, or ten points
-        points, drawn = self.points['field'].value_counts(), self.observations.dropna(subset='footprint')['field'].unique()
+    def wide_fields(
+        self,
+        most=3,  # How many at most
+    ) -> list:  # Fields worth a map of their own: outlines, or ten points
+        points, drawn = (
+            self.points['field'].value_counts(),
+            self.observations.dropna(subset='footprint')['field'].unique(),
+        )
         return [k for k in range(self.n_fields) if k in drawn or points.get(k, 0) >= 10][:most]
 
-    def _build(self): return coverage_widget(self)
-    def static(self): return coverage_maps(self)
+    def _build(self):
+        return coverage_widget(self)
+
+    def static(self):
+        return coverage_maps(self)
+
     def __repr__(self):
         mark = '' if self.origin == 'survey' else f', {MADE[self.origin]}'
         return f'Coverage({self.of}: {len(self.observations):,} observations in {self.n_fields:,} fields, {self.total:,} {self.what}{mark})'
@@ -570,48 +1008,89 @@ class Coverage(Shown):
 def _from_dataset(self, dataset, most):
     s = dataset.samples
     use = np.linspace(0, len(s) - 1, min(most, len(s))).round().astype(int)
-    self.points = s.iloc[use].reset_index(drop=True).assign(real=lambda t: np.where(t['label'] == 1, 'real', 'bogus'))
+    self.points = (
+        s.iloc[use]
+        .reset_index(drop=True)
+        .assign(real=lambda t: np.where(t['label'] == 1, 'real', 'bogus'))
+    )
     self.total, self.what, self.colour = len(s), 'samples', self.colour or 'split'
     ids = s['observation_id'].unique()
-    if dataset.archive is not None: self.observations = observation_footprints(dataset.archive, ids); return
-    mean = s.groupby('observation_id').agg(survey=('survey', 'first'), band=('band', 'first'), ra=('ra', 'first'), dec=('dec', 'first'), origin=('origin', 'first')).reset_index()
-    self.observations = mean.assign(radius_deg=.05, footprint=None) # A folder on its own knows no footprints
+    if dataset.archive is not None:
+        self.observations = observation_footprints(dataset.archive, ids)
+        return
+    mean = (
+        s.groupby('observation_id')
+        .agg(
+            survey=('survey', 'first'),
+            band=('band', 'first'),
+            ra=('ra', 'first'),
+            dec=('dec', 'first'),
+            origin=('origin', 'first'),
+        )
+        .reset_index()
+    )
+    self.observations = mean.assign(
+        radius_deg=0.05, footprint=None
+    )  # A folder on its own knows no footprints
+
 
 def _from_archive(self, archive, most):
     self.observations = observation_footprints(archive)
     self.points, self.total = some_detections(archive, most)
     self.what, self.colour = 'detections', self.colour or 'kind'
 
+
 Coverage._from_dataset, Coverage._from_archive = _from_dataset, _from_archive
 
+
 def show_coverage(
-    source, # A `Dataset` or an `Archive`
-    **kw, # colour, field, most: as for `Coverage`
-)->Coverage:
+    source,  # A `Dataset` or an `Archive`
+    **kw,  # colour, field, most: as for `Coverage`
+) -> Coverage:
     "Where on the sky the observations and samples are"
     return Coverage(source, **kw)
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #2237e150
 MARKS = 'oxs^D+'
 
+
 def sky_panel(
-    ax, # Axes of a mollweide projection
-    c:Coverage, # What to show
+    ax,  # Axes of a mollweide projection
+    c: Coverage,  # What to show
 ):
     "All fields on the sphere; east is to the left"
-    o = c.observations.groupby(['field', 'survey']).agg(ra=('ra', 'first'), dec=('dec', 'first'), n=('ra', 'size')).reset_index()
+    o = (
+        c.observations.groupby(['field', 'survey'])
+        .agg(ra=('ra', 'first'), dec=('dec', 'first'), n=('ra', 'size'))
+        .reset_index()
+    )
     for k, (survey, g) in enumerate(o.groupby('survey')):
-        ax.plot(-np.radians((g['ra'] + 180) % 360 - 180), np.radians(g['dec']), MARKS[k % 6], ms=6 if len(o) < 30 else 3, mew=1.2 if len(o) < 30 else .7, color=COLOURS[k % 8], fillstyle='none', label=f'{survey} ({g["n"].sum():,})')
-    ax.set_xticks(np.radians([-120, -60, 0, 60, 120]), ['120°', '60°', 'RA 0°', '300°', '240°'], fontsize=7)
+        ax.plot(
+            -np.radians((g['ra'] + 180) % 360 - 180),
+            np.radians(g['dec']),
+            MARKS[k % 6],
+            ms=6 if len(o) < 30 else 3,
+            mew=1.2 if len(o) < 30 else 0.7,
+            color=COLOURS[k % 8],
+            fillstyle='none',
+            label=f'{survey} ({g["n"].sum():,})',
+        )
+    ax.set_xticks(
+        np.radians([-120, -60, 0, 60, 120]), ['120°', '60°', 'RA 0°', '300°', '240°'], fontsize=7
+    )
     ax.set_yticks(np.radians([-60, -30, 0, 30, 60]))
-    ax.tick_params(axis='y', labelsize=7); ax.grid(alpha=.4)
-    ax.legend(fontsize=7, frameon=False, loc='upper center', bbox_to_anchor=(.5, -.02), ncols=4)
-    ax.set_title(f'{len(c.observations):,} observations in {c.n_fields:,} fields (ICRS)', fontsize=8)
+    ax.tick_params(axis='y', labelsize=7)
+    ax.grid(alpha=0.4)
+    ax.legend(fontsize=7, frameon=False, loc='upper center', bbox_to_anchor=(0.5, -0.02), ncols=4)
+    ax.set_title(
+        f'{len(c.observations):,} observations in {c.n_fields:,} fields (ICRS)', fontsize=8
+    )
+
 
 def field_panel(
-    ax, # matplotlib axes
-    c:Coverage, # What to show
-    field:int, # Number of the field
+    ax,  # matplotlib axes
+    c: Coverage,  # What to show
+    field: int,  # Number of the field
 ):
     "One field: outlines of the images and the points on them"
     o, p = (t[t['field'] == field] for t in (c.observations, c.points))
@@ -619,206 +1098,395 @@ def field_panel(
     centre = first['ra'], first['dec']
     for corners in (f for f in o['footprint'] if isinstance(f, (list, tuple))):
         x, y = plane_offsets(*np.array(corners, 'f8').T, centre)
-        ax.fill(x, y, fc='none', ec='0.45', lw=.9)
-    for k, v in enumerate(split_names(c.points[c.colour].unique())): # The same mark and colour in every field
-        if not len(g := p[p[c.colour].isna() if v != v or v is None else p[c.colour] == v]): continue
+        ax.fill(x, y, fc='none', ec='0.45', lw=0.9)
+    for k, v in enumerate(
+        split_names(c.points[c.colour].unique())
+    ):  # The same mark and colour in every field
+        if not len(g := p[p[c.colour].isna() if v != v or v is None else p[c.colour] == v]):
+            continue
         x, y = plane_offsets(g['ra'], g['dec'], centre)
-        ax.plot(x, y, MARKS[k % 6], ms=2.6, mew=.7, alpha=.8, fillstyle='none', color=(SPLIT_COLOURS + COLOURS)[k % 13], label=f'{v} ({len(g):,})')
-    ax.plot([-.05, .05], [-.05, .05], alpha=0) # Never less than 6 arcsec wide
-    ax.set_aspect('equal', 'datalim'); ax.invert_xaxis(); ax.tick_params(labelsize=7)
-    ax.set_xlabel('east (arcmin)', fontsize=7.5); ax.set_ylabel('north (arcmin)', fontsize=7.5)
-    ax.set_title(f'{", ".join(sorted(set(o["survey"])))}\nRA {centre[0]:.3f}° Dec {centre[1]:+.3f}°', fontsize=8)
-    if len(p): ax.legend(fontsize=7, frameon=False, loc='upper center', bbox_to_anchor=(.45, -.24), ncols=2, handletextpad=.1, columnspacing=.8)
+        ax.plot(
+            x,
+            y,
+            MARKS[k % 6],
+            ms=2.6,
+            mew=0.7,
+            alpha=0.8,
+            fillstyle='none',
+            color=(SPLIT_COLOURS + COLOURS)[k % 13],
+            label=f'{v} ({len(g):,})',
+        )
+    ax.plot([-0.05, 0.05], [-0.05, 0.05], alpha=0)  # Never less than 6 arcsec wide
+    ax.set_aspect('equal', 'datalim')
+    ax.invert_xaxis()
+    ax.tick_params(labelsize=7)
+    ax.set_xlabel('east (arcmin)', fontsize=7.5)
+    ax.set_ylabel('north (arcmin)', fontsize=7.5)
+    ax.set_title(
+        f'{", ".join(sorted(set(o["survey"])))}\nRA {centre[0]:.3f}° Dec {centre[1]:+.3f}°',
+        fontsize=8,
+    )
+    if len(p):
+        ax.legend(
+            fontsize=7,
+            frameon=False,
+            loc='upper center',
+            bbox_to_anchor=(0.45, -0.24),
+            ncols=2,
+            handletextpad=0.1,
+            columnspacing=0.8,
+        )
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #c85492bf
 def coverage_maps(
-    c:Coverage, # What is shown
-): # A matplotlib figure
+    c: Coverage,  # What is shown
+):  # A matplotlib figure
     "The whole sky and the first fields, or one field"
     wide = [] if c.field is not None else c.wide_fields()
     if c.field is not None:
         fig = new_figure((4.6, 4.8))
         field_panel(fig.subplots(), c, c.field)
     elif len(wide) < 2:
-        fig = new_figure((4.6 + 3*len(wide), 3.2))
-        places = fig.add_gridspec(1, len(wide) + 1, width_ratios=[1.6, 1][:len(wide) + 1])
+        fig = new_figure((4.6 + 3 * len(wide), 3.2))
+        places = fig.add_gridspec(1, len(wide) + 1, width_ratios=[1.6, 1][: len(wide) + 1])
         sky_panel(fig.add_subplot(places[0], projection='mollweide'), c)
-        for f in wide: field_panel(fig.add_subplot(places[1]), c, f)
+        for f in wide:
+            field_panel(fig.add_subplot(places[1]), c, f)
     else:
         fig = new_figure((7.6, 6.2))
         places = fig.add_gridspec(2, len(wide), height_ratios=[1, 1])
         sky_panel(fig.add_subplot(places[0, :], projection='mollweide'), c)
-        for k, f in enumerate(wide): field_panel(fig.add_subplot(places[1, k]), c, f)
-    if len(c.points) < c.total: fig.suptitle(f'{len(c.points):,} of {c.total:,} {c.what} drawn', fontsize=8)
+        for k, f in enumerate(wide):
+            field_panel(fig.add_subplot(places[1, k]), c, f)
+    if len(c.points) < c.total:
+        fig.suptitle(f'{len(c.points):,} of {c.total:,} {c.what} drawn', fontsize=8)
     return mark_synthetic(fig, c.origin)
 
+
 def coverage_widget(
-    c:Coverage, # What to show
-): # An ipywidgets box
+    c: Coverage,  # What to show
+):  # An ipywidgets box
     "A menu of fields and of what colours the points, above the picture"
     import ipywidgets as w
-    o = c.observations.groupby('field').agg(ra=('ra', 'first'), dec=('dec', 'first'), survey=('survey', lambda s: ', '.join(sorted(set(s)))))
+
+    o = c.observations.groupby('field').agg(
+        ra=('ra', 'first'),
+        dec=('dec', 'first'),
+        survey=('survey', lambda s: ', '.join(sorted(set(s)))),
+    )
     n = c.points['field'].value_counts()
-    fields = [('whole sky', -1), *((f'{s}: RA {a:.2f}° Dec {d:+.2f}° ({n.get(k, 0):,})', k) for k, a, d, s in o.head(200).itertuples())]
-    which = w.Dropdown(options=fields, value=-1 if c.field is None else c.field, description='field')
-    by = w.Dropdown(options=[k for k in ('split', 'real', 'class_name', 'kind', 'survey', 'band') if k in c.points], value=c.colour, description='colour by')
-    view = w.Image(format='png', layout=w.Layout(max_width='100%', width='max-content', height='max-content'))
-    def draw(_=None): c.field, c.colour = None if which.value < 0 else which.value, by.value; view.value = figure_png(c.static())
-    for m in (which, by): m.observe(draw, 'value')
+    fields = [
+        ('whole sky', -1),
+        *(
+            (f'{s}: RA {a:.2f}° Dec {d:+.2f}° ({n.get(k, 0):,})', k)
+            for k, a, d, s in o.head(200).itertuples()
+        ),
+    ]
+    which = w.Dropdown(
+        options=fields, value=-1 if c.field is None else c.field, description='field'
+    )
+    by = w.Dropdown(
+        options=[
+            k for k in ('split', 'real', 'class_name', 'kind', 'survey', 'band') if k in c.points
+        ],
+        value=c.colour,
+        description='colour by',
+    )
+    view = w.Image(
+        format='png', layout=w.Layout(max_width='100%', width='max-content', height='max-content')
+    )
+
+    def draw(_=None):
+        c.field, c.colour = None if which.value < 0 else which.value, by.value
+        view.value = figure_png(c.static())
+
+    for m in (which, by):
+        m.observe(draw, 'value')
     draw()
     return w.VBox([w.HTML(banner(c.origin)), w.HBox([which, by]), view])
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #3433a004
 def report_of(
-    run, # A run of `track`, an `EnergyMonitor` or an `EnergyReport`
-): # An `EnergyReport`
+    run,  # A run of `track`, an `EnergyMonitor` or an `EnergyReport`
+):  # An `EnergyReport`
     "The report of a tracked run, a monitor or itself"
-    if isinstance(run, EnergyReport): return run
-    if isinstance(getattr(run, 'energy', None), EnergyReport): return run.energy
+    if isinstance(run, EnergyReport):
+        return run
+    if isinstance(getattr(run, 'energy', None), EnergyReport):
+        return run.energy
     monitor = getattr(run, 'monitor', run)
-    if isinstance(monitor, EnergyMonitor): return monitor.report()
-    raise BadInput(f'{type(run).__name__} has no energy to show: pass a run of ad.track, an EnergyMonitor or an EnergyReport')
+    if isinstance(monitor, EnergyMonitor):
+        return monitor.report()
+    raise BadInput(
+        f'{type(run).__name__} has no energy to show: pass a run of ad.track, an EnergyMonitor or an EnergyReport'
+    )
 
-def is_running(run)->bool: return bool(getattr(getattr(run, 'monitor', run), 'running', False))
+
+def is_running(run) -> bool:
+    return bool(getattr(getattr(run, 'monitor', run), 'running', False))
+
 
 def in_lines(
-    text, # Words in one line
+    text,  # Words in one line
 ):
     "Words that fit into a panel"
     import textwrap
+
     return '\n'.join(textwrap.wrap(text, 44))
 
+
 def say(
-    ax, # matplotlib axes
-    text, # The words
+    ax,  # matplotlib axes
+    text,  # The words
 ):
     "Words in place of a curve"
-    ax.text(.5, .5, in_lines(text), ha='center', va='center', transform=ax.transAxes, fontsize=8, color='0.3')
+    ax.text(
+        0.5,
+        0.5,
+        in_lines(text),
+        ha='center',
+        va='center',
+        transform=ax.transAxes,
+        fontsize=8,
+        color='0.3',
+    )
+
 
 def curves(
-    ax, # matplotlib axes
-    s, # Series with `t_s` (s), a column a curve
-    names, # Columns to draw, where they are there
-    missing, # Why there may be none; '' says nothing
-    label, # Called with a column, gives its words
-    top=None, # Upper end of the axis; None = a little above the highest
-    how='steps-pre', # Drawstyle of matplotlib
+    ax,  # matplotlib axes
+    s,  # Series with `t_s` (s), a column a curve
+    names,  # Columns to draw, where they are there
+    missing,  # Why there may be none; '' says nothing
+    label,  # Called with a column, gives its words
+    top=None,  # Upper end of the axis; None = a little above the highest
+    how='steps-pre',  # Drawstyle of matplotlib
 ):
     "Columns of a series against time, or the reason why there are none"
     found = [k for k in names if k in s and np.isfinite(s[k]).any()]
     for k in found:
         i = names.index(k)
-        ax.plot(s['t_s'], s[k], drawstyle=how, color=COLOURS[i % 8], ls=('-', '--', ':', '-.')[i % 4], lw=1.2, label=label(k))
-    if found: ax.set_ylim(0, top or max(1.08*np.nanmax(s[found]), 1e-9)); ax.legend(fontsize=7, frameon=False, loc='lower left', bbox_to_anchor=(-.02, .98), ncols=4, columnspacing=1)
-    if missing and not found: say(ax, missing)
-    elif missing: ax.text(.99, .06, in_lines(missing), ha='right', va='bottom', transform=ax.transAxes, fontsize=7, color='0.2', bbox=dict(facecolor='w', edgecolor='none', alpha=.8, pad=1))
+        ax.plot(
+            s['t_s'],
+            s[k],
+            drawstyle=how,
+            color=COLOURS[i % 8],
+            ls=('-', '--', ':', '-.')[i % 4],
+            lw=1.2,
+            label=label(k),
+        )
+    if found:
+        ax.set_ylim(0, top or max(1.08 * np.nanmax(s[found]), 1e-9))
+        ax.legend(
+            fontsize=7,
+            frameon=False,
+            loc='lower left',
+            bbox_to_anchor=(-0.02, 0.98),
+            ncols=4,
+            columnspacing=1,
+        )
+    if missing and not found:
+        say(ax, missing)
+    elif missing:
+        ax.text(
+            0.99,
+            0.06,
+            in_lines(missing),
+            ha='right',
+            va='bottom',
+            transform=ax.transAxes,
+            fontsize=7,
+            color='0.2',
+            bbox=dict(facecolor='w', edgecolor='none', alpha=0.8, pad=1),
+        )
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #6c014cea
 def run_figure(
-    report, # An `EnergyReport`
-    title='', # Above the picture
-    origin='survey', # Of the data; what is not survey is hatched
-): # A matplotlib figure
+    report,  # An `EnergyReport`
+    title='',  # Above the picture
+    origin='survey',  # Of the data; what is not survey is hatched
+):  # A matplotlib figure
     "Power, utilisation and energy against time, and the share of waiting"
     fig = new_figure((7.2, 4.4))
     axs = fig.subplots(2, 2)
-    why, kinds = report.reasons, [k.removesuffix('_watts') for k in report.series if k.endswith('_watts')]
+    why, kinds = (
+        report.reasons,
+        [k.removesuffix('_watts') for k in report.series if k.endswith('_watts')],
+    )
     s = in_steps(report.series, kinds)
     gpu = f'no GPU: {why["gpu"]}' if 'gpu' in why and 'gpu' not in kinds else ''
     note = lambda k: k.upper() + (' (estimate)' if 'estimate' in report.method.get(k, '') else '')
-    curves(axs[0, 0], s, [f'{k}_watts' for k in kinds], gpu, lambda c: note(c.removesuffix('_watts')))
+    curves(
+        axs[0, 0], s, [f'{k}_watts' for k in kinds], gpu, lambda c: note(c.removesuffix('_watts'))
+    )
     axs[0, 0].set_ylabel('power (W)', fontsize=8)
-    curves(axs[0, 1], s, [k for k in s if k.endswith('_percent')], gpu, lambda c: c.removesuffix('_percent').replace('host', 'CPU'), 108)
+    curves(
+        axs[0, 1],
+        s,
+        [k for k in s if k.endswith('_percent')],
+        gpu,
+        lambda c: c.removesuffix('_percent').replace('host', 'CPU'),
+        108,
+    )
     axs[0, 1].set_ylabel('busy (%)', fontsize=8)
-    curves(axs[1, 0], s, [f'{k}_joules' for k in kinds], '' if kinds else why.get('total_wh', 'no meter'), lambda c: note(c.removesuffix('_joules')), how='default')
+    curves(
+        axs[1, 0],
+        s,
+        [f'{k}_joules' for k in kinds],
+        '' if kinds else why.get('total_wh', 'no meter'),
+        lambda c: note(c.removesuffix('_joules')),
+        how='default',
+    )
     axs[1, 0].set_ylabel('energy so far (J)', fontsize=8)
     wait_panel(axs[1, 1], report)
     for ax in axs.flat[:3]:
-        for t in report.marks.get('t_s', ()): ax.axvline(t, color='0.85', lw=.8, zorder=0)
-        ax.set_xlabel('time (s)', fontsize=8); ax.set_xlim(0, max(report.duration_s, 1e-3))
-    for ax in axs.flat: ax.tick_params(labelsize=7); ax.spines[['top', 'right']].set_visible(False)
+        for t in report.marks.get('t_s', ()):
+            ax.axvline(t, color='0.85', lw=0.8, zorder=0)
+        ax.set_xlabel('time (s)', fontsize=8)
+        ax.set_xlim(0, max(report.duration_s, 1e-3))
+    for ax in axs.flat:
+        ax.tick_params(labelsize=7)
+        ax.spines[['top', 'right']].set_visible(False)
     fig.suptitle(title, fontsize=9)
     return mark_synthetic(fig, origin)
 
+
 def in_steps(
-    s, # Series with `t_s` (s), and `<kind>_watts` of each kind (W)
-    kinds, # Such as gpu and cpu
-    steps=240, # Times to keep at most, about
-    shortest=.25, # Least time between them (s)
+    s,  # Series with `t_s` (s), and `<kind>_watts` of each kind (W)
+    kinds,  # Such as gpu and cpu
+    steps=240,  # Times to keep at most, about
+    shortest=0.25,  # Least time between them (s)
 ):
     "A series at no more than `steps` times: energy so far, mean power since the time before, and the rest as it was then"
-    if len(s) < 2: return s
+    if len(s) < 2:
+        return s
     t = s['t_s'].to_numpy()
-    keep = np.unique(np.r_[0, np.searchsorted(t, np.arange(1, steps + 1)*max((t[-1] - t[0])/steps, shortest) + t[0]).clip(0, len(t) - 1), len(t) - 1])
-    if len(keep) > 2 and t[keep[-1]] - t[keep[-2]] < shortest/2: keep = np.delete(keep, -2) # What was read on the spur of the moment is no step of its own
+    keep = np.unique(
+        np.r_[
+            0,
+            np.searchsorted(
+                t, np.arange(1, steps + 1) * max((t[-1] - t[0]) / steps, shortest) + t[0]
+            ).clip(0, len(t) - 1),
+            len(t) - 1,
+        ]
+    )
+    if len(keep) > 2 and t[keep[-1]] - t[keep[-2]] < shortest / 2:
+        keep = np.delete(keep, -2)  # What was read on the spur of the moment is no step of its own
     out = s.iloc[keep].reset_index(drop=True)
     for k in kinds:
-        joules = np.nancumsum(s[f'{k}_watts'].to_numpy()*np.diff(t, prepend=t[0]))[keep]
-        out[f'{k}_joules'], out[f'{k}_watts'] = joules, np.r_[np.nan, np.diff(joules)/np.diff(t[keep])]
+        joules = np.nancumsum(s[f'{k}_watts'].to_numpy() * np.diff(t, prepend=t[0]))[keep]
+        out[f'{k}_joules'], out[f'{k}_watts'] = (
+            joules,
+            np.r_[np.nan, np.diff(joules) / np.diff(t[keep])],
+        )
     return out
 
+
 def wait_panel(
-    ax, # matplotlib axes
-    report, # An `EnergyReport`
+    ax,  # matplotlib axes
+    report,  # An `EnergyReport`
 ):
     "How much of the loop's time went into waiting for data"
-    if report.data_wait_share is None: say(ax, f'waiting for data: {report.reasons.get("data_wait_share", "not measured")}'); ax.set_xticks([]); ax.set_yticks([]); return
-    w = 100*report.data_wait_share
-    ax.barh([0], [w], color=COLOURS[5], hatch='//', edgecolor='w', label=f'waiting for data {w:.1f} %')
+    if report.data_wait_share is None:
+        say(ax, f'waiting for data: {report.reasons.get("data_wait_share", "not measured")}')
+        ax.set_xticks([])
+        ax.set_yticks([])
+        return
+    w = 100 * report.data_wait_share
+    ax.barh(
+        [0], [w], color=COLOURS[5], hatch='//', edgecolor='w', label=f'waiting for data {w:.1f} %'
+    )
     ax.barh([0], [100 - w], left=w, color=COLOURS[0], label=f'working {100 - w:.1f} %')
-    ax.set_yticks([]); ax.set_xlim(0, 100); ax.set_ylim(-1, 1.6); ax.set_xlabel('share of the loop (%)', fontsize=8)
+    ax.set_yticks([])
+    ax.set_xlim(0, 100)
+    ax.set_ylim(-1, 1.6)
+    ax.set_xlabel('share of the loop (%)', fontsize=8)
     ax.legend(fontsize=7.5, frameon=False, loc='upper left')
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #1062080b
 class RunView(Shown):
     "What a run draws, live while it runs"
-    def __init__(self,
-        run, # A run of `track`, an `EnergyMonitor` or an `EnergyReport`
-        every_s:float=2., # How often a live view is drawn anew (s)
+
+    def __init__(
+        self,
+        run,  # A run of `track`, an `EnergyMonitor` or an `EnergyReport`
+        every_s: float = 2.0,  # How often a live view is drawn anew (s)
     ):
         self.run, self.every_s = run, every_s
-        report_of(run) # Complains now if there is nothing to show
+        report_of(run)  # Complains now if there is nothing to show
 
     @property
-    def report(self): return report_of(self.run)
-    @property
-    def origin(self): return getattr(getattr(self.run, 'dataset', None), 'origin', 'survey')
-    def static(self): return self.draw(self.report)
-    def draw(self, report): return run_figure(report, self.title(report), self.origin)
-    def _build(self): return run_widget(self)
+    def report(self):
+        return report_of(self.run)
 
-    def title(self,
-        report=None, # An `EnergyReport`; None asks the run
+    @property
+    def origin(self):
+        return getattr(getattr(self.run, 'dataset', None), 'origin', 'survey')
+
+    def static(self):
+        return self.draw(self.report)
+
+    def draw(self, report):
+        return run_figure(report, self.title(report), self.origin)
+
+    def _build(self):
+        return run_widget(self)
+
+    def title(
+        self,
+        report=None,  # An `EnergyReport`; None asks the run
     ):
         "The run in one line"
         r = report or self.report
-        joules = f'{r.total_joules:,.0f} J' if r.total_joules is not None else f'energy unknown: {r.reasons.get("total_wh", "no meter")}'
+        joules = (
+            f'{r.total_joules:,.0f} J'
+            if r.total_joules is not None
+            else f'energy unknown: {r.reasons.get("total_wh", "no meter")}'
+        )
         name = getattr(self.run, 'name', None)
-        return (f'{name}: ' if name else '') + f'{r.duration_s:.1f} s, {joules}' + (' (running)' if is_running(self.run) else '')
+        return (
+            (f'{name}: ' if name else '')
+            + f'{r.duration_s:.1f} s, {joules}'
+            + (' (running)' if is_running(self.run) else '')
+        )
 
-    def __repr__(self): return f'RunView({self.title()})'
+    def __repr__(self):
+        return f'RunView({self.title()})'
+
 
 def show_run(
-    run, # A run of `track`, an `EnergyMonitor` or an `EnergyReport`
-    every_s:float=2., # How often a live view is drawn anew (s)
-)->RunView:
+    run,  # A run of `track`, an `EnergyMonitor` or an `EnergyReport`
+    every_s: float = 2.0,  # How often a live view is drawn anew (s)
+) -> RunView:
     "GPU, CPU, energy and waiting of a run, against time"
     return RunView(run, every_s)
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #2f44ec19
 def run_widget(
-    v:RunView, # What to show
-): # An ipywidgets box
+    v: RunView,  # What to show
+):  # An ipywidgets box
     "The picture, and a thread that draws it anew until the run ends"
     import ipywidgets as w
-    view, again = w.Image(format='png', layout=w.Layout(max_width='100%', width='max-content', height='max-content')), w.Button(description='draw now', layout=w.Layout(width='90px'))
-    def draw(_=None): view.value = figure_png(v.draw(v.report))
+
+    view, again = (
+        w.Image(
+            format='png',
+            layout=w.Layout(max_width='100%', width='max-content', height='max-content'),
+        ),
+        w.Button(description='draw now', layout=w.Layout(width='90px')),
+    )
+
+    def draw(_=None):
+        view.value = figure_png(v.draw(v.report))
+
     def watch():
-        while is_running(v.run) and not stop.wait(v.every_s): draw()
+        while is_running(v.run) and not stop.wait(v.every_s):
+            draw()
         draw()
+
     again.on_click(draw)
     draw()
     box, stop = w.VBox([again, view]), threading.Event()
     v.stop = stop.set
-    if is_running(v.run): threading.Thread(target=watch, name='show_run', daemon=True).start()
+    if is_running(v.run):
+        threading.Thread(target=watch, name='show_run', daemon=True).start()
     return box
