@@ -6,8 +6,10 @@
 __all__ = ['permissions_known', 'create_api_key', 'ApiError', 'CollectBody', 'create_app']
 
 # %% ../nbs/96_api.ipynb #b628b9cb
-import hmac, secrets, uuid
-from datetime import datetime, timezone
+import hmac
+import secrets
+import uuid
+from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 
@@ -82,7 +84,7 @@ permissions_known = {
 # %% ../nbs/96_api.ipynb #5014a637
 def _known_key(session, key):
     "The row of a usable key, or None; its use is counted"
-    now, digest = datetime.now(timezone.utc), sha256_text(key)
+    now, digest = datetime.now(UTC), sha256_text(key)
     for row in session.scalars(
         select(ApiKey).where(ApiKey.key_prefix == key[:8], ApiKey.is_active)
     ):
@@ -219,7 +221,10 @@ def _report(report):
 
 def _item(row, count):
     "A training set as a line of a list"
-    num = lambda v: None if v is None else float(v)
+
+    def num(v):
+        return None if v is None else float(v)
+
     return dict(
         id=str(row.id),
         name=row.name,

@@ -6,7 +6,8 @@
 __all__ = ['run_demo', 'demo_summary', 'main']
 
 # %% ../nbs/97_cli.ipynb #838d4fcc
-import argparse, sys
+import argparse
+import sys
 from pathlib import Path
 
 from .core import AstridError, BadImage, BadInput
@@ -36,7 +37,9 @@ def run_demo(
     from astrid_data.datasets.build import build_dataset
     from astrid_data.ingest.archive import open_archive
 
-    step = lambda s: print(f'• {s}', flush=True)
+    def step(s):
+        return print(f'• {s}', flush=True)
+
     step('registering the sample: real images that ship with the package')
     archive = open_archive(home)
     archive.add_sample()
@@ -75,7 +78,10 @@ def demo_summary(
     from astrid_data.tracking.journal import hide_secrets
 
     m = dataset.manifest
-    counts = lambda d: ', '.join(f'{v:,} {k}' for k, v in d.items()) or 'none'
+
+    def counts(d):
+        return ', '.join(f'{v:,} {k}' for k, v in d.items()) or 'none'
+
     parts = dict(
         archive=archive,
         question=f'{m["requested"]:,} samples asked for = {len(dataset):,} kept + {m["requested"] - len(dataset):,} left out ({counts(m["dropped"])})',

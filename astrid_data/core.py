@@ -9,9 +9,14 @@ __all__ = ['AstridError', 'NotFound', 'BadInput', 'Conflict', 'QualityError', 'S
            'Secret', 'default_home', 'Settings', 'load_settings', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
-import hashlib, json, math, os, sys, uuid
+import hashlib
+import json
+import math
+import os
+import sys
+import uuid
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -143,10 +148,10 @@ def parse_time(
         raise BadInput(f'{t!r} is not a time: give text in ISO 8601, a date or a datetime')
     if not isinstance(t, datetime):
         t = datetime(t.year, t.month, t.day)
-    return (t if t.tzinfo else t.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    return (t if t.tzinfo else t.replace(tzinfo=UTC)).astimezone(UTC)
 
 # %% ../nbs/00_core.ipynb #79d5d346
-_mjd0 = datetime(1858, 11, 17, tzinfo=timezone.utc)
+_mjd0 = datetime(1858, 11, 17, tzinfo=UTC)
 
 
 def utc_from_mjd(
@@ -356,7 +361,10 @@ def load_settings(
         **{k: v for k, v in file.items() if v},
         **{k: v for k, v in (os.environ if env is None else env).items() if v},
     }
-    secret = lambda *names: next((Secret(env[n]) for n in names if n in env), None)
+
+    def secret(*names):
+        return next((Secret(env[n]) for n in names if n in env), None)
+
     url = env.get('ASTRID_DATABASE_URL') or env.get('DATABASE_URL') or _supabase_url(env)
     bucket = env.get('CLOUDFLARE_R2_BUCKET_NAME')
     return Settings(

@@ -9,7 +9,8 @@ __all__ = ['sample_keys', 'distinct_rows', 'scramble', 'mix', 'key_numbers', 'ra
 # %% ../nbs/02_draws.ipynb #61567c09
 import hashlib
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
 # %% ../nbs/02_draws.ipynb #a8d3ee19
 def sample_keys(

@@ -1,6 +1,9 @@
 """`python -m benchmarks [TABLE ...]`: measure the tables named, or all of them, print them, and keep them in benchmarks/results."""
 
-import importlib, pkgutil, sys, tempfile
+import importlib
+import pkgutil
+import sys
+import tempfile
 from pathlib import Path
 
 import benchmarks

@@ -10,9 +10,12 @@ SIDE, TILES = 4096, 20
 def make_tiles(folder, per, kind='plain', tiles=TILES):
     "Images of sky, positions on them, and what ingest would have written down about each"
     import json
-    import numpy as np, pandas as pd
+
+    import numpy as np
+    import pandas as pd
     from astropy.io import fits
     from astropy.wcs import WCS
+
     from astrid_data.images.header_cache import image_index
     from astrid_data.images.image import open_image
 
@@ -108,7 +111,9 @@ def ours(size, compiled, executor='ThreadPoolExecutor'):
     "`extract_patches` with what ingest wrote down; compiled also takes one thread a core, or one process"
 
     def start(folder):
-        import concurrent.futures, os
+        import concurrent.futures
+        import os
+
         from astrid_data.images.header_cache import Remember
         from astrid_data.patches.extract import extract_patches
         from astrid_data.patches.gather import compiled_loop
@@ -230,8 +235,8 @@ def astrocut(size, most=40):
     "astrocut, on so few of the samples that it ends"
 
     def start(folder):
-        from astropy.coordinates import SkyCoord
         from astrocut import FITSCutout
+        from astropy.coordinates import SkyCoord
 
         s = samples_of(folder)[0]
         rows = s.iloc[:: max(1, len(s) // most)][:most]
@@ -291,6 +296,7 @@ def cutana_zarr(size):
 
     def start(folder):
         import shutil
+
         import cutana
 
         s = samples_of(folder)[0].rename(columns=dict(sample_key='SourceID', ra='RA', dec='Dec'))
@@ -333,8 +339,11 @@ def version(size, **options):
     "Shards, checksums, hash and manifest, as a build makes them"
 
     def start(folder):
-        import shutil, tempfile
+        import shutil
+        import tempfile
+
         import pandas as pd
+
         from astrid_data.datasets.build import Opener, stage
         from astrid_data.datasets.dataset import finish_version
 
@@ -444,7 +453,9 @@ def _first(start, tiles):
     "A row on the first so many tiles"
 
     def begin(folder):
-        import tempfile, shutil
+        import shutil
+        import tempfile
+
         import pandas as pd
 
         part = Path(tempfile.mkdtemp(dir=folder))

@@ -4,7 +4,9 @@
 written before anything is timed. Peers that would take minutes for an epoch are timed over a part of it, which goes on from turn to turn: what they did is counted.
 """
 
-import atexit, os, tempfile
+import atexit
+import os
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +18,9 @@ N, SIDE = int(os.environ.get('FEED_PATCHES', 100_000)), 64
 @cache
 def written():
     "A folder with the pixels and a version of them, the same for all tables of a run"
-    import numpy as np, pandas as pd
+    import numpy as np
+    import pandas as pd
+
     from astrid_data.datasets.dataset import write_dataset
 
     home = tempfile.TemporaryDirectory()
@@ -53,7 +57,8 @@ def memmap_gather(batch):
     "What a few lines of numpy do: copy the rows of each batch out of a mapped file"
 
     def start(folder):
-        import numpy as np, torch
+        import numpy as np
+        import torch
 
         pixels, rng = np.load(folder / 'pixels.npy', mmap_mode='r'), np.random.default_rng(0)
 
@@ -73,7 +78,8 @@ def numpy_norm_d4(batch):
     "The same few lines, with asinh and one of eight symmetries for each patch"
 
     def start(folder):
-        import numpy as np, torch
+        import numpy as np
+        import torch
 
         pixels, rng = np.load(folder / 'pixels.npy', mmap_mode='r'), np.random.default_rng(0)
 
@@ -159,7 +165,8 @@ def numpy_workers(batch, workers):
     "The bare gather, done by a DataLoader's worker processes"
 
     def start(folder):
-        import numpy as np, torch
+        import numpy as np
+        import torch
 
         loader = by_batch(
             np.load(folder / 'pixels.npy', mmap_mode='r'),
@@ -179,6 +186,7 @@ def numpy_workers(batch, workers):
 def once_written(folder, name, write):
     "The data in a peer's own format"
     import shutil
+
     import numpy as np
 
     path = folder / name
@@ -227,7 +235,8 @@ def sharded_zarr(batch, workers, most=5120):
             z[i : i + 4096] = pixels[i : i + 4096]
 
     def start(folder):
-        import torch, zarr
+        import torch
+        import zarr
 
         z = zarr.open_array(once_written(folder, 'zarr', write), mode='r')
         return some(
@@ -249,7 +258,9 @@ def webdataset(batch, workers, most=20480):
                 w.write({'__key__': f'{i:07d}', 'raw': p.tobytes()})
 
     def start(folder):
-        import numpy as np, torch, webdataset as wds
+        import numpy as np
+        import torch
+        import webdataset as wds
 
         tars = sorted(map(str, once_written(folder, 'webdataset', write).glob('*.tar')))
 
@@ -323,6 +334,7 @@ def in_bucket():
     "The version, pushed to a real S3 server that ends with this process"
     import json
     from contextlib import ExitStack
+
     from astrid_data.storage.store import push_tree
     from tests.servers import s3_server
 
@@ -342,6 +354,7 @@ def prepare_s3(folder):
 
 def _store(folder, cached):
     import json
+
     from astrid_data.core import Secret, Settings
     from astrid_data.storage.store import DiskCache, S3Store
 
@@ -359,6 +372,7 @@ def streamed(batch, first):
 
     def start(folder):
         import shutil
+
         import astrid_data as ad
 
         store = _store(folder, f'cache-{first}')

@@ -5,8 +5,16 @@ time. The rows run in turn, again and again, so that a slow moment of the machin
 the ratio is taken turn by turn against the reference.
 """
 
-import json, os, platform, signal, statistics, subprocess, sys, threading, time
-from dataclasses import dataclass, field
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
@@ -80,7 +88,7 @@ def serve(start, folder):
 def settle(fresh_mb):
     "Let the disk finish what the last turn wrote, and have memory at hand: a virtual machine gets it from its host at first touch, slower than a disk writes"
     os.sync()
-    bytes(b'.') * (fresh_mb << 20)
+    b'.' * (fresh_mb << 20)
 
 
 class Worker:

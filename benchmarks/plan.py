@@ -28,8 +28,12 @@ def insert(connection, table, **columns):
 
 def fill(path):
     "Images of four by four arcminutes all over the sky, each with its detections"
-    import json, random, sqlite3
+    import json
+    import random
+    import sqlite3
+
     import numpy as np
+
     from astrid_data.core import healpix_index
 
     rng, words, day = np.random.default_rng(7), random.Random(7), '2024-01-01 00:00:00.000000'
@@ -173,6 +177,7 @@ def prepare(folder):
 
 def archive_of(folder):
     from types import SimpleNamespace
+
     from astrid_data.registry.tables import connect
 
     return SimpleNamespace(registry=connect(f'sqlite:///{folder}/registry.db'), store=None)

@@ -4,7 +4,8 @@ Each seed deals the objects anew, trains a new network, and judges it on its own
 scores of 1.000 rest on: every alert turned eight ways *first*, then images dealt out one by one.
 """
 
-import sys, tempfile
+import sys
+import tempfile
 from pathlib import Path
 
 from benchmarks.harness import keep, machine
@@ -53,7 +54,9 @@ def network(train, val, seed, epochs):
 
 def naive(dataset, seed, epochs):
     "AUC-PR of images dealt out one by one, after turning"
-    import numpy as np, torch
+    import numpy as np
+    import torch
+
     import astrid_data as ad
     from astrid_data.loading.loader import d4
 
@@ -112,6 +115,7 @@ def compare(plan, seeds=range(5), epochs=EPOCHS):
 def shortcut(plan):
     "How well date, sky and camera alone tell the label, and the month that most alerts are from"
     import pandas as pd
+
     from astrid_data.quality.shortcuts import probe_shortcuts
 
     dataset = plan.build(

@@ -10,7 +10,9 @@ from benchmarks.harness import Row, Table
 
 def prepare(folder, n=2048, s=63, c=3):
     "A version of pretend triplets, all in train"
-    import numpy as np, pandas as pd
+    import numpy as np
+    import pandas as pd
+
     from astrid_data.datasets.dataset import write_dataset
 
     rng = np.random.default_rng(0)
@@ -43,9 +45,10 @@ def trainer(model, samples, watched=False):
 
     def start(folder):
         import torch
+
         from astrid_data.datasets.build import Dataset
-        from astrid_data.tracking.energy import DataWait, EnergyMonitor
         from astrid_data.loading.loader import PatchDataset, PatchLoader
+        from astrid_data.tracking.energy import DataWait, EnergyMonitor
         from astrid_data.training import fit as training
 
         net, d = (

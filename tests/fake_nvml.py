@@ -7,7 +7,8 @@ error classes are the real module's. Use it in a fresh process, before anything 
     with fake_nvml([Gpu(watts=100)], clock): ...
 """
 
-import sys, types
+import sys
+import types
 from contextlib import contextmanager
 from types import SimpleNamespace
 

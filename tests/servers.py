@@ -1,6 +1,16 @@
 "Real servers on loopback for tests: PostgreSQL as Debian installs it, and SeaweedFS, which speaks S3 the way R2 does."
 
-import ctypes, json, os, secrets, shutil, signal, socket, subprocess, sys, tempfile, time
+import ctypes
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,9 +242,10 @@ def s3_server(buckets=('test',), wait_s=30):
             zip(('s3', 'master', 'volume', 'filer', 'admin'), free_ports(5, twin=10000))
         )  # gRPC listens on the twins
         guest, guest_secret = secrets.token_hex(8), secrets.token_hex(16)
-        grant = lambda name, k, s, actions: dict(
-            name=name, credentials=[dict(accessKey=k, secretKey=s)], actions=actions
-        )
+
+        def grant(name, k, s, actions):
+            return dict(name=name, credentials=[dict(accessKey=k, secretKey=s)], actions=actions)
+
         (d / 's3.json').write_text(
             json.dumps(
                 dict(

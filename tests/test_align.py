@@ -13,10 +13,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 pytest.importorskip('reproject', reason='the extra align is not installed')
 from reproject import reproject_adaptive, reproject_interp
 
-from astrid_data.patches import align
-from astrid_data.patches.align import at_scale, on_grid, registration_error, same_grid
 from astrid_data.core import BadImage, BadInput
 from astrid_data.images.image import open_image
+from astrid_data.patches import align
+from astrid_data.patches.align import at_scale, on_grid, registration_error, same_grid
 from astrid_data.patches.extract import extract_patches
 
 SIP = dict(
@@ -289,7 +289,10 @@ def test_patches_are_cut_from_it_as_from_any_image():
     t = pd.DataFrame(
         dict(sample_key=[f'{i:03d}' for i in range(400)], ra=ra, dec=dec, image_uri='x')
     )
-    opener = lambda *a: at_scale(image_of(sky, h), 1.4)
+
+    def opener(*a):
+        return at_scale(image_of(sky, h), 1.4)
+
     many, few = (
         extract_patches(t, 24, open=opener),
         extract_patches(t[:8], 24, open=opener),
@@ -311,7 +314,10 @@ def test_channels_on_two_grids_are_laid_on_the_first():
         r=(starfield(turned, 130, at, seed=3), turned),
         empty=(np.random.default_rng(5).normal(100, 1, (130, 130)), turned),
     )
-    opener = lambda uri, *a: image_of(*sky[uri])
+
+    def opener(uri, *a):
+        return image_of(*sky[uri])
+
     t = pd.DataFrame(
         dict(
             sample_key=list('abcd'),
@@ -321,13 +327,16 @@ def test_channels_on_two_grids_are_laid_on_the_first():
             r_uri=['r', 'r', 'empty', 'g'],
         )
     )
-    inside = lambda got: (
-        got.kept
-        | got.ledger.set_index('sample_key')
-        .reindex(t['sample_key'])['reason']
-        .eq('too_little_valid')
-        .to_numpy()
-    )
+
+    def inside(got):
+        return (
+            got.kept
+            | got.ledger.set_index('sample_key')
+            .reindex(t['sample_key'])['reason']
+            .eq('too_little_valid')
+            .to_numpy()
+        )
+
     assert set(extract_patches(t, 17, ('g', 'r'), open=opener).ledger['reason']) == {'grids_differ'}
     got = extract_patches(t, 17, ('g', 'r'), open=opener, align=True, min_valid_fraction=0)
     assert inside(got).all()
@@ -378,7 +387,9 @@ def test_a_real_infrared_image_on_a_real_optical_one():
 def add_templates(archive, folder, shift):
     "To each image of an archive a template on a coarser grid, turned by 15°, whose WCS is wrong by `shift` pixels of the image"
     import uuid
+
     from sqlalchemy import select
+
     from astrid_data.registry.tables import Image
     from astrid_data.storage.store import resolve_uri
 
@@ -389,7 +400,10 @@ def add_templates(archive, folder, shift):
                 image.pixel_scale_arcsec,
                 image.pixel_to_world(np.array([159.5, 159.5 + shift]), np.array([159.5, 159.5])),
             )
-            h = lambda i: header(270, 1.2 * scale, 15, ra=ra[i], dec=dec[i])
+
+            def h(i):
+                return header(270, 1.2 * scale, 15, ra=ra[i], dec=dec[i])
+
             a = reproject_adaptive(
                 (image.read_all()[0].astype('f8'), image.wcs),
                 WCS(h(0)),

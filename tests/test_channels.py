@@ -6,6 +6,7 @@ import pytest
 from astropy.io import fits
 from sqlalchemy import func, select
 
+from astrid_data.collect.collector import TrainingDataCollector
 from astrid_data.collect.link import (
     checked_windows,
     flux_scale,
@@ -14,7 +15,6 @@ from astrid_data.collect.link import (
     link_triplets,
     linkable_images,
 )
-from astrid_data.collect.collector import TrainingDataCollector
 from astrid_data.core import BadInput, NotFound, sky_separation_arcsec
 from astrid_data.ingest.archive import open_archive
 from astrid_data.registry.tables import Detection, Image, Observation, add_validation_event
@@ -295,7 +295,9 @@ def test_windows_that_mean_nothing_are_refused(bad):
 
 
 def test_fluxes_have_a_common_scale_or_none():
-    image = lambda zp, unit='electron/s': dict(zero_point=zp, unit=unit)
+    def image(zp, unit='electron/s'):
+        return dict(zero_point=zp, unit=unit)
+
     assert (
         flux_scale(image(26.0), image(23.5)) == pytest.approx(10)
         and flux_scale(image(None), image(None)) == 1

@@ -3,7 +3,7 @@
 import math
 import uuid
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from types import SimpleNamespace
 
@@ -15,11 +15,11 @@ from astropy.wcs import WCS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from astrid_data.collect import queries as A
 from astrid_data.collect import collector as C
-from astrid_data.core import BadInput, NotFound, healpix_index, sky_separation_arcsec, unit_vectors
-from astrid_data.registry.verdicts import BOGUS_WORDS, LEVELS, UNSURE_WORDS, effective_labels
+from astrid_data.collect import queries as A
 from astrid_data.collect.negatives import KnownSky, draw_free, step_from
+from astrid_data.core import BadInput, NotFound, healpix_index, sky_separation_arcsec, unit_vectors
+from astrid_data.draws import key_numbers
 from astrid_data.registry.tables import (
     Detection,
     DetectionIndex,
@@ -34,6 +34,7 @@ from astrid_data.registry.tables import (
     bulk_insert,
     connect,
 )
+from astrid_data.registry.verdicts import BOGUS_WORDS, LEVELS, UNSURE_WORDS, effective_labels
 from astrid_data.sky_regions import (
     as_moc,
     as_polygon,
@@ -44,10 +45,9 @@ from astrid_data.sky_regions import (
     in_polygon,
     moc_cap,
 )
-from astrid_data.draws import key_numbers
 from astrid_data.storage.store import open_store
 
-utc = timezone.utc
+utc = UTC
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -182,10 +182,13 @@ def test_the_bounding_box_holds_the_cone(ra, dec, radius, seed):
 @given(st.integers(0, 10**6), st.floats(1, 4000))
 def test_known_sky_agrees_with_all_pairs(seed, radius):
     rng = np.random.default_rng(seed)
-    near = lambda n: (
-        (rng.normal(0, 1, n)) % 360,
-        np.clip(rng.choice([0, 89.9, -90]) + rng.normal(0, 1, n), -90, 90),
-    )
+
+    def near(n):
+        return (
+            (rng.normal(0, 1, n)) % 360,
+            np.clip(rng.choice([0, 89.9, -90]) + rng.normal(0, 1, n), -90, 90),
+        )
+
     s, q = near(60), near(80)
     d = np.array([sky_separation_arcsec(a, b, *s).min() for a, b in zip(*q)])
     free = KnownSky(unit_vectors(*s)).free(*q, radius)
@@ -687,7 +690,12 @@ SPOKEN = 'EXISTS (SELECT 1 FROM validation_events e WHERE e.detection_id = d.id{
 VERDICT = "CAST(d.status AS TEXT) IN ('VALIDATED', 'CONFIRMED', 'REJECTED') OR d.is_validated"
 DISTANCE = '2*asin(sqrt(pow(sin(radians(d.dec - {1})/2), 2) + cos(radians(d.dec))*cos(radians({1}))*pow(sin(radians(d.ra - {0})/2), 2))) <= radians({2})'  # Haversine
 EAST = timezone(timedelta(hours=5))
-on = lambda month, day=1, second=0: datetime(2024, month, day, 0, 0, second, tzinfo=utc)
+
+
+def on(month, day=1, second=0):
+    return datetime(2024, month, day, 0, 0, second, tzinfo=utc)
+
+
 BY_HAND = dict(  # Question, condition, and the times in it
     survey_in_any_case=(dict(survey_ids=['HST', 'Ztf']), "lower(s.name) IN ('hst', 'ztf')"),
     start_is_inside=(dict(date_range=(on(2), None)), 'o.observation_time >= :a', on(2)),
@@ -1029,7 +1037,10 @@ def test_the_limit_takes_shares(sky):
     by = p.samples[p.samples.kind == 'positive']['survey'].value_counts()
     assert abs(by['hst'] - 2 * by['ztf']) <= 2
     smaller = sky.plan(max_samples=60, negatives={'rejected': 0.5, 'random_sky': 0.5})
-    keep = lambda q: set(q.samples[q.samples.kind == 'positive']['sample_key'])
+
+    def keep(q):
+        return set(q.samples[q.samples.kind == 'positive']['sample_key'])
+
     assert keep(smaller) < keep(p)
 
 
@@ -1168,7 +1179,10 @@ def test_as_of_pins_labels_and_rows(sky):
     sky.detections(o, [dict(r, created_at=late, updated_at=late) for r in grid(8, seed=5)])
     again = sky.plan(as_of='2024-05-15')
     lost = sky.plan(as_of=None)
-    key = lambda p: set(zip(p.samples['detection_id'], p.samples['label']))
+
+    def key(p):
+        return set(zip(p.samples['detection_id'], p.samples['label']))
+
     assert set(again.samples['sample_key']) <= set(before.samples['sample_key']) and not set(
         lost.samples['sample_key']
     ) <= set(before.samples['sample_key'])
@@ -1327,10 +1341,13 @@ def test_losses_by_class_band_and_magnitude_are_counted_and_compared(sky):
         )
     p = sky.plan(negatives={'rejected': None})
     check_sums(p)
-    rates = lambda by: {
-        k: (a, b, r)
-        for k, a, b, r in p.loss_rates(by)[[by, 'kept', 'lost', 'rate']].values.tolist()
-    }
+
+    def rates(by):
+        return {
+            k: (a, b, r)
+            for k, a, b, r in p.loss_rates(by)[[by, 'kept', 'lost', 'rate']].values.tolist()
+        }
+
     assert rates('band') == {'r': (40, 0, 0), 'z': (40, 40, 0.5)} and rates('mag') == {
         18: (40, 0, 0),
         22: (40, 40, 0.5),
@@ -1356,7 +1373,10 @@ def test_no_observation_holds_one_class_only_where_that_can_be(sky):
             grid(2 + 6 * k, ('CONFIRMED',) if k % 2 else ('CONFIRMED', 'REJECTED'), seed=k),
         )
     sky.detections(sky.observation('bogus', ra=100.0), grid(30, ('REJECTED',), seed=9))
-    classes = lambda p: p.samples.groupby('observation_key')['label'].nunique()
+
+    def classes(p):
+        return p.samples.groupby('observation_key')['label'].nunique()
+
     p = sky.plan(
         negatives={'random_sky': 1}
     )  # Where sky is drawn, it is drawn where the positives are

@@ -1,6 +1,5 @@
 "Versions: the same wherever and however they are built, whole whatever happens, and true to the pixels of the files."
 
-import json
 import multiprocessing
 import os
 import time
@@ -13,14 +12,16 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 import astrid_data as ad
-from astrid_data.datasets import build as datasets
-from astrid_data.images import header_cache as hdu_index
 from astrid_data.core import BadInput, Conflict, NotFound, QualityError
+from astrid_data.datasets import build as datasets
 from astrid_data.datasets.dataset import Dataset, write_dataset
+from astrid_data.datasets.shards import ShardedArray, ShardWriter, content_hash
+from astrid_data.images import header_cache as hdu_index
 from astrid_data.registry.tables import (
     Detection,
     QualityRow,
@@ -30,7 +31,6 @@ from astrid_data.registry.tables import (
     VersionRow,
     add_validation_event,
 )
-from astrid_data.datasets.shards import ShardedArray, ShardWriter, content_hash
 
 warnings.filterwarnings('ignore', message='.*asked for is')
 
@@ -499,7 +499,10 @@ def test_a_score_below_what_was_asked_stops_the_build_and_nothing_is_cut_twice(
     tmp_path, monkeypatch
 ):
     archive = toy(tmp_path)
-    ask = lambda threshold: plan_of(archive, quality_score_threshold=threshold)
+
+    def ask(threshold):
+        return plan_of(archive, quality_score_threshold=threshold)
+
     with pytest.raises(QualityError, match='quality_score is 0.*lowered most by') as e:
         ask(0.9999).build('gated', patch_size=16, progress=False, probe=False)
     assert e.value.report.weakest in str(e.value) and e.value.report.quality_score < 0.9999

@@ -1,10 +1,16 @@
 "Energy against truth: pretend meters whose joules are known, the real CPU, and no meter at all"
 
-import json, os, subprocess, sys, threading, time
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from astrid_data.core import BadInput, Conflict
 from astrid_data.tracking.energy import (

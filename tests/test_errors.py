@@ -3,24 +3,24 @@
 import shutil
 import warnings
 from collections import namedtuple
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from servers import NoServer, s3_server
 from sqlalchemy import update
+from test_kill import fields
 
 import astrid_data as ad
-from astrid_data.splits.audit import audit_splits
 from astrid_data.core import AstridError, BadInput, Conflict, NotFound
 from astrid_data.ingest.archive import UNKNOWN_TIME
 from astrid_data.quality.report import check_quality
 from astrid_data.registry.tables import Observation
 from astrid_data.splits.assign import import_splits, split_samples
+from astrid_data.splits.audit import audit_splits
 from astrid_data.storage.store import StoreUnreachable
-from servers import NoServer, s3_server
-from test_kill import fields
 
 P = ad.TrainingDataCollectionParams
 at = SkyCoord(10 * u.deg, 20 * u.deg)
@@ -247,7 +247,7 @@ def test_nothing_found_names_channels_and_unknown_times(archive):
             and '1 observations of unknown time' in str(e.value)
             and 'observed from 20' in str(e.value)
         )
-        known = plan_of(archive, date_range=(None, datetime(2100, 1, 1, tzinfo=timezone.utc)))
+        known = plan_of(archive, date_range=(None, datetime(2100, 1, 1, tzinfo=UTC)))
         assert str(oid) not in set(
             known.samples['observation_id']
         )  # An unknown time is before nothing
@@ -474,20 +474,22 @@ def test_the_command_says_in_one_line_what_is_wrong(archive, dataset, capsys, ar
 def test_the_command_freezes_what_scores_as_much_as_was_asked_for(archive, capsys):
     from astrid_data.cli import main
 
-    collect = lambda name, *more: main(
-        [
-            'collect',
-            '--confidence',
-            '0',
-            '--patch-size',
-            '9',
-            '--name',
-            name,
-            '--home',
-            str(archive.home),
-            *more,
-        ]
-    )
+    def collect(name, *more):
+        return main(
+            [
+                'collect',
+                '--confidence',
+                '0',
+                '--patch-size',
+                '9',
+                '--name',
+                name,
+                '--home',
+                str(archive.home),
+                *more,
+            ]
+        )
+
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         assert (

@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from test_datasets import plan_of, toy
 
 from astrid_data.core import BadInput, Conflict, NotFound
 from astrid_data.datasets.exports import from_lists, read_npz
-from astrid_data.datasets.dataset import Dataset
-from test_datasets import plan_of, toy
 
 IDS = 'sample_key object_id observation_key'.split()
 
@@ -75,9 +74,10 @@ def test_parquet_holds_every_number(ds, tmp_path):
 def in_python_with(module, script, *args):
     "Run a script in a Python that has the module: this one, or that of the peers which the benchmarks compare with"
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'} | dict(HF_HUB_OFFLINE='1')
-    run = lambda python, *a: subprocess.run(
-        [python, '-c', *map(str, a)], env=env, capture_output=True, text=True
-    )
+
+    def run(python, *a):
+        return subprocess.run([python, '-c', *map(str, a)], env=env, capture_output=True, text=True)
+
     for python in (sys.executable, str(Path(__file__).parents[1] / '.peers' / 'bin' / 'python')):
         if Path(python).exists() and run(python, f'import {module}').returncode == 0:
             done = run(python, script, *args)
@@ -104,7 +104,7 @@ def test_hugging_face_reads_it(ds, tmp_path):
 
 def test_tar_shards_hold_every_number(ds, tmp_path):
     out = ds.export(tmp_path / 'tars', 'webdataset', rows_per_file=30)
-    rows, n = {}, 0
+    rows, _n = {}, 0
     for f in sorted(out.glob('*.tar')):
         with tarfile.open(f) as tar:
             names = tar.getnames()
@@ -115,7 +115,10 @@ def test_tar_shards_hold_every_number(ds, tmp_path):
             ] and len(names) % 3 == 0
             for name in names[::3]:
                 i = int(name.split('.')[0])
-                read = lambda kind: tar.extractfile(f'{i:09d}.{kind}').read()
+
+                def read(kind):
+                    return tar.extractfile(f'{i:09d}.{kind}').read()
+
                 np.testing.assert_array_equal(
                     np.load(io.BytesIO(read('image.npy'))), ds.patches()[i]
                 )

@@ -1,6 +1,10 @@
 "Images: every oddity of real files reads rightly or raises with the true reason"
 
-import bz2, gzip, io, re, warnings
+import bz2
+import gzip
+import io
+import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +12,14 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from astrid_data.core import BadImage, BadInput
 from astrid_data.images.headers import end_of_exposure
 from astrid_data.images.image import (
     DQ_FLAGS,
     bad_bits,
-    flag_bits,
     list_images,
     open_image,
     read_header_facts,
@@ -269,7 +273,10 @@ def test_tnx_is_the_polynomial_of_its_wat_cards(shared_data):
         ]
         (kind, nx, ny, cross), (x0, x1, y0, y1), c = (int(v) for v in c[:4]), c[4:8], iter(c[8:])
         assert (kind, cross) == (1, 2)
-        cheb = lambda n, v: np.polynomial.chebyshev.chebval(v, [0] * n + [1])
+
+        def cheb(n, v):
+            return np.polynomial.chebyshev.chebval(v, [0] * n + [1])
+
         u, v = (2 * xi - x1 - x0) / (x1 - x0), (2 * eta - y1 - y0) / (y1 - y0)
         return sum(
             next(c) * cheb(m, u) * cheb(n, v)

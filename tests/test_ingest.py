@@ -2,33 +2,19 @@
 
 import gzip
 import io
-
-
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sqlalchemy import func, select
 
-from astrid_data.ingest import archive as ing
-from astrid_data.ingest.alerts import STAMPS, flat_alert, stamp_centre, stamp_shape
 from astrid_data.core import BadImage, BadInput, NotFound, sha256_file, sky_separation_arcsec
 from astrid_data.images.image import open_image
-from astrid_data.ingest.archive import Archive, UNKNOWN_TIME, open_archive
-from astrid_data.registry.tables import (
-    Detection,
-    DetectionIndex,
-    Image,
-    ModelRun,
-    Observation,
-    ObservationIndex,
-    Survey,
-    ValidationEvent,
-)
 from astrid_data.images.sources import (
     RULES,
     Locus,
@@ -41,8 +27,21 @@ from astrid_data.images.sources import (
     split_blends,
     stellar_locus,
 )
-from astrid_data.storage.store import resolve_uri
+from astrid_data.ingest import archive as ing
+from astrid_data.ingest.alerts import STAMPS, flat_alert, stamp_centre, stamp_shape
+from astrid_data.ingest.archive import UNKNOWN_TIME, Archive, open_archive
+from astrid_data.registry.tables import (
+    Detection,
+    DetectionIndex,
+    Image,
+    ModelRun,
+    Observation,
+    ObservationIndex,
+    Survey,
+    ValidationEvent,
+)
 from astrid_data.simulate.synthetic import synthetic_archive, synthetic_image
+from astrid_data.storage.store import resolve_uri
 
 
 @pytest.fixture
@@ -373,7 +372,10 @@ def test_same_sky_is_mutual_nearest(seed, n, m, centre):
     want = set()
     for p in a.index[a.snr >= 5]:
         for q in b.index[b.snr >= 5]:
-            d = lambda x, y: sky_separation_arcsec(a.ra[x], a.dec[x], b.ra[y], b.dec[y])
+
+            def d(x, y):
+                return sky_separation_arcsec(a.ra[x], a.dec[x], b.ra[y], b.dec[y])
+
             if (
                 d(p, q) <= 1
                 and d(p, q) == min(d(p, y) for y in b.index[b.snr >= 5])

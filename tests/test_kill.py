@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from oracle import Oracle
 from sqlalchemy import func, select
 
 import astrid_data as ad
 from astrid_data.datasets.build import image_order
 from astrid_data.datasets.dataset import Dataset
 from astrid_data.registry.tables import SampleRow, TrainingDataset, TrainingSample, VersionRow
-from oracle import Oracle
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 FORK = multiprocessing.get_context('fork')
@@ -183,7 +183,10 @@ def test_killed_at_random_moments(tmp_path, images, per, kills, afresh):
     archive.add_catalogue(places, 'truth', label='label', valid='good')
     *_, old = build(origin, images * 2)
     archive.registry.engine.dispose()
-    home = lambda k: Path(shutil.copytree(origin, tmp_path / k))
+
+    def home(k):
+        return Path(shutil.copytree(origin, tmp_path / k))
+
     seconds = run(home('whole'), most, tmp_path / 'whole.log')
     whole, done, k, here = ad.open_dataset(archive_at(tmp_path / 'whole'), 'sky@v2'), 0, 0, None
     assert len(opened(tmp_path / 'whole.log')) == images and len(whole) > 0.95 * most
@@ -254,12 +257,15 @@ HARMS = {
 
 def test_a_bucket_that_goes_wrong_costs_its_own_samples(s3, tmp_path, monkeypatch):
     "Missing, forbidden and broken objects: kept and lost add up, each loss has its true reason, and what is kept are the files' own pixels"
-    as_user = lambda key, secret: [
-        monkeypatch.setenv(k, v)
-        for k, v in dict(
-            AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret, AWS_ENDPOINT_URL_S3=s3.endpoint
-        ).items()
-    ]
+
+    def as_user(key, secret):
+        return [
+            monkeypatch.setenv(k, v)
+            for k, v in dict(
+                AWS_ACCESS_KEY_ID=key, AWS_SECRET_ACCESS_KEY=secret, AWS_ENDPOINT_URL_S3=s3.endpoint
+            ).items()
+        ]
+
     places = fields(tmp_path / 'fits', len(HARMS), 25, 60).assign(
         good=lambda t: np.arange(len(t)) % 2 == 0
     )

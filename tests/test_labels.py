@@ -4,12 +4,15 @@ import uuid
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import astrid_data as ad
 from astrid_data.core import BadInput, NotFound
+from astrid_data.quality.report import keep_report, report_history
+from astrid_data.registry.tables import ValidationEvent, add_validation_event
+from astrid_data.registry.verdicts import cohen_kappa
 from astrid_data.search.labelling import (
     agreement,
     blind_samples,
@@ -19,10 +22,6 @@ from astrid_data.search.labelling import (
     late_corrections,
     recheck,
 )
-from astrid_data.registry.verdicts import cohen_kappa
-from astrid_data.quality.report import keep_report, report_history
-from astrid_data.registry.tables import ValidationEvent, add_validation_event
-
 
 PARAMS = dict(confidence_threshold=0, quality_score_threshold=None)
 

@@ -15,10 +15,9 @@ from sqlalchemy import select
 from torch.utils.data import DataLoader
 
 import astrid_data as ad
-from astrid_data.splits.audit import audit_splits
-from astrid_data.loading.augment import Augment
 from astrid_data.core import AstridError, BadInput, Conflict, Secret, Settings
 from astrid_data.datasets.dataset import Dataset, StreamedDataset, write_dataset
+from astrid_data.loading.augment import Augment
 from astrid_data.loading.loader import (
     DataModule,
     Normaliser,
@@ -34,6 +33,7 @@ from astrid_data.loading.loader import (
     epoch_order,
 )
 from astrid_data.registry.tables import Detection, add_validation_event
+from astrid_data.splits.audit import audit_splits
 from astrid_data.storage.store import DiskCache, S3Store, push_tree, resolve_uri
 
 
@@ -167,7 +167,7 @@ def test_a_numpy_view_of_a_batch_keeps_it(ds):
 
 def test_stopping_early_leaves_no_thread_and_errors_come_out(ds):
     before = threading.active_count()
-    for b in PatchLoader(PatchDataset(ds, 'train'), batch_size=2, shuffle=True, prefetch=4):
+    for _b in PatchLoader(PatchDataset(ds, 'train'), batch_size=2, shuffle=True, prefetch=4):
         break
     time.sleep(0.1)
     assert threading.active_count() <= before
@@ -226,7 +226,7 @@ def test_three_channels_keep_their_own_levels(tmp_path):
 
 
 def test_a_patch_without_sky_takes_the_levels_of_train(tmp_path):
-    rng = np.random.default_rng(0)
+    np.random.default_rng(0)
     b, n = np.full(40, 100.0), np.full(40, 5.0)
     b[1], n[1], n[2] = np.nan, np.nan, 0.0
     d = made(tmp_path / 'v', n=40, image_background=b, image_noise=n)
@@ -284,7 +284,10 @@ def test_absurd_pixels_stay_finite(tmp_path):
 
 def test_balance_in_train_only_and_evaluation_keeps_the_skys_own_proportions(ds):
     train, val, test = RealDataLoader(ds).loaders(batch_size=10, balanced=True)
-    share = lambda loader: torch.cat([b['label'] for b in loader]).mean().item()
+
+    def share(loader):
+        return torch.cat([b['label'] for b in loader]).mean().item()
+
     assert (
         abs(share(train) - 0.5) < 0.02
         and abs(share(val) - ds.samples.loc[ds.split_rows('val'), 'label'].mean()) < 1e-6
@@ -349,7 +352,7 @@ def test_seed_pairs_from_a_torch_dataloader(ds):
 
 def test_waiting_is_counted(ds):
     loader = PatchLoader(PatchDataset(ds, 'train'), 8)
-    for b in loader:
+    for _b in loader:
         pass
     assert loader.wait_s > 0 and loader.batches == len(loader)
 
@@ -489,9 +492,12 @@ def bucket(s3, tmp_path, request):
     settings = Settings(
         s3_endpoint=s3.endpoint, s3_key_id=Secret(s3.key), s3_secret=Secret(s3.secret)
     )
-    opened = lambda cache='cache', n=10**9: StreamedDataset(
-        S3Store('test', 'open', settings, DiskCache(tmp_path / cache, n)), prefix
-    )
+
+    def opened(cache='cache', n=10**9):
+        return StreamedDataset(
+            S3Store('test', 'open', settings, DiskCache(tmp_path / cache, n)), prefix
+        )
+
     push_tree(d.folder, S3Store('test', 'open', settings, DiskCache(tmp_path / 'up')), prefix)
     return d, opened
 
@@ -576,7 +582,7 @@ def test_a_module_for_trainers_goes_on_in_mid_epoch(ds):
     module = DataModule(ds, batch_size=8, seed=3)
     module.prepare_data()
     module.setup('fit')
-    for i, b in enumerate(module.train_dataloader()):
+    for i, _b in enumerate(module.train_dataloader()):
         if i == 2:
             state = module.state_dict()
             break
@@ -642,12 +648,17 @@ def test_pixels_of_the_sample_with_lookup_table_sip_and_quality_planes(tmp_path)
         .plan(params, progress=False)
         .build('pixels', patch_size=24, progress=False, probe=False)
     )
-    path = lambda r: resolve_uri(r['image_uri'], archive.store)
-    hdu = lambda r: (
-        int(r['image_hdu'])
-        if r['image_hdu'].isdigit()
-        else (r['image_hdu'], int(r['image_extver']))
-    )
+
+    def path(r):
+        return resolve_uri(r['image_uri'], archive.store)
+
+    def hdu(r):
+        return (
+            int(r['image_hdu'])
+            if r['image_hdu'].isdigit()
+            else (r['image_hdu'], int(r['image_extver']))
+        )
+
     _check_pixels(ds, path, hdu, least_edges=5)
 
 
@@ -726,7 +737,8 @@ def test_pixels_of_awkward_files(tmp_path, kind):
 )
 def test_compiled_and_numpy_give_the_same_batches(tmp_path, monkeypatch, more):
     "Every symmetry, shift, NaN, infinity, two channels, validity and target"
-    from astrid_data.loading import loader, kernels as one_pass
+    from astrid_data.loading import kernels as one_pass
+    from astrid_data.loading import loader
 
     if not one_pass.compiled():
         pytest.skip('numba is not installed')
@@ -769,7 +781,8 @@ def test_compiled_and_numpy_give_the_same_batches(tmp_path, monkeypatch, more):
 
 def test_small_batches_of_many_shards_are_the_pixels_as_stored(tmp_path, monkeypatch):
     "Patches that nobody turns, scattered over shards, by the compiled loop and without it"
-    from astrid_data.loading import loader, kernels as one_pass
+    from astrid_data.loading import kernels as one_pass
+    from astrid_data.loading import loader
 
     if not one_pass.compiled():
         pytest.skip('numba is not installed')

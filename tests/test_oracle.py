@@ -2,18 +2,18 @@
 
 import bz2
 import gzip
-from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS, DistortionLookupTable, Sip
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from oracle import Oracle, arcsec, as_fits, centroid
 
 import astrid_data as ad
-from oracle import Oracle, arcsec, as_fits, centroid
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 NY, NX = 160, 200
@@ -120,12 +120,15 @@ LOOKUPS = dict(
 def lookup_hdus(name):
     "A file with tables of distortion up to three pixels, and for `all` with SIP too, as ACS has them"
     w, (v, u) = WCS(header(), naxis=2), np.mgrid[:11, :14]
-    bend = lambda k: DistortionLookupTable(
-        (2.5 * np.sin(u / 4 + k) + 0.05 * k * v).astype('f4'),
-        (1.0 + k, 2.0),
-        (5.0, 9.0),
-        (17.0, 15.0),
-    )
+
+    def bend(k):
+        return DistortionLookupTable(
+            (2.5 * np.sin(u / 4 + k) + 0.05 * k * v).astype('f4'),
+            (1.0 + k, 2.0),
+            (5.0, 9.0),
+            (17.0, 15.0),
+        )
+
     for k, slot in enumerate(LOOKUPS[name]):
         setattr(w, slot, bend(k))
     if name == 'all':
@@ -260,7 +263,12 @@ def with_cards(a, **cards):
 
 
 EMPTY = fits.PrimaryHDU
-SCI = lambda a, v=1, name='SCI': fits.ImageHDU(a, header(), name=name, ver=v)
+
+
+def SCI(a, v=1, name='SCI'):
+    return fits.ImageHDU(a, header(), name=name, ver=v)
+
+
 F4, I2 = holed(numbers('f4')), numbers('i2')
 WAYS = {
     k: (lambda k=k: as_fits(fits.PrimaryHDU(numbers(k), header())), 0, None, {})
@@ -449,11 +457,14 @@ def test_quality_planes(mission, packed):
     dq = [rng.choice(values, (NY, NX)) for _ in sci]
     if bits:
         dq = [a | rng.choice(values, a.shape) for a in dq]
-    plane = lambda a, v: (
-        fits.CompImageHDU(a.astype(kind), fits.Header(dict(EXTVER=v)), name='DQ')
-        if packed
-        else fits.ImageHDU(a.astype(kind), name='DQ', ver=v)
-    )
+
+    def plane(a, v):
+        return (
+            fits.CompImageHDU(a.astype(kind), fits.Header(dict(EXTVER=v)), name='DQ')
+            if packed
+            else fits.ImageHDU(a.astype(kind), name='DQ', ver=v)
+        )
+
     raw = as_fits(
         fits.PrimaryHDU(header=fits.Header(cards)),
         *(h for v, (s, d) in enumerate(zip(sci, dq), 1) for h in (SCI(s, v), plane(d, v))),

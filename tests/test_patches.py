@@ -2,7 +2,6 @@
 
 import io
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.nddata import Cutout2D, NoOverlapError
-from astropy.wcs import WCS, DistortionLookupTable, Sip
-from hypothesis import given, settings, strategies as st
+from astropy.wcs import WCS, DistortionLookupTable
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from astrid_data.images import image as images
 from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings, sky_separation_arcsec
 from astrid_data.datasets.build import Opener
+from astrid_data.images import image as images
 from astrid_data.images.header_cache import Remember, image_index
 from astrid_data.images.image import open_image
 from astrid_data.patches.extract import (
@@ -610,8 +610,13 @@ def test_bands_on_one_grid_and_on_two():
         coarse=(rng.normal(size=(90, 90)), header(90, 90, scale=2.0)),
         turned=(rng.normal(size=(90, 90)), header(90, 90, CD1_1=1 / 3600)),
     )
-    t = lambda b: pd.DataFrame(dict(sample_key=['a'], ra=150.0, dec=2.0, g_uri='g', other_uri=b))
-    opener = lambda uri, *a: image_of(skies[uri][0].astype('f4'), skies[uri][1])
+
+    def t(b):
+        return pd.DataFrame(dict(sample_key=['a'], ra=150.0, dec=2.0, g_uri='g', other_uri=b))
+
+    def opener(uri, *a):
+        return image_of(skies[uri][0].astype('f4'), skies[uri][1])
+
     good = extract_patches(t('r'), 21, ('g', 'other'), open=opener)
     assert good.kept[0] and good.info['other_x0'][0] != good.info['g_x0'][0]
     for b in ('coarse', 'turned'):

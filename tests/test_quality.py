@@ -7,14 +7,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from astrid_data.core import BadInput, healpix_index, sky_separation_arcsec
 from astrid_data.quality import report as q
 from astrid_data.quality.checks import check_images, check_pixels, other_label_near
 from astrid_data.quality.columns import check_columns, known_at
-from astrid_data.core import BadInput, NotFound, healpix_index, sky_separation_arcsec
 from astrid_data.quality.coverage import coverage_moc, sky_cells, split_drift
-from astrid_data.quality.label_issues import find_doubts
 from astrid_data.quality.flags import (
     FLAGS,
     column_flags,
@@ -25,6 +25,7 @@ from astrid_data.quality.flags import (
     measure_columns,
     measure_patches,
 )
+from astrid_data.quality.label_issues import find_doubts
 
 
 def sky(n, s=32, seed=0, channels=1, stars=True, level=100, noise=5, flux=250):
@@ -222,7 +223,10 @@ def test_one_list_drives_everything():
 def test_a_badly_subtracted_star_is_no_cosmic_ray_but_a_hot_pixel_beside_it_is():
     d, v = sky(40, stars=False, level=0)
     y, x = np.indices((32, 32)) - 10
-    star = lambda dx: np.exp(-((x - dx) ** 2 + y**2) / 2 / 0.8**2)
+
+    def star(dx):
+        return np.exp(-((x - dx) ** 2 + y**2) / 2 / 0.8**2)
+
     d += 900 * (star(0) - star(1)).astype('f4')  # One pixel is far above, and the next far below
     assert not flags_of(d, v)['cosmic_ray'].any()
     d[:20, 0, 25, 20] += 300
@@ -433,7 +437,10 @@ def planted(n=1000, seed=0):
     rng = np.random.default_rng(seed)
     d, v = sky(n, seed=seed, flux=0)
     y, x = np.indices((32, 32)) - 16
-    psf = lambda dx, dy: np.exp(-((x - dx) ** 2 + (y - dy) ** 2) / 2 / 1.1**2)
+
+    def psf(dx, dy):
+        return np.exp(-((x - dx) ** 2 + (y - dy) ** 2) / 2 / 1.1**2)
+
     for k in range(n):
         flux = rng.uniform(40, 300)
         if k < n // 2:
@@ -600,7 +607,7 @@ def test_the_score_falls_with_every_kind_of_harm(seed):
     order, last = rng.permutation(120), {}
     for k in (0, 10, 30):
         hit = order[:k]
-        hurt, lost = d.copy(), v.copy()
+        hurt, _lost = d.copy(), v.copy()
         hurt[hit, :, :6] = np.nan
         flip = t.assign(label=np.where(np.isin(np.arange(120), hit), 1 - t['label'], t['label']))
         keep = np.r_[:60, 60 : 120 - k]

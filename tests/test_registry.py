@@ -2,7 +2,6 @@
 
 import gc
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -11,14 +10,15 @@ import threading
 import time
 import traceback
 import uuid
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
-from sqlalchemy import cast, func, inspect, select, text, Text
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Text, cast, func, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import astrid_data.registry.tables as R
@@ -35,7 +35,7 @@ from astrid_data.core import (
 )
 
 here = Path(__file__).parent
-start = datetime(2024, 3, 1, tzinfo=timezone.utc)
+start = datetime(2024, 3, 1, tzinfo=UTC)
 
 
 # ---- the schema ----
@@ -338,7 +338,7 @@ def test_decimals_become_floats(old):
             and type(d.confidence_score) is float
         )
         assert (
-            o.observation_time == datetime(2024, 1, 1, tzinfo=timezone.utc)
+            o.observation_time == datetime(2024, 1, 1, tzinfo=UTC)
             and d.prediction_metadata == {'fwhm': 2.5}
             and d.detection_type == 'supernova'
         )
@@ -509,7 +509,7 @@ def test_a_session_commits_or_rolls_back(reg):
 def test_rows_can_be_used_after_their_session(reg):
     with reg.session() as s:
         row = R.get_or_create_survey(s, 'HST')
-    assert row.name == 'hst' and row.created_at.tzinfo is timezone.utc
+    assert row.name == 'hst' and row.created_at.tzinfo is UTC
 
 
 def test_a_snapshot_does_not_see_later_writes(reg):
@@ -726,7 +726,7 @@ def test_columns_hold_what_single_rows_hold(reg):
     with reg.session() as s:
         t, rows = R.columns(s, q, chunk=5), s.execute(q).all()
         none = R.columns(s, q.where(D.pixel_x < -1))
-    for i, (d, when, n, raw) in enumerate(rows):
+    for i, (d, when, n, _raw) in enumerate(rows):
         for k, v in {c: getattr(d, c) for c in D.__mapper__.column_attrs.keys()}.items():
             got = t[k][i]
             if isinstance(v, uuid.UUID):
@@ -765,7 +765,7 @@ def test_columns_hold_what_single_rows_hold(reg):
         and none['ra'].dtype == 'f8'
         and none['pixel_x'].dtype == 'i8'
     )
-    assert all(type(v) is str for v in t['status']) and t['created_at'][0].tzinfo is timezone.utc
+    assert all(type(v) is str for v in t['status']) and t['created_at'][0].tzinfo is UTC
 
 
 @given(st.lists(st.uuids(), max_size=50))
@@ -885,8 +885,8 @@ def test_cells_cover_every_position_in_the_circle(ra, dec, radius, pole, order):
         and ranges[0, 0] >= 0
         and ranges[-1, 1] < 12 * 4**order
     )
-    from astropy.coordinates import SkyCoord
     from astropy import units as u
+    from astropy.coordinates import SkyCoord
 
     p = SkyCoord(ra, dec, unit='deg').directional_offset_by(
         rng.uniform(0, 360, 300) * u.deg, radius * np.sqrt(rng.uniform(0, 1, 300)) * u.deg
@@ -901,7 +901,7 @@ def test_cells_cover_every_position_in_the_circle(ra, dec, radius, pole, order):
     [(0, 0, 5), (359.99, 40, 1), (120, 90, 3), (10, -89.9, 1), (77, 5, 0.05), (200, -30, 100)],
 )
 def test_the_database_finds_what_a_loop_finds(reg, ra, dec, radius):
-    rng = np.random.default_rng(1)
+    np.random.default_rng(1)
     rows = fill(reg, 3000, seed=5)
     with reg.session() as s:
         R.index_sky(s)

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 import astrid_data as ad
 from astrid_data.core import BadInput, NotFound
-from astrid_data.registry.tables import LabelEvent, add_validation_event
 from astrid_data.datasets.growth import (
     as_of,
     chance_gap,
@@ -23,6 +23,7 @@ from astrid_data.datasets.growth import (
     nuisance_gaps,
     should_retrain,
 )
+from astrid_data.registry.tables import LabelEvent, add_validation_event
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 

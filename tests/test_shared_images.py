@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from numpy.testing import assert_allclose, assert_array_equal
+from oracle import Oracle, arcsec
 
 import astrid_data as ad
-from astrid_data.core import BadImage
-from oracle import Oracle, arcsec
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 SIZE = 32

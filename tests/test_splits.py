@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.wcs import WCS
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from astrid_data.core import BadInput, sky_separation_arcsec
-from astrid_data.splits.audit import LeakageAudit, audit_splits
 from astrid_data.splits.assign import (
     SPLITS,
     _Sky,
@@ -20,6 +20,7 @@ from astrid_data.splits.assign import (
     split_samples,
     touches,
 )
+from astrid_data.splits.audit import LeakageAudit, audit_splits
 
 SIZE = 24
 
@@ -129,7 +130,10 @@ def shares_pixel(t, w, i, j):
     at = w[t['image_uri'][j]].all_world2pix(
         *w[t['image_uri'][i]].all_pix2world(gx + t['x0'][i], gy + t['y0'][i], 0), 0
     )
-    inside = lambda p, x0: (p > x0 - 0.5) & (p < x0 + SIZE - 0.5)
+
+    def inside(p, x0):
+        return (p > x0 - 0.5) & (p < x0 + SIZE - 0.5)
+
     with np.errstate(invalid='ignore'):
         return bool((inside(at[0], t['x0'][j]) & inside(at[1], t['y0'][j])).any())
 
@@ -137,7 +141,7 @@ def shares_pixel(t, w, i, j):
 def painted(t, split):
     "For each image the pixels of every split, painted on a canvas: how many are painted twice"
     twice = 0
-    for uri, g in t[t['half_width_arcsec'].notna()].groupby('image_uri'):
+    for _uri, g in t[t['half_width_arcsec'].notna()].groupby('image_uri'):
         x0, y0 = g['x0'].astype(int), g['y0'].astype(int)
         canvas = np.zeros((3, int(np.ptp(y0)) + SIZE, int(np.ptp(x0)) + SIZE), bool)
         for a, b, s in zip(x0 - x0.min(), y0 - y0.min(), split[g.index]):
@@ -762,8 +766,13 @@ def test_overlap_counts_are_exact():
         .assign(split=np.random.default_rng(0).choice([*SPLITS, 'buffer'], 150))
     )
     a = audit_splits(t)
-    at = lambda *k: t.loc[t['split'].isin(k), ['x0', 'y0']].to_numpy()
-    count = lambda p, q: int((np.abs(p[:, None] - q) < SIZE).all(-1).any(1).sum())
+
+    def at(*k):
+        return t.loc[t['split'].isin(k), ['x0', 'y0']].to_numpy()
+
+    def count(p, q):
+        return int((np.abs(p[:, None] - q) < SIZE).all(-1).any(1).sum())
+
     assert (a.overlapping_test, a.overlapping_val) == (
         count(at('test'), at('train', 'val')),
         count(at('val'), at('train')),
@@ -860,7 +869,10 @@ def test_audits_survive_json_and_are_drawn():
         assert LeakageAudit.from_json(a.to_json()) == a and a.verdict in repr(a)
         assert len(a.plot().axes) == 2
     assert 'empty' in a.reasons[0]
-    words = lambda t: [w.get_text().strip() for w in audit_splits(t).plot().axes[0].texts]
+
+    def words(t):
+        return [w.get_text().strip() for w in audit_splits(t).plot().axes[0].texts]
+
     assert words(alerts(5)).count('not known') == 5 and words(
         SKY.assign(split=split_samples(SKY).split)
     )[2:4] == ['0', '0']  # What was not measured is not nought

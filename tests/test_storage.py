@@ -1,10 +1,18 @@
 "Storage: folder and bucket answer alike, nothing is half written, nothing leaves the store"
 
-import hashlib, http.server, multiprocessing, os, pickle, ssl, subprocess, threading, time
-from pathlib import Path
+import hashlib
+import http.server
+import multiprocessing
+import os
+import pickle
+import ssl
+import subprocess
+import threading
+import time
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from astrid_data.core import AstridError, BadInput, NotFound, Secret, Settings, merge_ranges
 from astrid_data.storage.store import (
@@ -13,7 +21,6 @@ from astrid_data.storage.store import (
     S3Store,
     StoreDenied,
     StoreUnreachable,
-    check_key,
     open_store,
     pull_tree,
     push_tree,

@@ -1,6 +1,14 @@
 "Models, loop, operating points, and the calls of AstrID's notebooks"
 
-import asyncio, errno, os, signal, subprocess, sys, textwrap, time, warnings
+import asyncio
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -8,21 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import assume, given, settings, strategies as st
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from astrid_data.training.baseline import evaluate_baseline, stamp_statistics
 from astrid_data.core import BadInput, Conflict, NotFound, SyntheticDataWarning
 from astrid_data.datasets.dataset import write_dataset
-from astrid_data.tracking.energy import EnergyMonitor
-from astrid_data.ingest.archive import open_archive
-from astrid_data.loading.loader import RealDataLoader
-from astrid_data.simulate.synthetic import synthetic_archive
-from astrid_data.training.astrid import (
-    RealDataConfig,
-    get_real_training_data,
-    load_real_training_data,
-)
 from astrid_data.evaluation.breakdown import breakdown, completeness, purity, sky_density, worst
 from astrid_data.evaluation.scores import (
     auc_roc,
@@ -34,6 +33,16 @@ from astrid_data.evaluation.scores import (
     operating_points,
     share_interval,
 )
+from astrid_data.ingest.archive import open_archive
+from astrid_data.loading.loader import RealDataLoader
+from astrid_data.simulate.synthetic import synthetic_archive
+from astrid_data.tracking.energy import EnergyMonitor
+from astrid_data.training.astrid import (
+    RealDataConfig,
+    get_real_training_data,
+    load_real_training_data,
+)
+from astrid_data.training.baseline import evaluate_baseline, stamp_statistics
 from astrid_data.training.fit import (
     Diverged,
     SmallCNN,
@@ -191,7 +200,10 @@ def test_the_interval_rests_on_objects():
     rng = np.random.default_rng(0)
     t = pd.DataFrame(dict(label=rng.integers(0, 2, 150), group=np.arange(150)))
     t['score'] = t['label'] + rng.normal(size=150)
-    width = lambda t: np.diff(bootstrap(t, average_precision))[0]
+
+    def width(t):
+        return np.diff(bootstrap(t, average_precision))[0]
+
     ten = t.loc[np.repeat(t.index, 10)]
     assert width(ten) == pytest.approx(width(t), rel=0.15)
     assert width(ten.assign(group=np.arange(1500))) < width(t) / 2
@@ -422,11 +434,19 @@ def test_two_runs_of_the_same_session_are_the_same(tmp_path):
 
 def test_a_plain_torch_loader_is_shuffled_by_the_seed():
     data = [{k: b[k][i] for k in ('image', 'label')} for b in batches() for i in range(24)]
-    once = lambda: (
-        fit(SmallCNN(), torch.utils.data.DataLoader(data, 24, shuffle=True), epochs=2, show=False)
-        .epochs['train_loss']
-        .tolist()
-    )
+
+    def once():
+        return (
+            fit(
+                SmallCNN(),
+                torch.utils.data.DataLoader(data, 24, shuffle=True),
+                epochs=2,
+                show=False,
+            )
+            .epochs['train_loss']
+            .tolist()
+        )
+
     torch.manual_seed(1)
     a = once()
     torch.manual_seed(2)
@@ -637,7 +657,10 @@ def test_killed_twice_in_mid_epoch_it_ends_as_if_nothing_had_happened(tmp_path):
     a, b = (torch.load(f'{tmp_path}/{n}.pt.done', weights_only=True) for n in ('whole', 'killed'))
     assert all(torch.equal(a[k], b[k]) for k in a)
     a, b = (read_checkpoint(tmp_path / f'{n}.pt') for n in ('whole', 'killed'))
-    curve = lambda c: [(r['train_loss'], r['val_auc_pr']) for r in c['state']['rows']]
+
+    def curve(c):
+        return [(r['train_loss'], r['val_auc_pr']) for r in c['state']['rows']]
+
     assert (
         curve(a) == curve(b)
         and len(curve(a)) == 5

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import select
+from test_datasets import plan_of, toy, write_images
 
 import astrid_data as ad
-from astrid_data.datasets import build as datasets
 from astrid_data.core import BadInput, Conflict, NotFound
-from astrid_data.datasets.dataset import Dataset, write_dataset
+from astrid_data.datasets import build as datasets
+from astrid_data.datasets.dataset import Dataset
 from astrid_data.registry.tables import SplitOpening, TrainingDataset, VersionRow
-from test_datasets import plan_of, toy, write_images
 
 quick = dict(progress=False, probe=False)
 pytestmark = pytest.mark.filterwarnings('ignore:.*asked for is')
@@ -72,9 +72,10 @@ def test_searching_goes_by_words_survey_hash_quality_and_origin(archive):
     b = plan_of(archive, negatives={}).build(
         'beta', patch_size=16, description='Stars alone', **quick
     )
-    find = lambda *args, **kw: (
-        set(ad.search_datasets(archive, *args, **kw)['address']) & {'alpha@v1', 'beta@v1'}
-    )
+
+    def find(*args, **kw):
+        return set(ad.search_datasets(archive, *args, **kw)['address']) & {'alpha@v1', 'beta@v1'}
+
     assert find('stars') == find(survey='TOY') == find(origin='survey') == {'alpha@v1', 'beta@v1'}
     assert find('rainy STARS') == find(content_hash=a.content_hash[:10].upper()) == {'alpha@v1'}
     assert find('rainy', survey='ztf') == find(origin='synthetic') == find(min_quality=1.1) == set()
@@ -191,7 +192,10 @@ def test_the_second_version_has_one_hash_on_either_database(pg_url, tmp_path):
 def test_splits_come_from_where_one_says(archive):
     one = plan_of(archive).build('from-a', patch_size=16, **quick)
     other = plan_of(archive).build('from-b', patch_size=16, seed=5, **quick)
-    both = lambda d: d.samples.set_index('sample_key')['split']
+
+    def both(d):
+        return d.samples.set_index('sample_key')['split']
+
     assert (both(one) != both(other)).any()
     taken = plan_of(archive).build(
         'from-b', patch_size=16, seed=5, splits_from='from-a@v1', **quick
@@ -303,7 +307,7 @@ def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path
     from astrid_data.registry.tables import TrainingRun
 
     archive = toy(tmp_path, registry_url)
-    one = plan_of(archive, negatives={}).build('line', patch_size=16, created_by='ada', **quick)
+    plan_of(archive, negatives={}).build('line', patch_size=16, created_by='ada', **quick)
     two = plan_of(archive).build('line', patch_size=16, created_by='ada', **quick)
     with archive.session() as s:
         s.add(
@@ -316,7 +320,10 @@ def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path
         )
     two.open_test('a score')
     g = json.loads(json.dumps(two.lineage(), allow_nan=False))
-    kinds = lambda k: [e for e in g['entity'].values() if e['prov:type'] == k]
+
+    def kinds(k):
+        return [e for e in g['entity'].values() if e['prov:type'] == k]
+
     assert {e['ad:sha256'] for e in kinds('ad:Image')} == set(two.samples['image_sha256']) and len(
         kinds('ad:Image')
     ) == 4
@@ -356,6 +363,7 @@ def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path
 
 def test_distributions_are_compared_as_scipy_does(archive):
     from scipy.stats import ks_2samp
+
     from astrid_data.datasets.diff import moved_columns
 
     rng = np.random.default_rng(0)

@@ -8,13 +8,14 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import astrid_data as ad
-from astrid_data.widgets import gallery as wd
 from astrid_data.core import BadInput, NotFound, sky_separation_arcsec
 from astrid_data.datasets.dataset import write_dataset
 from astrid_data.tracking.meters import Reading
+from astrid_data.widgets import gallery as wd
 
 PNG = b'\x89PNG'
 
@@ -99,8 +100,10 @@ def test_filters_are_what_pandas_says(tmp_path):
 
 
 def test_a_split_has_one_colour_in_every_field_and_every_survey_its_mark():
-    import matplotlib.pyplot as plt
     from types import SimpleNamespace
+
+    import matplotlib.pyplot as plt
+
     from astrid_data.widgets.gallery import field_panel, sky_panel
 
     o = pd.DataFrame(
@@ -206,6 +209,7 @@ def test_a_page_typed_in(tmp_path):
 
 def events(archive, model):
     from sqlalchemy import select
+
     from astrid_data.registry import tables as registry
 
     with archive.session() as s:
@@ -300,6 +304,7 @@ def test_blind_labelling_shows_nothing_that_tells_the_label(built, archive):
 
 def test_a_blind_verdict_names_no_class(built, archive):
     from sqlalchemy import select
+
     from astrid_data.registry.tables import ValidationEvent as V
 
     row = wd.choose_rows(built.samples, label='real')[2]
@@ -377,8 +382,9 @@ def test_the_ticks_stand_around_the_position_and_leave_the_source_free(tmp_path,
 
 def test_a_verdict_reaches_the_next_collection_and_can_be_taken_back(built, archive):
     "The frozen set keeps its labels; the detection is bogus until the person is unsure, and then has no label by them"
-    from astrid_data.registry.tables import Detection
     import uuid
+
+    from astrid_data.registry.tables import Detection
 
     row = wd.choose_rows(built.samples, label='real')[-1]
     wd.write_verdict(built, row, 'bogus', 'ben', label='cosmic ray')
@@ -452,6 +458,7 @@ def test_verdicts_on_both_databases(registry_url, tmp_path):
 
 def built_id(archive):
     import uuid
+
     from astrid_data.registry.tables import TrainingDataset
 
     with archive.session() as s:
@@ -522,9 +529,12 @@ def test_synthetic_data_are_marked_and_real_ones_are_not(built, archive, tmp_pat
         loose(tmp_path / 'r'),
         loose(tmp_path / 'm', origin=np.where(np.arange(50) % 2, 'survey', 'synthetic')),
     )
-    hatched = lambda fig: sum(
-        bool(getattr(p, 'get_hatch', lambda: None)()) for ax in fig.axes for p in ax.patches
-    )
+
+    def hatched(fig):
+        return sum(
+            bool(getattr(p, 'get_hatch', lambda: None)()) for ax in fig.axes for p in ax.patches
+        )
+
     a, b, c = (ad.browse(d, page_size=4) for d in (built, mixed, real))
     assert [hatched(g.static()) for g in (a, b, c)] == [16, 8, 0]
     assert [g.html().count('repeating-linear-gradient') for g in (a, b, c)] == [

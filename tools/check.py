@@ -4,7 +4,12 @@ The tree is copied, the generated modules are thrown away, everything is exporte
 so an edited, a missing, a stale and a broken page all show.
 """
 
-import json, re, shutil, subprocess, sys, tempfile
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -53,12 +58,15 @@ def main():
 
         for p in pages:
             write_clean(json.loads(p.read_text()), p)
+
         # nbdev's index of names is made anew for the docs
-        watched = lambda f: (
-            f.startswith(('nbs/', f'{lib}/'))
-            and '__pycache__' not in f
-            and not f.endswith('_modidx.py')
-        )
+        def watched(f):
+            return (
+                f.startswith(('nbs/', f'{lib}/'))
+                and '__pycache__' not in f
+                and not f.endswith('_modidx.py')
+            )
+
         before = {f: (root / f).read_bytes() for f in files if watched(f)}
         after = {
             str(p.relative_to(copy)): p.read_bytes()

@@ -1,6 +1,10 @@
 """Build sdist and wheel, install the wheel into an empty environment, and import every module with only what the package declares."""
 
-import os, subprocess, sys, tempfile, venv
+import os
+import subprocess
+import sys
+import tempfile
+import venv
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]

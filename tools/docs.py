@@ -4,7 +4,11 @@
 `#|` options, `output: asis`) is turned here into what MyST-NB reads. Nothing is executed but exported cells: outputs are the stored ones.
 """
 
-import ast, re, shutil, subprocess, sys
+import ast
+import re
+import shutil
+import subprocess
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 from urllib.parse import unquote

@@ -7,7 +7,16 @@ Writes astrid_data/sample/*.fits.gz with PROVENANCE.csv and PROVENANCE.md: where
 Every byte of pixels is as its package has it; one exposure is cropped, and its header is shifted to match.
 """
 
-import argparse, csv, gzip, hashlib, io, json, shutil, subprocess, tempfile, zipfile
+import argparse
+import csv
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import tempfile
+import zipfile
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path

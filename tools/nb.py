@@ -8,7 +8,13 @@
 Outputs are reproducible: a widget leaves its static twin, cells under `#| network` and `#| slow` keep what they had.
 """
 
-import fcntl, json, os, re, subprocess, sys, time
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 

@@ -1,6 +1,7 @@
 """README.md from nbs/index.ipynb, with its stored outputs; figures go to nbs/images/. `--check` exits 1 when it is out of date."""
 
-import re, sys
+import re
+import sys
 from pathlib import Path
 
 import nbformat

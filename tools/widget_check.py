@@ -6,7 +6,16 @@ Needs the extra `browser` (playwright), JupyterLab and a Chromium. Exit 0 when e
 Works in a temporary folder; nothing of the tree or of the user's Jupyter is touched.
 """
 
-import argparse, json, os, signal, socket, subprocess, sys, tempfile, time, urllib.request
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -100,8 +109,12 @@ def run_all(page):
 def steps(page, step):
     "What a person would do"
     gallery, coverage, run, blind, quality = (page.locator('.jp-Cell').nth(k) for k in range(1, 6))
-    says = lambda cell, text: cell.get_by_text(text).first.wait_for()
-    picture = lambda cell: cell.locator('img.widget-image').first.get_attribute('src')
+
+    def says(cell, text):
+        return cell.get_by_text(text).first.wait_for()
+
+    def picture(cell):
+        return cell.locator('img.widget-image').first.get_attribute('src')
 
     def changes(cell, old):
         page.wait_for_function(

@@ -11,20 +11,25 @@ __all__ = ['LEDGER_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'CHANNEL_COLUMNS', 'F
            'shortfall_reason', 'label_drawn', 'TrainingDataCollectionParams', 'effective_labels']
 
 # %% ../../nbs/40_collect/04_collector.ipynb #dc5dff17
-import gc, hashlib, json
+import gc
+import hashlib
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from fastcore.basics import patch
 from sqlalchemy import func, select
 
+from .negatives import KnownSky, SkyJob, draw_in_footprints, run_sky_job
+from .params import TrainingDataCollectionParams
 from astrid_data.collect.queries import (
     add_facts,
     add_filter,
@@ -42,27 +47,8 @@ from astrid_data.collect.queries import (
     registry_filters,
     text,
 )
-from ..core import BadInput, NotFound, need, progress as progress_bar, unit_vectors
-from ..ingest.archive import UNKNOWN_TIME
-from astrid_data.registry.verdicts import (
-    WORD_COLUMNS,
-    counted_verdicts,
-    effective_labels,
-    plain_words,
-    settle,
-    strongest,
-)
-from .negatives import KnownSky, SkyJob, draw_in_footprints, run_sky_job
-from .params import TrainingDataCollectionParams
-from astrid_data.registry.tables import (
-    Candidate,
-    Detection,
-    Image,
-    LabelEvent,
-    Observation,
-    ObservationIndex,
-    Survey,
-)
+from ..core import BadInput, NotFound, need, unit_vectors
+from ..core import progress as progress_bar
 from astrid_data.draws import (
     counts_for,
     key_heads,
@@ -72,6 +58,24 @@ from astrid_data.draws import (
     sample_keys,
     scramble,
     share_out,
+)
+from ..ingest.archive import UNKNOWN_TIME
+from astrid_data.registry.tables import (
+    Candidate,
+    Detection,
+    Image,
+    LabelEvent,
+    Observation,
+    ObservationIndex,
+    Survey,
+)
+from astrid_data.registry.verdicts import (
+    WORD_COLUMNS,
+    counted_verdicts,
+    effective_labels,
+    plain_words,
+    settle,
+    strongest,
 )
 
 # %% ../../nbs/40_collect/04_collector.ipynb #e0e30c4b
@@ -1029,7 +1033,7 @@ class TrainingDataCollector:
         p = TrainingDataCollectionParams.from_json(
             {**(params.to_dict() if params else {}), **kwargs}
         )
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         with self.archive.registry.session(snapshot=True) as session, cycles_left_alone():
             plan = make_plan(session, p, self.archive, progress, executor)
         plan.read_at = now

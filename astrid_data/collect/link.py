@@ -7,15 +7,17 @@ __all__ = ['linkable_images', 'images_at', 'linked_row', 'roles_taken', 'link_ba
            'flux_scale', 'subtracted', 'difference_row', 'link_triplets', 'image_end', 'triplet_rows']
 
 # %% ../../nbs/40_collect/05_link.ipynb #e76715f5
-import gzip, io
+import gzip
+import io
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from sqlalchemy import select
 
+from .negatives import inside_edges
 from .queries import matching_bands
 from ..core import BadImage, BadInput, stable_uuid, unit_vectors
 from ..images.headers import end_of_exposure
-from .negatives import inside_edges
 from ..registry.tables import Image, Observation, ObservationIndex, Survey, bulk_insert
 
 # %% ../../nbs/40_collect/05_link.ipynb #13eac367

@@ -9,7 +9,8 @@ __all__ = ['chord', 'KnownSky', 'spread_out', 'draw_free', 'sphere', 'in_footpri
 # %% ../../nbs/40_collect/03_negatives.ipynb #55182d24
 from dataclasses import dataclass
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
 from ..core import BadImage, BadInput, NotFound, unit_vectors
 from ..draws import mix

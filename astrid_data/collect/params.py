@@ -342,7 +342,7 @@ def regions(
         out.append(
             (
                 'box',
-                'RA {0:g} to {1:g}, Dec {2:g} to {3:g} deg'.format(*p.box),
+                'RA {:g} to {:g}, Dec {:g} to {:g} deg'.format(*p.box),
                 p.box,
                 lambda ra, dec: in_box(ra, dec, p.box),
             )

@@ -13,13 +13,14 @@ import uuid
 from datetime import datetime
 from decimal import Decimal
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from sqlalchemy import Text, and_, case, cast, func, literal, or_, select
 
+from .params import TrainingDataCollectionParams, listed, regions
 from ..core import NotFound
 from ..images.headers import end_of_exposure
 from ..ingest.archive import UNKNOWN_EXPOSURE_S, UNKNOWN_TIME
-from .params import TrainingDataCollectionParams, listed, regions
 from astrid_data.registry.tables import (
     Detection,
     DetectionIndex,
@@ -473,7 +474,10 @@ def read_template_ends(
     got = read_by_id(
         session, q.where(i.role == 'template', i.mjd.is_not(None)), i.observation_id, ids
     )
-    known = lambda v: None if v is None or v != v else v
+
+    def known(v):
+        return None if v is None or v != v else v
+
     ends = [
         end_of_exposure(*map(known, row))[0]
         for row in zip(*(got[k] for k in ('mjd', 'mjd_meaning', 'exposure_s', 'stated')))

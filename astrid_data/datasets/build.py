@@ -9,13 +9,19 @@ __all__ = ['CHUNK_ROWS', 'PART_BYTES', 'image_order', 'chunks_of', 'Away', 'Open
            'list_datasets', 'search_datasets', 'open_dataset', 'delete_dataset', 'TrainingDatasetManager']
 
 # %% ../../nbs/55_datasets/03_build.ipynb #8cbbccab
-import json, os, re, shutil, sys, uuid, warnings
+import json
+import os
+import re
+import shutil
+import sys
+import uuid
+import warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from io import BytesIO
 from itertools import cycle
@@ -33,11 +39,13 @@ from astrid_data.core import (
     QualityError,
     canonical_json,
     need,
-    progress as progress_bar,
     sha256_text,
     stable_uuid,
     utc_from_mjd,
     write_atomic,
+)
+from astrid_data.core import (
+    progress as progress_bar,
 )
 from astrid_data.datasets.dataset import (
     Dataset,
@@ -46,7 +54,7 @@ from astrid_data.datasets.dataset import (
     fit_normalisation,
     who_am_i,
 )
-from .shards import ShardWriter, ShardedArray, content_hash, pixel_hashes
+from .shards import ShardedArray, ShardWriter, content_hash, pixel_hashes
 
 # %% ../../nbs/55_datasets/03_build.ipynb #c557c197
 def image_order(
@@ -204,6 +212,7 @@ def marks_of(
     if archive is None:
         return {}
     from sqlalchemy import select
+
     from astrid_data.registry.tables import Image
 
     uris = {u for ch in channels for u in rows[f'{ch}_uri'].unique() if isinstance(u, str)}
@@ -504,6 +513,7 @@ def add_lineage(
 ) -> pd.DataFrame:  # With the column lineage where there are alerts
     "The ids of earlier alerts that each alert calls its own"
     from sqlalchemy import select
+
     from astrid_data.registry.tables import DetectionIndex
 
     state = next((samples[c] for c in samples if c.endswith('_wcs_state')), pd.Series(dtype=object))
@@ -572,9 +582,9 @@ def judge(
     probe: bool = True,  # Look for shortcuts too
 ) -> tuple:  # audit; quality report; normalisation
     "Audit and check the whole, and fit what the loader needs"
+    from astrid_data.quality.duplicates import find_duplicates
     from astrid_data.quality.report import check_quality
     from astrid_data.splits.audit import audit_splits
-    from astrid_data.quality.duplicates import find_duplicates
 
     levels = [
         samples[[f'{c}_{k}' for c in channels]].to_numpy('f8') for k in ('background', 'noise')
@@ -735,6 +745,7 @@ def register_version(
 ) -> None:
     "Make a version known; nothing happens if it is already"
     from sqlalchemy import select
+
     from astrid_data.registry.tables import (
         QualityRow,
         SampleRow,
@@ -745,7 +756,7 @@ def register_version(
     )
 
     d = Dataset(folder)
-    m, t, now = d.manifest, d.samples, datetime.now(timezone.utc)
+    m, t, now = d.manifest, d.samples, datetime.now(UTC)
     report = json.loads((d.folder / 'quality.json').read_text())
     records = sample_records(t, m)
     details = [
@@ -890,6 +901,7 @@ def earlier_splits(
     if address is None:
         return None
     from sqlalchemy import select
+
     from astrid_data.registry.tables import SampleRow, TrainingSample
 
     r = next(
@@ -932,18 +944,24 @@ def _imported(t):
 
 def _splits_parent(archive, name, recipe, splits_from):
     "Whose splits are handed on: dict(address, content_hash), or None"
-    same = lambda m: (
-        all(
-            m['params'].get(k) == recipe.get(k)
-            for k in ('patch_size', 'channels', 'pixel_scale_arcsec', 'align')
+
+    def same(m):
+        return (
+            all(
+                m['params'].get(k) == recipe.get(k)
+                for k in ('patch_size', 'channels', 'pixel_scale_arcsec', 'align')
+            )
+            and {k: v for k, v in m['params']['split'].items() if k != 'previous'}
+            == recipe['split']
         )
-        and {k: v for k, v in m['params']['split'].items() if k != 'previous'} == recipe['split']
-    )
-    whole = lambda r: (
-        r['state'] == 'frozen'
-        and same(r['manifest'])
-        and (r['manifest'].get('audit') or {}).get('verdict') != 'fail'
-    )
+
+    def whole(r):
+        return (
+            r['state'] == 'frozen'
+            and same(r['manifest'])
+            and (r['manifest'].get('audit') or {}).get('verdict') != 'fail'
+        )
+
     rows = [
         r
         for r in _version_rows(archive)
@@ -1201,6 +1219,7 @@ def publish_version(
 def _version_rows(archive) -> list:  # One dict a version, deleted ones too
     "What the registry knows of versions"
     from sqlalchemy import select
+
     from astrid_data.registry.tables import VersionRow
 
     keys = 'dataset_id name version content_hash state origin uri manifest frozen_at'.split()
@@ -1357,7 +1376,7 @@ def delete_dataset(
         row, said = (
             session.get(VersionRow, uuid.UUID(r['dataset_id'])),
             dict(
-                at=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+                at=datetime.now(UTC).isoformat(timespec='seconds'),
                 by=by or who_am_i(),
                 reason=reason,
             ),

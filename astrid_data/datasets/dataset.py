@@ -7,9 +7,13 @@ __all__ = ['FITTED', 'SPLITS', 'fit_normalisation', 'Dataset', 'who_am_i', 'data
            'write_dataset', 'StreamedDataset']
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #9e1c7146
-import getpass, json, os, uuid, warnings
+import getpass
+import json
+import os
+import uuid
+import warnings
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
@@ -28,7 +32,7 @@ from astrid_data.core import (
     stable_uuid,
     write_atomic,
 )
-from .shards import ShardWriter, ShardedArray, content_hash, pixel_hashes
+from .shards import ShardedArray, ShardWriter, content_hash, pixel_hashes
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #272a88ae
 def _limits(z):
@@ -346,7 +350,7 @@ def open_test(
             split='test',
             who=who or who_am_i(),
             purpose=purpose,
-            created_at=datetime.now(timezone.utc),
+            created_at=datetime.now(UTC),
         ),
     )
     return self.samples['label'].to_numpy()[self.split_rows('test')]
@@ -362,6 +366,7 @@ def test_openings(
         rows += [json.loads(line) for line in path.read_text().splitlines()]
     if self.archive is not None:
         from sqlalchemy import select
+
         from astrid_data.registry.tables import SplitOpening as o
 
         with self.archive.session() as s:
@@ -671,7 +676,7 @@ def finish_version(
         **_counts(samples, ledger),
         normalisation=normalisation,
         shards=shards,
-        created_at=datetime.now(timezone.utc).isoformat(timespec='seconds'),
+        created_at=datetime.now(UTC).isoformat(timespec='seconds'),
         code_version=__version__,
         **facts,
     )

@@ -10,7 +10,10 @@ __all__ = ['COMPARED', 'WORDS', 'NUMBERS', 'AUDIT_WORDS', 'SPLIT_WORDS', 'RUN_ME
            'training_section', 'report_html', 'write_report']
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #eec2b04c
-import base64, html, json, tempfile
+import base64
+import html
+import json
+import tempfile
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -19,7 +22,6 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput, NotFound, write_atomic
-from ..quality.checks import new_figure
 from astrid_data.datasets.build import (
     Opener,
     add_lineage,
@@ -31,6 +33,7 @@ from astrid_data.datasets.build import (
 )
 from .dataset import Dataset, finish_version
 from ..patches.extract import open_onto
+from ..quality.checks import new_figure
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #08b8bf32
 @dataclass(repr=False)
@@ -167,7 +170,10 @@ def diff_versions(
     why = new.ledger.drop_duplicates('sample_key').set_index('sample_key')['reason']
     gone = a.loc[a.index.difference(b.index)]
     pa, pb = _leaves(old.manifest['params']), _leaves(new.manifest['params'])
-    count = lambda t, name: t.groupby(['split', 'class_name']).size().rename(name)
+
+    def count(t, name):
+        return t.groupby(['split', 'class_name']).size().rename(name)
+
     moved, quantiles = moved_columns(a, b)
     return VersionDiff(
         old.address,
@@ -245,9 +251,11 @@ VersionDiff.plot = plot_diff
 
 
 def _diff_html(d):
-    keep = lambda t: t[
-        [c for c in ('sample_key', 'class_name', 'survey', 'band', 'split', 'reason') if c in t]
-    ]
+    def keep(t):
+        return t[
+            [c for c in ('sample_key', 'class_name', 'survey', 'band', 'split', 'reason') if c in t]
+        ]
+
     parts = [
         ('Samples by split and class', d.counts),
         ('Distributions that moved', d.moved),
@@ -406,7 +414,10 @@ def provenance(
         raise BadInput(f'{dataset.address} has samples 0 to {len(dataset) - 1}, not {i}')
     r = dataset.samples.iloc[i]
     ch, s = dataset.channels[main_channel(dataset)], dataset.patch_size
-    get = lambda k: '' if k not in r or pd.isna(r[k]) else r[k]
+
+    def get(k):
+        return '' if k not in r or pd.isna(r[k]) else r[k]
+
     return {
         'sample': f'{dataset.address} #{i % len(dataset)}, {r["class_name"]} ({get("kind")}), split {r["split"]}',
         'label from': f'{get("label_source")}',
@@ -788,7 +799,9 @@ def in_words(
             f'{v:,}' if isinstance(v, int) and not isinstance(v, bool) and k != 'seed' else str(v)
         )
 
-    plain = lambda k: words.get(k, k.replace('_', ' '))
+    def plain(k):
+        return words.get(k, k.replace('_', ' '))
+
     return pd.DataFrame(
         [(plain(k), value(k, v)) for k, v in facts.items() if not isinstance(v, (dict, list))],
         columns=['', 'found'],

@@ -6,9 +6,13 @@
 __all__ = ['new_folder', 'rows_by_split', 'from_lists', 'to_parquet', 'to_webdataset', 'npz_facts', 'to_npz', 'read_npz']
 
 # %% ../../nbs/55_datasets/05_exports.ipynb #4b21acd9
-import io, json, os, shutil, tarfile
+import io
+import json
+import os
+import shutil
+import tarfile
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +108,8 @@ def to_parquet(
     rows_per_file: int = 8192,  # Samples in one file
 ) -> Path:  # The folder
     "Parquet files that `datasets.load_dataset(folder)` and pyarrow read"
-    import pyarrow as pa, pyarrow.parquet as pq
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     with new_folder(folder) as work:
         (work / 'data').mkdir()
@@ -241,9 +246,7 @@ def _from_said(m, i, name):
         mjd = (
             None
             if m.get('sci_date') is None
-            else (
-                parse_time(m['sci_date']) - datetime(1858, 11, 17, tzinfo=timezone.utc)
-            ).total_seconds()
+            else (parse_time(m['sci_date']) - datetime(1858, 11, 17, tzinfo=UTC)).total_seconds()
             / 86400
         )
     except BadInput:

@@ -15,9 +15,9 @@ import pandas as pd
 from sqlalchemy import func, select
 
 from ..collect.collector import TrainingDataCollector
+from ..collect.params import TrainingDataCollectionParams
 from ..core import BadInput, NotFound, parse_time
 from ..quality.shortcuts import nuisances
-from ..collect.params import TrainingDataCollectionParams
 from ..registry.tables import LabelEvent, ValidationEvent
 
 # %% ../../nbs/55_datasets/07_growth.ipynb #856e7b9c

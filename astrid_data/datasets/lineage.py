@@ -21,7 +21,10 @@ def _images(dataset):
     for ch in dataset.channels:
         if f'{ch}_uri' not in t:
             continue
-        get = lambda c: t[c] if c in t else pd.Series(None, t.index, dtype=object)
+
+        def get(c):
+            return t[c] if c in t else pd.Series(None, t.index, dtype=object)
+
         files = pd.DataFrame(
             dict(
                 uri=t[f'{ch}_uri'],
@@ -71,6 +74,7 @@ def _runs(dataset):
     if dataset.archive is None:
         return {}
     from sqlalchemy import select
+
     from astrid_data.registry.tables import TrainingRun
 
     with dataset.archive.session() as s:

@@ -6,7 +6,9 @@
 __all__ = ['HASHED', 'npy_header', 'ShardWriter', 'ShardedArray', 'pixel_hashes', 'content_hash']
 
 # %% ../../nbs/55_datasets/01_shards.ipynb #7cd81d36
-import hashlib, os, struct
+import hashlib
+import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

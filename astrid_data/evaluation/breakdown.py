@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput, unit_vectors
-from ..quality.report import mark_synthetic, new_figure
 from .scores import bootstrap
+from ..quality.report import mark_synthetic, new_figure
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #7b9671fc
 def parts_of(
@@ -79,7 +79,10 @@ def breakdown(
             'n_objects': p['group'].nunique(),
         }
         for what in (purity, completeness):
-            metric = lambda label, score, w: what(label, score, np.asarray(w), threshold)
+
+            def metric(label, score, w):
+                return what(label, score, np.asarray(w), threshold)
+
             value, span = (
                 metric(p['label'], p['score'], np.ones(len(p))),
                 bootstrap(p, metric, n_boot, seed),

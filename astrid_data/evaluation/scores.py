@@ -138,7 +138,10 @@ def paired_bootstrap(
             'a difference is of the same samples, in the same order, with the same labels and groups'
         )
     codes, objects = pd.factorize(b['group'])
-    above = lambda w=None: metric(b['label'], b['score'], w) - metric(a['label'], a['score'], w)
+
+    def above(w=None):
+        return metric(b['label'], b['score'], w) - metric(a['label'], a['score'], w)
+
     return above(), _central(np.array([above(d[codes]) for d in _draws(len(objects), n, seed)]), n)
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #319f409f
@@ -262,7 +265,10 @@ def operating_points(
     "The report of a table of scores"
     label, score = t['label'], t['score']
     n_real, n_bogus = int((label == 1).sum()), int((label == 0).sum())
-    known = lambda v: None if np.isnan(v) else v
+
+    def known(v):
+        return None if np.isnan(v) else v
+
     points = lambda *a: fpr_at_fnr(*a, fnr=rate)[0], lambda *a: fnr_at_fpr(*a, fpr=rate)[0]
     (fpr, own), (fnr, _) = fpr_at_fnr(label, score, fnr=rate), fnr_at_fpr(label, score, fpr=rate)
     notes = [
@@ -302,7 +308,10 @@ def _at(threshold, label, score):
     "What a threshold loses and lets pass"
     if threshold is None:
         return None
-    share = lambda a: float(a.mean()) if len(a) else None
+
+    def share(a):
+        return float(a.mean()) if len(a) else None
+
     return dict(
         threshold=float(threshold),
         fnr=share(score[label == 1] < threshold),
@@ -311,8 +320,12 @@ def _at(threshold, label, score):
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #e36d11f8
 def _op_lines(r):
-    num = lambda v: 'unknown' if v is None else f'{v:.3f}'
-    span = lambda i: '' if i is None else f'95 % of draws: {i[0]:.3f} to {i[1]:.3f}'
+    def num(v):
+        return 'unknown' if v is None else f'{v:.3f}'
+
+    def span(i):
+        return '' if i is None else f'95 % of draws: {i[0]:.3f} to {i[1]:.3f}'
+
     yield (
         'samples',
         f'{r.n}',
@@ -359,7 +372,6 @@ def plot(
     axs=None,  # Three axes; None makes a figure of 6 by 2.2 inches
 ):  # The figure
     "Precision against recall, FPR against FNR with the operating point, and the share of real against the score"
-    import matplotlib.pyplot as plt
 
     fig, axs = (
         (axs[0].figure, axs)

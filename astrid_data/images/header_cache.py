@@ -6,7 +6,8 @@
 __all__ = ['wcs_numbers', 'wcs_from_numbers', 'image_index', 'open_indexed', 'rows_needed', 'open_rows', 'Remember', 'open_again']
 
 # %% ../../nbs/20_images/04_header_cache.ipynb #6e1aacf1
-import json, zlib
+import json
+import zlib
 from collections import OrderedDict
 from mmap import ACCESS_READ, mmap
 from pathlib import Path

@@ -7,7 +7,9 @@ __all__ = ['DSS_BANDS', 'SKYVIEW_BANDS', 'Cards', 'mission_of', 'band_of', 'time
            'exposure_of', 'zero_point_of', 'unit_of', 'read_header_facts']
 
 # %% ../../nbs/20_images/01_headers.ipynb #cd27017e
-import math, re, warnings
+import math
+import re
+import warnings
 
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError

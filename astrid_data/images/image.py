@@ -7,7 +7,14 @@ __all__ = ['SUPPORT', 'DQ_FLAGS', 'BAD_FLAGS', 'no_value', 'read_bytes', 'HduInf
            'flag_bits', 'any_bit', 'place_of', 'Plane', 'SkyImage', 'open_image']
 
 # %% ../../nbs/20_images/03_image.ipynb #3149425e
-import bz2, gzip, hashlib, io, math, re, warnings, zlib
+import bz2
+import gzip
+import hashlib
+import io
+import math
+import re
+import warnings
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -196,6 +196,8 @@ def detect_sources(
     from photutils.segmentation import (
         SegmentationImage,
         SourceCatalog,
+    )
+    from photutils.segmentation import (
         detect_sources as group_pixels,
     )
     from photutils.utils.exceptions import NoDetectionsWarning

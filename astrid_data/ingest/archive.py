@@ -9,7 +9,10 @@ __all__ = ['LEDGER', 'ID_CARDS', 'UNKNOWN_TIME', 'UNKNOWN_EXPOSURE_S', 'IMAGE_CO
            'confirm_across', 'sample_files', 'read_table']
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #debee07e
-import csv, glob, json, uuid
+import csv
+import glob
+import json
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +37,19 @@ from astrid_data.core import (
     unit_vectors,
     utc_from_mjd,
 )
+from ..images.header_cache import image_index
+from ..images.image import list_images, open_image
+from ..images.sources import RULES, detect_sources, error_plane, rule_verdicts, same_sky
+from astrid_data.ingest.alerts import (
+    ALERT_FACTS,
+    STAMPS,
+    ZTF_BANDS,
+    alert_problem,
+    flat_alert,
+    read_alerts,
+    stamp_centre,
+    stamp_shape,
+)
 from astrid_data.registry.tables import (
     ConfidenceLevel,
     Detection,
@@ -55,19 +71,6 @@ from astrid_data.registry.tables import (
     get_or_create_survey,
 )
 from ..storage.store import FolderStore, open_store, resolve_uri
-from ..images.header_cache import image_index
-from ..images.image import list_images, open_image
-from ..images.sources import RULES, detect_sources, error_plane, rule_verdicts, same_sky
-from astrid_data.ingest.alerts import (
-    ALERT_FACTS,
-    STAMPS,
-    ZTF_BANDS,
-    alert_problem,
-    flat_alert,
-    read_alerts,
-    stamp_centre,
-    stamp_shape,
-)
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #69a766c8
 class Archive:

@@ -124,7 +124,10 @@ def draws(
     dict
 ):  # Name -> array, one entry a sample: k, dy, dx, and where asked for blur, noise, seed, drop
     "What happens to each sample"
-    share = lambda stream: draw(seed, epoch, where, 2**53, stream) / 2**53
+
+    def share(stream):
+        return draw(seed, epoch, where, 2**53, stream) / 2**53
+
     out = dict(k=draw(seed, epoch, where, 4 if self.d4 == 'flips' else 8 if self.d4 else 1))
     if self.shift:
         out |= {

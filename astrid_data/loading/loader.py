@@ -8,7 +8,8 @@ __all__ = ['MEASURED', 'STORED', 'BLOCK_BYTES', 'model_columns', 'PatchDataset',
            'DataModule', 'SeedPairs', 'PairLoader', 'create_real_data_loaders']
 
 # %% ../../nbs/60_loading/06_loader.ipynb #6cd24676
-import os, time
+import os
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,21 +21,17 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from ..core import BadInput, Conflict, need
+from ..datasets.dataset import Dataset
 from astrid_data.loading.augment import (
     Augment,
-    all_views,
-    augment_d4,
-    d4,
     degrade_,
-    draw,
     drop_,
     runs,
     window,
 )
-from ..core import BadInput, Conflict, need
-from ..datasets.dataset import Dataset
-from .normalise import PIECE, Normaliser
 from .kernels import compiled, take_rows, take_turned
+from .normalise import PIECE, Normaliser
 from .order import check_state, epoch_order, machine, share, windowed
 from .rows import RAM_BYTES, Rows
 
@@ -308,11 +305,14 @@ def _pixels(self, rows, how, out):
     few, many = _step(out), _step(out, 8)
     if self.normaliser.name == 'none' and not how:
         few = many = max(1, len(rows))
-    some = lambda i, n: (
-        rows[i : i + n],
-        how and {k: v[i : i + n] for k, v in how.items()},
-        out[i : i + n],
-    )
+
+    def some(i, n):
+        return (
+            rows[i : i + n],
+            how and {k: v[i : i + n] for k, v in how.items()},
+            out[i : i + n],
+        )
+
     for i in range(0, len(rows), many):
         r, h, z = some(i, many)
         _copy(self, 'patches', r, h, z.numpy())
@@ -865,7 +865,10 @@ def create_real_data_loaders(
     num_workers: int = 2,  # Worker processes; 0 is usually faster
 ) -> tuple:  # Three torch DataLoaders; only train is shuffled
     "Loaders of (image, mask) pairs"
-    shuffle = lambda d: d is train and len(d) > 0
+
+    def shuffle(d):
+        return d is train and len(d) > 0
+
     return tuple(
         PairLoader(d, batch_size=batch_size, shuffle=shuffle(d), num_workers=num_workers)
         for d in (train, val, test)

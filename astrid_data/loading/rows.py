@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .augment import runs
 from ..core import BadInput
+from .augment import runs
 
 # %% ../../nbs/60_loading/03_rows.ipynb #ad319df7
 class ArrayCache:
@@ -62,7 +62,7 @@ def choose_mode(
         raise BadInput(f'mode is one of {", ".join(MODES)}, not {mode!r}')
     away = hasattr(dataset, 'fetch')
     if mode == 'stream' and not away:
-        raise BadInput(f'the files of this version are here already: there is nothing to stream')
+        raise BadInput('the files of this version are here already: there is nothing to stream')
     if mode != 'auto':
         return mode
     return 'ram' if stored_bytes(dataset, names) <= ram_bytes else 'stream' if away else 'mapped'

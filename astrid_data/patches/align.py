@@ -360,5 +360,8 @@ def registration_error(
 
 def _middle(box, most):
     "The middle of a box, `most` pixels long and wide"
-    cut = lambda a, b: (a, b) if b - a <= most else ((a + b - most) // 2, (a + b + most) // 2)
+
+    def cut(a, b):
+        return (a, b) if b - a <= most else ((a + b - most) // 2, (a + b + most) // 2)
+
     return *cut(*box[:2]), *cut(*box[2:])

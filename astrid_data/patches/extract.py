@@ -203,11 +203,14 @@ def _undistorted(w, ra, dec):
 def _addresses(samples, ch, onto=None):
     "(address of an image, the rows that need it) for a channel, in order of first use; `onto` names the channel on whose grid it is wanted"
     n = len(samples)
-    column = lambda name, other: (
-        samples[f'{ch}_{name}'].to_numpy(object)
-        if f'{ch}_{name}' in samples
-        else np.full(n, other, object)
-    )
+
+    def column(name, other):
+        return (
+            samples[f'{ch}_{name}'].to_numpy(object)
+            if f'{ch}_{name}' in samples
+            else np.full(n, other, object)
+        )
+
     if f'{ch}_uri' not in samples:
         raise BadInput(f'no column {ch}_uri: the samples have no channel {ch!r}')
     columns = [
@@ -287,7 +290,7 @@ def _lost(n, reason, detail):
 
 def _cut_image(open, address, at, size, facts, compiled, out=None, valid_out=None):
     "Cut the samples of one image; `at` holds their ra, dec, pixel_x, pixel_y"
-    (uri, hdu, extver, stamp, ref), n, told = address, len(at['ra']), {}
+    (uri, _hdu, _extver, stamp, _ref), n, told = address, len(at['ra']), {}
     if uri is None:
         return _lost(n, 'missing_file', 'the registry names no image for this channel')
     try:
@@ -636,9 +639,10 @@ def target_map(
     npixels: int = 4,  # Smallest number of connected pixels
 ) -> np.ndarray:  # (size, size), uint8: 1 on the source
     "The pixels of the detected source"
+    from warnings import catch_warnings, simplefilter
+
     from photutils.segmentation import detect_sources
     from photutils.utils.exceptions import NoDetectionsWarning
-    from warnings import catch_warnings, simplefilter
 
     out, m, valid = np.zeros(patch.shape, 'u1'), patch.shape[0] // 2, np.asarray(valid, bool)
     if not label or valid.sum() < 2 * npixels:

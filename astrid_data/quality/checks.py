@@ -11,7 +11,8 @@ __all__ = ['SPLITS', 'Issue', 'issue_of', 'rank_auc', 'column', 'flags_that_coun
 from dataclasses import dataclass, field
 from io import BytesIO
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
 from ..core import unit_vectors
 from .flags import FLAGS, decode_flags
@@ -175,7 +176,10 @@ def check_labels(
         positive_like_cosmic_ray='{n} positives are sharper than light through a telescope',
     )
     wrong = np.any(list(why.values()), axis=0) if len(samples) else np.zeros(0, bool)
-    share = lambda w: w.mean() if len(w) else 0
+
+    def share(w):
+        return w.mean() if len(w) else 0
+
     issues = [
         i
         for k, w in why.items()
@@ -247,7 +251,10 @@ def pixel_shift(
     size: int | None,  # Side of a patch (pixel); None means unknown
 ) -> np.ndarray:  # x and y (pixel), NaN where unknown, shape (n, 2)
     "How far the detector's pixel is from the one that the WCS gives"
-    get = lambda k: column(samples, k).astype('f8')
+
+    def get(k):
+        return column(samples, k).astype('f8')
+
     return np.stack(
         [
             get(f'registry_{a}')

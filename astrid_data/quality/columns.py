@@ -6,10 +6,11 @@
 __all__ = ['OF_CHANNEL', 'OF_CUT', 'known_at', 'check_columns']
 
 # %% ../../nbs/45_quality/03_columns.ipynb #f60c4f5e
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
-from .checks import Issue, column, issue_of, rank_auc
 from ..collect.collector import KNOWN_AT
+from .checks import Issue, column, issue_of, rank_auc
 
 # %% ../../nbs/45_quality/03_columns.ipynb #27f17e61
 OF_CHANNEL = {

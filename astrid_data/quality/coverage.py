@@ -7,10 +7,11 @@ __all__ = ['DRIFTS', 'check_coverage', 'check_times', 'longest_gap', 'column_dis
            'coverage_moc', 'plot_sky']
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #accb53ed
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
-from .checks import Issue, column, issue_of, new_figure
 from ..core import BadInput, healpix_index
+from .checks import Issue, column, issue_of, new_figure
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #2f0a1626
 def check_coverage(
@@ -21,9 +22,12 @@ def check_coverage(
         column(samples, k, d) for k, d in (('survey', 'unknown'), ('band', 'unknown'), ('label', 0))
     )
     both = pd.Series([f'{s} {b}' for s, b in zip(survey, band)], dtype=object)
-    count = lambda v: {
-        str(k): int(n) for k, n in pd.Series(v).value_counts(sort=False).sort_index().items()
-    }
+
+    def count(v):
+        return {
+            str(k): int(n) for k, n in pd.Series(v).value_counts(sort=False).sort_index().items()
+        }
+
     issues = []
     for k, n in count(both).items():
         here = (both == k).to_numpy()
@@ -126,7 +130,10 @@ def split_drift(
 ) -> tuple:  # Split -> column -> distance from train (dict); issues
     "What val and test have that train has not"
     split = column(samples, 'split', 'all')
-    groups = lambda t: t['group_id'].nunique() if 'group_id' in t else len(t)
+
+    def groups(t):
+        return t['group_id'].nunique() if 'group_id' in t else len(t)
+
     names, out, issues, train = (
         [c for c in samples if c in DRIFTS or c.endswith(('_background', '_noise'))],
         {},

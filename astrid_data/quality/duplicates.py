@@ -6,7 +6,8 @@
 __all__ = ['noise_pattern', 'code_pairs', 'find_duplicates', 'check_duplicates']
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #f638372e
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
 from .checks import column, issue_of
 from .flags import excess
@@ -62,9 +63,12 @@ def find_duplicates(
     import hashlib
 
     n, shape = len(data), data.shape
-    pattern = lambda rows: noise_pattern(
-        np.asarray(data[rows]), np.asarray(valid[rows]), background[rows], noise[rows]
-    )
+
+    def pattern(rows):
+        return noise_pattern(
+            np.asarray(data[rows]), np.asarray(valid[rows]), background[rows], noise[rows]
+        )
+
     hashes = np.array(
         [hashlib.sha256(np.ascontiguousarray(data[i])).hexdigest() for i in range(n)]
         if hashes is None
@@ -113,7 +117,10 @@ def check_duplicates(
     "What is in the set more than once"
     label, keys = column(samples, 'label', 0), column(samples, 'sample_key', '').astype(str)
     split = column(samples, 'split', 'all')
-    rows = lambda p: np.isin(np.arange(len(samples)), np.unique(p[['i', 'j']].to_numpy()))
+
+    def rows(p):
+        return np.isin(np.arange(len(samples)), np.unique(p[['i', 'j']].to_numpy()))
+
     against, across = (pairs[v[pairs['i']] != v[pairs['j']]] for v in (label, split))
     issues = [
         i

@@ -13,7 +13,8 @@ __all__ = ['FLAGS', 'FLAG_COLUMNS', 'clipped_stats', 'border_ring', 'local_backg
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
 # %% ../../nbs/45_quality/01_flags.ipynb #fe909300
 def _ends(x, centre, width):
@@ -588,11 +589,14 @@ def measure_columns(
     samples: pd.DataFrame,  # Columns template_end_mjd, first_seen_mjd, mjd (days) and registration_error_pix (pixel), where there are any
 ) -> dict:  # Name of the flag -> measure, shape (n,), NaN where unknown
     "The number behind every flag that columns tell"
-    get = lambda k: (
-        samples[k].to_numpy('f8', na_value=np.nan)
-        if k in samples
-        else np.full(len(samples), np.nan)
-    )
+
+    def get(k):
+        return (
+            samples[k].to_numpy('f8', na_value=np.nan)
+            if k in samples
+            else np.full(len(samples), np.nan)
+        )
+
     return dict(
         template_contaminated=get('template_end_mjd') - np.fmin(get('first_seen_mjd'), get('mjd')),
         misregistered=get('registration_error_pix'),

@@ -7,10 +7,11 @@ __all__ = ['radial_profile', 'likeness', 'channel_statistics', 'stamp_looks', 'g
            'label_doubts', 'plot_doubts']
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #3165d24d
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
-from .checks import column, new_figure
 from ..core import BadInput
+from .checks import column, new_figure
 from .flags import axis_ratio, excess, local_background, middle, walk_uphill
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #4f177bcb

@@ -9,11 +9,16 @@ __all__ = ['COMPONENTS', 'GATES', 'UPPER', 'MADE', 'COLOURS', 'SPLIT_NAMES', 'SP
            'keep_report', 'report_history']
 
 # %% ../../nbs/45_quality/08_report.ipynb #1c6aa10a
-import base64, html, json, uuid
+import base64
+import html
+import json
+import uuid
 from dataclasses import asdict, dataclass, field
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
+from ..core import BadInput, NotFound, canonical_json, need
 from astrid_data.quality.checks import (
     Issue,
     check_classes,
@@ -27,8 +32,6 @@ from astrid_data.quality.checks import (
     split_names,
 )
 from .columns import check_columns
-from .duplicates import check_duplicates, find_duplicates
-from ..core import BadInput, NotFound, canonical_json, need
 from astrid_data.quality.coverage import (
     check_coverage,
     check_times,
@@ -36,6 +39,7 @@ from astrid_data.quality.coverage import (
     sky_cells,
     split_drift,
 )
+from .duplicates import check_duplicates, find_duplicates
 from astrid_data.quality.flags import (
     FLAG_COLUMNS,
     FLAGS,
@@ -43,8 +47,8 @@ from astrid_data.quality.flags import (
     image_flags,
     local_background,
 )
-from ..registry.verdicts import labeller_agreement
 from .shortcuts import by_strength, check_shortcuts, probe_shortcuts
+from ..registry.verdicts import labeller_agreement
 
 # %% ../../nbs/45_quality/08_report.ipynb #2c43d048
 COMPONENTS = ('images', 'labels', 'balance', 'positions', 'unique', 'complete')
@@ -99,7 +103,10 @@ def pass_gates(
         if pair is None:
             continue
         warn, fail = pair if isinstance(pair, (tuple, list)) else (pair, pair)
-        crossed = lambda t: t is not None and (v > t if name in UPPER else v < t)
+
+        def crossed(t):
+            return t is not None and (v > t if name in UPPER else v < t)
+
         result = (
             'not measured'
             if v is None
@@ -195,7 +202,10 @@ def reasons_of(
 ) -> dict:  # Component or 'quality_score' -> words
     "What lowers each component"
     harm = {f.name: f.harm for f in FLAGS}
-    top = lambda d: ', '.join(f'{k} {v:,}' for k, v in sorted(d.items(), key=lambda kv: -kv[1])[:3])
+
+    def top(d):
+        return ', '.join(f'{k} {v:,}' for k, v in sorted(d.items(), key=lambda kv: -kv[1])[:3])
+
     costs = {k: v * harm[k] / n for k, v in flags.items() if harm[k]}
     if parts.get('images') is not None:
         costs['invalid pixels'] = max(
@@ -314,13 +324,16 @@ def unmeasured_flags(
     samples,  # The set
 ) -> dict:  # Flag -> reason
     "Flags that nobody could set"
-    lacks = lambda c: (
-        'no column ' + c
-        if c not in samples
-        else f'{c} is unknown for all samples'
-        if not samples[c].notna().any()
-        else ''
-    )
+
+    def lacks(c):
+        return (
+            'no column ' + c
+            if c not in samples
+            else f'{c} is unknown for all samples'
+            if not samples[c].notna().any()
+            else ''
+        )
+
     return {
         k: why
         for k, cs in sorted(FLAG_COLUMNS.items())
@@ -470,7 +483,10 @@ def report_lines(
     r,  # A `DataQualityReport`
 ) -> list:  # (heading, text) pairs
     "What a report says about itself"
-    score = lambda v: 'not measured' if v is None else f'{v:.2f}'
+
+    def score(v):
+        return 'not measured' if v is None else f'{v:.2f}'
+
     failed = [
         f'{g.name} {g.outcome} ({score(g.value)}, asked {g.threshold:g}'
         + (f': {g.reason})' if g.reason else ')')
@@ -731,21 +747,26 @@ def report_tables(
 ) -> str:  # HTML, a fragment
     "A report as tables"
     e, dot = html.escape, lambda k: f'<span style="color:{SEVERITY[k]}">●</span> {html.escape(k)}'
-    table = lambda head, rows: (
-        '<table><tr>'
-        + ''.join(f'<th style="text-align:left">{h}</th>' for h in head)
-        + '</tr>'
-        + ''.join(
-            '<tr>' + ''.join(f'<td style="text-align:left">{c}</td>' for c in row) + '</tr>'
-            for row in rows
+
+    def table(head, rows):
+        return (
+            '<table><tr>'
+            + ''.join(f'<th style="text-align:left">{h}</th>' for h in head)
+            + '</tr>'
+            + ''.join(
+                '<tr>' + ''.join(f'<td style="text-align:left">{c}</td>' for c in row) + '</tr>'
+                for row in rows
+            )
+            + '</table>'
         )
-        + '</table>'
-    )
-    bar = lambda v: (
-        'not measured'
-        if v is None
-        else f'<span style="display:inline-block;width:{100 * v:.0f}px;height:.7em;background:#0072B2"></span> {v:.3f}'
-    )
+
+    def bar(v):
+        return (
+            'not measured'
+            if v is None
+            else f'<span style="display:inline-block;width:{100 * v:.0f}px;height:.7em;background:#0072B2"></span> {v:.3f}'
+        )
+
     mark = (
         ''
         if r.origin == 'survey'
@@ -826,6 +847,7 @@ def report_history(
 ):  # created_at, quality_score, one column a component, warnings, errors, report; oldest first
     "All reports about a dataset"
     from sqlalchemy import select
+
     from astrid_data.registry.tables import QualityRow as Q
 
     with archive.session() as session:
@@ -835,7 +857,10 @@ def report_history(
             .order_by(Q.created_at)
         ).all()
     reports = [DataQualityReport.from_json(r) for _, r in rows]
-    count = lambda r, s: sum(i.severity == s for i in r.issues)
+
+    def count(r, s):
+        return sum(i.severity == s for i in r.issues)
+
     return pd.DataFrame(
         [
             dict(

@@ -7,10 +7,11 @@ __all__ = ['NUISANCES', 'fields', 'nuisances', 'missing_sides', 'probe_shortcuts
            'check_shortcuts']
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #b4862c0a
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
-from .checks import Issue, column, rank_auc
 from ..core import healpix_index
+from .checks import Issue, column, rank_auc
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #5ef41532
 NUISANCES = (

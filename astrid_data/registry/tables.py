@@ -13,21 +13,25 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'add_validation_event', 'cell_radius_deg', 'cone_ranges', 'cone_filter', 'in_cone', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
-import enum, json, re, threading, uuid
+import enum
+import json
+import re
+import threading
+import uuid
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import (
+    JSON,
     BigInteger,
     CheckConstraint,
     Double,
     Enum,
     ForeignKey,
     Index,
-    JSON,
     MetaData,
     Numeric,
     String,
@@ -51,6 +55,8 @@ from sqlalchemy.exc import (
     InterfaceError,
     OperationalError,
     SQLAlchemyError,
+)
+from sqlalchemy.exc import (
     TimeoutError as PoolTimeout,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -176,7 +182,7 @@ class Base(DeclarativeBase):
 
 
 def _now():
-    return datetime.now(timezone.utc)
+    return datetime.now(UTC)
 
 
 def _id():

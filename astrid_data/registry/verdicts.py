@@ -10,7 +10,8 @@ __all__ = ['BOGUS_WORDS', 'UNSURE_WORDS', 'LEVELS', 'AUTOMATIC', 'WORD_COLUMNS',
 # %% ../../nbs/10_registry/02_verdicts.ipynb #62ce64a5
 from datetime import datetime
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
 from ..core import parse_time
 from ..draws import distinct_rows

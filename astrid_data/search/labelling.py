@@ -9,11 +9,12 @@ __all__ = ['ORDERS', 'is_person', 'label_events', 'verdicts_of', 'label_queue', 
 # %% ../../nbs/80_search/01_labelling.ipynb #dd08c46c
 import uuid
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
+from ..core import BadInput
 from ..quality.checks import column
 from ..quality.columns import known_at
-from ..core import BadInput
 from astrid_data.registry.verdicts import (
     counted_verdicts,
     effective_labels,
@@ -43,7 +44,9 @@ def label_events(
 ) -> pd.DataFrame:  # sample_key, row, is_valid, label, confidence_level, validator_id, created_at, note; oldest first
     "What people and rules said about the samples of a version"
     from sqlalchemy import select
-    from astrid_data.registry.tables import LabelEvent as L, ValidationEvent as V
+
+    from astrid_data.registry.tables import LabelEvent as L
+    from astrid_data.registry.tables import ValidationEvent as V
 
     if dataset.archive is None:
         raise BadInput(
@@ -185,7 +188,9 @@ def agreement(
         v = verdicts_of(dataset)
     else:
         from sqlalchemy import select
-        from astrid_data.registry.tables import ValidationEvent as V, columns
+
+        from astrid_data.registry.tables import ValidationEvent as V
+        from astrid_data.registry.tables import columns
 
         with dataset.session() as session:
             t = pd.DataFrame(
@@ -211,6 +216,7 @@ def labels_now(
 ) -> pd.DataFrame:  # label, class_name, source, n_events, disagreement; row i is sample i
     "What the labels of these samples would be today"
     from sqlalchemy import select
+
     from astrid_data.registry.tables import Detection as D
 
     s, v = dataset.samples, verdicts_of(dataset, as_of)

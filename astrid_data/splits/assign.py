@@ -508,7 +508,10 @@ class SplitResult:
 def _report(split, samples, group, unit, **how):
     "The numbers of a split"
     n, label, names = len(split), samples['label'].to_numpy(), (*SPLITS, 'buffer')
-    largest = lambda a: float(pd.Series(a).value_counts().iloc[0] / n) if n else 0.0
+
+    def largest(a):
+        return float(pd.Series(a).value_counts().iloc[0] / n) if n else 0.0
+
     return dict(
         **how,
         counts={k: int((split == k).sum()) for k in names},
@@ -607,7 +610,7 @@ def _held(samples, hold):
                 raise BadInput(
                     f'no sample to hold has {column} {", ".join(odd)}; there are {", ".join(sorted(set(there))[:9])}'
                 )
-            if (mine := np.isin(there, values) & (out != None) & (out != split)).any():
+            if (mine := np.isin(there, values) & (out is not None) & (out != split)).any():
                 raise BadInput(
                     f'{mine.sum()} samples with {column} {", ".join(values)} are held for two splits'
                 )  # noqa: E711

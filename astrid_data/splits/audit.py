@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..quality.duplicates import find_duplicates
 from ..core import BadInput, canonical_json, need
-from .assign import SPLITS, _Sky, _column, exposures, find_groups, touches
+from ..quality.duplicates import find_duplicates
+from .assign import SPLITS, _column, _Sky, exposures, find_groups, touches
 
 # %% ../../nbs/50_splits/02_audit.ipynb #919dec4c
 @dataclass
@@ -338,7 +338,6 @@ def plot_audit(
     axs=None,  # Two matplotlib axes; None makes a figure
 ):  # A matplotlib figure
     "What is shared, and how near train is to the test"
-    import matplotlib.pyplot as plt
 
     if axs is None:
         _, axs = plt.subplots(1, 2, figsize=(5, 2.2), layout='constrained')

@@ -7,7 +7,14 @@ __all__ = ['check_key', 'Head', 'content_key', 'Store', 'FolderStore', 'DiskCach
            's3_client', 'S3Store', 'open_store', 'remote_object', 'resolve_uri', 'push_tree', 'pull_tree']
 
 # %% ../../nbs/15_storage/01_store.ipynb #874956aa
-import fcntl, hashlib, os, random, re, shutil, tempfile, time
+import fcntl
+import hashlib
+import os
+import random
+import re
+import shutil
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..quality.checks import figure_png, new_figure
 from ..core import write_atomic
-from ..quality.report import mark_synthetic
 from ..datasets.diff import coverage_figure, patch_png
+from ..quality.checks import figure_png, new_figure
+from ..quality.report import mark_synthetic
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #964b524a
 def some_rows(
@@ -25,9 +25,10 @@ def some_rows(
     label = dataset.samples['label'].to_numpy()
     real, bogus = (np.flatnonzero(label == k) for k in (1, 0))
     n = min(len(real), max(most - len(bogus), most // 2))
-    spread = lambda rows, k: rows[
-        np.linspace(0, len(rows) - 1, min(k, len(rows))).round().astype(int)
-    ]
+
+    def spread(rows, k):
+        return rows[np.linspace(0, len(rows) - 1, min(k, len(rows))).round().astype(int)]
+
     return np.concatenate([spread(real, n), spread(bogus, most - n)])
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #8f12cdd4

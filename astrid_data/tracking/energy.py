@@ -7,7 +7,9 @@ __all__ = ['grid_factor', 'n_samples', 'DataWait', 'joules_per', 'EnergyReport',
            'EnergyMonitor', 'plot']
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #3fbf333a
-import functools, threading, time
+import functools
+import threading
+import time
 from array import array
 from dataclasses import dataclass, field
 from html import escape
@@ -252,9 +254,16 @@ EnergyReport.metrics = metrics
 # %% ../../nbs/70_tracking/02_energy.ipynb #7cd64088
 def _lines(self):
     "Name, value and remark of each line of the report"
-    num = lambda v, unit, n=3: 'unknown' if v is None else f'{v:.{n}g} {unit}'
-    pct = lambda v: 'unknown' if v is None else f'{v:.0f} %'
-    kj = lambda j: 'unknown' if j is None else f'{j / 1e3:.3g} kJ' if j >= 1000 else f'{j:.3g} J'
+
+    def num(v, unit, n=3):
+        return 'unknown' if v is None else f'{v:.{n}g} {unit}'
+
+    def pct(v):
+        return 'unknown' if v is None else f'{v:.0f} %'
+
+    def kj(j):
+        return 'unknown' if j is None else f'{j / 1e3:.3g} kJ' if j >= 1000 else f'{j:.3g} J'
+
     yield (
         'energy',
         f'{kj(self.total_joules)}'
@@ -471,7 +480,10 @@ def make_report(
         next((table[m] for m in meters if m.kind == 'host'), np.full((1, 4), np.nan)),
         [table[m] for m in meters if m.kind == 'gpu'],
     )
-    stack = lambda k: np.stack([g[:, k] for g in gpus]) if gpus else np.full((1, 1), np.nan)
+
+    def stack(k):
+        return np.stack([g[:, k] for g in gpus]) if gpus else np.full((1, 1), np.nan)
+
     seconds, (table_of_marks, epochs, per_epoch) = (
         float(t[-1]),
         _marks(marks, t, all_steps * np.nan if unknown else all_steps),
@@ -747,7 +759,6 @@ def plot(
     axs=None,  # Two axes; None makes a figure of 5 by 3 inches
 ):  # The figure
     "Power above, utilisation below, marks as thin lines"
-    import matplotlib.pyplot as plt
 
     fig, axs = (
         (axs[0].figure, axs)

@@ -7,7 +7,12 @@ __all__ = ['known_secrets', 'hide_secrets', 'Record', 'raw', 'save_cursor', 'flu
            'deliver', 'Carrier']
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #2a5fa26c
-import json, os, re, threading, time, warnings
+import json
+import os
+import re
+import threading
+import time
+import warnings
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit

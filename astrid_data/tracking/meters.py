@@ -166,6 +166,7 @@ def gpu_meters(
 ) -> tuple:  # Meters, why there are none (or None), and whether there may be a device all the same
     "Meters of the GPUs that this process uses"
     import sys
+
     import pynvml as nv
 
     torch, spec = sys.modules.get('torch'), os.environ.get('CUDA_VISIBLE_DEVICES')
@@ -248,6 +249,7 @@ class _Codecarbon:
 
     def __init__(self, cpu_watts=None):
         import logging
+
         from codecarbon import OfflineEmissionsTracker
 
         logging.getLogger('codecarbon').setLevel('ERROR')

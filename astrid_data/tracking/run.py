@@ -8,8 +8,17 @@ __all__ = ['data_source', 'dataset_tags', 'code_tags', 'dataset_input', 'mlflow_
            'dataset_runs', 'run_file', 'dataset_of', 'replay']
 
 # %% ../../nbs/70_tracking/06_run.ipynb #df157db1
-import json, math, os, re, shutil, socket, subprocess, tempfile, uuid, warnings
-from datetime import datetime, timezone
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+import warnings
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -27,10 +36,11 @@ from astrid_data.core import (
     stable_uuid,
     write_atomic,
 )
-from .energy import EnergyMonitor
-from ..quality.checks import new_figure
 from ..evaluation.breakdown import plot_breakdown, plot_worst
+from ..quality.checks import new_figure
+from ..registry.tables import Model, RowRefused, TrainingRun
 from .artifacts import write_papers
+from .energy import EnergyMonitor
 from astrid_data.tracking.journal import (
     Carrier,
     Record,
@@ -40,7 +50,6 @@ from astrid_data.tracking.journal import (
     load_mlflow,
     mlflow_client,
 )
-from ..registry.tables import Model, RowRefused, TrainingRun
 
 # %% ../../nbs/70_tracking/06_run.ipynb #fc2dea0d
 def data_source(
@@ -517,7 +526,7 @@ def _begin(self):
             self.row_id,
             status='failed',
             performance_metrics=dict(error=hide_secrets(f'{type(e).__name__}: {e}')),
-            completed_at=datetime.now(timezone.utc),
+            completed_at=datetime.now(UTC),
         )
         raise
     self.status = 'running'
@@ -727,7 +736,7 @@ def _close_row(archive, record):
             mlflow_run_id=record.run_id,
             training_params=params | dict(run_name=start['run_name']),
             performance_metrics=told,
-            completed_at=datetime.fromtimestamp(end['ms'] / 1e3, timezone.utc),
+            completed_at=datetime.fromtimestamp(end['ms'] / 1e3, UTC),
         )
         is True
     )

@@ -6,15 +6,19 @@
 __all__ = ['input_of', 'RawModel', 'save_model', 'model_facts']
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #371a4638
-import copy, json, pickle, tempfile, warnings
+import copy
+import json
+import pickle
+import tempfile
+import warnings
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..loading.augment import window
 from ..core import BadInput, canonical_json, write_atomic
+from ..loading.augment import window
 from ..loading.normalise import Normaliser
 from .journal import load_mlflow
 

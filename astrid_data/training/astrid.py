@@ -6,9 +6,10 @@
 __all__ = ['usual', 'RealDataConfig', 'load_real_training_data', 'get_real_training_data']
 
 # %% ../../nbs/75_training/01_astrid.ipynb #8a94c5c0
-import asyncio, warnings
+import asyncio
+import warnings
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from astrid_data.core import (
@@ -54,7 +55,7 @@ class RealDataConfig:
             raise BadInput(
                 f'date_range_days {self.date_range_days} reaches no day: give days before today, or None for any time'
             )
-        midnight = datetime.now(timezone.utc).replace(
+        midnight = datetime.now(UTC).replace(
             hour=0, minute=0, second=0, microsecond=0
         )  # The same question all day long
         since = (
@@ -76,6 +77,7 @@ class RealDataConfig:
 def _there(archive, names):
     "Of the usual surveys those that the archive has; None, for all it has, if it has none of them"
     from sqlalchemy import select
+
     from astrid_data.registry.tables import Survey
 
     if names != usual:
@@ -120,8 +122,8 @@ def _built(archive, config, name, created_by, show):
 # %% ../../nbs/75_training/01_astrid.ipynb #ed8ac1e1
 def _nothing_real():
     "Errors that mean there is nothing to load, or no way to it; a question that can't be right is not among them"
-    from sqlalchemy.exc import SQLAlchemyError
     from botocore.exceptions import BotoCoreError, ClientError
+    from sqlalchemy.exc import SQLAlchemyError
 
     return NotFound, Conflict, OSError, SQLAlchemyError, BotoCoreError, ClientError
 

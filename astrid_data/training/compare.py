@@ -15,10 +15,10 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from ..quality.checks import new_figure
 from ..core import BadInput, NotFound
-from ..quality.report import COLOURS, mark_synthetic
 from ..evaluation.scores import auc_roc, average_precision, paired_bootstrap
+from ..quality.checks import new_figure
+from ..quality.report import COLOURS, mark_synthetic
 from ..tracking.run import dataset_runs, run_file
 
 # %% ../../nbs/75_training/04_compare.ipynb #3f7db452
@@ -30,9 +30,12 @@ def scored_runs(
     "What each run on a version reached, and what it drew"
     runs = dataset_runs(dataset, archive)
     runs = runs[runs['status'] == 'completed'].reset_index(drop=True)
-    get = lambda k: (
-        pd.to_numeric(runs[k], errors='coerce') if k in runs else pd.Series(np.nan, runs.index)
-    )
+
+    def get(k):
+        return (
+            pd.to_numeric(runs[k], errors='coerce') if k in runs else pd.Series(np.nan, runs.index)
+        )
+
     joules, how = (
         get('training_energy_wh') * 3600,
         runs['energy_how'] if 'energy_how' in runs else pd.Series(None, runs.index, dtype=object),

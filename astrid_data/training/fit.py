@@ -8,7 +8,9 @@ __all__ = ['seeded', 'SmallCNN', 'SmallUNet', 'logits', 'loss_of', 'Diverged', '
            'check_batches', 'fit']
 
 # %% ../../nbs/75_training/02_fit.ipynb #220fc12f
-import os, time, warnings
+import os
+import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -29,19 +31,14 @@ from astrid_data.core import (
     progress,
     write_atomic,
 )
-from ..tracking.energy import DataWait
 from ..evaluation.breakdown import breakdown, sky_density
-from astrid_data.training.astrid import (
-    RealDataConfig,
-    get_real_training_data,
-    load_real_training_data,
-)  # They are looked for here, too
 from astrid_data.evaluation.scores import (
     OperatingPoints,
     average_precision,
     fpr_at_fnr,
     operating_points,
 )
+from ..tracking.energy import DataWait
 from ..tracking.run import log_scores
 
 # %% ../../nbs/75_training/02_fit.ipynb #916e0de4
@@ -349,7 +346,8 @@ def save_checkpoint(
     **facts,  # Numbers, text, lists and dicts to keep with the weights
 ) -> Path:
     "Write weights and facts, all or nothing"
-    import io, json
+    import io
+    import json
 
     buffer, weights = io.BytesIO(), model.state_dict() if isinstance(model, nn.Module) else model
     torch.save(

@@ -13,15 +13,19 @@ __all__ = ['ORDERS', 'VERDICTS', 'NO_ARCHIVE', 'HATCH', 'SIDE', 'ALL', 'MARKS', 
            'run_figure', 'in_steps', 'wait_panel', 'RunView', 'show_run', 'run_widget']
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #e01ddfa6
-import base64, html, math, threading, uuid
+import base64
+import html
+import math
+import threading
+import uuid
 from functools import cached_property
 
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 
 from ..core import AstridError, BadInput, NotFound, unit_vectors
-from ..tracking.energy import EnergyMonitor, EnergyReport
+from ..datasets.diff import centre_of, mark_centre, marked_tag, patch_png
 from ..quality.flags import FLAGS, decode_flags
-from ..search.labelling import blind_samples, is_person
 from astrid_data.quality.report import (
     COLOURS,
     MADE,
@@ -32,7 +36,8 @@ from astrid_data.quality.report import (
     new_figure,
     split_names,
 )
-from ..datasets.diff import centre_of, mark_centre, marked_tag, patch_png
+from ..search.labelling import blind_samples, is_person
+from ..tracking.energy import EnergyMonitor, EnergyReport
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #6a8d2709
 class Shown:
@@ -215,7 +220,9 @@ def take_back(
 ) -> bool:  # Whether there was something to take back
     "Add an event by which a person's earlier verdict on a detection counts no more"
     from sqlalchemy import select
-    from astrid_data.registry.tables import Detection, DetectionStatus, ValidationEvent as V
+
+    from astrid_data.registry.tables import Detection, DetectionStatus
+    from astrid_data.registry.tables import ValidationEvent as V
 
     k = uuid.UUID(detection_id)
     before = session.scalars(
@@ -246,7 +253,10 @@ def read_verdicts(
 ) -> pd.DataFrame:  # row, labeller, verdict, label, created_at; oldest first
     "What was said about these samples so far, by rules and people"
     from sqlalchemy import select
-    from astrid_data.registry.tables import LabelEvent as L, ValidationEvent as V, columns
+
+    from astrid_data.registry.tables import LabelEvent as L
+    from astrid_data.registry.tables import ValidationEvent as V
+    from astrid_data.registry.tables import columns
 
     names, some = 'row labeller verdict label created_at'.split(), dataset.samples.iloc[list(rows)]
     if dataset.archive is None or not len(some):
@@ -346,7 +356,10 @@ def tooltip(
 ) -> str:
     "A sample in more words"
     s = (blind_samples(samples.iloc[[row]]) if blind else samples.iloc[[row]]).iloc[0]
-    get = lambda k, f='{}': '' if k not in s or pd.isna(s[k]) else f.format(s[k])
+
+    def get(k, f='{}'):
+        return '' if k not in s or pd.isna(s[k]) else f.format(s[k])
+
     flags = ', '.join(decode_flags(s.get('quality_flags', 0))) or 'none'
     lines = [
         f'#{row}'
@@ -489,6 +502,7 @@ def draw_patch(
 ):
     "One channel of one sample: its picture, the ticks, and a hatched frame if it is no sky"
     from io import BytesIO
+
     from matplotlib.image import imread
 
     s, side = dataset.samples.iloc[row], dataset.patch_size
@@ -716,7 +730,9 @@ def filter_controls(
             options=options, value=ALL if chosen is None else chosen, description=text, **look
         )
 
-    names = lambda c: sorted(set(column(s, c, None)) - {None}, key=str)
+    def names(c):
+        return sorted(set(column(s, c, None)) - {None}, key=str)
+
     on = decode_flags(column(s, 'quality_flags', 0)).sum()
     found = [f.name for f in FLAGS if on[f.name]]
     label = g.filters.get('label')
@@ -825,7 +841,10 @@ def gallery_widget(
     draw()
     if g.dataset.archive is None:
         tell(NO_ARCHIVE.format(g.dataset.address))
-    line = lambda *a: w.HBox(a, layout=w.Layout(flex_flow='row wrap'))
+
+    def line(*a):
+        return w.HBox(a, layout=w.Layout(flex_flow='row wrap'))
+
     return w.VBox(
         [
             w.HTML(banner(g.dataset.origin)),
@@ -889,12 +908,17 @@ def observation_footprints(
 ) -> pd.DataFrame:  # observation_id, survey, band, ra, dec, radius_deg, footprint, origin
     "Where observations are; `ids` None means all"
     from sqlalchemy import select
+
     from astrid_data.registry.tables import (
         Image,
-        Observation as O,
-        ObservationIndex as X,
         Survey,
         columns,
+    )
+    from astrid_data.registry.tables import (
+        Observation as O,
+    )
+    from astrid_data.registry.tables import (
+        ObservationIndex as X,
     )
 
     q = (
@@ -924,7 +948,9 @@ def some_detections(
 ) -> tuple:  # Table of observation_id, ra, dec, kind; how many there are in all
     "A fair draw of an archive's detections"
     from sqlalchemy import func, select
-    from astrid_data.registry.tables import Detection as D, columns
+
+    from astrid_data.registry.tables import Detection as D
+    from astrid_data.registry.tables import columns
 
     with archive.session() as session:
         n = session.scalar(select(func.count()).select_from(D))
@@ -1314,7 +1340,10 @@ def run_figure(
     )
     s = in_steps(report.series, kinds)
     gpu = f'no GPU: {why["gpu"]}' if 'gpu' in why and 'gpu' not in kinds else ''
-    note = lambda k: k.upper() + (' (estimate)' if 'estimate' in report.method.get(k, '') else '')
+
+    def note(k):
+        return k.upper() + (' (estimate)' if 'estimate' in report.method.get(k, '') else '')
+
     curves(
         axs[0, 0], s, [f'{k}_watts' for k in kinds], gpu, lambda c: note(c.removesuffix('_watts'))
     )
