@@ -6,7 +6,8 @@ Importing this package opens nothing and loads nothing heavy: each public name b
 __version__ = '0.1.0'
 
 _pages = {
-    'core': 'AstridError BadImage BadInput Conflict NotFound QualityError Settings load_settings SyntheticDataWarning default_home sky_separation_arcsec match_sky',
+    'core': 'AstridError BadImage BadInput Conflict NotFound QualityError Settings load_settings SyntheticDataWarning default_home',
+    'sky': 'sky_separation_arcsec match_sky',
     'registry.tables': 'Registry connect Survey Observation Detection ValidationEvent TrainingDataset TrainingSample TrainingRun',
     'storage.store': 'open_store resolve_uri',
     'images.image': 'open_image SkyImage DQ_FLAGS',

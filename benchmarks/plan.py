@@ -34,7 +34,7 @@ def fill(path):
 
     import numpy as np
 
-    from astrid_data.core import healpix_index
+    from astrid_data.sky import healpix_index
 
     rng, words, day = np.random.default_rng(7), random.Random(7), '2024-01-01 00:00:00.000000'
 

@@ -15,9 +15,10 @@ from astrid_data.collect.link import (
     link_triplets,
     linkable_images,
 )
-from astrid_data.core import BadInput, NotFound, sky_separation_arcsec
+from astrid_data.core import BadInput, NotFound
 from astrid_data.ingest.archive import open_archive
 from astrid_data.registry.tables import Detection, Image, Observation, add_validation_event
+from astrid_data.sky import sky_separation_arcsec
 
 BANDS = ('F606W', 'F814W', 'F850LP')
 WINDOWS = {'HST': ((-2000, -100), (0, 60))}

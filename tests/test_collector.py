@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from astrid_data.collect import collector as C
 from astrid_data.collect import queries as A
 from astrid_data.collect.negatives import KnownSky, draw_free, step_from
-from astrid_data.core import BadInput, NotFound, healpix_index, sky_separation_arcsec, unit_vectors
+from astrid_data.core import BadInput, NotFound
 from astrid_data.draws import key_numbers
 from astrid_data.registry.tables import (
     Detection,
@@ -35,6 +35,7 @@ from astrid_data.registry.tables import (
     connect,
 )
 from astrid_data.registry.verdicts import BOGUS_WORDS, LEVELS, UNSURE_WORDS, effective_labels
+from astrid_data.sky import healpix_index, sky_separation_arcsec, unit_vectors
 from astrid_data.sky_regions import (
     as_moc,
     as_polygon,

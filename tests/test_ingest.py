@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sqlalchemy import func, select
 
-from astrid_data.core import BadImage, BadInput, NotFound, sha256_file, sky_separation_arcsec
+from astrid_data.core import BadImage, BadInput, NotFound, sha256_file
 from astrid_data.images.image import open_image
 from astrid_data.images.sources import (
     RULES,
@@ -41,6 +41,7 @@ from astrid_data.registry.tables import (
     ValidationEvent,
 )
 from astrid_data.simulate.synthetic import synthetic_archive, synthetic_image
+from astrid_data.sky import sky_separation_arcsec
 from astrid_data.storage.store import resolve_uri
 
 

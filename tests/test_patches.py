@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings, sky_separation_arcsec
+from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings
 from astrid_data.datasets.build import Opener
 from astrid_data.images import image as images
 from astrid_data.images.header_cache import Remember, image_index
@@ -30,6 +30,7 @@ from astrid_data.patches.extract import (
     target_map,
 )
 from astrid_data.patches.gather import compiled_loop, gather, gather_fast
+from astrid_data.sky import sky_separation_arcsec
 from astrid_data.storage.store import DiskCache, S3Store, StoreDenied, StoreUnreachable
 
 SAMPLE = Path(images.__file__).parent / 'sample'

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astrid_data.core import BadInput, healpix_index, sky_separation_arcsec
+from astrid_data.core import BadInput
 from astrid_data.quality import report as q
 from astrid_data.quality.checks import check_images, check_pixels, other_label_near
 from astrid_data.quality.columns import check_columns, known_at
@@ -26,6 +26,7 @@ from astrid_data.quality.flags import (
     measure_patches,
 )
 from astrid_data.quality.label_issues import find_doubts
+from astrid_data.sky import healpix_index, sky_separation_arcsec
 
 
 def sky(n, s=32, seed=0, channels=1, stars=True, level=100, noise=5, flux=250):

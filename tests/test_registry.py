@@ -28,11 +28,10 @@ from astrid_data.core import (
     NotFound,
     Secret,
     Settings,
-    healpix_index,
     load_settings,
-    sky_separation_arcsec,
     stable_uuid,
 )
+from astrid_data.sky import healpix_index, sky_separation_arcsec
 
 here = Path(__file__).parent
 start = datetime(2024, 3, 1, tzinfo=UTC)

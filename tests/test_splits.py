@@ -9,7 +9,8 @@ from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astrid_data.core import BadInput, sky_separation_arcsec
+from astrid_data.core import BadInput
+from astrid_data.sky import sky_separation_arcsec
 from astrid_data.splits.assign import (
     SPLITS,
     _Sky,

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import astrid_data as ad
-from astrid_data.core import BadInput, NotFound, sky_separation_arcsec
+from astrid_data.core import BadInput, NotFound
 from astrid_data.datasets.dataset import write_dataset
+from astrid_data.sky import sky_separation_arcsec
 from astrid_data.tracking.meters import Reading
 from astrid_data.widgets import gallery as wd
 

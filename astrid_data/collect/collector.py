@@ -47,7 +47,7 @@ from astrid_data.collect.queries import (
     registry_filters,
     text,
 )
-from ..core import BadInput, NotFound, need, unit_vectors
+from ..core import BadInput, NotFound, need
 from ..core import progress as progress_bar
 from astrid_data.draws import (
     counts_for,
@@ -77,6 +77,7 @@ from astrid_data.registry.verdicts import (
     settle,
     strongest,
 )
+from ..sky import unit_vectors
 
 # %% ../../nbs/40_collect/04_collector.ipynb #e0e30c4b
 _all_ = [

@@ -16,9 +16,10 @@ from sqlalchemy import select
 
 from .negatives import inside_edges
 from .queries import matching_bands
-from ..core import BadImage, BadInput, stable_uuid, unit_vectors
+from ..core import BadImage, BadInput, stable_uuid
 from ..images.headers import end_of_exposure
 from ..registry.tables import Image, Observation, ObservationIndex, Survey, bulk_insert
+from ..sky import unit_vectors
 
 # %% ../../nbs/40_collect/05_link.ipynb #13eac367
 def linkable_images(

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..core import BadImage, BadInput, NotFound, unit_vectors
+from ..core import BadImage, BadInput, NotFound
 from ..draws import mix
+from ..sky import unit_vectors
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #d97b6508
 def chord(angle_arcsec):

@@ -15,7 +15,8 @@ from uuid import UUID
 import numpy as np
 from fastcore.basics import patch
 
-from ..core import BadInput, canonical_json, parse_time, unit_vectors
+from ..core import BadInput, canonical_json, parse_time
+from ..sky import unit_vectors
 from astrid_data.sky_regions import (
     as_moc,
     as_polygon,

@@ -9,9 +9,10 @@ __all__ = ['parts_of', 'purity', 'completeness', 'breakdown', 'sky_density', 'pl
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput, unit_vectors
+from ..core import BadInput
 from .scores import bootstrap
 from ..quality.report import mark_synthetic, new_figure
+from ..sky import unit_vectors
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #7b9671fc
 def parts_of(

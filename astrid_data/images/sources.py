@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..core import BadImage, match_sky
+from ..core import BadImage
 from .image import list_images, open_image
+from ..sky import match_sky
 
 # %% ../../nbs/20_images/05_sources.ipynb #2e4a0305
 def background_of(

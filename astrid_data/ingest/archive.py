@@ -29,12 +29,9 @@ from astrid_data.core import (
     NotFound,
     canonical_json,
     default_home,
-    healpix_index,
     load_settings,
     progress,
-    sky_separation_arcsec,
     stable_uuid,
-    unit_vectors,
     utc_from_mjd,
 )
 from ..images.header_cache import image_index
@@ -70,6 +67,7 @@ from astrid_data.registry.tables import (
     connect,
     get_or_create_survey,
 )
+from ..sky import healpix_index, sky_separation_arcsec, unit_vectors
 from ..storage.store import FolderStore, open_store, resolve_uri
 
 # %% ../../nbs/25_ingest/02_archive.ipynb #69a766c8

@@ -14,9 +14,10 @@ import numpy as np
 from astropy.wcs import WCS
 from fastcore.basics import patch
 
-from ..core import BadImage, BadInput, match_sky
+from ..core import BadImage, BadInput
 from ..images.image import SkyImage
 from ..images.sources import background_of
+from ..sky import match_sky
 
 # %% ../../nbs/35_patches/02_align.ipynb #a4cb3ce1
 def _through_sky(image, other, x, y):

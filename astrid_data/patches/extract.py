@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..core import BadImage, BadInput, NotFound, sky_separation_arcsec
+from ..core import BadImage, BadInput, NotFound
 from .gather import gather, gather_fast
+from ..sky import sky_separation_arcsec
 
 # %% ../../nbs/35_patches/03_extract.ipynb #9f2c181e
 def corners(

@@ -14,8 +14,8 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 
-from ..core import unit_vectors
 from .flags import FLAGS, decode_flags
+from ..sky import unit_vectors
 
 # %% ../../nbs/45_quality/02_checks.ipynb #ae844d44
 @dataclass

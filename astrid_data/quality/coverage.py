@@ -10,8 +10,9 @@ __all__ = ['DRIFTS', 'check_coverage', 'check_times', 'longest_gap', 'column_dis
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput, healpix_index
+from ..core import BadInput
 from .checks import Issue, column, issue_of, new_figure
+from ..sky import healpix_index
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #2f0a1626
 def check_coverage(

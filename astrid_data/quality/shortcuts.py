@@ -10,8 +10,8 @@ __all__ = ['NUISANCES', 'fields', 'nuisances', 'missing_sides', 'probe_shortcuts
 import numpy as np
 import pandas as pd
 
-from ..core import healpix_index
 from .checks import Issue, column, rank_auc
+from ..sky import healpix_index
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #5ef41532
 NUISANCES = (

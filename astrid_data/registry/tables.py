@@ -69,13 +69,12 @@ from astrid_data.core import (
     NotFound,
     Secret,
     canonical_json,
-    healpix_index,
     load_settings,
     merge_ranges,
     parse_time,
-    sky_separation_arcsec,
     stable_uuid,
 )
+from ..sky import healpix_index, sky_separation_arcsec
 
 # %% ../../nbs/10_registry/01_tables.ipynb #223e1496
 class UtcDateTime(TypeDecorator):

@@ -15,7 +15,8 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput, healpix_index, need, sha256_text, unit_vectors
+from ..core import BadInput, need, sha256_text
+from ..sky import healpix_index, unit_vectors
 
 # %% ../../nbs/50_splits/01_assign.ipynb #bf4cadb1
 def _column(samples, name, other=np.nan):

@@ -23,7 +23,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..core import AstridError, BadInput, NotFound, unit_vectors
+from ..core import AstridError, BadInput, NotFound
 from ..datasets.diff import centre_of, mark_centre, marked_tag, patch_png
 from ..quality.flags import FLAGS, decode_flags
 from astrid_data.quality.report import (
@@ -37,6 +37,7 @@ from astrid_data.quality.report import (
     split_names,
 )
 from ..search.labelling import blind_samples, is_person
+from ..sky import unit_vectors
 from ..tracking.energy import EnergyMonitor, EnergyReport
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #6a8d2709
