@@ -24,36 +24,45 @@ def source(page):
     ]
 
 
-def number_and_module(page):
-    m = re.search(r'^#\|\s*default_exp\s+(\S+)', '\n'.join(source(page)), re.M)
-    return int(page.name.split('_')[0]), m and m[1]
+def module_of(page):
+    "The module that a page exports, as 'package.module'; None where it exports none"
+    found = re.search(r'^#\|\s*default_exp\s+(\S+)', '\n'.join(source(page)), re.M)
+    return found and found[1]
 
 
-number_of = {m: n for n, m in map(number_and_module, pages) if m}
+def place_of(page):
+    "Where a page stands in the reading order"
+    return page.relative_to(root / 'nbs').as_posix()
 
 
-def imports(code):
-    "Our modules that `code` imports, wherever in it"
+place = {module_of(page): place_of(page) for page in pages if module_of(page)}
+
+
+def imports(module, code):
+    "Our modules that the code of `module` imports, wherever in it"
+    package = module.split('.')[:-1]
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.ImportFrom) and node.level and node.module:
-            yield node.module.split('.')[0]
-        elif isinstance(node, ast.ImportFrom) and (node.module or '').startswith('astrid_data.'):
-            yield node.module.split('.')[1]
-        elif isinstance(node, ast.ImportFrom) and (node.level or node.module == 'astrid_data'):
-            yield from (a.name for a in node.names if a.name in number_of)
-        elif isinstance(node, ast.Import):
-            yield from (
-                a.name.split('.')[1] for a in node.names if a.name.startswith('astrid_data.')
+        if isinstance(node, ast.Import):
+            for a in node.names:
+                yield a.name.removeprefix('astrid_data.')
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        name = (node.module or '').removeprefix('astrid_data').lstrip('.')
+        if node.level:
+            name = '.'.join([*package[: len(package) + 1 - node.level], *name.split('.')]).strip(
+                '.'
             )
+        yield name
+        yield from (f'{name}.{a.name}'.strip('.') for a in node.names)
 
 
-@pytest.mark.parametrize('page', pages, ids=lambda p: p.stem)
-def test_a_page_imports_only_smaller_numbers(page):
-    number, module = number_and_module(page)
+@pytest.mark.parametrize('page', pages, ids=place_of)
+def test_a_page_imports_only_what_comes_before(page):
+    module = module_of(page)
     if module is None:
         pytest.skip('exports nothing')
-    used = set(imports((root / 'astrid_data' / f'{module}.py').read_text()))
-    late = sorted(m for m in used if number_of.get(m, -1) >= number)
+    code = (root / 'astrid_data' / f'{module.replace(".", "/")}.py').read_text()
+    late = {m for m in imports(module, code) if place.get(m, '') >= place_of(page)}
     assert not late, f'{page.name} imports {late}, which come later'
 
 
@@ -77,7 +86,7 @@ def test_every_public_name_is_where_the_package_says():
     gone = [n for n in astrid_data._page_of if not hasattr(astrid_data, n)]
     assert not gone
     with pytest.raises(AttributeError):
-        astrid_data.no_such_name
+        _ = astrid_data.no_such_name
 
 
 def test_no_page_holds_a_machine_path_or_a_clock():
