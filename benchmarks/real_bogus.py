@@ -58,7 +58,7 @@ def naive(dataset, seed, epochs):
     import torch
 
     import astrid_data as ad
-    from astrid_data.loading.loader import d4
+    from astrid_data.loading.augment import d4
 
     b = ad.PatchDataset(dataset).read(np.arange(len(dataset)))
     turned = [

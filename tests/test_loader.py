@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 import astrid_data as ad
 from astrid_data.core import AstridError, BadInput, Conflict, Secret, Settings
 from astrid_data.datasets.dataset import Dataset, StreamedDataset, write_dataset
-from astrid_data.loading.augment import Augment
+from astrid_data.loading.augment import Augment, augment_d4, d4, draw
 from astrid_data.loading.loader import (
     DataModule,
     Normaliser,
@@ -25,11 +25,8 @@ from astrid_data.loading.loader import (
     PatchLoader,
     RealDataLoader,
     SeedPairs,
-    augment_d4,
     collate,
     create_real_data_loaders,
-    d4,
-    draw,
     epoch_order,
 )
 from astrid_data.registry.tables import Detection, add_validation_event
