@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from astrid_data.core import BadInput
 from astrid_data.quality import report as q
+from astrid_data.quality.background import local_background
 from astrid_data.quality.checks import check_images, check_pixels, other_label_near
 from astrid_data.quality.columns import check_columns, known_at
 from astrid_data.quality.coverage import coverage_moc, sky_cells, split_drift
@@ -21,7 +22,6 @@ from astrid_data.quality.flags import (
     decode_flags,
     image_flags,
     line_places,
-    local_background,
     measure_columns,
     measure_patches,
 )

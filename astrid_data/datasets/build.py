@@ -270,7 +270,8 @@ def cut_chunk(
 
 def _measure(t, kept, data, valid, channels):
     "Background, noise and flags, as columns of `t`"
-    from astrid_data.quality.flags import column_flags, image_flags, local_background
+    from astrid_data.quality.background import local_background
+    from astrid_data.quality.flags import column_flags, image_flags
 
     background, noise = local_background(data, valid)
     for c, ch in enumerate(channels):

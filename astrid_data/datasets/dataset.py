@@ -724,7 +724,7 @@ def write_dataset(
     valid = np.isfinite(patches) if valid is None else valid
     targets = np.zeros((n, s, s), 'u1') if targets is None else targets
     if f'{channels[0]}_noise' not in samples:
-        from astrid_data.quality.report import local_background
+        from astrid_data.quality.background import local_background
 
         background, noise = local_background(patches, valid)
         for c, ch in enumerate(channels):

@@ -14,7 +14,7 @@ import torch
 
 from ..core import BadInput
 from ..datasets.dataset import FITTED, Dataset, fit_normalisation
-from ..quality.flags import local_background
+from ..quality.background import local_background
 
 # %% ../../nbs/60_loading/04_normalise.ipynb #7fbf9164
 def _vector_asinh():

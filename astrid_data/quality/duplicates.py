@@ -9,8 +9,8 @@ __all__ = ['noise_pattern', 'code_pairs', 'find_duplicates', 'check_duplicates']
 import numpy as np
 import pandas as pd
 
+from .background import excess
 from .checks import column, issue_of
-from .flags import excess
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #2a592ff0
 def noise_pattern(

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput, NotFound, canonical_json, need
+from .background import local_background
 from astrid_data.quality.checks import (
     Issue,
     check_classes,
@@ -45,7 +46,6 @@ from astrid_data.quality.flags import (
     FLAGS,
     column_flags,
     image_flags,
-    local_background,
 )
 from .shortcuts import by_strength, check_shortcuts, probe_shortcuts
 from ..registry.verdicts import labeller_agreement
