@@ -372,6 +372,7 @@ def plot(
     axs=None,  # Three axes; None makes a figure of 6 by 2.2 inches
 ):  # The figure
     "Precision against recall, FPR against FNR with the operating point, and the share of real against the score"
+    import matplotlib.pyplot as plt
 
     fig, axs = (
         (axs[0].figure, axs)

@@ -759,6 +759,7 @@ def plot(
     axs=None,  # Two axes; None makes a figure of 5 by 3 inches
 ):  # The figure
     "Power above, utilisation below, marks as thin lines"
+    import matplotlib.pyplot as plt
 
     fig, axs = (
         (axs[0].figure, axs)
