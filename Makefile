@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test check wheel docs readme bench clean
+.PHONY: setup demo test check wheel docs widgets readme bench clean
 setup: .venv/ready
 
 .venv/ready: settings.ini setup.py pyproject.toml constraints.txt
@@ -15,15 +15,26 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/astrid-data demo --home demo
 
+# Two processes, a file each, as there are two cores; the slowest ten are named
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+
+CODE = nbs tests tools benchmarks docs setup.py astrid_data/__init__.py
 
 check: setup
+	$(BIN)/ruff format --check -q $(CODE)
+	$(BIN)/ruff check -q $(CODE)
+	$(BIN)/ruff check -q --isolated --select F821 astrid_data
 	$(BIN)/python tools/check.py
 	$(BIN)/python tools/readme.py --check
 
 wheel: setup
 	$(BIN)/python tools/check_wheel.py
+
+# The widgets in a real browser, where a Chromium is there or can be installed
+widgets: setup
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,browser]'
+	bash tools/widgets.sh $(BIN)/python
 
 readme: setup
 	$(BIN)/python tools/readme.py

@@ -23,14 +23,25 @@ dest = root / '_docs'
 ini = ConfigParser(delimiters=['='])
 ini.read(root / 'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
+# The folders of nbs/ in their order, and what the site calls them
 sections = {
-    'The registry and the images': '0',
-    'What comes in': '1',
-    'From question to patches': '2',
-    'Frozen sets and their loader': '3',
-    'Training and its bill': '4',
-    'What people see': '5',
-    'From outside': '6',
+    '': 'Words and tools',
+    'registry': 'Registry',
+    'storage': 'Storage',
+    'images': 'Images',
+    'ingest': 'What comes in',
+    'simulate': 'Pretend sky',
+    'patches': 'Patches',
+    'collect': 'From question to plan',
+    'quality': 'Quality',
+    'splits': 'Splits',
+    'datasets': 'Versions',
+    'loading': 'Loading',
+    'evaluation': 'What a score says',
+    'tracking': 'Tracking and energy',
+    'training': 'Training',
+    'search': 'What to label next',
+    'widgets': 'Widgets',
 }
 hide = {
     ('echo', 'false'): 'remove-input',
@@ -69,6 +80,11 @@ def runs_for_docs(cell, asked=processors._do_eval):
     )
 
 
+def unnumbered(path):
+    "A path without the numbers that order folders and pages: 35_patches/02_align is patches/align"
+    return '/'.join(re.sub(r'^\d+_', '', part) for part in path.split('/'))
+
+
 def slug(s):
     return re.sub(r'[^\w.-]+', '-', s.lower()).strip('-')
 
@@ -94,78 +110,88 @@ def api(md, stem, level):
     return f'({slug(stem)}-{slug(name)})=\n{"#" * level} {name.replace("_", chr(92) + "_")}\n\n{md[: m.start()].strip()}\n{md[m.end() :]}'
 
 
+def api_cells(cell, name, level):
+    "What show_doc wrote into a cell, as prose"
+    texts = [o.get('data', {}).get('text/markdown') or o.get('text', '') for o in cell.outputs]
+    return [nbformat.v4.new_markdown_cell(api(text, name, level)) for text in texts]
+
+
+def code_cell(cell):
+    "A code cell without its `#|` lines, which become tags; None where nothing is left"
+    found, source = options(cell.source)
+    tags = [hide[o] for o in found.items() if o in hide] + [bare[k] for k in found if k in bare]
+    cell.source = source
+    cell.metadata = nbformat.from_dict({'tags': sorted(set(tags))} if tags else {})
+    return cell if source or cell.outputs else None
+
+
+def front_matter(cell):
+    "Title and subtitle"
+    meta = yaml.safe_load(cell.source.strip().strip('-')) or {}
+    text = f'# {meta.get("title", "")}\n\n{meta.get("description", "")}'
+    return nbformat.v4.new_markdown_cell(text.strip())
+
+
+def site_links(text):
+    "Links between pages stay on this site, where a page is called by its name without numbers"
+    base = re.escape(cfg['doc_host'] + cfg['doc_baseurl'])
+    text = re.sub(
+        r'\]\(([\w./]+\.ipynb)(#[\w-]+)?\)',
+        lambda m: f']({unnumbered(m[1])}{m[2] or ""})',
+        text,
+    )
+    return re.sub(
+        rf'\((?:{base}/)?([\w/]+)\.html#([\w.]+)\)',
+        lambda m: f'(#{slug(m[1])}-{slug(m[2])})',
+        text,
+    )
+
+
 def convert(path):
     "One processed notebook as MyST-NB reads it; returns its name on the site"
-    nb, cells, stem = nbformat.read(path, 4), [], path.stem
-    for c in nb.cells:
-        if c.cell_type == 'raw' and c.source.startswith('---'):
-            meta = yaml.safe_load(c.source.strip().strip('-')) or {}
-            stem = Path(meta.get('output-file', path.name)).stem
-            cells.append(
-                nbformat.v4.new_markdown_cell(
-                    f'# {meta.get("title", stem)}\n\n{meta.get("description", "")}'.strip()
-                )
-            )
-        elif c.cell_type == 'code':
-            found, source = options(c.source)
-            if found.get('output') == 'asis':
-                texts = [
-                    o.get('data', {}).get('text/markdown') or o.get('text', '') for o in c.outputs
-                ]
-                cells += [
-                    nbformat.v4.new_markdown_cell(api(t, stem, min(3, heading_level(cells) + 1)))
-                    for t in texts
-                ]
-                continue
-            tags = [hide[o] for o in found.items() if o in hide] + [
-                bare[k] for k in found if k in bare
-            ]
-            c.source, c.metadata = (
-                source,
-                nbformat.from_dict({'tags': sorted(set(tags))} if tags else {}),
-            )
-            if source or c.outputs:
-                cells.append(c)
-        elif not c.source.startswith('<!-- WARNING'):
-            cells.append(c)
-    base = re.escape(cfg['doc_host'] + cfg['doc_baseurl'])
-    for c in cells:  # a page is called by its name on the site, without its number
-        if c.cell_type == 'markdown':
-            c.source = re.sub(r'\]\(\d+_(\w+\.ipynb)\)', r'](\1)', c.source)
-    for c in cells:  # links between pages stay on this site
-        if c.cell_type == 'markdown':
-            c.source = re.sub(
-                rf'\((?:{base}/)?([\w/]+)\.html#([\w.]+)\)',
-                lambda m: f'(#{slug(m[1])}-{slug(m[2])})',
-                c.source,
-            )
+    nb = nbformat.read(path, 4)
+    name = unnumbered(path.relative_to(root / '_proc').with_suffix('').as_posix())
+    cells = []
+    for cell in nb.cells:
+        if cell.cell_type == 'raw' and cell.source.startswith('---'):
+            cells.append(front_matter(cell))
+        elif cell.cell_type == 'code' and options(cell.source)[0].get('output') == 'asis':
+            cells += api_cells(cell, name, min(3, heading_level(cells) + 1))
+        elif cell.cell_type == 'code':
+            cells += filter(None, [code_cell(cell)])
+        elif not cell.source.startswith('<!-- WARNING'):
+            cells.append(cell)
+    for cell in cells:
+        if cell.cell_type == 'markdown':
+            cell.source = site_links(cell.source)
     nb.cells = cells
-    nbformat.write(nb, dest / 'src' / f'{stem}.ipynb')
-    return stem
+    target = dest / 'src' / f'{name}.ipynb'
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nb, target)
+    return name
+
+
+def reading_order():
+    "Names of the module pages on the site, by the order of their folders and numbers"
+    pages = (root / 'nbs').glob('**/[0-9]*.ipynb')
+    paths = sorted(p.relative_to(root / 'nbs').with_suffix('').as_posix() for p in pages)
+    return [unnumbered(p) for p in paths]
 
 
 def contents(names):
-    "The table of contents: the pages by their stage, in reading order, then the tutorials"
-    order = {}
-    for p in sorted((root / 'nbs').glob('[0-9]*.ipynb')):
-        order[p.stem.split('_', 1)[1]] = p.stem
-    trees = [
-        (
-            title,
-            [
-                n
-                for n in order
-                if n in names and order[n].startswith(tens) and len(order[n].split('_')[0]) == 2
-            ],
-        )
-        for title, tens in sections.items()
-    ]
-    trees.append(('Tutorials', [n for n in names if n not in order and n != 'index']))
-    return '\n\n'.join(
-        '```{toctree}\n:hidden:\n:caption: ' + title + '\n\n' + '\n'.join(pages) + '\n```'
-        for title, pages in trees
-        if pages
-    )
+    "The table of contents: sections follow the folders, then what is called from outside, tutorials"
+    order = [n for n in reading_order() if n in names]
+    trees = []
+    for folder, title in sections.items():
+        inside = [n for n in order if n.rpartition('/')[0] == folder and n not in ('api', 'cli')]
+        trees.append((title, inside))
+    trees.append(('From outside', [n for n in order if n in ('api', 'cli')]))
+    trees.insert(0, ('Tutorials', [n for n in names if n.startswith('tutorials/')]))
+    lost = set(names) - {n for _, pages in trees for n in pages} - {'index'}
+    if lost:
+        sys.exit(f'pages that no section has: {sorted(lost)}')
+    head = '```{toctree}\n:hidden:\n:caption: '
+    return '\n\n'.join(f'{head}{t}\n\n' + '\n'.join(p) + '\n```' for t, p in trees if p)
 
 
 def vendor():
@@ -182,14 +208,16 @@ def vendor():
 
 def broken_links(html):
     "Links between the pages that lead nowhere, as 'page: link'"
-    pages = {p: p.read_text(encoding='utf-8') for p in html.glob('*.html')}
+    pages = {
+        p: p.read_text(encoding='utf-8') for p in html.rglob('*.html') if '_static' not in p.parts
+    }
     ids = {p: set(re.findall(r'\bid="([^"]+)"', t)) for p, t in pages.items()}
     for p, text in pages.items():
         for link in sorted(set(re.findall(r'(?:href|src)="([^"]+)"', text))):
             if re.match(r'[a-z]+:|//', link):
                 continue
             name, _, anchor = unquote(link).partition('#')
-            to = (html / name.split('?')[0]) if name else p
+            to = (p.parent / name.split('?')[0]).resolve() if name else p
             if not to.exists() or (anchor and to in ids and anchor not in ids[to]):
                 yield f'{p.name}: {link}'
 
