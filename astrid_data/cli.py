@@ -17,7 +17,9 @@ def _train(dataset, epochs):
     "A small network trained on `dataset`: what it scores on the test split, and its run"
     from astrid_data.loading.loader import RealDataLoader
     from astrid_data.tracking.run import track
-    from astrid_data.training.fit import SmallCNN, evaluate, fit
+    from astrid_data.training.fit import fit
+    from astrid_data.training.models import SmallCNN
+    from astrid_data.training.predict import evaluate
 
     train, val, test = RealDataLoader(dataset).loaders(batch_size=64)
     model = SmallCNN(channels=len(dataset.channels))

@@ -49,7 +49,7 @@ def trainer(model, samples, watched=False):
         from astrid_data.datasets.build import Dataset
         from astrid_data.loading.loader import PatchDataset, PatchLoader
         from astrid_data.tracking.energy import DataWait, EnergyMonitor
-        from astrid_data.training import fit as training
+        from astrid_data.training import models as training
 
         net, d = (
             getattr(training, model)(channels=3),

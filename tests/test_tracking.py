@@ -52,7 +52,9 @@ from astrid_data.tracking.run import (
 )
 from astrid_data.tracking.saved_model import RawModel, input_of
 from astrid_data.training.compare import compare_runs, paired_difference
-from astrid_data.training.fit import Diverged, SmallCNN, SmallUNet, evaluate, fit
+from astrid_data.training.fit import TrainingDiverged, fit
+from astrid_data.training.models import SmallCNN, SmallUNet
+from astrid_data.training.predict import evaluate
 
 
 def version(archive, origin='survey', name='small', n=20):
@@ -872,7 +874,7 @@ def test_status_goes_from_pending_to_failed_when_the_beginning_fails(archive, da
 def test_a_loss_that_is_no_number_ends_the_run_with_a_clear_message(archive, trained):
     d = trained[0]
     train, val, _ = RealDataLoader(d).loaders(batch_size=24, normalise=None)  # NaN pixels stay
-    with pytest.raises(Diverged, match='images hold NaN'):
+    with pytest.raises(TrainingDiverged, match='images hold NaN'):
         with track(d, 'nan', monitor=False) as run:
             run.log_metrics(dict(loss=float('nan'), high=float('inf')))
             fit(SmallCNN(), train, val, epochs=1, run=run, show=False)

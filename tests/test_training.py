@@ -43,18 +43,10 @@ from astrid_data.training.astrid import (
     load_real_training_data,
 )
 from astrid_data.training.baseline import evaluate_baseline, stamp_statistics
-from astrid_data.training.fit import (
-    Diverged,
-    SmallCNN,
-    SmallUNet,
-    cpu_limit,
-    evaluate,
-    fit,
-    load_checkpoint,
-    predict,
-    read_checkpoint,
-    save_checkpoint,
-)
+from astrid_data.training.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
+from astrid_data.training.fit import TrainingDiverged, cpu_limit, fit
+from astrid_data.training.models import SmallCNN, SmallUNet
+from astrid_data.training.predict import evaluate, predict
 
 torch.set_num_threads(1)  # The models here are so small that threads would only wait for each other
 
@@ -485,7 +477,7 @@ def test_an_answer_of_the_wrong_shape_is_refused_with_the_right_one(shape):
     got = ', '.join(map(str, (24, *shape)))
     with pytest.raises(
         BadInput,
-        match=rf'Answers answers 24 patches of 16 by 16 pixels with \({got}\); a classifier gives one logit a patch, \(24,\).*map one a pixel, \(24, 1, 16, 16\)',
+        match=rf'Answers answers 24 patches of 16 by 16 pixels with \({got}\); a classifier gives one logit per patch, \(24,\).*map one per pixel, \(24, 1, 16, 16\)',
     ):
         fit(Answers(shape), batches(), epochs=1, show=False)
 
@@ -514,7 +506,7 @@ def test_of_equal_areas_the_smaller_loss_is_best():
 
 def test_patience():
     h = fit(SmallCNN(), batches(easy=False), batches(seed=1, easy=False), epochs=40, patience=2)
-    assert len(h) == h.best_epoch + 2 < 40 and 'no better for 2' in h.why_stopped
+    assert len(h) == h.best_epoch + 2 < 40 and 'no better for 2' in h.stop_reason
 
 
 def test_without_val_the_last_epoch_stays():
@@ -710,7 +702,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(tmp_path):
 
     model = SmallCNN()
     with pytest.raises(
-        Diverged,
+        TrainingDiverged,
         match=r'epoch 3, step 2.*weights of epoch 2 again; c.pt holds the training up to epoch 2',
     ):
         fit(model, Spoiled(batches()), epochs=5, checkpoint=tmp_path / 'c.pt')
@@ -736,7 +728,7 @@ class Steep(torch.nn.Module):
 
 def test_a_gradient_that_is_no_number_does_not_reach_the_weights():
     model = Steep()
-    with pytest.raises(Diverged, match='the gradient is (inf|nan) in epoch 1, step 1'):
+    with pytest.raises(TrainingDiverged, match='the gradient is (inf|nan) in epoch 1, step 1'):
         fit(model, batches(), epochs=1)
     assert model.w.item() == 0
 
@@ -783,7 +775,7 @@ def test_amp_uses_bfloat16_and_still_learns():
 def test_nan_in_the_data_is_named():
     train = batches()
     train[1]['image'][5, 0, 3, 3] = torch.nan
-    with pytest.raises(Diverged, match=r'1 of 24 images hold NaN or infinity \(rows \[29\]\)'):
+    with pytest.raises(TrainingDiverged, match=r'1 of 24 images hold NaN or infinity \(rows \[29\]\)'):
         fit(SmallCNN(), train, epochs=1)
 
 
@@ -796,7 +788,7 @@ def test_a_loss_that_blows_up_blames_the_learning_rate():
         def forward(self, x):
             return x.mean((1, 2, 3)) * self.w * torch.inf
 
-    with pytest.raises(Diverged, match='learning rate was'):
+    with pytest.raises(TrainingDiverged, match='learning rate was'):
         fit(Explodes(), batches(), epochs=1)
 
 

@@ -8,7 +8,7 @@
 Outputs are reproducible: a widget leaves its static twin, cells under `#| network` and `#| slow` keep what they had.
 """
 
-import fcntl
+import base64
 import json
 import os
 import re
@@ -16,10 +16,12 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import nbformat
 from fastcore.nbio import dict2nb, write_nb
+from filelock import FileLock
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbdev.clean import clean_nb
@@ -34,8 +36,7 @@ edit = root / '.nbedit'
 def lock():
     "One writer of the package at a time"
     edit.mkdir(exist_ok=True)
-    with open(edit / '.lock', 'w') as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
+    with FileLock(edit / '.lock'):
         yield
 
 
@@ -78,6 +79,28 @@ def static_twins(nb):
     return nb
 
 
+def small_pictures(cell):
+    "Figures in 128 colours: the same to the eye, and a third of the size"
+    for output in cell.get('outputs', []):
+        data = output.get('data', {})
+        if 'image/png' in data:
+            data['image/png'] = base64.b64encode(quantised(data['image/png'])).decode()
+
+
+def quantised(png):
+    "A base64 PNG with at most 128 colours; what has fewer already is left as it is"
+    from PIL import Image
+
+    raw = base64.b64decode(png)
+    picture = Image.open(BytesIO(raw))
+    if picture.mode == 'P':
+        return raw
+    small = BytesIO()
+    colours = picture.convert('RGBA').convert('RGB').quantize(128, dither=Image.Dither.NONE)
+    colours.save(small, 'PNG', optimize=True)
+    return min(raw, small.getvalue(), key=len)
+
+
 def merged_streams(cell):
     "Neighbouring pieces of one stream as one output: where a kernel breaks them is chance"
     out = []
@@ -115,6 +138,7 @@ def run(path):
     for c in nb.cells:
         if c.cell_type == 'code':
             c.outputs = merged_streams(c)
+            small_pictures(c)
     write_clean(json.loads(nbformat.writes(static_twins(nb))), path)
 
 
