@@ -23,7 +23,7 @@ _pages = {
     'patches.extract': 'cut_patches extract_patches patch_wcs target_map',
     'quality.report': 'DataQualityReport check_quality',
     'quality.label_issues': 'label_doubts',
-    'splits.assign': 'split_samples find_groups import_splits',
+    'splits.assign': 'split_samples group_detections import_splits',
     'splits.audit': 'audit_splits LeakageAudit',
     'loading.augment': 'Augment all_views',
     'datasets.dataset': 'Dataset StreamedDataset',

@@ -601,7 +601,7 @@ def test_what_an_earlier_version_forbids_is_said_before_the_first_pixel(built, m
     archive, plan, d = built
     monkeypatch.setattr(datasets.Opener, '__call__', lambda *a: pytest.fail('an image was opened'))
     key = d.samples['sample_key'][d.samples['split'] == 'train'].iloc[0]
-    with pytest.raises(BadInput, match='deal anew'):
+    with pytest.raises(BadInput, match='split anew'):
         plan.build(
             'held',
             patch_size=15,

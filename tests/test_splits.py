@@ -9,17 +9,16 @@ from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from astrid_data.core import BadInput
+from astrid_data.core import SPLITS, BadInput
 from astrid_data.sky import sky_separation_arcsec
 from astrid_data.splits.assign import (
-    SPLITS,
-    _Sky,
     exposures,
-    find_groups,
+    find_footprints,
+    group_detections,
     import_splits,
+    overlaps_any,
     sky_blocks,
     split_samples,
-    touches,
 )
 from astrid_data.splits.audit import LeakageAudit, audit_splits
 
@@ -225,8 +224,8 @@ def test_overlap_misses_nothing(dec, ra, turn1, turn2, dx, dy, ratio):
         ]
     )
     one = np.arange(2)
-    got = touches(_Sky(t), one[:1], one[1:])[0]
-    assert got == touches(_Sky(t), one[1:], one[:1])[0]
+    got = overlaps_any(find_footprints(t), one[:1], one[1:])[0]
+    assert got == overlaps_any(find_footprints(t), one[1:], one[:1])[0]
     if shares_pixel(t, w, 0, 1) or shares_pixel(t, w, 1, 0):
         assert got
     h, sep = (
@@ -253,20 +252,20 @@ def test_squares_turn_the_right_way(turn, angle, hits):
             sample_key=['a', 'b'],
         )
     )
-    assert touches(_Sky(t), np.array([0]), np.array([1]))[0] == hits
+    assert overlaps_any(find_footprints(t), np.array([0]), np.array([1]))[0] == hits
 
 
-def test_touches_is_what_pairs_say():
+def test_overlaps_any_is_what_pairs_say():
     "The shortcut by nearest neighbours against asking every pair"
     from astrid_data.splits.assign import _share_sky
 
     t, _ = mixed_sky(3)
-    sky, rows = _Sky(t), np.random.default_rng(1).permutation(len(t))
+    sky, rows = find_footprints(t), np.random.default_rng(1).permutation(len(t))
     mine, others = rows[:300], rows[300:]
     i, j = (a.ravel() for a in np.meshgrid(mine, others, indexing='ij'))
     slow = _share_sky(sky, i, j).reshape(len(mine), -1).any(1)
     assert slow.any() and not slow.all()
-    np.testing.assert_array_equal(touches(sky, mine, others), slow)
+    np.testing.assert_array_equal(overlaps_any(sky, mine, others), slow)
 
 
 def test_the_order_of_rows_does_not_matter():
@@ -313,7 +312,7 @@ def test_groups_are_connected_components(seed, radius):
     for _ in range(n):
         link = link @ link
     slow = [min(t['sample_key'][link[i]]) for i in range(n)]
-    assert find_groups(t, radius).tolist() == slow
+    assert group_detections(t, radius).tolist() == slow
 
 
 def test_missing_positions_and_ids_group_by_what_there_is():
@@ -326,12 +325,12 @@ def test_missing_positions_and_ids_group_by_what_there_is():
             label=0,
         )
     )
-    assert find_groups(t).tolist() == ['a', 'a', 'c', 'a', 'e']
+    assert group_detections(t).tolist() == ['a', 'a', 'c', 'a', 'e']
     assert set(split_samples(t).split) <= {*SPLITS, 'buffer'}
-    assert len(find_groups(t[:0])) == 0 and len(split_samples(t[:0]).split) == 0
+    assert len(group_detections(t[:0])) == 0 and len(split_samples(t[:0]).split) == 0
 
 
-# Dealing -------------------------------------------------------------------------------------------------------------
+# Assigning -----------------------------------------------------------------------------------------------------------
 
 
 def lonely(n, seed=0, start=0):
@@ -432,7 +431,7 @@ def test_a_crowded_frame_still_gives_useful_sizes(seed):
     assert (
         r.report['largest_group_share'] < 0.02
     )  # A radius of an arcsecond would have made one thing of the frame
-    assert audit_splits(t.assign(split=r.split), size=64).verdict == 'pass'
+    assert audit_splits(t.assign(split=r.split), patch_size=64).verdict == 'pass'
 
 
 def test_other_ways_to_split():
@@ -571,7 +570,7 @@ def test_what_is_held_out_is_all_of_the_test():
         things_in_two(seen.assign(half_width_arcsec=np.nan), r.split) == 0
         and r.report['buffer_share'] > 0.5
     )  # Every object was seen by both
-    with pytest.raises(BadInput, match='deal anew'):
+    with pytest.raises(BadInput, match='split anew'):
         split_samples(t, hold=dict(test=dict(survey='atlas')), previous=t.assign(split='train'))
 
 
@@ -590,13 +589,13 @@ def test_a_cut_in_time_is_where_it_was_said():
 def test_a_history_joins_what_name_and_place_do_not():
     t = stamps(40).assign(survey='ztf')
     t['lineage'] = [f'{i} {i - 20}' if i >= 20 else None if i == 19 else str(i) for i in range(40)]
-    group = find_groups(t)
+    group = group_detections(t)
     assert (
         all((group[i] == group[i - 20]) == (i != 39) for i in range(20, 40))
         and len(set(group)) == 21
     )
     assert (
-        len(set(find_groups(t.assign(survey=['ztf'] * 20 + ['lsst'] * 20)))) == 40
+        len(set(group_detections(t.assign(survey=['ztf'] * 20 + ['lsst'] * 20)))) == 40
     )  # Numbers of different surveys mean different things
     for seed in range(50):
         assert (
@@ -696,7 +695,7 @@ def test_test_is_never_thinned():
 
 
 def test_blocks_hold_whole_groups():
-    group = find_groups(SKY)
+    group = group_detections(SKY)
     block = sky_blocks(SKY, group)
     assert pd.DataFrame(dict(g=group, b=block)).groupby('g')['b'].nunique().max() == 1
     far = SKY.assign(
@@ -704,7 +703,7 @@ def test_blocks_hold_whole_groups():
             'moved' if i in (3, len(SKY) - 103) else o for i, o in enumerate(SKY['object_id'])
         ]
     )
-    block = sky_blocks(far, find_groups(far))
+    block = sky_blocks(far, group_detections(far))
     assert block[3] == block[len(SKY) - 103]
     wide = sky_blocks(SKY, group, block_arcsec=3600)
     assert len(set(wide)) < len(set(block))
@@ -877,11 +876,3 @@ def test_audits_survive_json_and_are_drawn():
     assert words(alerts(5)).count('not known') == 5 and words(
         SKY.assign(split=split_samples(SKY).split)
     )[2:4] == ['0', '0']  # What was not measured is not nought
-
-
-def test_the_audit_is_where_it_was():
-    import astrid_data.splits.assign as old
-
-    assert old.audit_splits is audit_splits and old.LeakageAudit is LeakageAudit
-    with pytest.raises(AttributeError):
-        old.no_such_thing

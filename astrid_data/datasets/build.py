@@ -564,7 +564,7 @@ def deal_out(
     else:
         result = split_samples(
             samples,
-            size=size,
+            patch_size=size,
             previous=previous,
             **{k: v for k, v in split.items() if k != 'previous'},
         )
