@@ -234,6 +234,7 @@ def merge_ranges(
 # %% ../nbs/00_core.ipynb #acbff572
 LATER_METHODS = {
     # Class.method: package.module:function, whose first argument is the object
+    'SamplePlan.build': 'datasets.build:build_dataset',
 }
 
 

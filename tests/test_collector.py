@@ -14,10 +14,14 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete
 
+from astrid_data import draws
+from astrid_data.collect import candidates, plan
 from astrid_data.collect import collector as C
 from astrid_data.collect import queries as A
 from astrid_data.collect.negatives import KnownSky, draw_free, step_from
+from astrid_data.collect.params import collection_fields, regions
 from astrid_data.core import BadInput, NotFound
 from astrid_data.draws import key_numbers
 from astrid_data.registry.tables import (
@@ -40,6 +44,7 @@ from astrid_data.sky_regions import (
     as_moc,
     as_polygon,
     bounding_box,
+    fewer_ranges,
     in_box,
     in_cone,
     in_moc,
@@ -203,18 +208,18 @@ def test_known_sky_agrees_with_all_pairs(seed, radius):
 )
 def test_strata_give_their_share(sizes, n, seed):
     strata = np.repeat(np.arange(len(sizes)), sizes)
-    keys = C.sample_keys(
+    keys = draws.sample_keys(
         *[['x'] * len(strata)] * 3,
         np.arange(len(strata)),
         np.zeros(len(strata)),
         [''] * len(strata),
     )
-    taken = C.pick_stratified(strata, C.ranks(keys, seed), n)
+    taken = draws.pick_stratified(strata, draws.ranks(keys, seed), n)
     assert taken.sum() == min(n, sum(sizes))
     got = np.bincount(strata[taken], minlength=len(sizes))
     assert (np.abs(got - np.array(sizes) * min(n / max(sum(sizes), 1), 1)) < 1).all()
     if n:  # One more sample takes nothing away, as long as shares only grow
-        more = C.pick_stratified(strata, C.ranks(keys, seed), n + 1)
+        more = draws.pick_stratified(strata, draws.ranks(keys, seed), n + 1)
         grown = np.bincount(strata[more], minlength=len(sizes)) >= got
         assert not (taken & ~more)[grown[strata]].any()
 
@@ -229,7 +234,7 @@ def test_strata_give_their_share(sizes, n, seed):
 )
 def test_counts_fit_the_limit(positives, rejected, r, s, limit):
     negatives = {k: v for k, v in dict(rejected=r, random_sky=s).items() if v != 0}
-    want = C.counts_for(positives, rejected, negatives, limit)
+    want = draws.counts_for(positives, rejected, negatives, limit)
     total = want['positive'] + min(want.get('rejected', 0), rejected) + want.get('random_sky', 0)
     assert want['positive'] <= positives and (limit is None or total <= limit)
     if limit is None:
@@ -309,6 +314,12 @@ def test_a_question_that_cannot_be_meant_is_refused(bad):
 
 
 # ---- archives
+
+
+def cell_of(ra, dec):
+    "What ingest writes; a position that is none has no cell that anything asks for"
+    placed = math.isfinite(ra + dec) and abs(dec) <= 90
+    return int(healpix_index(ra, dec)) if placed else -1
 
 
 def frame_wcs(ra, dec):
@@ -442,7 +453,7 @@ class Sky:
                 [
                     dict(
                         detection_id=d['id'],
-                        healpix=0,
+                        healpix=cell_of(d['ra'], d['dec']),
                         object_id=r['object_id'],
                         mag=None,
                         snr=None,
@@ -667,7 +678,7 @@ def test_filters_pick_the_rows_that_a_loop_picks(q, registry_url, wide, tmp_path
     s = wide_sky(wide, registry_url, tmp_path_factory.mktemp('wide') / 'store')
     p = C.TrainingDataCollectionParams(**q)
     with s.registry.session() as session:
-        t, funnel, _ = C.candidates(session, p)
+        t, funnel, _ = C.find_candidates(session, p)
     want = {str(d['id']) for d in s.dets if passes(d, p, s.spoken)}
     assert {str(uuid.UUID(i)) for i in t['detection_id']} == want
     assert funnel['left'].iloc[0] == len(s.dets) and funnel['left'].iloc[-1] == len(want)
@@ -799,7 +810,7 @@ def test_each_filter_picks_the_rows_of_sql_written_by_hand(
                 text(FROM + where.replace('%', '%%') if not lite else FROM + where), values
             )
         }
-        t, funnel, _ = C.candidates(
+        t, funnel, _ = C.find_candidates(
             session,
             C.TrainingDataCollectionParams(
                 **dict(confidence_threshold=None, validation_status='any') | q
@@ -897,7 +908,7 @@ def test_rows_at_ra_360_are_found_in_both_boxes(sky):
     )
     with sky.registry.session() as s:
         found = [
-            len(C.candidates(s, C.TrainingDataCollectionParams(box=b))[0])
+            len(C.find_candidates(s, C.TrainingDataCollectionParams(box=b))[0])
             for b in (
                 (350, 360, 19, 21),
                 (0, 1, 19, 21),
@@ -912,14 +923,14 @@ def test_rows_at_ra_360_are_found_in_both_boxes(sky):
 def test_a_plan_sees_one_moment(sky, monkeypatch):
     o = sky.observation('o')
     sky.detections(o, grid(12))
-    quiet, read = sky.plan(), C.read_detections
+    quiet, read = sky.plan(), candidates.read_detections
 
     def while_others_write(*args):
         if len(sky.dets) == 12:
             sky.detections(o, grid(7, seed=3))
         return read(*args)
 
-    monkeypatch.setattr(C, 'read_detections', while_others_write)
+    monkeypatch.setattr(candidates, 'read_detections', while_others_write)
     p = sky.plan()
     check_sums(p)
     assert p.plan_hash == quiet.plan_hash and sky.plan().plan_hash != p.plan_hash
@@ -1361,10 +1372,10 @@ def test_losses_by_class_band_and_magnitude_are_counted_and_compared(sky):
     ]
     one = pd.DataFrame(dict(band=list('abcdefghij') * 200))  # Of ten, the one that differs is named
     assert (
-        C.uneven_losses(one, pd.DataFrame(dict(band=['c'] * 60, n=1)), 'band')
+        plan.uneven_losses(one, pd.DataFrame(dict(band=['c'] * 60, n=1)), 'band')
         == 'losses differ between bands: 23% of band c, 3% of all'
     )
-    assert C.uneven_losses(one, one[:0].assign(n=0), 'band') == ''
+    assert plan.uneven_losses(one, one[:0].assign(n=0), 'band') == ''
 
 
 def test_no_observation_holds_one_class_only_where_that_can_be(sky):
@@ -1384,17 +1395,19 @@ def test_no_observation_holds_one_class_only_where_that_can_be(sky):
     assert (
         (classes(p) == 2).all()
         and 'one class' not in repr(p)
-        and C.one_class_only(p.samples) == (0, 0)
+        and plan.one_class_only(p.samples) == (0, 0)
     )
     p = sky.plan(
         negatives={'rejected': 0.4}
     )  # As many as there are beside positives, which come first
-    assert C.one_class_only(p.samples)[1] == 0 and 'bogus' not in set(p.samples['observation_key'])
+    assert plan.one_class_only(p.samples)[1] == 0 and 'bogus' not in set(
+        p.samples['observation_key']
+    )
     p = sky.plan(
         negatives={'rejected': None, 'random_sky': 0.02}
     )  # More is asked for than images with positives have
     alone = classes(p)[lambda n: n == 1]
-    real, none = C.one_class_only(p.samples)
+    real, none = plan.one_class_only(p.samples)
     assert none == 1 and 'bogus' in alone.index and real + none == len(alone) > 1
     assert (
         f'one class {real + none} observations: {real} without a negative, 1 without a positive'
@@ -1470,3 +1483,110 @@ def test_drawn_positions_keep_apart(sky, check):
         for i, a, b in zip(s.index, s.ra, s.dec)
     ]
     assert len(s) > 80 and min(d) > 3
+
+
+# ---- the index of cells, against a plain scan
+
+
+@pytest.fixture(scope='module')
+def scattered():
+    "Positions everywhere, most of them at RA 0 and the poles"
+    rng = np.random.default_rng(4)
+    ra = np.concatenate([rng.normal(0, 2, 3000) % 360, rng.uniform(0, 360, 4000), [0, 360, 0, 90]])
+    dec = np.concatenate(
+        [
+            rng.normal(0, 2, 3000),
+            np.degrees(np.arcsin(rng.uniform(-1, 1, 2000))),
+            90 - np.abs(rng.normal(0, 1, 1000)),
+            -90 + np.abs(rng.normal(0, 1, 1000)),
+            [0, 0, 90, -90],
+        ]
+    )
+    return ra, dec, healpix_index(ra, dec)
+
+
+def in_ranges(cells, ranges):
+    k = np.searchsorted(ranges[:, 0], cells, 'right') - 1
+    return (k >= 0) & (cells < ranges[np.maximum(k, 0), 1])
+
+
+@quick
+@given(
+    st.floats(0, 360, exclude_max=True),
+    st.one_of(st.floats(-90, 90), st.sampled_from([-90.0, -89.9, 0, 89.9, 90])),
+    st.floats(0.0005, 40),
+    st.integers(0, 10**6),
+)
+def test_cells_cover_their_region(scattered, ra, dec, radius, seed):
+    "Whatever is in a region is in a cell of its cover, however few ranges are left"
+    a, d, cells = scattered
+    rng = np.random.default_rng(seed)
+    turns = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 8)))
+    n = len(turns)
+    around = step_from(np.full(n, ra), np.full(n, dec), turns, np.full(n, radius * 3600))
+    corners = np.column_stack(around)
+    west, width = rng.uniform(0, 360), rng.uniform(0.001, 359)
+    south = rng.uniform(-90, 89.9)
+    box = (west, (west + width) % 360, south, min(90.0, south + radius))
+    asked = [dict(cone=(ra, dec, radius)), dict(box=box)]
+    try:
+        asked.append(dict(polygon=as_polygon(corners)))
+    except BadInput:
+        pass
+    order = int(rng.integers(3, 17))
+    asked.append(dict(moc={order: np.unique(healpix_index(a[:50], d[:50], order)).tolist()}))
+    for one in asked:
+        (region,) = regions(C.TrainingDataCollectionParams(**one))
+        ranges = region.cells()
+        inside = region.contains(a, d)
+        assert in_ranges(cells[inside], ranges).all(), one
+        few = fewer_ranges(ranges, 7)
+        assert len(few) <= 7 and in_ranges(cells[inside], few).all(), one
+
+
+@pytest.mark.parametrize('missing', [0, 40])
+def test_the_index_finds_what_a_scan_finds(sky, scattered, missing):
+    "Cone, box, polygon and MOC, at RA 0 and the poles; detections that have no cell are found too"
+    o = sky.observation('o', file=False)
+    a, d, cells = scattered
+    sky.detections(o, [dict(ra=float(x), dec=float(y), object_id='a') for x, y in zip(a, d)])
+    questions = [
+        dict(cone=(0, 0, 0.3)),
+        dict(cone=(200, 89.9, 0.4)),
+        dict(cone=(10, -89.95, 0.5)),
+        dict(box=(359.8, 0.3, -0.4, 0.4)),
+        dict(box=(0, 360, 89.7, 90)),
+        dict(polygon=[(359.5, -0.5), (0, -0.2), (0.5, -0.5), (0, 0.5)]),
+        dict(polygon=[(0, 89.6), (120, 89.6), (240, 89.6)]),
+        dict(moc={9: [int(healpix_index(0.01, 0.01, 9))], 16: [int(healpix_index(0, 0, 16))]}),
+        dict(cone=(0, 0, 180)),
+    ]
+    with sky.registry.session() as session:
+        if missing:
+            gone = session.scalars(C.select(DetectionIndex.detection_id).limit(missing)).all()
+            session.execute(delete(DetectionIndex).where(DetectionIndex.detection_id.in_(gone)))
+        used = 0
+        for one in questions:
+            p = C.TrainingDataCollectionParams(**one)
+            (region,) = regions(p)
+            by_cells = 'healpix' in str(A.sky_condition(session, region))
+            found, _ = A.cut_regions(
+                A.read_detections(session, [], p), A.funnel_counts(session, []), p
+            )
+            inside = region.contains(a, d)
+            assert len(found) == inside.sum() > 0, one
+            assert np.allclose(sorted(found['ra']), sorted(a[inside]), atol=1e-12)
+            used += by_cells
+    assert used == len(questions) - 1  # All the sky is read by a scan
+
+
+def test_every_field_of_a_collection_is_told():
+    from dataclasses import fields
+
+    names = [field.name for field in fields(C.TrainingDataCollectionParams)]
+    known = collection_fields()
+    assert [field.name for field in known] == names
+    assert all(field.text for field in known)
+    assert C.TrainingDataCollectionParams(**{f.name: f.default for f in known}) == (
+        C.TrainingDataCollectionParams()
+    )

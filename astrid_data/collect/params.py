@@ -340,9 +340,7 @@ def widen(
     "Ask for more, and have it on record"
     old = {name: getattr(self, name, None) for name in changes}
     before = json.loads(canonical_json({**old, **(self.widened or {})}))
-    return TrainingDataCollectionParams.from_json(
-        {**self.to_dict(), **changes, 'widened': before}
-    )
+    return TrainingDataCollectionParams.from_json({**self.to_dict(), **changes, 'widened': before})
 
 # %% ../../nbs/40_collect/01_params.ipynb #d41d1be1
 @dataclass(frozen=True)

@@ -270,7 +270,9 @@ def rough_box(
         return height
     if box[0] <= box[1] and west > 0 and east < 360:
         return and_(height, Detection.ra >= west, Detection.ra <= east)
-    around_zero = or_(Detection.ra >= west % 360, Detection.ra <= east % 360)  # RA 0 and 360 are one
+    around_zero = or_(
+        Detection.ra >= west % 360, Detection.ra <= east % 360
+    )  # RA 0 and 360 are one
     return and_(height, around_zero)
 
 # %% ../../nbs/40_collect/02_queries.ipynb #e4f13ba7
@@ -334,7 +336,9 @@ def cut_regions(
     table: pd.DataFrame,  # From `read_detections`
     funnel: pd.DataFrame,  # From `funnel_counts`
     params: TrainingDataCollectionParams,  # What was asked
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # Detections in every region; the funnel with a row for each
+) -> tuple[
+    pd.DataFrame, pd.DataFrame
+]:  # Detections in every region; the funnel with a row for each
     "The exact cut on the sphere"
     for region in regions(params):
         ra, dec = table['ra'].to_numpy('f8'), table['dec'].to_numpy('f8')
@@ -391,9 +395,7 @@ def add_index(
     index = DetectionIndex
     query = select(text(index.detection_id), index.object_id, index.mag, index.snr)
     ids = table['detection_id']
-    found = rows_for(
-        read_by_id(session, query, index.detection_id, ids), 'detection_id', ids
-    )
+    found = rows_for(read_by_id(session, query, index.detection_id, ids), 'detection_id', ids)
     return table.assign(**frame(found, ['mag', 'snr']))
 
 
