@@ -47,7 +47,8 @@ def trainer(model, samples, watched=False):
         import torch
 
         from astrid_data.datasets.build import Dataset
-        from astrid_data.loading.loader import PatchDataset, PatchLoader
+        from astrid_data.loading.batches import PatchLoader
+        from astrid_data.loading.patch_dataset import PatchDataset
         from astrid_data.tracking.energy import DataWait, EnergyMonitor
         from astrid_data.training import models as training
 

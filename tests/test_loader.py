@@ -18,17 +18,16 @@ import astrid_data as ad
 from astrid_data.core import AstridError, BadInput, Conflict, Secret, Settings
 from astrid_data.datasets.dataset import Dataset, StreamedDataset, write_dataset
 from astrid_data.loading.augment import Augment, augment_d4, d4, draw
+from astrid_data.loading.batches import PatchLoader
 from astrid_data.loading.loader import (
     DataModule,
-    Normaliser,
-    PatchDataset,
-    PatchLoader,
     RealDataLoader,
     SeedPairs,
-    collate,
     create_real_data_loaders,
-    epoch_order,
 )
+from astrid_data.loading.normalise import Normaliser
+from astrid_data.loading.order import epoch_order
+from astrid_data.loading.patch_dataset import PatchDataset, collate
 from astrid_data.registry.tables import Detection, add_validation_event
 from astrid_data.splits.audit import audit_splits
 from astrid_data.storage.store import DiskCache, S3Store, push_tree, resolve_uri
@@ -143,12 +142,12 @@ def test_kept_batches_are_not_overwritten_and_dropped_ones_are_used_again(ds):
         assert torch.equal(b['image'], plain.read(b['index'].numpy())['image'])
     loader = PatchLoader(PatchDataset(ds, 'train'), batch_size=4, shuffle=True, prefetch=2)
     for _ in range(3):
-        for b in loader:
+        for _b in loader:
             pass
     assert len(loader.pool.sets) <= 5
     view = next(iter(loader))['image'][1, 0]  # only a view is kept
     was = view.clone()
-    for b in loader:
+    for _b in loader:
         pass
     assert torch.equal(view, was)
 
@@ -202,7 +201,7 @@ def test_what_travels_to_a_worker_is_small_and_opens_nothing(ds):
     data[0]
     assert len(pickle.dumps(data)) < 50_000
     again = pickle.loads(pickle.dumps(data))
-    assert '_store' not in again.__dict__ and torch.equal(again[5]['image'], data[5]['image'])
+    assert '_reader' not in again.__dict__ and torch.equal(again[5]['image'], data[5]['image'])
 
 
 def test_several_shards_any_order_repeats(ds):
@@ -734,10 +733,9 @@ def test_pixels_of_awkward_files(tmp_path, kind):
 )
 def test_compiled_and_numpy_give_the_same_batches(tmp_path, monkeypatch, more):
     "Every symmetry, shift, NaN, infinity, two channels, validity and target"
-    from astrid_data.loading import kernels as one_pass
-    from astrid_data.loading import loader
+    from astrid_data.loading import kernels, reader
 
-    if not one_pass.compiled():
+    if not kernels.compiled():
         pytest.skip('numba is not installed')
     rng, n, s = np.random.default_rng(3), 90, 15
     px = (rng.normal(size=(n, 2, s, s)) * 100).astype('f4')
@@ -768,7 +766,7 @@ def test_compiled_and_numpy_give_the_same_batches(tmp_path, monkeypatch, more):
         )
 
     fast = batches()
-    monkeypatch.setattr(loader, 'compiled', lambda: False)
+    monkeypatch.setattr(reader, 'compiled', lambda: False)
     for a, b in zip(fast, batches(), strict=True):
         assert a['index'].equal(b['index'])
         for k in a.keys() & {'valid', 'target'}:
@@ -778,10 +776,9 @@ def test_compiled_and_numpy_give_the_same_batches(tmp_path, monkeypatch, more):
 
 def test_small_batches_of_many_shards_are_the_pixels_as_stored(tmp_path, monkeypatch):
     "Patches that nobody turns, scattered over shards, by the compiled loop and without it"
-    from astrid_data.loading import kernels as one_pass
-    from astrid_data.loading import loader
+    from astrid_data.loading import kernels, reader
 
-    if not one_pass.compiled():
+    if not kernels.compiled():
         pytest.skip('numba is not installed')
     rng, n, s = np.random.default_rng(4), 90, 9
     px = rng.normal(size=(n, 1, s, s)).astype('f4')
@@ -804,8 +801,8 @@ def test_small_batches_of_many_shards_are_the_pixels_as_stored(tmp_path, monkeyp
         name='scattered',
         shard_rows=20,
     )
-    taken, take = [], loader.take_rows
-    monkeypatch.setattr(loader, 'take_rows', lambda *a: (taken.append(len(a[1])), take(*a)))
+    taken, take = [], reader.take_rows
+    monkeypatch.setattr(reader, 'take_rows', lambda *a: (taken.append(len(a[1])), take(*a)))
     for _ in range(2):
         for b in PatchLoader(
             PatchDataset(d, 'train', normalise=None, target=True, mode='mapped'),
@@ -817,7 +814,7 @@ def test_small_batches_of_many_shards_are_the_pixels_as_stored(tmp_path, monkeyp
             for k, want in dict(image=px, valid=np.isfinite(px), target=d.targets()[:]).items():
                 np.testing.assert_array_equal(b[k].numpy(), want[rows])
         assert sum(taken) == 3 * n  # Nothing more the second time
-        monkeypatch.setattr(loader, 'compiled', lambda: False)
+        monkeypatch.setattr(reader, 'compiled', lambda: False)
     monkeypatch.undo()
     for b in PatchLoader(
         PatchDataset(d, 'train', normalise=None, valid='channel', mode='mapped'),

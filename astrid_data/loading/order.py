@@ -11,40 +11,45 @@ import numpy as np
 from ..core import BadInput, Conflict
 
 # %% ../../nbs/60_loading/05_order.ipynb #3e2a4e0d
+def _drawn_often(rng, members, count):
+    "`count` of the members, in whole rounds and a part of one"
+    rounds = -(-count // len(members))
+    return np.concatenate([rng.permutation(members) for _ in range(rounds)])[:count]
+
+# %% ../../nbs/60_loading/05_order.ipynb #b8f4a53f
 def epoch_order(
     labels: np.ndarray,  # Label of each row of the split
     shuffle: bool,  # New order each epoch
     balanced: bool,  # As many of each class, the rarer ones drawn more often
-    seed: int,
-    epoch: int,
+    seed: int,  # Of the training
+    epoch: int,  # Counts up
 ) -> np.ndarray:  # Places in the split, in the order of the epoch
-    "Who comes when"
-    rng, n = np.random.default_rng([seed, epoch]), len(labels)
+    "Which sample comes when"
+    rng = np.random.default_rng([seed, epoch])
+    n = len(labels)
     if not balanced:
         return rng.permutation(n) if shuffle else np.arange(n)
-    classes, share = np.unique(labels), -(-n // max(1, len(np.unique(labels))))
-
-    def often(c):  # Whole rounds through the class, then a part of one
-        members = np.flatnonzero(labels == c)
-        return np.concatenate([rng.permutation(members) for _ in range(-(-share // len(members)))])[
-            :share
-        ]
-
-    return rng.permutation(np.concatenate([often(c) for c in classes] or [np.arange(0)]))[:n]
+    classes = np.unique(labels)
+    per_class = -(-n // max(1, len(classes)))
+    drawn = [np.arange(0)]
+    for label in classes:
+        drawn.append(_drawn_often(rng, np.flatnonzero(labels == label), per_class))
+    return rng.permutation(np.concatenate(drawn))[:n]
 
 # %% ../../nbs/60_loading/05_order.ipynb #fd07ccf3
 def windowed(
     order: np.ndarray,  # From `epoch_order`
     shard: np.ndarray,  # Shard of each of these
-    seed: int,
-    epoch: int,
-    window: int = 2,  # Shards that are mixed
+    seed: int,  # Of the training
+    epoch: int,  # Counts up
+    window: int = 2,  # How many shards are mixed
 ) -> tuple:  # The same places, reordered; the shards in the order of their use
     "The same order, but going through few shards at a time"
-    ids = np.random.default_rng([seed, epoch, 1]).permutation(np.unique(shard))
-    turn = np.zeros(int(ids.max(initial=0)) + 1, 'i8')
-    turn[ids] = np.arange(len(ids)) // max(1, window)
-    return order[np.argsort(turn[shard], kind='stable')], ids.tolist()
+    shards = np.random.default_rng([seed, epoch, 1]).permutation(np.unique(shard))
+    window_of = np.zeros(int(shards.max(initial=0)) + 1, 'i8')
+    window_of[shards] = np.arange(len(shards)) // max(1, window)
+    by_window = np.argsort(window_of[shard], kind='stable')
+    return order[by_window], shards.tolist()
 
 # %% ../../nbs/60_loading/05_order.ipynb #021a3411
 def share(
@@ -55,37 +60,42 @@ def share(
     "The part of one machine"
     if not 0 <= rank < world_size:
         raise BadInput(f'rank {rank} of {world_size}: ranks are counted from 0')
-    return np.arange(rank, len(order) // world_size * world_size, world_size)
+    shared = len(order) // world_size * world_size
+    return np.arange(rank, shared, world_size)
 
-
-def machine(rank=None, world_size=None) -> tuple:  # rank, world_size
-    "As told, else as torch.distributed knows, else the only one"
+# %% ../../nbs/60_loading/05_order.ipynb #7617c1da
+def machine(
+    rank: int | None = None,  # Which machine; None asks torch.distributed
+    world_size: int | None = None,  # How many; None asks torch.distributed
+) -> tuple:  # rank, world_size; (0, 1) where there is only one
+    "Which machine this is, and of how many"
     if (rank is None) != (world_size is None):
         raise BadInput('say both rank and world_size, or neither')
     if rank is not None:
         return rank, world_size
     import torch.distributed as dist
 
-    return (
-        (dist.get_rank(), dist.get_world_size())
-        if dist.is_available() and dist.is_initialized()
-        else (0, 1)
-    )
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
 
-# %% ../../nbs/60_loading/05_order.ipynb #7617c1da
+# %% ../../nbs/60_loading/05_order.ipynb #8c7f1e24
 def check_state(
     state: dict,  # What `state_dict` gave
     now: dict,  # What must be the same
 ):
     "Refuse a state that belongs to another loader"
     if not isinstance(state, dict) or not {'epoch', 'position', 'of'} <= state.keys():
-        raise BadInput(f'{state!r:.80} is no state of a loader: give what state_dict() returned')
-    odd = [
-        f'{k} was {state["of"].get(k)!r} and is {v!r}'
-        for k, v in now.items()
-        if state['of'].get(k) != v
+        given = f'{state!r:.80}'
+        raise BadInput(f'{given} is not a state of a loader: give what state_dict() returned')
+    was = state['of']
+    changed = [
+        f'{key} was {was.get(key)!r} and is {value!r}'
+        for key, value in now.items()
+        if was.get(key) != value
     ]
-    if odd:
+    if changed:
         raise Conflict(
-            f'this state belongs to another loader ({"; ".join(odd)}): make the loader as it was, or start the epoch anew'
+            f'this state belongs to another loader ({"; ".join(changed)}): '
+            'make the loader as it was, or start the epoch anew'
         )
