@@ -380,7 +380,7 @@ def streamed(batch, first):
         def loader():
             return ad.PatchLoader(
                 ad.PatchDataset(
-                    ad.StreamedDataset(store, 'v1'),
+                    ad.datasets.StreamedDataset(store, 'v1'),
                     'train',
                     normalise=None,
                     valid=False,

@@ -863,7 +863,7 @@ def test_the_largest_float_is_a_gap_and_no_brightness(tmp_path):
         with fits.open(path, mode='update') as f:
             f[0].data[:, 40:60], f[0].data[70:74] = -np.finfo('f4').max, np.finfo('f4').max
     archive = toy(tmp_path / 'home', images=images)
-    with ad.open_image(images[0]) as image:
+    with ad.images.open_image(images[0]) as image:
         pixels, bad = image.read_all()
     assert (
         bad[:, 40:60].all()

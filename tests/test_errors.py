@@ -433,7 +433,7 @@ GONE = '/training/datasets/00000000-0000-0000-0000-000000000001'
 def test_wrong_requests_are_answered_in_words(archive, method, path, body, status, says):
     from fastapi.testclient import TestClient
 
-    key = ad.create_api_key(archive, 'me', ['read:data', 'manage:operations'])
+    key = ad.api.create_api_key(archive, 'me', ['read:data', 'manage:operations'])
     client = TestClient(ad.create_app(archive), raise_server_exceptions=False)
     r = client.request(method, path, headers={'X-API-Key': key}, json=body)
     assert r.status_code == status and says in r.json()['error']['message'], r.text

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -80,13 +81,53 @@ def test_importing_the_package_loads_nothing_heavy():
     assert out == []
 
 
-def test_every_public_name_is_where_the_package_says():
+def doors():
+    "The package and those in it that have a door"
     import astrid_data
 
-    gone = [n for n in astrid_data._page_of if not hasattr(astrid_data, n)]
+    inside = (getattr(astrid_data, name) for name in astrid_data.__all__)
+    return [astrid_data, *(m for m in inside if hasattr(m, '__path__'))]
+
+
+def test_every_name_at_a_door_exists():
+    gone = [f'{d.__name__}.{n}' for d in doors() for n in d.__all__ if not hasattr(d, n)]
     assert not gone
-    with pytest.raises(AttributeError):
-        _ = astrid_data.no_such_name
+    for door in doors():
+        with pytest.raises(AttributeError):
+            _ = door.no_such_name
+
+
+def test_no_name_at_a_door_is_also_a_page_of_its_package():
+    "`astrid_data.training.fit` can be one thing only"
+    for door in doors()[1:]:
+        modules = {m.name for m in pkgutil.iter_modules(door.__path__)}
+        assert not modules & set(door.__all__), door.__name__
+
+
+def test_few_names_are_at_the_top():
+    import astrid_data
+
+    packages = {m.name for m in pkgutil.iter_modules(astrid_data.__path__)}
+    assert len(set(astrid_data.__all__) - packages) <= 45
+
+
+def test_names_that_left_the_top_are_still_found_with_a_warning():
+    import astrid_data
+
+    for place, names in astrid_data._moved.items():
+        for name in names.split():
+            with pytest.warns(DeprecationWarning, match=rf'astrid_data\.{place}\.{name} now'):
+                getattr(astrid_data, name)
+
+
+def test_the_package_is_imported_fast():
+    "Best of five, in a process of its own"
+    code = (
+        'import time; t = time.perf_counter(); import astrid_data; print(time.perf_counter() - t)'
+    )
+    run = [sys.executable, '-c', code]
+    took = [float(subprocess.run(run, capture_output=True, text=True).stdout) for _ in range(5)]
+    assert min(took) < 0.3
 
 
 def test_no_page_holds_a_machine_path_or_a_clock():

@@ -197,8 +197,8 @@ def test_planted_stars(name, size):
             > 0.5
         )  # There is something to get wrong
     ra, dec = truth.sky(x, y)
-    got = ad.extract_patches(
-        table_of(ra, dec), size, open=lambda *a: ad.open_image(raw), min_valid_fraction=0
+    got = ad.patches.extract_patches(
+        table_of(ra, dec), size, open=lambda *a: ad.images.open_image(raw), min_valid_fraction=0
     )
     assert (
         got.kept.all()
@@ -206,7 +206,7 @@ def test_planted_stars(name, size):
         and got.data.dtype == np.float32
         and got.data.dtype.isnative
     )
-    image, half = ad.open_image(raw), size // 2
+    image, half = ad.images.open_image(raw), size // 2
     for k in range(len(x)):
         info, patch = got.info.iloc[k], got.data[k, 0]
         middle = np.array([half + info['offset_x'], half + info['offset_y']])
@@ -220,7 +220,7 @@ def test_planted_stars(name, size):
             )
         )
         assert np.hypot(*(middle - star)) < 0.05, (name, k, middle, star)
-        w = ad.patch_wcs(image, int(info['x0']), int(info['y0']))
+        w = ad.patches.patch_wcs(image, int(info['x0']), int(info['y0']))
         back = w.pixel_to_world(*star).icrs
         assert arcsec(back.ra.deg, back.dec.deg, ra[k], dec[k]) < 0.05 * truth.scale, (name, k)
         for i, j in ((0, 0), (size - 1, 3)):  # And the corners, whatever lies there
@@ -416,8 +416,8 @@ def test_ways_to_store_an_image(way, n, tmp_path):
         np.concatenate([[70.4, 159.2, 60.3], rng.uniform(-25, 185, n - 3)]),
     )
     for source in (tmp_path / 'x.fits', raw):
-        with ad.open_image(source, **ask) as image:
-            p = ad.cut_patches(image, x, y, 24)
+        with ad.images.open_image(source, **ask) as image:
+            p = ad.patches.cut_patches(image, x, y, 24)
         for k in range(n):
             same_patch(p.data[k], p.valid[k], truth.square(x[k], y[k], 24), (way, k))
         assert np.allclose(p.valid_fraction, p.valid.mean((1, 2)))
@@ -426,7 +426,7 @@ def test_ways_to_store_an_image(way, n, tmp_path):
         ra, dec, str(tmp_path / 'x.fits'), image_hdu=ask.get('hdu'), image_extver=ask.get('extver')
     )
     got, inside = (
-        ad.extract_patches(t, 24, min_valid_fraction=0),
+        ad.patches.extract_patches(t, 24, min_valid_fraction=0),
         (np.abs(x - 99.5) < 100) & (np.abs(y - 79.5) < 80),
     )
     assert_array_equal(got.kept, inside)
@@ -475,7 +475,7 @@ def test_quality_planes(mission, packed):
         assert 0.02 < bad.mean() < 0.6
         for n in (2, 120):
             x, y = np.linspace(-4.3, 203.2, n), np.linspace(30.2, 161.4, n)
-            p = ad.cut_patches(ad.open_image(raw, extver=v), x, y, 17)
+            p = ad.patches.cut_patches(ad.images.open_image(raw, extver=v), x, y, 17)
             for k in range(n):
                 same_patch(p.data[k], p.valid[k], truth.square(x[k], y[k], 17), (mission, v, k))
 
@@ -513,8 +513,8 @@ def test_names_given_twice_go_by_their_order(name, order):
             index,
             bad=np.zeros((NY, NX), bool) if none else values[k] == (4 if name == 'DQ' else 0),
         )
-        with ad.open_image(raw, hdu=index) as image:
-            p = ad.cut_patches(image, [60.2], [70.4], 20)
+        with ad.images.open_image(raw, hdu=index) as image:
+            p = ad.patches.cut_patches(image, [60.2], [70.4], 20)
             assert (image.dq_policy is None) == none
         same_patch(p.data[0], p.valid[0], truth.square(60.2, 70.4, 20), k)
 
@@ -562,8 +562,8 @@ def test_any_shape_any_position_any_size(data):
     raw = as_fits(*hdus)
     truth, (x, y), n = Oracle(raw, hdu, bad=bad), np.array(at).T, len(at)
     out, valid = np.full((n, 3, size, size), 5, 'f4'), np.ones((n, 3, size, size), bool)
-    with ad.open_image(raw) as image:
-        p = ad.cut_patches(
+    with ad.images.open_image(raw) as image:
+        p = ad.patches.cut_patches(
             image, x, y, size, out[:, 1], valid[:, 1]
         )  # Into a part of a larger array
     for k in range(n):
@@ -621,7 +621,7 @@ def test_positions_that_cannot_be_cost_no_other_sample(tmp_path):
     t = t.assign(sample_key=[f'{i:03d}' for i in range(len(t))]).sample(
         frac=1, random_state=4, ignore_index=True
     )
-    got = ad.extract_patches(t, 21, min_valid_fraction=0.1)
+    got = ad.patches.extract_patches(t, 21, min_valid_fraction=0.1)
     assert_array_equal(got.kept, t['why'] == '')
     want = t[t['why'] != ''].set_index('sample_key')
     assert got.ledger.set_index('sample_key')['reason'].to_dict() == want['why'].to_dict()

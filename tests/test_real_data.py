@@ -168,7 +168,7 @@ def test_flipped_labels_of_alerts_stand_at_the_top_of_the_queue(triplets):
 
 def test_residuals_beside_stars_are_no_cosmic_rays(triplets):
     _, _, dataset = triplets
-    on = ad.decode_flags(dataset.samples['quality_flags'].to_numpy())
+    on = ad.quality.decode_flags(dataset.samples['quality_flags'].to_numpy())
     assert 0 < on['cosmic_ray'].mean() < 0.1  # A quarter, when dark neighbours counted for nothing
 
 
@@ -191,7 +191,7 @@ def test_an_event_in_its_own_template_is_flagged(shared_data, tmp_path):
         .plan(params, progress=False)
         .build('contaminated', patch_size=63, progress=False, probe=False)
     )
-    on = ad.decode_flags(dataset.samples['quality_flags'].to_numpy())[
+    on = ad.quality.decode_flags(dataset.samples['quality_flags'].to_numpy())[
         'template_contaminated'
     ].to_numpy()
     assert {'ZTF18abudxnw', 'ZTF17aaacxxf'} == set(

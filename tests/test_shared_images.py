@@ -79,7 +79,7 @@ def compare(image, truth, path, ask, what):
         if 'BSOFTEN' not in image.header
         else lambda a, b, err_msg: assert_allclose(a, b, rtol=1e-5, err_msg=err_msg)
     )
-    p = ad.cut_patches(image, x, y, SIZE)
+    p = ad.patches.cut_patches(image, x, y, SIZE)
     want = np.stack([truth.square(a, b, SIZE) for a, b in zip(x, y)])
     same(p.data, want, err_msg=what)
     assert_array_equal(p.valid, np.isfinite(want), err_msg=what)
@@ -95,7 +95,9 @@ def compare(image, truth, path, ask, what):
             image_hdu=ask,
         )
     )
-    got = ad.extract_patches(t, SIZE, open=lambda *a: image, min_valid_fraction=0, hash_files=False)
+    got = ad.patches.extract_patches(
+        t, SIZE, open=lambda *a: image, min_valid_fraction=0, hash_files=False
+    )
     inside = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
     assert_array_equal(got.kept, inside, err_msg=what)
     assert (got.ledger['reason'] == 'off_image').all() and len(got.ledger) == (~inside).sum()
@@ -109,7 +111,7 @@ def compare(image, truth, path, ask, what):
     ), what
     for i in np.flatnonzero(inside)[::3]:
         w, info = (
-            ad.patch_wcs(image, int(got.info['x0'][i]), int(got.info['y0'][i])),
+            ad.patches.patch_wcs(image, int(got.info['x0'][i]), int(got.info['y0'][i])),
             got.info.iloc[i],
         )
         back, there = (
@@ -150,7 +152,7 @@ def test_every_image(shared_data, folder, least):
             with fits.open(path) as f:
                 bad = BAD[name][hdu](f) if hdu in BAD.get(name, {}) else None
             ask = hdu if plane is None else f'{hdu}[{plane}]'
-            with ad.open_image(path, ask) as image:
+            with ad.images.open_image(path, ask) as image:
                 assert (image.wcs is None) == (what in NO_WCS), (what, image.wcs_reason)
                 patches += compare(Kept(image), Oracle(path, hdu, plane, bad), path, ask, what)
                 done += 1
@@ -168,7 +170,7 @@ def test_quality_and_weight_in_files_of_their_own(shared_data):
         bad = np.isin(fits.getdata(dq, 1), [1, 2, 6]) | ~(
             fits.getdata(weight, 1) > 0
         )  # DECam: bad pixel, no value, low weight
-        with ad.open_image(sci, dq=dq, weight=weight) as image:
+        with ad.images.open_image(sci, dq=dq, weight=weight) as image:
             compare(Kept(image), Oracle(sci, 1, bad=bad), sci, None, r['file'])
 
 
@@ -192,14 +194,14 @@ def test_each_trap_is_read_rightly_or_lost_for_its_true_reason(shared_data):
             rows += [(name, str(path), 27.9, 0.25, fate)] * 3
             continue  # Wherever it claims to point
         truth = right[name] = Oracle(path, fate)
-        with ad.open_image(path) as image:
+        with ad.images.open_image(path) as image:
             compare(Kept(image), truth, path, None, name)
         x, y = np.array(truth.shape)[::-1, None] * [0.3, 0.5, 0.7] + 0.2
         rows += [(name, str(path), r, d, '') for r, d in zip(*truth.sky(x, y))]
     t = pd.DataFrame(rows, columns=['name', 'image_uri', 'ra', 'dec', 'why']).assign(
         sample_key=[f'{i:02d}' for i in range(len(rows))]
     )
-    got = ad.extract_patches(t, 33, min_valid_fraction=0)
+    got = ad.patches.extract_patches(t, 33, min_valid_fraction=0)
     assert_array_equal(got.kept, t['why'] == '')
     assert (
         got.ledger.set_index('sample_key')['reason'].to_dict()

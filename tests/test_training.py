@@ -775,7 +775,9 @@ def test_amp_uses_bfloat16_and_still_learns():
 def test_nan_in_the_data_is_named():
     train = batches()
     train[1]['image'][5, 0, 3, 3] = torch.nan
-    with pytest.raises(TrainingDiverged, match=r'1 of 24 images hold NaN or infinity \(rows \[29\]\)'):
+    with pytest.raises(
+        TrainingDiverged, match=r'1 of 24 images hold NaN or infinity \(rows \[29\]\)'
+    ):
         fit(SmallCNN(), train, epochs=1)
 
 

@@ -74,7 +74,10 @@ def test_searching_goes_by_words_survey_hash_quality_and_origin(archive):
     )
 
     def find(*args, **kw):
-        return set(ad.search_datasets(archive, *args, **kw)['address']) & {'alpha@v1', 'beta@v1'}
+        return set(ad.datasets.search_datasets(archive, *args, **kw)['address']) & {
+            'alpha@v1',
+            'beta@v1',
+        }
 
     assert find('stars') == find(survey='TOY') == find(origin='survey') == {'alpha@v1', 'beta@v1'}
     assert find('rainy STARS') == find(content_hash=a.content_hash[:10].upper()) == {'alpha@v1'}
@@ -106,7 +109,7 @@ def test_a_deleted_version_leaves_a_tombstone(registry_url, tmp_path):
     assert ad.open_dataset(archive, 'short').version == 1 and ad.list_datasets(archive)[
         'address'
     ].tolist() == ['short@v1']
-    grave = ad.search_datasets(archive, 'short', deleted=True)
+    grave = ad.datasets.search_datasets(archive, 'short', deleted=True)
     assert grave['deleted_reason'].tolist() == ['wrong labels', None] or grave[
         'deleted_reason'
     ].isna().tolist() == [False, True]

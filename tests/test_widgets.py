@@ -426,7 +426,7 @@ def test_what_cannot_be_written_is_said_in_the_widget(tmp_path, built):
 
 def test_verdicts_on_both_databases(registry_url, tmp_path):
     "The same SQL everywhere, ids as this library writes them"
-    hdus, _ = ad.synthetic_image(shape=(160, 160), n_stars=5, n_cosmic=3)
+    hdus, _ = ad.simulate.synthetic_image(shape=(160, 160), n_stars=5, n_cosmic=3)
     hdus.writeto(tmp_path / 'a.fits')
     archive = ad.open_archive(database=registry_url, home=tmp_path / 'home')
     archive.add_fits(tmp_path / 'a.fits', survey='pretend', origin='synthetic', show=False)
@@ -481,7 +481,7 @@ def built_id(archive):
 
 
 def bundles(built, archive):
-    report = ad.EnergyReport(
+    report = ad.tracking.EnergyReport(
         2.0,
         series=pd.DataFrame(dict(t_s=[0.0, 1, 2])),
         reasons=dict(gpu='no driver', data_wait_share='no loop'),
@@ -652,7 +652,7 @@ def words(fig):
 
 
 def test_what_is_unknown_is_said_and_never_zero():
-    r = ad.EnergyReport(
+    r = ad.tracking.EnergyReport(
         3.0,
         series=pd.DataFrame(dict(t_s=[0.0, 1, 2, 3])),
         reasons=dict(

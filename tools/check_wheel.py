@@ -21,12 +21,14 @@ for m in pkgutil.walk_packages(astrid_data.__path__, 'astrid_data.'):
     except ImportError as e:
         assert name in extra and 'astrid_data[api]' in str(e), f'{m.name}: {e}'
         print(f'{m.name} asks for its extra:', e)
-missing = [n for n in astrid_data._page_of if astrid_data._page_of[n] not in extra and not hasattr(astrid_data, n)]
+doors = [astrid_data, *(m for n in astrid_data.__all__ if n != 'api' and hasattr(m := getattr(astrid_data, n), '__path__'))]
+names = [(d, n) for d in doors for n in d.__all__ if n not in ('api', 'create_app')]
+missing = [f'{d.__name__}.{n}' for d, n in names if not hasattr(d, n)]
 assert not missing, f'names that no page has: {missing}'
 from pathlib import Path
 sample = Path(astrid_data.__file__).parent/'sample'
 assert list(sample.glob('*.fits*')), 'the sample images are not in the wheel'
-print(f'{len(astrid_data._page_of)} public names, {len(list(sample.iterdir()))} files of the sample')
+print(f'{len(names)} public names, {len(list(sample.iterdir()))} files of the sample')
 """
 
 

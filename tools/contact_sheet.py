@@ -50,9 +50,9 @@ def cards(folder, like, size):
         name = path.name.rsplit('.fit', 1)[0]
         try:
             for ask in science_of(path):
-                with ad.open_image(path, ask) as image:
+                with ad.images.open_image(path, ask) as image:
                     x, y = brightest(image)
-                    p = ad.cut_patches(image, [x], [y], size)
+                    p = ad.patches.cut_patches(image, [x], [y], size)
                     scale = (
                         f'{image.pixel_scale_arcsec:.2g}"'
                         if image.wcs is not None

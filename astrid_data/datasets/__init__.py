@@ -1,0 +1,5 @@
+"Frozen versions: build, open, compare, export, go on"
+
+from astrid_data.doors import open_door
+
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -1,0 +1,5 @@
+"What is wrong with a training set, and how much"
+
+from astrid_data.doors import open_door
+
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

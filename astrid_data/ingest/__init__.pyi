@@ -1,0 +1,8 @@
+# The door of this package: read by editors and, at run time, by __init__.py
+from .alerts import read_alerts as read_alerts
+from .archive import (
+    open_archive as open_archive,
+    Archive as Archive,
+    IngestReport as IngestReport,
+    read_table as read_table,
+)

@@ -1,0 +1,31 @@
+# The door of this package: read by editors and, at run time, by __init__.py
+from .tables import (
+    Registry as Registry,
+    connect as connect,
+    create as create,
+    upgrade as upgrade,
+    Survey as Survey,
+    Observation as Observation,
+    Detection as Detection,
+    ValidationEvent as ValidationEvent,
+    LabelEvent as LabelEvent,
+    Image as Image,
+    TrainingDataset as TrainingDataset,
+    TrainingSample as TrainingSample,
+    TrainingRun as TrainingRun,
+    DetectionType as DetectionType,
+    DetectionStatus as DetectionStatus,
+    ConfidenceLevel as ConfidenceLevel,
+    QualityLevel as QualityLevel,
+    get_or_create_survey as get_or_create_survey,
+    find_surveys as find_surveys,
+    bulk_insert as bulk_insert,
+    add_validation_event as add_validation_event,
+    in_cone as in_cone,
+)
+from .verdicts import (
+    effective_labels as effective_labels,
+    class_names as class_names,
+    cohen_kappa as cohen_kappa,
+    labeller_agreement as labeller_agreement,
+)

@@ -1,0 +1,12 @@
+# The door of this package: read by editors and, at run time, by __init__.py
+from .assign import (
+    find_groups as find_groups,
+    split_samples as split_samples,
+    import_splits as import_splits,
+    SplitResult as SplitResult,
+)
+from .audit import (
+    audit_splits as audit_splits,
+    LeakageAudit as LeakageAudit,
+    plot_audit as plot_audit,
+)

@@ -1,0 +1,9 @@
+# The door of this package: read by editors and, at run time, by __init__.py
+from .gallery import (
+    browse as browse,
+    Gallery as Gallery,
+    show_coverage as show_coverage,
+    Coverage as Coverage,
+    show_run as show_run,
+    RunView as RunView,
+)
