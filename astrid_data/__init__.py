@@ -8,7 +8,7 @@ from .doors import open_door
 
 __version__ = '0.1.0'
 
-# Names that stood at the top and are at the door of a package now
+# Names that stood at the top and are at the door of a package now, some by a new name (old=new)
 _moved = {
     'core': 'BadImage BadInput Conflict NotFound QualityError Settings load_settings default_home',
     'sky': 'sky_separation_arcsec match_sky',
@@ -19,7 +19,7 @@ _moved = {
     'patches': 'on_grid at_scale registration_error cut_patches extract_patches patch_wcs target_map',
     'quality': 'FLAGS decode_flags DataQualityReport',
     'collect': 'hardest_negatives link_bands link_triplets',
-    'splits': 'find_groups import_splits LeakageAudit',
+    'splits': 'find_groups=group_detections import_splits LeakageAudit',
     'loading': 'all_views',
     'datasets': 'StreamedDataset read_npz search_datasets collect_since',
     'search': 'late_corrections agreement recheck',
@@ -28,6 +28,10 @@ _moved = {
     'api': 'create_api_key',
 }
 
-__getattr__, __dir__, __all__ = open_door(
-    __name__, __file__, {name: place for place, names in _moved.items() for name in names.split()}
-)
+_new_places = {
+    name.split('=')[0]: f'{place}.{name.split("=")[-1]}'
+    for place, names in _moved.items()
+    for name in names.split()
+}
+
+__getattr__, __dir__, __all__ = open_door(__name__, __file__, _new_places)

@@ -237,7 +237,8 @@ def add_help():
 def open_door(
     package: str,  # `__name__` of the package
     file: str,  # `__file__` of its `__init__.py`
-    moved: dict = None,  # Packages by the names that stand there now; None means no name has left
+    moved: dict
+    | None = None,  # New places by old name, as 'patches.cut_patches'; None: no name has left
 ) -> tuple:  # `__getattr__`, `__dir__` and `__all__` of the package
     "Show the names of a package, each fetched when it is first used"
     from lazy_loader import attach_stub
@@ -247,10 +248,10 @@ def open_door(
 
     def __getattr__(name):
         if name in (moved or {}):
-            place = f'astrid_data.{moved[name]}'
-            message = f'{package}.{name} is {place}.{name} now'
+            place, _, new_name = moved[name].rpartition('.')
+            message = f'{package}.{name} is {package}.{moved[name]} now'
             warnings.warn(message, DeprecationWarning, stacklevel=2)
-            value = getattr(import_module(place), name)
+            value = getattr(import_module(f'{package}.{place}'), new_name)
         else:
             value = fetch(name)
         add_help()

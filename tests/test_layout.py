@@ -114,10 +114,9 @@ def test_few_names_are_at_the_top():
 def test_names_that_left_the_top_are_still_found_with_a_warning():
     import astrid_data
 
-    for place, names in astrid_data._moved.items():
-        for name in names.split():
-            with pytest.warns(DeprecationWarning, match=rf'astrid_data\.{place}\.{name} now'):
-                getattr(astrid_data, name)
+    for name, place in astrid_data._new_places.items():
+        with pytest.warns(DeprecationWarning, match=f'astrid_data.{place} now'):
+            getattr(astrid_data, name)
 
 
 def test_the_package_is_imported_fast():

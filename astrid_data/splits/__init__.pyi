@@ -1,6 +1,6 @@
 # The door of this package: read by editors and, at run time, by __init__.py
 from .assign import (
-    find_groups as find_groups,
+    group_detections as group_detections,
     split_samples as split_samples,
     import_splits as import_splits,
     SplitResult as SplitResult,
