@@ -235,6 +235,11 @@ def merge_ranges(
 LATER_METHODS = {
     # Class.method: package.module:function, whose first argument is the object
     'SamplePlan.build': 'datasets.build:build_dataset',
+    'Archive.add_fits': 'ingest.fits:add_fits',
+    'Archive.add_sample': 'ingest.fits:add_sample',
+    'Archive.detect': 'ingest.fits:detect',
+    'Archive.add_catalogue': 'ingest.catalogues:add_catalogue',
+    'Archive.add_alerts': 'ingest.alerts:add_alerts',
 }
 
 
