@@ -808,7 +808,7 @@ def test_a_version_goes_to_the_bucket_and_comes_back_from_it(s3, built, tmp_path
     here = ad.open_archive(
         f'sqlite:///{tmp_path / "r.db"}', storage='s3://test/here', home=tmp_path / 'a'
     )
-    here.add_fits(images, survey='toy', label=False, copy=True, show=False)
+    here.add_fits(images, survey='toy', apply_rules=False, copy=True, show=False)
     with here.session() as s:
         for i, (d, _, _) in enumerate(
             s.execute(

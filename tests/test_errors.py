@@ -123,7 +123,7 @@ def archive(tmp_path_factory):
     places = fields(home / 'fits', 6, 25, 60).assign(good=lambda t: np.arange(len(t)) % 3 > 0)
     a = ad.open_archive(home)
     a.add_fits(sorted((home / 'fits').glob('*.fits')), survey='toy', detect=False, show=False)
-    a.add_catalogue(places, 'truth', label='label', valid='good')
+    a.add_catalogue(places, 'truth', class_name='label', is_real='good')
     return a
 
 
@@ -191,12 +191,12 @@ def dataset(archive):
             "'home' is no archive: open one with open_archive",
         ),
         (lambda a, d: ad.TrainingDatasetManager('home'), "'home' is no archive"),
-        (lambda a, d: a.add_fits(5), '5 is no path, address or key of a FITS file'),
-        (lambda a, d: a.add_fits(['x.fits', None]), 'None is no path'),
-        (lambda a, d: a.add_fits(None), 'None is no path'),
-        (lambda a, d: a.add_catalogue(5, 'x'), '5 is no table: give a DataFrame'),
-        (lambda a, d: a.add_catalogue(None, 'x'), 'None is no table'),
-        (lambda a, d: a.add_catalogue([1], 'x'), '[1] is no table'),
+        (lambda a, d: a.add_fits(5), '5 is not a path, address or key of a FITS file'),
+        (lambda a, d: a.add_fits(['x.fits', None]), 'None is not a path'),
+        (lambda a, d: a.add_fits(None), 'None is not a path'),
+        (lambda a, d: a.add_catalogue(5, 'x'), '5 is not a table: give a DataFrame'),
+        (lambda a, d: a.add_catalogue(None, 'x'), 'None is not a table'),
+        (lambda a, d: a.add_catalogue([1], 'x'), '[1] is not a table'),
         (lambda a, d: audit_splits('x'), "'x' is no table: give a DataFrame, such as plan.samples"),
         (lambda a, d: audit_splits(d), 'Dataset object is no table'),
         (lambda a, d: audit_splits(plan_of(a).samples), 'no column split'),
@@ -204,7 +204,7 @@ def dataset(archive):
             lambda a, d: split_samples('x'),
             "'x' is no table: give a DataFrame, such as plan.samples",
         ),
-        (lambda a, d: split_samples(None), 'None is no table'),
+        (lambda a, d: split_samples(None), 'None is not a table'),
         (lambda a, d: import_splits('x', {}), "'x' is no table"),
         (
             lambda a, d: check_quality('x'),
@@ -329,7 +329,7 @@ def test_a_store_that_goes_away_stops_the_build_and_freezes_nothing(tmp_path, mo
                 detect=False,
                 show=False,
             )
-            owner.add_catalogue(places, 'truth', label='label', valid='good')
+            owner.add_catalogue(places, 'truth', class_name='label', is_real='good')
             late = reach(server, 'late')  # With a cache of its own, so that it must ask the server
             plan = plan_of(late)
             monkeypatch.setattr('astrid_data.datasets.build.CHUNK_ROWS', 20)

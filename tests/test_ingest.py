@@ -27,9 +27,9 @@ from astrid_data.images.sources import (
     split_blends,
     stellar_locus,
 )
-from astrid_data.ingest import archive as ing
 from astrid_data.ingest.alerts import STAMPS, flat_alert, stamp_centre, stamp_shape
 from astrid_data.ingest.archive import UNKNOWN_TIME, Archive, open_archive
+from astrid_data.ingest.fits import list_files, sample_files
 from astrid_data.registry.tables import (
     Detection,
     DetectionIndex,
@@ -112,7 +112,7 @@ def test_sample_comes_in_once_with_labels_by_named_rules(archive):
             )
             continue
         assert (
-            e.validator_id in {r.name for r in ing.RULES}
+            e.validator_id in {r.name for r in RULES}
             and 'S/N' in e.notes
             and e.confidence_level is not None
         )
@@ -139,7 +139,7 @@ def test_sample_comes_in_once_with_labels_by_named_rules(archive):
 
 
 def test_sample_files_are_what_provenance_says():
-    t = ing.sample_files()
+    t = sample_files()
     folder = resolve_uri('package://sample/PROVENANCE.csv').parent
     files = [p for p in folder.iterdir() if p.is_file()]  # `__pycache__` may be beside them
     assert {p.name for p in files} == {*t.file, 'PROVENANCE.csv', 'PROVENANCE.md', '__init__.py'}
@@ -441,7 +441,7 @@ def test_an_image_comes_in_whole_or_not_at_all(local, tmp_path, monkeypatch):
         raise BadImage('all_bad', 'as a test')
 
     with monkeypatch.context() as m:
-        m.setattr(ing, 'detect_sources', breaks)
+        m.setattr('astrid_data.ingest.fits.detect_sources', breaks)
         assert list(local.add_fits(good).ledger.reason) == ['all_bad']
     assert [count(local, t) for t in (Survey, Observation, Image, ModelRun, Detection)] == [0] * 5
     assert local.add_fits(good).added == 1
@@ -460,8 +460,8 @@ def test_unknown_address_and_folder_and_pattern(local, tmp_path):
         'bad_address',
         'missing_file',
     ]
-    assert ing.list_files([str(tmp_path / 'goo*.fits'), str(good)]) == [str(good)]
-    assert str(good) in ing.list_files(tmp_path)
+    assert list_files([str(tmp_path / 'goo*.fits'), str(good)]) == [str(good)]
+    assert str(good) in list_files(tmp_path)
 
 
 def test_two_exposures_of_one_name_are_two_observations(local, tmp_path):
@@ -550,7 +550,7 @@ def test_every_row_of_a_catalogue_is_a_detection_or_in_the_ledger(archive, tmp_p
         [truth, truth[:2].assign(dec=np.nan), truth[:3].assign(ra=10.0)], ignore_index=True
     ).assign(good=lambda t: t.kind == 'star')
     report = archive.add_catalogue(
-        t, 'truth', label='kind', valid='good', object_id='object_id', snr='snr'
+        t, 'truth', class_name='kind', is_real='good', object_id='object_id', snr='snr'
     )
     assert report.detections == 30 and report.ledger.reason.value_counts().to_dict() == {
         'no_image': 3,
@@ -565,7 +565,7 @@ def test_every_row_of_a_catalogue_is_a_detection_or_in_the_ledger(archive, tmp_p
         ).max()
         == 0
     )
-    assert archive.add_catalogue(t, 'truth', label='kind', valid='good').detections == 0
+    assert archive.add_catalogue(t, 'truth', class_name='kind', is_real='good').detections == 0
     with pytest.raises(BadInput, match='no column'):
         archive.add_catalogue(t, 'truth', ra='alpha')
     with pytest.raises(BadInput, match='between 0 and 1'):

@@ -180,7 +180,7 @@ def test_killed_at_random_moments(tmp_path, images, per, kills, afresh):
     archive.add_fits(
         sorted((tmp_path / 'fits').glob('*.fits')), survey='toy', detect=False, show=False
     )
-    archive.add_catalogue(places, 'truth', label='label', valid='good')
+    archive.add_catalogue(places, 'truth', class_name='label', is_real='good')
     *_, old = build(origin, images * 2)
     archive.registry.engine.dispose()
 
@@ -285,7 +285,7 @@ def test_a_bucket_that_goes_wrong_costs_its_own_samples(s3, tmp_path, monkeypatc
     assert not len(
         owner.add_fits(list(uris.values()), survey='toy', detect=False, show=False).ledger
     )
-    owner.add_catalogue(places, 'truth', label='label', valid='good')
+    owner.add_catalogue(places, 'truth', class_name='label', is_real='good')
     as_user(s3.guest_key, s3.guest_secret)
     guest = ad.open_archive(
         f'sqlite:///{tmp_path / "registry.db"}',

@@ -706,7 +706,7 @@ def test_pixels_of_awkward_files(tmp_path, kind):
     path = tmp_path / f'{kind}.fits'
     hdus.writeto(path)
     archive = ad.open_archive(str(tmp_path / 'home'))
-    report = archive.add_fits(path, survey='toy', label=False, show=False)
+    report = archive.add_fits(path, survey='toy', apply_rules=False, show=False)
     assert not len(report.ledger) and report.detections >= 7
     with archive.session() as s:
         for d in s.scalars(select(Detection.id)).all():

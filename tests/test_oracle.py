@@ -644,7 +644,7 @@ def test_positions_that_cannot_be_cost_no_other_sample(tmp_path):
 
 def check_tensors(archive, truth, t, name, size=21):
     "From a hand-made catalogue with verdicts to the tensors of the loader: asinh((x - background)/(a noise))/scale of exactly the file's pixels, 0 where there are none"
-    archive.add_catalogue(t, 'by hand', label='label', valid='good')
+    archive.add_catalogue(t, 'by hand', class_name='label', is_real='good')
     plan = ad.TrainingDataCollector(archive).plan(
         ad.TrainingDataCollectionParams(
             confidence_threshold=0.0, quality_score_threshold=None, negatives={'rejected': 9.0}

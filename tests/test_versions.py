@@ -148,7 +148,7 @@ def test_what_grows_moves_no_old_sample(tmp_path):
     images = write_images(tmp_path / 'fits', n=11)
     archive = toy(tmp_path, images=images[:10])
     one = plan_of(archive, negatives={}).build('grow', patch_size=16, **quick)
-    archive.add_fits(images[10:], survey='toy', label=True, show=False)
+    archive.add_fits(images[10:], survey='toy', apply_rules=True, show=False)
     two = plan_of(archive, negatives={}, validation_status='any').build(
         'grow', patch_size=16, **quick
     )
@@ -182,7 +182,7 @@ def test_the_second_version_has_one_hash_on_either_database(pg_url, tmp_path):
     for where, url in (('lite', f'sqlite:///{tmp_path / "r.db"}'), ('pg', pg_url)):
         archive = toy(tmp_path / where, url, images=images[:5], order=1 if where == 'lite' else -1)
         plan_of(archive).build('grow', patch_size=16, **quick)
-        archive.add_fits(images[5:], survey='toy', label=True, show=False)
+        archive.add_fits(images[5:], survey='toy', apply_rules=True, show=False)
         two = plan_of(archive, validation_status='any').build('grow', patch_size=16, **quick)
         hashes[where] = (
             two.content_hash,

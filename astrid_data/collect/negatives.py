@@ -233,7 +233,7 @@ def draw_in_image(
         8 * image.pixel_scale_arcsec if job.exclusion_arcsec is None else job.exclusion_arcsec
     )
     if job.find_sources:
-        from astrid_data.ingest.archive import detect_sources
+        from astrid_data.images.sources import detect_sources
 
         found = detect_sources(image)
         known = np.concatenate([known, unit_vectors(found['ra'], found['dec'])])
