@@ -127,7 +127,9 @@ def archive(tmp_path_factory):
     return a
 
 
-def plan_of(archive, negatives={'rejected': 1.0}, **kw):
+def plan_of(archive, negatives=None, **kw):
+    if negatives is None:
+        negatives = {'rejected': 1.0}
     return ad.TrainingDataCollector(archive).plan(
         P(confidence_threshold=0.0, quality_score_threshold=None, negatives=negatives, **kw),
         progress=False,

@@ -4,5 +4,5 @@ from .archive import (
     open_archive as open_archive,
     Archive as Archive,
     IngestReport as IngestReport,
-    read_table as read_table,
 )
+from .catalogues import read_table as read_table
