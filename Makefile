@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup demo test check wheel docs widgets readme bench clean
+.PHONY: setup stubs demo test check wheel docs widgets readme bench clean
 setup: .venv/ready
 
 .venv/ready: settings.ini setup.py pyproject.toml constraints.txt
@@ -10,7 +10,12 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch==2.13.0
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python tools/stubs.py
 	touch $@
+
+# What editors complete and check; again after pages changed
+stubs: setup
+	$(BIN)/python tools/stubs.py
 
 demo: setup
 	$(BIN)/astrid-data demo --home demo
@@ -26,6 +31,8 @@ check: setup
 	$(BIN)/ruff check -q $(CODE)
 	$(BIN)/ruff check -q --isolated --select F821 astrid_data
 	$(BIN)/python tools/check.py
+	$(BIN)/python tools/doors.py --check
+	$(BIN)/python tools/type_check.py
 	$(BIN)/python tools/readme.py --check
 
 wheel: setup

@@ -1,11 +1,14 @@
 "Package metadata comes from settings.ini, so that requirements are written once."
 
+import sys
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 here = Path(__file__).parent
+sys.path.insert(0, str(here / 'tools'))
 ini = ConfigParser(delimiters=['='])
 ini.read(here / 'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
@@ -13,6 +16,17 @@ cfg = ini['DEFAULT']
 
 def lines(key):
     return [line.strip() for line in cfg[key].splitlines() if line.strip()]
+
+
+class BuildWithStubs(build_py):
+    "Stubs for editors go into the wheel; nothing is imported to make them"
+
+    def run(self):
+        from stubs import write_stubs
+
+        super().run()
+        if not self.editable_mode:
+            write_stubs(Path(self.build_lib) / cfg['lib_path'])
 
 
 extras = {
@@ -39,5 +53,6 @@ setup(
     install_requires=lines('requirements'),
     extras_require=extras,
     entry_points={'console_scripts': lines('console_scripts')},
+    cmdclass={'build_py': BuildWithStubs},
     zip_safe=False,
 )

@@ -28,6 +28,9 @@ assert not missing, f'names that no page has: {missing}'
 from pathlib import Path
 sample = Path(astrid_data.__file__).parent/'sample'
 assert list(sample.glob('*.fits*')), 'the sample images are not in the wheel'
+package = Path(astrid_data.__file__).parent
+bare = [p.name for p in package.rglob('*.py') if not p.with_suffix('.pyi').exists() and p.name != '__init__.py' and 'migrations' not in p.parts and not p.name.startswith('_')]
+assert (package/'py.typed').exists() and not bare, f'no stubs in the wheel for {bare}'
 print(f'{len(names)} public names, {len(list(sample.iterdir()))} files of the sample')
 """
 

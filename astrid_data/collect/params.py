@@ -276,7 +276,7 @@ class TrainingDataCollectionParams:
     date_range: tuple | None = None  # start <= observation time < end; either may be None
     confidence_threshold: float | None = 0.7  # Smallest score; filters, never labels; None: none
     anomaly_types: list | None = None  # Classes of positives, by effective label; None: all
-    quality_score_threshold: float = 0.8  # What the finished set should score at least
+    quality_score_threshold: float | None = 0.8  # What the finished set should score; None: no gate
     max_samples: int | None = 10000  # Most samples, negatives included; None: no limit
     validation_status: str | list = 'validated'  # Names of `STATUSES`
     bands: list | None = None  # Whole names of bands; None: all
