@@ -121,8 +121,7 @@ class PatchLoader:
         drop_last: bool = False,  # Leave out a last, smaller batch
         pin_memory: bool = False,  # Page-locked buffers, for copies to a GPU
         workers: int = 0,  # Processes that read instead of threads; slower on mapped files
-        start: str
-        | None = None,  # Of processes: 'fork', 'spawn', 'forkserver'; None: Python's default
+        start: str | None = None,  # How: 'fork', 'spawn', 'forkserver'; None: Python's choice
         rank: int | None = None,  # Which machine; None asks torch.distributed
         world_size: int | None = None,  # How many machines; None asks torch.distributed
         window: int = 2,  # Shards that are mixed where a version is streamed
