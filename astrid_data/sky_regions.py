@@ -8,6 +8,8 @@ __all__ = ['in_cone', 'in_box', 'cap_around', 'as_polygon', 'in_polygon', 'moc_r
            'moc_cover', 'fewer_ranges']
 
 # %% ../nbs/02_sky_regions.ipynb #1810f3c2
+from functools import lru_cache
+
 import numpy as np
 
 from .core import BadInput
@@ -237,6 +239,7 @@ def moc_cap(
     return ra, dec, spare if radius < 80 else 180.0
 
 # %% ../nbs/02_sky_regions.ipynb #0348cbf9
+@lru_cache
 def cell_radius_deg(
     order: int,  # Each order halves the width of a cell
 ) -> float:  # deg
@@ -253,16 +256,15 @@ def cell_radius_deg(
 
 def _cell_vectors(cells, order):
     "Unit vectors to the centres of cells"
-    from astropy_healpix import healpix_to_lonlat
+    from astropy_healpix import healpix_to_xyz
 
-    lon, lat = healpix_to_lonlat(cells, 2**order, order='nested')
-    return unit_vectors(lon.deg, lat.deg)
+    return np.stack(healpix_to_xyz(cells, 2**order, order='nested'), axis=-1)
 
 
 def cover(
     judge,  # (unit vectors, radius in deg) -> circles wholly inside, circles that may touch; bools
     order: int = 14,  # Of the cell numbers
-    cells: int = 100,  # Stop cutting when the edge of the region is in so many cells
+    cells: int = 40,  # Stop cutting when the edge of the region is in so many cells
 ) -> np.ndarray:  # Ranges [first, end) of cells, in order; int64, shape (k, 2)
     "Cells that cover a region; some reach beyond it"
     at = 0
@@ -276,8 +278,9 @@ def cover(
         ranges.append(np.stack([taken, taken + 1], 1) << 2 * (order - at))
         if last:
             break
-        at += 1
-        now = (4 * edge[:, None] + np.arange(4)).ravel()
+        step = min(2, order - at)  # Cut in sixteen where that is not too fine
+        at += step
+        now = (4**step * edge[:, None] + np.arange(4**step)).ravel()
     return _joined_ranges(np.concatenate(ranges).astype('i8'))
 
 # %% ../nbs/02_sky_regions.ipynb #c3edf081
@@ -290,7 +293,7 @@ def _angle_deg(vectors, other):
 def cone_cells(
     cone: tuple,  # (ra, dec, radius) in deg
     order: int = 14,  # Of the cell numbers
-    cells: int = 100,  # Stop cutting when the edge of the region is in so many cells
+    cells: int = 40,  # Stop cutting when the edge of the region is in so many cells
 ) -> np.ndarray:  # Ranges [first, end) of cells, in order; int64, shape (k, 2)
     "Cells that cover a cone; some reach beyond it"
     centre = unit_vectors(cone[0], cone[1])
@@ -312,7 +315,7 @@ def _half_width(dec, radius):
 def box_cells(
     box: tuple,  # (ra from, ra to, dec from, dec to) in deg
     order: int = 14,  # Of the cell numbers
-    cells: int = 100,  # Stop cutting when the edge of the region is in so many cells
+    cells: int = 40,  # Stop cutting when the edge of the region is in so many cells
 ) -> np.ndarray:  # Ranges [first, end) of cells, in order; int64, shape (k, 2)
     "Cells that cover a box; some reach beyond it"
     west, east, south, north = box
@@ -349,7 +352,7 @@ def _angle_to_arc(vectors, start, end):
 def polygon_cells(
     corners,  # (ra, dec) in deg, in order around, shape (k, 2)
     order: int = 14,  # Of the cell numbers
-    cells: int = 100,  # Stop cutting when the edge of the region is in so many cells
+    cells: int = 40,  # Stop cutting when the edge of the region is in so many cells
 ) -> np.ndarray:  # Ranges [first, end) of cells, in order; int64, shape (k, 2)
     "Cells that cover a polygon; some reach beyond it"
     ends = list(unit_vectors(*np.array(corners, 'f8').T))

@@ -27,9 +27,9 @@ from astrid_data.patches.extract import (
     extract_patches,
     locate,
     patch_wcs,
-    target_map,
 )
 from astrid_data.patches.gather import compiled_loop, gather, gather_fast
+from astrid_data.patches.target_maps import target_map
 from astrid_data.sky import sky_separation_arcsec
 from astrid_data.storage.store import DiskCache, S3Store, StoreDenied, StoreUnreachable
 

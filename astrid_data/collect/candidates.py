@@ -215,7 +215,9 @@ def find_candidates(
     "What the registry has for some parameters"
     filters = registry_filters(session, params)
     funnel = funnel_counts(session, filters)
-    found, funnel = cut_regions(read_detections(session, filters, params), funnel, params)
+    total = int(funnel['left'].iloc[0])
+    found = read_detections(session, filters, params, total)
+    found, funnel = cut_regions(found, funnel, params)
     table = _with_labels(session, found, params.as_of)
     table, funnel = _cut_classes(table, funnel, params)
     obs_row, ids = pd.factorize(table.pop('observation_id').to_numpy(object))

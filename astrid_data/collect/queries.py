@@ -285,6 +285,7 @@ def _cells_condition(region):
 def sky_condition(
     session,  # An open session
     region: Region,  # From `regions`
+    total: int | None = None,  # Detections there are; None counts them
     share: float = 0.1,  # The index is used where at most this share of all rows is in the cells
 ):  # A condition on detections that everything in the region meets, and little else
     "A region in SQL, by the index of cells where that is faster"
@@ -296,7 +297,9 @@ def sky_condition(
     if session.scalar(select(func.count()).select_from(some)) >= limit:
         return rough_box(region.box)
     in_cells = Detection.id.in_(select(index.detection_id).where(here))
-    if session.scalar(select(func.count()).select_from(Detection)) == indexed:
+    if total is None:
+        total = session.scalar(select(func.count()).select_from(Detection))
+    if total == indexed:
         return in_cells
     without_row = ~select(index.detection_id).where(index.detection_id == Detection.id).exists()
     return or_(in_cells, and_(without_row, rough_box(region.box)))
@@ -306,6 +309,7 @@ def read_detections(
     session,  # An open session
     filters: list,  # From `registry_filters`
     params: TrainingDataCollectionParams,  # What was asked
+    total: int | None = None,  # Detections there are, from `funnel_counts`; None counts them
 ) -> pd.DataFrame:  # One row per detection
     "The detections that pass every filter of the registry, and are in or near the first region"
     row = Detection
@@ -326,7 +330,7 @@ def read_detections(
     if params.as_of:
         columns.append(row.updated_at)
     conditions = [condition for _, _, condition in filters]
-    conditions += [sky_condition(session, region) for region in regions(params)[:1]]
+    conditions += [sky_condition(session, region, total) for region in regions(params)[:1]]
     found = fetch(session, select(*columns).where(*conditions))
     floats = 'ra dec pixel_x pixel_y score validation_confidence'.split()
     return frame(found, floats, ['is_validated'])

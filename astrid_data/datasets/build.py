@@ -284,7 +284,7 @@ def _measure(t, kept, data, valid, channels):
 
 def _targets(data, valid, t, labels, channels):
     "Where the detected source is, from the channel that shows it best"
-    from astrid_data.patches.extract import target_map
+    from astrid_data.patches.target_maps import target_map
 
     c = next((channels.index(k) for k in ('difference', 'science') if k in channels), 0)
     off = t[['offset_x', 'offset_y']].to_numpy('f8')

@@ -122,7 +122,7 @@ def _measure(table, rows, data, valid, channels):
 
 def _targets(data, valid, table, labels, channels):
     "Where the detected source is, from the channel that shows it best"
-    from astrid_data.patches.extract import target_map
+    from astrid_data.patches.target_maps import target_map
 
     best = next((channels.index(name) for name in ('difference', 'science') if name in channels), 0)
     offsets = table[['offset_x', 'offset_y']].to_numpy('f8')

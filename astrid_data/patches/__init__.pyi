@@ -11,5 +11,5 @@ from .extract import (
     Patches as Patches,
     Extracted as Extracted,
     patch_wcs as patch_wcs,
-    target_map as target_map,
 )
+from .target_maps import target_map as target_map
