@@ -12,6 +12,7 @@ import inspect
 import re
 import sys
 import warnings
+from enum import Enum
 from importlib import import_module
 
 # %% ../nbs/09_doors.ipynb #d3b1e471
@@ -29,15 +30,20 @@ def describe(
         found = docments(thing, full=True, returns=not inspect.isclass(thing))
     except (OSError, TypeError, SyntaxError):  # There is no source to read
         return {}
-    return {name: said for name, said in found.items() if name not in ('self', 'cls')}
+    return {
+        name: said
+        for name, said in found.items()
+        if name not in ('self', 'cls') and not name.startswith('_')
+    }
 
 # %% ../nbs/09_doors.ipynb #82c20144
 def describes_itself(
     cls: type,  # Any class
 ) -> bool:  # Whether its parameters are written in Python that can be read
     "Whether a class is a dataclass or has an `__init__` of its own"
-    own_init = inspect.isfunction(cls.__init__)
-    return hasattr(cls, '__dataclass_fields__') or own_init
+    if issubclass(cls, Enum):
+        return False
+    return hasattr(cls, '__dataclass_fields__') or inspect.isfunction(cls.__init__)
 
 
 def describe_columns(
@@ -232,6 +238,8 @@ def add_help():
         for thing in list(vars(module).values()):
             if getattr(thing, '__module__', None) == name:
                 give_help(thing)
+        if name == 'astrid_data.core':  # Methods that a later page writes come without a door
+            module.when_fetched.append(add_help)
 
 # %% ../nbs/09_doors.ipynb #ef918860
 def open_door(

@@ -179,8 +179,7 @@ def _home_folder(home):
 
 
 def open_archive(
-    database: str
-    | None = None,  # SQLAlchemy URL, or a folder that holds all; None asks the settings
+    database: str | Path | None = None,  # SQLAlchemy URL, or a folder for all; None: the settings
     storage: str | None = None,  # Folder or s3://bucket/prefix; None asks the settings
     home: str | Path | None = None,  # For data sets, cache, MLflow; None = the default home
     settings=None,  # None loads them from the environment and `.env`
