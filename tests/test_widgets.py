@@ -286,7 +286,7 @@ def test_blind_labelling_shows_nothing_that_tells_the_label(built, archive):
                     [texts(g.widget), g.html(), *(ax.get_title('left') for ax in g.static().axes)]
                 )
             )
-            .replace(wd.MADE['synthetic'], '')
+            .replace(wd.ORIGIN_WORDS['synthetic'], '')
             .replace('synthetic-skyview', '')
         )
 

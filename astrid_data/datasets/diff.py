@@ -32,8 +32,8 @@ from astrid_data.datasets.build import (
     stage,
 )
 from .dataset import Dataset, finish_version
+from ..display import new_figure
 from ..patches.extract import open_onto
-from ..quality.checks import new_figure
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #08b8bf32
 @dataclass(repr=False)

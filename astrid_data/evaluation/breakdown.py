@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput
+from ..display import mark_synthetic, new_figure
 from .scores import bootstrap
-from ..quality.report import mark_synthetic, new_figure
 from ..sky import unit_vectors
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #7b9671fc

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput
-from .checks import Issue, column, issue_of, new_figure
+from ..display import new_figure
+from .checks import Issue, column, issue_of
 from ..sky import healpix_index
 
 # %% ../../nbs/45_quality/05_coverage.ipynb #2f0a1626

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput
+from ..display import new_figure
 from .background import excess, local_background, middle
-from .checks import column, new_figure
+from .checks import column
 from .flags import axis_ratio, walk_uphill
 
 # %% ../../nbs/45_quality/07_label_issues.ipynb #4f177bcb

@@ -13,8 +13,7 @@ import numpy as np
 
 from ..core import write_atomic
 from ..datasets.diff import coverage_figure, patch_png
-from ..quality.checks import figure_png, new_figure
-from ..quality.report import mark_synthetic
+from ..display import figure_png, mark_synthetic, new_figure
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #964b524a
 def some_rows(

@@ -36,8 +36,8 @@ from astrid_data.core import (
     stable_uuid,
     write_atomic,
 )
+from ..display import new_figure
 from ..evaluation.breakdown import plot_breakdown, plot_worst
-from ..quality.checks import new_figure
 from ..registry.tables import Model, RowRefused, TrainingRun
 from .artifacts import write_papers
 from .energy import EnergyMonitor

@@ -25,17 +25,17 @@ import pandas as pd
 
 from ..core import AstridError, BadInput, NotFound
 from ..datasets.diff import centre_of, mark_centre, marked_tag, patch_png
-from ..quality.flags import FLAGS, decode_flags
-from astrid_data.quality.report import (
+from astrid_data.display import (
     COLOURS,
-    MADE,
+    ORIGIN_WORDS,
     SPLIT_COLOURS,
-    column,
     figure_png,
     mark_synthetic,
     new_figure,
-    split_names,
+    split_order,
 )
+from ..quality.checks import column
+from ..quality.flags import FLAGS, decode_flags
 from ..search.labelling import blind_samples, is_person
 from ..sky import unit_vectors
 from ..tracking.energy import EnergyMonitor, EnergyReport
@@ -429,7 +429,7 @@ def banner(origin) -> str:
     return (
         ''
         if origin == 'survey'
-        else f'<p style="{HATCH};padding:2px 8px;display:inline-block;color:#D55E00;font:bold 13px sans-serif">{MADE[origin]}</p>'
+        else f'<p style="{HATCH};padding:2px 8px;display:inline-block;color:#D55E00;font:bold 13px sans-serif">{ORIGIN_WORDS[origin]}</p>'
     )
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #ca3158f2
@@ -490,7 +490,7 @@ def gallery_figure(
             draw_patch(ax, png, dataset, row, channel)
         places[0].set_title('\n'.join(words[k]), fontsize=7, loc='left', pad=2)
     if dataset.origin != 'survey':
-        fig.suptitle(MADE[dataset.origin], fontsize=8, color=COLOURS[5], weight='bold')
+        fig.suptitle(ORIGIN_WORDS[dataset.origin], fontsize=8, color=COLOURS[5], weight='bold')
     return fig
 
 
@@ -591,7 +591,7 @@ class Gallery(Shown):
             for k, v in self.filters.items()
             if v is not None and (k, v) != ('order', 'stored')
         )
-        mark = '' if self.dataset.origin == 'survey' else f', {MADE[self.dataset.origin]}'
+        mark = '' if self.dataset.origin == 'survey' else f', {ORIGIN_WORDS[self.dataset.origin]}'
         mark += ', blind' if self.blind else ''
         return f'Gallery({self.dataset.address}: {len(self.rows):,} of {len(self.dataset):,} samples{f" with {chosen}" if chosen else ""}, page {self.page + 1} of {self.pages}{mark})'
 
@@ -742,7 +742,7 @@ def filter_controls(
         **({'label': {'real': 1, 'bogus': 0}.get(label, label)} if label is not None else {}),
     }
     out = dict(
-        split=menu('split', 'split', split_names(names('split'))),
+        split=menu('split', 'split', split_order(names('split'))),
         label=menu('label', 'label', [1, 0], ['real', 'bogus']),
         class_name=menu('class_name', 'class', names('class_name')),
         survey=menu('survey', 'survey', names('survey')),
@@ -1028,7 +1028,7 @@ class Coverage(Shown):
         return coverage_maps(self)
 
     def __repr__(self):
-        mark = '' if self.origin == 'survey' else f', {MADE[self.origin]}'
+        mark = '' if self.origin == 'survey' else f', {ORIGIN_WORDS[self.origin]}'
         return f'Coverage({self.of}: {len(self.observations):,} observations in {self.n_fields:,} fields, {self.total:,} {self.what}{mark})'
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #a2fc5dd8
@@ -1127,7 +1127,7 @@ def field_panel(
         x, y = plane_offsets(*np.array(corners, 'f8').T, centre)
         ax.fill(x, y, fc='none', ec='0.45', lw=0.9)
     for k, v in enumerate(
-        split_names(c.points[c.colour].unique())
+        split_order(c.points[c.colour].unique())
     ):  # The same mark and colour in every field
         if not len(g := p[p[c.colour].isna() if v != v or v is None else p[c.colour] == v]):
             continue
@@ -1140,7 +1140,7 @@ def field_panel(
             mew=0.7,
             alpha=0.8,
             fillstyle='none',
-            color=(SPLIT_COLOURS + COLOURS)[k % 13],
+            color=SPLIT_COLOURS.get(v, COLOURS[k % len(COLOURS)]),
             label=f'{v} ({len(g):,})',
         )
     ax.plot([-0.05, 0.05], [-0.05, 0.05], alpha=0)  # Never less than 6 arcsec wide
