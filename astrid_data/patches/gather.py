@@ -13,175 +13,185 @@ import numpy as np
 from ..images.image import no_value
 
 # %% ../../nbs/35_patches/01_gather.ipynb #607d0592
-_sign, _limit, _nan = np.uint32(0x80000000), no_value.view('u4'), np.float32(np.nan).view('u4')
+_SIGN = np.uint32(0x80000000)
+_LIMIT = no_value.view('u4')
+_NAN = np.float32(np.nan).view('u4')
 
 
 def _all_numbers(
     a: np.ndarray,  # float32
-) -> bool:  # False if one is NaN, infinite, or a float so large that surveys fill gaps with it
+) -> bool:  # False if one is NaN, infinite, or so large that surveys fill gaps with it
     "Are all of them measurements?"
     bits = a.view('u4')
-    return bool(bits.view('i4').max() < int(_limit) and bits.max() < (_limit | _sign))
-
-
-def _fill(pixels, x, y, size, out):
-    "Copy the square that begins at column `x`, row `y` into `out`; NaN where there is no image"
-    ny, nx = pixels.shape
-    out[:] = np.nan if out.dtype.kind == 'f' else True
-    u0, u1, v0, v1 = max(x, 0), min(x + size, nx), max(y, 0), min(y + size, ny)
-    if u0 < u1 and v0 < v1:
-        out[v0 - y : v1 - y, u0 - x : u1 - x] = pixels[v0:v1, u0:u1]
+    positive_fine = bits.view('i4').max() < int(_LIMIT)
+    return bool(positive_fine and bits.max() < (_LIMIT | _SIGN))
 
 # %% ../../nbs/35_patches/01_gather.ipynb #9670f634
+def _fill(pixels, x, y, patch_size, out):
+    "Copy the square that begins at column `x`, row `y`; NaN (True in a mask) where no image is"
+    ny, nx = pixels.shape
+    out[:] = np.nan if out.dtype.kind == 'f' else True
+    left, right = max(x, 0), min(x + patch_size, nx)
+    bottom, top = max(y, 0), min(y + patch_size, ny)
+    if left < right and bottom < top:
+        out[bottom - y : top - y, left - x : right - x] = pixels[bottom:top, left:right]
+
+# %% ../../nbs/35_patches/01_gather.ipynb #771c5ab4
+_AT_ONCE = 8  # Squares that stay in the processor's cache
+
+
+def _mark_invalid(out, valid, bad, corners, patch_size):
+    "Some squares: which pixels are valid; the others become NaN"
+    if bad is not None:
+        mask = np.empty((patch_size, patch_size), bool)
+        for k, (x, y) in enumerate(corners):
+            _fill(bad, x, y, patch_size, mask)
+            valid[k] = ~mask
+    valid &= np.abs(out) < no_value  # NaN is not less than anything
+    out[~valid] = np.nan
+
+
 def gather(
     pixels: np.ndarray,  # Image (ny, nx), any kind of number and byte order
-    bad: np.ndarray
-    | None,  # True where a pixel cannot be trusted (ny, nx); None when only NaN is bad
-    x0,
-    y0,  # First column and row of each square, may lie outside; int, shape (n,)
-    size: int,  # Side of a square (pixel)
-    out: np.ndarray,  # Where pixels go (n, size, size), float32
-    valid: np.ndarray,  # Where validity goes (n, size, size), bool
+    bad: np.ndarray | None,  # True where a pixel can't be trusted (ny, nx); None: only NaN is bad
+    x0,  # First column of each square, may lie outside; int, shape (n,)
+    y0,  # First row of each square; int, shape (n,)
+    patch_size: int,  # Side of a square (pixel)
+    out: np.ndarray,  # Where pixels go (n, patch_size, patch_size), float32
+    valid: np.ndarray,  # Where validity goes (n, patch_size, patch_size), bool
 ) -> np.ndarray:  # Share of valid pixels of each square, shape (n,)
     "Cut squares out of one array"
-    pixels, n, (ny, nx) = np.asarray(pixels), len(x0), pixels.shape
-    inside, share, mask = (
-        (x0 >= 0) & (y0 >= 0) & (x0 + size <= nx) & (y0 + size <= ny),
-        np.ones(n),
-        np.empty((size, size), bool),
-    )
-    xs, ys, whole = x0.tolist(), y0.tolist(), inside.tolist()
-    for a in range(0, n, 8):
-        part = slice(a, a + 8)
-        o, v = out[part], valid[part]
-        for k, x, y in zip(range(a, n), xs[part], ys[part]):
+    pixels = np.asarray(pixels)
+    n, (ny, nx) = len(x0), pixels.shape
+    inside = (x0 >= 0) & (y0 >= 0) & (x0 + patch_size <= nx) & (y0 + patch_size <= ny)
+    corners = list(zip(x0.tolist(), y0.tolist()))
+    whole = inside.tolist()
+    share = np.ones(n)
+    for start in range(0, n, _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        for k, (x, y) in enumerate(corners[some], start):
             if whole[k]:
-                out[k] = pixels[y : y + size, x : x + size]
+                out[k] = pixels[y : y + patch_size, x : x + patch_size]
             else:
-                _fill(pixels, x, y, size, out[k])
-        v[:] = True
-        if bad is None and _all_numbers(o):
+                _fill(pixels, x, y, patch_size, out[k])
+        valid[some] = True
+        if bad is None and _all_numbers(out[some]):
             continue
-        if bad is not None:
-            for k, x, y in zip(range(a, n), xs[part], ys[part]):
-                _fill(bad, x, y, size, mask)
-                valid[k] = ~mask
-        v &= np.abs(o) < no_value  # NaN is not less than anything
-        o[~v] = np.nan
-        share[part] = v.mean(axis=(1, 2))
+        _mark_invalid(out[some], valid[some], bad, corners[some], patch_size)
+        share[some] = valid[some].mean(axis=(1, 2))
     return share
 
 # %% ../../nbs/35_patches/01_gather.ipynb #f0a9a553
 _u4, _u8 = np.uint32, np.uint64
-_no_sign, _b0, _b1, _s8, _s24 = _u4(0x7FFFFFFF), _u4(0xFF), _u4(0xFF00), _u4(8), _u4(24)
+_NO_SIGN = _u4(0x7FFFFFFF)
+_BYTE_0, _BYTE_1 = _u4(0xFF), _u4(0xFF00)
+_BITS_8, _BITS_24 = _u4(8), _u4(24)
 
 
 def _ask_for(a, i):
     "Have memory brought near before it is needed; compiled only"
 
 
-def _ask_for_square(pixels, nx, x, y, size):
+def _ask_for_square(pixels, nx, x, y, patch_size):
     "Have a square brought near, one line of the processor's cache (64 bytes) after the other"
-    for at in range(y * nx + x, (y + size) * nx + x, nx):
-        for c in range(0, size, 16):
+    for at in range(y * nx + x, (y + patch_size) * nx + x, nx):
+        for c in range(0, patch_size, 16):
             _ask_for(pixels, at + c)
-        _ask_for(pixels, at + size - 1)
+        _ask_for(pixels, at + patch_size - 1)
 
 # %% ../../nbs/35_patches/01_gather.ipynb #b7e7fc64
-def _copy_block(pixels, a, nx, swap, out, b, size, rows, columns):
-    "Copy rows of numbers, turned round where `swap`, from place `a` of an image `nx` wide to place `b` of a square; the largest of them without its sign"
+def _copy_block(pixels, a, nx, swap, out, b, patch_size, rows, columns):
+    "Copy rows from place `a` of an image to place `b` of a square; the largest without its sign"
     largest = _u4(0)
     for _ in range(rows):
         for c in range(columns):
-            w = pixels[a + _u8(c)]
+            bits = pixels[a + _u8(c)]
             if swap:
-                w = ((w & _b0) << _s24) | ((w & _b1) << _s8) | ((w >> _s8) & _b1) | (w >> _s24)
-            out[b + _u8(c)] = w
-            largest = max(largest, w & _no_sign)
-        a, b = a + _u8(nx), b + _u8(size)
+                outer = ((bits & _BYTE_0) << _BITS_24) | (bits >> _BITS_24)
+                inner = ((bits & _BYTE_1) << _BITS_8) | ((bits >> _BITS_8) & _BYTE_1)
+                bits = outer | inner
+            out[b + _u8(c)] = bits
+            largest = max(largest, bits & _NO_SIGN)
+        a, b = a + _u8(nx), b + _u8(patch_size)
     return largest
 
 # %% ../../nbs/35_patches/01_gather.ipynb #60a06532
-def _judge(bad, x, y, out, b, valid, v, size):
+def _count_valid(bad, x, y, out, b, valid, v, patch_size):
     "Mark what is no number or known to be bad; how many are valid"
     good = 0
-    for r in range(size):
-        for c in range(size):
-            i = r * size + c
-            ok = (out[b + i] & _no_sign) < _limit
+    for r in range(patch_size):
+        for c in range(patch_size):
+            i = r * patch_size + c
+            ok = (out[b + i] & _NO_SIGN) < _LIMIT
             if ok and bad.size:
                 ok = not bad[y + r, x + c]  # A number can only be on the image
             valid[v + i] = ok
             if ok:
                 good += 1
             else:
-                out[b + i] = _nan
+                out[b + i] = _NAN
     return good
 
+# %% ../../nbs/35_patches/01_gather.ipynb #cfbe26df
+def _copy_edge(pixels, ny, nx, swap, x, y, out, b, patch_size):
+    "Copy the part of a square that is on the image, and NaN elsewhere"
+    out[b : b + patch_size * patch_size] = _NAN
+    left, right = max(x, 0), min(x + patch_size, nx)
+    bottom, top = max(y, 0), min(y + patch_size, ny)
+    if left < right and bottom < top:
+        start = _u8(bottom * nx + left)
+        to = _u8(b + (bottom - y) * patch_size + left - x)
+        rows, columns = top - bottom, right - left
+        _copy_block(pixels, start, nx, swap, out, to, patch_size, rows, columns)
 
-def _loop(pixels, ny, nx, swap, bad, x0, y0, out, step, valid, vstep, size, share):
-    "`gather`, number by number; pixels, out and valid are rows of numbers (bits of float32), in which squares begin every `step`"
-    n, area = len(x0), size * size
+
+def _loop(pixels, ny, nx, swap, bad, x0, y0, out, step, valid, valid_step, patch_size, share):
+    "`gather` on rows of numbers (bits of float32), in which squares begin every `step`"
+    n = len(x0)
+    area = patch_size * patch_size
     for k in range(n):
-        x, y, b, v = x0[k], y0[k], k * step, k * vstep
+        x, y = x0[k], y0[k]
+        b, v = k * step, k * valid_step
         if k + 1 < n:
-            _ask_for_square(pixels, nx, x0[k + 1], y0[k + 1], size)
-        if x >= 0 and y >= 0 and x + size <= nx and y + size <= ny:
-            largest = _copy_block(pixels, _u8(y * nx + x), nx, swap, out, _u8(b), size, size, size)
-        else:
-            out[b : b + area] = _nan
-            u0, u1, v0, v1, largest = (
-                max(x, 0),
-                min(x + size, nx),
-                max(y, 0),
-                min(y + size, ny),
-                _limit,
+            _ask_for_square(pixels, nx, x0[k + 1], y0[k + 1], patch_size)
+        largest = _LIMIT
+        if x >= 0 and y >= 0 and x + patch_size <= nx and y + patch_size <= ny:
+            a = _u8(y * nx + x)
+            largest = _copy_block(
+                pixels, a, nx, swap, out, _u8(b), patch_size, patch_size, patch_size
             )
-            if u0 < u1 and v0 < v1:
-                _copy_block(
-                    pixels,
-                    _u8(v0 * nx + u0),
-                    nx,
-                    swap,
-                    out,
-                    _u8(b + (v0 - y) * size + u0 - x),
-                    size,
-                    v1 - v0,
-                    u1 - u0,
-                )
-        if largest < _limit and not bad.size:
+        else:
+            _copy_edge(pixels, ny, nx, swap, x, y, out, b, patch_size)
+        if largest < _LIMIT and not bad.size:
             valid[v : v + area] = True
             share[k] = 1
         else:
-            share[k] = _judge(bad, x, y, out, b, valid, v, size) / area
+            share[k] = _count_valid(bad, x, y, out, b, valid, v, patch_size) / area
 
 # %% ../../nbs/35_patches/01_gather.ipynb #9231f16d
-def _prefetch():
-    "The processor's own instruction, for `_ask_for`"
+def _prefetch_call(builder, address):
+    "Add the processor's own instruction to a function that is being compiled"
     from llvmlite import ir
-    from numba import types
     from numba.core.cgutils import get_or_insert_function
+
+    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+    prefetch = get_or_insert_function(builder.module, kind, 'llvm.prefetch.p0')
+    for_reading, kept_near, data = number(0), number(3), number(1)
+    builder.call(prefetch, [builder.bitcast(address, byte), for_reading, kept_near, data])
+
+
+def _prefetch():
+    "What `_ask_for` is when it is compiled"
+    from numba import types
     from numba.extending import intrinsic
     from numba.np.arrayobj import make_array
 
     @intrinsic
     def near(context, a, i):
-        def code(ctx, b, sig, args):
-            byte, i32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-            f = get_or_insert_function(
-                b.module, ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32]), 'llvm.prefetch.p0'
-            )
-            b.call(
-                f,
-                [
-                    b.bitcast(
-                        b.gep(make_array(sig.args[0])(ctx, b, args[0]).data, [args[1]]), byte
-                    ),
-                    i32(0),
-                    i32(3),
-                    i32(1),
-                ],
-            )  # For reading, kept near, data
+        def code(ctx, builder, signature, args):
+            array = make_array(signature.args[0])(ctx, builder, args[0])
+            _prefetch_call(builder, builder.gep(array.data, [args[1]]))
             return ctx.get_dummy_value()
 
         return types.void(a, i), code
@@ -190,8 +200,8 @@ def _prefetch():
 
 
 @lru_cache
-def compiled_loop():
-    "The loop, compiled; None where numba is not installed"
+def compiled_loop():  # None where numba is not installed
+    "The loop, compiled when it is first used"
     try:
         from numba import njit
         from numba.extending import overload, register_jitable
@@ -199,52 +209,52 @@ def compiled_loop():
         return None
     near = _prefetch()
     overload(_ask_for, inline='always')(lambda a, i: lambda a, i: near(a, i))
-    for f in (_ask_for_square, _copy_block, _judge):
-        register_jitable(f)
+    for function in (_ask_for_square, _copy_block, _copy_edge, _count_valid):
+        register_jitable(function)
     return njit(nogil=True, cache=True)(_loop)
 
-# %% ../../nbs/35_patches/01_gather.ipynb #225ef270
+# %% ../../nbs/35_patches/01_gather.ipynb #ab442f7b
 def _as_row(
-    a: np.ndarray,  # Squares (n, size, size), each in one piece; between them may lie other channels
+    a: np.ndarray,  # Squares (n, side, side), each in one piece; between them may lie others
 ) -> tuple:  # The same memory as one row of numbers, and how far apart its squares begin
     "Squares as one row"
     step = a.strides[0] // a.itemsize
-    return np.lib.stride_tricks.as_strided(
-        a, ((len(a) - 1) * step + a[0].size,), (a.itemsize,)
-    ), step
+    length = (len(a) - 1) * step + a[0].size
+    return np.lib.stride_tricks.as_strided(a, (length,), (a.itemsize,)), step
 
 
+def _in_one_piece(a, patch_size):
+    "Whether each square is one stretch of memory"
+    return a.strides[1:] == (patch_size * a.itemsize, a.itemsize)
+
+# %% ../../nbs/35_patches/01_gather.ipynb #779254c0
 def gather_fast(
-    pixels,
-    bad,  # Image and mask (ny, nx), as for `gather`
-    x0,
-    y0,  # First column and row of each square, int, shape (n,)
-    size,  # Side of a square (pixel)
-    out,
-    valid,  # Where pixels and validity go (n, size, size)
-):
+    pixels: np.ndarray,  # Image (ny, nx)
+    bad: np.ndarray | None,  # True where a pixel can't be trusted (ny, nx); None: only NaN is bad
+    x0,  # First column of each square, int, shape (n,)
+    y0,  # First row of each square, int, shape (n,)
+    patch_size: int,  # Side of a square (pixel)
+    out: np.ndarray,  # Where pixels go (n, patch_size, patch_size), float32
+    valid: np.ndarray,  # Where validity goes (n, patch_size, patch_size), bool
+) -> np.ndarray:  # Share of valid pixels of each square, shape (n,)
     "As `gather`: compiled where numba is installed and the pixels are float32"
-    pixels, loop, share = np.asarray(pixels), compiled_loop(), np.empty(len(x0))
-    whole = all(a.strides[1:] == (size * a.itemsize, a.itemsize) for a in (out, valid))
-    if (
-        not len(x0)
-        or loop is None
-        or pixels.dtype.str[1:] != 'f4'
-        or not pixels.flags.c_contiguous
-        or not whole
-    ):
-        return gather(pixels, bad, x0, y0, size, out, valid)
-    bad = np.empty((0, 0), bool) if bad is None else bad
+    pixels = np.asarray(pixels)
+    loop = compiled_loop()
+    plain = pixels.dtype.str[1:] == 'f4' and pixels.flags.c_contiguous
+    whole = _in_one_piece(out, patch_size) and _in_one_piece(valid, patch_size)
+    if not len(x0) or loop is None or not plain or not whole:
+        return gather(pixels, bad, x0, y0, patch_size, out, valid)
+    share = np.empty(len(x0))
     loop(
         pixels.reshape(-1).view('u4'),
         *pixels.shape,
         not pixels.dtype.isnative,
-        bad,
+        np.empty((0, 0), bool) if bad is None else bad,
         x0,
         y0,
         *_as_row(out.view('u4')),
         *_as_row(valid),
-        size,
+        patch_size,
         share,
     )
     return share
