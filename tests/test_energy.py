@@ -345,16 +345,14 @@ def test_the_names_that_astrid_logs(fake):
 # --- the bill, shared out
 
 
-def watched(
-    idle_w=None, watts=100.0, n=4, correct=None, epochs=2, batch=np.zeros((8, 3)), step_s=3.0
-):
+def watched(idle_w=None, watts=100.0, n=4, correct=None, epochs=2, batch=None, step_s=3.0):
     "Epochs of steps of one second waiting and some of work, then ten seconds of scoring"
     t = [0.0]
 
     def loader():
         for _ in range(n):
             t[0] += 1
-            yield batch
+            yield np.zeros((8, 3)) if batch is None else batch
 
     with EnergyMonitor(
         None, meters=[Constant(lambda: t[0], watts)], clock=lambda: t[0], idle_w=idle_w

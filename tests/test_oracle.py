@@ -656,8 +656,8 @@ def check_tensors(archive, truth, t, name, size=21):
     p, rows, edges = ds.manifest['normalisation']['params'], {}, 0
     for batch in ad.PatchLoader(ad.PatchDataset(ds), 4):
         rows |= {
-            int(i): (x, v, l)
-            for i, x, v, l in zip(batch['index'], batch['image'], batch['valid'], batch['label'])
+            int(i): (x, v, y)
+            for i, x, v, y in zip(batch['index'], batch['image'], batch['valid'], batch['label'])
         }
     for i, r in ds.samples.iterrows():
         at = int(np.argmin(arcsec(t['ra'], t['dec'], r['ra'], r['dec'])))

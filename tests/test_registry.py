@@ -97,8 +97,8 @@ def pg_columns(connection, ours=False):
 
 def pg_labels(connection):
     return {
-        t: l
-        for t, l in connection.execute(
+        t: name
+        for t, name in connection.execute(
             text(
                 "SELECT typname, string_agg(enumlabel, ' ' ORDER BY enumsortorder) FROM pg_enum JOIN pg_type ON pg_type.oid = enumtypid GROUP BY typname"
             )
@@ -241,7 +241,7 @@ def test_many_threads_may_open_a_new_database_at_once(registry_url):
     def go():
         try:
             R.connect(registry_url).close()
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 - a thread hands over whatever went wrong
             wrong.append(e)
 
     threads = [threading.Thread(target=go) for _ in range(4)]
@@ -319,7 +319,7 @@ def test_old_tables_are_never_altered(old):
             {t: after[t] for t in before[0]},
             c.scalar(text('SELECT version_num FROM alembic_version')),
         ) == (before[0], before[2])
-        assert {t: l for t, l in pg_labels(c).items() if t in before[1]} == before[1]
+        assert {t: name for t, name in pg_labels(c).items() if t in before[1]} == before[1]
         assert {t for t in after if t.startswith('ad_')} == {
             t for t in R.Base.metadata.tables if t.startswith('ad_')
         }
@@ -552,7 +552,7 @@ def test_writers_wait_for_each_other(registry_url):
                 with reg.session() as s:
                     s.scalar(select(func.count()).select_from(R.Survey))
                     s.add(R.Survey(name=f'{k}-{i}'))
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001 - a thread hands over whatever went wrong
             wrong.append(e)
 
     threads = [threading.Thread(target=go, args=(k,)) for k in range(4)]

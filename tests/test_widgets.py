@@ -129,9 +129,9 @@ def test_a_split_has_one_colour_in_every_field_and_every_survey_its_mark():
         field_panel(ax, c, f)
     one, other = (
         {
-            l.get_label().split()[0]: (l.get_color(), l.get_marker())
-            for l in ax.lines
-            if '(' in l.get_label()
+            line.get_label().split()[0]: (line.get_color(), line.get_marker())
+            for line in ax.lines
+            if '(' in line.get_label()
         }
         for ax in axs
     )

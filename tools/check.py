@@ -38,7 +38,7 @@ def main():
         for p in pages:
             try:
                 nbformat.validate(nbformat.read(p, 4))
-            except Exception as e:
+            except (nbformat.ValidationError, ValueError, KeyError, AttributeError) as e:
                 bad.append(f'{p.relative_to(copy)}: not a valid notebook: {str(e).splitlines()[0]}')
         if bad:
             return bad

@@ -132,7 +132,7 @@ def link_bands(
             mine = (
                 t.iloc[at]
                 .query('survey == @me.survey')
-                .assign(away=lambda x: (x['mjd'] - me.mjd).abs())
+                .assign(away=lambda x, mjd=me.mjd: (x['mjd'] - mjd).abs())
             )
             best = (
                 mine.sort_values(['away', 'exposure_s', 'key'], ascending=[True, False, True])

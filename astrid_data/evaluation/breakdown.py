@@ -81,7 +81,7 @@ def breakdown(
         }
         for what in (purity, completeness):
 
-            def metric(label, score, w):
+            def metric(label, score, w, what=what):
                 return what(label, score, np.asarray(w), threshold)
 
             value, span = (

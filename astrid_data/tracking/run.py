@@ -268,7 +268,8 @@ def log_dataset(
         deliver(record, *_place(archive)[:2])
     except away() as e:
         warnings.warn(
-            f'MLflow is away ({_short(e)}); astrid_data.replay(archive) logs {dataset.address} later'
+            f'MLflow is away ({_short(e)}); astrid_data.replay(archive) logs {dataset.address} later',
+            stacklevel=3,
         )
     return record.run_id
 
@@ -336,7 +337,8 @@ def _send_late(self: Run):
         deliver(self.record, *_place(self.archive)[:2])
     except away() as e:
         warnings.warn(
-            f'MLflow is away ({_short(e)}); astrid_data.replay(archive) sends what was logged after the end of {self.name!r}'
+            f'MLflow is away ({_short(e)}); astrid_data.replay(archive) sends what was logged after the end of {self.name!r}',
+            stacklevel=3,
         )
     _close_row(self.archive, self.record)
 
@@ -544,7 +546,8 @@ def _set_up(self):
         self.papers = _dataset_record(self.dataset, self.archive)
     except OSError as e:
         self.papers = warnings.warn(
-            f'the papers of {self.dataset.address} could not be written: {e.strerror or e}'
+            f'the papers of {self.dataset.address} could not be written: {e.strerror or e}',
+            stacklevel=3,
         )
     if self.monitor is True:
         self.monitor = EnergyMonitor()
@@ -593,7 +596,8 @@ def _update_row(archive, row_id, models=(), **values):
         return True
     except SQLAlchemyError as e:
         warnings.warn(
-            f'training_runs was not updated: {type(e).__name__}; replay(archive) will do it from the record'
+            f'training_runs was not updated: {type(e).__name__}; replay(archive) will do it from the record',
+            stacklevel=3,
         )
 
 
@@ -636,10 +640,11 @@ def _end(self, kind, error, _):
     _close_row(self.archive, self.record)
     if not arrived:
         warnings.warn(
-            f'MLflow did not take {self.record.n - self.record.sent} of {self.record.n} lines of run {self.name!r} ({_why(self.carrier)}). {_what_now(self.record)}'
+            f'MLflow did not take {self.record.n - self.record.sent} of {self.record.n} lines of run {self.name!r} ({_why(self.carrier)}). {_what_now(self.record)}',
+            stacklevel=3,
         )
     for r in self.record.refused:
-        warnings.warn(f'MLflow refused {r}')
+        warnings.warn(f'MLflow refused {r}', stacklevel=3)
 
 # %% ../../nbs/70_tracking/06_run.ipynb #fbbd9cf0
 def _why(carrier):
@@ -718,7 +723,7 @@ def _close_row(archive, record):
     lines = record.lines()
     start, end, (params, told) = (
         lines[0],
-        next(l for l in reversed(lines) if l['kind'] == 'end'),
+        next(line for line in reversed(lines) if line['kind'] == 'end'),
         _told(lines),
     )
     models = [

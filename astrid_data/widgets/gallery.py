@@ -415,11 +415,11 @@ def gallery_html(
     dataset,
     rows,  # Which patches
     blind: bool = False,  # Show no label
-    said: dict = {},  # Row -> words about who said what
+    said: dict | None = None,  # Row -> words about who said what
 ) -> str:
     "A page of samples as HTML that needs nothing else"
     tiles = ''.join(
-        tile_html(dataset, r, p, blind, said.get(r, ''))
+        tile_html(dataset, r, p, blind, (said or {}).get(r, ''))
         for r, p in zip(rows, patch_pictures(dataset, rows))
     )
     return f'<div>{banner(dataset.origin)}{tiles or "no sample passes these filters"}</div>'
@@ -460,7 +460,7 @@ def gallery_figure(
     rows,  # Which patches
     columns: int = 8,  # Pictures in a line
     blind: bool = False,  # Show no label
-    said: dict = {},  # Row -> words about who said what
+    said: dict | None = None,  # Row -> words about who said what
 ):  # A matplotlib figure
     "A page of samples as a picture"
     C, n = len(dataset.channels), max(1, len(rows))
@@ -468,7 +468,7 @@ def gallery_figure(
     lines, words = (
         math.ceil(n / columns),
         [
-            [*caption(dataset.samples, r, blind), *([short(said[r])] if r in said else [])]
+            [*caption(dataset.samples, r, blind), *([short(said[r])] if r in (said or {}) else [])]
             for r in rows
         ],
     )
