@@ -344,16 +344,18 @@ def version(size, **options):
 
         import pandas as pd
 
-        from astrid_data.datasets.build import Opener, stage
         from astrid_data.datasets.dataset import finish_version
+        from astrid_data.datasets.staging import CutSettings, write_patches
+        from astrid_data.images.opener import ImageOpener
 
         s, marks = samples_of(folder)[0], known(folder)
 
         def once():
             work = Path(tempfile.mkdtemp(dir=folder))
-            opener = Opener(None)
+            opener = ImageOpener(None)
             opener.images.known.update(marks)
-            kept, lost, shards = stage(s, work, opener, size, progress=False, **options)
+            settings = CutSettings(size, **options)
+            kept, lost, shards = write_patches(s, work, opener, settings, progress=False)
             ledger = (
                 lost.assign(n=1)
                 if len(lost)
@@ -431,8 +433,8 @@ TABLES = dict(
         'cutana_zarr',
         'patches/s',
         dict(
-            astrid_data=Row(version(64, measure=False, maps=False)),
-            astrid_data_with_quality=Row(version(64, maps=False)),
+            astrid_data=Row(version(64, measure=False, target_maps=False)),
+            astrid_data_with_quality=Row(version(64, target_maps=False)),
             cutana_zarr=Row(cutana_zarr(64), peer=True),
         ),
         lambda folder: make_tiles(folder, 5000),
@@ -470,7 +472,7 @@ def _first(start, tiles):
 
 
 def _ours_first(tiles):
-    return _first(version(64, measure=False, maps=False), tiles)
+    return _first(version(64, measure=False, target_maps=False), tiles)
 
 
 def _plain_first(tiles):

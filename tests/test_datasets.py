@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 import astrid_data as ad
+from astrid_data.concurrency import Journal
 from astrid_data.core import BadInput, Conflict, NotFound, QualityError
 from astrid_data.datasets import build as datasets
+from astrid_data.datasets import catalog, publish, staging
 from astrid_data.datasets.dataset import Dataset, write_dataset
 from astrid_data.datasets.shards import ShardedArray, ShardWriter, content_hash
-from astrid_data.images import header_cache as hdu_index
+from astrid_data.images import header_cache
+from astrid_data.images.opener import ImageOpener
 from astrid_data.registry.tables import (
     Detection,
     QualityRow,
@@ -265,7 +268,7 @@ def test_parts_of_a_chunk_are_its_rows_durable_before_they_are_written_down_and_
     built, tmp_path, monkeypatch
 ):
     rows, opened, made, finished = built[1].samples, [], [], []
-    rows = rows.iloc[datasets.image_order(rows)].reset_index(drop=True)
+    rows = rows.iloc[staging.image_order(rows)].reset_index(drop=True)
 
     def add(journal, **what):
         finished.append(
@@ -278,13 +281,13 @@ def test_parts_of_a_chunk_are_its_rows_durable_before_they_are_written_down_and_
         return real_open(*a, **k)
 
     def staged(name, part, executor=None):
-        monkeypatch.setattr(datasets, 'PART_BYTES', part * 4 * 16 * 16)
+        monkeypatch.setattr(staging, 'PART_BYTES', part * 4 * 16 * 16)
         opened.clear()
-        kept, lost, shards = datasets.stage(
+        kept, lost, shards = staging.write_patches(
             rows,
             tmp_path / name,
-            datasets.Opener(built[0].store),
-            16,
+            ImageOpener(built[0].store),
+            staging.CutSettings(16),
             progress=False,
             executor=executor,
             chunk_rows=30,
@@ -294,16 +297,16 @@ def test_parts_of_a_chunk_are_its_rows_durable_before_they_are_written_down_and_
             lost,
             [s['sha256'] for s in shards],
             len(opened),
-            len(datasets.Journal(tmp_path / name / 'journal.jsonl').lines),
+            len(Journal(tmp_path / name / 'journal.jsonl').lines),
         )
 
-    real_add, real_open = datasets.Journal.add, hdu_index.open_image
+    real_add, real_open = Journal.add, header_cache.open_image
     monkeypatch.setattr(
-        datasets, 'ShardWriter', lambda *a, **k: made.append(SlowWriter(*a, **k)) or made[-1]
+        staging, 'ShardWriter', lambda *a, **k: made.append(SlowWriter(*a, **k)) or made[-1]
     )
-    monkeypatch.setattr(datasets.Journal, 'add', add)
-    monkeypatch.setattr(hdu_index, 'open_image', open_image)
-    monkeypatch.setattr(hdu_index, 'open_indexed', lambda *a: None)  # Each opening is a true one
+    monkeypatch.setattr(Journal, 'add', add)
+    monkeypatch.setattr(header_cache, 'open_image', open_image)
+    monkeypatch.setattr(header_cache, 'open_indexed', lambda *a: None)  # Each opening is a true one
     whole = staged('whole', 1000)
     parts = staged('parts', 7)
     with ThreadPoolExecutor(2) as pool:
@@ -413,7 +416,7 @@ def _build_and_die(home, url, at):
         return g
 
     os.fsync, os.rename, os.replace = mortal(os.fsync), mortal(os.rename), mortal(os.replace)
-    datasets.CHUNK_ROWS = 20
+    staging.CHUNK_ROWS = 20
     plan_of(ad.open_archive(url, home=home)).build(
         'mortal', patch_size=16, progress=False, probe=False
     )
@@ -462,13 +465,15 @@ def test_killed_at_any_moment_the_next_run_reaches_the_same_hash(built, tmp_path
     ds.verify()
 
 
-@pytest.mark.parametrize('step', ['publish_version', 'register_version'])
+@pytest.mark.parametrize(
+    'page, step', [(datasets, 'publish_version'), (publish, 'register_version')]
+)
 def test_a_version_that_was_renamed_but_not_registered_is_registered_by_the_next_run(
-    tmp_path, monkeypatch, step
+    tmp_path, monkeypatch, page, step
 ):
     archive = toy(tmp_path)
     with monkeypatch.context() as m:
-        m.setattr(datasets, step, lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        m.setattr(page, step, lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             plan_of(archive).build('late', patch_size=16, progress=False, probe=False)
     assert (
@@ -476,7 +481,7 @@ def test_a_version_that_was_renamed_but_not_registered_is_registered_by_the_next
         and (archive.datasets_dir / 'late' / 'v1' / 'manifest.json').exists()
     )
     monkeypatch.setattr(
-        datasets, 'cut_chunk', lambda *a, **k: pytest.fail('nothing needs to be cut again')
+        staging, 'cut_chunk', lambda *a, **k: pytest.fail('nothing needs to be cut again')
     )
     assert (
         plan_of(archive).build('late', patch_size=16, progress=False, probe=False).address
@@ -490,7 +495,7 @@ def test_a_version_that_was_renamed_but_not_registered_is_registered_by_the_next
 
 def test_two_builders_do_not_work_in_one_folder(built):
     archive, plan, _ = built
-    with datasets._only_one(archive.datasets_dir / 'busy'):
+    with catalog.dataset_lock(archive.datasets_dir / 'busy'):
         with pytest.raises(Conflict, match='another process'):
             plan.build('busy', progress=False, probe=False)
 
@@ -509,7 +514,7 @@ def test_a_score_below_what_was_asked_stops_the_build_and_nothing_is_cut_twice(
     assert len(ad.list_datasets(archive)) == 0 and not list(
         (archive.datasets_dir / 'gated').glob('v*')
     )
-    monkeypatch.setattr(datasets, 'cut_chunk', lambda *a, **k: pytest.fail('cut again'))
+    monkeypatch.setattr(staging, 'cut_chunk', lambda *a, **k: pytest.fail('cut again'))
     assert ask(0.5).build('gated', patch_size=16, progress=False, probe=False).verify().version == 1
     assert not list((archive.datasets_dir / 'gated').glob('.building-*'))
 
@@ -591,7 +596,7 @@ def test_lost_images_cost_their_own_samples_and_are_in_the_ledger(tmp_path):
 )
 def test_a_split_that_cannot_be_is_refused_before_the_first_pixel(built, monkeypatch, how, says):
     archive, plan, _ = built
-    monkeypatch.setattr(datasets.Opener, '__call__', lambda *a: pytest.fail('an image was opened'))
+    monkeypatch.setattr(ImageOpener, '__call__', lambda *a: pytest.fail('an image was opened'))
     with pytest.raises(BadInput) as e:
         plan.build('typo', patch_size=15, progress=False, probe=False, **how)
     assert says in str(e.value) and not list((archive.datasets_dir / 'typo').glob('.building*'))
@@ -599,7 +604,7 @@ def test_a_split_that_cannot_be_is_refused_before_the_first_pixel(built, monkeyp
 
 def test_what_an_earlier_version_forbids_is_said_before_the_first_pixel(built, monkeypatch):
     archive, plan, d = built
-    monkeypatch.setattr(datasets.Opener, '__call__', lambda *a: pytest.fail('an image was opened'))
+    monkeypatch.setattr(ImageOpener, '__call__', lambda *a: pytest.fail('an image was opened'))
     key = d.samples['sample_key'][d.samples['split'] == 'train'].iloc[0]
     with pytest.raises(BadInput, match='split anew'):
         plan.build(
@@ -638,14 +643,14 @@ def test_an_empty_plan_says_why(built):
 def test_two_homes_with_one_registry_do_not_take_each_others_names(tmp_path):
     archive, url = toy(tmp_path / 'a'), f'sqlite:///{tmp_path / "a" / "registry.db"}'
     other = ad.open_archive(url, storage=str(tmp_path / 'a' / 'store'), home=tmp_path / 'b')
-    real = datasets._version_rows
+    real = datasets.version_rows
     one = plan_of(archive).build('shared', patch_size=16, progress=False, probe=False)
-    datasets._version_rows = lambda a: []  # As if both had begun before either was registered
+    datasets.version_rows = lambda a: []  # As if both had begun before either was registered
     try:
         with pytest.raises(Conflict, match='built elsewhere'):
             plan_of(other).build('shared', patch_size=12, progress=False, probe=False)
     finally:
-        datasets._version_rows = real
+        datasets.version_rows = real
     assert ad.list_datasets(archive)['id'].tolist() == [one.id]
     with archive.session() as s:
         assert s.scalar(select(func.count()).select_from(TrainingDataset)) == 1

@@ -334,7 +334,7 @@ def test_a_store_that_goes_away_stops_the_build_and_freezes_nothing(tmp_path, mo
             owner.add_catalogue(places, 'truth', class_name='label', is_real='good')
             late = reach(server, 'late')  # With a cache of its own, so that it must ask the server
             plan = plan_of(late)
-            monkeypatch.setattr('astrid_data.datasets.build.CHUNK_ROWS', 20)
+            monkeypatch.setattr('astrid_data.datasets.staging.CHUNK_ROWS', 20)
             late.open(
                 plan.samples['image_uri'].min()
             )  # The first image is here when the server goes

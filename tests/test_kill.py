@@ -21,8 +21,8 @@ from oracle import Oracle
 from sqlalchemy import func, select
 
 import astrid_data as ad
-from astrid_data.datasets.build import image_order
 from astrid_data.datasets.dataset import Dataset
+from astrid_data.datasets.staging import image_order
 from astrid_data.registry.tables import SampleRow, TrainingDataset, TrainingSample, VersionRow
 
 pytestmark = pytest.mark.filterwarnings('ignore')

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings
-from astrid_data.datasets.build import Opener
 from astrid_data.images import image as images
 from astrid_data.images.header_cache import Remember, image_index
 from astrid_data.images.image import open_image
+from astrid_data.images.opener import ImageOpener
 from astrid_data.patches.extract import (
     STATUS,
     corners,
@@ -760,7 +760,7 @@ def test_few_patches_of_an_image_in_a_bucket_need_few_of_its_rows(s3, tmp_path, 
     )
 
     def cut(t, mark=mark):
-        opener = Opener(store)
+        opener = ImageOpener(store)
         opener.images.known = {('s3://test/rows/a.fits', 'SCI', 1): mark} if mark else {}
         read.clear()
         return extract_patches(t, 32, open=opener, min_valid_fraction=0)

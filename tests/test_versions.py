@@ -11,7 +11,7 @@ from test_datasets import plan_of, toy, write_images
 
 import astrid_data as ad
 from astrid_data.core import BadInput, Conflict, NotFound
-from astrid_data.datasets import build as datasets
+from astrid_data.datasets import catalog
 from astrid_data.datasets.dataset import Dataset
 from astrid_data.registry.tables import SplitOpening, TrainingDataset, VersionRow
 
@@ -121,7 +121,7 @@ def test_a_deleted_version_leaves_a_tombstone(registry_url, tmp_path):
         assert sorted(s.scalars(select(TrainingDataset.status))) == ['active', 'deleted']
     again = plan_of(archive, negatives={}).build('short', patch_size=16, **quick)
     assert again.address == 'short@v3'  # Its number is not given to another
-    assert datasets.earlier_splits(archive, 'short@v2')['sample_key'].tolist() == keys
+    assert catalog.earlier_splits(archive, 'short@v2')['sample_key'].tolist() == keys
 
 
 def test_a_version_deleted_from_a_bucket_is_gone_there_too(s3, tmp_path, monkeypatch):

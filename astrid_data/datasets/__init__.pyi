@@ -6,11 +6,13 @@ from .dataset import (
 )
 from .build import (
     build_dataset as build_dataset,
+    TrainingDatasetManager as TrainingDatasetManager,
+)
+from .catalog import (
     open_dataset as open_dataset,
     list_datasets as list_datasets,
     search_datasets as search_datasets,
     delete_dataset as delete_dataset,
-    TrainingDatasetManager as TrainingDatasetManager,
 )
 from .diff import (
     diff_versions as diff_versions,

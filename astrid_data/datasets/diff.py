@@ -22,16 +22,10 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput, NotFound, write_atomic
-from astrid_data.datasets.build import (
-    Opener,
-    add_lineage,
-    deal_out,
-    earlier_splits,
-    grid_of,
-    image_order,
-    stage,
-)
+from .build import add_lineage, assign_splits
+from .catalog import earlier_splits
 from .dataset import Dataset, finish_version
+from .staging import image_order, settings_of, write_patches
 from ..display import new_figure
 from ..patches.extract import open_onto
 
@@ -332,15 +326,9 @@ def rebuild_version(
     )
     samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
     with tempfile.TemporaryDirectory(dir=archive.datasets_dir, prefix='.rebuild-') as work:
-        samples, lost, shards = stage(
-            samples,
-            work,
-            Opener(archive.store, **grid_of(m['params'])),
-            m['patch_size'],
-            tuple(m['channels']),
-            m['params']['min_valid_fraction'],
-            executor,
-            progress,
+        settings = settings_of(m['params'])
+        samples, lost, shards = write_patches(
+            samples, work, settings.opener(archive.store), settings, executor, progress
         )
         ledger = pd.concat(
             [t for t in (plan.ledger, lost.assign(n=1)) if len(t)] or [plan.ledger],
@@ -352,7 +340,7 @@ def rebuild_version(
             if how['by'] == 'imported'
             else earlier_splits(archive, how.get('previous', {}).get('address'))
         )
-        samples, _ = deal_out(
+        samples, _ = assign_splits(
             add_lineage(archive, samples), m['patch_size'], m['params']['split'], previous
         )
         finish_version(
@@ -436,15 +424,14 @@ def provenance(
 # %% ../../nbs/55_datasets/04_diff.ipynb #487fd46f
 def _frame(dataset, r, ch):
     "The image that a channel of a row was cut from, on the grid that it was cut on"
-    opener, at = (
-        Opener(dataset.archive.store, **grid_of(dataset.manifest['params'])),
-        lambda c: (r[f'{c}_uri'], r[f'{c}_hdu'], int(r[f'{c}_extver'])),
-    )
-    return open_onto(
-        opener,
-        *at(ch),
-        at(dataset.channels[0]) if opener.align and ch != dataset.channels[0] else None,
-    )
+    settings = settings_of(dataset.manifest['params'])
+    first = dataset.channels[0]
+
+    def at(c):
+        return r[f'{c}_uri'], r[f'{c}_hdu'], int(r[f'{c}_extver'])
+
+    opener = settings.opener(dataset.archive.store)
+    return open_onto(opener, *at(ch), at(first) if settings.align and ch != first else None)
 
 
 def show_source(

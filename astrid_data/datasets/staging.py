@@ -21,6 +21,12 @@ from ..core import progress as progress_bar
 from ..core import write_atomic
 from .shards import ShardedArray, ShardWriter, pixel_hashes
 from ..images.opener import ImageOpener, ImageStoreUnreachable, header_indexes
+from ..patches.align import at_scale
+from ..patches.extract import extract_patches
+from ..patches.target_maps import target_map
+from ..quality.background import local_background
+from ..quality.flags import column_flags, image_flags
+from ..storage.store import StoreUnreachable
 
 # %% ../../nbs/55_datasets/02_staging.ipynb #d9803cfa
 def image_order(
@@ -92,8 +98,6 @@ class CutSettings:
         "An opener whose images have the pixels that are asked for"
         resample = None
         if self.pixel_scale_arcsec:
-            from astrid_data.patches.align import at_scale
-
             resample = partial(at_scale, pixel_scale_arcsec=self.pixel_scale_arcsec)
         return ImageOpener(store, resample, unreachable)
 
@@ -109,8 +113,6 @@ def settings_of(
 # %% ../../nbs/55_datasets/02_staging.ipynb #f2517c97
 def _measure(table, rows, data, valid, channels):
     "Background, noise and flags, as columns of `table`"
-    from astrid_data.quality.flags import column_flags, image_flags, local_background
-
     background, noise = local_background(data, valid)
     for c, channel in enumerate(channels):
         table[f'{channel}_background'] = background[:, c]
@@ -122,8 +124,6 @@ def _measure(table, rows, data, valid, channels):
 
 def _targets(data, valid, table, labels, channels):
     "Where the detected source is, from the channel that shows it best"
-    from astrid_data.patches.target_maps import target_map
-
     best = next((channels.index(name) for name in ('difference', 'science') if name in channels), 0)
     offsets = table[['offset_x', 'offset_y']].to_numpy('f8')
     maps = [
@@ -148,8 +148,6 @@ def cut_chunk(
     out: tuple | None = None,  # Pixels and validity to cut into; None makes them
 ) -> tuple:  # dict of arrays for `ShardWriter.append`; table of the kept; ledger of the lost
     "Cut and measure the samples of a chunk"
-    from astrid_data.patches.extract import extract_patches
-
     channels = settings.channels
     data_out, valid_out = out or (None, None)
     cut = extract_patches(
@@ -311,8 +309,6 @@ SHARD_BYTES = 2**29  # Pixels in one file, where nobody asks for another size
 
 def _stopped(error, done, n_samples):
     "What to tell who waits for a build whose store is silent"
-    from astrid_data.storage.store import StoreUnreachable
-
     return StoreUnreachable(
         f'stopped after {done:,} of {n_samples:,} samples, and nothing was frozen: {error}. '
         'What was cut is kept; the same call goes on from there when the store is back. '
