@@ -35,7 +35,7 @@ from .collect import (
 )
 from .quality import (
     check_quality as check_quality,
-    label_doubts as label_doubts,
+    find_label_issues as find_label_issues,
 )
 from .splits import (
     split_samples as split_samples,

@@ -25,7 +25,7 @@ from astrid_data.quality.flags import (
     measure_columns,
     measure_patches,
 )
-from astrid_data.quality.label_issues import find_doubts
+from astrid_data.quality.label_issues import rank_label_issues
 from astrid_data.sky import healpix_index, sky_separation_arcsec
 
 
@@ -459,10 +459,10 @@ def test_flipped_labels_are_at_the_top_of_the_queue():
     d, v, truth, rng = planted()
     wrong = rng.permutation(1000)[:50]
     label = np.where(np.isin(np.arange(1000), wrong), 1 - truth, truth)
-    queue = find_doubts(table(1000, 500).assign(label=label), d, v)
+    queue = rank_label_issues(table(1000, 500).assign(label=label), d, v)
     assert np.isin(wrong, queue['row'][:100]).mean() > 0.6
     assert sorted(queue['row']) == list(range(1000)) and (np.diff(queue['doubt']) <= 0).all()
-    hits = np.isin(queue['row'][queue['likely_wrong']], wrong)
+    hits = np.isin(queue['row'][queue['is_label_issue']], wrong)
     assert hits.mean() > 0.6
 
 
@@ -476,10 +476,10 @@ def test_siblings_do_not_vouch_for_each_other():
             -((x / rng.uniform(1, 2)) ** 2 + y**2) / 2 / 1.1**2
         )
     t = table(400, 200).assign(label=np.repeat(rng.permutation(40) % 2, 10))
-    grouped = find_doubts(t.assign(group_id=[f'g{i // 10}' for i in range(400)]), d, v)[
+    grouped = rank_label_issues(t.assign(group_id=[f'g{i // 10}' for i in range(400)]), d, v)[
         'doubt'
     ].mean()
-    alone = find_doubts(t, d, v)['doubt'].mean()
+    alone = rank_label_issues(t, d, v)['doubt'].mean()
     assert alone < 0.3 < 0.4 < grouped, (alone, grouped)
 
 
@@ -488,9 +488,9 @@ def test_too_few_to_doubt_says_so():
     with pytest.raises(
         BadInput, match='at least 10 groups of each label; there are 6 real and 6 other'
     ):
-        find_doubts(table(12, 6), d, v)
+        rank_label_issues(table(12, 6), d, v)
     with pytest.raises(BadInput, match='12 patches do not fit 11 rows'):
-        find_doubts(table(11, 6), d, v)
+        rank_label_issues(table(11, 6), d, v)
 
 
 # Copies

@@ -154,7 +154,7 @@ def test_the_naive_way_flatters_and_the_honest_has_an_interval(shared_data, tmp_
 
 
 def test_flipped_labels_of_alerts_stand_at_the_top_of_the_queue(triplets):
-    from astrid_data.quality.label_issues import find_doubts
+    from astrid_data.quality.label_issues import rank_label_issues
 
     _, _, dataset = triplets
     s, data, valid = dataset.samples, dataset.patches()[:], dataset.valid()[:]
@@ -162,7 +162,7 @@ def test_flipped_labels_of_alerts_stand_at_the_top_of_the_queue(triplets):
         : len(s) // 20
     ]  # The proxies have their own errors, which no one knows
     label = np.where(np.isin(np.arange(len(s)), wrong), 1 - s['label'], s['label'])
-    queue = find_doubts(s.assign(label=label), data, valid)
+    queue = rank_label_issues(s.assign(label=label), data, valid)
     assert np.isin(wrong, queue['row'][: len(s) // 10]).mean() > 0.6
 
 

@@ -13,8 +13,8 @@ from .coverage import (
 )
 from .shortcuts import probe_shortcuts as probe_shortcuts
 from .label_issues import (
-    label_doubts as label_doubts,
-    plot_doubts as plot_doubts,
+    find_label_issues as find_label_issues,
+    plot_label_issues as plot_label_issues,
 )
 from .report import (
     check_quality as check_quality,

@@ -162,9 +162,9 @@ def label_queue(
 
 
 def _doubts(dataset, splits, seed):
-    from astrid_data.quality.label_issues import label_doubts
+    from astrid_data.quality.label_issues import find_label_issues
 
-    return label_doubts(dataset, tuple(k for k in splits if k != 'test') or splits, seed=seed)
+    return find_label_issues(dataset, tuple(k for k in splits if k != 'test') or splits, seed=seed)
 
 
 def blind_samples(
