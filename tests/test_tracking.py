@@ -1309,3 +1309,14 @@ def test_scores_that_lie_on_another_machine_are_asked_of_mlflow(archive):
     pd.testing.assert_frame_equal(compare_runs(d).pairs, before)
     with no_server(archive):
         assert compare_runs(d).pairs['reason'].str.contains('no stored').all()
+
+
+def test_models_logged_by_version_0_1_find_their_classes():
+    import pickle
+
+    from astrid_data.tracking.saved_model import RawModel
+    from astrid_data.training.models import SmallCNN as CNN
+
+    for module, name, now in (('models', 'RawModel', RawModel), ('training', 'SmallCNN', CNN)):
+        by_reference = f'castrid_data.{module}\n{name}\n.'.encode()  # As pickle wrote it then
+        assert pickle.loads(by_reference) is now
