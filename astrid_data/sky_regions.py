@@ -76,7 +76,7 @@ def _corner_array(corners):
         raise wrong
     return corners
 
-
+# %% ../nbs/02_sky_regions.ipynb #f9cd5649
 def as_polygon(
     corners,  # (ra, dec) in deg, shape (k, 2), or a SkyCoord; None stays None
 ) -> list | None:  # [[ra, dec], ...]
@@ -96,7 +96,7 @@ def _on_side(x, y, start, end):
     along = np.clip(((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / length2, 0, 1)
     return np.hypot(x - x0 - along * (x1 - x0), y - y0 - along * (y1 - y0)) <= 1e-12
 
-
+# %% ../nbs/02_sky_regions.ipynb #39ab6688
 def _crosses(x, y, start, end):
     "Which points have a side to their east, that is at larger x and the same y"
     (x0, y0), (x1, y1) = start, end
@@ -105,7 +105,7 @@ def _crosses(x, y, start, end):
     between = (y0 > y) != (y1 > y)
     return between & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
 
-
+# %% ../nbs/02_sky_regions.ipynb #3d4b5f09
 def in_polygon(
     ra,  # Positions (deg), shape (n,)
     dec,  # Their declinations (deg), shape (n,)
@@ -137,7 +137,7 @@ def _joined_ranges(ranges):
     last_of_each = np.append(begins[1:], True)
     return np.stack([ranges[begins, 0], end[last_of_each]], 1)
 
-
+# %% ../nbs/02_sky_regions.ipynb #0fd6e2e0
 def moc_ranges(
     moc: dict,  # Order -> nested cells
 ) -> np.ndarray:  # Ranges [first, end) of cells of order 29, joined; int64, shape (k, 2)
@@ -161,7 +161,7 @@ def _take_cells(ranges, shift):
     left = left[left[:, 1] > left[:, 0]]
     return cells, left[np.argsort(left[:, 0])]
 
-
+# %% ../nbs/02_sky_regions.ipynb #b7417c5d
 def moc_cells(
     ranges: np.ndarray,  # From `moc_ranges`
 ) -> dict:  # Order (as text) -> sorted cells, the largest that fit
@@ -253,14 +253,14 @@ def cell_radius_deg(
     other = np.array([np.sqrt(1 - z2**2), 0, z2])
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(one, other)), one @ other)))
 
-
+# %% ../nbs/02_sky_regions.ipynb #5ed4c2ae
 def _cell_vectors(cells, order):
     "Unit vectors to the centres of cells"
     from astropy_healpix import healpix_to_xyz
 
     return np.stack(healpix_to_xyz(cells, 2**order, order='nested'), axis=-1)
 
-
+# %% ../nbs/02_sky_regions.ipynb #7f574c01
 def cover(
     judge,  # (unit vectors, radius in deg) -> circles wholly inside, circles that may touch; bools
     order: int = 14,  # Of the cell numbers
@@ -311,7 +311,7 @@ def _half_width(dec, radius):
     half = np.degrees(np.arcsin(np.clip(sine, 0, 1)))
     return np.where(np.abs(dec) + radius >= 90, 180.0, half)
 
-
+# %% ../nbs/02_sky_regions.ipynb #56097f0e
 def box_cells(
     box: tuple,  # (ra from, ra to, dec from, dec to) in deg
     order: int = 14,  # Of the cell numbers
@@ -348,7 +348,7 @@ def _angle_to_arc(vectors, start, end):
     to_circle = np.degrees(np.arcsin(np.clip(np.abs(height), 0, 1)))
     return np.where(after_start & before_end, to_circle, nearest_end)
 
-
+# %% ../nbs/02_sky_regions.ipynb #8c78bc6c
 def polygon_cells(
     corners,  # (ra, dec) in deg, in order around, shape (k, 2)
     order: int = 14,  # Of the cell numbers

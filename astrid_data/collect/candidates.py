@@ -55,7 +55,7 @@ def _images_of(session, obs):
         images = images[row >= 0].reset_index(drop=True)
     return images
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #14af4138
 def _add_bare_files(images, obs):
     "The same, with the file of each observation that has no image of its own"
     path = obs['fits_file_path']
@@ -79,7 +79,7 @@ def _roles_there(images, rows):
     roles = some.groupby('row')['role'].agg(lambda role: ', '.join(sorted(set(role))))
     return roles.reindex(rows).fillna('no image')
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #1695a726
 def _channel_losses(images, channel, reason, detail):
     "Enter into `reason` and `detail` where a channel has no image or several"
     count = np.bincount(images['row'][images['role'] == channel], minlength=len(reason))
@@ -95,7 +95,7 @@ def _channel_losses(images, channel, reason, detail):
         ]
         reason[rows] = why
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #2e7bd7b8
 def _channel_table(images, channel, n):
     "The columns of one channel, n rows; empty where an observation has no such image"
     one = images[images['role'] == channel].drop_duplicates('row')
@@ -188,7 +188,7 @@ def _with_labels(session, found, as_of):
         label_disagreement=labels['disagreement'],
     )
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #16c9449b
 def _cut_classes(table, funnel, params):
     "Only positives of the requested classes, and every negative"
     if params.anomaly_types is None:
@@ -207,7 +207,7 @@ def _read_images(session, ids, channels):
     images, reason, detail = read_channels(session, obs, channels)
     return pd.concat([obs, images], axis=1), reason, detail
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #a765547e
 def find_candidates(
     session,  # An open session
     params: TrainingDataCollectionParams,  # What was asked
@@ -267,7 +267,7 @@ def _first_detail(table, reason):
     details = table.loc[(table['reason'] == reason) & (table['detail'] != ''), 'detail']
     return f' ({details.mode()[0]})' if len(details) else ''
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #e8c76369
 def _where_all_went(funnel, table):
     "What filters left and what was lost, in words"
     steps = [f'{row.filter} ({row.asked}) left {row.left:,}' for row in funnel[1:].itertuples()]
@@ -298,7 +298,7 @@ def _times_text(session):
         parts.append(f'{timeless:,} observations of unknown time')
     return parts
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #4bfc8f4c
 def _registry_text(session):
     "What the registry holds, in words"
     joined = select(Survey.name, Observation.filter_band).join(
@@ -319,7 +319,7 @@ def _registry_text(session):
         ]
     )
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #886547cc
 def nothing_found(
     session,  # An open session
     funnel: pd.DataFrame,  # What the filters removed

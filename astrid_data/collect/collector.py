@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['known_vectors', 'footprints_of', 'sky_channel', 'plan_sky_jobs', 'draw_sky', 'people_on_sky', 'label_drawn',
-           'observation_columns', 'as_samples', 'as_ledger', 'make_plan', 'TrainingDataCollector',
-           'TrainingDataCollectionParams', 'SamplePlan', 'KNOWN_AT', 'hash_samples']
+           'observation_columns', 'as_samples', 'as_ledger', 'make_plan', 'TrainingDataCollector']
 
 # %% ../../nbs/40_collect/07_collector.ipynb #dc5dff17
 import gc
@@ -22,13 +21,11 @@ from sqlalchemy import select
 from .candidates import choose, find_candidates, nothing_found
 from .negatives import KnownSky, SkyJob, draw_in_footprints, run_sky_job
 from .params import TrainingDataCollectionParams
-from astrid_data.collect.plan import (  # noqa: F401
-    KNOWN_AT,
+from astrid_data.collect.plan import (
     LEDGER_COLUMNS,
     SAMPLE_COLUMNS,
     SamplePlan,
     channel_columns,
-    hash_samples,
 )
 from astrid_data.collect.queries import (
     add_facts,
@@ -47,14 +44,6 @@ from ..draws import key_heads, key_numbers, ranks, sample_keys, scramble, share_
 from ..registry.tables import Candidate, Detection, LabelEvent, ObservationIndex
 from ..registry.verdicts import counted_verdicts, settle, strongest
 from ..sky import unit_vectors
-
-# %% ../../nbs/40_collect/07_collector.ipynb #e0e30c4b
-_all_ = [
-    'TrainingDataCollectionParams',
-    'SamplePlan',
-    'KNOWN_AT',
-    'hash_samples',
-]  # Parts of the collector that have pages of their own
 
 # %% ../../nbs/40_collect/07_collector.ipynb #2ebfabfe
 def known_vectors(
@@ -102,13 +91,13 @@ def sky_channel(
     "The channel whose pixels say where sky is"
     return 'science' if 'science' in channels else channels[0]
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #9d8b801e
 def _random_shares(of_image, n):
     "How many random positions each image draws, in proportion to its positives"
     positives = np.bincount(of_image)
     return positives * (n // len(of_image)) + share_out(positives, n % len(of_image))
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #7f303b73
 def _offset_shares(keys, n, seed):
     "How many offsets each positive gives"
     each = np.full(len(keys), n // len(keys))
@@ -168,7 +157,7 @@ def _draw_in_images(jobs, corners, known, store, show, executor):
     done = progress_bar(done, 'sky', len(jobs), show)
     return [(table.assign(row=job.row), [reason]) for job, (table, reason) in zip(jobs, done)]
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #d12af934
 def _draw_in_batches(jobs, corners, scale, known, at_once):
     "One (table, reasons) per batch of images, random sky before offsets"
     done = []
@@ -182,7 +171,7 @@ def _draw_in_batches(jobs, corners, scale, known, at_once):
 
 _WCS_WORDS = dict(stamp='stamps have no sky to draw from', none='images have no WCS')
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #5ded6511
 def _count_reasons(reasons):
     "How often nothing, or too little, could be drawn for each reason"
     words = [_WCS_WORDS.get(reason, f'images: {reason}') for reason in reasons]
@@ -238,7 +227,7 @@ def _read_sky_events(session):
         confidence_level=None,
     )
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #c6a53167
 def people_on_sky(
     session,  # An open session
     sample_keys,  # Keys of drawn samples, shape (n,)
@@ -293,7 +282,7 @@ def _words_or_none(values):
     "A column of text with None where there is nothing"
     return values.astype(object).where(values.notna(), None)
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #bfab800c
 def observation_columns(
     obs: pd.DataFrame,  # Observations with their channels, m rows
     params: TrainingDataCollectionParams,  # What was asked
@@ -339,7 +328,7 @@ def _joined(parts, name, take=pd.DataFrame.pop):
     ]
     return np.concatenate(columns)
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #63fe4cd6
 def _as_text(words):
     "A column of text, each different word converted once"
     codes, different = pd.factorize(np.asarray(words, object))
@@ -354,7 +343,7 @@ def _sample_order(parts, obs, row):
     dec = _joined(parts, 'dec', pd.DataFrame.get)
     return np.lexsort((dec, ra, place * len(kinds) + kind))
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #9b0824b9
 def _finish_column(name, values, stamp, template_end):
     "A column of samples in its type"
     if name in _TYPES:
@@ -371,7 +360,7 @@ def _finish_column(name, values, stamp, template_end):
         return _as_text(values)
     return pd.Series(values, dtype='str' if name == 'sample_key' else values.dtype)
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #a3c8a036
 def as_samples(
     parts: list,  # Detections and drawn positions with `obs_row`; columns are taken out of them
     obs: pd.DataFrame,  # Observations with their channels
@@ -423,7 +412,7 @@ def _rows_where(table, keep):
     "Some rows, numbered anew; no copy where all stay"
     return table if keep.all() else table[keep].reset_index(drop=True)
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #ec1ec870
 def _with_keys(table, obs):
     "Candidates with their sample keys"
     survey, name = (obs[c].to_numpy()[table['obs_row']] for c in ('survey', 'observation_key'))
@@ -437,7 +426,7 @@ def _limit_text(params):
     limit = '' if params.max_samples is None else f', at most {params.max_samples} samples'
     return f'ratios of negatives{limit}'
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #709885fa
 def _choose_candidates(session, table, funnel, obs, params):
     "Chosen and lost candidates, how many of each kind are wanted, and the funnel"
     fine = (table['reason'] == '').to_numpy()
@@ -462,7 +451,7 @@ def _draw_negatives(session, chosen, obs, wanted, params, store, show, executor)
         drawn, why = draw_sky(session, jobs, obs, params, store, show, executor)
     return label_drawn(session, drawn, obs, params), why
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #11ce03f8
 def _shortfall_reason(kind, why):
     "Why fewer negatives of a kind were found than wanted"
     if kind == 'rejected':
@@ -470,7 +459,7 @@ def _shortfall_reason(kind, why):
     reasons = '; '.join(f'{reason} ({n:,})' for reason, n in why.items())
     return reasons or 'too little free valid sky in the images'
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #c3e03fe0
 def _shortfall(wanted, kinds, why):
     "Kind -> dict(asked, got, reason), where too few were found"
     got = kinds.value_counts()
@@ -480,7 +469,7 @@ def _shortfall(wanted, kinds, why):
         if got.get(kind, 0) < n
     }
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #9fecb201
 def _image_sizes(parts, obs, channels):
     "Bytes of every image that has a sample, None where unknown"
     rows = np.unique(np.concatenate([part['obs_row'].to_numpy(int) for part in parts]))

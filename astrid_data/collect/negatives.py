@@ -89,7 +89,7 @@ def _close_pairs(vectors, owner, need):
     pairs = pairs[distance <= need[pairs[:, 1]]]
     return pairs[np.lexsort(pairs.T[::-1])]
 
-
+# %% ../../nbs/40_collect/03_negatives.ipynb #92938c11
 def spread_out(
     drawn: pd.DataFrame,  # ra, dec, owner: positions in the order in which they were drawn
     before: pd.DataFrame,  # The same, of those that stay
@@ -116,7 +116,7 @@ def _round_sizes(need, drawn, limit, number):
     wish = need * 2 ** min(number + 1, 8) + 4
     return np.where(need > 0, np.minimum(wish, limit - drawn), 0)
 
-
+# %% ../../nbs/40_collect/03_negatives.ipynb #88067ee1
 def _draw_round(n, keys, drawn, try_out):
     "One round: the accepted draws, with `place`"
     place = np.repeat(np.arange(len(n)), n)
@@ -126,7 +126,7 @@ def _draw_round(n, keys, drawn, try_out):
     table = try_out(place, u, v).assign(place=place)
     return table[table['ok'].to_numpy(bool)]
 
-
+# %% ../../nbs/40_collect/03_negatives.ipynb #45ffc6d4
 def _keep_apart(table, earlier, apart, owner):
     "Without draws that lie too near to others of their owner"
     place = table['place'].to_numpy(int)
@@ -175,7 +175,7 @@ def positions_of(
     ra = np.degrees(np.arctan2(y, x)) % 360
     return ra, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
-
+# %% ../../nbs/40_collect/03_negatives.ipynb #e3e530be
 def in_footprint(
     corners: np.ndarray,  # Unit vectors of four corners in order around, shape (n, 4, 3)
     u,  # Fractions along one side, shape (n,)
@@ -218,7 +218,7 @@ class SkyJob:
 EXCLUSION_PIXELS = 8  # Distance to keep from known sources where none is given
 _LEAST_GAP_PIXELS = 1.5  # No two drawn positions on one pixel, not even at its corners
 
-
+# %% ../../nbs/40_collect/03_negatives.ipynb #621d2abf
 def ring_step(
     around: np.ndarray,  # ra, dec (deg), shape (n, 2)
     exclusion,  # Exclusion radius (arcsec), scalar or shape (n,)
@@ -228,7 +228,7 @@ def ring_step(
     "Positions one to three exclusion radii from others, evenly over that ring"
     return step_from(*around.T, 2 * np.pi * u, exclusion * np.sqrt(1 + 8 * v))
 
-
+# %% ../../nbs/40_collect/03_negatives.ipynb #1561464c
 def drawn_table(
     random: pd.DataFrame,  # From `draw_free`
     offset: pd.DataFrame,  # From `draw_free`
@@ -285,7 +285,7 @@ class _ImageSky:
         ra, dec = ring_step(self.around[place], self.exclusion, u, v)
         return self.judge(*self.image.world_to_pixel(ra, dec), ra, dec)
 
-
+# %% ../../nbs/40_collect/03_negatives.ipynb #3741b13b
 def draw_in_image(
     image,  # An open `SkyImage`
     job: SkyJob,  # What to draw
@@ -316,9 +316,7 @@ _NO_SKY = (
 def run_sky_job(
     job: SkyJob,  # What to draw
     store,  # Where images are
-) -> tuple[
-    pd.DataFrame, str
-]:  # From `draw_in_image`; why nothing could be drawn, '' where it could
+) -> tuple[pd.DataFrame, str]:  # From `draw_in_image`; why there is none
     "Open the job's image and draw in it"
     uri, hdu, extver = job.source
     nothing = drawn_table([], [], exclusion_arcsec=np.nan)
@@ -379,7 +377,7 @@ class _FootprintSky:
         lacking = np.where(self.placed, 'no_pixel_scale', 'no_footprint')
         return np.where(self.able, '', lacking).tolist()
 
-
+# %% ../../nbs/40_collect/03_negatives.ipynb #b7b8e4f2
 def draw_in_footprints(
     jobs: list,  # `SkyJob`s, m of them
     corners: np.ndarray,  # Corners of each image (deg), NaN where unknown, shape (m, 4, 2)
@@ -415,7 +413,7 @@ def _scores_of(samples, scores):
     by_id = pd.Series(dict(scores), dtype='f8')
     return samples['sample_key'].map(by_id).fillna(samples['detection_id'].map(by_id))
 
-
+# %% ../../nbs/40_collect/03_negatives.ipynb #a70c87ef
 def hardest_negatives(
     samples,  # A plan, a dataset, or the samples of either
     scores,  # sample_key or detection_id -> score, higher: more real; or one score per sample

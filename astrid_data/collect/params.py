@@ -65,7 +65,7 @@ def listed(
         return None
     return [value] if isinstance(value, (str, UUID)) else list(value)
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #1455f6a4
 def _words(name, value):
     "Names as a list, or `BadInput`; None stays None"
     if value is None:
@@ -92,14 +92,14 @@ def _in_range(value, least, most, kind):
         return False
     return kind is Real or value == int(value)
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #0a23fddf
 def _range_text(least, most):
     "A range in words"
     if most < np.inf:
         return f' from {least} to {most}'
     return f' of at least {least}' if least > -np.inf else ''
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #121b89c1
 def _check_number(
     name: str,  # Of the field
     value,  # What was given
@@ -142,7 +142,7 @@ def _numbers(name, given, form):
         raise BadInput(f'{name} is ({form}), numbers in deg{other}, not {given!r:.80}')
     return map(float, parts)
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #59f2b70d
 def _plain_cone(cone):
     "(SkyCoord, Quantity) as three numbers in deg"
     centre, radius = cone
@@ -153,7 +153,7 @@ def _plain_cone(cone):
             f'cone is one SkyCoord and an angle with a unit, such as 1*u.deg, not {cone!r:.120}'
         ) from None
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #1ce2da16
 def _checked_cone(cone):
     "(ra, dec, radius) in deg; None stays None"
     if cone is None:
@@ -168,7 +168,7 @@ def _checked_cone(cone):
         )
     return ra % 360, dec, radius
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #ec30be47
 def _checked_box(box):
     "(ra from, ra to, dec from, dec to) in deg; None stays None"
     if box is None:
@@ -216,7 +216,7 @@ def _checked_status(value):
         )
     return names[0] if len(names) == 1 else sorted(names)
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #67ceb147
 def _checked_channels(value):
     "Different roles of images, at least one"
     channels = tuple(_words('channels', value or None) or ())
@@ -240,7 +240,7 @@ _NUMBERS = dict(
     min_exposure=dict(none='no limit'),
 )
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #56f7d0f4
 def _check_params(params):
     "Bring all fields to one form, and refuse what cannot be right"
     for name in _NAMES:

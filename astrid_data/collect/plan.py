@@ -165,7 +165,7 @@ _GROUP_WORDS = dict(
     label=('label', 'classes'), band=('band', 'bands'), mag=('magnitude', 'magnitudes')
 )
 
-
+# %% ../../nbs/40_collect/04_plan.ipynb #3c45b058
 def uneven_losses(
     samples: pd.DataFrame,  # Kept samples, of a plan or of a dataset
     ledger: pd.DataFrame,  # Lost ones
@@ -259,7 +259,7 @@ def _size_text(size):
         return f'{size / 1e6:.1f} MB'
     return f'{size / 1e3:.0f} kB'
 
-
+# %% ../../nbs/40_collect/04_plan.ipynb #dd98d914
 def _minutes_text(minutes):
     "A duration in words"
     if minutes < 1:
@@ -268,7 +268,7 @@ def _minutes_text(minutes):
         return f'about {minutes:.0f} minutes'
     return f'about {minutes / 60:.1f} hours'
 
-
+# %% ../../nbs/40_collect/04_plan.ipynb #36ad97c4
 def count_text(
     values: pd.Series,  # Words
 ) -> str:  # Such as '20 star, 3 galaxy', the commonest first
@@ -318,7 +318,7 @@ def _warning_lines(plan):
             lines.append(('warning', text))
     return lines
 
-
+# %% ../../nbs/40_collect/04_plan.ipynb #401aa508
 def _price_lines(plan):
     "What it costs to read and to write"
     price = plan.price
@@ -383,7 +383,7 @@ def _draw_kept(ax, plan):
     ax.set(xlabel='samples' + ('' if real else f' ({plan.origin})'))
     ax.legend(**_LEGEND)
 
-
+# %% ../../nbs/40_collect/04_plan.ipynb #2000275f
 def _draw_lost(ax, plan):
     "Bars of what filters removed and what was lost"
     removed = [(row.filter, row.removed, '0.6') for row in plan.filters.itertuples() if row.removed]

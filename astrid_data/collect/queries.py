@@ -128,7 +128,7 @@ def _observation_filters(session, params):
     for name, asked, condition in quality_conditions(params):
         yield name, asked, of_observations(condition)
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #d9f0d716
 def _detection_filters(params):
     "Filters on detections themselves"
     if params.as_of is not None:
@@ -145,7 +145,7 @@ def _detection_filters(params):
         of_objects = Detection.id.in_(select(DetectionIndex.detection_id).where(named))
         yield 'object', f'{len(params.object_ids)} objects', of_objects
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #c3d1f7f4
 def registry_filters(
     session,  # An open session
     params: TrainingDataCollectionParams,  # What was asked
@@ -175,7 +175,7 @@ def funnel_counts(
         )
     )
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #a0b2e6d6
 def add_filter(
     funnel: pd.DataFrame,  # From `funnel_counts`
     name: str,  # Of the filter
@@ -194,7 +194,7 @@ def text(
     "A column as text"
     return cast(column, Text).label(column.key)
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #9fc753d8
 def as_column(
     values,  # Of one column, as the driver gave them
     seen: dict,  # Words that were met before, to be held once
@@ -229,7 +229,7 @@ def fetch(
         return {name: np.zeros(0, object) for name in names}
     return {name: np.concatenate(pieces) for name, pieces in zip(names, zip(*parts))}
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #3b23e521
 def frame(
     columns: dict,  # From `fetch`
     floats=(),  # Names of columns that are to be float64
@@ -281,7 +281,7 @@ def _cells_condition(region):
     ranges = fewer_ranges(region.cells()).tolist()
     return or_(*(DetectionIndex.healpix.between(first, end - 1) for first, end in ranges))
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #0805ebdd
 def sky_condition(
     session,  # An open session
     region: Region,  # From `regions`
@@ -335,14 +335,12 @@ def read_detections(
     floats = 'ra dec pixel_x pixel_y score validation_confidence'.split()
     return frame(found, floats, ['is_validated'])
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #1f9c0073
 def cut_regions(
     table: pd.DataFrame,  # From `read_detections`
     funnel: pd.DataFrame,  # From `funnel_counts`
     params: TrainingDataCollectionParams,  # What was asked
-) -> tuple[
-    pd.DataFrame, pd.DataFrame
-]:  # Detections in every region; the funnel with a row for each
+) -> tuple:  # Detections in every region; the funnel with a row for each
     "The exact cut on the sphere"
     for region in regions(params):
         ra, dec = table['ra'].to_numpy('f8'), table['dec'].to_numpy('f8')
@@ -371,7 +369,7 @@ def read_by_id(
         parts.append(fetch(session, query.where(column.in_(some))))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #54997f92
 def rows_for(
     columns: dict,  # From `read_by_id`
     key: str,  # The one with ids
@@ -402,7 +400,7 @@ def add_index(
     found = rows_for(read_by_id(session, query, index.detection_id, ids), 'detection_id', ids)
     return table.assign(**frame(found, ['mag', 'snr']))
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #8cc3388e
 def add_facts(
     session,  # An open session
     table: pd.DataFrame,  # Chosen detections

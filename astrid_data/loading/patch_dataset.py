@@ -32,7 +32,7 @@ _MEASURED = (  # Made from the pixels when they were cut
 
 def _known_at(dataset):
     "Column -> when it was known: observation, later or label-derived"
-    from astrid_data.collect.collector import KNOWN_AT
+    from astrid_data.collect.plan import KNOWN_AT
 
     known_at = dict(KNOWN_AT)
     for name in _MEASURED:

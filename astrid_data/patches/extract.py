@@ -71,7 +71,7 @@ def _positions(x, y):
     y = np.atleast_1d(np.asarray(y, 'f8'))
     return np.broadcast_arrays(x, y)
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #54209e1e
 def _check_patch_size(patch_size):
     "Refuse what is no number of pixels"
     if int(patch_size) != patch_size or patch_size < 1:
@@ -79,7 +79,7 @@ def _check_patch_size(patch_size):
             f'size {patch_size} is not a number of pixels: it must be whole and at least 1'
         )
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #11f5d5a8
 def _place(x, y, shape, patch_size):
     "x0, y0, offset_x, offset_y, status and whether near, for positions in an image"
     ny, nx = shape
@@ -113,7 +113,7 @@ def _read_each(image, x0, y0, patch_size, out, valid):
         share[k] = (~bad).sum() / patch_size**2
     return share
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #cda7db71
 def _decode_whole(image, n, patch_size):
     "Whether to gather `n` patches from the decoded image rather than to decode each"
     plane = image.planes['image']
@@ -171,7 +171,7 @@ def _moved(table, shift):
     begins = tuple(np.subtract(table.crval, shift))
     return DistortionLookupTable(table.data, table.crpix, begins, table.cdelt)
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #02922ee7
 def patch_wcs(
     image,  # `SkyImage`
     x0: int,  # First column of the patch; may be negative
@@ -206,7 +206,7 @@ def _undistorted(wcs, ra, dec):
         pair.reverse()
     return wcs.wcs_world2pix(np.column_stack(pair), 0)
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #6b7b7d1b
 def _is_distorted(wcs):
     "Whether more than the projection stands between sky and pixels"
     return wcs.sip is not None or any(getattr(wcs, name) is not None for name in _TABLES)
@@ -273,7 +273,7 @@ def _address_columns(samples, channel, onto):
         for name, missing in names
     ]
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #c85f4c9f
 def _where_another_begins(columns, n):
     "Rows that differ from the one before them"
     if not n:
@@ -281,7 +281,7 @@ def _where_another_begins(columns, n):
     changed = np.any([column[1:] != column[:-1] for column in columns], axis=0)
     return np.flatnonzero(np.append(True, changed)).tolist()
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #035d684b
 def images_needed(
     samples: pd.DataFrame,  # Of a plan
     channel: str,  # Name of a channel
@@ -315,7 +315,7 @@ def open_onto(
             facts['registration'] = registration_error(reference, image)
         return on_grid(image, reference)
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #e2c1e561
 def _open_for(open, address, at, patch_size, facts):
     "The image, or only its rows around the positions from an opener that can fetch them"
     where = (address.uri, address.hdu, address.extver)
@@ -330,7 +330,7 @@ def _file_hash(image, patches, stamp):
     "SHA-256 of the file"
     return image.sha256
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #49ad4b04
 def _place_on_sky(image, patches, stamp):
     "Pixel scale (arcsec) and direction of +y, from north to east (deg), amid an image's patches"
     if stamp or image.wcs is None or not len(patches):
@@ -346,7 +346,7 @@ def _place_on_sky(image, patches, stamp):
     area = abs(east[1] * north[2] - east[2] * north[1])
     return 3600 * np.sqrt(area), np.degrees(np.arctan2(east[2], north[2])) % 360
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #daf7b846
 def _corners_on_sky(image, patches, stamp):
     "RA and Dec of three corners of every patch, (n, 3) each; None for stamps"
     if stamp:
@@ -391,7 +391,7 @@ def _all_lost(n, reason, detail):
     "An image whose samples are all lost"
     return CutImage(None, np.full(n, reason, object), np.full(n, detail, object))
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #2d4218d8
 def _lost_by(error, n):
     "The same, by what went wrong"
     if isinstance(error, BadImage):
@@ -421,7 +421,7 @@ class CutJob:
     out: np.ndarray | None = None  # Where pixels go; None makes it
     valid_out: np.ndarray | None = None  # Where validity goes; None makes it
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #ecf5d7ee
 def _cut_open_image(image, job, patch_size, compiled, wanted, known):
     "Cut from an image that is open"
     n = len(job.at['ra'])
@@ -436,7 +436,7 @@ def _cut_open_image(image, job, patch_size, compiled, wanted, known):
     facts = {name: function(image, patches, stamp) for name, function in wanted.items()}
     return _with_reasons(patches, x, y, reason, image.shape, facts | known)
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #71f05b0b
 def _cut_image(job, open, patch_size, compiled, wanted):
     "Open the image of a job and cut its samples"
     n = len(job.at['ra'])
@@ -501,7 +501,7 @@ def _in_one_piece(rows):
     "Whether rows follow each other, so that their patches are a slice of the output"
     return rows[-1] - rows[0] + 1 == len(rows)
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #1e97425a
 def _cut_jobs(samples, needed, shared, data, valid):
     "A `CutJob` for each image, with a view of the output where it can be cut into"
     n = len(samples)
@@ -516,7 +516,7 @@ def _cut_jobs(samples, needed, shared, data, valid):
             job.out, job.valid_out = data[piece], valid[piece]
         yield job
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #866392fa
 def _cut_channel(samples, channel, onto, cut, data, valid, executor, on_image):
     "Cut one channel of all samples into `data` and `valid` (n, patch_size, patch_size)"
     table = CutTable(len(samples))
@@ -546,7 +546,7 @@ def _grids_differ(first, other):
         differ[known] = apart > 2 * np.minimum(first.scale[known], other.scale[known])
     return differ
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #61045eb1
 def _registration(others):
     "The largest measured registration error of each sample, and why there is none"
     errors = np.array([table.registration_error for table in others])
@@ -581,7 +581,7 @@ def _info(tables, channels, index, align):
         info |= _registration(tables[1:])
     return pd.DataFrame(info, index=index)
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #30e377d8
 def _lose_few_valid(table, min_valid_fraction):
     "Samples with too few valid pixels are lost"
     few = (table.reason == '') & (table.valid_fraction < min_valid_fraction)
@@ -590,7 +590,7 @@ def _lose_few_valid(table, min_valid_fraction):
         f'{share:.0%} of the pixels are valid' for share in table.valid_fraction[few]
     ]
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #df4af2ad
 def _reasons(tables, min_valid_fraction):
     "First reason of each sample to be lost, '' for none, with detail and image"
     n = len(tables[0].reason)
@@ -625,7 +625,7 @@ class Extracted:
         kept = f'{int(self.kept.sum())} of {len(self.kept)} patches, {shape}'
         return f'Extracted({kept}; lost: {lost})' if lost else f'Extracted({kept})'
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #3b2ded2a
 def _ledger(samples, reason, detail, uri):
     "One row per lost sample"
     lost = np.flatnonzero(reason != '')
@@ -636,7 +636,7 @@ def _ledger(samples, reason, detail, uri):
     columns = dict(sample_key=keys, uri=uri[lost], reason=reason[lost], detail=detail[lost])
     return pd.DataFrame(columns, dtype=object)
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #dfbc0d60
 def _outputs(shape, data_out, valid_out):
     "Where pixels and validity go"
     data = np.empty(shape, 'f4') if data_out is None else data_out

@@ -50,7 +50,7 @@ def _mark_invalid(out, valid, bad, corners, patch_size):
     valid &= np.abs(out) < no_value  # NaN is not less than anything
     out[~valid] = np.nan
 
-
+# %% ../../nbs/35_patches/01_gather.ipynb #300d7e8f
 def gather(
     pixels: np.ndarray,  # Image (ny, nx), any kind of number and byte order
     bad: np.ndarray | None,  # True where a pixel can't be trusted (ny, nx); None: only NaN is bad
@@ -144,7 +144,7 @@ def _copy_edge(pixels, ny, nx, swap, x, y, out, b, patch_size):
         rows, columns = top - bottom, right - left
         _copy_block(pixels, start, nx, swap, out, to, patch_size, rows, columns)
 
-
+# %% ../../nbs/35_patches/01_gather.ipynb #a026b2d6
 def _loop(pixels, ny, nx, swap, bad, x0, y0, out, step, valid, valid_step, patch_size, share):
     "`gather` on rows of numbers (bits of float32), in which squares begin every `step`"
     n = len(x0)
@@ -180,7 +180,7 @@ def _prefetch_call(builder, address):
     for_reading, kept_near, data = number(0), number(3), number(1)
     builder.call(prefetch, [builder.bitcast(address, byte), for_reading, kept_near, data])
 
-
+# %% ../../nbs/35_patches/01_gather.ipynb #975b3de6
 def _prefetch():
     "What `_ask_for` is when it is compiled"
     from numba import types
@@ -198,7 +198,7 @@ def _prefetch():
 
     return near
 
-
+# %% ../../nbs/35_patches/01_gather.ipynb #c016d2ad
 @lru_cache
 def compiled_loop():  # None where numba is not installed
     "The loop, compiled when it is first used"
@@ -222,7 +222,7 @@ def _as_row(
     length = (len(a) - 1) * step + a[0].size
     return np.lib.stride_tricks.as_strided(a, (length,), (a.itemsize,)), step
 
-
+# %% ../../nbs/35_patches/01_gather.ipynb #af3b3c58
 def _in_one_piece(a, patch_size):
     "Whether each square is one stretch of memory"
     return a.strides[1:] == (patch_size * a.itemsize, a.itemsize)

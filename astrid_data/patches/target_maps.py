@@ -79,7 +79,7 @@ def _segments(height, valid, nsigma, npixels):
         simplefilter('ignore', NoDetectionsWarning)
         return detect_sources(height, nsigma, npixels, mask=~valid)
 
-
+# %% ../../nbs/35_patches/04_target_maps.ipynb #289e959b
 def target_map(
     patch: np.ndarray,  # Pixels of one channel (size, size), NaN where not valid
     valid: np.ndarray,  # Validity (size, size)

@@ -9,7 +9,7 @@ __all__ = ['known_at', 'check_columns']
 import numpy as np
 import pandas as pd
 
-from ..collect.collector import KNOWN_AT
+from ..collect.plan import KNOWN_AT
 from .checks import Issue, column, issue_of, rank_auc
 
 # %% ../../nbs/45_quality/03_columns.ipynb #27f17e61
