@@ -235,6 +235,13 @@ def merge_ranges(
 LATER_METHODS = {
     # Class.method: package.module:function, whose first argument is the object
     'SamplePlan.build': 'datasets.build:build_dataset',
+    'Dataset.diff': 'datasets.diff:diff_from',
+    'Dataset.rebuild': 'datasets.diff:rebuild_version',
+    'Dataset.show_source': 'datasets.diff:show_source',
+    'Dataset.report': 'datasets.diff:write_report',
+    'Dataset.export': 'datasets.exports:export_version',
+    'Dataset.lineage': 'datasets.lineage:lineage_of',
+    'Dataset.runs': 'tracking.run:dataset_runs',
     'Archive.add_fits': 'ingest.fits:add_fits',
     'Archive.add_sample': 'ingest.fits:add_sample',
     'Archive.detect': 'ingest.fits:detect',

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COMPARED', 'WORDS', 'NUMBERS', 'AUDIT_WORDS', 'SPLIT_WORDS', 'RUN_METRICS', 'VersionDiff', 'moved_columns',
-           'diff_versions', 'plot_diff', 'Rebuild', 'rebuild_version', 'main_channel', 'provenance', 'show_source',
-           'patch_png', 'centre_of', 'centre_ticks', 'mark_centre', 'marked_tag', 'samples_section', 'ledger_section',
-           'coverage_figure', 'coverage_section', 'quality_section', 'in_words', 'splits_section', 'provenance_section',
-           'training_section', 'report_html', 'write_report']
+           'diff_versions', 'diff_from', 'plot_diff', 'Rebuild', 'rebuild_version', 'main_channel', 'provenance',
+           'show_source', 'patch_png', 'centre_of', 'centre_ticks', 'mark_centre', 'marked_tag', 'samples_section',
+           'ledger_section', 'coverage_figure', 'coverage_section', 'quality_section', 'in_words', 'splits_section',
+           'provenance_section', 'training_section', 'report_html', 'write_report']
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #eec2b04c
 import base64
@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput, NotFound, write_atomic
+from ..core import BadInput, NotFound, need, write_atomic
 from .build import add_lineage, assign_splits
-from .catalog import earlier_splits
+from .catalog import earlier_splits, open_dataset
 from .dataset import Dataset, finish_version
 from .staging import image_order, settings_of, write_patches
 from ..display import new_figure
@@ -186,6 +186,16 @@ def diff_versions(
         moved=moved,
         quantiles=quantiles,
     )
+
+# %% ../../nbs/55_datasets/04_diff.ipynb #b50071e8
+def diff_from(
+    dataset: Dataset,  # The newer version
+    other,  # A version, or its address in the same archive
+) -> VersionDiff:  # What changed from the other to this
+    "Compare with another version, sample by sample"
+    if isinstance(other, str):
+        other = open_dataset(need('archive', dataset.archive), other)
+    return diff_versions(need('dataset', other), dataset)
 
 # %% ../../nbs/55_datasets/04_diff.ipynb #c50227d4
 def _html_table(t, most=12):
