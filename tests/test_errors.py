@@ -505,7 +505,7 @@ def test_the_command_freezes_what_scores_as_much_as_was_asked_for(archive, capsy
 
 
 def test_the_report_speaks_plainly(dataset):
-    from astrid_data.datasets.diff import splits_section
+    from astrid_data.datasets.report import splits_section
 
     page = splits_section(dataset)
     assert (

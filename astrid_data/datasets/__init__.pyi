@@ -17,12 +17,11 @@ from .catalog import (
 from .diff import (
     diff_versions as diff_versions,
     VersionDiff as VersionDiff,
-    plot_diff as plot_diff,
     rebuild_version as rebuild_version,
     Rebuild as Rebuild,
-    show_source as show_source,
-    write_report as write_report,
 )
+from .source import show_source as show_source
+from .report import write_report as write_report
 from .exports import (
     to_parquet as to_parquet,
     to_webdataset as to_webdataset,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core import write_atomic
-from ..datasets.diff import coverage_figure, patch_png
-from ..display import figure_png, mark_synthetic, new_figure
+from ..datasets.report import coverage_figure
+from ..display import figure_png, mark_synthetic, new_figure, patch_png
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #964b524a
 def some_rows(

@@ -22,16 +22,20 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from ..core import AstridError, BadInput, NotFound
-from ..datasets.diff import centre_of, mark_centre, marked_tag, patch_png
 from astrid_data.display import (
     COLOURS,
     ORIGIN_WORDS,
     SPLIT_COLOURS,
     figure_png,
+    mark_centre,
     mark_synthetic,
+    marked_tag,
     new_figure,
+    patch_centre,
+    patch_png,
     split_order,
 )
 from ..quality.checks import column
@@ -399,7 +403,7 @@ def tile_html(
     s = samples.iloc[row]
     style = f'width:{wide}px;height:{wide}px;image-rendering:pixelated;display:inline-block'
     pics = ''.join(
-        marked_tag(picture_tag(p, f'sample {row}', style), *centre_of(s, c, side), side)
+        marked_tag(Markup(picture_tag(p, f'sample {row}', style)), *patch_centre(s, c, side), side)
         for c, p in zip(dataset.channels, pngs)
     )
     words = '<br>'.join(map(html.escape, caption(samples, row, blind))) + (
@@ -507,7 +511,7 @@ def draw_patch(
     from matplotlib.image import imread
 
     s, side = dataset.samples.iloc[row], dataset.patch_size
-    x, y = centre_of(s, channel, side)
+    x, y = patch_centre(s, channel, side)
     ax.imshow(imread(BytesIO(png)), interpolation='nearest')
     mark_centre(ax, x, side - 1 - y, side)
     if s.get('origin', 'survey') != 'survey':
