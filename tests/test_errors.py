@@ -206,7 +206,7 @@ def dataset(archive):
             lambda a, d: split_samples('x'),
             "'x' is no table: give a DataFrame, such as plan.samples",
         ),
-        (lambda a, d: split_samples(None), 'None is not a table'),
+        (lambda a, d: split_samples(None), 'None is no table'),
         (lambda a, d: import_splits('x', {}), "'x' is no table"),
         (
             lambda a, d: check_quality('x'),

@@ -124,9 +124,10 @@ def _open_frame(dataset, row, channel):
     def address(name):
         return row[f'{name}_uri'], row[f'{name}_hdu'], int(row[f'{name}_extver'])
 
-    opener = settings_of(dataset.manifest['params']).opener(dataset.archive.store)
+    settings = settings_of(dataset.manifest['params'])
+    opener = settings.opener(dataset.archive.store)
     first = dataset.channels[0]
-    aligned_with = address(first) if opener.align and channel != first else None
+    aligned_with = address(first) if settings.align and channel != first else None
     return open_onto(opener, *address(channel), aligned_with)
 
 # %% ../../nbs/55_datasets/05_source.ipynb #f0314537
