@@ -68,7 +68,10 @@ def toy(home, url=None, order=1, images=None):
         url or f'sqlite:///{home / "registry.db"}', storage=str(home / 'store'), home=home
     )
     archive.add_fits(
-        (images or write_images(home / 'fits'))[::order], survey='toy', apply_rules=False, show=False
+        (images or write_images(home / 'fits'))[::order],
+        survey='toy',
+        apply_rules=False,
+        show=False,
     )
     with archive.session() as s:
         ids = s.execute(
