@@ -976,7 +976,8 @@ def test_killed_in_training_and_gone_on_with(archive, trained, tmp_path):
         from astrid_data.ingest.archive import open_archive
         from astrid_data.loading.loader import RealDataLoader
         from astrid_data.tracking.run import track
-        from astrid_data.training.fit import SmallCNN, fit
+        from astrid_data.training.fit import fit
+        from astrid_data.training.models import SmallCNN
         d = Dataset({str(d.folder)!r}, open_archive({str(archive.home)!r}))
         train, val, _ = RealDataLoader(d).loaders(batch_size=24)
         with track(d, sys.argv[1], monitor=False) as run:
