@@ -112,6 +112,13 @@ def merged_streams(cell):
     return out
 
 
+def page_environment():
+    "What a page's kernel sees: quiet, and without a server or a database that somebody else set"
+    others = ('MLFLOW_', 'ASTRID_', 'DATABASE_URL', 'CLOUDFLARE_', 'SUPABASE_')
+    env = {k: v for k, v in os.environ.items() if not k.startswith(others)}
+    return env | dict(IN_TEST='1', ASTRID_DATA_QUIET='1', MLFLOW_DISABLE_TELEMETRY='true')
+
+
 def execute(path, timeout=600):
     "The notebook at `path` with the outputs of a fresh run, and its cells that must not run left as they were"
     skip = set(str(get_config().get('tst_flags', '')).split())
@@ -122,14 +129,13 @@ def execute(path, timeout=600):
         flags = set(re.findall(r'^#\|\s*([\w-]+)', c.source, re.M))
         if flags & skip or re.search(r'^#\|\s*eval:\s*false', c.source, re.M):
             c.metadata['tags'] = ['skip-execution']
-    os.environ.update(IN_TEST='1', ASTRID_DATA_QUIET='1')
     NotebookClient(
         nb,
         timeout=timeout,
         kernel_name='python3',
         resources={'metadata': {'path': str(path.parent)}},
         skip_cells_with_tag='skip-execution',
-    ).execute()
+    ).execute(env=page_environment())
     return nb
 
 
