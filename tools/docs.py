@@ -215,7 +215,8 @@ def broken_links(html):
     }
     ids = {p: set(re.findall(r'\bid="([^"]+)"', t)) for p, t in pages.items()}
     for p, text in pages.items():
-        for link in sorted(set(re.findall(r'(?:href|src)="([^"]+)"', text))):
+        prose = re.sub(r'<pre>.*?</pre>', '', text, flags=re.S)  # Code may speak of links
+        for link in sorted(set(re.findall(r'(?:href|src)="([^"]+)"', prose))):
             if re.match(r'[a-z]+:|//', link):
                 continue
             name, _, anchor = unquote(link).partition('#')
