@@ -10,199 +10,207 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput
-from ..display import mark_synthetic, new_figure
+from ..display import COLOURS, mark_synthetic, new_figure
 from .scores import bootstrap
 from ..sky import unit_vectors
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #7b9671fc
 def parts_of(
-    values,  # One a sample: numbers or words
+    values,  # Numbers or words, one per sample; shape (n,)
     bins: int = 4,  # Parts that numbers are cut into
-) -> pd.Series:  # The name of each sample's part
+) -> pd.Series:  # The name of each sample's part, 'unknown' where there is no value
     "Which part each sample belongs to"
-    v = pd.Series(np.asarray(values)).reset_index(drop=True)
-    if not pd.api.types.is_numeric_dtype(v):
-        return v.where(v.notna() & (v.astype(str) != ''), 'unknown').astype(str)
-    edges = np.unique(np.nanquantile(v, np.linspace(0, 1, bins + 1))) if v.notna().any() else []
+    values = pd.Series(np.asarray(values)).reset_index(drop=True)
+    known = values.notna()
+    if not pd.api.types.is_numeric_dtype(values):
+        return values.where(known & (values.astype(str) != ''), 'unknown').astype(str)
+    edges = []
+    if known.any():
+        edges = np.unique(np.nanquantile(values, np.linspace(0, 1, bins + 1)))
     if len(edges) < 2:
-        return v.map('{:.4g}'.format).where(v.notna(), 'unknown')
-    part = np.clip(np.searchsorted(edges, v, side='right') - 1, 0, len(edges) - 2)
-    return pd.Series([f'{edges[i]:.4g} to {edges[i + 1]:.4g}' for i in part]).where(
-        v.notna(), 'unknown'
-    )
+        return values.map('{:.4g}'.format).where(known, 'unknown')
+    names = [f'{low:.4g} to {high:.4g}' for low, high in zip(edges, edges[1:])]
+    part = np.searchsorted(edges, values, side='right') - 1
+    part = np.clip(part, 0, len(names) - 1)
+    return pd.Series([names[i] for i in part]).where(known, 'unknown')
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #004e871d
 def purity(
-    label,
-    score,
-    weight,  # 1 real or 0 bogus, what the model says, and weight of each sample (n,)
-    threshold,  # Scores from here on are called real
-) -> float:  # Share of what is called real that is; NaN where nothing is
+    label,  # 1 real, 0 bogus; shape (n,)
+    score,  # What the model says, shape (n,)
+    weight,  # Of each sample, shape (n,)
+    threshold: float,  # Scores from here on are called real
+) -> float:  # 0 to 1; NaN where nothing is called real
+    "Share of what is called real that is"
     called = (np.asarray(score) >= threshold) * weight
-    return float(called[np.asarray(label) == 1].sum() / called.sum()) if called.sum() else np.nan
-
-
-def completeness(
-    label,
-    score,
-    weight,
-    threshold,  # As for `purity`
-) -> float:  # Share of the real ones that is called real; NaN where there are none
-    real = (np.asarray(label) == 1) * weight
-    return float(real[np.asarray(score) >= threshold].sum() / real.sum()) if real.sum() else np.nan
+    total = called.sum()
+    if not total:
+        return np.nan
+    return float(called[np.asarray(label) == 1].sum() / total)
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #50a37de3
+def completeness(
+    label,  # 1 real, 0 bogus; shape (n,)
+    score,  # What the model says, shape (n,)
+    weight,  # Of each sample, shape (n,)
+    threshold: float,  # Scores from here on are called real
+) -> float:  # 0 to 1; NaN without a real sample
+    "Share of the real ones that is called real"
+    real = (np.asarray(label) == 1) * weight
+    total = real.sum()
+    if not total:
+        return np.nan
+    return float(real[np.asarray(score) >= threshold].sum() / total)
+
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #9316eff2
+def _part_rates(samples, threshold, n_boot, seed):
+    "Purity and completeness of some samples, each with the ends of its interval"
+    rates = {}
+    for measure in (purity, completeness):
+
+        def metric(label, score, weight, measure=measure):
+            return measure(label, score, weight, threshold)
+
+        name = measure.__name__
+        low, high = bootstrap(samples, metric, n_boot, seed) or (np.nan, np.nan)
+        rates[name] = metric(samples['label'], samples['score'], np.ones(len(samples)))
+        rates[f'{name}_low'] = low
+        rates[f'{name}_high'] = high
+    return rates
+
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #4bfb8673
+def _part_order(name, numbers):
+    "Numbers by size, words by alphabet, the unknown last"
+    if name == 'unknown':
+        return 1, 0
+    return 0, float(name.split(' to ')[0]) if numbers else name
+
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #ac439157
 def breakdown(
-    t: pd.DataFrame,  # Label, score and group of each sample, and the column asked for
+    scores: pd.DataFrame,  # Label, score and group of each sample, and the requested column
     column: str,  # What to go by, such as mag or band
     threshold: float,  # Samples from this score on are called real
-    bins: int = 4,  # As for `parts_of`
+    bins: int = 4,  # Parts that numbers are cut into
     n_boot: int = 200,  # Draws of the bootstrap
     seed: int = 0,  # Of the bootstrap
-) -> pd.DataFrame:  # One row a part: n, n_real, n_objects, purity and completeness, with the ends of their central 95 %
+) -> pd.DataFrame:  # Per part: n, n_real, n_objects, and purity and completeness with 95 % ends
     "Purity and completeness in each part of the data"
-    if column not in t:
-        raise BadInput(f'no column {column!r} in the scores; there are {", ".join(map(str, t))}')
-    part, rows = parts_of(t[column], bins), []
-    numbers = pd.api.types.is_numeric_dtype(t[column])
-    for name in sorted(
-        part.unique(),
-        key=lambda k: (
-            k == 'unknown',
-            float(k.split(' to ')[0]) if numbers and k != 'unknown' else k,
-        ),
-    ):
-        p = t[(part == name).to_numpy()]
-        row = {
-            column: name,
-            'n': len(p),
-            'n_real': int((p['label'] == 1).sum()),
-            'n_objects': p['group'].nunique(),
-        }
-        for what in (purity, completeness):
-
-            def metric(label, score, w, what=what):
-                return what(label, score, np.asarray(w), threshold)
-
-            value, span = (
-                metric(p['label'], p['score'], np.ones(len(p))),
-                bootstrap(p, metric, n_boot, seed),
-            )
-            row |= {
-                what.__name__: value,
-                f'{what.__name__}_low': span[0] if span else np.nan,
-                f'{what.__name__}_high': span[1] if span else np.nan,
-            }
-        rows.append(row)
+    if column not in scores:
+        known = ', '.join(map(str, scores))
+        raise BadInput(f'no column {column!r} in the scores; there are {known}')
+    part = parts_of(scores[column], bins)
+    numbers = pd.api.types.is_numeric_dtype(scores[column])
+    rows = []
+    for name in sorted(part.unique(), key=lambda name: _part_order(name, numbers)):
+        samples = scores[(part == name).to_numpy()]
+        counts = dict(
+            n=len(samples),
+            n_real=int((samples['label'] == 1).sum()),
+            n_objects=samples['group'].nunique(),
+        )
+        rows.append({column: name} | counts | _part_rates(samples, threshold, n_boot, seed))
     return pd.DataFrame(rows)
 
-# %% ../../nbs/65_evaluation/02_breakdown.ipynb #82c387a2
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #d8033d34
 def sky_density(
-    ra,
-    dec,  # Positions of the samples (deg), shape (n,)
-    group,  # Object of each sample
+    ra,  # Right ascension of the samples (deg), shape (n,); NaN where unknown
+    dec,  # Declination of the samples (deg), shape (n,); NaN where unknown
+    group,  # Object of each sample, shape (n,)
     k: int = 5,  # Which neighbour
-) -> (
-    np.ndarray
-):  # Objects per square degree, shape (n,); NaN without a position or with fewer than k others
+) -> np.ndarray:  # Objects per square degree, (n,); NaN without a position or k other objects
     "Density of the version's objects around each sample"
     from scipy.spatial import cKDTree
 
-    ra, dec, out = np.asarray(ra, 'f8'), np.asarray(dec, 'f8'), np.full(len(ra), np.nan)
-    ok = np.isfinite(ra) & np.isfinite(dec)
-    first = (
-        pd.Series(np.flatnonzero(ok)).groupby(np.asarray(group)[ok]).first()
-    )  # One place for each object
+    ra = np.asarray(ra, 'f8')
+    dec = np.asarray(dec, 'f8')
+    density = np.full(len(ra), np.nan)
+    placed = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
+    objects = np.asarray(group)[placed]
+    first = pd.Series(placed).groupby(objects).first()  # One place for each object
     if len(first) <= k:
-        return out
-    r = cKDTree(unit_vectors(ra[first], dec[first])).query(
-        unit_vectors(ra[first], dec[first]), k + 1
-    )[0][:, k]  # The nearest is itself
-    area = 2 * np.pi * (1 - np.cos(2 * np.arcsin(np.clip(r / 2, 0, 1)))) * np.degrees(1) ** 2
-    out[ok] = (
-        pd.Series((k - 0.5) / np.maximum(area, 1e-12), index=first.index)
-        .reindex(np.asarray(group)[ok])
-        .to_numpy()
-    )
-    return out
+        return density
+    places = unit_vectors(ra[first], dec[first])
+    chord = cKDTree(places).query(places, k + 1)[0][:, k]  # The nearest is the object itself
+    area = np.pi * chord**2 * np.degrees(1) ** 2
+    of_object = pd.Series((k - 0.5) / np.maximum(area, 1e-12), index=first.index)
+    density[placed] = of_object.reindex(objects).to_numpy()
+    return density
 
-# %% ../../nbs/65_evaluation/02_breakdown.ipynb #d8033d34
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #09c44bcb
+def _plot_parts(ax, column, table):
+    "Purity and completeness of the parts that one column gives"
+    styles = (('purity', COLOURS[0], -0.1), ('completeness', COLOURS[5], 0.1))
+    for name, colour, shift in styles:
+        value = table[name].to_numpy()
+        ends = table[[f'{name}_low', f'{name}_high']].to_numpy().T
+        length = np.abs(np.nan_to_num(ends - value))
+        style = dict(fmt='o', ms=3, lw=1, color=colour, label=name)
+        ax.errorbar(np.arange(len(table)) + shift, value, length, **style)
+    names = [f'{name}\n{n} objects' for name, n in zip(table[column], table['n_objects'])]
+    ax.set_xticks(range(len(table)), names, rotation=45, ha='right', fontsize=6)
+    ax.set_title(column, fontsize=8)
+    ax.set_ylim(-0.03, 1.03)
+    ax.tick_params(axis='y', labelsize=7)
+
+
 def plot_breakdown(
     tables: dict,  # Column -> table of `breakdown`
-    origin: str = 'survey',  # Of the data
-):  # A figure
-    "Purity and completeness with their intervals, one panel a column"
-    fig = new_figure((2.2 * max(len(tables), 1), 2.2))
-    for ax, (column, t) in zip(
-        np.atleast_1d(fig.subplots(1, max(len(tables), 1), sharey=True)), tables.items()
-    ):
-        for what, colour, dx in (('purity', '#0072B2', -0.1), ('completeness', '#D55E00', 0.1)):
-            v, x = t[what].to_numpy(), np.arange(len(t)) + dx
-            ax.errorbar(
-                x,
-                v,
-                np.abs(np.nan_to_num(t[[f'{what}_low', f'{what}_high']].to_numpy().T - v)),
-                fmt='o',
-                ms=3,
-                lw=1,
-                color=colour,
-                label=what,
-            )
-        ax.set_xticks(
-            range(len(t)),
-            [f'{k}\n{o} objects' for k, o in zip(t[column], t['n_objects'])],
-            rotation=45,
-            ha='right',
-            fontsize=6,
-        )
-        ax.set_title(column, fontsize=8)
-        ax.set_ylim(-0.03, 1.03)
-        ax.tick_params(axis='y', labelsize=7)
+    origin: str = 'survey',  # Of the data: 'survey', 'synthetic' or 'mixed'
+):  # A matplotlib figure
+    "Purity and completeness with their intervals, one panel per column"
+    n_panels = max(len(tables), 1)
+    fig = new_figure((2.2 * n_panels, 2.2))
+    axs = np.atleast_1d(fig.subplots(1, n_panels, sharey=True))
+    for ax, (column, table) in zip(axs, tables.items()):
+        _plot_parts(ax, column, table)
     fig.axes[0].legend(fontsize=6, loc='lower left')
     return mark_synthetic(fig, origin)
 
-# %% ../../nbs/65_evaluation/02_breakdown.ipynb #09c44bcb
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #f60f024b
 def worst(
-    t: pd.DataFrame,  # Index (row of the version), label and score of each sample
-    n: int = 6,  # Of each kind
-) -> (
-    pd.DataFrame
-):  # At most 2 n rows of `t`: the bogus with the highest scores, then the real with the lowest
+    scores: pd.DataFrame,  # Index (row of the version), label and score of each sample
+    n: int = 6,  # How many of each kind
+) -> pd.DataFrame:  # Rows of `scores`: at most n bogus from the highest, n real from the lowest
     "The worst mistakes"
-    bogus, real = t[t['label'] == 0], t[t['label'] == 1]
-    return pd.concat(
-        [
-            bogus.sort_values('score', ascending=False, kind='stable')[:n],
-            real.sort_values('score', kind='stable')[:n],
-        ]
-    )
+    bogus = scores[scores['label'] == 0].sort_values('score', ascending=False, kind='stable')
+    real = scores[scores['label'] == 1].sort_values('score', kind='stable')
+    return pd.concat([bogus[:n], real[:n]])
 
-# %% ../../nbs/65_evaluation/02_breakdown.ipynb #47299aa3
-def _stretch(a):
-    middle, noise = np.nanmedian(a), 1.4826 * np.nanmedian(np.abs(a - np.nanmedian(a)))
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #b49c3534
+def _grey_levels(pixels):
+    "What becomes black and white, by the median and the noise of a patch"
+    if not np.isfinite(pixels).any():
+        return {}
+    middle = np.nanmedian(pixels)
+    noise = 1.4826 * np.nanmedian(np.abs(pixels - middle))
     return dict(vmin=middle - 2 * noise, vmax=middle + max(6 * noise, 1e-9))
 
 
+def _show_sample(axs, dataset, sample):
+    "The channels of a sample, one below the other"
+    patch = np.asarray(dataset.patches([int(sample['index'])])[0], 'f8')
+    for ax, pixels in zip(axs, patch):
+        ax.imshow(pixels, cmap='gray', origin='lower', **_grey_levels(pixels))
+    kind = ('bogus', 'real')[int(sample['label'])]
+    axs[0].set_title(f'{kind} {sample["score"]:.2f}', fontsize=6.5)
+
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #329747a4
 def plot_worst(
     dataset,  # The version that was scored
-    t: pd.DataFrame,  # As for `worst`
-    n: int = 6,  # As for `worst`
-):  # A figure
+    scores: pd.DataFrame,  # Index (row of the version), label and score of each sample
+    n: int = 6,  # How many of each kind
+):  # A matplotlib figure
     "The worst mistakes as a picture: bogus above, real below"
-    t = worst(t, n)
-    C, kinds = (
-        len(dataset.channels),
-        [(k, t[t['label'] == k]) for k in (0, 1) if (t['label'] == k).any()],
-    )
-    fig = new_figure((0.75 * n, (0.75 * C + 0.3) * max(len(kinds), 1)))
-    axs = fig.subplots(C * max(len(kinds), 1), n, squeeze=False)
+    mistakes = worst(scores, n)
+    kinds = [part for _, part in mistakes.groupby('label', sort=True)]
+    n_kinds = max(len(kinds), 1)
+    n_channels = len(dataset.channels)
+    fig = new_figure((0.75 * n, (0.75 * n_channels + 0.3) * n_kinds))
+    axs = fig.subplots(n_channels * n_kinds, n, squeeze=False)
     for ax in axs.flat:
         ax.set_axis_off()
-    for part, (label, p) in enumerate(kinds):
-        for j, (i, score) in enumerate(zip(p['index'], p['score'])):
-            for c, a in enumerate(np.asarray(dataset.patches([i])[0], 'f8')):
-                axs[part * C + c, j].imshow(
-                    a, cmap='gray', origin='lower', **_stretch(a) if np.isfinite(a).any() else {}
-                )
-            axs[part * C, j].set_title(f'{("bogus", "real")[label]} {score:.2f}', fontsize=6.5)
+    for part, samples in enumerate(kinds):
+        rows_of_axes = axs[part * n_channels : (part + 1) * n_channels]
+        for column in range(len(samples)):
+            _show_sample(rows_of_axes[:, column], dataset, samples.iloc[column])
     return mark_synthetic(fig, dataset.origin)
