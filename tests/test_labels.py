@@ -72,7 +72,8 @@ def test_a_late_correction_is_a_difference_between_versions_never_a_silent_chang
     first = build(archive, 'stars')
     rows = detections(first, label=1)
     assert len(late_corrections(first)) == 0
-    before, moment = first.content_hash, label_events(first)['created_at'].max()
+    before = first.content_hash
+    moment = label_events(first)['created_at'].max()
     say(
         first,
         rows[0],
@@ -102,18 +103,14 @@ def test_a_piece_of_sky_that_a_person_calls_real_is_late_too(archive):
     from astrid_data.widgets.gallery import write_verdict
 
     d = build(archive, 'stars')
-    moment, row = (
-        label_events(d)['created_at'].max(),
-        next(i for i, k in enumerate(d.samples['kind']) if k == 'random_sky'),
-    )
+    moment = label_events(d)['created_at'].max()
+    row = next(i for i, kind in enumerate(d.samples['kind']) if kind == 'random_sky')
     write_verdict(d, row, 'real', 'ann', note='a faint galaxy')
     assert late_corrections(d)[['row', 'was', 'now', 'source']].to_numpy().tolist() == [
         [row, 0, 1, 'event:ann']
     ]
-    assert (
-        late_corrections(d, as_of=moment).empty
-        and label_events(d)['note'].iloc[-1] == 'a faint galaxy'
-    )
+    assert late_corrections(d, as_of=moment).empty
+    assert label_events(d)['note'].iloc[-1] == 'a faint galaxy'
 
 
 def test_verdicts_are_added_and_none_is_changed(archive):
@@ -123,11 +120,9 @@ def test_verdicts_are_added_and_none_is_changed(archive):
     for k, real in enumerate([False, True, False]):
         say(d, row, 'ann', real, confidence_level='expert', notes=f'look {k}')
     e = label_events(d)
-    assert (
-        len(e) == n + 3
-        and e['note'].tolist()[-3:] == ['look 0', 'look 1', 'look 2']
-        and e['row'].tolist()[-3:] == [row] * 3
-    )
+    assert len(e) == n + 3
+    assert e['note'].tolist()[-3:] == ['look 0', 'look 1', 'look 2']
+    assert e['row'].tolist()[-3:] == [row] * 3
     assert labels_now(d)['label'].to_numpy()[row] == 0
 
 
@@ -143,10 +138,8 @@ def test_a_blind_labeller_learns_nothing_from_others(archive):
     assert set(label_queue(d, 'bob', order='second')['row']) == set(rows[:6])
     assert not set(label_queue(d, 'ann')['row']) & set(rows[:6])
     seen = label_queue(d, 'bob', blind=False)
-    assert (
-        set(seen) >= {'label', 'class_name', 'label_source', 'people'}
-        and seen.set_index('row')['people'].loc[rows[:6]].eq(1).all()
-    )
+    assert set(seen) >= {'label', 'class_name', 'label_source', 'people'}
+    assert seen.set_index('row')['people'].loc[rows[:6]].eq(1).all()
     assert not {
         'label',
         'class_name',
@@ -161,10 +154,8 @@ def test_a_blind_labeller_learns_nothing_from_others(archive):
 def test_doubts_of_the_test_split_are_not_offered(archive):
     d = build(archive, 'stars')
     q = label_queue(d, 'ann', order='doubtful', blind=False)
-    assert (
-        not {'test'} & set(d.samples['split'].to_numpy()[q['row']])
-        and q['doubt'].is_monotonic_decreasing
-    )
+    assert 'test' not in set(d.samples['split'].to_numpy()[q['row']])
+    assert q['doubt'].is_monotonic_decreasing
 
 
 def test_two_who_toss_coins_do_not_agree_and_the_report_says_so(archive):
@@ -174,18 +165,16 @@ def test_two_who_toss_coins_do_not_agree_and_the_report_says_so(archive):
         for who in ('ann', 'bob'):
             say(d, r, who, bool(rng.integers(2)))
     t = agreement(d)
-    assert (
-        t['n'][0] == 30 and abs(t['kappa'][0]) < 3 * t['error'][0] and agreement(archive).equals(t)
-    )
+    assert t['n'][0] == 30
+    assert abs(t['kappa'][0]) < 3 * t['error'][0]
+    assert agreement(archive).equals(t)
     first = len(report_history(archive, d.id))
     r = recheck(d, probe=False)
     assert 'labellers_disagree' in {i.code for i in r.issues} and r.agreement
     h = report_history(archive, d.id)
-    assert (
-        len(h) == first + 1
-        and h['report'].iloc[-1].to_json() == r.to_json()
-        and h['labels'].iloc[-1] < h['labels'].iloc[0]
-    )
+    assert len(h) == first + 1
+    assert h['report'].iloc[-1].to_json() == r.to_json()
+    assert h['labels'].iloc[-1] < h['labels'].iloc[0]
 
 
 def test_an_event_for_a_missing_detection_is_refused_and_leaves_nothing(archive):

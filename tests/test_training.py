@@ -219,10 +219,10 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 def test_one_class_has_no_curve():
     t = pd.DataFrame(dict(label=[0] * 5, score=np.linspace(0, 1, 5), group=list('abcde')))
     r = operating_points(t)
-    assert (r.auc_pr, r.auc_pr_interval, r.fpr_at_fnr, r.auc_roc) == (
-        None,
-    ) * 4 and 'no real samples' in r.note
-    assert 'test_auc_pr' not in r.metrics() and 'unknown' in repr(r)
+    assert (r.auc_pr, r.auc_pr_interval, r.fpr_at_fnr, r.auc_roc) == (None,) * 4
+    assert 'no real samples' in r.note
+    assert 'test_auc_pr' not in r.metrics()
+    assert 'unknown' in repr(r)
 
 
 def test_too_few_for_one_percent_is_said():
@@ -244,17 +244,13 @@ def test_calibration_against_plain_counting():
         )
     )
     c, parts = calibration(t, 8), np.array_split(t.sort_values('score').index, 8)
-    assert (
-        c['n'].tolist() == [25] * 8
-        and c['score'].tolist() == pytest.approx([t['score'][i].mean() for i in parts])
-        and c['real'].tolist() == pytest.approx([t['label'][i].mean() for i in parts])
-    )
+    assert c['n'].tolist() == [25] * 8
+    assert c['score'].tolist() == pytest.approx([t['score'][i].mean() for i in parts])
+    assert c['real'].tolist() == pytest.approx([t['label'][i].mean() for i in parts])
     r = operating_points(t, n_boot=10)
-    assert (
-        r.brier == pytest.approx(brier_score_loss(t['label'], t['score']))
-        and 'Brier' in repr(r)
-        and r.metrics()['test_brier'] == r.brier
-    )
+    assert r.brier == pytest.approx(brier_score_loss(t['label'], t['score']))
+    assert 'Brier' in repr(r)
+    assert r.metrics()['test_brier'] == r.brier
     assert all(
         a == pytest.approx(b, abs=2e-3) for a, b in zip(share_interval(8 / 10, 10), (0.490, 0.943))
     )  # Newcombe 1998, table I
@@ -269,11 +265,9 @@ def test_the_threshold_chosen_elsewhere_is_only_judged():
         )
     )
     r = operating_points(t, n_boot=10, threshold=0.5)
-    assert (
-        r.chosen == dict(threshold=0.5, fnr=0.25, fpr=0.25)
-        and r.metrics()['test_chosen_fpr'] == 0.25
-        and 'another split' in repr(r)
-    )
+    assert r.chosen == dict(threshold=0.5, fnr=0.25, fpr=0.25)
+    assert r.metrics()['test_chosen_fpr'] == 0.25
+    assert 'another split' in repr(r)
     assert operating_points(t, n_boot=10).chosen is None
 
 
@@ -303,10 +297,8 @@ def test_the_parts_are_all_there_and_what_is_unknown_is_a_part():
             (b['completeness_low'] <= b['completeness'])
             & (b['completeness'] <= b['completeness_high'])
         ).all()
-    assert (
-        breakdown(t, 'mag', 0.5, n_boot=20)['n'].tolist() == [14, 13, 13, 14, 6]
-        and breakdown(t, 'band', 0.5)['n'].tolist() == [20] * 3
-    )
+    assert breakdown(t, 'mag', 0.5, n_boot=20)['n'].tolist() == [14, 13, 13, 14, 6]
+    assert breakdown(t, 'band', 0.5)['n'].tolist() == [20] * 3
 
 
 def test_density_across_ra_0_and_with_few():
