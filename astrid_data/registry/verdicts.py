@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOGUS_WORDS', 'UNSURE_WORDS', 'LEVELS', 'WORD_COLUMNS', 'plain_words', 'counted_verdicts', 'settle', 'strongest',
-           'column_verdicts', 'effective_labels', 'cohen_kappa', 'labeller_agreement']
+           'column_verdicts', 'class_names', 'effective_labels', 'cohen_kappa', 'labeller_agreement']
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #62ce64a5
 from datetime import datetime
@@ -174,7 +174,11 @@ def column_verdicts(
     return np.select(where, labels, -1), np.select(where, sources, 'none').astype(object)
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #438acf72
-def _class_names(detections, label, event_word):
+def class_names(
+    detections: pd.DataFrame,  # With `WORD_COLUMNS` as they are in the registry, n rows
+    label: np.ndarray,  # Their labels (1, 0, -1), shape (n,)
+    event_word: np.ndarray,  # Word from validation events, '' where there is none; shape (n,)
+) -> np.ndarray:  # Class of each detection, lower case; shape (n,)
     "The validators' word, else the human label, else the type where it agrees with the label"
     is_bogus = label == 0
     human = plain_words(detections['human_label'])
@@ -209,7 +213,7 @@ def _distinct_classes(kind, kinds, label, event_word):
     row, labels, words = zip(*cases) if cases else ((), (), ())
     labels = np.array(labels, int)
     words = np.array(words, object)
-    return _class_names(kinds.iloc[list(row)], labels, words)[case]
+    return class_names(kinds.iloc[list(row)], labels, words)[case]
 
 
 def _confidence(detections, settled, label):
