@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Text, cast, func, inspect, select, text
+from sqlalchemy import Text, cast, func, inspect, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import astrid_data.registry.tables as R
+from astrid_data.collect.params import TrainingDataCollectionParams
 from astrid_data.core import (
     BadInput,
     Conflict,
@@ -32,6 +33,7 @@ from astrid_data.core import (
     stable_uuid,
 )
 from astrid_data.sky import healpix_index, sky_separation_arcsec
+from astrid_data.sky_regions import cone_cells, in_cone
 
 here = Path(__file__).parent
 start = datetime(2024, 3, 1, tzinfo=UTC)
@@ -384,8 +386,9 @@ def test_old_rows_are_found_on_the_sky_and_labelled(old):
         q = select(R.Detection.id, R.Detection.ra, R.Detection.dec).join(
             R.DetectionIndex, R.DetectionIndex.detection_id == R.Detection.id
         )
-        t = R.columns(s, q.where(R.cone_filter(R.DetectionIndex.healpix, 5.6501, -72.07, 1e-5)))
-        assert t['id'][R.in_cone(t['ra'], t['dec'], 5.6501, -72.07, 1e-5)].tolist() == [str(first)]
+        t = R.columns(s, q.where(in_cells((5.6501, -72.07, 1e-5))))
+        inside = in_cone(t['ra'], t['dec'], (5.6501, -72.07, 1e-5))
+        assert t['id'][inside].tolist() == [str(first)]
         R.add_validation_event(s, first, 'vera', True, 'supernova', 'EXPERT', tags=['bright'])
     with old.session() as s:
         assert (
@@ -867,6 +870,12 @@ def test_verdicts_pile_up_and_people_outrank_rules(reg):
 # ---- the sky ----
 
 
+def in_cells(cone):
+    "A cone, for the database"
+    ranges = cone_cells(cone)
+    return or_(*(R.DetectionIndex.healpix.between(int(a), int(b) - 1) for a, b in ranges))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.floats(0, 360),
@@ -877,12 +886,12 @@ def test_verdicts_pile_up_and_people_outrank_rules(reg):
 )
 def test_cells_cover_every_position_in_the_circle(ra, dec, radius, pole, order):
     dec, rng = dec if pole is None else pole, np.random.default_rng(7)
-    ranges = R.cone_ranges(ra, dec, radius, order=order)
+    ranges = cone_cells((ra, dec, radius), order=order)
     assert (
-        (ranges[:, 0] <= ranges[:, 1]).all()
-        and (ranges[1:, 0] > ranges[:-1, 1] + 1).all()
+        (ranges[:, 0] < ranges[:, 1]).all()
+        and (ranges[1:, 0] > ranges[:-1, 1]).all()
         and ranges[0, 0] >= 0
-        and ranges[-1, 1] < 12 * 4**order
+        and ranges[-1, 1] <= 12 * 4**order
     )
     from astropy import units as u
     from astropy.coordinates import SkyCoord
@@ -892,7 +901,7 @@ def test_cells_cover_every_position_in_the_circle(ra, dec, radius, pole, order):
     )
     cells = healpix_index(p.ra.deg, p.dec.deg, order)
     k = np.searchsorted(ranges[:, 0], cells, 'right') - 1
-    assert ((k >= 0) & (cells <= ranges[k, 1])).all()
+    assert ((k >= 0) & (cells < ranges[k, 1])).all()
 
 
 @pytest.mark.parametrize(
@@ -907,8 +916,8 @@ def test_the_database_finds_what_a_loop_finds(reg, ra, dec, radius):
         q = select(R.Detection.id, R.Detection.ra, R.Detection.dec).join(
             R.DetectionIndex, R.DetectionIndex.detection_id == R.Detection.id
         )
-        t = R.columns(s, q.where(R.cone_filter(R.DetectionIndex.healpix, ra, dec, radius)))
-    inside = R.in_cone(t['ra'], t['dec'], ra, dec, radius)
+        t = R.columns(s, q.where(in_cells((ra, dec, radius))))
+    inside = in_cone(t['ra'], t['dec'], (ra, dec, radius))
     assert sorted(t['id'][inside]) == sorted(
         str(r['id'])
         for r in rows
@@ -919,9 +928,7 @@ def test_the_database_finds_what_a_loop_finds(reg, ra, dec, radius):
 
 def test_a_circle_uses_the_index(tmp_path):
     reg = R.connect(f'sqlite:///{tmp_path / "a.db"}')
-    q = select(R.DetectionIndex.detection_id).where(
-        R.cone_filter(R.DetectionIndex.healpix, 10, 10, 3)
-    )
+    q = select(R.DetectionIndex.detection_id).where(in_cells((10, 10, 3)))
     with reg.session() as s:
         plan = (
             s.connection()
@@ -937,7 +944,7 @@ def test_a_circle_uses_the_index(tmp_path):
 def test_circles_that_cannot_be_are_refused():
     for bad in ((0, 91, 1), (0, 0, -1), (0, 0, 181), (0, float('nan'), 1), (0, 0, float('nan'))):
         with pytest.raises(BadInput):
-            R.cone_ranges(*bad)
+            TrainingDataCollectionParams(cone=bad)
 
 
 # ---- addresses and secrets ----

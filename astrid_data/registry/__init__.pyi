@@ -21,7 +21,6 @@ from .tables import (
     find_surveys as find_surveys,
     bulk_insert as bulk_insert,
     add_validation_event as add_validation_event,
-    in_cone as in_cone,
 )
 from .verdicts import (
     effective_labels as effective_labels,

@@ -10,7 +10,7 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway',
            'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'create', 'upgrade', 'connect',
            'get_or_create_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns',
-           'add_validation_event', 'cell_radius_deg', 'cone_ranges', 'cone_filter', 'in_cone', 'index_sky']
+           'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -42,7 +42,6 @@ from sqlalchemy import (
     event,
     func,
     inspect,
-    or_,
     select,
     text,
 )
@@ -70,11 +69,10 @@ from astrid_data.core import (
     Secret,
     canonical_json,
     load_settings,
-    merge_ranges,
     parse_time,
     stable_uuid,
 )
-from ..sky import healpix_index, sky_separation_arcsec
+from ..sky import healpix_index
 
 # %% ../../nbs/10_registry/01_tables.ipynb #223e1496
 class UtcDateTime(TypeDecorator):
@@ -1126,79 +1124,6 @@ def add_validation_event(
     if human:
         d.human_label = label
     return e
-
-# %% ../../nbs/10_registry/01_tables.ipynb #43be9b6d
-def cell_radius_deg(
-    order: int,  # Each order halves the width of a cell
-) -> float:  # deg
-    "The largest distance from the centre of a cell to a corner of it, as HEALPix's `max_pixrad` has it"
-    n = 2**order
-    z1, phi, z2 = 2 / 3, np.pi / (4 * n), 1 - (1 - 1 / n) ** 2 / 3
-    a, b = (
-        np.array([np.sqrt(1 - z1**2) * np.cos(phi), np.sqrt(1 - z1**2) * np.sin(phi), z1]),
-        np.array([np.sqrt(1 - z2**2), 0, z2]),
-    )
-    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), a @ b)))
-
-
-def _centres(cells, order):
-    from astropy_healpix import healpix_to_lonlat
-
-    lon, lat = healpix_to_lonlat(cells, 2**order, order='nested')
-    return lon.deg, lat.deg
-
-# %% ../../nbs/10_registry/01_tables.ipynb #e45fc4bd
-def cone_ranges(
-    ra: float,  # Centre (deg, ICRS)
-    dec: float,  # Centre (deg, ICRS)
-    radius_deg: float,  # 0 to 180
-    order: int = 14,  # Of the cell numbers
-    cells: int = 100,  # Stop cutting when the edge of the circle is in so many cells
-) -> np.ndarray:  # First and last cell of each range, both included; int64, shape (n, 2)
-    "Cells that cover a circle on the sky; some reach beyond it"
-    if not (0 <= radius_deg <= 180 and -90 <= dec <= 90):
-        raise BadInput(
-            f'no circle of {radius_deg} deg around dec {dec}: a radius is 0 to 180, a dec -90 to 90'
-        )
-    at, now, whole = 0, np.arange(12), []
-    while True:
-        far, slack = (
-            sky_separation_arcsec(*_centres(now, at), ra, dec) / 3600,
-            cell_radius_deg(at) * 1.0001 + 1e-9,
-        )
-        wide = 4 ** (order - at)
-        inside, touched = (
-            far + slack <= radius_deg,
-            now[(far - slack <= radius_deg) & (far + slack > radius_deg)],
-        )
-        whole += [(c * wide, c * wide + wide - 1) for c in now[inside]]
-        if at == order or len(touched) > cells or not len(touched):
-            break
-        at, now = at + 1, (4 * touched[:, None] + np.arange(4)).ravel()
-    return np.array(
-        merge_ranges(whole + [(c * wide, c * wide + wide - 1) for c in touched], gap=1), 'i8'
-    ).reshape(-1, 2)
-
-# %% ../../nbs/10_registry/01_tables.ipynb #2149f68f
-def cone_filter(
-    column,  # A HEALPix column, such as `DetectionIndex.healpix`
-    ra: float,
-    dec: float,  # Centre (deg, ICRS)
-    radius_deg: float,  # 0 to 180
-):  # Condition for `where`; passes a little too much
-    "A circle on the sky, for the database; an exact cut comes after it"
-    return or_(*(column.between(int(a), int(b)) for a, b in cone_ranges(ra, dec, radius_deg)))
-
-
-def in_cone(
-    at_ra,
-    at_dec,  # Positions (deg, ICRS), shape (n,)
-    ra: float,
-    dec: float,  # Centre (deg, ICRS)
-    radius_deg: float,  # 0 to 180
-) -> np.ndarray:  # bool, shape (n,)
-    "Which positions are in a circle on the sky, its edge included"
-    return sky_separation_arcsec(at_ra, at_dec, ra, dec) <= radius_deg * 3600
 
 # %% ../../nbs/10_registry/01_tables.ipynb #01dc8447
 def index_sky(
