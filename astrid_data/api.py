@@ -13,7 +13,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 
-from .collect.collector import TrainingDataCollectionParams, TrainingDataCollector
+from .collect.collector import TrainingDataCollector
+from astrid_data.collect.params import (
+    PATCH_SIZE,
+    TrainingDataCollectionParams,
+    collection_fields,
+)
 from astrid_data.core import (
     AstridError,
     BadInput,
@@ -177,21 +182,30 @@ def _may(archive, *permissions):
     return check
 
 # %% ../nbs/96_api.ipynb #49f9ab4b
+_known_fields = {field.name: field for field in collection_fields()}
+
+
+def _field(name, **limits):
+    "A field of a collection, with its default and its meaning"
+    known = _known_fields[name]
+    return Field(known.default, description=known.text or None, **limits)
+
+
 class CollectBody(BaseModel):
     "What to collect; as `TrainingDataCollectionParams`"
 
     model_config = {'extra': 'forbid'}
     name: str = Field(min_length=1, max_length=255)
     description: str | None = None
-    survey_ids: list[str] | None = None
+    survey_ids: list[str] | None = _field('survey_ids')
     start: datetime | None = None
     end: datetime | None = None
-    confidence_threshold: float = Field(0.7, ge=0, le=1)
-    anomaly_types: list[str] | None = None
-    quality_score_threshold: float = Field(0.8, ge=0, le=1)
-    validation_status: str = 'validated'
-    max_samples: int = Field(10000, gt=0)
-    patch_size: int = Field(64, ge=8, le=512)
+    confidence_threshold: float = _field('confidence_threshold', ge=0, le=1)
+    anomaly_types: list[str] | None = _field('anomaly_types')
+    quality_score_threshold: float = _field('quality_score_threshold', ge=0, le=1)
+    validation_status: str = _field('validation_status')
+    max_samples: int = _field('max_samples', gt=0)
+    patch_size: int = Field(PATCH_SIZE, ge=8, le=512, description='Side of a patch (pixel)')
 
     def params(self):
         "The same question as the collector takes it"

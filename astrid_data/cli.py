@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from .collect.params import PATCH_SIZE, collection_fields
 from .core import AstridError, BadImage, BadInput
 
 # %% ../nbs/97_cli.ipynb #cb4bfef9
@@ -46,9 +47,7 @@ def run_demo(
     archive = open_archive(home)
     archive.add_sample()
     step('planning: which detections, which negatives, what is left out and why')
-    plan = TrainingDataCollector(archive).plan(
-        TrainingDataCollectionParams(confidence_threshold=0.7)
-    )
+    plan = TrainingDataCollector(archive).plan(TrainingDataCollectionParams())
     step(f'cutting, checking, splitting and freezing {len(plan.samples):,} patches')
     dataset = build_dataset(plan, 'first-look', patch_size=64)
     step(f'training a small network for {epochs} epochs')
@@ -168,6 +167,14 @@ def _serve(args):
     uvicorn.run(create_app(_open(args)), host=args.host, port=args.port)
 
 # %% ../nbs/97_cli.ipynb #c10a3793
+def _add_field(verb, option, name, kind, more=''):
+    "An option for a field of a collection, with its default and its meaning"
+    (field,) = collection_fields(name)
+    meaning = field.text.split('; None')[0]  # A shell has no None
+    text = f'{meaning} (default: {field.default}{more})'
+    verb.add_argument(option, type=kind, default=field.default, help=text)
+
+
 def _parser():
     "All commands and their options"
     p = argparse.ArgumentParser(
@@ -203,16 +210,11 @@ def _parser():
     v.add_argument('--survey', nargs='*')
     v.add_argument('--start')
     v.add_argument('--end')
-    v.add_argument('--confidence', type=float, default=0.7)
-    v.add_argument(
-        '--quality-score-threshold',
-        type=float,
-        default=0.8,
-        help='freeze nothing that scores less (default: 0.8; 0 freezes all)',
-    )
-    v.add_argument('--max-samples', type=int, default=10000)
+    _add_field(v, '--confidence', 'confidence_threshold', float)
+    _add_field(v, '--quality-score-threshold', 'quality_score_threshold', float, '; 0 freezes all')
+    _add_field(v, '--max-samples', 'max_samples', int)
     v.add_argument('--name')
-    v.add_argument('--patch-size', type=int, default=64)
+    v.add_argument('--patch-size', type=int, default=PATCH_SIZE, help='side of a patch (pixel)')
     verb('datasets', _datasets, 'list training sets')
     v = verb('report', _report, "write a training set's HTML report")
     v.add_argument('dataset')

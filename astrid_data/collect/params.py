@@ -17,9 +17,9 @@ from uuid import UUID
 
 import numpy as np
 from fastcore.basics import patch
-from fastcore.docments import docments
 
 from ..core import BadInput, canonical_json, parse_time
+from ..doors import describe
 from ..sky import unit_vectors
 from astrid_data.sky_regions import (
     as_moc,
@@ -357,14 +357,19 @@ def collection_fields(
     *names,  # Names of fields, in the order wanted; none of them means all
 ) -> list:  # A `CollectionField` for each
     "The fields of a collection with types, defaults and meanings"
-    described = docments(TrainingDataCollectionParams)
+    described = describe(TrainingDataCollectionParams)
     known = {
         field.name: CollectionField(
-            field.name, field.type, field.default, described[field.name] or ''
+            field.name, field.type, field.default, _text_of(field, described)
         )
         for field in fields(TrainingDataCollectionParams)
     }
     return [known[name] for name in names or known]
+
+
+def _text_of(field, described):
+    "What the comment of a field says; '' where the source is not there to be read"
+    return described[field.name].docment or '' if field.name in described else ''
 
 # %% ../../nbs/40_collect/01_params.ipynb #caa8cfb1
 @dataclass

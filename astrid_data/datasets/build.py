@@ -22,8 +22,10 @@ import pandas as pd
 from sqlalchemy import select
 
 from ..collect.collector import TrainingDataCollector
+from ..collect.params import PATCH_SIZE
 from ..collect.plan import hash_samples
 from astrid_data.core import (
+    SPLIT_FRACTIONS,
     SPLITS,
     AstridError,
     BadInput,
@@ -504,9 +506,9 @@ def _hand_on_splits(archive, plan, name, recipe, split_by, splits_from):
 def build_dataset(
     plan,  # A `SamplePlan`
     name: str,  # Name of the dataset; its versions are numbered
-    patch_size: int = 64,  # Side of a patch (pixel)
+    patch_size: int = PATCH_SIZE,  # Side of a patch (pixel)
     description: str | None = None,  # A sentence for people
-    fractions: tuple = (0.7, 0.15, 0.15),  # Shares of train, val and test
+    fractions: tuple = SPLIT_FRACTIONS,  # Shares of train, val and test
     seed: int = 0,  # Of the split
     split_by='object',  # `by` of `split_samples`, a dict of its arguments, or a table of splits
     splits_from: str | None = 'parent',  # Version whose splits stay; 'parent' the newest; None none

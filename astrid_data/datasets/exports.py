@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from astrid_data.core import (
+    SPLIT_FRACTIONS,
     BadInput,
     Conflict,
     NotFound,
@@ -356,7 +357,7 @@ def read_npz(
     | None = None,  # 'survey' or 'synthetic': whether this is sky; None where the files say so
     channels: tuple
     | None = None,  # Names of the channels; None takes the files' own, else template, science, difference for three and image for one
-    fractions: tuple = (0.7, 0.15, 0.15),
+    fractions: tuple = SPLIT_FRACTIONS,
     seed: int = 0,  # As for `split_samples`, where no splits are said
 ) -> Dataset:  # Opened, belonging to no archive
     "A version from stamps in NPZ"

@@ -15,7 +15,14 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
-from ..core import SPLITS, SPLITS_WITH_BUFFER, BadInput, need, sha256_text
+from astrid_data.core import (
+    SPLIT_FRACTIONS,
+    SPLITS,
+    SPLITS_WITH_BUFFER,
+    BadInput,
+    need,
+    sha256_text,
+)
 from ..quality.checks import column
 from ..sky import chord_of_arcsec, healpix_index, tangent_basis, unit_vectors
 
@@ -827,7 +834,7 @@ def _report(split, samples, group, unit, **how):
 def split_samples(
     samples: pd.DataFrame,  # Of a plan; with half_width_arcsec, x0, y0 and so on where cut
     patch_size: int | None = None,  # Side of a patch (pixel); None takes it from the samples
-    fractions: tuple = (0.7, 0.15, 0.15),  # Shares of train, val and test
+    fractions: tuple = SPLIT_FRACTIONS,  # Shares of train, val and test
     seed: int = 0,  # Another seed gives another assignment
     by: str = 'object',  # One of `WAYS`; 'object' holds objects and cells of sky together
     hold: dict | None = None,  # What a split has to itself, such as {'test': {'survey': ['jwst']}}
