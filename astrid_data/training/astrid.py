@@ -69,9 +69,7 @@ class RealDataConfig:
     "What AstrID's notebooks ask for"
 
     survey_ids: list | None = None  # Names of surveys; None means `USUAL_SURVEYS`
-    confidence_threshold: float = (
-        TrainingDataCollectionParams.confidence_threshold
-    )  # Smallest detector score, 0 to 1
+    confidence_threshold: float = USUAL_SCORE  # Smallest detector score, 0 to 1
     max_samples: int = 1000  # At most so many, of all splits together
     date_range_days: int | None = 180  # Observed so many days before today; None: any time
     validation_status: str = TrainingDataCollectionParams.validation_status  # As in a collection
