@@ -183,11 +183,11 @@ def _now():
 
 
 def _id():
-    return mapped_column(primary_key=True, default=uuid.uuid4)
+    return mapped_column(primary_key=True, default=uuid.uuid4, doc='made by the client')
 
 
 def _ref(table, **kw):
-    return mapped_column(ForeignKey(f'{table}.id'), **kw)
+    return mapped_column(ForeignKey(f'{table}.id'), doc=f'id of a row of {table}', **kw)
 
 
 def _text(n, **kw):
@@ -199,11 +199,11 @@ def _one_of(choice, name, **kw):
 
 
 def _made():
-    return mapped_column(default=_now)
+    return mapped_column(default=_now, doc='when the row was written, UTC')
 
 
 def _changed():
-    return mapped_column(default=_now, onupdate=_now)
+    return mapped_column(default=_now, onupdate=_now, doc='when the row was last changed, UTC')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #7ac6c193
 class Survey(Base):
@@ -211,11 +211,11 @@ class Survey(Base):
 
     __tablename__ = 'surveys'
     id: Mapped[uuid.UUID] = _id()
-    name: Mapped[str] = _text(100, unique=True)
-    description: Mapped[str | None]
-    base_url: Mapped[str | None] = _text(500)
-    api_endpoint: Mapped[str | None] = _text(500)
-    is_active: Mapped[bool] = mapped_column(default=True)
+    name: Mapped[str] = _text(100, unique=True, doc='unique name')
+    description: Mapped[str | None] = mapped_column(doc='for people')
+    base_url: Mapped[str | None] = _text(500, doc='address of its pages')
+    api_endpoint: Mapped[str | None] = _text(500, doc='address of its service')
+    is_active: Mapped[bool] = mapped_column(default=True, doc='False is kept, but not used')
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
@@ -235,14 +235,14 @@ class Observation(Base):
     observation_id: Mapped[str] = _text(255, doc="the survey's own id")
     ra: Mapped[float] = mapped_column(doc='of the centre (deg, ICRS)')
     dec: Mapped[float] = mapped_column(doc='of the centre (deg, ICRS)')
-    observation_time: Mapped[datetime] = mapped_column(index=True)
-    filter_band: Mapped[str] = _text(50)
+    observation_time: Mapped[datetime] = mapped_column(index=True, doc='UTC')
+    filter_band: Mapped[str] = _text(50, doc='name of the band')
     exposure_time: Mapped[float] = mapped_column(doc='s')
     fits_url: Mapped[str] = _text(1000, doc='https, s3 or file address, or a bare key of the store')
     pixel_scale: Mapped[float | None] = mapped_column(doc='arcsec / pixel')
     image_width: Mapped[int | None] = mapped_column(doc='pixel')
     image_height: Mapped[int | None] = mapped_column(doc='pixel')
-    airmass: Mapped[float | None]
+    airmass: Mapped[float | None] = mapped_column(doc='1 or more; None where unknown')
     seeing: Mapped[float | None] = mapped_column(doc='arcsec')
     status: Mapped[str] = _text(
         50,
@@ -251,7 +251,7 @@ class Observation(Base):
         doc='ingested, preprocessing, preprocessed, differencing, differenced, failed or archived',
     )
     fits_file_path: Mapped[str | None] = _text(500, doc='key of the store, or a local path')
-    thumbnail_path: Mapped[str | None] = _text(500)
+    thumbnail_path: Mapped[str | None] = _text(500, doc='address of a small picture')
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
@@ -262,26 +262,26 @@ class Model(Base):
     __tablename__ = 'models'
     __table_args__ = (UniqueConstraint('name', 'version'),)
     id: Mapped[uuid.UUID] = _id()
-    name: Mapped[str] = _text(100)
-    version: Mapped[str] = _text(50)
-    model_type: Mapped[ModelType] = _one_of(ModelType, 'model_type')
-    architecture: Mapped[dict | None]
-    hyperparameters: Mapped[dict | None]
-    training_metrics: Mapped[dict | None]
-    training_dataset: Mapped[str | None] = _text(200)
-    precision: Mapped[float | None]
-    recall: Mapped[float | None]
-    f1_score: Mapped[float | None]
-    accuracy: Mapped[float | None]
+    name: Mapped[str] = _text(100, doc='name, unique with the version')
+    version: Mapped[str] = _text(50, doc='as its author counts')
+    model_type: Mapped[ModelType] = _one_of(ModelType, 'model_type', doc='what it answers')
+    architecture: Mapped[dict | None] = mapped_column(doc='layers, as JSON')
+    hyperparameters: Mapped[dict | None] = mapped_column(doc='as JSON')
+    training_metrics: Mapped[dict | None] = mapped_column(doc='as JSON')
+    training_dataset: Mapped[str | None] = _text(200, doc='name of the set')
+    precision: Mapped[float | None] = mapped_column(doc='share of real among those called real')
+    recall: Mapped[float | None] = mapped_column(doc='share of the real that were found')
+    f1_score: Mapped[float | None] = mapped_column(doc='harmonic mean of precision and recall')
+    accuracy: Mapped[float | None] = mapped_column(doc='share of right answers, 0 to 1')
     training_energy_wh: Mapped[float | None] = mapped_column(doc='Wh')
     training_avg_power_w: Mapped[float | None] = mapped_column(doc='W')
     training_peak_power_w: Mapped[float | None] = mapped_column(doc='W')
     training_duration_seconds: Mapped[int | None] = mapped_column(doc='s')
     training_carbon_footprint_kg: Mapped[float | None] = mapped_column(doc='kg of CO2')
-    is_active: Mapped[bool] = mapped_column(default=True)
-    deployment_date: Mapped[datetime | None]
-    model_path: Mapped[str | None] = _text(500)
-    mlflow_run_id: Mapped[str | None] = _text(100)
+    is_active: Mapped[bool] = mapped_column(default=True, doc='False is kept, but not used')
+    deployment_date: Mapped[datetime | None] = mapped_column(doc='UTC')
+    model_path: Mapped[str | None] = _text(500, doc='address of the weights')
+    mlflow_run_id: Mapped[str | None] = _text(100, doc='of the run on the tracking server')
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
@@ -293,21 +293,23 @@ class ModelRun(Base):
     id: Mapped[uuid.UUID] = _id()
     model_id: Mapped[uuid.UUID] = _ref('models')
     observation_id: Mapped[uuid.UUID | None] = _ref('observations')
-    input_image_path: Mapped[str | None] = _text(500)
-    output_mask_path: Mapped[str | None] = _text(500)
-    confidence_map_path: Mapped[str | None] = _text(500)
-    inference_time_ms: Mapped[int | None]
-    memory_usage_mb: Mapped[int | None]
-    energy_consumed_wh: Mapped[float | None]
-    avg_power_draw_w: Mapped[float | None]
-    peak_power_draw_w: Mapped[float | None]
-    carbon_footprint_g: Mapped[float | None]
-    total_predictions: Mapped[int | None]
-    high_confidence_predictions: Mapped[int | None]
-    status: Mapped[RunStatus] = _one_of(RunStatus, 'model_run_status', default=RunStatus.PENDING)
-    started_at: Mapped[datetime | None]
-    completed_at: Mapped[datetime | None]
-    error_message: Mapped[str | None]
+    input_image_path: Mapped[str | None] = _text(500, doc='address of the image')
+    output_mask_path: Mapped[str | None] = _text(500, doc='address of the map')
+    confidence_map_path: Mapped[str | None] = _text(500, doc='address of the map')
+    inference_time_ms: Mapped[int | None] = mapped_column(doc='ms')
+    memory_usage_mb: Mapped[int | None] = mapped_column(doc='MB')
+    energy_consumed_wh: Mapped[float | None] = mapped_column(doc='Wh')
+    avg_power_draw_w: Mapped[float | None] = mapped_column(doc='W')
+    peak_power_draw_w: Mapped[float | None] = mapped_column(doc='W')
+    carbon_footprint_g: Mapped[float | None] = mapped_column(doc='g of CO2 equivalent')
+    total_predictions: Mapped[int | None] = mapped_column(doc='how many')
+    high_confidence_predictions: Mapped[int | None] = mapped_column(doc='how many')
+    status: Mapped[RunStatus] = _one_of(
+        RunStatus, 'model_run_status', default=RunStatus.PENDING, doc='where it stands'
+    )
+    started_at: Mapped[datetime | None] = mapped_column(doc='UTC; None before it starts')
+    completed_at: Mapped[datetime | None] = mapped_column(doc='UTC; None while it runs')
+    error_message: Mapped[str | None] = mapped_column(doc='what went wrong; None where nothing did')
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
@@ -329,16 +331,22 @@ class Detection(Base):
     confidence_score: Mapped[float] = mapped_column(
         doc="the detector's opinion, 0 to 1: a filter, never a label"
     )
-    detection_type: Mapped[DetectionType] = _one_of(DetectionType, 'detection_type')
-    model_version: Mapped[str] = _text(50)
-    inference_time_ms: Mapped[int | None]
-    prediction_metadata: Mapped[dict | None]
-    status: Mapped[DetectionStatus] = _one_of(
-        DetectionStatus, 'detection_status', default=DetectionStatus.PENDING
+    detection_type: Mapped[DetectionType] = _one_of(
+        DetectionType, 'detection_type', doc='what the detector takes it for; never a label'
     )
-    is_validated: Mapped[bool] = mapped_column(default=False)
-    validation_confidence: Mapped[float | None]
-    human_label: Mapped[str | None] = _text(50)
+    model_version: Mapped[str] = _text(50, doc='version of the model that found it')
+    inference_time_ms: Mapped[int | None] = mapped_column(doc='ms')
+    prediction_metadata: Mapped[dict | None] = mapped_column(
+        doc='what the model said beside, as JSON'
+    )
+    status: Mapped[DetectionStatus] = _one_of(
+        DetectionStatus, 'detection_status', default=DetectionStatus.PENDING, doc='where it stands'
+    )
+    is_validated: Mapped[bool] = mapped_column(default=False, doc='whether anybody judged it')
+    validation_confidence: Mapped[float | None] = mapped_column(
+        doc='0 to 1; None where nobody judged it'
+    )
+    human_label: Mapped[str | None] = _text(50, doc='what a person called it')
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
@@ -350,13 +358,19 @@ class ValidationEvent(Base):
     id: Mapped[uuid.UUID] = _id()
     detection_id: Mapped[uuid.UUID] = _ref('detections', index=True)
     validator_id: Mapped[str] = _text(100, doc='a person, or rule:<name>, or proxy:<basis>')
-    is_valid: Mapped[bool]
-    label: Mapped[str | None] = _text(50)
-    confidence_level: Mapped[ConfidenceLevel | None] = _one_of(ConfidenceLevel, 'confidence_level')
-    notes: Mapped[str | None]
-    tags: Mapped[list | None]
-    image_quality: Mapped[QualityLevel | None] = _one_of(QualityLevel, 'image_quality')
-    detection_quality: Mapped[QualityLevel | None] = _one_of(QualityLevel, 'detection_quality')
+    is_valid: Mapped[bool] = mapped_column(doc='True for real, False for bogus')
+    label: Mapped[str | None] = _text(50, doc='class in words; None where not said')
+    confidence_level: Mapped[ConfidenceLevel | None] = _one_of(
+        ConfidenceLevel, 'confidence_level', doc='how sure the validator is; None where not said'
+    )
+    notes: Mapped[str | None] = mapped_column(doc='free words')
+    tags: Mapped[list | None] = mapped_column(doc='a list of words')
+    image_quality: Mapped[QualityLevel | None] = _one_of(
+        QualityLevel, 'image_quality', doc='as the validator saw it'
+    )
+    detection_quality: Mapped[QualityLevel | None] = _one_of(
+        QualityLevel, 'detection_quality', doc='as the validator saw it'
+    )
     created_at: Mapped[datetime] = _made()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #aca41dfa
@@ -368,19 +382,19 @@ class DifferenceRun(Base):
     observation_id: Mapped[uuid.UUID] = _ref('observations')
     reference_observation_id: Mapped[uuid.UUID | None] = _ref('observations')
     status: Mapped[RunStatus] = _one_of(
-        RunStatus, 'difference_run_status', default=RunStatus.PENDING
+        RunStatus, 'difference_run_status', default=RunStatus.PENDING, doc='where it stands'
     )
-    algorithm: Mapped[str] = _text(50)
-    parameters: Mapped[dict | None]
-    difference_image_path: Mapped[str | None] = _text(500)
-    significance_map_path: Mapped[str | None] = _text(500)
-    noise_level: Mapped[float | None]
-    detection_threshold: Mapped[float | None]
-    candidates_found: Mapped[int | None]
-    processing_time_ms: Mapped[int | None]
-    started_at: Mapped[datetime | None]
-    completed_at: Mapped[datetime | None]
-    error_message: Mapped[str | None]
+    algorithm: Mapped[str] = _text(50, doc='how the difference was made')
+    parameters: Mapped[dict | None] = mapped_column(doc='as JSON')
+    difference_image_path: Mapped[str | None] = _text(500, doc='address of the difference')
+    significance_map_path: Mapped[str | None] = _text(500, doc='address of the map')
+    noise_level: Mapped[float | None] = mapped_column(doc='of the difference, in its unit')
+    detection_threshold: Mapped[float | None] = mapped_column(doc='in units of the noise')
+    candidates_found: Mapped[int | None] = mapped_column(doc='how many')
+    processing_time_ms: Mapped[int | None] = mapped_column(doc='ms')
+    started_at: Mapped[datetime | None] = mapped_column(doc='UTC; None before it starts')
+    completed_at: Mapped[datetime | None] = mapped_column(doc='UTC; None while it runs')
+    error_message: Mapped[str | None] = mapped_column(doc='what went wrong; None where nothing did')
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
@@ -394,20 +408,20 @@ class Candidate(Base):
     observation_id: Mapped[uuid.UUID] = _ref('observations')
     ra: Mapped[float] = mapped_column(doc='deg, ICRS')
     dec: Mapped[float] = mapped_column(doc='deg, ICRS')
-    pixel_x: Mapped[int]
-    pixel_y: Mapped[int]
-    flux: Mapped[float | None]
-    flux_error: Mapped[float | None]
-    significance: Mapped[float | None]
-    snr: Mapped[float | None]
+    pixel_x: Mapped[int] = mapped_column(doc='nearest pixel, 0-based')
+    pixel_y: Mapped[int] = mapped_column(doc='nearest pixel, 0-based')
+    flux: Mapped[float | None] = mapped_column(doc='counts')
+    flux_error: Mapped[float | None] = mapped_column(doc='counts, one sigma')
+    significance: Mapped[float | None] = mapped_column(doc='in units of the noise')
+    snr: Mapped[float | None] = mapped_column(doc='signal over noise; None where unknown')
     fwhm: Mapped[float | None] = mapped_column(doc='pixel')
-    ellipticity: Mapped[float | None]
+    ellipticity: Mapped[float | None] = mapped_column(doc='1 - b/a')
     position_angle: Mapped[float | None] = mapped_column(doc='deg')
-    is_saturated: Mapped[bool] = mapped_column(default=False)
-    is_blended: Mapped[bool] = mapped_column(default=False)
-    is_edge: Mapped[bool] = mapped_column(default=False)
+    is_saturated: Mapped[bool] = mapped_column(default=False, doc='a pixel is full')
+    is_blended: Mapped[bool] = mapped_column(default=False, doc='light of two sources')
+    is_edge: Mapped[bool] = mapped_column(default=False, doc='at the edge of the image')
     status: Mapped[CandidateStatus] = _one_of(
-        CandidateStatus, 'candidate_status', default=CandidateStatus.PENDING
+        CandidateStatus, 'candidate_status', default=CandidateStatus.PENDING, doc='where it stands'
     )
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
@@ -419,14 +433,14 @@ class TrainingDataset(Base):
     __tablename__ = 'training_datasets'
     id: Mapped[uuid.UUID] = _id()
     name: Mapped[str] = _text(255, index=True, doc='not unique: each version is a row')
-    description: Mapped[str | None]
-    collection_params: Mapped[dict]
-    total_samples: Mapped[int] = mapped_column(default=0)
-    anomaly_ratio: Mapped[float]
-    quality_score: Mapped[float]
+    description: Mapped[str | None] = mapped_column(doc='for people')
+    collection_params: Mapped[dict] = mapped_column(doc='the question, as JSON')
+    total_samples: Mapped[int] = mapped_column(default=0, doc='how many')
+    anomaly_ratio: Mapped[float] = mapped_column(doc='share of samples with label 1')
+    quality_score: Mapped[float] = mapped_column(doc='0 to 1, of the first report')
     created_at: Mapped[datetime] = _made()
-    created_by: Mapped[str] = _text(255)
-    status: Mapped[str] = _text(50, default='active')
+    created_by: Mapped[str] = _text(255, doc='who asked for it')
+    status: Mapped[str] = _text(50, default='active', doc='where it stands')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #359b1041
 class TrainingSample(Base):
@@ -437,10 +451,12 @@ class TrainingSample(Base):
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
     observation_id: Mapped[uuid.UUID | None] = _ref('observations')
     detection_id: Mapped[uuid.UUID | None] = _ref('detections')
-    image_path: Mapped[str] = _text(500)
-    mask_path: Mapped[str | None] = _text(500)
-    labels: Mapped[dict]
-    metadata_: Mapped[dict | None] = mapped_column('metadata')
+    image_path: Mapped[str] = _text(500, doc='address of the patch')
+    mask_path: Mapped[str | None] = _text(500, doc='address of the target map')
+    labels: Mapped[dict] = mapped_column(doc='the label and where it is from, as JSON')
+    metadata_: Mapped[dict | None] = mapped_column(
+        'metadata', doc='survey, band, position, time, as JSON'
+    )
     created_at: Mapped[datetime] = _made()
 
 
@@ -451,12 +467,12 @@ class TrainingRun(Base):
     id: Mapped[uuid.UUID] = _id()
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
     model_id: Mapped[uuid.UUID | None] = _ref('models')
-    mlflow_run_id: Mapped[str | None] = _text(255)
-    training_params: Mapped[dict]
-    performance_metrics: Mapped[dict | None]
-    status: Mapped[str] = _text(50, default='running')
+    mlflow_run_id: Mapped[str | None] = _text(255, doc='of the run on the tracking server')
+    training_params: Mapped[dict] = mapped_column(doc='as JSON')
+    performance_metrics: Mapped[dict | None] = mapped_column(doc='as JSON')
+    status: Mapped[str] = _text(50, default='running', doc='where it stands')
     started_at: Mapped[datetime] = _made()
-    completed_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None] = mapped_column(doc='UTC; None while it runs')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #64ad0c91
 class ApiKey(Base):
@@ -464,17 +480,17 @@ class ApiKey(Base):
 
     __tablename__ = 'api_keys'
     id: Mapped[uuid.UUID] = _id()
-    name: Mapped[str] = _text(255)
-    description: Mapped[str | None]
-    key_hash: Mapped[str] = _text(255)
-    key_prefix: Mapped[str] = _text(8, index=True)
-    permissions: Mapped[list]
-    scopes: Mapped[list | None]
-    expires_at: Mapped[datetime | None]
-    last_used_at: Mapped[datetime | None]
+    name: Mapped[str] = _text(255, doc='what it is for')
+    description: Mapped[str | None] = mapped_column(doc='for people')
+    key_hash: Mapped[str] = _text(255, doc='SHA-256 of the key, hexadecimal')
+    key_prefix: Mapped[str] = _text(8, index=True, doc='its first characters, to find it by')
+    permissions: Mapped[list] = mapped_column(doc='what the key may do, a list')
+    scopes: Mapped[list | None] = mapped_column(doc='as JSON; None for no limit')
+    expires_at: Mapped[datetime | None] = mapped_column(doc='UTC; None never expires')
+    last_used_at: Mapped[datetime | None] = mapped_column(doc='UTC; None where never')
     usage_count: Mapped[str] = _text(20, default='0', doc='a number, as text')
-    created_by: Mapped[str | None] = _text(255)
-    is_active: Mapped[bool] = mapped_column(default=True)
+    created_by: Mapped[str | None] = _text(255, doc='who asked for it')
+    is_active: Mapped[bool] = mapped_column(default=True, doc='False is kept, but not used')
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
@@ -487,25 +503,25 @@ class Image(Base):
     id: Mapped[uuid.UUID] = _id()
     observation_id: Mapped[uuid.UUID] = _ref('observations', index=True)
     role: Mapped[str] = _text(20, doc='image, template, science or difference')
-    uri: Mapped[str] = _text(1000)
-    hdu_name: Mapped[str | None] = _text(80)
-    hdu_ver: Mapped[int | None]
-    sha256: Mapped[str | None] = _text(64)
-    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    etag: Mapped[str | None] = _text(100)
-    unit: Mapped[str | None] = _text(50)
+    uri: Mapped[str] = _text(1000, doc='address: path, key, or URL')
+    hdu_name: Mapped[str | None] = _text(80, doc='EXTNAME; None for the first')
+    hdu_ver: Mapped[int | None] = mapped_column(doc='EXTVER')
+    sha256: Mapped[str | None] = _text(64, doc='of the file, hexadecimal; None where unknown')
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger, doc='of the file')
+    etag: Mapped[str | None] = _text(100, doc='of the store, where it has one')
+    unit: Mapped[str | None] = _text(50, doc='of the pixels, as the file says')
     zero_point: Mapped[float | None] = mapped_column(doc='mag')
     mjd: Mapped[float | None] = mapped_column(doc='day')
-    mjd_scale: Mapped[str | None] = _text(10)
+    mjd_scale: Mapped[str | None] = _text(10, doc='utc, tai, tt or tdb')
     mjd_meaning: Mapped[str | None] = _text(10, doc='start, mid or end of the exposure')
-    ny: Mapped[int | None]
-    nx: Mapped[int | None]
+    ny: Mapped[int | None] = mapped_column(doc='pixels along y')
+    nx: Mapped[int | None] = mapped_column(doc='pixels along x')
     wcs_state: Mapped[str] = _text(
         20, doc='celestial, none, or stamp: centred on its detection, without a WCS'
     )
-    dq_policy: Mapped[str | None] = _text(50)
+    dq_policy: Mapped[str | None] = _text(50, doc='which quality bits make a pixel bad')
     origin: Mapped[str] = _text(20, default='survey', doc='survey or synthetic')
-    facts: Mapped[dict | None]
+    facts: Mapped[dict | None] = mapped_column(doc='what else is known, as JSON')
     created_at: Mapped[datetime] = _made()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #644371c1
@@ -515,10 +531,12 @@ class DetectionIndex(Base):
     __tablename__ = 'ad_detection_index'
     detection_id: Mapped[uuid.UUID] = _ref('detections', primary_key=True)
     healpix: Mapped[int] = mapped_column(BigInteger, index=True, doc='nested, order 14')
-    object_id: Mapped[str | None] = _text(255, index=True)
-    mag: Mapped[float | None]
-    snr: Mapped[float | None]
-    facts: Mapped[dict | None]
+    object_id: Mapped[str | None] = _text(
+        255, index=True, doc="the survey's name of the object; None where unknown"
+    )
+    mag: Mapped[float | None] = mapped_column(doc='magnitude; None where unknown')
+    snr: Mapped[float | None] = mapped_column(doc='signal over noise; None where unknown')
+    facts: Mapped[dict | None] = mapped_column(doc='what else is known, as JSON')
 
 
 class ObservationIndex(Base):
@@ -540,12 +558,14 @@ class LabelEvent(Base):
     id: Mapped[uuid.UUID] = _id()
     detection_id: Mapped[uuid.UUID | None] = _ref('detections')
     dataset_id: Mapped[uuid.UUID | None] = _ref('training_datasets')
-    sample_key: Mapped[str] = _text(64, index=True)
-    labeller: Mapped[str] = _text(100)
+    sample_key: Mapped[str] = _text(64, index=True, doc='stable key of the sample')
+    labeller: Mapped[str] = _text(100, doc='who')
     is_real: Mapped[bool | None] = mapped_column(doc='None means unsure')
-    label: Mapped[str | None] = _text(50)
-    confidence: Mapped[float | None]
-    note: Mapped[str | None]
+    label: Mapped[str | None] = _text(50, doc='class in words; None where not said')
+    confidence: Mapped[float | None] = mapped_column(
+        doc='of the labeller, 0 to 1; None where not said'
+    )
+    note: Mapped[str | None] = mapped_column(doc='free words')
     created_at: Mapped[datetime] = _made()
 
 # %% ../../nbs/10_registry/01_tables.ipynb #02507dd7
@@ -555,16 +575,16 @@ class VersionRow(Base):
     __tablename__ = 'ad_dataset_versions'
     __table_args__ = (UniqueConstraint('name', 'version'),)
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', primary_key=True)
-    name: Mapped[str] = _text(255)
-    version: Mapped[int]
+    name: Mapped[str] = _text(255, doc='of the dataset')
+    version: Mapped[int] = mapped_column(doc='counted from 1')
     parent_id: Mapped[uuid.UUID | None] = _ref('training_datasets')
-    content_hash: Mapped[str | None] = _text(64)
-    plan_hash: Mapped[str] = _text(64)
+    content_hash: Mapped[str | None] = _text(64, doc='SHA-256 of pixels, rows and parameters')
+    plan_hash: Mapped[str] = _text(64, doc='SHA-256 of the plan')
     state: Mapped[str] = _text(20, doc='building, frozen or deleted')
     origin: Mapped[str] = _text(20, doc='survey, synthetic or mixed')
-    uri: Mapped[str] = _text(1000)
-    manifest: Mapped[dict | None]
-    frozen_at: Mapped[datetime | None]
+    uri: Mapped[str] = _text(1000, doc='address of the published copy; None for none')
+    manifest: Mapped[dict | None] = mapped_column(doc='of the version, as JSON')
+    frozen_at: Mapped[datetime | None] = mapped_column(doc='UTC')
 
 
 class SampleRow(Base):
@@ -573,11 +593,11 @@ class SampleRow(Base):
     __tablename__ = 'ad_sample_details'
     sample_id: Mapped[uuid.UUID] = _ref('training_samples', primary_key=True)
     row_index: Mapped[int] = mapped_column(doc='row of the table, and of the patches')
-    sample_key: Mapped[str] = _text(64, index=True)
+    sample_key: Mapped[str] = _text(64, index=True, doc='stable key of the sample')
     split: Mapped[str] = _text(20, doc='train, val, test or buffer')
-    group_id: Mapped[str] = _text(255)
-    kind: Mapped[str] = _text(20)
-    origin: Mapped[str] = _text(20)
+    group_id: Mapped[str] = _text(255, doc='what is never split')
+    kind: Mapped[str] = _text(20, doc='positive, rejected, random_sky or offset')
+    origin: Mapped[str] = _text(20, doc='survey or synthetic')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #f2f8e3ef
 class QualityRow(Base):
@@ -586,8 +606,8 @@ class QualityRow(Base):
     __tablename__ = 'ad_quality_reports'
     id: Mapped[uuid.UUID] = _id()
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
-    report: Mapped[dict]
-    quality_score: Mapped[float | None]
+    report: Mapped[dict] = mapped_column(doc='`DataQualityReport`, as JSON')
+    quality_score: Mapped[float | None] = mapped_column(doc='0 to 1')
     created_at: Mapped[datetime] = _made()
 
 
@@ -597,9 +617,9 @@ class SplitOpening(Base):
     __tablename__ = 'ad_split_openings'
     id: Mapped[uuid.UUID] = _id()
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
-    split: Mapped[str] = _text(20)
-    who: Mapped[str] = _text(255)
-    purpose: Mapped[str | None]
+    split: Mapped[str] = _text(20, doc='name of the split')
+    who: Mapped[str] = _text(255, doc='name of the person or process')
+    purpose: Mapped[str | None] = mapped_column(doc='why it was opened')
     created_at: Mapped[datetime] = _made()
 
 
@@ -608,12 +628,12 @@ class IngestJob(Base):
 
     __tablename__ = 'ad_ingest_jobs'
     id: Mapped[uuid.UUID] = _id()
-    kind: Mapped[str] = _text(50)
-    params: Mapped[dict]
-    status: Mapped[str] = _text(20, default='queued')
+    kind: Mapped[str] = _text(50, doc='what is taken in')
+    params: Mapped[dict] = mapped_column(doc='as JSON')
+    status: Mapped[str] = _text(20, default='queued', doc='where it stands')
     progress: Mapped[float] = mapped_column(default=0.0, doc='0 to 1')
-    message: Mapped[str | None]
-    result: Mapped[dict | None]
+    message: Mapped[str | None] = mapped_column(doc='for people')
+    result: Mapped[dict | None] = mapped_column(doc='as JSON; None while it runs')
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
 
