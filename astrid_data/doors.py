@@ -30,11 +30,24 @@ def describe(
         found = docments(thing, full=True, returns=not inspect.isclass(thing))
     except (OSError, TypeError, SyntaxError):  # There is no source to read
         return {}
+    for name in _unread(found):  # `**options` have no place in docments
+        found[name].docment = _comment_of(thing, name)
     return {
         name: said
         for name, said in found.items()
         if name not in ('self', 'cls') and not name.startswith('_')
     }
+
+
+def _unread(found):
+    "Names of parameters without a comment"
+    return [name for name, said in found.items() if name != 'return' and not said.docment]
+
+
+def _comment_of(thing, name):
+    "The comment behind `*name` or `**name` in the code of `thing`; None where there is none"
+    found = re.search(rf'^\s*\*{{1,2}}{name}\b[^#\n]*#\s*(.+)$', inspect.getsource(thing), re.M)
+    return found and found[1].strip()
 
 # %% ../nbs/09_doors.ipynb #82c20144
 def describes_itself(

@@ -181,7 +181,7 @@ class VersionDiff:
     changed: pd.DataFrame  # sample_key, what ('label', 'pixels', …), was, now
     counts: pd.DataFrame  # split, class_name, and the number of samples in old and in new
     settings: dict = field(default_factory=dict)  # Parameter -> (was, now)
-    moved: pd.DataFrame = field(default_factory=pd.DataFrame)  # As from `moved_columns`
+    moved: pd.DataFrame = field(default_factory=pd.DataFrame)  # Columns by how far they moved
     quantiles: dict = field(default_factory=dict)  # Column -> quantiles in old and new, (2, 21)
 
     def of(

@@ -353,11 +353,9 @@ def read_npz(
     source,  # NPZ files, or a folder of them
     folder,  # A new folder for the version
     name: str = 'from-npz',  # Name of the version
-    origin: str
-    | None = None,  # 'survey' or 'synthetic': whether this is sky; None where the files say so
-    channels: tuple
-    | None = None,  # Names of the channels; None takes the files' own, else template, science, difference for three and image for one
-    fractions: tuple = SPLIT_FRACTIONS,
+    origin: str | None = None,  # 'survey' or 'synthetic'; None where the files say so
+    channels: tuple | None = None,  # Names; None: the files' own, or the usual for one and three
+    fractions: tuple = SPLIT_FRACTIONS,  # Of train, val and test, where no splits are said
     seed: int = 0,  # As for `split_samples`, where no splits are said
 ) -> Dataset:  # Opened, belonging to no archive
     "A version from stamps in NPZ"

@@ -115,10 +115,9 @@ def identity(
 class Advice:
     "Whether to train again, and why"
 
-    retrain: bool
-    signals: pd.DataFrame = field(
-        repr=False
-    )  # One row a question: signal, value, threshold, says (yes, no, not measured, stop), reason
+    retrain: bool  # Whether something asks for it
+    # signal, value, threshold, says (yes, no, not measured, stop), reason
+    signals: pd.DataFrame = field(repr=False)  # One row per question
 
     def __repr__(self):
         rows = (
@@ -162,8 +161,7 @@ def should_retrain(
     more_labels: float = 0.1,  # New labels that count, as a share of the version's samples
     changed: float = 0.01,  # Changed labels that count, as a share
     drift: float = 0.2,  # Smallest gap that counts
-    quality: float
-    | None = None,  # Smallest quality score of `newer`; None takes what the version asked for
+    quality: float | None = None,  # Smallest score of `newer`; None: what the version asked for
 ) -> Advice:
     "Whether it is time to train again, from numbers"
     now, old, n = (
@@ -230,8 +228,7 @@ def should_retrain(
 # %% ../../nbs/55_datasets/09_growth.ipynb #30d5c85b
 def collect_since(
     dataset,  # The version to go on from
-    since: datetime
-    | None = None,  # New is what came after; None means since the version's labels were read
+    since: datetime | None = None,  # New is what came after; None: after its labels were read
     progress: bool = True,  # Show how far it is
     **kw,  # More for `build_dataset`, such as description
 ):  # The next version

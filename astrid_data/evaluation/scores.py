@@ -232,7 +232,7 @@ class OperatingPoints:
     rate: float = 0.01  # FNR, and FPR, of the operating points
     origin: str = 'survey'  # Of the data: 'survey', 'synthetic' or 'mixed'
     note: str = ''  # What to keep in mind
-    scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # As from `predict`
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # One row per sample
     by: dict = field(default_factory=dict, repr=False)  # Column -> its table of `breakdown`
 
     @property

@@ -411,9 +411,9 @@ def whole(self: Plane):
 @patch
 def cut(
     self: Plane,
-    y0,
-    y1,  # First row, and the one after the last (0-based)
-    x0,
+    y0,  # First row (0-based)
+    y1,  # The one after the last row
+    x0,  # First column (0-based)
     x1,  # The same of the columns
 ):
     "Region [y0:y1, x0:x1] as a fresh float32 array"
@@ -431,9 +431,9 @@ def cut(
 @patch
 def integers(
     self: Plane,
-    y0,
-    y1,  # First row, and the one after the last (0-based)
-    x0,
+    y0,  # First row (0-based)
+    y1,  # The one after the last row
+    x0,  # First column (0-based)
     x1,  # The same of the columns
 ):
     "Region of a plane of flags, as whole numbers; unsigned ones are stored with an offset"
@@ -451,15 +451,15 @@ class SkyImage:
     planes: dict  # `Plane`s: 'image', and 'dq', 'weight' where there are any
     header: fits.Header  # Of the image
     facts: dict  # As from `read_header_facts`; each is an attribute too
-    hdu_name: str
-    hdu_ver: int  # What finds the image again in its file
+    hdu_name: str  # EXTNAME: finds the image again in its file, with
+    hdu_ver: int  # EXTVER
     name: str  # For messages
-    role: str = 'image'
-    wcs: WCS = None
-    wcs_reason: str = None  # One of them is None
+    role: str = 'image'  # image, template, science or difference
+    wcs: WCS = None  # Celestial WCS; None where there is none
+    wcs_reason: str = None  # Why there is none; None where there is one
     dq_policy: str = None  # Which planes were asked and how; None = there are none
-    missing: dict = field(default_factory=dict)
-    notes: dict = field(default_factory=dict)
+    missing: dict = field(default_factory=dict)  # Fact -> why it is not known
+    notes: dict = field(default_factory=dict)  # Fact -> how it was read, where that is not plain
     _stored: object = None
     _hdul: object = None
     _bad: object = None
@@ -551,10 +551,10 @@ def _known_bad(im, y0, y1, x0, x1):
 @patch
 def read(
     self: SkyImage,
-    y0: int,
-    y1: int,
-    x0: int,
-    x1: int,  # Region [y0:y1, x0:x1], inside the image
+    y0: int,  # First row (0-based)
+    y1: int,  # The one after the last row, inside the image
+    x0: int,  # First column (0-based)
+    x1: int,  # The one after the last column, inside the image
 ) -> tuple:  # Pixels (float32, NaN where bad) and bad (bool), both (y1-y0, x1-x0)
     "Cut a region and decode it"
     ny, nx = self.shape
@@ -618,8 +618,8 @@ def _need_wcs(im):
 @patch
 def world_to_pixel(
     self: SkyImage,
-    ra,
-    dec,  # Positions (deg, ICRS), shapes broadcast
+    ra,  # Right ascension (deg, ICRS); shapes broadcast
+    dec,  # Declination (deg, ICRS)
 ):
     "0-based x, y of positions (deg, ICRS); NaN behind the sky or where the distortion cannot be inverted"
     return sky_to_pixel(_need_wcs(self), ra, dec, self.shape)
@@ -628,8 +628,8 @@ def world_to_pixel(
 @patch
 def pixel_to_world(
     self: SkyImage,
-    x,
-    y,  # 0-based pixel positions, any shape
+    x,  # Pixel positions, 0-based, any shape
+    y,  # The same along y
 ):
     "RA and Dec (deg, ICRS) of 0-based pixel positions"
     return pixel_to_sky(_need_wcs(self), x, y)

@@ -103,8 +103,8 @@ def _axes(w):
 
 def pixel_to_sky(
     w,  # Celestial WCS
-    x,
-    y,  # 0-based pixel positions, any shape
+    x,  # Pixel positions, 0-based, any shape
+    y,  # The same along y
 ) -> tuple:  # RA and Dec (deg, ICRS, float64), NaN off the sky
     "Where pixels lie on the sky"
     world = w.all_pix2world(np.column_stack([np.ravel(x), np.ravel(y)]).astype(float), 0)
@@ -157,8 +157,8 @@ def _near(xy, shape):
 # %% ../../nbs/20_images/02_wcs.ipynb #009f8f9b
 def sky_to_pixel(
     w,  # Celestial WCS
-    ra,
-    dec,  # Positions (deg, ICRS), shapes broadcast
+    ra,  # Right ascension (deg, ICRS); shapes broadcast
+    dec,  # Declination (deg, ICRS)
     shape: tuple = None,  # Image (ny, nx), around which distortion is inverted; None = as the WCS says
 ) -> tuple:  # x and y (float64, 0-based); NaN behind the sky or where the solution does not return to the position; far outside the image only roughly
     "Where positions fall in the image"

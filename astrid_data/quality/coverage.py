@@ -171,7 +171,7 @@ def sky_cells(
 
 
 def coverage_moc(
-    samples: pd.DataFrame,
+    samples: pd.DataFrame,  # Columns ra and dec (deg, ICRS)
     order: int = 8,  # As for `sky_cells`
 ) -> dict:  # Order (text) -> list of cells, JSON-ready
     "The cells that hold a sample, as a MOC"

@@ -46,7 +46,7 @@ from ..registry.verdicts import labeller_agreement
 class DataQualityReport:
     "What was measured about a set of samples"
 
-    total_samples: int
+    total_samples: int  # Rows of the set
     anomaly_ratio: float  # Share of label 1
     image_quality_score: float | None  # Mean worth of a patch; None without pixels or flags
     label_consistency: float  # Share of labels that nothing contradicts

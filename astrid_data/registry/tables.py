@@ -709,8 +709,7 @@ class Registry:
     def __init__(
         self,
         url: str | Secret,  # SQLAlchemy URL of SQLite or PostgreSQL
-        pool_size: int
-        | None = None,  # How many connections at most; None asks the URL, and else 5. SQLite opens as many as it needs
+        pool_size: int | None = None,  # Connections at most; None: as the URL says, else 5
         connect_args: dict | None = None,  # More for the driver
     ):
         self._url, asked = read_url(url)
@@ -977,9 +976,7 @@ def _columns_of(rows, table, names):
 def bulk_insert(
     session,  # Open session
     table,  # One of the classes above
-    rows: list[
-        dict
-    ],  # Values by attribute, the same attributes in each row; what is missing gets its default
+    rows: list,  # Dicts by attribute, the same in each row; what is missing gets its default
     chunk: int = 20_000,  # Rows at once
 ) -> int:  # How many were new
     "Insert many rows; those whose id is there already stay as they are"

@@ -35,9 +35,7 @@ class LeakageAudit:
     verdict: str  # 'pass', 'warn' or 'fail'
     reasons: list = field(default_factory=list)  # Why not 'pass'
     lineages_shared: int = 0  # Histories of alerts with members in more than one split
-    turned_stamps: int | None = (
-        None  # Patches of val and test, turned or mirrored, in another split
-    )
+    turned_stamps: int | None = None  # Patches of val and test, turned, in another split
     artefacts_of_seen_exposures: int = 0  # Bogus test samples of exposures with bogus train samples
     overlapping_val: int = 0  # Val patches that share sky with train
     same_exposure_test: int = 0  # Test samples from an exposure that train has seen

@@ -146,10 +146,16 @@ class FolderStore(Store):
             raise BadInput(f'{key!r} leaves the store through a link')
         return path
 
-    def uri(self, key):
+    def uri(
+        self,
+        key,  # Name of the object
+    ):
         return self._path(key).as_uri()
 
-    def delete(self, key):
+    def delete(
+        self,
+        key,  # Name of the object
+    ):
         self._path(key).unlink(missing_ok=True)
 
 
@@ -185,8 +191,8 @@ def get(
 def get_range(
     self: FolderStore,
     key,  # Name of the object
-    start,
-    stop,  # From 0 (byte)
+    start,  # First byte, from 0
+    stop,  # The one after the last byte
 ):
     "Bytes start … stop-1; fewer where the object ends"
     with open(self.local_path(key), 'rb') as f:
@@ -516,7 +522,10 @@ class S3Store(Store):
             Key=f'{self.prefix}/{check_key(key)}' if self.prefix else check_key(key),
         )
 
-    def uri(self, key):
+    def uri(
+        self,
+        key,  # Name of the object, without the prefix of the store
+    ):
         return 's3://{Bucket}/{Key}'.format(**self._at(key))
 
 # %% ../../nbs/15_storage/01_store.ipynb #3d78ead2
@@ -587,8 +596,8 @@ def get(
 def get_range(
     self: S3Store,
     key,  # Name of the object, without the prefix of the store
-    start,
-    stop,  # From 0 (byte)
+    start,  # First byte, from 0
+    stop,  # The one after the last byte
 ):
     "Bytes start … stop-1; fewer where the object ends"
     from botocore.exceptions import ClientError

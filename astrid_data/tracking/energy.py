@@ -136,16 +136,14 @@ def joules_per(
 class EnergyReport:
     "What a run drew and where its time went; None where unknown, with the reason in `reasons`"
 
-    duration_s: float
-    gpu_joules: float | None = None
-    cpu_joules: float | None = None
-    memory_joules: float | None = None
-    total_wh: float | None = (
-        None  # All that draws power and is metered (memory where it has a figure)
-    )
-    avg_power_w: float | None = None
+    duration_s: float  # From start to stop (s)
+    gpu_joules: float | None = None  # Of the visible devices together (J)
+    cpu_joules: float | None = None  # Of the processors (J)
+    memory_joules: float | None = None  # Of the memory (J)
+    total_wh: float | None = None  # All that draws power and is metered (Wh)
+    avg_power_w: float | None = None  # Mean over the run (W)
     peak_power_w: float | None = None  # Highest mean of a step between two samples
-    co2_kg: float | None = None
+    co2_kg: float | None = None  # CO2 equivalent (kg), by country or grid factor
     data_wait_s: float | None = None  # Time the loop stood waiting for its next batch
     data_wait_share: float | None = None  # The same, as a part of the loop's time
     first_batch_s: float | None = None  # Wait for the first batch of a loop, mean
@@ -153,26 +151,22 @@ class EnergyReport:
     samples: int | None = None  # Seen in training: those that went through `wait`
     epochs: int | None = None  # Marked ones
     joules_per_epoch: float | None = None  # Mean of the marked epochs, with their validation
-    correct: int | None = (
-        None  # Real detections found on the test split, at most 1 % of the bogus passing
-    )
+    correct: int | None = None  # Real ones found on test while 1 % of the bogus pass
     idle_power_w: float | None = None  # What the same meters read before the run
     gpu_percent: float | None = None  # Mean utilisation
     cpu_percent: float | None = None  # Mean load of the machine
     memory_peak_mb: float | None = None  # Of this process
     gpu_memory_peak_mb: float | None = None  # Of the devices together
-    n_samples: int = 0
+    n_samples: int = 0  # Readings that were taken
     overhead_s: float | None = None  # Processor time of the sampling thread
     setup_s: float | None = None  # Time to find the meters, before the run
     method: dict = field(default_factory=dict)  # Kind -> how it was measured
     parts: dict = field(default_factory=dict)  # Meter -> joules, or None
     reasons: dict = field(default_factory=dict)  # Field or kind -> why it is None
-    series: pd.DataFrame = field(
-        default_factory=pd.DataFrame, repr=False
-    )  # t_s and, for each meter, power, utilisation and memory
-    marks: pd.DataFrame = field(
-        default_factory=pd.DataFrame, repr=False
-    )  # name, t_s, duration_s, joules until the next mark
+    # t_s and, for each meter, power, utilisation and memory
+    series: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # Readings by time
+    # name, t_s, duration_s, joules until the next mark
+    marks: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # Marked moments
 
     @property
     def total_joules(self):
@@ -520,10 +514,8 @@ class EnergyMonitor:
     def __init__(
         self,
         interval_s: float | None = 0.5,  # Time between samples (s); None samples only when told
-        country: str
-        | None = None,  # Three-letter ISO code of the country, for CO2; None leaves CO2 unknown
-        grid_g_per_kwh: float
-        | None = None,  # Carbon intensity of the grid (g/kWh), in place of a country's
+        country: str | None = None,  # Three-letter ISO code, for CO2; None leaves CO2 unknown
+        grid_g_per_kwh: float | None = None,  # Of the grid (g/kWh), in place of a country's
         gpus='visible',  # Devices to count: 'visible', or a list of numbers
         estimate: bool = True,  # Model the CPU where it has no readable counter
         cpu_watts: float | None = None,  # Top power of the processors (W), for that model
@@ -606,8 +598,12 @@ class EnergyMonitor:
         )
         self.sample()
 
-    def wait(self, loader):
-        return self.waits(loader)  # The batches of `loader`, timed
+    def wait(
+        self,
+        loader,  # Batches
+    ):  # The same batches, with the waiting for each timed
+        "Iterate over a loader, and count how long the loop waits for it"
+        return self.waits(loader)
 
     def __repr__(self):
         return f'EnergyMonitor({"running" if self.running else "stopped"}, {"every " + format(self.interval_s, "g") + " s" if self.interval_s else "by hand"})'
@@ -658,7 +654,10 @@ def _rest(self):
     return idle_power(self.meters, *_table(self), self.unknown)
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #4ae74e1a
-def _mark(self, name):
+def _mark(
+    self,
+    name,  # What begins, such as 'epoch 1'
+):
     "Remember this moment, such as the start of an epoch"
     with self.lock:
         self.sample()

@@ -368,8 +368,7 @@ class HostMeter:
 def find_meters(
     gpus='visible',  # As for `gpu_meters`
     estimate: bool = True,  # Model the CPU by codecarbon where it has no readable counter
-    cpu_watts: float
-    | None = None,  # Top power of the processors (W), for that model; None takes codecarbon's guess
+    cpu_watts: float | None = None,  # Top power of the processors (W); None: codecarbon's guess
 ) -> tuple:  # Meters; kind -> why it is not measured; kinds that draw power all the same
     "The meters of this machine"
     out, reasons, unknown = [], {}, set()

@@ -217,7 +217,7 @@ class RunComparison:
     "Runs of several versions, and what differs between these"
 
     metric: str  # What they are compared by
-    table: pd.DataFrame  # As from `scored_runs`
+    table: pd.DataFrame  # One row per run
     pairs: pd.DataFrame  # From `paired_with_best`
     differences: list  # `VersionDiff` from each version to the next
     notes: list  # Sentences to keep in mind

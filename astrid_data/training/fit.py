@@ -196,9 +196,7 @@ def validate(
 class History:
     "How a training went"
 
-    epochs: (
-        pd.DataFrame
-    )  # One row per epoch from 1: losses, seconds, data_wait_share, first_batch_s
+    epochs: pd.DataFrame  # One row per epoch, counted from 1: losses, seconds, waiting
     measure: str  # What the best epoch is best in
     best_epoch: int  # Whose weights the model has now, counted from 1
     stop_reason: str  # 'all done', or why it ended before the last epoch

@@ -527,10 +527,9 @@ class Gallery(Shown):
         page_size: int = 24,  # Samples on a page
         rows=None,  # Row numbers to show, in this order, as from `label_queue`; None means all
         blind: bool = False,  # Hide labels, classes and what others said
-        labeller: str
-        | None = None,  # Whose verdicts the buttons write; without a name nothing is written
+        labeller: str | None = None,  # Whose verdicts the buttons write; None writes nothing
         confidence: str | None = 'high',  # Confidence level of these verdicts
-        **filters,  # As for `choose_rows`
+        **filters,  # Column -> value, such as split='val', class_name='star', order='faintest'
     ):
         dataset_to_show(dataset, 'browse')
         if not 1 <= page_size <= 200:
@@ -553,7 +552,10 @@ class Gallery(Shown):
     def page_rows(self):
         return self.rows[self.page * self.page_size : (self.page + 1) * self.page_size]
 
-    def filter(self, **filters):
+    def filter(
+        self,
+        **filters,  # Column -> value; none of them shows all
+    ):
         if self.blind and (
             told := [k for k in ('label', 'class_name') if filters.get(k) is not None]
         ):
@@ -567,7 +569,10 @@ class Gallery(Shown):
         )
         return self
 
-    def turn(self, page):
+    def turn(
+        self,
+        page,  # Which page, from 0; the nearest there is
+    ):
         self.page = int(np.clip(page, 0, self.pages - 1))
         return self
 
@@ -577,7 +582,12 @@ class Gallery(Shown):
     def html(self):
         return gallery_html(self.dataset, self.page_rows, self.blind, self.said())
 
-    def label(self, row, verdict, **kw):
+    def label(
+        self,
+        row,  # Row of the sample in the dataset
+        verdict,  # 'real', 'bogus' or 'unsure'
+        **kw,  # More for `write_verdict`, such as note
+    ):
         return write_verdict(
             self.dataset,
             row,
@@ -976,10 +986,8 @@ class Coverage(Shown):
     def __init__(
         self,
         source,  # A `Dataset` or an `Archive`
-        colour: str
-        | None = None,  # Column that colours the points; None means 'split' for a dataset, status for an archive
-        field: int
-        | None = None,  # Field to show alone, 0 for the one with most points; None shows the whole sky beside the first three
+        colour: str | None = None,  # Column that colours; None: split of a dataset, else status
+        field: int | None = None,  # Show it alone, 0 has most points; None: the sky and three
         most: int = 20_000,  # Points to draw at most
     ):
         if not hasattr(source, 'session'):
@@ -1459,7 +1467,10 @@ class RunView(Shown):
     def static(self):
         return self.draw(self.report)
 
-    def draw(self, report):
+    def draw(
+        self,
+        report,  # An `EnergyReport`
+    ):
         return run_figure(report, self.title(report), self.origin)
 
     def _build(self):
