@@ -8,8 +8,6 @@ from test_layout import doors
 
 from astrid_data.doors import describe, help_text, reference
 
-# Modules in which something is still unsaid; a page that is rewritten leaves this list
-
 
 def public_things():
     "Functions and classes at any door, and public methods of these classes, with a name to show"
