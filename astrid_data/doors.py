@@ -46,7 +46,11 @@ def _unread(found):
 
 def _comment_of(thing, name):
     "The comment behind `*name` or `**name` in the code of `thing`; None where there is none"
-    found = re.search(rf'^\s*\*{{1,2}}{name}\b[^#\n]*#\s*(.+)$', inspect.getsource(thing), re.M)
+    try:
+        code = inspect.getsource(thing)
+    except OSError:  # A class of a notebook, which has no file
+        return None
+    found = re.search(rf'^\s*\*{{1,2}}{name}\b[^#\n]*#\s*(.+)$', code, re.M)
     return found and found[1].strip()
 
 # %% ../nbs/09_doors.ipynb #82c20144
