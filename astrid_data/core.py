@@ -69,16 +69,14 @@ def need(
     kind: str,  # 'archive', 'plan', 'dataset' or 'table'
     thing,  # What was given
 ):  # `thing`, if it is one
-    "Refuse what is no archive, plan, dataset or table before anything is done with it"
-    has, how = _kinds[kind]
-    if all(a in dir(thing) for a in has.split()):
+    "Refuse what is not an archive, plan, dataset or table before anything is done with it"
+    members, how = _kinds[kind]
+    if all(member in dir(thing) for member in members.split()):
         return thing
-    got = (
-        repr(thing)
-        if isinstance(thing, (str, int, float, type(None)))
-        else f'{type(thing).__name__} object'
-    )
-    raise BadInput(f'{got} is no {kind}: {how}')
+    is_plain = isinstance(thing, (str, int, float, type(None)))
+    got = repr(thing) if is_plain else f'{type(thing).__name__} object'
+    article = 'an' if kind == 'archive' else 'a'
+    raise BadInput(f'{got} is not {article} {kind}: {how}')
 
 # %% ../nbs/00_core.ipynb #003a13c4
 class BadImage(AstridError, OSError):

@@ -114,7 +114,7 @@ def ours(size, compiled, executor='ThreadPoolExecutor'):
         import concurrent.futures
         import os
 
-        from astrid_data.images.header_cache import Remember
+        from astrid_data.images.header_cache import HeaderCache
         from astrid_data.patches.extract import extract_patches
         from astrid_data.patches.gather import compiled_loop
 
@@ -133,7 +133,7 @@ def ours(size, compiled, executor='ThreadPoolExecutor'):
             got = extract_patches(
                 s,
                 size,
-                open=Remember(marks),
+                open=HeaderCache(marks),
                 data_out=data,
                 valid_out=valid,
                 compiled=compiled,

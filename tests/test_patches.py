@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings
 from astrid_data.images import image as images
-from astrid_data.images.header_cache import Remember, image_index
+from astrid_data.images.header_cache import HeaderCache, image_index
 from astrid_data.images.image import open_image
 from astrid_data.images.opener import ImageOpener
 from astrid_data.patches.extract import (
@@ -510,7 +510,7 @@ def test_executors_and_outputs_agree(tmp_path):
 def test_processes_decompress_the_same(tmp_path):
     t, open = (
         tiles(tmp_path).sort_values('image_uri', ignore_index=True),
-        Remember(),
+        HeaderCache(),
     )  # In a row, as threads cut them straight into the output
     for path in t['image_uri'].unique():
         with fits.open(path) as f:

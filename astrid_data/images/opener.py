@@ -14,7 +14,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import AstridError, BadImage, NotFound
-from .header_cache import Remember, open_rows
+from .header_cache import HeaderCache, open_rows
 
 # %% ../../nbs/20_images/06_opener.ipynb #c01759a9
 class ImageStoreUnreachable(AstridError):
@@ -33,7 +33,7 @@ class ImageOpener:
         self.store = store
         self.resample = resample
         self.unreachable = unreachable
-        self.images = Remember()  # Opens files; knows the headers of what it has opened
+        self.images = HeaderCache()  # Opens files; knows the headers of what it has opened
         self.scale = {}  # Address -> side of a pixel (arcsec)
         self._open = {}  # Images that are kept open, the one asked for last at the end
         self._most_open = 0

@@ -114,7 +114,7 @@ class Choice(TypeDecorator):
             return self.choice(str(value).lower())
         except ValueError:
             raise BadInput(
-                f'{value!r} is no {self.choice.__name__}: choose one of {", ".join(self.choice)}'
+                f'{value!r} is not a {self.choice.__name__}: choose one of {", ".join(self.choice)}'
             ) from None
 
 
@@ -986,7 +986,7 @@ def bulk_insert(
     names = {a.columns[0].name: a.key for a in table.__mapper__.column_attrs if a.key in rows[0]}
     if extra := sorted(set().union(*rows) - set(names.values())):
         raise BadInput(
-            f'{table.__name__} rows: {", ".join(extra)} is no column, or not in every row'
+            f'{table.__name__} rows: {", ".join(extra)} is not a column, or not in every row'
         )
     session.flush()
     for part in (rows[i : i + chunk] for i in range(0, len(rows), chunk)):
