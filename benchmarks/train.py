@@ -49,7 +49,8 @@ def trainer(model, samples, watched=False):
         from astrid_data.datasets.build import Dataset
         from astrid_data.loading.batches import PatchLoader
         from astrid_data.loading.patch_dataset import PatchDataset
-        from astrid_data.tracking.energy import DataWait, EnergyMonitor
+        from astrid_data.tracking.data_wait import DataWait
+        from astrid_data.tracking.monitor import EnergyMonitor
         from astrid_data.training import models as training
 
         net, d = (

@@ -13,14 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astrid_data.core import BadInput, Conflict
-from astrid_data.tracking.energy import (
-    DataWait,
-    EnergyMonitor,
-    EnergyReport,
-    grid_factor,
-    joules_per,
-    n_samples,
-)
+from astrid_data.tracking.data_wait import DataWait, n_samples
+from astrid_data.tracking.energy import EnergyReport, grid_factor, joules_per
 from astrid_data.tracking.meters import (
     Reading,
     counter_steps,
@@ -29,6 +23,7 @@ from astrid_data.tracking.meters import (
     rapl_meters,
     visible_gpus,
 )
+from astrid_data.tracking.monitor import EnergyMonitor
 
 energy_q, power_q = 'nvmlDeviceGetTotalEnergyConsumption', 'nvmlDeviceGetPowerUsage'
 all_q = (energy_q, power_q, 'nvmlDeviceGetUtilizationRates', 'nvmlDeviceGetMemoryInfo')

@@ -36,9 +36,9 @@ from astrid_data.loading.loader import PatchDataset, RealDataLoader
 from astrid_data.quality.report import check_quality
 from astrid_data.registry.tables import Model, TrainingDataset, TrainingRun
 from astrid_data.tracking.artifacts import some_rows
-from astrid_data.tracking.energy import EnergyMonitor
 from astrid_data.tracking.journal import Record, hide_secrets, load_mlflow
 from astrid_data.tracking.meters import Reading
+from astrid_data.tracking.monitor import EnergyMonitor
 from astrid_data.tracking.run import (
     code_tags,
     data_source,

@@ -36,7 +36,7 @@ from astrid_data.evaluation.scores import (
 from astrid_data.ingest.archive import open_archive
 from astrid_data.loading.loader import RealDataLoader
 from astrid_data.simulate.synthetic import synthetic_archive
-from astrid_data.tracking.energy import EnergyMonitor
+from astrid_data.tracking.monitor import EnergyMonitor
 from astrid_data.training.astrid import (
     RealDataConfig,
     get_real_training_data,

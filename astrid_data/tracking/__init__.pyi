@@ -1,10 +1,10 @@
 # The door of this package: read by editors and, at run time, by __init__.py
 from .meters import find_meters as find_meters
 from .energy import (
-    EnergyMonitor as EnergyMonitor,
     EnergyReport as EnergyReport,
     grid_factor as grid_factor,
 )
+from .monitor import EnergyMonitor as EnergyMonitor
 from .saved_model import (
     RawModel as RawModel,
     save_model as save_model,

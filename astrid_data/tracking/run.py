@@ -40,7 +40,7 @@ from ..display import new_figure
 from ..evaluation.breakdown import plot_breakdown, plot_worst
 from ..registry.tables import Model, RowRefused, TrainingRun
 from .artifacts import write_papers
-from .energy import EnergyMonitor
+from .monitor import EnergyMonitor
 from astrid_data.tracking.journal import (
     Carrier,
     Record,

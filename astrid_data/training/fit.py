@@ -21,7 +21,7 @@ from torch import nn
 
 from ..core import AstridError, BadInput, Conflict, progress
 from ..evaluation.scores import average_precision
-from ..tracking.energy import DataWait
+from ..tracking.data_wait import DataWait
 from .checkpoints import read_checkpoint, save_checkpoint
 from .models import logits, loss_of, seeded
 from .predict import predict, to_device, version_of

@@ -42,7 +42,8 @@ from ..quality.checks import column
 from ..quality.flags import FLAGS, decode_flags
 from ..search.labelling import blind_samples, is_person
 from ..sky import unit_vectors
-from ..tracking.energy import EnergyMonitor, EnergyReport
+from ..tracking.energy import EnergyReport
+from ..tracking.monitor import EnergyMonitor
 
 # %% ../../nbs/85_widgets/01_gallery.ipynb #6a8d2709
 class Shown:
