@@ -163,7 +163,7 @@ def dataset(archive):
         (lambda a, d: ad.open_dataset('mine', a), "'mine' is not an archive"),
         (lambda a, d: ad.open_dataset(a), 'There are: mine@v1'),
         (lambda a, d: ad.open_dataset(a, 'yours'), 'there are: mine@v1'),
-        (lambda a, d: ad.list_datasets('mine'), 'no archive'),
+        (lambda a, d: ad.list_datasets('mine'), 'not an archive'),
         (lambda a, d: ad.build_dataset('plan', 'x'), "'plan' is not a plan"),
         (lambda a, d: ad.build_dataset(d, 'x'), 'Dataset object is not a plan'),
         (lambda a, d: d.diff('mine@v9'), 'there are: mine@v1'),
