@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from astrid_data.core import BadImage, BadInput
-from astrid_data.images.headers import end_of_exposure
+from astrid_data.images.times import end_of_exposure
+from astrid_data.images.units import kind_of_unit, parse_unit
 from astrid_data.images.image import (
     DQ_FLAGS,
     bad_bits,
@@ -768,6 +769,15 @@ def facts(**cards):
         (dict(TELESCOP='JWST', INSTRUME='NIRISS', FILTER='CLEAR', PUPIL='F115W'), 'F115W'),
         (dict(INSTRUME='DECam', FILTER='z DECam SDSS c0004 9260.0 1520.0'), 'z'),
         (dict(FILTER='g.MP9401', INSTRUME='MegaPrime'), 'g'),
+        (dict(FILTER='SDSS g'), 'g'),
+        (dict(FILTER='SDSS r'), 'r'),
+        (dict(FILTER='Sloan i'), 'i'),
+        (dict(FILTER='HSC-G'), 'g'),
+        (dict(FILTER='ztf_r'), 'r'),
+        (dict(FILTER='Bessell V'), 'V'),
+        (dict(FILTER='SDSS'), 'SDSS'),
+        (dict(ORIGIN='2MASS', FILTER='k'), 'K'),
+        (dict(ORIGIN='2MASS', FILTER='J'), 'J'),
         (dict(SURVEY='WISE 12 micron allsky release'), 'W3'),
         (dict(SURVEY='WISE 22 micron'), 'W4'),
         (dict(TELESCOP='HST', INSTRUME='ACS', FILTER1='CLEAR1L', FILTER2='CLEAR2L'), None),
@@ -782,7 +792,7 @@ def test_bands_come_from_cards(cards, band):
     'cards,mjd,scale,meaning',
     [
         (dict(MJD__OBS=58000.25), 58000.25, 'utc', 'start'),
-        (dict(MJD__AVG=58000.25, TIMESYS='TDB'), 58000.25, 'tdb', 'mid'),
+        (dict(MJD__AVG=58000.25, TIMESYS='TDB'), 58000.25 - 69.184 / 86400, 'utc', 'mid'),
         (dict(MJD__END=58000.25), 58000.25, 'utc', 'end'),
         (dict(MJD__END=58000.26, MJD__OBS=58000.25), 58000.25, 'utc', 'start'),
         (dict(DATE__OBS='2018-02-25T07:41:06.100848'), 58174.32020950, 'utc', 'start'),
@@ -792,8 +802,8 @@ def test_bands_come_from_cards(cards, band):
         (dict(DATE__OBS='11/03/76'), 42848.0, 'utc', None),
         (
             dict(TAI=4476739845.01, DATE__OBS='2000-09-27', TIMESYS='TAI'),
-            51814.11857651,
-            'tai',
+            51814.11857651 - 32 / 86400,
+            'utc',
             'start',
         ),
         (dict(MJD__OBS=0.0, DATE__OBS='2004-03-13T12:00:00'), 53077.5, 'utc', 'start'),
@@ -826,8 +836,62 @@ def test_times_that_are_not_known(cards, why):
     assert f['mjd'] is None and f['mjd_scale'] is None and why in f['missing']['mjd']
 
 
+SPELLINGS = [
+    dict(DATE__OBS='2021-09-12T20:55:58.5'),
+    dict(DATE__OBS='2021-09-12T20:55:58.5Z'),
+    dict(DATE__OBS='2021-09-12 20:55:58.5'),
+    dict(DATE__OBS='2021-09-12T20:55:58.5+00:00'),
+    dict(DATE__OBS='2021-09-12T18:55:58.5-0200'),
+    dict(DATE__OBS='2021-09-12T20:55:58.5(UTC)'),
+    dict(DATE__OBS='2021-09-12T20:55:58.5 UTC'),
+    dict(DATE__OBS='2021-09-12T20:56:35.5 TAI'),
+    dict(DATE__OBS='20210912T20:55:58.5'),
+    dict(DATE__OBS='2021/09/12', TIME__OBS='20:55:58.5'),
+    dict(DATE__OBS='2021/9/12', UT='20:55:58.5'),
+    dict(DATE__BEG='2021-09-12 20:55:58.500'),
+    dict(DATE__OBS='2021-09-12', UTSTART='20:55:58.5'),
+    dict(DATE__OBS='2021-09-12', UTCSTART='20:55:58.5Z'),
+    dict(UT_DATE='20210912', UT='20:55:58.5'),
+    dict(DATE__OBS='2021-09-12', UTC__OBS='20:55:58.5', TIMESYS='TAI'),
+    dict(OBSMJD=59469.87220486),
+    dict(MJD=59469.87220486),
+    dict(OBSJD=2459470.37220486),
+    dict(JD=2459470.37220486),
+    dict(JD__OBS='2459470.37220486'),
+    dict(DATE__OBS='2021-09-12T20:56:35.5', TIMESYS='TAI'),
+    dict(DATE__OBS='2021-09-12T20:57:07.684', TIMESYS='TT'),
+    dict(DATE__OBS='2021-09-12T20:57:07.684', TIMESYS='TDT'),
+    dict(DATE__OBS='2021-09-12T20:56:16.5', TIMESYS='GPS'),
+    dict(DATE__OBS='2021-09-12T20:55:58.5', TIMESYS='UTC(NIST)'),
+]
+
+
+@pytest.mark.parametrize('cards', SPELLINGS, ids=str)
+def test_one_moment_in_many_spellings(cards):
+    f = facts(**cards)
+    assert abs(f['mjd'] - 59469.87220486) < 1e-7
+    assert (f['mjd_scale'], f['mjd_meaning']) == ('utc', 'start')
+
+
+UNCLEAR = [
+    dict(DATE__OBS='09/12/2021'),  # September or December
+    dict(DATE__OBS='2021-09-12T20:55:58 CEST'),
+    dict(DATE__OBS='1970-01-01T00:00:00'),
+    dict(DATE__OBS='2021-09-12T20:55:58', TIMESYS='LOCAL'),
+    dict(JD=0.0, MJD=0.0),
+    dict(MJD__OBS='nan'),
+]
+
+
+@pytest.mark.parametrize('cards', UNCLEAR, ids=str)
+def test_a_moment_that_nobody_can_know(cards):
+    f = facts(**cards)
+    assert f['mjd'] is None and f['missing']['mjd']
+
+
 ENDS = [
     (dict(MJD__OBS=58000.25, EXPTIME=8640.0), 58000.35),
+    (dict(MJD__OBS=58000.25, MJD__END=58000.5, TIMESYS='TAI'), 58000.5 - 37 / 86400),
     (dict(MJD__AVG=58000.25, EXPTIME=8640.0), 58000.30),
     (dict(MJD__END=58000.25, EXPTIME=8640.0), 58000.25),
     (dict(MJD__END=58000.25), 58000.25),
@@ -873,6 +937,71 @@ def test_zero_points():
     assert (
         facts(**cards)['zero_point'] is None and 'unit' in facts(**cards)['missing']['zero_point']
     )
+
+
+RATE = -2.5 * np.log10(7.0e-20) - 5 * np.log10(8045.0) - 2.408
+COUNTS = RATE + 2.5 * np.log10(2028.0)
+UNITS = {
+    'ELECTRONS/S': RATE,
+    'electron s**-1': RATE,
+    'electron s^-1': RATE,
+    'ct.s**(-1)': RATE,
+    'CPS': RATE,
+    'cps': RATE,
+    'electron/second': RATE,
+    'electrons per second': RATE,
+    'COUNTS/SEC': RATE,
+    'e-/s': RATE,
+    'e/s': RATE,
+    'DN/S': RATE,
+    'count s-1': RATE,
+    'ELECTRONS': COUNTS,
+    'electrons': COUNTS,
+    'COUNTS': COUNTS,
+    'DN': COUNTS,
+    'ADU': COUNTS,
+    'nJy': 31.4,
+    'uJy': 23.9,
+    'Jy': 8.9,
+    'mJy': 16.4,
+    '10.0*nanoJansky': 28.9,
+    'nanomaggies': 22.5,
+    'MJy/sr': None,  # Without the solid angle of a pixel
+    'erg/s/cm2/Angstrom': None,
+    'erg s-1 cm-2 A-1': None,
+    'MJY': None,  # Milli or mega
+    'electron s': None,
+    'electron2': None,
+    'magnitudes': None,
+    'flux': None,
+    '': None,
+}
+
+
+@pytest.mark.parametrize('unit', UNITS)
+def test_a_zero_point_in_every_spelling_of_a_unit(unit):
+    cards = dict(TELESCOP='HST', INSTRUME='ACS', PHOTFLAM=7.0e-20, PHOTPLAM=8045.0, EXPTIME=2028.0)
+    found = facts(BUNIT=unit, **cards)
+    if UNITS[unit] is None:
+        assert found['zero_point'] is None and found['missing']['zero_point']
+    else:
+        assert abs(found['zero_point'] - UNITS[unit]) < 0.002
+
+
+def test_a_mosaic_says_what_its_own_pixels_are():
+    cards = dict(TELESCOP='HST', INSTRUME='ACS', PHOTFLAM=7.0e-20, PHOTPLAM=8045.0, EXPTIME=2028.0)
+    for stated, own, zero_point in (
+        ('ELECTRONS', 'cps', RATE),
+        ('ELECTRONS/S', 'counts', COUNTS),
+        ('ELECTRONS/S', 'cps', RATE),
+    ):
+        found = facts(BUNIT=stated, D001OUUN=own, **cards)
+        assert abs(found['zero_point'] - zero_point) < 1e-9
+        assert ('unit' in found['notes']) == (kind_of_unit(parse_unit(stated)) != kind_of(own))
+
+
+def kind_of(own):
+    return dict(cps='rate', counts='counts')[own]
 
 
 def test_exposures():

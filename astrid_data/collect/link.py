@@ -17,7 +17,7 @@ from sqlalchemy import select
 from .negatives import inside_edges
 from .queries import matching_bands
 from ..core import BadImage, BadInput, stable_uuid
-from ..images.headers import end_of_exposure
+from ..images.times import end_of_exposure
 from ..registry.tables import Image, Observation, ObservationIndex, Survey, bulk_insert
 from ..sky import unit_vectors
 

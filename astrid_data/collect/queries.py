@@ -19,7 +19,7 @@ from sqlalchemy import Text, and_, case, cast, func, literal, or_, select
 
 from .params import Region, TrainingDataCollectionParams, listed, regions
 from ..core import NotFound
-from ..images.headers import end_of_exposure
+from ..images.times import end_of_exposure
 from ..ingest.archive import UNKNOWN_EXPOSURE_S, UNKNOWN_TIME
 from astrid_data.registry.tables import (
     Detection,
