@@ -19,32 +19,6 @@ from ..core import BadInput
 from ..datasets.dataset import write_dataset
 
 # %% ../../nbs/75_training/01_models.ipynb #234034f7
-def pretend_dataset(
-    folder,  # Where to write it
-    n: int = 600,  # Samples; every other one is a star
-    patch_size: int = 32,  # Side of a patch (pixel)
-    seed: int = 0,  # Of noise, positions and brightness
-):  # A `Dataset` of origin 'synthetic', with target maps
-    "Stars and cosmic rays on noise, as a small dataset with splits"
-    rng = np.random.default_rng(seed)
-    label = np.arange(n) % 2
-    pixels, shape = _pretend_pixels(label, patch_size, rng)
-    fraction = np.arange(n) / n
-    samples = pd.DataFrame(
-        dict(
-            sample_key=[f'{i:032x}' for i in range(n)],
-            label=label,
-            origin='synthetic',
-            image_background=100.0,
-            image_noise=5.0,
-            group_id=[f'object {i // 4}' for i in range(n)],
-            split=np.select([fraction < 0.6, fraction < 11 / 15], ['train', 'val'], 'test'),
-        )
-    )
-    targets = (label[:, None, None] * (shape > 0.3)).astype('u1')
-    return write_dataset(folder, samples, pixels, targets=targets, name='pretend')
-
-
 def _pretend_pixels(label, patch_size, rng):
     "Patches (n, 1, s, s) of a sky of 100 with noise 5, and the shape of each source"
     n = len(label)
@@ -55,6 +29,35 @@ def _pretend_pixels(label, patch_size, rng):
     noise = rng.normal(100, 5, (n, patch_size, patch_size))
     pixels = noise + rng.uniform(10, 60, (n, 1, 1)) * shape
     return pixels[:, None].astype('f4'), shape
+
+# %% ../../nbs/75_training/01_models.ipynb #66766ba9
+def _pretend_samples(label):
+    "The table that goes with the patches: one row per sample, four samples to an object"
+    n = len(label)
+    fraction = np.arange(n) / n
+    columns = dict(
+        sample_key=[f'{i:032x}' for i in range(n)],
+        label=label,
+        origin='synthetic',
+        image_background=100.0,
+        image_noise=5.0,
+        group_id=[f'object {i // 4}' for i in range(n)],
+        split=np.select([fraction < 0.6, fraction < 11 / 15], ['train', 'val'], 'test'),
+    )
+    return pd.DataFrame(columns)
+
+# %% ../../nbs/75_training/01_models.ipynb #b641440b
+def pretend_dataset(
+    folder,  # Where to write it
+    n: int = 600,  # Samples; every other one is a star
+    patch_size: int = 32,  # Side of a patch (pixel)
+    seed: int = 0,  # Of noise, positions and brightness
+):  # A `Dataset` of origin 'synthetic', with target maps
+    "Stars and cosmic rays on noise, as a small dataset with splits"
+    label = np.arange(n) % 2
+    pixels, shape = _pretend_pixels(label, patch_size, np.random.default_rng(seed))
+    targets = (label[:, None, None] * (shape > 0.3)).astype('u1')
+    return write_dataset(folder, _pretend_samples(label), pixels, targets=targets, name='pretend')
 
 # %% ../../nbs/75_training/01_models.ipynb #15318378
 @contextmanager
@@ -79,7 +82,15 @@ def _convolution(channels, features, kernel=3, stride=1):
         nn.ReLU(),
     )
 
-# %% ../../nbs/75_training/01_models.ipynb #96932e30
+# %% ../../nbs/75_training/01_models.ipynb #f92bf55c
+def _middle_mean(features):
+    "Mean of the middle pixels of each map (B, C, h, w): (B, C)"
+    height, width = features.shape[-2:]
+    rows = slice((height - 1) // 2, height // 2 + 1)
+    columns = slice((width - 1) // 2, width // 2 + 1)
+    return features[..., rows, columns].mean((-2, -1))
+
+# %% ../../nbs/75_training/01_models.ipynb #2486b9ac
 class SmallCNN(nn.Module):
     "Real or bogus: one logit per patch"
 
@@ -107,12 +118,15 @@ class SmallCNN(nn.Module):
     ) -> torch.Tensor:  # Logits (B,)
         "One logit per patch"
         features = self.features(x)
-        h, w = features.shape[-2:]
-        middle = features[..., (h - 1) // 2 : h // 2 + 1, (w - 1) // 2 : w // 2 + 1]
-        both = [features.mean((-2, -1)), middle.mean((-2, -1))]
+        both = [features.mean((-2, -1)), _middle_mean(features)]
         return self.head(torch.cat(both, 1)).squeeze(1)
 
 # %% ../../nbs/75_training/01_models.ipynb #7b996068
+def _beside(fine, coarse):
+    "Features of a map (B, C, h, w), and after them those of a map of half its side, enlarged"
+    return torch.cat([fine, F.interpolate(coarse, scale_factor=2)], 1)
+
+# %% ../../nbs/75_training/01_models.ipynb #8a8e8cda
 class SmallUNet(nn.Module):
     "Where the source is: one logit per pixel"
 
@@ -137,35 +151,49 @@ class SmallUNet(nn.Module):
     ) -> torch.Tensor:  # Logits (B, 1, s, s)
         "One logit per pixel"
         h, w = x.shape[-2:]
-        x = F.pad(x, (0, -w % 4, 0, -h % 4), mode='replicate')
-        fine = self.down1(x)
+        padded = F.pad(x, (0, -w % 4, 0, -h % 4), mode='replicate')
+        fine = self.down1(padded)
         middle = self.down2(F.max_pool2d(fine, 2))
         coarse = self.bottom(F.max_pool2d(middle, 2))
-        middle = self.up2(torch.cat([middle, F.interpolate(coarse, scale_factor=2)], 1))
-        fine = self.up1(torch.cat([fine, F.interpolate(middle, scale_factor=2)], 1))
+        middle = self.up2(_beside(middle, coarse))
+        fine = self.up1(_beside(fine, middle))
         return self.head(fine)[..., :h, :w]
 
 # %% ../../nbs/75_training/01_models.ipynb #acaca67e
+def _wrong_answer(model, images, answer):
+    "The error for an answer that is neither a classifier's nor a map's"
+    n, _, height, width = images.shape
+    what = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+    return BadInput(
+        f'{type(model).__name__} answers {n} patches of {height} by {width} pixels with {what}; '
+        f'a classifier gives one logit per patch, ({n},) or ({n}, 1), '
+        f'and a map one per pixel, ({n}, 1, {height}, {width}). '
+        'Of two classes give the difference of their logits, real minus bogus'
+    )
+
+# %% ../../nbs/75_training/01_models.ipynb #3a652557
 def logits(
     model: nn.Module,  # Any torch module for patches
     images: torch.Tensor,  # Patches (B, C, s, s)
 ) -> torch.Tensor:  # (B,) of a classifier, (B, 1, s, s) of a map; float32
     "The model's answer in one of two shapes; anything else raises `BadInput`"
-    n, _, h, w = images.shape
+    n, _, height, width = images.shape
     out = model(images)
     shape = tuple(out.shape) if isinstance(out, torch.Tensor) else None
     if shape in ((n,), (n, 1)):
         return out.float().reshape(n)
-    if shape in ((n, 1, h, w), (n, h, w)):
-        return out.float().reshape(n, 1, h, w)
-    raise BadInput(
-        f'{type(model).__name__} answers {n} patches of {h} by {w} pixels with '
-        f'{shape or type(out).__name__}; a classifier gives one logit per patch, ({n},) or ({n}, 1), '
-        f'and a map one per pixel, ({n}, 1, {h}, {w}). '
-        'Of two classes give the difference of their logits, real minus bogus'
-    )
+    if shape in ((n, 1, height, width), (n, height, width)):
+        return out.float().reshape(n, 1, height, width)
+    raise _wrong_answer(model, images, out)
 
 # %% ../../nbs/75_training/01_models.ipynb #b5b7bb35
+def _overlap(guess, target):
+    "How far two maps (B, 1, s, s) of 0 to 1 agree on the source, (B,): 0 to 1"
+    shared = (guess * target).sum((1, 2, 3))
+    total = guess.sum((1, 2, 3)) + target.sum((1, 2, 3))
+    return (2 * shared + 1) / (total + 1)
+
+# %% ../../nbs/75_training/01_models.ipynb #8a658f3b
 def loss_of(
     out: torch.Tensor,  # Logits, as from `logits`
     batch: dict,  # With label (B,) for a classifier, target (B, s, s) for a map
@@ -176,7 +204,5 @@ def loss_of(
     if 'target' not in batch:
         raise BadInput('a map is trained on target maps: make the loaders with target=True')
     target = batch['target'].float().reshape(out.shape)
-    guess = out.sigmoid()
-    shared = (guess * target).sum((1, 2, 3))
-    overlap = (2 * shared + 1) / (guess.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 1)
-    return F.binary_cross_entropy_with_logits(out, target) + (1 - overlap).mean()
+    missing = 1 - _overlap(out.sigmoid(), target)
+    return F.binary_cross_entropy_with_logits(out, target) + missing.mean()
