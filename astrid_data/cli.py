@@ -76,7 +76,7 @@ def demo_summary(
     report,  # Path of the HTML report
 ) -> str:
     "What happened, in one screen"
-    from astrid_data.tracking.journal import hide_secrets
+    from astrid_data.tracking.secrets import hide_secrets
 
     m = dataset.manifest
 

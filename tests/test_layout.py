@@ -184,7 +184,6 @@ SETS_METHODS = {
     'evaluation.scores',
     'quality.report',
     'registry.tables',
-    'tracking.journal',
     'tracking.run',
     'widgets.gallery',
 }

@@ -36,7 +36,7 @@ from astrid_data.loading.loader import PatchDataset, RealDataLoader
 from astrid_data.quality.report import check_quality
 from astrid_data.registry.tables import Model, TrainingDataset, TrainingRun
 from astrid_data.tracking.artifacts import some_rows
-from astrid_data.tracking.journal import Record, hide_secrets, load_mlflow
+from astrid_data.tracking.journal import Record
 from astrid_data.tracking.meters import Reading
 from astrid_data.tracking.monitor import EnergyMonitor
 from astrid_data.tracking.run import (
@@ -51,6 +51,8 @@ from astrid_data.tracking.run import (
     track,
 )
 from astrid_data.tracking.saved_model import RawModel, input_of
+from astrid_data.tracking.secrets import hide_secrets
+from astrid_data.tracking.uploader import load_mlflow
 from astrid_data.training.compare import compare_runs, paired_difference
 from astrid_data.training.fit import TrainingDiverged, fit
 from astrid_data.training.models import SmallCNN, SmallUNet
@@ -369,7 +371,7 @@ def test_a_repository_without_commits_has_no_commit(tmp_path, monkeypatch):
 
 
 def test_no_telemetry_and_no_chatter():
-    code = "from astrid_data.tracking.run import load_mlflow; import os, logging; load_mlflow(); print(os.environ['MLFLOW_DISABLE_TELEMETRY'], logging.getLogger('mlflow').level >= logging.WARNING)"
+    code = "from astrid_data.tracking.uploader import load_mlflow; import os, logging; load_mlflow(); print(os.environ['MLFLOW_DISABLE_TELEMETRY'], logging.getLogger('mlflow').level >= logging.WARNING)"
     env = {k: v for k, v in os.environ.items() if not k.startswith('MLFLOW')}
     p = subprocess.run(
         [sys.executable, '-c', code], capture_output=True, text=True, check=True, env=env

@@ -40,15 +40,16 @@ from ..display import new_figure
 from ..evaluation.breakdown import plot_breakdown, plot_worst
 from ..registry.tables import Model, RowRefused, TrainingRun
 from .artifacts import write_papers
+from .journal import Record
 from .monitor import EnergyMonitor
-from astrid_data.tracking.journal import (
-    Carrier,
-    Record,
-    away,
-    deliver,
-    hide_secrets,
+from .secrets import hide_secrets
+from astrid_data.tracking.uploader import (
+    Uploader,
     load_mlflow,
     mlflow_client,
+    short_error,
+    unreachable_errors,
+    upload,
 )
 
 # %% ../../nbs/70_tracking/06_run.ipynb #fc2dea0d
@@ -265,17 +266,13 @@ def log_dataset(
         )
     record = _dataset_record(dataset, archive)
     try:
-        deliver(record, *_place(archive)[:2])
-    except away() as e:
+        upload(record, *_place(archive)[:2])
+    except unreachable_errors() as e:
         warnings.warn(
-            f'MLflow is away ({_short(e)}); astrid_data.replay(archive) logs {dataset.address} later',
+            f'MLflow is away ({short_error(e)}); astrid_data.replay(archive) logs {dataset.address} later',
             stacklevel=3,
         )
     return record.run_id
-
-# %% ../../nbs/70_tracking/06_run.ipynb #564f0ff2
-def _short(e):
-    return hide_secrets(str(e)).split('\n')[0][:200]  # Of an error
 
 # %% ../../nbs/70_tracking/06_run.ipynb #0c827a4e
 _name_ok = re.compile(r'[\w\-. /:]{1,250}').fullmatch
@@ -314,7 +311,7 @@ class Run:
         if self.record is None:
             return None
         if self.record.run_id is None and self.status == 'running':
-            self.carrier.known.wait(self.patience_s)
+            self.carrier.tried.wait(self.patience_s)
         return self.record.run_id
 
     def __repr__(self):
@@ -334,10 +331,10 @@ def _add(self: Run, kind, **what):
 def _send_late(self: Run):
     "Bring MLflow and the row up to date with a run that has ended"
     try:
-        deliver(self.record, *_place(self.archive)[:2])
-    except away() as e:
+        upload(self.record, *_place(self.archive)[:2])
+    except unreachable_errors() as e:
         warnings.warn(
-            f'MLflow is away ({_short(e)}); astrid_data.replay(archive) sends what was logged after the end of {self.name!r}',
+            f'MLflow is away ({short_error(e)}); astrid_data.replay(archive) sends what was logged after the end of {self.name!r}',
             stacklevel=3,
         )
     _close_row(self.archive, self.record)
@@ -566,7 +563,7 @@ def _set_up(self):
         process_start=psutil.Process().create_time(),
     )
     self.record.add('input', dataset=dataset_input(self.dataset), context='training')
-    self.carrier = Carrier(self.record, uri, artifacts, [self.papers] if self.papers else [])
+    self.carrier = Uploader(self.record, uri, artifacts, [self.papers] if self.papers else [])
 
 # %% ../../nbs/70_tracking/06_run.ipynb #121ce0fe
 def _keep_papers(self, most_mb=20):
@@ -648,7 +645,7 @@ def _end(self, kind, error, _):
 
 # %% ../../nbs/70_tracking/06_run.ipynb #fbbd9cf0
 def _why(carrier):
-    return 'it is still busy' if carrier.problem is None else _short(carrier.problem)
+    return 'it is still busy' if carrier.problem is None else short_error(carrier.problem)
 
 
 def _what_now(record):
@@ -832,7 +829,7 @@ def run_file(
             return Path(
                 mlflow_client(_place(archive)[0]).download_artifacts(mlflow_run_id, name, to)
             ).read_bytes()
-        except away():
+        except unreachable_errors():
             return None
 
 # %% ../../nbs/70_tracking/06_run.ipynb #9feb23a7
@@ -885,10 +882,10 @@ def _finish(archive, record, lines):
             return 'still running' if alive else f'runs on {start["host"]}: replay it there'
         _close_dead(record)
     try:
-        deliver(record, *_place(archive)[:2])
+        upload(record, *_place(archive)[:2])
         outcome = 'sent'
-    except away() as e:
-        outcome = f'MLflow is away: {_short(e)}'
+    except unreachable_errors() as e:
+        outcome = f'MLflow is away: {short_error(e)}'
     if 'row_id' in start:
         _close_row(archive, record)
     return outcome

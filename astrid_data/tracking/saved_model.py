@@ -20,7 +20,7 @@ import torch
 from ..core import BadInput, canonical_json, write_atomic
 from ..loading.augment import window
 from ..loading.normalise import Normaliser
-from .journal import load_mlflow
+from .uploader import load_mlflow
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #218ae6b3
 def input_of(
