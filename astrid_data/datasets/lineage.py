@@ -5,168 +5,213 @@
 # %% auto #0
 __all__ = ['lineage_of']
 
-# %% ../../nbs/55_datasets/11_lineage.ipynb #0fa0cfae
+# %% ../../nbs/55_datasets/11_lineage.ipynb #612b46c6
 import json
 import uuid
 
 import pandas as pd
+from sqlalchemy import select
 
 from ..core import canonical_json, sha256_text
 from .dataset import Dataset
+from ..registry.tables import TrainingRun
 
-# %% ../../nbs/55_datasets/11_lineage.ipynb #5e947a6e
-def _images(dataset):
-    "Entities of the files that patches were cut from, by id"
-    t, out = dataset.samples, {}
-    for ch in dataset.channels:
-        if f'{ch}_uri' not in t:
-            continue
-
-        def get(c):
-            return t[c] if c in t else pd.Series(None, t.index, dtype=object)
-
-        files = pd.DataFrame(
-            dict(
-                uri=t[f'{ch}_uri'],
-                sha=get(f'{ch}_sha256'),
-                survey=t['survey'],
-                observation=get('observation_key'),
-                origin=t['origin'],
-            )
-        ).drop_duplicates(['uri', 'sha'])
-        for r in files[files['uri'].notna()].itertuples():
-            sha = r.sha if isinstance(r.sha, str) else None
-            out['ad:image/' + (sha or sha256_text(r.uri))[:16]] = {
-                'prov:type': 'ad:Image',
-                'prov:location': r.uri,
-                'ad:sha256': sha,
-                'ad:survey': r.survey,
-                'ad:observation': r.observation,
-                'ad:origin': r.origin,
-                'ad:role': ch,
-            }
-    return out
+# %% ../../nbs/55_datasets/11_lineage.ipynb #5e9811c6
+def _column(samples, name):
+    "A column; all unknown where the table has none"
+    if name in samples:
+        return samples[name]
+    return pd.Series(None, samples.index, dtype=object)
 
 
-def _labels(dataset):
-    "Entity of the labels, and agents of those who gave them"
-    t = dataset.samples
-    by = (
-        t['label_source'].fillna('unknown').value_counts().sort_index()
-        if 'label_source' in t
-        else pd.Series({'unknown': len(t)})
+def _image_files(samples, channel):
+    "The files that a channel was cut from, one row per file"
+    columns = dict(
+        uri=samples[f'{channel}_uri'],
+        sha256=_column(samples, f'{channel}_sha256'),
+        survey=samples['survey'],
+        observation=_column(samples, 'observation_key'),
+        origin=samples['origin'],
     )
-    who = {
-        f'ad:labeller/{name}': {'prov:type': 'ad:Labeller', 'ad:samples': int(n)}
-        for name, n in by.items()
+    files = pd.DataFrame(columns).drop_duplicates(['uri', 'sha256'])
+    return files[files['uri'].notna()]
+
+# %% ../../nbs/55_datasets/11_lineage.ipynb #d9e4ee3f
+def _image_node(file, channel):
+    "Id and facts of the node of one file"
+    sha256 = file.sha256 if isinstance(file.sha256, str) else None
+    content = sha256 or sha256_text(file.uri)
+    return f'ad:image/{content[:16]}', {
+        'prov:type': 'ad:Image',
+        'prov:location': file.uri,
+        'ad:sha256': sha256,
+        'ad:survey': file.survey,
+        'ad:observation': file.observation,
+        'ad:origin': file.origin,
+        'ad:role': channel,
     }
+
+
+def _image_nodes(dataset):
+    "Entities of the files that patches were cut from, by id"
+    samples = dataset.samples
+    channels = [channel for channel in dataset.channels if f'{channel}_uri' in samples]
+    nodes = [
+        _image_node(file, channel)
+        for channel in channels
+        for file in _image_files(samples, channel).itertuples()
+    ]
+    return dict(nodes)
+
+# %% ../../nbs/55_datasets/11_lineage.ipynb #ce898ef2
+def _file_nodes(manifest):
+    "Entities of the files of stamps that a version was read from, by id"
+    return {
+        f'ad:file/{file["sha256"][:16]}': {
+            'prov:type': 'ad:File',
+            'prov:location': file['file'],
+            'ad:sha256': file['sha256'],
+        }
+        for file in manifest.get('sources', [])
+    }
+
+# %% ../../nbs/55_datasets/11_lineage.ipynb #ee9b09dd
+def _labels_node(dataset):
+    "Facts of the entity of all labels"
+    labels = dataset.samples[['sample_key', 'label']].sort_values('sample_key')
     return {
         'prov:type': 'ad:Labels',
         'ad:asOf': dataset.manifest.get('labels_as_of'),
-        'ad:sha256': sha256_text(
-            canonical_json(t[['sample_key', 'label']].sort_values('sample_key').to_numpy().tolist())
-        ),
-    }, who
+        'ad:sha256': sha256_text(canonical_json(labels.to_numpy().tolist())),
+    }
 
-# %% ../../nbs/55_datasets/11_lineage.ipynb #a49f41e8
-def _runs(dataset):
+
+def _labeller_nodes(samples):
+    "Agents of those who gave labels, by id"
+    sources = _column(samples, 'label_source').fillna('unknown')
+    return {
+        f'ad:labeller/{name}': {'prov:type': 'ad:Labeller', 'ad:samples': int(count)}
+        for name, count in sources.value_counts().sort_index().items()
+    }
+
+# %% ../../nbs/55_datasets/11_lineage.ipynb #601b6ea9
+def _older_nodes(manifest):
+    "Entities of the versions before, by id"
+    previous = (manifest['params'].get('split') or {}).get('previous') or {}
+    older = {
+        (manifest.get('parent'), manifest.get('parent_hash')),
+        (previous.get('address'), previous.get('content_hash')),
+    }
+    return {
+        f'ad:version/{content_hash[:16]}': {
+            'prov:type': 'ad:Version',
+            'ad:address': address,
+            'ad:contentHash': content_hash,
+        }
+        for address, content_hash in sorted(pair for pair in older if pair[1])
+    }
+
+# %% ../../nbs/55_datasets/11_lineage.ipynb #ccba4407
+def _training_runs(archive, dataset_id):
+    "Rows of the registry, the oldest first"
+    query = (
+        select(TrainingRun)
+        .where(TrainingRun.dataset_id == uuid.UUID(dataset_id))
+        .order_by(TrainingRun.started_at, TrainingRun.id)
+    )
+    with archive.session() as session:
+        return session.scalars(query).all()
+
+
+def _run_nodes(dataset):
     "Activities of the training runs on this version, by id"
     if dataset.archive is None:
         return {}
-    from sqlalchemy import select
-
-    from astrid_data.registry.tables import TrainingRun
-
-    with dataset.archive.session() as s:
-        runs = s.scalars(
-            select(TrainingRun)
-            .where(TrainingRun.dataset_id == uuid.UUID(dataset.id))
-            .order_by(TrainingRun.started_at, TrainingRun.id)
-        ).all()
     return {
-        f'ad:run/{r.id}': {
+        f'ad:run/{run.id}': {
             'prov:type': 'ad:TrainingRun',
-            'prov:startTime': r.started_at.isoformat(),
-            'prov:endTime': r.completed_at and r.completed_at.isoformat(),
-            'ad:status': r.status,
-            'ad:mlflowRun': r.mlflow_run_id,
-            'ad:metrics': r.performance_metrics,
+            'prov:startTime': run.started_at.isoformat(),
+            'prov:endTime': run.completed_at and run.completed_at.isoformat(),
+            'ad:status': run.status,
+            'ad:mlflowRun': run.mlflow_run_id,
+            'ad:metrics': run.performance_metrics,
         }
-        for r in runs
+        for run in _training_runs(dataset.archive, dataset.id)
     }
 
-
-def _numbered(**pairs):
+# %% ../../nbs/55_datasets/11_lineage.ipynb #970dff33
+def _version_node(dataset):
+    "Facts of the entity of the version"
+    manifest = dataset.manifest
     return {
-        f'_:{k}{i}': dict(zip(('prov:' + a for a in p[0]), v))
-        for k, p in pairs.items()
-        for i, v in enumerate(p[1])
-    }
-
-# %% ../../nbs/55_datasets/11_lineage.ipynb #74371c4d
-def lineage_of(
-    dataset: Dataset,  # A version
-) -> dict:  # PROV-JSON: entity, activity, agent and relations, ready for `json.dumps`
-    "Where a version comes from, and what came of it"
-    m, me = dataset.manifest, f'ad:version/{dataset.content_hash[:16]}'
-    images, runs, (labels, who) = _images(dataset), _runs(dataset), _labels(dataset)
-    facts = {
         'prov:type': 'ad:Version',
         'ad:address': dataset.address,
         'ad:contentHash': dataset.content_hash,
         'ad:samples': len(dataset),
         'ad:origin': dataset.origin,
-        'ad:audit': (m.get('audit') or {}).get('verdict'),
-        'ad:qualityScore': m.get('quality_score'),
-        'ad:lost': m['dropped'],
+        'ad:audit': (manifest.get('audit') or {}).get('verdict'),
+        'ad:qualityScore': manifest.get('quality_score'),
+        'ad:lost': manifest['dropped'],
         'ad:testOpenings': len(dataset.test_openings),
     }
-    older = {
-        (m.get('parent'), m.get('parent_hash')),
-        tuple((m['params'].get('split') or {}).get('previous', dict(a=None, h=None)).values()),
-    }
-    parents = {
-        f'ad:version/{h[:16]}': {'prov:type': 'ad:Version', 'ad:address': a, 'ad:contentHash': h}
-        for a, h in sorted(p for p in older if p[1])
-    }
-    sources = {
-        f'ad:file/{f["sha256"][:16]}': {
-            'prov:type': 'ad:File',
-            'prov:location': f['file'],
-            'ad:sha256': f['sha256'],
-        }
-        for f in m.get('sources', [])
-    }
-    build = {
+
+
+def _build_node(manifest):
+    "Facts of the activity that made the version"
+    return {
         'prov:type': 'ad:Build',
-        'prov:endTime': m['created_at'],
-        'ad:parameters': m['params'],
-        'ad:planHash': m.get('plan_hash'),
-        'ad:recipeHash': m.get('recipe_hash'),
+        'prov:endTime': manifest['created_at'],
+        'ad:parameters': manifest['params'],
+        'ad:planHash': manifest.get('plan_hash'),
+        'ad:recipeHash': manifest.get('recipe_hash'),
     }
-    code, maker = (
-        f'ad:astrid_data/{m["code_version"]}',
-        f'ad:person/{m.get("created_by") or "unknown"}',
-    )
-    made = [*images, *sources, 'ad:labels']
+
+# %% ../../nbs/55_datasets/11_lineage.ipynb #758fdcfc
+def _relations(letter, ends, pairs):
+    "Records of one kind of relation between pairs of nodes; `ends` names the two ends"
+    first_end, second_end = (f'prov:{end}' for end in ends)
+    return {
+        f'_:{letter}{i}': {first_end: first, second_end: second}
+        for i, (first, second) in enumerate(pairs)
+    }
+
+# %% ../../nbs/55_datasets/11_lineage.ipynb #914c2a37
+def _maker_nodes(manifest):
+    "Agents that made the version, by id"
+    return {
+        f'ad:astrid_data/{manifest["code_version"]}': {'prov:type': 'prov:SoftwareAgent'},
+        f'ad:person/{manifest.get("created_by") or "unknown"}': {'prov:type': 'prov:Person'},
+    }
+
+# %% ../../nbs/55_datasets/11_lineage.ipynb #9fcd7aeb
+_PREFIX = {'ad': 'urn:astrid_data:', 'prov': 'http://www.w3.org/ns/prov#'}
+_MADE_BY = ('entity', 'activity')
+_USED = ('activity', 'entity')
+_DERIVED = ('generatedEntity', 'usedEntity')
+_DONE_BY = ('activity', 'agent')
+_GIVEN_BY = ('entity', 'agent')
+
+
+def lineage_of(
+    dataset: Dataset,  # A version
+) -> dict:  # PROV-JSON: entity, activity, agent and relations, ready for `json.dumps`
+    "Where a version comes from, and what came of it"
+    manifest = dataset.manifest
+    version = f'ad:version/{dataset.content_hash[:16]}'
+    inputs = _image_nodes(dataset) | _file_nodes(manifest) | {'ad:labels': _labels_node(dataset)}
+    older, runs = _older_nodes(manifest), _run_nodes(dataset)
+    makers, labellers = _maker_nodes(manifest), _labeller_nodes(dataset.samples)
+    used_by_build = _relations('b', _USED, [('ad:build', node) for node in inputs])
+    used_by_runs = _relations('r', _USED, [(run, version) for run in runs])
     graph = dict(
-        prefix={'ad': 'urn:astrid_data:', 'prov': 'http://www.w3.org/ns/prov#'},
-        entity={me: facts, 'ad:labels': labels, **parents, **images, **sources},
-        activity={'ad:build': build, **runs},
-        agent={
-            code: {'prov:type': 'prov:SoftwareAgent'},
-            maker: {'prov:type': 'prov:Person'},
-            **who,
-        },
-        wasGeneratedBy=_numbered(g=(('entity', 'activity'), [(me, 'ad:build')])),
-        used=_numbered(
-            b=(('activity', 'entity'), [('ad:build', e) for e in made]),
-            r=(('activity', 'entity'), [(r, me) for r in runs]),
-        ),
-        wasDerivedFrom=_numbered(d=(('generatedEntity', 'usedEntity'), [(me, p) for p in parents])),
-        wasAssociatedWith=_numbered(
-            a=(('activity', 'agent'), [('ad:build', code), ('ad:build', maker)])
-        ),
-        wasAttributedTo=_numbered(t=(('entity', 'agent'), [('ad:labels', w) for w in who])),
+        prefix=_PREFIX,
+        entity={version: _version_node(dataset), **older, **inputs},
+        activity={'ad:build': _build_node(manifest), **runs},
+        agent={**makers, **labellers},
+        wasGeneratedBy=_relations('g', _MADE_BY, [(version, 'ad:build')]),
+        used=used_by_build | used_by_runs,
+        wasDerivedFrom=_relations('d', _DERIVED, [(version, node) for node in older]),
+        wasAssociatedWith=_relations('a', _DONE_BY, [('ad:build', maker) for maker in makers]),
+        wasAttributedTo=_relations('t', _GIVEN_BY, [('ad:labels', who) for who in labellers]),
     )
     return json.loads(canonical_json(graph))
