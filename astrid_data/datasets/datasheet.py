@@ -12,115 +12,36 @@ import numpy as np
 import pandas as pd
 
 from ..core import SPLITS_WITH_BUFFER
+from ..display import render
 
 # %% ../../nbs/55_datasets/01_datasheet.ipynb #4d630290
-def _markdown_table(counts, heads):
-    "Two columns from a dict"
-    lines = [f'| {" | ".join(heads)} |', f'|{"---|" * len(heads)}']
-    return '\n'.join(lines + [f'| {name} | {count} |' for name, count in counts.items()])
+def _samples_by_band(samples):
+    "Counts by 'survey band'"
+    places = samples.groupby(['survey', 'band']).size()
+    return {f'{survey} {band}': count for (survey, band), count in places.items()}
+
+
+def _label_sources(samples):
+    "Counts by the source of the label; none where the table does not say"
+    if 'label_source' not in samples:
+        return {}
+    return samples['label_source'].value_counts().to_dict()
 
 # %% ../../nbs/55_datasets/01_datasheet.ipynb #9d9eeebf
-def _split_price(split):
-    "What the splits cost, and whose samples stayed where they were"
-    text = ''
-    report = split.get('report')
-    if report:
-        text = (
-            f'; the largest of {report["groups"]} groups holds '
-            f'{report["largest_group_share"]:.1%} of the samples, '
-            f'the buffer {report["buffer_share"]:.1%}'
-        )
-    if split.get('previous'):
-        text += (
-            f'; the {report["kept_from_before"]} samples of {split["previous"]["address"]} '
-            'that are still here stayed where they were'
-        )
-    return text
-
-
-def _how_cut(manifest):
-    "How the pixels came about, if we know it"
-    sources = manifest.get('sources')
-    if sources:
-        files = ', '.join(f'{source["file"]} {source["sha256"][:12]}' for source in sources)
-        return (
-            f'By somebody else. The stamps came as files ({files}); what was masked, filled, '
-            'resampled or normalised before is not known.'
-        )
-    return (
-        'The pixel that holds the position is at index '
-        f'{manifest["patch_size"] // 2} of each axis, counted from 0. '
-        'Values are as in the image, float32.\n'
-        'A pixel that is masked, not finite or off the image is NaN and False in `valid`. '
-        'Nothing is resampled, padded with numbers or normalised.'
-    )
-
-# %% ../../nbs/55_datasets/01_datasheet.ipynb #a6ecce40
-_ORIGIN_SENTENCES = {
-    'survey': 'All pixels are real sky.',
-    'synthetic': '**No real sky: all pixels are synthetic.**',
-    'mixed': '**Some pixels are synthetic.** See the column `origin`.',
-}
-
-
-def _what_it_is(manifest, samples):
-    "Size, channels, origin and counts"
-    side = manifest['patch_size']
-    places = samples.groupby(['survey', 'band']).size()
-    by_band = {f'{survey} {band}': n for (survey, band), n in places.items()}
-    return [
-        f'**What it is.** {manifest["n_samples"]} patches of {side}×{side} pixels, '
-        f'channels {", ".join(manifest["channels"])}, each around one position on the sky. '
-        f'{_ORIGIN_SENTENCES[manifest["origin"]]}\n'
-        f'Content hash `{manifest["content_hash"]}`.',
-        _markdown_table(manifest['class_counts'], ('class', 'samples')),
-        _markdown_table(by_band, ('survey and band', 'samples')),
-    ]
-
-
-def _where_from(manifest, samples):
-    "Parameters of the collection, sources of labels, and what is missing"
-    collection = json.dumps(manifest['params'].get('collection', {}), indent=1)
-    labels = "Never from the detector's score."
-    if manifest.get('sources'):
-        labels = 'Not known: they came with the stamps.'
-    sources = samples['label_source'].value_counts() if 'label_source' in samples else {}
-    lost = manifest['requested'] - manifest['n_samples']
-    return [
-        '**How it was collected.** Parameters of the collection:',
-        f'```json\n{collection}\n```',
-        f'**Where the labels come from.** {labels}',
-        _markdown_table(dict(sources), ('source', 'samples')),
-        f'**What is missing.** {manifest["requested"]} samples were asked for, '
-        f'{lost} are not here; each has a row in `ledger.parquet`.',
-        _markdown_table(manifest['dropped'], ('reason', 'samples')),
-    ]
-
-
-def _how_made(manifest):
-    "How it was cut and split, and by whom"
-    split = manifest.get('split') or {}
-    counts = ', '.join(f'{name} {manifest["splits"][name]}' for name in SPLITS_WITH_BUFFER)
-    audit = (manifest.get('audit') or {}).get('verdict', 'none')
-    author = manifest.get('created_by') or 'unknown'
-    return [
-        f'**How it was cut.** {_how_cut(manifest)}',
-        f'**Splits.** {counts}; made by {split.get("by", "hand")}{_split_price(split)}. '
-        f'Audit: {audit}.',
-        f'**Made** {manifest["created_at"]} by {author} with astrid_data '
-        f'{manifest.get("code_version", "")}. '
-        'A version never changes; a correction makes a new one.',
-    ]
-
-
 def datasheet(
     manifest: dict,  # Of a version
     samples: pd.DataFrame,  # Its rows
 ) -> str:  # Markdown
     "What this version is, in words"
-    title = f'# {manifest["name"]}, version {manifest["version"]}'
-    about = _what_it_is(manifest, samples) + _where_from(manifest, samples) + _how_made(manifest)
-    return '\n\n'.join([title, manifest.get('description') or '', *about]) + '\n'
+    collection = manifest['params'].get('collection', {})
+    return render(
+        'datasheet.md',
+        manifest=manifest,
+        by_band=_samples_by_band(samples),
+        label_sources=_label_sources(samples),
+        collection=json.dumps(collection, indent=1),
+        splits=SPLITS_WITH_BUFFER,
+    )
 
 # %% ../../nbs/55_datasets/01_datasheet.ipynb #50207843
 _CROISSANT_TERMS = (
@@ -147,7 +68,7 @@ _CROISSANT_CONTEXT = {
     'name': {'@container': '@language'},
 }
 
-# %% ../../nbs/55_datasets/01_datasheet.ipynb #fd1fb356
+# %% ../../nbs/55_datasets/01_datasheet.ipynb #9a9b9d3b
 def _file_object(name, sha256, encoding):
     "A file of the version"
     return {
@@ -159,41 +80,54 @@ def _file_object(name, sha256, encoding):
         'sha256': sha256,
     }
 
+# %% ../../nbs/55_datasets/01_datasheet.ipynb #fd1fb356
+_CROISSANT_TYPES = {'f': 'sc:Float', 'i': 'sc:Integer', 'u': 'sc:Integer', 'b': 'sc:Boolean'}
+
 
 def _croissant_field(name, dtype):
     "A column of the table"
-    kinds = {'f': 'sc:Float', 'i': 'sc:Integer', 'u': 'sc:Integer', 'b': 'sc:Boolean'}
-    is_numpy = isinstance(dtype, np.dtype)  # Others hold text
+    kind = 'sc:Text'
+    if isinstance(dtype, np.dtype):  # Others hold text
+        kind = _CROISSANT_TYPES.get(dtype.kind, 'sc:Text')
     return {
         '@type': 'cr:Field',
         '@id': f'samples/{name}',
         'name': name,
-        'dataType': kinds.get(dtype.kind, 'sc:Text') if is_numpy else 'sc:Text',
+        'dataType': kind,
         'source': {'fileObject': {'@id': 'samples.parquet'}, 'extract': {'column': name}},
     }
 
-
-def croissant(
-    manifest: dict,  # Of a version
-    samples: pd.DataFrame,  # Its rows
-) -> dict:  # JSON-LD, Croissant 1.1
-    "What this version is, for machines"
+# %% ../../nbs/55_datasets/01_datasheet.ipynb #1857c07c
+def _distribution(manifest):
+    "The files of a version: the table, then the arrays"
     table = _file_object('samples.parquet', manifest['samples_sha256'], 'application/x-parquet')
     arrays = [
         _file_object(shard['file'], shard['sha256'], 'application/octet-stream')
         for shard in manifest['shards']
     ]
-    about = (
-        f'{manifest.get("description") or ""} {manifest["n_samples"]} patches of sky with labels; '
-        'row i of samples.parquet is patch i of the .npy files. '
-        f'Origin: {manifest["origin"]}.'
-    )
-    records = {
+    return [table, *arrays]
+
+
+def _record_set(samples):
+    "The table, column by column"
+    return {
         '@type': 'cr:RecordSet',
         '@id': 'samples',
         'name': 'samples',
         'field': [_croissant_field(name, dtype) for name, dtype in samples.dtypes.items()],
     }
+
+# %% ../../nbs/55_datasets/01_datasheet.ipynb #8ce39f19
+def croissant(
+    manifest: dict,  # Of a version
+    samples: pd.DataFrame,  # Its rows
+) -> dict:  # JSON-LD, Croissant 1.1
+    "What this version is, for machines"
+    about = (
+        f'{manifest.get("description") or ""} {manifest["n_samples"]} patches of sky with labels; '
+        'row i of samples.parquet is patch i of the .npy files. '
+        f'Origin: {manifest["origin"]}.'
+    )
     return {
         '@context': _CROISSANT_CONTEXT,
         '@type': 'sc:Dataset',
@@ -202,6 +136,6 @@ def croissant(
         'description': about.strip(),
         'version': f'{manifest["version"]}.0.0',
         'datePublished': manifest['created_at'][:10],
-        'distribution': [table, *arrays],
-        'recordSet': [records],
+        'distribution': _distribution(manifest),
+        'recordSet': [_record_set(samples)],
     }
