@@ -13,11 +13,11 @@ from scipy.stats import ks_2samp
 
 import astrid_data as ad
 from astrid_data.core import BadInput, NotFound
+from astrid_data.datasets.diff import ks_distance
 from astrid_data.datasets.growth import (
     as_of,
     chance_gap,
     collect_since,
-    gap,
     identity,
     new_labels,
     nuisance_gaps,
@@ -71,13 +71,13 @@ numbers = st.lists(st.integers(-5, 5), min_size=1, max_size=30)
 
 @given(numbers, numbers)
 def test_the_gap_is_that_of_kolmogorov_and_smirnov(a, b):
-    assert gap(a, b) == pytest.approx(ks_2samp(a, b).statistic)
+    assert ks_distance(a, b) == pytest.approx(ks_2samp(a, b).statistic)
 
 
 def test_what_is_not_finite_has_no_place_in_a_gap():
     assert (
-        gap([1, 2, np.nan], [np.inf, 1, 2]) == 0
-        and np.isnan(gap([np.nan], [1]))
+        ks_distance([1, 2, np.nan], [np.inf, 1, 2]) == 0
+        and np.isnan(ks_distance([np.nan], [1]))
         and np.isnan(chance_gap(0, 3))
     )
 
@@ -85,7 +85,7 @@ def test_what_is_not_finite_has_no_place_in_a_gap():
 def test_chance_alone_rarely_exceeds_its_gap_in_many_comparisons():
     rng, k = np.random.default_rng(0), 8
     alarms = [
-        max(gap(*rng.normal(size=(2, 100))) for _ in range(k)) > chance_gap(100, 100, k)
+        max(ks_distance(*rng.normal(size=(2, 100))) for _ in range(k)) > chance_gap(100, 100, k)
         for _ in range(300)
     ]
     assert np.mean(alarms) < 0.03 and chance_gap(100, 100, k) > chance_gap(100, 100)
