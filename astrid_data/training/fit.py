@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 from torch import nn
 
 from ..core import AstridError, BadInput, Conflict, progress
@@ -30,7 +31,24 @@ from .predict import predict, to_device, version_of
 class TrainingDiverged(AstridError, ArithmeticError):
     "The loss or the gradient is not a finite number any more"
 
+# %% ../../nbs/75_training/04_fit.ipynb #34d2cc34
+def _bad_images(batch):
+    "Which images of a batch hold NaN or infinity, in words; nothing if none does"
+    bad = (~torch.isfinite(batch['image'])).flatten(1).any(1).cpu().numpy()
+    if not bad.any():
+        return ''
+    rows = np.asarray(batch.get('index', np.arange(len(bad))))[bad][:10].tolist()
+    return f'{bad.sum()} of {len(bad)} images hold NaN or infinity (rows {rows})'
 
+# %% ../../nbs/75_training/04_fit.ipynb #ffbd5321
+def _bad_weights(model):
+    "Which weights are not finite, in words"
+    broken = [name for name, p in model.named_parameters() if not torch.isfinite(p).all()]
+    if broken:
+        return f'weights are not: {", ".join(broken[:3])}'
+    return 'the weights are finite too'
+
+# %% ../../nbs/75_training/04_fit.ipynb #eb22ca27
 def check_loss(
     loss: torch.Tensor,  # One number
     model: nn.Module,  # What is trained
@@ -43,23 +61,28 @@ def check_loss(
     if torch.isfinite(loss):
         return
     where = f'the loss is {loss.item()} in epoch {epoch}, step {step}'
-    bad = (~torch.isfinite(batch['image'])).flatten(1).any(1).cpu().numpy()
-    if bad.any():
-        rows = np.asarray(batch.get('index', np.arange(len(bad))))[bad][:10].tolist()
+    bad = _bad_images(batch)
+    if bad:
         raise TrainingDiverged(
-            f'{where}: {bad.sum()} of {len(bad)} images hold NaN or infinity (rows {rows}). '
+            f'{where}: {bad}. '
             'Normalise them (normalise="asinh" turns invalid pixels into 0 last of all)'
         )
-    broken = [name for name, p in model.named_parameters() if not torch.isfinite(p).all()]
-    weights = (
-        f'weights are not: {", ".join(broken[:3])}' if broken else 'the weights are finite too'
-    )
     raise TrainingDiverged(
-        f'{where}, though all pixels are finite; {weights}. '
+        f'{where}, though all pixels are finite; {_bad_weights(model)}. '
         f'The learning rate was {lr:.2g}: try a tenth of it'
     )
 
 # %% ../../nbs/75_training/04_fit.ipynb #a8a76a64
+def _check_gradient(length, loss, epoch, step, lr):
+    "Raise `TrainingDiverged` if the gradient, of this length, is not finite"
+    if torch.isfinite(length):
+        return
+    raise TrainingDiverged(
+        f'the gradient is {length.item()} in epoch {epoch}, step {step}, though the loss is '
+        f'{loss.item():.3g}. The learning rate was {lr:.2g}: try a tenth of it'
+    )
+
+# %% ../../nbs/75_training/04_fit.ipynb #dfb7b5f5
 def _step(model, batch, optimiser, schedule, amp, clip, epoch, step):
     "Learn from one batch; its loss"
     device_type = batch['image'].device.type
@@ -71,11 +94,7 @@ def _step(model, batch, optimiser, schedule, amp, clip, epoch, step):
     optimiser.zero_grad()
     loss.backward()
     length = nn.utils.clip_grad_norm_(model.parameters(), clip or torch.inf)
-    if not torch.isfinite(length):
-        raise TrainingDiverged(
-            f'the gradient is {length.item()} in epoch {epoch}, step {step}, though the loss is '
-            f'{loss.item():.3g}. The learning rate was {lr:.2g}: try a tenth of it'
-        )
+    _check_gradient(length, loss, epoch, step, lr)
     optimiser.step()
     schedule.step()
     return loss.item()
@@ -121,6 +140,14 @@ def cpu_limit() -> int:  # At least 1
     return max(1, min(cores, round(int(allowed) / int(period[0]))))
 
 # %% ../../nbs/75_training/04_fit.ipynb #f34abc2a
+def _how_good(row):
+    "What an epoch is judged by, and how good it was in that; larger is better"
+    if 'val_auc_pr' in row:
+        return 'val_auc_pr', (row['val_auc_pr'], -row['val_loss'])
+    measure = 'val_loss' if 'val_loss' in row else 'train_loss'
+    return measure, (-row[measure],)
+
+# %% ../../nbs/75_training/04_fit.ipynb #c3803c3c
 class EarlyStopping:
     "The weights of the best epoch, and when to stop"
 
@@ -130,52 +157,56 @@ class EarlyStopping:
     ):
         self.patience = patience
         self.epoch = None  # Which was best, counted from 1
-        self.value = ()  # How good it was; larger is better
+        self.measure = None  # What it was judged by
+        self.value = ()  # How good it was in that; larger is better
         self.stop_reason = 'all done'
         self.weights = None
         self.row = {}
 
-    def see(
-        self,
-        epoch: int,  # Counted from 1
-        row: dict,  # What was measured in it
-        model: nn.Module,  # Its weights are kept if it is the best so far
-    ):
-        "Compare an epoch with the best so far"
-        self.measure = next(k for k in ('val_auc_pr', 'val_loss', 'train_loss') if k in row)
-        value = (-row[self.measure],)
-        if self.measure == 'val_auc_pr':
-            value = (row['val_auc_pr'], -row['val_loss'])
-        if value > self.value or self.epoch is None or self.measure == 'train_loss':
-            self.epoch = epoch
-            self.value = value
-            self.row = row
-            self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        if self.patience is not None and epoch - self.epoch >= self.patience:
-            self.stop_reason = f'no better for {self.patience} epochs'
+# %% ../../nbs/75_training/04_fit.ipynb #6da979de
+@patch
+def see(
+    self: EarlyStopping,
+    epoch: int,  # Counted from 1
+    row: dict,  # What was measured in it
+    model: nn.Module,  # Its weights are kept if it is the best so far
+):
+    "Compare an epoch with the best so far"
+    self.measure, value = _how_good(row)
+    if value > self.value or self.epoch is None or self.measure == 'train_loss':
+        self.epoch = epoch
+        self.value = value
+        self.row = row
+        self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    if self.patience is not None and epoch - self.epoch >= self.patience:
+        self.stop_reason = f'no better for {self.patience} epochs'
 
-    def state(self) -> dict:  # Plain values, for a checkpoint
-        "What a training needs to go on"
-        return dict(
-            epoch=self.epoch,
-            value=self.value,
-            why=self.stop_reason,
-            measure=self.measure,
-            row=self.row,
-        )
+# %% ../../nbs/75_training/04_fit.ipynb #eb9e1738
+@patch
+def state(self: EarlyStopping) -> dict:  # Plain values, for a checkpoint
+    "What a training needs to go on"
+    return dict(
+        epoch=self.epoch,
+        value=self.value,
+        why=self.stop_reason,
+        measure=self.measure,
+        row=self.row,
+    )
 
-    def restore(
-        self,
-        state: dict,  # From `state`
-        weights: dict,  # Of the best epoch
-    ):
-        "Go on from a checkpoint"
-        self.epoch = state['epoch']
-        self.value = state['value']
-        self.stop_reason = state['why']
-        self.measure = state['measure']
-        self.row = state['row']
-        self.weights = weights
+# %% ../../nbs/75_training/04_fit.ipynb #b21d1e4d
+@patch
+def restore(
+    self: EarlyStopping,
+    state: dict,  # From `state`
+    weights: dict,  # Of the best epoch
+):
+    "Go on from a checkpoint"
+    self.epoch = state['epoch']
+    self.value = state['value']
+    self.stop_reason = state['why']
+    self.measure = state['measure']
+    self.row = state['row']
+    self.weights = weights
 
 # %% ../../nbs/75_training/04_fit.ipynb #ace96c68
 def validate(
@@ -192,7 +223,7 @@ def validate(
     return found
 
 # %% ../../nbs/75_training/04_fit.ipynb #cd464e48
-@dataclass
+@dataclass(repr=False)
 class History:
     "How a training went"
 
@@ -208,42 +239,51 @@ class History:
     def __len__(self):
         return len(self.epochs)
 
-    def __repr__(self):
-        best = self.epochs[self.measure][self.best_epoch]
-        steady = ''
-        if self.steady_wait_share is not None:
-            steady = f', {self.steady_wait_share:.1%} after the first batch of each epoch'
-        return (
-            f'History({len(self)} epochs, {self.stop_reason}; best: epoch {self.best_epoch} of '
-            f'{len(self)} with {self.measure} {best:.4f}; '
-            f'waiting for data: {self.data_wait_share:.1%}{steady}; data: {self.origin})'
-        )
-
-    def _repr_html_(self):
-        return f'<p>{escape(repr(self))}</p>' + self.epochs.round(4).to_html()
-
-    def plot(
-        self,
-        ax=None,  # Matplotlib axes; None makes a figure of 4 by 2.2 inches
-    ):  # The figure
-        "Losses, and the measure of the best epoch, against the epoch"
-        import matplotlib.pyplot as plt
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(4, 2.2), layout='constrained')
-        for name, style in (('train_loss', '-'), ('val_loss', '-'), ('val_auc_pr', ':')):
-            if name in self.epochs:
-                ax.plot(self.epochs.index, self.epochs[name], style, marker='.', label=name)
-        ax.axvline(self.best_epoch, color='0.8', lw=0.8, zorder=0)
-        ax.set(xlabel='training epoch', ylim=(0, None))
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(fontsize=7)
-        if self.origin != 'survey':
-            ax.patch.set(hatch='//', edgecolor='0.9')
-            ax.set_title(f'{self.origin} data', fontsize=8)
-        return ax.figure
-
 # %% ../../nbs/75_training/04_fit.ipynb #2f7242f4
+@patch
+def __repr__(self: History):
+    best = self.epochs[self.measure][self.best_epoch]
+    steady = ''
+    if self.steady_wait_share is not None:
+        steady = f', {self.steady_wait_share:.1%} after the first batch of each epoch'
+    return (
+        f'History({len(self)} epochs, {self.stop_reason}; best: epoch {self.best_epoch} of '
+        f'{len(self)} with {self.measure} {best:.4f}; '
+        f'waiting for data: {self.data_wait_share:.1%}{steady}; data: {self.origin})'
+    )
+
+
+@patch
+def _repr_html_(self: History):
+    return f'<p>{escape(repr(self))}</p>' + self.epochs.round(4).to_html()
+
+# %% ../../nbs/75_training/04_fit.ipynb #78ce3915
+_CURVES = dict(train_loss='-', val_loss='-', val_auc_pr=':')
+
+
+@patch
+def plot(
+    self: History,
+    ax=None,  # Matplotlib axes; None makes a figure of 4 by 2.2 inches
+):  # The figure
+    "Losses, and the measure of the best epoch, against the epoch"
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4, 2.2), layout='constrained')
+    for name, style in _CURVES.items():
+        if name in self.epochs:
+            ax.plot(self.epochs.index, self.epochs[name], style, marker='.', label=name)
+    ax.axvline(self.best_epoch, color='0.8', lw=0.8, zorder=0)
+    ax.set(xlabel='training epoch', ylim=(0, None))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(fontsize=7)
+    if self.origin != 'survey':
+        ax.patch.set(hatch='//', edgecolor='0.9')
+        ax.set_title(f'{self.origin} data', fontsize=8)
+    return ax.figure
+
+# %% ../../nbs/75_training/04_fit.ipynb #86534b97
 class TrainerState:
     "A training under way, and its checkpoint"
 
@@ -274,18 +314,22 @@ class TrainerState:
         "Is there nothing left to do?"
         return len(self.rows) >= self.settings['epochs'] or self.best.stop_reason != 'all done'
 
-    def wait_shares(self) -> list:  # Of all, and without first batches; None where unknown
-        "How much of the time went into waiting for data"
-        pairs = self.waits.reshape(2, 2)
-        return [float(waited / loop) if loop > 0 else None for loop, waited in pairs]
+# %% ../../nbs/75_training/04_fit.ipynb #b2228c7d
+@patch
+def wait_shares(self: TrainerState) -> list:  # Of all, and without first batches; None: unknown
+    "How much of the time went into waiting for data"
+    pairs = self.waits.reshape(2, 2)
+    return [float(waited / loop) if loop > 0 else None for loop, waited in pairs]
 
-    def on_disk(self) -> str:  # For messages
-        "What the checkpoint holds, in words"
-        if self.path and self.saved is not None:
-            return f'{Path(self.path).name} holds the training up to epoch {self.saved}'
-        return 'there is no checkpoint yet'
+# %% ../../nbs/75_training/04_fit.ipynb #b9d19091
+@patch
+def on_disk(self: TrainerState) -> str:  # For messages
+    "What the checkpoint holds, in words"
+    if self.path and self.saved is not None:
+        return f'{Path(self.path).name} holds the training up to epoch {self.saved}'
+    return 'there is no checkpoint yet'
 
-# %% ../../nbs/75_training/04_fit.ipynb #dfec322d
+# %% ../../nbs/75_training/04_fit.ipynb #441791e4
 def _state_of(trainer):
     "What the rest of a training depends on, beside the weights of its best epoch"
     on_gpu = torch.cuda.is_available()
@@ -301,7 +345,7 @@ def _state_of(trainer):
         best=trainer.best.state(),
     )
 
-
+# %% ../../nbs/75_training/04_fit.ipynb #dfec322d
 def save_training(
     trainer: TrainerState,  # After an epoch
 ):
@@ -320,6 +364,29 @@ def save_training(
     trainer.saved = len(trainer.rows)
 
 # %% ../../nbs/75_training/04_fit.ipynb #4cc65f72
+def _check_settings(name, before, now):
+    "Refuse a checkpoint that another question made"
+    differs = [f'{k} was {v!r}, not {now.get(k)!r}' for k, v in before.items() if v != now.get(k)]
+    if differs:
+        raise Conflict(
+            f'{name} belongs to another training: {"; ".join(differs)}. '
+            'Ask for the same, or give another file'
+        )
+
+# %% ../../nbs/75_training/04_fit.ipynb #dd738609
+def _restore_state(trainer, state, best_weights):
+    "Put back what `_state_of` took, and the weights of the best epoch"
+    for part in ('model', 'optimiser', 'schedule'):
+        getattr(trainer, part).load_state_dict(state[part])
+    torch.set_rng_state(state['rng'])
+    if state['cuda_rng'] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state['cuda_rng'])
+    trainer.rows = state['rows']
+    trainer.saved = len(state['rows'])
+    trainer.waits = np.array(state['waits'])
+    trainer.best.restore(state['best'], best_weights)
+
+# %% ../../nbs/75_training/04_fit.ipynb #59b87090
 def resume_training(
     trainer: TrainerState,  # New, with the path of a checkpoint
 ):
@@ -333,25 +400,7 @@ def resume_training(
         )
     state = checkpoint['state']
     _check_settings(name, state['settings'], trainer.settings)
-    for part in ('model', 'optimiser', 'schedule'):
-        getattr(trainer, part).load_state_dict(state[part])
-    torch.set_rng_state(state['rng'])
-    if state['cuda_rng'] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state['cuda_rng'])
-    trainer.rows = state['rows']
-    trainer.saved = len(state['rows'])
-    trainer.waits = np.array(state['waits'])
-    trainer.best.restore(state['best'], checkpoint['model'])
-
-
-def _check_settings(name, before, now):
-    "Refuse a checkpoint that another question made"
-    differs = [f'{k} was {v!r}, not {now.get(k)!r}' for k, v in before.items() if v != now.get(k)]
-    if differs:
-        raise Conflict(
-            f'{name} belongs to another training: {"; ".join(differs)}. '
-            'Ask for the same, or give another file'
-        )
+    _restore_state(trainer, state, checkpoint['model'])
 
 # %% ../../nbs/75_training/04_fit.ipynb #13c1991c
 class TimedLoader:
@@ -373,6 +422,23 @@ class TimedLoader:
         return iter(self.monitor.wait(batches) if self.monitor else batches)
 
 # %% ../../nbs/75_training/04_fit.ipynb #a22c184d
+def _split_of(loader):
+    "Name of the split that a loader reads; None where it has none"
+    return getattr(getattr(loader, 'dataset', None), 'split', None)
+
+
+def _flattery(train, val):
+    "What would make a score too good, in words"
+    learnt = _split_of(train)
+    if learnt in ('val', 'test'):
+        yield f'training on {learnt}: a score on it will say nothing'
+    chosen = _split_of(val)
+    if chosen == 'train':
+        yield 'the best epoch is chosen on train: it has been trained on'
+    if chosen == 'test':
+        yield 'the best epoch is chosen on test: its score will be too good; choose on val'
+
+# %% ../../nbs/75_training/04_fit.ipynb #569e59e6
 def check_batches(
     train,  # Batches to learn from
     val,  # Batches to choose the best epoch by; None for none
@@ -388,56 +454,10 @@ def check_batches(
         raise BadInput(f'there is nothing to train on: {train!r} is empty')
     if not isinstance(epochs, (int, np.integer)) or epochs < 1:
         raise BadInput(f'epochs={epochs!r}: a whole number of at least 1 is needed')
-    learnt = _split_of(train)
-    if learnt in ('val', 'test'):
-        warnings.warn(f'training on {learnt}: a score on it will say nothing', stacklevel=3)
-    flattering = dict(
-        train='it has been trained on', test='its score will be too good; choose on val'
-    )
-    chosen = _split_of(val)
-    if chosen in flattering:
-        why = f'the best epoch is chosen on {chosen}: {flattering[chosen]}'
-        warnings.warn(why, stacklevel=3)
+    for words in _flattery(train, val):
+        warnings.warn(words, stacklevel=3)
 
-
-def _split_of(loader):
-    "Name of the split that a loader reads; None where it has none"
-    return getattr(getattr(loader, 'dataset', None), 'split', None)
-
-# %% ../../nbs/75_training/04_fit.ipynb #569e59e6
-def _run_epoch(trainer, train, val, run, show):
-    "Train, validate, note, save"
-    epoch = len(trainer.rows) + 1
-    begun = time.monotonic()
-    waits = DataWait()
-    monitor = getattr(run, 'monitor', None)
-    if monitor:
-        monitor.mark(f'epoch {epoch}')
-    if hasattr(train, 'set_epoch'):
-        train.set_epoch(epoch - 1)  # Loaders count from 0
-    try:
-        loss = _learn(trainer, TimedLoader(train, waits, monitor), epoch, show)
-    except TrainingDiverged as e:
-        raise TrainingDiverged(f'{e}. {_recover(trainer)}; {trainer.on_disk()}') from None
-    row = dict(train_loss=loss, **validate(trainer.model, val))
-    row['seconds'] = time.monotonic() - begun
-    row['data_wait_share'] = waits.share
-    row['first_batch_s'] = waits.first_s
-    _note_epoch(trainer, epoch, row, waits)
-    if run is not None:
-        run.log_metrics(row, step=epoch)
-    if trainer.path is not None:
-        save_training(trainer)
-
-
-def _learn(trainer, batches, epoch, show):
-    "One pass over the batches; the mean loss"
-    how = {k: trainer.settings[k] for k in ('epochs', 'clip', 'amp')}
-    return train_epoch(
-        trainer.model, batches, trainer.optimiser, trainer.schedule, epoch, show=show, **how
-    )
-
-
+# %% ../../nbs/75_training/04_fit.ipynb #acfb8380
 def _recover(trainer):
     "Put back the best weights there are; in words"
     if trainer.best.weights is None:
@@ -445,15 +465,114 @@ def _recover(trainer):
     trainer.model.load_state_dict(trainer.best.weights)
     return f'The model has the weights of epoch {trainer.best.epoch} again'
 
+# %% ../../nbs/75_training/04_fit.ipynb #c57cdd49
+def _learn(trainer, train, waits, monitor, show):
+    "The next pass over the batches; the mean loss"
+    epoch = len(trainer.rows) + 1
+    if monitor:
+        monitor.mark(f'epoch {epoch}')
+    if hasattr(train, 'set_epoch'):
+        train.set_epoch(epoch - 1)
+    batches = TimedLoader(train, waits, monitor)
+    how = {name: trainer.settings[name] for name in ('epochs', 'clip', 'amp')}
+    try:
+        return train_epoch(
+            trainer.model, batches, trainer.optimiser, trainer.schedule, epoch, show=show, **how
+        )
+    except TrainingDiverged as e:
+        raise TrainingDiverged(f'{e}. {_recover(trainer)}; {trainer.on_disk()}') from None
 
-def _note_epoch(trainer, epoch, row, waits):
+# %% ../../nbs/75_training/04_fit.ipynb #7a98da24
+def _note_epoch(trainer, row, waits):
     "Add an epoch to the table and to the waiting, and compare it with the best"
     steady = (waits.loop_s - waits.first_s, waits.waited_s - waits.first_s)
     trainer.waits += (waits.loop_s, waits.waited_s, *steady)
     trainer.rows.append(row)
-    trainer.best.see(epoch, row, trainer.model)
+    trainer.best.see(len(trainer.rows), row, trainer.model)
 
-# %% ../../nbs/75_training/04_fit.ipynb #acfb8380
+# %% ../../nbs/75_training/04_fit.ipynb #4df5f96a
+def _run_epoch(trainer, train, val, run, show):
+    "The next epoch of a training"
+    begun = time.monotonic()
+    waits = DataWait()
+    loss = _learn(trainer, train, waits, getattr(run, 'monitor', None), show)
+    row = dict(train_loss=loss, **validate(trainer.model, val))
+    row['seconds'] = time.monotonic() - begun
+    row['data_wait_share'] = waits.share
+    row['first_batch_s'] = waits.first_s
+    _note_epoch(trainer, row, waits)
+    if run is not None:
+        run.log_metrics(row, step=len(trainer.rows))
+    if trainer.path is not None:
+        save_training(trainer)
+
+# %% ../../nbs/75_training/04_fit.ipynb #503502f5
+def _identity(model, train):
+    "What makes a training the one it is, beside the numbers it was given"
+    return dict(
+        model=type(model).__name__,
+        n_weights=sum(p.numel() for p in model.parameters()),
+        batch_size=getattr(train, 'batch_size', None),
+        steps=len(train),
+        data=getattr(version_of(train), 'content_hash', None),
+    )
+
+# %% ../../nbs/75_training/04_fit.ipynb #66f32d2c
+def _normaliser_of(loader):
+    "How a loader normalises, as a dict; empty where it does not say"
+    normaliser = getattr(getattr(loader, 'dataset', None), 'normaliser', None)
+    return {} if normaliser is None else normaliser.to_dict()
+
+# %% ../../nbs/75_training/04_fit.ipynb #21d4b6d5
+def _history(trainer, origin):
+    "What `fit` answers with"
+    index = pd.RangeIndex(1, len(trainer.rows) + 1, name='epoch')
+    all_of_it, steady = trainer.wait_shares()
+    best = trainer.best
+    return History(
+        epochs=pd.DataFrame(trainer.rows, index=index),
+        measure=best.measure,
+        best_epoch=best.epoch,
+        stop_reason=best.stop_reason,
+        data_wait_share=all_of_it,
+        steady_wait_share=steady,
+        origin=origin,
+        saved_epoch=trainer.saved,
+    )
+
+# %% ../../nbs/75_training/04_fit.ipynb #e59db19f
+def _log_curve(run, rows):
+    "The epochs that a checkpoint knew, so that a run that goes on has the whole curve"
+    if run is not None:
+        for epoch, row in enumerate(rows, 1):
+            run.log_metrics(row, step=epoch)
+
+# %% ../../nbs/75_training/04_fit.ipynb #8abb4340
+def _log_outcome(run, trainer):
+    "The best epoch, and how much of the training was waiting"
+    if getattr(run, 'monitor', None):
+        run.monitor.mark('trained')
+    if run is None:
+        return
+    best = trainer.best
+    metrics = {
+        'best_epoch': best.epoch,
+        f'best_{best.measure}': best.row[best.measure],
+        'data_wait_share_training': trainer.wait_shares()[0],
+    }
+    run.log_metrics(metrics)
+
+# %% ../../nbs/75_training/04_fit.ipynb #410b2d18
+def _keep_model(run, trainer, train):
+    "The model of the best epoch, with the normalisation where the batches have one"
+    if run is None or not trainer.normaliser:
+        return
+    try:
+        run.log_model(trainer.model, train)
+    except BadInput as e:
+        warnings.warn(f'the model is not kept with the run: {e}', stacklevel=3)
+
+# %% ../../nbs/75_training/04_fit.ipynb #59b4a6eb
 def fit(
     model: nn.Module,  # Gives one logit per patch, or a map of them
     train,  # Batches to learn from
@@ -477,8 +596,7 @@ def fit(
         raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     torch.set_num_threads(min(torch.get_num_threads(), cpu_limit()))
-    settings = dict(
-        _identity(model, train),
+    numbers = dict(
         epochs=epochs,
         lr=lr,
         seed=seed,
@@ -487,11 +605,11 @@ def fit(
         clip=clip,
         amp=amp,
     )
-    trainer = TrainerState(
-        model.to(device), settings, len(train), checkpoint, _normaliser_of(train)
-    )
+    settings = _identity(model, train) | numbers
+    normaliser = _normaliser_of(train)
+    trainer = TrainerState(model.to(device), settings, len(train), checkpoint, normaliser)
     if run is not None:
-        how = trainer.normaliser.get('method')
+        how = normaliser.get('method')
         run.log_params(dict(settings, device=device.type, normalise=how))
     with seeded(seed, device):
         if resume and Path(checkpoint).exists():
@@ -500,68 +618,6 @@ def fit(
         while not trainer.over:
             _run_epoch(trainer, train, val, run, show)
     model.load_state_dict(trainer.best.weights)
-    _log_outcome(run, trainer, train)
+    _log_outcome(run, trainer)
+    _keep_model(run, trainer, train)
     return _history(trainer, getattr(train, 'origin', 'survey'))
-
-# %% ../../nbs/75_training/04_fit.ipynb #b93d7945
-def _identity(model, train):
-    "What makes a training the one it is, beside the numbers it was given"
-    return dict(
-        model=type(model).__name__,
-        n_weights=sum(p.numel() for p in model.parameters()),
-        batch_size=getattr(train, 'batch_size', None),
-        steps=len(train),
-        data=getattr(version_of(train), 'content_hash', None),
-    )
-
-
-def _normaliser_of(loader):
-    "How a loader normalises, as a dict; empty where it does not say"
-    normaliser = getattr(getattr(loader, 'dataset', None), 'normaliser', None)
-    return {} if normaliser is None else normaliser.to_dict()
-
-
-def _history(trainer, origin):
-    "What `fit` answers with"
-    index = pd.RangeIndex(1, len(trainer.rows) + 1, name='epoch')
-    all_of_it, steady = trainer.wait_shares()
-    best = trainer.best
-    return History(
-        epochs=pd.DataFrame(trainer.rows, index=index),
-        measure=best.measure,
-        best_epoch=best.epoch,
-        stop_reason=best.stop_reason,
-        data_wait_share=all_of_it,
-        steady_wait_share=steady,
-        origin=origin,
-        saved_epoch=trainer.saved,
-    )
-
-# %% ../../nbs/75_training/04_fit.ipynb #c57cdd49
-def _log_curve(run, rows):
-    "The epochs that a checkpoint knew, so that a run that goes on has the whole curve"
-    if run is not None:
-        for epoch, row in enumerate(rows, 1):
-            run.log_metrics(row, step=epoch)
-
-
-def _log_outcome(run, trainer, train):
-    "The best epoch and the model, with the normalisation where the batches have one"
-    if getattr(run, 'monitor', None):
-        run.monitor.mark('trained')  # What comes after is not part of the last epoch
-    if run is None:
-        return
-    best = trainer.best
-    run.log_metrics(
-        {
-            'best_epoch': best.epoch,
-            f'best_{best.measure}': best.row[best.measure],
-            'data_wait_share_training': trainer.wait_shares()[0],
-        }
-    )
-    if not trainer.normaliser:
-        return
-    try:
-        run.log_model(trainer.model, train)
-    except BadInput as e:
-        warnings.warn(f'the model is not kept with the run: {e}', stacklevel=3)
