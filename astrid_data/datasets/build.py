@@ -103,7 +103,7 @@ def _imported_split(table):
     pairs = sorted(zip(table[on].astype(str), table['split'].astype(str)))
     return dict(by='imported', on=on, sha256=sha256_text(canonical_json(pairs)))
 
-
+# %% ../../nbs/55_datasets/06_build.ipynb #b725c499
 def _split_settings(split_by, seed, fractions):
     "How to split, as the recipe has it"
     if isinstance(split_by, pd.DataFrame):
@@ -111,8 +111,8 @@ def _split_settings(split_by, seed, fractions):
     wanted = split_by if isinstance(split_by, dict) else dict(by=split_by)
     return dict(seed=seed, fractions=fractions, by='object') | wanted
 
-
-def _asked_alike(manifest, recipe):
+# %% ../../nbs/55_datasets/06_build.ipynb #99bb8346
+def _made_alike(manifest, recipe):
     "Was a version cut and split in the same way?"
     params = manifest['params']
     cutting = ('patch_size', 'channels', 'pixel_scale_arcsec', 'align')
@@ -126,9 +126,9 @@ def _can_be_parent(row, name, recipe):
     if row['name'] != name or row['state'] != 'frozen':
         return False
     audit = row['manifest'].get('audit') or {}
-    return _asked_alike(row['manifest'], recipe) and audit.get('verdict') != 'fail'
+    return _made_alike(row['manifest'], recipe) and audit.get('verdict') != 'fail'
 
-
+# %% ../../nbs/55_datasets/06_build.ipynb #091b7e07
 def _splits_parent(archive, name, recipe, splits_from):
     "Whose splits are handed on: dict(address, content_hash), or None"
     if not splits_from:
@@ -155,13 +155,12 @@ def _ids_of_stamps(samples):
     ids = samples['detection_id'][is_stamp].dropna().unique()
     return [uuid.UUID(str(i)) for i in ids]
 
-
+# %% ../../nbs/55_datasets/06_build.ipynb #54c30d71
 def add_lineage(
     archive,  # An `Archive`
     samples: pd.DataFrame,  # With detection_id and, for alerts, a channel's wcs_state 'stamp'
 ) -> pd.DataFrame:  # With the column lineage where there are alerts
     "The ids of earlier alerts that each alert calls its own"
-
     ids = _ids_of_stamps(samples)
     if not ids:
         return samples
@@ -232,7 +231,7 @@ def version_warnings(
     empty = [f'the {split} split is empty' for split in SPLITS if split not in filled]
     return empty + [issue.message for issue in report.issues if issue.severity == 'error']
 
-
+# %% ../../nbs/55_datasets/06_build.ipynb #f0970a67
 def _failed_gates(report):
     "A sentence for each gate of the report that failed, by its name"
     failed = {}
@@ -243,7 +242,7 @@ def _failed_gates(report):
             failed[gate.name] = f'{gate.name} is {gate.value:.4g}, {wanted}'
     return failed
 
-
+# %% ../../nbs/55_datasets/06_build.ipynb #51f1425b
 def _stacklevel_outside():
     "The `stacklevel` at which a warning names the line that called this library"
     frame = sys._getframe(1)
@@ -253,7 +252,7 @@ def _stacklevel_outside():
         level += 1
     return level
 
-
+# %% ../../nbs/55_datasets/06_build.ipynb #fb391feb
 def _apply_gates(report, audit, gate, address, notes):
     "Warn or raise where a gate fails; notes warn"
     failed = _failed_gates(report)
@@ -287,7 +286,7 @@ def _check_patch_size(patch_size):
     if not is_number or not 1 <= patch_size <= 4096 or int(patch_size) != patch_size:
         raise BadInput(f'patch_size {patch_size!r} must be a whole number of pixels from 1 to 4096')
 
-
+# %% ../../nbs/55_datasets/06_build.ipynb #6d525eac
 def _check_choices(gate, unreachable, pixel_scale_arcsec):
     "Refuse options that there are not"
     if gate not in ('warn', 'error'):
@@ -299,7 +298,15 @@ def _check_choices(gate, unreachable, pixel_scale_arcsec):
             f'pixel_scale_arcsec {pixel_scale_arcsec} is not the side of a pixel (arcsec)'
         )
 
+# %% ../../nbs/55_datasets/06_build.ipynb #ac389a84
+def _reasons(ledger):
+    "How many samples were lost for which reason, in words"
+    if not len(ledger):
+        return 'nothing in the registry fits the question'
+    counts = ledger.groupby('reason')['n'].sum()
+    return ', '.join(f'{int(n)} {reason}' for reason, n in counts.items())
 
+# %% ../../nbs/55_datasets/06_build.ipynb #22cd3095
 def _check_plan(plan, name, unreachable):
     "Refuse a plan that is empty, or has fewer samples because a store did not answer"
     short = [
@@ -314,14 +321,6 @@ def _check_plan(plan, name, unreachable):
         )
     if not len(plan.samples):
         raise NotFound(f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}')
-
-
-def _reasons(ledger):
-    "How many samples were lost for which reason, in words"
-    if not len(ledger):
-        return 'nothing in the registry fits the question'
-    counts = ledger.groupby('reason')['n'].sum()
-    return ', '.join(f'{int(n)} {reason}' for reason, n in counts.items())
 
 # %% ../../nbs/55_datasets/06_build.ipynb #1042ff40
 def _check_space(plan, work, patch_size):
@@ -371,41 +370,54 @@ class _Build:
     def address(self):
         return f'{self.facts["name"]}@v{self.facts["version"]}'
 
-    def ledger(self, lost):
-        "What the plan left out and what was lost while cutting, as one table"
-        of_plan = ['label', 'class_name', 'survey', 'band', 'mag']
-        known = self.plan.samples.set_index('sample_key')[of_plan]
-        lost = lost[[name for name in lost if name not in known]]
-        lost = lost.join(known, on='sample_key').assign(n=1)
-        tables = [table for table in (self.plan.ledger, lost) if len(table)]
-        return pd.concat(tables or [self.plan.ledger], ignore_index=True)
+# %% ../../nbs/55_datasets/06_build.ipynb #8d0d153c
+def _whole_ledger(plan, lost):
+    "What the plan left out and what was lost while cutting, as one table"
+    of_plan = ['label', 'class_name', 'survey', 'band', 'mag']
+    known = plan.samples.set_index('sample_key')[of_plan]
+    lost = lost[[name for name in lost if name not in known]]
+    lost = lost.join(known, on='sample_key').assign(n=1)
+    tables = [table for table in (plan.ledger, lost) if len(table)]
+    return pd.concat(tables or [plan.ledger], ignore_index=True)
 
-    def check_sum(self, samples, ledger):
-        "Every sample asked for is kept or in the ledger"
-        if not len(samples):
-            raise NotFound(
-                f'nothing is left of {self.facts["name"]!r} after cutting: {_reasons(ledger)}'
-            )
-        lost = int(ledger['n'].sum())
-        if self.plan.requested != len(samples) + lost:
-            raise AstridError(
-                f'{self.plan.requested} samples were asked for, but {len(samples)} kept and {lost} '
-                'lost: this is a mistake in the library'
-            )
-
-    def parent(self):
-        "What the manifest says of the version before"
-        own = [row for row in version_rows(self.archive) if row['name'] == self.facts['name']]
-        last = max(own, key=lambda row: row['version'], default=None)
-        if last is None:
-            return dict(parent=None, parent_id=None, parent_hash=None)
-        return dict(
-            parent=address_of(last),
-            parent_id=last['dataset_id'],
-            parent_hash=last['content_hash'],
+# %% ../../nbs/55_datasets/06_build.ipynb #7d8e9736
+def _check_sum(build, samples, ledger):
+    "Every sample of the plan is kept or in the ledger"
+    if not len(samples):
+        raise NotFound(
+            f'nothing is left of {build.facts["name"]!r} after cutting: {_reasons(ledger)}'
+        )
+    lost = int(ledger['n'].sum())
+    if build.plan.requested != len(samples) + lost:
+        raise AstridError(
+            f'{build.plan.requested} samples were asked for, but {len(samples)} kept and {lost} '
+            'lost: this is a mistake in the library'
         )
 
+# %% ../../nbs/55_datasets/06_build.ipynb #222f9104
+def _parent_facts(archive, name):
+    "What the manifest says of the version before"
+    own = [row for row in version_rows(archive) if row['name'] == name]
+    last = max(own, key=lambda row: row['version'], default=None)
+    if last is None:
+        return dict(parent=None, parent_id=None, parent_hash=None)
+    return dict(
+        parent=address_of(last),
+        parent_id=last['dataset_id'],
+        parent_hash=last['content_hash'],
+    )
+
 # %% ../../nbs/55_datasets/06_build.ipynb #d9bd66ac
+def _check_cut(build, samples, ledger, shards):
+    "Audit, quality report and normalisation of what was cut"
+    folder, plan = build.work / 'version', build.plan
+    data, valid = (stored_array(folder, shards, name) for name in ('patches', 'valid'))
+    if build.recipe.get('pixel_scale_arcsec'):
+        samples = samples.drop(columns=['registry_x', 'registry_y'], errors='ignore')
+    threshold = plan.params.quality_score_threshold
+    return check_version(samples, data, valid, ledger, plan.channels, threshold, build.probe)
+
+# %% ../../nbs/55_datasets/06_build.ipynb #971e7ea3
 def freeze_version(
     build: _Build,  # The build whose patches are all cut
     samples: pd.DataFrame,  # Table of the kept, from `write_patches`
@@ -413,20 +425,13 @@ def freeze_version(
     shards: list,  # From `write_patches`
 ) -> Path:  # The version's folder; `QualityError` or `Conflict` where a gate stops it
     "Check what was cut, write the manifest and rename the folder to its place"
-    recipe, plan, facts = build.recipe, build.plan, build.facts
+    recipe, facts = build.recipe, build.facts
     folder = build.work / 'version'
-    ledger = build.ledger(lost)
-    build.check_sum(samples, ledger)
+    ledger = _whole_ledger(build.plan, lost)
+    _check_sum(build, samples, ledger)
     samples = add_lineage(build.archive, samples)
     samples, split = assign_splits(samples, recipe['patch_size'], recipe['split'], build.splits)
-    data, valid = (stored_array(folder, shards, name) for name in ('patches', 'valid'))
-    checked = samples
-    if recipe.get('pixel_scale_arcsec'):
-        checked = samples.drop(columns=['registry_x', 'registry_y'], errors='ignore')
-    threshold = plan.params.quality_score_threshold
-    audit, report, normalisation = check_version(
-        checked, data, valid, ledger, plan.channels, threshold, build.probe
-    )
+    audit, report, normalisation = _check_cut(build, samples, ledger, shards)
     notes = version_warnings(samples, report)
     _apply_gates(report, audit, build.gate, build.address, notes)
     write_atomic(folder / 'quality.json', report.to_json())
@@ -441,7 +446,7 @@ def freeze_version(
         id=str(stable_uuid('dataset', facts['name'], facts['version'], digest)),
         split=dict(recipe['split'], report=split),
         audit=json.loads(audit.to_json()),
-        **build.parent(),
+        **_parent_facts(build.archive, facts['name']),
         quality_score=report.quality_score,
         warnings=notes,
         **facts,
@@ -471,7 +476,7 @@ def _existing(archive, name, recipe_hash):
 
 # %% ../../nbs/55_datasets/06_build.ipynb #b3ca7a64
 def _cut_and_freeze(build, executor, progress, shard_rows, unreachable):
-    "All the work of a build; the folder of the new version"
+    "All the work of a build, up to the published version"
     archive, plan = build.archive, build.plan
     samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
     settings = settings_of(build.recipe)
@@ -489,7 +494,7 @@ def _cut_and_freeze(build, executor, progress, shard_rows, unreachable):
     publish_version(archive, folder)
     shutil.rmtree(build.work)
 
-
+# %% ../../nbs/55_datasets/06_build.ipynb #3b179876
 def _hand_on_splits(archive, plan, name, recipe, split_by, splits_from):
     "The splits that stay as they were; the recipe then names where they come from"
     if isinstance(split_by, pd.DataFrame):
@@ -503,6 +508,25 @@ def _hand_on_splits(archive, plan, name, recipe, split_by, splits_from):
     return splits
 
 # %% ../../nbs/55_datasets/06_build.ipynb #5d07114d
+def _recipe_hash(recipe, plan_hash, splits_from):
+    "The hash by which a version is found again"
+    parts = [recipe, plan_hash]
+    if splits_from != 'parent':
+        parts.append(splits_from)
+    return sha256_text(canonical_json(parts))
+
+
+def _plan_facts(plan, recipe):
+    "What the manifest says of the plan"
+    return dict(
+        plan_hash=plan.plan_hash,
+        patch_size=recipe['patch_size'],
+        channels=list(plan.channels),
+        labels_as_of=recipe['collection'].get('as_of') or getattr(plan, 'read_at', None),
+        shortfall=plan.shortfall,
+    )
+
+# %% ../../nbs/55_datasets/06_build.ipynb #0384f1c3
 def build_dataset(
     plan,  # A `SamplePlan`
     name: str,  # Name of the dataset; its versions are numbered
@@ -532,10 +556,7 @@ def build_dataset(
     split = _split_settings(split_by, seed, fractions)
     scale = pixel_scale_arcsec and float(pixel_scale_arcsec)
     recipe = recipe_of(plan, patch_size, min_valid_fraction, split, scale, bool(align))
-    asked = [recipe, plan.plan_hash]
-    if splits_from != 'parent':
-        asked.append(splits_from)
-    recipe_hash = sha256_text(canonical_json(asked))
+    recipe_hash = _recipe_hash(recipe, plan.plan_hash, splits_from)
     work = archive.datasets_dir / name / _work_name(recipe, plan)
     with dataset_lock(archive.datasets_dir / name):
         found, number = _existing(archive, name, recipe_hash)
@@ -548,13 +569,9 @@ def build_dataset(
             name=name,
             version=number,
             description=description,
-            plan_hash=plan.plan_hash,
             recipe_hash=recipe_hash,
             created_by=created_by or who_am_i(),
-            patch_size=int(patch_size),
-            channels=list(plan.channels),
-            labels_as_of=recipe['collection'].get('as_of') or getattr(plan, 'read_at', None),
-            shortfall=plan.shortfall,
+            **_plan_facts(plan, recipe),
         )
         build = _Build(archive, plan, recipe, facts, work, splits, gate, probe)
         _cut_and_freeze(build, executor, progress, shard_rows, unreachable)
