@@ -43,7 +43,7 @@ def read_checkpoint(
         raise NotFound(f'no checkpoint at {path}')
     return torch.load(path, map_location='cpu', weights_only=True)
 
-
+# %% ../../nbs/75_training/03_checkpoints.ipynb #5b3b8492
 def load_checkpoint(
     path,  # What `save_checkpoint` wrote
     model: nn.Module,  # Of the same shape; its weights are replaced

@@ -27,18 +27,33 @@ def to_device(
         for name, value in batch.items()
     }
 
-
+# %% ../../nbs/75_training/02_predict.ipynb #6c2ae578
 def probability(
     out: torch.Tensor,  # Logits (B,) or (B, 1, s, s)
 ) -> torch.Tensor:  # (B,), 0 to 1
     "One number per patch: of a map, the mean over the five by five pixels in the middle"
-    p = out.sigmoid()
-    if p.ndim == 1:
-        return p
-    c = p.shape[-1] // 2
-    return p[..., c - 2 : c + 3, c - 2 : c + 3].mean((-3, -2, -1))
+    probabilities = out.sigmoid()
+    if probabilities.ndim == 1:
+        return probabilities
+    centre = probabilities.shape[-1] // 2
+    near = slice(centre - 2, centre + 3)
+    return probabilities[..., near, near].mean((-3, -2, -1))
 
-# %% ../../nbs/75_training/02_predict.ipynb #6c2ae578
+# %% ../../nbs/75_training/02_predict.ipynb #e681610f
+def _score_batch(model, batch):
+    "The rows of one batch"
+    out = logits(model, batch['image'])
+    has_truth = out.ndim == 1 or 'target' in batch
+    index = batch.get('index', torch.arange(len(batch['label'])))
+    columns = dict(
+        index=np.asarray(index.cpu()),
+        label=batch['label'].long().cpu(),
+        score=probability(out).double().cpu(),
+        loss=loss_of(out, batch).item() if has_truth else np.nan,
+    )
+    return pd.DataFrame(columns)
+
+# %% ../../nbs/75_training/02_predict.ipynb #93d252fc
 def version_of(
     loader,  # A `PatchLoader`, or any iterable of batches
 ):  # Its `Dataset`; None where it has none
@@ -46,21 +61,14 @@ def version_of(
     return getattr(getattr(loader, 'dataset', None), 'dataset', None)
 
 
-def _score_batch(model, batch):
-    "The rows of one batch"
-    out = logits(model, batch['image'])
-    n = len(batch['label'])
-    has_truth = out.ndim == 1 or 'target' in batch
-    return pd.DataFrame(
-        dict(
-            index=np.asarray(batch.get('index', torch.arange(n)).cpu()),
-            label=batch['label'].long().cpu(),
-            score=probability(out).double().cpu(),
-            loss=loss_of(out, batch).item() if has_truth else np.nan,
-        )
-    )
+def _groups(scores, loader):
+    "The object of each row; without one each sample is its own"
+    version = version_of(loader)
+    if version is None or not len(scores) or 'group_id' not in version.samples:
+        return scores['index'].astype(str)
+    return version.samples['group_id'].to_numpy()[scores['index']]
 
-
+# %% ../../nbs/75_training/02_predict.ipynb #593ec4f0
 @torch.no_grad()
 def predict(
     model: nn.Module,  # Gives one logit per patch, or a map of them
@@ -75,14 +83,6 @@ def predict(
     empty = pd.DataFrame(dict(index=[], label=[], score=[], loss=[]))
     scores = pd.concat(parts, ignore_index=True) if parts else empty
     return scores.assign(group=_groups(scores, loader))
-
-
-def _groups(scores, loader):
-    "The object of each row; without one each sample is its own"
-    version = version_of(loader)
-    if version is None or not len(scores) or 'group_id' not in version.samples:
-        return scores['index'].astype(str)
-    return version.samples['group_id'].to_numpy()[scores['index']]
 
 # %% ../../nbs/75_training/02_predict.ipynb #a9d7d248
 _FACTS = ('sample_key', 'mag', 'band', 'survey', 'ra', 'dec')
@@ -100,6 +100,24 @@ def _with_facts(scores, loader):
     return scores.assign(density=sky_density(scores['ra'], scores['dec'], scores['group']))
 
 # %% ../../nbs/75_training/02_predict.ipynb #d1d7dba1
+def _chosen_threshold(model, choose_on, rate):
+    "The threshold of another split at `rate`; None where there is none"
+    if choose_on is None or not len(choose_on):
+        return None
+    other = predict(model, choose_on)
+    threshold = fpr_at_fnr(other['label'], other['score'], fnr=rate)[1]
+    return None if np.isnan(threshold) else threshold
+
+# %% ../../nbs/75_training/02_predict.ipynb #02385b25
+def _breakdowns(report, by, n_boot, seed):
+    "The mistakes at the threshold that counts, by each column that has values"
+    threshold = report.chosen['threshold'] if report.chosen else report.threshold
+    if threshold is None:
+        return report.by
+    known = [c for c in by if c in report.scores and report.scores[c].notna().any()]
+    return {c: breakdown(report.scores, c, threshold, n_boot=n_boot, seed=seed) for c in known}
+
+# %% ../../nbs/75_training/02_predict.ipynb #a81528df
 def evaluate(
     model: nn.Module,  # Gives one logit per patch, or a map of them
     loader,  # Of a split that was not trained on, such as test
@@ -120,21 +138,3 @@ def evaluate(
     if run is not None:
         log_scores(run, report, prefix, version_of(loader))
     return report
-
-
-def _chosen_threshold(model, choose_on, rate):
-    "The threshold of another split at `rate`; None where there is none"
-    if choose_on is None or not len(choose_on):
-        return None
-    other = predict(model, choose_on)
-    threshold = fpr_at_fnr(other['label'], other['score'], fnr=rate)[1]
-    return None if np.isnan(threshold) else threshold
-
-
-def _breakdowns(report, by, n_boot, seed):
-    "The mistakes at the threshold that counts, by each column that has values"
-    threshold = report.chosen['threshold'] if report.chosen else report.threshold
-    if threshold is None:
-        return report.by
-    known = [c for c in by if c in report.scores and report.scores[c].notna().any()]
-    return {c: breakdown(report.scores, c, threshold, n_boot=n_boot, seed=seed) for c in known}
