@@ -34,6 +34,8 @@ from astrid_data.core import (
 from .datasheet import croissant, datasheet
 from .shards import ShardedArray, ShardWriter, content_hash, pixel_hashes
 from ..quality.background import local_background
+from ..quality.report import DataQualityReport
+from ..splits.audit import LeakageAudit, audit_splits
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #272a88ae
 def _zscale_limits(z):
@@ -62,7 +64,7 @@ def _spread_over(rows, most):
     picks = np.linspace(0, len(rows) - 1, min(most, len(rows)))
     return rows[picks.round().astype(int)]
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #867db53a
 def _fit_channel(pixels, background, noise, a):
     "Numbers of the asinh method, and of the others, for one channel; None where not measurable"
     if not np.isfinite(noise).any():
@@ -75,12 +77,32 @@ def _fit_channel(pixels, background, noise, a):
     others = {method: numbers(z, a) for method, numbers in FITTED.items()}
     return dict(fitted, scale=spread), others
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #66481c2f
 def _by_number(per_channel):
     "A list of dicts, one per channel, as a dict of lists"
     return {name: [numbers[name] for numbers in per_channel] for name in per_channel[0]}
 
-# %% ../../nbs/55_datasets/02_dataset.ipynb #867db53a
+# %% ../../nbs/55_datasets/02_dataset.ipynb #01e5e349
+def _fit_channels(pixels, sky, sigma, a):
+    "Numbers of all channels: of the asinh method, and of the others where all are measurable"
+    n_channels = sky.shape[1]
+    params = dict(
+        a=float(a),
+        scale=[1.0] * n_channels,
+        background=[0.0] * n_channels,
+        noise=[1.0] * n_channels,
+    )
+    measured = []
+    for c in range(n_channels if len(sky) else 0):
+        fitted, others = _fit_channel(pixels[:, c], sky[:, c], sigma[:, c], a)
+        for name, value in fitted.items():
+            params[name][c] = value
+        if others:
+            measured.append(others)
+    methods = FITTED if len(measured) == n_channels else ()
+    return params, {name: _by_number([numbers[name] for numbers in measured]) for name in methods}
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #605755ef
 def fit_normalisation(
     patches,  # Array-like (n, C, s, s), float32, NaN where invalid
     background: np.ndarray,  # Local background of each patch and channel (n, C)
@@ -92,31 +114,15 @@ def fit_normalisation(
     "Numbers for the asinh normalisation and the other methods, from train alone"
     rows = np.asarray(rows, 'i8')
     used = _spread_over(rows, most)
-    n_channels = np.shape(background)[1]
-    params = dict(
-        a=float(a),
-        scale=[1.0] * n_channels,
-        background=[0.0] * n_channels,
-        noise=[1.0] * n_channels,
-    )
     sky = np.array(background[used], 'f8')
     sigma = np.array(noise[used], 'f8')
     sigma[~(sigma > 0)] = np.nan
-    fitted_channels = []
-    pixels = np.asarray(patches[used])
-    for c in range(n_channels if len(used) else 0):
-        fitted, others = _fit_channel(pixels[:, c], sky[:, c], sigma[:, c], a)
-        for name, value in fitted.items():
-            params[name][c] = value
-        if others:
-            fitted_channels.append(others)
-    complete = len(fitted_channels) == n_channels
-    methods = FITTED if complete else ()
+    params, others = _fit_channels(np.asarray(patches[used]), sky, sigma, a)
     return dict(
         method='asinh',
         params=params,
         fitted_on=dict(split='train', rows=len(rows), looked_at=len(used)),
-        others={name: _by_number([f[name] for f in fitted_channels]) for name in methods},
+        others=others,
     )
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #48641115
@@ -142,48 +148,6 @@ class Dataset:
     def __len__(self):
         return self.manifest['n_samples']
 
-    def __getstate__(self):
-        "Worker processes open files themselves, and need not check again what was checked here"
-        state = {k: v for k, v in vars(self).items() if not k.startswith('_')}
-        checked = [shard for shard in _checked if shard[0].startswith(str(self.folder))]
-        return dict(state, archive=None, checked=checked)
-
-    def __setstate__(self, state):
-        _checked.update(state.pop('checked'))
-        vars(self).update(state)
-
-    @property
-    def name(self):
-        return self.manifest['name']
-
-    @property
-    def version(self):
-        return self.manifest['version']
-
-    @property
-    def address(self):
-        return f'{self.name}@v{self.version}'
-
-    @property
-    def id(self):
-        return self.manifest['id']
-
-    @property
-    def content_hash(self):
-        return self.manifest['content_hash']
-
-    @property
-    def origin(self):
-        return self.manifest['origin']
-
-    @property
-    def channels(self):
-        return tuple(self.manifest['channels'])
-
-    @property
-    def patch_size(self):
-        return self.manifest['patch_size']
-
     diff = later()
     rebuild = later()
     show_source = later()
@@ -191,6 +155,54 @@ class Dataset:
     export = later()
     lineage = later()
     runs = later()
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #322fe484
+@patch(as_prop=True)
+def name(self: Dataset) -> str:
+    "The name that all versions of the set share"
+    return self.manifest['name']
+
+
+@patch(as_prop=True)
+def version(self: Dataset) -> int:  # From 1
+    "The number of this version"
+    return self.manifest['version']
+
+
+@patch(as_prop=True)
+def address(self: Dataset) -> str:  # Such as 'first-look@v2'
+    "Name and number, as `open_dataset` takes them"
+    return f'{self.name}@v{self.version}'
+
+
+@patch(as_prop=True)
+def id(self: Dataset) -> str:  # A UUID
+    "The key of the version in the registry"
+    return self.manifest['id']
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #fbc3f483
+@patch(as_prop=True)
+def content_hash(self: Dataset) -> str:  # 64 hex digits
+    "The hash of what a model can learn from"
+    return self.manifest['content_hash']
+
+
+@patch(as_prop=True)
+def origin(self: Dataset) -> str:  # 'survey', 'synthetic' or 'mixed'
+    "Whether the pixels are real sky"
+    return self.manifest['origin']
+
+
+@patch(as_prop=True)
+def channels(self: Dataset) -> tuple:  # Of str
+    "The names of the channels, in their order"
+    return tuple(self.manifest['channels'])
+
+
+@patch(as_prop=True)
+def patch_size(self: Dataset) -> int:  # Pixel
+    "The side of a patch"
+    return self.manifest['patch_size']
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #09384b19
 _ORIGIN_MARKS = {
@@ -219,7 +231,7 @@ def __repr__(self: Dataset):
     lines += [f'  warning: {warning}' for warning in manifest.get('warnings') or []]
     return '\n'.join(lines)
 
-# %% ../../nbs/55_datasets/02_dataset.ipynb #2d46e75d
+# %% ../../nbs/55_datasets/02_dataset.ipynb #55a1bb96
 @patch(as_prop=True)
 def samples(self: Dataset) -> pd.DataFrame:  # One row per patch
     "The table of the version, read once"
@@ -227,7 +239,7 @@ def samples(self: Dataset) -> pd.DataFrame:  # One row per patch
         self._samples = pd.read_parquet(self.folder / 'samples.parquet')
     return self._samples
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #2d46e75d
 @patch(as_prop=True)
 def ledger(self: Dataset) -> pd.DataFrame:  # One row per sample that was asked for and is not here
     "What was left out, and why"
@@ -254,12 +266,12 @@ def _file_state(path, sha256):
     status = path.stat()
     return str(path), sha256, status.st_size, status.st_mtime_ns
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #e31c3da4
 def _are(files):
     "The files as the subject of a sentence"
     return f'{", ".join(files)} {"is" if len(files) == 1 else "are"}'
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #289ef9ce
 @patch
 def _check_shards(self: Dataset, shards):
     "Refuse shards that are not what was frozen"
@@ -279,6 +291,20 @@ def _check_shards(self: Dataset, shards):
             f'{self.address}: {_are(bad)} not what was frozen, bytes have changed. Restore from '
             'a copy, or rebuild; to read on all the same, open it as Dataset(folder, verify=False)'
         )
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #65374921
+@patch
+def __getstate__(self: Dataset):
+    "Worker processes open files themselves, and need not check again what was checked here"
+    state = {k: v for k, v in vars(self).items() if not k.startswith('_')}
+    checked = [shard for shard in _checked if shard[0].startswith(str(self.folder))]
+    return dict(state, archive=None, checked=checked)
+
+
+@patch
+def __setstate__(self: Dataset, state):
+    _checked.update(state.pop('checked'))
+    vars(self).update(state)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #7c374c31
 @patch
@@ -302,21 +328,12 @@ def _mapped(self: Dataset, name):
             raise
     return maps[name]
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #1810e23e
 @patch
 def _array(self: Dataset, name, rows):
     "An array of the version, or some of its rows"
     array = ShardedArray(self._mapped(name))
     return array if rows is None else array[rows]
-
-# %% ../../nbs/55_datasets/02_dataset.ipynb #1810e23e
-@patch
-def shards(self: Dataset) -> list:  # (start, stop, patches, valid, targets) of every shard, mapped
-    "The mapped files, side by side"
-    patches, valid, targets = (self._mapped(name) for name in ('patches', 'valid', 'targets'))
-    stops = np.cumsum([len(part) for part in patches]).tolist()
-    starts = [0, *stops[:-1]]
-    return list(zip(starts, stops, patches, valid, targets))
 
 
 @patch
@@ -327,7 +344,7 @@ def patches(
     "The pixels of `rows`"
     return self._array('patches', rows)
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #d1a4f57f
 @patch
 def valid(
     self: Dataset,
@@ -336,7 +353,7 @@ def valid(
     "The validity of `rows`"
     return self._array('valid', rows)
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #f2d9256c
 @patch
 def targets(
     self: Dataset,
@@ -344,6 +361,15 @@ def targets(
 ):  # Array-like (n, s, s), uint8, 1 on the detected source
     "The target maps of `rows`"
     return self._array('targets', rows)
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #9c43dd14
+@patch
+def shards(self: Dataset) -> list:  # (start, stop, patches, valid, targets) of every shard, mapped
+    "The mapped files, side by side"
+    patches, valid, targets = (self._mapped(name) for name in ('patches', 'valid', 'targets'))
+    stops = np.cumsum([len(part) for part in patches]).tolist()
+    starts = [0, *stops[:-1]]
+    return list(zip(starts, stops, patches, valid, targets))
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #bf98464b
 @patch
@@ -367,24 +393,20 @@ def verify(self: Dataset) -> 'Dataset':  # Itself, if all is well
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #a662edee
 @patch(as_prop=True)
-def quality(self: Dataset):  # A `DataQualityReport`, or None where none was made
+def quality(self: Dataset) -> DataQualityReport | None:  # None where no report was made
     "What was measured about this version"
     path = self.folder / 'quality.json'
     if not path.exists():
         return None
-    from astrid_data.quality.report import DataQualityReport
-
     return DataQualityReport.from_json(path.read_text())
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #007acca0
 @patch(as_prop=True)
-def audit(self: Dataset):  # A `LeakageAudit`, or None where none was made
+def audit(self: Dataset) -> LeakageAudit | None:  # None where no audit was made
     "What the splits share, in plain numbers"
     found = self.manifest.get('audit')
     if not found:
         return None
-    from astrid_data.splits.audit import LeakageAudit
-
     return LeakageAudit.from_json(json.dumps(found))
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #c940c0c4
@@ -407,15 +429,15 @@ def check_leaks(
     return 'fail'
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #2aa98d3c
-_OPENINGS = 'openings.jsonl'  # Beside a version that belongs to no archive
-
-
 def who_am_i() -> str:  # 'unknown' where the machine knows no name
     "The user's name"
     try:
         return getpass.getuser()
     except (OSError, KeyError):
         return 'unknown'
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #177ae479
+_OPENINGS = 'openings.jsonl'  # Beside a version that belongs to no archive
 
 
 def _record_in_folder(dataset, opening):
@@ -431,7 +453,7 @@ def _record_in_folder(dataset, opening):
             'written to'
         ) from None
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #3fbfbbc8
 def _record_opening(dataset, opening):
     "Write an opening down where all others will see it"
     if dataset.archive is None:
@@ -441,7 +463,7 @@ def _record_opening(dataset, opening):
     with dataset.archive.session() as session:
         session.add(SplitOpening(dataset_id=uuid.UUID(dataset.id), **opening))
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #38112e98
 @patch
 def open_test(
     self: Dataset,
@@ -470,7 +492,7 @@ def _registered_openings(dataset):
         found = session.execute(select(*columns).where(own)).all()
     return [dict(zip(_OPENING_COLUMNS, row)) for row in found]
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #f5805f44
 @patch(as_prop=True)
 def test_openings(self: Dataset) -> pd.DataFrame:  # created_at, who, purpose; oldest first
     "Who has looked at the test labels, and when"
@@ -489,7 +511,7 @@ def _counted(column):
     "How often each value occurs, by name"
     return {str(value): int(n) for value, n in column.value_counts().sort_index().items()}
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #b4fd40e1
 def _counts(samples, ledger):
     "The manifest's numbers"
     lost = ledger.groupby('reason')['n'].sum() if len(ledger) else pd.Series(dtype=int)
@@ -505,7 +527,17 @@ def _counts(samples, ledger):
         origin=origins.pop() if len(origins) == 1 else 'mixed',
     )
 
-# %% ../../nbs/55_datasets/02_dataset.ipynb #b4fd40e1
+# %% ../../nbs/55_datasets/02_dataset.ipynb #75abb242
+def _write_tables(folder, **tables):
+    "A parquet file per table; returns their checksums, as the manifest names them"
+    checksums = {}
+    for name, table in tables.items():
+        path = folder / f'{name}.parquet'
+        table.to_parquet(path, index=False)
+        checksums[f'{name}_sha256'] = sha256_file(path)
+    return checksums
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #b22b7d75
 def finish_version(
     folder,  # Where the shards already are
     samples: pd.DataFrame,  # Row i is patch i
@@ -532,9 +564,7 @@ def finish_version(
         code_version=__version__,
         **facts,
     )
-    for name, table in (('samples', samples), ('ledger', ledger)):
-        table.to_parquet(folder / f'{name}.parquet', index=False)
-        manifest[f'{name}_sha256'] = sha256_file(folder / f'{name}.parquet')
+    manifest |= _write_tables(folder, samples=samples, ledger=ledger)
     plain = json.loads(canonical_json(manifest))
     manifest = {key: plain[key] for key in manifest}  # In our order
     write_atomic(folder / 'datasheet.md', datasheet(manifest, samples))
@@ -542,7 +572,7 @@ def finish_version(
     write_atomic(folder / 'manifest.json', json.dumps(manifest, indent=1))
     return manifest
 
-# %% ../../nbs/55_datasets/02_dataset.ipynb #75abb242
+# %% ../../nbs/55_datasets/02_dataset.ipynb #baf7050d
 def _with_defaults(samples):
     "The columns that every version has"
     names = np.where(samples['label'] == 1, 'real', 'bogus')
@@ -556,7 +586,7 @@ def _with_defaults(samples):
     missing = {name: value for name, value in defaults.items() if name not in samples}
     return samples.assign(**missing)
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #63632121
 def _with_levels(samples, patches, valid, channels):
     "Background and noise of each channel as columns, measured where they are not there"
     if f'{channels[0]}_noise' in samples:
@@ -568,15 +598,21 @@ def _with_levels(samples, patches, valid, channels):
         levels[f'{channel}_noise'] = noise[:, c]
     return samples.assign(**levels)
 
+# %% ../../nbs/55_datasets/02_dataset.ipynb #4f109d03
+def _fitted_on_train(samples, patches, channels):
+    "The normalisation, from the levels in the table"
+    background = samples[[f'{channel}_background' for channel in channels]].to_numpy('f8')
+    noise = samples[[f'{channel}_noise' for channel in channels]].to_numpy('f8')
+    train = np.flatnonzero(samples['split'] == 'train')
+    return fit_normalisation(patches, background, noise, train)
 
+# %% ../../nbs/55_datasets/02_dataset.ipynb #01f96306
 def _audited(samples, patches):
     "The audit of the splits as plain data; samples without a place have an unknown one"
-    from astrid_data.splits.audit import audit_splits
-
     unknown = {name: np.nan for name in ('ra', 'dec') if name not in samples}
     return json.loads(audit_splits(samples.assign(**unknown), patches).to_json())
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #c16102f3
 def _write_arrays(folder, patches, valid, targets, shard_rows):
     "Shards of the three arrays"
     _, *shape = patches.shape
@@ -589,7 +625,17 @@ def _write_arrays(folder, patches, valid, targets, shard_rows):
     writer.append(patches=patches, valid=valid, targets=targets)
     return writer.close()
 
-# %% ../../nbs/55_datasets/02_dataset.ipynb #b22b7d75
+# %% ../../nbs/55_datasets/02_dataset.ipynb #031a5c22
+def _check_shapes(samples, patches, channels):
+    "Refuse pixels that do not fit the table or the names of the channels"
+    n_patches, n_channels = patches.shape[:2]
+    if n_channels != len(channels) or n_patches != len(samples):
+        raise BadInput(
+            f'{n_patches} patches of {n_channels} channels do not fit {len(samples)} rows and '
+            f'channels {channels}'
+        )
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #54c03ac4
 def write_dataset(
     folder,  # A new folder
     samples: pd.DataFrame,  # At least sample_key, label, split, origin
@@ -604,43 +650,34 @@ def write_dataset(
     facts: dict | None = None,  # More for the manifest
 ) -> Dataset:  # Opened, belonging to no archive
     "A version from arrays at hand"
-    n, n_channels, patch_size, _ = patches.shape
-    if n_channels != len(channels) or n != len(samples):
-        raise BadInput(
-            f'{n} patches of {n_channels} channels do not fit {len(samples)} rows and '
-            f'channels {channels}'
-        )
+    _check_shapes(samples, patches, channels)
+    patch_size = patches.shape[-1]
     if valid is None:
         valid = np.isfinite(patches)
     if targets is None:
-        targets = np.zeros((n, patch_size, patch_size), 'u1')
+        targets = np.zeros((len(patches), patch_size, patch_size), 'u1')
     samples = _with_defaults(_with_levels(samples, patches, valid, channels))
     samples['pixel_sha256'] = pixel_hashes(patches, valid)
     samples['target_sha256'] = pixel_hashes(targets)
-    shards = _write_arrays(folder, patches, valid, targets, shard_rows)
-    background = samples[[f'{channel}_background' for channel in channels]].to_numpy('f8')
-    noise = samples[[f'{channel}_noise' for channel in channels]].to_numpy('f8')
-    train = np.flatnonzero(samples['split'] == 'train')
     params = dict(patch_size=patch_size, channels=list(channels))
     finish_version(
         folder,
         samples,
         pd.DataFrame(columns=['sample_key', 'uri', 'reason', 'detail', 'n']),
-        shards,
-        fit_normalisation(patches, background, noise, train),
+        _write_arrays(folder, patches, valid, targets, shard_rows),
+        _fitted_on_train(samples, patches, channels),
         params,
         name=name,
         version=version,
         id=str(stable_uuid('dataset', name, version, content_hash(samples, params))),
-        patch_size=patch_size,
-        channels=list(channels),
+        **params,
         parent=None,
         **(facts or {}),
         audit=_audited(samples, patches) if audit else None,
     )
     return Dataset(folder)
 
-# %% ../../nbs/55_datasets/02_dataset.ipynb #132904dd
+# %% ../../nbs/55_datasets/02_dataset.ipynb #a22418b4
 def _fetch_small_files(store, prefix, folder):
     "Everything of a version but its arrays, unless it is here already"
     manifest = store.get(f'{prefix}/manifest.json')
@@ -653,7 +690,7 @@ def _fetch_small_files(store, prefix, folder):
             write_atomic(folder / key.rpartition('/')[2], store.get(key))
     write_atomic(here, manifest)
 
-
+# %% ../../nbs/55_datasets/02_dataset.ipynb #408571d7
 class StreamedDataset(Dataset):
     "A version whose shards stay in a bucket until they are read"
 
@@ -670,26 +707,32 @@ class StreamedDataset(Dataset):
         _fetch_small_files(store, self.prefix, folder)
         super().__init__(folder, archive)
 
-    def _load(self, shard):
-        path = self.store.local_path(f'{self.prefix}/{shard["file"]}', shard['sha256'])
-        return np.load(path, mmap_mode='c' if shard['rows'] else None)
+# %% ../../nbs/55_datasets/02_dataset.ipynb #0e527bdd
+@patch
+def _load(self: StreamedDataset, shard):
+    path = self.store.local_path(f'{self.prefix}/{shard["file"]}', shard['sha256'])
+    return np.load(path, mmap_mode='c' if shard['rows'] else None)
 
-    def fetch(
-        self,
-        name: str,  # patches, valid or targets
-        number: int,  # Of the shard, from 0
-    ) -> np.ndarray:  # Mapped from the cache
-        "One shard of an array"
-        shard = [shard for shard in self.manifest['shards'] if shard['array'] == name][number]
-        try:
-            return self._load(shard)
-        except FileNotFoundError:  # Evicted for another thread's shard
-            return self._load(shard)
 
-    def _mapped(self, name):
-        "All shards of one array"
-        maps = self.__dict__.setdefault('_maps', {})
-        if name not in maps:
-            n_shards = sum(shard['array'] == name for shard in self.manifest['shards'])
-            maps[name] = [self.fetch(name, number) for number in range(n_shards)]
-        return maps[name]
+@patch
+def fetch(
+    self: StreamedDataset,
+    name: str,  # patches, valid or targets
+    number: int,  # Of the shard, from 0
+) -> np.ndarray:  # Mapped from the cache
+    "One shard of an array"
+    shard = [shard for shard in self.manifest['shards'] if shard['array'] == name][number]
+    try:
+        return self._load(shard)
+    except FileNotFoundError:  # Evicted for another thread's shard
+        return self._load(shard)
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #061089e0
+@patch
+def _mapped(self: StreamedDataset, name):
+    "All shards of one array"
+    maps = self.__dict__.setdefault('_maps', {})
+    if name not in maps:
+        n_shards = sum(shard['array'] == name for shard in self.manifest['shards'])
+        maps[name] = [self.fetch(name, number) for number in range(n_shards)]
+    return maps[name]
