@@ -68,25 +68,29 @@ class IngestReport:
     detections: int = 0  # New detections
     verdicts: dict = field(default_factory=dict)  # Number of new verdicts by rule
 
-    def lose(
-        self,
-        uri,  # Address of what was lost
-        reason: str,  # One word, such as 'no_wcs'
-        detail: str = '',  # What exactly was wrong
-    ):
-        "Write one loss into the ledger"
-        self.ledger.loc[len(self.ledger)] = [str(uri), reason, detail]
-
-    def count(
-        self,
-        rules,  # Name of the rule behind each verdict, shape (n,)
-    ):
-        "Add verdicts to the tally"
-        numbers = pd.Series(list(rules), dtype=object).value_counts().sort_index()
-        for rule, number in numbers.items():
-            self.verdicts[rule] = self.verdicts.get(rule, 0) + int(number)
-
 # %% ../../nbs/25_ingest/01_archive.ipynb #5959e940
+@patch
+def lose(
+    self: IngestReport,
+    uri,  # Address of what was lost
+    reason: str,  # One word, such as 'no_wcs'
+    detail: str = '',  # What exactly was wrong
+):
+    "Write one loss into the ledger"
+    self.ledger.loc[len(self.ledger)] = [str(uri), reason, detail]
+
+# %% ../../nbs/25_ingest/01_archive.ipynb #cf8b6503
+@patch
+def count(
+    self: IngestReport,
+    rules,  # Name of the rule behind each verdict, shape (n,)
+):
+    "Add verdicts to the tally"
+    numbers = pd.Series(list(rules), dtype=object).value_counts().sort_index()
+    for rule, number in numbers.items():
+        self.verdicts[rule] = self.verdicts.get(rule, 0) + int(number)
+
+# %% ../../nbs/25_ingest/01_archive.ipynb #e745bed6
 def _lost_words(ledger):
     "How many were lost and why, such as ', 1 lost (truncated 1)'; empty where nothing was"
     if not len(ledger):
@@ -95,7 +99,7 @@ def _lost_words(ledger):
     listed = ', '.join(f'{reason} {number}' for reason, number in reasons.items())
     return f', {len(ledger)} lost ({listed})'
 
-
+# %% ../../nbs/25_ingest/01_archive.ipynb #14c40252
 def _first_lost_words(ledger):
     "The first loss by its file name"
     if not len(ledger):
@@ -103,7 +107,7 @@ def _first_lost_words(ledger):
     name, reason = Path(ledger['uri'][0]).name, ledger['reason'][0]
     return f"\n  first lost: {name} ({reason}); the report's .ledger says why"
 
-
+# %% ../../nbs/25_ingest/01_archive.ipynb #4d4867c5
 @patch
 def __repr__(self: IngestReport):
     counts = f'{self.added} added, {self.skipped} there already'
@@ -145,30 +149,7 @@ class Archive:
         "A session of the registry"
         return self.registry.session()
 
-    def open(
-        self,
-        uri: str,  # Address or key, as in `resolve_uri`
-        hdu=None,  # EXTNAME or index; None = the one science image
-        extver: int | None = None,  # EXTVER, where an EXTNAME is repeated
-        sha256: str | None = None,  # What the bytes must hash to; None = not checked
-        **kw,  # More for `open_image`
-    ):  # A `SkyImage`
-        "The image behind an address"
-        try:
-            path = resolve_uri(uri, self.store, sha256)
-        except NotFound as e:
-            raise BadImage('missing_file', str(e)) from e
-        return open_image(path, hdu, extver, **kw)
-
-    def __repr__(self):
-        tables = (Survey, Observation, Detection)
-        with self.session() as s:
-            numbers = [s.scalar(select(func.count()).select_from(table)) for table in tables]
-        place = 'folder' if hasattr(self.store, 'root') else 'bucket'
-        counts = '{} surveys, {} observations, {} detections'.format(*numbers)
-        return f'Archive({self.registry.dialect}, {place}: {counts})'
-
-# %% ../../nbs/25_ingest/01_archive.ipynb #e770a4a8
+# %% ../../nbs/25_ingest/01_archive.ipynb #5aa02811
 def _home_folder(home):
     "The folder of an archive, made if need be"
     home = Path(home or default_home()).expanduser().absolute()
@@ -177,7 +158,7 @@ def _home_folder(home):
     home.mkdir(parents=True, exist_ok=True)
     return home
 
-
+# %% ../../nbs/25_ingest/01_archive.ipynb #e770a4a8
 def open_archive(
     database: str | Path | None = None,  # SQLAlchemy URL, or a folder for all; None: the settings
     storage: str | None = None,  # Folder or s3://bucket/prefix; None asks the settings
@@ -198,11 +179,38 @@ def open_archive(
     store = open_store(storage or set_storage or home / 'store', settings, cache_dir=home / 'cache')
     return Archive(registry, store, home, settings.mlflow_uri)
 
+# %% ../../nbs/25_ingest/01_archive.ipynb #ce3ec5b4
+@patch
+def __repr__(self: Archive):
+    tables = (Survey, Observation, Detection)
+    with self.session() as s:
+        numbers = [s.scalar(select(func.count()).select_from(table)) for table in tables]
+    place = 'folder' if hasattr(self.store, 'root') else 'bucket'
+    counts = '{} surveys, {} observations, {} detections'.format(*numbers)
+    return f'Archive({self.registry.dialect}, {place}: {counts})'
+
+# %% ../../nbs/25_ingest/01_archive.ipynb #8e8a9443
+@patch
+def open(
+    self: Archive,
+    uri: str,  # Address or key, as in `resolve_uri`
+    hdu=None,  # EXTNAME or index; None = the one science image
+    extver: int | None = None,  # EXTVER, where an EXTNAME is repeated
+    sha256: str | None = None,  # What the bytes must hash to; None = not checked
+    **kw,  # More for `open_image`
+):  # A `SkyImage`
+    "The image behind an address"
+    try:
+        path = resolve_uri(uri, self.store, sha256)
+    except NotFound as e:
+        raise BadImage('missing_file', str(e)) from e
+    return open_image(path, hdu, extver, **kw)
+
 # %% ../../nbs/25_ingest/01_archive.ipynb #7624a783
 UNKNOWN_TIME = utc_from_mjd(0)
 UNKNOWN_EXPOSURE_S = 0.001
 
-
+# %% ../../nbs/25_ingest/01_archive.ipynb #d8f7defc
 def plain_data(
     o,  # Dicts, lists, numbers, times, numpy arrays, nested at will
 ):  # The same in terms of JSON
@@ -274,12 +282,17 @@ def celestial_images(
     return query.where(Image.observation_id.in_(ids))
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #3bdc8bbf
-def _observations_query():
-    per_observation = (
+def _detections_per_observation():
+    "A subquery with observation_id and n, the number of its detections"
+    return (
         select(Detection.observation_id, func.count().label('n'))
         .group_by(Detection.observation_id)
         .subquery()
     )
+
+# %% ../../nbs/25_ingest/01_archive.ipynb #2b437522
+def _observations_query():
+    per_observation = _detections_per_observation()
     found = per_observation.c
     return (
         select(
@@ -301,7 +314,7 @@ def _observations_query():
         .order_by(Survey.name, Observation.observation_id)
     )
 
-
+# %% ../../nbs/25_ingest/01_archive.ipynb #2e95e794
 @patch
 def observations(
     self: Archive,
@@ -346,7 +359,7 @@ def _detections_query():
         )
     )
 
-
+# %% ../../nbs/25_ingest/01_archive.ipynb #454b2cab
 @patch
 def detections(
     self: Archive,
@@ -372,7 +385,7 @@ def renamed_argument(
     warnings.warn(f'{old}= is called {new}= now', DeprecationWarning, stacklevel=3)
     return given.pop(old)
 
-
+# %% ../../nbs/25_ingest/01_archive.ipynb #00aa9af6
 def refuse_arguments(
     function: str,  # Name of the function
     given: dict,  # Arguments that nobody took
