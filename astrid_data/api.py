@@ -28,7 +28,8 @@ from astrid_data.core import (
     parse_time,
     sha256_text,
 )
-from .datasets.build import build_dataset, open_dataset
+from .datasets.build import build_dataset
+from .datasets.catalog import open_dataset
 from .ingest.archive import Archive
 from astrid_data.registry.tables import (
     ApiKey,

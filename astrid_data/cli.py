@@ -140,13 +140,13 @@ def _collect(args):
 
 
 def _datasets(args):
-    from astrid_data.datasets.build import list_datasets
+    from astrid_data.datasets.catalog import list_datasets
 
     print(list_datasets(_open(args)).to_string(index=False))
 
 
 def _report(args):
-    from astrid_data.datasets.build import open_dataset
+    from astrid_data.datasets.catalog import open_dataset
 
     print(open_dataset(_open(args), args.dataset).report(args.to))
 

@@ -38,7 +38,7 @@ _COMPARED = dict(
     y0='position',
 )
 
-
+# %% ../../nbs/55_datasets/07_diff.ipynb #e1b4a8a7
 def _changed_in(column, old, new):
     "Rows of one column that differ between two tables with the same index"
     was, now = old[column], new[column]
@@ -100,9 +100,6 @@ def _watched_columns(old, new):
     return words, numbers
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #5be3383a
-_SHARES = np.linspace(0, 1, 21)  # Where quantiles are taken: every 5 %
-
-
 def _compare_words(column, old, new):
     "How far a column of words moved; None where a table has no rows"
     was = old[column].fillna('none').astype(str)
@@ -110,6 +107,9 @@ def _compare_words(column, old, new):
     if not len(was) or not len(now):
         return None
     return (column, _share_distance(was, now), was.mode().iloc[0], now.mode().iloc[0])
+
+# %% ../../nbs/55_datasets/07_diff.ipynb #879d9df7
+_SHARES = np.linspace(0, 1, 21)  # Where quantiles are taken: every 5 %
 
 
 def _finite_values(table, column):
@@ -161,7 +161,7 @@ def _flatten(params, prefix=''):
         flat |= _flatten(part, f'{prefix}.{name}' if prefix else name)
     return flat
 
-
+# %% ../../nbs/55_datasets/07_diff.ipynb #8623dc4d
 def _changed_settings(old, new):
     "Dotted name -> (was, now) of the parameters that differ; None where there was none"
     was, now = _flatten(old), _flatten(new)
@@ -184,30 +184,34 @@ class VersionDiff:
     moved: pd.DataFrame = field(default_factory=pd.DataFrame)  # Columns by how far they moved
     quantiles: dict = field(default_factory=dict)  # Column -> quantiles in old and new, (2, 21)
 
-    def of(
-        self,
-        what: str,  # Kind of change, such as 'label' or 'pixels'
-    ) -> pd.DataFrame:  # Rows of `changed`
-        "The changes of one kind"
-        return self.changed[self.changed['what'] == what].reset_index(drop=True)
-
     def __repr__(self):
         head = f'VersionDiff {self.old} → {self.new}: '
         if self.same:
             return head + 'the same content'
         kinds = [f'{n} with other {k}' for k, n in self.changed['what'].value_counts().items()]
         changes = ', '.join(kinds) or 'none changed'
-        asked = f'; asked differently: {", ".join(self.settings)}' if self.settings else ''
-        return f'{head}{len(self.added)} added, {len(self.removed)} removed, {changes}{asked}'
+        text = f'{head}{len(self.added)} added, {len(self.removed)} removed, {changes}'
+        if self.settings:
+            text += f'; parameters that differ: {", ".join(self.settings)}'
+        return text
 
-# %% ../../nbs/55_datasets/07_diff.ipynb #a3acb3fb
+# %% ../../nbs/55_datasets/07_diff.ipynb #8271e240
+@patch
+def of(
+    self: VersionDiff,
+    what: str,  # Kind of change, such as 'label' or 'pixels'
+) -> pd.DataFrame:  # Rows of `changed`
+    "The changes of one kind"
+    return self.changed[self.changed['what'] == what].reset_index(drop=True)
+
+# %% ../../nbs/55_datasets/07_diff.ipynb #ad22e3ee
 def _removed_samples(old, new, ledger):
     "Samples only in the old table, with the reason that the ledger of the new version gives"
     removed = old.loc[old.index.difference(new.index)]
     reasons = ledger.drop_duplicates('sample_key').set_index('sample_key')['reason']
     return removed.assign(reason=removed.index.map(reasons)).reset_index(drop=True)
 
-
+# %% ../../nbs/55_datasets/07_diff.ipynb #a3acb3fb
 def _split_counts(samples, name):
     return samples.groupby(['split', 'class_name']).size().rename(name)
 
@@ -234,7 +238,7 @@ def diff_versions(
         quantiles=quantiles,
     )
 
-
+# %% ../../nbs/55_datasets/07_diff.ipynb #ddb00a29
 def diff_from(
     dataset: Dataset,  # The newer version
     other,  # A version, or its address in the same archive
@@ -245,7 +249,8 @@ def diff_from(
     return diff_versions(need('dataset', other), dataset)
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #f5b6c385
-_BEFORE, _AFTER = '0.7', 'tab:blue'  # Colours of the older and the newer version
+_BEFORE = '0.7'  # Colour of the older version
+_AFTER = 'tab:blue'  # Colour of the newer version
 
 
 def _draw_counts(ax, diff, names):
@@ -276,7 +281,7 @@ def _draw_most_moved(ax, diff, names):
     ax.set_ylabel('share below', size=8)
     ax.tick_params(labelsize=7)
 
-
+# %% ../../nbs/55_datasets/07_diff.ipynb #19f3edde
 @patch
 def plot(self: VersionDiff):  # A matplotlib figure
     "Samples by split, and the distribution that moved most, before and after"
@@ -298,7 +303,7 @@ def _cell_text(value):
     is_hash = len(text) >= 32 and ' ' not in text
     return f'{text[:12]}…' if is_hash else text
 
-
+# %% ../../nbs/55_datasets/07_diff.ipynb #807cca92
 def table_html(
     table: pd.DataFrame,  # What to show
     most: int = 12,  # Rows shown; how many more there are is said below
@@ -312,7 +317,7 @@ def table_html(
     hidden = max(len(table) - most, 0)
     return Markup(render('table.html', columns=list(table), rows=rows, hidden=hidden))
 
-# %% ../../nbs/55_datasets/07_diff.ipynb #807cca92
+# %% ../../nbs/55_datasets/07_diff.ipynb #63f4cdb9
 _DIFF_COLUMNS = ['sample_key', 'class_name', 'survey', 'band', 'split', 'reason']
 
 
@@ -320,7 +325,7 @@ def _settings_table(settings):
     rows = [(name, str(was), str(now)) for name, (was, now) in settings.items()]
     return pd.DataFrame(rows, columns=['parameter', 'was', 'now'])
 
-
+# %% ../../nbs/55_datasets/07_diff.ipynb #4f808459
 @patch
 def _repr_html_(self: VersionDiff):
     tables = {
@@ -329,7 +334,7 @@ def _repr_html_(self: VersionDiff):
         'Changed': self.changed,
         'Added': self.added[[c for c in _DIFF_COLUMNS if c in self.added]],
         'Removed': self.removed[[c for c in _DIFF_COLUMNS if c in self.removed]],
-        'Asked differently': _settings_table(self.settings),
+        'Parameters that differ': _settings_table(self.settings),
     }
     tables = {name: table_html(table) for name, table in tables.items() if len(table)}
     picture = '' if self.same else figure_tag(self.plot(), 'before and after')
@@ -382,7 +387,7 @@ def _check_can_rebuild(dataset):
             f'so use open_dataset(archive, {dataset.address!r})'
         )
 
-# %% ../../nbs/55_datasets/07_diff.ipynb #f62466b2
+# %% ../../nbs/55_datasets/07_diff.ipynb #b1512f79
 def _cut_again(dataset, work, executor, progress):
     "Samples of today's plan with what was measured on them, the ledger, and the shards"
     manifest, archive = dataset.manifest, dataset.archive
@@ -395,7 +400,7 @@ def _cut_again(dataset, work, executor, progress):
     ledgers = [t for t in (plan.ledger, lost.assign(n=1)) if len(t)] or [plan.ledger]
     return samples, pd.concat(ledgers, ignore_index=True), shards
 
-
+# %% ../../nbs/55_datasets/07_diff.ipynb #f62466b2
 def _split_again(dataset, samples):
     "The samples with their splits, made as the version's own were"
     split = dataset.manifest['params']['split']

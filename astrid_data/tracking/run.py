@@ -144,7 +144,7 @@ def _mlflow_kinds():
         _get_source_type = staticmethod(lambda: 'astrid_data')
 
         def load(self, archive):
-            from astrid_data.datasets.build import open_dataset
+            from astrid_data.datasets.catalog import open_dataset
 
             return open_dataset(archive, self.where['dataset_id'])
 
@@ -838,7 +838,7 @@ def dataset_of(
     archive,  # Where it was tracked
 ):  # The version; `NotFound` where no such run is known, or the version was deleted
     "The version that a run was trained on"
-    from astrid_data.datasets.build import open_dataset
+    from astrid_data.datasets.catalog import open_dataset
 
     own = TrainingRun.mlflow_run_id == run_id
     try:
