@@ -240,7 +240,7 @@ LATER_METHODS = {
     'Dataset.report': 'datasets.report:write_report',
     'Dataset.export': 'datasets.exports:export_version',
     'Dataset.lineage': 'datasets.lineage:lineage_of',
-    'Dataset.runs': 'tracking.run:dataset_runs',
+    'Dataset.runs': 'tracking.past_runs:dataset_runs',
     'Archive.add_fits': 'ingest.fits:add_fits',
     'Archive.add_sample': 'ingest.fits:add_sample',
     'Archive.detect': 'ingest.fits:detect',

@@ -16,8 +16,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from astrid_data.core import BadImage, BadInput
-from astrid_data.images.times import end_of_exposure
-from astrid_data.images.units import kind_of_unit, parse_unit
 from astrid_data.images.image import (
     DQ_FLAGS,
     bad_bits,
@@ -25,6 +23,8 @@ from astrid_data.images.image import (
     open_image,
     read_header_facts,
 )
+from astrid_data.images.times import end_of_exposure
+from astrid_data.images.units import kind_of_unit, parse_unit
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 WCS_CARDS = dict(

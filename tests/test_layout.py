@@ -183,7 +183,6 @@ SETS_METHODS = {
     'evaluation.scores',
     'quality.report',
     'registry.tables',
-    'tracking.run',
     'widgets.gallery',
 }
 

@@ -22,6 +22,7 @@ from servers import free_port
 from sqlalchemy import select
 
 import astrid_data as ad
+import astrid_data.tracking.registry_rows
 import astrid_data.tracking.run
 from astrid_data.core import BadInput, Conflict, NotFound
 from astrid_data.datasets.dataset import write_dataset
@@ -36,22 +37,21 @@ from astrid_data.loading.loader import PatchDataset, RealDataLoader
 from astrid_data.quality.report import check_quality
 from astrid_data.registry.tables import Model, TrainingDataset, TrainingRun
 from astrid_data.tracking.artifacts import some_rows
-from astrid_data.tracking.journal import Record
-from astrid_data.tracking.meters import Reading
-from astrid_data.tracking.monitor import EnergyMonitor
-from astrid_data.tracking.run import (
+from astrid_data.tracking.dataset_run import (
     code_tags,
     data_source,
-    dataset_of,
-    dataset_runs,
     dataset_tags,
     log_dataset,
     mlflow_dataset,
-    replay,
-    track,
 )
+from astrid_data.tracking.journal import Record
+from astrid_data.tracking.meters import Reading
+from astrid_data.tracking.monitor import EnergyMonitor
+from astrid_data.tracking.past_runs import dataset_of, dataset_runs
+from astrid_data.tracking.run import track
 from astrid_data.tracking.saved_model import RawModel, input_of
 from astrid_data.tracking.secrets import hide_secrets
+from astrid_data.tracking.unsent import replay
 from astrid_data.tracking.uploader import load_mlflow
 from astrid_data.training.compare import compare_runs, paired_difference
 from astrid_data.training.fit import TrainingDiverged, fit
@@ -604,7 +604,7 @@ def trained(archive):
     return d, run, model, points, test
 
 
-def test_all_papers_scores_and_the_model_are_in_mlflow(archive, trained):
+def test_all_artifacts_scores_and_the_model_are_in_mlflow(archive, trained):
     d, run, _, points, _ = trained
     c = client(archive)
     got = everything(c, run.id)
@@ -843,14 +843,15 @@ def test_a_run_that_has_not_begun_says_so(archive, dataset):
 
 def test_status_goes_from_pending_to_failed_when_the_beginning_fails(archive, dataset, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        astrid_data.tracking.run,
-        '_update_row',
-        lambda a, i, was=astrid_data.tracking.run._update_row, **v: (
-            seen.append(v['status']) if 'status' in v else None,
-            was(a, i, **v),
-        )[1],
-    )
+    update = astrid_data.tracking.run.update_run_row
+
+    def noted(archive, row_id, *models, **values):
+        if 'status' in values:
+            seen.append(values['status'])
+        return update(archive, row_id, *models, **values)
+
+    monkeypatch.setattr(astrid_data.tracking.run, 'update_run_row', noted)
+    monkeypatch.setattr(astrid_data.tracking.registry_rows, 'update_run_row', noted)
 
     class Broken:
         running = False

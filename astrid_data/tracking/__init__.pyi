@@ -13,6 +13,6 @@ from .artifacts import samples_figure as samples_figure
 from .run import (
     track as track,
     Run as Run,
-    replay as replay,
-    dataset_runs as dataset_runs,
 )
+from .past_runs import dataset_runs as dataset_runs
+from .unsent import replay as replay

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..evaluation.breakdown import breakdown, sky_density
 from ..evaluation.scores import OperatingPoints, fpr_at_fnr, operating_points
-from ..tracking.run import log_scores
+from ..tracking.run import log_report
 from .models import logits, loss_of
 
 # %% ../../nbs/75_training/02_predict.ipynb #6dc14212
@@ -136,5 +136,5 @@ def evaluate(
     report = operating_points(scores, rate, n_boot, seed, origin, threshold)
     report.by = _breakdowns(report, by, min(n_boot, 200), seed)
     if run is not None:
-        log_scores(run, report, prefix, version_of(loader))
+        log_report(run, report, prefix, version_of(loader))
     return report
