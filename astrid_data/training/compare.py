@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from markupsafe import Markup
 
 from ..core import BadInput, NotFound
@@ -27,14 +28,12 @@ def _numbers(runs, name):
         return pd.Series(np.nan, runs.index)
     return pd.to_numeric(runs[name], errors='coerce')
 
-
+# %% ../../nbs/75_training/06_compare.ipynb #3eec9085
 def scored_runs(
     dataset,  # A version
     metric: str = 'test_auc_pr',  # What to compare
     archive=None,  # None takes the version's archive
-) -> (
-    pd.DataFrame
-):  # One row per completed run: score, low, high, joules, seconds, …; None if unknown
+) -> pd.DataFrame:  # A row per completed run: score, low, high, joules, …; None if unknown
     "What each run on a version reached, and what it drew"
     runs = dataset_runs(dataset, archive)
     runs = runs[runs['status'] == 'completed'].reset_index(drop=True)
@@ -56,12 +55,16 @@ def scored_runs(
     )
     return pd.DataFrame(columns)
 
-# %% ../../nbs/75_training/06_compare.ipynb #3eec9085
+# %% ../../nbs/75_training/06_compare.ipynb #9943ea1d
+def _test_keys(dataset):
+    "Keys of the samples in a version's test split"
+    return set(dataset.samples['sample_key'].to_numpy()[dataset.split_rows('test')])
+
+
 def _shared_tests(old, new):
     "How much of their test splits two versions share"
-    old_keys, new_keys = (
-        set(d.samples['sample_key'].to_numpy()[d.split_rows('test')]) for d in (old, new)
-    )
+    old_keys = _test_keys(old)
+    new_keys = _test_keys(new)
     both = f'{old.address} and {new.address}'
     if old_keys == new_keys:
         return f'{both} have the same {len(old_keys)} test samples'
@@ -70,7 +73,7 @@ def _shared_tests(old, new):
         'test samples: their scores are not of the same sky'
     )
 
-
+# %% ../../nbs/75_training/06_compare.ipynb #4392008b
 def _best_apart(table, paired):
     "Whether the best runs of the versions can be told apart, where they were not paired"
     table = table.dropna(subset=['score', 'low', 'high'])
@@ -86,7 +89,7 @@ def _best_apart(table, paired):
         else:
             yield f'{names} have intervals that overlap: no difference is shown'
 
-# %% ../../nbs/75_training/06_compare.ipynb #d5da1d38
+# %% ../../nbs/75_training/06_compare.ipynb #89735eb9
 def _picked_notes(pairs):
     "What being the best of many does to a difference"
     compared = int(pairs['difference'].notna().sum())
@@ -96,7 +99,7 @@ def _picked_notes(pairs):
             f'its {compared} differences lean in its favour'
         )
 
-
+# %% ../../nbs/75_training/06_compare.ipynb #6b9d3176
 def _energy_notes(table):
     "Whose joules are unknown or estimated"
     unknown = int(table['joules'].isna().sum())
@@ -110,10 +113,17 @@ def _energy_notes(table):
         )
 
 # %% ../../nbs/75_training/06_compare.ipynb #f6d38ed6
-# Metrics that single samples can be drawn for
-PAIRED_METRICS = dict(auc_pr=average_precision, auc_roc=auc_roc)
+def _unusable(scores, dataset):
+    "Why stored scores cannot be used, in words; nothing if they can"
+    lacking = sorted({'index', 'label', 'score', 'group'} - set(scores))
+    if lacking:
+        return f'have no {", ".join(lacking)}'
+    rows = scores['index']
+    if not rows.isin(range(len(dataset))).all() or rows.duplicated().any():
+        return f'are not of single samples of {dataset.address}'
+    return ''
 
-
+# %% ../../nbs/75_training/06_compare.ipynb #8e77ea66
 def sample_scores(
     dataset,  # A version
     run,  # A row of `scored_runs`
@@ -127,22 +137,32 @@ def sample_scores(
     if stored is None:
         return None, f'{run["run"]} has no stored {name}'
     scores = pd.read_csv(BytesIO(stored))
-    lacking = sorted({'index', 'label', 'score', 'group'} - set(scores))
-    if lacking:
-        return None, f'the stored scores of {run["run"]} have no {", ".join(lacking)}'
-    rows = scores['index']
-    if not rows.isin(range(len(dataset))).all() or rows.duplicated().any():
-        who = f'the stored scores of {run["run"]}'
-        return None, f'{who} are not of single samples of {dataset.address}'
-    keys = dataset.samples['sample_key'].to_numpy()[rows]
+    reason = _unusable(scores, dataset)
+    if reason:
+        return None, f'the stored scores of {run["run"]} {reason}'
+    keys = dataset.samples['sample_key'].to_numpy()[scores['index']]
     return scores.assign(sample_key=keys).set_index('sample_key')[['label', 'score', 'group']], ''
 
-# %% ../../nbs/75_training/06_compare.ipynb #f94e45ea
+# %% ../../nbs/75_training/06_compare.ipynb #eca8ada9
 def _no_difference(reason):
     "What stands in the place of a difference that cannot be had"
     return dict(difference=None, low=None, high=None, objects=None, reason=reason)
 
 
+def _why_unlike(scores, better):
+    "Why two tables of scores are not of the same samples, in words; nothing if they are"
+    same = len(scores.index.intersection(better.index))
+    if set(scores.index) != set(better.index):
+        return (
+            f'they were scored on different samples, {same} of {len(scores)} '
+            f'and {len(better)} are the same'
+        )
+    relabelled = int((scores['label'].loc[better.index] != better['label']).sum())
+    if relabelled:
+        return f'{relabelled} of the {len(better)} samples have another label'
+    return ''
+
+# %% ../../nbs/75_training/06_compare.ipynb #1f214ed9
 def paired_difference(
     scores: pd.DataFrame,  # From `sample_scores`
     better: pd.DataFrame,  # The same of another run
@@ -150,17 +170,10 @@ def paired_difference(
     n_boot: int = 500,  # Draws
 ) -> dict:  # difference (better above scores), low, high (central 95 %), objects, reason
     "By how much one run is above another on the same samples; None and a reason where unknown"
-    if set(scores.index) != set(better.index):
-        same = len(scores.index.intersection(better.index))
-        return _no_difference(
-            f'they were scored on different samples, {same} of {len(scores)} '
-            f'and {len(better)} are the same'
-        )
-    scores = scores.loc[better.index]
-    relabelled = int((scores['label'] != better['label']).sum())
-    if relabelled:
-        return _no_difference(f'{relabelled} of the {len(better)} samples have another label')
-    scores = scores.assign(group=better['group'])
+    reason = _why_unlike(scores, better)
+    if reason:
+        return _no_difference(reason)
+    scores = scores.loc[better.index].assign(group=better['group'])
     difference, interval = paired_bootstrap(scores, better, metric, n_boot)
     if interval is None:
         return _no_difference('too few objects of both labels to draw from')
@@ -181,6 +194,18 @@ def _difference_in_words(name, best, pair):
     )
 
 # %% ../../nbs/75_training/06_compare.ipynb #a9e46691
+# Metrics that single samples can be drawn for
+PAIRED_METRICS = dict(auc_pr=average_precision, auc_roc=auc_roc)
+
+
+def _scores_for(dataset, run, metric, archive):
+    "A run's scores of single samples for a metric such as test_auc_pr; or None and the reason"
+    prefix, _, kind = metric.partition('_')
+    if kind not in PAIRED_METRICS:
+        return None, f'a difference by samples is there for {" and ".join(PAIRED_METRICS)} only'
+    return sample_scores(dataset, run, prefix, archive)
+
+# %% ../../nbs/75_training/06_compare.ipynb #fec68581
 def paired_with_best(
     table: pd.DataFrame,  # From `scored_runs`, of all versions
     datasets,  # The versions
@@ -188,21 +213,15 @@ def paired_with_best(
     archive=None,  # None takes each version's archive
 ) -> pd.DataFrame:  # One row per run but the best: id, best_id, difference, low, high, reason, says
     "Every run beside the one that is best on these same samples; it leans in the best's favour"
-    prefix, _, kind = metric.partition('_')
+    kind = metric.partition('_')[2]
     table = table[table['score'].notna()]
     best = table.loc[table['score'].idxmax()]
     by_address = {d.address: d for d in datasets}
     names = table['run'] + (' of ' + table['dataset'] if len(by_address) > 1 else '')
-
-    def scores_of(run):
-        if kind not in PAIRED_METRICS:
-            return None, f'a difference by samples is there for {" and ".join(PAIRED_METRICS)} only'
-        return sample_scores(by_address[run['dataset']], run, prefix, archive)
-
-    best_scores, best_reason = scores_of(best)
+    best_scores, best_reason = _scores_for(by_address[best['dataset']], best, metric, archive)
     rows = []
     for k, run in table.drop(best.name).iterrows():
-        scores, reason = scores_of(run)
+        scores, reason = _scores_for(by_address[run['dataset']], run, metric, archive)
         pair = _no_difference(best_reason or reason)
         if scores is not None and best_scores is not None:
             pair = paired_difference(scores, best_scores, PAIRED_METRICS[kind])
@@ -211,7 +230,7 @@ def paired_with_best(
     columns = ['id', 'best_id', 'difference', 'low', 'high', 'objects', 'reason', 'says']
     return pd.DataFrame(rows, columns=columns)
 
-# %% ../../nbs/75_training/06_compare.ipynb #fec68581
+# %% ../../nbs/75_training/06_compare.ipynb #a2ba2d03
 @dataclass(repr=False)
 class RunComparison:
     "Runs of several versions, and what differs between these"
@@ -223,65 +242,73 @@ class RunComparison:
     notes: list  # Sentences to keep in mind
     origin: str  # survey, synthetic or mixed, of all versions together
 
-    def __repr__(self):
-        digits = dict(score=3, low=3, high=3, joules=0, seconds=0)
-        shown = self._shown()
-        for name, n in digits.items():
-            shown[name] = [None if pd.isna(v) else f'{v:.{n}f}' for v in self.table[name]]
-        lines = [f'{self.metric}, data: {self.origin}']
-        lines.append(shown.fillna('unknown').to_string(index=False))
-        lines += [f'– {note}' for note in self.notes]
-        lines += [repr(d) for d in self.differences]
-        return '\n'.join(lines)
-
     def _shown(self):
         "The table without the ids"
         return self.table.drop(columns=['id', 'mlflow_run_id'])
 
-    def _repr_html_(self):
-        rows = self._shown().round(3).astype(object)
-        return render(
-            'run_comparison.html',
-            title=f'{self.metric}, data: {self.origin}',
-            table=Markup(rows.where(rows.notna(), 'unknown').to_html(index=False)),
-            notes=self.notes,
-            differences=[Markup(d._repr_html_()) for d in self.differences],
-        )
-
-    def plot(
-        self,
-        figsize: tuple = (4.6, 2.8),  # Width and height (inch)
-    ):  # A matplotlib figure
-        "Accuracy against joules"
-        fig = new_figure(figsize)
-        unmetered, metered = fig.subplots(1, 2, sharey=True, width_ratios=(1, 6))
-        table = self.table.dropna(subset='score')
-        for colour, (name, runs) in zip(COLOURS, table.groupby('dataset', sort=False)):
-            for run in runs.itertuples():
-                _draw_run(metered if run.joules >= 0 else unmetered, run, colour)
-            metered.plot([], [], 'o', ms=5, color=colour, label=name)
-        unmetered.set(xlim=(-1, 1), xticks=[], ylabel=self.metric)
-        unmetered.set_xlabel('energy\nunknown', fontsize=7)
-        unmetered.set_visible(bool(table['joules'].isna().any()))
-        metered.set_xlabel('energy of the training (J); hollow: estimated', fontsize=8)
-        metered.legend(fontsize=7, loc='lower right')
-        if table['joules'].notna().any():
-            metered.set_xlim(0, 1.15 * table['joules'].max())
-        if self.origin != 'survey':
-            fig.get_layout_engine().set(rect=(0.03, 0.03, 0.94, 0.9))
-        return mark_synthetic(fig, self.origin)
+# %% ../../nbs/75_training/06_compare.ipynb #efcc9585
+_DIGITS = dict(score=3, low=3, high=3, joules=0, seconds=0)
 
 
+@patch
+def __repr__(self: RunComparison):
+    shown = self._shown()
+    for name, digits in _DIGITS.items():
+        shown[name] = [None if pd.isna(v) else f'{v:.{digits}f}' for v in self.table[name]]
+    lines = [f'{self.metric}, data: {self.origin}']
+    lines.append(shown.fillna('unknown').to_string(index=False))
+    lines += [f'– {note}' for note in self.notes]
+    lines += [repr(d) for d in self.differences]
+    return '\n'.join(lines)
+
+# %% ../../nbs/75_training/06_compare.ipynb #17f77005
+@patch
+def _repr_html_(self: RunComparison):
+    rows = self._shown().round(3).astype(object)
+    return render(
+        'run_comparison.html',
+        title=f'{self.metric}, data: {self.origin}',
+        table=Markup(rows.where(rows.notna(), 'unknown').to_html(index=False)),
+        notes=self.notes,
+        differences=[Markup(d._repr_html_()) for d in self.differences],
+    )
+
+# %% ../../nbs/75_training/06_compare.ipynb #78a266c3
 def _draw_run(ax, run, colour):
     "One run with its interval; a run of unknown energy stands at 0"
-    x = run.joules if run.joules >= 0 else 0
+    joules = run.joules if run.joules >= 0 else 0
     interval = None
     if np.isfinite(run.low):
         interval = np.abs([[run.score - run.low], [run.high - run.score]])
     face = 'w' if 'estimated' in run.energy else colour
-    ax.errorbar(x, run.score, interval, fmt='o', ms=5, lw=1, color=colour, mfc=face)
+    ax.errorbar(joules, run.score, interval, fmt='o', ms=5, lw=1, color=colour, mfc=face)
 
-# %% ../../nbs/75_training/06_compare.ipynb #a2ba2d03
+# %% ../../nbs/75_training/06_compare.ipynb #09947238
+@patch
+def plot(
+    self: RunComparison,
+    figsize: tuple = (4.6, 2.8),  # Width and height (inch)
+):  # A matplotlib figure
+    "Accuracy against joules"
+    fig = new_figure(figsize)
+    unmetered, metered = fig.subplots(1, 2, sharey=True, width_ratios=(1, 6))
+    table = self.table.dropna(subset='score')
+    for colour, (name, runs) in zip(COLOURS, table.groupby('dataset', sort=False)):
+        for run in runs.itertuples():
+            _draw_run(metered if run.joules >= 0 else unmetered, run, colour)
+        metered.plot([], [], 'o', ms=5, color=colour, label=name)
+    unmetered.set(xlim=(-1, 1), xticks=[], ylabel=self.metric)
+    unmetered.set_xlabel('energy\nunknown', fontsize=7)
+    unmetered.set_visible(bool(table['joules'].isna().any()))
+    metered.set_xlabel('energy of the training (J); hollow: estimated', fontsize=8)
+    metered.legend(fontsize=7, loc='lower right')
+    if table['joules'].notna().any():
+        metered.set_xlim(0, 1.15 * table['joules'].max())
+    if self.origin != 'survey':
+        fig.get_layout_engine().set(rect=(0.03, 0.03, 0.94, 0.9))
+    return mark_synthetic(fig, self.origin)
+
+# %% ../../nbs/75_training/06_compare.ipynb #59b523bf
 def _check_comparable(datasets):
     "Refuse what is not a version"
     if not datasets:
@@ -293,7 +320,7 @@ def _check_comparable(datasets):
                 'what open_dataset(archive, name) gives'
             )
 
-
+# %% ../../nbs/75_training/06_compare.ipynb #e1aa2a91
 def _no_scores(datasets, metric, archive):
     "The error where no run has the metric"
     numbers = {c for d in datasets for c in dataset_runs(d, archive).select_dtypes('number')}
@@ -303,7 +330,21 @@ def _no_scores(datasets, metric, archive):
         'Score a model with evaluate(model, test, run=run)'
     )
 
-# %% ../../nbs/75_training/06_compare.ipynb #3170ce8a
+# %% ../../nbs/75_training/06_compare.ipynb #05463529
+def _notes(datasets, table, pairs, metric):
+    "All sentences to keep in mind"
+    paired = [{p.id, p.best_id} for p in pairs.dropna(subset='difference').itertuples()]
+    notes = [_shared_tests(old, new) for old, new in pairwise(datasets)]
+    notes += _best_apart(table, paired)
+    notes += pairs['says'].tolist()
+    notes += _picked_notes(pairs)
+    unscored = int(table['score'].isna().sum())
+    if unscored:
+        notes.append(f'{unscored} of {len(table)} completed runs have no {metric}')
+    notes += _energy_notes(table)
+    return notes
+
+# %% ../../nbs/75_training/06_compare.ipynb #636164e2
 def compare_runs(
     *datasets,  # Versions, the oldest first
     metric: str = 'test_auc_pr',  # What to compare; <metric>_low and _high are its interval
@@ -312,19 +353,15 @@ def compare_runs(
     "Set the runs of versions side by side: accuracy, joules, and what differs in the data"
     _check_comparable(datasets)
     table = pd.concat([scored_runs(d, metric, archive) for d in datasets], ignore_index=True)
-    unscored = int(table['score'].isna().sum())
-    if unscored == len(table):
+    if table['score'].isna().all():
         raise _no_scores(datasets, metric, archive)
     pairs = paired_with_best(table, datasets, metric, archive)
-    paired = [{p.id, p.best_id} for p in pairs.dropna(subset='difference').itertuples()]
-    notes = [_shared_tests(old, new) for old, new in pairwise(datasets)]
-    notes += _best_apart(table, paired)
-    notes += pairs['says'].tolist()
-    notes += _picked_notes(pairs)
-    if unscored:
-        notes.append(f'{unscored} of {len(table)} completed runs have no {metric}')
-    notes += _energy_notes(table)
     origins = {d.origin for d in datasets}
-    origin = origins.pop() if len(origins) == 1 else 'mixed'
-    differences = [new.diff(old) for old, new in pairwise(datasets)]
-    return RunComparison(metric, table, pairs, differences, notes, origin)
+    return RunComparison(
+        metric=metric,
+        table=table,
+        pairs=pairs,
+        differences=[new.diff(old) for old, new in pairwise(datasets)],
+        notes=_notes(datasets, table, pairs, metric),
+        origin=origins.pop() if len(origins) == 1 else 'mixed',
+    )
