@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..concurrency import Journal, map_ordered, write_behind
 from ..core import progress as progress_bar
@@ -68,9 +69,7 @@ class CutSettings:
     patch_size: int  # Side of a patch (pixel)
     channels: tuple = ('image',)  # Names of the channels
     min_valid_fraction: float = 0.5  # Patches with a smaller share of valid pixels are lost
-    pixel_scale_arcsec: float | None = (
-        None  # Resample to this pixel; None leaves images as observed
-    )
+    pixel_scale_arcsec: float | None = None  # Resample to this pixel; None: as observed
     align: bool = False  # Resample the other channels onto the grid of the first
     measure: bool = True  # Measure background and noise, and flag what looks wrong
     target_maps: bool = True  # Make target maps
@@ -83,25 +82,29 @@ class CutSettings:
     def row_bytes(self):
         return 4 * int(np.prod(self.shape))
 
-    def arrays(self) -> dict:  # Name -> (dtype, shape of one row), for `ShardWriter`
-        "The arrays that one sample has a row in"
-        arrays = {'patches': ('<f4', self.shape), 'valid': ('?', self.shape)}
-        if self.target_maps:
-            arrays['targets'] = ('u1', self.shape[1:])
-        return arrays
+# %% ../../nbs/55_datasets/03_staging.ipynb #c44817d6
+@patch
+def arrays(self: CutSettings) -> dict:  # Name -> (dtype, shape of one row), for `ShardWriter`
+    "The arrays that one sample has a row in"
+    arrays = {'patches': ('<f4', self.shape), 'valid': ('?', self.shape)}
+    if self.target_maps:
+        arrays['targets'] = ('u1', self.shape[1:])
+    return arrays
 
-    def opener(
-        self,
-        store,  # Where bare keys live
-        unreachable: str = 'error',  # What an image of a silent store is: see `ImageOpener`
-    ) -> ImageOpener:
-        "An opener whose images have the pixels that are asked for"
-        resample = None
-        if self.pixel_scale_arcsec:
-            resample = partial(at_scale, pixel_scale_arcsec=self.pixel_scale_arcsec)
-        return ImageOpener(store, resample, unreachable)
+# %% ../../nbs/55_datasets/03_staging.ipynb #68dd27fe
+@patch
+def opener(
+    self: CutSettings,
+    store,  # Where bare keys live
+    unreachable: str = 'error',  # What an image of a silent store is: see `ImageOpener`
+) -> ImageOpener:
+    "An opener whose images have the pixels that are asked for"
+    resample = None
+    if self.pixel_scale_arcsec:
+        resample = partial(at_scale, pixel_scale_arcsec=self.pixel_scale_arcsec)
+    return ImageOpener(store, resample, unreachable)
 
-
+# %% ../../nbs/55_datasets/03_staging.ipynb #7daef413
 def settings_of(
     recipe: dict,  # Parameters of a version, as its manifest has them
 ) -> CutSettings:
@@ -121,10 +124,11 @@ def _measure(table, rows, data, valid, channels):
     seen = image_flags(data, valid, background, noise, channels=channels)
     table['quality_flags'] = seen | column_flags(other.join(table))
 
-
+# %% ../../nbs/55_datasets/03_staging.ipynb #2b8e02c0
 def _targets(data, valid, table, labels, channels):
     "Where the detected source is, from the channel that shows it best"
-    best = next((channels.index(name) for name in ('difference', 'science') if name in channels), 0)
+    preferred = [name for name in ('difference', 'science') if name in channels]
+    best = channels.index(preferred[0]) if preferred else 0
     offsets = table[['offset_x', 'offset_y']].to_numpy('f8')
     maps = [
         target_map(patch[best], good[best], offset, label)
@@ -132,7 +136,7 @@ def _targets(data, valid, table, labels, channels):
     ]
     return np.array(maps, 'u1').reshape(len(data), *data.shape[2:])
 
-
+# %% ../../nbs/55_datasets/03_staging.ipynb #25daed75
 def _half_width(rows, opener, settings):
     "Half the side of each patch on the sky (arcsec); NaN where the image has no WCS"
     first = settings.channels[0]
@@ -140,20 +144,14 @@ def _half_width(rows, opener, settings):
     on_sky = rows[f'{first}_wcs_state'] == 'celestial'
     return np.where(on_sky, scale * settings.patch_size / 2, np.nan)
 
-# %% ../../nbs/55_datasets/03_staging.ipynb #2b8e02c0
-def cut_chunk(
-    rows: pd.DataFrame,  # Samples of some images
-    opener: ImageOpener,  # How to open them
-    settings: CutSettings,  # What to cut
-    out: tuple | None = None,  # Pixels and validity to cut into; None makes them
-) -> tuple:  # dict of arrays for `ShardWriter.append`; table of the kept; ledger of the lost
-    "Cut and measure the samples of a chunk"
-    channels = settings.channels
+# %% ../../nbs/55_datasets/03_staging.ipynb #5407537d
+def _cut_pixels(rows, opener, settings, out):
+    "Pixels and validity of the kept, and what the extractor says of all"
     data_out, valid_out = out or (None, None)
     cut = extract_patches(
         rows,
         settings.patch_size,
-        channels,
+        settings.channels,
         open=opener,
         min_valid_fraction=settings.min_valid_fraction,
         data_out=data_out,
@@ -162,23 +160,34 @@ def cut_chunk(
         compiled=False,
     )
     keep = np.asarray(cut.kept, bool)
+    if keep.all():
+        return cut.data, cut.valid, cut
+    return np.ascontiguousarray(cut.data[keep]), np.ascontiguousarray(cut.valid[keep]), cut
+
+# %% ../../nbs/55_datasets/03_staging.ipynb #f190f2f6
+def cut_chunk(
+    rows: pd.DataFrame,  # Samples of some images
+    opener: ImageOpener,  # How to open them
+    settings: CutSettings,  # What to cut
+    out: tuple | None = None,  # Pixels and validity to cut into; None makes them
+) -> tuple:  # dict of arrays for `ShardWriter.append`; table of the kept; ledger of the lost
+    "Cut and measure the samples of a chunk"
+    data, valid, cut = _cut_pixels(rows, opener, settings, out)
     kept = rows[cut.kept]
-    data, valid = cut.data, cut.valid
-    if not keep.all():
-        data, valid = np.ascontiguousarray(data[keep]), np.ascontiguousarray(valid[keep])
-    table = cut.info[keep].reset_index(drop=True)
+    table = cut.info[np.asarray(cut.kept, bool)].reset_index(drop=True)
     if settings.measure:
-        _measure(table, kept, data, valid, channels)
+        _measure(table, kept, data, valid, settings.channels)
     table['half_width_arcsec'] = _half_width(kept, opener, settings)
     table['pixel_sha256'] = pixel_hashes(data, valid)
     table['plan_row'] = kept.index.to_numpy()
     arrays = dict(patches=data, valid=valid)
     if settings.target_maps:
-        arrays['targets'] = _targets(data, valid, table, kept['label'].to_numpy(), channels)
+        labels = kept['label'].to_numpy()
+        arrays['targets'] = _targets(data, valid, table, labels, settings.channels)
         table['target_sha256'] = pixel_hashes(arrays['targets'])
     return arrays, table, cut.ledger
 
-# %% ../../nbs/55_datasets/03_staging.ipynb #8d1891a4
+# %% ../../nbs/55_datasets/03_staging.ipynb #f045adb9
 PART_BYTES = 2**23  # Bytes of the pixels that are cut at once
 
 
@@ -186,20 +195,20 @@ def _part_rows(settings):
     "Rows that are cut at once"
     return max(1, PART_BYTES // settings.row_bytes)
 
-
+# %% ../../nbs/55_datasets/03_staging.ipynb #8d1891a4
 def _two_buffers(settings):
     "Arrays to cut into, two pairs in turn"
     shape = (_part_rows(settings), *settings.shape)
     return cycle([[np.empty(shape, kind) for kind in ('f4', bool)] for _ in range(2)])
 
-
+# %% ../../nbs/55_datasets/03_staging.ipynb #1acd5bb2
 def _cut_parts(work, opener, settings, buffers=None):
     "A chunk, part by part: arrays, and with the last part the tables of all"
     rows, indexes = work
     opener.images.known.update(indexes)
     at_once = _part_rows(settings)
     tables = []
-    with opener.holding(len(settings.channels)) as keeping:  # The next part may want the same
+    with opener.holding(len(settings.channels)) as keeping:
         for start in range(0, len(rows), at_once):
             part = rows[start : start + at_once]
             out = buffers and [buffer[: len(part)] for buffer in next(buffers)]
@@ -208,18 +217,19 @@ def _cut_parts(work, opener, settings, buffers=None):
             is_last = start + at_once >= len(rows)
             yield arrays, tables if is_last else None
 
-
+# %% ../../nbs/55_datasets/03_staging.ipynb #4b0fd841
 def _cut_whole(work, opener, settings):
-    return list(_cut_parts(work, opener, settings))  # What executors can send
+    "All parts of a chunk, as executors can send them"
+    return list(_cut_parts(work, opener, settings))
 
-# %% ../../nbs/55_datasets/03_staging.ipynb #aff34810
+# %% ../../nbs/55_datasets/03_staging.ipynb #e675cbc3
 def _write_table(table, path):
     "A parquet file that is whole or not there"
     content = BytesIO()
     table.to_parquet(content)
     write_atomic(path, content.getvalue())
 
-
+# %% ../../nbs/55_datasets/03_staging.ipynb #aff34810
 class Staging:
     "The work folder of one build: patches cut so far, in chunks that are finished or not there"
 
@@ -241,28 +251,32 @@ class Staging:
         "A number of all finished chunks together"
         return sum(entry[what] for entry in self.journal.lines)
 
-    def finish_chunk(
-        self,
-        rows: pd.DataFrame,  # All samples of the chunk
-        kept: pd.DataFrame,  # Table of those with a patch
-        lost: pd.DataFrame,  # Ledger of the others
-    ):
-        "Make a chunk durable: pixels first, then the tables, the journal entry last"
-        number = len(self.journal.lines)
-        self.writer.sync()
-        _write_table(kept, self.folder / f'kept-{number:05d}.parquet')
-        _write_table(lost, self.folder / f'lost-{number:05d}.parquet')
-        images = sorted(set(rows['observation_key']))
-        self.journal.add(chunk=number, images=images, of=len(rows), kept=len(kept))
+# %% ../../nbs/55_datasets/03_staging.ipynb #9dac2c38
+@patch
+def finish_chunk(
+    self: Staging,
+    rows: pd.DataFrame,  # All samples of the chunk
+    kept: pd.DataFrame,  # Table of those with a patch
+    lost: pd.DataFrame,  # Ledger of the others
+):
+    "Make a chunk durable: pixels first, then the tables, the journal entry last"
+    number = len(self.journal.lines)
+    self.writer.sync()
+    _write_table(kept, self.folder / f'kept-{number:05d}.parquet')
+    _write_table(lost, self.folder / f'lost-{number:05d}.parquet')
+    images = sorted(set(rows['observation_key']))
+    self.journal.add(chunk=number, images=images, of=len(rows), kept=len(kept))
 
-    def table(
-        self,
-        name: str,  # 'kept' or 'lost'
-    ) -> pd.DataFrame:
-        "One table of all finished chunks"
-        numbers = range(len(self.journal.lines))
-        files = [self.folder / f'{name}-{number:05d}.parquet' for number in numbers]
-        return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+# %% ../../nbs/55_datasets/03_staging.ipynb #a799d0ea
+@patch
+def table(
+    self: Staging,
+    name: str,  # 'kept' or 'lost'
+) -> pd.DataFrame:
+    "One table of all finished chunks"
+    numbers = range(len(self.journal.lines))
+    files = [self.folder / f'{name}-{number:05d}.parquet' for number in numbers]
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #fd00f71d
 def stored_array(
@@ -304,9 +318,6 @@ def cut_remaining(
             bar.update(len(rows))
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #fe566c0c
-SHARD_BYTES = 2**29  # Pixels in one file, where nobody asks for another size
-
-
 def _stopped(error, done, n_samples):
     "What to tell who waits for a build whose store is silent"
     return StoreUnreachable(
@@ -314,6 +325,24 @@ def _stopped(error, done, n_samples):
         'What was cut is kept; the same call goes on from there when the store is back. '
         "If it is gone for good, unreachable='ledger' counts its images as lost"
     )
+
+# %% ../../nbs/55_datasets/03_staging.ipynb #5b2e33d4
+def _how_to_cut(opener, settings, executor):
+    "The function that cuts a chunk, here or in an executor"
+    if executor is None:
+        buffers = _two_buffers(settings)
+        return partial(_cut_parts, opener=opener, settings=settings, buffers=buffers)
+    return partial(_cut_whole, opener=opener, settings=settings)
+
+# %% ../../nbs/55_datasets/03_staging.ipynb #08bce37e
+def _with_plan_columns(kept, samples):
+    "The table of the kept, behind the columns of the plan"
+    rows = samples.iloc[kept.pop('plan_row')].reset_index(drop=True)
+    rows = rows[[c for c in rows if c not in kept]]
+    return pd.concat([rows, kept], axis=1)
+
+# %% ../../nbs/55_datasets/03_staging.ipynb #fde39a0a
+SHARD_BYTES = 2**29  # Pixels in one file, where nobody asks for another size
 
 
 def write_patches(
@@ -332,21 +361,15 @@ def write_patches(
     staging = Staging(work, settings.arrays(), shard_rows)
     pieces = chunks_of(samples, chunk_rows or CHUNK_ROWS)[len(staging.journal.lines) :]
     chunks = [samples.iloc[start:stop] for start, stop in pieces]
-    if executor is None:
-        buffers = _two_buffers(settings)
-        cut = partial(_cut_parts, opener=opener, settings=settings, buffers=buffers)
-    else:
-        cut = partial(_cut_whole, opener=opener, settings=settings)
+    cut = _how_to_cut(opener, settings, executor)
+    indexes_of = partial(header_indexes, archive, channels=settings.channels)
     done = staging.total('of')
     bar = progress_bar(None, 'cutting patches', total=len(samples), show=progress, initial=done)
-    indexes_of = partial(header_indexes, archive, channels=settings.channels)
     try:
         cut_remaining(staging, chunks, cut, executor, indexes_of, bar)
     except ImageStoreUnreachable as error:
         raise _stopped(error, staging.total('of'), len(samples)) from error
     finally:
         bar.close()
-    kept = staging.table('kept')
-    rows = samples.iloc[kept.pop('plan_row')].reset_index(drop=True)
-    rows = rows[[c for c in rows if c not in kept]]
-    return pd.concat([rows, kept], axis=1), staging.table('lost'), staging.writer.close()
+    table = _with_plan_columns(staging.table('kept'), samples)
+    return table, staging.table('lost'), staging.writer.close()
