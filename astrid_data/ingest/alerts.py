@@ -46,7 +46,7 @@ def _unpacked(raw):
     except zlib.error as e:
         raise BadImage('truncated', f'a stamp of {len(raw)} bytes does not unpack: {e}') from e
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #42ee22f9
 def _header_cards(data):
     "The cards of the first header by name, and where the card END begins (byte)"
     cards = {}
@@ -58,7 +58,7 @@ def _header_cards(data):
         cards[name] = value.split('/')[0].strip()
     return cards, -(-len(data) // 80) * 80
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #61696962
 def stamp_shape(
     raw: bytes,  # A stamp as the packet has it, gzipped or not
 ) -> tuple:  # ny, nx
@@ -110,7 +110,7 @@ _ALERT_FACTS = (
 
 _NESTED = ('candidate', 'prv_candidates', 'fp_hists')
 
-# %% ../../nbs/25_ingest/05_alerts.ipynb #caa08a36
+# %% ../../nbs/25_ingest/05_alerts.ipynb #0dfd6129
 def _is_known(value):
     "Whether a field of a packet says something"
     if value is None or (isinstance(value, str) and value == 'null'):
@@ -119,7 +119,7 @@ def _is_known(value):
         return bool(np.isfinite(value)) and value != -999
     return True
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #497f3099
 def _lineage(packet):
     "Names of the earlier alerts of the same object, in one text; empty where there are none"
     history = packet.get('prv_candidates')
@@ -127,7 +127,7 @@ def _lineage(packet):
         return ''
     return ' '.join(sorted({str(one['candid']) for one in history if one.get('candid')}))
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #94463345
 def flat_alert(
     packet: dict,  # A packet, nested as in AVRO or flat as a row of a table
 ) -> dict:  # Its fields on one level, stamps as bytes, missing ones absent
@@ -164,36 +164,42 @@ def alert_problem(
     return None
 
 # %% ../../nbs/25_ingest/05_alerts.ipynb #33864f26
-def _avro_packets(path):
-    "Packets of an AVRO file with their addresses, or the error that kept it from being read"
+def _import_fastavro():
     try:
         import fastavro
     except ImportError as e:
         raise ImportError(
             "reading AVRO alerts needs fastavro: pip install 'astrid_data[alerts]'"
         ) from e
-    broken = (
-        ValueError,
-        LookupError,
-        TypeError,
-        EOFError,
-        MemoryError,
-        OverflowError,
-        StopIteration,
-        OSError,
-        zlib.error,
-        fastavro.schema.SchemaParseException,
-    )
+    return fastavro
+
+# %% ../../nbs/25_ingest/05_alerts.ipynb #85045a2e
+_BROKEN_AVRO = (
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    OverflowError,
+    StopIteration,
+    OSError,
+    zlib.error,
+)
+
+
+def _avro_packets(path):
+    "Packets of an AVRO file with their addresses, or the error that kept it from being read"
+    fastavro = _import_fastavro()
     try:
         with open(path, 'rb') as f:
             packets = list(fastavro.reader(f))
-    except broken as e:
+    except (*_BROKEN_AVRO, fastavro.schema.SchemaParseException) as e:
         yield path.name, BadImage('unreadable', f'{path.name}: {type(e).__name__}: {e}')
         return
     for i, packet in enumerate(packets):
         yield f'{path.name}[{i}]', packet
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #0cfaf28d
 def _file_packets(path):
     "Packets of a file or a folder of files"
     if path.is_dir():
@@ -207,7 +213,7 @@ def _file_packets(path):
     else:
         yield from _avro_packets(path)
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #5033baf3
 def read_alerts(
     source,  # Parquet or AVRO file(s), a folder of them, a DataFrame, or packets as dicts
 ):  # Pairs of an address and a packet, or an address and the error that kept it from being read
@@ -233,11 +239,11 @@ def _stamp_geometry(alert):
     y = stamp_centre(ny, alert.get('ypos'))
     return (ny, nx), (x, y)
 
-# %% ../../nbs/25_ingest/05_alerts.ipynb #838d812a
+# %% ../../nbs/25_ingest/05_alerts.ipynb #a283d9a9
 def _mjd_of(alert):
     return alert['jd'] - 2400000.5
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #838d812a
 def _alert_observation(alert, observation_id, survey_id, shape, science_key):
     "The row of the table of observations for one alert"
     ny, nx = shape
@@ -286,11 +292,16 @@ def _alert_image(alert, observation_id, role, shape, stored_key, origin):
     )
 
 # %% ../../nbs/25_ingest/05_alerts.ipynb #50c35dcb
+def _alert_score(alert):
+    "The name of the score that an alert has, and the score (0 to 1); None and 0 where it has none"
+    name = next((name for name in ('drb', 'rb') if name in alert), None)
+    return name, float(np.clip(alert.get(name) or 0, 0, 1))
+
+# %% ../../nbs/25_ingest/05_alerts.ipynb #23116661
 def _alert_detection(alert, ids, pixel, verdict):
     "The row of the table of detections for one alert"
     x, y = pixel
-    score = alert.get('drb', alert.get('rb'))
-    score_name = next((name for name in ('drb', 'rb') if name in alert), None)
+    score_name, score = _alert_score(alert)
     version = alert.get('drbversion') or alert.get('rbversion') or 'unknown'
     return dict(
         id=ids['detection'],
@@ -300,13 +311,13 @@ def _alert_detection(alert, ids, pixel, verdict):
         dec=alert['dec'],
         pixel_x=x,
         pixel_y=y,
-        confidence_score=float(np.clip(score or 0, 0, 1)),
+        confidence_score=score,
         model_version=str(version)[:50],
         prediction_metadata=plain_data(dict(score=score_name)),
         **verdict_columns(verdict),
     )
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #ac062c61
 def _alert_index(alert, detection_id, pixel, cell):
     "The row of our index of detections for one alert"
     x, y = pixel
@@ -320,7 +331,7 @@ def _alert_index(alert, detection_id, pixel, cell):
         healpix=cell,
         object_id=str(alert['objectId'])[:255],
         mag=alert.get('magpsf'),
-        snr=1.0857 / sigma_mag if sigma_mag else None,  # 2.5/ln 10: magnitudes to flux ratio
+        snr=1.0857 / sigma_mag if sigma_mag else None,
         facts=plain_data(dict(x=x, y=y, **facts, lineage=lineage)),
     )
 
@@ -344,21 +355,25 @@ def _alert_event(alert, detection_id, verdict):
     )
 
 # %% ../../nbs/25_ingest/05_alerts.ipynb #3750bd2a
+def _alert_ids(alert, survey, model):
+    "Ids of the observation, detection and run of one alert"
+    observation_id = stable_uuid('observation', survey.name, str(alert['candid']))
+    return dict(
+        observation=observation_id,
+        detection=stable_uuid('detection', observation_id),
+        run=stable_uuid('model_run', observation_id, model.id),
+    )
+
+# %% ../../nbs/25_ingest/05_alerts.ipynb #2d594ec3
 def _alert_rows(archive, alert, survey, model, origin):
     "All rows of one alert by table; its stamps are stored"
     shape, pixel = _stamp_geometry(alert)
-    oid = stable_uuid('observation', survey.name, str(alert['candid']))
-    ids = dict(
-        observation=oid,
-        detection=stable_uuid('detection', oid),
-        run=stable_uuid('model_run', oid, model.id),
-    )
+    ids = _alert_ids(alert, survey, model)
+    oid = ids['observation']
     cell = int(healpix_index(alert['ra'], alert['dec']))
     keys = {role: archive.store.put_content(alert[name]) for role, name in STAMPS.items()}
     verdict = _VERDICT_OF_PROXY.get(alert.get('label_proxy'))
-    events = []
-    if verdict is not None:
-        events.append(_alert_event(alert, ids['detection'], verdict))
+    events = [] if verdict is None else [_alert_event(alert, ids['detection'], verdict)]
     run = dict(id=ids['run'], model_id=model.id, observation_id=oid, status=RunStatus.COMPLETED)
     place = dict(observation_id=oid, healpix=cell, radius_deg=None, footprint=None)
     return {
@@ -371,7 +386,7 @@ def _alert_rows(archive, alert, survey, model, origin):
         ValidationEvent: events,
     }
 
-# %% ../../nbs/25_ingest/05_alerts.ipynb #2d594ec3
+# %% ../../nbs/25_ingest/05_alerts.ipynb #5d107e11
 _ALERT_TABLES = (
     Observation,
     ObservationIndex,
@@ -383,27 +398,33 @@ _ALERT_TABLES = (
 )
 
 
+def _batch_rows(archive, report, batch, survey, model, origin):
+    "Rows by table of some alerts, pairs of address and alert"
+    tables = {table: [] for table in _ALERT_TABLES}
+    for uri, alert in batch:
+        try:
+            rows_of = _alert_rows(archive, alert, survey, model, origin)
+        except BadImage as e:
+            report.lose(uri, e.reason, e.detail)
+            continue
+        for table, rows in rows_of.items():
+            tables[table] += rows
+    return tables
+
+# %% ../../nbs/25_ingest/05_alerts.ipynb #d43411d5
 def _write_alerts(archive, report, batch, survey_name, origin):
     "Write some alerts, pairs of address and alert, in one transaction"
-    tables = {table: [] for table in _ALERT_TABLES}
     with archive.session() as s:
         survey = get_or_create_survey(s, survey_name)
         model = add_model(s, f'{survey_name.lower()}-alerts', '1', ModelType.ANOMALY_DETECTOR)
-        for uri, alert in batch:
-            try:
-                rows_of = _alert_rows(archive, alert, survey, model, origin)
-            except BadImage as e:
-                report.lose(uri, e.reason, e.detail)
-                continue
-            for table, rows in rows_of.items():
-                tables[table] += rows
+        tables = _batch_rows(archive, report, batch, survey, model, origin)
         for table, rows in tables.items():
             bulk_insert(s, table, rows)
     report.added += len(tables[Observation])
     report.detections += len(tables[Detection])
     report.count(event['validator_id'] for event in tables[ValidationEvent])
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #9497ede6
 def _known_alerts(archive, survey_name):
     "Names of the alerts of a survey that are there already"
     with archive.session() as s:
@@ -415,16 +436,20 @@ def _known_alerts(archive, survey_name):
         return set(s.scalars(query))
 
 # %% ../../nbs/25_ingest/05_alerts.ipynb #7c66a3f4
+def _stream_problem(alert, survey):
+    "Reason and detail where the stream of a whole alert is unknown, else None"
+    if survey is not None or str(alert['objectId']).startswith('ZTF'):
+        return None
+    return 'unknown_stream', f'object {alert["objectId"]} is not from ZTF: say survey='
+
+# %% ../../nbs/25_ingest/05_alerts.ipynb #919964f8
 def _new_alert(packet, uri, survey, seen, report):
     "The alert of a packet that is to be written; None where the report says why not"
     if isinstance(packet, BadImage):
         report.lose(uri, packet.reason, packet.detail)
         return None
     alert = flat_alert(packet)
-    problem = alert_problem(alert)
-    if problem is None and survey is None and not str(alert['objectId']).startswith('ZTF'):
-        detail = f'object {alert["objectId"]} is not from ZTF: say survey='
-        problem = 'unknown_stream', detail
+    problem = alert_problem(alert) or _stream_problem(alert, survey)
     if problem:
         report.lose(uri, *problem)
         return None
@@ -435,7 +460,7 @@ def _new_alert(packet, uri, survey, seen, report):
     seen.add(name)
     return alert
 
-
+# %% ../../nbs/25_ingest/05_alerts.ipynb #72382a0f
 def add_alerts(
     archive,  # An `Archive`
     source,  # Parquet or AVRO file(s), a folder of them, a DataFrame, or packets as dicts
