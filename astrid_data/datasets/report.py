@@ -33,7 +33,7 @@ def _spread(rows, most):
     places = np.linspace(0, len(rows) - 1, min(len(rows), most))
     return np.asarray(rows)[np.unique(places.round().astype(int))]
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #6c0adaf6
 def _sample_groups(samples):
     "(label, class_name, kind) -> rows; real ones first, then by name"
     groups = samples.groupby(['label', 'class_name', 'kind']).groups
@@ -53,7 +53,7 @@ def _sample_pictures(dataset, i):
         pictures.append(marked_tag(tag, x, y, dataset.patch_size, kind))
     return pictures
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #c4ef9897
 def _samples_section(dataset, each=12):
     "Some samples of every class and kind, as HTML"
     groups = []
@@ -75,7 +75,7 @@ def _ledger_bars(manifest):
         for name, count, kind in counts
     ]
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #7cb0e6ba
 def _ledger_section(dataset):
     "What was requested, what came, and why the rest did not, as HTML"
     manifest = dataset.manifest
@@ -95,7 +95,7 @@ def _draw_sky(ax, samples):
     ax.legend(fontsize=6, loc='lower right', bbox_to_anchor=(1.12, -0.08), frameon=False)
     ax.set_title('sky (ICRS, RA 0 in the middle, rising to the left)', fontsize=7)
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #23be952e
 def _draw_years(ax, samples, origin):
     "Years of observation by split; how many samples have none"
     known = samples[samples['mjd'].notna()]
@@ -121,7 +121,7 @@ def coverage_figure(
         _draw_years(figure.add_subplot(1, 2, 2), samples, dataset.origin)
     return figure
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #87a5f32d
 def _coverage_section(dataset):
     "Surveys, bands, sky and time, as HTML"
     samples = dataset.samples
@@ -157,7 +157,7 @@ _SPLIT_WORDS = dict(
     hold='held out',
 )
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #bd877b81
 def _fact_text(name, value):
     "A number as people read it"
     if value is None:
@@ -167,7 +167,7 @@ def _fact_text(name, value):
     is_count = isinstance(value, int) and not isinstance(value, bool) and name != 'seed'
     return f'{value:,}' if is_count else str(value)
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #cc264cb4
 def _fact_table(facts, words):
     "Facts by the names that people use; lists and dicts are left out"
     rows = [
@@ -188,7 +188,7 @@ def _split_facts(dataset):
     facts['looks at the test labels'] = len(dataset.test_openings)
     return facts
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #d72e0ed8
 def splits_section(
     dataset: Dataset,  # A version
 ) -> str:  # HTML
@@ -252,7 +252,7 @@ def _file_table(dataset):
         files['file'] = files['file'].astype(str).str.rsplit('/', n=1).str[-1]
     return files
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #b8c4a676
 def _label_table(samples):
     "How many labels came from where; no rows where that is not known"
     if 'label_source' not in samples:
@@ -260,7 +260,7 @@ def _label_table(samples):
     sources = samples['label_source'].value_counts()
     return sources.rename_axis('label source').reset_index(name='samples')
 
-# %% ../../nbs/55_datasets/09_report.ipynb #b8c4a676
+# %% ../../nbs/55_datasets/09_report.ipynb #025c3369
 def _provenance_section(dataset):
     "Files with their checksums, parameters, and how to open this version, as HTML"
     return render(
@@ -272,7 +272,7 @@ def _provenance_section(dataset):
         params=json.dumps(dataset.manifest['params'], indent=1),
     )
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #bcee7939
 def _quality_section(dataset):
     "The quality report, where there is one, as HTML"
     quality = dataset.quality
@@ -295,7 +295,7 @@ def _head_facts(dataset):
         'asked for': f'{manifest["requested"]:,}',
     }
 
-
+# %% ../../nbs/55_datasets/09_report.ipynb #f220ad16
 _SECTIONS = {
     'Samples': _samples_section,
     'What is missing': _ledger_section,

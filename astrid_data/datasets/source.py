@@ -29,7 +29,7 @@ def _main_channel(dataset):
     "Number of the channel that shows the sky as it was: science, else the first"
     return dataset.channels.index('science') if 'science' in dataset.channels else 0
 
-
+# %% ../../nbs/55_datasets/08_source.ipynb #f40fe6d3
 def _file_name(uri):
     "The last part of an address; a name that is all hash is cut short"
     name = str(uri).rsplit('/', 1)[-1]
@@ -50,23 +50,26 @@ class _Facts:
     def of_channel(self, column):
         return self.get(f'{self.channel}_{column}')
 
-    def position(self):
-        if self.get('ra') == '':
-            return ''
-        return f'RA {self.row["ra"]:.6f}° Dec {self.row["dec"]:+.6f}° (ICRS)'
-
-    def time(self):
-        if self.get('mjd') == '':
-            return ''
-        return f'MJD {self.row["mjd"]:.5f} {self.get("mjd_scale")} ({self.get("mjd_meaning")})'
-
-    def slice(self, patch_size):
-        if self.get('x0') == '':
-            return ''
-        x0, y0 = self.row['x0'], self.row['y0']
-        return f'x {x0}:{x0 + patch_size}, y {y0}:{y0 + patch_size}'
-
 # %% ../../nbs/55_datasets/08_source.ipynb #0e44b30a
+def _position_text(facts):
+    if facts.get('ra') == '':
+        return ''
+    return f'RA {facts.get("ra"):.6f}° Dec {facts.get("dec"):+.6f}° (ICRS)'
+
+
+def _time_text(facts):
+    if facts.get('mjd') == '':
+        return ''
+    return f'MJD {facts.get("mjd"):.5f} {facts.get("mjd_scale")} ({facts.get("mjd_meaning")})'
+
+
+def _slice_text(facts, patch_size):
+    if facts.get('x0') == '':
+        return ''
+    x0, y0 = facts.get('x0'), facts.get('y0')
+    return f'x {x0}:{x0 + patch_size}, y {y0}:{y0 + patch_size}'
+
+# %% ../../nbs/55_datasets/08_source.ipynb #1016c768
 def provenance(
     dataset: Dataset,  # A version
     i: int,  # Row of the sample
@@ -81,13 +84,13 @@ def provenance(
     return {
         'sample': f'{sample} ({get("kind")}), split {row["split"]}',
         'label from': str(get('label_source')),
-        'position': facts.position(),
+        'position': _position_text(facts),
         'observation': f'{get("survey")} {get("observation_key")} {get("band")}',
         'image': _file_name(facts.of_channel('uri')),
         'HDU': f'{facts.of_channel("hdu")} {facts.of_channel("extver")}'.strip(),
-        'slice': facts.slice(dataset.patch_size),
+        'slice': _slice_text(facts, dataset.patch_size),
         'file sha256': str(facts.of_channel('sha256'))[:16],
-        'time': facts.time(),
+        'time': _time_text(facts),
         'origin': row['origin'],
     }
 
@@ -110,7 +113,7 @@ class _Window:
             min(width, self.x + self.half),
         )
 
-
+# %% ../../nbs/55_datasets/08_source.ipynb #7e05bc31
 def _window_around(x0, y0, patch_size, context, shape):
     "The window around a patch whose lower left pixel is (x0, y0)"
     half_patch = patch_size // 2
@@ -176,7 +179,7 @@ def _draw_frame(ax, frame, window, bounds, levels):
     ax.set_facecolor('#e8e8e8')
     ax.tick_params(labelsize=7)
 
-
+# %% ../../nbs/55_datasets/08_source.ipynb #1dbb5a69
 def _draw_patch(ax, dataset, i, levels):
     "The patch as stored, its channels side by side, with ticks around the sample"
     pixels, size = dataset.patches()[i], dataset.patch_size
@@ -191,14 +194,24 @@ def _draw_patch(ax, dataset, i, levels):
     ax.set(xticks=[], yticks=[])
     ax.set_title('as stored' if alone else ' | '.join(dataset.channels), fontsize=8)
 
-
+# %% ../../nbs/55_datasets/08_source.ipynb #baf9e27e
 def _draw_facts(ax, facts):
     "The provenance as text"
     lines = [f'{name}: {text}'[:48] for name, text in facts.items() if text]
     ax.set_axis_off()
     ax.text(0, 1, '\n'.join(lines), va='top', fontsize=8, transform=ax.transAxes)
 
-# %% ../../nbs/55_datasets/08_source.ipynb #baf9e27e
+# %% ../../nbs/55_datasets/08_source.ipynb #95c6e0c6
+def _read_window(dataset, row, channel, corner, context):
+    "The window around a patch, its bounds on the image, and the pixels there (NaN where bad)"
+    x0, y0 = corner
+    with _open_frame(dataset, row, channel) as image:
+        window = _window_around(x0, y0, dataset.patch_size, context, image.shape)
+        bounds = window.bounds(image.shape)
+        frame, bad = image.read(*bounds)
+    return window, bounds, np.where(bad, np.nan, frame)
+
+# %% ../../nbs/55_datasets/08_source.ipynb #6e28607c
 def show_source(
     dataset: Dataset,  # A version opened from its archive
     i: int,  # Row of the sample
@@ -206,22 +219,18 @@ def show_source(
 ):  # A matplotlib figure
     "The frame around sample `i`, the square that was cut, the patch as stored, and its provenance"
     facts = provenance(dataset, i)
-    channel, size = dataset.channels[_main_channel(dataset)], dataset.patch_size
+    channel = dataset.channels[_main_channel(dataset)]
     _check_has_frames(dataset, channel)
     row = dataset.samples.iloc[i]
     x0, y0 = (int(row.get(f'{channel}_{k}', row[k])) for k in ('x0', 'y0'))
-    with _open_frame(dataset, row, channel) as image:
-        window = _window_around(x0, y0, size, context, image.shape)
-        bounds = window.bounds(image.shape)
-        frame, bad = image.read(*bounds)
-    frame = np.where(bad, np.nan, frame)
+    window, bounds, frame = _read_window(dataset, row, channel, (x0, y0), context)
     levels = eye_levels(frame)
     figure = new_figure((7.6, 4.2))
     layout = [['frame', 'patch'], ['frame', 'facts']]
     axes = figure.subplot_mosaic(layout, width_ratios=[1.5, 1], height_ratios=[1.3, 1])
     _draw_frame(axes['frame'], frame, window, bounds, levels)
     axes['frame'].set_title(facts['image'], fontsize=8)
-    _mark_square(axes['frame'], x0, y0, size, row['origin'])
+    _mark_square(axes['frame'], x0, y0, dataset.patch_size, row['origin'])
     _draw_patch(axes['patch'], dataset, i, levels)
     _draw_facts(axes['facts'], facts)
     return figure
