@@ -6,14 +6,15 @@
 __all__ = ['Reading', 'counter_steps', 'power_steps', 'Energy', 'energy_of', 'visible_gpus', 'NvmlMeter', 'gpu_meters',
            'RaplMeter', 'rapl_meters', 'EstimateMeter', 'HostMeter', 'find_meters']
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #597f9fd1
+# %% ../../nbs/70_tracking/01_meters.ipynb #2188a842
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #60f9aed5
+# %% ../../nbs/70_tracking/01_meters.ipynb #3e6a6a7a
 @dataclass(frozen=True)
 class Reading:
     "What a meter says at one moment; None where it says nothing"
@@ -23,25 +24,34 @@ class Reading:
     util: float | None = None  # Utilisation (%)
     memory_mb: float | None = None  # Memory in use (MiB)
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #0ccfa1ab
+# %% ../../nbs/70_tracking/01_meters.ipynb #d394af7a
+def _known_neighbours(values):
+    "Numbers of readings that are known and follow each other, as pairs"
+    known = np.flatnonzero(np.isfinite(values))
+    return zip(known[:-1], known[1:])
+
+
 def counter_steps(
     counter,  # Readings (J), shape (n,); NaN where there was none
     t,  # Their times (s), increasing
-    wrap: float
-    | None = None,  # The counter starts again at 0 after this many joules; None if it should never
+    wrap: float | None = None,  # It starts at 0 again after so many joules; None: never
 ) -> np.ndarray:  # Energy of each step (J), shape (n-1,); NaN where unknown
     "Energy of the steps between readings of an energy counter"
     counter, t = np.asarray(counter, 'f8'), np.asarray(t, 'f8')
-    out, k = np.full(max(len(t) - 1, 0), np.nan), np.flatnonzero(np.isfinite(counter))
-    for i, j in zip(k[:-1], k[1:]):
-        d = counter[j] - counter[i]
-        if d < 0 and wrap:
-            d += wrap
-        if d >= 0:
-            out[i:j] = d * np.diff(t[i : j + 1]) / (t[j] - t[i]) if t[j] > t[i] else d / (j - i)
-    return out
+    steps = np.full(max(len(t) - 1, 0), np.nan)
+    for i, j in _known_neighbours(counter):
+        joules = counter[j] - counter[i]
+        if joules < 0 and wrap:
+            joules += wrap
+        if joules < 0:
+            continue  # It was reset
+        if t[j] > t[i]:
+            steps[i:j] = joules * np.diff(t[i : j + 1]) / (t[j] - t[i])
+        else:
+            steps[i:j] = joules / (j - i)
+    return steps
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #a1e9f44c
+# %% ../../nbs/70_tracking/01_meters.ipynb #cb0ce0d1
 def power_steps(
     watts,  # Readings (W), shape (n,); NaN where there was none
     t,  # Their times (s), increasing
@@ -49,13 +59,13 @@ def power_steps(
 ) -> np.ndarray:  # Energy of each step (J), shape (n-1,); NaN where unknown
     "Energy of the steps between readings of power"
     watts, t = np.asarray(watts, 'f8'), np.asarray(t, 'f8')
-    out, k = np.full(max(len(t) - 1, 0), np.nan), np.flatnonzero(np.isfinite(watts))
-    for i, j in zip(k[:-1], k[1:]):
+    steps = np.full(max(len(t) - 1, 0), np.nan)
+    for i, j in _known_neighbours(watts):
         if j - i <= bridge + 1:
-            out[i:j] = np.diff(t[i : j + 1]) * (watts[i] + watts[j]) / 2
-    return out
+            steps[i:j] = np.diff(t[i : j + 1]) * (watts[i] + watts[j]) / 2
+    return steps
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #f159d073
+# %% ../../nbs/70_tracking/01_meters.ipynb #86d29aeb
 @dataclass(frozen=True)
 class Energy:
     "The energy of one meter over a run"
@@ -65,36 +75,61 @@ class Energy:
     method: str  # How it was measured
     reason: str | None = None  # Why `joules` is None
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #291ad061
+# %% ../../nbs/70_tracking/01_meters.ipynb #843e0756
+def _describe_method(
+    how,  # What to call the two ways
+    shares,  # Part of the time that each covers
+):
+    "The ways that were used, with their part of the time where it is not all of it"
+    used = []
+    for way, share in zip(how, shares):
+        if share > 0.995:
+            used.append(way)
+        elif share > 0:
+            used.append(f'{way} for {share:.0%} of the time')
+    return '; '.join(used) or 'not measured'
+
+# %% ../../nbs/70_tracking/01_meters.ipynb #b3bc1213
+def _why_unknown(share, seconds, joules, failure):
+    "Why the energy of a meter is unknown"
+    reason = 'it gave neither energy nor power'
+    if share:
+        reason = f'it answered for {share:.0%} of {seconds:.1f} s, {joules:.0f} J in that time'
+    return f'{reason} ({failure})' if failure else reason
+
+# %% ../../nbs/70_tracking/01_meters.ipynb #a452df8f
 def energy_of(
-    t,
-    counter,
-    watts,  # Times (s), counter (J) and power (W), each of shape (n,), NaN where missing
+    t,  # Times (s), shape (n,)
+    counter,  # Energy counter (J), shape (n,); NaN where missing
+    watts,  # Power (W), shape (n,); NaN where missing
     how: tuple = ('energy counter', 'power, integrated (estimate)'),  # What to call the two ways
-    wrap: float | None = None,  # As for `counter_steps`
+    wrap: float | None = None,  # The counter starts at 0 again after so many joules; None: never
     failure: str | None = None,  # What the meter complained of last
 ) -> Energy:
     "Energy of one meter: counter first, power where the counter says nothing"
-    c, p, dt = counter_steps(counter, t, wrap), power_steps(watts, t), np.diff(t)
-    steps, all_s = np.where(np.isfinite(c), c, p), max(float(dt.sum()), 1e-12)
-    part = [float(dt[m].sum()) / all_s for m in (np.isfinite(c), ~np.isfinite(c) & np.isfinite(p))]
-    method = (
-        '; '.join(
-            h if f > 0.995 else f'{h} for {f:.0%} of the time' for h, f in zip(how, part) if f > 0
-        )
-        or 'not measured'
-    )
-    known = sum(part)
+    counted = counter_steps(counter, t, wrap)
+    integrated = power_steps(watts, t)
+    by_counter = np.isfinite(counted)
+    by_power = ~by_counter & np.isfinite(integrated)
+    seconds = np.diff(t)
+    duration = max(float(seconds.sum()), 1e-12)
+    shares = [float(seconds[part].sum()) / duration for part in (by_counter, by_power)]
+    steps = np.where(by_counter, counted, integrated)
+    method = _describe_method(how, shares)
+    known = sum(shares)
+    joules = float(np.nansum(steps))
     if known >= 0.99:
-        return Energy(float(np.nansum(steps) / known), steps, method)
-    heard = (
-        f'it answered for {known:.0%} of {all_s:.1f} s, {np.nansum(steps):.0f} J in that time'
-        if known
-        else 'it gave neither energy nor power'
-    )
-    return Energy(None, steps, method, heard + (f' ({failure})' if failure else ''))
+        return Energy(joules / known, steps, method)
+    return Energy(None, steps, method, _why_unknown(known, duration, joules, failure))
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #4019d13d
+# %% ../../nbs/70_tracking/01_meters.ipynb #1e013fb0
+def _matching_gpus(uuids, name):
+    "Numbers of the devices that a number or the beginning of a UUID names"
+    if name.isdigit() and int(name) < len(uuids):
+        return [int(name)]
+    return [i for i, uuid in enumerate(uuids) if name and uuid.startswith(name)]
+
+
 def visible_gpus(
     uuids: list,  # UUID of every device of the machine, in NVML's order
     spec: str | None = None,  # As in CUDA_VISIBLE_DEVICES; None means all
@@ -102,26 +137,23 @@ def visible_gpus(
     "The devices that this process may use"
     if spec is None:
         return list(range(len(uuids)))
-    out = []
-    for s in (s.strip() for s in spec.split(',')):
-        hits = (
-            [int(s)]
-            if s.isdigit() and int(s) < len(uuids)
-            else [i for i, u in enumerate(uuids) if s and u.startswith(s)]
-        )
-        if len(hits) != 1 or hits[0] in out:
+    visible = []
+    for name in spec.split(','):
+        matching = _matching_gpus(uuids, name.strip())
+        if len(matching) != 1 or matching[0] in visible:
             break
-        out += hits
-    return out
+        visible += matching
+    return visible
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #a81347dd
+# %% ../../nbs/70_tracking/01_meters.ipynb #9edd439c
 class NvmlMeter:
     "One NVIDIA device"
 
-    kind, wrap, how = (
-        'gpu',
-        None,
-        ('NVML energy counter, whole device', 'NVML power, integrated (estimate), whole device'),
+    kind = 'gpu'
+    wrap = None
+    how = (
+        'NVML energy counter, whole device',
+        'NVML power, integrated (estimate), whole device',
     )
 
     def __init__(
@@ -129,75 +161,97 @@ class NvmlMeter:
         nv,  # The module `pynvml`, initialised
         index: int,  # Number of the device, in NVML's order
     ):
-        self.nv, self.index, self.name, self.failure = nv, index, f'gpu{index}', None
+        self.nv = nv
+        self.name = f'gpu{index}'
+        self.failure = None  # The last one
         self.handle = nv.nvmlDeviceGetHandleByIndex(index)
         self.device = self.ask('nvmlDeviceGetName')
 
     def ask(
         self,
-        question,  # Function of `pynvml` that takes a device
-    ):
+        question: str,  # Function of `pynvml` that takes a device
+    ):  # Its answer; None if it failed
+        "Ask the device"
         try:
             return getattr(self.nv, question)(self.handle)
-        except self.nv.NVMLError as e:
-            self.failure = f'{question}: {e}'
-
-    def read(self):
-        mj, mw, u, m = (
-            self.ask(f'nvmlDeviceGet{q}')
-            for q in ('TotalEnergyConsumption', 'PowerUsage', 'UtilizationRates', 'MemoryInfo')
-        )
-        return Reading(
-            None if mj is None else mj / 1e3,
-            None if mw is None else mw / 1e3,
-            None if u is None else float(u.gpu),
-            None if m is None else m.used / 2**20,
-        )
+        except self.nv.NVMLError as error:
+            self.failure = f'{question}: {error}'
 
     def close(self):
+        "Leave NVML"
         try:
             self.nv.nvmlShutdown()
-        except self.nv.NVMLError as e:
-            self.failure = f'nvmlShutdown: {e}'
+        except self.nv.NVMLError as error:
+            self.failure = f'nvmlShutdown: {error}'
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #ace81da0
+# %% ../../nbs/70_tracking/01_meters.ipynb #4542d586
+@patch
+def read(
+    self: NvmlMeter,
+) -> Reading:
+    "What the device says now"
+    millijoules = self.ask('nvmlDeviceGetTotalEnergyConsumption')
+    milliwatts = self.ask('nvmlDeviceGetPowerUsage')
+    rates = self.ask('nvmlDeviceGetUtilizationRates')
+    memory = self.ask('nvmlDeviceGetMemoryInfo')
+    return Reading(
+        None if millijoules is None else millijoules / 1e3,
+        None if milliwatts is None else milliwatts / 1e3,
+        None if rates is None else float(rates.gpu),
+        None if memory is None else memory.used / 2**20,
+    )
+
+# %% ../../nbs/70_tracking/01_meters.ipynb #d81c73c6
+def _has_other_device():
+    "Whether PyTorch, if it is loaded, uses a device that is not NVIDIA's"
+    import sys
+
+    torch = sys.modules.get('torch')
+    if torch is None:
+        return False
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def _gpu_uuids(nv):
+    "UUIDs of the devices, in NVML's order"
+    handles = [nv.nvmlDeviceGetHandleByIndex(i) for i in range(nv.nvmlDeviceGetCount())]
+    uuids = [nv.nvmlDeviceGetUUID(handle) for handle in handles]
+    return [uuid.decode() if isinstance(uuid, bytes) else uuid for uuid in uuids]
+
+# %% ../../nbs/70_tracking/01_meters.ipynb #c7c25f64
 def gpu_meters(
     gpus='visible',  # 'visible', or a list of device numbers; an empty list counts none
 ) -> tuple:  # Meters, why there are none (or None), and whether there may be a device all the same
     "Meters of the GPUs that this process uses"
-    import sys
-
     import pynvml as nv
 
-    torch, spec = sys.modules.get('torch'), os.environ.get('CUDA_VISIBLE_DEVICES')
     try:
         nv.nvmlInit()
-    except nv.NVMLError as e:  # There may still be a device of another maker
-        other = torch is not None and (
-            torch.cuda.is_available() or torch.backends.mps.is_available()
-        )
-        return [], f'no NVIDIA driver answers ({e})', other
+    except nv.NVMLError as error:
+        return [], f'no NVIDIA driver answers ({error})', _has_other_device()
     try:
-        uuids = [
-            nv.nvmlDeviceGetUUID(nv.nvmlDeviceGetHandleByIndex(i))
-            for i in range(nv.nvmlDeviceGetCount())
-        ]
-        uuids = [u.decode() if isinstance(u, bytes) else u for u in uuids]
-        if gpus == 'visible' and spec and 'MIG-' in spec:
-            return [], 'a MIG slice cannot be told apart from the rest of its device', True
-        ids = visible_gpus(uuids, spec) if gpus == 'visible' else list(gpus)
-        meters = [nv.nvmlInit() or NvmlMeter(nv, i) for i in ids]
-        return (
-            meters,
-            None if meters else f'none of {len(uuids)} devices is visible to this process',
-            False,
-        )
-    except nv.NVMLError as e:
-        return [], f'NVML failed: {e}', True
+        return _open_gpus(nv, gpus)
+    except nv.NVMLError as error:
+        return [], f'NVML failed: {error}', True
     finally:
         nv.nvmlShutdown()
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #41d18268
+
+def _open_gpus(nv, gpus):
+    "The same, with NVML open; each meter opens it once more and closes it at its end"
+    spec = os.environ.get('CUDA_VISIBLE_DEVICES')
+    uuids = _gpu_uuids(nv)
+    if gpus == 'visible' and spec and 'MIG-' in spec:
+        return [], 'a MIG slice cannot be told apart from the rest of its device', True
+    meters = []
+    for index in visible_gpus(uuids, spec) if gpus == 'visible' else gpus:
+        nv.nvmlInit()
+        meters.append(NvmlMeter(nv, index))
+    if not meters:
+        return [], f'none of {len(uuids)} devices is visible to this process', False
+    return meters, None, False
+
+# %% ../../nbs/70_tracking/01_meters.ipynb #323b4a52
 class RaplMeter:
     "One RAPL zone"
 
@@ -208,92 +262,104 @@ class RaplMeter:
         zone: Path,  # Folder with name, energy_uj and max_energy_range_uj
     ):
         label = (zone / 'name').read_text().strip()
-        self.zone, self.failure, self.name = zone, None, f'{label} ({zone.name})'
+        self.zone = zone
+        self.name = f'{label} ({zone.name})'
         self.kind = 'memory' if label == 'dram' else 'cpu'
         self.wrap = int((zone / 'max_energy_range_uj').read_text()) / 1e6
+        self.failure = None  # The last one
 
-    def read(self):
+    def read(self) -> Reading:
+        "What the counter says now"
         try:
             return Reading(joules=int((self.zone / 'energy_uj').read_text()) / 1e6)
-        except (OSError, ValueError) as e:
-            self.failure = str(e)
+        except (OSError, ValueError) as error:
+            self.failure = str(error)
             return Reading()
 
     def close(self):
-        pass
+        "Nothing is open"
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #c600c26b
+# %% ../../nbs/70_tracking/01_meters.ipynb #4d1e02e2
 def rapl_meters(
     root='/sys/class/powercap',  # Where Linux shows the zones
 ) -> tuple:  # Meters, and why there are none (or None)
     "Meters of the processor packages and their memory"
-    zones = [
-        z
-        for z in sorted(Path(root).glob('intel-rapl:*'))
-        if (z / 'name').is_file()
-        and (z / 'name').read_text().strip().startswith(('package', 'dram'))
-    ]
+    zones = []
+    for zone in sorted(Path(root).glob('intel-rapl:*')):
+        name = zone / 'name'
+        if name.is_file() and name.read_text().strip().startswith(('package', 'dram')):
+            zones.append(zone)
     if not zones:
         return [], 'this machine shows no RAPL counter'
-    closed = [z for z in zones if not os.access(z / 'energy_uj', os.R_OK)]
-    if closed:
-        return (
-            [],
-            f'RAPL is there but {closed[0].name}/energy_uj is not readable: only an administrator may open it',
-        )
-    return [RaplMeter(z) for z in zones], None
+    for zone in zones:
+        if not os.access(zone / 'energy_uj', os.R_OK):
+            return [], (
+                f'RAPL is there but {zone.name}/energy_uj is not readable: '
+                'only an administrator may open it'
+            )
+    return [RaplMeter(zone) for zone in zones], None
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #f18d34ea
+# %% ../../nbs/70_tracking/01_meters.ipynb #59b550d1
+def _start_tracker(handler, cpu_watts):
+    "codecarbon's offline tracker, which sends nothing and writes nothing"
+    import logging
+
+    from codecarbon import OfflineEmissionsTracker
+
+    logging.getLogger('codecarbon').setLevel('ERROR')
+    tracker = OfflineEmissionsTracker(
+        country_iso_code='USA',
+        force_carbon_intensity_g_co2e_kwh=1.0,  # Only its energy is used
+        measure_power_secs=1e6,
+        output_methods=[],
+        output_handlers=[handler],
+        gpu_ids=[],
+        emissions_endpoint=None,
+        electricitymaps_api_token=None,
+        pue=1.0,
+        tracking_mode='machine',
+        force_cpu_power=cpu_watts,
+        allow_multiple_runs=True,
+        log_level='error',
+    )
+    tracker.start()
+    return tracker
+
+
+def _describe_model(tracker, cpu_watts):
+    "What codecarbon assumes of the processor"
+    cpus = [part for part in tracker._hardware if type(part).__name__ == 'CPU']
+    watts = getattr(cpus[0], '_tdp', None) if cpus else None
+    if not watts:
+        return 'from CPU load'
+    model = tracker.get_detected_hardware()['cpu_model']
+    source = ' as given' if cpu_watts else f' for {model!r}'
+    return f'from CPU load, assuming {watts:.0f} W at most{source}'
+
+# %% ../../nbs/70_tracking/01_meters.ipynb #c5e4602d
 class _Codecarbon:
     "codecarbon's offline tracker, asked from our own thread; also its output handler"
 
     def __init__(self, cpu_watts=None):
-        import logging
-
-        from codecarbon import OfflineEmissionsTracker
-
-        logging.getLogger('codecarbon').setLevel('ERROR')
-        self.total, self.fresh, self.users = None, set(), 0
-        self.tracker = OfflineEmissionsTracker(
-            country_iso_code='USA',
-            force_carbon_intensity_g_co2e_kwh=1.0,  # Only its energy is used
-            measure_power_secs=1e6,
-            output_methods=[],
-            output_handlers=[self],
-            gpu_ids=[],
-            emissions_endpoint=None,
-            electricitymaps_api_token=None,
-            pue=1.0,
-            tracking_mode='machine',
-            force_cpu_power=cpu_watts,
-            allow_multiple_runs=True,
-            log_level='error',
-        )
-        self.tracker.start()
+        self.total = None  # codecarbon's last totals
+        self.fresh = set()  # Fields of it that nobody has asked for
+        self.users = 0
+        self.tracker = _start_tracker(self, cpu_watts)
         self.tracker.flush()  # The first measurement reads tables; it belongs to the setup
         self.fresh = set()
-        watts = next(
-            (getattr(h, '_tdp', None) for h in self.tracker._hardware if type(h).__name__ == 'CPU'),
-            None,
-        )
-        model = self.tracker.get_detected_hardware()['cpu_model']
-        self.assumed = (
-            f'from CPU load, assuming {watts:.0f} W at most'
-            + (' as given' if cpu_watts else f' for {model!r}')
-            if watts
-            else 'from CPU load'
-        )
+        self.assumed = _describe_model(self.tracker, cpu_watts)
 
     def out(self, total, delta):
-        self.total, self.fresh = total, {'cpu_energy', 'ram_energy'}
+        self.total = total
+        self.fresh = {'cpu_energy', 'ram_energy'}
 
     live_out = out
 
     def task_out(self, data, experiment_name):
-        pass
+        "Not used"
 
     def exit(self):
-        pass
+        "Not used"
 
     def kwh(self, field):
         "Energy so far; each measurement is handed out once"
@@ -305,88 +371,97 @@ class _Codecarbon:
         self.fresh.remove(field)
         return getattr(self.total, field)
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #386ef0f9
+# %% ../../nbs/70_tracking/01_meters.ipynb #f3437584
 class EstimateMeter:
     "A model of the CPU, or of memory, in place of a meter"
 
     wrap = None
+    failure = None
 
     def __init__(
         self,
         kind: str,  # 'cpu' or 'memory'
         source: _Codecarbon,  # Shared by the two
     ):
-        self.kind, self.name, self.source, self.failure = kind, kind, source, None
-        text = (
-            f'estimate by codecarbon {source.assumed}'
-            if kind == 'cpu'
-            else 'estimate by codecarbon, a flat figure for the memory installed'
-        )
+        self.kind = kind
+        self.name = kind
+        self.source = source
+        assumed = 'a flat figure for the memory installed'
+        text = f'estimate by codecarbon {source.assumed}'
+        if kind == 'memory':
+            text = f'estimate by codecarbon, {assumed}'
         self.how = (text, text)
         source.users += 1
 
-    def read(self):
+    def read(self) -> Reading:
+        "What the model says now"
         kwh = self.source.kwh('cpu_energy' if self.kind == 'cpu' else 'ram_energy')
         return Reading(joules=None if kwh is None else kwh * 3.6e6)
 
     def close(self):
+        "End the model, if this is the last that uses it"
         self.source.users -= 1
         if not self.source.users:
             self.source.tracker.stop()
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #fca2c346
+# %% ../../nbs/70_tracking/01_meters.ipynb #0d76cd30
+def _load_percent(
+    earlier,  # Times of the processors (s), as psutil gives them
+    later,  # The same, at a later moment
+):
+    "Part of the time between that the processors worked (%); None if no time passed"
+    names = [name for name in later._fields if name not in ('guest', 'guest_nice')]
+    spent = {name: getattr(later, name) - getattr(earlier, name) for name in names}
+    total = sum(spent.values())
+    if total <= 0:
+        return None
+    return 100 * (1 - (spent['idle'] + spent.get('iowait', 0)) / total)
+
+# %% ../../nbs/70_tracking/01_meters.ipynb #5105e782
 class HostMeter:
     "Processor load of the machine, memory of this process"
 
-    name, kind, wrap, how, failure = 'host', 'host', None, ('', ''), None
+    name = 'host'
+    kind = 'host'
+    wrap = None
+    how = ('', '')
+    failure = None
 
     def __init__(self):
         import psutil
 
-        self.psutil, self.process, self.last = psutil, psutil.Process(), psutil.cpu_times()
+        self.cpu_times = psutil.cpu_times
+        self.process = psutil.Process()
+        self.last = self.cpu_times()
 
-    def read(self):
-        now, last = self.psutil.cpu_times(), self.last
-        self.last, d = (
-            now,
-            {
-                k: getattr(now, k) - getattr(last, k)
-                for k in now._fields
-                if k not in ('guest', 'guest_nice')
-            },
-        )  # Guests are in user already
-        all_s = sum(d.values())
-        return Reading(
-            util=100 * (1 - (d['idle'] + d.get('iowait', 0)) / all_s) if all_s > 0 else None,
-            memory_mb=self.process.memory_info().rss / 2**20,
-        )
+    def read(self) -> Reading:
+        "Load since the reading before, and memory now"
+        now = self.cpu_times()
+        load = _load_percent(self.last, now)
+        self.last = now
+        return Reading(util=load, memory_mb=self.process.memory_info().rss / 2**20)
 
     def close(self):
-        pass
+        "Nothing is open"
 
-# %% ../../nbs/70_tracking/01_meters.ipynb #d1eea2fa
+# %% ../../nbs/70_tracking/01_meters.ipynb #591223cd
 def find_meters(
-    gpus='visible',  # As for `gpu_meters`
+    gpus='visible',  # 'visible', or a list of device numbers; an empty list counts none
     estimate: bool = True,  # Model the CPU by codecarbon where it has no readable counter
     cpu_watts: float | None = None,  # Top power of the processors (W); None: codecarbon's guess
 ) -> tuple:  # Meters; kind -> why it is not measured; kinds that draw power all the same
     "The meters of this machine"
-    out, reasons, unknown = [], {}, set()
     meters, why, hidden = gpu_meters(gpus)
-    out += meters
-    if why:
-        reasons['gpu'] = why
-    if hidden:
-        unknown.add('gpu')
-    meters, why = rapl_meters()
-    if meters:
-        out += meters
-    elif estimate:
+    reasons = {'gpu': why} if why else {}
+    unmetered = {'gpu'} if hidden else set()
+    of_host, why = rapl_meters()
+    if not of_host and estimate:
         source = _Codecarbon(cpu_watts)
-        out += [EstimateMeter(kind, source) for kind in ('cpu', 'memory')]
-    else:
+        of_host = [EstimateMeter(kind, source) for kind in ('cpu', 'memory')]
+    elif not of_host:
         reasons['cpu'] = f'{why}, and no estimate was asked for'
-        unknown.add('cpu')
-    if not any(m.kind == 'memory' for m in out):
+        unmetered.add('cpu')
+    meters = [*meters, *of_host]
+    if not any(meter.kind == 'memory' for meter in meters):
         reasons['memory'] = 'no counter of its own; left out of the total'
-    return out, reasons, unknown
+    return meters, reasons, unmetered
