@@ -180,7 +180,6 @@ def methods_set_from_outside(module):
 
 # Pages that are still to be rewritten; a page that is leaves this list
 SETS_METHODS = {
-    'evaluation.scores',
     'quality.report',
     'registry.tables',
     'widgets.gallery',

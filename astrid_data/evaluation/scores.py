@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..core import BadInput
 from ..display import render
@@ -235,38 +236,26 @@ class OperatingPoints:
     scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # One row per sample
     by: dict = field(default_factory=dict, repr=False)  # Column -> its table of `breakdown`
 
-    @property
-    def prior(self) -> float | None:  # 0 to 1; None without a sample
-        "Share of real samples; also the AUC-PR of a coin"
-        return self.n_real / self.n if self.n else None
-
-    @property
-    def n_found(self) -> int | None:  # None where there is no operating point
-        "Real samples found while at most `rate` of the bogus pass"
-        if self.fnr_at_fpr is None:
-            return None
-        return round(self.n_real * (1 - self.fnr_at_fpr))
-
-    def metrics(
-        self,
-        prefix: str = 'test',  # Split that the names begin with
-    ) -> dict:  # Name -> number
-        "The numbers that are known, by name"
-        return {f'{prefix}_{name}': float(x) for name, x in _numbers(self) if x is not None}
-
-    def plot(
-        self,
-        axs=None,  # Three axes; None makes a figure of 6 by 2.2 inches
-    ):  # The figure
-        "Precision and recall, the rates with the operating point, and the calibration"
-        return _plot_points(self, axs)
-
     def __repr__(self):
         lines = [f'  {what:14} {number:8} {more}'.rstrip() for what, number, more in _lines(self)]
         return 'OperatingPoints\n' + '\n'.join(lines)
 
     def _repr_html_(self):
         return render('operating_points.html', lines=list(_lines(self)))
+
+# %% ../../nbs/65_evaluation/01_scores.ipynb #cae4f2d9
+@patch(as_prop=True)
+def prior(self: OperatingPoints) -> float | None:  # 0 to 1; None without a sample
+    "Share of real samples; also the AUC-PR of a coin"
+    return self.n_real / self.n if self.n else None
+
+
+@patch(as_prop=True)
+def n_found(self: OperatingPoints) -> int | None:  # None where there is no operating point
+    "Real samples found while at most `rate` of the bogus pass"
+    if self.fnr_at_fpr is None:
+        return None
+    return round(self.n_real * (1 - self.fnr_at_fpr))
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #57bde89f
 def _numbers(report):
@@ -280,6 +269,15 @@ def _numbers(report):
         low, high = getattr(report, f'{name}_interval') or (None, None)
         yield f'{name}_low', low
         yield f'{name}_high', high
+
+
+@patch
+def metrics(
+    self: OperatingPoints,
+    prefix: str = 'test',  # Split that the names begin with
+) -> dict:  # Name -> number
+    "The numbers that are known, by name"
+    return {f'{prefix}_{name}': float(x) for name, x in _numbers(self) if x is not None}
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #c843e479
 def _lines(report):
@@ -335,6 +333,24 @@ def _at_threshold(threshold, label, score):
     )
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #c44295dd
+def _intervals(scores, rate, n_boot, seed):
+    "The interval of each number that has one"
+
+    def fpr(label, score, weight):
+        return fpr_at_fnr(label, score, weight, fnr=rate)[0]
+
+    def fnr(label, score, weight):
+        return fnr_at_fpr(label, score, weight, fpr=rate)[0]
+
+    metrics = dict(auc_pr=average_precision, fpr_at_fnr=fpr, fnr_at_fpr=fnr)
+    return {name: bootstrap(scores, metric, n_boot, seed) for name, metric in metrics.items()}
+
+# %% ../../nbs/65_evaluation/01_scores.ipynb #6f8e88a9
+def _known(value):
+    "A number, or None for NaN"
+    return None if np.isnan(value) else value
+
+# %% ../../nbs/65_evaluation/01_scores.ipynb #31d59e03
 def operating_points(
     scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
     rate: float = 0.01,  # FNR, and FPR, of the operating points
@@ -349,6 +365,7 @@ def operating_points(
     n_real = int((label == 1).sum())
     n_bogus = int((label == 0).sum())
     fpr, own_threshold = fpr_at_fnr(label, score, fnr=rate)
+    fnr, _ = fnr_at_fpr(label, score, fpr=rate)
     brier = ((score - (label == 1)) ** 2).mean() if len(scores) else np.nan
     intervals = {}
     if n_real and n_bogus:
@@ -363,7 +380,7 @@ def operating_points(
         fpr_at_fnr=_known(fpr),
         fpr_at_fnr_interval=intervals.get('fpr_at_fnr'),
         threshold=_known(own_threshold),
-        fnr_at_fpr=_known(fnr_at_fpr(label, score, fpr=rate)[0]),
+        fnr_at_fpr=_known(fnr),
         fnr_at_fpr_interval=intervals.get('fnr_at_fpr'),
         brier=_known(brier),
         calibration_error=_known(calibration_error(scores)),
@@ -373,24 +390,6 @@ def operating_points(
         note=_notes(n_real, n_bogus, rate),
         scores=scores,
     )
-
-
-def _known(value):
-    "A number, or None for NaN"
-    return None if np.isnan(value) else value
-
-
-def _intervals(scores, rate, n_boot, seed):
-    "The interval of each number that has one"
-
-    def fpr(label, score, weight):
-        return fpr_at_fnr(label, score, weight, fnr=rate)[0]
-
-    def fnr(label, score, weight):
-        return fnr_at_fpr(label, score, weight, fpr=rate)[0]
-
-    metrics = dict(auc_pr=average_precision, fpr_at_fnr=fpr, fnr_at_fpr=fnr)
-    return {name: bootstrap(scores, metric, n_boot, seed) for name, metric in metrics.items()}
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #765d849a
 def _plot_rates(report, precision_ax, rate_ax):
@@ -402,7 +401,7 @@ def _plot_rates(report, precision_ax, rate_ax):
     rate_ax.plot(1 - found, curve.bogus / curve.bogus[-1])
     rate_ax.plot(min(report.rate, 1), report.fpr_at_fnr, 'o', ms=4)
 
-
+# %% ../../nbs/65_evaluation/01_scores.ipynb #6d094c48
 def _plot_calibration(report, ax):
     "Share of real against the score, with intervals"
     bins = calibration(report.scores)
@@ -411,7 +410,7 @@ def _plot_calibration(report, ax):
     ax.plot([0, 1], [0, 1], color='0.7', lw=0.8, ls=':')
     ax.errorbar(bins['score'], share, np.abs(ends - share), fmt='.', lw=0.8)
 
-# %% ../../nbs/65_evaluation/01_scores.ipynb #8fb16db2
+# %% ../../nbs/65_evaluation/01_scores.ipynb #81d0f0d2
 _AXIS_LABELS = (
     ('share of real found', 'share of found that is real'),
     ('real lost (FNR)', 'bogus passed (FPR)'),
@@ -419,23 +418,27 @@ _AXIS_LABELS = (
 )
 
 
-def _plot_points(report, axs=None):
-    "The three pictures of a report; the figure"
+@patch
+def plot(
+    self: OperatingPoints,
+    axs=None,  # Three axes; None makes a figure of 6 by 2.2 inches
+):  # The figure
+    "Precision and recall, the rates with the operating point, and the calibration"
     import matplotlib.pyplot as plt
 
     if axs is None:
         _, axs = plt.subplots(1, 3, figsize=(6, 2.2), layout='constrained')
     fig = axs[0].figure
-    if report.auc_roc is not None:
-        _plot_rates(report, axs[0], axs[1])
-    _plot_calibration(report, axs[2])
+    if self.auc_roc is not None:
+        _plot_rates(self, axs[0], axs[1])
+    _plot_calibration(self, axs[2])
     for ax, (x_label, y_label) in zip(axs, _AXIS_LABELS):
         ax.set(ylim=(-0.03, 1.03))
         ax.set_xlabel(x_label, fontsize=8)
         ax.set_ylabel(y_label, fontsize=8)
         ax.tick_params(labelsize=7)
-    if report.origin != 'survey':
+    if self.origin != 'survey':
         for ax in axs:
             ax.patch.set(hatch='//', edgecolor='0.9')
-        fig.suptitle(f'{report.origin} data', fontsize=8)
+        fig.suptitle(f'{self.origin} data', fontsize=8)
     return fig
