@@ -30,13 +30,12 @@ def version_rows(
     archive,  # An `Archive`
 ) -> list:  # One dict per version, deleted ones too
     "What the registry knows of versions"
-
     columns = [getattr(VersionRow, name) for name in _VERSION_COLUMNS]
     with need('archive', archive).session() as session:
         rows = [dict(zip(_VERSION_COLUMNS, row)) for row in session.execute(select(*columns))]
     return [dict(row, dataset_id=str(row['dataset_id'])) for row in rows]
 
-
+# %% ../../nbs/55_datasets/04_catalog.ipynb #f025f555
 def address_of(
     row: dict,  # From `version_rows`
 ) -> str:  # 'name@v2'
@@ -44,19 +43,13 @@ def address_of(
     return f'{row["name"]}@v{row["version"]}'
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #e7a0b963
-_LISTED = (
-    'address name version samples train val test buffer origin quality audit content_hash '
-    'created_at id'
-).split()
-
-
 def deletion_record(
     manifest: dict,  # Of a version
 ) -> dict:  # deleted_at, deleted_by, deleted_reason; nothing for a version that is there
     "What a deleted version says of its end"
     return {f'deleted_{k}': v for k, v in (manifest.get('deleted') or {}).items()}
 
-
+# %% ../../nbs/55_datasets/04_catalog.ipynb #f6459125
 def _listed_row(row):
     "One line of the table that people see"
     manifest = row['manifest']
@@ -75,6 +68,12 @@ def _listed_row(row):
         **deletion_record(manifest),
     )
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #bf0929ab
+_LISTED = (
+    'address name version samples train val test buffer origin quality audit content_hash '
+    'created_at id'
+).split()
+
 
 def _listing(rows):
     "A table of versions, newest first"
@@ -84,7 +83,7 @@ def _listing(rows):
     table = table.reindex(columns=columns)
     return table.sort_values(newest_first, ascending=False, ignore_index=True)
 
-
+# %% ../../nbs/55_datasets/04_catalog.ipynb #cd483158
 def list_datasets(
     archive,  # An `Archive`
 ) -> pd.DataFrame:  # One row per version, newest first
@@ -98,7 +97,19 @@ def _words_of(row):
     parts = [row['name'], manifest.get('description') or '', *manifest['class_counts']]
     return ' '.join(parts).lower()
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #4fc3df32
+def _is_asked_for(row, survey, content_hash, min_quality, origin):
+    "Whether a version has what is asked for, words apart"
+    manifest = row['manifest']
+    if survey is not None and survey.lower() not in manifest.get('survey_counts', {}):
+        return False
+    if min_quality is not None and (manifest.get('quality_score') or 0) < min_quality:
+        return False
+    if origin not in (None, row['origin']):
+        return False
+    return row['content_hash'].startswith(content_hash.lower())
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #282c5a20
 def search_datasets(
     archive,  # An `Archive`
     text: str = '',  # Words that name, description or classes hold
@@ -109,22 +120,16 @@ def search_datasets(
     deleted: bool = False,  # Show deleted versions too
 ) -> pd.DataFrame:  # As `list_datasets`
     "Versions that fit all that is asked"
-
-    def fits(row):
+    words = text.lower().split()
+    found = []
+    for row in version_rows(archive):
         if row['state'] != 'frozen' and not deleted:
-            return False
-        manifest = row['manifest']
-        if survey is not None and survey.lower() not in manifest.get('survey_counts', {}):
-            return False
-        if min_quality is not None and (manifest.get('quality_score') or 0) < min_quality:
-            return False
-        if origin not in (None, row['origin']):
-            return False
-        if not row['content_hash'].startswith(content_hash.lower()):
-            return False
-        return all(word in _words_of(row) for word in text.lower().split())
-
-    return _listing([row for row in version_rows(archive) if fits(row)])
+            continue
+        if not _is_asked_for(row, survey, content_hash, min_quality, origin):
+            continue
+        if all(word in _words_of(row) for word in words):
+            found.append(row)
+    return _listing(found)
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #78539948
 def deleted_message(
@@ -139,7 +144,7 @@ def deleted_message(
         f'search_datasets(archive, {row["name"]!r}, deleted=True)'
     )
 
-
+# %% ../../nbs/55_datasets/04_catalog.ipynb #0255eaac
 def _unknown_message(text, frozen):
     "What to tell who asks for a version that never was"
     known = ', '.join(sorted({address_of(row) for row in frozen}))
@@ -148,7 +153,16 @@ def _unknown_message(text, frozen):
         return f'which dataset? There are: {known}'
     return f'no dataset {text!r}; there are: {known}'
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #8f9a3220
+def _is_meant(row, text):
+    "Whether an address, which may leave the number open, means this version"
+    if row['dataset_id'] == text:
+        return True
+    name, _, number = text.partition('@')
+    numbers = ('', 'latest', f'v{row["version"]}', str(row['version']))
+    return row['name'] == name and number in numbers
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #049771bb
 def _find_version(archive, text):
     "The row at an address; the newest where the address leaves that open"
     rows = version_rows(archive)
@@ -157,27 +171,19 @@ def _find_version(archive, text):
         if row['state'] == 'deleted' and text in own:
             raise NotFound(deleted_message(row))
     frozen = [row for row in rows if row['state'] == 'frozen']
-    name, _, number = text.partition('@')
-
-    def fits(row):
-        if row['dataset_id'] == text:
-            return True
-        numbers = ('', 'latest', f'v{row["version"]}', str(row['version']))
-        return row['name'] == name and number in numbers
-
-    found = [row for row in frozen if fits(row)]
+    found = [row for row in frozen if _is_meant(row, text)]
     if not found:
         raise NotFound(_unknown_message(text, frozen))
     return max(found, key=lambda row: row['version'])
 
-# %% ../../nbs/55_datasets/04_catalog.ipynb #705b0e41
+# %% ../../nbs/55_datasets/04_catalog.ipynb #0df3c71b
 def version_key(
     row: dict,  # From `version_rows`, or a manifest
 ) -> str:  # Such as 'datasets/first-look/v2'
     "Where a version lies in the store, and below the archive's home"
     return f'datasets/{row["name"]}/v{row["version"]}'
 
-
+# %% ../../nbs/55_datasets/04_catalog.ipynb #705b0e41
 def open_dataset(
     archive,  # An `Archive`
     address=None,  # 'name', 'name@latest', 'name@v2', or the dataset's UUID
@@ -200,6 +206,16 @@ def open_dataset(
     return Dataset(folder, archive)
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #dc28ab87
+def _splits_of(archive, dataset_id):
+    "Where the samples of a version went, by the registry"
+    columns = [SampleRow.sample_key, TrainingSample.detection_id, SampleRow.split]
+    query = select(*columns).join(TrainingSample, TrainingSample.id == SampleRow.sample_id)
+    query = query.where(TrainingSample.dataset_id == uuid.UUID(dataset_id))
+    with archive.session() as session:
+        found = session.execute(query.order_by(SampleRow.row_index)).all()
+    return pd.DataFrame(found, columns=['sample_key', 'detection_id', 'split'])
+
+# %% ../../nbs/55_datasets/04_catalog.ipynb #842a1b3c
 def earlier_splits(
     archive,  # An `Archive`
     address: str | None,  # Of a version, deleted ones too; None gives None
@@ -207,18 +223,12 @@ def earlier_splits(
     "Where the samples of a version went"
     if address is None:
         return None
-
     rows = [row for row in version_rows(archive) if address in (address_of(row), row['dataset_id'])]
     if not rows:
         raise NotFound(
             f'no version {address!r} to take splits from; write name@v1, see list_datasets(archive)'
         )
-    columns = [SampleRow.sample_key, TrainingSample.detection_id, SampleRow.split]
-    query = select(*columns).join(TrainingSample, TrainingSample.id == SampleRow.sample_id)
-    query = query.where(TrainingSample.dataset_id == uuid.UUID(rows[0]['dataset_id']))
-    with archive.session() as session:
-        found = session.execute(query.order_by(SampleRow.row_index)).all()
-    return pd.DataFrame(found, columns=['sample_key', 'detection_id', 'split'])
+    return _splits_of(archive, rows[0]['dataset_id'])
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #5bd20f8f
 @contextmanager
@@ -237,16 +247,18 @@ def dataset_lock(
             raise Conflict(message) from None
         yield
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #70bf73eb
+def _version_to_delete(archive, address):
+    "The row of the one version that is named"
+    for row in version_rows(archive):
+        if address in (row['dataset_id'], address_of(row)):
+            return row
+    raise NotFound(
+        f'no version {address!r} to delete; say exactly which, as name@v2: '
+        'see list_datasets(archive)'
+    )
+
 # %% ../../nbs/55_datasets/04_catalog.ipynb #acbd2c8d
-def _remove_files(archive, row):
-    "The folder of a version and its copy in the bucket"
-    shutil.rmtree(archive.datasets_dir / row['name'] / f'v{row["version"]}', ignore_errors=True)
-    if not isinstance(archive.store, S3Store):
-        return
-    for key in list(archive.store.list(f'{version_key(row)}/')):
-        archive.store.delete(key)
-
-
 def _mark_deleted(archive, row, record):
     "Write down that a version is deleted; an earlier record stays"
     with archive.session() as session:
@@ -256,7 +268,16 @@ def _mark_deleted(archive, row, record):
             version.manifest = version.manifest | dict(deleted=record)
         session.get(TrainingDataset, version.dataset_id).status = 'deleted'
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #377b1781
+def _remove_files(archive, row):
+    "The folder of a version and its copy in the bucket"
+    shutil.rmtree(archive.datasets_dir / row['name'] / f'v{row["version"]}', ignore_errors=True)
+    if not isinstance(archive.store, S3Store):
+        return
+    for key in list(archive.store.list(f'{version_key(row)}/')):
+        archive.store.delete(key)
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #603cca1c
 def delete_dataset(
     archive,  # An `Archive`
     address: str,  # 'name@v2': one version, exactly
@@ -264,18 +285,11 @@ def delete_dataset(
     by: str | None = None,  # Who; None means the user of this machine
 ) -> None:
     "Take the files of a version away and keep a record of why"
-    own = [
-        row for row in version_rows(archive) if str(address) in (row['dataset_id'], address_of(row))
-    ]
-    if not own:
-        raise NotFound(
-            f'no version {str(address)!r} to delete; say exactly which, as name@v2: '
-            'see list_datasets(archive)'
-        )
+    row = _version_to_delete(archive, str(address))
     if not str(reason).strip():
         raise BadInput(f'why is {address} to be deleted? The reason is what stays of it')
     now = datetime.now(UTC).isoformat(timespec='seconds')
     record = dict(at=now, by=by or who_am_i(), reason=reason)
-    with dataset_lock(archive.datasets_dir / own[0]['name']):
-        _mark_deleted(archive, own[0], record)
-    _remove_files(archive, own[0])
+    with dataset_lock(archive.datasets_dir / row['name']):
+        _mark_deleted(archive, row, record)
+    _remove_files(archive, row)

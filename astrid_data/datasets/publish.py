@@ -26,13 +26,6 @@ from astrid_data.registry.tables import (
 from ..storage.store import S3Store, push_tree
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #c16a1a6e
-def _uuid(value):
-    "An id of the registry; None where there is none"
-    if value is None or pd.isna(value):
-        return None
-    return uuid.UUID(str(value))
-
-
 def _labels(row, patch_size):
     "What is known of the object in a sample"
     half = patch_size // 2
@@ -45,11 +38,13 @@ def _labels(row, patch_size):
         source=row['label_source'],
     )
 
-
+# %% ../../nbs/55_datasets/05_publish.ipynb #a7c68205
 def _metadata(row, manifest):
     "Where a sample comes from"
     patch_size = manifest['patch_size']
-    time = None if pd.isna(row['mjd']) else utc_from_mjd(row['mjd']).isoformat()
+    time = None
+    if pd.notna(row['mjd']):
+        time = utc_from_mjd(row['mjd']).isoformat()
     same = {k: row[k] for k in ('survey', 'ra', 'dec', 'kind', 'origin', 'split', 'sample_key')}
     return dict(
         same,
@@ -61,31 +56,45 @@ def _metadata(row, manifest):
         channels=manifest['channels'],
     )
 
+# %% ../../nbs/55_datasets/05_publish.ipynb #bdf6abc5
+def _uuid(value):
+    "An id of the registry; None where there is none"
+    if value is None or pd.isna(value):
+        return None
+    return uuid.UUID(str(value))
+
 # %% ../../nbs/55_datasets/05_publish.ipynb #50045c00
+def _places(n_samples, manifest):
+    "Shard and row of each sample, as '00000.npy#3'"
+    rows_in = [shard['rows'] for shard in manifest['shards'] if shard['array'] == 'patches']
+    shard_rows = next(iter(rows_in), 1)
+    return [f'{i // shard_rows:05d}.npy#{i % shard_rows}' for i in range(n_samples)]
+
+# %% ../../nbs/55_datasets/05_publish.ipynb #a37658d0
+def _sample_record(row, place, manifest):
+    "One row of `training_samples`"
+    home = f'datasets/{manifest["name"]}/v{manifest["version"]}'
+    labels = _labels(row, manifest['patch_size'])
+    return dict(
+        id=stable_uuid('sample', manifest['id'], row['sample_key']),
+        dataset_id=uuid.UUID(manifest['id']),
+        observation_id=_uuid(row['observation_id']),
+        detection_id=_uuid(row['detection_id']),
+        image_path=f'{home}/patches-{place}',
+        mask_path=f'{home}/targets-{place}',
+        labels=json.loads(canonical_json(labels)),
+        metadata_=json.loads(canonical_json(_metadata(row, manifest))),
+    )
+
+# %% ../../nbs/55_datasets/05_publish.ipynb #5bef31f7
 def sample_records(
     samples: pd.DataFrame,  # Of a version
     manifest: dict,  # Of the same version
 ) -> list:  # Dicts for `training_samples`
     "Rows in the shape that AstrID's tables use"
-    home = f'datasets/{manifest["name"]}/v{manifest["version"]}'
-    rows_in = [shard['rows'] for shard in manifest['shards'] if shard['array'] == 'patches']
-    shard_rows = next(iter(rows_in), 1)
-
-    def record(i, row):
-        place = f'{i // shard_rows:05d}.npy#{i % shard_rows}'
-        labels = _labels(row, manifest['patch_size'])
-        return dict(
-            id=stable_uuid('sample', manifest['id'], row['sample_key']),
-            dataset_id=uuid.UUID(manifest['id']),
-            observation_id=_uuid(row['observation_id']),
-            detection_id=_uuid(row['detection_id']),
-            image_path=f'{home}/patches-{place}',
-            mask_path=f'{home}/targets-{place}',
-            labels=json.loads(canonical_json(labels)),
-            metadata_=json.loads(canonical_json(_metadata(row, manifest))),
-        )
-
-    return [record(i, row) for i, row in enumerate(samples.to_dict('records'))]
+    rows = samples.to_dict('records')
+    places = _places(len(rows), manifest)
+    return [_sample_record(row, place, manifest) for row, place in zip(rows, places)]
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #441044e7
 def _dataset_row(dataset, report, now):
@@ -104,7 +113,7 @@ def _dataset_row(dataset, report, now):
         status='active',
     )
 
-
+# %% ../../nbs/55_datasets/05_publish.ipynb #a62ed1c9
 def _detail_rows(samples, records):
     "What this library knows of each sample beside AstrID's columns"
     kept = samples[['sample_key', 'split', 'group_id', 'kind', 'origin']].to_dict('records')
@@ -113,8 +122,9 @@ def _detail_rows(samples, records):
         for i, (row, record) in enumerate(zip(kept, records))
     ]
 
-
+# %% ../../nbs/55_datasets/05_publish.ipynb #b00e792a
 def _quality_row(manifest, report, now):
+    "The report, with its score as a column"
     return dict(
         id=stable_uuid('quality', manifest['id'], 0),
         dataset_id=uuid.UUID(manifest['id']),
@@ -123,8 +133,9 @@ def _quality_row(manifest, report, now):
         created_at=now,
     )
 
-
+# %% ../../nbs/55_datasets/05_publish.ipynb #4a122f2b
 def _version_row(manifest, now):
+    "Address, hashes, and the manifest"
     same = {k: manifest[k] for k in ('name', 'version', 'content_hash', 'plan_hash', 'origin')}
     return dict(
         same,
@@ -139,7 +150,6 @@ def _version_row(manifest, now):
 # %% ../../nbs/55_datasets/05_publish.ipynb #f9dd992d
 def _refuse_other_content(session, dataset):
     "Refuse a name and number that another version has"
-
     same = (VersionRow.name == dataset.name, VersionRow.version == dataset.version)
     known = session.scalar(select(VersionRow.dataset_id).where(*same))
     if known and str(known) != dataset.id:
@@ -148,7 +158,7 @@ def _refuse_other_content(session, dataset):
             'give yours another name'
         )
 
-
+# %% ../../nbs/55_datasets/05_publish.ipynb #762d98bd
 def register_version(
     archive,  # Where to
     folder,  # A finished version
