@@ -6,6 +6,8 @@
 __all__ = ['model_columns', 'check_crop', 'PatchDataset', 'Items', 'collate']
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #674996d2
+import warnings
+
 import numpy as np
 import pandas as pd
 import torch
@@ -127,6 +129,12 @@ def _only_origin(origin):
     shared = len(origin) and (origin == origin[0]).all()
     return origin[0] if shared else None
 
+
+def _normaliser(dataset, normalise):
+    if isinstance(normalise, Normaliser):
+        return normalise
+    return Normaliser.of(dataset, normalise or 'none')
+
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #6448a82a
 class PatchDataset(torch.utils.data.Dataset):
     "Rows of a version as dicts of tensors: image, label, valid, target, index, origin"
@@ -150,7 +158,7 @@ class PatchDataset(torch.utils.data.Dataset):
         self.split = split if isinstance(split, str) else None
         self.rows = _rows_of(dataset, split)
         self.augment = _checked_augment(augment, split)
-        self.size = check_crop(dataset, crop, self.augment)
+        self.patch_size = check_crop(dataset, crop, self.augment)
         self.target = target
         self.with_valid = valid
         self.seed = seed
@@ -182,32 +190,32 @@ class PatchDataset(torch.utils.data.Dataset):
         draws = self.augment.draws(self.seed, self.epoch, rows) if self.augment else None
         return Items(self.read(rows, draws))
 
-    def set_epoch(
-        self,
-        epoch: int,  # Counts up
-    ):
-        "The draws of the augmentation change with the epoch"
-        self.epoch = epoch
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #1fce89e9
+@patch
+def set_epoch(
+    self: PatchDataset,
+    epoch: int,  # Counts up
+):
+    "The draws of the augmentation change with the epoch"
+    self.epoch = epoch
 
-    @property
-    def labels(
-        self,
-    ) -> np.ndarray:  # float32
-        "Labels of this split, in order"
-        return self.label[self.rows].numpy()
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #6fcf2269
+@patch(as_prop=True)
+def labels(
+    self: PatchDataset,
+) -> np.ndarray:  # float32
+    "Labels of this split, in order"
+    return self.label[self.rows].numpy()
 
-    @property
-    def store(
-        self,
-    ) -> Rows:  # The stored arrays by row number
-        "The pixels, opened by the process that reads them"
-        return self._pixel_reader().store
-
-
-def _normaliser(dataset, normalise):
-    if isinstance(normalise, Normaliser):
-        return normalise
-    return Normaliser.of(dataset, normalise or 'none')
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #45054b58
+@patch(as_prop=True)
+def size(
+    self: PatchDataset,
+) -> int:  # Side of what the model sees (pixel)
+    "The old name of `patch_size`"
+    message = 'PatchDataset.size is now called patch_size: use that name'
+    warnings.warn(message, DeprecationWarning, stacklevel=2)
+    return self.patch_size
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #20d442c5
 _STORED = dict(image='patches', valid='valid', target='targets')  # In a batch; in a version
@@ -230,6 +238,14 @@ def _pixel_reader(self: PatchDataset):
         )
     return self._reader
 
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #73742038
+@patch(as_prop=True)
+def store(
+    self: PatchDataset,
+) -> Rows:  # The stored arrays by row number
+    "The pixels, opened by the process that reads them"
+    return self._pixel_reader().store
+
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #2e703b8b
 @patch
 def batch_shapes(
@@ -237,7 +253,8 @@ def batch_shapes(
     n: int,  # Samples
 ) -> dict:  # Name -> (shape, dtype)
     "What the tensors of a batch look like"
-    channels, size = len(self.dataset.channels), self.size
+    channels = len(self.dataset.channels)
+    size = self.patch_size
     image_channels = 2 * channels if self.with_valid == 'channel' else channels
     shapes = dict(image=((n, image_channels, size, size), torch.float32))
     if self.with_valid:
