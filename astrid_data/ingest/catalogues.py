@@ -53,7 +53,7 @@ def _table_from_file(path):
 
     return Table.read(path)
 
-
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #45d564d3
 def read_table(
     table,  # DataFrame, astropy Table, or the path of a CSV, Parquet, FITS or ECSV file
 ) -> pd.DataFrame:  # Columns with one value per row
@@ -94,7 +94,7 @@ class _PlacedRows:
     x: np.ndarray  # Where (0-based pixel), shape (n,)
     y: np.ndarray  # Where (0-based pixel), shape (n,)
 
-
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #3ed2c36a
 def _circled_images(archive, observations):
     "Rows of images, with the centre (deg) and radius (deg) of their circles"
     query = (
@@ -105,7 +105,7 @@ def _circled_images(archive, observations):
     with archive.session() as s:
         return s.execute(celestial_images(query, observations)).all()
 
-
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #c238f9e9
 def _rows_on_images(archive, table, observations):
     "For each image that holds some rows of `table` (ra, dec): which, and where"
     table_ra, table_dec = table.ra.values, table.dec.values
@@ -120,11 +120,7 @@ def _rows_on_images(archive, table, observations):
         if on_pixels.any():
             yield _PlacedRows(image, near[on_pixels], x[on_pixels], y[on_pixels])
 
-# %% ../../nbs/25_ingest/04_catalogues.ipynb #3b5e195a
-def _none_if_missing(value):
-    return None if pd.isna(value) else value
-
-
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #124d6f80
 def _catalogue_detection(row, x, y, detection_id, verdict, image, run_id):
     "The row of the table of detections for one row of a catalogue"
     return dict(
@@ -140,6 +136,10 @@ def _catalogue_detection(row, x, y, detection_id, verdict, image, run_id):
         **verdict_columns(verdict),
     )
 
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #e3f7b988
+def _none_if_missing(value):
+    return None if pd.isna(value) else value
+
 
 def _catalogue_index(row, x, y, detection_id, cell):
     "The row of our index of detections for one row of a catalogue"
@@ -152,7 +152,7 @@ def _catalogue_index(row, x, y, detection_id, cell):
         facts=dict(x=float(x), y=float(y)),
     )
 
-
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #3b5e195a
 def _catalogue_event(row, detection_id, verdict, name, validator):
     "The event of a catalogue's verdict"
     if pd.isna(row.class_name):
@@ -185,27 +185,32 @@ def _catalogue_run(session, image, validator):
     bulk_insert(session, ModelRun, [run])
     return run_id
 
-
-def _add_placed_rows(archive, name, catalogue, placed):
-    "Write the rows that fall on one image; how many detections and how many verdicts are new"
-    validator = f'catalogue:{name}'[:100]
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #3aed2f6f
+def _catalogue_rows(name, validator, catalogue, placed, run_id):
+    "Rows by table for the rows of a catalogue that fall on one image"
     image, rows = placed.image, catalogue.iloc[placed.rows]
     cells = healpix_index(rows.ra.values, rows.dec.values).tolist()
     detections, index, events = [], [], []
+    for row, x, y, cell in zip(rows.itertuples(), placed.x, placed.y, cells):
+        place = round(row.ra, 9), round(row.dec, 9)
+        detection_id = stable_uuid('detection', image.id, validator, *place)
+        verdict = None if pd.isna(row.is_real) else bool(row.is_real)
+        known = (row, x, y, detection_id)
+        detections.append(_catalogue_detection(*known, verdict, image, run_id))
+        index.append(_catalogue_index(*known, cell))
+        if verdict is not None:
+            events.append(_catalogue_event(row, detection_id, verdict, name, validator))
+    return {Detection: detections, DetectionIndex: index, ValidationEvent: events}
+
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #b7aa0cd1
+def _add_placed_rows(archive, name, catalogue, placed):
+    "Write the rows that fall on one image; how many detections are new, and the new verdicts"
+    validator = f'catalogue:{name}'[:100]
     with archive.session() as s:
-        run_id = _catalogue_run(s, image, validator)
-        for row, x, y, cell in zip(rows.itertuples(), placed.x, placed.y, cells):
-            place = round(row.ra, 9), round(row.dec, 9)
-            detection_id = stable_uuid('detection', image.id, validator, *place)
-            verdict = None if pd.isna(row.is_real) else bool(row.is_real)
-            known = (row, x, y, detection_id)
-            detections.append(_catalogue_detection(*known, verdict, image, run_id))
-            index.append(_catalogue_index(*known, cell))
-            if verdict is not None:
-                events.append(_catalogue_event(row, detection_id, verdict, name, validator))
-        new_detections = bulk_insert(s, Detection, detections)
-        bulk_insert(s, DetectionIndex, index)
-        return new_detections, [validator] * bulk_insert(s, ValidationEvent, events)
+        run_id = _catalogue_run(s, placed.image, validator)
+        rows_of = _catalogue_rows(name, validator, catalogue, placed, run_id)
+        new = {table: bulk_insert(s, table, rows) for table, rows in rows_of.items()}
+    return new[Detection], [validator] * new[ValidationEvent]
 
 # %% ../../nbs/25_ingest/04_catalogues.ipynb #92026e0a
 def _number_column(table, what):
@@ -230,7 +235,7 @@ def _catalogue_columns(table, ra, dec, object_id, class_name, is_real, mag, snr,
         raise BadInput('score must lie between 0 and 1')
     return catalogue
 
-
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #c0b8e970
 def _unused_rows(name, catalogue, used, is_position):
     "The ledger of rows that became no detection"
     lost = np.flatnonzero(~used)
@@ -243,6 +248,23 @@ def _unused_rows(name, catalogue, used, is_position):
     return pd.DataFrame(ledger, columns=LEDGER)
 
 # %% ../../nbs/25_ingest/04_catalogues.ipynb #fcaa3d93
+def _place_catalogue(archive, name, catalogue, observations):
+    "Turn a catalogue under fixed names into detections; the report"
+    report = IngestReport()
+    is_position = (np.isfinite(catalogue.ra) & (catalogue.dec.abs() <= 90)).values
+    used = np.zeros(len(catalogue), bool)
+    row_numbers = np.flatnonzero(is_position)
+    positioned = catalogue.iloc[row_numbers]
+    for placed in _rows_on_images(archive, positioned, observations):
+        used[row_numbers[placed.rows]] = True
+        new, validators = _add_placed_rows(archive, name, positioned, placed)
+        report.detections += new
+        report.skipped += len(placed.rows) - new
+        report.count(validators)
+    report.ledger = _unused_rows(name, catalogue, used, is_position)
+    return report
+
+# %% ../../nbs/25_ingest/04_catalogues.ipynb #6252e5b4
 def add_catalogue(
     archive,  # An `Archive`
     table,  # DataFrame, astropy Table, or the path of a CSV, Parquet, FITS or ECSV file
@@ -262,19 +284,7 @@ def add_catalogue(
     class_name = renamed_argument(old_names, 'label', 'class_name', class_name)
     is_real = renamed_argument(old_names, 'valid', 'is_real', is_real)
     refuse_arguments('add_catalogue', old_names)
-    asked = (ra, dec, object_id, class_name, is_real, mag, snr, score)
-    catalogue = _catalogue_columns(read_table(table), *asked)
-    is_position = (np.isfinite(catalogue.ra) & (catalogue.dec.abs() <= 90)).values
+    columns = (ra, dec, object_id, class_name, is_real, mag, snr, score)
+    catalogue = _catalogue_columns(read_table(table), *columns)
     catalogue['ra'] %= 360
-    report = IngestReport()
-    used = np.zeros(len(catalogue), bool)
-    row_numbers = np.flatnonzero(is_position)
-    positioned = catalogue.iloc[row_numbers]
-    for placed in _rows_on_images(archive, positioned, observations):
-        used[row_numbers[placed.rows]] = True
-        new, validators = _add_placed_rows(archive, name, positioned, placed)
-        report.detections += new
-        report.skipped += len(placed.rows) - new
-        report.count(validators)
-    report.ledger = _unused_rows(name, catalogue, used, is_position)
-    return report
+    return _place_catalogue(archive, name, catalogue, observations)
