@@ -37,7 +37,7 @@ def physical(stored, header):
 class Oracle:
     "One image of a file"
 
-    def __init__(self, source, hdu=0, plane=None, bad=None):
+    def __init__(self, source, hdu=0, plane=None, bad=None, zeros_are_blank=False):
         with (
             warnings.catch_warnings(),
             fits.open(
@@ -52,6 +52,8 @@ class Oracle:
             self.wcs = WCS(h, fobj=f, naxis=2)
         if bad is not None:
             self.pixels[bad] = np.nan
+        if zeros_are_blank:
+            self.pixels[self.pixels == 0] = np.nan
         self.shape = self.pixels.shape
 
     def sky(self, x, y):

@@ -199,7 +199,10 @@ def dataset(archive):
         (lambda a, d: a.add_catalogue(5, 'x'), '5 is not a table: give a DataFrame'),
         (lambda a, d: a.add_catalogue(None, 'x'), 'None is not a table'),
         (lambda a, d: a.add_catalogue([1], 'x'), '[1] is not a table'),
-        (lambda a, d: audit_splits('x'), "'x' is not a table: give a DataFrame, such as plan.samples"),
+        (
+            lambda a, d: audit_splits('x'),
+            "'x' is not a table: give a DataFrame, such as plan.samples",
+        ),
         (lambda a, d: audit_splits(d), 'Dataset object is not a table'),
         (lambda a, d: audit_splits(plan_of(a).samples), 'no column split'),
         (

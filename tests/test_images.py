@@ -16,13 +16,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from astrid_data.core import BadImage, BadInput
-from astrid_data.images.image import (
-    DQ_FLAGS,
-    bad_bits,
-    list_images,
-    open_image,
-    read_header_facts,
-)
+from astrid_data.images.flags import DQ_FLAGS, bad_bits
+from astrid_data.images.hdus import list_images
+from astrid_data.images.headers import read_header_facts
+from astrid_data.images.image import open_image
 from astrid_data.images.times import end_of_exposure
 from astrid_data.images.units import kind_of_unit, parse_unit
 

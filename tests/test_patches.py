@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings
 from astrid_data.images import image as images
+from astrid_data.images.hdus import list_images
 from astrid_data.images.header_cache import HeaderCache, image_index
 from astrid_data.images.image import open_image
 from astrid_data.images.opener import ImageOpener
@@ -687,7 +688,7 @@ def compare(image, size):
 
 @pytest.mark.parametrize('path', sorted(SAMPLE.glob('*.fits*')), ids=lambda p: p.name)
 def test_sample_images(path):
-    for info in [i for i in images.list_images(path) if not i.support and len(i.shape) == 2]:
+    for info in [i for i in list_images(path) if not i.support and len(i.shape) == 2]:
         with open_image(path, info.hdu_name, info.ver) as image:
             assert compare(image, 33) == 1
 
@@ -700,7 +701,7 @@ def test_shared_images(folder):
         try:
             found = [
                 i
-                for i in images.list_images(path)
+                for i in list_images(path)
                 if not i.support and len(i.shape) == 2 and min(i.shape) > 40
             ]
         except BadImage:
@@ -850,7 +851,7 @@ def test_map_of_tiny_patches(s):
 @pytest.mark.parametrize('n, whole', [(1, False), (6, True)])
 def test_a_compressed_image_is_read_whole_where_its_tiles_are_most_of_it(n, whole, monkeypatch):
     "Tiles are rows here: a patch of 20 needs 20 of 100 rows"
-    from astrid_data.images.image import Plane
+    from astrid_data.images.planes import Plane
 
     raw, read = io.BytesIO(), []
     px = np.random.default_rng(0).normal(100, 5, (100, 300)).astype('f4')
@@ -865,6 +866,7 @@ def test_a_compressed_image_is_read_whole_where_its_tiles_are_most_of_it(n, whol
     cut = Plane.cut
     monkeypatch.setattr(Plane, 'cut', lambda self, *a: (read.append(a), cut(self, *a))[1])
     with open_image(raw.getvalue(), 'SCI') as image:
+        read.clear()
         got = cut_patches(image, np.linspace(30, 250, n), np.linspace(15, 80, n), 20)
     assert (len(read) == 0) == whole
     for k in range(n):

@@ -43,6 +43,16 @@ NO_WCS = {
 }
 
 
+# Mosaics whose corners no exposure reached, filled with zeros; seen by eye
+BLANK_CORNERS = {
+    'hst/aegis_12011504_acs_f606w.fits',
+    'hst/aegis_12011504_acs_f814w.fits',
+    'skyview/rosat_pspc_skyview.fits.gz',
+    'skyview/sdss_r_reprojected.fits.bz2',
+    'traps/hst_wfpc2_m51_decra_swapped.fits.gz',
+}
+
+
 def rows_of(shared_data, folder):
     with open(shared_data / 'manifest.csv', newline='') as f:
         return [r for r in csv.DictReader(f) if r['file'].startswith(folder + '/')]
@@ -154,7 +164,8 @@ def test_every_image(shared_data, folder, least):
             ask = hdu if plane is None else f'{hdu}[{plane}]'
             with ad.images.open_image(path, ask) as image:
                 assert (image.wcs is None) == (what in NO_WCS), (what, image.wcs_reason)
-                patches += compare(Kept(image), Oracle(path, hdu, plane, bad), path, ask, what)
+                truth = Oracle(path, hdu, plane, bad, name in BLANK_CORNERS)
+                patches += compare(Kept(image), truth, path, ask, what)
                 done += 1
     assert done >= least and patches == 64 * done
 
@@ -193,7 +204,8 @@ def test_each_trap_is_read_rightly_or_lost_for_its_true_reason(shared_data):
         if isinstance(fate, str):
             rows += [(name, str(path), 27.9, 0.25, fate)] * 3
             continue  # Wherever it claims to point
-        truth = right[name] = Oracle(path, fate)
+        truth = Oracle(path, fate, zeros_are_blank=f'traps/{name}' in BLANK_CORNERS)
+        right[name] = truth
         with ad.images.open_image(path) as image:
             compare(Kept(image), truth, path, None, name)
         x, y = np.array(truth.shape)[::-1, None] * [0.3, 0.5, 0.7] + 0.2

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter
 
 import astrid_data as ad
 from astrid_data.core import BadImage
-from astrid_data.images.image import list_images
+from astrid_data.images.hdus import list_images
 
 
 def science_of(path):

@@ -7,11 +7,11 @@ from .wcs import (
 )
 from .image import (
     open_image as open_image,
-    list_images as list_images,
     SkyImage as SkyImage,
-    Plane as Plane,
-    DQ_FLAGS as DQ_FLAGS,
 )
+from .hdus import list_images as list_images
+from .planes import Plane as Plane
+from .flags import DQ_FLAGS as DQ_FLAGS
 from .sources import (
     detect_sources as detect_sources,
     same_sky as same_sky,

@@ -29,8 +29,9 @@ from astrid_data.core import (
     stable_uuid,
     utc_from_mjd,
 )
+from ..images.hdus import list_images
 from ..images.header_cache import image_index
-from ..images.image import list_images, open_image
+from ..images.image import open_image
 from ..images.sources import detect_sources, error_plane, rule_verdicts
 from astrid_data.ingest.archive import (
     DETECTOR,
