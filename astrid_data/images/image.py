@@ -326,7 +326,7 @@ def open_image(
     source,  # Path, bytes, or an open binary file; .gz, .bz2 and tile compression are undone
     hdu=None,  # EXTNAME or index; 'SCI[2]' takes a plane of a cube; None = the one science image
     extver: int = None,  # EXTVER, where an EXTNAME is repeated
-    dq_policy: str = 'auto',  # As for `bad_bits`; 'auto' = the mission's, 'none' = ask no planes
+    dq_policy: str = 'auto',  # Bad flags: 'auto', 'none', 'nonzero' or such as 'hst/acs:CRREJ'
     role: str = 'image',  # 'image', 'template', 'science' or 'difference'
     dq=None,  # Quality plane in a file of its own (path or bytes)
     weight=None,  # Weight plane in a file of its own; zero weight is bad
