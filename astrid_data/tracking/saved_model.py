@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['input_of', 'RawModel', 'save_model', 'model_facts']
 
-# %% ../../nbs/70_tracking/04_saved_model.ipynb #371a4638
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #e6c3e225
 import copy
 import json
 import pickle
@@ -16,88 +16,113 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 
 from ..core import BadInput, canonical_json, write_atomic
 from ..loading.augment import window
 from ..loading.normalise import Normaliser
 from .uploader import load_mlflow
 
-# %% ../../nbs/70_tracking/04_saved_model.ipynb #218ae6b3
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #3d0f7151
+def _patch_dataset(train):
+    "The `PatchDataset` of a loader, or the thing itself"
+    found = train if hasattr(train, 'normaliser') else getattr(train, 'dataset', None)
+    if not hasattr(found, 'normaliser'):
+        raise BadInput(
+            f'{type(train).__name__} does not say how its patches were normalised: '
+            'give a PatchLoader or a PatchDataset'
+        )
+    return found
+
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #0c44527b
 def input_of(
     train,  # A `PatchLoader` or `PatchDataset` that the model was trained on
 ) -> dict:  # Ready for JSON
     "What happens to a raw patch before the model sees it, and which version that comes from"
-    d = train if hasattr(train, 'normaliser') else getattr(train, 'dataset', None)
-    if not hasattr(d, 'normaliser'):
-        raise BadInput(
-            f'{type(train).__name__} does not say how its patches were normalised: give a PatchLoader or a PatchDataset'
-        )
-    v = d.dataset
+    patch_dataset = _patch_dataset(train)
+    version = patch_dataset.dataset
     return dict(
-        normaliser=d.normaliser.to_dict(),
-        channels=list(v.channels),
-        patch_size=v.patch_size,
-        crop=d.size,
-        valid_channel=d.with_valid == 'channel',
-        dataset=v.address,
-        content_hash=v.content_hash,
-        origin=v.origin,
+        normaliser=patch_dataset.normaliser.to_dict(),
+        channels=list(version.channels),
+        patch_size=version.patch_size,
+        crop=patch_dataset.size,
+        valid_channel=patch_dataset.with_valid == 'channel',
+        dataset=version.address,
+        content_hash=version.content_hash,
+        origin=version.origin,
     )
 
-# %% ../../nbs/70_tracking/04_saved_model.ipynb #90d4508c
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #51f1446b
 class RawModel:
     "A trained model and what belongs before it"
 
     def __init__(
         self,
-        model: torch.nn.Module,  # Gives logits, (n,) or (n, 1) of a classifier, (n, 1, c, c) of a map; works where its weights are
+        model: torch.nn.Module,  # Logits: (n,) or (n, 1) of a classifier, (n, 1, c, c) of a map
         how: dict,  # As from `input_of`
     ):
-        self.model, self.how, self.normaliser = (
-            model.eval(),
-            how,
-            Normaliser.from_dict(how['normaliser']),
+        self.model = model.eval()
+        self.how = how
+        self.normaliser = Normaliser.from_dict(how['normaliser'])
+
+    def _prepare(self, raw):
+        "What the model takes, for patches as they were cut"
+        prepared = self.normaliser(raw)
+        if self.how['valid_channel']:
+            valid = torch.from_numpy(np.isfinite(raw)).float()
+            prepared = torch.cat([prepared, valid], 1)
+        cropped = window(prepared.numpy(), self.how['crop'])
+        return torch.from_numpy(np.ascontiguousarray(cropped))
+
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #64cc83de
+@patch
+def _predict_batch(self: RawModel, raw):
+    "Probabilities of a few raw patches"
+    prepared = self._prepare(raw)
+    # A model without weights works where its input is
+    weights = next(chain(self.model.parameters(), self.model.buffers()), prepared)
+    logits = self.model(prepared.to(weights.device))
+    probabilities = logits.float().sigmoid().cpu().numpy()
+    return probabilities.reshape(len(raw)) if probabilities.ndim == 2 else probabilities
+
+
+@patch
+def _check_shape(self: RawModel, shape):
+    channels, side = self.how['channels'], self.how['patch_size']
+    if shape[1:] != (len(channels), side, side):
+        raise BadInput(
+            f'this model takes patches of the shape (n, {len(channels)}, {side}, {side}), '
+            f'channels {", ".join(channels)}, not {shape}'
         )
 
-    @torch.no_grad()
-    def predict(
-        self,
-        patches,  # (n, C, s, s) float32 as observed and as they were cut, NaN where invalid; a crop is made here
-        params=None,  # MLflow gives it; not used
-    ) -> np.ndarray:  # float32 probabilities, (n,) of a classifier, (n, 1, c, c) of a map, where c is the crop's side, or s without one
-        "Probabilities of raw patches"
-        x, s = np.asarray(patches, 'f4'), self.how['patch_size']
-        if x.shape[1:] != (len(self.how['channels']), s, s):
-            raise BadInput(
-                f'this model takes patches of the shape (n, {len(self.how["channels"])}, {s}, {s}), channels {", ".join(self.how["channels"])}, not {x.shape}'
-            )
-        if not len(x):
-            return self._some(np.zeros((1, *x.shape[1:]), 'f4'))[:0]
-        return np.concatenate([self._some(x[i : i + 256]) for i in range(0, len(x), 256)])
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #a2f519f8
+@patch
+@torch.no_grad()
+def predict(
+    self: RawModel,
+    patches,  # (n, C, s, s) float32 as observed and as they were cut, NaN where invalid
+    params=None,  # MLflow gives it; not used
+) -> np.ndarray:  # float32: (n,) of a classifier, (n, 1, c, c) of a map; c is the crop's side
+    "Probabilities of raw patches"
+    raw = np.asarray(patches, 'f4')
+    self._check_shape(raw.shape)
+    if not len(raw):
+        return self._predict_batch(np.zeros((1, *raw.shape[1:]), 'f4'))[:0]
+    parts = [self._predict_batch(raw[i : i + 256]) for i in range(0, len(raw), 256)]
+    return np.concatenate(parts)
 
-    def _some(self, x):
-        z = self.normaliser(x)
-        if self.how['valid_channel']:
-            z = torch.cat([z, torch.from_numpy(np.isfinite(x)).float()], 1)
-        z = torch.from_numpy(np.ascontiguousarray(window(z.numpy(), self.how['crop'])))
-        weights = next(
-            chain(self.model.parameters(), self.model.buffers()), z
-        )  # A model without any works where its input is
-        out = self.model(z.to(weights.device)).float().sigmoid().cpu().numpy()
-        return out.reshape(len(x)) if out.ndim == 2 else out
-
-# %% ../../nbs/70_tracking/04_saved_model.ipynb #bbe908d9
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #9d1eca2a
 def _write_parts(model, how, folder):
     "The two files of a saved model"
     import cloudpickle  # Comes with MLflow; takes modules written in a notebook along
 
     try:
-        torch.save(
-            copy.deepcopy(model).cpu().eval(), folder / 'model.pt', pickle_module=cloudpickle
-        )
-    except (TypeError, AttributeError, pickle.PicklingError) as e:
+        module = copy.deepcopy(model).cpu().eval()
+        torch.save(module, folder / 'model.pt', pickle_module=cloudpickle)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise BadInput(
-            f'{type(model).__name__} cannot be saved: {e}. Keep open files, locks and threads out of the module'
+            f'{type(model).__name__} cannot be saved: {error}. '
+            'Keep open files, locks and threads out of the module'
         ) from None
     write_atomic(folder / 'input.json', canonical_json(how))
 
@@ -105,62 +130,71 @@ def _write_parts(model, how, folder):
 def _load_pyfunc(path):  # MLflow looks for this name
     "A saved model, read again"
     path = Path(path)
-    return RawModel(
-        torch.load(path / 'model.pt', map_location='cpu', weights_only=False),
-        json.loads((path / 'input.json').read_text()),
-    )
+    model = torch.load(path / 'model.pt', map_location='cpu', weights_only=False)
+    return RawModel(model, json.loads((path / 'input.json').read_text()))
 
-# %% ../../nbs/70_tracking/04_saved_model.ipynb #c338ae6c
-def save_model(
-    model: torch.nn.Module,  # Gives logits
-    train,  # What it was trained on, as for `input_of`
-    folder,  # A new folder
-) -> Path:  # The folder; `mlflow.pyfunc.load_model` reads it
-    "Write a model with its normalisation and signature"
-    from astrid_data import __version__
-
-    how, mlflow = input_of(train), load_mlflow()
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #ae9e6185
+def _signature(how, folder):
+    "MLflow's signature of the model whose parts are in a folder"
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    shape, spec = (
-        (len(how['channels']), how['patch_size'], how['patch_size']),
-        lambda name, s: Schema([TensorSpec(np.dtype('f4'), (-1, *s), name)]),
-    )
-    needs = [
+    def schema(shape):
+        return Schema([TensorSpec(np.dtype('f4'), (-1, *shape))])
+
+    takes = len(how['channels']), how['patch_size'], how['patch_size']
+    gives = _load_pyfunc(folder).predict(np.zeros((1, *takes), 'f4')).shape[1:]
+    return ModelSignature(schema(takes), schema(gives))
+
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #b3ec82fe
+def _packages():
+    "What a saved model needs where it is read"
+    from astrid_data import __version__
+
+    torch_version = torch.__version__.split('+')[0]  # Without the kind of device
+    return [
         f'astrid_data=={__version__}',
-        f'torch=={torch.__version__.split("+")[0]}',
+        f'torch=={torch_version}',
         f'numpy=={np.__version__}',
     ]
-    with tempfile.TemporaryDirectory() as tmp, warnings.catch_warnings():
+
+
+def save_model(
+    model: torch.nn.Module,  # Gives logits
+    train,  # A `PatchLoader` or `PatchDataset` that it was trained on
+    folder,  # A new folder
+) -> Path:  # The folder; `mlflow.pyfunc.load_model` reads it
+    "Write a model with its normalisation and signature"
+    how = input_of(train)
+    mlflow = load_mlflow()
+    with tempfile.TemporaryDirectory() as parts, warnings.catch_warnings():
         warnings.filterwarnings('ignore', '.*An input example')  # The signature needs none
-        _write_parts(model, how, Path(tmp))
-        gives = _load_pyfunc(tmp).predict(np.zeros((1, *shape), 'f4')).shape[1:]
+        _write_parts(model, how, Path(parts))
         mlflow.pyfunc.save_model(
             Path(folder),
             loader_module='astrid_data.tracking.saved_model',
-            data_path=tmp,
-            signature=ModelSignature(spec(None, shape), spec(None, gives)),
-            pip_requirements=needs,
+            data_path=parts,
+            signature=_signature(how, parts),
+            pip_requirements=_packages(),
             metadata=how,
         )
     return Path(folder)
 
-# %% ../../nbs/70_tracking/04_saved_model.ipynb #fb6edd29
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #9cf51ea4
 def model_facts(
     model: torch.nn.Module,  # The module
     folder,  # Where `save_model` wrote it
 ) -> dict:  # model_type and architecture, as columns of `models`
     "What can be said of a saved model without asking anybody"
     info = load_mlflow().models.Model.load(str(folder))
+    takes = info.signature.inputs.inputs[0].shape[1:]
     gives = info.signature.outputs.inputs[0].shape[1:]
-    return dict(
-        model_type='segmentation' if len(gives) else 'classifier',
-        architecture=dict(
-            module=type(model).__name__,
-            weights=sum(p.numel() for p in model.parameters()),
-            channels=info.metadata['channels'],
-            input_shape=list(info.signature.inputs.inputs[0].shape[1:]),
-            output_shape=list(gives),
-        ),
+    architecture = dict(
+        module=type(model).__name__,
+        weights=sum(weights.numel() for weights in model.parameters()),
+        channels=info.metadata['channels'],
+        input_shape=list(takes),
+        output_shape=list(gives),
     )
+    model_type = 'segmentation' if len(gives) else 'classifier'
+    return dict(model_type=model_type, architecture=architecture)
