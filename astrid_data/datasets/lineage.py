@@ -23,7 +23,7 @@ def _column(samples, name):
         return samples[name]
     return pd.Series(None, samples.index, dtype=object)
 
-
+# %% ../../nbs/55_datasets/11_lineage.ipynb #7c090030
 def _image_files(samples, channel):
     "The files that a channel was cut from, one row per file"
     columns = dict(
@@ -51,7 +51,7 @@ def _image_node(file, channel):
         'ad:role': channel,
     }
 
-
+# %% ../../nbs/55_datasets/11_lineage.ipynb #c71d605a
 def _image_nodes(dataset):
     "Entities of the files that patches were cut from, by id"
     samples = dataset.samples
@@ -85,7 +85,7 @@ def _labels_node(dataset):
         'ad:sha256': sha256_text(canonical_json(labels.to_numpy().tolist())),
     }
 
-
+# %% ../../nbs/55_datasets/11_lineage.ipynb #de425b7c
 def _labeller_nodes(samples):
     "Agents of those who gave labels, by id"
     sources = _column(samples, 'label_source').fillna('unknown')
@@ -122,7 +122,7 @@ def _training_runs(archive, dataset_id):
     with archive.session() as session:
         return session.scalars(query).all()
 
-
+# %% ../../nbs/55_datasets/11_lineage.ipynb #712972d6
 def _run_nodes(dataset):
     "Activities of the training runs on this version, by id"
     if dataset.archive is None:
@@ -155,7 +155,7 @@ def _version_node(dataset):
         'ad:testOpenings': len(dataset.test_openings),
     }
 
-
+# %% ../../nbs/55_datasets/11_lineage.ipynb #94565232
 def _build_node(manifest):
     "Facts of the activity that made the version"
     return {
