@@ -32,6 +32,20 @@ from astrid_data.registry.tables import (
 from ..sky import sky_separation_arcsec
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #d447384b
+def _rule_event(detection_id, verdict, numbers):
+    "The event of one verdict, with the numbers that it rests on"
+    return dict(
+        id=stable_uuid('event', detection_id, verdict['rule'], verdict['label']),
+        detection_id=detection_id,
+        validator_id=verdict['rule'],
+        is_valid=verdict['is_valid'],
+        label=verdict['label'],
+        confidence_level=ConfidenceLevel[verdict['level']],
+        notes=verdict['notes'],
+        tags=['rule', *(f'{name}={value}' for name, value in numbers.items())],
+    )
+
+# %% ../../nbs/25_ingest/02_labels.ipynb #52110480
 def rule_events(
     sources: pd.DataFrame,  # As from `detect_sources`
     verdicts: pd.DataFrame,  # As from `rule_verdicts`: rows of `sources`, rule, label, level, notes
@@ -39,21 +53,8 @@ def rule_events(
 ) -> list:  # One dict per verdict: a row of the table of validation events
     "The events of what rules say about the sources of one exposure"
     measures = sources[['snr', 'sharpness']].loc[verdicts.source].round(3).to_dict('records')
-    events = []
-    for verdict, numbers in zip(verdicts.to_dict('records'), measures):
-        detection_id = ids[verdict['source']]
-        event = dict(
-            id=stable_uuid('event', detection_id, verdict['rule'], verdict['label']),
-            detection_id=detection_id,
-            validator_id=verdict['rule'],
-            is_valid=verdict['is_valid'],
-            label=verdict['label'],
-            confidence_level=ConfidenceLevel[verdict['level']],
-            notes=verdict['notes'],
-            tags=['rule', *(f'{name}={value}' for name, value in numbers.items())],
-        )
-        events.append(event)
-    return events
+    judged = zip(verdicts.to_dict('records'), measures)
+    return [_rule_event(ids[verdict['source']], verdict, numbers) for verdict, numbers in judged]
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #30680503
 _REPUBLISHED = {'unknown', 'skyview'}  # Surveys whose images may be those of another survey
@@ -92,7 +93,7 @@ def _placed_observations(session):
     )
     return pd.DataFrame(columns(session, query))
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #451e896c
 def overlapping(
     session,  # Open session
     new: list,  # Ids of observations
@@ -141,28 +142,34 @@ def comparable_detections(
 _SAME_PLACE = next(rule for rule in RULES if rule.fires is None)
 
 
+def _match_notes(detection, partner, distance, chance, image):
+    "What a person reads about a match `distance` (arcsec) away on `image`"
+    return (
+        f'{_SAME_PLACE.about}: {distance:.3f} arcsec away in {image.survey} {image.band} '
+        f'({image.key}), S/N {detection.snr:.1f} here and {partner.snr:.1f} there; '
+        f'{chance:.4f} expected by chance'
+    )
+
+# %% ../../nbs/25_ingest/02_labels.ipynb #5ee0dc11
+def _match_event(detection, partner, distance, chance, image):
+    "The event of a detection whose partner on `image` is `distance` (arcsec) away"
+    partner_image = f'with={image.survey}/{image.key}'
+    return dict(
+        id=stable_uuid('event', detection.id, _SAME_PLACE.name, _SAME_PLACE.label),
+        detection_id=uuid.UUID(detection.id),
+        validator_id=_SAME_PLACE.name,
+        is_valid=True,
+        label=_SAME_PLACE.label,
+        confidence_level=ConfidenceLevel[_SAME_PLACE.level],
+        notes=_match_notes(detection, partner, distance, chance, image),
+        tags=['rule', f'separation_arcsec={distance:.3f}', partner_image],
+    )
+
+
 def _match_events(own, partners, separations, chance, image):
     "Events for detections `own` whose partners on `image` are `separations` (arcsec) away"
-    events = []
-    for detection, partner, distance in zip(own.itertuples(), partners.itertuples(), separations):
-        notes = (
-            f'{_SAME_PLACE.about}: {distance:.3f} arcsec away in {image.survey} {image.band} '
-            f'({image.key}), S/N {detection.snr:.1f} here and {partner.snr:.1f} there; '
-            f'{chance:.4f} expected by chance'
-        )
-        partner_image = f'with={image.survey}/{image.key}'
-        event = dict(
-            id=stable_uuid('event', detection.id, _SAME_PLACE.name, _SAME_PLACE.label),
-            detection_id=uuid.UUID(detection.id),
-            validator_id=_SAME_PLACE.name,
-            is_valid=True,
-            label=_SAME_PLACE.label,
-            confidence_level=ConfidenceLevel[_SAME_PLACE.level],
-            notes=notes,
-            tags=['rule', f'separation_arcsec={distance:.3f}', partner_image],
-        )
-        events.append(event)
-    return events
+    matches = zip(own.itertuples(), partners.itertuples(), separations)
+    return [_match_event(*match, chance, image) for match in matches]
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #2d9f1474
 def pair_events(
