@@ -452,7 +452,8 @@ def _warn_unsent(self: Run):
             'and call run.record.flush() before this process ends'
         )
     warnings.warn(
-        f'MLflow did not take {unsent} of {record.n} lines of run {self.name!r} ({why}). {what_now}',
+        f'MLflow did not take {unsent} of {record.n} lines of run {self.name!r} '
+        f'({why}). {what_now}',
         stacklevel=4,
     )
 

@@ -254,8 +254,7 @@ class Uploader:
         self,
         record: Record,  # That grows
         uri: str,  # MLflow's tracking URI
-        artifacts: str
-        | None = None,  # Place for a new experiment's files; None: the server's choice
+        artifacts: str | None = None,  # Where new files go; None: the server's choice
         before: tuple = (),  # Finished records to send first
         gather_s: float = 2.0,  # Time between batches
         retry_s: float = 30.0,  # Time between attempts while the server is away
