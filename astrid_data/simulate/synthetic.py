@@ -36,7 +36,7 @@ def _pixels_near(position, reach, n):
     "Pixels of one axis, of `n`, within `reach` of a position"
     return np.arange(max(0, int(position) - reach), min(n, int(position) + reach + 1))
 
-
+# %% ../../nbs/30_simulate/01_synthetic.ipynb #aa19d7d9
 def add_star(
     a: np.ndarray,  # Image (ny, nx), changed in place
     x: float,  # Centre (pixel, 0-based)
@@ -134,8 +134,9 @@ def _new_stars(rng, wcs, n, shape, distance, faintest, seed):
     names = [f'synthetic-{seed}-{k}' for k in range(n)]
     return pd.DataFrame(dict(ra=ra, dec=dec, flux=flux, object_id=names), index=range(n))
 
-
+# %% ../../nbs/30_simulate/01_synthetic.ipynb #e675a6d1
 def _source_table(x, y, kind, flux, object_id):
+    "Sources of one kind and where they are"
     return pd.DataFrame(dict(x=x, y=y, kind=kind, flux=flux, object_id=object_id))
 
 
@@ -150,6 +151,21 @@ def _truth(wcs, tables, image, error, sky):
     truth['snr'] = np.maximum(image[row, col] - sky, 0) / error[row, col]
     return truth
 
+# %% ../../nbs/30_simulate/01_synthetic.ipynb #c026d01d
+def _starlight(x, y, flux, fwhm_px, sky, shape):
+    "The mean number of electrons in each pixel, of sky and stars"
+    light = np.full(shape, sky, float)
+    for star_x, star_y, star_flux in zip(x, y, flux):
+        add_star(light, star_x, star_y, star_flux, fwhm_px)
+    return light
+
+
+def _exposed(rng, light, read_noise):
+    "What a detector counts of some light, and the error to expect"
+    error = np.sqrt(light + read_noise**2)
+    image = rng.poisson(light) + rng.normal(0, read_noise, light.shape)
+    return image, error
+
 # %% ../../nbs/30_simulate/01_synthetic.ipynb #5f6545b9
 def _add_cosmic_rays(rng, image, places):
     "Put a cosmic ray at each of `places` (x, y); what each leaves in its brightest pixel"
@@ -160,7 +176,7 @@ def _add_cosmic_rays(rng, image, places):
         add_cosmic_ray(image, x, y, charge, length, angle)
     return charges
 
-
+# %% ../../nbs/30_simulate/01_synthetic.ipynb #cc6733f7
 def _hdu_list(image, error, header, cards):
     "A FITS file with an image and its error"
     primary = fits.Header([('SYNTHET', *_ADMISSION), *cards.items()])
@@ -202,11 +218,8 @@ def synthetic_image(
     x, y = np.zeros((2, 0))
     if len(stars):
         x, y = wcs.all_world2pix(stars[['ra', 'dec']].values, 0).T
-    light = np.full(shape, sky, float)
-    for star_x, star_y, flux in zip(x, y, stars.flux):
-        add_star(light, star_x, star_y, flux, fwhm_px)
-    error = np.sqrt(light + read_noise**2)
-    image = rng.poisson(light) + rng.normal(0, read_noise, shape)
+    light = _starlight(x, y, stars.flux, fwhm_px, sky, shape)
+    image, error = _exposed(rng, light, read_noise)
     hits = scatter_points(rng, n_cosmic, shape, distance, taken=np.column_stack([x, y]))
     charges = _add_cosmic_rays(rng, image, hits)
     tables = [
@@ -265,7 +278,7 @@ def _add_truth(archive, truth, observation):
         observations=[observation],
     )
 
-
+# %% ../../nbs/30_simulate/01_synthetic.ipynb #0a683533
 def synthetic_archive(
     home,  # Folder of the archive; if it holds one already, nothing is added twice
     n_observations: int = 6,  # Images; two of each field
