@@ -106,6 +106,28 @@ def _offset_shares(keys, n, seed):
     return each
 
 # %% ../../nbs/40_collect/07_collector.ipynb #e9f5d9be
+def _image_keys(images, seed):
+    "Where the sequence of random sky starts, for each image"
+    names = images['survey'] + '\x1f' + images['observation_key'] + '\x1frandom_sky'
+    return key_numbers(names, seed)
+
+# %% ../../nbs/40_collect/07_collector.ipynb #ea48b561
+def _offset_fields(chosen, n, seed):
+    "The fields of `SkyJob` that offsets need, of all positives together"
+    keys = chosen['sample_key']
+    return dict(
+        around=chosen[['ra', 'dec']].to_numpy('f8'),
+        n_around=_offset_shares(keys, n, seed),
+        keys_around=scramble(key_heads(keys), seed),
+    )
+
+# %% ../../nbs/40_collect/07_collector.ipynb #fbeb0041
+def _rows_by_image(of_image):
+    "The rows of each image's positives, in their order"
+    in_order = np.argsort(of_image, kind='stable')
+    return np.split(in_order, np.cumsum(np.bincount(of_image))[:-1])
+
+# %% ../../nbs/40_collect/07_collector.ipynb #6cc6999d
 def plan_sky_jobs(
     chosen: pd.DataFrame,  # Chosen positives: obs_row, ra, dec, sample_key
     obs: pd.DataFrame,  # Observations with their channels
@@ -118,36 +140,20 @@ def plan_sky_jobs(
     if not len(chosen) or not n_random + n_offset:
         return []
     rows, of_image = np.unique(chosen['obs_row'], return_inverse=True)
-    groups = np.split(np.argsort(of_image, kind='stable'), np.cumsum(np.bincount(of_image))[:-1])
     images = obs.iloc[rows]
-    names = images['survey'] + '\x1f' + images['observation_key'] + '\x1frandom_sky'
     channel = sky_channel(params.channels)
     address = (images[f'{channel}_{part}'] for part in ('uri', 'hdu', 'extver'))
-    per_image = zip(
-        rows,
-        zip(*address),
-        _random_shares(of_image, n_random),
-        key_numbers(names, params.seed),
-        groups,
-    )
-    around = chosen[['ra', 'dec']].to_numpy('f8')
-    n_around = _offset_shares(chosen['sample_key'], n_offset, params.seed)
-    keys_around = scramble(key_heads(chosen['sample_key']), params.seed)
-    return [
-        SkyJob(
-            row=int(row),
-            source=source,
-            n_random=int(n),
-            key=int(key),
-            around=around[group],
-            n_around=n_around[group],
-            keys_around=keys_around[group],
-            known=None,
-            exclusion_arcsec=params.exclusion_arcsec,
-            find_sources=params.find_sources,
-        )
-        for row, source, n, key, group in per_image
-    ]
+    shares = _random_shares(of_image, n_random)
+    keys = _image_keys(images, params.seed)
+    offsets = _offset_fields(chosen, n_offset, params.seed)
+    own_rows = _rows_by_image(of_image)
+    limits = dict(exclusion_arcsec=params.exclusion_arcsec, find_sources=params.find_sources)
+    jobs = []
+    for row, source, share, key, own in zip(rows, zip(*address), shares, keys, own_rows):
+        own_offsets = {name: values[own] for name, values in offsets.items()}
+        job = SkyJob(int(row), source, int(share), int(key), **own_offsets, known=None, **limits)
+        jobs.append(job)
+    return jobs
 
 # %% ../../nbs/40_collect/07_collector.ipynb #34839850
 def _draw_in_images(jobs, corners, known, store, show, executor):
@@ -168,10 +174,17 @@ def _draw_in_batches(jobs, corners, scale, known, at_once):
     offset = [(table[table['kind'] == 'offset'], reasons) for table, reasons in done]
     return random + offset
 
+# %% ../../nbs/40_collect/07_collector.ipynb #5ded6511
+def _jobs_with_sky(jobs, states):
+    "Jobs whose images have a celestial WCS, and the WCS states of the others"
+    with_sky = [job for job in jobs if states[job.row] == 'celestial']
+    others = [states[job.row] for job in jobs if states[job.row] != 'celestial']
+    return with_sky, others
 
+# %% ../../nbs/40_collect/07_collector.ipynb #cfd61a6d
 _WCS_WORDS = dict(stamp='stamps have no sky to draw from', none='images have no WCS')
 
-# %% ../../nbs/40_collect/07_collector.ipynb #5ded6511
+
 def _count_reasons(reasons):
     "How often nothing, or too little, could be drawn for each reason"
     words = [_WCS_WORDS.get(reason, f'images: {reason}') for reason in reasons]
@@ -193,8 +206,7 @@ def draw_sky(
 ) -> tuple[pd.DataFrame, pd.Series]:  # row, ra, dec, kind, exclusion_arcsec; counts of reasons
     "Draw all negatives that are to be drawn"
     states = obs[f'{sky_channel(params.channels)}_wcs_state'].to_numpy()
-    reasons = [states[job.row] for job in jobs if states[job.row] != 'celestial']
-    jobs = [job for job in jobs if states[job.row] == 'celestial']
+    jobs, reasons = _jobs_with_sky(jobs, states)
     rows = [job.row for job in jobs]
     corners = footprints_of(session, obs['observation_id'].to_numpy()[rows])
     known = KnownSky(known_vectors(session, (-90, 90), params.as_of))
@@ -244,6 +256,33 @@ def people_on_sky(
     return labels.assign(source=source)
 
 # %% ../../nbs/40_collect/07_collector.ipynb #99a9e732
+def _drawn_keys(drawn, obs, seed):
+    "The sample keys of drawn positions"
+    row = drawn['row'].to_numpy(int)
+    survey = obs['survey'].to_numpy()[row]
+    name = obs['observation_key'].to_numpy()[row]
+    seeds = [seed] * len(row)
+    return sample_keys(survey, name, drawn['kind'], drawn['ra'], drawn['dec'], seeds)
+
+# %% ../../nbs/40_collect/07_collector.ipynb #b8a10d89
+def _sky_labels(kinds, people):
+    "The label columns of drawn positions, whose words are object arrays"
+    label = people['label'].to_numpy()
+    labelled = label >= 0
+    is_real = label == 1
+    code, different = pd.factorize(kinds)
+    drawn_as = np.array([f'drawn:{kind}' for kind in different], object)[code]
+    agreement = people['agree'] / people['n_events'].clip(lower=1)
+    return dict(
+        reason=np.where(is_real, 'labelled_real', '').astype(object),
+        label_source=np.where(labelled, people['source'], drawn_as).astype(object),
+        label=np.where(is_real, 1, 0),
+        label_confidence=np.where(labelled, agreement, np.nan),
+        n_label_events=people['n_events'].to_numpy(),
+        label_disagreement=people['disagreement'].to_numpy(),
+    )
+
+# %% ../../nbs/40_collect/07_collector.ipynb #b589b2cb
 def label_drawn(
     session,  # An open session
     drawn: pd.DataFrame,  # From `draw_sky`
@@ -251,31 +290,12 @@ def label_drawn(
     params: TrainingDataCollectionParams,  # What was asked
 ) -> pd.DataFrame:  # With sample_key, label, reason and what else a candidate has
     "Drawn positions as candidates"
-    row = drawn['row'].to_numpy(int)
-    survey, name = (obs[column].to_numpy()[row] for column in ('survey', 'observation_key'))
-    seeds = [params.seed] * len(row)
-    keys = sample_keys(survey, name, drawn['kind'], drawn['ra'], drawn['dec'], seeds)
+    keys = _drawn_keys(drawn, obs, params.seed)
     people = people_on_sky(session, keys, params.as_of)
-    label = people['label'].to_numpy()
-    kind, kinds = pd.factorize(drawn['kind'])
-    source = np.array([f'drawn:{word}' for word in kinds], object)[kind]
-    words = dict(
-        sample_key=keys,
-        class_name='sky',
-        detail='',
-        reason=np.where(label == 1, 'labelled_real', ''),
-        label_source=np.where(label >= 0, people['source'], source),
-    )
-    words = {key: pd.Series(v, drawn.index, dtype=object) for key, v in words.items()}
-    agreement = people['agree'] / people['n_events'].clip(lower=1)
-    return drawn.assign(
-        **words,
-        obs_row=row,
-        label=np.where(label == 1, 1, 0),
-        label_confidence=np.where(label >= 0, agreement, np.nan),
-        n_label_events=people['n_events'].to_numpy(),
-        label_disagreement=people['disagreement'].to_numpy(),
-    )
+    words = dict(sample_key=keys, class_name='sky', detail='')
+    words = {name: pd.Series(value, drawn.index, dtype=object) for name, value in words.items()}
+    labels = _sky_labels(drawn['kind'], people)
+    return drawn.assign(**words, **labels, obs_row=drawn['row'].to_numpy(int))
 
 # %% ../../nbs/40_collect/07_collector.ipynb #0ed63a79
 def _words_or_none(values):
@@ -305,18 +325,11 @@ def observation_columns(
     words = ['observation_id', 'mjd_scale', 'mjd_meaning', *(f'{c}_hdu' for c in channels)]
     return out.assign(**{name: _words_or_none(out[name]) for name in words})
 
-# %% ../../nbs/40_collect/07_collector.ipynb #23eecaab
+# %% ../../nbs/40_collect/07_collector.ipynb #d1709285
 _FLOATS = (
     'label_confidence ra dec pixel_x pixel_y mjd exposure_s score mag snr exclusion_arcsec '
     'template_end_mjd first_seen_mjd registry_x registry_y'
 ).split()
-_WORDS = 'label_source class_name kind origin'.split()  # Few different words, and no gaps
-_TYPES = {
-    **dict.fromkeys(_FLOATS, 'f8'),
-    'label': 'i1',
-    'n_label_events': 'i8',
-    'label_disagreement': bool,
-}
 
 
 def _joined(parts, name, take=pd.DataFrame.pop):
@@ -344,6 +357,15 @@ def _sample_order(parts, obs, row):
     return np.lexsort((dec, ra, place * len(kinds) + kind))
 
 # %% ../../nbs/40_collect/07_collector.ipynb #9b0824b9
+_WORDS = 'label_source class_name kind origin'.split()  # Few different words, and no gaps
+_TYPES = {
+    **dict.fromkeys(_FLOATS, 'f8'),
+    'label': 'i1',
+    'n_label_events': 'i8',
+    'label_disagreement': bool,
+}
+
+
 def _finish_column(name, values, stamp, template_end):
     "A column of samples in its type"
     if name in _TYPES:
@@ -415,12 +437,13 @@ def _rows_where(table, keep):
 # %% ../../nbs/40_collect/07_collector.ipynb #ec1ec870
 def _with_keys(table, obs):
     "Candidates with their sample keys"
-    survey, name = (obs[c].to_numpy()[table['obs_row']] for c in ('survey', 'observation_key'))
+    survey = obs['survey'].to_numpy()[table['obs_row']]
+    name = obs['observation_key'].to_numpy()[table['obs_row']]
     seeds = [''] * len(table)
     keys = sample_keys(survey, name, table['kind'], table['ra'], table['dec'], seeds)
     return table.assign(sample_key=pd.Series(keys, table.index, dtype=object))
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #97cf1a11
 def _limit_text(params):
     "What the last filter of a funnel asked"
     limit = '' if params.max_samples is None else f', at most {params.max_samples} samples'
@@ -520,6 +543,17 @@ def _no_cycle_search():
             gc.enable()
 
 # %% ../../nbs/40_collect/07_collector.ipynb #6e18af49
+def _merge_params(params, changes):
+    "Parameters with some fields replaced; None stands for the defaults"
+    if not isinstance(params, (TrainingDataCollectionParams, type(None))):
+        raise BadInput(
+            f'{params!r:.80} is no question: give TrainingDataCollectionParams(...), or its '
+            'fields by name, as in plan(survey_ids=["hst"])'
+        )
+    given = params.to_dict() if params else {}
+    return TrainingDataCollectionParams.from_json({**given, **changes})
+
+# %% ../../nbs/40_collect/07_collector.ipynb #deebfcd8
 class TrainingDataCollector:
     "Plans and builds training sets from an archive"
 
@@ -540,13 +574,7 @@ class TrainingDataCollector:
         **kwargs,  # Fields of `TrainingDataCollectionParams`, which replace those of `params`
     ) -> SamplePlan:  # Samples, losses and price
         "From parameters to a plan; reads no pixels but the validity where negatives are drawn"
-        if not isinstance(params, (TrainingDataCollectionParams, type(None))):
-            raise BadInput(
-                f'{params!r:.80} is no question: give TrainingDataCollectionParams(...), or its '
-                'fields by name, as in plan(survey_ids=["hst"])'
-            )
-        given = params.to_dict() if params else {}
-        params = TrainingDataCollectionParams.from_json({**given, **kwargs})
+        params = _merge_params(params, kwargs)
         now = datetime.now(UTC)
         with self.archive.registry.session(snapshot=True) as session, _no_cycle_search():
             plan = make_plan(session, params, self.archive, progress, executor)
