@@ -206,6 +206,14 @@ def dataset(archive):
         (lambda a, d: audit_splits(d), 'Dataset object is not a table'),
         (lambda a, d: audit_splits(plan_of(a).samples), 'no column split'),
         (
+            lambda a, d: audit_splits(d.samples.drop(columns='sample_key')),
+            "no column 'sample_key': add it, with a name of its own for each row",
+        ),
+        (
+            lambda a, d: split_samples(d.samples.drop(columns='label')),
+            "no column 'label': add it, with 1 for real and 0 for bogus",
+        ),
+        (
             lambda a, d: split_samples('x'),
             "'x' is not a table: give a DataFrame, such as plan.samples",
         ),
