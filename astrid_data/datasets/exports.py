@@ -31,6 +31,7 @@ from astrid_data.core import (
     utc_from_mjd,
 )
 from .dataset import Dataset, write_dataset
+from ..display import render
 from ..splits.assign import split_samples
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #270d3f7a
@@ -105,10 +106,8 @@ def from_lists(
 # %% ../../nbs/55_datasets/10_exports.ipynb #ececebe2
 def _card(dataset, splits):
     "What Hugging Face shows, with the datasheet below it"
-    files = ''.join(f'  - split: {split}\n    path: data/{split}-*.parquet\n' for split in splits)
-    config = f'configs:\n- config_name: default\n  data_files:\n{files}tags:\n- astronomy\n'
     sheet = (dataset.folder / 'datasheet.md').read_text()
-    return f'---\n{config}---\n\n{sheet}'
+    return render('huggingface_card.md', splits=splits, sheet=sheet)
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #d9075efe
 def _parquet_table(dataset, rows):

@@ -136,14 +136,6 @@ def _targets(data, valid, table, labels, channels):
     ]
     return np.array(maps, 'u1').reshape(len(data), *data.shape[2:])
 
-# %% ../../nbs/55_datasets/03_staging.ipynb #25daed75
-def _half_width(rows, opener, settings):
-    "Half the side of each patch on the sky (arcsec); NaN where the image has no WCS"
-    first = settings.channels[0]
-    scale = rows[f'{first}_uri'].map(opener.scale).to_numpy('f8')
-    on_sky = rows[f'{first}_wcs_state'] == 'celestial'
-    return np.where(on_sky, scale * settings.patch_size / 2, np.nan)
-
 # %% ../../nbs/55_datasets/03_staging.ipynb #5407537d
 def _cut_pixels(rows, opener, settings, out):
     "Pixels and validity of the kept, and what the extractor says of all"
@@ -163,6 +155,14 @@ def _cut_pixels(rows, opener, settings, out):
     if keep.all():
         return cut.data, cut.valid, cut
     return np.ascontiguousarray(cut.data[keep]), np.ascontiguousarray(cut.valid[keep]), cut
+
+# %% ../../nbs/55_datasets/03_staging.ipynb #25daed75
+def _half_width(rows, opener, settings):
+    "Half the side of each patch on the sky (arcsec); NaN where the image has no WCS"
+    first = settings.channels[0]
+    scale = rows[f'{first}_uri'].map(opener.scale).to_numpy('f8')
+    on_sky = rows[f'{first}_wcs_state'] == 'celestial'
+    return np.where(on_sky, scale * settings.patch_size / 2, np.nan)
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #f190f2f6
 def cut_chunk(

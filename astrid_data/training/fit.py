@@ -239,17 +239,24 @@ class History:
     def __len__(self):
         return len(self.epochs)
 
+# %% ../../nbs/75_training/04_fit.ipynb #8646dcb0
+def _waiting(whole, steady):
+    "How much of the time went into waiting, in words"
+    if whole is None:
+        return 'unknown'
+    if steady is None:
+        return f'{whole:.1%}'
+    return f'{whole:.1%}, {steady:.1%} after the first batch of each epoch'
+
 # %% ../../nbs/75_training/04_fit.ipynb #2f7242f4
 @patch
 def __repr__(self: History):
     best = self.epochs[self.measure][self.best_epoch]
-    steady = ''
-    if self.steady_wait_share is not None:
-        steady = f', {self.steady_wait_share:.1%} after the first batch of each epoch'
+    waiting = _waiting(self.data_wait_share, self.steady_wait_share)
     return (
         f'History({len(self)} epochs, {self.stop_reason}; best: epoch {self.best_epoch} of '
         f'{len(self)} with {self.measure} {best:.4f}; '
-        f'waiting for data: {self.data_wait_share:.1%}{steady}; data: {self.origin})'
+        f'waiting for data: {waiting}; data: {self.origin})'
     )
 
 
