@@ -29,7 +29,8 @@ from astrid_data.images.sources import (
 )
 from astrid_data.ingest.alerts import STAMPS, flat_alert, stamp_centre, stamp_shape
 from astrid_data.ingest.archive import UNKNOWN_TIME, Archive, open_archive
-from astrid_data.ingest.fits import list_files, sample_files
+from astrid_data.ingest.files import list_files
+from astrid_data.ingest.fits import sample_files
 from astrid_data.registry.tables import (
     Detection,
     DetectionIndex,
@@ -441,7 +442,7 @@ def test_an_image_comes_in_whole_or_not_at_all(local, tmp_path, monkeypatch):
         raise BadImage('all_bad', 'as a test')
 
     with monkeypatch.context() as m:
-        m.setattr('astrid_data.ingest.fits.detect_sources', breaks)
+        m.setattr('astrid_data.ingest.rows.detect_sources', breaks)
         assert list(local.add_fits(good).ledger.reason) == ['all_bad']
     assert [count(local, t) for t in (Survey, Observation, Image, ModelRun, Detection)] == [0] * 5
     assert local.add_fits(good).added == 1

@@ -226,7 +226,7 @@ def open_rows(
     SkyImage | None
 ):  # Good for patches at these positions only; None where the whole file is cheaper, or may not be the one that was indexed
     "An image with only the rows that some patches need"
-    if entry['wcs'] is None or not entry['sha256']:
+    if entry.get('wcs') is None or not entry['sha256']:
         return None
     parts, head = merge_ranges(rows_needed(entry, ra, dec, size), 256 * 1024), store.head(key)
     if head.sha256 != entry['sha256'] or sum(b - a for a, b in parts) > head.size / 2:
@@ -246,10 +246,11 @@ class HeaderCache:
 
     def __init__(
         self,
-        known: dict = None,  # (path, hdu, extver) -> entry; None = nothing yet
+        known: dict = None,  # (path, hdu, extver) -> entry, or {'beside': addresses of its planes}
         most: int = 10_000,  # Entries to keep at most
+        store=None,  # Where the planes of an image lie that have bare keys; None = nowhere
     ):
-        self.known, self.most = OrderedDict(known or {}), most
+        self.known, self.most, self.store = OrderedDict(known or {}), most, store
 
     def __call__(self, path, hdu=None, extver=None, name=None):
         "The image, as from `open_image`; `name` is what it is known by, where that is not its path"
@@ -257,12 +258,19 @@ class HeaderCache:
         entry = self.known.get(key)
         if entry and (image := open_indexed(path, entry)) is not None:
             return image
-        image = open_image(path, hdu, extver)
+        image = open_image(path, hdu, extver, **self._planes_beside(entry))
         if entry := image_index(image):
             self.known[key] = entry
         while len(self.known) > self.most:
             self.known.popitem(last=False)
         return image
+
+    def _planes_beside(self, entry):
+        "Paths of the planes that lie in files of their own"
+        from astrid_data.storage.store import resolve_uri
+
+        beside = (entry or {}).get('beside') or {}
+        return {role: resolve_uri(uri, self.store) for role, uri in beside.items()}
 
 
 _cache = HeaderCache()

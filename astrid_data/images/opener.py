@@ -33,7 +33,9 @@ class ImageOpener:
         self.store = store
         self.resample = resample
         self.unreachable = unreachable
-        self.images = HeaderCache()  # Opens files; knows the headers of what it has opened
+        self.images = HeaderCache(
+            store=store
+        )  # Opens files; knows the headers of what it has opened
         self.scale = {}  # Address -> side of a pixel (arcsec)
         self._open = {}  # Images that are kept open, the one asked for last at the end
         self._most_open = 0
@@ -161,7 +163,13 @@ def header_indexes(
     with archive.session() as session:
         known = session.execute(select(*columns).where(Image.uri.in_(uris))).all()
     return {
-        (uri, hdu, extver): facts['index']
+        (uri, hdu, extver): entry
         for uri, hdu, extver, facts in known
-        if facts and facts.get('index')
+        if (entry := _entry_of_facts(facts or {}))
     }
+
+
+def _entry_of_facts(facts):
+    "The index of an image, or where its planes lie; None where it is opened by its headers alone"
+    beside = facts.get('beside')
+    return facts.get('index') or (beside and dict(beside=beside))

@@ -27,15 +27,22 @@ def background_of(
     from photutils.background import Background2D, MedianBackground
 
     box = max(4, min(box, *pixels.shape))
-    b = Background2D(
-        pixels,
-        box,
-        mask=~np.isfinite(pixels),
-        filter_size=3,
-        exclude_percentile=90,
-        bkg_estimator=MedianBackground(),
-    )
-    return b.background, b.background_rms
+    try:
+        sky = Background2D(
+            pixels,
+            box,
+            mask=~np.isfinite(pixels),
+            filter_size=3,
+            exclude_percentile=90,
+            bkg_estimator=MedianBackground(),
+        )
+    except ValueError as problem:  # No box has enough of them
+        n_valid = int(np.isfinite(pixels).sum())
+        raise BadImage(
+            'too_few_pixels',
+            f'{n_valid} of {pixels.size} pixels are valid, none of it a box of {box}',
+        ) from problem
+    return sky.background, sky.background_rms
 
 # %% ../../nbs/20_images/13_sources.ipynb #235bf8f6
 def error_plane(

@@ -140,6 +140,9 @@ class CardTime:
     raw: float  # The day as the card gives it, in that scale
 
 
+_last_mjd = 100_000  # The year 2132; a card beyond it holds no date
+
+
 def _listed(table):
     "Every (card, meaning) of a table"
     return [(card, meaning) for meaning, cards in table.items() for card in cards.split()]
@@ -153,13 +156,12 @@ def number_times(
     found = []
     for offset, table in ((0, _mjd_cards), (2400000.5, _jd_cards)):
         for card, meaning in _listed(table):
-            day = cards.number(card)
-            if day and day > offset:
-                mjd = day - offset
+            mjd = (cards.number(card) or offset) - offset
+            if 0 < mjd < _last_mjd:
                 utc = to_utc(mjd, scale)
                 found.append(CardTime(card, utc, meaning, mjd % 1 != 0, scale, mjd))
     seconds = cards.number('TAI')  # SDSS: seconds since MJD 0
-    if seconds and seconds > 3e9:
+    if seconds and 3e9 < seconds < 86400 * _last_mjd:
         mjd = seconds / 86400
         found.append(CardTime('TAI', to_utc(mjd, 'tai'), 'start', True, 'tai', mjd))
     return found
@@ -256,7 +258,7 @@ def end_card(
     if scale is None:
         return None
     for day in (cards.number('MJD-END'), cards.number('EXPEND')):
-        if day and day > 0 and day % 1:
+        if day and 0 < day < _last_mjd and day % 1:
             return to_utc(day, scale)
     try:
         date = read_date(cards.text('DATE-END'))

@@ -8,6 +8,7 @@ __all__ = ['parse_unit', 'kind_of_unit', 'unit_of', 'exposure_of', 'zero_point_o
 # %% ../../nbs/20_images/03_units.ipynb #e6882b4e
 import math
 import re
+import warnings
 from functools import lru_cache
 
 from astropy import units as u
@@ -57,7 +58,9 @@ def parse_unit(
     spelled = re.sub(r'[A-Za-z]+', lambda found: _known_word(found[0]), spelled)
     spelled = re.sub(r'\bper\b', '/', spelled)
     try:
-        return u.Unit(spelled)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', u.UnitsWarning)  # Two slashes are read as one would
+            return u.Unit(spelled)
     except (ValueError, TypeError):
         return None
 
@@ -124,7 +127,7 @@ def zero_point_of_unit(
 ) -> float:  # AB zero point (mag); None where the unit alone gives none
     "The magnitude of one unit of a flux density"
     kind = kind_of_unit(unit)
-    if kind == 'surface brightness' and pixel_sr:
+    if kind == 'surface brightness' and pixel_sr and pixel_sr > 0:
         return 8.9 - 2.5 * math.log10(unit.to(u.Jy / u.sr) * pixel_sr)
     if kind != 'flux density':
         return None

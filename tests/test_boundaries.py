@@ -1,0 +1,361 @@
+"What comes in keeps its meaning: files that describe others, planes by role, losses one by one"
+
+import io
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+
+import astrid_data as ad
+from astrid_data.core import BadImage, BadInput
+from astrid_data.images.hdus import role_of
+from astrid_data.images.image import open_image
+from astrid_data.ingest.archive import IngestReport, ItemGuard
+from astrid_data.ingest.files import sort_delivery
+from astrid_data.storage.store import StoreUnreachable
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+SHAPE = 120, 120
+CARDS = dict(
+    CTYPE1='RA---TAN',
+    CTYPE2='DEC--TAN',
+    CRVAL1=150.0,
+    CRVAL2=2.0,
+    CRPIX1=60.5,
+    CRPIX2=60.5,
+    CDELT1=-1e-4,
+    CDELT2=1e-4,
+    TELESCOP='T',
+    FILTER='r',
+)
+
+
+def sky(seed=0, shape=SHAPE):
+    return np.random.default_rng(seed).normal(100, 3, shape).astype('f4')
+
+
+def write(path, array=None, **cards):
+    header = fits.Header(CARDS | {k.replace('__', '-'): v for k, v in cards.items()})
+    array = sky() if array is None else array
+    fits.PrimaryHDU(array, header).writeto(path)
+    return path
+
+
+def opened(*hdus, **first):
+    out = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(header=fits.Header(first)), *hdus]).writeto(out)
+    return open_image(out.getvalue())
+
+
+def plane(array, name, **cards):
+    return fits.ImageHDU(array, fits.Header(cards), name=name)
+
+
+SCI = plane(sky(), 'SCI', **CARDS)
+BAD = np.zeros(SHAPE, bool)
+BAD[40:60, 30:50] = True
+
+
+@pytest.fixture
+def home(tmp_path):
+    return ad.open_archive(str(tmp_path / 'home'))
+
+
+# --- planes in the same file
+
+
+@pytest.mark.parametrize('name', ['MASK', 'MSK', 'BPM'])
+def test_a_mask_of_bytes_is_yes_or_no(name):
+    with opened(SCI, plane(BAD.astype('u1'), name)) as image:
+        assert image.dq_policy == 'nonzero'
+        assert (image.bad == BAD).all()
+
+
+@pytest.mark.parametrize('bad', [0, 5, 33])
+def test_a_mask_that_names_its_bits(bad):
+    numbers = dict(BAD=bad, SAT=1, NO_DATA=8, DETECTED=6)
+    bits = np.where(BAD, np.int64(1) << bad, 0) | np.int64(1) << 6
+    mask = plane(bits, 'MASK', **{f'MP_{name}': n for name, n in numbers.items()})
+    with opened(plane(sky(), 'IMAGE', **CARDS), mask) as image:
+        assert image.dq_policy == 'cards'
+        assert (image.bad == BAD).all()
+        assert image.flag('DETECTED').all()
+
+
+@pytest.mark.parametrize('name', ['DQ', 'MASK', 'MASKBITS', 'FLAGS'])
+def test_bits_without_names_are_not_used_and_that_is_said(name):
+    with opened(SCI, plane(np.where(BAD, 64, 0).astype('i4'), name)) as image:
+        assert image.bad is None
+        assert name in image.missing['dq'] and 'not used' in image.missing['dq']
+
+
+@pytest.mark.parametrize(
+    'name', 'WHT WGT WEIGHT WEIGHT_MAP IVAR INVVAR CONF EXPMAP COVERAGE NIMAGE NEXP'.split()
+)
+def test_zero_weight_is_bad(name):
+    with opened(SCI, plane(np.where(BAD, 0, 7).astype('f4'), name)) as image:
+        assert (image.bad == BAD).all()
+
+
+@pytest.mark.parametrize('name', ['RMS', 'VARIANCE', 'VAR', 'UNCERT'])
+@pytest.mark.parametrize('value', [np.inf, np.nan])
+def test_an_infinite_error_is_bad(name, value):
+    with opened(SCI, plane(np.where(BAD, value, 7).astype('f4'), name)) as image:
+        assert (image.bad == BAD).all()
+
+
+ACS = dict(TELESCOP='HST', INSTRUME='ACS')
+
+
+def test_a_mask_of_another_shape_is_said():
+    with opened(SCI, plane(np.zeros((60, 60), 'i2'), 'DQ'), **ACS) as image:
+        assert '60 x 60' in image.missing['dq'] and image.bad is None
+
+
+@pytest.mark.parametrize('value, bad', [(0, 0), (4, 1)])
+def test_a_mask_of_one_value(value, bad):
+    empty = fits.ImageHDU(name='DQ')
+    empty.header.update(NPIX1=120, NPIX2=120, PIXVALUE=value)
+    with opened(SCI, empty, **ACS) as image:
+        assert image.bad.mean() == bad
+
+
+@pytest.mark.parametrize('kind', ['u1', 'i2', 'u2', 'i4', 'u4', 'i8', 'u8'])
+def test_flags_of_every_integer_type(kind):
+    with opened(SCI, plane(np.where(BAD, 4, 0).astype(kind), 'DQ'), **ACS) as image:
+        assert (image.bad == BAD).all()
+
+
+# --- zeros
+
+
+@pytest.mark.parametrize('kind', ['f4', 'f8', 'i2', 'i4'])
+def test_solid_zeros_of_a_mosaic_are_no_data(kind):
+    mosaic = sky()
+    mosaic[:, :40] = 0
+    mosaic[90:, :] = 0
+    with opened(plane(mosaic.astype(kind), 'SCI', **CARDS)) as image:
+        assert (np.isnan(image.read_all()[0]) == (mosaic == 0)).all()
+        assert (image.bad == (mosaic == 0)).all()
+        assert 'zeros' in image.notes
+
+
+@pytest.mark.parametrize('rate', [0.001, 0.1, 0.5, 3])
+def test_zeros_of_counts_are_data(rate):
+    counts = np.random.default_rng(1).poisson(rate, SHAPE).astype('f4')
+    with opened(plane(counts, 'SCI', **CARDS)) as image:
+        assert np.isfinite(image.read_all()[0]).all()
+
+
+def test_random_sky_is_not_drawn_from_zeros(home, tmp_path):
+    mosaic = sky(shape=(300, 300))
+    mosaic[:, :150] = 0
+    home.add_fits(write(tmp_path / 'm.fits', mosaic), survey='s', detect=False, show=False)
+    params = ad.TrainingDataCollectionParams(confidence_threshold=0, negatives={'random_sky': 1.0})
+    with open_image(tmp_path / 'm.fits') as image:
+        ra, dec = image.pixel_to_world(np.linspace(160, 290, 12), np.linspace(10, 290, 12))
+    place = pd.DataFrame(dict(ra=ra, dec=dec))
+    home.add_catalogue(place, 'known', is_real=True)
+    plan = ad.TrainingDataCollector(home).plan(params, progress=False)
+    negatives = plan.samples[plan.samples.label == 0]
+    with open_image(tmp_path / 'm.fits') as image:
+        x, _ = image.world_to_pixel(negatives.ra.values, negatives.dec.values)
+    assert len(x) and (x > 150).all()
+
+
+# --- what a file is
+
+
+@pytest.mark.parametrize(
+    'cards, role',
+    [
+        (dict(IMAGETYP='FLAT'), 'calibration'),
+        (dict(IMAGETYP='Bias Frame'), 'calibration'),
+        (dict(OBSTYPE='dark'), 'calibration'),
+        (dict(OBSTYPE='zero'), 'calibration'),
+        (dict(IMAGETYP='twilight flat'), 'calibration'),
+        (dict(PRODTYPE='dqmask'), 'mask'),
+        (dict(PRODTYPE='wtmap'), 'weight'),
+        (dict(PRODTYPE='expmap'), 'weight'),
+        (dict(HDUCLAS2='ERROR'), 'error'),
+        (dict(DATAMODL='SegmentationMapModel'), 'segmentation'),
+        (dict(IMAGETYP='object'), 'image'),
+        (dict(IMAGETYP='EXT'), 'image'),
+        (dict(IMAGETYP='Light Frame'), 'image'),
+        (dict(OBSTYPE='science', PRODTYPE='image'), 'image'),
+        ({}, 'image'),
+    ],
+    ids=str,
+)
+def test_a_header_says_what_its_file_is(home, tmp_path, cards, role):
+    assert role_of(fits.Header(cards))[0] == role
+    report = home.add_fits(write(tmp_path / 'x.fits', **cards), 's', detect=False, show=False)
+    assert report.added == (role == 'image') and len(report.ledger) == (role != 'image')
+    again = home.add_fits(tmp_path / 'x.fits', 's', detect=False, show=False, role='image')
+    assert again.added + again.skipped == 1
+
+
+NAMES = [
+    ('c4d_170329_ooi_g_v1.fits.fz', 'c4d_170329_ood_g_v1.fits.fz', 'dq'),
+    ('c4d_170329_ooi_g_v1.fits.fz', 'c4d_170329_oow_g_v1.fits.fz', 'weight'),
+    ('hlsp_xdf_f105w_v1_sci.fits', 'hlsp_xdf_f105w_v1_rms.fits', 'error'),
+    ('hlsp_xdf_f105w_v1_drz.fits', 'hlsp_xdf_f105w_v1_wht.fits', 'weight'),
+    ('ztf_2018_zr_c01_q1_sciimg.fits', 'ztf_2018_zr_c01_q1_mskimg.fits', 'dq'),
+    ('m51.fits', 'm51_mask.fits', 'dq'),
+    ('M51.FITS', 'M51.weight.FITS', 'weight'),
+    ('field-img.fits.gz', 'field-bpm.fits.gz', 'dq'),
+]
+
+
+@pytest.mark.parametrize('image, helper, role', NAMES)
+@pytest.mark.parametrize('folder', ['', 'a/', 's3://bucket/x/', 'C:\\data\\'])
+def test_a_helper_is_known_beside_its_image(image, helper, role, folder):
+    for order in ((image, helper), (helper, image)):
+        found = {one.address: one for one in sort_delivery([folder + name for name in order])}
+        assert found[folder + image].beside == {role: folder + helper}
+        assert found[folder + helper].helps == folder + image
+
+
+def test_a_helper_word_without_its_image_counts_only_where_it_is_plain():
+    words = {one.address: one.helper_word for one in sort_delivery(['a_var.fits', 'b_ood_x.fits'])}
+    assert words == {'a_var.fits': None, 'b_ood_x.fits': 'ood'}
+
+
+def test_helpers_are_used_and_stay_with_their_image(home, tmp_path):
+    folder = tmp_path / 'delivery'
+    folder.mkdir()
+    write(folder / 'f_ooi_g.fits', sky())
+    write(folder / 'f_ood_g.fits', BAD.astype('u1'))
+    write(folder / 'f_oow_g.fits', np.where(BAD.T, 0, 1).astype('f4'))
+    report = home.add_fits(folder, survey='s', detect=False, show=False)
+    assert (report.added, report.helpers, len(report.ledger)) == (1, 2, 0)
+    y, x = 50.0, 40.0
+    with open_image(folder / 'f_ooi_g.fits') as image:
+        ra, dec = image.pixel_to_world(np.array([x]), np.array([y]))
+    home.add_catalogue(pd.DataFrame(dict(ra=ra, dec=dec)), 'known', is_real=True)
+    params = ad.TrainingDataCollectionParams(
+        confidence_threshold=0, negatives={'random_sky': 1.0}, quality_score_threshold=None
+    )
+    plan = ad.TrainingDataCollector(home).plan(params, progress=False)
+    built = plan.build('masked', 31, progress=False, probe=False, min_valid_fraction=0.1)
+    good = ~(BAD | BAD.T)
+    with open_image(folder / 'f_ooi_g.fits') as image:
+        places = np.array(image.world_to_pixel(built.samples.ra.values, built.samples.dec.values)).T
+    for valid, (x, y) in zip(built.valid(), places):
+        y0, x0 = (int(np.floor(v + 0.5)) - 15 for v in (y, x))
+        inside = np.zeros((31, 31), bool)
+        part = good[max(y0, 0) : y0 + 31, max(x0, 0) : x0 + 31]
+        top, left = max(-y0, 0), max(-x0, 0)
+        inside[top : top + part.shape[0], left : left + part.shape[1]] = part
+        assert (valid[0] == inside).all()
+
+
+def test_a_helper_alone_is_lost_with_its_reason(home, tmp_path):
+    report = home.add_fits(write(tmp_path / 'f_wht.fits'), 's', detect=False, show=False)
+    assert report.ledger.reason.tolist() == ['helper_file']
+    assert "role='image'" in report.ledger.detail[0]
+
+
+def test_the_mask_of_the_right_chip(home, tmp_path):
+    image, mask = fits.HDUList([fits.PrimaryHDU()]), fits.HDUList([fits.PrimaryHDU()])
+    for chip in (1, 2, 3):
+        place = CARDS | dict(CRVAL1=150.0 + chip, CCDNUM=chip)
+        image.append(fits.ImageHDU(sky(chip), fits.Header(place), name=f'N{chip}'))
+        bad = np.full(SHAPE, chip == 2, 'u1')
+        mask.append(fits.ImageHDU(bad, fits.Header(place), name=f'X{chip}'))
+    image.writeto(tmp_path / 'a.fits')
+    mask.writeto(tmp_path / 'a_mask.fits')
+    for chip in (1, 2, 3):
+        with open_image(tmp_path / 'a.fits', f'N{chip}', dq=tmp_path / 'a_mask.fits') as one:
+            assert one.bad.all() == (chip == 2)
+
+
+def test_a_misspelt_fact_is_refused(home, tmp_path):
+    path = write(tmp_path / 'x.fits')
+    for call in (
+        lambda: open_image(path, facts=dict(bnad='g')),
+        lambda: home.add_fits(path, facts=dict(bnad='g')),
+    ):
+        with pytest.raises(BadInput, match='bnad'):
+            call()
+    with pytest.raises(TypeError, match='nsgima'):
+        home.add_fits(path, nsgima=4)
+
+
+# --- one bad thing
+
+
+def test_a_store_that_is_silent_for_all_stops():
+    guard = ItemGuard(IngestReport())
+    with pytest.raises(StoreUnreachable):
+        for name in 'abcd':
+            with guard(name):
+                raise StoreUnreachable('no answer')
+    assert guard.report.ledger.uri.tolist() == ['a', 'b']
+
+
+def test_a_full_disk_stops():
+    guard = ItemGuard(IngestReport())
+    with pytest.raises(OSError, match='space'), guard('a'):
+        raise OSError(28, 'No space left on device')
+
+
+def test_a_foreign_exception_costs_one_image(home, tmp_path, monkeypatch):
+    import astrid_data.ingest.rows as rows
+
+    find = rows.detect_sources
+
+    def breaks(image, **settings):
+        if 'b.fits' in image.name:
+            raise ZeroDivisionError('deep below')
+        return find(image, **settings)
+
+    monkeypatch.setattr(rows, 'detect_sources', breaks)
+    for seed, name in enumerate('abc'):
+        write(tmp_path / f'{name}.fits', sky(seed))
+    report = home.add_fits(str(tmp_path / '?.fits'), survey='s', show=False)
+    assert report.added == 2 and report.ledger.reason.tolist() == ['unexpected']
+    assert 'ZeroDivisionError' in report.ledger.detail[0]
+
+
+def test_a_damaged_tile_is_our_error(tmp_path):
+    path = tmp_path / 'x.fits'
+    fits.CompImageHDU(np.clip(sky(), 0, 2000).astype('i4'), fits.Header(CARDS)).writeto(path)
+    with fits.open(path, disable_image_compression=True) as f:
+        heap = f[1].fileinfo()['datLoc'] + f[1].header['NAXIS1'] * f[1].header['NAXIS2']
+    data = bytearray(path.read_bytes())
+    data[heap + 300 : heap + 900] = bytes([171]) * 600
+    path.write_bytes(data)
+    with pytest.raises(BadImage, match='tile'), open_image(path) as image:
+        image.read_all()
+
+
+# --- the sky
+
+
+@pytest.mark.parametrize('width, height', [(300, 20), (350, 60), (180, 170), (60, 178), (1, 1)])
+def test_a_map_of_any_width_holds_its_own_positions(home, tmp_path, width, height):
+    nx, ny = 120, 60
+    header = fits.Header(dict(CTYPE1='RA---CAR', CTYPE2='DEC--CAR', CRVAL1=150.0, CRVAL2=0.0))
+    header.update(CRPIX1=60.5, CRPIX2=30.5, CDELT1=-width / nx, CDELT2=height / ny)
+    path = tmp_path / 'map.fits'
+    fits.PrimaryHDU(sky(shape=(ny, nx)), header).writeto(path)
+    assert home.add_fits(path, survey='s', detect=False, show=False).added == 1
+    rng = np.random.default_rng(0)
+    with open_image(path) as image:
+        ra, dec = image.pixel_to_world(rng.uniform(0, nx - 1, 40), rng.uniform(0, ny - 1, 40))
+    found = home.add_catalogue(pd.DataFrame(dict(ra=ra, dec=dec)), 'known')
+    assert found.detections == 40
+
+
+def test_shared_deliveries(shared_data, home, tmp_path):
+    "Real folders as archives deliver them: image, mask and weight; image and rms"
+    for folder, names in (('ground/decam_tc4', '*'), ('hst', 'xdf_*')):
+        target = tmp_path / folder.replace('/', '_')
+        target.mkdir()
+        for path in (shared_data / folder).glob(names):
+            shutil.copy(path, target)
+    report = home.add_fits(tmp_path, detect=False, show=False)
+    assert report.added == 7 and len(report.ledger) == 0 and report.helpers == 12
