@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..core import BadImage, BadInput, NotFound
 from ..draws import mix
@@ -40,41 +41,47 @@ class KnownSky:
     def __repr__(self):
         return f'KnownSky({len(self)} sources)'
 
-    def free(
-        self,
-        ra,  # Positions (deg), shape (n,)
-        dec,  # Their declinations (deg), shape (n,)
-        radius_arcsec,  # Distance to keep, scalar or shape (n,)
-    ) -> np.ndarray:  # True where no source is nearer, shape (n,)
-        "Which positions are away from every source"
-        return self.free_vectors(unit_vectors(ra, dec).reshape(-1, 3), radius_arcsec)
+# %% ../../nbs/40_collect/03_negatives.ipynb #038886dd
+@patch
+def free_vectors(
+    self: KnownSky,
+    vectors: np.ndarray,  # Unit vectors, shape (n, 3)
+    radius_arcsec,  # Distance to keep, scalar or shape (n,)
+) -> np.ndarray:  # True where no source is nearer, shape (n,)
+    "Which directions are away from every source"
+    if not len(self):
+        return np.ones(len(vectors), bool)
+    need = np.broadcast_to(chord_of_arcsec(radius_arcsec), len(vectors))
+    farthest = float(need.max(initial=0)) * (1 + 1e-9) + 1e-15
+    distance, _ = self.tree.query(vectors, distance_upper_bound=farthest)
+    return distance > need
 
-    def free_vectors(
-        self,
-        vectors: np.ndarray,  # Unit vectors, shape (n, 3)
-        radius_arcsec,  # Distance to keep, scalar or shape (n,)
-    ) -> np.ndarray:  # True where no source is nearer, shape (n,)
-        "Which directions are away from every source"
-        if not len(self):
-            return np.ones(len(vectors), bool)
-        need = np.broadcast_to(chord_of_arcsec(radius_arcsec), len(vectors))
-        farthest = float(need.max(initial=0)) * (1 + 1e-9) + 1e-15
-        distance, _ = self.tree.query(vectors, distance_upper_bound=farthest)
-        return distance > need
+# %% ../../nbs/40_collect/03_negatives.ipynb #7452288f
+@patch
+def free(
+    self: KnownSky,
+    ra,  # Positions (deg), shape (n,)
+    dec,  # Their declinations (deg), shape (n,)
+    radius_arcsec,  # Distance to keep, scalar or shape (n,)
+) -> np.ndarray:  # True where no source is nearer, shape (n,)
+    "Which positions are away from every source"
+    return self.free_vectors(unit_vectors(ra, dec).reshape(-1, 3), radius_arcsec)
 
-    def near(
-        self,
-        corners: np.ndarray,  # ra, dec (deg) around an image, (4, 2); not finite: anywhere
-        margin_deg: float = 0.5,  # How far outside still counts
-    ) -> np.ndarray:  # Unit vectors, shape (k, 3)
-        "The sources in and around an image"
-        if not np.isfinite(corners).all():
-            return self.tree.data
-        vectors = unit_vectors(corners[:, 0], corners[:, 1])
-        middle = vectors.mean(0) / np.linalg.norm(vectors.mean(0))
-        reach = np.linalg.norm(vectors - middle, axis=1).max()
-        found = self.tree.query_ball_point(middle, 1.1 * reach + np.radians(margin_deg))
-        return self.tree.data[found]
+# %% ../../nbs/40_collect/03_negatives.ipynb #599e1459
+@patch
+def near(
+    self: KnownSky,
+    corners: np.ndarray,  # ra, dec (deg) around an image, (4, 2); not finite: anywhere
+    margin_deg: float = 0.5,  # How far outside still counts
+) -> np.ndarray:  # Unit vectors, shape (k, 3)
+    "The sources in and around an image"
+    if not np.isfinite(corners).all():
+        return self.tree.data
+    vectors = unit_vectors(corners[:, 0], corners[:, 1])
+    middle = vectors.mean(0) / np.linalg.norm(vectors.mean(0))
+    reach = np.linalg.norm(vectors - middle, axis=1).max()
+    found = self.tree.query_ball_point(middle, 1.1 * reach + np.radians(margin_deg))
+    return self.tree.data[found]
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #1ae291d7
 def _close_pairs(vectors, owner, need):
@@ -214,10 +221,6 @@ class SkyJob:
     exclusion_arcsec: float | None  # Distance to keep; None means 8 pixels
     find_sources: bool  # Look for sources in the image too
 
-
-EXCLUSION_PIXELS = 8  # Distance to keep from known sources where none is given
-_LEAST_GAP_PIXELS = 1.5  # No two drawn positions on one pixel, not even at its corners
-
 # %% ../../nbs/40_collect/03_negatives.ipynb #621d2abf
 def ring_step(
     around: np.ndarray,  # ra, dec (deg), shape (n, 2)
@@ -245,6 +248,21 @@ def drawn_table(
     return pd.concat(tables, ignore_index=True).assign(**columns)
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #eab20229
+def _on_valid_pixels(bad, x, y):
+    "Which positions fall on pixels of an image that are not bad"
+    ny, nx = bad.shape
+    with np.errstate(invalid='ignore'):
+        across = (x > -0.5) & (x < nx - 0.5)
+        inside = across & (y > -0.5) & (y < ny - 0.5)
+    column = np.where(inside, np.floor(x + 0.5), 0).astype(int)
+    row = np.where(inside, np.floor(y + 0.5), 0).astype(int)
+    return inside & ~bad[row, column]
+
+# %% ../../nbs/40_collect/03_negatives.ipynb #a83a7942
+EXCLUSION_PIXELS = 8  # Distance to keep from known sources where none is given
+_LEAST_GAP_PIXELS = 1.5  # No two drawn positions on one pixel, not even at its corners
+
+
 class _ImageSky:
     "What one open image knows about positions in it"
 
@@ -264,13 +282,7 @@ class _ImageSky:
 
     def judge(self, x, y, ra, dec):
         "Which positions will do"
-        ny, nx = self.image.shape
-        with np.errstate(invalid='ignore'):
-            ok = (x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)
-        ok &= np.isfinite(ra + dec)
-        column = np.where(ok, np.floor(x + 0.5), 0).astype(int)
-        row = np.where(ok, np.floor(y + 0.5), 0).astype(int)
-        ok &= ~self.bad[row, column]
+        ok = _on_valid_pixels(self.bad, x, y) & np.isfinite(ra + dec)
         ok[ok] = self.known.free(ra[ok], dec[ok], self.exclusion)
         return pd.DataFrame(dict(ra=ra, dec=dec, ok=ok))
 
@@ -328,6 +340,11 @@ def run_sky_job(
     except (NotFound, PermissionError, ConnectionError) as error:
         return nothing, next(reason for kind, reason in _NO_SKY if isinstance(error, kind))
 
+# %% ../../nbs/40_collect/03_negatives.ipynb #8f081f91
+def _edges_of(corners):
+    "Each corner's vector times the next one's, shape (n, 4, 3)"
+    return np.cross(corners, np.roll(corners, -1, 1))
+
 # %% ../../nbs/40_collect/03_negatives.ipynb #c414c43d
 def inside_edges(
     vectors: np.ndarray,  # Unit vectors of positions, shape (n, 3)
@@ -338,19 +355,24 @@ def inside_edges(
     return (side >= 0).all(1) | (side <= 0).all(1)
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #faa2d0d0
+def _exclusions(jobs, scale):
+    "Distance to keep in each image (arcsec), NaN where it is not known"
+    given = [np.nan if job.exclusion_arcsec is None else job.exclusion_arcsec for job in jobs]
+    return np.where(np.isfinite(given), given, EXCLUSION_PIXELS * scale)
+
+# %% ../../nbs/40_collect/03_negatives.ipynb #8421d0e8
 class _FootprintSky:
     "What footprints know about positions in them"
 
     def __init__(self, jobs, corners, scale, known):
         self.known = known
         scale = np.asarray(scale, 'f8')
-        given = [np.nan if job.exclusion_arcsec is None else job.exclusion_arcsec for job in jobs]
-        self.exclusion = np.where(np.isfinite(given), given, EXCLUSION_PIXELS * scale)
+        self.exclusion = _exclusions(jobs, scale)
         self.gap = np.fmax(self.exclusion, _LEAST_GAP_PIXELS * scale)
         self.placed = np.isfinite(corners).all((1, 2))
         self.able = self.placed & np.isfinite(self.exclusion)
         self.corners = unit_vectors(corners[..., 0], corners[..., 1])
-        self.edges = np.cross(self.corners, np.roll(self.corners, -1, 1))
+        self.edges = _edges_of(self.corners)
         self.owner = np.repeat(np.arange(len(jobs)), [len(job.around) for job in jobs])
         self.around = np.concatenate([job.around for job in jobs])
 
@@ -377,6 +399,20 @@ class _FootprintSky:
         lacking = np.where(self.placed, 'no_pixel_scale', 'no_footprint')
         return np.where(self.able, '', lacking).tolist()
 
+# %% ../../nbs/40_collect/03_negatives.ipynb #28563f7c
+def _offsets_in_footprints(sky, jobs, random):
+    "Offsets of all jobs, away from the random sky of their image; `place` is the image"
+    n_around = np.concatenate([job.n_around for job in jobs])
+    offset = draw_free(
+        np.where(sky.able[sky.owner], n_around, 0),
+        np.concatenate([job.keys_around for job in jobs]),
+        sky.nearby,
+        apart=sky.gap[sky.owner],
+        owner=sky.owner,
+        before=random,
+    )
+    return offset.assign(place=sky.owner[offset['place'].astype(int)])
+
 # %% ../../nbs/40_collect/03_negatives.ipynb #b7b8e4f2
 def draw_in_footprints(
     jobs: list,  # `SkyJob`s, m of them
@@ -389,16 +425,7 @@ def draw_in_footprints(
     n_random = np.where(sky.able, [job.n_random for job in jobs], 0)
     keys = np.array([job.key for job in jobs], 'u8')
     random = draw_free(n_random, keys, sky.anywhere, apart=sky.gap)
-    n_around = np.concatenate([job.n_around for job in jobs])
-    offset = draw_free(
-        np.where(sky.able[sky.owner], n_around, 0),
-        np.concatenate([job.keys_around for job in jobs]),
-        sky.nearby,
-        apart=sky.gap[sky.owner],
-        owner=sky.owner,
-        before=random,
-    )
-    offset['place'] = sky.owner[offset['place'].astype(int)]
+    offset = _offsets_in_footprints(sky, jobs, random)
     out = drawn_table(random, offset)
     place = out['place'].astype(int)
     rows = np.array([job.row for job in jobs])
