@@ -49,6 +49,8 @@ STATUSES = {
     'archived': 'status archived',
     'any': 'whatever the status',
 }
+
+# %% ../../nbs/40_collect/01_params.ipynb #3bb4ff8a
 NEGATIVES = {
     'rejected': 'detections that were judged not real',
     'offset': 'sky at a short distance from a positive',
@@ -85,7 +87,7 @@ def _is_number(value, kind=Real):
     "Numbers, of which truth values are none"
     return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #c8ef20c9
 def _in_range(value, least, most, kind):
     "Whether a value is a finite number in a range, whole where `kind` is `Integral`"
     if not _is_number(value) or not least <= value <= most or abs(value) == np.inf:
@@ -184,11 +186,9 @@ def _checked_box(box):
     to_360 = east % 360 == 0 and east > west
     return west % 360, 360.0 if to_360 else east % 360, south, north
 
-# %% ../../nbs/40_collect/01_params.ipynb #2b02069c
-def _checked_negatives(ratios):
-    "Kind -> number for each positive; None means one rejected and one piece of random sky"
-    if ratios is None:
-        ratios = {'rejected': 1.0, 'random_sky': 1.0}
+# %% ../../nbs/40_collect/01_params.ipynb #1a4daaf3
+def _check_ratios(ratios):
+    "Refuse what is no number of negatives for each positive"
     if not isinstance(ratios, dict):
         raise BadInput(
             'negatives is a dict of kind -> number for each positive, such as '
@@ -202,6 +202,13 @@ def _checked_negatives(ratios):
     for kind, ratio in ratios.items():
         none = 'all there are' if kind == 'rejected' else ''
         _check_number(f'negatives[{kind!r}]', ratio, none=none)
+
+# %% ../../nbs/40_collect/01_params.ipynb #2b02069c
+def _checked_negatives(ratios):
+    "Kind -> number for each positive; None means one rejected and one piece of random sky"
+    if ratios is None:
+        ratios = {'rejected': 1.0, 'random_sky': 1.0}
+    _check_ratios(ratios)
     wanted = [kind for kind in NEGATIVES if kind in ratios and ratios[kind] != 0]
     return {kind: None if ratios[kind] is None else float(ratios[kind]) for kind in wanted}
 
@@ -240,12 +247,9 @@ _NUMBERS = dict(
     min_exposure=dict(none='no limit'),
 )
 
-# %% ../../nbs/40_collect/01_params.ipynb #56f7d0f4
-def _check_params(params):
-    "Bring all fields to one form, and refuse what cannot be right"
-    for name in _NAMES:
-        setattr(params, name, _words(name, getattr(params, name)))
-    params.channels = _checked_channels(params.channels)
+# %% ../../nbs/40_collect/01_params.ipynb #9f42b7a6
+def _check_times(params):
+    "Bring the fields that are times to one form"
     if params.since is not None and params.date_range is not None:
         raise BadInput('since is short for date_range=(since, None): give one of them')
     if params.since is not None:
@@ -253,6 +257,23 @@ def _check_params(params):
         params.since = None
     params.date_range = _checked_range(params.date_range)
     params.as_of = None if params.as_of is None else parse_time(params.as_of)
+
+# %% ../../nbs/40_collect/01_params.ipynb #4da1df7d
+def _check_switches(params):
+    "Refuse switches that are not truth values, and a record that is not one"
+    for name in ('find_sources', 'check_pixels'):
+        if not isinstance(getattr(params, name), (bool, np.bool_)):
+            raise BadInput(f'{name} is True or False, not {getattr(params, name)!r}')
+    if not isinstance(params.widened, (dict, type(None))):
+        raise BadInput(f'widened is a dict that widen() writes, not {params.widened!r}')
+
+# %% ../../nbs/40_collect/01_params.ipynb #56f7d0f4
+def _check_params(params):
+    "Bring all fields to one form, and refuse what cannot be right"
+    for name in _NAMES:
+        setattr(params, name, _words(name, getattr(params, name)))
+    params.channels = _checked_channels(params.channels)
+    _check_times(params)
     params.cone = _checked_cone(params.cone)
     params.box = _checked_box(params.box)
     params.polygon = as_polygon(params.polygon)
@@ -260,12 +281,24 @@ def _check_params(params):
     params.negatives = _checked_negatives(params.negatives)
     for name, limits in _NUMBERS.items():
         _check_number(name, getattr(params, name), **limits)
-    for name in ('find_sources', 'check_pixels'):
-        if not isinstance(getattr(params, name), (bool, np.bool_)):
-            raise BadInput(f'{name} is True or False, not {getattr(params, name)!r}')
-    if not isinstance(params.widened, (dict, type(None))):
-        raise BadInput(f'widened is a dict that widen() writes, not {params.widened!r}')
+    _check_switches(params)
     params.validation_status = _checked_status(params.validation_status)
+
+# %% ../../nbs/40_collect/01_params.ipynb #f2871309
+def _parse_fields(text, names):
+    "Field -> value, from JSON or from a dict, with no field that is not among `names`"
+    try:
+        given = json.loads(text) if isinstance(text, str) else dict(text)
+    except (TypeError, ValueError):
+        raise BadInput(
+            f'{text!r:.80} holds no parameters: give what to_json() wrote, or a dict of them'
+        ) from None
+    unknown = sorted(map(str, set(given) - set(names)))
+    if unknown:
+        raise BadInput(
+            f'not parameters of a collection: {", ".join(unknown)}; there are {", ".join(names)}'
+        )
+    return given
 
 # %% ../../nbs/40_collect/01_params.ipynb #7b4bae6b
 @dataclass
@@ -316,20 +349,8 @@ class TrainingDataCollectionParams:
         text: str | dict,  # What `to_json` wrote, or the same as a dict
     ):  # The parameters
         "Read parameters back"
-        try:
-            given = json.loads(text) if isinstance(text, str) else dict(text)
-        except (TypeError, ValueError):
-            raise BadInput(
-                f'{text!r:.80} holds no parameters: give what to_json() wrote, or a dict of them'
-            ) from None
         names = [field.name for field in fields(cls)]
-        unknown = sorted(map(str, set(given) - set(names)))
-        if unknown:
-            raise BadInput(
-                f'not parameters of a collection: {", ".join(unknown)}; '
-                f'there are {", ".join(names)}'
-            )
-        return cls(**given)
+        return cls(**_parse_fields(text, names))
 
 # %% ../../nbs/40_collect/01_params.ipynb #b639a786
 @patch
@@ -352,7 +373,12 @@ class CollectionField:
     default: Any  # What it is when it is not given
     text: str  # What it means, in a line
 
+# %% ../../nbs/40_collect/01_params.ipynb #2c47578b
+def _text_of(field, described):
+    "What the comment of a field says; '' where the source is not there to be read"
+    return described[field.name].docment or '' if field.name in described else ''
 
+# %% ../../nbs/40_collect/01_params.ipynb #98100177
 def collection_fields(
     *names,  # Names of fields, in the order wanted; none of them means all
 ) -> list:  # A `CollectionField` for each
@@ -366,11 +392,6 @@ def collection_fields(
     }
     return [known[name] for name in names or known]
 
-
-def _text_of(field, described):
-    "What the comment of a field says; '' where the source is not there to be read"
-    return described[field.name].docment or '' if field.name in described else ''
-
 # %% ../../nbs/40_collect/01_params.ipynb #caa8cfb1
 @dataclass
 class Region:
@@ -382,7 +403,7 @@ class Region:
     cells: Callable  # () -> ranges [first, end) of HEALPix cells of order 14 that cover it
     contains: Callable  # (ra, dec) in deg -> bool, the exact test
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #f62928be
 def _cone_region(cone):
     return Region(
         'cone',
@@ -392,7 +413,7 @@ def _cone_region(cone):
         lambda ra, dec: in_cone(ra, dec, cone),
     )
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #67b7422e
 def _box_region(box):
     return Region(
         'box',
@@ -402,7 +423,7 @@ def _box_region(box):
         lambda ra, dec: in_box(ra, dec, box),
     )
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #13f340a4
 def _polygon_region(corners):
     cap = cap_around(unit_vectors(*np.array(corners).T))
     return Region(
@@ -413,7 +434,7 @@ def _polygon_region(corners):
         lambda ra, dec: in_polygon(ra, dec, corners),
     )
 
-
+# %% ../../nbs/40_collect/01_params.ipynb #02a7a0ff
 def _moc_region(moc):
     return Region(
         'moc',
