@@ -15,6 +15,17 @@ from .scores import bootstrap
 from ..sky import unit_vectors
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #7b9671fc
+def _cut_numbers(numbers, bins):
+    "The part of each number, each part with about as many numbers"
+    if numbers.nunique() < 2:  # There is nothing to cut
+        return numbers.map('{:.4g}'.format)
+    edges = np.unique(np.nanquantile(numbers, np.linspace(0, 1, bins + 1)))
+    names = [f'{low:.4g} to {high:.4g}' for low, high in zip(edges, edges[1:])]
+    part = np.searchsorted(edges, numbers, side='right') - 1
+    part = np.clip(part, 0, len(names) - 1)  # The largest number is on the last edge
+    return pd.Series([names[i] for i in part])
+
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #b4dee919
 def parts_of(
     values,  # Numbers or words, one per sample; shape (n,)
     bins: int = 4,  # Parts that numbers are cut into
@@ -22,17 +33,9 @@ def parts_of(
     "Which part each sample belongs to"
     values = pd.Series(np.asarray(values)).reset_index(drop=True)
     known = values.notna()
-    if not pd.api.types.is_numeric_dtype(values):
-        return values.where(known & (values.astype(str) != ''), 'unknown').astype(str)
-    edges = []
-    if known.any():
-        edges = np.unique(np.nanquantile(values, np.linspace(0, 1, bins + 1)))
-    if len(edges) < 2:
-        return values.map('{:.4g}'.format).where(known, 'unknown')
-    names = [f'{low:.4g} to {high:.4g}' for low, high in zip(edges, edges[1:])]
-    part = np.searchsorted(edges, values, side='right') - 1
-    part = np.clip(part, 0, len(names) - 1)
-    return pd.Series([names[i] for i in part]).where(known, 'unknown')
+    if pd.api.types.is_numeric_dtype(values):
+        return _cut_numbers(values, bins).where(known, 'unknown')
+    return values.where(known & (values.astype(str) != ''), 'unknown').astype(str)
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #004e871d
 def purity(
@@ -112,6 +115,16 @@ def breakdown(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/65_evaluation/02_breakdown.ipynb #d8033d34
+def _density_of_places(ra, dec, k):
+    "Places per square degree around each of them (deg), more than `k` of them"
+    from scipy.spatial import cKDTree
+
+    places = unit_vectors(ra, dec)
+    chord = cKDTree(places).query(places, k + 1)[0][:, k]  # The nearest is the place itself
+    area = np.pi * chord**2 * np.degrees(1) ** 2
+    return (k - 0.5) / np.maximum(area, 1e-12)
+
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #67517c3f
 def sky_density(
     ra,  # Right ascension of the samples (deg), shape (n,); NaN where unknown
     dec,  # Declination of the samples (deg), shape (n,); NaN where unknown
@@ -119,8 +132,6 @@ def sky_density(
     k: int = 5,  # Which neighbour
 ) -> np.ndarray:  # Objects per square degree, (n,); NaN without a position or k other objects
     "Density of the version's objects around each sample"
-    from scipy.spatial import cKDTree
-
     ra = np.asarray(ra, 'f8')
     dec = np.asarray(dec, 'f8')
     density = np.full(len(ra), np.nan)
@@ -129,10 +140,7 @@ def sky_density(
     first = pd.Series(placed).groupby(objects).first()  # One place for each object
     if len(first) <= k:
         return density
-    places = unit_vectors(ra[first], dec[first])
-    chord = cKDTree(places).query(places, k + 1)[0][:, k]  # The nearest is the object itself
-    area = np.pi * chord**2 * np.degrees(1) ** 2
-    of_object = pd.Series((k - 0.5) / np.maximum(area, 1e-12), index=first.index)
+    of_object = pd.Series(_density_of_places(ra[first], dec[first], k), index=first.index)
     density[placed] = of_object.reindex(objects).to_numpy()
     return density
 
@@ -152,7 +160,7 @@ def _plot_parts(ax, column, table):
     ax.set_ylim(-0.03, 1.03)
     ax.tick_params(axis='y', labelsize=7)
 
-
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #0840049e
 def plot_breakdown(
     tables: dict,  # Column -> table of `breakdown`
     origin: str = 'survey',  # Of the data: 'survey', 'synthetic' or 'mixed'
@@ -185,7 +193,7 @@ def _grey_levels(pixels):
     noise = 1.4826 * np.nanmedian(np.abs(pixels - middle))
     return dict(vmin=middle - 2 * noise, vmax=middle + max(6 * noise, 1e-9))
 
-
+# %% ../../nbs/65_evaluation/02_breakdown.ipynb #7920c70a
 def _show_sample(axs, dataset, sample):
     "The channels of a sample, one below the other"
     patch = np.asarray(dataset.patches([int(sample['index'])])[0], 'f8')

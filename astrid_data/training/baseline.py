@@ -14,34 +14,13 @@ from ..evaluation.scores import OperatingPoints, operating_points
 from .predict import version_of
 
 # %% ../../nbs/75_training/05_baseline.ipynb #4f8da6e8
-def stamp_statistics(
-    images,  # Stamps (n, C, s, s), normalised; s at least twice `middle`
-    middle: int = 7,  # Side of the middle (pixel), odd
-) -> pd.DataFrame:  # One row per stamp, six columns per channel
-    "A few numbers of each stamp"
-    stamps = np.asarray(images, 'f8')
-    _check_stamps(stamps, middle)
-    c = stamps.shape[-1] // 2
-    half = middle // 2
-    inner = _square(stamps, half)
-    parts = dict(
-        top=inner.max((-2, -1)),
-        bottom=inner.min((-2, -1)),
-        above_ring=inner.mean((-2, -1)) - _ring_mean(stamps, half),
-        sharp=stamps[..., c, c] - _square(stamps, 1).mean((-2, -1)),
-        bright_share=(stamps > 3).mean((-2, -1)),
-        dark_share=(stamps < -3).mean((-2, -1)),
-    )
-    channels = range(stamps.shape[1])
-    return pd.DataFrame({f'{name}_{i}': v[:, i] for name, v in parts.items() for i in channels})
-
-
 def _square(stamps, half):
     "The pixels at most `half` from the middle"
-    c = stamps.shape[-1] // 2
-    return stamps[..., c - half : c + half + 1, c - half : c + half + 1]
+    middle = stamps.shape[-1] // 2
+    wanted = slice(middle - half, middle + half + 1)
+    return stamps[..., wanted, wanted]
 
-
+# %% ../../nbs/75_training/05_baseline.ipynb #ebf20892
 def _ring_mean(stamps, half):
     "Mean of the ring around the middle, as wide as the middle's half"
     if not len(stamps):
@@ -51,7 +30,7 @@ def _ring_mean(stamps, half):
     pixels = outer[0, 0].size - inner[0, 0].size
     return (outer.sum((-2, -1)) - inner.sum((-2, -1))) / pixels
 
-
+# %% ../../nbs/75_training/05_baseline.ipynb #36af050d
 def _check_stamps(stamps, middle):
     "Refuse what has no middle and no ring"
     if stamps.ndim != 4:
@@ -64,20 +43,49 @@ def _check_stamps(stamps, middle):
             f'{2 * middle} pixels, not {stamps.shape[-1]}'
         )
 
+# %% ../../nbs/75_training/05_baseline.ipynb #47ebce4f
+def stamp_statistics(
+    images,  # Stamps (n, C, s, s), normalised; s at least twice `middle`
+    middle: int = 7,  # Side of the middle (pixel), odd
+) -> pd.DataFrame:  # One row per stamp, six columns per channel
+    "A few numbers of each stamp"
+    stamps = np.asarray(images, 'f8')
+    _check_stamps(stamps, middle)
+    half = middle // 2
+    inner = _square(stamps, half)
+    parts = dict(
+        top=inner.max((-2, -1)),
+        bottom=inner.min((-2, -1)),
+        above_ring=inner.mean((-2, -1)) - _ring_mean(stamps, half),
+        sharp=_square(stamps, 0)[..., 0, 0] - _square(stamps, 1).mean((-2, -1)),
+        bright_share=(stamps > 3).mean((-2, -1)),
+        dark_share=(stamps < -3).mean((-2, -1)),
+    )
+    channels = range(stamps.shape[1])
+    return pd.DataFrame({f'{name}_{i}': v[:, i] for name, v in parts.items() for i in channels})
+
 # %% ../../nbs/75_training/05_baseline.ipynb #1c2bc8c4
+def _facts(batches, version):
+    "Index, label and object of each sample"
+    facts = pd.concat(
+        [pd.DataFrame(dict(index=batch['index'], label=batch['label'])) for batch in batches],
+        ignore_index=True,
+    ).astype(int)
+    facts['group'] = facts['index'].astype(str)
+    if version is not None and 'group_id' in version.samples:
+        facts['group'] = version.samples['group_id'].to_numpy()[facts['index']]
+    return facts
+
+# %% ../../nbs/75_training/05_baseline.ipynb #bd5abb0f
 def _table(loader):
     "What a loader holds, one row per sample: statistics, and label, index and object"
     statistics = []
     facts = []
+    version = version_of(loader)
     for batch in loader:
         statistics.append(stamp_statistics(batch['image']))
-        facts.append(pd.DataFrame(dict(index=batch['index'], label=batch['label'])))
-    facts = pd.concat(facts, ignore_index=True).astype(int)
-    version = version_of(loader)
-    facts['group'] = facts['index'].astype(str)
-    if version is not None and 'group_id' in version.samples:
-        facts['group'] = version.samples['group_id'].to_numpy()[facts['index']]
-    return pd.concat(statistics, ignore_index=True).to_numpy(), facts
+        facts.append(dict(index=batch['index'], label=batch['label']))
+    return pd.concat(statistics, ignore_index=True).to_numpy(), _facts(facts, version)
 
 # %% ../../nbs/75_training/05_baseline.ipynb #5c2a4cb0
 def evaluate_baseline(
