@@ -67,7 +67,7 @@ def _split(values, size):
         return values.split(size)
     return [values[start : start + size] for start in range(0, len(values), size)]
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #dbf3bc69
 def _slices(batch, size):
     "The same batch in parts of `size` samples, without copies"
     if len(batch['index']) <= size:
@@ -89,11 +89,13 @@ def _blocks(start, stop, batch_size, most):
 
 # %% ../../nbs/60_loading/08_batches.ipynb #ecadfc59
 def _check_count(name, value, least):
+    "Refuse what is not a whole number of at least `least`"
     if not isinstance(value, (int, np.integer)) or value < least:
         raise BadInput(f'{name}={value!r}: a whole number from {least} on is needed')
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #5ed6a834
 def _check_batches(split, batch_size, balanced):
+    "Refuse batches that make no sense for a split"
     if balanced and split in ('val', 'test'):
         raise BadInput(
             f'balancing {split!r} would hide how rare the real ones are; balance train only'
@@ -145,18 +147,6 @@ class PatchLoader:
         self.window = window
         self._begin()
 
-    def _begin(self):
-        "Nothing read yet"
-        self.n = len(share(np.empty(len(self.dataset)), self.rank, self.world_size))
-        self.purpose = 'batches of the test split'  # Recorded at the first look, and then None
-        self.wait_s = 0.0  # How long the caller waited for batches
-        self.batches = 0  # How many were handed out
-        self.running = None  # [epoch, position] of an epoch that is under way
-        self.set_epoch(0)
-        shapes = self.dataset.batch_shapes(self.batch_size * self.batches_per_block)
-        self.pool = _BufferPool(shapes, self.pin_memory)
-        compiled()  # Now, so that the first batch does not wait for it
-
     def __len__(self):
         whole, rest = divmod(self.n, self.batch_size)
         return whole if self.drop_last or not rest else whole + 1
@@ -164,30 +154,48 @@ class PatchLoader:
     def __iter__(self):
         return self._epoch()
 
-    def set_epoch(
-        self,
-        epoch: int,  # Counts up
-    ):
-        "Go to the beginning of an epoch"
-        self.epoch = epoch
-        self.position = 0
-        self.running = None
+# %% ../../nbs/60_loading/08_batches.ipynb #948c851d
+@patch
+def set_epoch(
+    self: PatchLoader,
+    epoch: int,  # Counts up
+):
+    "Go to the beginning of an epoch"
+    self.epoch = epoch
+    self.position = 0
+    self.running = None
 
-    @property
-    def origin(
-        self,
-    ) -> str:  # survey, synthetic, injected or mixed
-        "Where the data come from"
-        return self.dataset.dataset.origin
+# %% ../../nbs/60_loading/08_batches.ipynb #6172a056
+@patch(as_prop=True)
+def batches_per_block(
+    self: PatchLoader,
+) -> int:  # At least 1
+    "Batches that are read together"
+    shapes = self.dataset.batch_shapes(self.batch_size).values()
+    batch_bytes = sum(prod(shape) * dtype.itemsize for shape, dtype in shapes)
+    return max(1, min(_BLOCK_BYTES // batch_bytes, len(self)))
 
-    @property
-    def batches_per_block(
-        self,
-    ) -> int:  # At least 1
-        "Batches that are read together"
-        shapes = self.dataset.batch_shapes(self.batch_size).values()
-        batch_bytes = sum(prod(shape) * dtype.itemsize for shape, dtype in shapes)
-        return max(1, min(_BLOCK_BYTES // batch_bytes, len(self)))
+# %% ../../nbs/60_loading/08_batches.ipynb #344ca87d
+@patch
+def _begin(self: PatchLoader):
+    "Nothing read yet"
+    self.n = len(share(np.empty(len(self.dataset)), self.rank, self.world_size))
+    self.purpose = 'batches of the test split'  # Recorded at the first look, and then None
+    self.wait_s = 0.0  # How long the caller waited for batches
+    self.batches = 0  # How many were handed out
+    self.running = None  # [epoch, position] of an epoch that is under way
+    self.set_epoch(0)
+    shapes = self.dataset.batch_shapes(self.batch_size * self.batches_per_block)
+    self.pool = _BufferPool(shapes, self.pin_memory)
+    compiled()  # Now, so that the first batch does not wait for it
+
+# %% ../../nbs/60_loading/08_batches.ipynb #f5578351
+@patch(as_prop=True)
+def origin(
+    self: PatchLoader,
+) -> str:  # survey, synthetic, injected or mixed
+    "Where the data come from"
+    return self.dataset.dataset.origin
 
 # %% ../../nbs/60_loading/08_batches.ipynb #9dfafee3
 def _describe_order(loader):
@@ -199,7 +207,7 @@ def _describe_order(loader):
     )
     return ' '.join(word for word, on in words.items() if on)
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #f0f74de4
 def _describe_source(loader):
     "The share of this machine, and how the disk cache did"
     parts = []
@@ -211,7 +219,7 @@ def _describe_source(loader):
         parts.append(f'shards: {cache.misses} fetched, {cache.hits} found in the cache')
     return parts
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #f0152602
 @patch
 def __repr__(self: PatchLoader):
     data, order = self.dataset, _describe_order(self)
@@ -238,7 +246,7 @@ def _epoch_order(self: PatchLoader, epoch):
         data.store.coming.want(shards)
     return order
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #1fb6df8b
 @patch
 def _epoch_rows(self: PatchLoader, epoch):
     "Rows of this machine, and their positions in the epoch"
@@ -283,7 +291,7 @@ def _read_ahead(read, jobs, threads, ahead):
     with ThreadPoolExecutor(threads, 'PatchLoader') as pool:
         yield from map_ordered(read, jobs, pool, ahead)
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #a7578b42
 @patch
 def _from_threads(self: PatchLoader, epoch, first):
     "The batches of an epoch from `first` on, read ahead"
@@ -314,7 +322,7 @@ class _PlannedBatches(torch.utils.data.Dataset):
     def __getitem__(self, i):
         return self.read(*self.plan[i])
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #9afcea48
 def _unchanged(batch):
     return batch
 
@@ -334,11 +342,12 @@ def _from_workers(self: PatchLoader, epoch, first):
 # %% ../../nbs/60_loading/08_batches.ipynb #0f43f119
 @patch
 def _record_look(self: PatchLoader):
+    "Tell the version that its test split is read, and what for"
     if self.dataset.split == 'test' and len(self.dataset) and self.purpose:
         self.dataset.dataset.open_test(self.purpose)
         self.purpose = None
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #221994c9
 @patch
 def _timed_batches(self: PatchLoader, epoch, first):
     "The batches, and how long each was waited for"
@@ -358,9 +367,10 @@ def _timed_batches(self: PatchLoader, epoch, first):
         if not self.workers:
             source.close()
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #b7b413c9
 @patch
 def _epoch(self: PatchLoader):
+    "Go through the present epoch, and to the next"
     self._record_look()
     epoch, first = self.epoch, self.position
     here = [epoch, first]
@@ -410,7 +420,7 @@ def state_dict(
     epoch, position = self.running or (self.epoch, self.position)
     return dict(epoch=epoch, position=position, of=_identity(self))
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #65d0d478
 @patch
 def load_state_dict(
     self: PatchLoader,

@@ -94,7 +94,7 @@ def _rows_of(dataset, split):
         return dataset.split_rows(split)
     return np.asarray(split, 'i8')
 
-
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #057f2cf6
 def _checked_augment(augment, split):
     "An `Augment`, or None"
     if augment and isinstance(split, str) and split in ('val', 'test'):
@@ -107,6 +107,7 @@ def _checked_augment(augment, split):
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #c9388f1e
 def _tensor(array):
+    "The same numbers as a tensor, copied only where they may not be written to"
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
@@ -115,7 +116,7 @@ def _level_columns(dataset, level):
     names = [f'{channel}_{level}' for channel in dataset.channels]
     return _tensor(dataset.samples[names].to_numpy('f8'))
 
-
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #8018e0a4
 def _column_values(dataset, columns, label_derived):
     "float64 (N, columns), since times in float32 would be off by minutes; None without columns"
     if not len(columns):
@@ -123,14 +124,15 @@ def _column_values(dataset, columns, label_derived):
     names = model_columns(dataset, columns, label_derived)
     return _tensor(dataset.samples[names].to_numpy('f8'))
 
-
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #a649b2c4
 def _only_origin(origin):
     "The origin that all rows share, or None"
     shared = len(origin) and (origin == origin[0]).all()
     return origin[0] if shared else None
 
-
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #0ec44e7e
 def _normaliser(dataset, normalise):
+    "What makes brightnesses comparable"
     if isinstance(normalise, Normaliser):
         return normalise
     return Normaliser.of(dataset, normalise or 'none')
@@ -181,14 +183,6 @@ class PatchDataset(torch.utils.data.Dataset):
         rows = f'{self.split or "chosen rows"}: {len(self)} of {len(self.dataset)}'
         origin = f'origin: {self.dataset.origin}'
         return f'PatchDataset({self.dataset.address}, {rows}, {self.normaliser.name}, {origin})'
-
-    def __getitem__(self, i):
-        return self.__getitems__([range(len(self))[i]])[0]
-
-    def __getitems__(self, indices):
-        rows = self.rows[np.asarray(indices, 'i8')]
-        draws = self.augment.draws(self.seed, self.epoch, rows) if self.augment else None
-        return Items(self.read(rows, draws))
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #1fce89e9
 @patch
@@ -266,12 +260,13 @@ def batch_shapes(
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #806f8d19
 @patch
 def _checked_rows(self: PatchDataset, rows):
+    "int64, all of them in the version"
     rows = np.asarray(rows, 'i8')
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.dataset):
         raise IndexError(f'{self.dataset.address} has rows 0 to {len(self.dataset) - 1}')
     return rows
 
-
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #49db9fcf
 @patch
 def _origins(self: PatchDataset, rows):
     "One word per row; quick where all are the same"
@@ -297,7 +292,7 @@ def _as_draws(draws):
         return {}
     return draws if isinstance(draws, dict) else dict(k=np.asarray(draws, 'i8'))
 
-
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #15ea2cf3
 @patch
 def read(
     self: PatchDataset,
@@ -306,8 +301,10 @@ def read(
     out: dict | None = None,  # Tensors to write into; None makes new ones
 ) -> dict:  # image, label, index, origin, and valid and target where asked for
     "A batch of exactly these rows, in this order"
-    rows, draws = self._checked_rows(rows), _as_draws(draws)
-    reader, channels = self._pixel_reader(), len(self.dataset.channels)
+    rows = self._checked_rows(rows)
+    draws = _as_draws(draws)
+    reader = self._pixel_reader()
+    channels = len(self.dataset.channels)
     if not out:
         shapes = self.batch_shapes(len(rows))
         out = {key: torch.empty(shape, dtype=dtype) for key, (shape, dtype) in shapes.items()}
@@ -330,7 +327,19 @@ class Items(list):
         n = len(batch['index'])
         super().__init__({key: values[i] for key, values in batch.items()} for i in range(n))
 
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #bdba8eed
+@patch
+def __getitems__(self: PatchDataset, indices):
+    rows = self.rows[np.asarray(indices, 'i8')]
+    draws = self.augment.draws(self.seed, self.epoch, rows) if self.augment else None
+    return Items(self.read(rows, draws))
 
+
+@patch
+def __getitem__(self: PatchDataset, i):
+    return self.__getitems__([range(len(self))[i]])[0]
+
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #6207a7bc
 def collate(
     items: list,  # What `PatchDataset` gave for some indices
 ) -> dict:  # The batch

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from fastcore.basics import patch
 
 from ..core import BadInput
 from .augment import runs
@@ -34,27 +35,32 @@ class ArrayCache:
         size = f'{self.bytes:,} of {self.max_bytes:,} bytes'
         return f'ArrayCache({size}, {self.hits} hits, {self.misses} misses)'
 
-    def get(
-        self,
-        key,  # Name of the array
-        make,  # Called without arguments where it is not kept
-    ) -> np.ndarray:  # What is kept under `key`
-        "An array, made where it is not there"
-        with self.lock:
-            if key in self.kept:
-                self.hits += 1
-                self.kept.move_to_end(key)
-                return self.kept[key]
-            self.misses += 1
-            array = self.kept[key] = make()
-            self.bytes += array.nbytes
-            self._evict()
-            return array
+# %% ../../nbs/60_loading/03_rows.ipynb #8e40a786
+@patch
+def _evict(self: ArrayCache):
+    "Let go of the arrays used longest ago, as long as there are too many bytes"
+    while self.bytes > self.max_bytes and len(self.kept) > 1:
+        _, oldest = self.kept.popitem(last=False)
+        self.bytes -= oldest.nbytes
 
-    def _evict(self):
-        while self.bytes > self.max_bytes and len(self.kept) > 1:
-            _, oldest = self.kept.popitem(last=False)
-            self.bytes -= oldest.nbytes
+
+@patch
+def get(
+    self: ArrayCache,
+    key,  # Name of the array
+    make,  # Called without arguments where it is not kept
+) -> np.ndarray:  # What is kept under `key`
+    "An array, made where it is not there"
+    with self.lock:
+        if key in self.kept:
+            self.hits += 1
+            self.kept.move_to_end(key)
+            return self.kept[key]
+        self.misses += 1
+        array = self.kept[key] = make()
+        self.bytes += array.nbytes
+        self._evict()
+        return array
 
 # %% ../../nbs/60_loading/03_rows.ipynb #940e586e
 _MODES = ('auto', 'mapped', 'ram', 'stream')
@@ -71,7 +77,7 @@ def _declared_bytes(manifest, names):
     pixels = manifest['n_samples'] * manifest['patch_size'] ** 2
     return pixels * sum(bytes_per_pixel[name] for name in names)
 
-
+# %% ../../nbs/60_loading/03_rows.ipynb #7c6581d1
 def _stored_bytes(dataset, names):
     "Size of some arrays of a version"
     if _is_elsewhere(dataset):
@@ -119,32 +125,39 @@ class _ShardPrefetcher:
         with self.lock:
             self.order = list(order)
 
-    def get(self, name, number):
-        "One shard, waited for; the next ones are requested"
-        with self.lock:
-            for wanted in [number, *self._next(number)]:
-                self._request(wanted)
-            self.requested.move_to_end(number)
-            while len(self.requested) > self.keep:
-                self.requested.popitem(last=False)
-            future = self.requested[number][name]
-        return future.result()
+# %% ../../nbs/60_loading/03_rows.ipynb #d1e91c95
+@patch
+def _next(self: _ShardPrefetcher, number):
+    "Shards wanted after this one"
+    if number not in self.order:
+        return []
+    after = self.order.index(number) + 1
+    return self.order[after : after + self.ahead]
 
-    def _next(self, number):
-        "Those wanted after this one"
-        if number not in self.order:
-            return []
-        after = self.order.index(number) + 1
-        return self.order[after : after + self.ahead]
+# %% ../../nbs/60_loading/03_rows.ipynb #c82a8ab5
+@patch
+def _request(self: _ShardPrefetcher, number):
+    "Begin to fetch a shard, unless that was done"
+    if number not in self.requested:
+        fetch = self.dataset.fetch
+        futures = {name: self.pool.submit(fetch, name, number) for name in self.names}
+        self.requested[number] = futures
+    self.requested.move_to_end(number)
 
-    def _request(self, number):
-        if number not in self.requested:
-            fetch = self.dataset.fetch
-            futures = {name: self.pool.submit(fetch, name, number) for name in self.names}
-            self.requested[number] = futures
+
+@patch
+def get(self: _ShardPrefetcher, name, number):
+    "One shard, waited for; the next ones are requested"
+    with self.lock:
+        for wanted in [number, *self._next(number)]:
+            self._request(wanted)
         self.requested.move_to_end(number)
+        while len(self.requested) > self.keep:
+            self.requested.popitem(last=False)
+        future = self.requested[number][name]
+    return future.result()
 
-# %% ../../nbs/60_loading/03_rows.ipynb #de21eccc
+# %% ../../nbs/60_loading/03_rows.ipynb #4f0a51ac
 class Rows:
     "The arrays of a version by row number, in the process that reads them"
 
@@ -168,35 +181,41 @@ class Rows:
         if self.mode == 'stream':
             self.coming = _ShardPrefetcher(dataset, self.names)
 
-    def shard_of(
-        self,
-        rows: np.ndarray,  # Row numbers (n,)
-    ) -> np.ndarray:  # int64 (n,)
-        "Which shard each row is in"
-        return np.searchsorted(self.starts, rows, side='right') - 1
+# %% ../../nbs/60_loading/03_rows.ipynb #f708ca39
+@patch
+def shard_of(
+    self: Rows,
+    rows: np.ndarray,  # Row numbers (n,)
+) -> np.ndarray:  # int64 (n,)
+    "Which shard each row is in"
+    return np.searchsorted(self.starts, rows, side='right') - 1
 
-    def part(
-        self,
-        name: str,  # 'patches', 'valid' or 'targets'
-        number: int,  # Of the shard
-    ) -> np.ndarray:  # (rows of the shard, …)
-        "One shard of one array"
-        if self.mode == 'mapped':
-            return self.parts[name][number]
-        if self.mode == 'stream':
-            return self.coming.get(name, number)
-        return self.cache.get((name, number), lambda: np.array(self.dataset._mapped(name)[number]))
+# %% ../../nbs/60_loading/03_rows.ipynb #260f7cb0
+@patch
+def part(
+    self: Rows,
+    name: str,  # 'patches', 'valid' or 'targets'
+    number: int,  # Of the shard
+) -> np.ndarray:  # (rows of the shard, …)
+    "One shard of one array"
+    if self.mode == 'mapped':
+        return self.parts[name][number]
+    if self.mode == 'stream':
+        return self.coming.get(name, number)
+    return self.cache.get((name, number), lambda: np.array(self.dataset._mapped(name)[number]))
 
-    def gather(
-        self,
-        name: str,  # 'patches', 'valid' or 'targets'
-        rows: np.ndarray,  # Row numbers (n,); fastest where they are sorted
-        out: np.ndarray,  # Buffer (n, …), contiguous; overwritten
-    ) -> np.ndarray:  # `out`
-        "Copy rows of one array"
-        shards = self.shard_of(rows)
-        inside = rows - self.starts[shards]
-        for start, stop in runs(shards):
-            shard = self.part(name, int(shards[start]))
-            shard.take(inside[start:stop], 0, out[start:stop], 'clip')
-        return out
+# %% ../../nbs/60_loading/03_rows.ipynb #de21eccc
+@patch
+def gather(
+    self: Rows,
+    name: str,  # 'patches', 'valid' or 'targets'
+    rows: np.ndarray,  # Row numbers (n,); fastest where they are sorted
+    out: np.ndarray,  # Buffer (n, …), contiguous; overwritten
+) -> np.ndarray:  # `out`
+    "Copy rows of one array"
+    shards = self.shard_of(rows)
+    inside = rows - self.starts[shards]
+    for start, stop in runs(shards):
+        shard = self.part(name, int(shards[start]))
+        shard.take(inside[start:stop], 0, out[start:stop], 'clip')
+    return out
