@@ -86,7 +86,7 @@ def _append_to_file(path, header, part, checksum):
         if summed:
             summed.result()
 
-
+# %% ../../nbs/55_datasets/00_shards.ipynb #02e2071f
 @patch
 def _append_array(self: ShardWriter, name, values):
     "Distribute the new rows of one array over its files"
@@ -149,7 +149,7 @@ def _close_shard(self: ShardWriter, name, shard):
         sha256 = sha256_file(path)
     return dict(file=path.name, array=name, rows=rows, sha256=sha256)
 
-
+# %% ../../nbs/55_datasets/00_shards.ipynb #fcab6e37
 @patch
 def close(self: ShardWriter) -> list:  # One dict per file: file, array, rows, sha256
     "Put the true lengths into the headers and take every file's checksum"
@@ -182,7 +182,7 @@ class ShardedArray:
     def __repr__(self):
         return f'ShardedArray({self.shape}, {self.dtype}, {len(self.parts)} files)'
 
-# %% ../../nbs/55_datasets/00_shards.ipynb #07d58076
+# %% ../../nbs/55_datasets/00_shards.ipynb #0be3a982
 @patch
 def _gather(self: ShardedArray, index):
     "The rows of an index, a number or an array of numbers from 0"
@@ -195,7 +195,7 @@ def _gather(self: ShardedArray, index):
         out[here] = self.parts[k][index[here] - self.starts[k]]
     return out
 
-
+# %% ../../nbs/55_datasets/00_shards.ipynb #1b571025
 @patch
 def __getitem__(self: ShardedArray, rows):
     if isinstance(rows, tuple):  # The first index chooses rows, the others look inside them
@@ -216,7 +216,7 @@ def _one_nan(values):
     is_nan = np.isnan(values)
     return np.where(is_nan, np.float32(np.nan), values) if is_nan.any() else values
 
-
+# %% ../../nbs/55_datasets/00_shards.ipynb #b90946f5
 def _packed_bits(valid):
     "Bytes of the validity of each patch, eight pixels to a byte"
     return np.packbits(np.reshape(valid, (len(valid), -1)), axis=1)

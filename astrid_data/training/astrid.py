@@ -108,7 +108,7 @@ def _opened(archive):
         archive.add_sample()
     return archive
 
-
+# %% ../../nbs/75_training/07_astrid.ipynb #24657afb
 def _built(archive, config, name, created_by, show):
     "The version that answers the question"
     from astrid_data.collect.collector import TrainingDataCollector
@@ -126,11 +126,11 @@ def _nothing_real():
 
     return NotFound, Conflict, OSError, SQLAlchemyError, BotoCoreError, ClientError
 
-
+# %% ../../nbs/75_training/07_astrid.ipynb #e69380bf
 # Each time, not once; filters of yours come before it
 warnings.simplefilter('always', SyntheticDataWarning, append=True)
 
-# %% ../../nbs/75_training/07_astrid.ipynb #227ddd74
+# %% ../../nbs/75_training/07_astrid.ipynb #38f1dae7
 def _synthetic_words(config, dataset, why):
     "What was looked for, why it could not be had, what to do"
     days = config.date_range_days
@@ -146,7 +146,7 @@ def _synthetic_words(config, dataset, why):
         f'{dataset.origin}): no result on them says anything about the sky.'
     )
 
-
+# %% ../../nbs/75_training/07_astrid.ipynb #7d940554
 def _pretend(archive, config, name, created_by, why, show):
     "A synthetic version, and the warning that goes with it"
     from astrid_data.simulate.synthetic import synthetic_archive
