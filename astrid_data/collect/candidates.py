@@ -207,6 +207,20 @@ def _read_images(session, ids, channels):
     images, reason, detail = read_channels(session, obs, channels)
     return pd.concat([obs, images], axis=1), reason, detail
 
+# %% ../../nbs/40_collect/06_candidates.ipynb #614d9e65
+def _with_reasons(table, image_reason, image_detail):
+    "Candidates with reason, detail and kind; reason and detail of images come one per candidate"
+    reason = loss_reasons(table, image_reason)
+    lost_by_image = reason == image_reason
+    positive = (table['label'] == 1).to_numpy()
+    words = dict(
+        reason=reason,
+        detail=np.where(lost_by_image, image_detail, ''),
+        kind=np.where(positive, 'positive', 'rejected').astype(object),
+    )
+    words = {name: pd.Series(v, table.index, dtype=object) for name, v in words.items()}
+    return table.assign(**words)
+
 # %% ../../nbs/40_collect/06_candidates.ipynb #a765547e
 def find_candidates(
     session,  # An open session
@@ -223,16 +237,15 @@ def find_candidates(
     obs_row, ids = pd.factorize(table.pop('observation_id').to_numpy(object))
     table['obs_row'] = obs_row
     obs, image_reason, image_detail = _read_images(session, ids, params.channels)
-    reason = loss_reasons(table, image_reason[obs_row])
-    lost_by_image = reason == image_reason[obs_row]
-    positive = (table['label'] == 1).to_numpy()
-    words = dict(
-        reason=reason,
-        detail=np.where(lost_by_image, image_detail[obs_row], ''),
-        kind=np.where(positive, 'positive', 'rejected').astype(object),
-    )
-    words = {name: pd.Series(v, table.index, dtype=object) for name, v in words.items()}
-    return table.assign(**words), funnel, obs
+    table = _with_reasons(table, image_reason[obs_row], image_detail[obs_row])
+    return table, funnel, obs
+
+# %% ../../nbs/40_collect/06_candidates.ipynb #6505b753
+def _strata(table, obs):
+    "A number for each combination of survey, band and class"
+    field = pd.factorize(obs['survey'] + '\x1f' + obs['band'], sort=True)[0]
+    word, words = pd.factorize(table['class_name'], sort=True)
+    return field[table['obs_row']] * len(words) + word
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #ca9462ca
 def choose(
@@ -245,9 +258,7 @@ def choose(
     wanted = counts_for(
         int(positive.sum()), int((~positive).sum()), params.negatives, params.max_samples
     )
-    field = pd.factorize(obs['survey'] + '\x1f' + obs['band'], sort=True)[0]
-    word, words = pd.factorize(table['class_name'], sort=True)
-    strata = field[table['obs_row']] * len(words) + word
+    strata = _strata(table, obs)
     rank = ranks(table['sample_key'], params.seed)
     taken = np.zeros(len(table), bool)
 

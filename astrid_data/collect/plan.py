@@ -40,7 +40,7 @@ KNOWN_AT = {
     **dict.fromkeys(LABEL_COLUMNS, 'label-derived'),
 }
 
-# %% ../../nbs/40_collect/04_plan.ipynb #5b04cc5f
+# %% ../../nbs/40_collect/04_plan.ipynb #d0a9ff2d
 SAMPLE_COLUMNS = (
     'sample_key label class_name kind label_source label_confidence n_label_events '
     'label_disagreement survey band observation_key observation_id detection_id object_id '
@@ -51,6 +51,8 @@ LEDGER_COLUMNS = (
     'sample_key uri reason detail label class_name kind survey band observation_key '
     'detection_id ra dec mag score n'
 ).split()
+
+# %% ../../nbs/40_collect/04_plan.ipynb #5b04cc5f
 _CHANNEL_COLUMNS = ('uri', 'hdu', 'extver', 'wcs_state')
 
 
@@ -336,14 +338,14 @@ def _price_lines(plan):
         ('plan', plan.plan_hash[:12]),
     ]
 
-# %% ../../nbs/40_collect/04_plan.ipynb #a7c41e16
+# %% ../../nbs/40_collect/04_plan.ipynb #9874edc4
 def plan_lines(
     plan: SamplePlan,  # The plan
 ) -> list:  # (heading, text) pairs
     "What a plan says about itself"
     return _content_lines(plan) + _warning_lines(plan) + _price_lines(plan)
 
-
+# %% ../../nbs/40_collect/04_plan.ipynb #a7c41e16
 @patch
 def __repr__(self: SamplePlan):
     return 'SamplePlan\n' + '\n'.join(f'  {name:<9} {text}' for name, text in plan_lines(self))

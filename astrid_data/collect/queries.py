@@ -102,6 +102,20 @@ def quality_conditions(
     return limits
 
 # %% ../../nbs/40_collect/02_queries.ipynb #d1b0172a
+def _date_filter(start, end):
+    "(name, what was asked, condition on detections) for a range of times; either may be None"
+    when = Observation.observation_time
+    conditions = [when > UNKNOWN_TIME]
+    words = []
+    if start:
+        conditions.append(when >= start)
+        words.append(f'from {start:%Y-%m-%d %H:%M:%S} UTC')
+    if end:
+        conditions.append(when < end)
+        words.append(f'before {end:%Y-%m-%d %H:%M:%S} UTC')
+    return 'date', ' and '.join(words), of_observations(*conditions)
+
+# %% ../../nbs/40_collect/02_queries.ipynb #dfb4ef1b
 def _observation_filters(session, params):
     "Filters on surveys, dates, bands and the quality of observations"
     if params.survey_ids is not None:
@@ -110,17 +124,7 @@ def _observation_filters(session, params):
         ids = [survey.id for survey in surveys]
         yield 'survey', names, of_observations(Observation.survey_id.in_(ids))
     if params.date_range is not None:
-        start, end = params.date_range
-        when = Observation.observation_time
-        conditions = [when > UNKNOWN_TIME]
-        words = []
-        if start:
-            conditions.append(when >= start)
-            words.append(f'from {start:%Y-%m-%d %H:%M:%S} UTC')
-        if end:
-            conditions.append(when < end)
-            words.append(f'before {end:%Y-%m-%d %H:%M:%S} UTC')
-        yield 'date', ' and '.join(words), of_observations(*conditions)
+        yield _date_filter(*params.date_range)
     if params.bands is not None:
         known = session.scalars(select(Observation.filter_band).distinct()).all()
         bands = matching_bands(params.bands, known)
@@ -470,7 +474,7 @@ def _none_if_missing(value):
     "NaN as None"
     return None if pd.isna(value) else value
 
-
+# %% ../../nbs/40_collect/02_queries.ipynb #6cf26d28
 def read_template_ends(
     session,  # An open session
     ids,  # Observation ids, as text, shape (m,)
