@@ -146,6 +146,42 @@ def test_sync_makes_all_rows_durable_that_are_not_yet(tmp_path, monkeypatch):
         durable.clear()
 
 
+@pytest.mark.parametrize('shard_rows', [0, -5, 2.5, float('nan'), True, '4', None])
+def test_a_shard_has_at_least_one_row(tmp_path, shard_rows):
+    with pytest.raises(BadInput, match='shard_rows .* whole number of rows'):
+        ShardWriter(tmp_path / 'new', {'a': ('u1', ())}, shard_rows)
+    assert not (tmp_path / 'new').exists()
+
+
+def written(folder, labels=(1, 0, 1, -1), splits=('train', 'val', 'test', 'buffer'), **more):
+    keys = [f'{i:032x}' for i in range(len(labels))]
+    rows = pd.DataFrame(dict(sample_key=keys, label=labels, split=splits, origin='synthetic'))
+    pixels = np.random.default_rng(0).normal(size=(len(labels), 1, 8, 8)).astype('f4')
+    return write_dataset(folder, rows.assign(image_background=0.0, image_noise=1.0), pixels, **more)
+
+
+def test_arrays_do_not_overwrite_a_version(tmp_path):
+    one = written(tmp_path / 'v1')
+    before = {path.name: path.read_bytes() for path in one.folder.iterdir()}
+    with pytest.raises(Conflict, match='v1 holds unnamed@v1 already'):
+        written(tmp_path / 'v1', labels=(0, 0, 1, 1))
+    assert {path.name: path.read_bytes() for path in one.folder.iterdir()} == before
+    (one.folder / 'manifest.json').unlink()  # What was never finished may be written again
+    assert written(tmp_path / 'v1', labels=(0, 0, 1, 1)).verify().content_hash != one.content_hash
+
+
+@pytest.mark.parametrize('wrong', ['dev', None, 'Train'])
+def test_arrays_with_a_split_that_there_is_not_are_refused(tmp_path, wrong):
+    with pytest.raises(BadInput, match='in the column split: there are train, val, test, buffer'):
+        written(tmp_path / 'v1', splits=('train', 'val', wrong, 'test'))
+    assert not (tmp_path / 'v1').exists()
+
+
+def test_a_kind_that_nobody_told_goes_with_the_label(tmp_path):
+    kinds = written(tmp_path / 'v1').samples['kind'].tolist()
+    assert kinds == ['positive', 'rejected', 'positive', 'unknown']
+
+
 def test_the_hash_sees_content_and_only_content(built):
     t, p = built[2].samples, built[2].manifest['params']
     h = built[2].content_hash
@@ -531,6 +567,26 @@ def test_other_gates_warn_and_stop_only_where_told(tmp_path):
         assert plan.build('gated', patch_size=16, progress=False, probe=False).version == 1
 
 
+def test_a_gate_is_asked_of_a_version_that_is_there_too(tmp_path):
+    plan = plan_of(toy(tmp_path), negatives={})
+    how = dict(patch_size=16, progress=False, probe=False)
+    one = plan.build('gated', **how)
+    with pytest.raises(Conflict, match='gated@v1 is frozen already, but .*rarer_label is 0'):
+        plan.build('gated', gate='error', **how)
+    assert plan.build('gated', **how).id == one.id
+
+
+def test_the_same_recipe_is_the_same_version_whatever_came_between(tmp_path):
+    archive = toy(tmp_path)
+    plan, how = plan_of(archive), dict(progress=False, probe=False)
+    sizes = (16, 12, 16, 12, 16)
+    built = [plan.build('sizes', patch_size=size, **how) for size in sizes]
+    assert [d.version for d in built] == [1, 2, 1, 2, 1]
+    assert len({d.content_hash for d in built}) == 2
+    ad.delete_dataset(archive, 'sizes@v1', 'only frozen ones are handed out')
+    assert plan.build('sizes', patch_size=16, **how).version == 3
+
+
 def test_a_build_looks_for_copies_once(tmp_path, monkeypatch):
     from astrid_data.quality import duplicates as copies
 
@@ -603,6 +659,29 @@ def test_a_split_that_cannot_be_is_refused_before_the_first_pixel(built, monkeyp
     with pytest.raises(BadInput) as e:
         plan.build('typo', patch_size=15, progress=False, probe=False, **how)
     assert says in str(e.value) and not list((archive.datasets_dir / 'typo').glob('.building*'))
+
+
+@pytest.mark.parametrize(
+    'how, says',
+    [
+        (dict(min_valid_fraction=50), 'min_valid_fraction 50 .* from 0 to 1'),
+        (dict(min_valid_fraction=-0.1), 'min_valid_fraction -0.1 .* from 0 to 1'),
+        (dict(min_valid_fraction=float('nan')), 'min_valid_fraction nan .* from 0 to 1'),
+        (dict(min_valid_fraction='half'), "min_valid_fraction 'half' .* from 0 to 1"),
+        (dict(min_valid_fraction=None), 'min_valid_fraction None .* from 0 to 1'),
+        (dict(shard_rows=-5), 'shard_rows -5 .* whole number of rows'),
+        (dict(shard_rows=0), 'shard_rows 0 .* whole number of rows'),
+        (dict(shard_rows='many'), "shard_rows 'many' .* whole number of rows"),
+        (dict(pixel_scale_arcsec='fine'), "pixel_scale_arcsec 'fine' is not the side"),
+        (dict(patch_size=[16]), 'patch_size .* whole number of pixels'),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_before_the_first_pixel(built, monkeypatch, how, says):
+    archive, plan, _ = built
+    monkeypatch.setattr(ImageOpener, '__call__', lambda *a: pytest.fail('an image was opened'))
+    with pytest.raises(BadInput, match=says):
+        plan.build('number', **dict(patch_size=15, progress=False, probe=False) | how)
+    assert not (archive.datasets_dir / 'number').exists()
 
 
 def test_what_an_earlier_version_forbids_is_said_before_the_first_pixel(built, monkeypatch):

@@ -26,11 +26,17 @@ from astrid_data.loading.loader import (
     create_real_data_loaders,
 )
 from astrid_data.loading.normalise import Normaliser
-from astrid_data.loading.order import epoch_order
+from astrid_data.loading.order import epoch_order, share
 from astrid_data.loading.patch_dataset import PatchDataset, collate
 from astrid_data.registry.tables import Detection, add_validation_event
 from astrid_data.splits.audit import audit_splits
-from astrid_data.storage.store import DiskCache, S3Store, push_tree, resolve_uri
+from astrid_data.storage.store import (
+    DiskCache,
+    S3Store,
+    StoreUnreachable,
+    push_tree,
+    resolve_uri,
+)
 
 
 def made(folder, n=90, s=12, channels=('image',), shard_rows=32, seed=0, **columns):
@@ -302,6 +308,16 @@ def test_balanced_order_uses_every_member_of_the_rare_class():
     assert len(order) == 100 and set(range(7)) <= set(order.tolist()) and labels[order].sum() == 50
 
 
+def test_no_place_goes_to_two_machines_and_a_sample_only_where_it_is_drawn_twice():
+    labels = np.array([1] * 7 + [0] * 93)
+    for balanced in (False, True):
+        order = epoch_order(labels, True, balanced, 0, 0)
+        parts = [share(order, rank, 3) for rank in range(3)]
+        assert len(np.unique(np.concatenate(parts))) == 99
+        twice = set(order[parts[0]]) & set(order[parts[1]])
+        assert (labels[list(twice)] == 1).all() and bool(twice) == balanced
+
+
 def test_last_batch_kept_or_dropped(ds):
     n = len(ds.split_rows('train'))
     assert [len(b['index']) for b in PatchLoader(PatchDataset(ds, 'train'), 16)] == [16] * (
@@ -571,6 +587,35 @@ def test_a_damaged_shard_in_the_bucket_is_refused(bucket, s3):
     client.put_object(Bucket='test', Key=key, Body=bytes(body))
     with pytest.raises(AstridError, match='patches-00002.npy is damaged'):
         list(PatchLoader(PatchDataset(there, 'train', mode='stream')))
+
+
+def test_a_streamed_version_verifies_what_it_streams(bucket, s3, monkeypatch):
+    d, opened = bucket
+    there, n_shards = opened(), len(d.manifest['shards'])
+    assert there.verify() is there and there.store.cache.misses == n_shards
+    assert opened().verify().store.cache.misses == 0  # All of it is in the cache
+    small = opened('small', 40_000)
+    assert small.verify() is small and small.store.cache.used() <= 40_000
+    assert pickle.loads(pickle.dumps(there)).verify().content_hash == d.content_hash
+
+    def in_bucket(file):
+        return dict(Bucket='test', Key=there.store._at(f'{there.prefix}/{file}')['Key'])
+
+    body = bytearray((d.folder / 'patches-00002.npy').read_bytes())
+    body[500] ^= 1
+    s3.client().put_object(**in_bucket('patches-00002.npy'), Body=bytes(body))
+    with pytest.raises(Conflict, match=r'made@v1: patches-00002.npy is not what was frozen'):
+        opened('damaged').verify()
+    s3.client().delete_object(**in_bucket('valid-00001.npy'))
+    with pytest.raises(Conflict, match=r'patches-00002.npy, valid-00001.npy are not'):
+        opened('damaged').verify()
+
+    def silent(*a):
+        raise StoreUnreachable('no answer')
+
+    monkeypatch.setattr(S3Store, 'local_path', silent)
+    with pytest.raises(StoreUnreachable):  # Nobody knows whether the shards are as they were
+        opened('damaged').verify()
 
 
 def test_a_module_for_trainers_goes_on_in_mid_epoch(ds):

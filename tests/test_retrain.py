@@ -212,6 +212,21 @@ def test_poor_quality_is_a_brake(quiet):
     )
 
 
+def test_without_a_wanted_quality_there_is_no_brake(quiet):
+    with_none = fresh(quiet, quality=0.1)
+    wish = quiet.manifest['params']['collection']
+    before = wish['quality_score_threshold']
+    try:
+        wish['quality_score_threshold'] = None
+        row = signal(should_retrain(quiet, newer=with_none), 'quality')
+        assert row['says'] == 'not measured' and 'asks for no quality' in row['reason']
+        unknown = fresh(quiet, quality=None)
+        row = signal(should_retrain(quiet, newer=unknown, quality=0.8), 'quality')
+        assert row['says'] == 'not measured' and 'has no quality score' in row['reason']
+    finally:
+        wish['quality_score_threshold'] = before
+
+
 # --- the next version
 
 

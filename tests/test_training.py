@@ -44,7 +44,7 @@ from astrid_data.training.astrid import (
 )
 from astrid_data.training.baseline import evaluate_baseline, stamp_statistics
 from astrid_data.training.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
-from astrid_data.training.fit import TrainingDiverged, cpu_limit, fit
+from astrid_data.training.fit import EarlyStopping, TrainingDiverged, cpu_limit, fit
 from astrid_data.training.models import SmallCNN, SmallUNet
 from astrid_data.training.predict import evaluate, predict
 
@@ -501,6 +501,19 @@ def test_patience():
     assert len(h) == h.best_epoch + 2 < 40 and 'no better for 2' in h.stop_reason
 
 
+@pytest.mark.parametrize('area', [{}, dict(val_auc_pr=0.5), dict(val_auc_pr=float('nan'))])
+def test_a_loss_that_is_no_number_is_never_the_best(area):
+    model, best = SmallCNN(), EarlyStopping(patience=2)
+    for epoch, loss in enumerate((float('nan'), 0.1, float('nan'), 0.05, float('nan')), 1):
+        best.see(epoch, dict(val_loss=loss, **area), model)
+        assert best.epoch == (1, 2, 2, 4, 4)[epoch - 1]
+    again = EarlyStopping(patience=2)
+    again.restore(best.state(), best.weights)
+    assert best.state()['stop_reason'] == again.stop_reason == 'all done'
+    again.see(6, dict(val_loss=float('nan'), **area), model)
+    assert (again.epoch, again.stop_reason) == (4, 'no better for 2 epochs')
+
+
 def test_without_val_the_last_epoch_stays():
     model, train = SmallCNN(), batches()
     h = fit(model, train, epochs=3)
@@ -797,6 +810,21 @@ def test_nothing_to_train_on():
         fit(SmallCNN(), [], epochs=1)
 
 
+class Endless(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(batches())
+
+
+@pytest.mark.parametrize(
+    'endless', [iter([]), torch.utils.data.DataLoader(Endless(), batch_size=None)]
+)
+def test_batches_that_nobody_can_count_are_refused(endless):
+    with pytest.raises(BadInput, match='train does not say how many batches'):
+        fit(SmallCNN(), endless, epochs=1)
+    with pytest.raises(BadInput, match='val does not say how many batches'):
+        fit(SmallCNN(), batches(), endless, epochs=1)
+
+
 def test_waiting_is_measured():
     class Slow(list):
         def __iter__(self):
@@ -880,6 +908,28 @@ def test_the_run_is_told_how_many_real_ones_were_found():
 
 def test_threads_are_those_we_may_use():
     assert 1 <= cpu_limit() <= (os.cpu_count() or 1)
+
+
+def test_a_training_leaves_torch_its_threads(monkeypatch):
+    seen = []
+
+    class Looks(list):
+        def __iter__(self):
+            seen.append(torch.get_num_threads())
+            return super().__iter__()
+
+    monkeypatch.setattr('astrid_data.training.fit.cpu_limit', lambda: 2)
+    torch.set_num_threads(3)
+    try:
+        fit(SmallCNN(), Looks(batches()), epochs=1)
+        assert torch.get_num_threads() == 3
+        broken = Looks(batches())
+        broken[0] = dict(broken[0], image=broken[0]['image'] * np.nan)
+        with pytest.raises(TrainingDiverged):
+            fit(SmallCNN(), broken, epochs=1)
+        assert torch.get_num_threads() == 3 and seen == [2, 2]
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_with_our_loader_and_groups(tmp_path):

@@ -230,6 +230,15 @@ def test_a_version_that_leaks_hands_nothing_on(archive):
     )
 
 
+def test_a_leak_stops_who_does_not_want_it_also_where_the_version_is_there(archive):
+    plan = plan_of(archive)
+    split_by = dict(by='group', buffer=False)
+    how = dict(patch_size=64, min_valid_fraction=0.1, split_by=split_by, **quick)
+    assert plan.build('leaks', **how).audit.verdict == 'fail'
+    with pytest.raises(Conflict, match='leaks@v1 is frozen already, but .*share sky'):
+        plan.build('leaks', gate='error', **how)
+
+
 def test_splits_that_somebody_else_made_are_taken_and_audited_all_the_same(archive):
     one = plan_of(archive).build('ours', patch_size=16, **quick)
     table = one.samples[['sample_key']].assign(

@@ -15,6 +15,7 @@ import sys
 import uuid
 import warnings
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ from astrid_data.datasets.catalog import (
 )
 from .dataset import Dataset, finish_version, fit_normalisation, who_am_i
 from .publish import publish_version
-from .shards import content_hash
+from .shards import check_shard_rows, content_hash
 from .staging import image_order, settings_of, stored_array, write_patches
 from ..quality.duplicates import find_duplicates
 from ..quality.report import check_quality
@@ -252,6 +253,14 @@ def _stacklevel_outside():
         level += 1
     return level
 
+# %% ../../nbs/55_datasets/06_build.ipynb #33d8baf3
+def _failures(report, audit):
+    "Sentences about all that failed, none where all is well"
+    reasons = list(_failed_gates(report).values()) if report else []
+    if audit and audit.verdict == 'fail':
+        reasons += audit.reasons
+    return reasons
+
 # %% ../../nbs/55_datasets/06_build.ipynb #fb391feb
 def _apply_gates(report, audit, gate, address, notes):
     "Warn or raise where a gate fails; notes warn"
@@ -262,14 +271,22 @@ def _apply_gates(report, audit, gate, address, notes):
             'or build again with a lower quality_score_threshold, or with None',
             report,
         )
-    reasons = list(failed.values())
-    if audit.verdict == 'fail':
-        reasons += audit.reasons
+    reasons = _failures(report, audit)
     if reasons and gate == 'error':
         raise Conflict(f'{address} was not frozen: ' + '; '.join(reasons))
     if reasons or notes:
         message = f'{address}: ' + '; '.join(reasons + notes)
         warnings.warn(message, stacklevel=_stacklevel_outside())
+
+# %% ../../nbs/55_datasets/06_build.ipynb #1d906a59
+def _check_found(version, gate):
+    "Refuse a version that is there already, where `gate` is 'error' and something failed"
+    reasons = _failures(version.quality, version.audit)
+    if reasons and gate == 'error':
+        raise Conflict(
+            f'{version.address} is frozen already, but {"; ".join(reasons)}. '
+            "Build with other parameters, or take it as it is with gate='warn'"
+        )
 
 # %% ../../nbs/55_datasets/06_build.ipynb #12876c22
 def _check_name(name):
@@ -287,15 +304,32 @@ def _check_patch_size(patch_size):
         raise BadInput(f'patch_size {patch_size!r} must be a whole number of pixels from 1 to 4096')
 
 # %% ../../nbs/55_datasets/06_build.ipynb #6d525eac
+def _is_between(low, value, high):
+    "Whether it is a number between two others, which NaN and text are not"
+    return isinstance(value, Real) and low < value < high
+
+
+def _check_numbers(min_valid_fraction, shard_rows):
+    "Refuse a share that is none, and files that cannot be filled"
+    is_share = min_valid_fraction in (0, 1) or _is_between(0, min_valid_fraction, 1)
+    if not is_share:
+        raise BadInput(
+            f'min_valid_fraction {min_valid_fraction!r} is not a share of the pixels, from 0 to 1'
+        )
+    if shard_rows is not None:
+        check_shard_rows(shard_rows)
+
+# %% ../../nbs/55_datasets/06_build.ipynb #e404f184
 def _check_choices(gate, unreachable, pixel_scale_arcsec):
     "Refuse options that there are not"
     if gate not in ('warn', 'error'):
         raise BadInput(f"gate is 'warn' or 'error', not {gate!r}")
     if unreachable not in ('error', 'ledger'):
         raise BadInput(f"unreachable is 'error' or 'ledger', not {unreachable!r}")
-    if pixel_scale_arcsec is not None and not 0 < pixel_scale_arcsec < 3600:
+    if pixel_scale_arcsec is not None and not _is_between(0, pixel_scale_arcsec, 3600):
         raise BadInput(
-            f'pixel_scale_arcsec {pixel_scale_arcsec} is not the side of a pixel (arcsec)'
+            f'pixel_scale_arcsec {pixel_scale_arcsec!r} is not the side of a pixel (arcsec), '
+            'which lies between 0 and 3600'
         )
 
 # %% ../../nbs/55_datasets/06_build.ipynb #ac389a84
@@ -457,21 +491,22 @@ def freeze_version(
 
 # %% ../../nbs/55_datasets/06_build.ipynb #811d0e87
 def _existing(archive, name, recipe_hash):
-    "The newest version if it was made by this recipe, else None; and the number of the next"
+    "The newest frozen version made by this recipe, None where there is none; the next number"
     rows = [row for row in version_rows(archive) if row['name'] == name]
     manifests = (archive.datasets_dir / name).glob('v*/manifest.json')
     folders = {int(path.parent.name[1:]): path.parent for path in manifests}
     registered = [row['version'] for row in rows]
     for number, folder in folders.items():
-        if number in registered or Dataset(folder).manifest['recipe_hash'] != recipe_hash:
+        if number in registered or Dataset(folder).manifest.get('recipe_hash') != recipe_hash:
             continue
         publish_version(archive, folder)
         return open_dataset(archive, f'{name}@v{number}'), number + 1
     following = 1 + max([0, *folders, *registered])
     frozen = [row for row in rows if row['state'] == 'frozen']
-    newest = max(frozen, key=lambda row: row['version'], default=None)
-    if newest is None or newest['manifest']['recipe_hash'] != recipe_hash:
+    same = [row for row in frozen if row['manifest'].get('recipe_hash') == recipe_hash]
+    if not same:
         return None, following
+    newest = max(same, key=lambda row: row['version'])
     return open_dataset(archive, address_of(newest)), following
 
 # %% ../../nbs/55_datasets/06_build.ipynb #b3ca7a64
@@ -540,8 +575,8 @@ def build_dataset(
     progress: bool = True,  # Show how far it is
     created_by: str | None = None,  # Who; None means the user of this machine
     executor=None,  # A `concurrent.futures.Executor` that cuts; None cuts here
-    min_valid_fraction: float = 0.5,  # Patches with a smaller share of valid pixels are lost
-    shard_rows: int | None = None,  # Rows in one file; None means half a gigabyte
+    min_valid_fraction: float = 0.5,  # Share, 0 to 1; patches with fewer valid pixels are lost
+    shard_rows: int | None = None,  # Rows in one file, at least 1; None means half a gigabyte
     probe: bool = True,  # Look for shortcuts, which trains a small forest
     pixel_scale_arcsec: float | None = None,  # Resample to pixels of this size; None as observed
     align: bool = False,  # Resample channels onto the first's grid; False loses what differs
@@ -552,6 +587,7 @@ def build_dataset(
     name = _check_name(name)
     _check_patch_size(patch_size)
     _check_choices(gate, unreachable, pixel_scale_arcsec)
+    _check_numbers(min_valid_fraction, shard_rows)
     _check_plan(plan, name, unreachable)
     split = _split_settings(split_by, seed, fractions)
     scale = pixel_scale_arcsec and float(pixel_scale_arcsec)
@@ -562,6 +598,7 @@ def build_dataset(
         found, number = _existing(archive, name, recipe_hash)
         if found:
             shutil.rmtree(work, ignore_errors=True)  # Of a run that died when all was done
+            _check_found(found, gate)
             return found
         _check_space(plan, work, int(patch_size))
         splits = _hand_on_splits(archive, plan, name, recipe, split_by, splits_from)

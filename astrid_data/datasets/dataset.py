@@ -13,6 +13,7 @@ import uuid
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from fastcore.basics import patch
 
 from astrid_data.core import (
     SPLITS_WITH_BUFFER,
+    AstridError,
     BadInput,
     Conflict,
     NotFound,
@@ -271,18 +273,28 @@ def _are(files):
     "The files as the subject of a sentence"
     return f'{", ".join(files)} {"is" if len(files) == 1 else "are"}'
 
+# %% ../../nbs/55_datasets/02_dataset.ipynb #609934fa
+@patch
+def _with_file(self: Dataset, shard, use):
+    "What the function `use` makes of the file of a shard"
+    return use(self.folder / shard['file'])
+
 # %% ../../nbs/55_datasets/02_dataset.ipynb #289ef9ce
+def _has_changed(path, sha256):
+    "Whether a file is not what was frozen; summed once while nobody touches it"
+    state = _file_state(path, sha256)
+    if state not in _checked and sha256_file(path) != sha256:
+        return True
+    _checked.add(state)
+    return False
+
+
 @patch
 def _check_shards(self: Dataset, shards):
     "Refuse shards that are not what was frozen"
 
     def is_bad(shard):
-        path, sha256 = self.folder / shard['file'], shard['sha256']
-        state = _file_state(path, sha256)
-        if state not in _checked and sha256_file(path) != sha256:
-            return True
-        _checked.add(state)
-        return False
+        return self._with_file(shard, partial(_has_changed, sha256=shard['sha256']))
 
     with ThreadPoolExecutor() as pool:
         bad = [shard['file'] for shard, wrong in zip(shards, pool.map(is_bad, shards)) if wrong]
@@ -310,7 +322,7 @@ def __setstate__(self: Dataset, state):
 @patch
 def _map_file(self: Dataset, shard):
     mode = 'c' if shard['rows'] else None  # Nothing cannot be mapped
-    return np.load(self.folder / shard['file'], mmap_mode=mode)
+    return self._with_file(shard, partial(np.load, mmap_mode=mode))
 
 
 @patch
@@ -373,18 +385,26 @@ def shards(self: Dataset) -> list:  # (start, stop, patches, valid, targets) of 
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #bf98464b
 @patch
+def _is_as_frozen(self: Dataset, shard):
+    "Whether a shard is there and has its checksum"
+    try:
+        return self._with_file(shard, sha256_file) == shard['sha256']
+    except FileNotFoundError:
+        return False
+    except AstridError as error:
+        if isinstance(error, OSError):  # The store is silent or shut
+            raise
+        return False  # The store has another object or none
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #2390be4c
+@patch
 def verify(self: Dataset) -> 'Dataset':  # Itself, if all is well
     "Compare every file with its checksum"
-    manifest = self.manifest
-    sums = {shard['file']: shard['sha256'] for shard in manifest['shards']}
+    bad = [shard['file'] for shard in self.manifest['shards'] if not self._is_as_frozen(shard)]
     for name in ('samples', 'ledger'):
-        sums[f'{name}.parquet'] = manifest[f'{name}_sha256']
-
-    def is_bad(file):
-        path = self.folder / file
-        return not path.is_file() or sha256_file(path) != sums[file]
-
-    bad = [file for file in sums if is_bad(file)]
+        path = self.folder / f'{name}.parquet'
+        if not path.is_file() or sha256_file(path) != self.manifest[f'{name}_sha256']:
+            bad.append(path.name)
     if bad:
         raise Conflict(
             f'{self.address}: {_are(bad)} not what was frozen; restore from a copy, or rebuild'
@@ -575,10 +595,11 @@ def finish_version(
 # %% ../../nbs/55_datasets/02_dataset.ipynb #baf7050d
 def _with_defaults(samples):
     "The columns that every version has"
-    names = np.where(samples['label'] == 1, 'real', 'bogus')
+    is_real = samples['label'] == 1
+    is_bogus = samples['label'] == 0
     defaults = dict(
-        class_name=names,
-        kind='positive',
+        class_name=np.where(is_real, 'real', 'bogus'),
+        kind=np.select([is_real, is_bogus], ['positive', 'rejected'], 'unknown'),
         group_id=samples['sample_key'],
         survey='none',
         band='none',
@@ -635,9 +656,28 @@ def _check_shapes(samples, patches, channels):
             f'channels {channels}'
         )
 
+# %% ../../nbs/55_datasets/02_dataset.ipynb #7454e3bc
+def _check_splits(samples):
+    "Refuse rows whose split has a name that no loader asks for"
+    unknown = [name for name in samples['split'].unique() if name not in SPLITS_WITH_BUFFER]
+    if unknown:
+        names = ', '.join(repr(name) for name in unknown)
+        known = ', '.join(SPLITS_WITH_BUFFER)
+        raise BadInput(f'{names} in the column split: there are {known}')
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #100d3467
+def _check_is_free(folder):
+    "Refuse a folder that is a version already"
+    if (Path(folder) / 'manifest.json').exists():
+        there = Dataset(folder).address
+        raise Conflict(
+            f'{Path(folder).name} holds {there} already, and a version does not change: '
+            'give another folder, or remove this one first'
+        )
+
 # %% ../../nbs/55_datasets/02_dataset.ipynb #54c03ac4
 def write_dataset(
-    folder,  # A new folder
+    folder,  # A new folder; one with a version in it is refused
     samples: pd.DataFrame,  # At least sample_key, label, split, origin
     patches: np.ndarray,  # (n, C, s, s) float32, NaN where invalid
     valid: np.ndarray | None = None,  # (n, C, s, s) bool; None means where `patches` is finite
@@ -650,7 +690,9 @@ def write_dataset(
     facts: dict | None = None,  # More for the manifest
 ) -> Dataset:  # Opened, belonging to no archive
     "A version from arrays at hand"
+    _check_is_free(folder)
     _check_shapes(samples, patches, channels)
+    _check_splits(samples)
     patch_size = patches.shape[-1]
     if valid is None:
         valid = np.isfinite(patches)
@@ -705,34 +747,17 @@ class StreamedDataset(Dataset):
         name = sha256_text(store.uri(self.prefix))[:32]
         folder = store.cache.root / 'papers' / f'.{name}'
         _fetch_small_files(store, self.prefix, folder)
-        super().__init__(folder, archive)
+        super().__init__(folder, archive, verify=False)  # The store checks what arrives
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #0e527bdd
 @patch
-def _load(self: StreamedDataset, shard):
-    path = self.store.local_path(f'{self.prefix}/{shard["file"]}', shard['sha256'])
-    return np.load(path, mmap_mode='c' if shard['rows'] else None)
+def _with_file(self: StreamedDataset, shard, use):
+    "What the function `use` makes of the file of a shard, fetched if it is not in the cache"
 
+    def fetch_and_use():
+        return use(self.store.local_path(f'{self.prefix}/{shard["file"]}', shard['sha256']))
 
-@patch
-def fetch(
-    self: StreamedDataset,
-    name: str,  # patches, valid or targets
-    number: int,  # Of the shard, from 0
-) -> np.ndarray:  # Mapped from the cache
-    "One shard of an array"
-    shard = [shard for shard in self.manifest['shards'] if shard['array'] == name][number]
     try:
-        return self._load(shard)
+        return fetch_and_use()
     except FileNotFoundError:  # Evicted for another thread's shard
-        return self._load(shard)
-
-# %% ../../nbs/55_datasets/02_dataset.ipynb #061089e0
-@patch
-def _mapped(self: StreamedDataset, name):
-    "All shards of one array"
-    maps = self.__dict__.setdefault('_maps', {})
-    if name not in maps:
-        n_shards = sum(shard['array'] == name for shard in self.manifest['shards'])
-        maps[name] = [self.fetch(name, number) for number in range(n_shards)]
-    return maps[name]
+        return fetch_and_use()

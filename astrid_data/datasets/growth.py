@@ -195,12 +195,16 @@ def _score_signal(scores, recent_scores, least):
 # %% ../../nbs/55_datasets/12_growth.ipynb #335d6970
 def _quality_signal(dataset, newer, wanted):
     "One row that says 'stop' where a newer version scores less than what is wanted"
+    if newer is None:
+        return _signal('quality', None, 0.0, 'no newer version was given')
+    score = newer.manifest.get('quality_score')
+    if score is None:
+        return _signal('quality', None, 0.0, 'the newer version has no quality score')
     if wanted is None:
         collection = dataset.manifest['params']['collection']
         wanted = collection.get('quality_score_threshold', 0.8)
-    score = None if newer is None else newer.manifest.get('quality_score')
-    if score is None:
-        return _signal('quality', None, 0.0, 'no newer version was given', 'stop')
+    if wanted is None:
+        return _signal('quality', None, 0.0, 'the collection asks for no quality: say quality=')
     reason = f'the newer version scores {score:.3f}, asked for is {wanted:.3f}'
     return _signal('quality', wanted - score, 0.0, reason, 'stop')
 
@@ -213,7 +217,7 @@ def should_retrain(
     more_labels: float = 0.1,  # New labels that count, as a share of the version's samples
     changed: float = 0.01,  # Changed labels that count, as a share
     drift: float = 0.2,  # Smallest gap that counts
-    quality: float | None = None,  # Smallest score of `newer`; None: that of the collection
+    quality: float | None = None,  # Least score of `newer`; None: what the collection asks for
 ) -> Advice:
     "Whether it is time to train again, from numbers"
     old = dataset.samples

@@ -10,6 +10,7 @@ __all__ = ['TrainingDiverged', 'check_loss', 'train_epoch', 'cpu_limit', 'EarlyS
 import os
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -140,12 +141,28 @@ def cpu_limit() -> int:  # At least 1
     return max(1, min(cores, round(int(allowed) / int(period[0]))))
 
 # %% ../../nbs/75_training/04_fit.ipynb #f34abc2a
+@contextmanager
+def _threads_at_most(limit):
+    "Torch works with no more threads meanwhile, and afterwards with as many as before"
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, limit))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+# %% ../../nbs/75_training/04_fit.ipynb #d552627e
+def _or_worst(value):
+    "A measure of which more is better; worse than any other where it is NaN"
+    return -np.inf if np.isnan(value) else value
+
+
 def _how_good(row):
     "What an epoch is judged by, and how good it was in that; larger is better"
     if 'val_auc_pr' in row:
-        return 'val_auc_pr', (row['val_auc_pr'], -row['val_loss'])
+        return 'val_auc_pr', (_or_worst(row['val_auc_pr']), _or_worst(-row['val_loss']))
     measure = 'val_loss' if 'val_loss' in row else 'train_loss'
-    return measure, (-row[measure],)
+    return measure, (_or_worst(-row[measure]),)
 
 # %% ../../nbs/75_training/04_fit.ipynb #c3803c3c
 class EarlyStopping:
@@ -188,7 +205,7 @@ def state(self: EarlyStopping) -> dict:  # Plain values, for a checkpoint
     return dict(
         epoch=self.epoch,
         value=self.value,
-        why=self.stop_reason,
+        stop_reason=self.stop_reason,
         measure=self.measure,
         row=self.row,
     )
@@ -203,7 +220,7 @@ def restore(
     "Go on from a checkpoint"
     self.epoch = state['epoch']
     self.value = state['value']
-    self.stop_reason = state['why']
+    self.stop_reason = state['stop_reason']
     self.measure = state['measure']
     self.row = state['row']
     self.weights = weights
@@ -415,14 +432,14 @@ class TimedLoader:
 
     def __init__(
         self,
-        loader,  # Batches
+        loader,  # Batches, with a length
         waits: DataWait,  # Where the waiting is added up
         monitor=None,  # An `EnergyMonitor`; None times for us alone
     ):
         self.loader = loader
         self.waits = waits
         self.monitor = monitor
-        self.length = len(loader) if hasattr(loader, '__len__') else None
+        self.length = len(loader)
 
     def __iter__(self):
         batches = self.waits(self.loader)
@@ -445,6 +462,17 @@ def _flattery(train, val):
     if chosen == 'test':
         yield 'the best epoch is chosen on test: its score will be too good; choose on val'
 
+# %% ../../nbs/75_training/04_fit.ipynb #bf48521b
+def _check_length(name, loader):
+    "Refuse batches that nobody can count"
+    try:
+        len(loader)
+    except TypeError:
+        raise BadInput(
+            f'{name} does not say how many batches it has: fit needs len({name}), as the learning '
+            'rate follows the number of steps. Give a loader with a length, or a list of batches'
+        ) from None
+
 # %% ../../nbs/75_training/04_fit.ipynb #569e59e6
 def check_batches(
     train,  # Batches to learn from
@@ -457,6 +485,9 @@ def check_batches(
             f'{train!r} has no batches: fit takes loaders, '
             'as in train, val, test = RealDataLoader(dataset).loaders()'
         )
+    _check_length('train', train)
+    if val is not None:
+        _check_length('val', val)
     if not len(train):
         raise BadInput(f'there is nothing to train on: {train!r} is empty')
     if not isinstance(epochs, (int, np.integer)) or epochs < 1:
@@ -582,7 +613,7 @@ def _keep_model(run, trainer, train):
 # %% ../../nbs/75_training/04_fit.ipynb #59b4a6eb
 def fit(
     model: nn.Module,  # Gives one logit per patch, or a map of them
-    train,  # Batches to learn from
+    train,  # Batches to learn from, with a length
     val=None,  # Batches to choose the best epoch by; None keeps the last epoch
     epochs: int = 5,  # How often to go through `train`, at most
     lr: float = 3e-3,  # Highest learning rate
@@ -602,7 +633,6 @@ def fit(
     if resume and checkpoint is None:
         raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    torch.set_num_threads(min(torch.get_num_threads(), cpu_limit()))
     numbers = dict(
         epochs=epochs,
         lr=lr,
@@ -618,7 +648,7 @@ def fit(
     if run is not None:
         how = normaliser.get('method')
         run.log_params(dict(settings, device=device.type, normalise=how))
-    with seeded(seed, device):
+    with seeded(seed, device), _threads_at_most(cpu_limit()):
         if resume and Path(checkpoint).exists():
             resume_training(trainer)
         _log_curve(run, trainer.rows)
