@@ -733,6 +733,13 @@ def _fetch_small_files(store, prefix, folder):
     write_atomic(here, manifest)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #408571d7
+def _small_files_folder(store, prefix):
+    "Where the cache keeps what is small of the version at `prefix`"
+    name = f'.{sha256_text(store.uri(prefix))[:32]}'
+    former = store.cache.root / 'papers' / name
+    return former if former.is_dir() else store.cache.root / 'artifacts' / name
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #2246e3e2
 class StreamedDataset(Dataset):
     "A version whose shards stay in a bucket until they are read"
 
@@ -744,8 +751,7 @@ class StreamedDataset(Dataset):
     ):
         self.store = store
         self.prefix = prefix.strip('/')
-        name = sha256_text(store.uri(self.prefix))[:32]
-        folder = store.cache.root / 'papers' / f'.{name}'
+        folder = _small_files_folder(store, self.prefix)
         _fetch_small_files(store, self.prefix, folder)
         super().__init__(folder, archive, verify=False)  # The store checks what arrives
 

@@ -8,9 +8,8 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'ModelRun', 'Detection', 'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset',
            'TrainingSample', 'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex', 'LabelEvent',
            'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway',
-           'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'create', 'upgrade', 'connect',
-           'get_or_create_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns',
-           'add_validation_event', 'index_sky']
+           'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'connect', 'get_or_create_survey',
+           'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns', 'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -24,6 +23,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+from fastcore.basics import patch
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -812,6 +812,7 @@ def _migrate(engine):
         command.upgrade(config, 'head')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #a9bceeed
+@patch
 def create(self: Registry) -> Registry:  # The same
     "Make the tables that are missing; what is there stays as it is"
     with said_plainly(self._url), self.engine.connect() as c:
@@ -827,14 +828,12 @@ def create(self: Registry) -> Registry:  # The same
     return self
 
 
+@patch
 def upgrade(self: Registry) -> Registry:  # The same
     "Make missing tables, and bring our own up to this version of the library"
     with said_plainly(self._url):
         _migrate(self.engine)
     return self
-
-
-Registry.create, Registry.upgrade = create, upgrade
 
 # %% ../../nbs/10_registry/01_tables.ipynb #010f9a4c
 def connect(
