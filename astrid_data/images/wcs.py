@@ -15,164 +15,200 @@ from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import wcs_to_celestial_frame
 
 # %% ../../nbs/20_images/05_wcs.ipynb #4f244584
-def _dummy(w, header, first):
-    "Values that no telescope pointed at"
-    lon, lat, scale = w.wcs.crval[w.wcs.lng], w.wcs.crval[w.wcs.lat], w.pixel_scale_matrix
-    if not np.isfinite([lon, lat, *w.wcs.crpix, *scale.ravel()]).all() or abs(lat) > 90:
-        return f'CRVAL ({lon}, {lat}) or the scale is no position'
+_ORIGIN_CARDS = ('TELESCOP', 'INSTRUME', 'SURVEY', 'OBJECT', 'DATE-OBS', 'MJD-OBS')
+
+
+def _names_an_origin(*headers):
+    "Whether some header says what was observed, when, or with what"
+    present = [header for header in headers if header is not None]
+    values = [str(header.get(card, '')).strip() for header in present for card in _ORIGIN_CARDS]
+    return any(values) or 'SkyView' in str(present[0].get('COMMENT', ''))
+
+# %% ../../nbs/20_images/05_wcs.ipynb #e433a9e4
+def _why_dummy(wcs, header, first_header):
+    "What shows that no telescope pointed at these values; None where nothing does"
+    lon, lat = wcs.wcs.crval[wcs.wcs.lng], wcs.wcs.crval[wcs.wcs.lat]
+    scale = wcs.pixel_scale_matrix
+    numbers = [lon, lat, *wcs.wcs.crpix, *scale.ravel()]
+    if not np.isfinite(numbers).all() or abs(lat) > 90:
+        return f'CRVAL ({lon}, {lat}) or the scale is not a position'
     if abs(np.linalg.det(scale)) < 1e-20:
         return 'the CD or PC matrix is singular'
     if lon == lat == 0 and np.allclose(np.abs(scale), np.eye(2)):
         return 'default values: CRVAL 0, CDELT 1'
-    said = [
-        str(h.get(k, '')).strip()
-        for h in (header, first)
-        if h is not None
-        for k in ('TELESCOP', 'INSTRUME', 'SURVEY', 'OBJECT', 'DATE-OBS', 'MJD-OBS')
-    ]
-    known = any(said) or 'SkyView' in str(header.get('COMMENT', ''))
-    if max(abs(lon - 1), abs(lat - 1)) < 0.01 and not known:
-        return f'dummy values: CRVAL is ({lon:.4f}, {lat:.4f}) and no card names a telescope, object or date'
+    near_one = max(abs(lon - 1), abs(lat - 1)) < 0.01
+    if near_one and not _names_an_origin(header, first_header):
+        return (
+            f'dummy values: CRVAL is ({lon:.4f}, {lat:.4f}) '
+            'and no card names a telescope, object or date'
+        )
+    return None
 
 # %% ../../nbs/20_images/05_wcs.ipynb #897845f5
-def _stale(w, header, hdul):
-    "A cut-out that kept the reference pixel of its full frame"
-    full = next(
-        (
-            h.shape[0]
-            for h in hdul or ()
-            if h.is_image and len(h.shape) == 1 and h.shape[0] > header['NAXIS1']
-        ),
-        None,
+def _full_width(hdul, width):
+    "Length of the first vector in the file that is longer than the image is wide, or None"
+    images = [hdu for hdu in hdul or () if hdu.is_image]
+    vectors = [hdu.shape[0] for hdu in images if len(hdu.shape) == 1]
+    return next((length for length in vectors if length > width), None)
+
+
+def _why_stale(wcs, header, hdul):
+    "What shows a cut-out that kept the reference pixel of its full frame; None where nothing does"
+    if str(header.get('ORIGIN', '')).strip() != 'SDSS':
+        return None
+    width = header['NAXIS1']
+    full = _full_width(hdul, width)
+    if full is None or not abs(wcs.wcs.crpix[0] - full / 2) <= 1:
+        return None
+    return (
+        f'stale: CRPIX1 {wcs.wcs.crpix[0]:g} is that of a frame of {full} columns, '
+        f'this cut-out has {width}'
     )
-    if (
-        full
-        and abs(w.wcs.crpix[0] - full / 2) <= 1
-        and str(header.get('ORIGIN', '')).strip() == 'SDSS'
-    ):
-        return f'stale: CRPIX1 {w.wcs.crpix[0]:g} is that of a frame of {full} columns, this cut-out has {header["NAXIS1"]}'
 
 # %% ../../nbs/20_images/05_wcs.ipynb #51b6a9b9
-def _lost(header):
-    "A projection whose distortion is gone"
+def _why_undistorted(header):
+    "What shows a projection whose distortion is missing; None where nothing does"
     code = str(header.get('CTYPE1', ''))[5:8]
-    if code in ('TNX', 'ZPX') and 'cor' not in ''.join(map(str, header['WAT1_*'].values())):
-        return f'{code} without the WAT cards that hold its distortion'
+    if code not in ('TNX', 'ZPX'):
+        return None
+    cards = ''.join(map(str, header['WAT1_*'].values()))
+    return None if 'cor' in cards else f'{code} without the WAT cards that hold its distortion'
 
 # %% ../../nbs/20_images/05_wcs.ipynb #04f1632b
+_UNREADABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    AssertionError,
+    VerifyError,
+)
+
+
+def _parse_wcs(header, hdul):
+    "The WCS as astropy makes it, tried out on a pixel; None where it has no celestial axes"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        wcs = WCS(header, fobj=hdul, naxis=2)
+        if not wcs.has_celestial:
+            return None
+        wcs_to_celestial_frame(wcs)
+        wcs.wcs_pix2world([[0, 0]], 0)
+    return wcs
+
+# %% ../../nbs/20_images/05_wcs.ipynb #5e01156f
 def read_wcs(
     header,  # Header of the image
     hdul=None,  # The open file, where its lookup tables are
-) -> tuple:  # WCS with all distortion, or None; then reason ('no_wcs', 'bad_wcs', 'unsupported_wcs') and detail, or None
-    "The celestial WCS of an image, or why there is none"
+) -> tuple:  # WCS or None, reason ('no_wcs', 'bad_wcs', 'unsupported_wcs') or None, detail or None
+    "The celestial WCS of an image with all its distortion, or why there is none"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            w = WCS(header, fobj=hdul, naxis=2)
-            if not w.has_celestial:
-                return (
-                    None,
-                    'no_wcs',
-                    'a WCS without celestial axes'
-                    if header.get('CRVAL1') is not None
-                    else 'no WCS cards',
-                )
-            wcs_to_celestial_frame(w)
-            w.wcs_pix2world([[0, 0]], 0)
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        MemoryError,
-        AssertionError,
-        VerifyError,
-    ) as e:
-        text = str(e).strip().splitlines()[-1][:200]
+        wcs = _parse_wcs(header, hdul)
+    except _UNREADABLE as error:
+        text = str(error).strip().splitlines()[-1][:200]
         return None, 'unsupported_wcs' if 'nrecognized' in text else 'bad_wcs', text
-    if detail := _lost(header):
-        return None, 'unsupported_wcs', detail
-    if detail := _dummy(w, header, hdul[0].header if hdul else None) or _stale(w, header, hdul):
-        return None, 'bad_wcs', detail
-    return w, None, None
+    if wcs is None:
+        has_cards = header.get('CRVAL1') is not None
+        detail = 'a WCS without celestial axes' if has_cards else 'no WCS cards'
+        return None, 'no_wcs', detail
+    if undistorted := _why_undistorted(header):
+        return None, 'unsupported_wcs', undistorted
+    first_header = hdul[0].header if hdul else None
+    wrong = _why_dummy(wcs, header, first_header) or _why_stale(wcs, header, hdul)
+    return (None, 'bad_wcs', wrong) if wrong else (wcs, None, None)
 
 # %% ../../nbs/20_images/05_wcs.ipynb #b059c891
-def _axes(w):
-    return (0, 1) if w.wcs.lng == 0 else (1, 0)
+def _longitude_first(wcs):
+    "Whether the first world coordinate is the longitude"
+    return wcs.wcs.lng == 0
 
 
+def _to_icrs(lon, lat, frame):
+    "Positions of another frame (deg) as RA and Dec (deg), NaN off the sky"
+    on_sky = np.isfinite(lon) & (np.abs(lat) <= 90)
+    lon, lat = np.where(on_sky, lon, 0), np.where(on_sky, lat, 0)
+    sky = SkyCoord(lon, lat, unit='deg', frame=frame).icrs
+    return np.where(on_sky, sky.ra.deg, np.nan), np.where(on_sky, sky.dec.deg, np.nan)
+
+# %% ../../nbs/20_images/05_wcs.ipynb #94192325
 def pixel_to_sky(
     w,  # Celestial WCS
     x,  # Pixel positions, 0-based, any shape
     y,  # The same along y
 ) -> tuple:  # RA and Dec (deg, ICRS, float64), NaN off the sky
     "Where pixels lie on the sky"
-    world = w.all_pix2world(np.column_stack([np.ravel(x), np.ravel(y)]).astype(float), 0)
-    lon, lat = (world[:, i] for i in _axes(w))
-    if (frame := wcs_to_celestial_frame(w)).name != 'icrs':
-        ok = np.isfinite(lon) & (np.abs(lat) <= 90)
-        sky = SkyCoord(np.where(ok, lon, 0), np.where(ok, lat, 0), unit='deg', frame=frame).icrs
-        lon, lat = np.where(ok, sky.ra.deg, np.nan), np.where(ok, sky.dec.deg, np.nan)
+    pixels = np.column_stack([np.ravel(x), np.ravel(y)]).astype(float)
+    world = w.all_pix2world(pixels, 0)
+    lon, lat = world.T if _longitude_first(w) else world.T[::-1]
+    frame = wcs_to_celestial_frame(w)
+    if frame.name != 'icrs':
+        lon, lat = _to_icrs(lon, lat, frame)
     return lon.reshape(np.shape(x)) % 360, lat.reshape(np.shape(x))
 
 # %% ../../nbs/20_images/05_wcs.ipynb #f26e15b9
-def _distorted(w):
-    return any(d is not None for d in (w.sip, w.cpdis1, w.cpdis2, w.det2im1, w.det2im2))
+def _is_distorted(wcs):
+    "Whether there is more than the plain projection"
+    parts = (wcs.sip, wcs.cpdis1, wcs.cpdis2, wcs.det2im1, wcs.det2im2)
+    return any(part is not None for part in parts)
 
 
-def _invert(w, world):
+def _invert(wcs, world):
     "All distortion inverted; NaN where the iteration does not converge"
     try:
-        return w.all_world2pix(world, 0, tolerance=1e-5, maxiter=30)
-    except NoConvergence as e:
-        xy = e.best_solution
-        for lost in (e.divergent, e.slow_conv):
-            if lost is not None:
-                xy[lost] = np.nan
+        return wcs.all_world2pix(world, 0, tolerance=1e-5, maxiter=30)
+    except NoConvergence as failure:
+        xy = failure.best_solution
+        for failed in (failure.divergent, failure.slow_conv):
+            if failed is not None:
+                xy[failed] = np.nan
         return xy
 
 # %% ../../nbs/20_images/05_wcs.ipynb #ad00e77a
-def _to_frame(w, ra, dec):
-    "ICRS positions as the two world coordinates of `w`, in its order of axes"
+def _to_frame(wcs, ra, dec):
+    "ICRS positions as the two world coordinates of `wcs`, in its order of axes"
     lon, lat = ra, dec
-    if (frame := wcs_to_celestial_frame(w)).name != 'icrs':
-        ok = np.isfinite(ra) & (np.abs(dec) <= 90)
-        c = (
-            SkyCoord(np.where(ok, ra, 0), np.where(ok, dec, 0), unit='deg')
-            .transform_to(frame)
-            .spherical
-        )
-        lon, lat = np.where(ok, c.lon.deg, np.nan), np.where(ok, c.lat.deg, np.nan)
-    return np.column_stack([lon, lat] if _axes(w) == (0, 1) else [lat, lon])
+    frame = wcs_to_celestial_frame(wcs)
+    if frame.name != 'icrs':
+        on_sky = np.isfinite(ra) & (np.abs(dec) <= 90)
+        sky = SkyCoord(np.where(on_sky, ra, 0), np.where(on_sky, dec, 0), unit='deg')
+        position = sky.transform_to(frame).spherical
+        lon = np.where(on_sky, position.lon.deg, np.nan)
+        lat = np.where(on_sky, position.lat.deg, np.nan)
+    return np.column_stack([lon, lat] if _longitude_first(wcs) else [lat, lon])
 
 
-def _near(xy, shape):
+def _is_near(xy, shape):
     "Which positions are in the image or around it"
     ny, nx = shape
     margin = 64 + 0.25 * max(nx, ny)
-    return np.isfinite(xy).all(1) & (
-        np.abs(xy - [nx / 2, ny / 2]) < [nx / 2 + margin, ny / 2 + margin]
-    ).all(1)
+    from_centre = np.abs(xy - [nx / 2, ny / 2])
+    inside = from_centre < [nx / 2 + margin, ny / 2 + margin]
+    return np.isfinite(xy).all(1) & inside.all(1)
 
-# %% ../../nbs/20_images/05_wcs.ipynb #009f8f9b
+# %% ../../nbs/20_images/05_wcs.ipynb #e4d0182b
+def _place_near(wcs, world, flat):
+    "Positions around the image, with `flat` those of the plain projection; NaN where not sure"
+    xy = _invert(wcs, world) if _is_distorted(wcs) else flat.copy()
+    back = wcs.wcs_world2pix(wcs.all_pix2world(xy, 0), 0)
+    returns = np.hypot(*(back - flat).T) < 0.05
+    xy[~returns] = np.nan
+    return xy
+
+
 def sky_to_pixel(
     w,  # Celestial WCS
     ra,  # Right ascension (deg, ICRS); shapes broadcast
     dec,  # Declination (deg, ICRS)
-    shape: tuple = None,  # Image (ny, nx), around which distortion is inverted; None = as the WCS says
-) -> tuple:  # x and y (float64, 0-based); NaN behind the sky or where the solution does not return to the position; far outside the image only roughly
+    shape: tuple = None,  # Image (ny, nx), around which distortion is inverted; None: the WCS's
+) -> tuple:  # x and y (float64, 0-based), NaN behind the sky or where the solution does not return
     "Where positions fall in the image"
-    ra, dec = (np.asarray(a, float) for a in np.broadcast_arrays(ra, dec))
-    world, ok = (
-        _to_frame(w, ra.ravel(), dec.ravel()),
-        (np.isfinite(ra) & (np.abs(dec) <= 90)).ravel(),
-    )
+    ra, dec = (np.asarray(angle, float) for angle in np.broadcast_arrays(ra, dec))
+    on_sky = (np.isfinite(ra) & (np.abs(dec) <= 90)).ravel()
+    world = _to_frame(w, ra.ravel(), dec.ravel())
     xy = np.full(world.shape, np.nan)
-    xy[ok] = flat = w.wcs_world2pix(world[ok], 0)
-    near = _near(xy, shape or w.array_shape or (10_000, 10_000))
+    xy[on_sky] = w.wcs_world2pix(world[on_sky], 0)
+    near = _is_near(xy, shape or w.array_shape or (10_000, 10_000))
     if near.any():
-        if _distorted(w):
-            xy[near] = _invert(w, world[near])
-        back = w.wcs_world2pix(w.all_pix2world(xy[near], 0), 0) - flat[near[ok]]
-        xy[np.flatnonzero(near)[~(np.hypot(*back.T) < 0.05)]] = np.nan
+        xy[near] = _place_near(w, world[near], xy[near])
     return xy[:, 0].reshape(ra.shape), xy[:, 1].reshape(ra.shape)
