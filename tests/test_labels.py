@@ -100,7 +100,7 @@ def test_a_late_correction_is_a_difference_between_versions_never_a_silent_chang
 
 
 def test_a_piece_of_sky_that_a_person_calls_real_is_late_too(archive):
-    from astrid_data.widgets.gallery import write_verdict
+    from astrid_data.widgets.verdicts import write_verdict
 
     d = build(archive, 'stars')
     moment = label_events(d)['created_at'].max()

@@ -255,7 +255,7 @@ def methods_set_from_outside(tree):
 
 
 # Pages that still set methods from outside; the test says when one does so no longer
-SETS_METHODS = {'widgets.gallery'}
+SETS_METHODS = set()
 
 
 @pytest.mark.parametrize('module', sorted(place))

@@ -14,9 +14,14 @@ from hypothesis import strategies as st
 import astrid_data as ad
 from astrid_data.core import BadInput, NotFound
 from astrid_data.datasets.dataset import write_dataset
-from astrid_data.sky import sky_separation_arcsec
+from astrid_data.display import ORIGIN_WORDS
+from astrid_data.sky import plane_offsets, sky_separation_arcsec
 from astrid_data.tracking.meters import Reading
-from astrid_data.widgets import gallery as wd
+from astrid_data.widgets.fields import group_fields
+from astrid_data.widgets.gallery import ALL
+from astrid_data.widgets.rows import choose_rows
+from astrid_data.widgets.runs import in_steps
+from astrid_data.widgets.verdicts import read_verdicts, write_verdict
 
 PNG = b'\x89PNG'
 
@@ -83,16 +88,16 @@ def named(box, text):
 def test_filters_are_what_pandas_says(tmp_path):
     d = loose(tmp_path / 'd')
     s = d.samples
-    assert (wd.choose_rows(s) == np.arange(50)).all()
-    assert list(wd.choose_rows(s, split='test', label='real')) == list(
+    assert (choose_rows(s) == np.arange(50)).all()
+    assert list(choose_rows(s, split='test', label='real')) == list(
         np.flatnonzero((s['split'] == 'test') & (s['label'] == 1))
     )
-    assert list(wd.choose_rows(s, flag='invalid', class_name='sky')) == list(
+    assert list(choose_rows(s, flag='invalid', class_name='sky')) == list(
         np.flatnonzero((s['quality_flags'] == 1) & (s['class_name'] == 'sky'))
     )
-    assert list(wd.choose_rows(s, flag='none')) == list(np.flatnonzero(s['quality_flags'] == 0))
+    assert list(choose_rows(s, flag='none')) == list(np.flatnonzero(s['quality_flags'] == 0))
     for order, up in (('faintest', True), ('brightest', False)):
-        rows = wd.choose_rows(s, order=order)
+        rows = choose_rows(s, order=order)
         assert (
             list(rows)
             == list(s.sort_values('snr', ascending=up, kind='stable', na_position='last').index)
@@ -105,7 +110,7 @@ def test_a_split_has_one_colour_in_every_field_and_every_survey_its_mark():
 
     import matplotlib.pyplot as plt
 
-    from astrid_data.widgets.gallery import field_panel, sky_panel
+    from astrid_data.widgets.coverage import field_panel, sky_panel
 
     o = pd.DataFrame(
         dict(
@@ -188,11 +193,9 @@ def test_filters_start_at_their_first_page_and_may_find_nothing(tmp_path):
     assert (g.page, len(g.rows)) == (0, 25) and 'samples 1 to 8 of 25' in texts(w)
     named(w, 'flag')[0].value = 'none'
     named(w, 'split')[0].value = 'test'
-    assert list(g.rows) == list(
-        wd.choose_rows(g.dataset.samples, label=0, flag='none', split='test')
-    )
+    assert list(g.rows) == list(choose_rows(g.dataset.samples, label=0, flag='none', split='test'))
     for k in ('label', 'flag', 'split'):
-        named(w, k)[0].value = wd.ALL
+        named(w, k)[0].value = ALL
     assert len(g.rows) == 50
 
 
@@ -227,7 +230,7 @@ def events(archive, model):
 def test_buttons_write_where_they_should(built, archive):
     frozen = built.samples.copy()
     found, sky = (
-        wd.choose_rows(built.samples, **k)[0] for k in (dict(label='real'), dict(class_name='sky'))
+        choose_rows(built.samples, **k)[0] for k in (dict(label='real'), dict(class_name='sky'))
     )
     before = len(events(archive, 'ValidationEvent')), len(events(archive, 'LabelEvent'))
     g = ad.browse(built, page_size=6, label='real', labeller='ana')
@@ -240,12 +243,12 @@ def test_buttons_write_where_they_should(built, archive):
     assert [b.button_style for b in named(g.widget, 'unsure')][1] == 'primary' and named(
         g.widget, 'bogus'
     )[1].button_style == ''
-    assert wd.write_verdict(built, sky, 'real', 'ana', note='a faint one?') == 'ad_label_events'
+    assert write_verdict(built, sky, 'real', 'ana', note='a faint one?') == 'ad_label_events'
     assert (
         len(events(archive, 'ValidationEvent')) == before[0] + 2
         and len(events(archive, 'LabelEvent')) == before[1] + 1
     )
-    assert list(wd.read_verdicts(built, [row]).query('labeller == "ana"')['verdict']) == [
+    assert list(read_verdicts(built, [row]).query('labeller == "ana"')['verdict']) == [
         'bogus',
         'unsure',
     ]
@@ -264,10 +267,10 @@ def test_a_second_labeller_does_not_see_the_first(built):
 def test_blind_labelling_shows_nothing_that_tells_the_label(built, archive):
     "Neither label, class, source nor what others said; not in the tiles, the menus, the picture, nor the line after a press"
     rows = np.r_[
-        wd.choose_rows(built.samples, label='real')[:2],
-        wd.choose_rows(built.samples, class_name='sky')[:2],
+        choose_rows(built.samples, label='real')[:2],
+        choose_rows(built.samples, class_name='sky')[:2],
     ]
-    wd.write_verdict(built, rows[0], 'bogus', 'loud')
+    write_verdict(built, rows[0], 'bogus', 'loud')
     open_, blind = (ad.browse(built, rows=rows, labeller='quiet', blind=b) for b in (False, True))
     telling = {
         *built.samples['class_name'].iloc[rows],
@@ -286,7 +289,7 @@ def test_blind_labelling_shows_nothing_that_tells_the_label(built, archive):
                     [texts(g.widget), g.html(), *(ax.get_title('left') for ax in g.static().axes)]
                 )
             )
-            .replace(wd.ORIGIN_WORDS['synthetic'], '')
+            .replace(ORIGIN_WORDS['synthetic'], '')
             .replace('synthetic-skyview', '')
         )
 
@@ -308,7 +311,7 @@ def test_a_blind_verdict_names_no_class(built, archive):
 
     from astrid_data.registry.tables import ValidationEvent as V
 
-    row = wd.choose_rows(built.samples, label='real')[2]
+    row = choose_rows(built.samples, label='real')[2]
     for who, blind in (('seeing', False), ('unseeing', True)):
         ad.browse(built, labeller=who, blind=blind).label(row, 'real')
     with archive.session() as s:
@@ -387,8 +390,8 @@ def test_a_verdict_reaches_the_next_collection_and_can_be_taken_back(built, arch
 
     from astrid_data.registry.tables import Detection
 
-    row = wd.choose_rows(built.samples, label='real')[-1]
-    wd.write_verdict(built, row, 'bogus', 'ben', label='cosmic ray')
+    row = choose_rows(built.samples, label='real')[-1]
+    write_verdict(built, row, 'bogus', 'ben', label='cosmic ray')
     detection = uuid.UUID(built.samples['detection_id'].iloc[row])
     with archive.session() as s:
         assert (
@@ -406,7 +409,7 @@ def test_a_verdict_reaches_the_next_collection_and_can_be_taken_back(built, arch
         )
 
     assert built.samples['label'].iloc[row] == 1 and collected() in (0, None)
-    wd.write_verdict(built, row, 'unsure', 'ben')
+    write_verdict(built, row, 'unsure', 'ben')
     with archive.session() as s:
         assert s.get(Detection, detection).human_label == 'unsure'
     assert collected() == 1  # What the catalogue said stands alone again
@@ -421,7 +424,7 @@ def test_what_cannot_be_written_is_said_in_the_widget(tmp_path, built):
     named(g.widget, 'real')[0].click()
     assert 'who says so' in texts(g.widget)
     with pytest.raises(BadInput, match='real, bogus, unsure'):
-        wd.write_verdict(built, 0, 'yes', 'ana')
+        write_verdict(built, 0, 'yes', 'ana')
 
 
 def test_verdicts_on_both_databases(registry_url, tmp_path):
@@ -438,14 +441,10 @@ def test_verdicts_on_both_databases(registry_url, tmp_path):
     d.archive = archive
     d.manifest['id'] = built_id(archive)
     assert [
-        wd.write_verdict(d, i, v, 'ana')
-        for i, v in enumerate(('real', 'unsure', 'unsure', 'bogus'))
+        write_verdict(d, i, v, 'ana') for i, v in enumerate(('real', 'unsure', 'unsure', 'bogus'))
     ] == ['validation_events'] + ['ad_label_events'] * 3
     said = (
-        wd.read_verdicts(d, range(4))
-        .query('labeller == "ana"')
-        .set_index('row')['verdict']
-        .to_dict()
+        read_verdicts(d, range(4)).query('labeller == "ana"').set_index('row')['verdict'].to_dict()
     )
     assert said == {0: 'real', 1: 'unsure', 2: 'unsure', 3: 'bogus'}
     c = ad.show_coverage(archive)
@@ -588,7 +587,7 @@ def test_fields_are_chains_of_overlapping_circles(rows):
     sure = abs(near - r[:, None] - r) > 1e-6
     if not sure.all():
         return
-    touch, field = near < r[:, None] + r, wd.group_fields(ra, dec, r)
+    touch, field = near < r[:, None] + r, group_fields(ra, dec, r)
     for _ in rows:
         touch = (touch.astype(int) @ touch) > 0
     assert (touch == (field[:, None] == field)).all() and np.bincount(field)[0] == np.bincount(
@@ -609,12 +608,12 @@ def test_offsets_are_those_of_a_tan_wcs(ra, dec, east, north):
         [-1 / 60, 1 / 60],
     )
     a, d = w.all_pix2world(-60 * east, 60 * north, 0)
-    x, y = wd.plane_offsets(float(a), float(d), (ra, dec))
+    x, y = plane_offsets(float(a), float(d), (ra, dec))
     assert x == pytest.approx(60 * east, abs=1e-6) and y == pytest.approx(60 * north, abs=1e-6)
 
 
 def test_the_other_side_of_the_sky_is_not_drawn_on_this_one():
-    assert np.isnan(wd.plane_offsets([180.0], [0.0], (0, 0))[0]).all()
+    assert np.isnan(plane_offsets([180.0], [0.0], (0, 0))[0]).all()
 
 
 def test_a_large_archive_is_drawn_in_part_and_says_so(archive):
@@ -679,7 +678,7 @@ def test_steps_keep_the_energy_and_show_no_false_peaks():
     t = np.sort(np.r_[np.arange(0, 600, 0.5), np.arange(0, 600, 7.0) + 1e-4])
     joules = np.floor((t * 50 - 0.003) / 25) * 25  # A counter that moves in lumps
     s = pd.DataFrame(dict(t_s=t, gpu_watts=np.r_[np.nan, np.diff(joules) / np.diff(t)]))
-    out = wd.in_steps(s, ['gpu'])
+    out = in_steps(s, ['gpu'])
     assert (
         len(out) <= 242
         and out['gpu_joules'].iloc[-1] == pytest.approx(joules[-1] - joules[0])
@@ -689,7 +688,7 @@ def test_steps_keep_the_energy_and_show_no_false_peaks():
 
 def test_a_last_look_right_after_another_is_no_dip_to_zero():
     t = np.r_[np.arange(0, 2.1, 0.2), 2.0006]
-    out = wd.in_steps(
+    out = in_steps(
         pd.DataFrame(dict(t_s=t, cpu_watts=np.r_[np.nan, np.full(len(t) - 2, 8.0), 0.0])), ['cpu']
     )  # The estimate had not moved on
     assert (

@@ -2,8 +2,12 @@
 from .gallery import (
     browse as browse,
     Gallery as Gallery,
+)
+from .coverage import (
     show_coverage as show_coverage,
     Coverage as Coverage,
+)
+from .runs import (
     show_run as show_run,
     RunView as RunView,
 )
