@@ -128,6 +128,33 @@ def test_flags_of_every_integer_type(kind):
         assert (image.bad == BAD).all()
 
 
+def test_what_is_told_reaches_what_follows_from_it(tmp_path):
+    photometry = dict(PHOTFLAM=7e-20, PHOTPLAM=8000.0, EXPTIME=1.0, BUNIT='ELECTRONS')
+    path = write(tmp_path / 'x.fits', MJD__OBS=53000.25, **ACS, **photometry)
+
+    def told(**facts):
+        with open_image(path, facts=facts) as image:
+            return image
+
+    by_header = told().zero_point
+    assert told(exposure_s=100.0).zero_point == pytest.approx(by_header + 5)
+    assert told(unit='ELECTRONS/S', exposure_s=100.0).zero_point == pytest.approx(by_header)
+    assert (told(mjd=60000.5).mjd_meaning, told(mjd=60000.5).mjd_end) == (None, None)
+    assert told(mjd=60000.5, mjd_meaning='mid').mjd_meaning == 'mid'
+
+
+def test_a_closed_image_says_so(tmp_path):
+    image = open_image(write(tmp_path / 'x.fits'))
+    image.close()
+    for ask in (lambda: image.pixels, lambda: image.bad, lambda: image.sha256, image.read_all):
+        with pytest.raises(BadInput, match='closed'):
+            ask()
+    with pytest.raises(BadInput, match='nonsense'):
+        open_image(tmp_path / 'x.fits', role='nonsense')
+    with pytest.raises(BadInput, match='nan'):
+        open_image(tmp_path / 'x.fits', hdu=float('nan'))
+
+
 # --- zeros
 
 

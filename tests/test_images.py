@@ -770,6 +770,10 @@ def facts(**cards):
         (dict(FILTER='SDSS r'), 'r'),
         (dict(FILTER='Sloan i'), 'i'),
         (dict(FILTER='HSC-G'), 'g'),
+        (dict(FILTER='Pan-STARRS g'), 'g'),
+        (dict(FILTER='Pan-STARRS r'), 'r'),
+        (dict(FILTER='r_SDSS'), 'r'),
+        (dict(FILTER='g-band'), 'g'),
         (dict(FILTER='ztf_r'), 'r'),
         (dict(FILTER='Bessell V'), 'V'),
         (dict(FILTER='SDSS'), 'SDSS'),
@@ -858,6 +862,8 @@ SPELLINGS = [
     dict(DATE__OBS='2021-09-12T20:56:35.5', TIMESYS='TAI'),
     dict(DATE__OBS='2021-09-12T20:57:07.684', TIMESYS='TT'),
     dict(DATE__OBS='2021-09-12T20:57:07.684', TIMESYS='TDT'),
+    dict(DATE__OBS='2021-09-12', TIME__OBS='20:57:07.684', TIMESYS='TT'),
+    dict(DATE__OBS='2021-09-12', UT=5.25, UTSTART='20:55:58.5'),
     dict(DATE__OBS='2021-09-12T20:56:16.5', TIMESYS='GPS'),
     dict(DATE__OBS='2021-09-12T20:55:58.5', TIMESYS='UTC(NIST)'),
 ]
@@ -962,6 +968,8 @@ UNITS = {
     'Jy': 8.9,
     'mJy': 16.4,
     '10.0*nanoJansky': 28.9,
+    '1e-9 Jy': 31.4,
+    '1.0E-06 Jy': 23.9,
     'nanomaggies': 22.5,
     'MJy/sr': None,  # Without the solid angle of a pixel
     'erg/s/cm2/Angstrom': None,
@@ -970,6 +978,8 @@ UNITS = {
     'electron s': None,
     'electron2': None,
     'magnitudes': None,
+    'mag(AB)': None,
+    'mag(ct/s)': None,
     'flux': None,
     '': None,
 }

@@ -10,7 +10,9 @@ import math
 import re
 from dataclasses import dataclass
 
-from ..core import BadImage
+import numpy as np
+
+from ..core import BadImage, BadInput
 from .files import parse_fits, read_bytes
 
 # %% ../../nbs/20_images/07_hdus.ipynb #c1464280
@@ -33,13 +35,31 @@ _role_cards = (
 ).split()
 _role_words = {
     'mask': r'dqmask|dq|mask|maskbits|bpm|badpix\w*|quality|flags?',
-    'weight': r'wtmap|weight\w*|invvar|ivar|expmap|exposure ?map|nexp|coverage',
+    'weight': r'wtmap|weight\w*|invvar|ivar|expmap|exposuremap|nexp|coverage',
     'error': r'rms|error|variance|uncertainty|sigma',
     'segmentation': r'segm|segmentation\w*|segmap',
-    'calibration': r'\w*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib|overscan|pinhole|twilight',
+    'calibration': r'[\w-]*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib|overscan|pinhole|'
+    r'twilight|(flat|dark|mask|bias|superbias|linearity|readnoise|gain|area|ipc|saturation)\w*model',
 }
+_sky_words = {
+    'science',
+    'object',
+    'light',
+    'target',
+    'sky',
+}  # A sentence with one of them is of sky
 
 
+def _role_of_words(value):
+    "The role that the value of a card names; None where it names none"
+    words = [word for word in re.split(r'[\s,;/_]+', value.lower()) if word]
+    for role in ('mask', 'weight', 'error', 'segmentation', 'calibration'):
+        named = any(re.fullmatch(_role_words[role], word) for word in [*words, ''.join(words)])
+        of_sky = role == 'calibration' and _sky_words & set(words) and 'flat' not in words
+        if named and not of_sky:
+            return role
+
+# %% ../../nbs/20_images/07_hdus.ipynb #8b6c12b0
 def role_of(
     header,  # Header of an HDU
     name: str = '',  # Its EXTNAME
@@ -51,12 +71,9 @@ def role_of(
         return role, f'EXTNAME is {name}'
     for card in _role_cards:
         value = header.get(f'HIERARCH {card.replace(".", " ")}' if '.' in card else card)
-        if not isinstance(value, str):
-            continue
-        words = re.split(r'[^a-z ]+', value.lower())
-        for role, known in _role_words.items():
-            if any(re.search(rf'(^| )({known})( |$)', word.strip()) for word in words):
-                return role, f'{card} is {value}'
+        role = _role_of_words(value) if isinstance(value, str) else None
+        if role is not None:
+            return role, f'{card} is {value}'
     return 'image', ''
 
 # %% ../../nbs/20_images/07_hdus.ipynb #91e9f874
@@ -70,7 +87,7 @@ class HduInfo:
     shape: tuple  # (ny, nx), or more axes before them
     role: str  # As from `role_of`
     evidence: str = ''  # Why it is taken for that
-    hdu_name: str = ''  # What finds it again: its name, or its index where names repeat
+    hdu_name: str = ''  # What finds it again with `ver`: its name, or its index
 
     @property
     def support(self) -> bool:
@@ -151,7 +168,9 @@ def split_hdu(
 ) -> tuple:  # Name or index, and plane or None
     "Take the name of an image apart"
     if not isinstance(hdu, str):
-        return hdu, None
+        if hdu is None or isinstance(hdu, (int, np.integer)) and not isinstance(hdu, bool):
+            return (None if hdu is None else int(hdu)), None
+        raise BadInput(f'hdu={hdu!r} is not an EXTNAME, an index or None')
     name, plane = hdu.strip(), None
     if found := re.fullmatch(r'(.*)\[(\d+)\]', name):
         name, plane = found[1].strip(), int(found[2])

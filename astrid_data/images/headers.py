@@ -7,7 +7,7 @@ __all__ = ['read_header_facts']
 
 # %% ../../nbs/20_images/04_headers.ipynb #cba4e1de
 from .cards import Cards, band_of, mission_of
-from .times import end_card, time_of
+from .times import end_card, time_of, to_utc
 from .units import exposure_of, unit_of, zero_point_of
 
 # %% ../../nbs/20_images/04_headers.ipynb #a036a910
@@ -26,12 +26,15 @@ def _names(cards, mission):
 def read_header_facts(
     header,  # Header of the image
     primary=None,  # Header of the file's first HDU, asked second
+    told: dict = None,  # Facts that somebody knows better; what follows from them follows from these
 ) -> dict:  # mission, survey, band, unit, exposure_s, zero_point, mjd (UTC) …, `missing`, `notes`
     "What the cards say, and why the rest is missing"
     cards = Cards(header, primary)
-    mission = mission_of(cards)
+    told = told or {}
+    mission = told.get('mission') or mission_of(cards)
     unit, unit_note = unit_of(cards)
-    exposure = exposure_of(cards, mission, unit)
+    unit = told.get('unit', unit) or ''
+    exposure = told.get('exposure_s', exposure_of(cards, mission, unit))
     when = time_of(cards, exposure)
     zero_point, system = zero_point_of(cards, mission, unit, exposure)
     facts = _names(cards, mission)
@@ -39,11 +42,18 @@ def read_header_facts(
     facts |= dict(exposure_s=exposure, zero_point=zero_point)
     facts |= {key: when[key] for key in ('mjd', 'mjd_scale', 'mjd_meaning', 'mjd_cards')}
     facts['mjd_end'] = end_card(cards)
+    if 'mjd' in told:
+        facts |= dict(
+            mjd_meaning=None, mjd_end=None, mjd_scale='utc'
+        )  # The header's are of another
+    facts |= told
+    if told.get('mjd') is not None and told.get('mjd_scale', 'utc') != 'utc':
+        facts |= dict(mjd=to_utc(told['mjd'], told['mjd_scale']), mjd_scale='utc')
     reasons = dict.fromkeys(('band', 'unit', 'exposure_s'), 'no card gives it')
     reasons |= dict(mjd=when['missing'], zero_point=system)
     notes = dict(mjd=when['note'], unit=unit_note)
     notes['zero_point'] = system if zero_point is not None else None
     return facts | dict(
         missing={key: why for key, why in reasons.items() if facts[key] is None},
-        notes={key: note for key, note in notes.items() if note},
+        notes={key: note for key, note in notes.items() if note and key not in told},
     )

@@ -76,6 +76,13 @@ class SkyImage:
             self._hdul.close()
 
 # %% ../../nbs/20_images/11_image.ipynb #23d7dc6c
+def _open_planes(image):
+    "The planes of an image that is not closed"
+    if not image.planes:
+        raise BadInput(f'{image.name} is closed: open it again')
+    return image.planes
+
+
 @patch(as_prop=True)
 def wcs_state(self: SkyImage):
     "'celestial' or 'none'"
@@ -94,6 +101,7 @@ def pixel_scale_arcsec(self: SkyImage):
 def sha256(self: SkyImage):
     "Hash of the file as stored"
     if self._sha is None:
+        _open_planes(self)
         self._sha = hashlib.sha256(self._stored).hexdigest()
     return self._sha
 
@@ -168,8 +176,7 @@ def read(
 ) -> tuple:  # Pixels (float32, NaN where bad) and bad (bool), both (y1-y0, x1-x0)
     "Cut a region and decode it"
     ny, nx = self.shape
-    if not self.planes:
-        raise BadInput(f'{self.name} is closed')
+    _open_planes(self)
     if not (0 <= y0 <= y1 <= ny and 0 <= x0 <= x1 <= nx):
         raise BadInput(f'region [{y0}:{y1}, {x0}:{x1}] leaves the image of {ny} x {nx}')
     pixels = self.planes['image'].cut(y0, y1, x0, x1)
@@ -193,7 +200,7 @@ def read_all(self: SkyImage):
 @patch(as_prop=True)
 def pixels(self: SkyImage):
     "The whole image to gather from, (ny, nx) of floats; NaN and quality are not yet applied"
-    plane = self.planes['image']
+    plane = _open_planes(self)['image']
     return plane.raw if plane.simple else plane.whole()
 
 
@@ -201,6 +208,7 @@ def pixels(self: SkyImage):
 def bad(self: SkyImage):
     "Mask (ny, nx) of what is bad beside NaN pixels: by planes, or blank zeros; None where nothing is"
     if self._bad is None:
+        _open_planes(self)
         self._bad = _known_bad(self, 0, self.shape[0], 0, self.shape[1])
         if self.facts.get('zero_is_blank'):
             blank = self.pixels == 0
@@ -214,7 +222,7 @@ def flag(
     name: str,  # As in `DQ_FLAGS` for the image's mission, such as 'CRREJ'; several with commas
 ) -> np.ndarray:  # Mask (ny, nx)
     "Where the quality plane carries a named flag"
-    if 'dq' not in self.planes:
+    if 'dq' not in _open_planes(self):
         raise BadInput(f'{self.name} has no quality plane with named flags')
     dq = self.planes['dq'].integers(0, self.shape[0], 0, self.shape[1])
     policy = f'{self.dq_flags.partition(":")[0]}:{name}'
@@ -272,10 +280,8 @@ def check_facts(
 def _known_facts(header, first, told):
     "Facts of the header and the caller; what is missing; notes"
     check_facts(told or {})
-    known = read_header_facts(header, first) | (told or {})
-    missing = {fact: why for fact, why in known.pop('missing').items() if known[fact] is None}
-    notes = {fact: note for fact, note in known.pop('notes').items() if fact not in (told or {})}
-    return known, missing, notes
+    known = read_header_facts(header, first, told)
+    return known, known.pop('missing'), known.pop('notes')
 
 # %% ../../nbs/20_images/11_image.ipynb #cac09b2f
 def _settle(dq_policy, mission):
@@ -341,6 +347,8 @@ def open_image(
     facts: dict = None,  # What the caller knows better than the header, such as dict(band='F814W')
 ) -> SkyImage:  # Use as a context manager, or `.close()` it
     "Open one image of the sky"
+    if role not in ('image', 'template', 'science', 'difference'):
+        raise BadInput(f'role={role!r}: choose image, template, science or difference')
     stored, data, what = read_bytes(source)
     hdul = parse_fits(source, data, what)
     hdu, plane = split_hdu(hdu)
@@ -357,8 +365,8 @@ def open_image(
     own = hdul[info.index]
     planes = {'image': Plane(data, place_of(own, plane), own), **side.planes}
     known.update(dq_flags=side.policy, dq_named=side.named)
-    if info.role == 'image':
-        known.setdefault('zero_is_blank', _blank_zeros(planes['image']))
+    if info.role == 'image' and 'zero_is_blank' not in known:
+        known['zero_is_blank'] = _blank_zeros(planes['image'])
     if known.get('zero_is_blank'):
         notes['zeros'] = 'pixels of exactly 0 are blank, not sky'
     if all(plane.raw is not None for plane in planes.values()):

@@ -15,6 +15,12 @@ from .hdus import PLANE_NAMES, images_of
 from .planes import Plane, constant_place, place_of
 
 # %% ../../nbs/20_images/10_neighbours.ipynb #b8116bda
+def _goes_by(other, info):
+    "Whether an HDU may have a plane of its own as the image has: another SCI, or any other image"
+    same_name = other.name.upper() == info.name.upper()
+    return same_name if info.name.upper() == 'SCI' or info.support else not other.support
+
+
 def plane_beside(
     hdul,  # Open HDU list
     info,  # `HduInfo` of the image
@@ -22,7 +28,10 @@ def plane_beside(
 ):  # `HduInfo` of the first that goes with the image; None
     "The plane of a name that goes with an image"
     near = [h for h in images_of(hdul) if h.ver == info.ver and h.shape[-2:] == info.shape[-2:]]
-    twins = [h.index for h in near if h.name.upper() == info.name.upper()]
+    another = not info.support and info.name.upper() != 'SCI'
+    if another and any(h.name.upper() == 'SCI' for h in near):
+        return None  # Its planes are those of SCI
+    twins = [h.index for h in near if _goes_by(h, info)]
     for name in names:
         planes = [h for h in near if h.name.upper() == name]
         if not planes:
@@ -49,11 +58,13 @@ def mask_policy(
 ) -> tuple[str, dict]:  # The policy to read it by, '' where it cannot be read; bits by name
     "How the mask of an image is read"
     named = flags_of_header(hdu.header)
-    if named and policy in ('', 'cards') or policy.startswith('cards:'):
-        bad_bits(policy or 'cards', named)
-        return policy or 'cards', named
-    yes_or_no = hdu.header['BITPIX'] == 8 and hdu.name.upper() in ('MASK', 'MSK', 'BPM')
-    if not policy and (yes_or_no or hdu.name.upper() == 'BPM'):
+    if named and ':' not in policy and policy != 'nonzero' or policy.startswith('cards:'):
+        policy = policy if policy.startswith('cards:') else 'cards'
+        bad_bits(policy, named)
+        return policy, named
+    name = hdu.name.upper()
+    yes_or_no = name == 'BPM' or name in ('MASK', 'MSK') and hdu.header['BITPIX'] == 8
+    if not policy and yes_or_no:
         return 'nonzero', {}
     return policy, {}
 

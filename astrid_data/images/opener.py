@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import AstridError, BadImage, NotFound
+from ..core import AstridError, BadImage, BadInput, NotFound
 from .header_cache import HeaderCache, open_rows
 
 # %% ../../nbs/20_images/14_opener.ipynb #c01759a9
@@ -30,6 +30,8 @@ class ImageOpener:
         resample=None,  # Function that turns a `SkyImage` into another; None leaves pixels alone
         unreachable: str = 'error',  # 'ledger' takes an image of a silent store for lost
     ):
+        if unreachable not in ('error', 'ledger'):
+            raise BadInput(f"unreachable={unreachable!r}: choose 'error' or 'ledger'")
         self.store = store
         self.resample = resample
         self.unreachable = unreachable
@@ -144,6 +146,9 @@ def around(
     return image and self._note_scale(uri, image)
 
 # %% ../../nbs/20_images/14_opener.ipynb #51a568a5
+_most_in_one_query = 1000  # Addresses; databases limit their number
+
+
 def header_indexes(
     archive,  # An `Archive`; None knows nothing
     rows: pd.DataFrame,  # Samples with a column <channel>_uri per channel
@@ -161,7 +166,11 @@ def header_indexes(
         uris.update(uri for uri in rows[f'{channel}_uri'].unique() if isinstance(uri, str))
     columns = (Image.uri, Image.hdu_name, Image.hdu_ver, Image.facts)
     with archive.session() as session:
-        known = session.execute(select(*columns).where(Image.uri.in_(uris))).all()
+        known = []
+        uris = sorted(uris)
+        for start in range(0, len(uris), _most_in_one_query):
+            some = uris[start : start + _most_in_one_query]
+            known += session.execute(select(*columns).where(Image.uri.in_(some))).all()
     return {
         (uri, hdu, extver): entry
         for uri, hdu, extver, facts in known

@@ -17,13 +17,13 @@ from .cards import Cards
 
 # %% ../../nbs/20_images/03_units.ipynb #f6ae068f
 _words = {
-    **dict.fromkeys(('e', 'e-', 'electrons', 'elec', 'electrons.'), 'electron'),
+    **dict.fromkeys(('e', 'electrons', 'elec'), 'electron'),
     **dict.fromkeys(('counts', 'count', 'cnt', 'cnts', 'cts'), 'ct'),
     **dict.fromkeys(('adus', 'adu'), 'adu'),
     **dict.fromkeys(('dn', 'dns', 'dncounts'), 'DN'),
     **dict.fromkeys(('photons', 'phot'), 'photon'),
     **dict.fromkeys(('sec', 'secs', 'second', 'seconds'), 's'),
-    **dict.fromkeys(('cps', 'counts/sec'), 'ct/s'),
+    **dict.fromkeys(('cps',), 'ct/s'),
     **dict.fromkeys(('nanomaggies', 'nanomaggy', 'nmgy', 'nanomaggie'), 'nmgy'),
     **dict.fromkeys(('maggies', 'maggy'), 'mgy'),
     **dict.fromkeys(('angstroms', 'ang', 'a'), 'Angstrom'),
@@ -54,8 +54,13 @@ def parse_unit(
     text = text.strip()
     if not text or any(word in _unsure for word in re.findall(r'[A-Za-z]+', text)):
         return None
-    spelled = re.sub(r'(?<![A-Za-z])e-(?![\d])', 'electron', text)
-    spelled = re.sub(r'[A-Za-z]+', lambda found: _known_word(found[0]), spelled)
+    spelled = re.sub(r'(?<![A-Za-z\d])e-(?!\d)', 'electron', text)
+    exponent = r'(?<=\d)[eE](?=[+-]?\d)'
+    spelled = re.sub(
+        rf'{exponent}|([A-Za-z]+)',
+        lambda found: _known_word(found[1]) if found[1] else found[0],
+        spelled,
+    )
     spelled = re.sub(r'\bper\b', '/', spelled)
     try:
         with warnings.catch_warnings():
@@ -74,6 +79,8 @@ def kind_of_unit(
     "What the pixels count"
     if unit is None:
         return None
+    if not isinstance(unit, u.UnitBase):
+        return 'other'  # Magnitudes and other logarithms
     per_pixel = unit * u.pix if u.pix in unit.bases else unit
     bases = dict(zip(per_pixel.bases, per_pixel.powers))
     counted = [base for base in bases if base in _counted and bases[base] == 1]
@@ -117,7 +124,7 @@ def exposure_of(
     is_rate = kind_of_unit(parse_unit(unit)) == 'rate'
     for key in (['TEXPTIME'] if is_rate else []) + _exposure_cards.split():
         seconds = cards.number(key)
-        if seconds:
+        if seconds and seconds > 0:
             return seconds * 60 if mission == 'dss' and key == 'EXPOSURE' else seconds
 
 # %% ../../nbs/20_images/03_units.ipynb #601e8704
