@@ -767,3 +767,14 @@ def _with_file(self: StreamedDataset, shard, use):
         return fetch_and_use()
     except FileNotFoundError:  # Evicted for another thread's shard
         return fetch_and_use()
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #d26149fc
+@patch
+def fetch(
+    self: StreamedDataset,
+    name: str,  # patches, valid or targets
+    number: int,  # Of the shard, from 0
+) -> np.ndarray:  # Mapped from the cache
+    "One shard of an array"
+    shards = [shard for shard in self.manifest['shards'] if shard['array'] == name]
+    return self._map_file(shards[number])
