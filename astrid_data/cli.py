@@ -241,3 +241,7 @@ def main(
         print(f'astrid-data: {e}', file=sys.stderr)
         return 1
     return 0
+
+
+if __name__ == '__main__' and '__file__' in globals():  # python -m astrid_data.cli
+    sys.exit(main())

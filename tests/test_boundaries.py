@@ -386,3 +386,23 @@ def test_shared_deliveries(shared_data, home, tmp_path):
             shutil.copy(path, target)
     report = home.add_fits(tmp_path, detect=False, show=False)
     assert report.added == 7 and len(report.ledger) == 0 and report.helpers == 12
+
+
+# --- verdicts
+
+
+@pytest.mark.parametrize('program', ['rule:x', 'proxy:x', 'catalogue:x', 'model:x'])
+def test_no_program_overrules_a_person(home, tmp_path, program):
+    from astrid_data.registry.tables import Detection, add_validation_event
+
+    path = write(tmp_path / 'x.fits')
+    home.add_fits(path, survey='s', detect=False, show=False)
+    home.add_catalogue(pd.DataFrame(dict(ra=[150.0], dec=[2.0])), 'known')
+    with home.session() as session:
+        one = session.query(Detection).one()
+        add_validation_event(session, one.id, 'ann', True, 'nova')
+        add_validation_event(session, one.id, program, False, 'artefact')
+        assert (one.status, one.human_label) == ('confirmed', 'nova')
+        for text in ('f', 'False', '0', b'f', 0.5, None):
+            with pytest.raises(BadInput, match='verdict'):
+                add_validation_event(session, one.id, 'ann', text)

@@ -277,11 +277,8 @@ def add_fits(
     show: bool = True,  # Show progress?
     hdu: str | int | None = None,  # The HDU that is meant in every file; None = all science images
     role: str | None = None,  # 'image' = take files for sky that say or look otherwise
-    dq: str
-    | Path
-    | Callable
-    | None = None,  # Mask in a file of its own, or a function of the address
-    weight: str | Path | Callable | None = None,  # The same for the weight
+    dq=None,  # Mask in a file of its own: its path or address, or a function of the image's address
+    weight=None,  # Weight in a file of its own, given as the mask is; zero weight is bad
     **settings,  # More for `detect_sources`
 ) -> IngestReport:  # What was added, and what was lost and why
     "Take FITS images in: one observation per image, with its sources"

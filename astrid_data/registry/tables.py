@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel', 'ModelType', 'RunStatus', 'CandidateStatus',
-           'Json', 'SCHEMA', 'LOCK', 'UtcDateTime', 'Choice', 'to_json', 'Base', 'Survey', 'Observation', 'Model',
-           'ModelRun', 'Detection', 'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset',
-           'TrainingSample', 'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex', 'LabelEvent',
-           'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway',
-           'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'connect', 'get_or_create_survey',
-           'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns', 'add_validation_event', 'index_sky']
+           'Json', 'SCHEMA', 'LOCK', 'AUTOMATIC_VALIDATORS', 'UtcDateTime', 'Choice', 'to_json', 'Base', 'Survey',
+           'Observation', 'Model', 'ModelRun', 'Detection', 'ValidationEvent', 'DifferenceRun', 'Candidate',
+           'TrainingDataset', 'TrainingSample', 'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex',
+           'LabelEvent', 'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url',
+           'DatabaseAway', 'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'connect',
+           'get_or_create_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns',
+           'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -1094,14 +1095,25 @@ def columns(
     return {n: np.concatenate(p) if len(p) > 1 else p[0] for n, *p in zip(names, *parts)}
 
 # %% ../../nbs/10_registry/01_tables.ipynb #d9773c98
+#: How the names of validators begin that are no persons
+AUTOMATIC_VALIDATORS = ('rule:', 'proxy:', 'catalogue:', 'model:')
+
+
 def _is_person(validator_id):
-    return not validator_id.startswith(('rule:', 'proxy:'))
+    return not validator_id.startswith(AUTOMATIC_VALIDATORS)
+
+
+def _yes_or_no(is_valid):
+    "A verdict as a bool; text is refused, since bool('f') is True"
+    if is_valid in (True, False) and not isinstance(is_valid, str):
+        return bool(is_valid)
+    raise BadInput(f'is_valid={is_valid!r} is not a verdict: give True or False')
 
 
 def add_validation_event(
     session,  # Open session
     detection_id,  # UUID, or its text
-    validator_id: str,  # Name of a person, `rule:<name>` or `proxy:<basis>`
+    validator_id: str,  # A person, or `rule:`, `proxy:`, `catalogue:`, `model:` and a name
     is_valid: bool,  # Is it real?
     label: str | None = None,  # What it is, in a word or two
     confidence_level: str | None = None,  # low, medium, high or expert
@@ -1111,6 +1123,7 @@ def add_validation_event(
     human: bool | None = None,  # Did a person say so? None tells by the name
 ) -> ValidationEvent:  # The new row
     "Add a verdict on a detection"
+    is_valid = _yes_or_no(is_valid)
     detection_id = uuid.UUID(str(detection_id))
     d = session.get(Detection, detection_id)
     if d is None:
@@ -1124,7 +1137,7 @@ def add_validation_event(
     e = ValidationEvent(
         detection_id=detection_id,
         validator_id=validator_id,
-        is_valid=bool(is_valid),
+        is_valid=is_valid,
         label=label,
         confidence_level=level,
         notes=notes,

@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..core import parse_time
 from ..draws import distinct_rows
+from .tables import AUTOMATIC_VALIDATORS
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #a53b13fe
 _BOGUS = """artifact, artefact, bogus, not real, false positive, junk, noise, cosmic ray, hot pixel,
@@ -26,7 +27,6 @@ UNSURE_WORDS = frozenset({'unsure', 'uncertain', 'ambiguous', 'undecided', '?'})
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #c65b5572
 LEVELS = dict(LOW=1, MEDIUM=2, HIGH=3, EXPERT=4)
-_AUTOMATIC = ('rule:', 'proxy:', 'catalogue:', 'model:')
 _PERSON = 5  # Levels that a person's verdict stands above all others
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #b6abc859
@@ -74,7 +74,7 @@ def _levels(events):
     "0 to 4 by the confidence that is stated, 5 more for a person"
     stated = pd.Series(plain_words(events['confidence_level'])).str.upper().map(LEVELS)
     validator = pd.Series(np.asarray(events['validator_id'], str))
-    automatic = validator.str.startswith(_AUTOMATIC).to_numpy(bool)
+    automatic = validator.str.startswith(AUTOMATIC_VALIDATORS).to_numpy(bool)
     is_person = (validator != '').to_numpy(bool) & ~automatic
     return stated.fillna(0).astype(int).to_numpy() + _PERSON * is_person
 

@@ -128,7 +128,7 @@ def _from_archive(self: Coverage, archive, most):
 def show_coverage(
     source,  # A `Dataset` or an `Archive`
     **kw,  # colour, field, most: as for `Coverage`
-) -> Coverage:
+) -> Coverage:  # The widget, shown inline
     "Where on the sky the observations and samples are"
     return Coverage(source, **kw)
 

@@ -124,7 +124,7 @@ def browse(
     blind: bool = False,  # Hide labels, classes and what others said, for double labelling
     labeller: str | None = None,  # Who says so; without a name nothing is written
     **kw,  # confidence of the verdicts, and filters as for `choose_rows`
-) -> Gallery:
+) -> Gallery:  # The widget; shown inline, and looked through page by page
     "Look through the patches of a dataset, and label them"
     return Gallery(dataset, page_size, rows, blind, labeller, **kw)
 
