@@ -406,3 +406,19 @@ def test_no_program_overrules_a_person(home, tmp_path, program):
         for text in ('f', 'False', '0', b'f', 0.5, None):
             with pytest.raises(BadInput, match='verdict'):
                 add_validation_event(session, one.id, 'ann', text)
+
+
+def test_collect_takes_the_fields_of_a_collection(tmp_path):
+    from astrid_data.simulate.synthetic import synthetic_archive
+
+    archive = synthetic_archive(tmp_path / 'sky')
+    collector = ad.TrainingDataCollector(archive)
+    made = collector.collect(
+        'few',
+        max_samples=8,
+        quality_score_threshold=None,
+        patch_size=12,
+        progress=False,
+        probe=False,
+    )
+    assert 0 < len(made) <= 8

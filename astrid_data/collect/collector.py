@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from .candidates import choose, find_candidates, nothing_found
 from .negatives import KnownSky, SkyJob, draw_in_footprints, run_sky_job
-from .params import TrainingDataCollectionParams
+from .params import TrainingDataCollectionParams, collection_fields
 from astrid_data.collect.plan import (
     LEDGER_COLUMNS,
     SAMPLE_COLUMNS,
@@ -585,7 +585,11 @@ class TrainingDataCollector:
         self,
         name: str,  # Name of the dataset
         params: TrainingDataCollectionParams | None = None,  # What to collect; None: the defaults
-        **kwargs,  # More, as for `build_dataset`
+        **kwargs,  # Fields of `TrainingDataCollectionParams`; the rest as for `build_dataset`
     ):  # The frozen version
         "Plan and build in one go"
-        return self.plan(params).build(name, **kwargs)
+        fields = {field.name for field in collection_fields()} - {
+            'seed'
+        }  # A build has its own seed
+        changes = {key: kwargs.pop(key) for key in list(kwargs) if key in fields}
+        return self.plan(params, **changes).build(name, **kwargs)
