@@ -413,7 +413,7 @@ def verify(self: Dataset) -> 'Dataset':  # Itself, if all is well
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #a662edee
 @patch(as_prop=True)
-def quality(self: Dataset) -> DataQualityReport | None:  # None where no report was made
+def quality(self: Dataset) -> DataQualityReport:  # None for a version that was written without one
     "What was measured about this version"
     path = self.folder / 'quality.json'
     if not path.exists():
@@ -422,7 +422,7 @@ def quality(self: Dataset) -> DataQualityReport | None:  # None where no report 
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #007acca0
 @patch(as_prop=True)
-def audit(self: Dataset) -> LeakageAudit | None:  # None where no audit was made
+def audit(self: Dataset) -> LeakageAudit:  # None for a version that was written without one
     "What the splits share, in plain numbers"
     found = self.manifest.get('audit')
     if not found:
