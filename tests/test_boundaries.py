@@ -329,6 +329,26 @@ def test_a_full_disk_stops():
         raise OSError(28, 'No space left on device')
 
 
+def test_a_value_that_the_registry_cannot_hold_costs_one_item():
+    from sqlalchemy.exc import DataError, OperationalError
+
+    guard = ItemGuard(IngestReport())
+    with guard('a'):
+        raise DataError('insert', {}, ValueError('too long'))
+    assert guard.report.ledger.uri.tolist() == ['a']
+    with pytest.raises(OperationalError), guard('b'):
+        raise OperationalError('insert', {}, OSError('gone'))
+
+
+def test_role_image_takes_no_mask_where_there_is_sky(tmp_path):
+    from astrid_data.ingest.files import science_images
+
+    path = tmp_path / 'x.fits'
+    mask = plane(BAD.astype('u1'), 'MASK')
+    fits.HDUList([fits.PrimaryHDU(), plane(sky(), 'IMAGE', **CARDS), mask]).writeto(path)
+    assert science_images(path, role='image') == [('IMAGE', 1)]
+
+
 def test_a_foreign_exception_costs_one_image(home, tmp_path, monkeypatch):
     import astrid_data.ingest.rows as rows
 

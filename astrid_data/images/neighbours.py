@@ -95,6 +95,8 @@ def _add_mask(side, hdul, data, info, policy):
         value = _constant_mask(hdul, info)
         if value is not None and policy:
             side.planes['dq'] = Plane(data, constant_place(int(value), info.shape[-2:]))
+        elif value:
+            side.missing['dq'] = f'every pixel has the flags {value}, whose names nobody knows here'
         elif why := _unused_mask(hdul, info):
             side.missing['dq'] = why
         return

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from astrid_data.core import (
     BadImage,
@@ -168,6 +168,8 @@ class ItemGuard:
         "Run a block for one item"
         try:
             yield
+        except (DataError, IntegrityError) as problem:  # A value that the registry cannot hold
+            self._write(uri, problem)
         except SQLAlchemyError:
             raise
         except Exception as problem:  # noqa: BLE001 (one item must not stop the others)

@@ -68,7 +68,9 @@ def science_images(
     if hdu is not None:
         named = [info for info in found if hdu in (info.index, info.name, info.hdu_name)]
         return [(info.hdu_name, info.ver) for info in named] or [(hdu, None)]
-    sky = found if role == 'image' else [info for info in found if info.role == 'image']
+    sky = [info for info in found if info.role == 'image']
+    if not sky and role == 'image':
+        sky = found
     if not sky:
         raise BadImage(*_why_no_sky(Path(path).name, found))
     science = [info for info in sky if info.name == 'SCI'] or sky
