@@ -281,15 +281,28 @@ def test_a_method_set_from_outside_is_seen(code):
     assert list(methods_set_from_outside(ast.parse(code)))
 
 
-LINK = re.compile(r'\]\(([^)#\s:]+\.ipynb)(?:#[^)]*)?\)')
+LINK = re.compile(r'\]\(([^)#\s:]*\.ipynb)?(?:#([^)\s]+))?\)')
+
+
+def prose_of(page):
+    cells = json.loads(page.read_text())['cells']
+    return '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
+
+
+def anchors_of(page):
+    "The headings of a page as the docs site names them"
+    headings = re.findall(r'^#+ +(.*)$', prose_of(page), re.M)
+    return {
+        re.sub(r'[^\w -]', '', heading).strip().lower().replace(' ', '-') for heading in headings
+    }
 
 
 @pytest.mark.parametrize('page', sorted((root / 'nbs').glob('**/[!_.]*.ipynb')), ids=place_of)
 def test_links_from_page_to_page_lead_somewhere(page):
-    cells = json.loads(page.read_text())['cells']
-    prose = '\n'.join(''.join(c['source']) for c in cells if c['cell_type'] == 'markdown')
-    dead = [link for link in LINK.findall(prose) if not (page.parent / link).is_file()]
-    assert not dead, f'{page.name} links {dead}'
+    for link, anchor in LINK.findall(prose_of(page)):
+        target = page.parent / link if link else page
+        assert target.is_file(), f'{page.name} links {link}'
+        assert not anchor or anchor in anchors_of(target), f'{page.name} links {link}#{anchor}'
 
 
 @pytest.mark.parametrize('page', pages, ids=place_of)
