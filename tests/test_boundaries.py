@@ -207,6 +207,8 @@ def test_random_sky_is_not_drawn_from_zeros(home, tmp_path):
         (dict(PRODTYPE='wtmap'), 'weight'),
         (dict(PRODTYPE='expmap'), 'weight'),
         (dict(HDUCLAS2='ERROR'), 'error'),
+        ({'HIERARCH ESO DPR CATG': 'CALIB'}, 'calibration'),
+        ({'HIERARCH ESO DPR CATG': 'SCIENCE'}, 'image'),
         (dict(DATAMODL='SegmentationMapModel'), 'segmentation'),
         (dict(IMAGETYP='object'), 'image'),
         (dict(IMAGETYP='EXT'), 'image'),
