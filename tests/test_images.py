@@ -385,6 +385,9 @@ def stored(draw):
 
 
 @given(stored(), st.sampled_from([bytes, gzip.compress, bz2.compress]), st.booleans())
+@example(  # A zero in an image of one column is a number
+    (np.array([[94], [6], [151]], 'u1'), {'BSCALE': 0.5, 'BZERO': -3.0}), bytes, False
+)
 @settings(max_examples=120, deadline=None)
 def test_any_stored_number_decodes_as_astropy_says(case, pack, extension):
     a, cards = case

@@ -130,6 +130,8 @@ def zeros_are_blank(
 ) -> bool:  # Whether pixels of exactly zero are no measurement
     "Do zeros stand for places where no exposure reached?"
     ny, nx = plane.shape
+    if nx < _shortest_blank:
+        return False
     n_rows = _tile_rows_looked_at if plane.raw is None else _rows_looked_at
     rows = np.unique(np.linspace(0, ny - 1, min(ny, n_rows)).astype(int))
     zero = np.stack([plane.cut(row, row + 1, 0, nx)[0] == 0 for row in rows.tolist()])
@@ -138,7 +140,7 @@ def zeros_are_blank(
     n_changes = int((zero[:, 1:] != zero[:, :-1]).sum())
     if not zero.any() or n_sky == 0 or n_changes > _most_changes * n_sky:
         return False
-    pieces = np.lib.stride_tricks.sliding_window_view(zero, min(nx, _shortest_blank), axis=1)
+    pieces = np.lib.stride_tricks.sliding_window_view(zero, _shortest_blank, axis=1)
     return bool(pieces.all(-1).any())
 
 # %% ../../nbs/20_images/11_image.ipynb #61029382
