@@ -425,7 +425,7 @@ def test_no_program_overrules_a_person(home, tmp_path, program):
         add_validation_event(session, one.id, 'ann', True, 'nova')
         add_validation_event(session, one.id, program, False, 'artefact')
         assert (one.status, one.human_label) == ('confirmed', 'nova')
-        for text in ('f', 'False', '0', b'f', 0.5, None):
+        for text in ('perhaps', '', b'x', 0.5, -1, None, 'unsure'):
             with pytest.raises(BadInput, match='verdict'):
                 add_validation_event(session, one.id, 'ann', text)
 

@@ -424,7 +424,7 @@ def test_what_cannot_be_written_is_said_in_the_widget(tmp_path, built):
     named(g.widget, 'real')[0].click()
     assert 'who says so' in texts(g.widget)
     with pytest.raises(BadInput, match='real, bogus, unsure'):
-        write_verdict(built, 0, 'yes', 'ana')
+        write_verdict(built, 0, 'perhaps', 'ana')
 
 
 def test_verdicts_on_both_databases(registry_url, tmp_path):

@@ -73,6 +73,7 @@ from astrid_data.core import (
     parse_time,
     stable_uuid,
 )
+from .words import read_verdict
 from ..sky import healpix_index
 
 # %% ../../nbs/10_registry/01_tables.ipynb #223e1496
@@ -1122,17 +1123,18 @@ def _is_person(validator_id):
 
 
 def _yes_or_no(is_valid):
-    "A verdict as a bool; text is refused, since bool('f') is True"
-    if is_valid in (True, False) and not isinstance(is_valid, str):
-        return bool(is_valid)
-    raise BadInput(f'is_valid={is_valid!r} is not a verdict: give True or False')
+    "A verdict as a bool; what is unsure or no verdict at all is refused"
+    verdict = read_verdict(is_valid, 'is_valid')
+    if verdict is None:
+        raise BadInput(f'is_valid={is_valid!r} is not a verdict: give True or False')
+    return verdict
 
 
 def add_validation_event(
     session,  # Open session
     detection_id,  # UUID, or its text
     validator_id: str,  # A person, or `rule:`, `proxy:`, `catalogue:`, `model:` and a name
-    is_valid: bool,  # Is it real?
+    is_valid: bool,  # Is it real? A bool, or a word of `read_verdict`
     label: str | None = None,  # What it is, in a word or two
     confidence_level: str | None = None,  # low, medium, high or expert
     notes: str | None = None,  # Why

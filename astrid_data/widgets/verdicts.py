@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..core import BadInput
 from ..quality.checks import column
+from ..registry.words import read_verdict
 
 # %% ../../nbs/85_widgets/03_verdicts.ipynb #47066667
 VERDICTS = {'real': True, 'bogus': False, 'unsure': None}
@@ -22,7 +23,7 @@ NO_ARCHIVE = '{0} was opened from a folder, so there is no registry to write to:
 def write_verdict(
     dataset,  # Opened from its archive
     row: int,  # Which sample
-    verdict: str,  # 'real', 'bogus' or 'unsure'
+    verdict: str,  # 'real', 'bogus' or 'unsure', or another word of `read_verdict`
     labeller: str,  # Who says so
     label: str
     | None = None,  # The class; None takes that of the sample if the verdict agrees with it
@@ -34,15 +35,14 @@ def write_verdict(
     "Add a person's verdict on one sample"
     from astrid_data.registry.tables import LabelEvent, add_validation_event
 
-    if verdict not in VERDICTS:
-        raise BadInput(f'no verdict {verdict!r}: say {", ".join(VERDICTS)}')
+    real = read_verdict(verdict)
     if not (labeller or '').strip():
         raise BadInput(
             "a verdict needs a name: who says so? Type it under labeller, or browse(dataset, labeller='ana')"
         )
     if dataset.archive is None:
         raise BadInput(NO_ARCHIVE.format(dataset.address))
-    s, real, who = dataset.samples.iloc[row], VERDICTS[verdict], labeller.strip()
+    s, who = dataset.samples.iloc[row], labeller.strip()
     known = isinstance(s.get('detection_id'), str) and s['detection_id'] or None
     if label is None and not blind and real == bool(s['label']):
         label = s['class_name']
