@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['known_vectors', 'footprints_of', 'sky_channel', 'plan_sky_jobs', 'draw_sky', 'people_on_sky', 'label_drawn',
-           'observation_columns', 'as_samples', 'as_ledger', 'make_plan', 'TrainingDataCollector']
+           'observation_columns', 'as_samples', 'as_ledger', 'make_plan', 'labels_after', 'TrainingDataCollector']
 
 # %% ../../nbs/40_collect/07_collector.ipynb #dc5dff17
 import gc
@@ -41,7 +41,13 @@ from ..concurrency import map_ordered
 from ..core import BadInput, need
 from ..core import progress as progress_bar
 from ..draws import key_heads, key_numbers, ranks, sample_keys, scramble, share_out
-from ..registry.tables import Candidate, Detection, LabelEvent, ObservationIndex
+from astrid_data.registry.tables import (
+    Candidate,
+    Detection,
+    LabelEvent,
+    ObservationIndex,
+    ValidationEvent,
+)
 from ..registry.verdicts import counted_verdicts, settle, strongest
 from ..sky import unit_vectors
 
@@ -553,6 +559,20 @@ def _merge_params(params, changes):
     given = params.to_dict() if params else {}
     return TrainingDataCollectionParams.from_json({**given, **changes})
 
+# %% ../../nbs/40_collect/07_collector.ipynb #fbabbda2
+def labels_after(
+    session,  # An open session
+    moment: datetime,  # Aware
+) -> dict:  # Id of each verdict -> detection or sample key that it is on
+    "Verdicts that are dated after a moment"
+    of_detections = select(ValidationEvent.id, ValidationEvent.detection_id)
+    of_samples = select(LabelEvent.id, LabelEvent.sample_key)
+    rows = [
+        *session.execute(of_detections.where(ValidationEvent.created_at > moment)),
+        *session.execute(of_samples.where(LabelEvent.created_at > moment)),
+    ]
+    return {str(event): str(name) for event, name in rows}
+
 # %% ../../nbs/40_collect/07_collector.ipynb #deebfcd8
 class TrainingDataCollector:
     "Plans and builds training sets from an archive"
@@ -578,7 +598,9 @@ class TrainingDataCollector:
         now = datetime.now(UTC)
         with self.archive.registry.session(snapshot=True) as session, _no_cycle_search():
             plan = make_plan(session, params, self.archive, progress, executor)
+            ahead = labels_after(session, now) if params.as_of is None else ()
         plan.read_at = now
+        plan.labels_ahead = tuple(sorted(ahead))
         return plan
 
     def collect(

@@ -206,6 +206,7 @@ class SamplePlan:
     sizes: dict  # Image URI -> bytes, None where unknown
     archive: Any = None  # Where the images are
     read_at: datetime | None = None  # When the registry was read
+    labels_ahead: tuple = ()  # Ids of verdicts that were read though dated after `read_at`
     build = later()  # build(name, patch_size=64, ...): cut, check, split and freeze
 
     def __len__(self):

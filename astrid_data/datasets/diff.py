@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..collect.collector import TrainingDataCollector
 from ..collect.params import TrainingDataCollectionParams
 from ..core import BadInput, NotFound, need
-from .build import add_lineage, assign_splits
+from .build import add_lineage, assign_splits, whole_ledger
 from .catalog import earlier_splits, open_dataset
 from .dataset import Dataset, finish_version
 from .staging import image_order, settings_of, write_patches
@@ -397,8 +397,7 @@ def _cut_again(dataset, work, executor, progress):
     opener = settings.opener(archive.store)
     samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
     samples, lost, shards = write_patches(samples, work, opener, settings, executor, progress)
-    ledgers = [t for t in (plan.ledger, lost.assign(n=1)) if len(t)] or [plan.ledger]
-    return samples, pd.concat(ledgers, ignore_index=True), shards
+    return samples, whole_ledger(plan, lost), shards
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #f62466b2
 def _split_again(dataset, samples):
