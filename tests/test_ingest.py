@@ -27,10 +27,11 @@ from astrid_data.images.sources import (
     split_blends,
     stellar_locus,
 )
-from astrid_data.ingest.alerts import STAMPS, flat_alert, stamp_centre, stamp_shape
+from astrid_data.ingest.alerts import STAMPS, flat_alert
 from astrid_data.ingest.archive import UNKNOWN_TIME, Archive, open_archive
 from astrid_data.ingest.files import list_files
 from astrid_data.ingest.fits import sample_files
+from astrid_data.ingest.stamps import stamp_centre, stamp_shape
 from astrid_data.registry.tables import (
     Detection,
     DetectionIndex,

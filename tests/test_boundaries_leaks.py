@@ -1,0 +1,317 @@
+"Nothing is on both sides of a split unseen: histories, names, extents, nights and exposures of samples"
+
+import gzip
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.time import Time
+from sqlalchemy import select
+
+import astrid_data as ad
+from astrid_data.core import BadImage
+from astrid_data.ingest.alerts import STAMPS, flat_alert, read_alerts
+from astrid_data.registry.tables import DetectionIndex, Image, Observation, RowRefused
+from astrid_data.splits.assign import group_detections
+
+pa = pytest.importorskip('pyarrow')
+pytest.importorskip('pyarrow.parquet')
+BASE = 1105522281015015000  # One quadrant of ZTF: its names differ in the last digits
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return ad.open_archive(str(tmp_path / 'archive'))
+
+
+def stamp(seed=0, ny=63, nx=63, **cards):
+    "Bytes of a gzipped stamp of noise"
+    pixels = np.random.default_rng(seed).normal(100, 3, (ny, nx)).astype('f4')
+    hdu = fits.PrimaryHDU(pixels)
+    hdu.header.update(cards)
+    out = io.BytesIO()
+    hdu.writeto(out)
+    return gzip.compress(out.getvalue(), mtime=0)
+
+
+def flat_row(i=0, **fields):
+    "An alert as a row of a table"
+    row = dict(objectId=f'ZTF20aaaa{i:03d}', candid=BASE + i, jd=2458900.5, fid=1, drb=0.9)
+    row |= dict(ra=150 + 0.01 * i, dec=2.0, magpsf=18.0, sigmapsf=0.1)
+    row |= {name: stamp(10 * i + k) for k, name in enumerate(STAMPS.values())}
+    return row | fields
+
+
+def nested(i=0, history=(), **fields):
+    "The same alert as a packet"
+    row = flat_row(i)
+    own = {name: row.pop(name) for name in ('jd', 'fid', 'drb', 'ra', 'dec', 'magpsf', 'sigmapsf')}
+    cutouts = {name: dict(fileName='x', stampData=row[name]) for name in STAMPS.values()}
+    own['candid'] = row['candid']
+    return row | cutouts | dict(candidate=own, prv_candidates=list(history)) | fields
+
+
+# Histories
+
+HISTORY = [dict(candid=BASE - 7, jd=1.0), dict(candid=None, jd=2.0), dict(candid=BASE - 9, jd=3.0)]
+NAMES = f'{BASE - 9} {BASE - 7}'
+TWO = HISTORY[::2]
+CONTAINERS = dict(
+    list=HISTORY,
+    tuple=tuple(HISTORY),
+    numpy=np.array(HISTORY),
+    numpy_rows=np.array([(BASE - 7, 1.0), (BASE - 9, 3.0)], [('candid', 'i8'), ('jd', 'f8')]),
+    arrow_scalar=pa.scalar(HISTORY),
+    arrow_array=pa.array(HISTORY),
+    arrow_table=pa.Table.from_pylist(HISTORY),
+    frame=pd.DataFrame(TWO),
+    astropy=Table(TWO),
+    record_of_lists=dict(candid=[BASE - 7, BASE - 9], jd=[1.0, 3.0]),
+    record_of_arrays=dict(candid=np.array([BASE - 7, BASE - 9])),
+    json_text=json.dumps(HISTORY),
+    json_bytes=json.dumps(HISTORY).encode(),
+    printed=str(HISTORY),
+    printed_numpy=repr(np.array(HISTORY, object)),
+    texts=[json.dumps(one) for one in HISTORY],
+    names_as_text=[dict(candid=str(BASE - 7)), dict(candid=str(BASE - 9))],
+)
+
+
+@pytest.mark.parametrize('container', CONTAINERS)
+def test_a_history_is_read_from_any_container(container):
+    assert flat_alert(nested(history=()) | dict(prv_candidates=CONTAINERS[container]))[
+        'lineage'
+    ] == ' '.join(sorted(NAMES.split()))
+
+
+@pytest.mark.parametrize(
+    'field, record',
+    [
+        ('prv_candidates', 'candid'),  # ZTF, Fink
+        ('prvDiaSources', 'diaSourceId'),  # Rubin
+        ('candidates', 'candid'),  # Lasair
+        ('detections', 'candid'),  # ALeRCE
+        ('previous_detections', 'measurement_id'),  # ALeRCE for Rubin
+        ('i:prv_candidates', 'i:candid'),  # Fink's service
+    ],
+)
+def test_a_history_is_known_by_what_it_holds(field, record):
+    packet = nested()
+    del packet['prv_candidates']
+    packet[field] = [{record: BASE - 7}, {record: None}, {record: BASE - 9}]
+    assert flat_alert(packet)['lineage'] == ' '.join(sorted(NAMES.split()))
+
+
+SOURCES = dict(
+    parquet=lambda packets, path: path,
+    arrow=lambda packets, path: pa.Table.from_pylist(packets),
+    dicts=lambda packets, path: iter(packets),
+    frame=lambda packets, path: pd.DataFrame(packets),
+    frame_arrow=lambda packets, path: pd.read_parquet(path, dtype_backend='pyarrow'),
+    text=lambda packets, path: pd.DataFrame(packets).assign(
+        prv_candidates=[json.dumps(packet['prv_candidates']) for packet in packets]
+    ),
+    avro=lambda packets, path: write_avro(path.with_suffix('.avro'), packets),
+)
+
+
+@pytest.mark.parametrize('how', SOURCES)
+def test_two_names_of_one_event_stay_together(archive, tmp_path, how):
+    packets = [nested(i, [dict(candid=BASE - 100 - i // 2), dict(candid=None)]) for i in range(6)]
+    for i, packet in enumerate(packets):
+        packet['candidate']['ra'] = 150 + 0.01 * (i // 2) + 1.6 / 3600 * (i % 2)
+    path = tmp_path / 'x.parquet'
+    pd.DataFrame(packets).to_parquet(path)
+    report = archive.add_alerts(SOURCES[how](packets, path), show=False)
+    assert (report.added, len(report.ledger)) == (6, 0)
+    with archive.session() as s:
+        rows = s.execute(select(DetectionIndex.object_id, DetectionIndex.facts)).all()
+    rows = sorted((name, facts['lineage']) for name, facts in rows)
+    samples = pd.DataFrame(rows, columns=['object_id', 'lineage'])
+    samples = samples.assign(sample_key=samples['object_id'], survey='ztf', dec=2.0)
+    samples['ra'] = [packet['candidate']['ra'] for packet in packets]
+    group = group_detections(samples)
+    assert group[::2].tolist() == group[1::2].tolist() and len(set(group)) == 3
+
+
+def test_pandas_makes_floats_of_a_history_and_that_is_said(archive, tmp_path):
+    packets = [nested(i, [dict(candid=BASE - i), dict(candid=None)]) for i in range(3)]
+    pd.DataFrame(packets).to_parquet(tmp_path / 'x.parquet')
+    report = archive.add_alerts(pd.read_parquet(tmp_path / 'x.parquet'), show=False)
+    assert report.added == 0 and set(report.ledger['reason']) == {'inexact_id'}
+    assert 'give the path of the file' in report.ledger['detail'][0]
+
+
+def write_avro(path, packets):
+    fastavro = pytest.importorskip('fastavro')
+    history = dict(type='record', name='prv', fields=[dict(name='candid', type=['null', 'long'])])
+    own = [dict(name=name, type='double') for name in ('jd', 'ra', 'dec', 'drb', 'magpsf')]
+    own += [dict(name=name, type='long') for name in ('candid', 'fid')]
+    cutout = dict(type='record', name='cut', fields=[dict(name='stampData', type='bytes')])
+    fields = [
+        dict(name='objectId', type='string'),
+        dict(name='candid', type='long'),
+        dict(name='candidate', type=dict(type='record', name='own', fields=own)),
+        dict(name='prv_candidates', type=dict(type='array', items=history)),
+    ]
+    for name, kind in zip(STAMPS.values(), [cutout, 'cut', 'cut']):
+        fields.append(dict(name=name, type=kind))
+    with open(path, 'wb') as f:
+        fastavro.writer(f, dict(type='record', name='alert', fields=fields), packets)
+    return path
+
+
+def test_a_history_that_cannot_be_read_is_not_an_empty_one(archive):
+    cut = nested(0, prv_candidates=str(HISTORY)[:40])
+    lossy = nested(1, [dict(candid=float(BASE))])
+    report = archive.add_alerts([cut, lossy, nested(2)], show=False)
+    assert report.added == 1
+    assert report.ledger['reason'].tolist() == ['unreadable_history', 'inexact_id']
+
+
+def test_real_histories_are_the_same_in_avro_and_parquet(shared_data, tmp_path):
+    folder = shared_data / 'alerts' / 'raw_avro'
+    packets = [p for _, p in read_alerts(sorted(folder.glob('*ok_*'))) if isinstance(p, dict)]
+    compared = 0
+    for i, packet in enumerate(packets):
+        history = packet.get('prv_candidates') or packet.get('prvDiaSources')
+        if not history:
+            continue
+        path = tmp_path / f'{i}.parquet'
+        pa.parquet.write_table(pa.Table.from_pylist([packet]), path)
+        want = {one.get('candid') or one.get('diaSourceId') for one in history} - {None, 0}
+        for copy in (packet, next(read_alerts(path))[1], pa.Table.from_pylist([packet])[:1]):
+            copy = copy.to_pylist()[0] if isinstance(copy, pa.Table) else copy
+            assert set(flat_alert(copy).get('lineage', '').split()) == set(map(str, want))
+        compared += 1
+    assert compared >= 9
+
+
+# Names
+
+
+TWELVE = pd.DataFrame([flat_row(i) for i in range(12)])
+
+
+def lossy_tables(table):
+    "The same twelve alerts where names went through a float"
+    yield 'float64', table.assign(candid=table['candid'].astype('f8'))
+    yield 'a join with a gap', table.assign(candid=[float(v) for v in table['candid']])
+    yield 'text of a float', table.assign(candid=table['candid'].astype('f8').astype(str))
+    yield 'text with .0', table.assign(candid=[f'{float(v):.1f}' for v in table['candid']])
+    yield 'float32', table.assign(candid=table['candid'].astype('f4'))
+    yield 'extension float', table.assign(candid=table['candid'].astype('Float64'))
+    yield 'cast back', table.assign(candid=table['candid'].astype('f8').astype('i8'))
+
+
+@pytest.mark.parametrize('how, table', list(lossy_tables(TWELVE)))
+def test_names_that_lost_digits_are_refused_and_never_known(archive, how, table):
+    report = archive.add_alerts(table, show=False)
+    assert report.skipped == 0 and report.added + len(report.ledger) == 12
+    assert set(report.ledger['reason']) == {
+        'same_id_elsewhere' if how == 'cast back' else 'inexact_id'
+    }
+    assert report.added == (1 if how == 'cast back' else 0)
+    assert 'text' in report.ledger['detail'][0] or 'digits' in report.ledger['detail'][0]
+
+
+def test_whole_names_come_in_whole(archive, tmp_path):
+    table = pd.DataFrame([flat_row(i) for i in range(12)])
+    tables = [
+        table,
+        table.assign(candid=table['candid'].astype(str)),
+        table.assign(candid=pd.array([*table['candid'][:11], None], 'Int64')),
+        table.assign(candid=table['candid'].astype('f8'), candid_str=table['candid'].astype(str)),
+        table.assign(candid=table['candid'].astype('f8'), alertId=table['candid']),
+    ]
+    for k, one in enumerate(tables):
+        report = archive.add_alerts(one, show=False)
+        assert (report.added, report.skipped, len(report.ledger)) == [
+            (12, 0, 0),
+            (0, 12, 0),
+            (0, 11, 1),
+            (0, 12, 0),
+            (0, 12, 0),
+        ][k]
+    path = tmp_path / 'gap.parquet'  # An integer with a gap is a float in pandas, not in the file
+    tables[2].assign(candid=tables[2]['candid']).to_parquet(path)
+    assert archive.add_alerts(path, show=False).skipped == 11
+    with archive.session() as s:
+        names = set(s.scalars(select(Observation.observation_id)))
+    assert names == {str(BASE + i) for i in range(12)}
+
+
+def test_every_alert_is_stored_known_or_in_the_ledger(archive, tmp_path):
+    good = [flat_row(i) for i in range(4)]
+    bad = [
+        good[0],  # Known
+        flat_row(5, candid=None),
+        flat_row(6, candid=True),
+        flat_row(7, ra='east'),
+        flat_row(8, ra=400.0),
+        flat_row(9, objectId=None),
+        flat_row(10, cutoutScience='no base64!'),
+        flat_row(11, cutoutScience=np.zeros((63, 63))),
+        flat_row(12, cutoutScience=stamp()[:200]),
+        flat_row(1, ra=10.0),  # The name of another
+        flat_row(13, objectId='ATLAS1'),
+        flat_row(14, label_proxy='real', label_basis=7),
+        flat_row(15) | dict(candidate=dict(candid=3)),  # Names itself twice
+        BadImage('unreadable', 'x'),
+        7,
+        None,
+    ]
+    late = flat_row(12)  # A whole copy after a broken one
+    (tmp_path / 'broken.parquet').write_bytes(b'PAR1 no')
+    source = [*good, *bad, late, tmp_path / 'broken.parquet', tmp_path / 'nowhere.avro']
+    report = archive.add_alerts(source, show=False)
+    assert report.added + report.skipped + len(report.ledger) == len(source)
+    assert (report.added, report.skipped) == (6, 1)
+    assert report.ledger['detail'].str.len().min() > 0
+    with archive.session() as s:
+        assert len(s.scalars(select(Observation.id)).all()) == 6
+
+
+def test_one_value_that_the_database_refuses_costs_one_alert(archive, monkeypatch):
+    import astrid_data.ingest.alerts as page
+
+    plain = page.bulk_insert
+
+    def insert(session, table, rows):
+        if table is Observation and any(row['observation_id'] == str(BASE + 2) for row in rows):
+            raise RowRefused('value out of range')
+        return plain(session, table, rows)
+
+    monkeypatch.setattr(page, 'bulk_insert', insert)
+    report = archive.add_alerts([flat_row(i) for i in range(5)], show=False)
+    assert (report.added, len(report.ledger)) == (4, 1)
+
+
+# Stamps
+
+
+def test_real_stamps_of_rubin_have_a_scale_and_the_candidate_in_the_middle(archive, shared_data):
+    path = shared_data / 'alerts' / 'lsst_dev.parquet'
+    report = archive.add_alerts(path, survey='lsst', show=False)
+    table = pd.read_parquet(path)
+    assert (report.added, len(report.ledger)) == (len(table), 0)
+    with archive.session() as s:
+        rows = s.execute(
+            select(Observation, Image).join(Image, Image.observation_id == Observation.id)
+        ).all()
+    bands = dict(zip(table['diaSourceId'].astype(str), table['band']))
+    assert all(row[0].filter_band == bands[row[0].observation_id] for row in rows)
+    scales = np.array([row[0].pixel_scale for row in rows])
+    assert (np.abs(scales - 0.2) < 0.0005).mean() > 0.8  # The others are of Hyper Suprime-Cam
+    assert ((scales > 0.15) & (scales < 0.21)).all()
+    assert {row[1].facts['stamp_scale_from'] for row in rows} == {'header'}
+    tai = dict(zip(table['diaSourceId'].astype(str), table['midpointMjdTai']))
+    science = [row for row in rows if row[1].role == 'science']
+    for observation, image in science:
+        utc = Time(tai[observation.observation_id], format='mjd', scale='tai').utc.mjd
+        assert abs(utc - image.mjd) < 1e-8  # 36 s in 2016, 37 s since 2017
+        assert image.mjd_meaning == 'mid'
