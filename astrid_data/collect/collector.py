@@ -9,6 +9,8 @@ __all__ = ['known_vectors', 'footprints_of', 'sky_channel', 'plan_sky_jobs', 'dr
 # %% ../../nbs/40_collect/07_collector.ipynb #dc5dff17
 import gc
 import json
+import logging
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +28,7 @@ from astrid_data.collect.plan import (
     SAMPLE_COLUMNS,
     SamplePlan,
     channel_columns,
+    unknown_text,
 )
 from astrid_data.collect.queries import (
     add_facts,
@@ -36,6 +39,7 @@ from astrid_data.collect.queries import (
     frame,
     read_by_id,
     text,
+    unknown_names,
 )
 from ..concurrency import map_ordered
 from ..core import BadInput, need
@@ -48,7 +52,7 @@ from astrid_data.registry.tables import (
     ObservationIndex,
     ValidationEvent,
 )
-from ..registry.verdicts import counted_verdicts, settle, strongest
+from ..registry.verdicts import counted_verdicts, plain_words, settle, strongest
 from ..sky import unit_vectors
 
 # %% ../../nbs/40_collect/07_collector.ipynb #2ebfabfe
@@ -509,6 +513,18 @@ def _image_sizes(parts, obs, channels):
             sizes[uri] = None if pd.isna(size) else int(size)
     return sizes
 
+# %% ../../nbs/40_collect/07_collector.ipynb #62640cea
+def _names_not_there(session, params, table):
+    "Field of the parameters -> names that are not there, as `SamplePlan.unknown` has it"
+    unknown = unknown_names(session, params)
+    if params.anomaly_types is not None:
+        classes = set(table.loc[table['label'] == 1, 'class_name'])
+        words = zip(params.anomaly_types, plain_words(params.anomaly_types))
+        missing = [str(asked) for asked, word in words if word not in classes]
+        if missing:
+            unknown['anomaly_types'] = list(dict.fromkeys(missing))
+    return unknown
+
 # %% ../../nbs/40_collect/07_collector.ipynb #3c22b213
 def make_plan(
     session,  # An open session
@@ -520,6 +536,7 @@ def make_plan(
     "The steps of a plan, one after the other"
     table, funnel, obs = find_candidates(session, params)
     chosen, lost, wanted, funnel = _choose_candidates(session, table, funnel, obs, params)
+    unknown = _names_not_there(session, params, table)
     del table  # Millions of rows
     lost = add_index(session, lost)
     chosen = add_facts(session, add_index(session, chosen))
@@ -534,7 +551,7 @@ def make_plan(
     sizes = _image_sizes(parts, obs, params.channels)
     samples = as_samples(parts, obs, params)
     ledger = pd.concat(ledger, ignore_index=True)
-    return SamplePlan(params, samples, ledger, funnel, shortfall, sizes, archive)
+    return SamplePlan(params, samples, ledger, funnel, shortfall, sizes, archive, unknown=unknown)
 
 # %% ../../nbs/40_collect/07_collector.ipynb #6513d289
 @contextmanager
@@ -553,8 +570,8 @@ def _merge_params(params, changes):
     "Parameters with some fields replaced; None stands for the defaults"
     if not isinstance(params, (TrainingDataCollectionParams, type(None))):
         raise BadInput(
-            f'{params!r:.80} is no question: give TrainingDataCollectionParams(...), or its '
-            'fields by name, as in plan(survey_ids=["hst"])'
+            f'{params!r:.80} cannot be used as parameters: give TrainingDataCollectionParams(...), '
+            'or its fields by name, as in plan(survey_ids=["hst"])'
         )
     given = params.to_dict() if params else {}
     return TrainingDataCollectionParams.from_json({**given, **changes})
@@ -572,6 +589,17 @@ def labels_after(
         *session.execute(of_samples.where(LabelEvent.created_at > moment)),
     ]
     return {str(event): str(name) for event, name in rows}
+
+# %% ../../nbs/40_collect/07_collector.ipynb #33109f38
+_log = logging.getLogger(__name__)
+
+
+def _say_unknown(unknown):
+    "Warn of names that were asked for and are not there"
+    if unknown:
+        message = f'{unknown_text(unknown)}: asked without'
+        _log.warning(message)
+        warnings.warn(message, stacklevel=3)
 
 # %% ../../nbs/40_collect/07_collector.ipynb #deebfcd8
 class TrainingDataCollector:
@@ -601,6 +629,7 @@ class TrainingDataCollector:
             ahead = labels_after(session, now) if params.as_of is None else ()
         plan.read_at = now
         plan.labels_ahead = tuple(sorted(ahead))
+        _say_unknown(plan.unknown)
         return plan
 
     def collect(

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['OBSERVATION_COLUMNS', 'LABEL_COLUMNS', 'KNOWN_AT', 'SAMPLE_COLUMNS', 'LEDGER_COLUMNS', 'channel_columns',
            'hash_samples', 'reading_rate', 'price_of', 'bytes_on_disk', 'loss_rates', 'uneven_losses', 'one_class_only',
-           'SamplePlan', 'count_text', 'plan_lines']
+           'SamplePlan', 'count_text', 'unknown_text', 'plan_lines']
 
 # %% ../../nbs/40_collect/04_plan.ipynb #10005d42
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -207,6 +207,7 @@ class SamplePlan:
     archive: Any = None  # Where the images are
     read_at: datetime | None = None  # When the registry was read
     labels_ahead: tuple = ()  # Ids of verdicts that were read though dated after `read_at`
+    unknown: dict = field(default_factory=dict)  # Field of `params` -> names that are not there
     build = later()  # build(name, patch_size=64, ...): cut, check, split and freeze
 
     def __len__(self):
@@ -302,9 +303,32 @@ def _content_lines(plan):
     return lines
 
 # %% ../../nbs/40_collect/04_plan.ipynb #12beb692
+_NAMED = dict(
+    survey_ids='no survey',
+    bands='no observation in band',
+    object_ids='no detection of object',
+    observation_status='no observation with status',
+    anomaly_types='no positive that passes the filters is a',
+)
+
+
+def unknown_text(
+    unknown: dict,  # From `SamplePlan.unknown`
+) -> str:  # Such as "no survey 'jwst'"; '' where all is known
+    "What was asked for and is not there, in words"
+    parts = []
+    for name, words in unknown.items():
+        shown = ', '.join(map(repr, words[:5]))
+        more = f' and {len(words) - 5:,} more' if len(words) > 5 else ''
+        parts.append(f'{_NAMED.get(name, name)} {shown}{more}')
+    return '; '.join(parts)
+
+# %% ../../nbs/40_collect/04_plan.ipynb #85ddce80
 def _warning_lines(plan):
     "What should make one think twice"
     lines = []
+    if plan.unknown:
+        lines.append(('not here', f'{unknown_text(plan.unknown)}: the rest was asked'))
     positive, negative = one_class_only(plan.samples)
     if positive + negative:
         text = (
@@ -374,8 +398,8 @@ _LEGEND = dict(
 
 def _draw_kept(ax, plan):
     "Bars of samples by survey and band, coloured by kind; hatched where they are pretend"
-    field = plan.samples['survey'] + ' ' + plan.samples['band']
-    counts = plan.samples.groupby([field, 'kind']).size().unstack(fill_value=0)
+    place = plan.samples['survey'] + ' ' + plan.samples['band']
+    counts = plan.samples.groupby([place, 'kind']).size().unstack(fill_value=0)
     real = plan.origin == 'survey'
     style = dict(hatch=None if real else '//', edgecolor='white')
     left = np.zeros(len(counts))

@@ -556,10 +556,10 @@ def _recipe_hash(recipe, plan_hash, splits_from):
 
 
 def _plan_facts(plan, recipe):
-    "What the manifest says of the plan"
-    ahead = getattr(plan, 'labels_ahead', None)
+    "What the manifest says of the plan; some things only where there is something to say"
+    notes = {name: getattr(plan, name, None) for name in ('labels_ahead', 'unknown')}
     return dict(
-        **(dict(labels_ahead=ahead) if ahead else {}),
+        **{name: note for name, note in notes.items() if note},
         plan_hash=plan.plan_hash,
         patch_size=recipe['patch_size'],
         channels=list(plan.channels),

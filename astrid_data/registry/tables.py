@@ -9,8 +9,8 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'TrainingDataset', 'TrainingSample', 'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex',
            'LabelEvent', 'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url',
            'DatabaseAway', 'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'connect',
-           'get_or_create_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns',
-           'add_validation_event', 'index_sky']
+           'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array',
+           'columns', 'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -880,18 +880,38 @@ def get_or_create_survey(
     return survey
 
 # %% ../../nbs/10_registry/01_tables.ipynb #0d4a1691
+def match_surveys(
+    session,  # Open session
+    names,  # Names in any case, or ids
+) -> tuple[list[Survey], list[str]]:  # Surveys in the order of their names; names that none has
+    "The surveys of these names, and the names that are not there"
+    surveys = session.scalars(select(Survey).order_by(Survey.name)).all()
+    wanted = {str(name).lower() for name in names}
+    found = [s for s in surveys if not wanted.isdisjoint([s.name.lower(), str(s.id)])]
+    known = {word for s in found for word in (s.name.lower(), str(s.id))}
+    unknown = dict.fromkeys(str(name) for name in names if str(name).lower() not in known)
+    return found, list(unknown)
+
+
+def no_survey(
+    session,  # Open session
+    unknown: list,  # Names that no survey has
+) -> NotFound:  # To be raised
+    "What to say when surveys are not there"
+    known = session.scalars(select(Survey.name).order_by(Survey.name)).all()
+    missing = ', '.join(map(repr, sorted(unknown)))
+    return NotFound(f'no survey {missing}: the registry knows {", ".join(known) or "none yet"}')
+
+
 def find_surveys(
     session,  # Open session
     names,  # Names in any case, or ids
 ) -> list[Survey]:  # In the order of their names
-    "The surveys of these names"
-    known = list(session.scalars(select(Survey).order_by(Survey.name)))
-    wanted = {str(n).lower() for n in names}
-    unknown = sorted(wanted - {s.name.lower() for s in known} - {str(s.id) for s in known})
+    "The surveys of these names, all of which must be there"
+    found, unknown = match_surveys(session, names)
     if unknown:
-        there = ', '.join(s.name for s in known) or 'none yet'
-        raise NotFound(f'no survey {", ".join(map(repr, unknown))}: the registry knows {there}')
-    return [s for s in known if s.name.lower() in wanted or str(s.id) in wanted]
+        raise no_survey(session, unknown)
+    return found
 
 # %% ../../nbs/10_registry/01_tables.ipynb #5f3b5d92
 def _plain_values(kind, values):
