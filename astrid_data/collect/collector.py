@@ -132,9 +132,9 @@ def _offset_fields(chosen, n, seed):
     )
 
 # %% ../../nbs/40_collect/07_collector.ipynb #fbeb0041
-def _rows_by_image(of_image):
-    "The rows of each image's positives, in their order"
-    in_order = np.argsort(of_image, kind='stable')
+def _rows_by_image(of_image, ra, dec):
+    "The rows of each image's positives, by RA and Dec"
+    in_order = np.lexsort((dec, ra, of_image))
     return np.split(in_order, np.cumsum(np.bincount(of_image))[:-1])
 
 # %% ../../nbs/40_collect/07_collector.ipynb #6cc6999d
@@ -156,7 +156,7 @@ def plan_sky_jobs(
     shares = _random_shares(of_image, n_random)
     keys = _image_keys(images, params.seed)
     offsets = _offset_fields(chosen, n_offset, params.seed)
-    own_rows = _rows_by_image(of_image)
+    own_rows = _rows_by_image(of_image, *offsets['around'].T)
     limits = dict(exclusion_arcsec=params.exclusion_arcsec, find_sources=params.find_sources)
     jobs = []
     for row, source, share, key, own in zip(rows, zip(*address), shares, keys, own_rows):
@@ -416,6 +416,16 @@ def as_samples(
         out[name] = _finish_column(name, values, stamp, template_end)
     return pd.DataFrame(out, copy=False)
 
+# %% ../../nbs/40_collect/07_collector.ipynb #5eca4ebf
+def _lost_order(lost):
+    "By observation, RA, Dec and id; shape (n,)"
+    place = ['obs_row', 'ra', 'dec']
+    repeated = lost.duplicated(place, keep=False).to_numpy()
+    tie = np.zeros(len(lost), int)
+    tie[repeated] = pd.factorize(lost['detection_id'].to_numpy(object)[repeated], sort=True)[0]
+    row, ra, dec = (lost[name].to_numpy('f8') for name in place)
+    return np.lexsort((tie, dec, ra, row))
+
 # %% ../../nbs/40_collect/07_collector.ipynb #9e404905
 def as_ledger(
     lost: pd.DataFrame,  # Lost rows, with reason, detail and obs_row
@@ -538,7 +548,7 @@ def make_plan(
     chosen, lost, wanted, funnel = _choose_candidates(session, table, funnel, obs, params)
     unknown = _names_not_there(session, params, table)
     del table  # Millions of rows
-    lost = add_index(session, lost)
+    lost = add_index(session, lost.iloc[_lost_order(lost)].reset_index(drop=True))
     chosen = add_facts(session, add_index(session, chosen))
     drawn, why = _draw_negatives(
         session, chosen, obs, wanted, params, archive.store, show, executor

@@ -18,7 +18,14 @@ from .queries import matching_bands
 from ..core import BadImage, BadInput, stable_uuid
 from ..images.times import end_of_exposure
 from ..patches.align import on_grid
-from ..registry.tables import Image, Observation, ObservationIndex, Survey, bulk_insert
+from astrid_data.registry.tables import (
+    ByBytes,
+    Image,
+    Observation,
+    ObservationIndex,
+    Survey,
+    bulk_insert,
+)
 from ..sky import unit_vectors
 
 # %% ../../nbs/40_collect/05_link.ipynb #13eac367
@@ -39,7 +46,7 @@ def _select_images():
         .join(ObservationIndex, ObservationIndex.observation_id == Observation.id)
         .where(Image.role == 'image', Image.wcs_state == 'celestial')
         .where(ObservationIndex.footprint.is_not(None))
-        .order_by(Survey.name, Observation.observation_id, Image.id)
+        .order_by(ByBytes(Survey.name), ByBytes(Observation.observation_id), Image.id)
     )
 
 # %% ../../nbs/40_collect/05_link.ipynb #51bc6bf8
@@ -204,7 +211,7 @@ def _pairs_in_band(images, mjd, window):
     days = images['mjd'] - mjd
     template_window, science_window = window
     before = images[_in_window(days, template_window)]
-    after = images[_in_window(days, science_window)].sort_values('mjd')
+    after = images[_in_window(days, science_window)].sort_values(['mjd', 'key'])
     if not len(after):
         return [], 'no_science'
     if not len(before):

@@ -277,7 +277,9 @@ def count_text(
     values: pd.Series,  # Words
 ) -> str:  # Such as '20 star, 3 galaxy', the commonest first
     "How often each word occurs"
-    return ', '.join(f'{n:,} {word}' for word, n in values.value_counts().items())
+    counts = values.value_counts()
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ', '.join(f'{n:,} {word}' for word, n in ordered)
 
 # %% ../../nbs/40_collect/04_plan.ipynb #3b77a816
 def _content_lines(plan):

@@ -170,7 +170,8 @@ def header_indexes(
         uris = sorted(uris)
         for start in range(0, len(uris), _most_in_one_query):
             some = uris[start : start + _most_in_one_query]
-            known += session.execute(select(*columns).where(Image.uri.in_(some))).all()
+            query = select(*columns).where(Image.uri.in_(some)).order_by(Image.id)
+            known += session.execute(query).all()
     return {
         (uri, hdu, extver): entry
         for uri, hdu, extver, facts in known

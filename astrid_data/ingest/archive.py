@@ -37,6 +37,7 @@ from astrid_data.core import (
 )
 from ..images.image import open_image
 from astrid_data.registry.tables import (
+    ByBytes,
     Detection,
     DetectionIndex,
     DetectionStatus,
@@ -382,7 +383,7 @@ def _observations_query():
         .join(Survey, Survey.id == Observation.survey_id)
         .outerjoin(per_observation, found.observation_id == Observation.id)
         .outerjoin(ObservationIndex, ObservationIndex.observation_id == Observation.id)
-        .order_by(Survey.name, Observation.observation_id)
+        .order_by(ByBytes(Survey.name), ByBytes(Observation.observation_id), Observation.id)
     )
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #2e95e794
@@ -423,9 +424,9 @@ def _detections_query():
         .join(Survey, Survey.id == Observation.survey_id)
         .outerjoin(DetectionIndex, DetectionIndex.detection_id == Detection.id)
         .order_by(
-            Survey.name,
-            Observation.observation_id,
-            Detection.confidence_score.desc(),
+            ByBytes(Survey.name),
+            ByBytes(Observation.observation_id),
+            Detection.confidence_score.desc().nulls_last(),
             Detection.id,
         )
     )

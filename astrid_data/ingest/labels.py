@@ -16,6 +16,7 @@ from ..core import stable_uuid
 from ..images.sources import RULES, same_sky
 from .archive import DETECTOR, IngestReport
 from astrid_data.registry.tables import (
+    ByBytes,
     ConfidenceLevel,
     Detection,
     DetectionIndex,
@@ -90,6 +91,7 @@ def _placed_observations(session):
         .join(Survey, Survey.id == Observation.survey_id)
         .join(ObservationIndex, ObservationIndex.observation_id == Observation.id)
         .where(Observation.pixel_scale > 0)
+        .order_by(ByBytes(Survey.name), ByBytes(Observation.observation_id), Observation.id)
     )
     return pd.DataFrame(columns(session, query))
 

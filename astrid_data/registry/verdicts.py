@@ -116,7 +116,7 @@ def counted_verdicts(
 
 def _newest(verdicts):
     "The last verdict of each validator on each detection"
-    order = dict(det=True, validator=True, when=True, vote=False, label=True)
+    order = dict(det=True, validator=True, when=True, vote=False, level=True, label=True)
     ordered = verdicts.sort_values(list(order), ascending=list(order.values()), kind='stable')
     return ordered.drop_duplicates(['det', 'validator'], keep='last')
 
