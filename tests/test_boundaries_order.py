@@ -106,22 +106,26 @@ def _copy(row, **changed):
     return type(row)(**{name: getattr(row, name) for name in names} | changed)
 
 
+def _events_of_one_moment(twin, verdict):
+    "One validator who says a thing at two levels at once, and another"
+    levels = [ConfidenceLevel.EXPERT, ConfidenceLevel.LOW, None]
+    voters = [('rule:a', True), ('rule:a', True), ('rule:b', verdict)]
+    for n, (level, (who, is_valid)) in enumerate(zip(levels, voters, strict=True)):
+        words = dict(id=stable_uuid('e', twin, n), detection_id=twin, label='star')
+        words |= dict(validator_id=who, is_valid=is_valid, confidence_level=level)
+        yield ValidationEvent(**words, created_at=datetime(2026, 3, 1, tzinfo=UTC))
+
+
 def _add_ties(session):
     "Rows at one place, events of one moment, detections that nobody judged"
     found = session.scalars(select(Detection).order_by(Detection.id)).all()
-    now = datetime(2026, 3, 1, tzinfo=UTC)
     for k, row in enumerate(found[::9]):
-        twin = stable_uuid('twin', row.id)
-        session.add(_copy(row, id=twin, **UNKNOWN))
-        session.flush()
-        session.add(DetectionIndex(detection_id=twin, healpix=k, object_id=f'object {k % 3}'))
-        levels = [ConfidenceLevel.EXPERT, ConfidenceLevel.LOW, None]
-        voters = [('rule:a', True), ('rule:a', True), ('rule:b', k % 2 == 0)]
-        for n, (level, (who, verdict)) in enumerate(zip(levels, voters, strict=True)):
-            same = dict(id=stable_uuid('e', twin, n), detection_id=twin, created_at=now)
-            row = ValidationEvent(**same, validator_id=who, is_valid=verdict, label='star')
-            row.confidence_level = level
-            session.add(row)
+        for name in ('twin', 'triplet'):
+            twin = stable_uuid(name, row.id)
+            session.add(_copy(row, id=twin, **UNKNOWN))
+            session.flush()
+            session.add(DetectionIndex(detection_id=twin, healpix=k, object_id=f'{name} {k % 3}'))
+            session.add_all(_events_of_one_moment(twin, k % 2 == 0))
     for row in found[4::11]:
         session.add(_copy(row, id=stable_uuid('nobody', row.id), ra=row.ra + 1e-4, **UNKNOWN))
 
@@ -202,7 +206,7 @@ def expected(lite):
 
 
 @pytest.mark.parametrize('name', QUESTIONS)
-@pytest.mark.parametrize('seed', [1, 2, 3])
+@pytest.mark.parametrize('seed', [1, 2])
 def test_a_plan_is_the_same_when_rows_come_shuffled(lite, expected, name, seed):
     with shuffled_rows(lite, seed) as seen:
         again = all_of(plan(lite, **QUESTIONS[name]))
@@ -265,7 +269,11 @@ def test_an_archive_lists_the_same_rows_in_the_same_order(lite, pg):
             keys = linkable_images(s)['key'].tolist()
             surveys = [survey.name for survey in find_surveys(s, ['toy'])]
         tables = [archive.observations(), archive.detections()]
-        return [table.to_json(date_format='iso', default_handler=str) for table in tables], keys, surveys
+        return (
+            [table.to_json(date_format='iso', default_handler=str) for table in tables],
+            keys,
+            surveys,
+        )
 
     expected = listed(lite)
     assert listed(pg) == expected
@@ -288,8 +296,7 @@ def test_names_that_differ_in_case_give_the_same_survey_everywhere(registry_url,
 # Events of one moment
 
 
-@pytest.mark.parametrize('seed', range(4))
-def test_events_of_one_moment_count_alike_in_any_order(seed):
+def test_events_of_one_moment_count_alike_in_any_order():
     "A validator who said two things at once: the more careful reading counts, not the last row"
     detections = pd.DataFrame(dict(id=['a'], status=[None], is_validated=False, human_label=None))
     detections = detections.assign(detection_type='unknown')
@@ -305,8 +312,9 @@ def test_events_of_one_moment_count_alike_in_any_order(seed):
         )
     )
     label = effective_labels(detections, events)
-    rows = np.random.default_rng(seed).permutation(4)
-    pd.testing.assert_frame_equal(effective_labels(detections, events.iloc[rows]), label)
+    for rows in itertools.permutations(range(4)):
+        again = effective_labels(detections, events.iloc[list(rows)])
+        pd.testing.assert_frame_equal(again, label)
     assert label['label'].tolist() == [1]  # An expert against a high level
 
 

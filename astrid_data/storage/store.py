@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_key', 'Head', 'content_key', 'Store', 'FolderStore', 'DiskCache', 'StoreDenied', 'StoreUnreachable', 'retry',
-           's3_client', 'S3Store', 'open_store', 'remote_object', 'resolve_uri', 'push_tree', 'pull_tree']
+           's3_client', 'S3Store', 'address_parts', 'open_store', 'remote_object', 'resolve_uri', 'push_tree',
+           'pull_tree']
 
 # %% ../../nbs/15_storage/01_store.ipynb #874956aa
 import fcntl
@@ -19,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from fastcore.basics import patch
 
@@ -142,7 +143,7 @@ class FolderStore(Store):
 
     def _path(self, key):
         path = self.root / check_key(key)
-        if not path.resolve().is_relative_to(self.root):
+        if not Path(os.path.realpath(path)).is_relative_to(self.root):
             raise BadInput(f'{key!r} leaves the store through a link')
         return path
 
@@ -159,6 +160,16 @@ class FolderStore(Store):
         self._path(key).unlink(missing_ok=True)
 
 
+def _is_file(path, name):
+    "Whether there is a file of that name; names that no disk can hold are refused"
+    try:
+        return path.is_file()
+    except PermissionError:
+        raise
+    except OSError as e:
+        raise BadInput(f'{name!r:.200} cannot be the name of a file: {e.strerror}') from e
+
+
 def _checked_file(path, sha256, key):
     if (got := sha256_file(path)) != sha256:
         raise AstridError(f'{key} is damaged: its SHA-256 is {got}, it should be {sha256}')
@@ -173,7 +184,7 @@ def local_path(
 ):
     "The file itself, checked against `sha256` where that is given"
     path = self._path(key)
-    if not path.is_file():
+    if not _is_file(path, key):
         raise NotFound(f'no object {key!r} in {self}')
     return _checked_file(path, sha256, key) if sha256 else path
 
@@ -310,12 +321,10 @@ class DiskCache:
         name,  # As for `fetch`
     ):
         "Where the file called `name` is or would be"
-        h = hashlib.sha256(name.encode()).hexdigest()
-        return (
-            self.root
-            / h[:2]
-            / (h[2:34] + '-' + re.sub(r'[^\w.]+', '_', name.rpartition('/')[2])[-60:])
-        )
+        h = hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()
+        last_part = name.rpartition('/')[2].encode('ascii', 'replace').decode()
+        readable = re.sub(r'[^\w.]+', '_', last_part)[-60:]
+        return self.root / h[:2] / f'{h[2:34]}-{readable}'
 
     @contextmanager
     def _lock(self, name):
@@ -712,6 +721,38 @@ def local_path(
     self._verified.add((path, sha256))
     return path
 
+# %% ../../nbs/15_storage/01_store.ipynb #8804694a
+_ADDRESS = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)(?:/(.*))?', re.DOTALL)
+
+
+def address_parts(
+    address: str,  # Such as s3://bucket/a#1.fits, or a bare key
+) -> tuple[
+    str, str, str
+]:  # Scheme in lower case, bucket or host, the rest; '' for what is not there
+    "An address, letter by letter"
+    address = str(address)
+    found = _ADDRESS.fullmatch(address)
+    if found:
+        return found[1].lower(), found[2], found[3] or ''
+    if address.lower().startswith('file:/'):
+        return 'file', '', address[len('file:/') :]
+    return '', '', address
+
+# %% ../../nbs/15_storage/01_store.ipynb #d399151e
+def _file_path(host, rest, address):
+    "The path that a file address means"
+    if host not in ('', 'localhost'):
+        raise BadInput(f'{address!r}: a file address names no machine; write file:///{host}/…')
+    return '/' + unquote(rest, errors='surrogateescape')
+
+
+def _bucket_name(name, address):
+    "The name of a bucket, if it can be one"
+    if not re.fullmatch(r'[\w.:-]+', name, re.ASCII):
+        raise BadInput(f'{address!r}: {name!r} is not a bucket; write s3://bucket/key')
+    return name
+
 # %% ../../nbs/15_storage/01_store.ipynb #a7b1541b
 def open_store(
     address=None,  # Folder, file:// or s3://bucket/prefix; None = from the settings, else the folder `store` in the embedded home
@@ -722,21 +763,26 @@ def open_store(
     "The store behind an address; nothing is contacted yet"
     settings = settings or load_settings()
     address = str(address or settings.storage_url or default_home() / 'store')
-    u = urlsplit(address)
-    if u.scheme == 's3':
-        return S3Store(
-            u.netloc,
-            u.path,
-            settings,
-            DiskCache(cache_dir or default_home() / 'cache', cache_bytes),
-        )
-    if u.scheme == 'file':
-        return FolderStore(unquote(u.path))
-    if '://' in address:
+    scheme, place, rest = address_parts(address)
+    if scheme == 's3':
+        cache = DiskCache(cache_dir or default_home() / 'cache', cache_bytes)
+        return S3Store(_bucket_name(place, address), rest, settings, cache)
+    if scheme == 'file':
+        return FolderStore(_file_path(place, rest, address))
+    if scheme:
         raise BadInput(f'{address!r}: a store is a folder, file:// or s3://bucket')
     return FolderStore(address)
 
 # %% ../../nbs/15_storage/01_store.ipynb #cdb429b1
+def _web_address(url):
+    "The address as it is sent"
+    if '#' in url:
+        raise BadInput(
+            f"{url!r}: what follows '#' is never sent; write %23 where it is part of a name"
+        )
+    return quote(url, safe="%/:?&=+$,;@!'()*~[]-._")
+
+# %% ../../nbs/15_storage/01_store.ipynb #2ea8d51b
 def _download(url, f):
     "Stream an https address into an open file, whole"
     import ssl
@@ -749,7 +795,7 @@ def _download(url, f):
         f.truncate()
         try:
             with urlopen(
-                Request(url, headers={'User-Agent': 'astrid_data'}),
+                Request(_web_address(url), headers={'User-Agent': 'astrid_data'}),
                 timeout=60,
                 context=ssl.create_default_context(),
             ) as r:
@@ -771,7 +817,7 @@ def _download(url, f):
 
     retry(once, (ConnectionError, TimeoutError, HTTPException), tries=4, what=url)
 
-# %% ../../nbs/15_storage/01_store.ipynb #974cd4e2
+# %% ../../nbs/15_storage/01_store.ipynb #89f4f25a
 def _packaged(name):
     "A file that ships with this package"
     from importlib.resources import files
@@ -782,9 +828,14 @@ def _packaged(name):
     return path
 
 
+def _hint(uri):
+    "What to do about an HDU behind a file name"
+    return '; to choose an HDU, give hdu=' if re.search(r'\[[^\[\]/]*\]$', uri) else ''
+
+
 def _local(path, uri, sha256):
-    if not path.is_file():
-        raise NotFound(f'{uri!r}: there is no file {path}')
+    if not _is_file(path, uri):
+        raise NotFound(f'{uri!r}: there is no file {path}{_hint(uri)}')
     return _checked_file(path, sha256, uri) if sha256 else path
 
 
@@ -800,21 +851,25 @@ def _bucket(name, store):
 
 def _over_https(uri, store, sha256):
     "A cached copy; an address is fetched once"
-    path = (getattr(store, 'cache', None) or DiskCache(default_home() / 'cache')).fetch(
-        uri, lambda f: _download(uri, f)
-    )
+    address, question, asked = uri.partition('?')
+    name = f'{question}{asked} {address}' if question else uri
+    cache = getattr(store, 'cache', None) or DiskCache(default_home() / 'cache')
+    path = cache.fetch(name, lambda f: _download(uri, f))
     try:
         return _local(path, uri, sha256)
     except AstridError:
         path.unlink(missing_ok=True)
         raise  # Not kept, so that it may be asked for again
 
-# %% ../../nbs/15_storage/01_store.ipynb #2ea8d51b
+# %% ../../nbs/15_storage/01_store.ipynb #34fcdbad
 def _bare(uri, store, sha256, local):
     "A key of the store, or a file on this machine"
-    path = Path(uri).expanduser()
+    if '\0' in uri:
+        raise BadInput(f'{uri!r} holds a zero byte: no file has such a name')
+    path = Path(os.path.expanduser(uri))
     if path.is_absolute():
-        inside = isinstance(store, FolderStore) and path.resolve().is_relative_to(store.root)
+        real = Path(os.path.realpath(path))
+        inside = isinstance(store, FolderStore) and real.is_relative_to(store.root)
         if not (local or inside):
             raise BadInput(f'{uri!r} lies outside the store')
         return _local(path, uri, sha256)
@@ -824,9 +879,10 @@ def _bare(uri, store, sha256, local):
     except BadInput:
         if not local:
             raise
-    if local and path.is_file():
+    if local and _is_file(path, uri):
         return _local(path, uri, sha256)
-    raise NotFound(f'{uri!r} is neither a key in {store}' + (' nor a file here' if local else ''))
+    places = f'{store}' + (' nor a file here' if local else '')
+    raise NotFound(f'{uri!r} is neither a key in {places}{_hint(uri)}')
 
 
 def remote_object(
@@ -834,11 +890,11 @@ def remote_object(
     store: Store = None,  # Where bare keys live
 ) -> tuple | None:  # `S3Store` and key; None for what lies anywhere else
     "The bucket and key behind an address, of which parts can be read"
-    uri, u = str(uri), urlsplit(str(uri))
-    if u.scheme == 's3':
-        return _bucket(u.netloc, store or open_store()), u.path.lstrip('/')
-    bare = isinstance(store, S3Store) and not u.scheme and not Path(uri).is_absolute()
-    return (store, uri) if bare and store.has(uri) else None
+    scheme, place, key = address_parts(uri)
+    if scheme == 's3':
+        return _bucket(_bucket_name(place, uri), store or open_store()), check_key(key)
+    bare = isinstance(store, S3Store) and not scheme and not Path(key).is_absolute()
+    return (store, key) if bare and store.has(key) else None
 
 
 def resolve_uri(
@@ -852,16 +908,18 @@ def resolve_uri(
         raise NotFound(
             'no address was given: the observation has neither fits_file_path nor fits_url'
         )
-    uri, u, store = str(uri), urlsplit(str(uri)), store or open_store()
-    if u.scheme == 'package':
-        return _packaged(u.netloc + unquote(u.path))
-    if u.scheme == 's3':
-        return _bucket(u.netloc, store).local_path(u.path.lstrip('/'), sha256)
-    if u.scheme == 'https':
+    uri = str(uri)
+    store = store or open_store()
+    scheme, place, rest = address_parts(uri)
+    if scheme == 'package':
+        return _packaged(f'{place}/{unquote(rest)}')
+    if scheme == 's3':
+        return _bucket(_bucket_name(place, uri), store).local_path(rest, sha256)
+    if scheme == 'https':
         return _over_https(uri, store, sha256)
-    if u.scheme == 'file':
-        return _bare(unquote(u.path), store, sha256, local)
-    if '://' in uri:
+    if scheme == 'file':
+        return _bare(_file_path(place, rest, uri), store, sha256, local)
+    if scheme:
         raise BadInput(f'{uri!r}: only file, s3, https and package addresses are read')
     return _bare(uri, store, sha256, local)
 
