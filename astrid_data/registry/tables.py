@@ -9,8 +9,8 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'TrainingDataset', 'TrainingSample', 'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex',
            'LabelEvent', 'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url',
            'DatabaseAway', 'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'connect', 'ByBytes',
-           'get_or_create_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array', 'columns',
-           'add_validation_event', 'index_sky']
+           'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array',
+           'columns', 'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -75,6 +75,7 @@ from astrid_data.core import (
     parse_time,
     stable_uuid,
 )
+from .words import read_verdict
 from ..sky import healpix_index
 
 # %% ../../nbs/10_registry/01_tables.ipynb #223e1496
@@ -680,15 +681,13 @@ def _words_of(e, url):
     "What the driver said, on one line, without a password and without the contents of rows"
     diag = getattr(getattr(e, 'orig', None), 'diag', None)
     detail = (diag.message_detail or '') if diag else ''
-    said = (
-        f'{diag.message_primary}{". " + detail if detail.startswith("Key ") else ""}'
-        if diag and diag.message_primary
-        else str(getattr(e, 'orig', e))
-    )
-    said = re.sub(r'\s+', ' ', said).strip()
-    return said.replace(url.password, '***') if url.password else said
+    words = str(getattr(e, 'orig', e))
+    if diag and diag.message_primary:
+        words = diag.message_primary + (f'. {detail}' if detail.startswith('Key ') else '')
+    words = re.sub(r'\s+', ' ', words).strip()
+    return words.replace(url.password, '***') if url.password else words
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #cd3d0b7a
 @contextmanager
 def said_plainly(
     url,  # SQLAlchemy's URL
@@ -700,12 +699,45 @@ def said_plainly(
         raise RowRefused(f'the database refused a row: {_words_of(e, url)}') from None
     except PoolTimeout:
         raise DatabaseAway(
-            'every connection of the pool is in use: end one session before opening the next, or ask for a larger pool_size'
+            'every connection of the pool is in use: end one session before opening the next, '
+            'or ask for a larger pool_size'
         ) from None
     except (OperationalError, InterfaceError) as e:
         raise DatabaseAway(f'the database did not do it: {_words_of(e, url)}') from None
 
-# %% ../../nbs/10_registry/01_tables.ipynb #420af234
+# %% ../../nbs/10_registry/01_tables.ipynb #c24becb9
+_pragmas = 'busy_timeout=30000', 'journal_mode=WAL', 'synchronous=NORMAL', 'foreign_keys=ON'
+
+
+def _sqlite_options(url):
+    "What SQLAlchemy must know of a SQLite file, whose folder is made, or of one in memory"
+    if url.database in (None, '', ':memory:'):
+        from sqlalchemy.pool import StaticPool
+
+        return dict(poolclass=StaticPool)
+    if not url.database.startswith('file:'):
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    return {}
+
+
+def _tune_sqlite(connection, _):
+    for pragma in _pragmas:
+        connection.execute(f'PRAGMA {pragma}')
+
+# %% ../../nbs/10_registry/01_tables.ipynb #7611b937
+def _postgres_options(pool_size):
+    connect_args = dict(connect_timeout=10, prepare_threshold=None)
+    return dict(pool_size=pool_size, max_overflow=0, pool_pre_ping=True, connect_args=connect_args)
+
+
+def _new_engine(url, options):
+    "An engine that never shows values in its errors"
+    try:
+        return create_engine(url, hide_parameters=True, json_serializer=to_json, **options)
+    except ModuleNotFoundError as e:
+        raise ImportError(f"{e.name} is missing: pip install 'astrid_data[postgres]'") from None
+
+# %% ../../nbs/10_registry/01_tables.ipynb #7b3dfcad
 class Registry:
     "A database with our tables"
 
@@ -715,27 +747,15 @@ class Registry:
         pool_size: int | None = None,  # Connections at most; None: as the URL says, else 5
         connect_args: dict | None = None,  # More for the driver
     ):
-        self._url, asked = read_url(url)
-        sqlite = self._url.get_backend_name() == 'sqlite'
-        kw = (
-            _sqlite_options(self._url)
-            if sqlite
-            else dict(pool_size=pool_size or asked or 5, max_overflow=0, pool_pre_ping=True)
-        )
-        args = (
-            {} if sqlite else dict(connect_timeout=10, prepare_threshold=None)
-        )  # Poolers lose prepared statements
-        try:
-            self.engine = create_engine(
-                self._url,
-                connect_args=args | (connect_args or {}),
-                hide_parameters=True,
-                json_serializer=to_json,
-                **kw,
-            )
-        except ModuleNotFoundError as e:
-            raise ImportError(f"{e.name} is missing: pip install 'astrid_data[postgres]'") from None
-        if sqlite:
+        self._url, url_pool_size = read_url(url)
+        is_sqlite = self._url.get_backend_name() == 'sqlite'
+        if is_sqlite:
+            options = _sqlite_options(self._url)
+        else:
+            options = _postgres_options(pool_size or url_pool_size or 5)
+        options['connect_args'] = options.get('connect_args', {}) | (connect_args or {})
+        self.engine = _new_engine(self._url, options)
+        if is_sqlite:
             event.listen(self.engine, 'connect', _tune_sqlite)
 
     @property
@@ -748,38 +768,20 @@ class Registry:
     def close(self):
         self.engine.dispose()
 
-    @contextmanager
-    def session(
-        self,
-        snapshot: bool = False,  # See the database as it is now until the end; for reading
-    ):
-        "A session that commits at the end, and rolls back when something went wrong"
-        with said_plainly(self._url), Session(self.engine, expire_on_commit=False) as s, s.begin():
-            if snapshot and self.dialect == 'sqlite':
-                s.connection().exec_driver_sql('BEGIN')
-            elif snapshot:
-                s.connection(execution_options=dict(isolation_level='REPEATABLE READ'))
-            yield s
-
-# %% ../../nbs/10_registry/01_tables.ipynb #c24becb9
-def _sqlite_options(url):
-    if url.database in (None, '', ':memory:'):
-        from sqlalchemy.pool import StaticPool
-
-        return dict(poolclass=StaticPool)
-    if not url.database.startswith('file:'):
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    return {}
-
-
-def _tune_sqlite(connection, _):
-    for pragma in (
-        'busy_timeout=30000',
-        'journal_mode=WAL',
-        'synchronous=NORMAL',
-        'foreign_keys=ON',
-    ):
-        connection.execute(f'PRAGMA {pragma}')
+# %% ../../nbs/10_registry/01_tables.ipynb #420af234
+@patch
+@contextmanager
+def session(
+    self: Registry,
+    snapshot: bool = False,  # See the database as it is now until the end; for reading
+):
+    "A session that commits at the end, and rolls back when something went wrong"
+    with said_plainly(self._url), Session(self.engine, expire_on_commit=False) as s, s.begin():
+        if snapshot and self.dialect == 'sqlite':
+            s.connection().exec_driver_sql('BEGIN')
+        elif snapshot:
+            s.connection(execution_options=dict(isolation_level='REPEATABLE READ'))
+        yield s
 
 # %% ../../nbs/10_registry/01_tables.ipynb #99094d63
 SCHEMA = '0002'  # The newest migration
@@ -886,33 +888,49 @@ def get_or_create_survey(
     **kw,  # More columns, used when it is new
 ) -> Survey:  # The one that was there, or a new one with its name in lower case
     "The survey of that name"
-    q = (
-        select(Survey)
-        .where(func.lower(Survey.name) == name.lower())
-        .order_by(Survey.name != name, ByBytes(Survey.name))
-        .limit(1)
-    )
-    if (row := session.scalar(q)) is None:
-        bulk_insert(
-            session, Survey, [dict(id=stable_uuid('survey', name.lower()), name=name.lower(), **kw)]
-        )  # Another process may have been faster
-        row = session.scalar(q)
-    return row
+    exact_first = Survey.name != name, ByBytes(Survey.name)
+    same_name = func.lower(Survey.name) == name.lower()
+    query = select(Survey).where(same_name).order_by(*exact_first).limit(1)
+    survey = session.scalar(query)
+    if survey is None:  # Another process may be faster
+        new = dict(id=stable_uuid('survey', name.lower()), name=name.lower(), **kw)
+        bulk_insert(session, Survey, [new])
+        survey = session.scalar(query)
+    return survey
+
+# %% ../../nbs/10_registry/01_tables.ipynb #0d4a1691
+def match_surveys(
+    session,  # Open session
+    names,  # Names in any case, or ids
+) -> tuple[list[Survey], list[str]]:  # Surveys in the order of their names; names that none has
+    "The surveys of these names, and the names that are not there"
+    surveys = session.scalars(select(Survey).order_by(ByBytes(Survey.name))).all()
+    wanted = {str(name).lower() for name in names}
+    found = [s for s in surveys if not wanted.isdisjoint([s.name.lower(), str(s.id)])]
+    known = {word for s in found for word in (s.name.lower(), str(s.id))}
+    unknown = dict.fromkeys(str(name) for name in names if str(name).lower() not in known)
+    return found, list(unknown)
+
+
+def no_survey(
+    session,  # Open session
+    unknown: list,  # Names that no survey has
+) -> NotFound:  # To be raised
+    "What to say when surveys are not there"
+    known = session.scalars(select(Survey.name).order_by(ByBytes(Survey.name))).all()
+    missing = ', '.join(map(repr, sorted(unknown)))
+    return NotFound(f'no survey {missing}: the registry knows {", ".join(known) or "none yet"}')
 
 
 def find_surveys(
     session,  # Open session
     names,  # Names in any case, or ids
 ) -> list[Survey]:  # In the order of their names
-    "The surveys of these names"
-    known = list(session.scalars(select(Survey).order_by(ByBytes(Survey.name))))
-    wanted = {str(n).lower() for n in names}
-    unknown = sorted(wanted - {s.name.lower() for s in known} - {str(s.id) for s in known})
+    "The surveys of these names, all of which must be there"
+    found, unknown = match_surveys(session, names)
     if unknown:
-        raise NotFound(
-            f'no survey {", ".join(map(repr, unknown))}: the registry knows {", ".join(s.name for s in known) or "none yet"}'
-        )
-    return [s for s in known if s.name.lower() in wanted or str(s.id) in wanted]
+        raise no_survey(session, unknown)
+    return found
 
 # %% ../../nbs/10_registry/01_tables.ipynb #5f3b5d92
 def _plain_values(kind, values):
@@ -924,8 +942,8 @@ def _plain_values(kind, values):
 
 def _stored(column, values, dialect):
     "The values of a column as the driver takes them; a repeated value is converted once"
-    kind = column.type.dialect_impl(dialect)
-    to_db, values = kind.bind_processor(dialect), _plain_values(column.type, values)
+    to_db = column.type.dialect_impl(dialect).bind_processor(dialect)
+    values = _plain_values(column.type, values)
     if to_db is None:
         return values
     if isinstance(column.type, JSON):
@@ -936,38 +954,51 @@ def _stored(column, values, dialect):
 
 def _default(column, n):
     "`n` values for a column that the rows don't mention"
-    d = column.default
-    if d is not None and d.is_callable:
-        return [d.arg(None) for _ in range(n)] if column.primary_key else [d.arg(None)] * n
-    return [None if d is None else d.arg] * n
+    default = column.default
+    if default is None:
+        return [None] * n
+    if not default.is_callable:
+        return [default.arg] * n
+    if column.primary_key:
+        return [default.arg(None) for _ in range(n)]
+    return [default.arg(None)] * n
 
 # %% ../../nbs/10_registry/01_tables.ipynb #2dd4e4af
-def _send_rows(session, t, rows):
-    "Send rows, and pass over known ids; returns how many were new"
-    c = session.connection()
-    quote = c.dialect.identifier_preparer.quote
-    names, keys = (
-        ', '.join(quote(k.name) for k in t.columns),
-        ', '.join(quote(k.name) for k in t.primary_key),
-    )
+_few_rows = 200  # Up to here PostgreSQL takes them as SQLite does
 
-    def insert(source, *more):
-        return c.exec_driver_sql(
-            f'INSERT INTO {quote(t.name)} ({names}) {source} ON CONFLICT ({keys}) DO NOTHING', *more
-        ).rowcount
 
-    mark = '?' if c.dialect.name == 'sqlite' else '%s'
-    if c.dialect.name == 'sqlite' or len(rows) < 200:
-        return insert(f'VALUES ({", ".join([mark] * len(t.columns))})', rows)
-    c.exec_driver_sql(
-        f'CREATE TEMP TABLE ad_incoming ON COMMIT DROP AS SELECT {names} FROM {quote(t.name)} WITH NO DATA'
+def _quoted(connection, columns):
+    "Names of columns for a statement"
+    quote = connection.dialect.identifier_preparer.quote
+    return ', '.join(quote(column.name) for column in columns)
+
+
+def _insert_new(connection, table, source, *rows):
+    "Insert what `source` gives, and pass over known ids; how many were new"
+    names = _quoted(connection, table.columns)
+    keys = _quoted(connection, table.primary_key)
+    statement = f'INSERT INTO {table.name} ({names}) {source} ON CONFLICT ({keys}) DO NOTHING'
+    return connection.exec_driver_sql(statement, *rows).rowcount
+
+
+def _send_rows(session, table, rows):
+    "Send rows, and pass over known ids; how many were new"
+    connection = session.connection()
+    if connection.dialect.name == 'sqlite' or len(rows) < _few_rows:
+        mark = '?' if connection.dialect.name == 'sqlite' else '%s'
+        marks = ', '.join([mark] * len(table.columns))
+        return _insert_new(connection, table, f'VALUES ({marks})', rows)
+    names = _quoted(connection, table.columns)
+    like = f'SELECT {names} FROM {table.name}'
+    connection.exec_driver_sql(
+        f'CREATE TEMP TABLE ad_incoming ON COMMIT DROP AS {like} WITH NO DATA'
     )
-    _copy(c, rows)
-    new = insert(f'SELECT {names} FROM ad_incoming')
-    c.exec_driver_sql('DROP TABLE ad_incoming')
+    _copy(connection, rows)
+    new = _insert_new(connection, table, f'SELECT {names} FROM ad_incoming')
+    connection.exec_driver_sql('DROP TABLE ad_incoming')
     return new
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #ce4db94a
 def _copy(c, rows):
     "Fill the table `ad_incoming`, past SQLAlchemy, so with errors made to look like its own"
     driver = c.dialect.loaded_dbapi
@@ -980,7 +1011,7 @@ def _copy(c, rows):
     except driver.OperationalError as e:
         raise OperationalError('COPY', None, e) from None
 
-# %% ../../nbs/10_registry/01_tables.ipynb #ce4db94a
+# %% ../../nbs/10_registry/01_tables.ipynb #0f59fec6
 def _columns_of(rows, table, names):
     "The values of each column; None for one that the rows don't mention"
     try:
@@ -992,6 +1023,19 @@ def _columns_of(rows, table, names):
         raise BadInput(f'{table.__name__} rows: {e.args[0]} is not in every row') from None
 
 
+def _names_of(table, row):
+    "Column name to attribute, for the columns that the rows give"
+    return {a.columns[0].name: a.key for a in table.__mapper__.column_attrs if a.key in row}
+
+
+def _check_names(table, rows, names):
+    "Refuse what is not a column, and what only some rows have"
+    if extra := sorted(set().union(*rows) - set(names.values())):
+        raise BadInput(
+            f'{table.__name__} rows: {", ".join(extra)} is not a column, or not in every row'
+        )
+
+# %% ../../nbs/10_registry/01_tables.ipynb #5758d073
 def bulk_insert(
     session,  # Open session
     table,  # One of the classes above
@@ -1001,20 +1045,18 @@ def bulk_insert(
     "Insert many rows; those whose id is there already stay as they are"
     if not rows:
         return 0
-    dialect, t, new = session.get_bind().dialect, table.__table__, 0
-    names = {a.columns[0].name: a.key for a in table.__mapper__.column_attrs if a.key in rows[0]}
-    if extra := sorted(set().union(*rows) - set(names.values())):
-        raise BadInput(
-            f'{table.__name__} rows: {", ".join(extra)} is not a column, or not in every row'
-        )
+    dialect = session.get_bind().dialect
+    names = _names_of(table, rows[0])
+    _check_names(table, rows, names)
     session.flush()
-    for part in (rows[i : i + chunk] for i in range(0, len(rows), chunk)):
-        given = _columns_of(part, table, names)
-        values = [
-            _stored(c, _default(c, len(part)) if v is None else v, dialect)
-            for c, v in zip(t.columns, given)
-        ]
-        new += _send_rows(session, t, list(zip(*values)))
+    new = 0
+    for start in range(0, len(rows), chunk):
+        part = rows[start : start + chunk]
+        values = []
+        for column, given in zip(table.__table__.columns, _columns_of(part, table, names)):
+            given = _default(column, len(part)) if given is None else given
+            values.append(_stored(column, given, dialect))
+        new += _send_rows(session, table.__table__, list(zip(*values)))
     return new
 
 # %% ../../nbs/10_registry/01_tables.ipynb #b86ad77a
@@ -1050,17 +1092,12 @@ def dashed(
 
 def _ids(values):
     "Ids of either database, as text"
-    if (
-        any(isinstance(v, uuid.UUID) for v in values[:1])
-        or None in values
-        or len(set(values[:1000])) < len(values[:1000]) // 2
-    ):
+    are_uuids = any(isinstance(v, uuid.UUID) for v in values[:1])
+    some = values[:1000]
+    are_repeated = len(set(some)) < len(some) // 2
+    if are_uuids or None in values or are_repeated:
         return _each(values, lambda v: str(v if isinstance(v, uuid.UUID) else uuid.UUID(v)))
-    return _objects(
-        list(map(str, values))
-        if isinstance(next(iter(values), None), uuid.UUID)
-        else dashed(values)
-    )
+    return _objects(dashed(values))
 
 # %% ../../nbs/10_registry/01_tables.ipynb #da0c4aa1
 def to_array(
@@ -1083,32 +1120,34 @@ def to_array(
         return _each(values, parse_time)
     if isinstance(kind, JSON) and dialect.name == 'sqlite':
         return _objects([None if v is None else json.loads(v) for v in values])
-    first = next((v for v in values if v is not None), None) if isinstance(kind, NullType) else None
-    return (
-        np.array(values, 'f8')
-        if isinstance(first, (float, Decimal))
-        else _numbers(values, 'i8')
-        if type(first) is int
-        else _objects(values)
-    )
+    if not isinstance(kind, NullType):
+        return _objects(values)
+    first = next((v for v in values if v is not None), None)  # The only hint that there is
+    if isinstance(first, (float, Decimal)):
+        return np.array(values, 'f8')
+    return _numbers(values, 'i8') if type(first) is int else _objects(values)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #0a51adf4
+_rows_at_once = 500  # What stays in the processor's cache
+
+
 def columns(
     session,  # Open session
     question,  # A select of columns
     chunk: int = 50_000,  # Rows to convert at once
-) -> dict[
-    str, np.ndarray
-]:  # Name to array: float64, int64, bool, or objects (text, UTC times, None)
+) -> dict:  # Name to array (n,): float64, int64, bool, or objects (text, UTC times, None)
     "The answer to a question, by columns"
-    kinds, dialect = [c.type for c in question.selected_columns], session.get_bind().dialect
+    kinds = [column.type for column in question.selected_columns]
+    dialect = session.get_bind().dialect
     result = session.connection().execute(question)
-    names, parts, more = list(result.keys()), [], True
+    names = list(result.keys())
+    parts = []
+    more = True
     while more:
         lists = [[] for _ in kinds]
-        while len(lists[0]) < chunk and (more := result.cursor.fetchmany(500)):
-            for all_of_it, some in zip(lists, zip(*more)):
-                all_of_it.extend(some)
+        while len(lists[0]) < chunk and (more := result.cursor.fetchmany(_rows_at_once)):
+            for values, some in zip(lists, zip(*more)):
+                values.extend(some)
         parts.append([to_array(values, kind, dialect) for values, kind in zip(lists, kinds)])
     result.close()
     return {n: np.concatenate(p) if len(p) > 1 else p[0] for n, *p in zip(names, *parts)}
@@ -1123,17 +1162,18 @@ def _is_person(validator_id):
 
 
 def _yes_or_no(is_valid):
-    "A verdict as a bool; text is refused, since bool('f') is True"
-    if is_valid in (True, False) and not isinstance(is_valid, str):
-        return bool(is_valid)
-    raise BadInput(f'is_valid={is_valid!r} is not a verdict: give True or False')
+    "A verdict as a bool; what is unsure or no verdict at all is refused"
+    verdict = read_verdict(is_valid, 'is_valid')
+    if verdict is None:
+        raise BadInput(f'is_valid={is_valid!r} is not a verdict: give True or False')
+    return verdict
 
 
 def add_validation_event(
     session,  # Open session
     detection_id,  # UUID, or its text
     validator_id: str,  # A person, or `rule:`, `proxy:`, `catalogue:`, `model:` and a name
-    is_valid: bool,  # Is it real?
+    is_valid: bool,  # Is it real? A bool, or a word of `read_verdict`
     label: str | None = None,  # What it is, in a word or two
     confidence_level: str | None = None,  # low, medium, high or expert
     notes: str | None = None,  # Why
@@ -1174,26 +1214,28 @@ def add_validation_event(
     return e
 
 # %% ../../nbs/10_registry/01_tables.ipynb #01dc8447
+def _index_table(session, table, index, key, chunk):
+    "Give a cell to every row of `table` that has none; how many"
+    is_new = ~select(getattr(index, key)).where(getattr(index, key) == table.id).exists()
+    found = columns(session, select(table.id, table.ra, table.dec).where(is_new))
+    cells = healpix_index(found['ra'], found['dec'])
+    n = 0
+    for start in range(0, len(cells), chunk):
+        part = slice(start, start + chunk)
+        rows = [
+            {key: uuid.UUID(row_id), 'healpix': int(cell)}
+            for row_id, cell in zip(found['id'][part], cells[part])
+        ]
+        n += bulk_insert(session, index, rows)
+    return n
+
+
 def index_sky(
     session,  # Open session
     chunk: int = 50_000,  # Rows at once
 ) -> int:  # How many rows got a cell
     "Give a cell to every detection and observation that has none"
-    n = 0
-    for table, index, name in (
-        (Detection, DetectionIndex, 'detection_id'),
-        (Observation, ObservationIndex, 'observation_id'),
-    ):
-        new = ~select(getattr(index, name)).where(getattr(index, name) == table.id).exists()
-        t = columns(session, select(table.id, table.ra, table.dec).where(new))
-        cells = healpix_index(t['ra'], t['dec'])
-        for i in range(0, len(cells), chunk):
-            n += bulk_insert(
-                session,
-                index,
-                [
-                    {name: uuid.UUID(a), 'healpix': int(c)}
-                    for a, c in zip(t['id'][i : i + chunk], cells[i : i + chunk])
-                ],
-            )
-    return n
+    of_detections = _index_table(session, Detection, DetectionIndex, 'detection_id', chunk)
+    return of_detections + _index_table(
+        session, Observation, ObservationIndex, 'observation_id', chunk
+    )
