@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import write_atomic
+from ..core import canonical_json, write_atomic
 from ..datasets.report import coverage_figure
 from ..display import figure_png, mark_synthetic, new_figure, patch_png
+from .derived import issues_table
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #a5ff1d7d
 def _spread(
@@ -88,6 +89,11 @@ def dataset_artifacts(
     samples = dataset.samples
     paths = {name: dataset.folder / name for name in _files}
     found = {name: path.read_bytes for name, path in paths.items() if path.exists()}
+    collection = dataset.manifest['params'].get('collection')
+    if collection:
+        found['collection_params.json'] = lambda: canonical_json(collection).encode()
+    if 'quality.json' in found:
+        found['quality_issues.csv'] = lambda: issues_table(dataset).to_csv(index=False).encode()
     if dataset.audit is not None:
         found['audit.json'] = lambda: dataset.audit.to_json().encode()
     if dataset.quality is not None:

@@ -9,7 +9,6 @@ __all__ = ['data_source', 'dataset_tags', 'code_tags', 'dataset_input', 'mlflow_
 # %% ../../nbs/70_tracking/05_dataset_run.ipynb #86987541
 import json
 import os
-import re
 import shutil
 import subprocess
 import uuid
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from ..core import BadInput, canonical_json, load_settings
 from .artifacts import write_artifacts
+from .derived import collection_params, plain_name, quality_metrics
 from .journal import Record
 from .uploader import load_mlflow, short_error, unreachable_errors, upload
 
@@ -31,6 +31,14 @@ def data_source(
     return 'real' if dataset.origin == 'survey' else 'synthetic'
 
 # %% ../../nbs/70_tracking/05_dataset_run.ipynb #e558f281
+def _parent_tags(manifest):
+    "The version before and its hash; nothing for a first version"
+    if not manifest.get('parent'):
+        return {}
+    parent_hash = manifest.get('parent_hash') or ''
+    return dict(dataset_parent=manifest['parent'], dataset_parent_hash=parent_hash)
+
+
 def dataset_tags(
     dataset,  # A version
 ) -> dict:  # Name -> text
@@ -44,6 +52,7 @@ def dataset_tags(
         origin=dataset.origin,
         content_hash=dataset.content_hash,
         plan_hash=manifest.get('plan_hash') or '',
+        **_parent_tags(manifest),
         audit=(manifest.get('audit') or {}).get('verdict', 'none'),
         dataset_code_version=manifest['code_version'],
         patch_size=str(dataset.patch_size),
@@ -225,26 +234,27 @@ def archive_for(
     return found
 
 # %% ../../nbs/70_tracking/05_dataset_run.ipynb #89e6ff74
-def _metric_name(class_name):
-    "Name of the metric that counts a class"
-    return re.sub(r'[^\w\-. /:]', '_', f'n_class_{class_name}')[:250]
+def _class_counts(manifest):
+    "A metric for each class; classes that MLflow cannot tell apart are counted together"
+    counts = {}
+    for class_name, count in manifest['class_counts'].items():
+        name = plain_name(f'n_class_{class_name}')
+        counts[name] = counts.get(name, 0) + count
+    return counts
 
 
 def _dataset_metrics(dataset):
     "The version's numbers"
     manifest = dataset.manifest
-    path = dataset.folder / 'quality.json'
-    report = json.loads(path.read_text()) if path.exists() else {}
     ratio = float((dataset.samples['label'] == 1).mean()) if len(dataset) else None
-    scores = ('quality_score', 'image_quality_score', 'label_consistency')
     return dict(
         total_samples=len(dataset),
-        anomaly_ratio=report.get('anomaly_ratio', ratio),
+        anomaly_ratio=ratio,
         requested=manifest['requested'],
         dropped=sum(manifest['dropped'].values()),
         **{f'n_{split}': count for split, count in manifest['splits'].items()},
-        **{score: report.get(score) for score in scores},
-        **{_metric_name(name): count for name, count in manifest['class_counts'].items()},
+        **quality_metrics(dataset),
+        **_class_counts(manifest),
     )
 
 # %% ../../nbs/70_tracking/05_dataset_run.ipynb #1ce705e3
@@ -258,6 +268,9 @@ def _fill_dataset_record(record, record_name, dataset, experiment):
         tags={**dataset_tags(dataset), 'stage': 'data_collection'},
     )
     record.add('input', dataset=dataset_input(dataset), context='data_collection')
+    params = collection_params(dataset)
+    if params:
+        record.add('params', values=params)
     record.add('metrics', step=None, values=_dataset_metrics(dataset))
     for name in write_artifacts(dataset, record.folder / 'artifacts'):
         record.add('artifact', file=name)

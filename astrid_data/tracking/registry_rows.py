@@ -26,7 +26,7 @@ def read_results(
     "Parameters and results of a run"
     params, metrics, tags = {}, {}, {}
     for line in lines:
-        values = line.get('values', {})
+        values = {} if line.get('derived') else line.get('values', {})
         if line['kind'] == 'params':
             params |= values
         elif line['kind'] == 'metrics':

@@ -6,9 +6,7 @@
 __all__ = ['Run', 'log_report', 'track']
 
 # %% ../../nbs/70_tracking/06_run.ipynb #84411ae4
-import math
 import os
-import re
 import shutil
 import socket
 import uuid
@@ -32,6 +30,15 @@ from astrid_data.tracking.dataset_run import (
     send_record,
     tracking_place,
 )
+from astrid_data.tracking.derived import (
+    check_names,
+    check_not_derived,
+    claims_of,
+    collection_params,
+    metric_numbers,
+    plain_name,
+    quality_metrics,
+)
 from .journal import Record
 from .monitor import EnergyMonitor
 from .registry_rows import close_run, update_run_row
@@ -39,6 +46,16 @@ from .secrets import hide_secrets
 from .uploader import Uploader, short_error, unreachable_errors
 
 # %% ../../nbs/70_tracking/06_run.ipynb #c0b8f509
+def _checked_tags(tags, derived):
+    "Tags of a caller as text, or `BadInput` before anything has begun"
+    tags = {} if tags is None else tags
+    if not isinstance(tags, dict):
+        raise BadInput(f'tags are a dict of names and values, not {tags!r:.60}')
+    check_names(tags, 'tag')
+    check_not_derived(tags, derived, 'tag')
+    return {name: str(value) for name, value in tags.items()}
+
+
 class Run:
     "One run being tracked; use it in a `with` block"
 
@@ -48,7 +65,7 @@ class Run:
         run_name: str | None = None,  # Name in MLflow; None takes the version's address
         archive=None,  # Where to track; None takes the version's archive
         monitor=True,  # Watch energy: True, False, or an `EnergyMonitor`
-        tags: dict | None = None,  # Further tags
+        tags: dict | None = None,  # Further tags; none of those that follow from the data
         patience_s: float = 30.0,  # How long to wait, at the end, for the last lines to arrive
     ):
         self.dataset = need('dataset', dataset)
@@ -56,12 +73,14 @@ class Run:
         self.name = run_name or dataset.address
         self.monitor = monitor
         self.patience_s = patience_s
-        self.tags = {**dataset_tags(dataset), **code_tags(), 'stage': 'training', **(tags or {})}
+        self.derived = {**dataset_tags(dataset), **code_tags(), 'stage': 'training'}
+        self.tags = {**_checked_tags(tags, self.derived), **self.derived}
         self.record_id = uuid.uuid4().hex
         self.row_id = uuid.UUID(self.record_id)  # In `training_runs`
         self.record = None  # Until it begins
         self.status = 'new'
-        self.params = {}  # Logged ones
+        self.params = collection_params(dataset)  # Logged ones
+        self.data_metrics = quality_metrics(dataset)  # Those of the version
         self.energy = None  # The report, once it has ended
         self.noted_id = None  # MLflow's id as it stands in the row
 
@@ -120,17 +139,6 @@ def _send_late(self: Run):
     close_run(self.archive, self.record)
 
 # %% ../../nbs/70_tracking/06_run.ipynb #4ebe8b3e
-_name_pattern = re.compile(r'[\w\-. /:]{1,250}')
-
-
-def _check_names(values, what):
-    for name in values:
-        if not _name_pattern.fullmatch(name):
-            raise BadInput(
-                f'{name!r} cannot name a {what}: letters, digits, and _ - . / : and blanks'
-            )
-
-# %% ../../nbs/70_tracking/06_run.ipynb #e70b27e4
 @patch
 def log_metrics(
     self: Run,
@@ -138,21 +146,31 @@ def log_metrics(
     step: int | None = None,  # Such as the training epoch
 ):
     "Log numbers"
-    _check_names(values, 'metric')
-    numbers = {name: float(value) for name, value in values.items() if value is not None}
-    json_ready = {
-        name: number if math.isfinite(number) else str(number) for name, number in numbers.items()
-    }
-    self._add('metrics', step=step, values=json_ready)
+    check_names(values, 'metric')
+    check_not_derived(values, self.data_metrics, 'metric')
+    self._add('metrics', step=step, values=metric_numbers(values))
 
 # %% ../../nbs/70_tracking/06_run.ipynb #8298c317
+_longest_shown = 6000  # Letters of a parameter that MLflow keeps
+
+
+@patch
+def _keep_long(self: Run, texts):
+    "Parameters that MLflow cuts, whole, as an artifact"
+    for name, text in texts.items():
+        if len(text) > _longest_shown:
+            self.log_text(hide_secrets(text), f'params/{plain_name(name).replace("/", "_")}.txt')
+
+
 @patch
 def log_params(
     self: Run,
     values: dict,  # Name -> anything with a short text
 ):
     "Log settings; once set, they stay"
-    _check_names(values, 'parameter')
+    check_names(values, 'parameter')
+    known = claims_of(self.derived) | collection_params(self.dataset)
+    check_not_derived(values, known, 'parameter')
     texts = {name: str(value) for name, value in values.items()}
     for name, text in texts.items():
         if self.params.get(name, text) != text:
@@ -162,6 +180,7 @@ def log_params(
             )
     self.params.update(texts)
     self._add('params', values=texts)
+    self._keep_long(texts)
 
 
 @patch
@@ -170,7 +189,7 @@ def set_tags(
     values: dict,  # Name -> text, or what can be written as text; the last value counts
 ):
     "Say something of the run; MLflow keeps the first 5000 characters of a value"
-    self._add('tags', values={name: str(value) for name, value in values.items()})
+    self._add('tags', values=_checked_tags(values, self.derived))
 
 # %% ../../nbs/70_tracking/06_run.ipynb #cd5d5ad3
 @patch
@@ -336,13 +355,19 @@ def _add_start(self: Run, experiment):
         record=self.record_id,
         run_name=self.name,
         experiment=experiment,
-        tags=self.tags,
+        tags={**self.tags, **self.derived},
         row_id=str(self.row_id),
         host=socket.gethostname(),
         pid=os.getpid(),
         process_start=psutil.Process().create_time(),
     )
     self.record.add('input', dataset=dataset_input(self.dataset), context='training')
+    asked = collection_params(self.dataset)
+    if asked:
+        self.record.add('params', values=asked, derived=True)
+    if self.data_metrics:
+        numbers = metric_numbers(self.data_metrics)
+        self.record.add('metrics', step=None, values=numbers, derived=True)
 
 # %% ../../nbs/70_tracking/06_run.ipynb #161bb3b3
 @patch
@@ -411,7 +436,7 @@ def _log_energy(self: Run):
     self.log_metrics(energy.metrics())
     methods = {f'energy_method_{kind}': method for kind, method in energy.method.items()}
     unknown = {f'energy_unknown_{name}': reason for name, reason in energy.reasons.items()}
-    self.set_tags({'energy_how': _how_measured(energy), **methods, **unknown})
+    self._add('tags', values={'energy_how': _how_measured(energy), **methods, **unknown})
     self.log_text(energy.series.to_csv(index=False), 'energy/series.csv')
     self.log_text(energy.marks.to_csv(index=False), 'energy/marks.csv')
 
@@ -428,8 +453,9 @@ def __exit__(self: Run, error_class, error, _):
     if self.monitor:
         self._log_energy()
     if error is not None:
-        self.set_tags(dict(error=f'{error_class.__name__}: {error}'))
+        self._add('tags', values=dict(error=f'{error_class.__name__}: {error}'))
     status = 'completed' if error is None else 'failed'
+    self.record.add('derived', values=self.derived)  # MLflow itself can be told anything meanwhile
     self.record.add('end', status=_end_status(error_class), row_status=status)
     arrived = self.uploader.finish(self.patience_s)
     self.status = status

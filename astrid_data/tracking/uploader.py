@@ -11,6 +11,7 @@ import threading
 from functools import cache
 from pathlib import Path
 
+from fastcore.basics import chunked
 from sqlalchemy.exc import SQLAlchemyError
 
 from .journal import Record, parse_line
@@ -85,7 +86,8 @@ def _experiment(client, name, artifacts):
 
 # %% ../../nbs/70_tracking/03_uploader.ipynb #867eb362
 _longest_tag = 5000  # Letters of a value that MLflow keeps
-_longest_param = 6000
+_longest_params = 6000, 500, 250  # Of MLflow 2.8 and later, of 1.28 and later, of older ones
+_most_at_once = 100  # Parameters or tags in one call
 
 
 def _make_run(client, start, artifacts):
@@ -119,20 +121,58 @@ def _send_metrics(client, run_id, lines):
         client.log_batch(run_id, metrics=metrics[i : i + 1000], synchronous=True)
 
 # %% ../../nbs/70_tracking/03_uploader.ipynb #d27642aa
+def _send_one_param(client, record, name, text):
+    "One parameter, shorter for older servers; why it was refused, or None"
+    from mlflow.entities import Param
+
+    for longest in _longest_params:
+        try:
+            param = Param(name, text[:longest])
+            client.log_batch(record.run_id, params=[param], synchronous=True)
+            return None
+        except load_mlflow().exceptions.MlflowException as error:
+            if not _is_refusal(error):
+                raise
+            refused = str(error)
+        if len(text) <= _longest_params[-1]:
+            break
+    return refused
+
+
 def _send_params(client, record, line):
     from mlflow.entities import Param
 
-    values = line['values'].items()
-    params = [Param(name, str(value)[:_longest_param]) for name, value in values]
-    client.log_batch(record.run_id, params=params, synchronous=True)
+    texts = {name: str(value) for name, value in line['values'].items()}
+    refused = []
+    for names in chunked(list(texts), _most_at_once):
+        params = [Param(name, texts[name][: _longest_params[0]]) for name in names]
+        try:
+            client.log_batch(record.run_id, params=params, synchronous=True)
+        except load_mlflow().exceptions.MlflowException as error:
+            if not _is_refusal(error):
+                raise
+            refused += [_send_one_param(client, record, name, texts[name]) for name in names]
+    refused = [why for why in refused if why]
+    return f'params: {"; ".join(refused)}' if refused else None
 
 
 def _send_tags(client, record, line):
     from mlflow.entities import RunTag
 
-    values = line['values'].items()
-    tags = [RunTag(name, str(value)[:_longest_tag]) for name, value in values]
-    client.log_batch(record.run_id, tags=tags, synchronous=True)
+    texts = {name: str(value) for name, value in line['values'].items()}
+    for names in chunked(list(texts), _most_at_once):
+        tags = [RunTag(name, texts[name][:_longest_tag]) for name in names]
+        client.log_batch(record.run_id, tags=tags, synchronous=True)
+
+
+def _send_derived(client, record, line):
+    "Tags that follow from the data; what somebody else has put in their place"
+    was = client.get_run(record.run_id).data.tags
+    tags = {name: str(value)[:_longest_tag] for name, value in line['values'].items()}
+    changed = [name for name, value in tags.items() if was.get(name) != value]
+    _send_tags(client, record, dict(values={name: tags[name] for name in changed}))
+    words = [f'{k} was {was[k]!r:.60}, is {tags[k]!r:.60} again' for k in changed if k in was]
+    return f'what somebody else said of the data: {"; ".join(words)}' if words else None
 
 
 def _send_input(client, record, line):
@@ -199,6 +239,7 @@ def _batches(
 _senders = dict(
     params=_send_params,
     tags=_send_tags,
+    derived=_send_derived,
     input=_send_input,
     artifact=_send_artifact,
     model=_send_model,
@@ -215,7 +256,7 @@ def _send(client, record, lines):
         if kind == 'metrics':
             _send_metrics(client, record.run_id, lines)
         elif kind in _senders:
-            _senders[kind](client, record, lines[0])
+            return _senders[kind](client, record, lines[0])
     except load_mlflow().exceptions.MlflowException as error:
         if not _is_refusal(error):
             raise
