@@ -20,7 +20,7 @@ from astrid_data.display import (
     split_order,
 )
 from ..sky import plane_offsets
-from .base import Shown, banner, dataset_to_show
+from .base import Shown, banner, require_dataset
 from .fields import group_fields, observation_footprints, some_detections
 
 # %% ../../nbs/85_widgets/07_coverage.ipynb #e8f4cdcc
@@ -35,7 +35,7 @@ class Coverage(Shown):
         most: int = 20_000,  # Points to draw at most
     ):
         if not hasattr(source, 'session'):
-            dataset_to_show(source, 'show_coverage')
+            require_dataset(source, 'show_coverage')
         self.of, self.colour, self.field = (
             getattr(source, 'address', None) or 'the archive',
             colour,

@@ -19,7 +19,7 @@ from ..display import ORIGIN_WORDS, split_order
 from ..quality.checks import column
 from ..quality.flags import FLAGS, decode_flags
 from ..search.labelling import is_person
-from .base import Shown, banner, dataset_to_show
+from .base import Shown, banner, require_dataset
 from .pictures import gallery_figure, gallery_html, patch_pictures, tile_html
 from .rows import ORDERS, choose_rows
 from .verdicts import NO_ARCHIVE, VERDICTS, read_verdicts, write_verdict
@@ -38,7 +38,7 @@ class Gallery(Shown):
         confidence: str | None = 'high',  # Confidence level of these verdicts
         **filters,  # Column -> value, such as split='val', class_name='star', order='faintest'
     ):
-        dataset_to_show(dataset, 'browse')
+        require_dataset(dataset, 'browse')
         if not 1 <= page_size <= 200:
             raise BadInput(f'page_size {page_size} must be 1 to 200: a browser gets slow with more')
         self.dataset, self.page_size, self.among, self.blind, self.labeller, self.confidence = (
@@ -84,7 +84,7 @@ class Gallery(Shown):
         return self
 
     def static(self):
-        return gallery_figure(self.dataset, self.page_rows, blind=self.blind, said=self.said())
+        return gallery_figure(self.dataset, self.page_rows, blind=self.blind, opinions=self.said())
 
     def html(self):
         return gallery_html(self.dataset, self.page_rows, self.blind, self.said())
