@@ -511,12 +511,9 @@ def test_an_image_that_went_away_is_in_the_ledger_of_detect(local, tmp_path):
 def test_sources_are_confirmed_across_bands_and_cosmic_rays_are_not(archive, tmp_path, ra, dec):
     _, truth = synthetic_image(7, n_stars=12, n_cosmic=0, ra=ra, dec=dec, faintest=3000.0)
     for k, band in enumerate(('g', 'r')):
-        write(
-            synthetic_image(20 + k, n_cosmic=8, ra=ra, dec=dec, stars=truth, band=band, name=band)[
-                0
-            ],
-            tmp_path / f'{band}.fits',
-        )
+        moved = dict(ra=ra, dec=dec + 0.0007 * k, mjd=60000.0 + k)  # A dither of ten pixels
+        image, _ = synthetic_image(20 + k, n_cosmic=8, stars=truth, band=band, name=band, **moved)
+        write(image, tmp_path / f'{band}.fits')
     first = archive.add_fits(tmp_path / 'g.fits', survey='one')
     assert first.verdicts == {}
     report = archive.add_fits(tmp_path / 'r.fits', survey='one')

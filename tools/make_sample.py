@@ -96,6 +96,10 @@ wheels = [
 ]
 # what is known of a file beside its cards for telescope, instrument and band, and whence
 told = {
+    'goodsn_acs_3band': (
+        dict(dithered=True),
+        'Koekemoer et al. 2011 (ApJS 197, 36): each mosaic combines many dithered exposures',
+    ),
     '47tuc_acs_wfc_f606w_lookup': (
         dict(survey='hst', mission='hst/acs', telescope='HST', instrument='ACS', band='F606W'),
         "its PHOTMODE card, 'ACS WFC1 F606W'",

@@ -274,7 +274,7 @@ def check_facts(
     told: dict,  # Facts by name
 ):
     "Refuse a name that is no fact"
-    unknown = sorted(set(told) - {*FACTS, 'zero_is_blank'})
+    unknown = sorted(set(told) - {*FACTS, 'zero_is_blank', 'dithered'})
     if unknown:
         raise BadInput(f'facts={unknown} is not known; an image has {", ".join(FACTS)}')
 

@@ -83,6 +83,7 @@ class ImageEntry:
     stored_key: str | None = None  # Its key in the store; None where it does not lie there
     origin: str = 'survey'  # 'survey' or 'synthetic'
     beside: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> address of the plane
+    exposure: dict = field(default_factory=dict)  # As from `read_exposure(…).plain()`
 
     @property
     def observation_id(self):  # The same on every machine
@@ -124,6 +125,7 @@ def _image_facts(image, entry):
         band=image.band,
         index=image_index(image),
         beside=entry.beside,
+        exposure=entry.exposure or None,
     )
 
 
