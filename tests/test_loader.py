@@ -186,6 +186,7 @@ def test_stopping_early_leaves_no_thread_and_errors_come_out(ds):
 def test_worker_processes_however_started_give_the_same(ds, start):
     data = PatchDataset(ds, 'train', augment=True, target=True, seed=2)
     here = [b for b in DataLoader(data, batch_size=16)]
+    data.count_from(0)
     there = [
         b
         for b in DataLoader(

@@ -8,12 +8,13 @@ __all__ = ['ID_CARDS', 'list_files', 'science_images', 'first_header', 'file_ste
 
 # %% ../../nbs/25_ingest/03_files.ipynb #573dc05c
 import glob
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core import BadImage, BadInput
+from ..core import BadImage, BadInput, NotFound
 from ..images.hdus import list_images
 
 # %% ../../nbs/25_ingest/03_files.ipynb #a6ba0b7f
@@ -35,18 +36,40 @@ def _is_fits_name(name):
     return '.fit' in name.lower()
 
 
+def _fits_files_in(folder):
+    "All that is called FITS in a folder and below, links that lead nowhere too: they are lost by name"
+    found = (f for f in Path(folder).rglob('*') if _is_fits_name(f.name))
+    return sorted(str(f) for f in found if not os.path.isdir(f))
+
+
+def _is_pattern(path):
+    "Whether a path stands for others; a.fits[1] asks for an HDU of a file, and is no pattern"
+    if os.path.lexists(path) or not any(sign in path for sign in '*?['):
+        return False
+    file, _, part = path.rpartition('[')
+    return not (part.endswith(']') and os.path.isfile(file))
+
+
+def _keys_below(path, store):
+    "The FITS files under a key that ends in '/'; none where there can be no such key"
+    try:
+        return sorted(filter(_is_fits_name, store.list(path)))
+    except (BadInput, NotFound, PermissionError):
+        return []
+
+
 def _expanded(path, store):
-    "The addresses that one path, folder, pattern, address or key stands for"
+    "The addresses that one path, folder, pattern, address or key stands for; at least itself"
+    found = []
     if '://' in path:
         return [path]
-    if Path(path).is_dir():
-        files = (f for f in Path(path).rglob('*') if f.is_file())
-        return sorted(str(f) for f in files if _is_fits_name(f.name))
-    if any(sign in path for sign in '*?[') and not Path(path).exists():
-        return sorted(glob.glob(path, recursive=True)) or [path]
-    if path.endswith('/') and store is not None:
-        return sorted(filter(_is_fits_name, store.list(path))) or [path]
-    return [path]
+    if os.path.isdir(path):
+        found = _fits_files_in(path)
+    elif _is_pattern(path):
+        found = sorted(glob.glob(path, recursive=True))
+    elif path.endswith('/') and store is not None:
+        found = _keys_below(path, store)
+    return found or [path]
 
 
 def list_files(

@@ -866,7 +866,7 @@ def _bare(uri, store, sha256, local):
     "A key of the store, or a file on this machine"
     if '\0' in uri:
         raise BadInput(f'{uri!r} holds a zero byte: no file has such a name')
-    path = Path(os.path.expanduser(uri))
+    path = Path(uri)
     if path.is_absolute():
         real = Path(os.path.realpath(path))
         inside = isinstance(store, FolderStore) and real.is_relative_to(store.root)
@@ -879,6 +879,7 @@ def _bare(uri, store, sha256, local):
     except BadInput:
         if not local:
             raise
+    path = Path(os.path.expanduser(uri))
     if local and _is_file(path, uri):
         return _local(path, uri, sha256)
     places = f'{store}' + (' nor a file here' if local else '')

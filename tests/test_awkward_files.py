@@ -1,0 +1,115 @@
+"""A hundred awkward files beside three good ones, through every verb: nothing stops, every file is accounted
+for, and the samples of the good ones are as if the others had never been there."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from awkward import write_awkward
+from test_datasets import write_images
+
+import astrid_data as ad
+
+pytestmark = [
+    pytest.mark.filterwarnings('ignore'),
+    pytest.mark.filterwarnings('ignore::astrid_data.core.SyntheticDataWarning'),
+]
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('awkward')
+    bad = write_awkward(folder / 'bad')
+    good = write_images(folder / 'good', n=3, side=100)
+    return bad, good
+
+
+def archive_of(home):
+    return ad.open_archive(f'sqlite:///{home}/r.db', storage=str(home / 'store'), home=home)
+
+
+def catalogue(good):
+    "Rows on the good fields, some twice, and some on the awkward ones"
+    rng = np.random.default_rng(1)
+    on_good = [
+        (40 + k + d / 3600, 5 + e / 3600) for k in range(3) for d, e in rng.uniform(-30, 30, (8, 2))
+    ]
+    on_bad = [(150 + d / 3600, 2 + e / 3600) for d, e in rng.uniform(-20, 20, (6, 2))]
+    table = pd.DataFrame(on_good + on_bad, columns=['ra', 'dec'])
+    return table.assign(verdict=['real', 'bogus'] * (len(table) // 2))
+
+
+def through_every_verb(archive, paths, good):
+    "Reports of each verb, the plan and the version"
+    reports = dict(add_fits=archive.add_fits(paths, survey='s', show=False))
+    reports['again'] = archive.add_fits(paths, survey='s', show=False)
+    reports['detect'] = archive.detect(show=False, nsigma=4.0)
+    reports['catalogue'] = archive.add_catalogue(catalogue(good), is_real='verdict', name='people')
+    params = dict(validation_status='any', confidence_threshold=None, quality_score_threshold=None)
+    params |= dict(negatives=dict(rejected=1.0), max_samples=None)
+    plan = ad.TrainingDataCollector(archive).plan(**params, progress=False)
+    dataset = plan.build('all', patch_size=16, progress=False, probe=False)
+    return reports, plan, dataset
+
+
+@pytest.fixture(scope='module')
+def outcome(files, tmp_path_factory):
+    bad, good = files
+    archive = archive_of(tmp_path_factory.mktemp('with'))
+    paths = sorted(map(str, [*bad, *good]))
+    return archive, paths, *through_every_verb(archive, paths, good)
+
+
+def test_there_are_a_hundred(files):
+    assert len(files[0]) >= 100 and len(set(files[0])) == len(files[0])
+
+
+@pytest.mark.parametrize('verb', ['add_fits', 'again'])
+def test_every_file_is_stored_known_or_in_the_ledger(outcome, verb):
+    archive, paths, reports = outcome[:3]
+    report = reports[verb]
+    lost = {str(Path(uri.removeprefix('file://'))) for uri in report.ledger['uri']}
+    stored = {uri.removeprefix('file://') for uri in archive.observations()['uri']}
+    left = [p for p in paths if p not in lost and str(Path(p).resolve()) not in stored]
+    assert not left
+    assert not report.ledger.duplicated(['uri', 'reason', 'detail']).any()
+    assert (report.ledger['detail'].str.len() > 0).all()
+
+
+def test_nothing_unexpected_went_wrong(outcome):
+    "A reason of our own for each: none is an exception that slipped through"
+    for report in outcome[2].values():
+        slipped = report.ledger[report.ledger['reason'] == 'unexpected']
+        assert not len(slipped), slipped[['uri', 'detail']].to_string()
+
+
+def test_plans_and_versions_account_for_every_detection(outcome):
+    archive, _, _, plan, dataset = outcome
+    candidates = len(archive.detections())
+    rejected = plan.filters['left'].iloc[0]
+    assert rejected == candidates
+    assert plan.requested == len(plan.samples) + plan.ledger['n'].sum()
+    assert dataset.manifest['requested'] == len(dataset) + dataset.ledger['n'].sum()
+    assert len(dataset.samples) + len(dataset.ledger) == plan.requested
+
+
+def test_good_files_are_as_without_the_bad_ones(outcome, files, tmp_path):
+    archive, _, _, _, dataset = outcome
+    _, good = files
+    _, _, alone = through_every_verb(archive_of(tmp_path), [*map(str, good)], good)
+    keys = set(alone.samples['sample_key'])
+    assert len(keys) > 10
+    rows = dataset.samples[dataset.samples['sample_key'].isin(keys)]
+    assert set(rows['sample_key']) == keys
+    columns = ['sample_key', 'pixel_sha256', 'label', 'class_name', 'ra', 'dec', 'mjd']
+    a, b = (t[columns].sort_values('sample_key', ignore_index=True) for t in (rows, alone.samples))
+    pd.testing.assert_frame_equal(a, b)
+
+
+def test_a_folder_of_them_gives_the_same(outcome, files, tmp_path):
+    bad, good = files
+    folders = [str(bad[0].parent), str(good[0].parent)]
+    report = archive_of(tmp_path).add_fits(folders, survey='s', show=False, detect=False)
+    lost = set(outcome[2]['add_fits'].ledger['reason'])
+    assert report.added > 10 and set(report.ledger['reason']) <= lost | {'no_valid_pixel'}
