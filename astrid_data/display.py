@@ -66,13 +66,15 @@ def new_figure(
     return fig
 
 # %% ../nbs/05_display.ipynb #88192860
-ORIGIN_WORDS = dict(synthetic='SYNTHETIC, not sky', mixed='PARTLY SYNTHETIC')
+ORIGIN_WORDS = dict(
+    synthetic='SYNTHETIC, not sky', mixed='PARTLY SYNTHETIC', unknown='OF UNKNOWN ORIGIN'
+)
 WARNING_COLOUR = COLOURS[5]
 
 # %% ../nbs/05_display.ipynb #7f5ffef6
 def mark_synthetic(
     fig,  # A matplotlib figure; it grows by the height of a line of text
-    origin: str,  # 'survey', which leaves it as it is, 'synthetic' or 'mixed'
+    origin: str,  # 'survey', which leaves it as it is; another of `ORIGIN_WORDS`
     border: float = 0.09,  # Width of the border (inch)
 ):  # The same figure
     "A hatched border around a figure that does not show sky alone"

@@ -54,6 +54,7 @@ from .publish import publish_version
 from .shards import check_shard_rows, content_hash
 from .staging import image_order, settings_of, stored_array, write_patches
 from ..quality.duplicates import find_duplicates
+from ..quality.gates import UPPER_GATES
 from ..quality.report import check_quality
 from ..registry.tables import DetectionIndex
 from ..splits.assign import check_split, import_splits, imported, split_samples
@@ -243,6 +244,16 @@ def _failed_gates(report):
             failed[gate.name] = f'{gate.name} is {gate.value:.4g}, {wanted}'
     return failed
 
+
+def _unknown_gates(report):
+    "A sentence for each gate of the report that could fail and that nobody can decide"
+    undecided = [gate for gate in report.gates if gate.outcome == 'unknown']
+    return [
+        f'{gate.name} is unknown, {gate.reason}'
+        for gate in undecided
+        if gate.name not in UPPER_GATES
+    ]
+
 # %% ../../nbs/55_datasets/06_build.ipynb #51f1425b
 def _stacklevel_outside():
     "The `stacklevel` at which a warning names the line that called this library"
@@ -256,7 +267,7 @@ def _stacklevel_outside():
 # %% ../../nbs/55_datasets/06_build.ipynb #33d8baf3
 def _failures(report, audit):
     "Sentences about all that failed, none where all is well"
-    reasons = list(_failed_gates(report).values()) if report else []
+    reasons = [*_failed_gates(report).values(), *_unknown_gates(report)] if report else []
     if audit and audit.verdict == 'fail':
         reasons += audit.reasons
     return reasons

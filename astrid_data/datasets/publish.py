@@ -107,7 +107,7 @@ def _dataset_row(dataset, report, now):
         collection_params=manifest['params']['collection'],
         total_samples=len(dataset),
         anomaly_ratio=float((dataset.samples['label'] == 1).mean()),
-        quality_score=report['quality_score'],
+        quality_score=report['quality_score'] or 0.0,  # 0 where unknown: it may not be NULL
         created_at=now,
         created_by=manifest['created_by'],
         status='active',

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ..collect.plan import KNOWN_AT
-from .checks import Issue, column, issue_of, rank_auc
+from .checks import Issue, issue_of, known_labels, rank_auc
+from .flags import numbers
 
 # %% ../../nbs/45_quality/03_columns.ipynb #27f17e61
 _CHANNEL_COLUMNS = (
@@ -39,33 +40,6 @@ def known_at(
     return {name: declared.get(name) for name in samples}
 
 # %% ../../nbs/45_quality/03_columns.ipynb #c5dd23f0
-def check_columns(
-    samples: pd.DataFrame,  # The table of a version, with `label`
-    most: float = 0.95,  # AUC that a column may reach alone
-) -> list:  # Issues
-    "Columns that nobody declared, and columns that know too much"
-    when = known_at(samples)
-    real = column(samples, 'label', 0) == 1
-    issues = _undeclared(when)
-    if min(real.sum(), (~real).sum()) < 20:
-        return issues
-    for name, known in when.items():
-        is_number = samples[name].dtype.kind in 'fiu' and name != 'quality_flags'
-        if known != 'observation' or not is_number:
-            continue
-        values = samples[name].to_numpy('f8', na_value=np.nan)
-        auc = rank_auc(real, np.nan_to_num(values, nan=-1e300))
-        auc = max(auc, 1 - auc)
-        if auc > most:
-            message = (
-                f'{name} is said to be known with the observation, '
-                f'but ranks the labels by itself (AUC {auc:.2f})'
-            )
-            everyone = np.ones(len(samples), bool)
-            issues += issue_of('column_tells_label', 'warning', message, samples, everyone)
-    return issues
-
-
 def _undeclared(when):
     "The issue about columns that nobody declared, if there are any"
     names = [name for name, known in when.items() if known is None]
@@ -74,3 +48,38 @@ def _undeclared(when):
     verb = 'is' if len(names) == 1 else 'are'
     message = f'when {", ".join(names)} {verb} known is declared nowhere: no model gets them'
     return [Issue('column_undeclared', 'info', message, 0)]
+
+# %% ../../nbs/45_quality/03_columns.ipynb #15b31b11
+def _telling_columns(samples, when):
+    "AUC of each column that is said to be known with the observation; at least 0.5"
+    label = known_labels(samples)
+    labelled = np.isfinite(label)
+    real = label[labelled] == 1
+    if min(real.sum(), (~real).sum()) < 20:
+        return {}
+    found = {}
+    for name, known in when.items():
+        is_number = samples[name].dtype.kind in 'fiu' and name != 'quality_flags'
+        if known == 'observation' and is_number:
+            values = np.nan_to_num(numbers(samples, name)[labelled], nan=-1e300)
+            auc = rank_auc(real, values)
+            found[name] = max(auc, 1 - auc)
+    return found
+
+# %% ../../nbs/45_quality/03_columns.ipynb #9d963e13
+def check_columns(
+    samples: pd.DataFrame,  # The table of a version, with `label`
+    most: float = 0.95,  # AUC that a column may reach alone
+) -> list:  # Issues
+    "Columns that nobody declared, and columns that know too much"
+    when = known_at(samples)
+    issues = _undeclared(when)
+    everyone = np.ones(len(samples), bool)
+    for name, auc in _telling_columns(samples, when).items():
+        if auc > most:
+            message = (
+                f'{name} is said to be known with the observation, '
+                f'but ranks the labels by itself (AUC {auc:.2f})'
+            )
+            issues += issue_of('column_tells_label', 'warning', message, samples, everyone)
+    return issues

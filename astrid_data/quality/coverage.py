@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..core import BadInput
 from ..display import new_figure
-from .checks import Issue, column, issue_of
+from .checks import Issue, issue_of, known_labels, words
+from .flags import numbers
 from ..sky import healpix_index
 from ..sky_regions import moc_cells, moc_ranges
 
@@ -27,14 +28,14 @@ _FEWEST_OF_BAND = 20
 
 def _one_sided_bands(samples, survey_band):
     "Warn of bands whose samples all have one label"
-    label = column(samples, 'label', 0)
+    label = known_labels(samples)
     issues = []
     for name, n in _counts(survey_band).items():
         here = (survey_band == name).to_numpy()
-        n_real = int((label[here] == 1).sum())
-        if n < _FEWEST_OF_BAND or n == len(samples) or n_real not in (0, n):
+        found = np.unique(label[here])
+        if n < _FEWEST_OF_BAND or n == len(samples) or len(found) != 1 or np.isnan(found[0]):
             continue
-        message = f'all {{n}} samples of {name} have label {int(n_real == n)}'
+        message = f'all {{n}} samples of {name} have label {int(found[0])}'
         issues += issue_of('band_gives_label_away', 'warning', message, samples, here)
     return issues
 
@@ -43,11 +44,11 @@ def check_coverage(
     samples: pd.DataFrame,  # The set; columns survey, band, label and origin where it has them
 ) -> tuple:  # Samples by survey; samples by survey and band; issues
     "Where the samples come from"
-    survey = column(samples, 'survey', 'unknown')
-    band = column(samples, 'band', 'unknown')
+    survey = words(samples, 'survey')
+    band = words(samples, 'band')
     survey_band = pd.Series([f'{s} {b}' for s, b in zip(survey, band)], dtype=object)
     issues = _one_sided_bands(samples, survey_band)
-    synthetic = column(samples, 'origin', 'survey') == 'synthetic'
+    synthetic = words(samples, 'origin') == 'synthetic'
     message = '{n} samples are synthetic, not sky'
     issues += issue_of('synthetic', 'warning', message, samples, synthetic)
     return _counts(survey), _counts(survey_band), issues
@@ -91,15 +92,15 @@ def check_times(
     samples: pd.DataFrame,  # The set; column mjd
 ) -> tuple:  # Samples by month (UTC), in order; issues
     "When the samples were taken"
-    mjd = column(samples, 'mjd').astype('f8')
-    known = np.isfinite(mjd)
+    mjd = numbers(samples, 'mjd')
+    impossible = (mjd < _FIRST_MJD) | (mjd > _LAST_MJD)
+    known = ~np.isnan(mjd) & ~impossible
     by_month = _counts(pd.Series(_months(mjd[known]), dtype=object))
     if not known.all():
         by_month['unknown'] = int((~known).sum())
-    impossible = known & ((mjd < _FIRST_MJD) | (mjd > _LAST_MJD))
     timeless = '{n} samples have no time of observation'
     misdated = '{n} samples are dated before 1880 or after 2100'
-    issues = issue_of('no_time', 'info', timeless, samples, ~known)
+    issues = issue_of('no_time', 'info', timeless, samples, np.isnan(mjd))
     issues += _gap_issues(mjd[known])
     issues += issue_of('time_out_of_range', 'warning', misdated, samples, impossible)
     return by_month, issues
@@ -159,7 +160,7 @@ def split_drift(
     samples: pd.DataFrame,  # With their splits
 ) -> tuple:  # Split -> column -> distance from train (dict); issues
     "What val and test have that train has not"
-    split = column(samples, 'split', 'all')
+    split = words(samples, 'split', 'all')
     train = samples[split == 'train']
     drift = {}
     issues = []
@@ -185,8 +186,8 @@ def sky_cells(
     "How many samples each cell of the sky holds"
     if not 0 <= order <= 29:
         raise BadInput(f'HEALPix order {order} is outside 0 to 29')
-    ra = column(samples, 'ra').astype('f8')
-    dec = column(samples, 'dec').astype('f8')
+    ra = numbers(samples, 'ra')
+    dec = numbers(samples, 'dec')
     placed = np.isfinite(ra + dec) & (abs(dec) <= 90)
     cells = healpix_index(ra[placed] % 360, dec[placed], order)
     return pd.Series(cells).value_counts().sort_index()

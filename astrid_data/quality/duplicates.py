@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .background import excess
-from .checks import column, issue_of
+from .checks import column, issue_of, known_labels, known_mean, words
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #2a592ff0
 def noise_pattern(
@@ -70,7 +70,7 @@ def _sketches(pattern, rows, length):
     pieces = [rows[k : k + 256] for k in range(0, len(rows), 256)]
     return np.concatenate([pattern(piece) @ directions for piece in pieces])
 
-
+# %% ../../nbs/45_quality/04_duplicates.ipynb #a3a27d29
 def _sketch_correlation(sketch, pairs):
     "How alike the sketches of each pair are"
     length = np.linalg.norm(sketch, axis=1)
@@ -82,7 +82,27 @@ def _sketch_correlation(sketch, pairs):
         found.append(np.einsum('ij,ij->i', a, b))
     return np.concatenate(found)
 
-# %% ../../nbs/45_quality/04_duplicates.ipynb #a3a27d29
+# %% ../../nbs/45_quality/04_duplicates.ipynb #bdda5bf5
+def _likely_pairs(sketch, least, most):
+    "Pairs of rows whose sketches are more alike than `least`, the most similar first"
+    something = np.flatnonzero(sketch.any(1))
+    sketch = sketch[something]
+    pairs = code_pairs(sketch)
+    alike = _sketch_correlation(sketch, pairs)
+    best = np.argsort(-alike, kind='stable')[:most]
+    return something[pairs[best[alike[best] > least]]]
+
+# %% ../../nbs/45_quality/04_duplicates.ipynb #edcb6d5b
+def _joined(exact, pairs, correlation, min_correlation):
+    "Exact and near copies in one table"
+    if not len(pairs):
+        return exact.sort_values(['i', 'j'], ignore_index=True)
+    near = pd.DataFrame(dict(i=pairs[:, 0], j=pairs[:, 1], kind='near', correlation=correlation))
+    near = near[near['correlation'] >= min_correlation]
+    tables = [table for table in (exact, near) if len(table)] or [exact]
+    return pd.concat(tables).sort_values(['i', 'j'], ignore_index=True)
+
+# %% ../../nbs/45_quality/04_duplicates.ipynb #d26883ae
 def find_duplicates(
     data,  # Patches, array-like, shape (n, C, s, s)
     valid,  # Validity, same shape
@@ -103,25 +123,9 @@ def find_duplicates(
         return noise_pattern(pixels, trusted, background[some], noise[some])
 
     sketch = _sketches(pattern, rows, data.shape[1] * inside**2)
-    something = sketch.any(1)
-    sketch = sketch[something]
-    rows = rows[something]
-    pairs = code_pairs(sketch)
-    alike = _sketch_correlation(sketch, pairs)
-    best = np.argsort(-alike, kind='stable')[:most]
-    pairs = rows[pairs[best[alike[best] > min_correlation - 0.3]]]
+    pairs = rows[_likely_pairs(sketch, min_correlation - 0.3, most)]
     correlation = np.array([np.dot(*pattern(pair)) for pair in pairs])
     return _joined(exact, pairs, correlation, min_correlation)
-
-
-def _joined(exact, pairs, correlation, min_correlation):
-    "Exact and near copies in one table"
-    if not len(pairs):
-        return exact.sort_values(['i', 'j'], ignore_index=True)
-    near = pd.DataFrame(dict(i=pairs[:, 0], j=pairs[:, 1], kind='near', correlation=correlation))
-    near = near[near['correlation'] >= min_correlation]
-    tables = [table for table in (exact, near) if len(table)] or [exact]
-    return pd.concat(tables).sort_values(['i', 'j'], ignore_index=True)
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #6ee90b8a
 DUPLICATE_ISSUES = dict(
@@ -139,29 +143,45 @@ DUPLICATE_ISSUES = dict(
     ),
 )
 
+# %% ../../nbs/45_quality/04_duplicates.ipynb #13f24560
+def _kinds_of_copies(samples, pairs):
+    "Pairs by what is wrong with them, under the names of `DUPLICATE_ISSUES`"
+    first = pairs['i'].to_numpy()
+    second = pairs['j'].to_numpy()
+    label = known_labels(samples)
+    split = words(samples, 'split', 'all')
+    return dict(
+        exact=pairs[pairs['kind'] == 'exact'],
+        near=pairs[pairs['kind'] == 'near'],
+        other_label=pairs[abs(label[first] - label[second]) == 1],
+        across_splits=pairs[split[first] != split[second]],
+    )
 
+# %% ../../nbs/45_quality/04_duplicates.ipynb #a2878e2f
+def _pair_list(samples, pairs, most=50):
+    "The first pairs by their keys, for the report"
+    keys = column(samples, 'sample_key', '').astype(str)
+    return [
+        dict(a=keys[i], b=keys[j], kind=kind, correlation=round(float(r), 3))
+        for i, j, kind, r in pairs[:most].itertuples(index=False)
+    ]
+
+# %% ../../nbs/45_quality/04_duplicates.ipynb #f17db7fa
 def check_duplicates(
     samples: pd.DataFrame,  # The set
     pairs: pd.DataFrame,  # From `find_duplicates`
-) -> tuple:  # Share of samples that repeat no other; facts (dict); issues
+    seen: np.ndarray | None = None,  # False for patches without any valid pixel; None: all seen
+) -> tuple:  # Share of samples that repeat no other, None where unknown; facts (dict); issues
     "What is in the set more than once"
-    first, second = pairs['i'], pairs['j']
-    label = column(samples, 'label', 0)
-    split = column(samples, 'split', 'all')
-    found = dict(
-        exact=pairs[pairs['kind'] == 'exact'],
-        near=pairs[pairs['kind'] == 'near'],
-        other_label=pairs[label[first] != label[second]],
-        across_splits=pairs[split[first] != split[second]],
-    )
+    seen = np.ones(len(samples), bool) if seen is None else np.asarray(seen, bool)
+    pairs = pairs[seen[pairs['i']] & seen[pairs['j']]]
+    facts = {}
     issues = []
-    for what, some in found.items():
+    for what, some in _kinds_of_copies(samples, pairs).items():
         concerned = np.isin(np.arange(len(samples)), some[['i', 'j']].to_numpy())
         issues += issue_of(*DUPLICATE_ISSUES[what], samples, concerned)
-    facts = {what: len(some) for what, some in found.items()}
-    keys = column(samples, 'sample_key', '').astype(str)
-    facts['pairs'] = [
-        dict(a=keys[i], b=keys[j], kind=kind, correlation=round(float(r), 3))
-        for i, j, kind, r in pairs[:50].itertuples(index=False)
-    ]
-    return float(1 - second.nunique() / max(1, len(samples))), facts, issues
+        facts[what] = len(some)
+    facts['pairs'] = _pair_list(samples, pairs)
+    repeats = np.isin(np.arange(len(samples)), pairs['j'].to_numpy())
+    share = known_mean(np.where(seen, repeats, np.nan))
+    return None if share is None else 1 - share, facts, issues

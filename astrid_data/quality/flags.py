@@ -6,10 +6,11 @@
 __all__ = ['FLAGS', 'FLAG_COLUMNS', 'Flag', 'invalid_share', 'blank_sides', 'centre_invalid', 'constant_channels',
            'saturated_pixels', 'centre_snr', 'walk_uphill', 'block_levels', 'side_difference', 'Lines', 'line_places',
            'brightest_line', 'sharpest', 'axis_ratio', 'template_lack', 'decode_flags', 'flag_table', 'measure_patches',
-           'set_bits', 'image_flags', 'measure_columns', 'column_flags']
+           'set_bits', 'image_flags', 'numbers', 'measure_columns', 'column_flags']
 
 # %% ../../nbs/45_quality/01_flags.ipynb #9ce7863b
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -625,6 +626,19 @@ def image_flags(
     return bits
 
 # %% ../../nbs/45_quality/01_flags.ipynb #1846dd0b
+def numbers(
+    samples: pd.DataFrame,  # n rows
+    name: str,  # Of a column
+) -> np.ndarray:  # float64, shape (n,)
+    "A column as numbers; NaN where nothing is known"
+    if name not in samples or samples[name].dtype.kind in 'mM':
+        return np.full(len(samples), np.nan)
+    values = samples[name]
+    if values.dtype == object:  # A date is no number, though pandas would make one of it
+        values = values.where(~values.map(lambda value: isinstance(value, date)))
+    return pd.to_numeric(values, errors='coerce').to_numpy('f8', na_value=np.nan)
+
+# %% ../../nbs/45_quality/01_flags.ipynb #35096717
 FLAG_COLUMNS = dict(
     template_contaminated=('template_end_mjd',),
     misregistered=('registration_error_pix',),
@@ -635,19 +649,13 @@ def measure_columns(
     samples: pd.DataFrame,  # `template_end_mjd`, `registration_error_pix` …, where there are any
 ) -> dict:  # Name of the flag -> measure, shape (n,), NaN where unknown
     "The number behind every flag that columns tell"
-
-    def numbers(name):
-        if name not in samples:
-            return np.full(len(samples), np.nan)
-        return samples[name].to_numpy('f8', na_value=np.nan)
-
-    first_detection = np.fmin(numbers('first_seen_mjd'), numbers('mjd'))
+    first_detection = np.fmin(numbers(samples, 'first_seen_mjd'), numbers(samples, 'mjd'))
     return dict(
-        template_contaminated=numbers('template_end_mjd') - first_detection,
-        misregistered=numbers('registration_error_pix'),
+        template_contaminated=numbers(samples, 'template_end_mjd') - first_detection,
+        misregistered=numbers(samples, 'registration_error_pix'),
     )
 
-
+# %% ../../nbs/45_quality/01_flags.ipynb #4de69766
 def column_flags(
     samples: pd.DataFrame,  # As `measure_columns` takes it
 ) -> np.ndarray:  # Bits as `image_flags` gives them, uint32, shape (n,)

@@ -13,9 +13,12 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..core import BadInput, NotFound, canonical_json, need
 from .background import local_background
+
+# %% ../../nbs/45_quality/10_report.ipynb #a100453f
 from astrid_data.quality.checks import (
     Issue,
     check_classes,
@@ -24,20 +27,28 @@ from astrid_data.quality.checks import (
     check_positions,
     class_table,
     column,
+    known_flags,
+    known_labels,
+    known_mean,
+    missing_facts,
+    words,
 )
 from .columns import check_columns
 from .coverage import check_coverage, check_times, sky_cells, split_drift
 from .duplicates import check_duplicates, find_duplicates
-from .flags import FLAG_COLUMNS, column_flags, image_flags
+
+# %% ../../nbs/45_quality/10_report.ipynb #b78dbe5c
+from .flags import FLAG_COLUMNS, column_flags, image_flags, numbers
 from astrid_data.quality.gates import (
     COMPONENTS,
     Gate,
-    combine,
+    overall_score,
     pass_gates,
     reasons_of,
+    unknown_components,
     weakest_of,
 )
-from .shortcuts import by_strength, check_shortcuts, probe_shortcuts
+from .shortcuts import by_strength, check_shortcuts, shortcuts_of
 from .views import report_figure, report_html, report_lines
 from ..registry.verdicts import labeller_agreement
 
@@ -47,14 +58,14 @@ class DataQualityReport:
     "What was measured about a set of samples"
 
     total_samples: int  # Rows of the set
-    anomaly_ratio: float  # Share of label 1
+    anomaly_ratio: float | None  # Share of label 1; None where labels are unknown
     image_quality_score: float | None  # Mean worth of a patch; None without pixels or flags
-    label_consistency: float  # Share of labels that nothing contradicts
-    temporal_distribution: dict  # Month -> samples
-    survey_coverage: dict  # Survey -> samples
-    quality_score: float  # Geometric mean of the components
+    label_consistency: float | None  # Share of labels that nothing contradicts; None: unknown
+    temporal_distribution: dict  # Month -> samples; 'unknown' for those without a time
+    survey_coverage: dict  # Survey -> samples; 'unknown' for those without one
+    quality_score: float | None  # Geometric mean of the components; None where one is unknown
     issues: list = field(default_factory=list)  # `Issue`s
-    components: dict = field(default_factory=dict)  # Name -> 0 to 1 or None
+    components: dict = field(default_factory=dict)  # Name -> 0 to 1, None where unknown
     gates: list = field(default_factory=list)  # `Gate`s
     band_coverage: dict = field(default_factory=dict)  # 'survey band' -> samples
     classes: list = field(default_factory=list)  # Rows of `class_table`
@@ -64,10 +75,10 @@ class DataQualityReport:
     duplicates: dict = field(default_factory=dict)  # Counts and pairs
     shortcuts: dict = field(default_factory=dict)  # From `probe_shortcuts`
     losses: dict = field(default_factory=dict)  # requested, kept, and lost by reason
-    origin: str = 'survey'  # 'survey', 'synthetic' or 'mixed'
+    origin: str = 'survey'  # 'survey', 'synthetic', 'mixed' or 'unknown'
     drift: dict = field(default_factory=dict)  # Split -> column -> distance from train
     sky: dict = field(default_factory=dict)  # HEALPix cell (order 6, nested) -> samples
-    unmeasured: dict = field(default_factory=dict)  # Flag -> why nobody can tell
+    unmeasured: dict = field(default_factory=dict)  # Flag or component -> why nobody can tell
     agreement: list = field(default_factory=list)  # Rows of `labeller_agreement`
 
     def __repr__(self):
@@ -77,108 +88,132 @@ class DataQualityReport:
     def _repr_html_(self):
         return self.html(whole=False)
 
-    def html(
-        self,
-        whole: bool = True,  # A page of its own; False gives a part to put into another page
-    ) -> str:  # HTML, with its picture inside
-        "A report as HTML that needs nothing else"
-        return report_html(self, whole)
-
-    def plot(
-        self,
-        figsize: tuple = (7.5, 6.6),  # Width and height (inch)
-    ):  # A matplotlib figure
-        "Eight views of a report"
-        return report_figure(self, figsize)
-
-    def to_dict(self) -> dict:  # Plain values
-        "All of it in JSON's terms"
-        return json.loads(canonical_json(asdict(self)))
-
-    def to_json(self) -> str:  # Text
-        "All of it as JSON"
-        return json.dumps(self.to_dict(), indent=1)
-
-    @classmethod
-    def from_json(
-        cls,
-        text: str | dict,  # What `to_json` wrote, or the same as a dict
-    ):  # The report
-        "Read a report back; fields of newer versions are left out"
-        values = json.loads(text) if isinstance(text, str) else dict(text)
-        known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
-        known['issues'] = [Issue(**issue) for issue in known.get('issues', [])]
-        known['gates'] = [Gate(**gate) for gate in known.get('gates', [])]
-        single = known.get('shortcuts', {}).get('single')
-        if single:  # JSON has them by name
-            known['shortcuts'] = {**known['shortcuts'], 'single': by_strength(single)}
-        return cls(**known)
-
-    @property
-    def weakest(self) -> str:
-        "Name of the component that lowers the score most"
-        return weakest_of(self.components)
-
 # %% ../../nbs/45_quality/10_report.ipynb #9a4b23d6
+@patch
+def html(
+    self: DataQualityReport,
+    whole: bool = True,  # A page of its own; False gives a part to put into another page
+) -> str:  # HTML, with its picture inside
+    "A report as HTML that needs nothing else"
+    return report_html(self, whole)
+
+
+@patch
+def plot(
+    self: DataQualityReport,
+    figsize: tuple = (7.5, 6.6),  # Width and height (inch)
+):  # A matplotlib figure
+    "Eight views of a report"
+    return report_figure(self, figsize)
+
+
+@patch(as_prop=True)
+def weakest(self: DataQualityReport) -> str:
+    "Name of the component that lowers the score most"
+    return weakest_of(self.components)
+
+# %% ../../nbs/45_quality/10_report.ipynb #4856f101
+@patch
+def to_dict(self: DataQualityReport) -> dict:  # Plain values
+    "All of it in JSON's terms"
+    return json.loads(canonical_json(asdict(self)))
+
+
+@patch
+def to_json(self: DataQualityReport) -> str:  # Text
+    "All of it as JSON"
+    return json.dumps(self.to_dict(), indent=1)
+
+
+def _read_gate(stored):
+    "A gate from JSON"
+    gate = Gate(**stored)
+    if gate.outcome == 'not measured':
+        gate.outcome = 'unknown'
+    return gate
+
+
+@patch(cls_method=True)
+def from_json(
+    cls: DataQualityReport,
+    text: str | dict,  # What `to_json` wrote, or the same as a dict
+):  # The report
+    "Read a report back; fields of newer versions are left out"
+    values = json.loads(text) if isinstance(text, str) else dict(text)
+    known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
+    known['issues'] = [Issue(**issue) for issue in known.get('issues', [])]
+    known['gates'] = [_read_gate(gate) for gate in known.get('gates', [])]
+    single = known.get('shortcuts', {}).get('single')
+    if single:  # JSON has them by name
+        known['shortcuts'] = {**known['shortcuts'], 'single': by_strength(single)}
+    return cls(**known)
+
+# %% ../../nbs/45_quality/10_report.ipynb #d77b58e8
 PIECE = 1024  # Patches that are looked at together
 
 
-def _pieces(n):
-    return [slice(k, k + PIECE) for k in range(0, n, PIECE)]
+def _in_pieces(rows, data, valid):
+    "Rows, their pixels and their validity, some at a time; neighbours as a slice"
+    for k in range(0, len(rows), PIECE):
+        piece = rows[k : k + PIECE]
+        where = piece
+        if piece[-1] - piece[0] == len(piece) - 1:
+            where = slice(piece[0], piece[-1] + 1)
+        yield piece, np.asarray(data[where]), np.asarray(valid[where])
 
-
+# %% ../../nbs/45_quality/10_report.ipynb #5c9e0936
 def _level_columns(samples, n_channels):
-    "Names of the columns of sky and noise; None where the set does not have them"
-    backgrounds = [c for c in samples if c.endswith('_background')]
-    noises = [c for c in samples if c.endswith('_noise')]
+    "Names of the columns of sky and noise, one each for every channel"
+    backgrounds = [name for name in samples if name.endswith('_background')]
+    noises = [name for name in samples if name.endswith('_noise')]
     if len(backgrounds) == len(noises) == n_channels:
         return backgrounds, noises
-    return None
+    channels = [f'channel{c}' for c in range(n_channels)]
+    return [f'{c}_background' for c in channels], [f'{c}_noise' for c in channels]
 
 
-def _add_levels(samples, data, valid):
-    "Measure sky and noise of each channel; the names of their columns"
-    n_channels = data.shape[1]
-    backgrounds = [f'channel{c}_background' for c in range(n_channels)]
-    noises = [f'channel{c}_noise' for c in range(n_channels)]
-    parts = [
-        local_background(np.asarray(data[k]), np.asarray(valid[k])) for k in _pieces(len(data))
-    ]
-    samples[backgrounds] = np.concatenate([background for background, _ in parts])
-    samples[noises] = np.concatenate([noise for _, noise in parts])
-    return backgrounds, noises
+def _with_levels(samples, data, valid):
+    "The set with sky and noise; both as arrays (n, C); names of the channels"
+    names = _level_columns(samples, data.shape[1])
+    background, noise = (np.stack([numbers(samples, c) for c in some], 1) for some in names)
+    unknown = ~np.isfinite(background + noise).all(1)
+    for rows, pixels, good in _in_pieces(np.flatnonzero(unknown), data, valid):
+        background[rows], noise[rows] = local_background(pixels, good)
+    samples[names[0]] = background
+    samples[names[1]] = noise
+    channels = tuple(name.removesuffix('_noise') for name in names[1])
+    return samples, background, noise, channels
 
-# %% ../../nbs/45_quality/10_report.ipynb #e3eac69b
+# %% ../../nbs/45_quality/10_report.ipynb #3eee79f8
 def pixel_facts(
     samples: pd.DataFrame,  # The set, n rows
     data,  # Patches (n, C, s, s)
     valid,  # Validity, same shape
 ) -> tuple:  # The set with what was missing; sky and noise, each (n, C)
-    "Flags, valid fraction, sky and noise, measured where the columns are missing"
-    samples = samples.copy()
-    names = _level_columns(samples, data.shape[1]) or _add_levels(samples, data, valid)
-    background, noise = (samples[columns].to_numpy('f8') for columns in names)
-    pieces = _pieces(len(data))
-    if 'quality_flags' not in samples:
-        channels = tuple(c.removesuffix('_noise') for c in names[1])
-        flags = [
-            image_flags(
-                np.asarray(data[k]),
-                np.asarray(valid[k]),
-                background[k],
-                noise[k],
-                channels=channels,
-            )
-            for k in pieces
-        ]
-        samples['quality_flags'] = np.concatenate(flags)
-    samples['quality_flags'] = samples['quality_flags'].to_numpy('u4') | column_flags(samples)
-    if 'valid_fraction' not in samples:
-        fractions = [np.asarray(valid[k]).mean((1, 2, 3)) for k in pieces]
-        samples['valid_fraction'] = np.concatenate(fractions)
+    "Flags, valid fraction, sky and noise, measured where they are missing"
+    samples, background, noise, channels = _with_levels(samples.copy(), data, valid)
+    bits = np.nan_to_num(numbers(samples, 'quality_flags')).astype('u4')
+    unknown = np.flatnonzero(~known_flags(samples))
+    for rows, pixels, good in _in_pieces(unknown, data, valid):
+        levels = background[rows], noise[rows]
+        bits[rows] = image_flags(pixels, good, *levels, channels=channels)
+    share = numbers(samples, 'valid_fraction').copy()
+    for rows, _, good in _in_pieces(np.flatnonzero(np.isnan(share)), data, valid):
+        share[rows] = good.mean((1, 2, 3))
+    samples['quality_flags'] = bits
+    samples['valid_fraction'] = share
     return samples, background, noise
 
 # %% ../../nbs/45_quality/10_report.ipynb #f6a5d2ff
+def _lost_by_reason(ledger):
+    "How many samples were lost for what"
+    if ledger is None or not len(ledger):
+        return {}
+    table = pd.DataFrame(dict(reason=words(ledger, 'reason'), n=column(ledger, 'n', 1)))
+    counts = table.groupby('reason')['n'].sum()
+    return {str(reason): int(n) for reason, n in counts.sort_index().items()}
+
+# %% ../../nbs/45_quality/10_report.ipynb #fd84d347
 def check_losses(
     ledger: pd.DataFrame | None,  # reason, and n where a row stands for several; None for none
     requested: int | None,  # How many were asked for; None: kept and lost together
@@ -196,14 +231,6 @@ def check_losses(
         issues = [Issue('ledger_does_not_add_up', 'error', message, requested - kept)]
     share = kept / requested if requested else None
     return share, dict(requested=requested, kept=kept, lost=lost), issues
-
-
-def _lost_by_reason(ledger):
-    "How many samples were lost for what"
-    if ledger is None or not len(ledger):
-        return {}
-    counts = ledger.assign(n=column(ledger, 'n', 1)).groupby('reason')['n'].sum()
-    return {str(reason): int(n) for reason, n in counts.sort_index().items()}
 
 # %% ../../nbs/45_quality/10_report.ipynb #8c4d00ea
 SUBSTANTIAL = 0.61  # κ from which Landis & Koch (1977) call agreement substantial
@@ -251,6 +278,7 @@ class _Question:
     samples: pd.DataFrame
     valid: object = None  # Validity; None without pixels
     pairs: pd.DataFrame | None = None  # Copies; None where nobody looked
+    seen: object = None  # False for patches without any valid pixel, shape (n,); None: all seen
     patch_size: int | None = None  # None without pixels
     ledger: pd.DataFrame | None = None
     requested: int | None = None
@@ -258,25 +286,25 @@ class _Question:
     verdicts: pd.DataFrame | None = None
 
 
+def _why_unknown(question, components):
+    "Component -> why it is `None`"
+    reasons = missing_facts(question.samples, question.patch_size)
+    reasons['complete'] = 'nothing says how many samples were asked for'
+    reasons['unique'] = 'no pixels to look for copies in'
+    if question.pairs is not None:
+        reasons['unique'] = 'not known: patches without a valid pixel'
+    return {name: reasons[name] for name, value in components.items() if value is None}
+
+# %% ../../nbs/45_quality/10_report.ipynb #398d226f
 def _run_checks(question):
     "Components of the score; fields of the report; issues"
-    samples = question.samples
-    size = question.patch_size
-    images, flags, issues = None, {}, []
-    if 'quality_flags' in samples:
-        images, flags, issues = check_images(samples)
-    labels, against, more = check_labels(samples, size)
-    issues += more
-    balance, more = check_classes(samples)
-    issues += more
-    positions, misplaced, more = check_positions(samples, size)
-    issues += more
-    unique, copies = None, {}
-    if question.pairs is not None:
-        unique, copies, more = check_duplicates(samples, question.pairs)
-        issues += more
-    complete, losses, more = check_losses(question.ledger, question.requested, len(samples))
-    issues += more
+    samples, size = question.samples, question.patch_size
+    images, flags, issues = check_images(samples)
+    labels, against, label_issues = check_labels(samples, size)
+    balance, class_issues = check_classes(samples)
+    positions, misplaced, position_issues = check_positions(samples, size)
+    unique, copies, copy_issues = _check_copies(question)
+    complete, losses, loss_issues = check_losses(question.ledger, question.requested, len(samples))
     values = (images, labels, balance, positions, unique, complete)
     fields = dict(
         image_quality_score=images,
@@ -287,23 +315,28 @@ def _run_checks(question):
         duplicates=copies,
         losses=losses,
     )
-    described, more = _describe(question)
-    return dict(zip(COMPONENTS, values)), {**fields, **described}, issues + more
+    issues += label_issues + class_issues + position_issues + copy_issues + loss_issues
+    return dict(zip(COMPONENTS, values)), fields, issues
 
 
+def _check_copies(question):
+    "As `check_duplicates`, where somebody looked for copies"
+    if question.pairs is None:
+        return None, {}, []
+    return check_duplicates(question.samples, question.pairs, question.seen)
+
+# %% ../../nbs/45_quality/10_report.ipynb #a8429c98
 def _describe(question):
-    "What is not part of the score: where, when, drift, shortcuts, agreement"
+    "Fields of the report; issues"
     samples = question.samples
     surveys, bands, issues = check_coverage(samples)
-    months, more = check_times(samples)
-    issues = issues + more
-    drift, more = split_drift(samples)
-    issues += more
+    months, time_issues = check_times(samples)
+    drift, drift_issues = split_drift(samples)
     shortcuts = dict(auc=None, reason='not asked for')
     if question.probe:
-        shortcuts = probe_shortcuts(samples, question.valid)
-    issues += check_shortcuts(samples, shortcuts)
-    issues += check_columns(samples)
+        shortcuts = shortcuts_of(samples, question.valid)
+    issues += time_issues + drift_issues
+    issues += check_shortcuts(samples, shortcuts) + check_columns(samples)
     agreement = []
     if question.verdicts is not None:
         agreement, more = check_agreement(question.verdicts)
@@ -326,10 +359,60 @@ def _check_table(samples, data):
     if 'label' not in samples:
         there = ', '.join(map(str, samples))
         raise BadInput(f'the samples have no column label; they have {there}')
+    strange = samples['label'][np.isnan(numbers(samples, 'label'))].dropna()
+    if len(strange):
+        raise BadInput(f'label {strange.iloc[0]!r} is neither 1 for real nor 0 for bogus')
     if data is not None and len(data) != len(samples):
         raise BadInput(f'{len(data)} patches do not fit {len(samples)} rows')
 
 # %% ../../nbs/45_quality/10_report.ipynb #64af46b4
+def _gates(report, limits):
+    "The gates of a report that is complete otherwise"
+    ratio = report.anomaly_ratio
+    values = dict(
+        quality_score=report.quality_score,
+        **report.components,
+        rarer_label=None if ratio is None else min(ratio, 1 - ratio),
+        shortcut_auc=report.shortcuts['auc'],
+    )
+    facts = (report.flags, report.labels, report.duplicates, report.losses)
+    reasons = reasons_of(report.components, *facts, report.total_samples) | report.unmeasured
+    if report.quality_score is None:
+        reasons['quality_score'] = f'for want of {", ".join(unknown_components(report.components))}'
+    reasons['shortcut_auc'] = report.shortcuts.get('reason', '')
+    reasons['rarer_label'] = reasons['balance']
+    return pass_gates(values, limits, reasons)
+
+# %% ../../nbs/45_quality/10_report.ipynb #1de065cf
+def _origin(samples):
+    "Where the samples are from, in a word"
+    origins = set(words(samples, 'origin'))
+    return origins.pop() if len(origins) == 1 else 'mixed'
+
+
+def _report(question, limits):
+    "Run the checks and put together what they found"
+    samples = question.samples
+    components, fields, issues = _run_checks(question)
+    described, more = _describe(question)
+    worst_first = {'error': 0, 'warning': 1, 'info': 2}
+    report = DataQualityReport(
+        total_samples=len(samples),
+        anomaly_ratio=known_mean(known_labels(samples)),
+        quality_score=overall_score(components),
+        components=components,
+        issues=sorted(issues + more, key=lambda i: (worst_first[i.severity], i.code)),
+        classes=class_table(samples).to_dict('records'),
+        origin=_origin(samples),
+        sky={str(k): int(v) for k, v in sky_cells(samples).items()},
+        unmeasured=_why_unknown(question, components) | unmeasured_flags(samples),
+        **fields,
+        **described,
+    )
+    report.gates = _gates(report, limits)
+    return report
+
+# %% ../../nbs/45_quality/10_report.ipynb #fc62b26e
 def check_quality(
     samples: pd.DataFrame,  # One row per patch
     data=None,  # Patches, array-like, shape (n, C, s, s); None checks the table alone
@@ -344,46 +427,32 @@ def check_quality(
     "Every check of these pages"
     _check_table(samples, data)
     samples = samples.reset_index(drop=True)
-    patch_size = None
+    question = _Question(samples, valid, pairs, None, None, ledger, requested, probe, verdicts)
     if data is not None:
-        patch_size = data.shape[-1]
-        valid = np.isfinite(data) if valid is None else valid
-        samples, background, noise = pixel_facts(samples, data, valid)
-        if pairs is None:
-            hashes = samples['pixel_sha256'].to_numpy() if 'pixel_sha256' in samples else None
-            pairs = find_duplicates(data, valid, background, noise, hashes)
-    question = _Question(samples, valid, pairs, patch_size, ledger, requested, probe, verdicts)
-    components, fields, issues = _run_checks(question)
-    return _report(samples, components, fields, issues, gates)
+        _look_at_pixels(question, data)
+    elif known_flags(samples).any():
+        question.samples = _with_column_flags(samples)
+    return _report(question, gates)
 
 
-def _report(samples, components, fields, issues, limits):
-    "Put together what was found"
-    ratio = float((samples['label'] == 1).mean())
-    score = combine(components)
-    values = dict(
-        quality_score=score,
-        **components,
-        rarer_label=min(ratio, 1 - ratio),
-        shortcut_auc=fields['shortcuts']['auc'],
-    )
-    facts = (fields[k] for k in ('flags', 'labels', 'duplicates', 'losses'))
-    reasons = reasons_of(components, *facts, len(samples))
-    worst_first = {'error': 0, 'warning': 1, 'info': 2}
-    origins = set(column(samples, 'origin', 'survey'))
-    return DataQualityReport(
-        total_samples=len(samples),
-        anomaly_ratio=ratio,
-        quality_score=score,
-        components=components,
-        gates=pass_gates(values, limits, reasons),
-        issues=sorted(issues, key=lambda i: (worst_first[i.severity], i.code)),
-        classes=class_table(samples).to_dict('records'),
-        origin=origins.pop() if len(origins) == 1 else 'mixed',
-        sky={str(k): int(v) for k, v in sky_cells(samples).items()},
-        unmeasured=unmeasured_flags(samples),
-        **fields,
-    )
+def _look_at_pixels(question, data):
+    "Fill in what the pixels tell"
+    if question.valid is None:
+        question.valid = np.isfinite(data)
+    samples, background, noise = pixel_facts(question.samples, data, question.valid)
+    question.samples = _with_column_flags(samples)
+    question.patch_size = data.shape[-1]
+    question.seen = np.isfinite(noise).any(1)
+    if question.pairs is None:
+        hashes = samples['pixel_sha256'].to_numpy() if 'pixel_sha256' in samples else None
+        question.pairs = find_duplicates(data, question.valid, background, noise, hashes)
+
+
+def _with_column_flags(samples):
+    "The set with the flags that columns tell, where those of the pixels are known"
+    known = known_flags(samples)
+    bits = np.nan_to_num(numbers(samples, 'quality_flags')).astype('u4') | column_flags(samples)
+    return samples.assign(quality_flags=bits if known.all() else np.where(known, bits, np.nan))
 
 # %% ../../nbs/45_quality/10_report.ipynb #c2d7e40e
 def keep_report(

@@ -23,54 +23,63 @@ from astrid_data.display import (
     split_order,
 )
 from .coverage import plot_sky
-from .gates import component_order, reasons_of
+from .gates import component_order, reasons_of, unknown_components
 
 # %% ../../nbs/45_quality/09_views.ipynb #84fef9a8
 def _score_text(value):
-    return 'not measured' if value is None else f'{value:.2f}'
+    return 'unknown' if value is None else f'{value:.2f}'
 
 
 def _gate_text(gate):
     "A gate that did not pass"
     because = f': {gate.reason}' if gate.reason else ''
-    value = _score_text(gate.value)
-    return f'{gate.name} {gate.outcome} ({value}, asked {gate.threshold:g}{because})'
+    if gate.outcome == 'unknown':
+        return f'{gate.name} unknown (asked {gate.threshold:g}{because})'
+    return f'{gate.name} {gate.outcome} ({gate.value:.2f}, asked {gate.threshold:g}{because})'
 
-
+# %% ../../nbs/45_quality/09_views.ipynb #dbb5db32
 def _shortcut_text(shortcuts):
     if shortcuts.get('auc') is None:
-        return f'not probed: {shortcuts.get("reason", "")}'
+        return f'unknown: {shortcuts.get("reason", "")}'
     auc = f'{shortcuts["auc"]:.2f} ± {shortcuts["error"]:.2f}'
     return f'AUC {auc} without looking at the source'
 
 
 def _samples_text(report):
     lost = report.losses.get('requested', report.total_samples) - report.total_samples
-    text = f'{report.total_samples:,}, {report.anomaly_ratio:.0%} with label 1'
+    ratio = report.anomaly_ratio
+    real = 'an unknown share' if ratio is None else f'{ratio:.0%}'
+    text = f'{report.total_samples:,}, {real} with label 1'
     text += f'; {lost:,} lost' if lost else ''
     return text + ('' if report.origin == 'survey' else f'; {ORIGIN_WORDS[report.origin]}')
 
-# %% ../../nbs/45_quality/09_views.ipynb #dbb5db32
+# %% ../../nbs/45_quality/09_views.ipynb #9f11e97a
+def _score_lines(report):
+    "The score, what it is made of, and what lowers it most"
+    names = component_order(report.components)
+    parts = ', '.join(f'{name} {_score_text(report.components[name])}' for name in names)
+    if report.quality_score is None:
+        lacking = ' and '.join(unknown_components(report.components)) or 'everything'
+        return [('score', f'unknown for want of {lacking}; {parts}')]
+    facts = (report.flags, report.labels, report.duplicates, report.losses)
+    reasons = reasons_of(report.components, *facts, report.total_samples)
+    weakest = reasons.get('quality_score', 'nothing lowers the score')
+    mean = f'{report.quality_score:.2f}, the geometric mean of {parts}'
+    return [('score', mean), ('weakest', weakest)]
+
+# %% ../../nbs/45_quality/09_views.ipynb #1e19805d
 def report_lines(
     report,  # A `DataQualityReport`
 ) -> list:  # (heading, text) pairs
     "What a report says about itself"
-    facts = (report.flags, report.labels, report.duplicates, report.losses)
-    reasons = reasons_of(report.components, *facts, report.total_samples)
-    parts = [
-        f'{name} {_score_text(report.components[name])}'
-        for name in component_order(report.components)
-    ]
-    crossed = [_gate_text(g) for g in report.gates if g.outcome in ('warn', 'fail')]
-    mean = f'{report.quality_score:.2f}, the geometric mean of {", ".join(parts)}'
+    not_passed = [_gate_text(gate) for gate in report.gates if gate.outcome != 'pass']
     bands = ', '.join(f'{band} {n:,}' for band, n in report.band_coverage.items())
     lines = [
         ('samples', _samples_text(report)),
-        ('score', mean),
-        ('weakest', reasons.get('quality_score', 'nothing lowers the score')),
+        *_score_lines(report),
         ('surveys', bands),
         ('shortcuts', _shortcut_text(report.shortcuts)),
-        ('gates', ', '.join(crossed) or 'all passed'),
+        ('gates', ', '.join(not_passed) or 'all passed'),
     ]
     if report.unmeasured:
         unknown = [f'{name} ({why})' for name, why in report.unmeasured.items()]
@@ -117,7 +126,7 @@ def _draw_classes(ax, classes):
     ax.legend(fontsize=6, frameon=False, ncols=4, handlelength=1, columnspacing=1, **below)
     ax.set_title('samples by class (label)', **_TITLE)
 
-
+# %% ../../nbs/45_quality/09_views.ipynb #577ab9db
 def _draw_months(ax, months):
     "Samples by month; the axis shows time, so gaps are gaps"
     years = {
@@ -133,7 +142,7 @@ def _draw_months(ax, months):
     unknown = f' ({months["unknown"]:,} without a time)' if 'unknown' in months else ''
     ax.set_title(f'samples by month{unknown}', **_TITLE)
 
-# %% ../../nbs/45_quality/09_views.ipynb #577ab9db
+# %% ../../nbs/45_quality/09_views.ipynb #f9e8a731
 def _draw_drift(ax, drift, most=6):
     "Distance of val and test from train, the columns that drift most"
     columns = {column for distances in drift.values() for column in distances}
@@ -153,11 +162,11 @@ def _draw_drift(ax, drift, most=6):
     else:
         _say_in_the_middle(ax, 'no splits')
 
-
+# %% ../../nbs/45_quality/09_views.ipynb #7b0a2ee7
 def _draw_shortcuts(ax, shortcuts):
     "How well single facts tell the label without the source"
     single = shortcuts.get('single') or {}
-    title = f'shortcuts: {shortcuts.get("reason", "none")}'[:60]
+    title = f'shortcuts unknown: {shortcuts.get("reason", "")}'[:60]
     if single:
         title = f'label told without source: {shortcuts["auc"]:.2f}'
     _draw_bars(ax, single, title, COLOURS[3])
@@ -165,40 +174,51 @@ def _draw_shortcuts(ax, shortcuts):
         ax.set_xlim(0.5, 1.08)
         ax.axvline(0.6, color='k', lw=0.8, ls=':')
 
-# %% ../../nbs/45_quality/09_views.ipynb #f9e8a731
+# %% ../../nbs/45_quality/09_views.ipynb #6c42028f
+def _draw_components(ax, report):
+    "What the score is made of, and the score"
+    known = {k: round(v, 3) for k, v in report.components.items() if v is not None}
+    unknown = [name for name in component_order(report.components) if name not in known]
+    title = f'components of the score {_score_text(report.quality_score)}'
+    if unknown:
+        title += f'; unknown: {", ".join(unknown)}'
+    _draw_bars(ax, known, title[:70], COLOURS[0])
+    ax.set_xlim(0, 1.18)
+    if report.quality_score is not None:
+        ax.axvline(report.quality_score, color='k', lw=0.8, ls=':')
+
+# %% ../../nbs/45_quality/09_views.ipynb #fbc98066
+def _eight_axes(fig):
+    "Axes of the eight views, by name"
+    names = 'components classes findings bands months shortcuts sky drift'.split()
+    axs = {}
+    for place, name in enumerate(names, 1):
+        projection = 'mollweide' if name == 'sky' else None
+        axs[name] = fig.add_subplot(4, 2, place, projection=projection)
+        if name != 'sky':
+            axs[name].tick_params(labelsize=6.5)
+            axs[name].spines[['top', 'right']].set_visible(False)
+    return axs
+
+# %% ../../nbs/45_quality/09_views.ipynb #2eab9e7a
 def report_figure(
     report,  # A `DataQualityReport`
     figsize: tuple = (7.5, 6.6),  # Width and height (inch)
 ):  # A matplotlib figure
     "Eight views of a report"
     fig = new_figure(figsize)
-    axs = [
-        fig.add_subplot(4, 2, k + 1, projection='mollweide' if k == 6 else None) for k in range(8)
-    ]
-    components, classes, findings, bands, months, shortcuts, sky, drift = axs
-    _draw_components(components, report)
-    _draw_classes(classes, report.classes)
+    axs = _eight_axes(fig)
     found = {**report.flags, **{f'label: {why}': n for why, n in report.labels.items()}}
-    _draw_bars(findings, found, 'samples with a finding', COLOURS[5])
-    _draw_bars(bands, report.band_coverage, 'samples by survey and band', COLOURS[2])
-    _draw_months(months, report.temporal_distribution)
-    _draw_shortcuts(shortcuts, report.shortcuts)
-    plot_sky({int(cell): n for cell, n in report.sky.items()}, ax=sky)
-    sky.set_title(f'sky: {len(report.sky):,} HEALPix cells of 0.9°', **_TITLE)
-    _draw_drift(drift, report.drift)
-    for ax in axs:
-        if ax is not sky:
-            ax.tick_params(labelsize=6.5)
-            ax.spines[['top', 'right']].set_visible(False)
+    _draw_components(axs['components'], report)
+    _draw_classes(axs['classes'], report.classes)
+    _draw_bars(axs['findings'], found, 'samples with a finding', COLOURS[5])
+    _draw_bars(axs['bands'], report.band_coverage, 'samples by survey and band', COLOURS[2])
+    _draw_months(axs['months'], report.temporal_distribution)
+    _draw_shortcuts(axs['shortcuts'], report.shortcuts)
+    plot_sky({int(cell): n for cell, n in report.sky.items()}, ax=axs['sky'])
+    axs['sky'].set_title(f'sky: {len(report.sky):,} HEALPix cells of 0.9°', **_TITLE)
+    _draw_drift(axs['drift'], report.drift)
     return mark_synthetic(fig, report.origin)
-
-
-def _draw_components(ax, report):
-    "What the score is made of, and the score"
-    measured = {k: round(v, 3) for k, v in report.components.items() if v is not None}
-    _draw_bars(ax, measured, f'components of the score {report.quality_score:.2f}', COLOURS[0])
-    ax.set_xlim(0, 1.18)
-    ax.axvline(report.quality_score, color='k', lw=0.8, ls=':')
 
 # %% ../../nbs/45_quality/09_views.ipynb #1d331c1a
 OUTCOME_COLOURS = {
@@ -208,7 +228,7 @@ OUTCOME_COLOURS = {
     'fail': COLOURS[5],
     'warn': COLOURS[1],
     'pass': COLOURS[2],
-    'not measured': COLOURS[7],
+    'unknown': COLOURS[7],
 }
 
 
@@ -224,7 +244,7 @@ def report_tables(
         warning=None if report.origin == 'survey' else ORIGIN_WORDS[report.origin],
     )
 
-
+# %% ../../nbs/45_quality/09_views.ipynb #19ef6330
 def report_html(
     report,  # A `DataQualityReport`
     whole: bool = True,  # A page of its own; False gives a part to put into another page

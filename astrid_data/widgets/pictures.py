@@ -110,7 +110,8 @@ def tooltip(
     if not blind:
         source = words('label_source')
         title += f' {sample["class_name"]}, label {sample["label"]} from {source}'
-    flags = ', '.join(decode_flags(sample.get('quality_flags', 0))) or 'none'
+    bits = sample.get('quality_flags')
+    flags = 'unknown' if pd.isna(bits) else ', '.join(decode_flags(bits)) or 'none'
     lines = [
         title,
         f'{words("survey")} {words("band")} {words("observation_key")}',
