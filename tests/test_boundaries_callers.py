@@ -1,19 +1,25 @@
 "Callers that exist already: their words over HTTP, in a shell and in Python work as they are printed."
 
+import asyncio
+import inspect
 import json
 import logging
+import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import warnings
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 import astrid_data as ad
-from astrid_data.core import NotFound
+from astrid_data.core import BadInput, NotFound
 from astrid_data.simulate.synthetic import synthetic_archive
 
 COLLECT = '/training/datasets/collect'
@@ -256,3 +262,327 @@ def test_names_match_the_same_on_both_databases(registry_url, tmp_path):
         found = unknown_names(session, params)
     assert (found['survey_ids'], found['bands']) == (['jwst'], ['K'])
     assert len(found['object_ids']) == 6000
+
+
+# In a shell ----------------------------------------------------------------------------------------
+
+
+def command(capsys, *argv):
+    "Run `astrid-data`; gives its status and what it printed"
+    from astrid_data.cli import main
+
+    status = main(list(argv))
+    return status, capsys.readouterr()
+
+
+@pytest.mark.filterwarnings('ignore:no survey')
+def test_the_command_asks_what_is_known(pretend, capsys):
+    home = ['--home', str(pretend.home)]
+    status, said = command(capsys, 'collect', '--survey', 'jwst', KNOWN, *home)
+    assert status == 0 and "no survey 'jwst': the rest was asked" in said.out
+    status, said = command(capsys, 'collect', '--survey', KNOWN, '--survey', 'jwst', *home)
+    assert status == 0 and "no survey 'jwst': the rest was asked" in said.out
+    status, said = command(capsys, 'collect', '--survey', 'jwst', 'roman', *home)
+    assert status == 1 and f"no survey 'jwst', 'roman': the registry knows {KNOWN}" in said.err
+
+
+# The notebook functions ----------------------------------------------------------------------------
+
+
+def test_named_surveys_that_are_there_are_loaded(pretend):
+    config = ad.RealDataConfig([KNOWN, 'jwst'], max_samples=30, date_range_days=None)
+    with pytest.warns(UserWarning, match="no survey 'jwst': asked without"):
+        load = ad.load_real_training_data(config, archive=pretend, fallback='error', show=False)
+        train, val, test = asyncio.run(load)
+    assert len(train) and train.dataset.manifest['unknown'] == {'survey_ids': ['jwst']}
+
+
+@pytest.mark.parametrize('name', ['HST', 'hst', 'Hst'])
+def test_the_usual_surveys_are_found_in_any_case(tmp_path, name):
+    from astrid_data.registry import Survey
+
+    archive = ad.open_archive(tmp_path)
+    with archive.session() as session:
+        session.add(Survey(name=name))
+    with pytest.warns(UserWarning, match='this archive has hst; asked instead: hst'):
+        assert ad.RealDataConfig().params(archive).survey_ids == ['hst']
+
+
+def test_one_name_is_a_list_of_one_and_what_is_no_name_is_refused():
+    assert ad.RealDataConfig('hst').survey_ids == ['hst']
+    for wrong in (5, [5], []):
+        with pytest.raises(BadInput, match='survey_ids'):
+            ad.RealDataConfig(wrong)
+
+
+# What INTEROP.md promises: names, order and defaults of parameters ---------------------------------
+
+EMPTY = inspect.Parameter.empty
+SIGNATURES = {
+    'RealDataConfig': dict(
+        survey_ids=None,
+        confidence_threshold=0.7,
+        max_samples=1000,
+        date_range_days=180,
+        validation_status='validated',
+        anomaly_types=None,
+    ),
+    'load_real_training_data': dict(config=None, dataset_name=None, created_by='training_pipeline'),
+    'get_real_training_data': dict(max_samples=1000, confidence_threshold=0.7, batch_size=2),
+    'create_real_data_loaders': dict(
+        train=EMPTY, val=EMPTY, test=EMPTY, batch_size=2, num_workers=2
+    ),
+    'TrainingDataCollectionParams': dict(
+        survey_ids=None,
+        date_range=None,
+        confidence_threshold=0.7,
+        anomaly_types=None,
+        quality_score_threshold=0.8,
+        max_samples=10000,
+        validation_status='validated',
+    ),
+}
+
+
+@pytest.mark.parametrize('name', SIGNATURES)
+def test_existing_calls_keep_their_parameters(name):
+    parameters = inspect.signature(getattr(ad, name)).parameters.values()
+    first = {p.name: p.default for p in list(parameters)[: len(SIGNATURES[name])]}
+    assert list(first.items()) == list(SIGNATURES[name].items())
+
+
+def test_a_quality_report_has_the_fields_that_callers_read():
+    fields = (
+        'total_samples anomaly_ratio image_quality_score label_consistency '
+        'temporal_distribution survey_coverage quality_score issues'
+    ).split()
+    report = inspect.signature(ad.quality.DataQualityReport).parameters
+    assert list(report)[:8] == fields
+
+
+# Old import paths, from outside --------------------------------------------------------------------
+
+OLD_NAMES = {
+    'notebooks.training.utils.real_data_utils': (
+        'RealDataConfig load_real_training_data get_real_training_data create_real_data_loaders'
+    ),
+    'src.domains.ml.training_data.services': (
+        'TrainingDataCollector RealDataLoader TrainingDatasetManager DataQualityReport '
+        'TrainingDataCollectionParams'
+    ),
+    'src.domains.ml.training_data.models': 'TrainingDataset TrainingSample TrainingRun',
+    'src.domains.ml.training_data.api': 'create_app create_api_key',
+    'src.domains.ml.training_data.mlflow_logging': 'log_dataset',
+}
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    "The package alone in a folder, as a wheel puts it"
+    folder = tmp_path_factory.mktemp('site')
+    package = Path(ad.__file__).parent
+    shutil.copytree(package, folder / 'astrid_data', ignore=shutil.ignore_patterns('__pycache__'))
+    return folder
+
+
+@pytest.fixture
+def outside(site, tmp_path):
+    "Run Python in an empty folder, with nothing of the repository on its path"
+    folder = tmp_path / 'elsewhere'
+    folder.mkdir()
+
+    def run(*arguments, home=tmp_path / 'home', check=True, **more):
+        kept = {k: v for k, v in os.environ.items() if k in ('PATH', 'HOME', 'OMP_NUM_THREADS')}
+        paths = dict(PYTHONPATH=str(site), ASTRID_DATA_HOME=str(home), ASTRID_DATA_QUIET='1')
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env={**kept, **paths, 'MLFLOW_DISABLE_TELEMETRY': 'true'},
+            capture_output=True,
+            text=True,
+            check=check,
+            **more,
+        )
+
+    run.folder = folder
+    return run
+
+
+def test_every_old_name_is_served_and_is_ours(outside):
+    lines = ['import astrid_data.compat, sys', 'before = set(sys.modules)']
+    lines += ["assert not {'torch', 'fastapi', 'sqlalchemy', 'mlflow', 'pandas'} & before"]
+    for module, names in OLD_NAMES.items():
+        lines += [f'from {module} import {", ".join(names.split())}']
+        lines += [f'assert {n}.__module__.startswith("astrid_data.")' for n in names.split()]
+        lines += [f'import {module}; assert sorted({module}.__all__) == {sorted(names.split())}']
+        lines += [f'from {module} import *']
+    outside('-c', '\n'.join(lines))
+
+
+def test_without_the_line_nothing_is_served(outside):
+    for module in OLD_NAMES:
+        p = outside('-c', f'import astrid_data; import {module}', check=False)
+        assert 'ModuleNotFoundError' in p.stderr
+
+
+@pytest.mark.parametrize('with_init', [True, False])
+def test_what_can_be_imported_already_wins(outside, with_init):
+    real = outside.folder / 'src' / 'domains'
+    real.mkdir(parents=True)
+    (real / 'own.py').write_text('here = True')
+    if with_init:
+        for folder in (real, real.parent):
+            (folder / '__init__.py').write_text('real = True')
+    utils = outside.folder / 'notebooks' / 'training' / 'utils'
+    utils.mkdir(parents=True)
+    (utils / 'real_data_utils.py').write_text('get_real_training_data = "their own"')
+    code = f"""
+import astrid_data.compat
+import src.domains
+from src.domains.own import here
+from src.domains.ml.training_data.models import TrainingSample
+from notebooks.training.utils.real_data_utils import get_real_training_data
+assert get_real_training_data == 'their own'
+assert hasattr(src.domains, 'real') == {with_init}
+astrid_data.compat.remove()
+assert not hasattr(src.domains, 'ml')
+from src.domains.own import here
+try:
+    import src.domains.ml
+except ModuleNotFoundError:
+    print('gone')
+astrid_data.compat.install()
+astrid_data.compat.install()
+import src.domains.ml.training_data.services
+"""
+    assert outside('-c', code).stdout == 'gone\n'
+
+
+def test_a_name_that_is_gone_says_what_to_do(outside):
+    code = """
+import astrid_data.compat
+import src.domains.ml.training_data.api as api
+assert not hasattr(api, 'no_such_name')
+from src.domains.ml.training_data.api import router
+"""
+    p = outside('-c', code, check=False)
+    assert 'ImportError: astrid_data has no router: serve create_app(archive)' in p.stderr
+
+
+BASIC = """
+from notebooks.training.utils.real_data_utils import get_real_training_data
+
+train_loader, val_loader, test_loader = await get_real_training_data(
+    max_samples=1000,
+    confidence_threshold=0.7,
+    batch_size=2
+)
+"""
+
+ADVANCED = """
+config = RealDataConfig(
+    survey_ids=["hst", "jwst"],
+    confidence_threshold=0.6,
+    max_samples=5000,
+    date_range_days=365
+)
+
+train_dataset, val_dataset, test_dataset = await load_real_training_data(
+    config=config,
+    dataset_name="production_training_v1"
+)
+"""
+
+CURL = """
+curl -X POST "/training/datasets/collect" \\
+  -H "X-API-Key: $API_KEY" \\
+  -d '{
+    "survey_ids": ["hst", "jwst"],
+    "start": "2024-01-01T00:00:00",
+    "end": "2024-12-31T23:59:59",
+    "confidence_threshold": 0.7,
+    "max_samples": 1000,
+    "name": "real_data_demo"
+  }'
+"""
+
+# The seed uses these two without an import, as notebooks do that had one in a cell above
+ADVANCED_NAMES = (
+    'from notebooks.training.utils.real_data_utils import RealDataConfig, load_real_training_data'
+)
+CELL = """
+from IPython.core.interactiveshell import InteractiveShell
+result = InteractiveShell.instance().run_cell({code!r})
+result.raise_error()
+"""
+
+
+def as_cell(*parts):
+    "Code that runs some text as a notebook runs a cell"
+    return CELL.format(code='\n'.join(parts))
+
+
+def archive_of(when, home):
+    "The sample, with its images of HST taken at another time"
+    from sqlalchemy import select, update
+
+    from astrid_data.registry import Observation, Survey
+
+    archive = ad.open_archive(home)
+    archive.add_sample()
+    with archive.session() as session:
+        hst = select(Survey.id).where(Survey.name == 'hst').scalar_subquery()
+        own = update(Observation).where(Observation.survey_id == hst)
+        session.execute(own.values(observation_time=when))
+    return archive
+
+
+def test_the_seeds_basic_example(outside):
+    checks = """
+images, masks = next(iter(train_loader))
+assert images.shape == masks.shape == (2, 1, 64, 64), images.shape
+assert 'origin: survey' in repr(train_loader), repr(train_loader)
+assert len(val_loader) and len(test_loader)
+"""
+    p = outside('-W', 'ignore', '-c', as_cell('import astrid_data.compat', BASIC, checks))
+    assert 'registering the sample' in p.stdout
+
+
+def test_the_seeds_advanced_example(outside, tmp_path):
+    lately = datetime.now(UTC) - timedelta(days=30)
+    home = tmp_path / 'lately'
+    archive_of(lately, home)
+    checks = """
+image, mask = train_dataset[0]
+assert image.shape == mask.shape == (1, 64, 64)
+assert train_dataset.dataset.origin == 'survey'
+assert train_dataset.dataset.address == 'production_training_v1@v1'
+assert train_dataset.dataset.manifest['unknown'] == {'survey_ids': ['jwst']}
+"""
+    cell = as_cell('import astrid_data.compat', ADVANCED_NAMES, ADVANCED, checks)
+    p = outside('-c', cell, home=home)
+    assert "no survey 'jwst': asked without" in p.stderr
+
+
+def test_the_seeds_advanced_example_where_nothing_is_that_new(outside, tmp_path):
+    home = tmp_path / 'old'
+    archive_of(datetime(2002, 1, 1, tzinfo=UTC), home)
+    checks = "assert train_dataset.dataset.origin == 'synthetic'"
+    cell = as_cell('import astrid_data.compat', ADVANCED_NAMES, ADVANCED, checks)
+    p = outside('-c', cell, home=home)
+    assert 'SyntheticDataWarning' in p.stderr and 'surveys hst, jwst, the last 365 days' in p.stderr
+
+
+def test_the_seeds_curl_as_printed(site, tmp_path):
+    archive = archive_of(datetime(2024, 6, 1, tzinfo=UTC), tmp_path / 'home')
+    key = ad.api.create_api_key(archive, 'pipeline', ['manage:operations'])
+    with served(archive) as url:
+        script = CURL.replace('"/training', f'"{url}/training')  # A path alone is no address
+        p = subprocess.run(
+            ['bash', '-c', script], env={**os.environ, 'API_KEY': key}, capture_output=True
+        )
+    answer = json.loads(p.stdout)
+    assert answer['status'] == 'success', answer
+    assert answer['data']['name'] == 'real_data_demo' and answer['data']['total_samples'] > 100
+    assert set(answer['data']['quality_report']['survey_coverage']) == {'hst'}
+    assert answer['meta']['unknown'] == {'survey_ids': ['jwst']}

@@ -48,14 +48,15 @@ def _available_surveys(archive, names):
     "Of the usual surveys those that the archive has; None, for all it has, if it has none of them"
     from sqlalchemy import select
 
-    from astrid_data.registry.tables import Survey
+    from astrid_data.registry.tables import Survey, match_surveys
 
     if names != USUAL_SURVEYS:
         return names
     with archive.session() as session:
         known = sorted(session.scalars(select(Survey.name)))
-    found = [name for name in names if name in known]
-    if found != names and known:
+        _, unknown = match_surveys(session, names)
+    found = [name for name in names if name not in unknown]
+    if unknown and known:
         warnings.warn(
             f'of the usual surveys {", ".join(names)} this archive has '
             f'{", ".join(found) or "none"}; asked instead: {", ".join(found or known)}',
@@ -77,7 +78,7 @@ class RealDataConfig:
 
     def __post_init__(self):
         names = USUAL_SURVEYS if self.survey_ids is None else self.survey_ids
-        self.survey_ids = list(names)
+        self.survey_ids = TrainingDataCollectionParams(survey_ids=names).survey_ids
 
     def params(
         self,
