@@ -8,96 +8,98 @@ __all__ = ['group_fields', 'observation_footprints', 'some_detections']
 # %% ../../nbs/85_widgets/06_fields.ipynb #57182d58
 import numpy as np
 import pandas as pd
+from sqlalchemy import func, select
 
-from ..sky import unit_vectors
+from astrid_data.registry.tables import (
+    Detection,
+    Image,
+    Observation,
+    ObservationIndex,
+    Survey,
+    columns,
+)
+from ..sky import arcsec_of_chord, chord_of_arcsec, unit_vectors
 
-# %% ../../nbs/85_widgets/06_fields.ipynb #0781fc16
+# %% ../../nbs/85_widgets/06_fields.ipynb #6bd5c614
+def _touching_pairs(ra, dec, radius_arcsec):
+    "Pairs of circles on the sphere that overlap"
+    from scipy.spatial import cKDTree
+
+    vectors = unit_vectors(ra, dec)
+    widest = chord_of_arcsec(min(2 * radius_arcsec.max(), 180 * 3600))
+    i, j = cKDTree(vectors).query_pairs(widest, output_type='ndarray').T
+    separation = arcsec_of_chord(np.linalg.norm(vectors[i] - vectors[j], axis=1))
+    touch = separation < radius_arcsec[i] + radius_arcsec[j]
+    return i[touch], j[touch]
+
+# %% ../../nbs/85_widgets/06_fields.ipynb #ef6fd2f3
 def group_fields(
-    ra,
-    dec,
-    radius_deg,  # Centre and radius of each observation (deg), shape (n,)
+    ra,  # Right ascension of the middle of each observation (deg, ICRS), shape (n,)
+    dec,  # Its declination (deg, ICRS), shape (n,)
+    radius_deg,  # Radius of the circle around it (deg), shape (n,); NaN means one arcsecond
 ) -> np.ndarray:  # Number of its field, 0 for the field with most observations, shape (n,)
     "Observations whose circles overlap"
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
-    from scipy.spatial import cKDTree
 
-    xyz, r = unit_vectors(ra, dec), np.radians(np.maximum(np.nan_to_num(radius_deg), 1 / 3600))
-    if not len(xyz):
+    radius_arcsec = np.maximum(np.nan_to_num(np.asarray(radius_deg, 'f8')) * 3600, 1)
+    n = len(radius_arcsec)
+    if not n:
         return np.zeros(0, int)
-    i, j = (
-        cKDTree(xyz)
-        .query_pairs(min(2.0, 2 * np.sin(min(2 * r.max(), np.pi) / 2)), output_type='ndarray')
-        .T
-    )
-    near = 2 * np.arcsin(np.clip(np.linalg.norm(xyz[i] - xyz[j], axis=1) / 2, 0, 1)) < r[i] + r[j]
-    _, field = connected_components(
-        coo_matrix((np.ones(near.sum()), (i[near], j[near])), shape=(len(r), len(r))),
-        directed=False,
-    )
-    rank = np.empty(field.max() + 1, int)
-    rank[np.argsort(-np.bincount(field), kind='stable')] = np.arange(field.max() + 1)
-    return rank[field]
+    i, j = _touching_pairs(ra, dec, radius_arcsec)
+    touching = coo_matrix((np.ones(len(i)), (i, j)), shape=(n, n))
+    _, field = connected_components(touching, directed=False)
+    largest_first = np.argsort(-np.bincount(field), kind='stable')
+    number = np.empty(len(largest_first), int)
+    number[largest_first] = np.arange(len(largest_first))
+    return number[field]
 
-# %% ../../nbs/85_widgets/06_fields.ipynb #ef6fd2f3
+# %% ../../nbs/85_widgets/06_fields.ipynb #97665d84
+_FOOTPRINTS = (
+    select(
+        Observation.id.label('observation_id'),
+        Survey.name.label('survey'),
+        Observation.filter_band.label('band'),
+        Observation.ra,
+        Observation.dec,
+        ObservationIndex.radius_deg,
+        ObservationIndex.footprint,
+    )
+    .join(Survey, Survey.id == Observation.survey_id)
+    .outerjoin(ObservationIndex, ObservationIndex.observation_id == Observation.id)
+)
+
+
 def observation_footprints(
     archive,  # An `Archive`
     ids=None,  # Observations to keep; None means all
 ) -> pd.DataFrame:  # observation_id, survey, band, ra, dec, radius_deg, footprint, origin
-    "Where observations are; `ids` None means all"
-    from sqlalchemy import select
-
-    from astrid_data.registry.tables import (
-        Image,
-        Survey,
-        columns,
-    )
-    from astrid_data.registry.tables import (
-        Observation as O,
-    )
-    from astrid_data.registry.tables import (
-        ObservationIndex as X,
-    )
-
-    q = (
-        select(
-            O.id.label('observation_id'),
-            Survey.name.label('survey'),
-            O.filter_band.label('band'),
-            O.ra,
-            O.dec,
-            X.radius_deg,
-            X.footprint,
-        )
-        .join(Survey, Survey.id == O.survey_id)
-        .outerjoin(X, X.observation_id == O.id)
-    )
-    made = select(Image.observation_id).where(Image.origin == 'synthetic').distinct()
+    "Where observations are"
+    made_up = select(Image.observation_id).where(Image.origin == 'synthetic').distinct()
     with archive.session() as session:
-        t = pd.DataFrame(columns(session, q))
-        synthetic = {str(k) for (k,) in session.execute(made)}
-    t['origin'] = np.where(t['observation_id'].isin(synthetic), 'synthetic', 'survey')
-    return (t if ids is None else t[t['observation_id'].isin(set(ids))]).reset_index(drop=True)
+        observations = pd.DataFrame(columns(session, _FOOTPRINTS))
+        synthetic = {str(key) for key in session.scalars(made_up)}
+    is_synthetic = observations['observation_id'].isin(synthetic)
+    observations['origin'] = np.where(is_synthetic, 'synthetic', 'survey')
+    if ids is not None:
+        observations = observations[observations['observation_id'].isin(set(ids))]
+    return observations.reset_index(drop=True)
 
-
+# %% ../../nbs/85_widgets/06_fields.ipynb #1580f2f4
 def some_detections(
     archive,  # An `Archive`
-    most=20_000,  # How many to read at most
+    most: int = 20_000,  # How many to read at most
 ) -> tuple:  # Table of observation_id, ra, dec, kind; how many there are in all
     "A fair draw of an archive's detections"
-    from sqlalchemy import func, select
-
-    from astrid_data.registry.tables import Detection as D
-    from astrid_data.registry.tables import columns
-
-    with archive.session() as session:
-        n = session.scalar(select(func.count()).select_from(D))
-        t = pd.DataFrame(
-            columns(
-                session,
-                select(D.observation_id, D.ra, D.dec, D.status.label('kind'))
-                .order_by(D.id)
-                .limit(most),
-            )
+    draw = (
+        select(
+            Detection.observation_id, Detection.ra, Detection.dec, Detection.status.label('kind')
         )
-    return t.assign(kind=[getattr(k, 'value', str(k)).lower() for k in t['kind']]), n
+        .order_by(Detection.id)
+        .limit(most)
+    )
+    with archive.session() as session:
+        total = session.scalar(select(func.count()).select_from(Detection))
+        drawn = pd.DataFrame(columns(session, draw))
+    kinds = [getattr(status, 'value', str(status)).lower() for status in drawn['kind']]
+    return drawn.assign(kind=kinds), total

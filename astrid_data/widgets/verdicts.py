@@ -26,7 +26,7 @@ from astrid_data.registry.tables import (
 from ..registry.words import read_verdict
 
 # %% ../../nbs/85_widgets/03_verdicts.ipynb #47066667
-VERDICTS = {'real': True, 'bogus': False, 'unsure': None}
+VERDICTS = ('real', 'bogus', 'unsure')
 NO_ARCHIVE = (
     '{0} was opened from a folder, so there is no registry to write to: '
     'use open_dataset(archive, {0!r})'
