@@ -44,118 +44,147 @@ def background_of(
         ) from problem
     return sky.background, sky.background_rms
 
-# %% ../../nbs/20_images/13_sources.ipynb #235bf8f6
+# %% ../../nbs/20_images/13_sources.ipynb #396c293c
 def error_plane(
     source,  # What the image was opened from: path or bytes
     image,  # The `SkyImage`
-) -> (
-    np.ndarray
-):  # One-sigma error of each pixel (ny, nx); None where the file has no such plane, or several
+) -> np.ndarray | None:  # One-sigma error of each pixel (ny, nx); None: no such plane, or several
     "The error that the file itself gives, from its ERR extension"
-    planes = [(h.name, h.ver) for h in list_images(source)]
+    planes = [(hdu.name, hdu.ver) for hdu in list_images(source)]
     if planes.count(('ERR', image.hdu_ver)) != 1:
-        return None  # None, or several and no word on which belongs to the image
-    with open_image(source, 'ERR', image.hdu_ver, dq_policy='none') as err:
-        noise = err.read_all()[0]
-    return np.where(noise > 0, noise, np.nan) if noise.shape == image.shape else None
+        return None
+    with open_image(source, 'ERR', image.hdu_ver, dq_policy='none') as error_image:
+        noise = error_image.read_all()[0]
+    if noise.shape != image.shape:
+        return None
+    return np.where(noise > 0, noise, np.nan)
 
 # %% ../../nbs/20_images/13_sources.ipynb #3a4061c6
 def _summits(height, inside):
-    "For each pixel `inside`, the flat index of the summit that steepest ascent leads to; `height` has no ties"
+    "Flat index of the summit that steepest ascent from each pixel leads to; no ties in `height`"
     ny, nx = height.shape
     best = np.where(inside, height, -np.inf)
-    edge = np.pad(best, 1, constant_values=-np.inf)
-    to = np.arange(ny * nx).reshape(ny, nx)
+    padded = np.pad(best, 1, constant_values=-np.inf)
+    own = np.arange(ny * nx).reshape(ny, nx)
+    to = own
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            v = edge[1 + dy : ny + 1 + dy, 1 + dx : nx + 1 + dx]
-            up = v > best
-            best, to = (
-                np.where(up, v, best),
-                np.where(up, np.arange(ny * nx).reshape(ny, nx) + dy * nx + dx, to),
-            )
-    to = to.ravel()
+            neighbour = padded[1 + dy : ny + 1 + dy, 1 + dx : nx + 1 + dx]
+            higher = neighbour > best
+            best = np.where(higher, neighbour, best)
+            to = np.where(higher, own + dy * nx + dx, to)
+    return _followed(to.ravel()).reshape(ny, nx)
+
+
+def _followed(to):
+    "Where following the arrows `to` (n,) ends"
     while (to[to] != to).any():
         to = to[to]
-    return to.reshape(ny, nx)
+    return to
 
 # %% ../../nbs/20_images/13_sources.ipynb #3f9fe181
-def _passes(a, hill, inside):
-    "Pairs of touching hills and the height of the pass between them, once for every pair of touching pixels"
-    out = []
-    for p, q in (
-        (np.s_[:, :-1], np.s_[:, 1:]),
-        (np.s_[:-1], np.s_[1:]),
-        (np.s_[:-1, :-1], np.s_[1:, 1:]),
-        (np.s_[:-1, 1:], np.s_[1:, :-1]),
-    ):
-        k = inside[p] & inside[q] & (hill[p] != hill[q])
-        out.append((hill[p][k], hill[q][k], np.minimum(a[p][k], a[q][k])))
-    return map(np.concatenate, zip(*out))
+_NEIGHBOURS = (  # Every pair of touching pixels, once
+    (np.s_[:, :-1], np.s_[:, 1:]),
+    (np.s_[:-1], np.s_[1:]),
+    (np.s_[:-1, :-1], np.s_[1:, 1:]),
+    (np.s_[:-1, 1:], np.s_[1:, :-1]),
+)
 
-# %% ../../nbs/20_images/13_sources.ipynb #d72c18f0
+
+def _passes(light, hill, inside):
+    "Pairs of touching hills and the height of the pass, once for every pair of touching pixels"
+    found = []
+    for one, other in _NEIGHBOURS:
+        apart = inside[one] & inside[other] & (hill[one] != hill[other])
+        height = np.minimum(light[one][apart], light[other][apart])
+        found.append((hill[one][apart], hill[other][apart], height))
+    return map(np.concatenate, zip(*found))
+
+# %% ../../nbs/20_images/13_sources.ipynb #8b602c30
+def _highest_passes(low, saddle):
+    "Index of the highest pass of each hill `low`"
+    order = np.lexsort((saddle, low))
+    is_last = np.r_[low[order][1:] != low[order][:-1], True]
+    return order[is_last]
+
+
+def _merged(passes, rank, light, noise, nsigma, contrast):
+    "Which hill each hill ends in, for flat arrays of all pixels"
+    one, other, saddle = passes
+    into = np.arange(len(light))
+    while len(one):
+        is_lower = rank[one] < rank[other]
+        low = np.where(is_lower, one, other)
+        high = np.where(is_lower, other, one)
+        last = _highest_passes(low, saddle)
+        rise = light[low[last]] - saddle[last]
+        needed = np.maximum(nsigma * noise[low[last]], contrast * light[high[last]])
+        joins = last[rise < needed]
+        if not len(joins):
+            break
+        into[low[joins]] = high[joins]
+        into = _followed(into)
+        one, other = into[one], into[other]
+        apart = one != other
+        one, other, saddle = one[apart], other[apart], saddle[apart]
+    return into
+
+# %% ../../nbs/20_images/13_sources.ipynb #468e734f
 def split_blends(
     a: np.ndarray,  # Image (ny, nx) with the sky taken off
     noise: np.ndarray,  # Error of each pixel (ny, nx)
     segments: np.ndarray,  # Groups of pixels (ny, nx), 0 = sky
     nsigma: float = 5.0,  # A summit must rise this many sigma above the pass to its neighbour …
     contrast: float = 0.02,  # … and by this share of the neighbour's height
-) -> (
-    tuple
-):  # One label a source (ny, nx), 0 = sky; rows and columns of their summits, in order of label
-    "Cut groups of pixels into sources, one a summit"
-    inside, flat, size = segments > 0, a.ravel(), a.size
-    rank = np.empty(size)
-    rank[np.argsort(a, axis=None, kind='stable')] = np.arange(size)
+) -> tuple:  # Label of each pixel (ny, nx), 0 = sky; rows and columns of summits, by label
+    "Cut groups of pixels into sources, one for each summit"
+    inside = segments > 0
+    rank = np.empty(a.size)
+    rank[np.argsort(a, axis=None, kind='stable')] = np.arange(a.size)
     hill = _summits(rank.reshape(a.shape), inside)
-    p, q, saddle = _passes(a, hill, inside)
-    into = np.arange(size)
-    while len(p):
-        low, high = np.where(rank[p] < rank[q], p, q), np.where(rank[p] < rank[q], q, p)
-        order = np.lexsort((saddle, low))
-        last = order[
-            np.r_[low[order][1:] != low[order][:-1], True]
-        ]  # The highest pass of each hill
-        joins = last[
-            flat[low[last]] - saddle[last]
-            < np.maximum(nsigma * noise.ravel()[low[last]], contrast * flat[high[last]])
-        ]
-        if not len(joins):
-            break
-        into[low[joins]] = high[joins]
-        while (into[into] != into).any():
-            into = into[into]
-        p, q = into[p], into[q]
-        p, q, saddle = p[p != q], q[p != q], saddle[p != q]
+    passes = _passes(a, hill, inside)
+    into = _merged(passes, rank, a.ravel(), noise.ravel(), nsigma, contrast)
     tops, labels = np.unique(into[hill][inside], return_inverse=True)
-    out = np.zeros(a.shape, int)
-    out[inside] = labels + 1
-    return out, *np.divmod(tops, a.shape[1])
+    labelled = np.zeros(a.shape, int)
+    labelled[inside] = labels + 1
+    return labelled, *np.divmod(tops, a.shape[1])
 
 # %% ../../nbs/20_images/13_sources.ipynb #686e3177
+def _stamps(light, row, col):
+    "Squares of 9 x 9 pixels around central pixels, (n, 9, 9); NaN outside"
+    padded = np.pad(light.astype(float), 4, constant_values=np.nan)
+    offset = np.arange(9)
+    return padded[row[:, None, None] + offset[:, None], col[:, None, None] + offset]
+
+
+def _ring_levels(stamps):
+    "Level of the sky around each source and its roughness, (n,) each, from a ring of pixels"
+    radius = np.hypot(*np.mgrid[-4:5, -4:5])
+    ring = stamps[:, (radius > 3) & (radius < 4.5)]
+    ring = np.where(np.isnan(stamps).all((1, 2))[:, None], 0, ring)
+    low, middle = np.nanpercentile(ring, [25, 50], axis=1)
+    rough = 1.4826 * np.nanmedian(np.abs(ring - middle[:, None]), axis=1)
+    return low, rough  # The low quarter is the sky: neighbours are bright
+
+# %% ../../nbs/20_images/13_sources.ipynb #ff3295a5
 def shape_measures(
     a: np.ndarray,  # Image (ny, nx) with the sky taken off, NaN where bad
-    row: np.ndarray,
-    col: np.ndarray,  # Central pixels (n,)
-) -> dict:  # Arrays (n,): peak, sharpness, lowest_neighbour, concentration, contrast; NaN where bad pixels or the edge interfere
+    row: np.ndarray,  # Rows of the central pixels (n,)
+    col: np.ndarray,  # Columns of the central pixels (n,)
+) -> dict:  # Arrays (n,) by name; NaN where bad pixels or the edge interfere
     "How a source's light is shared out over its central pixels"
-    p = np.pad(a.astype(float), 4, constant_values=np.nan)
-    o = np.arange(9)
-    s = p[row[:, None, None] + o[:, None], col[:, None, None] + o]
-    r = np.hypot(*np.mgrid[-4:5, -4:5])
-    ring = np.where(np.isnan(s).all((1, 2))[:, None], 0, s[:, (r > 3) & (r < 4.5)])
-    low, mid = np.nanpercentile(
-        ring, [25, 50], axis=1
-    )  # The low quarter is the sky: neighbours are bright
-    rough = 1.4826 * np.nanmedian(np.abs(ring - mid[:, None]), axis=1)
-    s = s - low[:, None, None]
-    peak, near = s[:, 4, 4], np.stack([s[:, 3, 4], s[:, 5, 4], s[:, 4, 3], s[:, 4, 5]], 1)
-    three, five = s[:, 3:6, 3:6].sum((1, 2)), s[:, 2:7, 2:7].sum((1, 2))
+    stamps = _stamps(a, row, col)
+    low, rough = _ring_levels(stamps)
+    stamps = stamps - low[:, None, None]
+    peak = stamps[:, 4, 4]
+    nearest = np.stack([stamps[:, 3, 4], stamps[:, 5, 4], stamps[:, 4, 3], stamps[:, 4, 5]], 1)
+    three = stamps[:, 3:6, 3:6].sum((1, 2))
+    five = stamps[:, 2:7, 2:7].sum((1, 2))
     with np.errstate(all='ignore'):
         return dict(
             peak=peak,
             sharpness=1 - (three - peak) / 8 / peak,
-            lowest_neighbour=near.min(1) / peak,
+            lowest_neighbour=nearest.min(1) / peak,
             concentration=three / five,
             contrast=peak / rough,
         )
@@ -176,88 +205,107 @@ FLAG_MEANING = {
 # %% ../../nbs/20_images/13_sources.ipynb #bc77a8e5
 def flags_at(
     image,  # A `SkyImage`
-    row: np.ndarray,
-    col: np.ndarray,  # Central pixels (n,)
-) -> dict:  # Meaning → distance class (n,): 2 = the centre carries the flag, 1 = a neighbour does, 0 = neither
+    row: np.ndarray,  # Rows of the central pixels (n,)
+    col: np.ndarray,  # Columns of the central pixels (n,)
+) -> dict:  # Meaning → (n,): 2 = the centre carries the flag, 1 = a neighbour does, 0 = neither
     "Which flags lie on or beside each source"
     from scipy.ndimage import maximum_filter
 
-    out = {}
+    if 'dq' not in image.planes:
+        return {}
     mission = (image.dq_flags or '').split(':')[0]
-    for meaning, names in FLAG_MEANING.get(mission, {}).items() if 'dq' in image.planes else ():
-        f = image.flag(names)
-        out[meaning] = f[row, col].astype(int) + maximum_filter(f, 3)[row, col]
-    return out
+    found = {}
+    for meaning, names in FLAG_MEANING.get(mission, {}).items():
+        flag = image.flag(names)
+        found[meaning] = flag[row, col].astype(int) + maximum_filter(flag, 3)[row, col]
+    return found
 
 # %% ../../nbs/20_images/13_sources.ipynb #189037a1
-SOURCE_COLUMNS = 'x y row col snr sharpness lowest_neighbour concentration contrast flux fwhm_px ellipticity n_pixels edge ra dec mag'.split()
+def _group_pixels(light, noise, bad, nsigma, min_pixels):
+    "Groups of pixels above the threshold (ny, nx), 0 = sky; None where there are none"
+    from photutils.segmentation import detect_sources as find_groups
+    from photutils.utils.exceptions import NoDetectionsWarning
+
+    threshold = np.where(bad, np.inf, nsigma * noise)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', NoDetectionsWarning)  # An empty table says it
+        groups = find_groups(light, threshold, min_pixels)
+    return None if groups is None else groups.data
+
+# %% ../../nbs/20_images/13_sources.ipynb #10bfc573
+def _segment_measures(light, segments, row, col):
+    "What the segments of the sources (ny, nx) say of each: arrays (n,) by name of column"
+    from photutils.segmentation import SegmentationImage, SourceCatalog
+
+    catalog = SourceCatalog(light, SegmentationImage(segments))
+    x, y = np.atleast_2d(catalog.centroid).T
+    at_peak = ~(np.hypot(x - col, y - row) < 1.5)
+    return dict(
+        x=np.where(at_peak, col, x),
+        y=np.where(at_peak, row, y),
+        flux=np.atleast_1d(catalog.segment_flux),
+        fwhm_px=np.atleast_1d(catalog.fwhm.value),
+        ellipticity=np.atleast_1d(catalog.ellipticity.value),
+        n_pixels=np.bincount(segments.ravel())[1:],
+    )
+
+# %% ../../nbs/20_images/13_sources.ipynb #03aca0c8
+def _add_calibrated(sources, image):
+    "Columns ra, dec (deg) and mag, NaN where the image cannot tell"
+    sources['ra'], sources['dec'] = np.nan, np.nan
+    if image.wcs is not None:
+        place = image.pixel_to_world(sources.x.values, sources.y.values)
+        sources['ra'], sources['dec'] = place
+    sources['mag'] = np.nan
+    if image.zero_point is not None:
+        flux = sources.flux.where(sources.flux > 0)
+        sources['mag'] = image.zero_point - 2.5 * np.log10(flux)
+
+# %% ../../nbs/20_images/13_sources.ipynb #b79af6df
+SOURCE_COLUMNS = (
+    'x y row col snr sharpness lowest_neighbour concentration contrast '
+    'flux fwhm_px ellipticity n_pixels edge ra dec mag'
+).split()
 
 
+def _source_table(image, light, noise, segments, row, col):
+    "One row per source, in the order of its segments; `light` is NaN where bad"
+    ny, nx = light.shape
+    shape = shape_measures(light, row, col)
+    peak = shape.pop('peak')
+    segment = _segment_measures(np.where(np.isnan(light), 0, light), segments, row, col)
+    position = dict(x=segment.pop('x'), y=segment.pop('y'), row=row, col=col)
+    edge = (row < 3) | (col < 3) | (row > ny - 4) | (col > nx - 4)
+    columns = position | dict(snr=peak / noise[row, col]) | shape | segment | dict(edge=edge)
+    sources = pd.DataFrame(columns | flags_at(image, row, col))
+    _add_calibrated(sources, image)
+    return sources
+
+# %% ../../nbs/20_images/13_sources.ipynb #269815f0
 def detect_sources(
     image,  # A `SkyImage`
     nsigma: float = 5.0,  # Threshold (sigma of the pixel)
-    box: int = 24,  # As for `background_of`
+    box: int = 24,  # Side of the boxes in which the sky is estimated (pixel)
     min_pixels: int = 1,  # Smallest group of pixels; 1 lets cosmic rays in, which is wanted here
     noise: np.ndarray = None,  # Error of each pixel (ny, nx); None = scatter of the sky
     split: bool = True,  # Cut blends apart?
-) -> pd.DataFrame:  # One row a source, brightest first: `SOURCE_COLUMNS` and a column for each meaning of flags that the image has
+) -> pd.DataFrame:  # One row per source, brightest first: `SOURCE_COLUMNS` and meanings of flags
     "Find the sources on one image and measure them"
-    from photutils.segmentation import (
-        SegmentationImage,
-        SourceCatalog,
-    )
-    from photutils.segmentation import (
-        detect_sources as group_pixels,
-    )
-    from photutils.utils.exceptions import NoDetectionsWarning
-
     pixels, bad = image.read_all()
     if bad.all():
         raise BadImage('all_bad', f'{image.name}: no valid pixel to search')
     sky, scatter = background_of(pixels, box)
     noise = scatter if noise is None else noise
     bad = bad | ~(noise > 0)
-    a = np.where(bad, 0, pixels - sky)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NoDetectionsWarning)  # An empty table says it
-        groups = group_pixels(a, np.where(bad, np.inf, nsigma * noise), min_pixels)
+    light = np.where(bad, 0, pixels - sky)
+    groups = _group_pixels(light, noise, bad, nsigma, min_pixels)
     if groups is None:
-        return pd.DataFrame({c: np.zeros(0) for c in SOURCE_COLUMNS})
-    segments, row, col = split_blends(a, noise, groups.data, nsigma if split else np.inf)
-    measured = shape_measures(np.where(bad, np.nan, a), row, col)
-    cat = SourceCatalog(a, SegmentationImage(segments))
-    x, y = np.atleast_2d(cat.centroid).T
-    off = ~(
-        np.hypot(x - col, y - row) < 1.5
-    )  # A lopsided segment says little about where the source is
-    x, y = np.where(off, col, x), np.where(off, row, y)
-    ny, nx = a.shape
-    flux = np.atleast_1d(cat.segment_flux)
-    t = pd.DataFrame(
-        dict(
-            x=x,
-            y=y,
-            row=row,
-            col=col,
-            snr=measured.pop('peak') / noise[row, col],
-            **measured,
-            flux=flux,
-            fwhm_px=np.atleast_1d(cat.fwhm.value),
-            ellipticity=np.atleast_1d(cat.ellipticity.value),
-            n_pixels=np.bincount(segments.ravel())[1:],
-            edge=(row < 3) | (col < 3) | (row > ny - 4) | (col > nx - 4),
-            **flags_at(image, row, col),
-        )
-    )
-    t['ra'], t['dec'] = image.pixel_to_world(x, y) if image.wcs is not None else (np.nan, np.nan)
-    t['mag'] = (
-        image.zero_point - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
-        if image.zero_point is not None
-        else np.nan
-    )
-    return t[np.isfinite(t.snr)].sort_values(
-        'snr', ascending=False, kind='stable', ignore_index=True
-    )
+        return pd.DataFrame({name: np.zeros(0) for name in SOURCE_COLUMNS})
+    segments, row, col = split_blends(light, noise, groups, nsigma if split else np.inf)
+    light = np.where(bad, np.nan, light)
+    sources = _source_table(image, light, noise, segments, row, col)
+    known = sources[np.isfinite(sources.snr)]
+    return known.sort_values('snr', ascending=False, kind='stable', ignore_index=True)
 
 # %% ../../nbs/20_images/13_sources.ipynb #f2cbfa33
 @dataclass
@@ -265,105 +313,105 @@ class Locus:
     "Where the stars of one exposure lie"
 
     n: int  # Stars it rests on
-    sharpness: float
-    sharpness_sigma: float  # Median and robust scatter
-    concentration: float
-    concentration_sigma: float
+    sharpness: float  # Their median
+    sharpness_sigma: float  # Its robust scatter
+    concentration: float  # Their median
+    concentration_sigma: float  # Its robust scatter
     lowest_neighbour: float  # Only 2 % of the stars lie below
 
     def __repr__(self):
         return (
             f'Locus({self.n} stars: sharpness {self.sharpness:.3f} ± {self.sharpness_sigma:.3f}, '
-            f'concentration {self.concentration:.3f} ± {self.concentration_sigma:.3f}, lowest neighbour above {self.lowest_neighbour:.3f})'
+            f'concentration {self.concentration:.3f} ± {self.concentration_sigma:.3f}, '
+            f'lowest neighbour above {self.lowest_neighbour:.3f})'
         )
 
 # %% ../../nbs/20_images/13_sources.ipynb #9d863220
+def _flagged(sources, near=1):
+    "Which sources carry a flag that bears on the label, or lie beside one"
+    meanings = [name for name in ('cosmic ray', 'hot pixel', 'saturated') if name in sources]
+    flagged = np.zeros(len(sources), bool)
+    for name in meanings:
+        flagged = flagged | (sources[name].values >= near)
+    return flagged
+
+
+def _clipped(values):
+    "Median, robust scatter, and which values are within three of them, after ten rounds"
+    keep = np.ones(len(values), bool)
+    for _ in range(10):
+        middle = np.median(values[keep])
+        scatter = 1.4826 * np.median(np.abs(values[keep] - middle))
+        keep = np.abs(values - middle) < 3 * max(scatter, 0.005)
+    return middle, scatter, keep
+
+# %% ../../nbs/20_images/13_sources.ipynb #ff4e28ec
 def stellar_locus(
     sources: pd.DataFrame,  # As from `detect_sources`
     min_snr: float = 20.0,  # Use sources at least this bright
     min_stars: int = 30,  # Fewer say nothing
-) -> Locus:  # None where the exposure has no clear locus
+) -> Locus | None:  # None where the exposure has no clear locus
     "Median and scatter of sharpness and concentration, by iterated clipping"
-    s = sources[(sources.snr > min_snr) & ~sources.edge & ~_flagged(sources)].dropna(
-        subset=['sharpness', 'concentration']
-    )
-    if len(s) < min_stars:
+    usable = sources[(sources.snr > min_snr) & ~sources.edge & ~_flagged(sources)]
+    usable = usable.dropna(subset=['sharpness', 'concentration'])
+    if len(usable) < min_stars:
         return None
-    keep, v = np.ones(len(s), bool), s.sharpness.values
-    for _ in range(10):
-        m = np.median(v[keep])
-        sd = 1.4826 * np.median(np.abs(v[keep] - m))
-        keep = np.abs(v - m) < 3 * max(sd, 0.005)
-    c = s.concentration.values[keep]
-    cm = np.median(c)
-    if keep.mean() < 0.6 or keep.sum() < min_stars or sd > 0.05:
+    sharpness, scatter, keep = _clipped(usable.sharpness.values)
+    if keep.mean() < 0.6 or keep.sum() < min_stars or scatter > 0.05:
         return None
-    low = np.percentile(s.lowest_neighbour.values[keep], 2)
-    if m > 0.75 or low < 0.08:
-        return None  # No optics makes so sharp an image: these are hot pixels, and there are more of them than stars
-    return Locus(
-        int(keep.sum()),
-        *map(float, (m, max(sd, 0.005), cm, 1.4826 * np.median(np.abs(c - cm)), low)),
-    )
-
-
-def _flagged(t, near=1):
-    return np.any(
-        [t[k].values >= near for k in ('cosmic ray', 'hot pixel', 'saturated') if k in t]
-        or [np.zeros(len(t), bool)],
-        axis=0,
-    )
+    lowest = np.percentile(usable.lowest_neighbour.values[keep], 2)
+    if sharpness > 0.75 or lowest < 0.08:
+        return None  # No optics is so sharp: hot pixels, and more of them than stars
+    values = usable.concentration.values[keep]
+    concentration = np.median(values)
+    spread = 1.4826 * np.median(np.abs(values - concentration))
+    numbers = (sharpness, max(scatter, 0.005), concentration, spread, lowest)
+    return Locus(int(keep.sum()), *map(float, numbers))
 
 # %% ../../nbs/20_images/13_sources.ipynb #a37962de
 @dataclass
 class Rule:
     "A way to tell a real source from an artefact, with a name and a measure of trust"
 
-    name: str
-    is_valid: bool
-    label: str
-    level: str
-    about: str
-    fires: object = None
+    name: str  # Validator of its events
+    is_valid: bool  # True for real
+    label: str  # Class in words
+    level: str  # How sure it is, a name of `ConfidenceLevel`
+    about: str  # What it looks at
+    fires: object = None  # Function of sources and locus; None = compares images
+
+# %% ../../nbs/20_images/13_sources.ipynb #f35616e5
+def _is_clear(sources):
+    "Which sources are bright, clear of their surroundings and not at the edge"
+    return (sources.snr >= 12) & (sources.contrast > 10) & ~sources.edge
 
 
-def _on_locus(t, q):
-    near = (np.abs(t.sharpness - q.sharpness) < 2.5 * q.sharpness_sigma) & (
-        np.abs(t.concentration - q.concentration) < 3 * q.concentration_sigma
-    )
-    return (
-        near
-        & (t.lowest_neighbour > q.lowest_neighbour)
-        & (t.snr >= 12)
-        & (t.contrast > 10)
-        & ~t.edge
-        & ~_flagged(t)
-    )
+def _on_locus(sources, locus):
+    "Which sources look as the stars do"
+    off_sharpness = np.abs(sources.sharpness - locus.sharpness)
+    off_concentration = np.abs(sources.concentration - locus.concentration)
+    near = off_sharpness < 2.5 * locus.sharpness_sigma
+    near &= off_concentration < 3 * locus.concentration_sigma
+    near &= sources.lowest_neighbour > locus.lowest_neighbour
+    return near & _is_clear(sources) & ~_flagged(sources)
 
 
-def _too_sharp(t, q):
-    sharp = (t.sharpness > q.sharpness + 6 * q.sharpness_sigma) & (
-        t.lowest_neighbour < 0.6 * q.lowest_neighbour
-    )
-    return (
-        sharp
-        & (t.snr >= 12)
-        & (t.contrast > 10)
-        & ~t.edge
-        & ~_flagged(t[[k for k in ('saturated',) if k in t]])
-    )
+def _too_sharp(sources, locus):
+    "Which sources are sharper than any star"
+    sharp = sources.sharpness > locus.sharpness + 6 * locus.sharpness_sigma
+    sharp &= sources.lowest_neighbour < 0.6 * locus.lowest_neighbour
+    saturation = sources[[name for name in ('saturated',) if name in sources]]
+    return sharp & _is_clear(sources) & ~_flagged(saturation)
 
-# %% ../../nbs/20_images/13_sources.ipynb #f6823eac
+# %% ../../nbs/20_images/13_sources.ipynb #81a95cd0
 def _has_flag(kind):
-    def fires(t, q):
-        if kind not in t:
-            return np.zeros(len(t), bool)
-        return (
-            (t[kind] == 2)
-            & (t.sharpness > q.sharpness + 3 * q.sharpness_sigma)
-            & (t.saturated == 0)
-            & ~t.edge
-        )
+    "A function like those above, for one meaning of flags"
+
+    def fires(sources, locus):
+        if kind not in sources:
+            return np.zeros(len(sources), bool)
+        sharp = sources.sharpness > locus.sharpness + 3 * locus.sharpness_sigma
+        return (sources[kind] == 2) & sharp & (sources.saturated == 0) & ~sources.edge
 
     return fires
 
@@ -374,7 +422,8 @@ RULES = [
         True,
         'source',
         'MEDIUM',
-        'as sharp and as concentrated as the stars of its exposure, S/N at least 12, clear of its surroundings, no flag on or beside it',
+        'as sharp and as concentrated as the stars of its exposure, S/N at least 12, '
+        'clear of its surroundings, no flag on or beside it',
         _on_locus,
     ),
     Rule(
@@ -382,7 +431,8 @@ RULES = [
         False,
         'cosmic ray or hot pixel',
         'MEDIUM',
-        'sharper by 6 sigma than the stars of its exposure, a neighbour darker than any star has, S/N at least 12',
+        'sharper by 6 sigma than the stars of its exposure, a neighbour darker than any star '
+        'has, S/N at least 12',
         _too_sharp,
     ),
     Rule(
@@ -390,7 +440,8 @@ RULES = [
         False,
         'cosmic ray',
         'HIGH',
-        'flagged as a cosmic ray by the pipeline at its central pixel, and sharper than the stars by 3 sigma',
+        'flagged as a cosmic ray by the pipeline at its central pixel, and sharper than the '
+        'stars by 3 sigma',
         _has_flag('cosmic ray'),
     ),
     Rule(
@@ -398,7 +449,8 @@ RULES = [
         False,
         'hot pixel',
         'HIGH',
-        'flagged as hot by the pipeline at its central pixel, and sharper than the stars by 3 sigma',
+        'flagged as hot by the pipeline at its central pixel, and sharper than the stars by 3 '
+        'sigma',
         _has_flag('hot pixel'),
     ),
     Rule(
@@ -411,42 +463,61 @@ RULES = [
 ]
 
 # %% ../../nbs/20_images/13_sources.ipynb #ab5ddb98
+def _because(rule, source, locus):
+    "The numbers behind a verdict, in words"
+    return (
+        f'{rule.about}. Sharpness {source.sharpness:.3f}, '
+        f'stars {locus.sharpness:.3f} ± {locus.sharpness_sigma:.3f} ({locus.n}); '
+        f'concentration {source.concentration:.3f}, '
+        f'stars {locus.concentration:.3f} ± {locus.concentration_sigma:.3f}; '
+        f'lowest neighbour {source.lowest_neighbour:.3f}, '
+        f'stars above {locus.lowest_neighbour:.3f}; S/N {source.snr:.1f}'
+    )
+
+
+def _verdicts_of(rule, sources, locus):
+    "The verdicts of one rule, a dict each"
+    hit = sources[rule.fires(sources, locus)] if rule.fires else sources[:0]
+    known = dict(rule=rule.name, is_valid=rule.is_valid, label=rule.label, level=rule.level)
+    return [
+        dict(source=i, notes=_because(rule, source, locus), **known)
+        for i, source in zip(hit.index, hit.itertuples())
+    ]
+
+# %% ../../nbs/20_images/13_sources.ipynb #7370f1a1
+_VERDICT_COLUMNS = ['source', 'rule', 'is_valid', 'label', 'level', 'notes']
+
+
 def rule_verdicts(
     sources: pd.DataFrame,  # As from `detect_sources`
-    locus: Locus = None,  # None = measured here
+    locus: Locus | None = None,  # None = measured here
     rules: list = RULES,  # Those to ask; the ones that compare images are not asked here
-) -> pd.DataFrame:  # One row a verdict: source (row of `sources`), rule, is_valid, label, level, notes; source repeats where rules agree
-    "What the rules say about the sources of one exposure"
-    q = locus or (stellar_locus(sources) if len(sources) else None)
-    out = []
-    for r in rules if q is not None else []:
-        hit = sources[r.fires(sources, q)] if r.fires else sources[:0]
-        out += [
-            dict(
-                source=i,
-                rule=r.name,
-                is_valid=r.is_valid,
-                label=r.label,
-                level=r.level,
-                notes=_because(r, h, q),
-            )
-            for i, h in zip(hit.index, hit.itertuples())
-        ]
-    v = pd.DataFrame(out, columns=['source', 'rule', 'is_valid', 'label', 'level', 'notes'])
-    return (
-        v[v.groupby('source').is_valid.transform('nunique') == 1].reset_index(drop=True)
-        if len(v)
-        else v
-    )
-
-
-def _because(r, h, q):
-    return (
-        f'{r.about}. Sharpness {h.sharpness:.3f}, stars {q.sharpness:.3f} ± {q.sharpness_sigma:.3f} ({q.n}); concentration {h.concentration:.3f}, stars '
-        f'{q.concentration:.3f} ± {q.concentration_sigma:.3f}; lowest neighbour {h.lowest_neighbour:.3f}, stars above {q.lowest_neighbour:.3f}; S/N {h.snr:.1f}'
-    )
+) -> pd.DataFrame:  # One row per verdict: source, rule, is_valid, label, level, notes
+    "What the rules say about the sources of one exposure; `source` repeats where rules agree"
+    if locus is None and len(sources):
+        locus = stellar_locus(sources)
+    if locus is None:
+        return pd.DataFrame([], columns=_VERDICT_COLUMNS)
+    said = [verdict for rule in rules for verdict in _verdicts_of(rule, sources, locus)]
+    verdicts = pd.DataFrame(said, columns=_VERDICT_COLUMNS)
+    if not len(verdicts):
+        return verdicts
+    agreed = verdicts.groupby('source').is_valid.transform('nunique') == 1
+    return verdicts[agreed].reset_index(drop=True)
 
 # %% ../../nbs/20_images/13_sources.ipynb #6d287768
+def _bright_rows(sources, min_snr):
+    "Rows of sources that are bright enough"
+    return np.flatnonzero(sources.snr.values >= min_snr) if len(sources) else np.zeros(0, int)
+
+
+def _nearest(rows, separation, n):
+    "Which matches are the nearest for their source, of the `n` that `rows` number"
+    best = np.full(n, np.inf)
+    np.minimum.at(best, rows, separation)
+    return separation == best[rows]
+
+# %% ../../nbs/20_images/13_sources.ipynb #63c6c2f5
 def same_sky(
     a: pd.DataFrame,  # Sources with ra, dec and snr
     b: pd.DataFrame,  # Sources of the other image
@@ -456,16 +527,12 @@ def same_sky(
     max_chance: float = 0.02,  # Most matches by chance that are tolerated for one source
 ) -> tuple:  # Rows of `a`, rows of `b`, separation (arcsec), chance
     "Sources that both images show at one place"
-    ia, ib = (
-        np.flatnonzero(t.snr.values >= min_snr) if len(t) else np.zeros(0, int) for t in (a, b)
-    )
-    chance = len(ib) * np.pi * radius_arcsec**2 / area_arcsec2
-    if not len(ia) or not len(ib) or chance > max_chance:
-        return ia[:0], ib[:0], np.zeros(0), chance
-    (ra1, dec1), (ra2, dec2) = (t[['ra', 'dec']].values[k].T for t, k in ((a, ia), (b, ib)))
-    i, j, sep = match_sky(ra1, dec1, ra2, dec2, radius_arcsec)
-    best_i, best_j = np.full(len(ia), np.inf), np.full(len(ib), np.inf)
-    np.minimum.at(best_i, i, sep)
-    np.minimum.at(best_j, j, sep)
-    k = (sep == best_i[i]) & (sep == best_j[j])
-    return ia[i[k]], ib[j[k]], sep[k], chance
+    bright_a, bright_b = _bright_rows(a, min_snr), _bright_rows(b, min_snr)
+    chance = len(bright_b) * np.pi * radius_arcsec**2 / area_arcsec2
+    if not len(bright_a) or not len(bright_b) or chance > max_chance:
+        return bright_a[:0], bright_b[:0], np.zeros(0), chance
+    ra_a, dec_a = a[['ra', 'dec']].values[bright_a].T
+    ra_b, dec_b = b[['ra', 'dec']].values[bright_b].T
+    i, j, separation = match_sky(ra_a, dec_a, ra_b, dec_b, radius_arcsec)
+    mutual = _nearest(i, separation, len(bright_a)) & _nearest(j, separation, len(bright_b))
+    return bright_a[i[mutual]], bright_b[j[mutual]], separation[mutual], chance
