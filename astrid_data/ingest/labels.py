@@ -189,6 +189,7 @@ def overlapping(
     session,  # Open session
     observation_id,  # Id of an observation
     wide: pd.DataFrame | None = None,  # As from `_wide_observations`; None = asked here
+    widest_deg: float | None = None,  # As from `_widest_deg`; None = asked here
 ) -> tuple:  # Its own row; rows of the others, in order of id: id, survey, band, key, scale, size
     "An observation, and those on the same sky that may confirm its sources"
     own = _placed(session, Observation.id == uuid.UUID(str(observation_id)))
@@ -196,7 +197,8 @@ def overlapping(
         return None, []
     own = next(own.itertuples())
     wide = _wide_observations(session) if wide is None else wide
-    near = pd.concat([_nearby(session, own, _widest_deg(session)), wide])
+    widest_deg = _widest_deg(session) if widest_deg is None else widest_deg
+    near = pd.concat([_nearby(session, own, widest_deg), wide])
     near = near.drop_duplicates('id').sort_values('id')
     separation = sky_separation_arcsec(own.ra, own.dec, near.ra, near.dec)
     touching = near[separation < 3600 * (near.radius_deg + own.radius_deg)]
@@ -320,9 +322,15 @@ class _Comparison:
 
     archive: object  # An `Archive`
     wide: pd.DataFrame  # As from `_wide_observations`
+    widest_deg: float  # As from `_widest_deg`
     doubts: dict = field(default_factory=dict)  # Pair of ids -> why it was not compared
     detections: OrderedDict = field(default_factory=OrderedDict)  # By observation id
     exposures: OrderedDict = field(default_factory=OrderedDict)  # By observation id
+
+
+def _begin_comparison(archive, session):
+    "Ask what all comparisons need: which images are wide, and how wide the others are"
+    return _Comparison(archive, _wide_observations(session), _widest_deg(session))
 
 
 def _remembered(memory, key, make, most):
@@ -350,7 +358,7 @@ def _detections_of(known, session, image):
 
 def _events_around(known, session, observation_id):
     "Events for the detections of an observation, and for those of others that it confirms"
-    own, others = overlapping(session, observation_id, known.wide)
+    own, others = overlapping(session, observation_id, known.wide, known.widest_deg)
     on_own, on_others = {}, {}
     for other in others:
         exposures = [_exposure_of(known, session, image) for image in (own, other)]
@@ -410,7 +418,7 @@ def confirm_across(
     with archive.session() as session:
         searches = _searches_to_compare(session)
     with archive.session() as session:
-        known = _Comparison(archive, _wide_observations(session))
+        known = _begin_comparison(archive, session)
     guard = ItemGuard(report)
     for observation_id, run_ids in searches.items():
         new = 0
@@ -499,7 +507,7 @@ def judge_again(
     query = query.where(Model.name == DETECTOR).distinct().order_by(ModelRun.observation_id)
     with archive.session() as session:
         searched = list(session.scalars(query))
-        known = _Comparison(archive, _wide_observations(session))
+        known = _begin_comparison(archive, session)
     if observations is not None:
         wanted = {uuid.UUID(str(one)) for one in observations}
         searched = [one for one in searched if one in wanted]
