@@ -28,11 +28,11 @@ from ..storage.store import resolve_uri
 # %% ../../nbs/40_collect/04_plan.ipynb #34116754
 OBSERVATION_COLUMNS = (
     'survey band observation_key observation_id ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning '
-    'exposure_s origin'
+    'exposure_s origin telescope instrument site_longitude stamp_scale_arcsec stamp_pa_deg'
 ).split()
 LABEL_COLUMNS = (
     'sample_key label class_name kind label_source label_confidence n_label_events '
-    'label_disagreement detection_id object_id score mag snr seed exclusion_arcsec '
+    'label_disagreement detection_id object_id object_source score mag snr seed exclusion_arcsec '
     'template_end_mjd first_seen_mjd registry_x registry_y'
 ).split()
 KNOWN_AT = {
@@ -45,7 +45,8 @@ SAMPLE_COLUMNS = (
     'sample_key label class_name kind label_source label_confidence n_label_events '
     'label_disagreement survey band observation_key observation_id detection_id object_id '
     'ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning exposure_s score mag snr seed '
-    'exclusion_arcsec origin template_end_mjd first_seen_mjd registry_x registry_y'
+    'exclusion_arcsec origin template_end_mjd first_seen_mjd registry_x registry_y '
+    'telescope instrument site_longitude stamp_scale_arcsec stamp_pa_deg object_source'
 ).split()
 LEDGER_COLUMNS = (
     'sample_key uri reason detail label class_name kind survey band observation_key '

@@ -7,6 +7,7 @@ __all__ = ['read_header_facts']
 
 # %% ../../nbs/20_images/04_headers.ipynb #cba4e1de
 from .cards import Cards, band_of, mission_of
+from .sites import site_longitude
 from .times import end_card, time_of, to_utc
 from .units import exposure_of, unit_of, zero_point_of
 
@@ -42,6 +43,7 @@ def read_header_facts(
     facts |= dict(exposure_s=exposure, zero_point=zero_point)
     facts |= {key: when[key] for key in ('mjd', 'mjd_scale', 'mjd_meaning', 'mjd_cards')}
     facts['mjd_end'] = end_card(cards)
+    facts['site_longitude'] = site_longitude(cards, when['mjd'])
     if 'mjd' in told:
         facts |= dict(
             mjd_meaning=None, mjd_end=None, mjd_scale='utc'

@@ -267,7 +267,7 @@ def footprint(self: SkyImage):
 
 # %% ../../nbs/20_images/11_image.ipynb #4db4072e
 #: What a caller may know better than the header
-FACTS = 'mission survey telescope instrument detector band unit exposure_s zero_point mjd mjd_scale mjd_meaning mjd_end'.split()
+FACTS = 'mission survey telescope instrument detector band unit exposure_s zero_point mjd mjd_scale mjd_meaning mjd_end site_longitude'.split()
 
 
 def check_facts(

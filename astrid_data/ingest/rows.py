@@ -120,6 +120,7 @@ def _image_facts(image, entry):
         notes=image.notes,
         telescope=image.telescope,
         instrument=image.instrument,
+        site_longitude=image.site_longitude,
         exposure_s=image.exposure_s,
         mjd_end=image.mjd_end,
         band=image.band,

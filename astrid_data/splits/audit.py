@@ -17,11 +17,12 @@ from fastcore.basics import patch
 from ..core import SPLITS, BadInput, canonical_json, need
 from ..quality.checks import column
 from ..quality.duplicates import find_duplicates
-from ..sky import arcsec_of_chord
+from ..sky import arcsec_of_chord, chord_of_arcsec, tangent_basis
 from astrid_data.splits.assign import (
     exposures,
     find_footprints,
     group_detections,
+    object_names,
     overlaps_any,
     required_column,
 )
@@ -50,6 +51,8 @@ class LeakageAudit:
     nearest_quantiles: dict = field(default_factory=dict)  # Of nearest train samples (arcsec), by %
     nearest: dict = field(default_factory=dict)  # Their histogram: edges (log10 arcsec), counts
     unknown: dict = field(default_factory=dict)  # Why a number is None, by its name
+    unknown_extent: int = 0  # Samples of the splits whose extent on the sky is not known
+    pixels_shared: int | None = None  # Pixels of val and test patches on another split's patches
 
 # %% ../../nbs/50_splits/02_audit.ipynb #8e3afd1c
 @patch
@@ -122,6 +125,9 @@ def _warnings(found):
     if found['near_duplicates']:
         count = found['near_duplicates']
         warnings.append(f'{count} pairs of nearly equal stamps are in two splits')
+    if found.get('unknown_extent'):
+        count = found['unknown_extent']
+        warnings.append(f'unknown whether {count} patches share sky: their extent is not known')
     if not found['test_samples']:
         warnings.append('the test split is empty')
     return warnings
@@ -327,6 +333,7 @@ def _why_unknown(samples, data, found):
         near_duplicates=no_patches or 'the samples have no background and noise of each channel',
         turned_stamps=no_patches or 'patches are not square',
         overlapping_share=no_test or 'the test split is empty',
+        pixels_shared='the extent of some patches is not known',
         nearest_train_arcsec='test or train has no sample with a position',
     )
     return {name: reason for name, reason in why.items() if found[name] is None}
@@ -335,7 +342,7 @@ def _why_unknown(samples, data, found):
 def _measure_names(samples, split, radius_arcsec):
     "What is in two splits by name, place or history"
     return dict(
-        objects_shared=_in_two_splits(column(samples, 'object_id', None), split),
+        objects_shared=_in_two_splits(object_names(samples), split),
         places_shared=_in_two_splits(_place_names(samples, radius_arcsec), split),
         lineages_shared=_in_two_splits(_history_names(samples), split),
     )
@@ -348,6 +355,71 @@ def _measure_stamps(samples, split, data, pairs):
         near_duplicates=_near_across(pairs, split),
         turned_stamps=_count_turned(split, data),
     )
+
+# %% ../../nbs/50_splits/02_audit.ipynb #7a00b527
+def _axes(sky, rows):
+    "Unit vectors along the sides of patches, upright where their angle is not known"
+    up, across = sky.up[rows].copy(), sky.across[rows].copy()
+    lost = ~np.isfinite(up).all(axis=1)
+    x, y, z = sky.vectors[rows[lost]].T
+    ra, dec = np.degrees(np.arctan2(y, x)), np.degrees(np.arcsin(np.clip(z, -1, 1)))
+    _, north = tangent_basis(ra, dec)
+    up[lost] = north
+    across[lost] = np.cross(north, sky.vectors[rows[lost]])
+    return up, across
+
+
+def _covered(sky, row, others, n):
+    "Share of the pixels of one patch that lie on any of some others"
+    steps = (np.arange(n) + 0.5) / n * 2 - 1
+    x, y = (a.ravel()[:, None] for a in np.meshgrid(steps, steps))
+    half = np.radians(sky.nominal / 3600)
+    up, across = _axes(sky, np.array([row]))
+    points = sky.vectors[row] + half[row] * (x * across + y * up)
+    covered = np.zeros(len(points), bool)
+    for other, up, across in zip(others, *_axes(sky, others)):
+        step = points - sky.vectors[other]
+        covered |= (np.abs(step @ up) <= half[other]) & (np.abs(step @ across) <= half[other])
+    return covered.mean()
+
+# %% ../../nbs/50_splits/02_audit.ipynb #0314cecb
+_LAID_OUT = 2000  # Patches that are laid out with all of their pixels; of more, a coarser grid
+
+
+def _pixels_on(sky, rows, others):
+    "How many pixels of some patches lie on any of some others"
+    from scipy.spatial import cKDTree
+
+    others = sky.on_sky(others)
+    if not len(rows) or not len(others):
+        return 0
+    rows = rows[overlaps_any(sky, rows, others)]
+    tree = cKDTree(sky.vectors[others])
+    reach = chord_of_arcsec(np.sqrt(2) * (sky.half[rows] + sky.half[others].max()))
+    finest = 64 if len(rows) <= _LAID_OUT else 16
+    total = 0.0
+    for row, near in zip(rows, tree.query_ball_point(sky.vectors[rows], reach)):
+        side = sky.side[row] if sky.side[row] > 0 else 60
+        grid = int(np.clip(side, 1, finest))
+        total += _covered(sky, row, others[np.sort(near)], grid) * side**2
+    return int(round(total))
+
+
+def _count_pixels(sky, split):
+    "Pixels of val and test patches that a split before theirs shows; None where that is not known"
+    train, val, test = (np.flatnonzero(split == name) for name in SPLITS)
+    used = np.concatenate([train, val, test])
+    if len(sky.on_sky(used)) < len(used):
+        return None
+    before_test = np.concatenate([train, val])
+    return _pixels_on(sky, val, train) + _pixels_on(sky, test, before_test)
+
+
+def _count_unknown(sky, split):
+    "Samples of unknown extent, all and those in a split"
+    known = np.isin(np.arange(len(split)), sky.on_sky(np.arange(len(split))))
+    in_split = np.isin(split, SPLITS)
+    return dict(unplaced=int((~known).sum()), unknown_extent=int((~known & in_split).sum()))
 
 # %% ../../nbs/50_splits/02_audit.ipynb #89e50ccb
 def _measure_sky(samples, split, sky):
@@ -362,7 +434,8 @@ def _measure_sky(samples, split, sky):
         overlapping_val=_count_overlaps(sky, val, train),
         artefacts_of_seen_exposures=_artefacts_seen(samples, split),
         same_exposure_test=_count_seen(_exposure_names(samples), test, train),
-        unplaced=len(split) - len(sky.on_sky(np.arange(len(split)))),
+        **_count_unknown(sky, split),
+        pixels_shared=_count_pixels(sky, split),
         **_separation_summary(_nearest_train(sky, test, train)),
     )
 
