@@ -32,6 +32,7 @@ from ..registry.tables import Detection, Image, Observation, Survey
 from ..registry.verdicts import WORD_COLUMNS, effective_labels, plain_words
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #973712f4
+_IMAGE_ORDER = ['row', 'role', 'uri', 'hdu_name', 'hdu_ver']
 _FACT_TEXTS = ('telescope', 'instrument')
 _FACT_NUMBERS = ('site_longitude', 'stamp_scale_arcsec', 'stamp_pa_deg')
 
@@ -64,6 +65,8 @@ def _images_of(session, obs):
     images = images.assign(row=row)
     if (row < 0).any():  # All images were read, those of other observations too
         images = images[row >= 0].reset_index(drop=True)
+    if images.duplicated(['row', 'role']).any():  # Which comes first is told in the ledger
+        images = images.sort_values(_IMAGE_ORDER, ignore_index=True)
     return images
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #14af4138
@@ -143,7 +146,8 @@ def read_channels(
     return pd.concat(tables, axis=1), reason, detail
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #145d398c
-_PLACE_COLUMNS = 'obs_row ra dec label n_label_events label_source score'.split()
+_PLACE_COLUMNS = 'obs_row ra dec label n_label_events label_source score detection_id'.split()
+_BEST_FIRST = ['fewest_events', 'source', 'lowest_score', 'detection']
 
 
 def _repeated_positions(table):
@@ -157,6 +161,7 @@ def _repeated_positions(table):
             fewest_events=-table['n_label_events'],
             source=table['label_source'],
             lowest_score=-table['score'],
+            detection=table['detection_id'],
             row=np.arange(len(table)),
         )
     )
@@ -165,7 +170,7 @@ def _repeated_positions(table):
     if not len(place):
         return place['row'], place['row']
     conflict = place.groupby(at)['label'].transform('nunique') > 1
-    best_first = place[~conflict].sort_values(['fewest_events', 'source', 'lowest_score', 'row'])
+    best_first = place[~conflict].sort_values(_BEST_FIRST)
     return place['row'][conflict], best_first['row'][best_first.duplicated(at)]
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #db64059b
@@ -212,9 +217,13 @@ def _cut_classes(table, funnel, params):
     return table, add_filter(funnel, 'class', f'{", ".join(requested)} among {there}', len(table))
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #c392e35f
+_OBSERVATION_ORDER = ['survey', 'observation_key', 'observation_id']
+
+
 def _read_images(session, ids, channels):
     "Observations with their channels, and why some can't give samples"
     obs = read_observations(session, ids)
+    obs = obs.sort_values(_OBSERVATION_ORDER, ignore_index=True)
     obs = obs.assign(template_end_mjd=read_template_ends(session, obs['observation_id']))
     images, reason, detail = read_channels(session, obs, channels)
     return pd.concat([obs, images], axis=1), reason, detail
@@ -246,9 +255,10 @@ def find_candidates(
     found, funnel = cut_regions(found, funnel, params)
     table = _with_labels(session, found, params.as_of)
     table, funnel = _cut_classes(table, funnel, params)
-    obs_row, ids = pd.factorize(table.pop('observation_id').to_numpy(object))
-    table['obs_row'] = obs_row
+    code, ids = pd.factorize(table.pop('observation_id').to_numpy(object))
     obs, image_reason, image_detail = _read_images(session, ids, params.channels)
+    obs_row = pd.Index(obs['observation_id']).get_indexer(ids)[code]
+    table['obs_row'] = obs_row
     table = _with_reasons(table, image_reason[obs_row], image_detail[obs_row])
     return table, funnel, obs
 
@@ -331,9 +341,8 @@ def _registry_text(session):
     if not bands:
         return 'no observation at all, so ingest images first'
     grouped = select(Detection.status, func.count()).group_by(Detection.status)
-    status = [
-        f'{getattr(value, "value", value)} {n:,}' for value, n in session.execute(grouped).all()
-    ]
+    counts = session.execute(grouped).all()
+    status = sorted(f'{getattr(value, "value", value)} {n:,}' for value, n in counts)
     return '; '.join(
         [
             'surveys and bands: ' + ', '.join(sorted(f'{survey} {band}' for survey, band in bands)),

@@ -9,6 +9,8 @@ __all__ = ['known_vectors', 'footprints_of', 'sky_channel', 'plan_sky_jobs', 'dr
 # %% ../../nbs/40_collect/07_collector.ipynb #dc5dff17
 import gc
 import json
+import logging
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +28,7 @@ from astrid_data.collect.plan import (
     SAMPLE_COLUMNS,
     SamplePlan,
     channel_columns,
+    unknown_text,
 )
 from astrid_data.collect.queries import (
     add_facts,
@@ -37,6 +40,7 @@ from astrid_data.collect.queries import (
     frame,
     read_by_id,
     text,
+    unknown_names,
 )
 from ..concurrency import map_ordered
 from ..core import BadInput, need
@@ -49,7 +53,7 @@ from astrid_data.registry.tables import (
     ObservationIndex,
     ValidationEvent,
 )
-from ..registry.verdicts import counted_verdicts, settle, strongest
+from ..registry.verdicts import counted_verdicts, plain_words, settle, strongest
 from ..sky import unit_vectors
 
 # %% ../../nbs/40_collect/07_collector.ipynb #2ebfabfe
@@ -129,9 +133,9 @@ def _offset_fields(chosen, n, seed):
     )
 
 # %% ../../nbs/40_collect/07_collector.ipynb #fbeb0041
-def _rows_by_image(of_image):
-    "The rows of each image's positives, in their order"
-    in_order = np.argsort(of_image, kind='stable')
+def _rows_by_image(of_image, ra, dec):
+    "The rows of each image's positives, by RA and Dec"
+    in_order = np.lexsort((dec, ra, of_image))
     return np.split(in_order, np.cumsum(np.bincount(of_image))[:-1])
 
 # %% ../../nbs/40_collect/07_collector.ipynb #6cc6999d
@@ -153,7 +157,7 @@ def plan_sky_jobs(
     shares = _random_shares(of_image, n_random)
     keys = _image_keys(images, params.seed)
     offsets = _offset_fields(chosen, n_offset, params.seed)
-    own_rows = _rows_by_image(of_image)
+    own_rows = _rows_by_image(of_image, *offsets['around'].T)
     limits = dict(exclusion_arcsec=params.exclusion_arcsec, find_sources=params.find_sources)
     jobs = []
     for row, source, share, key, own in zip(rows, zip(*address), shares, keys, own_rows):
@@ -419,6 +423,16 @@ def as_samples(
         out[name] = _finish_column(name, values, stamp, template_end)
     return pd.DataFrame(out, copy=False)
 
+# %% ../../nbs/40_collect/07_collector.ipynb #5eca4ebf
+def _lost_order(lost):
+    "By observation, RA, Dec and id; shape (n,)"
+    place = ['obs_row', 'ra', 'dec']
+    repeated = lost.duplicated(place, keep=False).to_numpy()
+    tie = np.zeros(len(lost), int)
+    tie[repeated] = pd.factorize(lost['detection_id'].to_numpy(object)[repeated], sort=True)[0]
+    row, ra, dec = (lost[name].to_numpy('f8') for name in place)
+    return np.lexsort((tie, dec, ra, row))
+
 # %% ../../nbs/40_collect/07_collector.ipynb #9e404905
 def as_ledger(
     lost: pd.DataFrame,  # Lost rows, with reason, detail and obs_row
@@ -516,6 +530,18 @@ def _image_sizes(parts, obs, channels):
             sizes[uri] = None if pd.isna(size) else int(size)
     return sizes
 
+# %% ../../nbs/40_collect/07_collector.ipynb #62640cea
+def _names_not_there(session, params, table):
+    "Field of the parameters -> names that are not there, as `SamplePlan.unknown` has it"
+    unknown = unknown_names(session, params)
+    if params.anomaly_types is not None:
+        classes = set(table.loc[table['label'] == 1, 'class_name'])
+        words = zip(params.anomaly_types, plain_words(params.anomaly_types))
+        missing = [str(asked) for asked, word in words if word not in classes]
+        if missing:
+            unknown['anomaly_types'] = list(dict.fromkeys(missing))
+    return unknown
+
 # %% ../../nbs/40_collect/07_collector.ipynb #3c22b213
 def make_plan(
     session,  # An open session
@@ -527,8 +553,9 @@ def make_plan(
     "The steps of a plan, one after the other"
     table, funnel, obs = find_candidates(session, params)
     chosen, lost, wanted, funnel = _choose_candidates(session, table, funnel, obs, params)
+    unknown = _names_not_there(session, params, table)
     del table  # Millions of rows
-    lost = add_index(session, lost)
+    lost = add_index(session, lost.iloc[_lost_order(lost)].reset_index(drop=True))
     chosen = add_facts(session, add_sources(session, add_index(session, chosen)))
     drawn, why = _draw_negatives(
         session, chosen, obs, wanted, params, archive.store, show, executor
@@ -541,7 +568,7 @@ def make_plan(
     sizes = _image_sizes(parts, obs, params.channels)
     samples = as_samples(parts, obs, params)
     ledger = pd.concat(ledger, ignore_index=True)
-    return SamplePlan(params, samples, ledger, funnel, shortfall, sizes, archive)
+    return SamplePlan(params, samples, ledger, funnel, shortfall, sizes, archive, unknown=unknown)
 
 # %% ../../nbs/40_collect/07_collector.ipynb #6513d289
 @contextmanager
@@ -560,8 +587,8 @@ def _merge_params(params, changes):
     "Parameters with some fields replaced; None stands for the defaults"
     if not isinstance(params, (TrainingDataCollectionParams, type(None))):
         raise BadInput(
-            f'{params!r:.80} is no question: give TrainingDataCollectionParams(...), or its '
-            'fields by name, as in plan(survey_ids=["hst"])'
+            f'{params!r:.80} cannot be used as parameters: give TrainingDataCollectionParams(...), '
+            'or its fields by name, as in plan(survey_ids=["hst"])'
         )
     given = params.to_dict() if params else {}
     return TrainingDataCollectionParams.from_json({**given, **changes})
@@ -579,6 +606,17 @@ def labels_after(
         *session.execute(of_samples.where(LabelEvent.created_at > moment)),
     ]
     return {str(event): str(name) for event, name in rows}
+
+# %% ../../nbs/40_collect/07_collector.ipynb #33109f38
+_log = logging.getLogger(__name__)
+
+
+def _say_unknown(unknown):
+    "Warn of names that were asked for and are not there"
+    if unknown:
+        message = f'{unknown_text(unknown)}: asked without'
+        _log.warning(message)
+        warnings.warn(message, stacklevel=3)
 
 # %% ../../nbs/40_collect/07_collector.ipynb #deebfcd8
 class TrainingDataCollector:
@@ -608,6 +646,7 @@ class TrainingDataCollector:
             ahead = labels_after(session, now) if params.as_of is None else ()
         plan.read_at = now
         plan.labels_ahead = tuple(sorted(ahead))
+        _say_unknown(plan.unknown)
         return plan
 
     def collect(
