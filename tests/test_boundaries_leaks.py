@@ -16,7 +16,9 @@ import astrid_data as ad
 from astrid_data.core import BadImage
 from astrid_data.ingest.alerts import STAMPS, flat_alert, read_alerts
 from astrid_data.registry.tables import DetectionIndex, Image, Observation, RowRefused
-from astrid_data.splits.assign import group_detections
+from astrid_data.splits.assign import group_detections, split_samples
+from astrid_data.splits.audit import audit_splits
+from astrid_data.splits.exposures import exposures, nights
 
 pa = pytest.importorskip('pyarrow')
 pytest.importorskip('pyarrow.parquet')
@@ -315,3 +317,78 @@ def test_real_stamps_of_rubin_have_a_scale_and_the_candidate_in_the_middle(archi
         utc = Time(tai[observation.observation_id], format='mjd', scale='tai').utc.mjd
         assert abs(utc - image.mjd) < 1e-8  # 36 s in 2016, 37 s since 2017
         assert image.mjd_meaning == 'mid'
+
+
+def pairs_20_arcsec_apart(n=40, survey='ztf'):
+    ra = 10 + np.arange(n) // 2 * 2 + np.arange(n) % 2 * 20 / 3600
+    keys = [f'{i:04d}' for i in range(n)]
+    return pd.DataFrame(
+        dict(sample_key=keys, object_id=keys, ra=ra, dec=0.0, survey=survey, label=np.arange(n) % 2)
+    )
+
+
+@pytest.mark.parametrize('survey, scale', [('ztf', None), ('mine', 1.01), ('ZTF_public', None)])
+def test_stamps_that_share_pixels_are_not_split(survey, scale):
+    t = pairs_20_arcsec_apart(survey=survey)
+    t = t if scale is None else t.assign(stamp_scale_arcsec=scale)
+    for seed in range(10):
+        split = split_samples(t, patch_size=63, seed=seed).split
+        audit = audit_splits(t.assign(split=split), patch_size=63)
+        assert (audit.pixels_shared, audit.overlapping_test, audit.verdict) == (0, 0, 'pass')
+    apart = t.assign(split=np.where(np.arange(len(t)) % 2, 'train', 'test'))
+    audit = audit_splits(apart, patch_size=63)
+    assert abs(audit.pixels_shared / (len(t) / 2 * 63**2) - 0.686) < 0.01
+    assert audit.verdict == 'fail'
+
+
+def test_an_unknown_extent_does_not_pass():
+    t = pairs_20_arcsec_apart(survey='mine')
+    audit = audit_splits(t.assign(split=split_samples(t, patch_size=63).split), patch_size=63)
+    assert (audit.verdict, audit.pixels_shared) == ('warn', None)
+    assert audit.unknown_extent == len(t) and 'unknown' in audit.reasons[0]
+
+
+@pytest.mark.parametrize(
+    'site, hours, n',
+    [
+        (dict(telescope='UK 48-inch Schmidt'), [9, 16.9, 17.1, 19], 1),
+        (dict(site_longitude=149.07), [9, 16.9, 17.1, 19], 1),
+        (dict(survey='ztf'), [3, 8, 13], 1),
+        (dict(telescope='CTIO 4.0-m telescope'), [23.5, 28, 33], 1),
+        (dict(site_longitude=179.9), [7, 12, 17], 1),
+        (dict(site_longitude=-179.9), [7, 12, 17], 1),
+        (dict(survey='hst'), [23, 25], 2),
+        (dict(telescope='JWST', survey='x'), [16, 18], 1),
+    ],
+)
+def test_a_night_ends_at_noon_of_its_site(site, hours, n):
+    t = pd.DataFrame(dict(mjd=59000 + np.array(hours) / 24, **site))
+    number, known = nights(t)
+    assert len(set(number)) == n and known.all()
+
+
+def test_an_unknown_site_is_said():
+    t = pairs_20_arcsec_apart(survey='mine').assign(mjd=59000.0 + np.arange(40))
+    report = split_samples(t, by='night', patch_size=63).report
+    assert report['nights_of_unknown_site'] == 40
+
+
+def test_chips_of_one_exposure_are_one():
+    keys = ['7[N1,1]', '7[S1,1]', '7~0123abcd', '8', 'file_ccd1', 'file_ccd2']
+    t = pd.DataFrame(dict(observation_key=keys, survey='decam', band='g', mjd_meaning='start'))
+    t['mjd'] = [59000.2] * 3 + [59000.3, 59000.4, 59000.4]
+    assert len(set(exposures(t))) == 3
+    assert len(set(exposures(t.assign(mjd_meaning=None)))) == 4  # Without a moment: by name
+    two = t.assign(survey=['a', 'b'] * 3)
+    assert len(set(exposures(two)[:3])) == 1  # One exposure under two surveys
+
+
+def test_numbers_of_two_catalogues_are_two_objects():
+    t = pd.DataFrame(dict(sample_key=list('abcd'), object_id='17', dec=0.0))
+    t['ra'] = [10, 202, 359.9999, 0.0001]
+    sources = [f'catalogue:{i}' for i in range(4)]
+    for two in (t.assign(object_source=sources), t.assign(survey=['s', 't', 'u', 'v'])):
+        assert len(set(group_detections(two))) == 3  # The last two are at one place
+    assert len(set(group_detections(t.assign(object_source='one')))) == 1
+    split = audit_splits(t[:2].assign(survey=['s', 't'], split=['train', 'test']))
+    assert split.objects_shared == 0
