@@ -23,6 +23,10 @@ from .core import (
     AstridError as AstridError,
     SyntheticDataWarning as SyntheticDataWarning,
 )
+from .logs import (
+    log_to as log_to,
+    stop_logging as stop_logging,
+)
 from .ingest import (
     open_archive as open_archive,
     Archive as Archive,

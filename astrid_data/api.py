@@ -8,6 +8,7 @@ __all__ = ['PERMISSIONS', 'create_api_key', 'ApiError', 'CollectBody', 'create_a
 # %% ../nbs/96_api.ipynb #b628b9cb
 import hmac
 import json
+import logging
 import secrets
 import uuid
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from astrid_data.core import (
 from .datasets.build import build_dataset
 from .datasets.catalog import open_dataset
 from .ingest.archive import Archive
+from .logs import get_log, tell, tell_version
 from astrid_data.registry.tables import (
     ApiKey,
     DatabaseAway,
@@ -44,6 +46,9 @@ from astrid_data.registry.tables import (
 from .storage.store import StoreUnreachable
 
 # %% ../nbs/96_api.ipynb #10309995
+_log = get_log('api')
+
+
 try:
     from fastapi import Depends, FastAPI, Header, Query
     from fastapi.exceptions import RequestValidationError
@@ -245,6 +250,8 @@ def _add_error_answers(app):
 
     @app.exception_handler(Exception)
     async def unexpected(request, error):
+        where = f'{request.method} {request.url.path}'
+        tell(_log, logging.ERROR, f'{where} failed', exc_info=error, event='failed', path=where)
         return _error_answer(500, 'failed', 'the server failed at this: its log says why')
 
 # %% ../nbs/96_api.ipynb #6bb918ca
@@ -453,6 +460,7 @@ def _add_load(app, archive, reads):
             total_samples=len(dataset),
             ready_for_training=not faults,
         )
+        tell_version(_log, 'handed out', dataset, faults=faults)
         return _envelope(loaded, dict(faults=faults))
 
 # %% ../nbs/96_api.ipynb #5d129929
@@ -485,6 +493,7 @@ def _add_collect(app, archive):
             created_by=who,
             progress=False,
         )
+        tell_version(_log, f'collected for {who}:', dataset, who=who)
         return _collected(dataset, body, plan)
 
 # %% ../nbs/96_api.ipynb #d86510c8

@@ -32,7 +32,8 @@ class _Redacted(logging.Filter):
 
 
 _top = logging.getLogger('astrid_data')
-_top.addHandler(logging.NullHandler())
+if not _top.handlers:
+    _top.addHandler(logging.NullHandler())
 
 
 def get_log(
@@ -124,7 +125,9 @@ def _place_of(target):
         return id(target)
     if isinstance(target, (str, os.PathLike)) and str(target):
         return str(Path(target).expanduser().absolute())
-    raise BadInput(f'{target!r:.60} is no place for a log: give a path, a stream, or None for stderr')
+    raise BadInput(
+        f'{target!r:.60} is no place for a log: give a path, a stream, or None for stderr'
+    )
 
 
 def _handler_for(target, place):
@@ -210,7 +213,11 @@ _FEW = 20  # Rows of one reason that get a record each
 
 def _loss_fields(row):
     "What a row of a ledger says, without what it does not know"
-    known = {name: value for name, value in row.items() if not pd.api.types.is_scalar(value) or pd.notna(value)}
+    known = {
+        name: value
+        for name, value in row.items()
+        if not pd.api.types.is_scalar(value) or pd.notna(value)
+    }
     return {name: str(value) if name.endswith('_id') else value for name, value in known.items()}
 
 
@@ -218,10 +225,10 @@ def log_losses(
     log: logging.Logger,  # From `get_log`
     verb: str,  # What was done, such as 'add_fits'
     ledger: pd.DataFrame,  # reason, and uri, sample_key, detail, n where there are such
-    level: int = logging.WARNING,  # Of the single rows
+    level: int = logging.WARNING,  # Of the records
 ):
     "Log what a ledger says is lost"
-    if not len(ledger) or not log.isEnabledFor(min(level, logging.WARNING)):
+    if not len(ledger) or not log.isEnabledFor(level):
         return
     count = ledger['n'].fillna(1).astype(int) if 'n' in ledger else pd.Series(1, ledger.index)
     reason = ledger['reason'].fillna('unknown').astype(str)
@@ -239,7 +246,7 @@ def log_losses(
     listed = ', '.join(f'{n:,} {word}' for word, n in sums.items())
     total = int(count.sum())
     words = f'{verb} lost {total:,}: {listed}'
-    tell(log, logging.WARNING, words, event='losses', verb=verb, n=total, reasons=sums.to_dict())
+    tell(log, level, words, event='losses', verb=verb, n=total, reasons=sums.to_dict())
 
 # %% ../nbs/07_logs.ipynb #167c5e30
 def version_fields(

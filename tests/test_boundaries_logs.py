@@ -1,7 +1,13 @@
 "What is logged of the data is what the data say: MLflow, and Python's logging"
 
+import asyncio
+import io
 import json
+import logging
 import math
+import os
+import subprocess
+import sys
 import uuid
 
 import numpy as np
@@ -11,6 +17,7 @@ import pytest
 import astrid_data as ad
 from astrid_data.collect.params import collection_fields
 from astrid_data.core import BadInput
+from astrid_data.logs import get_log, log_from, log_losses, tell
 from astrid_data.registry.tables import TrainingRun
 from astrid_data.tracking.dataset_run import log_dataset, tracking_place
 from astrid_data.tracking.derived import collection_params, quality_metrics
@@ -303,3 +310,159 @@ def test_a_later_version_names_the_one_before(dataset):
     assert tags['dataset_parent_hash'] == dataset.content_hash
     with pytest.raises(BadInput, match='dataset_parent follows'):
         track(later, tags=dict(dataset_parent='x'), monitor=False)
+
+
+# --- Python's logging
+
+
+@pytest.fixture
+def heard():
+    "Lines of JSON that the library logs meanwhile"
+    stream = io.StringIO()
+    ad.log_to(stream, level='DEBUG', json=True)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    ad.stop_logging(stream)
+
+
+def test_the_log_is_silent_until_somebody_listens(tmp_path):
+    code = f"""
+import logging, astrid_data as ad
+archive = ad.synthetic_archive({str(tmp_path)!r}, n_observations=1, n_sources=10)
+report = archive.add_fits([{str(tmp_path / 'none.fits')!r}], show=False)
+assert len(report.ledger) == 1
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+def test_the_environment_asks_for_json(tmp_path):
+    code = f"""
+import astrid_data as ad
+archive = ad.synthetic_archive({str(tmp_path)!r}, n_observations=1, n_sources=10)
+ad.open_archive(home={str(tmp_path)!r}); ad.log_to(json=True)
+"""
+    environment = {**os.environ, 'ASTRID_LOG': 'json'}
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, env=environment
+    )
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == 0 and {'store', 'archive'} <= {line['event'] for line in lines}
+    assert {'astrid_data.storage', 'astrid_data.ingest'} <= {line['logger'] for line in lines}
+
+
+def test_losses_are_logged_with_their_reasons(dataset, heard, tmp_path):
+    bad = tmp_path / 'bad.fits'
+    bad.write_bytes(b'SIMPLE  =                    T' + b' ' * 50)
+    report = dataset.archive.add_fits([bad, tmp_path / 'none.fits'], show=False)
+    assert len(report.ledger) == 2
+    lost = [line for line in heard() if line.get('event') == 'lost']
+    assert [(line['uri'], line['reason']) for line in lost] == list(
+        zip(report.ledger['uri'], report.ledger['reason'])
+    )
+    assert {line['logger'] for line in lost} == {'astrid_data.ingest'}
+    assert {line['level'] for line in lost} == {'WARNING'}
+    (whole,) = [line for line in heard() if line.get('event') == 'losses']
+    assert whole['n'] == 2
+
+
+def test_thousands_of_losses_are_no_flood(heard):
+    ledger = pd.DataFrame(dict(uri=[f'{i}' for i in range(5000)], reason=['a', 'b'] * 2500, n=2))
+    ledger.loc[0, 'reason'] = None
+    log_losses(get_log('ingest'), 'add_fits', ledger)
+    lines = heard()
+    assert len(lines) == 1 + 20 + 20 + 2 + 1 and lines[-1]['n'] == 10_000
+    counted = sum(2 if line['event'] == 'lost' else line['n'] for line in lines[:-1])
+    assert counted == 10_000 and lines[-1]['reasons']['unknown'] == 2
+
+
+def test_which_data_are_loaded_from_where_and_whether_they_are_real(dataset, heard):
+    again = ad.open_dataset(dataset.archive, dataset.address)
+    ad.PatchDataset(again, 'train')
+    opened, loading = heard()
+    assert (opened['logger'], loading['logger']) == ('astrid_data.datasets', 'astrid_data.loading')
+    assert opened['place'] == 'folder' and opened['where'] == str(dataset.folder)
+    for line in (opened, loading):
+        assert (line['address'], line['source']) == (dataset.address, 'synthetic')
+        assert line['content_hash'] == dataset.content_hash and 'synthetic' in line['message']
+    assert loading['split'] == 'train'
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_the_fallback_is_logged_with_its_reason(tmp_path, heard):
+    archive = ad.open_archive(home=tmp_path / 'empty')
+    config = ad.training.RealDataConfig(max_samples=20, confidence_threshold=0.5)
+    asyncio.run(ad.training.load_real_training_data(config, archive=archive, show=False))
+    fallback = [line for line in heard() if line.get('event') == 'fallback']
+    assert [line['level'] for line in fallback] == ['WARNING'] and fallback[0]['reason']
+    modes = [
+        line for line in heard() if 'mode' in line and line['logger'] == 'astrid_data.training'
+    ]
+    assert [(line['mode'], line['source']) for line in modes] == [('synthetic', 'synthetic')]
+
+
+def test_plans_builds_and_runs_are_logged(dataset, heard):
+    plan = ad.TrainingDataCollector(dataset.archive).plan(
+        confidence_threshold=0.5,
+        quality_score_threshold=None,
+        negatives={'rejected': 1},
+        progress=False,
+    )
+    plan.build('logged', patch_size=48, progress=False, probe=False)
+    plan.build('logged', patch_size=48, progress=False, probe=False)
+    with track(dataset, monitor=False):
+        pass
+    rooms = {line['logger'].split('.')[1] for line in heard()}
+    assert {'collect', 'datasets', 'tracking'} <= rooms
+    events = [line.get('event') for line in heard()]
+    assert {'planned', 'built', 'found', 'tracking', 'run'} <= set(events)
+
+
+def test_no_secret_is_logged_and_exceptions_are_whole(heard, caplog, monkeypatch):
+    monkeypatch.setenv('CLOUDFLARE_R2_SECRET_ACCESS_KEY', 'very-secret-value')
+    log = get_log('storage')
+    caplog.set_level('INFO', 'astrid_data')
+    try:
+        raise OSError('cannot reach postgresql://me:hush@db/x with very-secret-value')
+    except OSError as error:
+        tell(log, logging.INFO, 'at very-secret-value', exc_info=error, key='very-secret-value')
+        kept = error
+    (line,) = heard()
+    assert 'hush' not in json.dumps(line) and 'very-secret' not in json.dumps(line)
+    assert 'OSError: cannot reach' in line['exception'] and 'Traceback' in line['exception']
+    (record,) = caplog.records
+    assert record.exc_info[1] is kept and 'very-secret' not in record.getMessage()
+
+
+def test_asked_twice_it_writes_once_and_a_place_can_change_its_form(tmp_path, capsys):
+    path = tmp_path / 'new' / 'night.log'
+    log = get_log('lesson')
+    try:
+        for _ in range(3):
+            ad.log_to(path)
+            ad.log_to(str(path))
+            ad.log_to()
+        tell(log, logging.INFO, 'once')
+        ad.log_to(path, level='WARNING', json=True)
+        tell(log, logging.INFO, 'not in the file')
+        tell(log, logging.WARNING, 'a\nb')
+    finally:
+        ad.stop_logging()
+    first, second = path.read_text().splitlines()
+    assert (
+        first.endswith('INFO astrid_data.lesson: once') and json.loads(second)['message'] == 'a\nb'
+    )
+    assert capsys.readouterr().err.count('once') == 1
+    tell(log, logging.WARNING, 'no more')
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_what_is_no_place_and_no_level_is_refused(tmp_path):
+    for target in (5, '', tmp_path):
+        with pytest.raises(BadInput):
+            ad.log_to(target)
+    for level in ('loud', None, True, -1):
+        with pytest.raises(BadInput):
+            ad.log_to(tmp_path / 'x.log', level=level)
+    with pytest.warns(UserWarning, match='is not known'):
+        log_from('jsonn')
+    ad.stop_logging()

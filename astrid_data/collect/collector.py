@@ -46,6 +46,7 @@ from ..concurrency import map_ordered
 from ..core import BadInput, need
 from ..core import progress as progress_bar
 from ..draws import key_heads, key_numbers, ranks, sample_keys, scramble, share_out
+from ..logs import get_log, log_losses, tell
 from astrid_data.registry.tables import (
     Candidate,
     Detection,
@@ -608,14 +609,29 @@ def labels_after(
     return {str(event): str(name) for event, name in rows}
 
 # %% ../../nbs/40_collect/07_collector.ipynb #33109f38
-_log = logging.getLogger(__name__)
+_log = get_log('collect')
+
+
+def _log_plan(plan):
+    "Log what was planned, from where, and what is lost or missing"
+    if _log.isEnabledFor(logging.INFO):
+        origin, home = plan.origin, str(plan.archive.home)
+        source = 'real' if origin == 'survey' else 'synthetic'
+        facts = dict(samples=len(plan), requested=plan.requested, source=source, origin=origin)
+        words = f'planned {len(plan):,} of {plan.requested:,} samples from {home}'
+        words += f', data: {source} ({origin})'
+        tell(_log, logging.INFO, words, event='planned', home=home, **facts)
+    log_losses(_log, 'plan', plan.ledger, logging.INFO)
+    for kind, short in plan.shortfall.items():
+        words = f'short of {kind}: {short["got"]:,} of {short["asked"]:,} ({short["reason"]})'
+        tell(_log, logging.INFO, words, event='short', kind=kind, **short)
 
 
 def _say_unknown(unknown):
     "Warn of names that were asked for and are not there"
     if unknown:
         message = f'{unknown_text(unknown)}: asked without'
-        _log.warning(message)
+        tell(_log, logging.WARNING, message, event='unknown', unknown=unknown)
         warnings.warn(message, stacklevel=3)
 
 # %% ../../nbs/40_collect/07_collector.ipynb #deebfcd8
@@ -647,6 +663,7 @@ class TrainingDataCollector:
         plan.read_at = now
         plan.labels_ahead = tuple(sorted(ahead))
         _say_unknown(plan.unknown)
+        _log_plan(plan)
         return plan
 
     def collect(

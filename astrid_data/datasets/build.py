@@ -8,6 +8,7 @@ __all__ = ['recipe_of', 'add_lineage', 'assign_splits', 'check_version', 'versio
 
 # %% ../../nbs/55_datasets/06_build.ipynb #8cbbccab
 import json
+import logging
 import os
 import re
 import shutil
@@ -53,6 +54,7 @@ from .dataset import Dataset, finish_version, fit_normalisation, who_am_i
 from .publish import publish_version
 from .shards import check_shard_rows, content_hash
 from .staging import image_order, settings_of, stored_array, write_patches
+from ..logs import get_log, log_losses, tell, tell_version
 from ..quality.duplicates import find_duplicates
 from ..quality.gates import UPPER_GATES
 from ..quality.report import check_quality
@@ -579,6 +581,18 @@ def _plan_facts(plan, recipe):
     )
 
 # %% ../../nbs/55_datasets/06_build.ipynb #0384f1c3
+_log = get_log('datasets')
+
+
+def _log_built(dataset):
+    "Log what was frozen, and what was lost while cutting"
+    tell_version(_log, 'built', dataset, lost=dataset.manifest['dropped'])
+    ledger = dataset.ledger
+    log_losses(_log, f'build of {dataset.address}', ledger[ledger['step'] == 'cut'], logging.INFO)
+    for note in dataset.manifest.get('warnings', []):
+        tell(_log, logging.WARNING, f'{dataset.address}: {note}', event='note')
+
+
 def build_dataset(
     plan,  # A `SamplePlan`
     name: str,  # Name of the dataset; its versions are numbered
@@ -616,6 +630,7 @@ def build_dataset(
         if found:
             shutil.rmtree(work, ignore_errors=True)  # Of a run that died when all was done
             _check_found(found, gate)
+            tell_version(_log, 'found (same recipe, nothing built)', found)
             return found
         _check_space(plan, work, int(patch_size))
         splits = _hand_on_splits(archive, plan, name, recipe, split_by, splits_from)
@@ -629,7 +644,9 @@ def build_dataset(
         )
         build = _Build(archive, plan, recipe, facts, work, splits, gate, probe)
         _cut_and_freeze(build, executor, progress, shard_rows, unreachable)
-    return open_dataset(archive, f'{name}@v{number}')
+    built = open_dataset(archive, f'{name}@v{number}')
+    _log_built(built)
+    return built
 
 # %% ../../nbs/55_datasets/06_build.ipynb #4d03372c
 class TrainingDatasetManager:

@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from ..core import BadInput, Conflict, NotFound, need
 from .dataset import Dataset, StreamedDataset, who_am_i
+from ..logs import get_log, tell_version
 from ..registry.tables import SampleRow, TrainingDataset, TrainingSample, VersionRow
 from ..storage.store import S3Store, pull_tree
 
@@ -184,6 +185,15 @@ def version_key(
     return f'datasets/{row["name"]}/v{row["version"]}'
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #705b0e41
+_log = get_log('datasets')
+
+
+def _told(dataset, place, where):
+    "The version, after the log knows where it came from"
+    tell_version(_log, 'opened', dataset, place=place, where=where)
+    return dataset
+
+
 def open_dataset(
     archive,  # An `Archive`
     address=None,  # 'name', 'name@latest', 'name@v2', or the dataset's UUID
@@ -193,17 +203,18 @@ def open_dataset(
     row = _find_version(archive, '' if address is None else str(address))
     folder = archive.datasets_dir / row['name'] / f'v{row["version"]}'
     if (folder / 'manifest.json').exists():
-        return Dataset(folder, archive)
+        return _told(Dataset(folder, archive), 'folder', str(folder))
     if not isinstance(archive.store, S3Store):
         raise NotFound(
             f'{address_of(row)} is in the registry, but its folder is not under '
             f'{archive.datasets_dir.name}/ of this archive'
         )
     if stream:
-        return StreamedDataset(archive.store, version_key(row), archive)
+        streamed = StreamedDataset(archive.store, version_key(row), archive)
+        return _told(streamed, 'bucket, streamed', str(archive.store))
     pull_tree(archive.store, version_key(row), folder)
     Dataset(folder).verify()
-    return Dataset(folder, archive)
+    return _told(Dataset(folder, archive), 'bucket', str(archive.store))
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #dc28ab87
 def _splits_of(archive, dataset_id):

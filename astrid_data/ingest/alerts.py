@@ -19,6 +19,7 @@ from astrid_data.ingest.archive import (
     IngestReport,
     ItemGuard,
     add_model,
+    log_report,
     plain_data,
     verdict_columns,
 )
@@ -511,4 +512,4 @@ def add_alerts(
             batch = []
     if batch:
         _write_alerts(archive, report, batch, survey_name, origin)
-    return report
+    return log_report('add_alerts', report)

@@ -20,6 +20,7 @@ from astrid_data.ingest.archive import (
     ItemGuard,
     add_model,
     celestial_images,
+    log_report,
     nearest_pixel,
     refuse_arguments,
     renamed_argument,
@@ -273,7 +274,7 @@ def _place_catalogue(archive, name, catalogue, observations):
     report.ledger = pd.concat(
         [report.ledger, _unused_rows(name, catalogue, used, is_position)], ignore_index=True
     )
-    return report
+    return log_report('add_catalogue', report)
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #6252e5b4
 def add_catalogue(

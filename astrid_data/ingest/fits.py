@@ -26,6 +26,7 @@ from astrid_data.ingest.archive import (
     IngestReport,
     ItemGuard,
     celestial_images,
+    log_report,
     renamed_argument,
 )
 from astrid_data.ingest.files import (
@@ -333,7 +334,7 @@ def add_fits(
         _add_file(archive, report, guard, one, known, options)
     if detect and apply_rules:
         confirm_across(archive, report)
-    return report
+    return log_report('add_fits', report)
 
 
 def _add_file(archive, report, guard, one, facts, options):
@@ -395,4 +396,4 @@ def detect(
             _search_image(archive, report, row, apply_rules, settings)
     if apply_rules:
         confirm_across(archive, report)
-    return report
+    return log_report('detect', report)

@@ -19,6 +19,7 @@ from .augment import Augment
 from .normalise import Normaliser
 from .reader import PixelReader, copy_moved
 from .rows import RAM_BYTES, Rows
+from ..logs import get_log, tell_version
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #97817fb5
 _MEASURED = (  # Made from the pixels when they were cut
@@ -186,6 +187,9 @@ class EpochCount:
         return epochs
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #6448a82a
+_log = get_log('loading')
+
+
 class PatchDataset(torch.utils.data.Dataset):
     "Rows of a version as dicts of tensors: image, label, valid, target, index, origin"
 
@@ -220,6 +224,8 @@ class PatchDataset(torch.utils.data.Dataset):
         self._origin = dataset.samples['origin'].to_numpy(object)
         self._one_origin = _only_origin(self._origin)
         self._hold = dict(mode=mode, ram_bytes=ram_bytes)
+        words = f'loading {self.split or "chosen rows"} ({len(self)} rows) of'
+        tell_version(_log, words, dataset, split=self.split, rows=len(self), mode=mode)
 
     def __len__(self):
         return len(self.rows)

@@ -10,6 +10,7 @@ __all__ = ['check_key', 'Head', 'content_key', 'Store', 'FolderStore', 'DiskCach
 # %% ../../nbs/15_storage/01_store.ipynb #874956aa
 import fcntl
 import hashlib
+import logging
 import os
 import random
 import re
@@ -34,8 +35,12 @@ from astrid_data.core import (
     merge_ranges,
     sha256_file,
 )
+from ..logs import get_log, tell
 
 # %% ../../nbs/15_storage/01_store.ipynb #0dc69ae9
+_log = get_log('storage')
+
+
 def check_key(
     key: str,  # Relative, with `/` between its parts
 ) -> str:  # The same, when nothing is wrong with it
@@ -719,6 +724,8 @@ def local_path(
             path.unlink(missing_ok=True)
             raise
     self._verified.add((path, sha256))
+    place = 'bucket' if came else 'cache'
+    tell(_log, logging.DEBUG, f'{key} from the {place}', event='read', key=key, place=place)
     return path
 
 # %% ../../nbs/15_storage/01_store.ipynb #8804694a
@@ -766,11 +773,16 @@ def open_store(
     scheme, place, rest = address_parts(address)
     if scheme == 's3':
         cache = DiskCache(cache_dir or default_home() / 'cache', cache_bytes)
-        return S3Store(_bucket_name(place, address), rest, settings, cache)
+        bucket = S3Store(_bucket_name(place, address), rest, settings, cache)
+        words = f'store: bucket {bucket}, cached in {cache.root}'
+        tell(_log, logging.INFO, words, event='store', place='bucket', cache=str(cache.root))
+        return bucket
     if scheme == 'file':
-        return FolderStore(_file_path(place, rest, address))
+        address = _file_path(place, rest, address)
+        scheme = None
     if scheme:
         raise BadInput(f'{address!r}: a store is a folder, file:// or s3://bucket')
+    tell(_log, logging.INFO, f'store: folder {address}', event='store', place='folder')
     return FolderStore(address)
 
 # %% ../../nbs/15_storage/01_store.ipynb #cdb429b1

@@ -6,6 +6,7 @@
 __all__ = ['Run', 'log_report', 'track']
 
 # %% ../../nbs/70_tracking/06_run.ipynb #84411ae4
+import logging
 import os
 import shutil
 import socket
@@ -19,6 +20,7 @@ from fastcore.basics import patch
 from ..core import BadInput, Conflict, NotFound, canonical_json, need, write_atomic
 from ..display import new_figure
 from ..evaluation.breakdown import plot_breakdown, plot_worst
+from ..logs import get_log, tell, tell_version
 from ..registry.tables import RowRefused, TrainingRun
 from astrid_data.tracking.dataset_run import (
     archive_for,
@@ -46,6 +48,9 @@ from .secrets import hide_secrets
 from .uploader import Uploader, short_error, unreachable_errors
 
 # %% ../../nbs/70_tracking/06_run.ipynb #c0b8f509
+_log = get_log('tracking')
+
+
 def _checked_tags(tags, derived):
     "Tags of a caller as text, or `BadInput` before anything has begun"
     tags = {} if tags is None else tags
@@ -415,6 +420,8 @@ def __enter__(self: Run):
         raise
     self.status = 'running'
     update_run_row(self.archive, self.row_id, status='running')
+    where = hide_secrets(tracking_place(self.archive).uri)
+    tell_version(_log, f'tracking run {self.name!r} in {where} on', self.dataset, run=self.name)
     self._keep_dataset_artifacts()
     return self
 
@@ -460,6 +467,9 @@ def __exit__(self: Run, error_class, error, _):
     arrived = self.uploader.finish(self.patience_s)
     self.status = status
     close_run(self.archive, self.record)
+    tell(
+        _log, logging.INFO, f'run {self.name!r} {status}', event='run', run=self.name, status=status
+    )
     if not arrived:
         self._warn_unsent()
     for refused in self.record.refused:

@@ -7,6 +7,7 @@ __all__ = ['TrainingDiverged', 'check_loss', 'train_epoch', 'cpu_limit', 'EarlyS
            'save_training', 'resume_training', 'TimedLoader', 'check_batches', 'fit']
 
 # %% ../../nbs/75_training/04_fit.ipynb #892038b7
+import logging
 import os
 import time
 import warnings
@@ -23,6 +24,7 @@ from torch import nn
 
 from ..core import AstridError, BadInput, Conflict, progress
 from ..evaluation.scores import average_precision
+from ..logs import get_log, tell
 from ..tracking.data_wait import DataWait
 from .checkpoints import read_checkpoint, save_checkpoint
 from .models import logits, loss_of, seeded
@@ -611,6 +613,25 @@ def _keep_model(run, trainer, train):
         warnings.warn(f'the model is not kept with the run: {e}', stacklevel=3)
 
 # %% ../../nbs/75_training/04_fit.ipynb #59b4a6eb
+_log = get_log('training')
+
+
+def _tell(message, **fields):
+    tell(_log, logging.INFO, message, **fields)
+
+
+def _source(train):
+    "'real' or 'synthetic', as all of the samples are"
+    return 'real' if getattr(train, 'origin', 'survey') == 'survey' else 'synthetic'
+
+
+def _start_words(train, device):
+    "What a training starts with, in words"
+    version = version_of(train)
+    address = version.address if version is not None else 'batches of no version'
+    return f'training on {address}, data: {_source(train)}, on {device.type}'
+
+
 def fit(
     model: nn.Module,  # Gives one logit per patch, or a map of them
     train,  # Batches to learn from, with a length
@@ -652,9 +673,12 @@ def fit(
         if resume and Path(checkpoint).exists():
             resume_training(trainer)
         _log_curve(run, trainer.rows)
+        _tell(_start_words(train, device), event='training', source=_source(train))
         while not trainer.over:
             _run_epoch(trainer, train, val, run, show)
     model.load_state_dict(trainer.best.weights)
     _log_outcome(run, trainer)
     _keep_model(run, trainer, train)
-    return _history(trainer, getattr(train, 'origin', 'survey'))
+    history = _history(trainer, getattr(train, 'origin', 'survey'))
+    _tell(f'trained: {history!r}', event='trained', epochs=len(history), source=_source(train))
+    return history
