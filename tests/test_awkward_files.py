@@ -1,7 +1,7 @@
 """A hundred awkward files beside three good ones, through every verb: nothing stops, every file is accounted
 for, and the samples of the good ones are as if the others had never been there."""
 
-from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -69,9 +69,9 @@ def test_there_are_a_hundred(files):
 def test_every_file_is_stored_known_or_in_the_ledger(outcome, verb):
     archive, paths, reports = outcome[:3]
     report = reports[verb]
-    lost = {str(Path(uri.removeprefix('file://'))) for uri in report.ledger['uri']}
-    stored = {uri.removeprefix('file://') for uri in archive.observations()['uri']}
-    left = [p for p in paths if p not in lost and str(Path(p).resolve()) not in stored]
+    told = [*report.ledger['uri'], *archive.observations()['uri']]
+    told = {unquote(uri.removeprefix('file://')).partition('.fits')[0] for uri in told}
+    left = [p for p in paths if p.partition('.fits')[0] not in told]
     assert not left
     assert not report.ledger.duplicated(['uri', 'reason', 'detail']).any()
     assert (report.ledger['detail'].str.len() > 0).all()

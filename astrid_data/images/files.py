@@ -79,6 +79,8 @@ def _check_length(
 ):
     "Raise `BadImage('truncated')` where the file ends too early"
     for i, hdu in enumerate(hdul):
+        if not hasattr(hdu, 'fileinfo'):  # SIMPLE = F, say
+            raise BadImage('unreadable', f'{what}: HDU {i} does not follow the FITS standard')
         at, span = hdu.fileinfo()['datLoc'], hdu.fileinfo()['datSpan']
         end = at + (hdu.size if is_plain(hdu) else max(0, span - 2879))
         if end > len(data):
