@@ -7,7 +7,6 @@ __all__ = ['SourceTable', 'open_table', 'read_table']
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #a7f0b776
 import csv
-import io
 import json
 import warnings
 from collections.abc import Mapping
@@ -152,7 +151,7 @@ def _without_quantities(source):
     "The same table, where columns of quantities are numbers with a unit"
     for name in source.columns.columns:
         cells = source.columns[name]
-        if getattr(cells, 'dtype', None) != object:
+        if not pd.api.types.is_object_dtype(cells):
             continue
         first = next((cell for cell in cells if not is_missing(cell)), None)
         unit = getattr(first, 'unit', None)
