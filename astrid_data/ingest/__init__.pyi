@@ -5,4 +5,4 @@ from .archive import (
     Archive as Archive,
     IngestReport as IngestReport,
 )
-from .catalogues import read_table as read_table
+from .tables import read_table as read_table

@@ -13,6 +13,7 @@ import json
 import logging
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ class IngestReport:
     detections: int = 0  # New detections
     verdicts: dict = field(default_factory=dict)  # Number of new verdicts by rule
     helpers: int = 0  # Files that were used as mask, weight or error of an image
+    doubts: Counter = field(default_factory=Counter)  # Why pairs of images confirmed nothing
     rows: int = 0  # Rows of a catalogue that are stored, now or before
     corrected: int = 0  # Verdicts that differ from the last ones of the same catalogue
     notes: list = field(default_factory=list)  # What else should be known, in sentences
@@ -117,6 +119,14 @@ def _first_lost_words(ledger):
     name, reason = Path(ledger['uri'][0]).name, ledger['reason'][0]
     return f"\n  first lost: {name} ({reason}); the report's .ledger says why"
 
+# %% ../../nbs/25_ingest/01_archive.ipynb #cc9cf1df
+def _doubt_words(doubts):
+    "How many pairs of images confirmed nothing and why; empty where there are none"
+    if not doubts:
+        return ''
+    listed = ', '.join(f'{why} {number}' for why, number in sorted(doubts.items()))
+    return f'\n  pairs of images that confirm nothing: {listed}'
+
 # %% ../../nbs/25_ingest/01_archive.ipynb #4d4867c5
 @patch
 def __repr__(self: IngestReport):
@@ -132,7 +142,7 @@ def __repr__(self: IngestReport):
         text += f'\n  {self.corrected:6d} verdicts changed'
     for note in self.notes:
         text += f'\n  note: {note}'
-    return text + _first_lost_words(self.ledger)
+    return text + _doubt_words(self.doubts) + _first_lost_words(self.ledger)
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #7064ed18
 _log = get_log('ingest')

@@ -20,6 +20,7 @@ from astrid_data.ingest.archive import (
     ItemGuard,
     add_model,
     celestial_images,
+    log_report,
     nearest_pixel,
     refuse_arguments,
     renamed_argument,
@@ -405,7 +406,7 @@ def _newest_claims(rows, found, groups, judged):
         (~newest & claims.group.map(agreed).fillna(False)).to_numpy(bool)
     ]
 
-
+# %% ../../nbs/25_ingest/06_catalogues.ipynb #5dbee17d
 def _lose_contradictions(catalogue, verdict_time):
     "Rows that contradict each other are lost, except the newest where a time decides"
     rows, lost = catalogue.rows, catalogue.lost
@@ -695,9 +696,8 @@ def _taken_back(detection_id, last, catalogue):
     return _later_event(event | dict(notes=f'{catalogue.name} has no verdict any more'), last)
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #70a3fc6d
-def _corrections(session, catalogue, run_id, rows_of):
+def _corrections(catalogue, rows_of, last):
     "Events that differ from the catalogue's last words on one image"
-    last = _last_words(session, run_id, catalogue.validator)
     with_class = 'class_name' in catalogue.given
     judged = {str(event['detection_id']): event for event in rows_of[ValidationEvent]}
     changed = []
@@ -755,7 +755,7 @@ def _differs(new, old):
         return new != old
     return not abs(new - old) <= 1e-6 * max(1.0, abs(new))
 
-
+# %% ../../nbs/25_ingest/06_catalogues.ipynb #db0388b8
 def _correct_index(session, run_id, rows_of):
     "Write changed names, magnitudes and places; the number of objects with a new name"
     now = _index_now(session, run_id)
@@ -796,23 +796,23 @@ def _add_placed_rows(archive, catalogue, placed):
         rows_of = _catalogue_rows(catalogue, placed, run_id)
         written = _Written(bulk_insert(s, Detection, rows_of[Detection]))
         bulk_insert(s, DetectionIndex, rows_of[DetectionIndex])
-        corrections = []
-        if written.detections < len(rows_of[Detection]):
-            corrections = _corrections(s, catalogue, run_id, rows_of)
-            written.renamed = _correct_index(s, run_id, rows_of)
-            first_words = _first_words(s, catalogue, run_id, rows_of)
-        written.verdicts = bulk_insert(s, ValidationEvent, rows_of[ValidationEvent])
-        written.verdicts += bulk_insert(s, ValidationEvent, corrections)
-        written.corrected = len(corrections)
-        if written.detections < len(rows_of[Detection]):
-            _follow(s, first_words + corrections)
+        if written.detections == len(rows_of[Detection]):
+            written.verdicts = bulk_insert(s, ValidationEvent, rows_of[ValidationEvent])
+        else:
+            _add_differences(s, catalogue, run_id, rows_of, written)
     return written
 
 
-def _first_words(session, catalogue, run_id, rows_of):
-    "Events on detections of which the catalogue had said nothing"
+def _add_differences(session, catalogue, run_id, rows_of, written):
+    "Write what differs from what the catalogue said before of the same image"
     last = _last_words(session, run_id, catalogue.validator)
-    return [e for e in rows_of[ValidationEvent] if str(e['detection_id']) not in last]
+    first = [e for e in rows_of[ValidationEvent] if str(e['detection_id']) not in last]
+    corrections = _corrections(catalogue, rows_of, last)
+    written.renamed = _correct_index(session, run_id, rows_of)
+    for events in (first, corrections):
+        written.verdicts += bulk_insert(session, ValidationEvent, events)
+    written.corrected = len(corrections)
+    _follow(session, first + corrections)
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #fcaa3d93
 def _lose_unplaced(catalogue, placement):
@@ -858,7 +858,7 @@ def _motion_notes(catalogue, placement):
     still = ~motion.moves() & (placement.n_images > 0)
     catalogue.note_number(still, 'without a proper motion or epoch, left at their places')
 
-
+# %% ../../nbs/25_ingest/06_catalogues.ipynb #350790c2
 def _place_catalogue(archive, catalogue, observations):
     "Turn a catalogue under fixed names into detections; the report"
     report = IngestReport()
@@ -888,7 +888,7 @@ def _finish(report, catalogue):
     report.notes += catalogue.notes
     ledgers = [report.ledger, catalogue.lost.ledger(catalogue.name)]
     report.ledger = pd.concat(ledgers, ignore_index=True)
-    return report
+    return log_report('add_catalogue', report)
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #6252e5b4
 def add_catalogue(
