@@ -26,12 +26,9 @@ import astrid_data.tracking.registry_rows
 import astrid_data.tracking.run
 from astrid_data.core import BadInput, Conflict, NotFound
 from astrid_data.datasets.dataset import write_dataset
-from astrid_data.evaluation.scores import (
-    average_precision,
-    bootstrap,
-    operating_points,
-    paired_bootstrap,
-)
+from astrid_data.evaluation.intervals import bootstrap, paired_bootstrap
+from astrid_data.evaluation.report import operating_points
+from astrid_data.evaluation.scores import average_precision
 from astrid_data.ingest.archive import open_archive
 from astrid_data.loading.loader import PatchDataset, RealDataLoader
 from astrid_data.quality.report import check_quality

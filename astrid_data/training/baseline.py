@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput
-from ..evaluation.scores import OperatingPoints, operating_points
+from ..evaluation.report import OperatingPoints, operating_points
 from .predict import version_of
 
 # %% ../../nbs/75_training/05_baseline.ipynb #4f8da6e8

@@ -18,7 +18,8 @@ from markupsafe import Markup
 
 from ..core import BadInput, NotFound
 from ..display import COLOURS, mark_synthetic, new_figure, render
-from ..evaluation.scores import auc_roc, average_precision, paired_bootstrap
+from ..evaluation.intervals import paired_bootstrap
+from ..evaluation.scores import auc_roc, average_precision
 from ..tracking.past_runs import dataset_runs, run_file
 
 # %% ../../nbs/75_training/06_compare.ipynb #3f7db452

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from ..evaluation.breakdown import breakdown, sky_density
-from ..evaluation.scores import OperatingPoints, fpr_at_fnr, operating_points
+from ..evaluation.report import OperatingPoints, operating_points
+from ..evaluation.scores import fpr_at_fnr
 from ..tracking.run import log_report
 from .models import logits, loss_of
 
@@ -109,13 +110,13 @@ def _chosen_threshold(model, choose_on, rate):
     return None if np.isnan(threshold) else threshold
 
 # %% ../../nbs/75_training/02_predict.ipynb #02385b25
-def _breakdowns(report, by, n_boot, seed):
+def _breakdowns(report, by):
     "The mistakes at the threshold that counts, by each column that has values"
     threshold = report.chosen['threshold'] if report.chosen else report.threshold
     if threshold is None:
         return report.by
     known = [c for c in by if c in report.scores and report.scores[c].notna().any()]
-    return {c: breakdown(report.scores, c, threshold, n_boot=n_boot, seed=seed) for c in known}
+    return {c: breakdown(report.scores, c, threshold) for c in known}
 
 # %% ../../nbs/75_training/02_predict.ipynb #a81528df
 def evaluate(
@@ -128,13 +129,14 @@ def evaluate(
     prefix: str = 'test',  # Of the logged names
     choose_on=None,  # Loader to choose the threshold on, such as val; None takes this one
     by: tuple = ('mag', 'band', 'density'),  # Columns to break down by, where they are there
+    survey_prior: float | None = None,  # Share of real in the survey; adds the AUC-PR it gives
 ) -> OperatingPoints:  # With a breakdown of the mistakes in `by`
     "Score a split and report the operating points"
     scores = _with_facts(predict(model, loader), loader)
     threshold = _chosen_threshold(model, choose_on, rate)
     origin = getattr(loader, 'origin', 'survey')
-    report = operating_points(scores, rate, n_boot, seed, origin, threshold)
-    report.by = _breakdowns(report, by, min(n_boot, 200), seed)
+    report = operating_points(scores, rate, n_boot, seed, origin, threshold, survey_prior)
+    report.by = _breakdowns(report, by)
     if run is not None:
         log_report(run, report, prefix, version_of(loader))
     return report

@@ -1,0 +1,140 @@
+"Intervals hold what nature gives, or say that they cannot"
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import beta, norm
+
+from astrid_data.core import BadInput
+from astrid_data.evaluation.breakdown import breakdown
+from astrid_data.evaluation.intervals import (
+    area_interval,
+    effective_objects,
+    fnr_interval,
+    fpr_interval,
+    prior_weights,
+    share_interval,
+)
+from astrid_data.evaluation.report import operating_points, scores_at_prior
+from astrid_data.evaluation.scores import average_precision
+
+
+def sample(rng, n, apart, prior=0.5, per_object=1):
+    "Scores of `n` objects; the samples of one object are copies of each other"
+    label = (rng.random(n) < prior).astype(int)
+    score = rng.normal(0, 1, n) + apart * label
+    table = pd.DataFrame(dict(label=label, score=score, group=np.arange(n)))
+    return table.loc[np.repeat(table.index, per_object)].reset_index(drop=True)
+
+
+def share_held(interval, truth, n, apart, repeats, **how):
+    rng = np.random.default_rng(n)
+    held = 0
+    for _ in range(repeats):
+        low, high = interval(sample(rng, n, apart, **how))
+        held += low <= truth <= high
+    return held / repeats
+
+
+def true_rate(apart, rate=0.01):
+    "Of two normal distributions: what passes where the share `rate` of the upper one lies below"
+    return norm.sf(norm.ppf(rate) + apart)
+
+
+@pytest.mark.parametrize('per_object', [1, 5])
+@pytest.mark.parametrize('n', [42, 300, 1000])
+@pytest.mark.parametrize('interval', [fpr_interval, fnr_interval])
+def test_rates_at_a_tail_hold(interval, n, per_object):
+    held = share_held(interval, true_rate(2.5), n, 2.5, 300, per_object=per_object)
+    assert held >= 0.93
+
+
+@pytest.mark.parametrize('apart', [1, 4])
+@pytest.mark.parametrize('n', [42, 300])
+def test_the_area_holds_also_near_1(n, apart):
+    big = sample(np.random.default_rng(0), 400_000, apart)
+    truth = average_precision(big['label'], big['score'])
+
+    def interval(scores):
+        return area_interval(scores, n_boot=50)
+
+    assert share_held(interval, truth, n, apart, 60) >= 0.93
+
+
+def test_the_area_at_another_prior_holds():
+    big = sample(np.random.default_rng(0), 400_000, 2.5)
+    truth = average_precision(big['label'], big['score'], prior_weights(big['label'], 0.1))
+
+    def interval(scores):
+        return area_interval(scores, 0.1, n_boot=50)
+
+    assert share_held(interval, truth, 100, 2.5, 60) >= 0.93
+
+
+def test_a_share_is_that_of_clopper_and_pearson():
+    for found, n in ((0, 5), (3, 5), (5, 5), (17, 400)):
+        low, high = share_interval(found / n, n)
+        assert low == pytest.approx(beta.ppf(0.025, found, n - found + 1) if found else 0)
+        assert high == pytest.approx(beta.ppf(0.975, found + 1, n - found) if found < n else 1)
+
+
+def test_copies_tell_nothing_new():
+    rng = np.random.default_rng(1)
+    once = sample(rng, 200, 2)
+    often = once.loc[np.repeat(once.index, 7)]
+    for interval in (fpr_interval, fnr_interval):
+        assert interval(often) == pytest.approx(interval(once))
+    assert area_interval(often) == pytest.approx(area_interval(once), abs=0.01)
+    assert effective_objects(often['group']) == pytest.approx(200)
+
+
+def test_few_objects_say_that_it_cannot_be_told():
+    few = operating_points(sample(np.random.default_rng(2), 42, 5), n_boot=50)
+    assert few.fpr_at_fnr == 0 and few.fpr_at_fnr_interval == (0, 1)
+    assert 'cannot be told' in repr(few)
+    low, high = few.auc_pr_interval
+    assert few.auc_pr == high == 1 and low < 0.9
+
+
+def test_what_has_one_class_or_one_object_has_no_false_certainty():
+    alone = pd.DataFrame(dict(label=[1, 1], score=[0.2, 0.9], group=[0, 1]))
+    assert fpr_interval(alone) is fnr_interval(alone) is area_interval(alone) is None
+    one = pd.DataFrame(dict(label=[1, 0] * 9, score=[0.9, 0.1] * 9, group=0))
+    assert fpr_interval(one) == (0, 1)
+    low, high = area_interval(one)
+    assert low < 0.1 and high == 1
+    level = pd.DataFrame(dict(label=[1, 0] * 50, score=0.5, group=np.arange(100)))
+    low, high = fpr_interval(level)
+    assert low < 1 == high
+
+
+def test_the_prior_is_said_and_another_can_be_asked_about():
+    table = sample(np.random.default_rng(3), 400, 2)
+    report = operating_points(table, n_boot=50, survey_prior=0.05)
+    words = repr(report).splitlines()
+    assert words[2].split()[:2] == ['prior', f'{report.prior:.3f}']
+    assert report.auc_pr_at_prior < report.auc_pr
+    low, high = report.auc_pr_at_prior_interval
+    assert low < report.auc_pr_at_prior < high
+    assert report.metrics()['test_auc_pr_at_prior'] == report.auc_pr_at_prior
+    with pytest.raises(BadInput, match='above 0 and below 1'):
+        operating_points(table, survey_prior=1.5)
+
+
+def test_scores_at_another_prior_are_probabilities_there():
+    rng = np.random.default_rng(4)
+    table = sample(rng, 400_000, 2, prior=0.05)
+    learnt = 1 / (1 + np.exp(-(2 * table['score'] - 2)))  # Of two equal classes, 2 apart
+    corrected = scores_at_prior(learnt, trained=0.5, prior=0.05)
+    for low, high in ((0.02, 0.1), (0.1, 0.4), (0.4, 0.9)):
+        inside = (corrected > low) & (corrected < high)
+        assert corrected[inside].mean() == pytest.approx(table['label'][inside].mean(), abs=0.01)
+    with pytest.raises(BadInput):
+        scores_at_prior([0.5], trained=0, prior=0.1)
+
+
+def test_a_part_without_a_mistake_is_not_certain():
+    table = sample(np.random.default_rng(5), 40, 9).assign(band='r')
+    part = breakdown(table, 'band', threshold=4.5).iloc[0]
+    assert part['purity'] == part['completeness'] == 1
+    assert 0.7 < part['purity_low'] < 0.95 and part['purity_high'] == 1
