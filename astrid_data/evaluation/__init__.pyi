@@ -1,10 +1,19 @@
 # The door of this package: read by editors and, at run time, by __init__.py
-from .scores import (
+from .report import (
     OperatingPoints as OperatingPoints,
     operating_points as operating_points,
+    calibration as calibration,
+    scores_at_prior as scores_at_prior,
+)
+from .scores import (
     average_precision as average_precision,
     auc_roc as auc_roc,
-    calibration as calibration,
+)
+from .intervals import (
+    area_interval as area_interval,
+    fnr_interval as fnr_interval,
+    fpr_interval as fpr_interval,
+    share_interval as share_interval,
     bootstrap as bootstrap,
     paired_bootstrap as paired_bootstrap,
 )
