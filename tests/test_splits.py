@@ -533,7 +533,8 @@ def test_alerts_of_one_moment_are_one_exposure():
         mixed.artefacts_of_seen_exposures
         <= (t['label'][split_samples(t).split == 'test'] == 0).sum()
         and mixed.verdict == 'warn'
-        and 'their extent is not known' in mixed.reasons[0]  # How large pixels of 'atlas' patches are
+        and 'their extent is not known'
+        in mixed.reasons[0]  # How large pixels of 'atlas' patches are
     )
 
 
