@@ -28,6 +28,9 @@ class _Redacted(logging.Filter):
         record.msg = hide_secrets(record.getMessage(), known)
         record.args = ()
         record.fields = hide_secrets(getattr(record, 'fields', {}), known)
+        if record.exc_info:
+            traceback = logging.Formatter().formatException(record.exc_info)
+            record.exc_text = hide_secrets(traceback, known)
         return True
 
 
@@ -93,7 +96,9 @@ def _json_line(facts):
     try:
         return canonical_json(facts)
     except BadInput:
-        return dumps({str(name): str(value) for name, value in facts.items()}, sort_keys=True)
+        known = known_secrets()
+        texts = {str(name): hide_secrets(str(value), known) for name, value in facts.items()}
+        return dumps(texts, sort_keys=True)
 
 # %% ../nbs/07_logs.ipynb #39178cd6
 class _ErrorStream(logging.StreamHandler):

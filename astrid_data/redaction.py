@@ -32,12 +32,23 @@ def known_secrets() -> set:  # Texts of at least eight letters
 
 # %% ../nbs/06_redaction.ipynb #24b7fe82
 _secret_name = (
-    r'[\w-]*(?:passw(?:or)?d|passwd|pwd|secret|signature|credential|token'
-    r'|api[_-]?key|access[_-]?key)'
+    r'(?:passw(?:or)?d|pwd|secret|signature|credential|token|api[_-]?key|access[_-]?key'
+    r'|authorization)'
 )
+_set_to = r'["\']?\s*[=:]\s*["\']?'
+_several = rf's(?={_set_to}[^\s\d"\'])'  # Of a name; what is set to it is not a number
 _secret_patterns = [
     (re.compile(r'(://)[^/\s\'"]+@', re.I), r'\1***@'),
-    (re.compile(rf'({_secret_name}["\']?\s*[=:]\s*["\']?)[^\s&\'",;}})]+', re.I), r'\1***'),
+    (re.compile(r'\b(bearer\s+)[\w.~+/=-]{8,}', re.I), r'\1***'),
+    (re.compile(rf'(authorization{_set_to}basic\s+)[\w+/=-]+', re.I), r'\1***'),
+    (
+        re.compile(
+            rf'({_secret_name}(?:{_several})?{_set_to})'
+            r'(?!bearer\s|basic\s)(?:[\[(][^\])\n]*|[^\s&\'",;})]+)',
+            re.I,
+        ),
+        r'\1***',
+    ),
     (re.compile(r'\bastrid_[\w-]{40,}|\bAKIA[0-9A-Z]{16}\b', re.I), '***'),
 ]
 
@@ -51,8 +62,20 @@ def _hide_in_text(text, known):
     return text
 
 # %% ../nbs/06_redaction.ipynb #be4008a6
+_plain_kinds = (bool, int, float, complex, type(None))
+
+
+def _is_secret(name, value):
+    "Whether a dict's value is hidden for its name"
+    if value is None or isinstance(value, bool):
+        return False
+    if isinstance(value, _plain_kinds):
+        return bool(re.search(rf'{_secret_name}\Z', name, re.I))
+    return bool(re.search(rf'{_secret_name}s?\Z', name, re.I))
+
+
 def hide_secrets(
-    logged,  # Text, or dicts and lists of it
+    logged,  # Text, or dicts and lists of it; other things count by their text
     known=(),  # Texts to take out wherever they are
 ):  # The same, with *** where a secret was
     "Take passwords, tokens and keys out"
@@ -61,9 +84,16 @@ def hide_secrets(
     if isinstance(logged, (list, tuple)):
         return [hide_secrets(item, known) for item in logged]
     if not isinstance(logged, dict):
-        return logged
+        return logged if isinstance(logged, _plain_kinds) else _hide_in_other(logged, known)
     hidden = {}
     for name, value in logged.items():
-        secret = isinstance(value, str) and re.fullmatch(_secret_name, str(name), re.I)
+        secret = _is_secret(str(name), value)
         hidden[name] = '***' if secret else hide_secrets(value, known)
     return hidden
+
+
+def _hide_in_other(thing, known):
+    "The thing itself, or where its text holds a secret, that text without it"
+    text = str(thing)
+    hidden = _hide_in_text(text, known)
+    return thing if hidden == text else hidden

@@ -16,6 +16,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from sqlalchemy import select
 
+from astrid_data.images.exposures import Exposure, exposure_doubt, other_camera
 from astrid_data.ingest.archive import open_archive
 from astrid_data.ingest.labels import judge_again
 from astrid_data.registry.tables import (
@@ -347,6 +348,25 @@ def test_one_exposure_taken_in_twice_confirms_nothing(local, tmp_path, how):
     report = add(local, tmp_path, shots[1], survey='two')
     assert RULE not in report.verdicts and len(report.doubts) == 1
     assert 'confirm nothing' in repr(report)
+
+
+@pytest.mark.parametrize(
+    'first, other',
+    [
+        (dict(instrument='GPC1'), dict(instrument='Gigapixel Camera 1')),
+        (dict(telescope='PS1'), dict(telescope='Pan-STARRS1')),
+    ],
+)
+def test_a_shared_name_outranks_the_spelling_of_the_camera(first, other):
+    pair = [Exposure(names=['o5500g0123o'], **camera) for camera in (first, other)]
+    assert exposure_doubt(*pair, False) == 'the same exposure'
+
+
+@pytest.mark.parametrize('chips', [('1', '01'), ('1', '1.0'), ('n4', 'N4')])
+def test_one_chip_in_two_spellings_is_one(chips):
+    pair = [Exposure(instrument='CAM', chip=dict(CCDNUM=chip)) for chip in chips]
+    assert not other_camera(*pair)
+    assert other_camera(pair[0], Exposure(instrument='CAM', chip=dict(CCDNUM='2')))
 
 
 def test_names_that_repeat_every_night_are_no_exposure(local, tmp_path):

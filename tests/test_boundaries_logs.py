@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 import uuid
 
 import numpy as np
@@ -18,6 +19,7 @@ import astrid_data as ad
 from astrid_data.collect.params import collection_fields
 from astrid_data.core import BadInput
 from astrid_data.logs import get_log, log_from, log_losses, tell
+from astrid_data.redaction import hide_secrets
 from astrid_data.registry.tables import TrainingRun
 from astrid_data.tracking.dataset_run import log_dataset, tracking_place
 from astrid_data.tracking.derived import collection_params, quality_metrics
@@ -431,6 +433,70 @@ def test_no_secret_is_logged_and_exceptions_are_whole(heard, caplog, monkeypatch
     assert 'OSError: cannot reach' in line['exception'] and 'Traceback' in line['exception']
     (record,) = caplog.records
     assert record.exc_info[1] is kept and 'very-secret' not in record.getMessage()
+
+
+def test_no_secret_is_written_of_things_that_are_not_text(heard):
+    log = get_log('storage')
+    why = ValueError('postgresql://me:hush@db/x')
+    tell(log, logging.INFO, 'no answer', why=why, all=[why, {1: why}], when=log)
+    (line,) = heard()
+    assert 'hush' not in json.dumps(line) and '***@db/x' in line['why']
+
+
+def test_a_programs_own_handler_writes_no_secret_of_a_traceback():
+    stream = io.StringIO()
+    own = logging.StreamHandler(stream)
+    log = get_log('storage')
+    log.addHandler(own)
+    try:
+        raise OSError('cannot reach postgresql://me:hush@db/x')
+    except OSError as error:
+        tell(log, logging.ERROR, 'no answer', exc_info=error)
+    finally:
+        log.removeHandler(own)
+    assert 'Traceback' in stream.getvalue() and 'hush' not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    'logged',
+    [
+        'Authorization: Bearer s3cr3t-word-of-it',
+        "{'Authorization': 'Basic s3cr3t=='}",
+        'token sent as Bearer s3cr3t-word-of-it',
+        "{'tokens': 's3cr3t'}",
+        "{'password': ['s3cr3t', 's3cr3t2']}",
+        {'tokens': 's3cr3t'},
+        {'password': ['s3cr3t']},
+        {'login': {'db.password': 's3cr3t'}},
+        {'passwd': ('s3cr3t',)},
+        {'headers': {'Authorization': 'Bearer s3cr3t'}},
+        {'secret': 53273},
+    ],
+)
+def test_secrets_of_every_form_are_taken_out(logged):
+    hidden = str(hide_secrets(logged))
+    assert 's3cr3t' not in hidden and '53273' not in hidden and '***' in hidden
+
+
+@pytest.mark.parametrize(
+    'logged',
+    [
+        'basic statistics of the bearer: max_tokens = 30, tokenizer=words',
+        {'max_tokens': 3, 'tokenizer': 'words', 'password': None, 'has_secret': True},
+        [1, 2.5, None],
+    ],
+)
+def test_what_is_not_a_secret_stays(logged):
+    assert hide_secrets(logged) == logged
+
+
+@pytest.mark.parametrize(
+    'word', ['a' * 100_000, 'token' * 20_000, 'token ' * 20_000, '://' * 30_000]
+)
+def test_a_long_text_is_searched_in_one_pass(word):
+    began = time.perf_counter()
+    hide_secrets(word)
+    assert time.perf_counter() - began < 2
 
 
 def test_asked_twice_it_writes_once_and_a_place_can_change_its_form(tmp_path, capsys):

@@ -308,6 +308,14 @@ def _alike(a, b):
     return a.startswith(b) or b.startswith(a) or a[:4] == b[:4]
 
 
+def _same_chip(a, b):
+    "Whether two names may be of one chip"
+    try:
+        return float(a) == float(b)
+    except ValueError:
+        return _alike(a, b)
+
+
 def other_camera(
     a: Exposure,  # One image
     b: Exposure,  # Another
@@ -317,7 +325,7 @@ def other_camera(
         if not _alike(a.instrument, b.instrument):
             return True
         shared = a.chip.keys() & b.chip.keys()
-        return any(not _alike(a.chip[card], b.chip[card]) for card in shared)
+        return any(not _same_chip(a.chip[card], b.chip[card]) for card in shared)
     return bool(a.telescope and b.telescope) and not _alike(a.telescope, b.telescope)
 
 # %% ../../nbs/20_images/15_exposures.ipynb #a84a269c
@@ -377,7 +385,7 @@ def exposure_doubt(
     at_once = None if combined else _at_once(a, b)
     if _same_pixels(a, b):
         return 'the same pixels'
-    if _share_a_name(a, b) and not other and not (bands_differ and at_once is False):
+    if _share_a_name(a, b) and not (bands_differ and at_once is False):
         return 'the same exposure'
     if at_once:
         return 'taken at the same time'
