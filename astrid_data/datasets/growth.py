@@ -275,7 +275,7 @@ def _quality_signal(dataset, newer, wanted):
     if score is None:
         return _signal('quality', None, 0.0, 'the newer version has no quality score')
     if wanted is None:
-        collection = dataset.manifest['params']['collection']
+        collection = dataset.manifest['params'].get('collection') or {}
         wanted = collection.get('quality_score_threshold', 0.8)
     if wanted is None:
         return _signal('quality', None, 0.0, 'the collection asks for no quality: say quality=')

@@ -152,6 +152,10 @@ def _number(value):
     return 'unknown' if value is None else f'{value:.3f}'
 
 
+def _percent(rate):
+    return f'{100 * rate:.3g}%'
+
+
 def _span(ends, is_rate=False):
     "An interval in words"
     if ends is None:
@@ -181,8 +185,9 @@ def _score_lines(report):
         yield what, _number(report.auc_pr_at_prior), _span(report.auc_pr_at_prior_interval)
     fpr = _number(report.fpr_at_fnr), _span(report.fpr_at_fnr_interval, is_rate=True)
     fnr = _number(report.fnr_at_fpr), _span(report.fnr_at_fpr_interval, is_rate=True)
-    yield f'FPR at {report.rate:.0%} FNR', *fpr
-    yield f'FNR at {report.rate:.0%} FPR', *fnr
+    rate = _percent(report.rate)
+    yield f'FPR at {rate} FNR', *fpr
+    yield f'FNR at {rate} FPR', *fnr
     if report.chosen:
         rates = f'FNR {_number(report.chosen["fnr"])}, FPR {_number(report.chosen["fpr"])}'
         remark = f'{rates} at the threshold chosen on another split'
@@ -204,7 +209,7 @@ def _notes(n_real, n_bogus, rate):
     "What the number of samples does to the operating points"
     counts = (('real', n_real), ('bogus', n_bogus))
     few = [
-        f'only {n} {kind} samples: a rate of {rate:.0%} means none of them'
+        f'only {n} {kind} samples: a rate of {_percent(rate)} means none of them'
         for kind, n in counts
         if 0 < n * rate < 1
     ]
@@ -268,7 +273,7 @@ def operating_points(
     fpr, own_threshold = fpr_at_fnr(label, score, fnr=rate)
     fnr, _ = fnr_at_fpr(label, score, fpr=rate)
     brier = ((score - (label == 1)) ** 2).mean() if len(scores) else np.nan
-    intervals = {}
+    intervals = dict(auc_pr_interval=None, fpr_at_fnr_interval=None)
     if n_real and n_bogus:
         intervals = _intervals(scores, rate, survey_prior, n_boot, seed)
     return OperatingPoints(
@@ -276,10 +281,8 @@ def operating_points(
         n_real=n_real,
         n_objects=scores['group'].nunique(),
         auc_pr=_known(average_precision(label, score)),
-        auc_pr_interval=intervals.pop('auc_pr_interval', None),
         auc_roc=_known(auc_roc(label, score)),
         fpr_at_fnr=_known(fpr),
-        fpr_at_fnr_interval=intervals.pop('fpr_at_fnr_interval', None),
         threshold=_known(own_threshold),
         fnr_at_fpr=_known(fnr),
         survey_prior=survey_prior,
