@@ -18,6 +18,7 @@ from ..collect.collector import TrainingDataCollector, labels_after
 from ..collect.params import TrainingDataCollectionParams
 from ..core import BadInput, NotFound, parse_time
 from .catalog import address_of, open_dataset, version_rows
+from .dataset import Dataset
 from .diff import ks_distance
 from ..quality.shortcuts import nuisances
 from ..registry.tables import Detection
@@ -397,7 +398,7 @@ def collect_since(
     since: datetime | None = None,  # New is what was said after; None: all that it does not know
     progress: bool = True,  # Show how far it is
     **kwargs,  # More for `build_dataset`, such as description
-):  # The next version; `NotFound` where nothing is new
+) -> Dataset:  # The next version; `NotFound` where nothing is new
     "The same parameters into the next version, splits where they were"
     plan = plan_again(dataset)
     own = {**_build_settings(dataset), 'splits_from': dataset.address}

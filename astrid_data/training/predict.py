@@ -123,14 +123,14 @@ def evaluate(
     model: nn.Module,  # Gives one logit per patch, or a map of them
     loader,  # Of a split that was not trained on, such as test
     rate: float = 0.01,  # FNR, and FPR, of the operating points
-    n_boot: int = 500,  # Draws of the bootstrap
+    n_boot: int = 500,  # Draws of objects that the 95 % interval of the AUC-PR rests on
     seed: int = 0,  # Of the bootstrap
     run=None,  # A tracked run to log to; None logs nothing
-    prefix: str = 'test',  # Of the logged names
+    prefix: str = 'test',  # Names that are logged begin with it
     choose_on=None,  # Loader to choose the threshold on, such as val; None takes this one
     by: tuple = ('mag', 'band', 'density'),  # Columns to break down by, where they are there
-    survey_prior: float | None = None,  # Share of real in the survey; adds the AUC-PR it gives
-) -> OperatingPoints:  # With a breakdown of the mistakes in `by`
+    survey_prior: float | None = None,  # Share of real in the survey: adds the AUC-PR there
+) -> OperatingPoints:  # Scores and rates with 95 % intervals; mistakes in `by`
     "Score a split and report the operating points"
     scores = _with_facts(predict(model, loader), loader)
     threshold = _chosen_threshold(model, choose_on, rate)
