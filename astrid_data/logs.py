@@ -150,12 +150,18 @@ def _handler_for(target, place):
 
 # %% ../nbs/07_logs.ipynb #49357b8a
 _listening = {}  # Place -> handler
+_levels = dict(program=logging.NOTSET, ours=None)  # Of the logger: as the program has it, and ours
 
 
 def _set_level():
     "Let the records through that somebody wants; none of ours means as the program has it"
-    levels = [handler.level for handler in _listening.values()]
-    _top.setLevel(min(levels, default=logging.NOTSET))
+    if _top.level != _levels['ours']:  # The program has set it since
+        _levels['program'] = _top.level
+    _top.setLevel(_levels['program'])
+    if _listening:
+        wanted = min(handler.level for handler in _listening.values())
+        _top.setLevel(min(wanted, _top.getEffectiveLevel()))
+    _levels['ours'] = _top.level
 
 
 def stop_logging(

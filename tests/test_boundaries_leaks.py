@@ -14,7 +14,10 @@ from sqlalchemy import select
 
 import astrid_data as ad
 from astrid_data.core import BadImage
+from astrid_data.images.cards import Cards
+from astrid_data.images.sites import SPACE, site_longitude, site_of_name
 from astrid_data.ingest.alerts import STAMPS, flat_alert, read_alerts
+from astrid_data.ingest.stamps import stamp_geometry
 from astrid_data.registry.tables import DetectionIndex, Image, Observation, RowRefused
 from astrid_data.splits.assign import group_detections, split_samples
 from astrid_data.splits.audit import audit_splits
@@ -392,3 +395,68 @@ def test_numbers_of_two_catalogues_are_two_objects():
     assert len(set(group_detections(t.assign(object_source='one')))) == 1
     split = audit_splits(t[:2].assign(survey=['s', 't'], split=['train', 'test']))
     assert split.objects_shared == 0
+
+
+def test_samples_without_an_observation_are_not_one_exposure():
+    t = pd.DataFrame(dict(survey='a', observation_key=['', '', None, 'x', 'x'], band='g'))
+    assert len(set(exposures(t))) == 4
+    keyed = t.assign(sample_key=list('abcde'))
+    assert sorted(set(exposures(keyed))) == sorted(set(exposures(keyed[::-1])))
+    assert audit_splits(
+        keyed.assign(
+            ra=np.arange(5.0), dec=0.0, label=0, split=['train', 'test', 'val', 'test', 'test']
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    'name, site',
+    [
+        ('Winter Park', None),
+        ('Swift Current', None),
+        ('Salt Lake City Observatory', None),
+        ('WINTER', -116.86),
+        ('Neil Gehrels Swift Observatory', SPACE),
+        ('SALT', 20.81),
+        ('WISE-W1', SPACE),
+        ('KiDS DR4', -70.40),
+    ],
+)
+def test_everyday_words_are_no_telescopes(name, site):
+    assert site_of_name(name) == site
+
+
+@pytest.mark.parametrize(
+    'stated, longitude',
+    [(-105.76, -105.76), (116.86, -116.86), (243.1, -116.86), (0.0, -116.86), (None, -116.86)],
+)
+def test_a_stated_longitude_far_from_the_named_site_is_believed(stated, longitude):
+    header = fits.Header(dict(TELESCOP='Palomar'))
+    if stated is not None:
+        header['SITELONG'] = stated
+    assert abs(site_longitude(Cards(header)) - longitude) < 1e-6
+
+
+@pytest.mark.parametrize('survey', ['lsst', 'mine'])
+def test_other_surveys_are_not_measured_with_ztfs_stamps(survey):
+    for detector in ((500.0, 500.0), (None, None)):
+        small = dict(science=stamp(ny=30, nx=30))
+        assert stamp_geometry(small, detector=detector, survey=survey).pixel == (15, 15)
+    with pytest.raises(BadImage):
+        stamp_geometry(dict(science=stamp(ny=30, nx=30)), survey='ZTF_public')
+
+
+def test_odd_scores_and_long_names_of_alerts_go_to_the_ledger(archive):
+    long_names = [flat_row(i, objectId='ZTF' + 'x' * 300 + str(i)) for i in (1, 2)]
+    odd = [flat_row(3, drb=7.3), flat_row(4, drb=-0.5)]
+    report = archive.add_alerts([flat_row(0), *long_names, *odd], show=False)
+    assert report.added == 1
+    assert report.ledger['reason'].tolist() == ['bad_object_id'] * 2 + ['bad_score'] * 2
+
+
+def test_the_older_score_of_ztf_is_in_the_packet(archive):
+    alert = {name: value for name, value in flat_row(0).items() if name != 'drb'} | dict(rb=0.4)
+    archive.add_alerts([alert], show=False)
+    with archive.session() as s:
+        facts = s.scalars(select(Image.facts)).all()
+    assert all('score' not in one['missing'] for one in facts)

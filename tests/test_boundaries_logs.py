@@ -522,6 +522,24 @@ def test_asked_twice_it_writes_once_and_a_place_can_change_its_form(tmp_path, ca
     assert len(path.read_text().splitlines()) == 2
 
 
+def test_a_programs_own_level_and_handlers_keep_what_they_had():
+    top, own = logging.getLogger('astrid_data'), io.StringIO()
+    handler = logging.StreamHandler(own)
+    before = top.level
+    top.addHandler(handler)
+    top.setLevel('INFO')
+    try:
+        ad.log_to(io.StringIO(), level='ERROR')
+        tell(get_log('lesson'), logging.INFO, 'still heard')
+        ad.log_to(io.StringIO(), level='DEBUG')
+        assert top.level == logging.DEBUG
+        ad.stop_logging()
+        assert top.level == logging.INFO and 'still heard' in own.getvalue()
+    finally:
+        top.removeHandler(handler)
+        top.setLevel(before)
+
+
 def test_what_is_no_place_and_no_level_is_refused(tmp_path):
     for target in (5, '', tmp_path):
         with pytest.raises(BadInput):

@@ -69,6 +69,19 @@ def _by_phrase():
 
 
 _PHRASES = _by_phrase()
+_EVERYDAY = set('winter swift salt wise clay integral kids'.split())
+_BESIDE = set(  # Words that may stand beside an everyday word
+    'the a telescope observatory survey space mission satellite public neil gehrels uvot xrt bat '
+    'rss hrs isgri omc spectrograph imager camera ccd band w m'.split()
+)
+
+
+def _is_meant(phrase, words):
+    "Whether a phrase among words names its telescope"
+    if phrase not in _EVERYDAY:
+        return True
+    others = set(words) - {phrase} - _BESIDE
+    return all(re.search(r'\d', word) for word in others)
 
 
 @lru_cache(4096)
@@ -76,8 +89,9 @@ def site_of_name(
     name: str | None,  # Of a telescope, an observatory or a survey
 ):  # Longitude (deg east), `SPACE`, or None where the name is not known
     "Where something of this name is"
-    words = f' {" ".join(re.findall("[a-z0-9]+", str(name).lower()))} '
-    found = [phrase for phrase in _PHRASES if f' {phrase} ' in words]
+    words = re.findall('[a-z0-9]+', str(name).lower())
+    text = f' {" ".join(words)} '
+    found = [name for name in _PHRASES if f' {name} ' in text and _is_meant(name, words)]
     return _PHRASES[max(found, key=len)] if found else None
 
 # %% ../../nbs/20_images/03_sites.ipynb #a9fdbed9
@@ -126,6 +140,17 @@ def _stated_longitude(cards, mjd):
 _NAME_CARDS = 'TELESCOP OBSERVAT SITENAME OBSERVATORY FPA.TELESCOPE OBSERVER_SITE'.split()
 
 
+_SAME_SITE_DEG = 2.0
+
+
+def _contradicts(stated, known):
+    "Whether a stated longitude is far from a known one, be it counted to the east or the west"
+    if not stated:
+        return False  # None, or the 0 of a card that was never filled in
+    apart = [abs((sign * stated - known + 180) % 360 - 180) for sign in (1, -1)]
+    return min(apart) > _SAME_SITE_DEG
+
+
 def site_longitude(
     cards: Cards,  # Headers of one image
     mjd: float | None = None,  # When it was taken (UTC)
@@ -135,5 +160,6 @@ def site_longitude(
     named = [site_of_name(cards.text(card)) for card in _NAME_CARDS]
     known = next((site for site in named if site is not None), None)
     if found is None and known != SPACE:
-        found = _stated_longitude(cards, mjd) if known is None else known
+        stated = _stated_longitude(cards, mjd)
+        found = stated if known is None or _contradicts(stated, known) else known
     return None if found is None else (found + 180) % 360 - 180

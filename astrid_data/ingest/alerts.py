@@ -85,6 +85,16 @@ def flat_alert(
     return flat
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #488c5894
+_LONGEST_NAME = 255  # Characters of an object's name that the registry holds
+_SCORE_FIELDS = ('drb', 'rb', 'reliability')
+
+
+def _stated_score(alert):
+    "The name of the score that an alert has, and the score; None and 0 where it has none"
+    name = next((name for name in _SCORE_FIELDS if name in alert), None)
+    return name, float(alert.get(name) or 0)
+
+
 def alert_problem(
     alert: dict,  # From `flat_alert`
 ) -> tuple | None:  # Reason and detail; None where there is no problem
@@ -99,6 +109,11 @@ def alert_problem(
     absent = [name for name in STAMPS.values() if not alert.get(name)]
     if absent:
         return 'no_stamps', f'without {", ".join(absent)}'
+    if len(str(alert['objectId'])) > _LONGEST_NAME:
+        return 'bad_object_id', f'an objectId of more than {_LONGEST_NAME} characters'
+    score_name, score = _stated_score(alert)
+    if not 0 <= score <= 1:
+        return 'bad_score', f'{score_name} must lie between 0 and 1, not {score:g}'
     return None
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #33864f26
@@ -239,7 +254,7 @@ def _alert_observation(alert, observation_id, survey_id, geometry, science_key):
 _FIELDS_OF_FACT = {
     'exposure_s': ('exptime',),
     'band': ('fid', 'band'),
-    'score': ('drb', 'reliability'),
+    'score': _SCORE_FIELDS,
 }
 
 
@@ -283,8 +298,8 @@ def _alert_image(alert, observation_id, role, geometry, stored_key, origin):
 # %% ../../nbs/25_ingest/07_alerts.ipynb #50c35dcb
 def _alert_score(alert):
     "The name of the score that an alert has, and the score (0 to 1); None and 0 where it has none"
-    name = next((name for name in ('drb', 'rb', 'reliability') if name in alert), None)
-    return name, float(np.clip(alert.get(name) or 0, 0, 1))
+    name, score = _stated_score(alert)
+    return name, min(max(score, 0.0), 1.0)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #23116661
 def _alert_detection(alert, ids, pixel, verdict):
@@ -318,7 +333,7 @@ def _alert_index(alert, detection_id, pixel, cell):
     return dict(
         detection_id=detection_id,
         healpix=cell,
-        object_id=str(alert['objectId'])[:255],
+        object_id=str(alert['objectId']),
         mag=alert.get('magpsf'),
         snr=1.0857 / sigma_mag if sigma_mag else None,
         facts=plain_data(dict(x=x, y=y, **facts, lineage=lineage)),

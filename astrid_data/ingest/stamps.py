@@ -60,17 +60,17 @@ def stamp_shape(
 def stamp_centre(
     n: int,  # Pixels that the stamp has along this axis
     position: float | None,  # Where the candidate is on the detector (pixel, 1-based)
-    full: int = 63,  # Pixels of a stamp that was not cut
+    full: int | None = 63,  # Pixels of a stamp that was not cut; None = unknown
 ) -> int:  # Index of the candidate's pixel
     "Which pixel of a stamp holds the candidate"
-    half = full // 2
-    if n >= full:
+    if full is None or n >= full:
         return n // 2
     if position is None or not np.isfinite(position):
         raise BadImage(
             'no_position',
             f'a stamp of {n} pixels was cut, and the packet does not say where the candidate was',
         )
+    half = full // 2
     near_low_edge = position <= half + 1
     return n - 1 - half if near_low_edge else half
 
@@ -123,14 +123,20 @@ STAMP_SCALES = dict(  # arcsec per pixel
 STAMP_SIDES = dict(ztf=63)  # Pixels; surveys whose stamps are all of one size
 
 
+def _of_survey(table, survey):
+    "What a table holds for a survey in any spelling; None where it holds nothing, or two things"
+    words = re.split(r'[^a-z0-9]+', str(survey).lower())
+    words += [''.join(words)]
+    found = {table[word] for word in words if word in table}
+    return found.pop() if len(found) == 1 else None
+
+
 def stamp_scale(
     survey: str,  # Its name in any spelling, such as 'ZTF', 'ztf_public' or 'Pan-STARRS'
 ) -> float:  # Side of a pixel (arcsec); NaN where the survey is not known or names two
     "How large a pixel of a survey's stamps is"
-    words = re.split(r'[^a-z0-9]+', str(survey).lower())
-    words += [''.join(words)]
-    found = {STAMP_SCALES[word] for word in words if word in STAMP_SCALES}
-    return found.pop() if len(found) == 1 else np.nan
+    scale = _of_survey(STAMP_SCALES, survey)
+    return np.nan if scale is None else scale
 
 # %% ../../nbs/25_ingest/00_stamps.ipynb #3e2f8e08
 @dataclass
@@ -174,7 +180,8 @@ def stamp_geometry(
         geometry = None if wcs is None else _from_wcs(wcs, ra, dec, shape)
         if geometry is not None:
             return geometry
-    pixel = stamp_centre(shape[1], detector[0]), stamp_centre(shape[0], detector[1])
+    full = _of_survey(STAMP_SIDES, survey)
+    pixel = stamp_centre(shape[1], detector[0], full), stamp_centre(shape[0], detector[1], full)
     scale = stamp_scale(survey)
     if not np.isfinite(scale):
         return StampGeometry(shape, pixel)

@@ -303,7 +303,7 @@ def _exposure_names(samples):
     known = np.zeros(len(samples), bool)
     for name in ('observation_id', 'observation_key'):
         if name in samples:
-            known = samples[name].notna().to_numpy()
+            known = (samples[name].notna() & (samples[name] != '')).to_numpy()
     return np.where(known, exposures(samples), None)
 
 # %% ../../nbs/50_splits/02_audit.ipynb #4713e0e9

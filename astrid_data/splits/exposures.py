@@ -82,7 +82,7 @@ def _same_exposure(samples, names):
     timed = moment >= 0
     named = (bare != '') & ~_alerts(samples)
     return [
-        _pairs_of(np.ones(len(names), bool), names),
+        _pairs_of((key != '') | _has_own_moment(samples), names),
         _pairs_of(named, survey, bare, band, moment),
         _pairs_of(timed, survey, band, moment),
         _pairs_of(named & timed, bare, moment),
@@ -90,14 +90,21 @@ def _same_exposure(samples, names):
     ]
 
 
+def _has_own_moment(samples):
+    "Which samples are alerts with a time, which gives their exposure its name"
+    return _alerts(samples) & np.isfinite(np.array(column(samples, 'mjd'), 'f8'))
+
+
 def _own_names(samples):
-    "Name of each observation; of an alert that of its moment"
+    "Name of each observation; of an alert that of its moment, of the nameless that of the sample"
     survey = _texts(samples, 'survey')
     mjd = np.array(column(samples, 'mjd'), 'f8')
-    names = survey + '/' + _texts(samples, 'observation_key')
-    at_moment = _alerts(samples) & np.isfinite(mjd)
+    key = _texts(samples, 'observation_key')
+    sample = _texts(samples, 'sample_key')
+    numbers = [f'sample {name or row}' for row, name in enumerate(sample)]
+    names = survey + '/' + np.where(key != '', key, np.array(numbers, object))
     moments = [f'{s}/{b} at {t:.6f}' for s, b, t in zip(survey, _texts(samples, 'band'), mjd)]
-    return np.where(at_moment, np.array(moments, object), names)
+    return np.where(_has_own_moment(samples), np.array(moments, object), names)
 
 
 def exposures(
