@@ -871,6 +871,12 @@ class ByBytes(FunctionElement):
     inherit_cache = True
     type = Text()
 
+    def __init__(
+        self,
+        column,  # A column of text
+    ):
+        super().__init__(column)
+
 
 @compiles(ByBytes)
 def _compile_plain(element, compiler, **kw):
