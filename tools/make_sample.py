@@ -103,7 +103,7 @@ told = {
     '47tuc_acs_wfc_f606w_lookup': (
         dict(survey='hst', mission='hst/acs', telescope='HST', instrument='ACS', band='F606W'),
         "its PHOTMODE card, 'ACS WFC1 F606W'",
-    )
+    ),
 }
 data_licence = {
     'hst': 'NASA/ESA Hubble data, public (MAST)',
