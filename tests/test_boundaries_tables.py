@@ -623,3 +623,16 @@ def test_a_motion_that_cannot_be_used_is_said(sky):
         sky.add_catalogue(moving, 'x', ref_epoch='then')
     with pytest.raises(BadInput, match='unit'):
         sky.add_catalogue(moving | dict(pmra=np.full(N, 1.0) * u.mag), 'x', ref_epoch=2016)
+
+
+def test_no_row_of_a_text_table_vanishes(sky, tmp_path):
+    ra, dec = places()
+    lines = [f'o{i},{x},{y}' for i, (x, y) in enumerate(zip(ra, dec))]
+    empty = tmp_path / 'empty.csv'
+    empty.write_text('\n'.join(['name,ra,dec', *lines[:3], ',,', *lines[3:]]) + '\n')
+    report = sky.add_catalogue(str(empty), 'c', object_id='name')
+    assert (report.rows, len(report.ledger)) == (N, 1)
+    unclosed = tmp_path / 'unclosed.csv'
+    unclosed.write_text('\n'.join(['name,ra,dec', lines[0], '"' + lines[1], *lines[2:]]) + '\n')
+    with pytest.raises(BadInput, match='not closed'):
+        sky.add_catalogue(str(unclosed), 'd', object_id='name')

@@ -40,8 +40,14 @@ def _cells(lines, delimiter):
     blanks = delimiter == ' '
     if blanks:
         lines = [line.strip() for line in lines]
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    return [[cell.strip() for cell in row] for row in reader if any(row)]
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+    try:
+        return [[cell.strip() for cell in row] for row in reader if row]
+    except csv.Error as e:
+        raise BadInput(
+            f'line {reader.line_num} of the table: {e}: a quote is opened and not closed, or stands '
+            'inside a cell; close it, or write it twice'
+        ) from None
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #99588071
 def _is_number(cell):
