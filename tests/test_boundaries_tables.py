@@ -636,3 +636,7 @@ def test_no_row_of_a_text_table_vanishes(sky, tmp_path):
     unclosed.write_text('\n'.join(['name,ra,dec', lines[0], '"' + lines[1], *lines[2:]]) + '\n')
     with pytest.raises(BadInput, match='not closed'):
         sky.add_catalogue(str(unclosed), 'd', object_id='name')
+    spaced = tmp_path / 'spaced.csv'
+    spaced.write_text('\n'.join(['name,ra,dec', f'"o0" ,{ra[0]},{dec[0]}', *lines[1:]]) + '\n')
+    report = sky.add_catalogue(str(spaced), 'e', object_id='name')
+    assert (report.rows, len(report.ledger)) == (N, 0)

@@ -40,14 +40,13 @@ def _cells(lines, delimiter):
     blanks = delimiter == ' '
     if blanks:
         lines = [line.strip() for line in lines]
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-    try:
-        return [[cell.strip() for cell in row] for row in reader if row]
-    except csv.Error as e:
-        raise BadInput(
-            f'line {reader.line_num} of the table: {e}: a quote is opened and not closed, or stands '
-            'inside a cell; close it, or write it twice'
-        ) from None
+    end = 'the last line'  # A quote that is never closed swallows it
+    reader = csv.reader([*lines, end], delimiter=delimiter, skipinitialspace=True)
+    rows = [[cell.strip() for cell in row] for row in reader if row]
+    last = ' '.join(rows.pop())
+    if last != end:
+        raise BadInput(f'a quote of the table is opened and not closed: {last[:60]!r}')
+    return rows
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #99588071
 def _is_number(cell):
