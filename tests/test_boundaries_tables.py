@@ -640,3 +640,84 @@ def test_no_row_of_a_text_table_vanishes(sky, tmp_path):
     spaced.write_text('\n'.join(['name,ra,dec', f'"o0" ,{ra[0]},{dec[0]}', *lines[1:]]) + '\n')
     report = sky.add_catalogue(str(spaced), 'e', object_id='name')
     assert (report.rows, len(report.ledger)) == (N, 0)
+
+
+def test_an_image_of_a_date_alone_may_be_of_the_whole_day(tmp_path):
+    archive = ad.open_archive(str(tmp_path / 'a'))
+    add_image(archive, tmp_path / 'day.fits', DATE__OBS='2020-05-31')
+    inside = archive.add_catalogue([dict(NOVA, mjd_start=59000.4, mjd_end=59000.9)], 'a')
+    after = archive.add_catalogue([dict(NOVA, mjd_start=59001.2, mjd_end=59002)], 'b')
+    assert (inside.detections, after.detections) == (1, 0)
+    assert after.ledger.reason.tolist() == ['other_time']
+
+
+def test_rows_of_one_place_and_time_are_one(nights):
+    rows = [
+        dict(NOVA, name='a', mjd_start=58990, mjd_end=59005),
+        dict(NOVA, name='b', mjd_start=58995, mjd_end=59007),
+        dict(NOVA, name='c', mjd_start=59007, mjd_end=59020),  # Begins where the other ends
+        dict(NOVA, name='d', mjd_start=60000, mjd_end=61000),
+    ]
+    report = nights.add_catalogue(rows, 'epochs', object_id='name')
+    assert (report.rows, report.detections) == (3, 3)
+    assert report.ledger.reason.tolist() == ['duplicate']
+    assert not any('new object id' in note for note in report.notes)
+
+
+def test_an_unknown_age_decides_nothing(sky):
+    ra, dec = (cells[0] for cells in places())
+    flips = [dict(ra=ra, dec=dec, ok='t', at=59000), dict(ra=ra, dec=dec, ok='f', at='last week')]
+    report = sky.add_catalogue(flips, 'flips', is_real='ok', verdict_time='at')
+    assert report.ledger.reason.tolist() == ['contradiction'] * 2
+    assert any('verdict_time' in note for note in report.notes)
+    words = [
+        dict(ra=ra, dec=dec, ok='f', cls=None, at=59000),
+        dict(ra=ra, dec=dec, ok='t', cls='SN Ia', at=59001),
+        dict(ra=ra, dec=dec, ok='t', cls='sn ia', at=59001),
+    ]
+    report = sky.add_catalogue(words, 'w', is_real='ok', class_name='cls', verdict_time='at')
+    assert sorted(report.ledger.reason) == ['duplicate', 'superseded'] and report.detections == 1
+
+
+def test_half_a_motion_is_refused_where_it_was_asked_for(sky):
+    ra, dec = places()
+    with pytest.raises(BadInput, match='pmdec'):
+        sky.add_catalogue(dict(ra=ra, dec=dec, mu_x=np.ones(N)), 'm', pmra='mu_x', ref_epoch=2016)
+
+
+@pytest.mark.parametrize('kind', ['fits', 'votable'])
+def test_of_several_tables_none_is_taken_in_silence(sky, tmp_path, kind):
+    ra, dec = places()
+    table = Table(dict(ra=ra, dec=dec))
+    path = tmp_path / f'two.{kind}'
+    if kind == 'fits':
+        tables = [fits.BinTableHDU(table, name=name) for name in 'AB']
+        fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(path)
+    else:
+        from astropy.io.votable import from_table
+        from astropy.io.votable.tree import VOTableFile
+
+        votable = VOTableFile()
+        votable.resources.extend(from_table(table).resources + from_table(table).resources)
+        votable.to_xml(str(path))
+    with pytest.raises(BadInput, match='2 tables'):
+        sky.add_catalogue(str(path), 'c')
+
+
+def test_cells_that_do_not_fit_are_refused_or_missing(nights):
+    when = Time([59000.0, 59001.0], format='mjd')
+    when[1] = np.ma.masked
+    source = Table(dict(ra=[150.0, 150.001], dec=[2.0, 2.0], found=when))
+    report = nights.add_catalogue(source, 'masked', when='found', days=100)
+    assert (report.rows, report.ledger.reason.tolist()) == (1, ['bad_time'])
+    with pytest.raises(BadInput, match='not of one length'):
+        nights.add_catalogue(dict(ra=[150.0, 150.1], dec=[2.0]), 'uneven')
+    with pytest.raises(BadInput, match='quantities'):
+        nights.add_catalogue([dict(ra=150 * u.deg, dec=2.0), dict(ra=150.0, dec=2.0)], 'mixed')
+
+
+def test_an_object_with_a_list_is_one_row(nights, tmp_path):
+    path = tmp_path / 'one.json'
+    path.write_text(json.dumps(dict(ra=150.0, dec=2.0, flags=[1, 2])))
+    report = nights.add_catalogue(str(path), 'one')
+    assert (report.rows, len(report.ledger)) == (1, 0)

@@ -14,6 +14,7 @@ import pandas as pd
 from sqlalchemy import exists, or_, select, update
 
 from ..core import BadInput, stable_uuid
+from ..images.exposures import exposure_interval
 from astrid_data.ingest.archive import (
     LEDGER,
     IngestReport,
@@ -382,40 +383,53 @@ def _contradicting(catalogue, groups):
     return found
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #52044a5f
-def _newest_claims(rows, found, groups, judged):
-    "Of contradicting rows, those that are the newest of their group and agree"
+def _disputes(groups, some):
+    "Number of the dispute of some rows, which share groups; shape (len(some),)"
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
+    row, node = [], []
+    n_nodes = len(some)
+    for group in groups:
+        has_one = np.flatnonzero(group[some] >= 0)
+        row.append(has_one)
+        node.append(n_nodes + group[some][has_one])
+        n_nodes += int(group.max(initial=-1)) + 1
+    row, node = np.concatenate(row), np.concatenate(node)
+    links = coo_matrix((np.ones(len(row)), (row, node)), (n_nodes, n_nodes))
+    return connected_components(links, directed=False)[1][: len(some)]
+
+# %% ../../nbs/25_ingest/06_catalogues.ipynb #66aab4ba
+def _newest_claims(rows, found, groups, judged):
+    "Of contradicting rows, the newest of each dispute that agree; and those that are older"
     some = np.flatnonzero(found)
-    edges = [(row, len(some) + 2 * code + k) for k, group in enumerate(groups)
-             for row, code in enumerate(group[some]) if code >= 0]  # fmt: skip
-    n = max((b for _, b in edges), default=len(some)) + 1
-    links = coo_matrix((np.ones(len(edges)), np.array(edges).reshape(-1, 2).T), (n, n))
+    words = rows.is_real.iloc[some].astype(str) + ' ' + plain_words(rows.class_name.iloc[some])
     claims = pd.DataFrame(
-        dict(
-            group=connected_components(links, directed=False)[1][: len(some)],
-            when=judged[some],
-            says=rows.is_real.iloc[some].astype(str) + rows.class_name.iloc[some].fillna(''),
-        )
+        dict(row=some, dispute=_disputes(groups, some), when=judged[some], says=words.to_numpy())
     )
-    newest = claims.when == claims.groupby('group').when.transform('max')
-    agreed = claims[newest].groupby('group').says.nunique() == 1
-    wins = newest & claims.group.map(agreed).fillna(False).astype(bool)
-    return some[wins.to_numpy()], some[
-        (~newest & claims.group.map(agreed).fillna(False)).to_numpy(bool)
-    ]
+    newest = claims.when == claims.groupby('dispute').when.transform('max')
+    n_claims = claims[newest].groupby('dispute').says.nunique()
+    is_dated = claims.groupby('dispute').when.transform(lambda when: when.notna().all())
+    is_decided = is_dated.astype(bool) & (claims.dispute.map(n_claims) == 1)
+    return some[(newest & is_decided).to_numpy()], some[(~newest & is_decided).to_numpy()]
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #5dbee17d
+def _read_ages(catalogue, verdict_time):
+    "When each row was judged (MJD); NaN where it is unknown"
+    if verdict_time is None:
+        return np.full(len(catalogue.rows), np.nan)
+    cells = catalogue.column(verdict_time)
+    judged, is_odd = read_times(cells, catalogue.source.units.get(verdict_time))
+    catalogue.note_number(is_odd, f'verdict_time={verdict_time!r} holds no time that can be read')
+    return judged
+
+
 def _lose_contradictions(catalogue, verdict_time):
     "Rows that contradict each other are lost, except the newest where a time decides"
     rows, lost = catalogue.rows, catalogue.lost
     groups = [_place_groups(rows, lost.kept), _id_groups(rows, lost.kept)]
     found = _contradicting(catalogue, groups)
-    judged = np.full(len(rows), np.nan)
-    if verdict_time is not None:
-        cells = catalogue.column(verdict_time)
-        judged, _ = read_times(cells, catalogue.source.units.get(verdict_time))
+    judged = _read_ages(catalogue, verdict_time)
     if verdict_time is not None and found.any():
         newest, older = _newest_claims(rows, found, groups, judged)
         found[newest] = False
@@ -430,10 +444,23 @@ def _lose_contradictions(catalogue, verdict_time):
     return judged
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #88dbc6a0
+def _stored_instead(order, windows, n_rows):
+    "By row, the row that is stored in its place; -1 where it is stored itself"
+    instead = np.full(n_rows, -1)
+    several = order[order.duplicated(['ra', 'dec'], keep=False)]
+    for _, group in several.groupby(['ra', 'dec'], sort=False).row:
+        kept = np.array([], int)
+        for row in group.to_numpy():
+            same = kept if windows is None else kept[windows.share_time(kept, row)]
+            if len(same):
+                instead[row] = same[0]
+            else:
+                kept = np.append(kept, row)
+    return instead
+
+
 def _lose_duplicates(catalogue, judged):
-    "Of several rows at one place, one is kept; not where each has a time of its own"
-    if catalogue.windows is not None:
-        return
+    "Of several rows at one place and time, one is kept"
     rows, lost = catalogue.rows, catalogue.lost
     order = pd.DataFrame(
         dict(
@@ -444,11 +471,8 @@ def _lose_duplicates(catalogue, judged):
             row=np.arange(len(rows)),
         )
     )[lost.kept].sort_values(['silent', 'age', 'row'], kind='stable')
-    first = order.groupby(['ra', 'dec'], sort=False).row.transform('first')
-    partner = np.full(len(rows), -1)
-    partner[order.row] = first
-    again = (partner >= 0) & (partner != np.arange(len(rows)))
-    lost.lose(again, 'duplicate', lambda row: f'at the same place as row {partner[row]}')
+    instead = _stored_instead(order, catalogue.windows, len(rows))
+    lost.lose(instead >= 0, 'duplicate', lambda row: f'at the same place as row {instead[row]}')
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #705c3d11
 @dataclass
@@ -476,24 +500,22 @@ def _circled_images(archive, observations):
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #c238f9e9
 def _exposure_of(image):
     "Beginning and end of an exposure (MJD); None where its time is unknown"
-    if image.mjd is None:
-        return None
-    facts = image.facts or {}
-    days = float(facts.get('exposure_s') or 0) / 86400
-    before = {'mid': 0.5, 'end': 1.0}.get(image.mjd_meaning, 0.0)
-    start = image.mjd - before * days
-    return start, max(float(facts.get('mjd_end') or 0), start + days)
+    facts = dict(image.facts or {}, mjd=image.mjd, mjd_meaning=image.mjd_meaning)
+    begin, end = exposure_interval(facts)
+    return None if begin is None else (begin, end)
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #277b888d
 class _Placement:
     "How the rows of a catalogue fall on images"
 
     def __init__(self, archive, catalogue, guard):
+        from scipy.spatial import cKDTree
+
         self.archive, self.catalogue, self.guard = archive, catalogue, guard
         self.kept = np.flatnonzero(catalogue.lost.kept)
         kept = catalogue.rows.iloc[self.kept]
         self.ra, self.dec = kept.ra.to_numpy(), kept.dec.to_numpy()
-        self.xyz = unit_vectors(self.ra, self.dec)
+        self.places = cKDTree(unit_vectors(self.ra, self.dec))
         n = len(catalogue.rows)
         self.n_images = np.zeros(n, int)
         self.at_other_times = np.zeros(n, bool)
@@ -510,8 +532,9 @@ class _Placement:
     def _in_circle(self, image, ra, dec, radius_deg):
         "Rows (of those kept) that may lie on an image"
         radius = min(3600 * radius_deg + self._farthest_arcsec(image), 180 * 3600)
-        distance = np.linalg.norm(self.xyz - unit_vectors(ra, dec), axis=1)
-        near = np.flatnonzero(distance <= chord_of_arcsec(radius) * (1 + 1e-9))
+        chord = chord_of_arcsec(radius) * (1 + 1e-9)
+        near = self.places.query_ball_point(unit_vectors(ra, dec), chord, return_sorted=True)
+        near = np.array(near, int)
         return self._at_its_time(image, near)
 
     def _at_its_time(self, image, near):
@@ -822,7 +845,7 @@ def _lose_unplaced(catalogue, placement):
     lost.lose(
         unplaced & placement.at_other_times,
         'other_time',
-        'no image of its place was taken at its time',
+        'no image whose circle holds its place was taken at its time',
     )
     lost.lose(
         unplaced & placement.at_unknown_times,

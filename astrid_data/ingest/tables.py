@@ -118,7 +118,7 @@ def _from_json(text):
         whole = json.loads(text)
     except ValueError:
         return _from_records([_json_or_text(line) for line in text.splitlines() if line.strip()])
-    if isinstance(whole, Mapping) and any(isinstance(v, list) for v in whole.values()):
+    if isinstance(whole, Mapping) and whole and all(isinstance(v, list) for v in whole.values()):
         return _from_mapping(whole)
     return _from_records(whole if isinstance(whole, list) else [whole])
 
@@ -141,6 +141,9 @@ def _from_mapping(columns):
             plain[name] = pd.Series(list(cells), dtype=object)
         else:
             plain[name] = pd.Series(cells).reset_index(drop=True)
+    lengths = {name: len(cells) for name, cells in plain.items()}
+    if len(set(lengths.values())) > 1:
+        raise BadInput(f'the columns are not of one length: {lengths}')
     return SourceTable(pd.DataFrame(plain), units)
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #2a6cdd15
@@ -162,6 +165,9 @@ def _without_quantities(source):
         unit = getattr(first, 'unit', None)
         if unit is None or not hasattr(first, 'to_value'):
             continue
+        plain = [cell for cell in cells if not is_missing(cell) and not hasattr(cell, 'to_value')]
+        if plain:
+            raise BadInput(f'{name} has quantities and cells without a unit, such as {plain[0]!r}')
         numbers = [np.nan if is_missing(cell) else cell.to_value(unit) for cell in cells]
         source.columns[name] = np.array(numbers, float)
         source.units[name] = unit
@@ -174,7 +180,7 @@ def _plain_astropy_column(column):
     from astropy.time import Time
 
     if isinstance(column, Time):
-        return np.asarray(column.utc.mjd), 'd'
+        return np.where(column.mask, np.nan, np.asarray(column.utc.mjd)), 'd'
     if isinstance(column, Column):
         return column, column.unit
     values = column.value
@@ -281,6 +287,30 @@ def _text_of(path):
     with _open_bytes(path) as handles:
         return handles.handle.read().decode('utf-8-sig', 'backslashreplace')
 
+# %% ../../nbs/25_ingest/05_tables.ipynb #f3384054
+def _tables_in(path, kind):
+    "Names of the tables in a FITS or VOTable file"
+    from astropy.io import fits
+
+    if kind == 'fits':
+        with fits.open(path) as hdus:
+            found = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
+            found = [hdu for hdu in found if not isinstance(hdu, fits.CompImageHDU)]
+            return [hdu.name or 'unnamed' for hdu in found]
+    from astropy.io.votable import parse
+
+    return [table.ID or table.name or 'unnamed' for table in parse(path).iter_tables()]
+
+
+def _check_is_alone(path, kind):
+    "Raise `BadInput` where a file holds several tables"
+    names = _tables_in(path, kind) if kind in ('fits', 'votable') else []
+    if len(names) > 1:
+        raise BadInput(
+            f'there are {len(names)} tables in it ({", ".join(names)}): read the one that is meant '
+            'with astropy.table.Table.read, and give that'
+        )
+
 # %% ../../nbs/25_ingest/05_tables.ipynb #4e38d160
 def _from_file(path):
     "The table in a file"
@@ -296,6 +326,7 @@ def _from_file(path):
         return _from_arrow(pyarrow.parquet.read_table(path))
     from astropy.table import Table
 
+    _check_is_alone(path, kind)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Odd units are looked at where they are used
         return _from_astropy(Table.read(path, format=kind))

@@ -35,6 +35,16 @@ class Windows:
         "Which rows hold during an exposure"
         return (self.start[rows] <= end) & (self.end[rows] >= start)
 
+    def share_time(
+        self,
+        rows: np.ndarray,  # Rows of the table
+        row: int,  # Another one
+    ) -> np.ndarray:  # Which of these hold while the other does; to touch is not to share
+        "Which rows hold at the time of another"
+        start, end = self.start[row], self.end[row]
+        same = (self.start[rows] == start) & (self.end[rows] == end)
+        return same | ((self.start[rows] < end) & (self.end[rows] > start))
+
 # %% ../../nbs/25_ingest/05_when.ipynb #3e49aa60
 def _times_of(source, what):
     "MJD (UTC) of a column or of one time for all, NaN where open; which cells are no times"
@@ -208,6 +218,9 @@ def read_motion(
             f'the table has no column {missing[0]!r}; it has {", ".join(map(str, names))}'
         )
     if None in found.values():
+        if pmra is not None or pmdec is not None:
+            half = next(name for name, column in found.items() if column is None)
+            raise BadInput(f'a motion has two halves: say which column is {half}=')
         return None, None
     epoch = _named_column(names, _MOTION_NAMES['ref_epoch']) if ref_epoch is None else ref_epoch
     mjd = _epochs(source, epoch)
