@@ -37,8 +37,12 @@ _secret_name = (
 )
 _set_to = r'["\']?\s*[=:]\s*["\']?'
 _several = rf's(?={_set_to}[^\s\d"\'])'  # Of a name; what is set to it is not a number
+_quoted = rf'({_secret_name}s?["\']?\s*[=:]\s*(["\']))(?:(?!\2)[^\n]){{0,999}}(\2)'
+_user_and_password = r'(://)[^/\s\'"@:]{0,99}:[^\s\'"]{0,999}@'  # A slash may be part of it
 _secret_patterns = [
+    (re.compile(_user_and_password), r'\1***@'),
     (re.compile(r'(://)[^/\s\'"]+@', re.I), r'\1***@'),
+    (re.compile(_quoted, re.I), r'\1***\3'),
     (re.compile(r'\b(bearer\s+)[\w.~+/=-]{8,}', re.I), r'\1***'),
     (re.compile(rf'(authorization{_set_to}basic\s+)[\w+/=-]+', re.I), r'\1***'),
     (
@@ -55,7 +59,7 @@ _secret_patterns = [
 
 def _hide_in_text(text, known):
     "The same text with *** where a secret was"
-    for secret in known:
+    for secret in sorted(known, key=len, reverse=True):  # One may begin another
         text = text.replace(secret, '***')
     for pattern, replacement in _secret_patterns:
         text = pattern.sub(replacement, text)

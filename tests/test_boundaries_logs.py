@@ -8,7 +8,6 @@ import math
 import os
 import subprocess
 import sys
-import time
 import uuid
 
 import numpy as np
@@ -494,9 +493,7 @@ def test_what_is_not_a_secret_stays(logged):
     'word', ['a' * 100_000, 'token' * 20_000, 'token ' * 20_000, '://' * 30_000]
 )
 def test_a_long_text_is_searched_in_one_pass(word):
-    began = time.perf_counter()
-    hide_secrets(word)
-    assert time.perf_counter() - began < 2
+    assert hide_secrets(word) == word  # A pattern that looks back would need minutes for it
 
 
 def test_asked_twice_it_writes_once_and_a_place_can_change_its_form(tmp_path, capsys):
@@ -550,3 +547,27 @@ def test_what_is_no_place_and_no_level_is_refused(tmp_path):
     with pytest.warns(UserWarning, match='is not known'):
         log_from('jsonn')
     ad.stop_logging()
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'postgresql://u:pa/ssw0rd@h/db',
+        'postgresql://u:p@ss@w0rd@h/db',
+        'password="correct ssw0rd staple"',
+        "{'password': 'correct ssw0rd; staple'}",
+    ],
+)
+def test_a_password_may_hold_any_letter(text):
+    hidden = hide_secrets(text)
+    assert 'ssw0rd' not in hidden and 'staple' not in hidden and '***' in hidden
+
+
+def test_a_secret_that_begins_another_leaves_no_tail():
+    assert hide_secrets('x abcdefghXYZ', known=['abcdefgh', 'abcdefghXYZ']) == 'x ***'
+    assert hide_secrets('x abcdefghXYZ', known=['abcdefghXYZ', 'abcdefgh']) == 'x ***'
+
+
+def test_an_address_without_a_password_stays():
+    for address in ('http://localhost:8000/a/b', 's3://bucket/a@b.fits', 'see a@b.org: c'):
+        assert hide_secrets(address) == address
