@@ -721,3 +721,17 @@ def test_an_object_with_a_list_is_one_row(nights, tmp_path):
     path.write_text(json.dumps(dict(ra=150.0, dec=2.0, flags=[1, 2])))
     report = nights.add_catalogue(str(path), 'one')
     assert (report.rows, len(report.ledger)) == (1, 0)
+
+
+def test_a_corrected_class_or_score_arrives_without_a_verdict(sky):
+    ra, dec = (cells[:3] for cells in places())
+    first = dict(ra=ra, dec=dec, cls=['star', 'star', None], sure=[0.5, 0.9, 0.9])
+    later = first | dict(cls=['star', 'galaxy', 'star'], sure=[0.8, 0.9, 0.9])
+    for table in (first, later, later):
+        sky.add_catalogue(table, 'c', class_name='cls', score='sure')
+    with sky.session() as s:
+        query = select(DetectionIndex.facts, Detection.confidence_score).join(
+            Detection, Detection.id == DetectionIndex.detection_id
+        )
+        stored = sorted((facts['class_name'], score) for facts, score in s.execute(query))
+    assert stored == [('galaxy', 0.9), ('star', 0.8), ('star', 0.9)]

@@ -759,15 +759,15 @@ def _verdict_of(event):
 def _index_now(session, run_id):
     "What the index has of a catalogue's detections on one image, by detection (text)"
     index = DetectionIndex
+    of_index = index.detection_id, index.object_id, index.mag, index.snr, index.facts
     query = (
-        select(
-            index.detection_id, index.object_id, index.mag, index.snr, Detection.ra, Detection.dec
-        )
+        select(*of_index, Detection.ra, Detection.dec, Detection.confidence_score)
         .join(Detection, Detection.id == index.detection_id)
         .where(Detection.model_run_id == run_id)
     )
     table = read_columns(session, query)
-    return {row[0]: row[1:] for row in zip(*table.values())}
+    names = list(table)
+    return {row[0]: dict(zip(names, row)) for row in zip(*table.values())}
 
 
 def _differs(new, old):
@@ -779,26 +779,46 @@ def _differs(new, old):
     return not abs(new - old) <= 1e-6 * max(1.0, abs(new))
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #db0388b8
+def _index_changes(new, detection, old):
+    "Columns of the index of a detection that a catalogue says otherwise now"
+    changed = {k: new[k] for k in ('object_id', 'mag', 'snr') if _differs(new[k], old[k])}
+    word = (new['facts'] or {}).get('class_name')
+    if _is_moved(detection, old):
+        changed |= dict(healpix=new['healpix'], facts=new['facts'])
+    elif _differs(word, (old['facts'] or {}).get('class_name')):
+        changed['facts'] = {**(old['facts'] or {}), 'class_name': word}
+    return changed
+
+
+def _detection_changes(detection, old):
+    "Columns of a detection that a catalogue says otherwise now"
+    names = ('ra', 'dec', 'pixel_x', 'pixel_y') if _is_moved(detection, old) else ()
+    if _differs(detection['confidence_score'], old['confidence_score']):
+        names = (*names, 'confidence_score')
+    return {name: detection[name] for name in names}
+
+
+def _is_moved(detection, old):
+    "Whether a detection has another place, by a thousandth of an arcsecond"
+    return any(abs(detection[axis] - old[axis]) > 3e-7 for axis in ('ra', 'dec'))
+
+
 def _correct_index(session, run_id, rows_of):
-    "Write changed names, magnitudes and places; the number of objects with a new name"
+    "Write what a catalogue says otherwise now; the number of objects with a new name"
     now = _index_now(session, run_id)
-    facts, places, renamed = [], [], 0
+    renamed = 0
+    detections = []
     for detection, row in zip(rows_of[Detection], rows_of[DetectionIndex]):
-        object_id, mag, snr, ra, dec = now[str(detection['id'])]
-        old = dict(object_id=object_id, mag=mag, snr=snr)
-        changed = {k: row[k] for k in old if _differs(row[k], old[k])}
+        old = now[str(detection['id'])]
+        changed = _index_changes(row, detection, old)
         renamed += 'object_id' in changed
-        if abs(detection['ra'] - ra) > 3e-7 or abs(detection['dec'] - dec) > 3e-7:
-            moved = ('ra', 'dec', 'pixel_x', 'pixel_y')
-            places.append(dict(id=detection['id']) | {k: detection[k] for k in moved})
-            changed |= dict(healpix=row['healpix'], facts=row['facts'])
         if changed:
-            facts.append((detection['id'], changed))
-    for detection_id, changed in facts:
-        one = DetectionIndex.detection_id == detection_id
-        session.execute(update(DetectionIndex).where(one).values(**changed))
-    if places:
-        session.execute(update(Detection), places)
+            one = DetectionIndex.detection_id == detection['id']
+            session.execute(update(DetectionIndex).where(one).values(**changed))
+        if changed := _detection_changes(detection, old):
+            detections.append(dict(id=detection['id'], **changed))
+    if detections:
+        session.execute(update(Detection), detections)
     return renamed
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #c0b8e970
