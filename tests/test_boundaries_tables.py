@@ -735,3 +735,42 @@ def test_a_corrected_class_or_score_arrives_without_a_verdict(sky):
         )
         stored = sorted((facts['class_name'], score) for facts, score in s.execute(query))
     assert stored == [('galaxy', 0.9), ('star', 0.8), ('star', 0.9)]
+
+
+def test_a_byte_of_nothing_shifts_no_row(sky, tmp_path):
+    ra, dec = places()
+    path = tmp_path / 'nul.csv'
+    verdicts = ['t\0' if i == 3 else 'tf'[i % 2] for i in range(N)]
+    lines = [f'{x},{y},i\0d{i},{ok}' for i, (x, y, ok) in enumerate(zip(ra, dec, verdicts))]
+    path.write_text('\n'.join(['ra,dec,id,ok', *lines]) + '\n')
+    report = sky.add_catalogue(str(path), 'c', object_id='id', is_real='ok')
+    assert (report.rows, report.detections) == (N, N)
+    found = sky.detections().set_index('object_id').status.to_dict()
+    assert len(found) == N
+    for i, ok in enumerate(verdicts):
+        assert found[rf'i\x00d{i}'] == ('confirmed' if ok.strip('\0') == 't' else 'rejected')
+
+
+@pytest.mark.parametrize('cell', [10**400, '1e400', -(10**400)])
+def test_a_number_beyond_all_costs_its_row(sky, cell):
+    ra, dec = (cells.tolist() for cells in places())
+    rows = [dict(ra=cell, dec=2), *(dict(ra=x, dec=y) for x, y in zip(ra, dec))]
+    report = sky.add_catalogue(rows, 'c')
+    assert (report.rows, report.ledger.reason.tolist()) == (N, ['bad_position'])
+
+
+def test_an_id_that_no_database_can_hold_is_written_out(sky):
+    ra, dec = places()
+    ids = ['\ud800', 'a\0b', *map(str, range(N - 2))]
+    report = sky.add_catalogue(dict(ra=ra, dec=dec, id=ids), 'c', object_id='id')
+    assert report.rows == N
+    assert {r'\ud800', r'a\x00b'} < set(sky.detections().object_id)
+
+
+def test_lost_rows_are_not_noted_again_and_a_verdict_is_explained(sky):
+    ra, dec = places()
+    table = dict(ra=ra, dec=dec, ok=['t', *['good'] * (N - 1)], cls=['SN'] * N)
+    report = sky.add_catalogue(table, 'c', is_real='ok', class_name='cls')
+    assert len(report.ledger) == N - 1
+    assert not any('no verdict' in note for note in report.notes)
+    assert 'real or bogus' in report.ledger.detail[0]

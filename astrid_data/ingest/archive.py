@@ -174,8 +174,9 @@ def log_report(
 ) -> IngestReport:  # The same
     "Log what was taken in and what was lost"
     counts = dict(added=report.added, skipped=report.skipped, detections=report.detections)
-    first_line = repr(report).split('\n')[0]
-    tell(_log, logging.INFO, f'{verb}: {first_line}', event='ingested', verb=verb, **counts)
+    counts['lost'] = len(report.ledger)
+    words = ', '.join(f'{n} {what}' for what, n in counts.items())
+    tell(_log, logging.INFO, f'{verb}: {words}', event='ingested', verb=verb, **counts)
     log_losses(_log, verb, report.ledger)
     return report
 

@@ -226,7 +226,12 @@ def _read_is_real(catalogue, is_real):
     cells = catalogue.column(is_real)
     verdicts, is_known = read_verdicts(cells, is_real)
     catalogue.lost.lose(
-        ~is_known, 'bad_verdict', lambda row: f'{is_real} is {cells.iloc[row]!r}: not a verdict'
+        ~is_known,
+        'bad_verdict',
+        lambda row: (
+            f'{is_real} is {str(cells.iloc[row])!r:.60}: give real or bogus, True or False, '
+            '1 or 0, yes or no; unsure for neither'
+        ),
     )
     catalogue.rows['is_real'] = pd.Series(verdicts, dtype=object)
 
@@ -241,7 +246,7 @@ def _compare_class_and_verdict(catalogue):
         'contradiction',
         lambda row: f'its verdict is real and its class {rows.class_name[row]}',
     )
-    alone = rows.class_name.notna() & rows.is_real.isna()
+    alone = rows.class_name.notna() & rows.is_real.isna() & catalogue.lost.kept
     catalogue.note_number(
         alone, 'a class and no verdict; say is_real=, True for all or the column of verdicts'
     )

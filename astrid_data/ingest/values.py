@@ -54,6 +54,8 @@ def _text_id(cell, name):
     if isinstance(cell, (float, np.floating)):
         return _float_ids(np.array([cell]), name)[0]
     text = str(cell).strip()
+    if not text.isprintable():  # What no database holds is written out
+        text = text.encode('utf-8', 'backslashreplace').decode().replace('\0', r'\x00')
     if _FLOAT_ID.fullmatch(text) and abs(float(text)) >= 2**53:
         _refuse_float_ids(name, text)
     return None if text in ('', r'\N') else text
@@ -76,6 +78,8 @@ def text_ids(
 def _decoded(cell):
     if isinstance(cell, bytes):
         return cell.decode('utf-8', 'replace')
+    if isinstance(cell, int) and abs(cell) > 10**300:
+        return str(cell)  # Beyond a float, which pandas refuses
     return str(cell) if isinstance(cell, (list, tuple, dict, np.ndarray)) else cell
 
 
