@@ -444,3 +444,24 @@ def test_collect_takes_the_fields_of_a_collection(tmp_path):
         probe=False,
     )
     assert 0 < len(made) <= 8
+
+
+ENDINGS = dict(
+    dq='-badpix _satmask mask _bad_pixel_map _dq_1 .mk _dqm _quality _MASK2',
+    weight='.wei _invar _exptime_map wht .wt _wtmap2 _inv_var _nimages _exposure-map',
+    error='_noise _uncertainty -rms_1 .err',
+)
+
+
+@pytest.mark.parametrize(
+    ('role', 'ending'), [(role, word) for role, words in ENDINGS.items() for word in words.split()]
+)
+def test_a_file_named_after_an_image_is_no_image(role, ending):
+    image, helper, other = sort_delivery(['f/img.fits', f'f/img{ending}.fits', 'f/img2.fits'])
+    assert (helper.helps, image.beside) == ('f/img.fits', {role: f'f/img{ending}.fits'})
+    assert other.helps is None
+
+
+def test_another_exposure_band_or_star_stays_an_image():
+    names = ['img', 'img_exposure2', 'img_w', 'img_weighted', 'img_r', 'imgmaskelyne', 'image']
+    assert not any(one.helps for one in sort_delivery([f'f/{name}.fits' for name in names]))

@@ -168,6 +168,31 @@ def _other_names(stem):
         yield role, parts[i], [*swapped, without]
 
 # %% ../../nbs/25_ingest/03_files.ipynb #2f02d34d
+_endings = dict(
+    dq=r'mask|badpix(?:el)?|bpm|dq|quality|flag|msk|mk',
+    weight=r'weight|wht|wgt|wei|wt|inv(?:erse)?var(?:iance)?|invar|ivar|expmap|exp(?:osure)?(?:time)?map'
+    r'|coverage|nimage',
+    error=r'rms|err(?:or)?|noise|uncert(?:ainty)?|sigma',
+    other=r'segm?(?:entation)?|bkg|background|ctx|context',
+)
+_before, _after = r'(?:sat|bad|pix(?:el)?)*', r'(?:map|image|img|im|file|plane|m|s)*'
+_ending_of_role = {
+    role: re.compile(f'{_before}(?:{words}){_after}') for role, words in _endings.items()
+}
+
+
+def _named_after(folder, stem, by_name):
+    "Role and image of a file that is named after an image beside it; None, None for others"
+    for end in range(len(stem) - 1, 0, -1):
+        image = by_name.get((folder, stem[:end]))
+        if image is None:
+            continue
+        ending = re.sub(r'[\W\d_]', '', stem[end:])
+        roles = (role for role, words in _ending_of_role.items() if words.fullmatch(ending))
+        return next(((role, image) for role in roles), (None, None))
+    return None, None
+
+# %% ../../nbs/25_ingest/03_files.ipynb #270925b5
 @dataclass
 class FitsInput:
     "One file of a delivery"
@@ -199,4 +224,10 @@ def sort_delivery(
                     inputs[image].beside.setdefault(role, address)
             elif word in _plain_words:
                 one.helper_word = word
+        if one.helps is None:
+            role, image = _named_after(folder, stem, by_name)
+            if image is not None:
+                one.helps, one.helper_word = image, stem[len(_folder_and_stem(image)[1]) :]
+                if role != 'other':
+                    inputs[image].beside.setdefault(role, address)
     return list(inputs.values())
