@@ -602,3 +602,47 @@ def test_a_file_that_has_gone_confirms_nothing(local, tmp_path):
     (tmp_path / 'e1.fits').unlink()
     report = add(local, tmp_path, shots[1])
     assert RULE not in report.verdicts and len(report.doubts) == 1
+
+
+def turned(pixels, header):
+    "The same exposure, turned by half a turn and referred to another place"
+    header['CRPIX1'], header['CRPIX2'] = SIDE + 1 - header['CRPIX1'], SIDE + 1 - header['CRPIX2']
+    for card in ('CD1_1', 'CD1_2', 'CD2_1', 'CD2_2'):
+        header[card] = -header[card]
+    ra, dec = WCS(header).pixel_to_world_values(80, 90)
+    header.update(CRVAL1=float(ra), CRVAL2=float(dec), CRPIX1=81.0, CRPIX2=91.0)
+    return pixels[::-1, ::-1].copy(), header
+
+
+DISGUISES = {
+    'another instrument': (dict(INSTRUME='ACS'), dict(INSTRUME='WFC', **{'DATE-OBS': None})),
+    'another telescope': (dict(TELESCOP='VLT-UT1'), dict(TELESCOP='ESO-VLT-U1')),
+    'another band': (dict(FILTER='F814W'), dict(FILTER='I', **{'DATE-OBS': None})),
+    'a prime': (dict(FILTER='g'), dict(FILTER='gp', **{'DATE-OBS': None})),
+    'local time': ({}, {'DATE-OBS': '2024-04-30T22:00:00'}),
+    'another chip': (dict(CCDNUM='1'), dict(CCDNUM='S1', **{'DATE-OBS': None})),
+}
+
+
+@pytest.mark.parametrize('change', [None, turned])
+@pytest.mark.parametrize('disguise', DISGUISES)
+@pytest.mark.parametrize('surveys', [('s', 's'), ('one', 'two')])
+def test_a_copy_in_disguise_confirms_nothing(local, tmp_path, disguise, change, surveys):
+    own, other = DISGUISES[disguise]
+    first = Shot(cards=own, name='a')
+    second = Shot(cards=dict(EXPNUM=None, **other), name='b')
+    for path, survey in zip((write(tmp_path, first), write(tmp_path, second, change)), surveys):
+        local.add_fits(path, survey=survey, show=False)
+    assert outcome(local, first) == (0, 0)
+
+
+@pytest.mark.parametrize('apart', [dict(INSTRUME='WFC'), dict(CCDNUM='S1'), dict(FILTER='gp')])
+def test_without_a_time_names_alone_do_not_tell_exposures_apart(local, tmp_path, apart):
+    "Other noise, so other pixels; but nothing certain says that it is another exposure"
+    first = Shot(cards={'DATE-OBS': None, 'EXPNUM': None, 'CCDNUM': '1'}, name='a')
+    second = Shot(
+        cards={'DATE-OBS': None, 'EXPNUM': None, 'CCDNUM': '1', **apart}, seed=2, name='b'
+    )
+    for path in (write(tmp_path, first), write(tmp_path, second)):
+        local.add_fits(path, survey='s' if 'FILTER' in apart else path.stem, show=False)
+    assert outcome(local, first) == (0, 0)

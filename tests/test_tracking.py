@@ -281,13 +281,13 @@ def test_one_pretend_sample_is_enough_to_be_no_real_data(fresh):
 def test_the_versions_own_run_is_written_once(archive, dataset):
     ids = {log_dataset(dataset) for _ in range(3)}
     c = client(archive)
-    found = c.search_runs(
-        [c.get_experiment_by_name('astrid_data').experiment_id], "tags.stage = 'data_collection'"
-    )
+    experiment = c.get_experiment_by_name('astrid_data').experiment_id
+    own = f"attributes.run_name = 'training_data_{dataset.id}'"  # Other tests share the archive
+    found = c.search_runs([experiment], own)
     assert ids == {r.info.run_id for r in found} and len(ids) == 1
     got = found[0]
     assert (
-        got.info.run_name == f'training_data_{dataset.id}'
+        got.data.tags['stage'] == 'data_collection'
         and got.data.metrics['total_samples'] == 20
         and got.data.metrics['anomaly_ratio'] == 0.5
     )

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['exposure_name', 'exposure_interval', 'detector_frames', 'Exposure', 'exposure_from', 'read_exposure', 'other_camera',
-           'distinct_bands', 'exposure_doubt', 'detector_doubt', 'independent_sources']
+           'distinct_bands', 'pixel_sum', 'exposure_doubt', 'detector_doubt', 'independent_sources']
 
 # %% ../../nbs/20_images/15_exposures.ipynb #686969b4
 import re
@@ -235,6 +235,7 @@ class Exposure:
     size: list = field(default_factory=list)  # nx, ny in pixels of the detector
     wcs: dict = field(default_factory=dict)  # crval, crpix, cd of the header
     data_sum: str = ''  # Checksum of the pixels from the card DATASUM; '' = unknown
+    pixel_sum: str = ''  # As from `pixel_sum`; '' = the image was not searched yet
 
     def plain(self) -> dict:  # Fits into JSON
         "As plain data"
@@ -339,17 +340,42 @@ def _single_band(band):
 def distinct_bands(
     a: str,  # Band of one image
     b: str,  # Band of another
-    one_list: bool,  # Do both come from one survey, which spells its bands in one way?
 ) -> bool:  # False also where it is unknown
     "Whether two bands are certainly two"
     a, b = _single_band(a), _single_band(b)
     if not a or not b or a == b:
         return False
-    spelled_alike = any(re.fullmatch(form, a) and re.fullmatch(form, b) for form in _band_forms)
-    return one_list or spelled_alike
+    return any(re.fullmatch(form, a) and re.fullmatch(form, b) for form in _band_forms)
 
 
-_band_forms = (r'[a-z]', r'f\d{3,4}[a-z]+\d?')
+_band_forms = (r'[a-z]|ks', r'z[gri]', r'[fn]uv', r'w[1-4]', r'f\d{3,4}[a-z]+\d?')
+
+# %% ../../nbs/20_images/15_exposures.ipynb #69813ff0
+_mixers = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)  # Odd, without a pattern
+_rows_at_once = 512
+
+
+def _mixed_sum(pixels):
+    "The sum of the mixed bits of the numbers that are not NaN, modulo 2**64"
+    pixels = np.asarray(pixels, np.float32)
+    bits = pixels[~np.isnan(pixels)].view('u4').astype('u8')
+    bits *= _mixers[0]
+    bits ^= bits >> np.uint64(29)
+    bits *= _mixers[1]
+    bits ^= bits >> np.uint64(32)
+    return int(bits.sum(dtype='u8'))
+
+
+def pixel_sum(
+    cut,  # Called with first row, row after the last, 0, nx: these pixels, float32
+    shape: tuple,  # (ny, nx)
+) -> str:  # 16 hexadecimal digits
+    "A checksum of an image's numbers that does not depend on their order"
+    ny, nx = shape
+    total = 0
+    for row in range(0, ny, _rows_at_once):
+        total += _mixed_sum(cut(row, min(row + _rows_at_once, ny), 0, nx))
+    return f'{total % 2**64:016x}'
 
 # %% ../../nbs/20_images/15_exposures.ipynb #67725361
 def _share_a_name(a, b):
@@ -359,6 +385,8 @@ def _share_a_name(a, b):
 
 def _same_pixels(a, b):
     "Whether two images hold the very same numbers, by their checksums"
+    if a.pixel_sum and a.pixel_sum == b.pixel_sum:
+        return True
     known = a.data_sum and a.data_sum != '0'
     return bool(known) and a.data_sum == b.data_sum and a.size == b.size
 
@@ -374,6 +402,12 @@ def _at_once(a, b):
     return gap_days * 86400 < _gap_s
 
 # %% ../../nbs/20_images/15_exposures.ipynb #93623adc
+def _other_telescope(a, b):
+    "Whether two images are certainly of two telescopes, with cameras of their own"
+    pairs = (a.telescope, b.telescope), (a.instrument, b.instrument)
+    return all(one and other and not _alike(one, other) for one, other in pairs)
+
+
 def exposure_doubt(
     a: Exposure,  # One image
     b: Exposure,  # Another
@@ -381,7 +415,6 @@ def exposure_doubt(
 ) -> str:  # '' where they certainly have no exposure in common
     "Why two images may show one exposure"
     combined = a.n_inputs > 1 or b.n_inputs > 1
-    other = other_camera(a, b)
     at_once = None if combined else _at_once(a, b)
     if _same_pixels(a, b):
         return 'the same pixels'
@@ -389,7 +422,7 @@ def exposure_doubt(
         return 'the same exposure'
     if at_once:
         return 'taken at the same time'
-    if at_once is False or other or bands_differ:
+    if at_once is False or bands_differ or _other_telescope(a, b):
         return ''
     return 'no time that tells exposures apart'
 

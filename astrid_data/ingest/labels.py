@@ -99,8 +99,7 @@ def confirmation_doubt(
     exposure_b: Exposure,  # The same of `b`
 ) -> str:  # '' where there is none
     "Why a source that both observations show may still be an artefact"
-    one_list = a.survey == b.survey and a.survey not in _REPUBLISHED
-    bands_differ = distinct_bands(a.band, b.band, one_list)
+    bands_differ = distinct_bands(a.band, b.band)
     doubt = exposure_doubt(exposure_a, exposure_b, bands_differ)
     return doubt or detector_doubt(exposure_a, exposure_b)
 
@@ -126,14 +125,14 @@ def _stored_exposure(archive, session, observation_id):
     image = session.scalars(query.order_by(Image.id)).first()
     if image is None:
         return Exposure()
-    known = (image.facts or {}).get('exposure')
-    if known is not None:
-        return exposure_from(known)
-    found = _read_again(archive, image)
-    if found is None:
-        return Exposure()
-    image.facts = dict(image.facts or {}, exposure=found.plain())
-    return found
+    facts = dict(image.facts or {})
+    if facts.get('exposure') is None:
+        found = _read_again(archive, image)
+        if found is None:
+            return Exposure(pixel_sum=facts.get('pixel_sum', ''))
+        image.facts = facts = dict(facts, exposure=found.plain())
+    known = dict(facts['exposure'], pixel_sum=facts.get('pixel_sum', ''))
+    return exposure_from(known)
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #046fcfb9
 _WIDE_DEG = 2.0  # Radius from which on an image is listed apart

@@ -13,6 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from ..core import canonical_json, stable_uuid, utc_from_mjd
+from ..images.exposures import pixel_sum
 from ..images.header_cache import image_index
 from ..images.sources import detect_sources, rule_verdicts
 from astrid_data.ingest.archive import (
@@ -28,6 +29,7 @@ from .labels import rule_events
 from astrid_data.registry.tables import (
     Detection,
     DetectionIndex,
+    Image,
     ModelRun,
     RunStatus,
     ValidationEvent,
@@ -263,6 +265,14 @@ def _model_run(model, key, picture, sources, seconds):
         inference_time_ms=int(1000 * seconds),
     )
 
+# %% ../../nbs/25_ingest/04_rows.ipynb #55da96da
+def _keep_pixel_sum(session, image, picture):
+    "Write the checksum of an image's pixels to its row, where there is none yet"
+    row = session.get(Image, picture['id'])
+    if row is not None and 'pixel_sum' not in (row.facts or {}):
+        found = pixel_sum(image.planes['image'].cut, image.shape)
+        row.facts = dict(row.facts or {}, pixel_sum=found)
+
 # %% ../../nbs/25_ingest/04_rows.ipynb #84cb4b64
 def record_detections(
     session,  # Open session
@@ -278,6 +288,7 @@ def record_detections(
     if session.get(ModelRun, stable_uuid('model_run', key)):
         return None, None
     start = perf_counter()
+    _keep_pixel_sum(session, image, picture)
     sources = detect_sources(image, noise=noise, **settings)
     verdicts = rule_verdicts(sources if apply_rules else sources[:0])
     run = _model_run(model, key, picture, sources, perf_counter() - start)
