@@ -32,28 +32,29 @@ def known_secrets() -> set:  # Texts of at least eight letters
 
 # %% ../nbs/06_redaction.ipynb #24b7fe82
 _secret_name = (
-    r'(?:passw(?:or)?d|pwd|secret|signature|credential|token|api[_-]?key|access[_-]?key'
-    r'|authorization)'
+    r'(?:(?:passw(?:or)?d|secret)(?:[_-]\w{1,40})?|pwd|passphrase|signature|credential|token'
+    r'|(?:api|access|private)[_-]?key|authorization)'
 )
-_set_to = r'["\']?\s*[=:]\s*["\']?'
+_set_to = r'["\']?\s*(?:=>?|:)\s*b?["\']?'
 _several = rf's(?={_set_to}[^\s\d"\'])'  # Of a name; what is set to it is not a number
-_quoted = rf'({_secret_name}s?["\']?\s*[=:]\s*(["\']))(?:(?!\2)[^\n]){{0,999}}(\2)'
+_quoted = rf'({_secret_name}s?["\']?\s*(?:=>?|:)\s*b?(["\']))(?:(?!\2)[^\n]){{0,999}}(\2)'
 _user_and_password = r'(://)[^/\s\'"@:]{0,99}:[^\s\'"]{0,999}@'  # A slash may be part of it
 _secret_patterns = [
     (re.compile(_user_and_password), r'\1***@'),
     (re.compile(r'(://)[^/\s\'"]+@', re.I), r'\1***@'),
     (re.compile(_quoted, re.I), r'\1***\3'),
     (re.compile(r'\b(bearer\s+)[\w.~+/=-]{8,}', re.I), r'\1***'),
-    (re.compile(rf'(authorization{_set_to}basic\s+)[\w+/=-]+', re.I), r'\1***'),
+    (re.compile(rf'(authorization{_set_to}\w+\s+)[\w+/=-]+', re.I), r'\1***'),
     (
         re.compile(
             rf'({_secret_name}(?:{_several})?{_set_to})'
-            r'(?!bearer\s|basic\s)(?:[\[(][^\])\n]*|[^\s&\'",;})]+)',
+            r'(?!\w+\s+\*)(?:[\[(][^\])\n]*|[^\s&\'",;})]+)',
             re.I,
         ),
         r'\1***',
     ),
-    (re.compile(r'\bastrid_[\w-]{40,}|\bAKIA[0-9A-Z]{16}\b', re.I), '***'),
+    (re.compile(r'(--password\s+)\S+', re.I), r'\1***'),
+    (re.compile(r'\bastrid_[\w-]{40,}|\bAKIA[0-9A-Z]{16}\b|\bghp_\w{30,}', re.I), '***'),
 ]
 
 

@@ -571,3 +571,23 @@ def test_a_secret_that_begins_another_leaves_no_tail():
 def test_an_address_without_a_password_stays():
     for address in ('http://localhost:8000/a/b', 's3://bucket/a@b.fits', 'see a@b.org: c'):
         assert hide_secrets(address) == address
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'secret_key=ssw0rd-long',
+        'private_key: ssw0rd-long',
+        'client_secret_value=ssw0rd-long',
+        'DB_PASSWORD_PROD=ssw0rd-long',
+        'passphrase=ssw0rd-long',
+        'Authorization: Token ssw0rd-long',
+        'Authorization: Digest ssw0rd-long',
+        "{'password': b'ssw0rd-long'}",
+        'mysql --password ssw0rd-long',
+        'password => ssw0rd-long',
+        'ghp_ssw0rd0123456789012345678901234567890',
+    ],
+)
+def test_more_spellings_of_a_secret(text):
+    assert 'ssw0rd' not in hide_secrets(text)

@@ -16,7 +16,9 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
 import enum
 import json
 import re
+import sqlite3
 import threading
+import time
 import uuid
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -706,7 +708,7 @@ def said_plainly(
         raise DatabaseAway(f'the database did not do it: {_words_of(e, url)}') from None
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c24becb9
-_pragmas = 'busy_timeout=30000', 'journal_mode=WAL', 'synchronous=NORMAL', 'foreign_keys=ON'
+_pragmas = 'synchronous=NORMAL', 'foreign_keys=ON'
 
 
 def _sqlite_options(url):
@@ -719,8 +721,25 @@ def _sqlite_options(url):
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     return {}
 
+# %% ../../nbs/10_registry/01_tables.ipynb #01ab27e9
+_patience_s = 30  # How long a connection waits for its turn
+
+
+def _turn_to_wal(connection):
+    "Let readers read while another process writes"
+    until = time.monotonic() + _patience_s
+    while True:
+        try:
+            return connection.execute('PRAGMA journal_mode=WAL')
+        except sqlite3.OperationalError as e:
+            if 'locked' not in str(e) or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
+
 
 def _tune_sqlite(connection, _):
+    connection.execute(f'PRAGMA busy_timeout={1000 * _patience_s}')
+    _turn_to_wal(connection)
     for pragma in _pragmas:
         connection.execute(f'PRAGMA {pragma}')
 
