@@ -330,6 +330,22 @@ def test_missing_positions_and_ids_group_by_what_there_is():
     assert len(group_detections(t[:0])) == 0 and len(split_samples(t[:0]).split) == 0
 
 
+@pytest.mark.parametrize('by', ['object', 'night'])
+def test_what_is_said_to_belong_together_does(by):
+    "Pairs from elsewhere, such as copies of one stamp, join groups, also beside what is held"
+    t = lonely(300).assign(survey='s', mjd=59000.0 + np.arange(300) % 9)
+    pairs = np.stack([np.arange(100), np.arange(200, 300)])
+    group = group_detections(t, together=pairs)
+    assert (group[:100] == group[200:]).all() and len(set(group)) == 200
+    for hold in (None, dict(test=dict(object_id=['0-5', '0-150']))):
+        r = split_samples(t, by=by, hold=hold, together=pairs)
+        first, second = r.split[pairs]
+        assert ((first == second) | (first == 'buffer') | (second == 'buffer')).all()
+        assert r.report['groups'] == 200
+    with pytest.raises(BadInput, match='names row 300'):
+        split_samples(t, together=[[0], [300]])
+
+
 # Assigning -----------------------------------------------------------------------------------------------------------
 
 

@@ -174,9 +174,27 @@ def _same_history(samples):
     return np.stack([rows.to_numpy(), first.to_numpy()]).astype('i8')
 
 # %% ../../nbs/50_splits/01_assign.ipynb #b2cfd35a
+def _pairs_known(together, n):
+    "Pairs of rows that are said to belong together, checked"
+    if together is None:
+        return np.zeros((2, 0), 'i8')
+    try:
+        pairs = np.asarray(together).reshape(2, -1) if len(together) else np.zeros((2, 0))
+        pairs = pairs.astype('i8', casting='same_kind' if pairs.size else 'unsafe')
+    except (TypeError, ValueError):
+        raise BadInput('together must be two rows of whole numbers, shape (2, m)') from None
+    if pairs.size and not (0 <= pairs.min() and pairs.max() < n):
+        raise BadInput(
+            f'together names row {pairs.max() if pairs.max() >= n else pairs.min()}, and there are '
+            f'{n} samples, from 0 on: take row numbers of this table'
+        )
+    return pairs
+
+# %% ../../nbs/50_splits/01_assign.ipynb #f1316bc9
 def group_detections(
     samples: pd.DataFrame,  # sample_key, object_id, ra, dec (deg); half_width_arcsec, lineage
     radius_arcsec: float = 1.0,  # Nearer is the same place, or a tenth of the half-width if less
+    together: np.ndarray | None = None,  # More pairs of rows that belong together, shape (2, m)
 ) -> np.ndarray:  # Group of each sample, its smallest sample_key; object, shape (n,)
     "Which samples show the same thing in the sky"
     n = len(samples)
@@ -184,6 +202,7 @@ def group_detections(
         return np.zeros(0, object)
     keys = pd.Series(required_column(samples, 'sample_key').to_numpy(object))
     relations = [_same_place(samples, radius_arcsec), _same_history(samples), _same_object(samples)]
+    relations.append(_pairs_known(together, n))
     return keys.groupby(connected(relations, n)).transform('min').to_numpy(object)
 
 # %% ../../nbs/50_splits/01_assign.ipynb #d666946e
@@ -932,11 +951,21 @@ class _Scene:
     sky: Footprints  # From `find_footprints`
 
 
-def _find_scene(samples, patch_size, radius_arcsec):
+def _find_scene(samples, patch_size, radius_arcsec, together=None):
     "Groups and footprints of some samples"
-    group = group_detections(samples, radius_arcsec)
+    group = group_detections(samples, radius_arcsec, together)
     samples = with_extents(samples, patch_size)
     return _Scene(samples, group, find_footprints(samples, patch_size))
+
+
+def _pairs_among(together, rows, n):
+    "Pairs whose both rows are among some, by their place there"
+    if together is None:
+        return None
+    place = np.full(n, -1)
+    place[rows] = np.arange(len(rows))
+    pairs = place[_pairs_known(together, n)]
+    return pairs[:, (pairs >= 0).all(axis=0)]
 
 # %% ../../nbs/50_splits/01_assign.ipynb #f551bdd4
 def _units_of(scene, old, options, smallest_share):
@@ -963,7 +992,7 @@ def _split_scene(scene, old, options, shares, seed):
     return np.array(SPLITS, object)[number[units.unit]], units.names[units.unit], by_need
 
 # %% ../../nbs/50_splits/01_assign.ipynb #df301ee1
-def _assign_rows(scene, held, old, options, shares, seed, patch_size):
+def _assign_rows(scene, held, old, options, shares, seed, patch_size, together=None):
     "Split of each sample before the buffer, name of its unit, how many were assigned by need"
     split = held.copy()
     unit = np.array([f'held for {name}' for name in held], object)
@@ -972,7 +1001,8 @@ def _assign_rows(scene, held, old, options, shares, seed, patch_size):
         return split, unit, 0
     if len(free) < len(held):
         rest = scene.samples.iloc[free].reset_index(drop=True)
-        scene = _find_scene(rest, patch_size, options.radius_arcsec)
+        pairs = _pairs_among(together, free, len(held))
+        scene = _find_scene(rest, patch_size, options.radius_arcsec, pairs)
     split[free], unit[free], by_need = _split_scene(scene, old[free], options, shares, seed)
     return split, unit, by_need
 
@@ -1045,6 +1075,7 @@ def split_samples(
     block_arcsec: float | None = None,  # Width of all cells (arcsec); None fits them to the samples
     buffer: bool = True,  # Take out what shares sky or an object with a split that counts for more
     previous=None,  # Earlier version, which stays: DataFrame, or dict of sample_key to split
+    together: np.ndarray | None = None,  # Pairs of rows that belong together as well, shape (2, m)
 ) -> SplitResult:  # One split per sample
     "Assign samples to splits so that no object and no pixel of sky is in two of them"
     options = _SplitOptions(fractions, by, hold, cuts, radius_arcsec, patches_wide, block_arcsec)
@@ -1052,8 +1083,9 @@ def split_samples(
     if not len(need('table', samples)):
         return _split_nothing(samples, how)
     shares, held, old = _check_request(samples, options, previous)
-    scene = _find_scene(samples, patch_size, radius_arcsec)
-    split, unit, by_need = _assign_rows(scene, held, old, options, shares, seed, patch_size)
+    scene = _find_scene(samples, patch_size, radius_arcsec, together)
+    request = (held, old, options, shares, seed, patch_size, together)
+    split, unit, by_need = _assign_rows(scene, *request)
     kept = ~np.equal(old, None)
     split[kept] = old[kept]
     if buffer:
@@ -1065,7 +1097,7 @@ def split_samples(
 # %% ../../nbs/50_splits/01_assign.ipynb #60d3d614
 def _checked_request(how):
     "The options of a request given by name; what is missing has its default"
-    not_asked = ('samples', 'patch_size', 'seed', 'buffer', 'previous')
+    not_asked = ('samples', 'patch_size', 'seed', 'buffer', 'previous', 'together')
     parameters = signature(split_samples).parameters
     known = {name: p.default for name, p in parameters.items() if name not in not_asked}
     invalid = sorted(set(how) - {*known, 'seed', 'buffer'})
