@@ -43,7 +43,7 @@ from astrid_data.registry.tables import (
     TrainingDataset,
     TrainingSample,
 )
-from .storage.store import StoreUnreachable
+from .storage.service import StoreUnreachable
 
 # %% ../nbs/96_api.ipynb #10309995
 _log = get_log('api')

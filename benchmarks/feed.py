@@ -335,7 +335,7 @@ def in_bucket():
     import json
     from contextlib import ExitStack
 
-    from astrid_data.storage.store import push_tree
+    from astrid_data.storage.trees import push_tree
     from tests.servers import s3_server
 
     stack = ExitStack()
@@ -356,7 +356,8 @@ def _store(folder, cached):
     import json
 
     from astrid_data.core import Secret, Settings
-    from astrid_data.storage.store import DiskCache, S3Store
+    from astrid_data.storage.bucket import S3Store
+    from astrid_data.storage.cache import DiskCache
 
     said = json.loads((folder / 's3.json').read_text())
     return S3Store(

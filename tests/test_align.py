@@ -391,7 +391,7 @@ def add_templates(archive, folder, shift):
     from sqlalchemy import select
 
     from astrid_data.registry.tables import Image
-    from astrid_data.storage.store import resolve_uri
+    from astrid_data.storage.resolve import resolve_uri
 
     with archive.session() as s:
         for k, row in enumerate(s.scalars(select(Image)).all()):
@@ -523,6 +523,6 @@ def test_a_version_of_one_angular_size(archive):
 
 
 def ad_open(archive, uri):
-    from astrid_data.storage.store import resolve_uri
+    from astrid_data.storage.resolve import resolve_uri
 
     return open_image(resolve_uri(uri, archive.store))

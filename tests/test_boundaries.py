@@ -14,7 +14,7 @@ from astrid_data.images.hdus import role_of
 from astrid_data.images.image import open_image
 from astrid_data.ingest.archive import IngestReport, ItemGuard
 from astrid_data.ingest.files import sort_delivery
-from astrid_data.storage.store import StoreUnreachable
+from astrid_data.storage.service import StoreUnreachable
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 SHAPE = 120, 120

@@ -16,8 +16,11 @@ from test_storage import settings_of
 import astrid_data as ad
 from astrid_data.core import BadInput, NotFound
 from astrid_data.ingest.files import list_files
-from astrid_data.storage import store as S
-from astrid_data.storage.store import DiskCache, FolderStore, S3Store, open_store, resolve_uri
+from astrid_data.storage import addresses, resolve
+from astrid_data.storage.bucket import S3Store
+from astrid_data.storage.cache import DiskCache
+from astrid_data.storage.folder import FolderStore
+from astrid_data.storage.resolve import open_store, resolve_uri
 
 # Each key beside those that a careless reader would take it for
 KEYS = {
@@ -82,9 +85,9 @@ def test_a_key_of_a_bucket_is_read_letter_by_letter(bucket, key):
     assert bucket.get(key) == content(key)
     for address in (key, f's3://test/odd/{key}', bucket.uri(key), f'S3://test/odd/{key}'):
         assert resolve_uri(address, bucket).read_bytes() == content(key)
-    store, name = S.remote_object(f's3://test/odd/{key}', bucket)
+    store, name = resolve.remote_object(f's3://test/odd/{key}', bucket)
     assert store.get(name) == content(key)
-    assert S.remote_object(key, bucket) == (bucket, key)
+    assert resolve.remote_object(key, bucket) == (bucket, key)
     assert bucket.get_range(key, 4, 9) == content(key)[4:9]
 
 
@@ -213,9 +216,12 @@ def web(monkeypatch):
 
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    to_here = S._web_address
+    to_here = addresses.web_address
     plain = f'http://127.0.0.1:{server.server_port}'
-    monkeypatch.setattr(S, '_web_address', lambda url: to_here(url).replace('https://sky', plain))
+    monkeypatch.setattr(
+        'astrid_data.storage.web.web_address',
+        lambda url: to_here(url).replace('https://sky', plain),
+    )
     yield asked
     server.shutdown()
 

@@ -51,7 +51,7 @@ from astrid_data.sky_regions import (
     in_polygon,
     moc_cap,
 )
-from astrid_data.storage.store import open_store
+from astrid_data.storage.resolve import open_store
 
 utc = UTC
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

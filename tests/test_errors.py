@@ -20,7 +20,7 @@ from astrid_data.quality.report import check_quality
 from astrid_data.registry.tables import Observation
 from astrid_data.splits.assign import import_splits, split_samples
 from astrid_data.splits.audit import audit_splits
-from astrid_data.storage.store import StoreUnreachable
+from astrid_data.storage.service import StoreUnreachable
 
 P = ad.TrainingDataCollectionParams
 at = SkyCoord(10 * u.deg, 20 * u.deg)
@@ -371,7 +371,7 @@ def test_a_store_that_goes_away_stops_the_build_and_freezes_nothing(tmp_path, mo
 
 
 def test_who_insists_gets_a_version_with_the_loss_in_its_ledger(archive, monkeypatch):
-    from astrid_data.storage import store as storage
+    from astrid_data.storage import resolve as storage
 
     plan, real = plan_of(archive), storage.resolve_uri
     gone = plan.samples['image_uri'].iloc[0]

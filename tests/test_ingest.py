@@ -44,7 +44,7 @@ from astrid_data.registry.tables import (
 )
 from astrid_data.simulate.synthetic import synthetic_archive, synthetic_image
 from astrid_data.sky import sky_separation_arcsec
-from astrid_data.storage.store import resolve_uri
+from astrid_data.storage.resolve import resolve_uri
 
 
 @pytest.fixture

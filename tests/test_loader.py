@@ -30,13 +30,11 @@ from astrid_data.loading.order import epoch_order, share
 from astrid_data.loading.patch_dataset import PatchDataset, collate
 from astrid_data.registry.tables import Detection, add_validation_event
 from astrid_data.splits.audit import audit_splits
-from astrid_data.storage.store import (
-    DiskCache,
-    S3Store,
-    StoreUnreachable,
-    push_tree,
-    resolve_uri,
-)
+from astrid_data.storage.bucket import S3Store
+from astrid_data.storage.cache import DiskCache
+from astrid_data.storage.resolve import resolve_uri
+from astrid_data.storage.service import StoreUnreachable
+from astrid_data.storage.trees import push_tree
 
 
 def made(folder, n=90, s=12, channels=('image',), shard_rows=32, seed=0, **columns):

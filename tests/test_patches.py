@@ -32,7 +32,9 @@ from astrid_data.patches.extract import (
 from astrid_data.patches.gather import compiled_loop, gather, gather_fast
 from astrid_data.patches.target_maps import target_map
 from astrid_data.sky import sky_separation_arcsec
-from astrid_data.storage.store import DiskCache, S3Store, StoreDenied, StoreUnreachable
+from astrid_data.storage.bucket import S3Store
+from astrid_data.storage.cache import DiskCache
+from astrid_data.storage.service import StoreDenied, StoreUnreachable
 
 SAMPLE = Path(images.__file__).parent / 'sample'
 SHARED = Path(__file__).parents[2] / 'shared' / 'data'

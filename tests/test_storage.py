@@ -15,18 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from astrid_data.core import AstridError, BadInput, NotFound, Secret, Settings, merge_ranges
-from astrid_data.storage.store import (
-    DiskCache,
-    FolderStore,
-    S3Store,
-    StoreDenied,
-    StoreUnreachable,
-    open_store,
-    pull_tree,
-    push_tree,
-    resolve_uri,
-    retry,
-)
+from astrid_data.storage.bucket import S3Store
+from astrid_data.storage.cache import DiskCache
+from astrid_data.storage.folder import FolderStore
+from astrid_data.storage.resolve import open_store, resolve_uri
+from astrid_data.storage.service import StoreDenied, StoreUnreachable, retry
+from astrid_data.storage.trees import pull_tree, push_tree
 
 
 def settings_of(s3, **kw):
@@ -219,7 +213,7 @@ def test_a_broken_body_is_read_again(bucket, monkeypatch):
         return real(self, *a, **kw)
 
     monkeypatch.setattr(StreamingBody, 'read', read)
-    monkeypatch.setattr('astrid_data.storage.store._pause', lambda s: None)
+    monkeypatch.setattr('astrid_data.storage.service._pause', lambda s: None)
     assert bucket.get('k') == b'x' * 5000 and not fails
     fails += [1] * 9
     with pytest.raises(StoreUnreachable, match='failed 5 times'):
@@ -487,7 +481,7 @@ def test_https(https, bucket, monkeypatch):
     with pytest.raises(StoreDenied, match='certificate'):
         resolve_uri(url + '/a.fits', bucket)  # Nobody vouches for it
     monkeypatch.setenv('SSL_CERT_FILE', str(crt))
-    monkeypatch.setattr('astrid_data.storage.store._pause', lambda s: None)
+    monkeypatch.setattr('astrid_data.storage.service._pause', lambda s: None)
     assert resolve_uri(url + '/a.fits', bucket).read_bytes() == b'x' * 1000
     resolve_uri(url + '/a.fits', bucket)
     assert seen.count('/a.fits') == 1

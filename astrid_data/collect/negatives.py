@@ -19,7 +19,7 @@ from ..draws import mix
 from ..images.image import open_image
 from ..images.sources import detect_sources
 from ..sky import chord_of_arcsec, tangent_basis, unit_vectors
-from ..storage.store import resolve_uri
+from ..storage.resolve import resolve_uri
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #d97b6508
 class KnownSky:

@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from .params import PATCH_SIZE, TrainingDataCollectionParams
 from ..core import NotFound, later
 from ..display import render
-from ..storage.store import resolve_uri
+from ..storage.resolve import resolve_uri
 
 # %% ../../nbs/40_collect/04_plan.ipynb #34116754
 OBSERVATION_COLUMNS = (

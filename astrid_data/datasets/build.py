@@ -61,7 +61,7 @@ from ..quality.report import check_quality
 from ..registry.tables import DetectionIndex
 from ..splits.assign import check_split, import_splits, imported, split_samples
 from ..splits.audit import audit_splits
-from ..storage.store import StoreUnreachable
+from ..storage.service import StoreUnreachable
 
 # %% ../../nbs/55_datasets/06_build.ipynb #255212d1
 def recipe_of(

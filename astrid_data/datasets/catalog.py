@@ -19,7 +19,8 @@ from ..core import BadInput, Conflict, NotFound, need
 from .dataset import Dataset, StreamedDataset, who_am_i
 from ..logs import get_log, tell_version
 from ..registry.tables import SampleRow, TrainingDataset, TrainingSample, VersionRow
-from ..storage.store import S3Store, pull_tree
+from ..storage.bucket import S3Store
+from ..storage.trees import pull_tree
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #6a965cba
 _VERSION_COLUMNS = (

@@ -23,7 +23,8 @@ from astrid_data.registry.tables import (
     VersionRow,
     bulk_insert,
 )
-from ..storage.store import S3Store, push_tree
+from ..storage.bucket import S3Store
+from ..storage.trees import push_tree
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #c16a1a6e
 def _labels(row, patch_size):

@@ -27,7 +27,7 @@ from ..patches.extract import extract_patches
 from ..patches.target_maps import target_map
 from ..quality.background import local_background
 from ..quality.flags import column_flags, image_flags
-from ..storage.store import StoreUnreachable
+from ..storage.service import StoreUnreachable
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #d9803cfa
 def image_order(

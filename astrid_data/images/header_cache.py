@@ -268,7 +268,7 @@ class HeaderCache:
 
     def _planes_beside(self, entry):
         "Paths of the planes that lie in files of their own"
-        from astrid_data.storage.store import resolve_uri
+        from astrid_data.storage.resolve import resolve_uri
 
         beside = (entry or {}).get('beside') or {}
         return {role: resolve_uri(uri, self.store) for role, uri in beside.items()}

@@ -58,7 +58,7 @@ class ImageOpener:
 
     def _path_of(self, uri):
         "A local file for an address"
-        from astrid_data.storage.store import resolve_uri
+        from astrid_data.storage.resolve import resolve_uri
 
         with self._store_must_answer():
             try:
@@ -117,7 +117,7 @@ def holding(
 @patch
 def _worth_a_part(self: ImageOpener, uri, hdu, extver):
     "Store and key of an image whose rows can be fetched alone, else None"
-    from astrid_data.storage.store import remote_object
+    from astrid_data.storage.resolve import remote_object
 
     place = remote_object(uri, self.store)
     if place is None or self.resample or (str(uri), hdu, extver) not in self.images.known:

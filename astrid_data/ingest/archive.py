@@ -53,7 +53,8 @@ from astrid_data.registry.tables import (
     columns,
     connect,
 )
-from ..storage.store import StoreDenied, StoreUnreachable, open_store, resolve_uri
+from ..storage.resolve import open_store, resolve_uri
+from ..storage.service import StoreDenied, StoreUnreachable
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #69a766c8
 LEDGER = ['uri', 'reason', 'detail']

@@ -47,7 +47,8 @@ from astrid_data.registry.tables import (
     bulk_insert,
     get_or_create_survey,
 )
-from ..storage.store import FolderStore, resolve_uri
+from ..storage.folder import FolderStore
+from ..storage.resolve import resolve_uri
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #1aa9f456
 @dataclass

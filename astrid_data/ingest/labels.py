@@ -49,7 +49,7 @@ from astrid_data.registry.tables import (
 )
 from ..sky import sky_separation_arcsec
 from ..sky_regions import cone_cells, fewer_ranges
-from ..storage.store import resolve_uri
+from ..storage.resolve import resolve_uri
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #d447384b
 def _rule_event(detection_id, verdict, numbers):
