@@ -319,3 +319,32 @@ def test_images_are_found_at_ra_0_and_none_beside(archive, tmp_path):
         [(0.02, 2), (179.9999, -2), (359.98, 2), (0, 2.02)],
     )
     assert [len(k) for k in images_at(t, *np.array(inside + beside).T)] == [1] * 3 + [0] * 4
+
+
+# One object in several bands --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_an_object_found_in_every_band_is_one_sample_of_the_linked_bands(archive):
+    archive.add_fits('package://sample/goodsn_acs_3band.fits.gz', show=False)
+    question = dict(confidence_threshold=0.5, negatives={}, validation_status='any', progress=False)
+    alone = TrainingDataCollector(archive).plan(**question)
+    link_bands(archive, list(BANDS))
+    plan = TrainingDataCollector(archive).plan(channels=BANDS, **question)
+    sky = plan.samples[['ra', 'dec']].to_numpy()
+    away = sky_separation_arcsec(sky[:, None, 0], sky[:, None, 1], sky[None, :, 0], sky[None, :, 1])
+    across = plan.samples['band'].to_numpy()[:, None] != plan.samples['band'].to_numpy()[None]
+    assert len(plan) and away[across].min(initial=9) > 0.5
+    again = plan.ledger[plan.ledger['reason'] == 'duplicate']
+    assert len(plan) + len(again) == len(alone)
+    assert len(again) >= len(alone) / 3  # Most were found in all three bands
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_one_channel_of_linked_bands_holds_an_object_once(archive):
+    archive.add_fits('package://sample/goodsn_acs_3band.fits.gz', show=False)
+    link_bands(archive, list(BANDS))
+    question = dict(confidence_threshold=0.5, negatives={}, validation_status='any', progress=False)
+    one = TrainingDataCollector(archive).plan(channels=('F814W',), **question)
+    all_bands = TrainingDataCollector(archive).plan(channels=BANDS, **question)
+    assert set(one.samples['detection_id']) == set(all_bands.samples['detection_id'])

@@ -30,6 +30,7 @@ from ..draws import counts_for, pick_stratified, ranks
 from ..ingest.archive import UNKNOWN_TIME
 from ..registry.tables import Detection, Image, Observation, Survey
 from ..registry.verdicts import WORD_COLUMNS, effective_labels, plain_words
+from ..sky import chord_of_arcsec, unit_vectors
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #973712f4
 _IMAGE_ORDER = ['row', 'role', 'uri', 'hdu_name', 'hdu_ver']
@@ -146,15 +147,67 @@ def read_channels(
     return pd.concat(tables, axis=1), reason, detail
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #145d398c
-_PLACE_COLUMNS = 'obs_row ra dec label n_label_events label_source score detection_id'.split()
+def _stacks(images, channels):
+    "A number for each observation; those whose channels are the same images share it"
+    address = [f'{channel}_{part}' for channel in channels for part in ('uri', 'hdu', 'extver')]
+    return images.groupby(address, dropna=False, sort=False).ngroup().to_numpy()
+
+# %% ../../nbs/40_collect/06_candidates.ipynb #08c861e4
+_SAME_OBJECT_ARCSEC = 1.0
+
+
+def _mutual_nearest(vectors, others):
+    "Row of `others` for each unit vector where both are nearest to each other, else -1"
+    from scipy.spatial import cKDTree
+
+    limit = chord_of_arcsec(_SAME_OBJECT_ARCSEC)
+    away, other = cKDTree(others).query(vectors, distance_upper_bound=limit)
+    _, back = cKDTree(vectors).query(others)
+    near = np.isfinite(away)
+    other = np.where(near, other, 0)
+    return np.where(near & (back[other] == np.arange(len(vectors))), other, -1)
+
+# %% ../../nbs/40_collect/06_candidates.ipynb #26a06870
+def _objects(table):
+    "A number for each candidate; those of one object in one stack share it"
+    objects = np.arange(len(table))
+    observations = table.groupby('stack')['obs_row'].transform('nunique').to_numpy()
+    shared = table.assign(row=objects)[observations > 1]
+    for _, stack in shared.groupby('stack'):
+        seen = None
+        for _, rows in stack.groupby('obs_row')['row']:
+            found = rows.to_numpy()
+            vectors = unit_vectors(*table[['ra', 'dec']].to_numpy('f8')[found].T)
+            if seen is None:
+                seen, of_seen = vectors, found
+                continue
+            match = _mutual_nearest(vectors, seen)
+            objects[found] = np.where(match >= 0, objects[of_seen[match]], found)
+            new = match < 0
+            seen = np.concatenate([seen, vectors[new]])
+            of_seen = np.concatenate([of_seen, found[new]])
+    return objects
+
+# %% ../../nbs/40_collect/06_candidates.ipynb #bf69feec
+_PLACE_COLUMNS = 'stack obs_row ra dec label n_label_events label_source score detection_id'.split()
 _BEST_FIRST = ['fewest_events', 'source', 'lowest_score', 'detection']
 
 
+def _repeats(table, at):
+    "Rows with the same values in the columns `at`: which conflict, and which only repeat"
+    same = table[table.duplicated(at, keep=False)]
+    if not len(same):
+        return same['row'], same['row']
+    conflict = same.groupby(at)['label'].transform('nunique') > 1
+    best_first = same[~conflict].sort_values(_BEST_FIRST)
+    return same['row'][conflict], best_first['row'][best_first.duplicated(at)]
+
+
 def _repeated_positions(table):
-    "Rows that share image and position with others: which conflict, and which only repeat"
+    "Rows that share images and object with others: which conflict, and which only repeat"
     place = pd.DataFrame(
         dict(
-            image=table['obs_row'],
+            stack=table['stack'],
             ra=np.round(table['ra'].to_numpy('f8') % 360, 9),
             dec=np.round(table['dec'].to_numpy('f8'), 9),
             label=table['label'],
@@ -165,17 +218,15 @@ def _repeated_positions(table):
             row=np.arange(len(table)),
         )
     )
-    at = ['image', 'ra', 'dec']
-    place = place[place.duplicated(at, keep=False)]
-    if not len(place):
-        return place['row'], place['row']
-    conflict = place.groupby(at)['label'].transform('nunique') > 1
-    best_first = place[~conflict].sort_values(_BEST_FIRST)
-    return place['row'][conflict], best_first['row'][best_first.duplicated(at)]
+    conflicts, repeats = _repeats(place, ['stack', 'ra', 'dec'])
+    rest = place.drop(conflicts.index.union(repeats.index))
+    rest = rest.assign(object=_objects(table.loc[rest.index]))
+    more_conflicts, more_repeats = _repeats(rest, ['object'])
+    return pd.concat([conflicts, more_conflicts]), pd.concat([repeats, more_repeats])
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #db64059b
 def loss_reasons(
-    table: pd.DataFrame,  # n candidates: label, label_source, ra, dec (deg), obs_row, score, ...
+    table: pd.DataFrame,  # n candidates: label, ra, dec (deg), stack, obs_row, score, ...
     image_reason: np.ndarray,  # From `read_channels`, one for each candidate; shape (n,)
 ) -> np.ndarray:  # Reason, '' for those to keep; shape (n,)
     "Why each candidate can't be a sample"
@@ -226,6 +277,7 @@ def _read_images(session, ids, channels):
     obs = obs.sort_values(_OBSERVATION_ORDER, ignore_index=True)
     obs = obs.assign(template_end_mjd=read_template_ends(session, obs['observation_id']))
     images, reason, detail = read_channels(session, obs, channels)
+    obs = obs.assign(stack=_stacks(images, channels))
     return pd.concat([obs, images], axis=1), reason, detail
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #614d9e65
@@ -259,6 +311,7 @@ def find_candidates(
     obs, image_reason, image_detail = _read_images(session, ids, params.channels)
     obs_row = pd.Index(obs['observation_id']).get_indexer(ids)[code]
     table['obs_row'] = obs_row
+    table['stack'] = obs['stack'].to_numpy()[obs_row]
     table = _with_reasons(table, image_reason[obs_row], image_detail[obs_row])
     return table, funnel, obs
 
