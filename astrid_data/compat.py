@@ -85,12 +85,16 @@ _GONE = {
 }
 
 
+def _gone_words(name):
+    return f'astrid_data has no {name}: {_GONE[name]}'
+
+
 def _name_not_there(module, names):
     "The `__getattr__` of an old module: what to do instead of a name that it does not have"
 
     def __getattr__(name):
         if name in _GONE:
-            raise ImportError(f'astrid_data has no {name}: {_GONE[name]}')
+            raise AttributeError(_gone_words(name))
         there = ', '.join(names)
         raise AttributeError(f'astrid_data.compat serves no {name} in {module}; there are {there}')
 
@@ -108,8 +112,10 @@ class OldNames(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:  # None for modules that are not ours
         "Where a module comes from, as Python asks it"
         if fullname in OLD_MODULES or fullname in _PACKAGES:
-            is_package = fullname in _PACKAGES
-            return ModuleSpec(fullname, self, origin='astrid_data.compat', is_package=is_package)
+            return ModuleSpec(fullname, self, origin='astrid_data.compat', is_package=True)
+        module, _, name = fullname.rpartition('.')
+        if module in OLD_MODULES and name in _GONE:
+            raise ImportError(_gone_words(name), name=fullname)
         return None
 
     def exec_module(

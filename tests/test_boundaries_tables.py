@@ -482,7 +482,7 @@ def test_a_corrected_catalogue_is_the_newest_word(sky, registry_url, tmp_path):
     second.loc[3, 'id'] = 'renamed'
     report = archive.add_catalogue(second, 'tns', **named)
     assert (report.detections, report.corrected, report.rows) == (0, 5, 8)
-    assert any('new object id' in note for note in report.notes)
+    assert report.changed['object id'] == 1
     now = archive.detections().set_index('object_id')
     assert now.status[['o0', 'o7', 'o5', 'o1']].tolist() == [
         'rejected',
@@ -661,7 +661,7 @@ def test_rows_of_one_place_and_time_are_one(nights):
     report = nights.add_catalogue(rows, 'epochs', object_id='name')
     assert (report.rows, report.detections) == (3, 3)
     assert report.ledger.reason.tolist() == ['duplicate']
-    assert not any('new object id' in note for note in report.notes)
+    assert not report.changed['object id']
 
 
 def test_an_unknown_age_decides_nothing(sky):

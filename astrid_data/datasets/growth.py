@@ -7,6 +7,7 @@ __all__ = ['as_of', 'plan_again', 'identity', 'new_labels', 'chance_gap', 'nuisa
            'collect_since']
 
 # %% ../../nbs/55_datasets/12_growth.ipynb #6a050bc8
+import logging
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,6 +21,7 @@ from ..core import BadInput, NotFound, parse_time
 from .catalog import address_of, open_dataset, version_rows
 from .dataset import Dataset
 from .diff import ks_distance
+from ..logs import get_log, tell
 from ..quality.shortcuts import nuisances
 from ..registry.tables import Detection
 
@@ -324,10 +326,12 @@ def _check_is_new(dataset, plan, since):
         otherwise = otherwise & _touched_since(_archive_of(dataset), parse_time(since))
     if len(growth.fresh) or otherwise:
         return
-    since = as_of(dataset) if since is None else parse_time(since)
+    read = as_of(dataset)
+    after = '' if since is None else f' after {parse_time(since):%Y-%m-%d %H:%M} UTC'
     raise NotFound(
-        f'nothing has come since {since:%Y-%m-%d %H:%M} UTC: no verdict that changes what is '
-        f'known, and no sample of the same question; {dataset.address} is up to date'
+        f'{dataset.address} is up to date, so no version was made: its parameters find no new '
+        f'sample, and nothing that was said{after} changes a label, a class or a confidence that '
+        f'it holds (its labels were read at {read:%Y-%m-%d %H:%M} UTC)'
     )
 
 # %% ../../nbs/55_datasets/12_growth.ipynb #5d63f760
@@ -393,6 +397,29 @@ def _answer_there(dataset, plan):
     return next((later for later in _successors(dataset) if not _growth_of(later, plan)), None)
 
 # %% ../../nbs/55_datasets/12_growth.ipynb #ac5355be
+_log = get_log('datasets')
+
+
+def _log_outcome(outcome, words, dataset, found=None):
+    "Log what `collect_since` came to: 'up_to_date', 'there_already' or 'collected'"
+    facts = dict(since=dataset.address, version=found and found.address)
+    tell(_log, logging.INFO, f'collect_since: {words}', event=outcome, **facts)
+
+
+def _found_or_current(dataset, plan, since):
+    "A version that answers already, or None; `NotFound` where nothing is new"
+    try:
+        _check_is_new(dataset, plan, since)
+    except NotFound as nothing:
+        _log_outcome('up_to_date', nothing, dataset)
+        raise
+    there = _answer_there(dataset, plan)
+    if there is not None:
+        words = f'{there.address} goes on from {dataset.address} and holds all that is new'
+        _log_outcome('there_already', words, dataset, there)
+    return there
+
+# %% ../../nbs/55_datasets/12_growth.ipynb #399e976e
 def collect_since(
     dataset,  # The version to go on from
     since: datetime | None = None,  # New is what was said after; None: all that it does not know
@@ -405,8 +432,9 @@ def collect_since(
     settings = {**own, **kwargs}
     _check_split_known(dataset, settings)
     if not _asks_otherwise(own, kwargs):
-        _check_is_new(dataset, plan, since)
-        there = _answer_there(dataset, plan)
+        there = _found_or_current(dataset, plan, since)
         if there is not None:
             return there
-    return plan.build(dataset.name, progress=progress, **settings)
+    made = plan.build(dataset.name, progress=progress, **settings)
+    _log_outcome('collected', f'{made.address} goes on from {dataset.address}', dataset, made)
+    return made

@@ -19,27 +19,28 @@ from .files import parse_fits, read_bytes
 #: Names of extensions by what they are to the image beside them
 PLANE_NAMES = dict(
     mask='DQ MASK MSK BPM MASKBITS FLAGS DQMASK QUALITY',
-    weight='WHT WGT WEIGHT WEIGHT_MAP WEIGHTMAP WTMAP IVAR INVVAR CONF EXPMAP EXPOSURE_MAP COVERAGE COV '
-    'NIMAGE NEXP',
+    weight='WHT WGT WEIGHT WEIGHT_MAP WEIGHTMAP WTMAP IVAR INVVAR CONF EXPMAP EXPOSURE_MAP '
+    'COVERAGE COV NIMAGE NEXP',
     error='ERR RMS VARIANCE VAR UNCERT STDDEV SIGMA',
     segmentation='SEG SEGM SEGMAP SEGMENTATION',
-    other='CON CTX VAR_POISSON VAR_RNOISE VAR_FLAT AREA CONTAM D2IMARR WCSDVARR TIME SAMP NSAMP BKG BACKGROUND '
-    'PSF PSFIMAGE MODEL',
+    other='CON CTX VAR_POISSON VAR_RNOISE VAR_FLAT AREA CONTAM D2IMARR WCSDVARR TIME SAMP NSAMP '
+    'BKG BACKGROUND PSF PSFIMAGE MODEL RESIDUAL RESIDUALS',
 )
 _role_of_name = {name: role for role, names in PLANE_NAMES.items() for name in names.split()}
 
 # %% ../../nbs/20_images/07_hdus.ipynb #40f49257
 _role_cards = (
-    'EXTTYPE IMAGETYP OBSTYPE OBS_TYPE PRODTYPE FRAMETYP FRAME FLAVOR IMTYPE FILETYPE DATAMODL HDUCLAS2 '
-    'ESO.DPR.CATG ESO.DPR.TYPE'
+    'EXTTYPE IMAGETYP OBSTYPE OBS_TYPE PRODTYPE FRAMETYP FRAME FLAVOR IMTYPE FILETYPE DATAMODL '
+    'HDUCLAS2 ESO.DPR.CATG ESO.DPR.TYPE'
 ).split()
 _role_words = {
     'mask': r'dqmask|dq|mask|maskbits|bpm|badpix\w*|quality|flags?',
     'weight': r'wtmap|weight\w*|invvar|ivar|expmap|exposuremap|nexp|coverage',
     'error': r'rms|error|variance|uncertainty|sigma',
     'segmentation': r'segm|segmentation\w*|segmap',
-    'calibration': r'[\w-]*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib|overscan|pinhole|'
-    r'twilight|(flat|dark|mask|bias|superbias|linearity|readnoise|gain|area|ipc|saturation)\w*model',
+    'calibration': r'[\w-]*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib|overscan'
+    r'|pinhole|twilight|(flat|dark|mask|bias|superbias|linearity|readnoise|gain|area|ipc|saturation)'
+    r'\w*model',
 }
 _sky_words = {
     'science',
@@ -60,12 +61,32 @@ def _role_of_words(value):
             return role
 
 # %% ../../nbs/20_images/07_hdus.ipynb #8b6c12b0
+_wheel_cards = 'FILTER FILTER1 FILTER2 FILTER3 PUPIL GRATING GRISM DISPERSR OPT_ELEM'.split()
+_disperser = re.compile(r'GR?\d{3}[A-Z]?|PR\d{3}L|GRISM.*|GRATING.*|PRISM|GRIS[_ -].+', re.I)
+_technique_cards = 'EXP_TYPE', 'OBSTYPE', 'OBSMODE', 'HIERARCH ESO DPR TECH'
+_technique = re.compile(
+    r'.*WFSS|.*GRISM.*|.*SPEC|NRS_\w*|MIR_(?:LRS|MRS)\w*|SPECTR\w+|ECHELLE\b.*|IFU\b.*|MOS\b.*', re.I
+)
+_imaging = re.compile(r'.*IMAG.*|.*TA(?:CQ|CONFIRM)\b.*|NRS_(?:DARK|LAMP|AUTO).*', re.I)
+
+
+def _disperser_of(header):
+    "The card and value that say that sources were made spectra; None where none does"
+    for card in _wheel_cards:
+        value = str(header.get(card, '')).strip()
+        if _disperser.fullmatch(value):
+            return f'{card} is {value}'
+    for card in _technique_cards:
+        value = str(header.get(card, '')).strip()
+        if _technique.fullmatch(value) and not _imaging.fullmatch(value):
+            return f'{card} is {value}'
+    return None
+
+# %% ../../nbs/20_images/07_hdus.ipynb #ff09f4f5
 def role_of(
     header,  # Header of an HDU
     name: str = '',  # Its EXTNAME
-) -> tuple[
-    str, str
-]:  # 'image', 'mask', 'weight', 'error', 'segmentation', 'calibration' or 'other'; the evidence
+) -> tuple[str, str]:  # 'image', 'calibration', 'spectrum', or a role of `PLANE_NAMES`; evidence
     "What an HDU holds by its own words"
     if role := _role_of_name.get(name.upper()):
         return role, f'EXTNAME is {name}'
@@ -74,7 +95,8 @@ def role_of(
         role = _role_of_words(value) if isinstance(value, str) else None
         if role is not None:
             return role, f'{card} is {value}'
-    return 'image', ''
+    dispersed = _disperser_of(header)
+    return ('spectrum', dispersed) if dispersed else ('image', '')
 
 # %% ../../nbs/20_images/07_hdus.ipynb #91e9f874
 @dataclass
@@ -92,7 +114,7 @@ class HduInfo:
     @property
     def support(self) -> bool:
         "Does it describe another image?"
-        return self.role not in ('image', 'calibration')
+        return self.role not in ('image', 'calibration', 'spectrum')
 
     def __str__(self):
         sides = ' x '.join(map(str, self.shape))
@@ -118,9 +140,10 @@ def images_of(
 
 
 def _role_of_file(first):
-    "What the first header says of all images: that they are calibrations or segmentation maps"
+    "What the first header says of all images: calibrations, spectra or segmentation maps"
     role, evidence = role_of(first)
-    return (role, evidence) if role in ('calibration', 'segmentation') else ('image', '')
+    of_all = role in ('calibration', 'spectrum', 'segmentation')
+    return (role, evidence) if of_all else ('image', '')
 
 
 def list_images(

@@ -27,7 +27,7 @@ def _names(cards, mission):
 def read_header_facts(
     header,  # Header of the image
     primary=None,  # Header of the file's first HDU, asked second
-    told: dict = None,  # Facts that somebody knows better; what follows from them follows from these
+    told: dict = None,  # Facts that somebody knows better; others follow from these
 ) -> dict:  # mission, survey, band, unit, exposure_s, zero_point, mjd (UTC) …, `missing`, `notes`
     "What the cards say, and why the rest is missing"
     cards = Cards(header, primary)
@@ -42,12 +42,12 @@ def read_header_facts(
     facts |= dict(band=band_of(cards, mission) or None, unit=unit or None)
     facts |= dict(exposure_s=exposure, zero_point=zero_point)
     facts |= {key: when[key] for key in ('mjd', 'mjd_scale', 'mjd_meaning', 'mjd_cards')}
-    facts['mjd_end'] = end_card(cards)
+    disputed = when['mjd'] is None and when['mjd_cards']
+    facts['mjd_end'] = None if disputed else end_card(cards)
     facts['site_longitude'] = site_longitude(cards, when['mjd'])
     if 'mjd' in told:
-        facts |= dict(
-            mjd_meaning=None, mjd_end=None, mjd_scale='utc'
-        )  # The header's are of another
+        # Those of the header are of another moment
+        facts |= dict(mjd_meaning=None, mjd_end=None, mjd_scale='utc')
     facts |= told
     if told.get('mjd') is not None and told.get('mjd_scale', 'utc') != 'utc':
         facts |= dict(mjd=to_utc(told['mjd'], told['mjd_scale']), mjd_scale='utc')

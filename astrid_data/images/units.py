@@ -142,6 +142,25 @@ def zero_point_of_unit(
         return -2.5 * math.log10(unit.to(u.mgy))
     return 8.9 - 2.5 * math.log10(unit.to(u.Jy)) if unit.is_equivalent(u.Jy) else None
 
+# %% ../../nbs/20_images/03_units.ipynb #ba713391
+def _pixel_sr(cards):
+    "Solid angle of a pixel (sr) from a card or the WCS; None where unknown"
+    for card, unit in (('PIXAR_SR', u.sr), ('PIXAR_A2', u.arcsec**2)):
+        if cards.number(card) is not None:
+            return cards.number(card) * unit.to(u.sr)
+    from astropy.wcs import WCS
+    from astropy.wcs.utils import proj_plane_pixel_area
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            wcs = WCS(cards.headers[0], naxis=2)
+        except (ValueError, KeyError, TypeError, AssertionError):
+            return None  # Whether the image has a place on the sky is asked elsewhere
+    if not wcs.has_celestial:
+        return None
+    return float(proj_plane_pixel_area(wcs)) * (u.deg**2).to(u.sr)
+
 # %% ../../nbs/20_images/03_units.ipynb #e7cd006b
 def _hst_zero_point(cards, unit, exposure_s):
     "AB zero point and 'AB', or None and the reason why there is none"
@@ -167,7 +186,9 @@ def zero_point_of(
     exposure_s: float,  # Exposure time (s), or None
 ) -> tuple[float, str]:  # Zero point (mag) and its system, or None and the reason
     "The magnitude of one unit of flux"
-    by_unit = zero_point_of_unit(parse_unit(unit), cards.number('PIXAR_SR'))
+    known = parse_unit(unit)
+    is_bright = kind_of_unit(known) == 'surface brightness'
+    by_unit = zero_point_of_unit(known, _pixel_sr(cards) if is_bright else None)
     if by_unit is not None:
         return by_unit, 'AB'
     if mission.startswith('hst'):

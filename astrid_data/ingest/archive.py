@@ -79,6 +79,7 @@ class IngestReport:
     doubts: Counter = field(default_factory=Counter)  # Why pairs of images confirmed nothing
     rows: int = 0  # Rows of a catalogue that are stored, now or before
     corrected: int = 0  # Verdicts that differ from the last ones of the same catalogue
+    changed: Counter = field(default_factory=Counter)  # What else of detections is another now
     notes: list = field(default_factory=list)  # What else should be known, in sentences
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #5959e940
@@ -141,6 +142,8 @@ def __repr__(self: IngestReport):
         text += f'\n  {number:6d} by {rule}'
     if self.corrected:
         text += f'\n  {self.corrected:6d} verdicts changed'
+    for what, number in sorted(self.changed.items()):
+        text += f'\n  {number:6d} detections have another {what}'
     for note in self.notes:
         text += f'\n  note: {note}'
     return text + _doubt_words(self.doubts) + _first_lost_words(self.ledger)
@@ -176,8 +179,10 @@ def log_report(
     "Log what was taken in and what was lost"
     counts = dict(added=report.added, skipped=report.skipped, detections=report.detections)
     counts['lost'] = len(report.ledger)
+    counts |= {f'with another {what}': n for what, n in sorted(report.changed.items())}
     words = ', '.join(f'{n} {what}' for what, n in counts.items())
-    tell(_log, logging.INFO, f'{verb}: {words}', event='ingested', verb=verb, **counts)
+    facts = {what.replace(' ', '_').replace('-', '_'): n for what, n in counts.items()}
+    tell(_log, logging.INFO, f'{verb}: {words}', event='ingested', verb=verb, **facts)
     log_losses(_log, verb, report.ledger)
     return report
 

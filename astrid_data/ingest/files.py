@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ID_CARDS', 'list_files', 'science_images', 'first_header', 'file_stem', 'observation_key', 'FitsInput',
-           'sort_delivery']
+           'sort_delivery', 'other_band_in_name']
 
 # %% ../../nbs/25_ingest/03_files.ipynb #573dc05c
 import glob
@@ -37,7 +37,7 @@ def _is_fits_name(name):
 
 
 def _fits_files_in(folder):
-    "All that is called FITS in a folder and below, links that lead nowhere too: they are lost by name"
+    "All that is called FITS in a folder and below, also links that lead nowhere"
     found = (f for f in Path(folder).rglob('*') if _is_fits_name(f.name))
     return sorted(str(f) for f in found if not os.path.isdir(f))
 
@@ -105,7 +105,8 @@ def _why_no_sky(name, found):
     if not found:
         return 'no_image_hdu', f'{name} holds no image'
     evidence = '; '.join(dict.fromkeys(info.evidence for info in found))
-    reason = 'calibration' if found[0].role == 'calibration' else 'helper_file'
+    role = found[0].role
+    reason = role if role in ('calibration', 'spectrum') else 'helper_file'
     return reason, f"{name}: {evidence}; pass role='image' to take it for sky all the same"
 
 # %% ../../nbs/25_ingest/03_files.ipynb #9e73cbff
@@ -148,11 +149,12 @@ _helper_words = dict(
     dq='ood opd dqmask mask msk mskimg mskim dq bpm flag flags',
     weight='oow opw wht weight wgt wtmap weightmap ivar invvar expmap exp cov coverage conf nexp',
     error='rms err unc uncert sigma std var variance',
-    other='seg segm segim segmap segmentation bkg ctx',
+    other='seg segm segim segmap segmentation bkg ctx diff difference diffim residual residuals',
 )
 _role_of_word = {word: role for role, words in _helper_words.items() for word in words.split()}
 _plain_words = set(
-    'ood oow wht weight wgt rms mask msk mskimg mskim dqmask wtmap ivar invvar expmap bpm segm segim segmap'.split()
+    'ood oow wht weight wgt rms mask msk mskimg mskim dqmask wtmap ivar invvar expmap bpm '
+    'segm segim segmap difference diffim'.split()
 )
 
 
@@ -170,10 +172,10 @@ def _other_names(stem):
 # %% ../../nbs/25_ingest/03_files.ipynb #2f02d34d
 _endings = dict(
     dq=r'mask|badpix(?:el)?|bpm|dq|quality|flag|msk|mk',
-    weight=r'weight|wht|wgt|wei|wt|inv(?:erse)?var(?:iance)?|invar|ivar|expmap|exp(?:osure)?(?:time)?map'
-    r'|coverage|nimage',
+    weight=r'weight|wht|wgt|wei|wt|inv(?:erse)?var(?:iance)?|invar|ivar|expmap'
+    r'|exp(?:osure)?(?:time)?map|coverage|nimage',
     error=r'rms|err(?:or)?|noise|uncert(?:ainty)?|sigma',
-    other=r'segm?(?:entation)?|bkg|background|ctx|context',
+    other=r'segm?(?:entation)?|bkg|background|ctx|context|diff(?:erence)?|resid(?:ual)?',
 )
 _before, _after = r'(?:sat|bad|pix(?:el)?)*', r'(?:map|image|img|im|file|plane|m|s)*'
 _ending_of_role = {
@@ -204,8 +206,10 @@ class FitsInput:
 
 
 def _folder_and_stem(address):
+    "The folder of an address, and its name in small letters, with `_` where words begin with a capital"
     folder, _, name = address.replace('\\', '/').rpartition('/')
-    return folder, name.lower().split('.fit')[0]
+    parted = re.sub(r'(?<=[a-z0-9])(?=[A-Z][a-z])', '_', name)
+    return folder, parted.lower().split('.fit')[0]
 
 
 def sort_delivery(
@@ -231,3 +235,19 @@ def sort_delivery(
                 if role != 'other':
                     inputs[image].beside.setdefault(role, address)
     return list(inputs.values())
+
+# %% ../../nbs/25_ingest/03_files.ipynb #9eb23f1c
+_band_forms = re.compile(r'[ugrizy]'), re.compile(r'f\d{3,4}(?:lp|[wmnx])')
+
+
+def other_band_in_name(
+    address: str,  # Of a file
+    band: str | None,  # By its header
+) -> str:  # '' where the name agrees, or says none or several
+    "The one band that the name of a file says, where the header says another of that kind"
+    words = set(re.findall(r'[a-z0-9]+', _folder_and_stem(address)[1]))
+    for form in _band_forms:
+        named = [word for word in words if form.fullmatch(word)]
+        if band and form.fullmatch(band.lower()) and len(named) == 1:
+            return '' if named[0] == band.lower() else named[0]
+    return ''

@@ -35,6 +35,7 @@ from astrid_data.ingest.files import (
     first_header,
     list_files,
     observation_key,
+    other_band_in_name,
     science_images,
     sort_delivery,
 )
@@ -77,6 +78,8 @@ class _FitsFile:
 
 def _found_file(archive, given):
     "The file behind an address; an error where there is none"
+    if '://' not in given and Path(given).is_dir():
+        raise BadImage('no_fits_file', f'{given} is a folder, and no file in it is called FITS')
     path = resolve_uri(given, archive.store)
     is_local = '://' not in given and Path(given).is_file() and path.samefile(given)
     return _FitsFile(path.resolve().as_uri() if is_local else given, path)
@@ -207,6 +210,15 @@ def _insert_image(archive, session, image, entry, copied):
     return picture
 
 
+def _note_band(file, image, facts):
+    "Note on an image that the name of its file says another band"
+    other = other_band_in_name(file.uri, image.band)
+    if other and 'band' not in (facts or {}):
+        image.notes['band'] = (
+            f'its header says {image.band}, its name {other}; facts=dict(band=...) decides'
+        )
+
+
 def _opened(file, hdu, facts):
     "The image with the planes beside it; without a mask whose bits nobody can name, which it says"
     planes = {role: plane.path for role, plane in file.planes.items()}
@@ -228,6 +240,7 @@ def _register_image(archive, report, file, hdu, facts, options):
             report.skipped += 1
             return
         _require_place(image)
+        _note_band(file, image, facts)
         entry = _entry_of(archive, session, file, image, options)
         picture = _insert_image(archive, session, image, entry, options.copy)
         sources = verdicts = None
@@ -237,6 +250,8 @@ def _register_image(archive, report, file, hdu, facts, options):
                 session, image, picture, noise, options.apply_rules, **options.settings
             )
         band = (image.band or 'unknown')[:50]
+        if 'band' in image.notes:
+            report.notes.append(f'{file.path.name}: {image.notes["band"]}')
     report.added += 1
     _report_image(
         report,

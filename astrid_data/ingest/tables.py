@@ -288,6 +288,43 @@ def _text_of(path):
     with _open_bytes(path) as handles:
         return handles.handle.read().decode('utf-8-sig', 'backslashreplace')
 
+# %% ../../nbs/25_ingest/05_tables.ipynb #83fb6dbd
+_OTHER_KINDS = {
+    b'\x89PNG': 'a PNG picture',
+    b'\xff\xd8\xff': 'a JPEG picture',
+    b'GIF8': 'a GIF picture',
+    b'%PDF': 'a PDF document',
+    b'PK\x03\x04': 'a ZIP archive, perhaps a spreadsheet or NPZ: save the sheet or array as CSV',
+    b'\xd0\xcf\x11\xe0': 'an old spreadsheet: save it as CSV',
+    b'\x89HDF': 'HDF5: read it with astropy.table.Table.read, and give that',
+    b'\x93NUMPY': 'an array of numpy: give numpy.load(path), if it has named fields',
+    b'Obj\x01': 'AVRO: alerts come in by archive.add_alerts',
+    b'ARROW1': 'a Feather file: give pandas.read_feather(path)',
+    b'SQLite format 3': 'an SQLite database',
+    b'\x80': 'a pickle: give the table that is in it',
+    b'<!doctype html': 'a web page',
+    b'<html': 'a web page',
+}
+
+
+def _other_kind(start):
+    "What a file is whose first bytes are those of no table; None where they tell nothing"
+    start = start.lower() if start[:1] == b'<' else start
+    return next((kind for first, kind in _OTHER_KINDS.items() if start.startswith(first)), None)
+
+
+def _check_is_table(path):
+    "Raise `BadInput` where a file is something else, or nothing that can be told"
+    with _open_bytes(path) as handles:
+        start = handles.handle.read(64).lstrip(b'\xef\xbb\xbf \t\r\n')
+    what = _other_kind(start)
+    if what is None and start and _kind_of_file(path) is None:
+        what = f'something that begins with {start[:12]!r}'
+    if what is not None:
+        raise BadInput(
+            f'it is {what}; a table is a CSV, TSV, ECSV, FITS, VOTable, Parquet or JSON-lines file'
+        )
+
 # %% ../../nbs/25_ingest/05_tables.ipynb #f3384054
 def _tables_in(path, kind):
     "Names of the tables in a FITS or VOTable file"
@@ -315,6 +352,7 @@ def _check_is_alone(path, kind):
 # %% ../../nbs/25_ingest/05_tables.ipynb #4e38d160
 def _from_file(path):
     "The table in a file"
+    _check_is_table(path)
     kind = _kind_of_file(path)
     if kind == 'text':
         is_tabbed = {'.tsv', '.tab'} & set(path.suffixes)
