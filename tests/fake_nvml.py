@@ -1,6 +1,6 @@
 """A pretend NVML for tests: the names of nvidia-ml-py's `pynvml`, numbers from a script.
 
-It measures nothing. Every device calls itself FAKE-GPU, so that no number made with it can be taken for a real one. Constants and
+It measures nothing. Every device calls itself FAKE-GPU unless told otherwise, and its UUID is FAKE, so that no number made with it can be taken for a real one. Constants and
 error classes are the real module's. Use it in a fresh process, before anything has imported `pynvml`:
 
     clock = Clock()
@@ -27,8 +27,17 @@ class Gpu:
     "A device of constant power; `fails` maps a question to the time from which it fails, `reset` is when its counter starts again at 0"
 
     def __init__(
-        self, watts=100.0, used_mb=1000, util=50, counter_start_j=7000.0, fails=(), reset=None
+        self,
+        watts=100.0,
+        used_mb=1000,
+        util=50,
+        counter_start_j=7000.0,
+        fails=(),
+        reset=None,
+        name='FAKE-GPU',
+        mig=False,
     ):
+        self.name, self.mig = name, mig
         self.watts, self.used_mb, self.util, self.counter_start_j, self.fails, self.reset = (
             watts,
             used_mb,
@@ -76,7 +85,8 @@ def fake_nvml(gpus, clock):
 
     fake.nvmlInit, fake.nvmlShutdown = init, shutdown
     fake.nvmlDeviceGetCount, fake.nvmlDeviceGetHandleByIndex = lambda: len(gpus), handle
-    question('nvmlDeviceGetName', lambda g, h: 'FAKE-GPU')
+    question('nvmlDeviceGetName', lambda g, h: g.name)
+    question('nvmlDeviceGetMigMode', lambda g, h: [int(g.mig)] * 2)
     question('nvmlDeviceGetUUID', lambda g, h: f'GPU-FAKE-{h}')
     question('nvmlDeviceGetTotalEnergyConsumption', lambda g, h: g.millijoules(clock()))
     question('nvmlDeviceGetPowerUsage', lambda g, h: int(1000 * g.watts))

@@ -7,6 +7,7 @@ __all__ = ['EnergyMonitor']
 
 # %% ../../nbs/70_tracking/02_monitor.ipynb #9a355ac1
 import copy
+import dataclasses
 import functools
 import threading
 import time
@@ -18,7 +19,13 @@ from fastcore.basics import patch
 from ..core import BadInput, Conflict
 from .data_wait import DataWait
 from .energy import MeterLog, find_grid, idle_power, make_report
-from .meters import HostMeter, find_meters
+from astrid_data.tracking.meters import (
+    HostMeter,
+    ProcessWork,
+    find_meters,
+    torch_allocated,
+    used_gpus,
+)
 
 # %% ../../nbs/70_tracking/02_monitor.ipynb #3888bd79
 class EnergyMonitor:
@@ -29,7 +36,7 @@ class EnergyMonitor:
         interval_s: float | None = 0.5,  # Time between samples (s); None samples only when told
         country: str | None = None,  # Three-letter ISO code, for CO2; None leaves CO2 unknown
         grid_g_per_kwh: float | None = None,  # Of the grid (g/kWh), in place of a country's
-        gpus='visible',  # Devices to count: 'visible', or a list of numbers
+        gpus='used',  # Devices to count: 'used', 'visible', or a list of numbers or UUIDs
         estimate: bool = True,  # Model the CPU where it has no readable counter
         cpu_watts: float | None = None,  # Top power of the processors (W), for that model
         idle_s: float = 0,  # Time to measure the idle machine before the run begins (s)
@@ -37,7 +44,7 @@ class EnergyMonitor:
         meters: list | None = None,  # Meters to use in place of those of the machine
         clock=time.monotonic,  # Seconds, from any origin
     ):
-        _check_settings(interval_s, idle_s, idle_w)
+        _check_settings(interval_s=interval_s, idle_s=idle_s, idle_w=idle_w, cpu_watts=cpu_watts)
         self.interval_s = interval_s
         self.grid = find_grid(country, grid_g_per_kwh)
         self.gpus = gpus
@@ -53,12 +60,23 @@ class EnergyMonitor:
         self.lock = threading.RLock()
 
 
-def _check_settings(interval_s, idle_s, idle_w):
+def _check_settings(interval_s, idle_s, idle_w, cpu_watts):
     "Refuse what makes no sense"
-    if interval_s is not None and interval_s <= 0:
-        raise BadInput(f'an interval of {interval_s} s: give seconds, or None to sample by hand')
+    _check_number('interval_s', interval_s, 'seconds above 0, or None to sample by hand', above=0)
+    _check_number('idle_s', idle_s, 'seconds, or 0 to measure no idle machine')
+    _check_number('idle_w', idle_w, 'watts, or None if it is not known')
+    _check_number('cpu_watts', cpu_watts, "watts above 0, or None for codecarbon's guess", above=0)
     if idle_s and idle_w is not None:
         raise BadInput('the idle power is either measured (idle_s) or given (idle_w), not both')
+
+
+def _check_number(name, value, wanted, above=None):
+    "Refuse what is not a finite number of at least 0, or above it"
+    if value is None and name != 'idle_s':
+        return
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < np.inf or value == above:
+        raise BadInput(f'{name}={value!r}: give {wanted}')
 
 # %% ../../nbs/70_tracking/02_monitor.ipynb #82320c0d
 @patch
@@ -95,7 +113,11 @@ def sample(self: EnergyMonitor):
 def _log(self: EnergyMonitor) -> MeterLog:
     "What the meters said so far"
     readings = {meter: np.array(self.readings[meter]).reshape(-1, 4) for meter in self.meters}
-    return MeterLog(self.meters, np.array(self.times), readings, self.unmetered)
+    longest_s = _LONGEST_SILENCE * self.interval_s if self.interval_s else None
+    return MeterLog(self.meters, np.array(self.times), readings, self.unmetered, longest_s)
+
+
+_LONGEST_SILENCE = 3  # Intervals without a sample over which power is still integrated
 
 # %% ../../nbs/70_tracking/02_monitor.ipynb #e57e7f35
 @patch
@@ -111,7 +133,7 @@ def _watch(self: EnergyMonitor):
 # %% ../../nbs/70_tracking/02_monitor.ipynb #e1557bf5
 @patch
 def _measure_idle(self: EnergyMonitor):
-    "Power of the idle machine, or None and why"
+    "Readings of the idle machine"
     self._reset()
     try:
         until = time.monotonic() + self.idle_s
@@ -123,7 +145,7 @@ def _measure_idle(self: EnergyMonitor):
     except BaseException:
         self._close_meters()
         raise
-    return idle_power(self._log())
+    return self._log()
 
 
 @patch
@@ -133,10 +155,26 @@ def _close_meters(self: EnergyMonitor):
 
 # %% ../../nbs/70_tracking/02_monitor.ipynb #16ca6b6d
 @patch
-def _find_idle(self: EnergyMonitor):
+def _counted(self: EnergyMonitor, log):
+    "The readings of the meters that count; and kind -> why nothing is known of it"
+    gpus = [meter for meter in log.meters if hasattr(meter, 'doubt')]
+    if self.gpus != 'used' or not gpus:
+        return log, {}
+    ours = used_gpus(gpus, self.allocated, torch_allocated())
+    others = [meter for meter in gpus if meter not in ours]
+    meters = [meter for meter in log.meters if meter not in others]
+    if ours:
+        return dataclasses.replace(log, meters=meters), {}
+    why = gpus[0].doubt or 'PyTorch computes on a device that NVML does not show'
+    unmetered = log.unmetered | {'gpu'}
+    return dataclasses.replace(log, meters=meters, unmetered=unmetered), {'gpu': why}
+
+# %% ../../nbs/70_tracking/02_monitor.ipynb #1dad8293
+@patch
+def _idle(self: EnergyMonitor):
     "Power of the idle machine (W) and None; or None and why it is unknown"
-    if self.idle_s:
-        return self._measure_idle()
+    if self.idle_log is not None:
+        return idle_power(self._counted(self.idle_log)[0])
     if self.idle_w is None:
         return None, 'not measured: give idle_s, or idle_w'
     return self.idle_w, None
@@ -155,6 +193,26 @@ def _open_meters(self: EnergyMonitor):
         self.meters.append(HostMeter())
 
 # %% ../../nbs/70_tracking/02_monitor.ipynb #a272b5e6
+def _machine_work():
+    "Time (s) that all processors together have worked since the machine started"
+    import psutil
+
+    times = psutil.cpu_times()
+    return sum(getattr(times, name, 0.0) for name in _WORKING)
+
+
+_WORKING = ('user', 'system', 'nice', 'irq', 'softirq', 'interrupt', 'dpc')
+
+
+@patch
+def _process_fields(self: EnergyMonitor):
+    "Fields of the report on how much of what the processors did was this process and its children"
+    own_s = self.work.seconds()
+    all_s = _machine_work() - self.machine_s
+    share = min(own_s / all_s, 1.0) if all_s > 0 else None
+    return dict(process_cpu_s=own_s, process_share=share)
+
+# %% ../../nbs/70_tracking/02_monitor.ipynb #2cabae29
 @patch
 def start(self: EnergyMonitor):
     "Find the meters, measure the idle machine if asked, take the first sample, start the thread"
@@ -167,7 +225,10 @@ def start(self: EnergyMonitor):
     self.correct = None
     self.waits = DataWait(self.clock)
     self.marks = []  # (name, time in s)
-    self.idle = self._find_idle()
+    self.idle_log = self._measure_idle() if self.idle_s else None
+    self.work = ProcessWork()
+    self.machine_s = _machine_work()
+    self.allocated = torch_allocated()
     self._reset()
     self.running = True
     self.thread = None
@@ -207,9 +268,11 @@ def report(self: EnergyMonitor):
     with self.lock:
         if not self.times or self.clock() - self.started_at > self.times[-1]:
             self.sample()
-        log = self._log()
-    idle_w, why_no_idle = self.idle
-    waiting, reasons = _wait_fields(self.waits)
+        log, reasons = self._counted(self._log())
+        fields = self._process_fields()
+    idle_w, why_no_idle = self._idle()
+    waiting, why_no_waiting = _wait_fields(self.waits)
+    reasons |= why_no_waiting
     if why_no_idle is not None:
         reasons['idle_power_w'] = why_no_idle
     report = make_report(
@@ -221,6 +284,7 @@ def report(self: EnergyMonitor):
         overhead_s=self.cost_s,
         setup_s=self.setup_s,
         idle_power_w=idle_w,
+        **fields,
         **waiting,
     )
     if idle_w is not None:

@@ -430,9 +430,9 @@ def _how_measured(energy):
     "How the energy of a report was found, in a few words"
     if energy.total_wh is None:
         return f'unknown: {energy.reasons.get("total_wh", "no reason was given")}'
-    if energy.estimated:
-        return f'{" and ".join(energy.estimated)} estimated'
-    return 'measured'
+    estimated = [kind for kind in energy.estimated if kind in energy.in_total]
+    how = f'{" and ".join(estimated)} estimated' if estimated else 'measured'
+    return f'{how}, {energy.missing_s:.2g} s missing' if energy.missing_s else how
 
 
 @patch
@@ -443,7 +443,8 @@ def _log_energy(self: Run):
     self.log_metrics(energy.metrics())
     methods = {f'energy_method_{kind}': method for kind, method in energy.method.items()}
     unknown = {f'energy_unknown_{name}': reason for name, reason in energy.reasons.items()}
-    self._add('tags', values={'energy_how': _how_measured(energy), **methods, **unknown})
+    whose = {f'energy_whose_{kind}': words for kind, words in energy.whose.items()}
+    self._add('tags', values={'energy_how': _how_measured(energy), **methods, **whose, **unknown})
     self.log_text(energy.series.to_csv(index=False), 'energy/series.csv')
     self.log_text(energy.marks.to_csv(index=False), 'energy/marks.csv')
 

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from ..core import BadInput
 from ..display import COLOURS, figure_png, mark_synthetic, new_figure
-from ..tracking.energy import EnergyReport
+from ..tracking.energy import EnergyReport, spans_without
 from ..tracking.monitor import EnergyMonitor
 from .base import Shown
 
@@ -69,9 +69,13 @@ def in_steps(
     out = series.iloc[rows].reset_index(drop=True)
     since_before = np.diff(times, prepend=times[0])
     for kind in kinds:
-        joules = np.nancumsum(series[f'{kind}_watts'].to_numpy() * since_before)[rows]
-        out[f'{kind}_joules'] = joules
-        out[f'{kind}_watts'] = np.r_[np.nan, np.diff(joules) / np.diff(times[rows])]
+        parts = series[f'{kind}_watts'].to_numpy() * since_before
+        parts[0] = 0.0  # No time before it
+        joules = np.nancumsum(parts)[rows]
+        gap = np.diff(np.cumsum(np.isnan(parts))[rows], prepend=0) > 0
+        power = np.r_[np.nan, np.diff(joules) / np.diff(times[rows])]
+        out[f'{kind}_joules'] = np.where(gap, np.nan, joules)
+        out[f'{kind}_watts'] = np.where(gap, np.nan, power)
     return out
 
 # %% ../../nbs/85_widgets/08_runs.ipynb #1d9da8d0
@@ -130,6 +134,19 @@ def _columns_in(report, series, unit):
     return {name: _curve_words(report, name) for name in series if name.endswith(f'_{unit}')}
 
 # %% ../../nbs/85_widgets/08_runs.ipynb #2feb5955
+def _missing_words(report):
+    "How much time is missing, in words; nothing where none is"
+    if not report.missing_s:
+        return ''
+    return f'{report.missing_s:.2g} of {report.duration_s:.3g} s not measured'
+
+
+def _shade_gaps(ax, series, column):
+    "Shade the time in which a kind was not measured"
+    for start, stop in spans_without(series, column):
+        ax.axvspan(start, stop, color='0.92', hatch='xx', lw=0, zorder=0)
+
+# %% ../../nbs/85_widgets/08_runs.ipynb #096a79a7
 def _draw_series(axs, report):
     "Power, utilisation and energy against time"
     kinds = [k.removesuffix('_watts') for k in report.series if k.endswith('_watts')]
@@ -144,7 +161,10 @@ def _draw_series(axs, report):
     explain(busy, no_gpu, beside_curves=drawn)
     joules = {f'{kind}_joules': _curve_words(report, f'{kind}_joules') for kind in kinds}
     drawn = draw_curves(energy, series, joules, how='default')
-    explain(energy, no_meter, beside_curves=drawn)
+    explain(energy, no_meter or _missing_words(report), beside_curves=drawn)
+    for kind in kinds if drawn else ():
+        _shade_gaps(power, series, f'{kind}_watts')
+        _shade_gaps(energy, series, f'{kind}_watts')
     for ax, words in zip(axs, ('power (W)', 'busy (%)', 'energy so far (J)')):
         ax.set_ylabel(words, fontsize=8)
         ax.set_xlabel('time (s)', fontsize=8)
@@ -237,6 +257,8 @@ def title(
     energy = f'energy unknown: {report.reasons.get("total_wh", "no meter")}'
     if report.total_joules is not None:
         energy = f'{report.total_joules:,.0f} J'
+    if _missing_words(report):
+        energy += f', {_missing_words(report)}'
     name = getattr(self.run, 'name', None)
     start = f'{name}: ' if name else ''
     end = ' (running)' if is_running(self.run) else ''
