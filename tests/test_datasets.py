@@ -590,9 +590,9 @@ def test_the_same_recipe_is_the_same_version_whatever_came_between(tmp_path):
 def test_a_build_looks_for_copies_once(tmp_path, monkeypatch):
     from astrid_data.quality import duplicates as copies
 
-    looked, code_pairs = [], copies.code_pairs
+    looked, likely_copies = [], copies.likely_copies
     monkeypatch.setattr(
-        copies, 'code_pairs', lambda *a, **k: looked.append(1) or code_pairs(*a, **k)
+        copies, 'likely_copies', lambda *a, **k: looked.append(1) or likely_copies(*a, **k)
     )
     ds = plan_of(toy(tmp_path)).build('once', patch_size=16, progress=False, probe=False)
     assert (

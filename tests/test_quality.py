@@ -508,7 +508,7 @@ def test_copies_are_found_among_many_and_nothing_else():
     src, dst = np.arange(0, 300, 3), np.arange(1000, 1100)
     d[dst] = d[src] * rng.uniform(0.5, 3, (100, 1, 1, 1)).astype('f4') + 7
     d[dst[:50]] = np.round(d[dst[:50]])
-    pairs = q.find_duplicates(d, v, *local_background(d, v))
+    pairs = q.find_duplicates(d, v)
     found, true = set(zip(pairs['i'], pairs['j'])), set(zip(src.tolist(), dst.tolist()))
     assert len(found & true) >= 98 and not found - true
 
@@ -527,9 +527,8 @@ def test_one_patch_or_empty_patches_have_no_copies():
     d, v = sky(3)
     d[:] = np.nan
     d[1] = 1
-    assert len(q.find_duplicates(d[1:2], v[1:2], *local_background(d[1:2], v[1:2]))) == 0
-    b, n = local_background(d, v)
-    assert q.find_duplicates(d, v, b, n)[['i', 'j', 'kind']].to_numpy().tolist() == [
+    assert len(q.find_duplicates(d[1:2], v[1:2])) == 0
+    assert q.find_duplicates(d, v)[['i', 'j', 'kind']].to_numpy().tolist() == [
         [0, 2, 'exact']
     ]
 

@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from ..collect.collector import TrainingDataCollector
 from ..collect.params import TrainingDataCollectionParams
 from ..core import BadInput, NotFound, need
-from .build import add_lineage, assign_splits, whole_ledger
+from .build import add_lineage, assign_splits, find_copies, whole_ledger
 from .catalog import earlier_splits, open_dataset
 from .dataset import Dataset, finish_version
 from .staging import image_order, settings_of, write_patches
@@ -400,7 +400,7 @@ def _cut_again(dataset, work, executor, progress):
     return samples, whole_ledger(plan, lost), shards
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #f62466b2
-def _split_again(dataset, samples):
+def _split_again(dataset, samples, copies=None):
     "The samples with their splits, made as the version's own were"
     split = dataset.manifest['params']['split']
     if split['by'] == 'imported':
@@ -409,7 +409,7 @@ def _split_again(dataset, samples):
         parent = split.get('previous', {}).get('address')
         previous = earlier_splits(dataset.archive, parent)
     samples = add_lineage(dataset.archive, samples)
-    return assign_splits(samples, dataset.patch_size, split, previous)[0]
+    return assign_splits(samples, dataset.patch_size, split, previous, copies)[0]
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #26b8007f
 def rebuild_version(
@@ -425,9 +425,10 @@ def rebuild_version(
     with tempfile.TemporaryDirectory(dir=archive_folder, prefix='.rebuild-') as work:
         samples, ledger, shards = _cut_again(dataset, work, executor, progress)
         folder = Path(work) / 'version'
+        copies = find_copies(folder, samples, shards)
         finish_version(
             folder,
-            _split_again(dataset, samples),
+            _split_again(dataset, samples, copies),
             ledger,
             shards,
             manifest['normalisation'],

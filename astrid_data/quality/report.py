@@ -445,7 +445,7 @@ def _look_at_pixels(question, data):
     question.seen = np.isfinite(noise).any(1)
     if question.pairs is None:
         hashes = samples['pixel_sha256'].to_numpy() if 'pixel_sha256' in samples else None
-        question.pairs = find_duplicates(data, question.valid, background, noise, hashes)
+        question.pairs = find_duplicates(data, question.valid, hashes)
 
 
 def _with_column_flags(samples):
