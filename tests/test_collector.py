@@ -1590,3 +1590,37 @@ def test_every_field_of_a_collection_is_told():
     assert C.TrainingDataCollectionParams(**{f.name: f.default for f in known}) == (
         C.TrainingDataCollectionParams()
     )
+
+
+def test_a_crowded_image_gives_what_it_has_in_bounded_memory():
+    "Far more random sky than there is room for: no list of all close pairs, and an end"
+    import tracemalloc
+
+    from astrid_data.collect.negatives import KnownSky, SkyJob, draw_in_footprints
+
+    half = 0.01  # An image of 72 arcsec, room for about 600 positions
+    corners = np.array(
+        [[[10 - half, -half], [10 + half, -half], [10 + half, half], [10 - half, half]]]
+    )
+    job = SkyJob(
+        0,
+        ('x', 'SCI', 1),
+        20_000,
+        12345,
+        around=np.zeros((0, 2)),
+        n_around=np.zeros(0, int),
+        keys_around=np.zeros(0, 'u8'),
+        known=None,
+        exclusion_arcsec=2.0,
+        find_sources=False,
+    )
+    tracemalloc.start()
+    sky, _ = draw_in_footprints([job], corners, np.array([0.2]), KnownSky(np.zeros((0, 3))))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    away = sky_separation_arcsec(
+        sky['ra'].to_numpy()[:, None], sky['dec'].to_numpy()[:, None], sky['ra'], sky['dec']
+    )
+    assert 600 < len(sky) < 1200
+    assert away[~np.eye(len(sky), dtype=bool)].min() > 2.0
+    assert peak < 100e6

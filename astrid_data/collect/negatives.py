@@ -84,38 +84,81 @@ def near(
     return self.tree.data[found]
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #1ae291d7
-def _close_pairs(vectors, owner, need):
-    "Pairs (earlier, later) of one owner where the later needs more distance than there is"
-    from scipy.spatial import cKDTree
-
-    apart = np.column_stack([vectors, 10 * owner.astype('f8')])
-    tree = cKDTree(apart, leafsize=32, balanced_tree=False, compact_nodes=False)
+def _close_pairs(tree, vectors, need):
+    "Pairs (earlier, later) of a tree's points where the later needs more distance than there is"
     farthest = float(need.max(initial=0)) * (1 + 1e-9)
     pairs = np.sort(tree.query_pairs(farthest, output_type='ndarray'), axis=1)
     distance = np.linalg.norm(vectors[pairs[:, 0]] - vectors[pairs[:, 1]], axis=1)
     pairs = pairs[distance <= need[pairs[:, 1]]]
     return pairs[np.lexsort(pairs.T[::-1])]
 
+
+def _tree_by_owner(vectors, owner):
+    "A tree of unit vectors in which every owner is far from the others"
+    from scipy.spatial import cKDTree
+
+    points = np.column_stack([vectors, 10 * owner.astype('f8')])
+    return cKDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False)
+
 # %% ../../nbs/40_collect/03_negatives.ipynb #92938c11
+def _away_from(vectors, owner, need, others, others_owner):
+    "True for each unit vector that is farther than it needs from all `others` of its owner"
+    if not len(others) or not len(vectors):
+        return np.ones(len(vectors), bool)
+    tree = _tree_by_owner(others, others_owner)
+    farthest = float(need.max()) * (1 + 1e-9)
+    points = np.column_stack([vectors, 10 * owner.astype('f8')])
+    distance, nearest = tree.query(points, distance_upper_bound=farthest)
+    nearest = np.where(np.isfinite(distance), nearest, 0)
+    exact = np.linalg.norm(vectors - others[nearest], axis=1)
+    return ~(np.isfinite(distance) & (exact <= need))
+
+# %% ../../nbs/40_collect/03_negatives.ipynb #83169527
+_MOST_PAIRS = 200_000
+
+
+def _first_come(vectors, owner, need):
+    "True for each unit vector that is away from all earlier ones that stay"
+    stays = np.ones(len(vectors), bool)
+    if len(vectors) < 2:
+        return stays
+    tree = _tree_by_owner(vectors, owner)
+    if tree.count_neighbors(tree, float(need.max())) > 2 * _MOST_PAIRS + len(vectors):
+        half = len(vectors) // 2
+        stays[:half] = _first_come(vectors[:half], owner[:half], need[:half])
+        rest = half + np.flatnonzero(
+            _away_from(
+                vectors[half:],
+                owner[half:],
+                need[half:],
+                vectors[:half][stays[:half]],
+                owner[:half][stays[:half]],
+            )
+        )
+        stays[half:] = False
+        stays[rest] = _first_come(vectors[rest], owner[rest], need[rest])
+        return stays
+    for earlier, later in _close_pairs(tree, vectors, need).tolist():
+        if stays[earlier]:
+            stays[later] = False
+    return stays
+
+# %% ../../nbs/40_collect/03_negatives.ipynb #b2099447
 def spread_out(
     drawn: pd.DataFrame,  # ra, dec, owner: positions in the order in which they were drawn
     before: pd.DataFrame,  # The same, of those that stay
     radius_arcsec,  # Distance to keep between positions of one owner, for each row of `drawn`
 ) -> np.ndarray:  # True for those that keep it from `before` and from all earlier that stay
     "Let positions stay that are far enough from those before them"
-    same_owners = np.isin(before['owner'].to_numpy(int), drawn['owner'].to_numpy(int))
-    before = before[same_owners]
-    n = len(before)
-    columns = ['ra', 'dec', 'owner']
-    both = pd.concat([before[columns], drawn[columns]])
-    vectors = unit_vectors(both['ra'], both['dec']).reshape(-1, 3)
-    own_need = np.broadcast_to(chord_of_arcsec(radius_arcsec), len(drawn))
-    need = np.append(np.zeros(n), own_need)
-    stays = np.ones(len(both), bool)
-    for earlier, later in _close_pairs(vectors, both['owner'].to_numpy(), need).tolist():
-        if stays[earlier] and later >= n:
-            stays[later] = False
-    return stays[n:]
+    owner = drawn['owner'].to_numpy(int)
+    before = before[np.isin(before['owner'].to_numpy(int), owner)]
+    vectors = unit_vectors(drawn['ra'], drawn['dec']).reshape(-1, 3)
+    others = unit_vectors(before['ra'], before['dec']).reshape(-1, 3)
+    need = np.broadcast_to(chord_of_arcsec(radius_arcsec), len(drawn))
+    stays = _away_from(vectors, owner, need, others, before['owner'].to_numpy(int))
+    left = np.flatnonzero(stays)
+    stays[left] = _first_come(vectors[left], owner[left], need[left])
+    return stays
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #7d106492
 def _round_sizes(need, drawn, limit, number):
@@ -124,14 +167,16 @@ def _round_sizes(need, drawn, limit, number):
     return np.where(need > 0, np.minimum(wish, limit - drawn), 0)
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #88067ee1
-def _draw_round(n, keys, drawn, try_out):
-    "One round: the accepted draws, with `place`"
-    place = np.repeat(np.arange(len(n)), n)
-    number = np.arange(len(place)) - np.repeat(np.cumsum(n) - n, n)
-    step = drawn[place] + number
-    u, v = mix(keys[place], 2 * step), mix(keys[place], 2 * step + 1)
-    table = try_out(place, u, v).assign(place=place)
-    return table[table['ok'].to_numpy(bool)]
+_PIECE = 65_536  # Draws that are tried out together
+
+
+def _draws(n, keys, drawn, first):
+    "Place and two fractions for each draw of a piece of a round"
+    ends = np.cumsum(n)
+    number = np.arange(first, min(first + _PIECE, ends[-1]))
+    place = np.searchsorted(ends, number, side='right')
+    step = drawn[place] + number - (ends - n)[place]
+    return place, mix(keys[place], 2 * step), mix(keys[place], 2 * step + 1)
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #45ffc6d4
 def _keep_apart(table, earlier, apart, owner):
@@ -142,7 +187,25 @@ def _keep_apart(table, earlier, apart, owner):
     before = pd.concat(earlier) if earlier else table[:0]
     return table[spread_out(table, before, np.asarray(apart)[place])]
 
+# %% ../../nbs/40_collect/03_negatives.ipynb #21ec69d7
+def _draw_round(n, keys, drawn, try_out, keep):
+    "One round: the accepted draws of all its pieces, with `place`"
+    accepted = []
+    for first in range(0, int(n.sum()), _PIECE):
+        place, u, v = _draws(n, keys, drawn, first)
+        table = try_out(place, u, v).assign(place=place)
+        accepted.append(keep(table[table['ok'].to_numpy(bool)], accepted))
+    return pd.concat(accepted)
+
 # %% ../../nbs/40_collect/03_negatives.ipynb #46e88434
+_FULL = 1e-3  # A place whose round yields less than this is full
+
+
+def _full_places(n, found):
+    "Which places are full after a round of `n` draws that found `found`"
+    return (n >= 1 / _FULL) & (found < n * _FULL)
+
+# %% ../../nbs/40_collect/03_negatives.ipynb #ca9ad80a
 def draw_free(
     quota: np.ndarray,  # How many positions each place wants, shape (m,)
     keys: np.ndarray,  # Key of each place's random sequence (`key_numbers`), shape (m,)
@@ -157,18 +220,23 @@ def draw_free(
     drawn = np.zeros(len(quota), 'i8')
     limit = need * tries + 16
     found = []
+
+    def keep(table, accepted):
+        if apart is None or not len(table):
+            return table
+        return _keep_apart(table, [before, *found, *accepted], apart, owner)
+
     for number in range(64):
         n = _round_sizes(need, drawn, limit, number)
         if not n.sum():
             break
-        table = _draw_round(n, keys, drawn, try_out)
-        if apart is not None and len(table):
-            table = _keep_apart(table, [before, *found], apart, owner)
+        table = _draw_round(n, keys, drawn, try_out, keep)
         wanted = table.groupby('place').cumcount().to_numpy() < need[table['place']]
-        table = table[wanted]
-        found.append(table)
+        found.append(table[wanted])
+        new = np.bincount(table['place'][wanted], minlength=len(n))
         drawn = drawn + n
-        need = need - np.bincount(table['place'], minlength=len(n))
+        limit = np.where(_full_places(n, new), drawn, limit)
+        need = need - new
     if not found:
         return pd.DataFrame(dict(place=[]))
     return pd.concat(found).sort_values('place', kind='stable').reset_index(drop=True)
