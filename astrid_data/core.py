@@ -5,19 +5,25 @@
 # %% auto #0
 __all__ = ['SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LATER_METHODS', 'when_fetched', 'AstridError', 'NotFound',
            'BadInput', 'Conflict', 'QualityError', 'SyntheticDataWarning', 'need', 'BadImage', 'canonical_json',
-           'parse_time', 'utc_from_mjd', 'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'write_atomic',
-           'merge_ranges', 'later', 'Secret', 'default_home', 'Settings', 'load_settings', 'progress']
+           'parse_time', 'utc_from_mjd', 'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull',
+           'NotWritable', 'writing', 'write_atomic', 'merge_ranges', 'later', 'Secret', 'default_home', 'Settings',
+           'number_of_bytes', 'load_settings', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
+import errno
 import hashlib
 import json
 import math
 import os
+import re
+import shutil
 import sys
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from types import MethodType
 from urllib.parse import quote
@@ -198,22 +204,72 @@ SPLITS_WITH_BUFFER = (*SPLITS, 'buffer')
 SPLIT_FRACTIONS = (0.7, 0.15, 0.15)  # Of `SPLITS`, where nothing else is said
 
 # %% ../nbs/00_core.ipynb #0a131da9
+class DiskFull(AstridError, OSError):
+    "A disk without room for what was to be written"
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.errno = errno.ENOSPC
+
+
+class NotWritable(AstridError, PermissionError):
+    "A place that can only be read"
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.errno = errno.EROFS
+
+# %% ../nbs/00_core.ipynb #86c9b18c
+def _near(path):
+    "The folder of `path` that is there"
+    folder = Path(path).absolute().parent
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+@contextmanager
+def writing(
+    path,  # What is written; a file or folder
+):  # Context manager
+    "Errors of a full or closed disk as `DiskFull` and `NotWritable`"
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, AstridError):
+            raise
+        name, place = Path(path).name, _near(path)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(place).free
+            raise DiskFull(
+                f'no room for {name} on the disk of {place} ({free:,} bytes are free): '
+                'make room and do the same again; what was there is as it was'
+            ) from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise NotWritable(
+                f'{name} cannot be written: {place} can only be read here; '
+                'give another home or storage, or the right to write'
+            ) from error
+        raise
+
+# %% ../nbs/00_core.ipynb #53d13fac
 def write_atomic(
     path,  # Where the file shall be; its folder is made if needed
     data: str | bytes,  # The whole of it; text as UTF-8
 ) -> Path:  # `path`
     "Write a file so that a kill at any moment leaves the old one or the new one, never a part"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with open(tmp, 'wb') as f:
-            f.write(data.encode() if isinstance(data, str) else data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally:
-        tmp.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(tmp, 'wb') as f:
+                f.write(data.encode() if isinstance(data, str) else data)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(tmp, path)
+        finally:
+            tmp.unlink(missing_ok=True)
     return path
 
 # %% ../nbs/00_core.ipynb #5eaed418
@@ -317,6 +373,7 @@ class Settings:
     s3_ca: str | None = None  # Certificate file for the S3 service's TLS
     mlflow_uri: str | None = None  # Tracking server; None means the embedded store
     mlflow_experiment: str | None = None  # Experiment name
+    cache_bytes: int | None = None  # What the disk cache may hold; None means its default
 
 # %% ../nbs/00_core.ipynb #83fab6a6
 def _supabase_url(env):
@@ -338,17 +395,51 @@ def _r2_endpoint(env):
     )
 
 # %% ../nbs/00_core.ipynb #6175c3f7
+def _dotenv_text(path):
+    "The text of a `.env` file, whatever its encoding"
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BadInput(
+            f'{path} cannot be read ({error.strerror}): mend its rights, or give settings'
+        ) from error
+    if data[:2] in (b'\xff\xfe', b'\xfe\xff'):
+        return data.decode('utf-16', errors='replace')
+    try:
+        return data.decode('utf-8-sig')
+    except UnicodeDecodeError:
+        return data.decode('latin-1')
+
+
+def _dotenv_values(path):
+    "Variables of a `.env` file that have a value; none where there is no file"
+    from dotenv import dotenv_values
+
+    if not path or not Path(path).is_file():
+        return {}
+    return {k: v for k, v in dotenv_values(stream=StringIO(_dotenv_text(path))).items() if v}
+
+# %% ../nbs/00_core.ipynb #29106d4b
+def number_of_bytes(
+    size: int | float | str,  # A number, or text such as '20 GB', '512MiB' or '2e9'
+) -> int:  # Bytes
+    "A size that a person wrote"
+    found = re.fullmatch(r'\s*([\d.]+(?:e\d+)?)\s*([kMGT]?)(i?)B?\s*', str(size), re.IGNORECASE)
+    try:
+        number = float(found[1])
+    except (TypeError, ValueError):
+        raise BadInput(f"{size!r} is not a size: write it like '20 GB' or 20000000000") from None
+    step = 1024 if found[3] else 1000
+    return int(number * step ** ' kmgt'.index(found[2].lower() or ' '))
+
+# %% ../nbs/00_core.ipynb #6097bcab
 def load_settings(
     env: dict | None = None,  # Variables; None means those of this process
     dotenv: str | Path | None = '.env',  # File of further variables; None reads no file
 ) -> Settings:  # Nothing is opened or contacted
     "Settings from the environment and a `.env` file"
-    from dotenv import dotenv_values
-
-    file = dotenv_values(dotenv) if dotenv and Path(dotenv).is_file() else {}
-    env = {
-        **{k: v for k, v in file.items() if v},
-        **{k: v for k, v in (os.environ if env is None else env).items() if v},
+    env = _dotenv_values(dotenv) | {
+        k: v for k, v in (os.environ if env is None else env).items() if v
     }
 
     def secret(*names):
@@ -356,6 +447,7 @@ def load_settings(
 
     url = env.get('ASTRID_DATABASE_URL') or env.get('DATABASE_URL') or _supabase_url(env)
     bucket = env.get('CLOUDFLARE_R2_BUCKET_NAME')
+    cache_bytes = env.get('ASTRID_CACHE_BYTES')
     return Settings(
         database_url=Secret(url) if url else None,
         database_ca=env.get('SUPABASE_SSL_CERT_PATH'),
@@ -369,6 +461,7 @@ def load_settings(
         s3_ca=env.get('CLOUDFLARE_R2_CA_BUNDLE') or env.get('AWS_CA_BUNDLE'),
         mlflow_uri=env.get('MLFLOW_TRACKING_URI'),
         mlflow_experiment=env.get('MLFLOW_EXPERIMENT_NAME'),
+        cache_bytes=number_of_bytes(cache_bytes) if cache_bytes else None,
     )
 
 # %% ../nbs/00_core.ipynb #d2ffce74

@@ -745,7 +745,7 @@ def test_few_patches_of_an_image_in_a_bucket_need_few_of_its_rows(s3, tmp_path, 
     monkeypatch.setattr(
         S3Store,
         'get_range',
-        lambda self, key, a, b: read.append(b - a) or real_range(self, key, a, b),
+        lambda self, key, a, b, **kw: read.append(b - a) or real_range(self, key, a, b, **kw),
     )
     monkeypatch.setattr(
         S3Store, '_fill', lambda self, *a: read.append('whole') or real_fill(self, *a)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import BadInput, Conflict, NotFound, need
+from ..core import BadInput, Conflict, NotFound, need, writing
 from .dataset import Dataset, StreamedDataset, who_am_i
 from ..logs import get_log, tell_version
 from ..registry.tables import SampleRow, TrainingDataset, TrainingSample, VersionRow
@@ -250,8 +250,10 @@ def dataset_lock(
     "One builder at a time in a dataset's folder"
     import fcntl
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / '.lock', 'w') as file:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / '.lock', 'w')
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

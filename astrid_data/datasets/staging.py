@@ -19,7 +19,7 @@ from fastcore.basics import patch
 
 from ..concurrency import Journal, map_ordered, write_behind
 from ..core import progress as progress_bar
-from ..core import write_atomic
+from ..core import write_atomic, writing
 from .shards import ShardedArray, ShardWriter, pixel_hashes
 from ..images.opener import ImageOpener, ImageStoreUnreachable, header_indexes
 from ..patches.align import at_scale
@@ -240,7 +240,8 @@ class Staging:
         shard_rows: int,  # Rows in one file
     ):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(self.folder / 'journal.jsonl')
         self.writer = ShardWriter(self.folder / 'version', arrays, shard_rows, self.total('kept'))
 

@@ -35,6 +35,7 @@ from astrid_data.core import (
     load_settings,
     stable_uuid,
     utc_from_mjd,
+    writing,
 )
 from ..images.image import open_image
 from ..logs import get_log, log_losses, tell
@@ -53,6 +54,7 @@ from astrid_data.registry.tables import (
     columns,
     connect,
 )
+from ..storage.folder import sweep
 from ..storage.resolve import open_store, resolve_uri
 from ..storage.service import StoreDenied, StoreUnreachable
 
@@ -264,7 +266,8 @@ def _home_folder(home):
     home = Path(home or default_home()).expanduser().absolute()
     if home.exists() and not home.is_dir():
         raise BadInput(f'{home} is a file: an archive lives in a folder')
-    home.mkdir(parents=True, exist_ok=True)
+    with writing(home):
+        home.mkdir(parents=True, exist_ok=True)
     return home
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #e770a4a8
@@ -273,6 +276,7 @@ def open_archive(
     storage: str | None = None,  # Folder or s3://bucket/prefix; None asks the settings
     home: str | Path | None = None,  # For data sets, cache, MLflow; None = the default home
     settings=None,  # None loads them from the environment and `.env`
+    cache_bytes: int | str | None = None,  # What is kept of a bucket, also '5 GB'; None: settings
 ) -> Archive:  # Its tables are made where missing
     "Open an archive, or begin one"
     settings = settings or load_settings()
@@ -285,7 +289,9 @@ def open_archive(
     if database is None:
         database = set_database or f'sqlite:///{home / "registry.db"}'
     registry = connect(str(database), settings)
-    store = open_store(storage or set_storage or home / 'store', settings, cache_dir=home / 'cache')
+    place = storage or set_storage or home / 'store'
+    store = open_store(place, settings, home / 'cache', cache_bytes)
+    sweep(home / 'datasets')
     archive = Archive(registry, store, home, settings.mlflow_uri)
     where = dict(registry=str(database), store=str(store), home=str(home))
     tell(_log, logging.INFO, f'opened {database}, images in {store}', event='archive', **where)

@@ -15,6 +15,7 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
 import json
+import os
 import re
 import sqlite3
 import threading
@@ -24,6 +25,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from fastcore.basics import patch
@@ -70,12 +72,15 @@ from astrid_data.core import (
     AstridError,
     BadInput,
     Conflict,
+    DiskFull,
     NotFound,
+    NotWritable,
     Secret,
     canonical_json,
     load_settings,
     parse_time,
     stable_uuid,
+    writing,
 )
 from .words import read_verdict
 from ..sky import healpix_index
@@ -690,6 +695,16 @@ def _words_of(e, url):
     return words.replace(url.password, '***') if url.password else words
 
 # %% ../../nbs/10_registry/01_tables.ipynb #cd3d0b7a
+def _no_place(e, url):
+    "The error for a database whose file cannot be written; None for other errors"
+    words = _words_of(e, url)
+    if 'disk is full' in words:
+        return DiskFull(f'no room for the registry ({words}): make room and do the same again')
+    if 'readonly' in words:
+        return NotWritable('the registry can only be read here; give another home to write to')
+    return None
+
+# %% ../../nbs/10_registry/01_tables.ipynb #c5a7d264
 @contextmanager
 def said_plainly(
     url,  # SQLAlchemy's URL
@@ -705,7 +720,32 @@ def said_plainly(
             'or ask for a larger pool_size'
         ) from None
     except (OperationalError, InterfaceError) as e:
-        raise DatabaseAway(f'the database did not do it: {_words_of(e, url)}') from None
+        raise _no_place(e, url) or DatabaseAway(
+            f'the database did not do it: {_words_of(e, url)}'
+        ) from None
+
+# %% ../../nbs/10_registry/01_tables.ipynb #96973a13
+def _readable(url):
+    "The same URL, for reading alone where the file of SQLite or its folder cannot be written"
+    path = Path(url.database or '')
+    if url.database in (None, '', ':memory:') or url.database.startswith('file:'):
+        return url
+    if (
+        not path.is_file()
+        or os.access(path, os.W_OK)
+        and os.access(path.absolute().parent, os.W_OK)
+    ):
+        return url
+    query = dict(mode='ro', uri='true')
+    log = path.with_name(path.name + '-wal')
+    if not os.access(path.absolute().parent, os.W_OK) and not (log.exists() and log.stat().st_size):
+        query['immutable'] = '1'
+    return url.set(database=f'file:{quote(str(path.absolute()))}', query=dict(url.query) | query)
+
+
+def _is_read_only(url):
+    "Is a database opened for reading alone?"
+    return url.query.get('mode') == 'ro'
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c24becb9
 _pragmas = 'synchronous=NORMAL', 'foreign_keys=ON'
@@ -718,7 +758,8 @@ def _sqlite_options(url):
 
         return dict(poolclass=StaticPool)
     if not url.database.startswith('file:'):
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        with writing(url.database):
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     return {}
 
 # %% ../../nbs/10_registry/01_tables.ipynb #01ab27e9
@@ -742,6 +783,10 @@ def _tune_sqlite(connection, _):
     _turn_to_wal(connection)
     for pragma in _pragmas:
         connection.execute(f'PRAGMA {pragma}')
+
+
+def _tune_for_reading(connection, _):
+    connection.execute(f'PRAGMA busy_timeout={1000 * _patience_s}')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #7611b937
 def _postgres_options(pool_size):
@@ -769,13 +814,15 @@ class Registry:
         self._url, url_pool_size = read_url(url)
         is_sqlite = self._url.get_backend_name() == 'sqlite'
         if is_sqlite:
+            self._url = _readable(self._url)
             options = _sqlite_options(self._url)
         else:
             options = _postgres_options(pool_size or url_pool_size or 5)
         options['connect_args'] = options.get('connect_args', {}) | (connect_args or {})
         self.engine = _new_engine(self._url, options)
         if is_sqlite:
-            event.listen(self.engine, 'connect', _tune_sqlite)
+            tune = _tune_for_reading if _is_read_only(self._url) else _tune_sqlite
+            event.listen(self.engine, 'connect', tune)
 
     @property
     def dialect(self):

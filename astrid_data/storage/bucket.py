@@ -15,11 +15,13 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core import AstridError, default_home, load_settings, sha256_file
+from ..core import default_home, load_settings, sha256_file
 from ..logs import get_log, tell
-from .cache import DiskCache
+from .cache import CACHE_BYTES, DiskCache
 from astrid_data.storage.keys import (
+    Damaged,
     Head,
+    ObjectChanged,
     Store,
     check_key,
     checked_bytes,
@@ -29,6 +31,7 @@ from astrid_data.storage.keys import (
 from astrid_data.storage.service import (
     StoreUnreachable,
     broken_bodies,
+    error_code,
     http_status,
     our_errors,
     retry,
@@ -53,17 +56,21 @@ class S3Store(Store):
         self.bucket = bucket
         self.prefix = check_key(prefix.strip('/')) if prefix.strip('/') else ''
         self.settings = settings or load_settings()
-        self.cache = cache or DiskCache(default_home() / 'cache')
+        self.cache = cache or DiskCache(
+            default_home() / 'cache', self.settings.cache_bytes or CACHE_BYTES
+        )
         self.fresh_s = fresh_s
         self._clients = {}  # By process
         self._heads = {}  # By key: when it was asked for, and the answer
+        self._marks = {}  # By key: the version of which ranges are read
+        self._has_conditions = True  # False when the service knows no If-None-Match
         self._verified = set()  # (path, hash) of cached files that were checked in this process
 
     def __repr__(self):
         return f'S3Store({self.uri("…").removesuffix("/…")})'
 
     def __getstate__(self):
-        return vars(self) | dict(_clients={}, _heads={}, _verified=set(), _buckets={})
+        return vars(self) | dict(_clients={}, _heads={}, _marks={}, _verified=set(), _buckets={})
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #609f78f9
 @patch
@@ -92,19 +99,34 @@ def client(self: S3Store):
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #649e73cb
 @patch
+def _head_answer(self: S3Store, key):
+    "What the service says of an object; where it refuses, with the reason"
+    from botocore.exceptions import ClientError
+
+    try:
+        return self.client.head_object(**self._at(key))
+    except ClientError as error:
+        if http_status(error) in (400, 401, 403):
+            self.client.get_object(**self._at(key), Range='bytes=0-0')
+        raise
+
+
+@patch
 def head(
     self: S3Store,
     key,  # Name of the object, without the prefix of the store
 ):
     "Size, version and recorded hash of an object"
     with our_errors(self.uri(key), self.settings):
-        answer = self.client.head_object(**self._at(key))
-    return Head(
+        answer = self._head_answer(key)
+    head = Head(
         answer['ContentLength'],
         answer['ETag'].strip('"'),
         answer['LastModified'].timestamp(),
         answer['Metadata'].get('sha256'),
     )
+    self._marks[key] = head.etag
+    return head
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #8ac74084
 @patch
@@ -113,6 +135,7 @@ def delete(
     key,  # Name of the object, without the prefix of the store
 ):
     "Remove an object, if it is there"
+    self._marks.pop(key, None)
     with our_errors(self.uri(key), self.settings):
         self.client.delete_object(**self._at(key))
 
@@ -133,12 +156,38 @@ def list(
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #a4ddc13e
 @patch
-def _read(self: S3Store, key, **kw):
-    "Body and recorded hash, the request repeated when the body breaks off"
+def _answer(self: S3Store, key, etag=None, **kw):
+    "The answer to a request for an object, of the version `etag` where that is given"
+    from botocore.exceptions import ClientError
+
+    condition = {'IfMatch': f'"{etag}"'} if etag else {}
+    try:
+        answer = self.client.get_object(**self._at(key), **condition, **kw)
+    except ClientError as error:
+        if etag is None or http_status(error) != 412:
+            raise
+        answer = None
+    if answer is None or (etag and answer['ETag'].strip('"') != etag):
+        self._forget(key)
+        raise ObjectChanged(f'{self.uri(key)} was replaced since it was first read: read it anew')
+    return answer
+
+
+@patch
+def _forget(self: S3Store, key):
+    "Believe nothing of an object any more"
+    self._heads.pop(key, None)
+    self._marks.pop(key, None)
+
+# %% ../../nbs/15_storage/05_bucket.ipynb #0e8b512b
+@patch
+def _read(self: S3Store, key, etag=None, **kw):
+    "Body, recorded hash and mark, the request repeated when the body breaks off"
 
     def once():
-        answer = self.client.get_object(**self._at(key), **kw)
-        return answer['Body'].read(), answer['Metadata'].get('sha256')
+        answer = self._answer(key, etag, **kw)
+        recorded = answer['Metadata'].get('sha256')
+        return answer['Body'].read(), recorded, answer['ETag'].strip('"')
 
     with our_errors(self.uri(key), self.settings):
         return retry(once, broken_bodies(), what=self.uri(key))
@@ -150,7 +199,7 @@ def get(
     key,  # Name of the object, without the prefix of the store
 ):
     "The bytes of an object, checked"
-    data, recorded = self._read(key)
+    data, recorded, _ = self._read(key)
     return checked_bytes(data, promised_hash(key) or recorded, self.uri(key))
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #81756111
@@ -160,14 +209,17 @@ def get_range(
     key,  # Name of the object, without the prefix of the store
     start,  # First byte, from 0
     stop,  # The one after the last byte
+    etag=None,  # The version that is meant; None = that of the first read
 ):
     "Bytes start … stop-1; fewer where the object ends"
     from botocore.exceptions import ClientError
 
     if stop <= start:
         return b''
+    etag = etag or self._marks.get(key)
     try:
-        return self._read(key, Range=f'bytes={start}-{stop - 1}')[0]
+        data, _, self._marks[key] = self._read(key, etag, Range=f'bytes={start}-{stop - 1}')
+        return data
     except StoreUnreachable as error:
         cause = error.__cause__
         if isinstance(cause, ClientError) and http_status(cause) == 416:
@@ -188,18 +240,45 @@ def _put_in_parts(self: S3Store, key, body, about, if_absent):
     return True
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #0b6a27ef
+class _Undecided(Exception):
+    "The service has two writers and lets neither through yet"
+
+
+@patch
+def _put_once(self: S3Store, key, body, **about):
+    "One request to store an object"
+    from botocore.exceptions import ClientError
+
+    if hasattr(body, 'seek'):
+        body.seek(0)
+    try:
+        self.client.put_object(**self._at(key), Body=body, **about)
+    except ClientError as error:
+        if http_status(error) == 409:
+            raise _Undecided(error_code(error)) from error
+        raise
+
+# %% ../../nbs/15_storage/05_bucket.ipynb #e9cfe8c8
 @patch
 def _put_at_once(self: S3Store, key, body, about, if_absent):
     "Store what one request can carry; False where another was first"
     from botocore.exceptions import ClientError
 
-    condition = {'IfNoneMatch': '*'} if if_absent else {}
+    if if_absent and self._has_conditions:
+        about = dict(about, IfNoneMatch='*')
+    elif if_absent and self.has(key):
+        return False
     try:
-        self.client.put_object(**self._at(key), Body=body, **about, **condition)
+        retry(lambda: self._put_once(key, body, **about), (_Undecided,), what=self.uri(key))
     except ClientError as error:
-        if if_absent and http_status(error) == 412:
+        status = http_status(error)
+        if if_absent and status == 412:
             return False
-        raise
+        if 'IfNoneMatch' not in about or status != 501:
+            raise
+        self._has_conditions = False
+        del about['IfNoneMatch']
+        return self._put_at_once(key, body, about, if_absent)
     return True
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #3e3a6ee6
@@ -215,7 +294,7 @@ def put(
     sha256 = sha256_file(data) if is_file else hashlib.sha256(data).hexdigest()
     is_large = is_file and os.path.getsize(data) > _one_request
     put = self._put_in_parts if is_large else self._put_at_once
-    self._heads.pop(key, None)
+    self._forget(key)
     with (
         our_errors(self.uri(key), self.settings),
         open(data, 'rb') if is_file else nullcontext(data) as body,
@@ -224,9 +303,9 @@ def put(
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #0b8d7c55
 @patch
-def _stream(self: S3Store, key, f):
+def _stream(self: S3Store, key, f, etag=None):
     "Write an object into an open file; its hash and the recorded one"
-    answer = self.client.get_object(**self._at(key))
+    answer = self._answer(key, etag)
     digest = hashlib.sha256()
     f.seek(0)
     f.truncate()
@@ -237,25 +316,32 @@ def _stream(self: S3Store, key, f):
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #e7c6a372
 @patch
-def _fill(self: S3Store, key, f, sha256):
+def _fill(self: S3Store, key, f, sha256, etag=None):
     "Stream an object into an open file, and check it"
     uri = self.uri(key)
     with our_errors(uri, self.settings):
-        found, recorded = retry(lambda: self._stream(key, f), broken_bodies(), what=uri)
+        found, recorded = retry(lambda: self._stream(key, f, etag), broken_bodies(), what=uri)
     for expected in {sha256, recorded, promised_hash(key)} - {None, found}:
-        raise AstridError(f'{uri} is damaged: its SHA-256 is {found}, it should be {expected}')
+        raise Damaged(f'{uri} is damaged: its SHA-256 is {found}, it should be {expected}')
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #244b91c9
 @patch
-def _cached_as(self: S3Store, key):
-    "What the cache calls the present version of an object"
-    if promised_hash(key):
-        return f' {self.uri(key)}'
+def mark(
+    self: S3Store,
+    key,  # Name of the object, without the prefix of the store
+) -> str:  # Its etag, at most `fresh_s` old
+    "The present version of an object"
     seen, head = self._heads.get(key, (-1e9, None))
     if time.monotonic() - seen > self.fresh_s:
         head = self.head(key)
         self._heads[key] = time.monotonic(), head
-    return f'{head.etag} {self.uri(key)}'
+    return head.etag
+
+
+@patch
+def _cached_as(self: S3Store, key):
+    "What the cache calls the present version of an object"
+    return f'{"" if promised_hash(key) else self.mark(key)} {self.uri(key)}'
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #8fde3984
 @patch
@@ -268,17 +354,39 @@ def is_cached(
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #835fbbe0
 @patch
-def _check_copy(self: S3Store, key, path, sha256):
-    "Hash a cached file, once per process; a damaged one is not kept"
+def _is_right(self: S3Store, key, path, sha256):
+    "Has a cached file the right hash? Asked once per process; a wrong one is not kept"
     if (path, sha256) in self._verified:
-        return
+        return True
     try:
         checked_file(path, sha256, self.uri(key))
-    except AstridError:
-        path.unlink(missing_ok=True)
-        raise
+    except Damaged:
+        self.cache.drop(path, 'is damaged')
+        return False
+    return True
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #e99a04f0
+@patch
+def _fetched(self: S3Store, key, sha256, tries=3):
+    "A cached file, and whether it came from the bucket just now"
+    came = []
+    name = self._cached_as(key)
+    etag = name.partition(' ')[0] or None
+
+    def fill(f):
+        came.append(self._fill(key, f, sha256, etag))
+
+    # What has a hash is checked when it is used, so neither disk nor checksums need be waited for
+    has_hash = bool(sha256)
+    try:
+        path = self.cache.fetch(name, fill, durable=not has_hash, check=not has_hash)
+    except ObjectChanged:
+        if tries == 1:
+            raise
+        return self._fetched(key, sha256, tries - 1)
+    return path, bool(came)
+
+# %% ../../nbs/15_storage/05_bucket.ipynb #46fba9ca
 @patch
 def local_path(
     self: S3Store,
@@ -287,15 +395,9 @@ def local_path(
 ) -> Path:  # A file in the cache
     "A local copy, fetched when it is not cached or when the object changed"
     sha256 = sha256 or promised_hash(key)
-    came = []
-
-    def fill(f):
-        came.append(self._fill(key, f, sha256))
-
-    # What has a hash is checked when it is used, so the disk need not be waited for
-    path = self.cache.fetch(self._cached_as(key), fill, durable=not sha256)
-    if not came:
-        self._check_copy(key, path, sha256)
+    path, came = self._fetched(key, sha256)
+    if not came and sha256 and not self._is_right(key, path, sha256):
+        path, came = self._fetched(key, sha256)
     self._verified.add((path, sha256))
     place = 'bucket' if came else 'cache'
     tell(_log, logging.DEBUG, f'{key} from the {place}', event='read', key=key, place=place)

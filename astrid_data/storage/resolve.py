@@ -23,8 +23,8 @@ from astrid_data.core import (
 from ..logs import get_log, tell
 from .addresses import address_parts, bucket_name, cache_name, file_path
 from .bucket import S3Store
-from .cache import DiskCache
-from .folder import FolderStore, file_exists
+from .cache import CACHE_BYTES, DiskCache
+from .folder import FolderStore, file_exists, sweep
 from .keys import Store, check_key, checked_file
 from .web import download
 
@@ -34,6 +34,7 @@ _log = get_log('storage')
 
 def _open_bucket(name, prefix, settings, cache):
     "A bucket behind a cache"
+    sweep(cache.root)
     bucket = S3Store(name, prefix, settings, cache)
     words = f'store: bucket {bucket}, cached in {cache.root}'
     tell(_log, logging.INFO, words, event='store', place='bucket', cache=str(cache.root))
@@ -43,20 +44,23 @@ def _open_bucket(name, prefix, settings, cache):
 def _open_folder(path):
     "A folder of this machine"
     tell(_log, logging.INFO, f'store: folder {path}', event='store', place='folder')
-    return FolderStore(path)
+    store = FolderStore(path)
+    sweep(store.root)
+    return store
 
 # %% ../../nbs/15_storage/08_resolve.ipynb #c6a0908d
 def open_store(
     address=None,  # Folder, file:// or s3://bucket/prefix; None = from settings, else embedded
     settings: Settings = None,  # None = from the environment and `.env`
     cache_dir=None,  # Folder for what is fetched; None = `cache` in the embedded home
-    cache_bytes: int = 20_000_000_000,  # What the cache may hold
+    cache_bytes: int | str = None,  # What the cache may hold, also '5 GB'; None = the settings
 ) -> Store:  # `FolderStore` or `S3Store`
     "The store behind an address; nothing is contacted yet"
     settings = settings or load_settings()
     address = str(address or settings.storage_url or default_home() / 'store')
     scheme, place, rest = address_parts(address)
     if scheme == 's3':
+        cache_bytes = cache_bytes or settings.cache_bytes or CACHE_BYTES
         cache = DiskCache(cache_dir or default_home() / 'cache', cache_bytes)
         return _open_bucket(bucket_name(place, address), rest, settings, cache)
     if scheme == 'file':
