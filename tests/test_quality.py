@@ -588,7 +588,7 @@ def test_siblings_do_not_tell_on_each_other():
         )
     )
     assert (
-        probe_shortcuts(t)['auc'] < 0.65 < 0.9 < probe_shortcuts(t.drop(columns='group_id'))['auc']
+        probe_shortcuts(t)['auc'] < 0.65 < 0.85 < probe_shortcuts(t.drop(columns='group_id'))['auc']
     )
 
 

@@ -26,18 +26,25 @@ _ADDED_WHEN = {
     **dict.fromkeys(('split', 'group_id', 'lineage'), 'later'),
     'target_sha256': 'label-derived',
 }
+_FACTS = (
+    'airmass seeing psf_fwhm fwhm zero_point magzpsci zpmed diffmaglim limiting_mag sky sky_level '
+    'detector ccd ccdid chip qid quadrant rcid amplifier xpos ypos gain read_noise hour_angle '
+    'altitude azimuth moon_phase moon_altitude moon_distance temperature humidity pressure wind '
+    'file uri night season exposure visit pid nid fid program programid proposal field '
+    'filter camera site site_id observer queue nframesref ccdnum expnum date hour time_of_year'
+).split()
 
 
 def known_at(
     samples: pd.DataFrame,  # The table of a version
 ) -> dict:  # Column -> 'observation', 'later' or 'label-derived'; None for one nobody declared
     "When each column is known"
-    channels = [c.removesuffix('_uri') for c in samples if c.endswith('_uri')]
-    if not channels:
-        channels = [c.removesuffix('_noise') for c in samples if c.endswith('_noise')]
+    ends = ('_uri', '_noise', '_background')
+    channels = {str(c).removesuffix(end) for c in samples for end in ends if str(c).endswith(end)}
     of_channels = [f'{channel}_{name}' for channel in channels for name in _CHANNEL_COLUMNS]
-    declared = {**KNOWN_AT, **_ADDED_WHEN, **dict.fromkeys(of_channels, 'observation')}
-    return {name: declared.get(name) for name in samples}
+    of_channels += [f'{channel}_{name}' for channel in channels for name in _FACTS]
+    declared = dict.fromkeys([*_FACTS, *of_channels], 'observation') | KNOWN_AT | _ADDED_WHEN
+    return {name: declared.get(name, declared.get(str(name).lower())) for name in samples}
 
 # %% ../../nbs/45_quality/03_columns.ipynb #c5dd23f0
 def _undeclared(when):

@@ -48,7 +48,13 @@ from astrid_data.quality.gates import (
     unknown_components,
     weakest_of,
 )
-from .shortcuts import by_strength, check_shortcuts, shortcuts_of
+from astrid_data.quality.shortcuts import (
+    by_strength,
+    certain_auc,
+    check_shortcuts,
+    shortcut_reason,
+    shortcuts_of,
+)
 from .views import report_figure, report_html, report_lines
 from ..registry.verdicts import labeller_agreement
 
@@ -373,13 +379,13 @@ def _gates(report, limits):
         quality_score=report.quality_score,
         **report.components,
         rarer_label=None if ratio is None else min(ratio, 1 - ratio),
-        shortcut_auc=report.shortcuts['auc'],
+        shortcut_auc=certain_auc(report.shortcuts),
     )
     facts = (report.flags, report.labels, report.duplicates, report.losses)
     reasons = reasons_of(report.components, *facts, report.total_samples) | report.unmeasured
     if report.quality_score is None:
         reasons['quality_score'] = f'for want of {", ".join(unknown_components(report.components))}'
-    reasons['shortcut_auc'] = report.shortcuts.get('reason', '')
+    reasons['shortcut_auc'] = shortcut_reason(report.shortcuts)
     reasons['rarer_label'] = reasons['balance']
     return pass_gates(values, limits, reasons)
 

@@ -42,7 +42,11 @@ def _shortcut_text(shortcuts):
     if shortcuts.get('auc') is None:
         return f'unknown: {shortcuts.get("reason", "")}'
     auc = f'{shortcuts["auc"]:.2f} ± {shortcuts["error"]:.2f}'
-    return f'AUC {auc} without looking at the source'
+    text = f'AUC {auc} without looking at the source'
+    seen = shortcuts.get('sees')
+    if seen and shortcuts['auc'] <= shortcuts['limit']:
+        text += f'; {seen:.2f} would have been seen'
+    return text
 
 
 def _samples_text(report):
@@ -172,7 +176,7 @@ def _draw_shortcuts(ax, shortcuts):
     _draw_bars(ax, single, title, COLOURS[3])
     if single:
         ax.set_xlim(0.5, 1.08)
-        ax.axvline(0.6, color='k', lw=0.8, ls=':')
+        ax.axvline(shortcuts.get('limit', 0.6), color='k', lw=0.8, ls=':')
 
 # %% ../../nbs/45_quality/09_views.ipynb #6c42028f
 def _draw_components(ax, report):
