@@ -126,7 +126,8 @@ def _plain(o):
     if o is None or isinstance(o, (str, int, bool)):
         return o
     raise BadInput(
-        f'{type(o).__name__} has no canonical JSON form: turn it into numbers, text, lists or dicts first'
+        f'{type(o).__name__} has no canonical JSON form: '
+        'turn it into numbers, text, lists or dicts first'
     )
 
 

@@ -324,7 +324,7 @@ def _strata(table, obs):
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #ca9462ca
 def choose(
-    table: pd.DataFrame,  # Candidates that nothing is against: sample_key, kind, class_name, obs_row
+    table: pd.DataFrame,  # Good candidates: sample_key, kind, class_name, obs_row
     obs: pd.DataFrame,  # Observations: survey, band
     params: TrainingDataCollectionParams,  # What was asked
 ) -> tuple[np.ndarray, dict]:  # True for those chosen, shape (n,); how many of each kind are wanted

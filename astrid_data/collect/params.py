@@ -52,7 +52,7 @@ STATUSES = {
 
 # %% ../../nbs/40_collect/01_params.ipynb #3bb4ff8a
 NEGATIVES = {
-    'rejected': 'detections that were judged not real',
+    'rejected': 'detections that were judged bogus',
     'offset': 'sky at a short distance from a positive',
     'random_sky': 'sky anywhere in an image that holds positives',
 }

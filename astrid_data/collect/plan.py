@@ -361,7 +361,8 @@ def _price_lines(plan):
         ('to read', f'{reading}; {_minutes_text(price["minutes"])} (estimate)'),
         (
             'to write',
-            f'{writing} on disk as patches of {side}×{side}, four times that as {2 * side}×{2 * side}',
+            f'{writing} on disk as patches of {side}×{side}, '
+            f'four times that as {2 * side}×{2 * side}',
         ),
         ('plan', plan.plan_hash[:12]),
     ]

@@ -284,8 +284,8 @@ def _apply_gates(report, audit, gate, address, notes):
     failed = _failed_gates(report)
     if 'quality_score' in failed:
         raise QualityError(
-            f'{address} was not frozen: {failed["quality_score"]}. What was cut is kept: mend that, '
-            'or build again with a lower quality_score_threshold, or with None',
+            f'{address} was not frozen: {failed["quality_score"]}. What was cut is kept: '
+            'mend that, or build again with a lower quality_score_threshold, or with None',
             report,
         )
     reasons = _failures(report, audit)
@@ -382,8 +382,8 @@ def _check_space(plan, work, patch_size):
     if more > free:
         raise Conflict(
             f'{len(plan):,} samples as patches of {patch_size}×{patch_size} take up to '
-            f'{more / 1e6:,.0f} MB more, and the disk of the archive has {free / 1e6:,.0f} MB free: '
-            'make room, lower max_samples or patch_size, or open the archive in another home'
+            f'{more / 1e6:,.0f} MB more, and the disk of the archive has '
+            f'{free / 1e6:,.0f} MB free: make room, lower max_samples or patch_size, or open the archive in another home'
         )
 
 # %% ../../nbs/55_datasets/06_build.ipynb #379e4999
@@ -628,7 +628,7 @@ def build_dataset(
     probe: bool = True,  # Look for shortcuts, which trains a small forest
     pixel_scale_arcsec: float | None = None,  # Resample to pixels of this size; None as observed
     align: bool = False,  # Resample channels onto the first's grid; False loses what differs
-    unreachable: str = 'error',  # A silent store: 'error' stops, 'ledger' loses its samples
+    unreachable: str = 'error',  # Store unreachable: 'error' stops, 'ledger' loses its samples
 ) -> 'Dataset':  # The frozen version, new or found
     "Cut, check, split and freeze a plan"
     archive = need('archive', need('plan', plan).archive)

@@ -96,7 +96,7 @@ def arrays(self: CutSettings) -> dict:  # Name -> (dtype, shape of one row), for
 def opener(
     self: CutSettings,
     store,  # Where bare keys live
-    unreachable: str = 'error',  # What an image of a silent store is: see `ImageOpener`
+    unreachable: str = 'error',  # What an image in an unreachable store is: see `ImageOpener`
 ) -> ImageOpener:
     "An opener whose images have the pixels that are asked for"
     resample = None

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput
-from ..display import COLOURS, mark_synthetic, new_figure
+from ..display import COLOURS, eye_colours, mark_synthetic, new_figure
 from .intervals import effective_objects, share_interval
 from ..sky import unit_vectors
 
@@ -152,6 +152,7 @@ def _plot_parts(ax, column, table):
     names = [f'{name}\n{n} objects' for name, n in zip(table[column], table['n_objects'])]
     ax.set_xticks(range(len(table)), names, rotation=45, ha='right', fontsize=6)
     ax.set_title(column, fontsize=8)
+    ax.set_xlim(-0.6, len(table) - 0.4)
     ax.set_ylim(-0.03, 1.03)
     ax.tick_params(axis='y', labelsize=7)
 
@@ -193,7 +194,7 @@ def _show_sample(axs, dataset, sample):
     "The channels of a sample, one below the other"
     patch = np.asarray(dataset.patches([int(sample['index'])])[0], 'f8')
     for ax, pixels in zip(axs, patch):
-        ax.imshow(pixels, cmap='gray', origin='lower', **_grey_levels(pixels))
+        ax.imshow(pixels, cmap=eye_colours(), origin='lower', **_grey_levels(pixels))
     kind = ('bogus', 'real')[int(sample['label'])]
     axs[0].set_title(f'{kind} {sample["score"]:.2f}', fontsize=6.5)
 

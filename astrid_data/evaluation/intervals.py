@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['effective_objects', 'share_interval', 'fpr_interval', 'fnr_interval', 'bootstrap', 'paired_bootstrap',
-           'prior_weights', 'area_interval']
+           'checked_share', 'prior_weights', 'area_interval']
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #234a8ac8
 import numpy as np
@@ -150,6 +150,17 @@ def _check_same_samples(reference, candidate):
         'a difference is of the same samples, in the same order, with the same labels and groups'
     )
 
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #4f83d82e
+def checked_share(
+    share,  # As given
+    name: str,  # Of the argument, for an error
+) -> float:  # Above 0 and below 1
+    "A share, or `BadInput` that says how to write it"
+    is_number = isinstance(share, (int, float, np.number)) and not isinstance(share, bool)
+    if not is_number or not 0 < share < 1:
+        raise BadInput(f'{name}={share!r} is not above 0 and below 1: write 1 % as 0.01')
+    return float(share)
+
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #b5322158
 _band = 0.5  # Confidence of the band about the share of bogus
 
@@ -159,12 +170,11 @@ def prior_weights(
     prior: float | None,  # Wanted share of real, above 0 and below 1; None leaves it as it is
 ) -> np.ndarray:  # Shape (n,)
     "Weights that give the samples another share of real"
+    prior = None if prior is None else checked_share(prior, 'prior')
     is_real = np.asarray(label) == 1
     own = is_real.mean() if len(is_real) else np.nan
     if prior is None or not 0 < own < 1:
         return np.ones(len(is_real))
-    if not 0 < prior < 1:
-        raise BadInput(f'prior={prior!r}: a share of real is above 0 and below 1')
     return np.where(is_real, prior / own, (1 - prior) / (1 - own))
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #8b11e3df

@@ -16,6 +16,7 @@ from ..core import BadInput
 from ..display import render
 from astrid_data.evaluation.intervals import (
     area_interval,
+    checked_share,
     effective_objects,
     fnr_interval,
     fpr_interval,
@@ -266,6 +267,9 @@ def operating_points(
     survey_prior: float | None = None,  # Share of real in a survey; None reports the samples' own
 ) -> OperatingPoints:  # With None where something cannot be said
     "The report of a table of scores"
+    rate = checked_share(rate, 'rate')
+    if survey_prior is not None:
+        survey_prior = checked_share(survey_prior, 'survey_prior')
     label = scores['label']
     score = scores['score']
     n_real = int((label == 1).sum())

@@ -16,8 +16,8 @@ from .cards import Cards
 # %% ../../nbs/20_images/03_sites.ipynb #1e5f6475
 SPACE = 'space'
 _IN_SPACE = (
-    'hst hubble jwst webb nircam niriss spitzer irac wise neowise galex swift tess kepler chandra xmm '
-    'rosat gaia hipparcos iras akari herschel euclid planck fermi nustar suzaku integral erosita '
+    'hst hubble jwst webb nircam niriss spitzer irac wise neowise galex swift tess kepler chandra '
+    'xmm rosat gaia hipparcos iras akari herschel euclid planck fermi nustar suzaku integral erosita '
     'cheops corot soho spherex xrism'
 )
 _SITES = {  # Degrees east: names of observatories, telescopes and surveys there

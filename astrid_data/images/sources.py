@@ -21,7 +21,7 @@ from ..sky import match_sky
 # %% ../../nbs/20_images/13_sources.ipynb #2e4a0305
 def background_of(
     pixels: np.ndarray,  # Image (ny, nx), NaN where bad
-    box: int = 24,  # Side of the boxes in which the sky is estimated (pixel); a few times the largest source
+    box: int = 24,  # Side of the boxes of the sky (pixel); a few times the largest source
 ) -> tuple:  # Sky level and its scatter, both (ny, nx)
     "The smooth sky under the sources, from sigma-clipped medians in boxes"
     from photutils.background import Background2D, MedianBackground

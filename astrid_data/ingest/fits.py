@@ -175,7 +175,7 @@ IMAGE_COLUMNS = [
     'band',
     'detections',
     'real',
-    'artefacts',
+    'bogus',
     'observation_id',
 ]
 
@@ -188,13 +188,13 @@ def _image_report():
 def _report_image(report, sources, verdicts, **names):
     "Write an image and what was found on it into a report"
     found = 0 if sources is None else len(sources)
-    real = artefacts = 0
+    real = bogus = 0
     if found:
         valid = verdicts.groupby('source').is_valid.first().astype(bool)
-        real, artefacts = int(valid.sum()), int((~valid).sum())
+        real, bogus = int(valid.sum()), int((~valid).sum())
         report.count(verdicts.rule)
     report.detections += found
-    row = dict(names, detections=found, real=real, artefacts=artefacts)
+    row = dict(names, detections=found, real=real, bogus=bogus)
     report.images.loc[len(report.images)] = [row.get(column) for column in IMAGE_COLUMNS]
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #be756149

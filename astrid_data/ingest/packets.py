@@ -228,7 +228,7 @@ def _values(layers, plain_name):
 
 
 def _one_id(layers, plain_name):
-    "The id that all places agree on, None without one; the refusal of one that lost digits, or None"
+    "The id that all places agree on, and the refusal of one that lost digits; None without"
     exact, refusal = [], None
     for value in _values(layers, plain_name):
         try:

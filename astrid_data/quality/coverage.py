@@ -35,7 +35,8 @@ def _one_sided_bands(samples, survey_band):
         found = np.unique(label[here])
         if n < _FEWEST_OF_BAND or n == len(samples) or len(found) != 1 or np.isnan(found[0]):
             continue
-        message = f'all {{n}} samples of {name} have label {int(found[0])}'
+        kind = {0: 'bogus', 1: 'real'}.get(int(found[0]), f'of label {int(found[0])}')
+        message = f'all {{n}} samples of {name} are {kind}'
         issues += issue_of('band_gives_label_away', 'warning', message, samples, here)
     return issues
 

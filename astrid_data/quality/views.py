@@ -53,7 +53,7 @@ def _samples_text(report):
     lost = report.losses.get('requested', report.total_samples) - report.total_samples
     ratio = report.anomaly_ratio
     real = 'an unknown share' if ratio is None else f'{ratio:.0%}'
-    text = f'{report.total_samples:,}, {real} with label 1'
+    text = f'{report.total_samples:,}, {real} real'
     text += f'; {lost:,} lost' if lost else ''
     return text + ('' if report.origin == 'survey' else f'; {ORIGIN_WORDS[report.origin]}')
 
@@ -101,11 +101,20 @@ def _say_in_the_middle(ax, words):
 
 
 def _draw_bars(ax, counts, title, colour, most=8):
-    "Horizontal bars, the longest on top, with their numbers"
+    "Horizontal bars, the longest on top, with their numbers in front of whatever line crosses them"
     largest = sorted(counts.items(), key=lambda item: -item[1])[:most]
     ax.barh([str(name)[:22] for name, _ in largest], [n for _, n in largest], color=colour)
     for y, (_, n) in enumerate(largest):
-        ax.text(n, y, f' {n:g}', va='center', fontsize=6)
+        patch = dict(facecolor='w', edgecolor='none', pad=0.6)
+        ax.annotate(
+            f'{n:g}',
+            (n, y),
+            (3, 0),
+            textcoords='offset points',
+            va='center',
+            fontsize=6,
+            bbox=patch,
+        )
     ax.invert_yaxis()
     ax.margins(x=0.18)
     ax.set_title(title, **_TITLE)
@@ -118,7 +127,8 @@ def _draw_classes(ax, classes):
     "Classes as stacked bars, one part per split"
     table = pd.DataFrame(classes)[:8]
     named = zip(table['class_name'], table['label'])
-    names = [f'{class_name[:16]} ({label})' for class_name, label in named]
+    kinds = {1: 'real', 0: 'bogus'}
+    names = [f'{class_name[:16]} ({kinds.get(label, label)})' for class_name, label in named]
     splits = split_order(c for c in table if c not in ('class_name', 'label', 'samples'))
     left = np.zeros(len(table))
     for split in splits:
@@ -128,21 +138,30 @@ def _draw_classes(ax, classes):
     ax.invert_yaxis()
     below = dict(loc='upper center', bbox_to_anchor=(0.5, -0.12))
     ax.legend(fontsize=6, frameon=False, ncols=4, handlelength=1, columnspacing=1, **below)
-    ax.set_title('samples by class (label)', **_TITLE)
+    ax.set_title('samples by class', **_TITLE)
 
 # %% ../../nbs/45_quality/09_views.ipynb #577ab9db
 def _draw_months(ax, months):
     "Samples by month; the axis shows time, so gaps are gaps"
-    years = {
-        np.datetime64(month, 'M').astype('i8') / 12 + 1970: n
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    known = {
+        np.datetime64(month, 'M').astype('M8[D]'): n
         for month, n in months.items()
         if month != 'unknown'
     }
-    width = max(1 / 12, (max(years) - min(years)) / 60) if years else 1
-    ax.bar(list(years), list(years.values()), width=width, color=OTHER_COLOUR, align='edge')
-    ax.ticklabel_format(useOffset=False)
-    ax.set_xlabel('year', fontsize=7)
-    ax.locator_params(axis='x', nbins=4)
+    if not known:
+        _say_in_the_middle(ax, 'no sample has a time')
+        ax.set_yticks([])
+    else:
+        days = [(month - np.datetime64(0, 'D')).astype('i8') for month in known]
+        width = max(30.4, (max(days) - min(days)) / 60)
+        ax.bar(days, list(known.values()), width=width, color=OTHER_COLOUR, align='edge')
+        ax.set_xlim(min(days) - 4 * width, max(days) + 5 * width)
+        locator = AutoDateLocator(minticks=2, maxticks=5)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        ax.xaxis.get_offset_text().set_fontsize(6.5)
     unknown = f' ({months["unknown"]:,} without a time)' if 'unknown' in months else ''
     ax.set_title(f'samples by month{unknown}', **_TITLE)
 

@@ -563,7 +563,7 @@ class ObservationIndex(Base):
 
 # %% ../../nbs/10_registry/01_tables.ipynb #5421cbb4
 class LabelEvent(Base):
-    "A verdict on a sample that has no detection, such as a piece of random sky; never changed, only added to"
+    "A verdict on a sample without a detection, such as random sky; only added to"
 
     __tablename__ = 'ad_label_events'
     id: Mapped[uuid.UUID] = _id()
@@ -659,8 +659,8 @@ def read_url(
         u = None
     if u is None or '@' in (u.host or ''):
         raise BadInput(
-            'the address of the database can not be read: write sqlite:///file.db or postgresql://user:password@host:5432/name, '
-            'with special characters of the password escaped by urllib.parse.quote'
+            'the address of the database can not be read: write sqlite:///file.db '
+            'or postgresql://user:password@host:5432/name, with special characters of the password escaped by urllib.parse.quote'
         )
     kind = u.get_backend_name()
     if kind not in ('sqlite', 'postgresql', 'postgres'):

@@ -153,6 +153,7 @@ def _draw_surveys(ax, observations):
 def sky_panel(
     ax,  # Axes of a mollweide projection
     coverage: Coverage,  # What to show
+    n_drawn: int | None = None,  # How many fields stand beside it; None does not say
 ):
     "All fields on the sphere; east is to the left"
     _draw_surveys(ax, coverage.observations)
@@ -164,6 +165,10 @@ def sky_panel(
     under = dict(loc='upper center', bbox_to_anchor=(0.5, -0.02), ncols=4)
     ax.legend(fontsize=7, frameon=False, **under)
     fields = f'{len(coverage.observations):,} observations in {coverage.n_fields:,} fields (ICRS)'
+    if n_drawn is not None and n_drawn < coverage.n_fields:
+        words = 'with the most points are' if n_drawn > 1 else 'with the most points is'
+        fields += f'\nthe {n_drawn} {words} drawn alone, too; field=0 to '
+        fields += f'{coverage.n_fields - 1} draws one of them'
     ax.set_title(fields, fontsize=8)
 
 # %% ../../nbs/85_widgets/07_coverage.ipynb #0bfe92d2
@@ -226,7 +231,7 @@ def _sky_beside(coverage, wide):
     "The sky, and beside it the only field that is worth a map, if there is one"
     fig = new_figure((4.6 + 3 * len(wide), 3.2))
     places = fig.add_gridspec(1, len(wide) + 1, width_ratios=[1.6, 1][: len(wide) + 1])
-    sky_panel(fig.add_subplot(places[0], projection='mollweide'), coverage)
+    sky_panel(fig.add_subplot(places[0], projection='mollweide'), coverage, len(wide))
     for field in wide:
         field_panel(fig.add_subplot(places[1]), coverage, field)
     return fig
@@ -236,7 +241,7 @@ def _sky_above(coverage, wide):
     "The sky, and below it some fields"
     fig = new_figure((7.6, 6.2))
     places = fig.add_gridspec(2, len(wide), height_ratios=[1, 1])
-    sky_panel(fig.add_subplot(places[0, :], projection='mollweide'), coverage)
+    sky_panel(fig.add_subplot(places[0, :], projection='mollweide'), coverage, len(wide))
     for column, field in enumerate(wide):
         field_panel(fig.add_subplot(places[1, column]), coverage, field)
     return fig
