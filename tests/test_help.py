@@ -55,7 +55,7 @@ def test_help_is_made_when_it_is_read():
 
     assert 'Parameters' not in ad.fit.__doc__[:]
     text = inspect.getdoc(ad.fit)
-    assert 'epochs : int, default 5\n    ' in text
+    assert 'epochs : int | None, default None\n    ' in text
     assert 'Returns\n-------\nHistory' in text
     assert 'patch_size : int' in inspect.getdoc(ad.SamplePlan.build)
 

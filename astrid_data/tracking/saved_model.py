@@ -20,19 +20,20 @@ from fastcore.basics import patch
 
 from ..core import BadInput, canonical_json, write_atomic
 from ..loading.augment import window
+from ..loading.model_input import known_input, pixel_sources, remember_input
 from ..loading.normalise import Normaliser
 from .uploader import load_mlflow
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #3d0f7151
 def _patch_dataset(train):
     "The `PatchDataset` of a loader, or the thing itself"
-    found = train if hasattr(train, 'normaliser') else getattr(train, 'dataset', None)
-    if not hasattr(found, 'normaliser'):
+    found = pixel_sources(train)
+    if not found:
         raise BadInput(
             f'{type(train).__name__} does not say how its patches were normalised: '
             'give a PatchLoader or a PatchDataset'
         )
-    return found
+    return found[0]
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #0c44527b
 def input_of(
@@ -45,7 +46,7 @@ def input_of(
         normaliser=patch_dataset.normaliser.to_dict(),
         channels=list(version.channels),
         patch_size=version.patch_size,
-        crop=patch_dataset.size,
+        crop=patch_dataset.patch_size,
         valid_channel=patch_dataset.with_valid == 'channel',
         dataset=version.address,
         content_hash=version.content_hash,
@@ -64,6 +65,7 @@ class RawModel:
         self.model = model.eval()
         self.how = how
         self.normaliser = Normaliser.from_dict(how['normaliser'])
+        remember_input(model, how)
 
     def _prepare(self, raw):
         "What the model takes, for patches as they were cut"
@@ -133,6 +135,19 @@ def _load_pyfunc(path):  # MLflow looks for this name
     model = torch.load(path / 'model.pt', map_location='cpu', weights_only=False)
     return RawModel(model, json.loads((path / 'input.json').read_text()))
 
+# %% ../../nbs/70_tracking/04_saved_model.ipynb #13bd8de2
+def _saved_input(model, train):
+    "What is saved with a model: what it knows itself, beside what the loader says"
+    how = input_of(train)
+    own = known_input(model) or how
+    ours, theirs = own['normaliser'], how['normaliser']
+    if (ours['method'], ours['params']) != (theirs['method'], theirs['params']):
+        raise BadInput(
+            f'{how["dataset"]} is normalised with other numbers than this model was trained with: '
+            'give the loader that it was trained on'
+        )
+    return how | own
+
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #ae9e6185
 def _signature(how, folder):
     "MLflow's signature of the model whose parts are in a folder"
@@ -165,7 +180,7 @@ def save_model(
     folder,  # A new folder
 ) -> Path:  # The folder; `mlflow.pyfunc.load_model` reads it
     "Write a model with its normalisation and signature"
-    how = input_of(train)
+    how = _saved_input(model, train)
     mlflow = load_mlflow()
     with tempfile.TemporaryDirectory() as parts, warnings.catch_warnings():
         warnings.filterwarnings('ignore', '.*An input example')  # The signature needs none

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..core import BadInput
 from ..evaluation.report import OperatingPoints, operating_points
+from ..loading.model_input import as_trained, check_fitted, describe_input
 from .predict import version_of
 
 # %% ../../nbs/75_training/05_baseline.ipynb #4f8da6e8
@@ -98,11 +99,12 @@ def evaluate_baseline(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    check_fitted(train)
     statistics, facts = _table(train)
     if facts['label'].nunique() < 2:
         raise BadInput('the training split holds one class only: there is nothing to tell apart')
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(statistics, facts['label'].to_numpy())
-    statistics, facts = _table(test)
+    statistics, facts = _table(as_trained(test, describe_input(train)))
     scores = facts.assign(score=model.predict_proba(statistics)[:, 1])
     return operating_points(scores, **{'origin': getattr(test, 'origin', 'survey'), **kw})

@@ -14,22 +14,29 @@ import torch
 from torch import nn
 
 from ..core import NotFound, canonical_json, write_atomic
+from ..loading.model_input import known_input, remember_input
 
 # %% ../../nbs/75_training/03_checkpoints.ipynb #eebc1b47
 def save_checkpoint(
     path,  # Where to
     model: nn.Module | dict,  # A module, or its weights as `state_dict()` gives them
     state: dict | None = None,  # What a training needs to go on; None for weights alone
+    trained_input: dict | None = None,  # What it was trained with; None takes what the module knows
     **facts,  # Numbers, text, lists and dicts to keep with the weights
 ) -> Path:  # `path`
     "Write weights and facts, all or nothing"
-    weights = model.state_dict() if isinstance(model, nn.Module) else model
+    weights = model
+    if isinstance(model, nn.Module):
+        weights = model.state_dict()
+        trained_input = trained_input or known_input(model)
     content = dict(
         model={name: value.detach().cpu() for name, value in weights.items()},
         facts=json.loads(canonical_json(facts)),
     )
     if state is not None:
         content['state'] = state
+    if trained_input:
+        content['input'] = json.loads(canonical_json(trained_input))
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return write_atomic(path, buffer.getvalue())
@@ -37,13 +44,20 @@ def save_checkpoint(
 # %% ../../nbs/75_training/03_checkpoints.ipynb #efd1ba9f
 def read_checkpoint(
     path,  # What `save_checkpoint` wrote
-) -> dict:  # model (weights), facts, and state where it was kept
+) -> dict:  # model (weights), facts, and state and input where they were kept
     "A checkpoint as it was written; `NotFound` where there is none"
     if not Path(path).is_file():
         raise NotFound(f'no checkpoint at {path}')
     return torch.load(path, map_location='cpu', weights_only=True)
 
 # %% ../../nbs/75_training/03_checkpoints.ipynb #5b3b8492
+def _input_in(checkpoint):
+    "What a checkpoint knows of the input; None where it knows nothing"
+    normaliser = checkpoint['facts'].get('normaliser')
+    older = dict(normaliser=normaliser) if normaliser else None
+    return checkpoint.get('input', older)
+
+
 def load_checkpoint(
     path,  # What `save_checkpoint` wrote
     model: nn.Module,  # Of the same shape; its weights are replaced
@@ -51,4 +65,5 @@ def load_checkpoint(
     "Read weights back"
     checkpoint = read_checkpoint(path)
     model.load_state_dict(checkpoint['model'])
+    remember_input(model, _input_in(checkpoint))
     return checkpoint['facts']

@@ -24,8 +24,16 @@ from torch import nn
 
 from ..core import AstridError, BadInput, Conflict, progress
 from ..evaluation.scores import average_precision
+from astrid_data.loading.model_input import (
+    as_trained,
+    check_fitted,
+    known_input,
+    pixel_sources,
+    remember_input,
+)
 from ..logs import get_log, tell
 from ..tracking.data_wait import DataWait
+from ..tracking.saved_model import input_of
 from .checkpoints import read_checkpoint, save_checkpoint
 from .models import logits, loss_of, seeded
 from .predict import predict, to_device, version_of
@@ -159,9 +167,9 @@ def _or_worst(value):
     return -np.inf if np.isnan(value) else value
 
 
-def _how_good(row):
+def _how_good(row, by_loss=False):
     "What an epoch is judged by, and how good it was in that; larger is better"
-    if 'val_auc_pr' in row:
+    if 'val_auc_pr' in row and not by_loss:
         return 'val_auc_pr', (_or_worst(row['val_auc_pr']), _or_worst(-row['val_loss']))
     measure = 'val_loss' if 'val_loss' in row else 'train_loss'
     return measure, (_or_worst(-row[measure]),)
@@ -173,8 +181,16 @@ class EarlyStopping:
     def __init__(
         self,
         patience: int | None,  # Epochs without improvement that end a training; None goes on
+        at_least: int = 0,  # Epochs before which it does not end
+        chances: int = 0,  # How often it goes on after that, at a tenth of the learning rate
+        by_loss: bool = False,  # Judge epochs by the loss on val; False: by the area first
     ):
         self.patience = patience
+        self.at_least = at_least
+        self.chances = chances
+        self.by_loss = by_loss
+        self.used = 0  # Chances that were taken
+        self.since = 0  # Epoch from which the patience counts
         self.epoch = None  # Which was best, counted from 1
         self.measure = None  # What it was judged by
         self.value = ()  # How good it was in that; larger is better
@@ -191,14 +207,20 @@ def see(
     model: nn.Module,  # Its weights are kept if it is the best so far
 ):
     "Compare an epoch with the best so far"
-    self.measure, value = _how_good(row)
+    self.measure, value = _how_good(row, self.by_loss)
     if value > self.value or self.epoch is None or self.measure == 'train_loss':
         self.epoch = epoch
         self.value = value
         self.row = row
         self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    if self.patience is not None and epoch - self.epoch >= self.patience:
-        self.stop_reason = f'no better for {self.patience} epochs'
+    tired = self.patience is not None and epoch - max(self.epoch, self.since) >= self.patience
+    if not tired or epoch < self.at_least:
+        return
+    self.since = epoch
+    self.used += 1
+    if self.used > self.chances:
+        tenth = ', nor at a tenth of the learning rate' if self.chances else ''
+        self.stop_reason = f'no better for {self.patience} epochs{tenth}'
 
 # %% ../../nbs/75_training/04_fit.ipynb #eb9e1738
 @patch
@@ -210,6 +232,8 @@ def state(self: EarlyStopping) -> dict:  # Plain values, for a checkpoint
         stop_reason=self.stop_reason,
         measure=self.measure,
         row=self.row,
+        used=self.used,
+        since=self.since,
     )
 
 # %% ../../nbs/75_training/04_fit.ipynb #b21d1e4d
@@ -225,6 +249,8 @@ def restore(
     self.stop_reason = state['stop_reason']
     self.measure = state['measure']
     self.row = state['row']
+    self.used = state.get('used', 0)
+    self.since = state.get('since', 0)
     self.weights = weights
 
 # %% ../../nbs/75_training/04_fit.ipynb #ace96c68
@@ -254,6 +280,7 @@ class History:
     steady_wait_share: float | None  # The same without the first batch of each epoch
     origin: str = 'survey'  # Of the data: 'survey', 'synthetic' or 'mixed'
     saved_epoch: int | None = None  # Last epoch in the checkpoint; None if there is none
+    converged: bool | None = None  # Did it stop getting better? None: nobody looked
 
     def __len__(self):
         return len(self.epochs)
@@ -270,10 +297,11 @@ def _waiting(whole, steady):
 # %% ../../nbs/75_training/04_fit.ipynb #2f7242f4
 @patch
 def __repr__(self: History):
+    doubt = ', NOT CONVERGED' if self.converged is False else ''
     best = self.epochs[self.measure][self.best_epoch]
     waiting = _waiting(self.data_wait_share, self.steady_wait_share)
     return (
-        f'History({len(self)} epochs, {self.stop_reason}; best: epoch {self.best_epoch} of '
+        f'History({len(self)} epochs, {self.stop_reason}{doubt}; best: epoch {self.best_epoch} of '
         f'{len(self)} with {self.measure} {best:.4f}; '
         f'waiting for data: {waiting}; data: {self.origin})'
     )
@@ -309,6 +337,34 @@ def plot(
         ax.set_title(f'{self.origin} data', fontsize=8)
     return ax.figure
 
+# %% ../../nbs/75_training/04_fit.ipynb #7ecff80d
+_FLOOR, _PATIENCE, _CEILING = (200, 3), (100, 5), (10_000, 100)  # Steps, and epochs, at least
+
+
+def _stretch(least, steps):
+    "Epochs of a stretch that is given in steps, and in epochs at least"
+    in_steps, in_epochs = least
+    return max(in_epochs, -(-in_steps // steps))
+
+# %% ../../nbs/75_training/04_fit.ipynb #d4b8a56e
+def _schedule_of(optimiser, settings, steps):
+    "How the learning rate goes"
+    schedules = torch.optim.lr_scheduler
+    if settings['epochs'] is None:
+        return schedules.LinearLR(optimiser, start_factor=0.02, total_iters=50)
+    total = settings['epochs'] * steps
+    return schedules.OneCycleLR(optimiser, settings['lr'], total_steps=total)
+
+
+def _stopping_of(settings, steps):
+    "When to stop, and how to judge an epoch"
+    patience = settings['patience']
+    if settings['epochs'] is not None:
+        return EarlyStopping(patience)
+    patience = patience or _stretch(_PATIENCE, steps)
+    floor = _stretch(_FLOOR, steps)
+    return EarlyStopping(patience, at_least=floor, chances=1, by_loss=True)
+
 # %% ../../nbs/75_training/04_fit.ipynb #86534b97
 class TrainerState:
     "A training under way, and its checkpoint"
@@ -319,26 +375,33 @@ class TrainerState:
         settings: dict,  # What makes this training the one it is
         steps: int,  # Batches per epoch
         path=None,  # Of the checkpoint; None keeps everything in memory
-        normaliser: dict | None = None,  # How the patches were normalised
+        trained_input: dict | None = None,  # What happens to the patches; None: unknown
     ):
         self.model = model
         self.settings = settings
         self.path = path
-        self.normaliser = normaliser or {}
+        self.trained_input = trained_input
         self.rows = []
         self.saved = None  # Last epoch in the checkpoint
         lr = settings['lr']
         decay = settings['weight_decay']
-        total = settings['epochs'] * steps
+        self.most = settings['epochs'] or _stretch(_CEILING, steps)
         self.optimiser = torch.optim.AdamW(model.parameters(), lr, weight_decay=decay)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, lr, total_steps=total)
-        self.best = EarlyStopping(settings['patience'])
+        self.schedule = _schedule_of(self.optimiser, settings, steps)
+        self.best = _stopping_of(settings, steps)
         self.waits = np.zeros(4)  # Loop and wait (s), and both without the first batch of an epoch
 
     @property
     def over(self) -> bool:
         "Is there nothing left to do?"
-        return len(self.rows) >= self.settings['epochs'] or self.best.stop_reason != 'all done'
+        return len(self.rows) >= self.most or self.best.stop_reason != 'all done'
+
+    @property
+    def converged(self) -> bool | None:
+        "Did nothing get better any more? None where a number of epochs was asked for"
+        if self.settings['epochs'] is not None:
+            return None
+        return self.best.stop_reason != 'all done'
 
 # %% ../../nbs/75_training/04_fit.ipynb #b2228c7d
 @patch
@@ -376,9 +439,11 @@ def save_training(
     trainer: TrainerState,  # After an epoch
 ):
     "Write the checkpoint; what the disk refuses is a warning"
-    facts = dict(trainer.best.row, epoch=trainer.best.epoch, normaliser=trainer.normaliser)
+    how = trainer.trained_input
+    normaliser = (how or {}).get('normaliser', {})
+    facts = dict(trainer.best.row, epoch=trainer.best.epoch, normaliser=normaliser)
     try:
-        save_checkpoint(trainer.path, trainer.best.weights, _state_of(trainer), **facts)
+        save_checkpoint(trainer.path, trainer.best.weights, _state_of(trainer), how, **facts)
     except OSError as e:
         warnings.warn(
             f'epoch {len(trainer.rows)}: the checkpoint {Path(trainer.path).name} could not be '
@@ -426,11 +491,12 @@ def resume_training(
         )
     state = checkpoint['state']
     _check_settings(name, state['settings'], trainer.settings)
+    trainer.trained_input = checkpoint.get('input', trainer.trained_input)
     _restore_state(trainer, state, checkpoint['model'])
 
 # %% ../../nbs/75_training/04_fit.ipynb #13c1991c
 class TimedLoader:
-    "A loader whose waiting is timed, by us and by the run's monitor"
+    "A loader whose waiting is timed and whose labels are counted"
 
     def __init__(
         self,
@@ -442,10 +508,15 @@ class TimedLoader:
         self.waits = waits
         self.monitor = monitor
         self.length = len(loader)
+        self.seen = 0  # Samples
+        self.n_real = 0.0  # Of them real
 
     def __iter__(self):
         batches = self.waits(self.loader)
-        return iter(self.monitor.wait(batches) if self.monitor else batches)
+        for batch in self.monitor.wait(batches) if self.monitor else batches:
+            self.seen += len(batch['label'])
+            self.n_real += float(batch['label'].sum())
+            yield batch
 
 # %% ../../nbs/75_training/04_fit.ipynb #a22c184d
 def _split_of(loader):
@@ -479,7 +550,7 @@ def _check_length(name, loader):
 def check_batches(
     train,  # Batches to learn from
     val,  # Batches to choose the best epoch by; None for none
-    epochs: int,  # How often to go through `train`
+    epochs: int | None,  # How often to go through `train`; None: as long as it takes
 ):
     "Refuse what cannot be trained on, and warn where a score would be of what was seen"
     if not hasattr(train, '__iter__'):
@@ -492,8 +563,12 @@ def check_batches(
         _check_length('val', val)
     if not len(train):
         raise BadInput(f'there is nothing to train on: {train!r} is empty')
-    if not isinstance(epochs, (int, np.integer)) or epochs < 1:
-        raise BadInput(f'epochs={epochs!r}: a whole number of at least 1 is needed')
+    if epochs is not None and (not isinstance(epochs, (int, np.integer)) or epochs < 1):
+        raise BadInput(
+            f'epochs={epochs!r}: a whole number of at least 1 is needed, '
+            'or None for as long as it takes'
+        )
+    check_fitted(train)
     for words in _flattery(train, val):
         warnings.warn(words, stacklevel=3)
 
@@ -504,6 +579,13 @@ def _recover(trainer):
         return 'No epoch was finished'
     trainer.model.load_state_dict(trainer.best.weights)
     return f'The model has the weights of epoch {trainer.best.epoch} again'
+
+# %% ../../nbs/75_training/04_fit.ipynb #ae8339d8
+def _note_prior(trainer, batches):
+    "Note the share of real among the batches of an epoch"
+    if trainer.trained_input is not None and batches.seen:
+        prior = batches.n_real / batches.seen
+        trainer.trained_input = trainer.trained_input | dict(prior=prior)
 
 # %% ../../nbs/75_training/04_fit.ipynb #c57cdd49
 def _learn(trainer, train, waits, monitor, show):
@@ -516,11 +598,20 @@ def _learn(trainer, train, waits, monitor, show):
     batches = TimedLoader(train, waits, monitor)
     how = {name: trainer.settings[name] for name in ('epochs', 'clip', 'amp')}
     try:
-        return train_epoch(
+        loss = train_epoch(
             trainer.model, batches, trainer.optimiser, trainer.schedule, epoch, show=show, **how
         )
+        _note_prior(trainer, batches)
+        return loss
     except TrainingDiverged as e:
         raise TrainingDiverged(f'{e}. {_recover(trainer)}; {trainer.on_disk()}') from None
+
+# %% ../../nbs/75_training/04_fit.ipynb #41348326
+def _take_chance(trainer):
+    "Back to the best weights, and on from there in smaller steps"
+    trainer.model.load_state_dict(trainer.best.weights)
+    for group in trainer.optimiser.param_groups:
+        group['lr'] *= 0.1
 
 # %% ../../nbs/75_training/04_fit.ipynb #7a98da24
 def _note_epoch(trainer, row, waits):
@@ -528,7 +619,10 @@ def _note_epoch(trainer, row, waits):
     steady = (waits.loop_s - waits.first_s, waits.waited_s - waits.first_s)
     trainer.waits += (waits.loop_s, waits.waited_s, *steady)
     trainer.rows.append(row)
+    chances = trainer.best.used
     trainer.best.see(len(trainer.rows), row, trainer.model)
+    if trainer.best.used > chances and not trainer.over:
+        _take_chance(trainer)
 
 # %% ../../nbs/75_training/04_fit.ipynb #4df5f96a
 def _run_epoch(trainer, train, val, run, show):
@@ -558,10 +652,20 @@ def _identity(model, train):
     )
 
 # %% ../../nbs/75_training/04_fit.ipynb #66f32d2c
-def _normaliser_of(loader):
-    "How a loader normalises, as a dict; empty where it does not say"
-    normaliser = getattr(getattr(loader, 'dataset', None), 'normaliser', None)
-    return {} if normaliser is None else normaliser.to_dict()
+def _input_for(model, train):
+    "What the model will have been trained with; None where nothing says it"
+    known = known_input(model)
+    if not pixel_sources(train):
+        return known
+    now = input_of(train)
+    if known and known['normaliser']['params'] != now['normaliser']['params']:
+        warnings.warn(
+            f'{type(model).__name__} was trained with other numbers than those of '
+            f'{now["dataset"]}, and learns these anew; to go on with its own, make the loaders '
+            'with normalise=normaliser_of(model)',
+            stacklevel=4,
+        )
+    return now
 
 # %% ../../nbs/75_training/04_fit.ipynb #21d4b6d5
 def _history(trainer, origin):
@@ -569,16 +673,42 @@ def _history(trainer, origin):
     index = pd.RangeIndex(1, len(trainer.rows) + 1, name='epoch')
     all_of_it, steady = trainer.wait_shares()
     best = trainer.best
+    stop_reason = 'stopped at the ceiling' if trainer.converged is False else best.stop_reason
     return History(
         epochs=pd.DataFrame(trainer.rows, index=index),
         measure=best.measure,
         best_epoch=best.epoch,
-        stop_reason=best.stop_reason,
+        stop_reason=stop_reason,
         data_wait_share=all_of_it,
         steady_wait_share=steady,
         origin=origin,
         saved_epoch=trainer.saved,
+        converged=trainer.converged,
     )
+
+# %% ../../nbs/75_training/04_fit.ipynb #25ca9cb4
+def _warn_unconverged(history):
+    "Say so where a training was stopped while it got better"
+    if history.converged is False:
+        warnings.warn(
+            f'the training has not converged: {history.stop_reason}, and {history.measure} was '
+            f'best in epoch {history.best_epoch} of {len(history)}. Its scores are not what it '
+            'could reach: raise lr, or say epochs= with a larger number',
+            stacklevel=3,
+        )
+
+# %% ../../nbs/75_training/04_fit.ipynb #e2eefcd1
+def _epochs_for(epochs, train, val):
+    "How many epochs were asked for; those of the floor where there is nothing to stop by"
+    if epochs is not None or (val is not None and len(val)):
+        return epochs
+    epochs = _stretch(_FLOOR, len(train))
+    warnings.warn(
+        f'without val nobody can tell when to stop: training for {epochs} epochs, and whether '
+        'that is enough is unknown. Give val, or say epochs=',
+        stacklevel=3,
+    )
+    return epochs
 
 # %% ../../nbs/75_training/04_fit.ipynb #e59db19f
 def _log_curve(run, rows):
@@ -600,12 +730,14 @@ def _log_outcome(run, trainer):
         f'best_{best.measure}': best.row[best.measure],
         'data_wait_share_training': trainer.wait_shares()[0],
     }
+    if trainer.converged is not None:
+        metrics['converged'] = float(trainer.converged)
     run.log_metrics(metrics)
 
 # %% ../../nbs/75_training/04_fit.ipynb #410b2d18
 def _keep_model(run, trainer, train):
     "The model of the best epoch, with the normalisation where the batches have one"
-    if run is None or not trainer.normaliser:
+    if run is None or not (trainer.trained_input and pixel_sources(train)):
         return
     try:
         run.log_model(trainer.model, train)
@@ -636,11 +768,11 @@ def fit(
     model: nn.Module,  # Gives one logit per patch, or a map of them
     train,  # Batches to learn from, with a length
     val=None,  # Batches to choose the best epoch by; None keeps the last epoch
-    epochs: int = 5,  # How often to go through `train`, at most
+    epochs: int | None = None,  # How often to go through `train`, at most; None: until val is best
     lr: float = 3e-3,  # Highest learning rate
     run=None,  # A tracked run to log to; None logs nothing
     seed: int = 0,  # Of whatever the model draws
-    patience: int | None = None,  # Stop after so many epochs without improvement; None does not
+    patience: int | None = None,  # Epochs without improvement; None: no limit, or 100 steps
     checkpoint=None,  # File for the state after each epoch; None keeps it in memory only
     resume: bool = False,  # Go on from `checkpoint` if it is there
     device: str | None = None,  # 'cpu', 'cuda', …; None takes a GPU if there is one
@@ -653,6 +785,7 @@ def fit(
     check_batches(train, val, epochs)
     if resume and checkpoint is None:
         raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
+    epochs = _epochs_for(epochs, train, val)
     device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     numbers = dict(
         epochs=epochs,
@@ -664,11 +797,13 @@ def fit(
         amp=amp,
     )
     settings = _identity(model, train) | numbers
-    normaliser = _normaliser_of(train)
-    trainer = TrainerState(model.to(device), settings, len(train), checkpoint, normaliser)
+    trained_input = _input_for(model, train)
+    trainer = TrainerState(model.to(device), settings, len(train), checkpoint, trained_input)
     if run is not None:
-        how = normaliser.get('method')
+        how = (trained_input or {}).get('normaliser', {}).get('method')
         run.log_params(dict(settings, device=device.type, normalise=how))
+    remember_input(model, trained_input)
+    val = as_trained(val, trained_input) if val is not None else None
     with seeded(seed, device), _threads_at_most(cpu_limit()):
         if resume and Path(checkpoint).exists():
             resume_training(trainer)
@@ -677,8 +812,10 @@ def fit(
         while not trainer.over:
             _run_epoch(trainer, train, val, run, show)
     model.load_state_dict(trainer.best.weights)
+    remember_input(model, trainer.trained_input)
     _log_outcome(run, trainer)
     _keep_model(run, trainer, train)
     history = _history(trainer, getattr(train, 'origin', 'survey'))
     _tell(f'trained: {history!r}', event='trained', epochs=len(history), source=_source(train))
+    _warn_unconverged(history)
     return history

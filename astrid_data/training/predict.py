@@ -11,9 +11,11 @@ import pandas as pd
 import torch
 from torch import nn
 
+from ..core import BadInput
 from ..evaluation.breakdown import breakdown, sky_density
-from ..evaluation.report import OperatingPoints, operating_points
+from ..evaluation.report import OperatingPoints, operating_points, scores_at_prior
 from ..evaluation.scores import fpr_at_fnr
+from ..loading.model_input import as_trained, known_input, pixel_sources
 from ..tracking.run import log_report
 from .models import logits, loss_of
 
@@ -57,9 +59,10 @@ def _score_batch(model, batch):
 # %% ../../nbs/75_training/02_predict.ipynb #93d252fc
 def version_of(
     loader,  # A `PatchLoader`, or any iterable of batches
-):  # Its `Dataset`; None where it has none
+):  # Its `Dataset`; None where it has none, or several
     "The version that a loader reads"
-    return getattr(getattr(loader, 'dataset', None), 'dataset', None)
+    versions = {id(source.dataset): source.dataset for source in pixel_sources(loader)}
+    return versions.popitem()[1] if len(versions) == 1 else None
 
 
 def _groups(scores, loader):
@@ -70,12 +73,27 @@ def _groups(scores, loader):
     return version.samples['group_id'].to_numpy()[scores['index']]
 
 # %% ../../nbs/75_training/02_predict.ipynb #593ec4f0
+def _at_prior(model, scores, survey_prior):
+    "The scores with what they mean at a survey's share of real, as `score_at_prior`"
+    if survey_prior is None:
+        return scores
+    trained = (known_input(model) or {}).get('prior')
+    if trained is None:
+        raise BadInput(
+            f'{type(model).__name__} does not know which share of real it was trained with: train '
+            'it with fit, or correct its scores with scores_at_prior(score, trained=…, prior=…)'
+        )
+    return scores.assign(score_at_prior=scores_at_prior(scores['score'], trained, survey_prior))
+
+# %% ../../nbs/75_training/02_predict.ipynb #dd560af3
 @torch.no_grad()
 def predict(
     model: nn.Module,  # Gives one logit per patch, or a map of them
     loader,  # Batches with image, label and index
+    survey_prior: float | None = None,  # Share of real in a survey: adds `score_at_prior`
 ) -> pd.DataFrame:  # One row per sample: index, label, score (0 to 1), loss of its batch, group
     "The model's scores"
+    loader = as_trained(loader, known_input(model))
     was_training = model.training
     device = next(model.parameters()).device
     model.eval()
@@ -83,7 +101,7 @@ def predict(
     model.train(was_training)
     empty = pd.DataFrame(dict(index=[], label=[], score=[], loss=[]))
     scores = pd.concat(parts, ignore_index=True) if parts else empty
-    return scores.assign(group=_groups(scores, loader))
+    return _at_prior(model, scores.assign(group=_groups(scores, loader)), survey_prior)
 
 # %% ../../nbs/75_training/02_predict.ipynb #a9d7d248
 _FACTS = ('sample_key', 'mag', 'band', 'survey', 'ra', 'dec')
@@ -132,7 +150,9 @@ def evaluate(
     survey_prior: float | None = None,  # Share of real in the survey: adds the AUC-PR there
 ) -> OperatingPoints:  # Scores and rates with 95 % intervals; mistakes in `by`
     "Score a split and report the operating points"
-    scores = _with_facts(predict(model, loader), loader)
+    knows_prior = 'prior' in (known_input(model) or {})
+    scores = predict(model, loader, survey_prior if knows_prior else None)
+    scores = _with_facts(scores, loader)
     threshold = _chosen_threshold(model, choose_on, rate)
     origin = getattr(loader, 'origin', 'survey')
     report = operating_points(scores, rate, n_boot, seed, origin, threshold, survey_prior)

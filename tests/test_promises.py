@@ -1,0 +1,301 @@
+"A model is shown its own numbers, is trained until it has learnt, and says so where it has not"
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from astrid_data.core import BadInput
+from astrid_data.datasets.dataset import write_dataset
+from astrid_data.loading.batches import PatchLoader
+from astrid_data.loading.loader import RealDataLoader
+from astrid_data.loading.model_input import known_input, normaliser_of
+from astrid_data.loading.patch_dataset import PatchDataset, collate
+from astrid_data.tracking.saved_model import _load_pyfunc, save_model
+from astrid_data.training.baseline import evaluate_baseline
+from astrid_data.training.checkpoints import load_checkpoint, save_checkpoint
+from astrid_data.training.fit import fit
+from astrid_data.training.models import SmallCNN
+from astrid_data.training.predict import evaluate, predict
+
+torch.set_num_threads(1)
+
+
+def version(
+    folder, name, spread=1.0, splits=('train', 'train', 'val', 'test'), channels=('image',)
+):
+    "Blobs on noise; the noise of the headers is 1, whatever the spread"
+    rng, n, side = np.random.default_rng(3), 160, 16
+    label = np.arange(n) // len(splits) % 2
+    y, x = np.mgrid[:side, :side] - side // 2
+    blob = np.exp(-(x**2 + y**2) / 4)
+    pixels = rng.normal(size=(n, len(channels), side, side)) + 2 * label[:, None, None, None] * blob
+    table = pd.DataFrame(dict(label=label, origin='survey', split=np.resize(splits, n)))
+    table['sample_key'] = [f'{i:032x}' for i in range(n)]
+    table['group_id'] = [f'g{i}' for i in range(n)]
+    levels = {f'{c}_{k}': v for c in channels for k, v in dict(background=0.0, noise=1.0).items()}
+    pixels = (spread * pixels).astype('f4')
+    how = dict(name=name, channels=list(channels))
+    return write_dataset(folder / name, table.assign(**levels), pixels, **how)
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp('versions')
+
+
+@pytest.fixture(scope='module')
+def old(home):
+    return version(home, 'old')
+
+
+@pytest.fixture(scope='module')
+def other(home):
+    return version(home, 'other', spread=4.0)
+
+
+def loaders(dataset, **more):
+    return RealDataLoader(dataset).loaders(batch_size=32, augment=False, **more)
+
+
+@pytest.fixture(scope='module')
+def model(old):
+    net = SmallCNN()
+    train, val, _ = loaders(old)
+    fit(net, train, val, epochs=3, show=False)
+    return net
+
+
+def right_scores(model, other):
+    "The other version's test split, normalised by hand with the numbers of the model"
+    rows = other.split_rows('test')
+    levels = np.zeros((len(rows), 1)), np.ones((len(rows), 1))
+    image = normaliser_of(model)(other.patches(rows), *levels)
+    with torch.no_grad():
+        return copy.deepcopy(model).eval()(image).sigmoid().numpy()
+
+
+def check(model, other, loader):
+    scores = predict(model, loader).sort_values('index')['score'].to_numpy()
+    np.testing.assert_allclose(scores, right_scores(model, other), atol=1e-5)
+
+
+def plain_loader(data, **more):
+    return torch.utils.data.DataLoader(data, 16, collate_fn=collate, **more)
+
+
+def test_the_numbers_differ_or_nothing_is_tested(old, other):
+    one, two = (d.manifest['normalisation']['params']['scale'][0] for d in (old, other))
+    assert two > 1.5 * one
+
+
+@pytest.mark.parametrize('wrap', ['own', 'torch', 'subset', 'joined', 'workers', 'method'])
+def test_another_version_is_shown_with_the_numbers_of_the_model(model, other, wrap):
+    data = PatchDataset(other, 'test')
+    everything = range(len(data))
+    loader = dict(
+        own=lambda: PatchLoader(data, 16),
+        torch=lambda: plain_loader(data),
+        subset=lambda: plain_loader(torch.utils.data.Subset(data, list(everything))),
+        joined=lambda: torch.utils.data.DataLoader(torch.utils.data.ConcatDataset([data]), 16),
+        workers=lambda: plain_loader(data, num_workers=1, persistent_workers=True),
+        method=lambda: loaders(other, normalise='zscale')[2],
+    )[wrap]()
+    before = next(iter(loader))['image'].clone()  # Workers that stay have begun
+    check(model, other, loader)
+    assert torch.equal(next(iter(loader))['image'], before)  # The loader stays as it was
+
+
+@pytest.mark.parametrize('way', ['copy', 'checkpoint', 'fit checkpoint', 'saved', 'pickle', 'part'])
+def test_the_numbers_travel_with_the_model(model, old, other, tmp_path, way):
+    again = SmallCNN(seed=9)
+    if way == 'copy':
+        again = copy.deepcopy(model)
+    elif way == 'checkpoint':
+        load_checkpoint(save_checkpoint(tmp_path / 'c.pt', model), again)
+    elif way == 'fit checkpoint':
+        train, val, _ = loaders(old)
+        fit(again, train, val, epochs=1, checkpoint=tmp_path / 'c.pt', show=False)
+        again = SmallCNN()
+        load_checkpoint(tmp_path / 'c.pt', again)
+    elif way == 'saved':
+        folder = save_model(model, loaders(old)[0], tmp_path / 'm')
+        again = _load_pyfunc(next(p.parent for p in folder.rglob('input.json'))).model
+    elif way == 'pickle':
+        torch.save(model, tmp_path / 'm.pt')
+        again = torch.load(tmp_path / 'm.pt', weights_only=False)
+    else:  # What was inside a wrapper, and what is wrapped later
+        wrapped = torch.nn.Sequential(torch.nn.Identity(), again)
+        fit(wrapped, *loaders(old)[:2], epochs=1, show=False)
+        assert known_input(torch.nn.Sequential(again)) == known_input(again)
+    assert normaliser_of(again) == normaliser_of(model)
+    check(again, other, loaders(other)[2])
+
+
+def test_evaluate_gives_the_same_as_with_loaders_of_the_model(model, other):
+    val, test = loaders(other)[1:]
+    right = loaders(other, normalise=normaliser_of(model))
+    got = evaluate(model, test, choose_on=val, n_boot=10, survey_prior=0.1)
+    wanted = evaluate(model, right[2], choose_on=right[1], n_boot=10, survey_prior=0.1)
+    assert got.metrics() == wanted.metrics() and got.chosen == wanted.chosen
+
+
+def test_the_best_epoch_is_chosen_on_the_numbers_of_train(old, other):
+    one, two = SmallCNN(), SmallCNN()
+    train, val, _ = loaders(old)
+    right = loaders(other, normalise=train.dataset.normaliser)[1]
+    a = fit(one, loaders(old)[0], loaders(other)[1], epochs=2, show=False)
+    b = fit(two, loaders(old)[0], right, epochs=2, show=False)
+    assert a.epochs['val_loss'].tolist() == b.epochs['val_loss'].tolist()
+
+
+def test_a_baseline_is_shown_the_numbers_of_train(old, other):
+    train = loaders(old)[0]
+    right = loaders(other, normalise=train.dataset.normaliser)[2]
+    got, wanted = (evaluate_baseline(train, t, n_boot=10) for t in (loaders(other)[2], right))
+    assert got.metrics() == pytest.approx(wanted.metrics())
+
+
+def test_other_channels_are_refused(home):
+    kinds = ('template', 'science')
+    net = SmallCNN(channels=2)
+    fit(net, *loaders(version(home, 'two', channels=kinds))[:2], epochs=1, show=False)
+    turned = version(home, 'turned', channels=kinds[::-1])
+    with pytest.raises(BadInput, match='same channels in the same order'):
+        predict(net, loaders(turned)[2])
+
+
+def test_numbers_fitted_on_nothing_are_refused(home, model):
+    held = version(home, 'held', splits=('test',))
+    data = PatchDataset(held, 'test')
+    for run in (evaluate, predict):
+        with pytest.raises(BadInput, match='held@v1 .*fitted on 0 rows.*normaliser_of'):
+            run(SmallCNN(), PatchLoader(data, 32))
+    with pytest.raises(BadInput, match='fitted on 0 rows'):
+        fit(SmallCNN(), PatchLoader(PatchDataset(held, np.arange(40)), 16), epochs=1)
+    predict(SmallCNN(), PatchLoader(PatchDataset(held, 'test', normalise=None), 32))
+    check(model, held, PatchLoader(data, 32))
+
+
+def test_what_is_not_known_is_said(model, old, other):
+    batches = list(loaders(other)[2])
+    with pytest.warns(UserWarning, match='do not say how they were normalised'):
+        predict(model, batches)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        predict(SmallCNN(), batches)  # Nothing is known of either
+        predict(model, loaders(old)[2])
+    with pytest.warns(UserWarning, match='trained with other numbers.*learns these anew'):
+        fit(again := copy.deepcopy(model), *loaders(other)[:2], epochs=1, show=False)
+    assert normaliser_of(again) != normaliser_of(model)
+    load_checkpoint_of_nothing = SmallCNN()
+    assert known_input(load_checkpoint_of_nothing) is None
+
+
+def test_other_weights_have_other_numbers(model, tmp_path):
+    path = save_checkpoint(tmp_path / 'w.pt', SmallCNN())
+    again = copy.deepcopy(model)
+    load_checkpoint(path, again)
+    assert known_input(again) is None
+
+
+def test_another_loader_is_not_saved_with_a_model(model, old, other, tmp_path):
+    with pytest.raises(BadInput, match='other numbers than this model was trained with'):
+        save_model(model, loaders(other)[0], tmp_path / 'm')
+
+
+# --- as long as it takes
+
+
+def test_without_a_number_of_epochs_it_trains_until_nothing_gets_better(old):
+    net = SmallCNN()
+    train, val, test = loaders(old)
+    history = fit(net, train, val, show=False)
+    steps = len(history) * len(train)
+    assert history.converged is True and steps >= 200 and 'nor at a tenth' in history.stop_reason
+    assert history.measure == 'val_loss'
+    assert history.epochs['val_loss'].idxmin() == history.best_epoch
+    assert predict(net, val)['loss'].mean() == pytest.approx(history.epochs['val_loss'].min())
+    short = SmallCNN()
+    assert fit(short, train, val, epochs=5, show=False).converged is None
+    assert evaluate(net, test, n_boot=10).auc_pr > evaluate(short, test, n_boot=10).auc_pr
+
+
+def test_a_ceiling_is_said(old, monkeypatch):
+    monkeypatch.setattr('astrid_data.training.fit._CEILING', (6, 1))
+    with pytest.warns(UserWarning, match='has not converged: stopped at the ceiling'):
+        history = fit(SmallCNN(), *loaders(old)[:2], show=False)
+    assert history.converged is False and 'NOT CONVERGED' in repr(history)
+
+
+def test_without_val_it_is_unknown(old):
+    with pytest.warns(UserWarning, match='without val nobody can tell'):
+        history = fit(SmallCNN(), loaders(old)[0], show=False)
+    assert history.converged is None and len(history) == 67  # 200 steps of three an epoch
+
+
+def test_an_easy_set_is_given_its_patience(old):
+    history = fit(SmallCNN(), *loaders(old)[:2], patience=2, show=False)
+    assert len(history) * 3 >= 200 and 'no better for 2 epochs' in history.stop_reason
+
+
+KILLED = """
+    import os, signal, sys, tempfile, torch
+    from pathlib import Path
+    import test_promises as t
+    import astrid_data.training.fit as f
+    f._FLOOR, f._PATIENCE = (12, 3), (6, 2)
+    model = torch.nn.Sequential(torch.nn.Dropout(0.2), t.SmallCNN(seed=int(sys.argv[3])))
+    train, val, _ = t.RealDataLoader(t.version(Path(tempfile.mkdtemp()), 'v')).loaders(batch_size=32)
+    class Deadly:
+        dataset = train.dataset
+        epoch = 0
+        def __len__(self): return len(train)
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+            train.set_epoch(epoch)
+        def __iter__(self):
+            for k, b in enumerate(train):
+                if self.epoch == int(sys.argv[2]) and k == 1: os.kill(os.getpid(), signal.SIGKILL)
+                yield b
+    h = t.fit(model, Deadly(), val, lr=0.03, checkpoint=sys.argv[1] + '/c.pt', resume=True)
+    torch.save((model.state_dict(), t.known_input(model)['prior'], len(h)), sys.argv[1] + '/done')
+"""
+
+
+def test_killed_before_and_after_the_second_chance_it_ends_the_same(tmp_path):
+    here = Path(__file__).parent
+    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(here.parent), str(here)]))
+
+    def run(name, dies_in, seed=0):
+        (tmp_path / name).mkdir(exist_ok=True)
+        words = [tmp_path / name, str(dies_in), str(seed)]
+        code = [sys.executable, '-W', 'ignore', '-c', textwrap.dedent(KILLED), *words]
+        done = subprocess.run(code, env=env, capture_output=True, text=True)
+        return done.returncode or 0, done.stderr
+
+    assert run('whole', -1) == (0, '')
+    weights, prior, epochs = torch.load(tmp_path / 'whole' / 'done', weights_only=True)
+    assert prior == 0.5 and epochs > 5
+    assert run('killed', 2)[0] == run('killed', epochs - 1, seed=1)[0] == -signal.SIGKILL
+    assert run('killed', -1, seed=2) == (0, '')
+    again, *same = torch.load(tmp_path / 'killed' / 'done', weights_only=True)
+    assert same == [prior, epochs] and all(torch.equal(weights[k], again[k]) for k in weights)
+
+
+def test_scores_at_a_prior_on_request(model, old):
+    test = loaders(old)[2]
+    scores = predict(model, test, survey_prior=0.01)
+    odds = scores['score'] / (1 - scores['score']) / 99  # It was trained on halves
+    assert scores['score_at_prior'].to_numpy() == pytest.approx((odds / (1 + odds)).to_numpy())
+    with pytest.raises(BadInput, match='which share of real'):
+        predict(SmallCNN(), test, survey_prior=0.01)
