@@ -60,7 +60,7 @@ def naive(dataset, seed, epochs):
     import astrid_data as ad
     from astrid_data.loading.augment import d4
 
-    b = ad.PatchDataset(dataset).read(np.arange(len(dataset)))
+    b = ad.PatchDataset(dataset, 'all').read(np.arange(len(dataset)))
     turned = [
         dict(image=d4(x, k), label=y, index=i)
         for x, y, i in zip(b['image'], b['label'], b['index'])

@@ -89,7 +89,7 @@ def test_every_tensor_is_the_documented_transform_of_its_own_patch(ds):
 def test_without_normalisation_pixels_come_as_stored(ds):
     x = PatchDataset(ds, [3, 40, 80, 5], normalise=None).read([80, 3, 40])['image'].numpy()
     np.testing.assert_array_equal(x, ds.patches([80, 3, 40]))
-    assert torch.isnan(PatchDataset(ds, normalise=None)[0]['image']).any()
+    assert torch.isnan(PatchDataset(ds, 'all', normalise=None)[0]['image']).any()
 
 
 def test_augmented_tensors_are_symmetries_of_the_plain_ones_image_mask_and_target_alike(ds):
@@ -219,10 +219,10 @@ def test_several_shards_any_order_repeats(ds):
 
 def test_three_channels_keep_their_own_levels(tmp_path):
     d = made(tmp_path / 'v', channels=('template', 'science', 'difference'), n=20)
-    x = PatchDataset(d)[7]['image']
+    x = PatchDataset(d, 'all')[7]['image']
     for c, ch in enumerate(d.channels):
         np.testing.assert_allclose(x[c], by_hand(d, 7, ch, c), atol=2e-5)
-    image, mask = SeedPairs(d)[7]
+    image, mask = SeedPairs(d, 'all')[7]
     assert image.shape == mask.shape == (1, 12, 12) and torch.equal(image[0], x[1])
 
 
@@ -233,7 +233,7 @@ def test_a_patch_without_sky_takes_the_levels_of_train(tmp_path):
     d = made(tmp_path / 'v', n=40, image_background=b, image_noise=n)
     p = d.manifest['normalisation']['params']
     assert (p['background'], p['noise']) == ([100.0], [5.0])
-    x = PatchDataset(d)
+    x = PatchDataset(d, 'all')
     for i in (1, 2):
         np.testing.assert_allclose(
             x[i]['image'][0],
@@ -342,7 +342,7 @@ def test_synthetic_shows_everywhere(tmp_path):
     pairs = create_real_data_loaders(
         *(SeedPairs(d, s) for s in ('train', 'val', 'test')), num_workers=0
     )
-    for thing in (d, PatchDataset(d), RealDataLoader(d), *loaders, *pairs):
+    for thing in (d, PatchDataset(d, 'all'), RealDataLoader(d), *loaders, *pairs):
         assert 'synthetic' in repr(thing).lower()
     assert next(iter(loaders[0]))['origin'] == ['synthetic'] * 4
 
@@ -380,15 +380,15 @@ def test_only_columns_known_at_the_observation_reach_a_model(tmp_path):
     d = made(
         tmp_path / 'v', n=20, mjd=60000.123456789 + np.arange(20), score=0.9, peak_mag_later=3.0
     )
-    b = next(iter(PatchLoader(PatchDataset(d, columns=['mjd', 'image_noise']), 20)))
+    b = next(iter(PatchLoader(PatchDataset(d, 'all', columns=['mjd', 'image_noise']), 20)))
     np.testing.assert_array_equal(b['columns'], d.samples[['mjd', 'image_noise']])
-    assert b['columns'].dtype == torch.float64 and 'columns' not in PatchDataset(d)[0]
+    assert b['columns'].dtype == torch.float64 and 'columns' not in PatchDataset(d, 'all')[0]
     for c in ('label', 'score', 'peak_mag_later'):  # Unknown columns count as late
         with pytest.raises(BadInput, match=f'{c} .label-derived'):
-            PatchDataset(d, columns=['mjd', c])
-        assert PatchDataset(d, columns=[c], label_derived=True)[0]['columns'].shape == (1,)
+            PatchDataset(d, 'all', columns=['mjd', c])
+        assert PatchDataset(d, 'all', columns=[c], label_derived=True)[0]['columns'].shape == (1,)
     with pytest.raises(BadInput, match='not a column of numbers'):
-        PatchDataset(d, columns=['survey'])
+        PatchDataset(d, 'all', columns=['survey'])
 
 
 def test_an_empty_split_is_an_empty_loader(tmp_path):
@@ -562,15 +562,15 @@ def test_streaming_workers_agree_and_small_caches_suffice(bucket):
 def test_how_a_version_elsewhere_is_held(bucket):
     d, opened = bucket
     modes = {
-        m: PatchDataset(opened(), mode=m, **kw).store.mode
+        m: PatchDataset(opened(), 'all', mode=m, **kw).store.mode
         for m, kw in (('auto', {}), ('mapped', {}), ('ram', {}), ('stream', {}))
     }
     assert modes == dict(auto='ram', mapped='mapped', ram='ram', stream='stream')
-    assert PatchDataset(opened(), ram_bytes=1000).store.mode == 'stream'
+    assert PatchDataset(opened(), 'all', ram_bytes=1000).store.mode == 'stream'
     for m in modes:
         assert torch.equal(
             PatchDataset(opened(), 'val', mode=m).read([5, 190])['image'],
-            PatchDataset(d).read([5, 190])['image'],
+            PatchDataset(d, 'all').read([5, 190])['image'],
         )
     state = PatchLoader(PatchDataset(opened(), 'train', mode='stream')).state_dict()
     with pytest.raises(Conflict, match='streamed was True'):
@@ -656,7 +656,7 @@ def _check_pixels(ds, path_of, hdu_of, least_edges):
     p, edges, inside = ds.manifest['normalisation']['params'], 0, 0
     batches = {
         int(i): (x, v)
-        for b in PatchLoader(PatchDataset(ds), 32)
+        for b in PatchLoader(PatchDataset(ds, 'all'), 32)
         for i, x, v in zip(b['index'], b['image'], b['valid'])
     }
     for i, r in ds.samples.iterrows():

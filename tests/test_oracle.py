@@ -654,7 +654,7 @@ def check_tensors(archive, truth, t, name, size=21):
     ds = plan.build(name, patch_size=size, progress=False, probe=False, min_valid_fraction=0.2)
     assert len(ds) == len(t) and not len(ds.ledger)
     p, rows, edges = ds.manifest['normalisation']['params'], {}, 0
-    for batch in ad.PatchLoader(ad.PatchDataset(ds), 4):
+    for batch in ad.PatchLoader(ad.PatchDataset(ds, 'all'), 4):
         rows |= {
             int(i): (x, v, y)
             for i, x, v, y in zip(batch['index'], batch['image'], batch['valid'], batch['label'])

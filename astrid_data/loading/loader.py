@@ -13,7 +13,8 @@ from fastcore.basics import patch
 
 from ..core import SPLITS, BadInput, need
 from ..datasets.dataset import Dataset
-from .batches import PatchLoader
+from .batches import MOST_READERS, PatchLoader, check_batch_size
+from .order import check_count
 from .patch_dataset import PatchDataset
 
 # %% ../../nbs/60_loading/09_loader.ipynb #e711ab97
@@ -62,7 +63,7 @@ class RealDataLoader:
     ) -> tuple:  # Three `PatchLoader`: train, val, test
         "Train shuffled and augmented, val and test as they are"
         for_pixels, for_batches = _sorted_options(options, self.loaders)
-        leaky = self.dataset.check_leaks(allow=allow_leaks) == 'fail'
+        self.dataset.check_leaks(allow=allow_leaks)
         for_pixels |= dict(normalise=normalise, target=target, seed=seed)
         for_batches |= dict(batch_size=batch_size, seed=seed)
         train = PatchDataset(self.dataset, 'train', augment=augment, **for_pixels)
@@ -71,7 +72,6 @@ class RealDataLoader:
             data = PatchDataset(self.dataset, split, **for_pixels)
             loaders.append(PatchLoader(data, **for_batches))
         for loader in loaders:
-            loader.leaky = leaky
             loader.purpose = purpose or loader.purpose
         return tuple(loaders)
 
@@ -170,7 +170,7 @@ class SeedPairs(PatchDataset):
     def __init__(
         self,
         dataset: Dataset,  # A version; of several channels, `science` is taken
-        split=None,  # 'train', 'val', 'test', an array of row numbers, or None for all rows
+        split=None,  # 'train', 'val', 'test', 'all', or row numbers; nothing is refused
         **options,  # More for `PatchDataset`
     ):
         super().__init__(dataset, split, target=True, valid=False, **options)
@@ -209,7 +209,10 @@ def create_real_data_loaders(
     num_workers: int = 2,  # Worker processes; 0 is usually faster
 ) -> tuple:  # Three torch DataLoaders; only train is shuffled
     "Loaders of (image, mask) pairs"
-    options = dict(batch_size=batch_size, num_workers=num_workers)
+    options = dict(
+        batch_size=check_batch_size(batch_size),
+        num_workers=check_count('num_workers', num_workers, most=MOST_READERS),
+    )
     shuffle_train = len(train) > 0  # torch refuses to shuffle nothing
     return (
         PairLoader(train, shuffle=shuffle_train, **options),

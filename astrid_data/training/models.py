@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from psutil import virtual_memory
 from torch import nn
 from torch.nn import functional as F
 
 from ..core import BadInput
 from ..datasets.dataset import write_dataset
+from ..loading.order import LARGEST_SEED, check_count
 
 # %% ../../nbs/75_training/01_models.ipynb #234034f7
 def _pretend_pixels(label, patch_size, rng):
@@ -90,6 +92,48 @@ def _middle_mean(features):
     columns = slice((width - 1) // 2, width // 2 + 1)
     return features[..., rows, columns].mean((-2, -1))
 
+# %% ../../nbs/75_training/01_models.ipynb #e81e6612
+def _check_network(channels, width, seed, weights):
+    "Channels, width and seed as whole numbers, of a network whose weights fit into memory"
+    channels = check_count('channels', channels, least=1)
+    width = check_count('width', width, least=1)
+    needed = 4 * weights(channels, width)
+    memory = virtual_memory().total
+    if needed > memory:
+        raise BadInput(
+            f'channels={channels}, width={width}: such a network has {needed / 1e9:.3g} GB of '
+            f'weights, and this machine {memory / 1e9:.3g} GB of memory'
+        )
+    return channels, width, check_count('seed', seed, most=LARGEST_SEED)
+
+
+def _check_patches(model, x, least=1):
+    "Refuse patches that a network was not made for"
+    name = type(model).__name__
+    what = f'{name} was given {tuple(getattr(x, "shape", ()))} of {getattr(x, "dtype", type(x))}'
+    if not isinstance(x, torch.Tensor) or x.ndim != 4 or not x.is_floating_point():
+        raise BadInput(f'{what}: it takes a float tensor of patches (B, C, s, s)')
+    weight = next(model.parameters())  # Of its first convolution
+    if x.shape[1] != weight.shape[1]:
+        raise BadInput(
+            f'{what}, {x.shape[1]} channels, and was made for {weight.shape[1]}: '
+            f'make it as {name}(channels={x.shape[1]})'
+        )
+    if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise BadInput(f'{what}, and its weights are {weight.dtype}: convert one of the two')
+    if min(x.shape[2:]) < least:
+        raise BadInput(f'{what}: it needs patches of at least {least} by {least} pixels')
+
+# %% ../../nbs/75_training/01_models.ipynb #9c697a6f
+def _check_spread(model, x, least):
+    "Refuse to train on one patch so small that nothing is left to normalise over"
+    if model.training and len(x) == 1 and max(x.shape[2:]) < least:
+        raise BadInput(
+            f'{type(model).__name__} cannot be trained on a batch of a single patch of '
+            f'{x.shape[2]} by {x.shape[3]} pixels: make the loader with drop_last=True, '
+            'or with another batch_size'
+        )
+
 # %% ../../nbs/75_training/01_models.ipynb #2486b9ac
 class SmallCNN(nn.Module):
     "Real or bogus: one logit per patch"
@@ -101,6 +145,7 @@ class SmallCNN(nn.Module):
         seed: int = 0,  # Of the weights it starts from
     ):
         super().__init__()
+        channels, width, seed = _check_network(channels, width, seed, self._weights)
         with seeded(seed):
             self.features = nn.Sequential(
                 _convolution(channels, width, 5, 2),
@@ -112,11 +157,18 @@ class SmallCNN(nn.Module):
             )
             self.head = nn.Linear(8 * width, 1)
 
+    @staticmethod
+    def _weights(channels, width):
+        "How many there are in its convolutions"
+        return 25 * channels * width + 99 * width**2
+
     def forward(
         self,
         x: torch.Tensor,  # Patches (B, C, s, s), float32
     ) -> torch.Tensor:  # Logits (B,)
         "One logit per patch"
+        _check_patches(self, x, least=7)
+        _check_spread(self, x, least=15)
         features = self.features(x)
         both = [features.mean((-2, -1)), _middle_mean(features)]
         return self.head(torch.cat(both, 1)).squeeze(1)
@@ -137,6 +189,7 @@ class SmallUNet(nn.Module):
         seed: int = 0,  # Of the weights it starts from
     ):
         super().__init__()
+        channels, width, seed = _check_network(channels, width, seed, self._weights)
         with seeded(seed):
             self.down1 = _convolution(channels, width)
             self.down2 = _convolution(width, 2 * width)
@@ -145,11 +198,18 @@ class SmallUNet(nn.Module):
             self.up1 = _convolution(3 * width, width)
             self.head = nn.Conv2d(width, 1, 1)
 
+    @staticmethod
+    def _weights(channels, width):
+        "How many there are in its convolutions"
+        return 9 * channels * width + 225 * width**2
+
     def forward(
         self,
         x: torch.Tensor,  # Patches (B, C, s, s), float32
     ) -> torch.Tensor:  # Logits (B, 1, s, s)
         "One logit per pixel"
+        _check_patches(self, x)
+        _check_spread(self, x, least=5)
         h, w = x.shape[-2:]
         padded = F.pad(x, (0, -w % 4, 0, -h % 4), mode='replicate')
         fine = self.down1(padded)
