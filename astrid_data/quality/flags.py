@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FLAGS', 'FLAG_COLUMNS', 'Flag', 'invalid_share', 'blank_sides', 'centre_invalid', 'constant_channels',
-           'saturated_pixels', 'centre_snr', 'walk_uphill', 'block_levels', 'side_difference', 'Lines', 'line_places',
-           'brightest_line', 'sharpest', 'axis_ratio', 'template_lack', 'decode_flags', 'flag_table', 'measure_patches',
-           'set_bits', 'image_flags', 'numbers', 'measure_columns', 'column_flags']
+           'saturated_pixels', 'fill_pixels', 'centre_snr', 'walk_uphill', 'block_levels', 'side_difference', 'Lines',
+           'line_places', 'brightest_line', 'sharpest', 'axis_ratio', 'template_lack', 'decode_flags', 'flag_table',
+           'measure_patches', 'set_bits', 'image_flags', 'numbers', 'measure_columns', 'column_flags']
 
 # %% ../../nbs/45_quality/01_flags.ipynb #9ce7863b
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .background import clipped_stats, excess, middle
+from ..images.contents import one_value_only
+from .background import clipped_stats, excess, middle, rim_pixels
 
 # %% ../../nbs/45_quality/01_flags.ipynb #fe909300
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ _WORTHLESS = (
         name='constant',
         bit=3,
         words='nothing there',
-        measure='channels that are empty or hold one value',
+        measure='channels that are empty, or hold one value and at most a few single odd pixels',
         threshold=0,
         harm=1,
         source='any',
@@ -111,15 +112,27 @@ _WORTHLESS = (
 )
 
 # %% ../../nbs/45_quality/01_flags.ipynb #31cfed1c
+def _nearly_constant(data, good, background):
+    "Patch and channel where nine of ten pixels hold the sky level and there is nothing else"
+    some = data[..., ::4, :]
+    level = background.astype(data.dtype)[..., None, None]
+    at_level = ((some == level) & good[..., ::4, :]).sum((-1, -2))
+    found = np.zeros(background.shape, bool)
+    for i, k in zip(*np.nonzero(at_level > 0.9 * some.shape[-1] * some.shape[-2])):
+        pixels = np.where(good[i, k], data[i, k], np.nan)
+        found[i, k] = one_value_only(pixels, level[i, k, 0, 0])
+    return found
+
+
 def constant_channels(
     data: np.ndarray,  # Patches, shape (n, C, s, s)
     good: np.ndarray,  # Valid pixels, bool, same shape
     background: np.ndarray,  # Sky level, shape (n, C)
     noise: np.ndarray,  # Noise, shape (n, C)
 ) -> np.ndarray:  # 0 to C, shape (n,)
-    "How many channels have no two different valid values"
-    constant = np.zeros(noise.shape, bool)
-    patch, channel = np.nonzero(~(noise > 1e-3 * abs(background)))
+    "How many channels have no two different valid values, but for single odd pixels"
+    constant = _nearly_constant(data, good, background)
+    patch, channel = np.nonzero(~(noise > 1e-3 * abs(background)) & ~constant)
     pixels, trusted = data[patch, channel], good[patch, channel]
     top = np.max(np.where(trusted, pixels, -np.inf), (-1, -2))
     low = np.min(np.where(trusted, pixels, np.inf), (-1, -2))
@@ -127,23 +140,67 @@ def constant_channels(
     return constant.sum(1)
 
 # %% ../../nbs/45_quality/01_flags.ipynb #5500ca81
-def saturated_pixels(
-    data: np.ndarray,  # Patches, shape (n, C, s, s)
-    good: np.ndarray,  # Valid pixels, bool, same shape
-    above: np.ndarray,  # From `excess`, same shape
-    saturation=None,  # Level, one number or one per channel; None looks for a plateau
-) -> np.ndarray:  # Shape (n,), of the worst channel
-    "Pixels at the top of the scale"
-    if saturation is not None:
-        level = np.reshape(saturation, (1, -1, 1, 1))
-        return ((data >= level) & good).sum((-1, -2)).max(1)
+def _plateau_pixels(data, good, above):
+    "Pixels at the one highest value of each channel, where that is 10σ above the sky (n, C)"
     at_top = np.zeros(above.shape[:2], int)
     highest = above.reshape(*above.shape[:2], -1).max(-1)
     patch, channel = np.nonzero(highest > 10)
     pixels = np.where(good[patch, channel], data[patch, channel], -np.inf)
     plateau = pixels == pixels.max((-1, -2), keepdims=True)
     at_top[patch, channel] = plateau.sum((-1, -2))
+    return at_top
+
+
+def saturated_pixels(
+    data: np.ndarray,  # Patches, shape (n, C, s, s)
+    good: np.ndarray,  # Valid pixels, bool, same shape
+    above: np.ndarray,  # From `excess`, same shape
+    saturation=None,  # Level: a number, one a channel, or (n, C); None or NaN: unknown
+) -> np.ndarray:  # Shape (n,), of the worst channel
+    "Pixels at the top of the scale"
+    at_top = _plateau_pixels(data, good, above)
+    if saturation is not None:
+        level = np.broadcast_to(np.asarray(saturation, 'f8'), at_top.shape)
+        patch, channel = np.nonzero(np.isfinite(level))
+        limit = level[patch, channel][:, None, None]
+        full = (data[patch, channel] >= limit) & good[patch, channel]
+        at_top[patch, channel] = np.maximum(at_top[patch, channel], full.sum((-1, -2)))
     return at_top.max(1)
+
+# %% ../../nbs/45_quality/01_flags.ipynb #5bb03007
+_FILLED = (
+    Flag(
+        name='filled',
+        bit=16,
+        words='filled with numbers that are no measurement',
+        measure='valid pixels in a rim of one value, or at one lowest value 10σ below the sky',
+        threshold=1,
+        harm=0.5,
+        source='any that tie; pixels of real numbers do not',
+    ),
+)
+
+
+def fill_pixels(
+    data: np.ndarray,  # Patches, shape (n, C, s, s)
+    good: np.ndarray,  # Valid pixels, bool, same shape
+    background: np.ndarray,  # Sky level, shape (n, C)
+    noise: np.ndarray,  # Noise, shape (n, C)
+) -> np.ndarray | None:  # bool, shape (n, C, s, s); None where there are none
+    "Valid pixels that hold a fill value"
+    n, channels, side, _ = data.shape
+    pixels = np.where(good, data, np.nan).reshape(-1, side, side)
+    filled = np.zeros(pixels.shape, bool)
+    which, rim = rim_pixels(pixels)
+    filled[which] = rim
+    depth = (background - 10 * noise).ravel()
+    with np.errstate(invalid='ignore'):
+        lowest = np.fmin.reduce(pixels.reshape(len(pixels), -1), axis=1)
+        deep = np.flatnonzero((lowest < depth) & (noise.ravel() > 0))
+    same = pixels[deep] == lowest[deep, None, None]
+    several = same.sum((-1, -2)) > 1
+    filled[deep[several]] |= same[several]
+    return filled.reshape(data.shape) if filled.any() else None
 
 # %% ../../nbs/45_quality/01_flags.ipynb #d858e0da
 _IN_THE_MIDDLE = (
@@ -539,6 +596,7 @@ FLAGS = (
     *_SHAPE,
     *_TEMPLATES,
     *_REGISTRATION,
+    *_FILLED,
 )
 
 
@@ -569,11 +627,14 @@ def measure_patches(
     valid: np.ndarray,  # Same shape, True where a pixel is good
     background: np.ndarray,  # Sky of each patch and channel, shape (n, C)
     noise: np.ndarray,  # Noise of each, shape (n, C)
-    saturation=None,  # Level of saturated pixels, one number or one per channel; None: unknown
+    saturation=None,  # Level of saturated pixels: a number, one a channel, or (n, C); None: unknown
     channels: tuple | None = None,  # Names of the channels; None means that none is a template
 ) -> dict:  # Name of the flag -> measure, shape (n,)
     "The number behind every flag that pixels tell"
     good = np.isfinite(data) & valid
+    filled = fill_pixels(data, good, background, noise)
+    if filled is not None:
+        good = good & ~filled
     with np.errstate(invalid='ignore'):
         above = excess(data, good, background, noise)
     everywhere, in_middle = sharpest(above)
@@ -594,6 +655,7 @@ def measure_patches(
         sharp=in_middle,
         elongated=axis_ratio(above, walked, peak),
         template_missing=template_lack(good, channels),
+        filled=np.zeros(len(data)) if filled is None else filled.sum((-1, -2)).max(1),
     )
 
 # %% ../../nbs/45_quality/01_flags.ipynb #d0860a4c
@@ -614,15 +676,17 @@ def image_flags(
     valid: np.ndarray,  # Same shape, True where a pixel is good
     background: np.ndarray,  # Sky of each patch and channel, shape (n, C)
     noise: np.ndarray,  # Noise of each, shape (n, C)
-    saturation=None,  # Level of saturated pixels, one number or one per channel; None: unknown
+    saturation=None,  # Level of saturated pixels: a number, one a channel, or (n, C); None: unknown
     channels: tuple | None = None,  # Names of the channels; None means that none is a template
 ) -> np.ndarray:  # One number per patch whose bits are `FLAGS`, uint32, shape (n,)
     "What is wrong with each patch"
     bits = np.zeros(len(data), 'u4')
+    levels = None if saturation is None else np.broadcast_to(saturation, background.shape)
     for start in range(0, len(data), 64):  # Small enough for the processor's cache
         some = slice(start, start + 64)
         patches = (data[some], valid[some], background[some], noise[some])
-        bits[some] = set_bits(measure_patches(*patches, saturation, channels))
+        top = None if levels is None else levels[some]
+        bits[some] = set_bits(measure_patches(*patches, top, channels))
     return bits
 
 # %% ../../nbs/45_quality/01_flags.ipynb #1846dd0b
