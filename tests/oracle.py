@@ -37,7 +37,7 @@ def physical(stored, header):
 class Oracle:
     "One image of a file"
 
-    def __init__(self, source, hdu=0, plane=None, bad=None, zeros_are_blank=False):
+    def __init__(self, source, hdu=0, plane=None, bad=None, zeros_are_blank=False, fills=()):
         with (
             warnings.catch_warnings(),
             fits.open(
@@ -54,6 +54,7 @@ class Oracle:
             self.pixels[bad] = np.nan
         if zeros_are_blank:
             self.pixels[self.pixels == 0] = np.nan
+        self.pixels[np.isin(self.pixels, list(fills))] = np.nan
         self.shape = self.pixels.shape
 
     def sky(self, x, y):

@@ -113,6 +113,13 @@ def plant(fault, d, v, rng):
             )
         elif fault == 'template_missing':
             v[k, 0, s // 2 - 4 + rng.integers(0, 3) :, :] = False
+        elif fault == 'filled':
+            where = np.zeros((s, s), bool)
+            if k % 2:
+                where[tuple(rng.integers(0, s, (2, 5)))] = True
+            else:
+                where[np.rot90(x + y < rng.integers(8, s), k)] = True
+            d[k, 0][where] = rng.choice([-999, -9999, -32768, -1e30] if k % 2 else [0, -99, 65535])
         elif fault == 'sharp':
             d[k, 0] = rng.normal(100, 5, (s, s))
             d[k, 0, s // 2, s // 2] += rng.uniform(200, 900)

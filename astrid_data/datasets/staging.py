@@ -114,14 +114,32 @@ def settings_of(
     return CutSettings(recipe['patch_size'], tuple(recipe['channels']), fraction, **grid)
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #f2517c97
-def _measure(table, rows, data, valid, channels):
+def _as_opened(image):
+    "Address, HDU and version of an image as the opener is given them"
+    uri, hdu, extver = (None if pd.isna(part) else part for part in image)
+    return uri, hdu, extver and int(extver)
+
+
+def _saturation_levels(rows, opener, channels):
+    "The level of full pixels of each patch and channel (n, C); NaN where no header gives one"
+    known = getattr(opener, 'saturation', {})
+    levels = np.full((len(rows), len(channels)), np.nan)
+    for c, channel in enumerate(channels):
+        names = [f'{channel}_{part}' for part in ('uri', 'hdu', 'extver')]
+        if known and set(names) <= set(rows):
+            images = zip(*(rows[name] for name in names))
+            levels[:, c] = [known.get(_as_opened(image), np.nan) for image in images]
+    return levels
+
+
+def _measure(table, rows, data, valid, channels, saturation=None):
     "Background, noise and flags, as columns of `table`"
     background, noise = local_background(data, valid)
     for c, channel in enumerate(channels):
         table[f'{channel}_background'] = background[:, c]
         table[f'{channel}_noise'] = noise[:, c]
     other = rows[[c for c in rows if c not in table]].reset_index(drop=True)
-    seen = image_flags(data, valid, background, noise, channels=channels)
+    seen = image_flags(data, valid, background, noise, saturation, channels)
     table['quality_flags'] = seen | column_flags(other.join(table))
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #2b8e02c0
@@ -176,7 +194,8 @@ def cut_chunk(
     kept = rows[cut.kept]
     table = cut.info[np.asarray(cut.kept, bool)].reset_index(drop=True)
     if settings.measure:
-        _measure(table, kept, data, valid, settings.channels)
+        saturation = _saturation_levels(kept, opener, settings.channels)
+        _measure(table, kept, data, valid, settings.channels, saturation)
     table['half_width_arcsec'] = _half_width(kept, opener, settings)
     table['pixel_sha256'] = pixel_hashes(data, valid)
     table['plan_row'] = kept.index.to_numpy()

@@ -102,7 +102,7 @@ def _crc(data, heads):
     return crc
 
 # %% ../../nbs/20_images/12_header_cache.ipynb #a6da897b
-_format = 3  # Of an entry; one of another format is not used
+_format = 4  # Of an entry; one of another format is not used
 _words = 'facts hdu_name hdu_ver wcs_reason dq_policy'.split()
 
 

@@ -39,6 +39,7 @@ class ImageOpener:
             store=store
         )  # Opens files; knows the headers of what it has opened
         self.scale = {}  # Address -> side of a pixel (arcsec)
+        self.saturation = {}  # Address, HDU and version -> level of full pixels, NaN where unknown
         self._open = {}  # Images that are kept open, the one asked for last at the end
         self._most_open = 0
 
@@ -52,8 +53,9 @@ class ImageOpener:
                 raise ImageStoreUnreachable(str(error)) from error
             raise
 
-    def _note_scale(self, uri, image):
+    def _note_facts(self, uri, hdu, extver, image):
         self.scale[uri] = image.pixel_scale_arcsec or np.nan
+        self.saturation[uri, hdu, extver] = image.facts.get('saturation') or np.nan
         return image
 
     def _path_of(self, uri):
@@ -83,7 +85,7 @@ class ImageOpener:
             self.close_oldest(self._most_open)
         if self.resample:
             image = self.resample(image)
-        return self._note_scale(uri, image)
+        return self._note_facts(uri, hdu, extver, image)
 
 # %% ../../nbs/20_images/14_opener.ipynb #e2ed6386
 @patch
@@ -143,7 +145,7 @@ def around(
         if place is not None:
             index = self.images.known[str(uri), hdu, extver]
             image = open_rows(*place, index, ra, dec, size)
-    return image and self._note_scale(uri, image)
+    return image and self._note_facts(uri, hdu, extver, image)
 
 # %% ../../nbs/20_images/14_opener.ipynb #51a568a5
 _most_in_one_query = 1000  # Addresses; databases limit their number

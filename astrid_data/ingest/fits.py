@@ -20,7 +20,7 @@ from sqlalchemy import select
 
 from ..core import BadImage, BadInput, progress, stable_uuid
 from ..images.exposures import read_exposure
-from ..images.image import check_facts, open_image
+from ..images.image import check_facts, content_of_image, open_image
 from ..images.sources import detect_sources, error_plane
 from astrid_data.ingest.archive import (
     IngestReport,
@@ -166,6 +166,17 @@ def _require_place(image):
     if not np.isfinite(image.footprint()).all():
         raise BadImage('bad_wcs', 'the corners of the image do not lie on the sky')
 
+# %% ../../nbs/25_ingest/05_fits.ipynb #11829920
+_NO_SKY = dict(mask='helper_file', constant='no_sky', empty='no_sky')  # Content -> reason in the ledger
+
+
+def _require_sky(image, role):
+    "Raise where the pixels are no sky, unless `role` says that they are"
+    content, evidence = ('image', '') if role == 'image' else content_of_image(image)
+    if content != 'image':
+        how = "pass role='image' to take it for sky all the same"
+        raise BadImage(_NO_SKY[content], f'{image.name}: {evidence}; {how}')
+
 # %% ../../nbs/25_ingest/05_fits.ipynb #a256b35e
 IMAGE_COLUMNS = [
     'uri',
@@ -240,6 +251,7 @@ def _register_image(archive, report, file, hdu, facts, options):
             report.skipped += 1
             return
         _require_place(image)
+        _require_sky(image, options.role)
         _note_band(file, image, facts)
         entry = _entry_of(archive, session, file, image, options)
         picture = _insert_image(archive, session, image, entry, options.copy)

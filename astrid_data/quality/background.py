@@ -9,7 +9,7 @@ __all__ = ['example_patches', 'sorted_quantile', 'clipped_stats', 'border_ring',
 # %% ../../nbs/45_quality/00_background.ipynb #b2abb920
 import numpy as np
 
-from ..images.contents import is_solid, piece_starts
+from ..images.contents import is_blocky, is_solid, piece_starts
 
 # %% ../../nbs/45_quality/00_background.ipynb #d7bf8783
 def example_patches(
@@ -118,6 +118,8 @@ def rim_pixels(
 def _solid_rim(image, values):
     "Where one image holds one of these values, if it comes in solid pieces"
     rim = np.zeros(image.shape, bool)
+    if is_blocky(image, np.isfinite(image) & ~np.isin(image, list(values))):
+        return rim
     for value in values:
         mask = image == value
         other = np.isfinite(image) & ~mask
