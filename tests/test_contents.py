@@ -193,7 +193,7 @@ def test_what_is_no_sky_is_asked_about_and_can_be_told(name, tmp_path):
     archive = open_archive(tmp_path / 'archive')
     report = archive.add_fits([path], show=False, detect=False)
     row = report.ledger.iloc[0]
-    assert report.added == 0 and row.reason in ('helper_file', 'no_sky')
+    assert report.added == 0 and row.reason in ('helper_file', 'no_sky', 'all_bad')
     assert "role='image'" in str(row.to_dict())
     assert archive.add_fits([path], show=False, detect=False, role='image').added == 1
 

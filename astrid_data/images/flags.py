@@ -126,7 +126,9 @@ def flags_of_header(
 
 # %% ../../nbs/20_images/08_flags.ipynb #74ff5f7e
 _level_name = re.compile(r'SATUR|SAT_?LEV|MAX_?LIN|DATAMAX')
-_counts_pixels = re.compile(r'(^|[ ._])(N|NUM|P|PCT|FRAC|PERC)\w?_?SAT|SAT\w*PIX|SAT\w*(NUM|FRAC|CNT)')
+_counts_pixels = re.compile(
+    r'(^|[ ._])(N|NUM|P|PCT|FRAC|PERC)\w?_?SAT|SAT\w*PIX|SAT\w*(NUM|FRAC|CNT)'
+)
 _counts_in_words = re.compile(r'number of|fraction|percent|how many', re.I)
 _says_limit = re.compile(r'satur|good|linear|valid', re.I)
 
@@ -175,7 +177,9 @@ class Saturation(NamedTuple):
 
 def _stated_unit(comment):
     "The unit that a comment names; None where it names none"
-    for word in re.findall(r'[\[(]([^\])]+)[\])]|\b(ADU|DN|e-|electrons?|counts?)(?=\W|$)', comment, re.I):
+    for word in re.findall(
+        r'[\[(]([^\])]+)[\])]|\b(ADU|DN|e-|electrons?|counts?)(?=\W|$)', comment, re.I
+    ):
         unit = parse_unit(next(filter(None, word)))
         if kind_of_unit(unit) not in (None, 'other'):
             return unit
@@ -228,7 +232,9 @@ def saturation_of(
     return Saturation(None, 'no card gives it')
 
 # %% ../../nbs/20_images/08_flags.ipynb #76ad59fd
-_fill_name = re.compile(r'^BLANK$|FILL(_?VAL(UE)?)?$|(BAD|NULL|NAN|MISS(ING)?|INVAL(ID)?|UNDEF)_?VAL(UE)?$|NO_?DATA(_?VAL(UE)?)?$')
+_fill_name = re.compile(
+    r'^BLANK$|FILL(_?VAL(UE)?)?$|(BAD|NULL|NAN|MISS(ING)?|INVAL(ID)?|UNDEF)_?VAL(UE)?$|NO_?DATA(_?VAL(UE)?)?$'
+)
 
 
 def declared_fills(

@@ -167,7 +167,8 @@ def _require_place(image):
         raise BadImage('bad_wcs', 'the corners of the image do not lie on the sky')
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #11829920
-_NO_SKY = dict(mask='helper_file', constant='no_sky', empty='no_sky')  # Content -> reason in the ledger
+#: What an image holds by its pixels -> the reason in the ledger
+_NO_SKY = dict(mask='helper_file', constant='no_sky', empty='all_bad')
 
 
 def _require_sky(image, role):
