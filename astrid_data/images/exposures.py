@@ -317,14 +317,37 @@ def _same_chip(a, b):
         return _alike(a, b)
 
 
+_cameras = (  # Each of them one camera, whatever telescope it is at
+    'acs wfc3 wfpc2 wfpc nicmos stis foc nircam niriss miri nirspec irac mips decam megacam '
+    'megaprime hsc suprime gpc1 gpc2 wfcam vircam omegacam wircam lsstcam'
+).split()
+
+
+def _known_camera(name):
+    "The known name of a camera that a text begins with; None where it is none"
+    words = re.findall('[a-z0-9]+', name.lower())
+    return next((word for word in words if word in _cameras), None)
+
+
+def _surely_two(a, b):
+    "Whether two instruments are certainly two, not one under two names"
+    cameras = {_known_camera(a.instrument), _known_camera(b.instrument)}
+    if None not in cameras:
+        return len(cameras) == 2
+    telescopes = a.telescope, b.telescope
+    return all(telescopes) and not _alike(*telescopes)
+
+
 def other_camera(
     a: Exposure,  # One image
     b: Exposure,  # Another
 ) -> bool:  # False also where it is unknown
     "Whether two images are certainly of two detectors"
     if a.instrument and b.instrument:
-        if not _alike(a.instrument, b.instrument):
+        if _surely_two(a, b):
             return True
+        if not _alike(a.instrument, b.instrument):
+            return False
         shared = a.chip.keys() & b.chip.keys()
         return any(not _same_chip(a.chip[card], b.chip[card]) for card in shared)
     return bool(a.telescope and b.telescope) and not _alike(a.telescope, b.telescope)

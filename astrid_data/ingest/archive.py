@@ -145,7 +145,7 @@ def __repr__(self: IngestReport):
     if self.corrected:
         text += f'\n  {self.corrected:6d} verdicts changed'
     for what, number in sorted(self.changed.items()):
-        text += f'\n  {number:6d} detections have another {what}'
+        text += f'\n  {number:6d} with another {what} than before'
     for note in self.notes:
         text += f'\n  note: {note}'
     return text + _doubt_words(self.doubts) + _first_lost_words(self.ledger)
