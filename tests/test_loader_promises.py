@@ -341,3 +341,24 @@ def test_a_leak_stays_with_every_way_to_read_the_version(leaky, kept):
         assert 'objects are in more than one split' in data.leaks
         assert ad.PatchLoader(data, 8).leaky
     assert PatchDataset(kept, 'train').leaks == ''
+
+
+def test_scores_and_trainings_on_a_leaky_version_say_so(leaky, kept):
+    train, val, _ = insisted(leaky)
+    history = ad.fit(SmallCNN(width=2), train, val, epochs=1, show=False)
+    assert 'objects are in more than one split' in history.leaks
+    assert 'LEAKS' in repr(history) and 'LEAKS' in history._repr_html_()
+    report = ad.evaluate(SmallCNN(width=2), val, n_boot=20)
+    assert report.leaks == history.leaks
+    assert 'LEAKS' in repr(report) and 'LEAKS' in report._repr_html_()
+    plain = DataLoader(PatchDataset(leaky, 'val'), batch_size=8, collate_fn=collate)
+    assert ad.evaluate(SmallCNN(width=2), plain, n_boot=20).leaks == history.leaks
+    clean = ad.evaluate(SmallCNN(width=2), RealDataLoader(kept).loaders()[1], n_boot=20)
+    assert clean.leaks == '' and 'LEAKS' not in repr(clean)
+
+
+def test_runs_on_a_leaky_version_carry_a_tag(leaky, kept):
+    from astrid_data.tracking.dataset_run import dataset_tags
+
+    assert 'objects are in more than one split' in dataset_tags(leaky)['leaks']
+    assert 'leaks' not in dataset_tags(kept)

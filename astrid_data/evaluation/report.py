@@ -100,6 +100,7 @@ class OperatingPoints:
     auc_pr_at_prior: float | None = None  # AUC-PR if the share of real were `survey_prior`
     auc_pr_at_prior_interval: tuple | None = None  # Ends of 95 %, by objects
     note: str = ''  # What to keep in mind
+    leaks: str = ''  # What the splits are known to share; '' where no audit found anything
     scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # One row per sample
     by: dict = field(default_factory=dict, repr=False)  # Column -> its table of `breakdown`
 
@@ -202,6 +203,8 @@ def _lines(report):
     yield from _score_lines(report)
     remark = f'mean distance of score and share of real; Brier score {_number(report.brier)}'
     yield 'calibration', _number(report.calibration_error), remark
+    if report.leaks:
+        yield 'LEAKS', '', f'{report.leaks}: a score on this version means nothing'
     if report.note:
         yield 'mind', '', report.note
 

@@ -39,6 +39,14 @@ def _parent_tags(manifest):
     return dict(dataset_parent=manifest['parent'], dataset_parent_hash=parent_hash)
 
 
+def _leak_tags(manifest):
+    "What the splits are known to share; nothing where the audit found nothing"
+    audit = manifest.get('audit') or {}
+    if audit.get('verdict') != 'fail':
+        return {}
+    return dict(leaks='; '.join(audit.get('reasons') or ['its audit failed']))
+
+
 def dataset_tags(
     dataset,  # A version
 ) -> dict:  # Name -> text
@@ -54,6 +62,7 @@ def dataset_tags(
         plan_hash=manifest.get('plan_hash') or '',
         **_parent_tags(manifest),
         audit=(manifest.get('audit') or {}).get('verdict', 'none'),
+        **_leak_tags(manifest),
         dataset_code_version=manifest['code_version'],
         patch_size=str(dataset.patch_size),
         channels=','.join(dataset.channels),

@@ -36,7 +36,7 @@ from ..tracking.data_wait import DataWait
 from ..tracking.saved_model import input_of
 from .checkpoints import read_checkpoint, save_checkpoint
 from .models import logits, loss_of, seeded
-from .predict import predict, to_device, version_of
+from .predict import leaks_of, predict, to_device, version_of
 
 # %% ../../nbs/75_training/04_fit.ipynb #60406577
 class TrainingDiverged(AstridError, ArithmeticError):
@@ -280,6 +280,7 @@ class History:
     steady_wait_share: float | None  # The same without the first batch of each epoch
     origin: str = 'survey'  # Of the data: 'survey', 'synthetic' or 'mixed'
     saved_epoch: int | None = None  # Last epoch in the checkpoint; None if there is none
+    leaks: str = ''  # What the splits are known to share; '' where no audit found anything
     converged: bool | None = None  # Did it stop getting better? None: nobody looked
 
     def __len__(self):
@@ -300,10 +301,11 @@ def __repr__(self: History):
     doubt = ', NOT CONVERGED' if self.converged is False else ''
     best = self.epochs[self.measure][self.best_epoch]
     waiting = _waiting(self.data_wait_share, self.steady_wait_share)
+    leaks = f'; LEAKS between its splits: {self.leaks}' if self.leaks else ''
     return (
         f'History({len(self)} epochs, {self.stop_reason}{doubt}; best: epoch {self.best_epoch} of '
         f'{len(self)} with {self.measure} {best:.4f}; '
-        f'waiting for data: {waiting}; data: {self.origin})'
+        f'waiting for data: {waiting}; data: {self.origin}{leaks})'
     )
 
 
@@ -816,6 +818,7 @@ def fit(
     _log_outcome(run, trainer)
     _keep_model(run, trainer, train)
     history = _history(trainer, getattr(train, 'origin', 'survey'))
+    history.leaks = leaks_of(train)
     _tell(f'trained: {history!r}', event='trained', epochs=len(history), source=_source(train))
     _warn_unconverged(history)
     return history
