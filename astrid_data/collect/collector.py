@@ -31,6 +31,7 @@ from astrid_data.collect.plan import (
     unknown_text,
 )
 from astrid_data.collect.queries import (
+    ALERT_FACTS,
     add_facts,
     add_filter,
     add_index,
@@ -315,7 +316,8 @@ def _words_or_none(values):
     return values.astype(object).where(values.notna(), None)
 
 # %% ../../nbs/40_collect/07_collector.ipynb #bfab800c
-_IMAGE_FACTS = ('telescope', 'instrument', 'site_longitude', 'stamp_scale_arcsec', 'stamp_pa_deg')
+_IMAGE_WORDS = ['telescope', 'instrument', 'chip']
+_IMAGE_NUMBERS = 'site_longitude stamp_scale_arcsec stamp_pa_deg airmass seeing'.split()
 
 
 def observation_columns(
@@ -336,18 +338,18 @@ def observation_columns(
         mjd_scale=obs[f'{first}_mjd_scale'].where(known, 'utc'),
         mjd_meaning=obs[f'{first}_mjd_meaning'].where(known, None),
         origin=np.where(pretend, 'synthetic', 'survey'),
-        **{name: obs[f'{first}_{name}'] for name in _IMAGE_FACTS},
+        **{name: obs[f'{first}_{name}'] for name in _IMAGE_WORDS + _IMAGE_NUMBERS},
     )
     words = ['observation_id', 'mjd_scale', 'mjd_meaning', *(f'{c}_hdu' for c in channels)]
-    words += ['telescope', 'instrument']
+    words += _IMAGE_WORDS
     return out.assign(**{name: _words_or_none(out[name]) for name in words})
 
 # %% ../../nbs/40_collect/07_collector.ipynb #d1709285
 _FLOATS = (
     'label_confidence ra dec pixel_x pixel_y mjd exposure_s score mag snr exclusion_arcsec '
     'template_end_mjd first_seen_mjd registry_x registry_y '
-    'site_longitude stamp_scale_arcsec stamp_pa_deg'
-).split()
+    'site_longitude stamp_scale_arcsec stamp_pa_deg airmass seeing'
+).split() + ALERT_FACTS
 
 
 def _joined(parts, name, take=pd.DataFrame.pop):

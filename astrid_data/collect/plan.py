@@ -28,7 +28,8 @@ from ..storage.resolve import resolve_uri
 # %% ../../nbs/40_collect/04_plan.ipynb #34116754
 OBSERVATION_COLUMNS = (
     'survey band observation_key observation_id ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning '
-    'exposure_s origin telescope instrument site_longitude stamp_scale_arcsec stamp_pa_deg'
+    'exposure_s origin telescope instrument site_longitude stamp_scale_arcsec stamp_pa_deg '
+    'chip airmass seeing rcid field programid visit detector xpos ypos fwhm diffmaglim magzpsci'
 ).split()
 LABEL_COLUMNS = (
     'sample_key label class_name kind label_source label_confidence n_label_events '
@@ -46,7 +47,8 @@ SAMPLE_COLUMNS = (
     'label_disagreement survey band observation_key observation_id detection_id object_id '
     'ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning exposure_s score mag snr seed '
     'exclusion_arcsec origin template_end_mjd first_seen_mjd registry_x registry_y '
-    'telescope instrument site_longitude stamp_scale_arcsec stamp_pa_deg object_source'
+    'telescope instrument site_longitude stamp_scale_arcsec stamp_pa_deg object_source '
+    'chip airmass seeing rcid field programid visit detector xpos ypos fwhm diffmaglim magzpsci'
 ).split()
 LEDGER_COLUMNS = (
     'sample_key uri reason detail label class_name kind survey band observation_key '

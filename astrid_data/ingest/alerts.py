@@ -326,6 +326,9 @@ def _alert_index(alert, detection_id, pixel, cell):
     "The row of our index of detections for one alert"
     x, y = pixel
     facts = {name: alert[name] for name in _ALERT_FACTS if name in alert}
+    for rubin, name in (('x', 'xpos'), ('y', 'ypos')):
+        if rubin in alert:
+            facts.setdefault(name, alert[rubin])
     lineage = str(alert['candid'])
     if alert.get('lineage'):
         lineage += f' {alert["lineage"]}'

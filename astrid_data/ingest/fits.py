@@ -19,6 +19,7 @@ import pandas as pd
 from sqlalchemy import select
 
 from ..core import BadImage, BadInput, progress, stable_uuid
+from ..images.conditions import read_conditions
 from ..images.exposures import read_exposure
 from ..images.image import check_facts, content_of_image, open_image
 from ..images.sources import detect_sources, error_plane
@@ -140,6 +141,7 @@ def _entry_of(archive, session, file, image, options):
         origin='synthetic' if is_synthetic(headers) else options.origin,
         beside={role: plane.uri for role, plane in file.planes.items()},
         exposure=read_exposure(image.header, headers[0], image.facts, image.shape).plain(),
+        conditions=read_conditions(image.header, headers[0]),
     )
     if options.copy:
         entry.stored_key = f'observations/{entry.observation_id}/{file.path.name}'

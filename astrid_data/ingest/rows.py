@@ -86,6 +86,7 @@ class ImageEntry:
     origin: str = 'survey'  # 'survey' or 'synthetic'
     beside: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> address of the plane
     exposure: dict = field(default_factory=dict)  # As from `read_exposure(…).plain()`
+    conditions: dict = field(default_factory=dict)  # As from `read_conditions`
 
     @property
     def observation_id(self):  # The same on every machine
@@ -129,6 +130,7 @@ def _image_facts(image, entry):
         index=image_index(image),
         beside=entry.beside,
         exposure=entry.exposure or None,
+        **entry.conditions,
     )
 
 

@@ -1,0 +1,137 @@
+"Every fact known with the observation is a suspect of the probe; the cause is named, clean sets are let pass."
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from astrid_data.images.conditions import read_conditions
+from astrid_data.quality.report import check_quality
+from astrid_data.quality.shortcuts import certain_auc, check_shortcuts, probe_shortcuts
+
+N, FILES = 600, 60
+
+
+def facts(seed, n=N):
+    "Sixty files of twenty nights; what a file has all its samples share"
+    rng = np.random.default_rng(seed)
+    file = rng.integers(0, FILES, n)
+    night = rng.integers(0, 20, FILES)[file]
+
+    def of_file():
+        return rng.normal(size=FILES)[file]
+
+    return pd.DataFrame(
+        dict(
+            image_uri=[f'{k}.fits' for k in file],
+            mjd=60000 + 17 * night + rng.uniform(0.1, 0.4, FILES)[file],
+            airmass=of_file(),
+            fwhm=of_file(),
+            diffmaglim=of_file(),
+            image_background=of_file() + rng.normal(0, 0.1, n),
+            image_noise=rng.normal(5, 1, n),
+            rcid=rng.integers(0, 64, n),
+            xpos=rng.uniform(0, 3072, n),
+            ypos=rng.uniform(0, 3080, n),
+            ra=rng.uniform(0, 360, n),
+            dec=rng.uniform(-30, 80, n),
+            band=np.array(['g', 'r'])[rng.integers(0, 2, n)],
+        )
+    )
+
+
+def tilted(samples, lean, seed):
+    "The samples with a label that leans by some fact"
+    lean = (lean - lean.mean()) / lean.std()
+    real = np.random.default_rng(seed).uniform(size=len(samples)) < 1 / (1 + np.exp(-2 * lean))
+    return samples.assign(label=real.astype(int))
+
+
+PLANTS = dict(
+    rcid=lambda t, rng: rng.permutation(np.arange(64) % 2)[t['rcid']],
+    fwhm=lambda t, rng: t['fwhm'],
+    airmass=lambda t, rng: t['airmass'],
+    xpos=lambda t, rng: abs(t['xpos'] - 1536) > 1000,
+    ra=lambda t, rng: t['ra'],
+    mjd=lambda t, rng: abs(t['mjd'] - 60160) < 35,
+    image_uri=lambda t, rng: rng.normal(size=FILES)[pd.factorize(t['image_uri'])[0]],
+)
+
+
+@pytest.mark.parametrize('name', PLANTS)
+def test_a_planted_fact_is_named(name):
+    named = 0
+    for seed in range(4):
+        samples = facts(seed)
+        lean = np.asarray(PLANTS[name](samples, np.random.default_rng(seed + 99)), float)
+        samples = tilted(samples, lean, seed)
+        probe = probe_shortcuts(samples)
+        issues = check_shortcuts(samples, probe)
+        named += bool(issues) and name in probe['causes'][0]['names'] and name in issues[0].message
+    assert named >= 3
+
+
+def test_clean_sets_raise_no_alarm():
+    alarms = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        samples = facts(seed, n=200).assign(label=rng.permutation(200) % 2)
+        alarms += bool(check_shortcuts(samples, probe_shortcuts(samples)))
+    assert alarms <= 1
+
+
+def test_groups_are_kept_together_where_some_have_no_object():
+    "Ten alerts of one object share a sky level; drawn sky has no object"
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(60), 10)
+    samples = pd.DataFrame(
+        dict(
+            label=(rng.permutation(60) % 2)[group],
+            image_background=rng.normal(size=60)[group],
+            object_id=[f'o{g}' for g in group],
+        )
+    )
+    samples.loc[samples.index % 100 == 99, 'object_id'] = None
+    probe = probe_shortcuts(samples)
+    assert not check_shortcuts(samples, probe)
+
+
+def test_causes_that_are_the_same_are_named_together():
+    samples = facts(0)
+    samples = samples.assign(image_sha256=samples['image_uri'] + '#', telescope=samples['band'])
+    samples['label'] = (samples['band'] == 'g') ^ (np.arange(N) % 6 == 0)
+    names = probe_shortcuts(samples.assign(label=samples['label'].astype(int)))['causes'][0]
+    assert set(names['names']) == {'band', 'telescope'}
+
+
+def test_what_the_label_made_and_undeclared_columns_are_no_causes():
+    samples = facts(0).assign(label=np.arange(N) % 2)
+    samples = samples.assign(score=samples['label'] * 1.0, peakmag=samples['label'] * 1.0)
+    assert not check_shortcuts(samples, probe_shortcuts(samples))
+    found = probe_shortcuts(samples, facts=('peakmag',))
+    assert found['causes'][0]['names'] == ['peakmag']
+
+
+def test_few_samples_tell_nothing_and_the_gate_says_so():
+    samples = facts(0, n=30).assign(label=np.arange(30) % 2, valid_fraction=1.0)
+    probe = probe_shortcuts(samples)
+    assert probe['sees'] is None or probe['sees'] > 0.9
+    assert certain_auc(probe) is None
+    gate = next(g for g in check_quality(samples).gates if g.name == 'shortcut_auc')
+    assert gate.outcome == 'unknown' and gate.reason
+
+
+def test_the_probe_does_not_depend_on_the_order_of_calls_and_is_bounded():
+    rng = np.random.default_rng(0)
+    samples = facts(0, n=30_000).assign(label=np.arange(30_000) % 2)
+    valid = np.ones((30_000, 1, 4, 4), bool)
+    one, two = probe_shortcuts(samples, valid), probe_shortcuts(samples, valid)
+    assert one == two and one['n'] == 8000
+    rare = samples.assign(label=(rng.uniform(size=30_000) < 0.01).astype(int))
+    assert probe_shortcuts(rare)['n'] == 8000
+
+
+def test_conditions_of_a_header():
+    from astropy.io import fits
+
+    header = fits.Header(dict(AIRMASS='1.4', CCDNAME='S3'))
+    assert read_conditions(header) == dict(airmass=1.4, seeing=None, chip='S3')
