@@ -273,19 +273,29 @@ def test_an_alert_under_a_new_name_follows_its_history(shared_data, registry_url
         packet = next(fastavro.reader(f))
     before = [c['candid'] for c in packet['prv_candidates'] if c.get('candid')]
 
-    def later(k, name, history):  # Half a minute of arc away, under another name
+    def stamps_of(file):
+        with open(next((shared_data / 'alerts' / 'raw_avro').glob(f'{file}*')), 'rb') as f:
+            alert = next(fastavro.reader(f))
+        return {name: alert[name] for name in alert if name.startswith('cutout')}
+
+    # Half a minute of arc away, under another name and with stamps of its own
+    def later(k, name, history, stamps):
         c = packet['candidate'] | dict(
             candid=k,
             ra=packet['candidate']['ra'] + 0.01 * (k % 7 + 1),
             jd=packet['candidate']['jd'] + k % 11 + 1,
         )
-        return packet | dict(
-            candid=k, objectId=name, candidate=c, prv_candidates=[dict(candid=h) for h in history]
-        )
+        history = [dict(candid=h) for h in history]
+        return packet | stamps | dict(candid=k, objectId=name, candidate=c, prv_candidates=history)
 
     archive = ad.open_archive(registry_url, storage=str(tmp_path / 'store'), home=tmp_path)
     archive.add_alerts(
-        [packet, later(1, 'ZTF99new', [before[0], None]), later(2, 'ZTF99other', [])], show=False
+        [
+            packet,
+            later(1, 'ZTF99new', [before[0], None], stamps_of('pipeline__ok_4p01')),
+            later(2, 'ZTF99other', [], stamps_of('fink-broker__ok_3p3')),
+        ],
+        show=False,
     )
     params = ad.TrainingDataCollectionParams(
         survey_ids=['ztf'],

@@ -58,16 +58,23 @@ def _judge(patterns, hint, least):
     return kind, max(resemblance.correlation for resemblance in found)
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #a3a27d29
+_PATIENCE = 400  # Pairs in a row that are no copies
+
+
 def _near_copies(data, valid, hints, least):
     "Pairs that are copies in other dress, with kind and correlation"
     found = {}
+    in_vain = 0
     for hint in hints:
         pair = (int(hint['i']), int(hint['j']))
         if pair in found:
             continue
         verdict = _judge(_noise_of_pair(data, valid, np.array(pair)), hint, least)
-        if verdict is not None:
+        in_vain = 0 if verdict else in_vain + 1
+        if verdict:
             found[pair] = verdict
+        if in_vain == _PATIENCE:
+            break
     table = pd.DataFrame(list(found), columns=['i', 'j'], dtype='i8')
     table['kind'] = [kind for kind, _ in found.values()]
     table['correlation'] = [correlation for _, correlation in found.values()]
@@ -86,7 +93,7 @@ def find_duplicates(
     data,  # Patches, array-like, shape (n, C, s, s)
     valid,  # Validity, same shape
     hashes=None,  # A hash of each patch's pixels; None makes them
-    min_correlation: float = 0.7,  # Of the noise of two copies, beyond what a common shape has
+    min_correlation: float = 0.8,  # Of the noise of two copies, beyond what a common shape has
     most: int = 5000,  # Pairs to look at, most similar first
 ) -> pd.DataFrame:  # Columns i, j (rows, i < j), kind ('exact', 'near' or 'part'), correlation
     "Patches that show the same pixels, in whatever dress"

@@ -30,13 +30,14 @@ def _flat_areas(pixels):
     return equal >= 5
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #8fd9d455
+_LARGEST = 1e30  # No measurement; sums of such numbers would overflow
 _TIED = 0.01  # Share of pixels that equal the next one, from which flat areas are looked for
 
 
 def _usable(data, valid):
     "Pixels as float32, 0 where they do not count, and which of them count"
     pixels = np.asarray(data, 'f4')
-    good = np.isfinite(pixels) & valid
+    good = (np.abs(pixels) < _LARGEST) & valid
     if not good.all():
         pixels = np.where(good, pixels, np.float32(0))
     tied = (pixels[..., 1:] == pixels[..., :-1]).mean(axis=(1, 2, 3)) > _TIED
@@ -45,13 +46,24 @@ def _usable(data, valid):
     return pixels, good
 
 
+def _quantiles(numbers, good, quantiles):
+    "Quantiles of the good numbers of each patch and channel, from every third of them"
+    ordered = np.where(good, numbers, np.float32(np.inf)).reshape(*numbers.shape[:2], -1)[..., ::3]
+    ordered = np.sort(ordered, axis=-1)
+    known = np.isfinite(ordered).sum(axis=-1, keepdims=True)
+    for quantile in quantiles:
+        place = np.minimum((quantile * known).astype(int), ordered.shape[-1] - 1)
+        value = np.take_along_axis(ordered, place, axis=-1)[..., None]
+        yield np.where(np.isfinite(value), value, np.float32(0))
+
+
 def _without_units(pixels, good):
-    "Pixels less their mean, divided by the largest; 0 where they do not count"
-    counted = np.maximum(good.sum(axis=(-2, -1), keepdims=True), 1)
-    level = np.where(good, pixels, 0).sum(axis=(-2, -1), keepdims=True) / counted
-    pixels = np.where(good, pixels - level.astype('f4'), np.float32(0))
-    largest = np.abs(pixels).max(axis=(-2, -1), keepdims=True)
-    return pixels / np.where(largest > 0, largest, 1)
+    "Pixels less their median, over their width, at most 10,000; 0 where they do not count"
+    low, median, high = _quantiles(pixels, good, (0.25, 0.5, 0.75))
+    width = np.where(high > low, high - low, np.float32(1))
+    with np.errstate(over='ignore'):
+        pixels = np.clip((pixels - median) / width, -1e4, 1e4)
+    return np.where(good, pixels, np.float32(0))
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #04cd24d0
 def _sum_around(pixels, width):
@@ -67,15 +79,6 @@ def _sum_around(pixels, width):
     return pixels
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #f400d59e
-def _quiet_level(power, good):
-    "The lower quartile of the local power of each patch and channel, from every third pixel"
-    ordered = np.where(good, power, np.float32(np.inf)).reshape(*power.shape[:2], -1)[..., ::3]
-    ordered = np.sort(ordered, axis=-1)
-    place = np.isfinite(ordered).sum(axis=-1, keepdims=True) // 4
-    place = np.minimum(place, ordered.shape[-1] - 1)
-    return np.take_along_axis(ordered, place, axis=-1)[..., None]
-
-
 def _rough_part(pixels, good):
     "Pixels less the mean around them, and their mean square around each; 0 where not good"
     all_good = good.all()
@@ -90,7 +93,7 @@ def _rough_part(pixels, good):
 def _pattern(pixels, good):
     "The noise of pixels without units"
     rough, power = _rough_part(pixels, good)
-    quiet = _quiet_level(power, good)
+    (quiet,) = _quantiles(power, good, [0.25])
     counts = good & (power <= 9 * quiet) & (power >= quiet / 25) & (power > 1e-13)
     pattern = rough / np.sqrt(np.maximum(power, np.float32(1e-20)))
     return np.clip(pattern, -3, 3) * counts

@@ -52,7 +52,7 @@ FARTHEST_SHIFT = 2  # Of a copy (pixel); patches further apart share sky, which 
 class Resemblance:
     "How alike the noise of two patches is"
 
-    correlation: float  # Beyond what the second best orientation has, 0 to 1
+    correlation: float  # Beyond what the second best orientation has, 0 to 1; 0 by chance
     sigma: float  # Height of the best correlation in units of what chance gives
 
     def is_copy(
@@ -89,13 +89,13 @@ def compare(
     several = orientations(second)
     surfaces = _correlations(first, several)
     height, down, right = _best_shifts(surfaces)
-    exact = [
-        _exact_correlation(first, several[k], down[k], right[k]) for k in np.argsort(-height)[:3]
-    ]
-    _, rival, best = np.sort(exact)
-    rival = max(rival, 0)
-    sigma = height.max() / max(_scatter_of_chance(surfaces), 1e-9)
-    return Resemblance((best - rival) / max(1 - rival, 1e-6), float(sigma))
+    sigma = float(height.max() / max(_scatter_of_chance(surfaces), 1e-9))
+    if sigma < LEAST_SIGMA:
+        return Resemblance(0.0, sigma)
+    second_best, best = np.argsort(height)[-2:]
+    exact = _exact_correlation(first, several[best], down[best], right[best])
+    rival = exact * max(height[second_best], 0) / height[best]
+    return Resemblance((exact - rival) / max(1 - rival, 1e-6), sigma)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #07946eaf
 def _smoothed(pattern):
@@ -116,7 +116,12 @@ def _turned(pattern, angle, mirrored):
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #c752d9b4
 _SMALLEST_TURN = np.radians(4)  # Smaller ones are compared as they are
-_REFINED = (-0.025, 0.0, 0.025)  # Added to the angle (rad)
+_BESIDE = 0.025  # Between angles that are tried (rad)
+
+
+def _compare_turned(first, second, angle, mirrored):
+    "How alike two patterns are when the second is turned by an angle"
+    return compare(_smoothed(first), _smoothed(_turned(second, angle, mirrored)))
 
 
 def same_noise(
@@ -124,7 +129,7 @@ def same_noise(
     second: np.ndarray,  # Pattern, same shape
     angle: float = 0.0,  # By which the second may be turned (rad), from `turn_likeness`
     mirrored: bool = False,  # Whether it may be mirrored too
-    least: float = 0.7,  # Correlation that is enough
+    least: float = 0.8,  # Correlation that is enough
 ) -> Resemblance:
     "How alike the noise of two patches is, in any orientation and at a small shift"
     upright = compare(first, second)
@@ -132,9 +137,8 @@ def same_noise(
     beyond = abs((angle + quarter / 2) % quarter - quarter / 2)
     if upright.is_copy(least) or beyond < _SMALLEST_TURN:
         return upright
-    first = _smoothed(first)
-    turned = [
-        compare(first, _smoothed(_turned(second, angle + more, mirrored))) for more in _REFINED
-    ]
-    best = max(turned, key=lambda found: found.correlation)
-    return best if best.is_copy(least) else upright
+    turned = _compare_turned(first, second, angle, mirrored)
+    if turned.sigma >= LEAST_SIGMA and not turned.is_copy(least):
+        beside = [_compare_turned(first, second, angle + a, mirrored) for a in (-_BESIDE, _BESIDE)]
+        turned = max(beside, key=lambda found: found.correlation)
+    return turned if turned.is_copy(least) else upright

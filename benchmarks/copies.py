@@ -1,0 +1,330 @@
+"""`python -m benchmarks.copies`: copies in other dress, planted and looked for; and clean sets, in which none must be found. Kept in benchmarks/results.
+
+Each of ten seeds takes a set, plants five copies in each dress, and looks for them: simulated stars of 32 pixels, the simulator of
+`ad.synthetic_archive` of 64, ZTF alerts of three channels, and cutouts of real images, those beside the repository. A pair that was found is false if
+the two do not come from one patch.
+"""
+
+import gzip
+import io
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness import keep, machine
+
+shared = Path(__file__).resolve().parents[2] / 'shared' / 'data'
+A_DRESS = 5  # Copies of each
+
+
+# What is planted
+
+
+def _rim(patch, value):
+    patch = patch.copy()
+    width = patch.shape[-1] // 8
+    inside = slice(width, -width)
+    framed = np.full_like(patch, value)
+    framed[..., inside, inside] = patch[..., inside, inside]
+    return framed
+
+
+def _rotated(patch, degrees, order=1):
+    from scipy.ndimage import rotate
+
+    filled = np.nan_to_num(patch, nan=np.nanmedian(patch))
+    return rotate(filled, degrees, (-2, -1), reshape=False, order=order, mode='nearest')
+
+
+def _one_pixel(patch):
+    patch = patch.copy()
+    patch[..., 7, 9] += 100 * np.nanstd(patch)
+    return patch
+
+
+def _jpeg(patch, quality):
+    from PIL import Image
+
+    channels = []
+    for channel in patch:
+        low, high = np.nanpercentile(channel, [0.5, 99.5])
+        bytes_ = np.clip((np.nan_to_num(channel) - low) / (high - low + 1e-30) * 255, 0, 255)
+        file = io.BytesIO()
+        Image.fromarray(bytes_.astype('u1')).save(file, 'JPEG', quality=quality)
+        channels.append(np.asarray(Image.open(file), 'f4') * (high - low) / 255 + low)
+    return np.array(channels)
+
+
+def _moved(patch, down, right):
+    return np.roll(patch, (down, right), axis=(-2, -1))
+
+
+def _shifted(patch, by):
+    from scipy.ndimage import shift
+
+    filled = np.nan_to_num(patch, nan=np.nanmedian(patch))
+    return shift(filled, (0, by, by), order=1, mode='nearest')
+
+
+def dresses(rng):
+    "Name -> function of a patch (C, s, s) and the noise of its channels (C, 1, 1)"
+
+    def noisy(share):
+        return lambda p, noise: p + share * noise * rng.normal(size=p.shape)
+
+    def swapped(p, noise):
+        new = p.copy()
+        new[0] = np.roll(rng.permutation(p[0].ravel()).reshape(p[0].shape), 3)
+        return new
+
+    found = {
+        'brighter': lambda p, noise: 1.2 * p,
+        'other sky and unit': lambda p, noise: 0.003 * (p - 70 * noise),
+        'mirrored': lambda p, noise: p[..., ::-1],
+        'turned, digits lost': lambda p, noise: np.rot90(p, 1, (-2, -1)) + 1e-6 * noise,
+        'turned, brighter': lambda p, noise: 1.2 * np.rot90(p, 3, (-2, -1)),
+        'one pixel': lambda p, noise: _one_pixel(p),
+        'rounded to noise': lambda p, noise: np.round(p / noise) * noise,
+        'rim masked': lambda p, noise: _rim(p, np.nan),
+        'rim of zeros': lambda p, noise: _rim(p, 0.0),
+        'moved by 1': lambda p, noise: _moved(p, 0, 1),
+        'moved by 2, 2': lambda p, noise: _moved(p, 2, -2),
+        'moved, turned': lambda p, noise: _moved(np.rot90(p, 2, (-2, -1)), -1, 1),
+        'by 15 degrees': lambda p, noise: _rotated(p, 15),
+        'by 15, brighter': lambda p, noise: 1.2 * _rotated(p, 15),
+        'by -40, mirrored': lambda p, noise: _rotated(p[..., ::-1], -40),
+        'noise added, 0.5': noisy(0.5),
+        'JPEG 95': lambda p, noise: _jpeg(p, 95),
+        'JPEG 75': lambda p, noise: _jpeg(p, 75),
+        'half a pixel': lambda p, noise: _shifted(p, 0.5),
+        'noise added, 1.0': noisy(1.0),
+    }
+    return found | {'other template': swapped}
+
+
+# Where it is planted
+
+
+def stars(seed):
+    from astrid_data.quality.background import example_patches
+
+    return example_patches(400, 32, seed)[0]
+
+
+def simulated(seed):
+    import astrid_data as ad
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        archive = ad.synthetic_archive(folder, n_observations=2, n_sources=120, seed=seed)
+        params = ad.TrainingDataCollectionParams(confidence_threshold=0.5)
+        plan = ad.TrainingDataCollector(archive).plan(params, progress=False)
+        how = dict(patch_size=64, progress=False, probe=False, split_by='group')
+        dataset = plan.build('pretend', **how)
+        return _apart(np.array(dataset.patches()[:]), dataset.samples)
+
+
+def _apart(data, samples):
+    "One patch of those that share sky at less than three pixels"
+    from astrid_data.splits.assign import group_detections
+
+    group = group_detections(samples.assign(object_id=None, half_width_arcsec=np.nan), 3.0)
+    return data[np.unique(group, return_index=True)[1]]
+
+
+def _stamp(raw):
+    from astropy.io import fits
+
+    raw = gzip.decompress(raw) if raw[:2] == b'\x1f\x8b' else raw
+    with fits.open(io.BytesIO(raw), ignore_missing_simple=True) as hdus:
+        return np.asarray(hdus[0].data, 'f4')
+
+
+def alerts(seed=None):
+    "Alerts of different objects: those of one object share their template"
+    import pandas as pd
+
+    table = pd.read_parquet(shared / 'alerts' / 'ztf_dev.parquet').drop_duplicates('objectId')
+    names = ('cutoutTemplate', 'cutoutScience', 'cutoutDifference')
+    stamps = [[_stamp(row[name]) for name in names] for _, row in table.iterrows()]
+    return np.array([three for three in stamps if all(x.shape == (63, 63) for x in three)])
+
+
+# The same sky in another filter or at another time, and the same file twice
+_AGAIN = 'rice f814w f160w f125w ps1_r ps1_i ps1_z des_r epoch2 sdss_r_repr 150411 180128 180212 180225 04b 18a 18b spitzer'.split()
+
+
+def _real_images():
+    "Images of different sky"
+    import pandas as pd
+    from astropy.io import fits
+
+    files = pd.read_csv(shared / 'manifest.csv').query('role == "image"')['file']
+    for file in files[~files.str.contains('|'.join(_AGAIN))]:
+        with warnings.catch_warnings(), fits.open(shared / file) as hdus:
+            warnings.simplefilter('ignore')
+            images = [h.data for h in hdus if h.data is not None and h.data.dtype.kind in 'fiu']
+        image = np.asarray(images[0], 'f4') if images else np.zeros((1, 1), 'f4')
+        image = image[0] if image.ndim == 3 else image
+        if image.ndim == 2 and min(image.shape) >= 64:
+            yield image
+
+
+def tiles(side, most=60):
+    "Pieces of real images that share no pixel"
+    found = []
+    for image in _real_images():
+        height, width = (n // side * side for n in image.shape)
+        pieces = image[:height, :width].reshape(height // side, side, width // side, side)
+        pieces = pieces.swapaxes(1, 2).reshape(-1, side, side)
+        found.append(pieces[:most])
+    return _filled(np.concatenate(found))
+
+
+def _filled(patches):
+    "Patches with something on them: empty ones are equal, and no copies"
+    empty = np.nanmin(patches, axis=(1, 2)) == np.nanmax(patches, axis=(1, 2))
+    known = np.isfinite(patches).any(axis=(1, 2))
+    return patches[known & ~empty][:, None]
+
+
+def _first_here(places, apart):
+    "Whether no brighter point is near: a saturated star has a plateau of equal pixels"
+    from scipy.spatial import cKDTree
+
+    pairs = cKDTree(places).query_pairs(apart, p=np.inf, output_type='ndarray')
+    first = np.ones(len(places), bool)
+    first[pairs[:, 1]] = False
+    return first
+
+
+def centred(side, threshold, apart=8, most=80):
+    "Patches centred on the brightest points of real images, which all look alike"
+    from scipy.ndimage import maximum_filter
+
+    found = []
+    for image in _real_images():
+        filled = np.nan_to_num(image, nan=np.nanmedian(image))
+        low, middle, high = np.nanpercentile(filled, [25, 50, 75])
+        peaks = filled == maximum_filter(filled, 2 * apart + 1)
+        peaks &= filled > middle + threshold * (high - low) / 1.349
+        places = np.argwhere(peaks)
+        places = places[np.argsort(-filled[tuple(places.T)], kind='stable')]
+        places = places[_first_here(places, apart)]
+        half = side // 2
+        for y, x in places[:most]:
+            patch = image[max(y - half, 0) : y - half + side, max(x - half, 0) : x - half + side]
+            if patch.shape == (side, side) and y >= half and x >= half:
+                found.append(patch)
+    return _filled(np.array(found))
+
+
+# Looking
+
+
+def search(data):
+    "Pairs found, and processor seconds"
+    from astrid_data.quality.duplicates import find_duplicates
+
+    start = time.process_time()
+    pairs = find_duplicates(data, np.isfinite(data))
+    return pairs, time.process_time() - start
+
+
+def plant(data, seed):
+    "A set with copies; which patch each row comes from; the dress of each copy"
+    from astrid_data.quality.background import local_background
+
+    rng = np.random.default_rng(seed)
+    kinds = dresses(rng)
+    if data.shape[1] == 1:
+        kinds.pop('other template')
+    noise = np.nan_to_num(local_background(data)[1], nan=1)
+    sources = rng.choice(len(data), A_DRESS * len(kinds), replace=A_DRESS * len(kinds) > len(data))
+    names = np.repeat(list(kinds), A_DRESS)
+    with np.errstate(all='ignore'):
+        copies = [
+            kinds[name](data[row], np.maximum(noise[row], 1e-30)[:, None, None])
+            for name, row in zip(names, sources)
+        ]
+    whole = np.concatenate([data, np.array(copies).astype(data.dtype)])
+    return whole, np.concatenate([np.arange(len(data)), sources]), names
+
+
+def planted(data, seed):
+    "By dress how many were found, how many false pairs there were, seconds, patches"
+    whole, source, names = plant(data, seed)
+    pairs, seconds = search(whole)
+    true = source[pairs['i']] == source[pairs['j']]
+    found = np.isin(np.arange(len(data), len(whole)), pairs.loc[true, ['i', 'j']].to_numpy())
+    by_dress = {name: int(found[names == name].sum()) for name in dict.fromkeys(names)}
+    return by_dress, int((~true).sum()), seconds, len(whole)
+
+
+def plant_all(seeds):
+    "Found of planted, by set and dress"
+    sets = dict(stars=stars, simulated=simulated)
+    if shared.is_dir():
+        pool = tiles(32)
+        real = alerts()
+        sets |= dict(alerts=lambda seed: real, images=lambda seed: pool)
+    rows = []
+    for name, draw in sets.items():
+        total, false, seconds, n = {}, 0, 0.0, 0
+        for seed in range(seeds):
+            by_dress, wrong, took, size = planted(draw(seed), seed)
+            total = {dress: total.get(dress, 0) + k for dress, k in by_dress.items()}
+            false, seconds, n = false + wrong, seconds + took, n + size
+        asked = seeds * A_DRESS
+        rows.append(dict(set=name, planted=asked, found=total, false=false, patches=n // seeds))
+        rows[-1]['ms_per_patch'] = round(1000 * seconds / n, 3)
+        print(name, f'{n // seeds} patches, {false} false,', rows[-1]['ms_per_patch'], 'ms a patch')
+        for dress, k in total.items():
+            print(f'  {dress:20} {k}/{asked}', flush=True)
+    return rows
+
+
+def clean_sets():
+    "Name -> a function that makes a set without a copy"
+    sets = {f'stars {seed}': lambda seed=seed: stars(100 + seed) for seed in range(4)}
+    sets |= {f'simulated {seed}': lambda seed=seed: simulated(100 + seed) for seed in range(4)}
+    if shared.is_dir():
+        sets |= {f'tiles of {side}': lambda side=side: tiles(side) for side in (16, 24, 32, 48, 64)}
+        for side, threshold in ((21, 8), (32, 5), (32, 20), (48, 8), (63, 8), (64, 30)):
+            sets[f'bright points, {side} pixels, above {threshold}'] = lambda s=side, t=threshold: (
+                centred(s, t)
+            )
+        sets['alerts'] = alerts
+    return sets
+
+
+def look_at_clean(sets):
+    "Pairs found where there are none"
+    rows = []
+    for name, make in sets.items():
+        data = make()
+        pairs, seconds = search(data)
+        kinds = pairs['kind'].value_counts().to_dict()
+        rows.append(dict(set=name, patches=len(data), false=len(pairs), kinds=kinds))
+        print(
+            f'clean: {name:40} {len(data)} patches, {len(pairs)} false, {seconds:.1f} s', flush=True
+        )
+    return rows
+
+
+if __name__ == '__main__':
+    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    result = dict(
+        table='copies',
+        about='copies planted in other dress and found, by set; pairs found in clean sets',
+        machine=machine(),
+        seeds=seeds,
+        planted=plant_all(seeds),
+        clean=look_at_clean(clean_sets()),
+    )
+    if seeds >= 10:
+        keep(result)

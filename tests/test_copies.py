@@ -1,0 +1,207 @@
+"Copies in other dress: found, kept in one split, refused across splits; and none where there is none"
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_datasets import plan_of, toy
+
+import astrid_data as ad
+from astrid_data.core import Conflict
+from astrid_data.quality.background import example_patches
+from astrid_data.quality.duplicates import can_compare, check_duplicates, find_duplicates
+from astrid_data.quality.fingerprints import noise_pattern
+from astrid_data.quality.same_noise import compare
+from astrid_data.splits.audit import LeakageAudit, audit_splits
+from benchmarks.copies import A_DRESS, centred, dresses, planted, tiles
+
+# What a copy in this dress has lost: interpolated noise, or as much noise again
+HARD = ('JPEG 75', 'half a pixel', 'noise added, 1.0')
+
+
+def lonely(n, **columns):
+    "Samples far apart on the sky"
+    return pd.DataFrame(
+        dict(
+            sample_key=[f'{i:06d}' for i in range(n)],
+            ra=np.arange(n) * 0.5 % 360,
+            dec=np.arange(n) * 0.1 % 60,
+            label=np.arange(n) % 2,
+        )
+        | columns
+    )
+
+
+@pytest.mark.parametrize('side', [32, 63, 64, 128])
+@pytest.mark.parametrize('seed', [0, 1])
+def test_copies_are_found_in_every_dress_and_nothing_else(side, seed):
+    data = example_patches(120, side, seed)[0]
+    found, false, _, _ = planted(data, seed)
+    lost = {d: k for d, k in found.items() if k < A_DRESS and d not in HARD}
+    assert false == 0 and sum(A_DRESS - k for k in lost.values()) <= 2
+    assert not lost.keys() - {'by 15 degrees', 'by 15, brighter', 'by -40, mirrored'}
+
+
+def test_one_shared_channel_is_a_part_and_two_of_three_are_a_copy():
+    data = np.concatenate([example_patches(60, 32, seed)[0] for seed in (1, 2, 3)], axis=1)
+    rng = np.random.default_rng(0)
+    copies = data[:4].copy()
+    copies[0, 0] = rng.normal(100, 5, (32, 32))  # Another template
+    copies[1, 1:] = rng.normal(100, 5, (2, 32, 32))  # The same template at another time
+    copies[2, :2] = np.nan  # The only channel there is
+    copies[3] = 7 * np.rot90(copies[3], axes=(1, 2))
+    whole = np.concatenate([data, copies])
+    pairs = find_duplicates(whole, np.isfinite(whole))
+    assert pairs[['i', 'j', 'kind']].to_numpy().tolist() == [
+        [0, 60, 'near'],
+        [1, 61, 'part'],
+        [2, 62, 'near'],
+        [3, 63, 'near'],
+    ]
+    samples = lonely(64, split=['train'] * 60 + ['test'] * 4)
+    samples.loc[61, 'label'] = 1 - samples.loc[1, 'label']
+    unique, facts, issues = check_duplicates(samples, pairs)
+    assert unique == 61 / 64 and (facts['near'], facts['part']) == (3, 1)
+    across = {i.code: i.n for i in issues}['duplicates_across_splits']
+    assert across == 8  # A shared template is no other label, but a leak all the same
+
+
+def test_what_all_patches_share_is_no_copy():
+    "A channel that is the same for all, a detector's grid, one bright common shape"
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(1, 1, 32, 32)).repeat(400, axis=0)
+    data = np.concatenate([example_patches(400, 32, 5)[0], plane], axis=1).astype('f4')
+    assert len(find_duplicates(data, np.isfinite(data), np.arange(400))) == 0
+    y, x = np.indices((32, 32)) - 16
+    star = np.exp(-(x**2 + y**2) / 60) + 0.1 * np.exp(-abs(x * y) / 10)
+    bright = 1e4 * star * rng.uniform(1, 3, (300, 1, 1, 1)) + rng.normal(size=(300, 1, 32, 32))
+    assert len(find_duplicates(bright.astype('f4'), np.isfinite(bright))) == 0
+
+
+def test_no_noise_no_fingerprint_and_no_warning(recwarn):
+    data = example_patches(40, 32, 1)[0]
+    data[0] = 0  # Empty
+    data[1], data[2, ..., :20, :], data[3] = np.nan, 7, np.round(data[3] / 1e3)
+    data[4, 0, 3, 3], data[5, 0, 3, 3] = 3e38, np.inf
+    y, x = np.indices((32, 32)) - 16
+    data[6], data[7] = (np.exp(-(x**2 + y**2) / width) for width in (20, 25))  # No noise
+    assert len(find_duplicates(data, np.isfinite(data), np.arange(40))) == 0
+    assert not [w for w in recwarn if 'astrid' in w.filename]
+    pattern = noise_pattern(data, np.isfinite(data))
+    assert np.isfinite(pattern).all() and not pattern[[0, 1, 3]].any()
+    hot = np.concatenate([data, data[8:9]])
+    hot[-1, 0, 5, 5] = 1e20  # One hot pixel does not hide the copy
+    pairs = find_duplicates(hot, np.isfinite(hot), np.arange(41))
+    assert pairs[['i', 'j']].to_numpy().tolist() == [[8, 40]]
+    assert compare(pattern[0, 0], pattern[8, 0]).sigma == 0
+
+
+def test_small_and_oblong_patches_are_not_compared():
+    for shape in ((5, 1, 7, 7), (5, 1, 16, 17)):
+        data = np.random.default_rng(0).normal(size=shape).astype('f4')
+        data[4] = data[0] * 2
+        assert not can_compare(shape) and not len(find_duplicates(data, np.isfinite(data)))
+        audit = audit_splits(lonely(5, split=['train'] * 4 + ['test']), data, patch_size=7)
+        assert audit.near_duplicates is None and 'square' in audit.unknown['near_duplicates']
+
+
+def test_large_sets_are_searched_in_cells():
+    data = np.random.default_rng(0).normal(size=(6000, 1, 24, 24)).astype('f4')
+    data[5900:] = np.rot90(data[:100, ..., ::-1], axes=(2, 3)) * 2 + 5
+    pairs = find_duplicates(data, np.ones(data.shape, bool), np.arange(6000))
+    assert (pairs['j'] - pairs['i'] == 5900).all() and len(pairs) >= 98
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('side, threshold', [(21, 8), (63, 8)])
+def test_real_stars_are_not_copies_of_each_other(shared_data, side, threshold):
+    data = centred(side, threshold)
+    assert len(data) > 400 and len(find_duplicates(data, np.isfinite(data))) == 0
+
+
+def test_pieces_of_real_images_are_found_turned_and_not_mistaken(shared_data):
+    data = tiles(48, most=20)
+    kinds = dresses(np.random.default_rng(0))
+    noise = np.ones((1, 1, 1))
+    names = ('turned, brighter', 'moved by 1', 'mirrored')
+    copies = [kinds[n](data[k * 40 + i], noise) for k, n in enumerate(names) for i in range(20)]
+    whole = np.concatenate([data, np.array(copies, 'f4')])
+    pairs = find_duplicates(whole, np.isfinite(whole))
+    true = dict(
+        zip(range(len(data), len(whole)), [k * 40 + i for k in range(3) for i in range(20)])
+    )
+    assert all(true.get(j) == i for i, j in pairs[['i', 'j']].to_numpy())
+    assert len(pairs) >= 50  # Some pieces are nearly empty
+
+
+# In a build
+
+
+def with_planted(monkeypatch, rows, dress):
+    "Builds whose patches show some rows twice, in another dress"
+    from astrid_data.datasets import build as page
+
+    found = page.write_patches
+
+    def planted_patches(samples, work, *args, **options):
+        samples, lost, shards = found(samples, work, *args, **options)
+        file = work / 'version' / shards[0]['file']
+        patches = np.lib.format.open_memmap(file, mode='r+')
+        for source, copy in rows:
+            patches[copy] = dress(patches[source])
+        patches.flush()
+        return samples, lost, shards
+
+    monkeypatch.setattr(page, 'write_patches', planted_patches)
+
+
+def brighter_mirror(patch):
+    return 1.2 * patch[..., ::-1]
+
+
+HOW = dict(patch_size=24, progress=False, probe=False, split_by='group')
+
+
+def far_pairs(dataset, n=12):
+    "Rows of different groups in different splits"
+    samples = dataset.samples
+    train, test = (np.flatnonzero(samples['split'] == name) for name in ('train', 'test'))
+    return list(zip(train[:n].tolist(), test[:n].tolist()))
+
+
+def test_a_build_keeps_copies_in_one_split(tmp_path, monkeypatch):
+    archive = toy(tmp_path)
+    clean = plan_of(archive).build('clean', **HOW)
+    rows = far_pairs(clean)
+    with_planted(monkeypatch, rows, brighter_mirror)
+    dirty = plan_of(archive).build('dirty', **HOW)
+    samples = dirty.samples
+    groups = samples['group_id'].to_numpy()
+    together = sum(groups[i] == groups[j] for i, j in rows)
+    assert len(rows) == 12 and together >= 10
+    assert dirty.audit.near_duplicates == 0
+    assert dirty.quality.duplicates['near'] >= together
+
+
+def test_a_loader_refuses_copies_across_splits(tmp_path, monkeypatch):
+    archive = toy(tmp_path)
+    clean = plan_of(archive).build('clean', **HOW)
+    table = clean.samples[['sample_key', 'split']]
+    rows = far_pairs(clean)
+    with_planted(monkeypatch, rows, brighter_mirror)
+    dirty = plan_of(archive).build('dirty', **HOW | dict(split_by=table))
+    assert dirty.audit.near_duplicates >= 10 and dirty.audit.verdict == 'fail'
+    with pytest.raises(Conflict, match='copies in other dress'):
+        ad.RealDataLoader(dirty).loaders(batch_size=8)
+    with pytest.warns(UserWarning, match='copies in other dress'):
+        assert dirty.check_leaks(allow=True) == 'fail'
+    with pytest.raises(Conflict, match='copies in other dress'):
+        plan_of(archive).build('strict', gate='error', **HOW | dict(split_by=table))
+
+
+def test_an_audit_that_only_warned_of_copies_is_read_as_a_leak():
+    audit = audit_splits(lonely(4, split=['train', 'train', 'val', 'test']))
+    text = json.dumps(json.loads(audit.to_json()) | dict(near_duplicates=3, verdict='warn'))
+    assert LeakageAudit.from_json(text).verdict == 'fail'
+    assert LeakageAudit.from_json(audit.to_json()) == audit
