@@ -386,6 +386,37 @@ def test_growth_with_the_older_version_at_hand_moves_nothing(seed):
     assert grown.report['kept_from_before'] == len(was)
 
 
+def sizes_of(split):
+    return [int((split == name).sum()) for name in SPLITS]
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_corners_come_as_near_as_they_can(seed):
+    "A giant, four equal groups of one class each, four nights, and a rare class"
+    t = lonely(200, seed)
+    giant = np.where(np.arange(200) < 160, 0, np.arange(200))
+    big = t.assign(object_id=[f'o{k}' for k in giant], ra=giant * 1.7, dec=0.0)
+    assert sizes_of(split_samples(big, seed=seed).split) == [160, 20, 20]
+    four = np.arange(200) // 50
+    pure = t.assign(object_id=[f'o{k}' for k in four], ra=four * 50.0, dec=0.0, label=four % 2)
+    assert sizes_of(split_samples(pure, seed=seed).split) == [100, 50, 50]
+    nights = t.assign(mjd=59000.3 + four, survey='ztf')
+    assert sizes_of(split_samples(nights, by='night', seed=seed).split) == [100, 50, 50]
+    rare = lonely(400, seed).assign(label=(np.arange(400) < 12).astype(int))
+    split = split_samples(rare, seed=seed).split
+    assert all((rare['label'][split == name] == 1).any() for name in SPLITS)
+
+
+def test_the_plain_draw_can_be_had():
+    "Versions that were made before are split again as they were"
+    t = lonely(200)
+    giant = np.where(np.arange(200) < 160, 0, np.arange(200))
+    big = t.assign(object_id=[f'o{k}' for k in giant], ra=giant * 1.7, dec=0.0)
+    plain, evened = split_samples(big, even_out_far=False), split_samples(big)
+    assert plain.report['evened_out'] == 0 < evened.report['evened_out']
+    assert sizes_of(plain.split) != [160, 20, 20]
+
+
 def test_fractions_and_their_mistakes():
     t = lonely(400)
     r = split_samples(t, fractions=(0.5, 0, 0.5))

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['WAYS', 'required_column', 'object_names', 'group_detections', 'Footprints', 'with_extents', 'find_footprints',
-           'overlaps_any', 'sky_blocks', 'SplitOptimizer', 'assign_splits', 'exclude_overlaps', 'SplitResult',
-           'split_samples', 'check_split', 'imported', 'import_splits']
+           'overlaps_any', 'sky_blocks', 'SplitOptimizer', 'assign_splits', 'even_out', 'exclude_overlaps',
+           'SplitResult', 'split_samples', 'check_split', 'imported', 'import_splits']
 
 # %% ../../nbs/50_splits/01_assign.ipynb #2a5fb72e
 import logging
 from dataclasses import dataclass
 from inspect import signature
+from itertools import product
 from numbers import Real
 
 import numpy as np
@@ -486,6 +487,26 @@ def _count_patterns(unit, stratum, reach):
     return unit[first], stratum[first], reach[first], count
 
 # %% ../../nbs/50_splits/01_assign.ipynb #2be7755f
+def _requested(fractions, total):
+    "How many samples of each stratum every split should get, shape (3, strata)"
+    return np.maximum(np.outer(fractions, total), 1e-9)
+
+
+def _stratum_weights(requested):
+    "Weight of a squared error of each stratum, shape (strata,)"
+    total = requested.sum(0)
+    root = np.sqrt(total)
+    return 0.1 * root / root.sum() / total
+
+
+def _distance(kept, requested):
+    "How far counts (..., 3, strata) are from the requested ones; 0 is exactly as requested"
+    size = requested.sum(1)
+    sizes = ((kept.sum(-1) - size) ** 2 / size).sum(-1) / size.sum()
+    errors = ((kept - requested) ** 2 / requested).sum(-2)
+    return np.round(sizes + errors @ _stratum_weights(requested), 10)
+
+# %% ../../nbs/50_splits/01_assign.ipynb #68924073
 class SplitOptimizer:
     "What units hold, and what was requested of them"
 
@@ -495,13 +516,15 @@ class SplitOptimizer:
         stratum: np.ndarray,  # Number of each row's class and survey, shape (n,)
         reach: np.ndarray,  # Whether a unit reaches into a row, bool, shape (n, units)
         fractions: tuple,  # Shares of train, val and test
+        filling: np.ndarray | None = None,  # More samples that can go anywhere, shape (strata,)
     ):
         self.unit, self.stratum, patterns, self.count = _count_patterns(unit, stratum, reach)
         self.reach = np.asfortranarray(patterns, 'f4')
-        self.total = np.bincount(self.stratum, self.count)
-        self.requested = np.maximum(np.outer(fractions, self.total), 1e-9)
-        self.requested_size = self.requested.sum(1)
-        self.weight = np.sqrt(self.total) / np.sqrt(self.total).sum()
+        self.filling = np.zeros(0) if filling is None else filling
+        self.total = np.bincount(self.stratum, self.count, len(self.filling))
+        if filling is not None:
+            self.total = self.total + filling
+        self.requested = _requested(fractions, self.total)
 
 # %% ../../nbs/50_splits/01_assign.ipynb #4bff9dbb
 @patch
@@ -527,12 +550,7 @@ def cost(
     test_reach: np.ndarray,  # How many units of test do
 ) -> float:  # 0 is exactly as requested
     "Distance from what was requested"
-    kept = self.kept(split, val_reach, test_reach)
-    size_error = (kept.sum(1) - self.requested_size) ** 2 / self.requested_size
-    sizes = size_error.sum() / self.requested_size.sum()
-    strata_error = ((kept - self.requested) ** 2 / self.requested).sum(0)
-    strata = strata_error @ (self.weight / self.total)
-    return round(float(sizes + 0.1 * strata), 10)
+    return float(_distance(self.kept(split, val_reach, test_reach), self.requested))
 
 # %% ../../nbs/50_splits/01_assign.ipynb #9073522a
 @patch
@@ -670,6 +688,294 @@ def assign_splits(
     optimizer = _optimizer(sky, units, split, heavy, fractions, compact)
     split[heavy] = _best_draw(optimizer, units, heavy, movable, fractions, seed, draws)
     return split, len(movable)
+
+# %% ../../nbs/50_splits/01_assign.ipynb #7e3e52a3
+@dataclass
+class _Aim:
+    "What was requested of the splits, and what units could give"
+
+    requested: np.ndarray  # Samples, shape (3, strata)
+    smallest: np.ndarray  # Size of the smallest unit with each stratum that may move, or infinity
+
+    def ranks(self, kept):
+        "Empty splits, lacking classes and distance of counts (m, 3, strata), shape (m, 3)"
+        size = self.requested.sum(1)
+        is_empty = (kept.sum(-1) == 0) & (size > 1e-6)
+        could_hold = (self.requested >= 1) & (self.smallest <= size[:, None])
+        lacking = (kept == 0) & could_hold
+        counts = [is_empty.sum(-1), lacking.sum((-1, -2)), _distance(kept, self.requested)]
+        return np.stack(counts, axis=-1)
+
+
+def _first_best(ranks):
+    "Row of the least rank, the first of equal ones"
+    return int(np.lexsort([np.arange(len(ranks)), *ranks.T[::-1]])[0])
+
+# %% ../../nbs/50_splits/01_assign.ipynb #50529904
+def _filled(kept, requested, filling):
+    "Counts (..., 3, strata) after `filling` (strata) went where most is missing"
+    ratio = kept / requested
+    order = np.argsort(ratio, axis=-2)
+    have = np.take_along_axis(kept, order, -2).cumsum(-2)
+    wide = np.take_along_axis(np.broadcast_to(requested, kept.shape), order, -2).cumsum(-2)
+    level = ((have + filling) / wide).min(-2, keepdims=True)
+    return np.maximum(kept, level * requested)
+
+# %% ../../nbs/50_splits/01_assign.ipynb #658bd6b8
+@patch
+def _kept_of_ways(self: SplitOptimizer, ways):
+    "What is left of each split and stratum under each of some arrangements, shape (m, 3, strata)"
+    own = ways[:, self.unit]
+    val_reach = (ways == 1).astype('f4') @ self.reach.T
+    test_reach = (ways == 2).astype('f4') @ self.reach.T
+    keep = (own == 2) | (test_reach == 0) & ((own == 1) | (val_reach == 0))
+    counts = self.count * keep
+    is_of = self.stratum[:, None] == np.arange(len(self.total))
+    return np.stack([(counts * (own == k)) @ is_of.astype('f8') for k in range(3)], axis=1)
+
+
+@patch
+def ranks(
+    self: SplitOptimizer,
+    ways: np.ndarray,  # Split number of each unit in each arrangement, shape (m, units)
+    aim: _Aim,  # What was requested
+) -> np.ndarray:  # Empty splits, lacking classes and distance, shape (m, 3)
+    "Judge arrangements of heavy units, with light ones poured in"
+    step = max(1, 2_000_000 // max(1, len(self.unit)))
+    found = []
+    for start in range(0, len(ways), step):
+        kept = self._kept_of_ways(ways[start : start + step])
+        if len(self.filling):
+            kept = _filled(kept, self.requested, self.filling)
+        found.append(aim.ranks(kept))
+    return np.concatenate(found)
+
+# %% ../../nbs/50_splits/01_assign.ipynb #de03965f
+_ALL_WAYS = 3**7  # So many arrangements are tried one and all
+
+
+def _all_ways(start, movable, allowed):
+    "All arrangements of a few movable units"
+    places = np.array(list(product(allowed, repeat=len(movable))), int)
+    ways = np.repeat(start[None], len(places), axis=0)
+    ways[:, movable] = places
+    return ways
+
+
+def _moved_ways(split, movable, allowed):
+    "All arrangements that are one move away"
+    unit, place = (a.ravel() for a in np.meshgrid(movable, allowed, indexing='ij'))
+    real = split[unit] != place
+    ways = np.repeat(split[None], real.sum(), axis=0)
+    ways[np.arange(len(ways)), unit[real]] = place[real]
+    return ways
+
+
+def _exchanged_ways(split, movable, most=16):
+    "All arrangements that are one exchange away, among the heaviest movable units"
+    one, other = np.triu_indices(min(len(movable), most), 1)
+    one, other = np.sort(movable)[one], np.sort(movable)[other]
+    real = split[one] != split[other]
+    one, other = one[real], other[real]
+    ways = np.repeat(split[None], len(one), axis=0)
+    rows = np.arange(len(ways))
+    ways[rows, one], ways[rows, other] = split[other], split[one]
+    return ways
+
+# %% ../../nbs/50_splits/01_assign.ipynb #00e9a985
+@patch
+def _descend(self: SplitOptimizer, split, movable, allowed, aim):
+    "Improve an arrangement by the best move or exchange as long as there is one; and its rank"
+    rank = tuple(self.ranks(split[None], aim)[0])
+    while True:
+        for ways in (_moved_ways(split, movable, allowed), _exchanged_ways(split, movable)):
+            ranks = self.ranks(ways, aim) if len(ways) else np.full((1, 3), np.inf)
+            best = _first_best(ranks)
+            if tuple(ranks[best]) < rank:
+                split, rank = ways[best], tuple(ranks[best])
+                break
+        else:
+            return split, rank
+
+
+@patch
+def arrange(
+    self: SplitOptimizer,
+    starts: list,  # Arrays of the split number of each unit; units that do not move agree
+    movable: np.ndarray,  # Units that may move
+    allowed: np.ndarray,  # Splits that have a share
+    aim: _Aim,  # What was requested
+) -> np.ndarray:  # Split number of each unit
+    "The best arrangement of heavy units that can be found"
+    if len(allowed) ** len(movable) <= _ALL_WAYS:
+        ways = _all_ways(starts[0], movable, allowed)
+        return ways[_first_best(self.ranks(ways, aim))]
+    found = [self._descend(split, movable, allowed, aim) for split in starts]
+    return min(found, key=lambda pair: pair[1])[0]
+
+# %% ../../nbs/50_splits/01_assign.ipynb #e0a660ec
+@dataclass
+class _Light:
+    "Light units that may move"
+
+    counts: object  # Samples of each stratum in each unit, a sparse matrix (units, strata)
+    draw: np.ndarray  # Number from 0 to 1 of each unit
+
+    @property
+    def size(self):
+        "Samples of each unit"
+        return np.asarray(self.counts.sum(axis=1)).ravel()
+
+    def main_stratum(self):
+        "Stratum that each unit has most of"
+        counts = self.counts.tocoo()
+        order = np.lexsort([-counts.col, counts.data, counts.row])
+        last = np.cumsum(np.bincount(counts.row, minlength=counts.shape[0])) - 1
+        return counts.col[order][last]
+
+
+def _share_out(light, base, requested):
+    "Split number of each light unit, in the order of draws, where `base` is there already"
+    filling = np.asarray(light.counts.sum(axis=0)).ravel()
+    target = _filled(base, requested, filling) - base
+    limits = np.cumsum(target, axis=0)[:2] / np.maximum(target.sum(0), 1e-9)
+    stratum = light.main_stratum()
+    order = np.lexsort([light.draw, stratum])
+    size = pd.Series(light.size[order])
+    by_stratum = size.groupby(stratum[order])
+    middle = (by_stratum.cumsum() - size / 2) / by_stratum.transform('sum')
+    split = np.empty(len(order), int)
+    split[order] = (middle.to_numpy() > limits[:, stratum[order]]).sum(0)
+    return split
+
+# %% ../../nbs/50_splits/01_assign.ipynb #ef54c2ba
+def _gains(light, split, kept, requested):
+    "How much less the distance would be with each light unit in each split, shape (units, 3)"
+    error = kept - requested
+    scale = _stratum_weights(requested) / requested
+    size, size_scale = light.size, 1 / requested.sum(1) / requested.sum()
+    squares = (
+        light.counts.multiply(light.counts).tocsr() @ scale.T + size[:, None] ** 2 * size_scale
+    )
+    slope = light.counts @ (2 * error * scale).T
+    slope = slope + size[:, None] * (2 * error.sum(1) * size_scale)
+    own = np.arange(len(split)), split
+    return slope[own][:, None] - squares[own][:, None] - slope - squares
+
+
+def _polish(light, split, base, requested):
+    "Move one light unit at a time, the one that gains most, as long as that helps"
+    split = split.copy()
+    is_in = np.eye(3)[split]
+    kept = base + is_in.T @ light.counts
+    while True:
+        gains = _gains(light, split, kept, requested)
+        gains[np.arange(len(split)), split] = 0
+        unit, new = np.unravel_index(np.argmax(gains), gains.shape)
+        if gains[unit, new] < 1e-9:
+            return split
+        row = light.counts[[unit]].toarray()[0]
+        kept[split[unit]] -= row
+        kept[new] += row
+        split[unit] = new
+
+# %% ../../nbs/50_splits/01_assign.ipynb #aa3459ba
+def _light_units(units, is_light, numbers, counted):
+    "The light units that may move; rows that are lost anyway do not count"
+    number = np.cumsum(is_light) - 1
+    rows = np.flatnonzero(is_light[units.unit] & counted)
+    place = (number[units.unit[rows]], units.stratum[rows])
+    shape = (int(is_light.sum()), int(units.stratum.max()) + 1)
+    from scipy.sparse import coo_matrix
+
+    counts = coo_matrix((np.ones(len(rows)), place), shape=shape).tocsr()
+    return _Light(counts, numbers[is_light])
+
+
+def _heavy_optimizer(sky, units, split, heavy, rows, fractions, filling):
+    "A `SplitOptimizer` of heavy units and of others that stay, on some rows"
+    place = np.full(len(units.names), -1)
+    place[heavy] = np.arange(len(heavy))
+    place = place[units.unit]
+    number = np.where(place >= 0, place, len(heavy) + split[units.unit])
+    reach = np.zeros((len(number), len(heavy) + 3), bool)
+    reach[:, : len(heavy)] = _reach_of_units(sky, units.group, units.unit, heavy)
+    return SplitOptimizer(number[rows], units.stratum[rows], reach[rows], fractions, filling)
+
+
+def _arrange_heavy(sky, units, split, heavy, counted, light, aim, fractions, seed, draws=2):
+    "Split number of each heavy unit, and what is left of each split and stratum then"
+    is_light = (units.fixed < 0) & ~np.isin(np.arange(len(split)), heavy)
+    rows = np.flatnonzero(counted & ~is_light[units.unit])
+    if not len(rows):
+        return split[heavy], np.zeros(aim.requested.shape)
+    filling = np.asarray(light.counts.sum(axis=0)).ravel()
+    optimizer = _heavy_optimizer(sky, units, split, heavy, rows, fractions, filling)
+    fixed = units.fixed[heavy]
+    drawn = [_split_by_hash(units.names[heavy], fractions, f'{seed}|{k}') for k in range(draws)]
+    starts = [split[heavy], *(np.where(fixed >= 0, fixed, draw) for draw in drawn)]
+    starts = [np.append(start, [0, 1, 2]) for start in starts]
+    movable, allowed = np.flatnonzero(fixed < 0), np.flatnonzero(fractions)
+    way = optimizer.arrange(starts, movable, allowed, aim)
+    return way[: len(heavy)], optimizer._kept_of_ways(way[None])[0]
+
+
+def even_out(
+    sky: Footprints,  # From `find_footprints`
+    units: _Units,  # What is assigned
+    split: np.ndarray,  # Split number of each unit, from `assign_splits`
+    fractions: tuple,  # Shares of train, val and test
+    seed: int,  # Of the hash
+    counted: np.ndarray,  # Samples that are not lost anyway, bool, shape (n,)
+    aim: _Aim,  # What was requested
+) -> np.ndarray:  # Split number of each unit
+    "Arrange units so that splits come as near to what was requested as they can"
+    numbers = _hash_numbers(seed, units.names)
+    weight = np.bincount(units.unit, counted, minlength=len(units.names))
+    heavy = _heavy_units(sky, units.unit, weight, numbers)
+    is_light = units.fixed < 0
+    is_light[heavy] = False
+    light = _light_units(units, is_light, numbers, counted)
+    split = split.copy()
+    given = (sky, units, split, heavy, counted, light, aim, fractions, seed)
+    split[heavy], base = _arrange_heavy(*given)
+    if is_light.any():
+        shared = _share_out(light, base, aim.requested)
+        split[is_light] = _polish(light, shared, base, aim.requested)
+    return split
+
+# %% ../../nbs/50_splits/01_assign.ipynb #173e8eba
+def _aim_of(units, fractions, counted):
+    "What is requested of the samples that can be had"
+    strata = int(units.stratum.max()) + 1
+    total = np.bincount(units.stratum, counted, minlength=strata)
+    size = np.bincount(units.unit, counted, minlength=len(units.names))
+    free = counted & (units.fixed[units.unit] < 0)
+    smallest = pd.Series(size[units.unit[free]]).groupby(units.stratum[free]).min()
+    smallest = smallest.reindex(range(strata), fill_value=np.inf).to_numpy()
+    return _Aim(_requested(fractions, total), smallest)
+
+
+def _kept_counts(split, stratum, strata, counted):
+    "Samples of each split and stratum, shape (3, strata)"
+    return np.stack(
+        [np.bincount(stratum, counted & (split == name), minlength=strata) for name in SPLITS]
+    )
+
+# %% ../../nbs/50_splits/01_assign.ipynb #8ce70def
+_NEAR = 0.005
+
+
+def _is_near(rank):
+    "Whether nothing is left to be wished for"
+    return rank[0] == 0 and rank[1] == 0 and rank[2] <= _NEAR
+
+
+def _is_better(rank, before):
+    "Whether another outcome is worth a change"
+    if tuple(rank[:2]) != tuple(before[:2]):
+        return tuple(rank[:2]) < tuple(before[:2])
+    return before[2] > 2 * rank[2] + _NEAR
 
 # %% ../../nbs/50_splits/01_assign.ipynb #0bcaca4d
 def exclude_overlaps(
@@ -981,30 +1287,45 @@ def _units_of(scene, old, options, smallest_share):
     )
 
 
+@dataclass
+class _Draft:
+    "Where units go at first"
+
+    scene: _Scene  # Samples that nothing is held for
+    units: _Units
+    number: np.ndarray  # Split number of each unit
+
+    def split(self, number):
+        "Split of each sample, for some split numbers of the units"
+        return np.array(SPLITS, object)[number[self.units.unit]]
+
+
 def _split_scene(scene, old, options, shares, seed):
-    "Split of each sample before the buffer, name of its unit, how many were assigned by need"
+    "Split of each sample before the buffer, name of its unit, how many by need, and the draft"
     if options.by == 'time':
         number = _split_by_time(scene.samples, options, shares)
-        return np.array(SPLITS, object)[number], number.astype(str), 0
+        return np.array(SPLITS, object)[number], number.astype(str), 0, None
     units = _units_of(scene, old, options, min(share for share in shares if share > 0))
     compact = options.by in ('object', 'sky')
     number, by_need = assign_splits(scene.sky, units, shares, seed, compact)
-    return np.array(SPLITS, object)[number[units.unit]], units.names[units.unit], by_need
+    draft = _Draft(scene, units, number)
+    return draft.split(number), units.names[units.unit], by_need, draft
 
 # %% ../../nbs/50_splits/01_assign.ipynb #df301ee1
 def _assign_rows(scene, held, old, options, shares, seed, patch_size, together=None):
-    "Split of each sample before the buffer, name of its unit, how many were assigned by need"
+    "Split of each sample before the buffer, name of its unit, how many by need, and the draft"
     split = held.copy()
     unit = np.array([f'held for {name}' for name in held], object)
     free = np.flatnonzero(np.equal(held, None))
     if not len(free):
-        return split, unit, 0
+        return split, unit, 0, None
     if len(free) < len(held):
         rest = scene.samples.iloc[free].reset_index(drop=True)
         pairs = _pairs_among(together, free, len(held))
         scene = _find_scene(rest, patch_size, options.radius_arcsec, pairs)
-    split[free], unit[free], by_need = _split_scene(scene, old[free], options, shares, seed)
-    return split, unit, by_need
+    assigned = _split_scene(scene, old[free], options, shares, seed)
+    split[free], unit[free], by_need, draft = assigned
+    return split, unit, by_need, draft
 
 # %% ../../nbs/50_splits/01_assign.ipynb #57b95674
 @dataclass
@@ -1061,6 +1382,46 @@ def _split_nothing(samples, how):
     report = _report(nothing, samples, [], [], **how, dealt_by_need=0)
     return SplitResult(nothing, nothing, report)
 
+# %% ../../nbs/50_splits/01_assign.ipynb #8bf3cc50
+def _settle(scene, split, old, buffer):
+    "Old samples where they were, and what shares sky or an object in the buffer"
+    kept = ~np.equal(old, None)
+    split = split.copy()
+    split[kept] = old[kept]
+    if not buffer:
+        return split
+    return exclude_overlaps(scene.sky, _numbers_of(scene.group.astype(str)), split, kept)
+
+
+def _can_be_had(scene, held, old):
+    "Samples that nothing is held for and that are not lost to what is, among these"
+    free = np.flatnonzero(np.equal(held, None))
+    held_rows = np.flatnonzero(~np.equal(held, None))
+    group = _numbers_of(scene.group.astype(str))
+    return ~_yielding(scene.sky, group, free, held_rows) & (old[free] != 'buffer')
+
+
+def _evened(scene, draft, settled, split, held, old, shares, seed, buffer):
+    "The settled splits, or better ones where these are far from what was requested"
+    if draft is None:
+        return settled
+    free = np.equal(held, None)
+    counted = _can_be_had(scene, held, old)
+    if not counted.any():
+        return settled
+    units, aim = draft.units, _aim_of(draft.units, shares, counted)
+    strata = aim.requested.shape[1]
+    before = aim.ranks(_kept_counts(settled[free], units.stratum, strata, counted)[None])[0]
+    if _is_near(before):
+        return settled
+    number = even_out(draft.scene.sky, units, draft.number, shares, seed, counted, aim)
+    other = split.copy()
+    other[free] = draft.split(number)
+    other = _settle(scene, other, old, buffer)
+    rank = aim.ranks(_kept_counts(other[free], units.stratum, strata, counted)[None])[0]
+    emptied = set(settled) - set(other) - {'buffer'}
+    return other if _is_better(rank, before) and not emptied else settled
+
 # %% ../../nbs/50_splits/01_assign.ipynb #995286f5
 def split_samples(
     samples: pd.DataFrame,  # Of a plan; with half_width_arcsec, x0, y0 and so on where cut
@@ -1076,6 +1437,7 @@ def split_samples(
     buffer: bool = True,  # Take out what shares sky or an object with a split that counts for more
     previous=None,  # Earlier version, which stays: DataFrame, or dict of sample_key to split
     together: np.ndarray | None = None,  # Pairs of rows that belong together as well, shape (2, m)
+    even_out_far: bool = True,  # Arrange anew what is far from `fractions`; False: the plain draw
 ) -> SplitResult:  # One split per sample
     "Assign samples to splits so that no object and no pixel of sky is in two of them"
     options = _SplitOptions(fractions, by, hold, cuts, radius_arcsec, patches_wide, block_arcsec)
@@ -1085,19 +1447,21 @@ def split_samples(
     shares, held, old = _check_request(samples, options, previous)
     scene = _find_scene(samples, patch_size, radius_arcsec, together)
     request = (held, old, options, shares, seed, patch_size, together)
-    split, unit, by_need = _assign_rows(scene, *request)
+    drawn, unit, by_need, draft = _assign_rows(scene, *request)
+    split = _settle(scene, drawn, old, buffer)
+    plain = split
+    if even_out_far:
+        split = _evened(scene, draft, plain, drawn, held, old, shares, seed, buffer)
     kept = ~np.equal(old, None)
-    split[kept] = old[kept]
-    if buffer:
-        split = exclude_overlaps(scene.sky, _numbers_of(scene.group.astype(str)), split, kept)
     how |= dict(dealt_by_need=by_need, kept_from_before=int(kept.sum()))
+    how |= dict(evened_out=int((split != plain).sum()))
     how |= _unknown_nights(samples, options)
     return SplitResult(split, scene.group, _report(split, samples, scene.group, unit, **how))
 
 # %% ../../nbs/50_splits/01_assign.ipynb #60d3d614
 def _checked_request(how):
     "The options of a request given by name; what is missing has its default"
-    not_asked = ('samples', 'patch_size', 'seed', 'buffer', 'previous', 'together')
+    not_asked = ('samples', 'patch_size', 'seed', 'buffer', 'previous', 'together', 'even_out_far')
     parameters = signature(split_samples).parameters
     known = {name: p.default for name, p in parameters.items() if name not in not_asked}
     invalid = sorted(set(how) - {*known, 'seed', 'buffer'})
