@@ -408,6 +408,9 @@ def _split_again(dataset, samples, copies=None):
     else:
         parent = split.get('previous', {}).get('address')
         previous = earlier_splits(dataset.archive, parent)
+        report = (dataset.manifest.get('split') or {}).get('report') or {}
+        if 'evened_out' not in report:  # Made before splits were evened out
+            split = {**split, 'even_out_far': False}
     samples = add_lineage(dataset.archive, samples)
     return assign_splits(samples, dataset.patch_size, split, previous, copies)[0]
 
