@@ -9,7 +9,14 @@ __all__ = ['example_patches', 'sorted_quantile', 'clipped_stats', 'border_ring',
 # %% ../../nbs/45_quality/00_background.ipynb #b2abb920
 import numpy as np
 
-from ..images.contents import is_blocky, is_solid, piece_starts
+from astrid_data.images.contents import (
+    is_blocky,
+    is_solid,
+    least_in_pieces,
+    least_rim,
+    piece_starts,
+    share_in_pieces,
+)
 
 # %% ../../nbs/45_quality/00_background.ipynb #d7bf8783
 def example_patches(
@@ -123,6 +130,8 @@ def _solid_rim(image, values):
     for value in values:
         mask = image == value
         other = np.isfinite(image) & ~mask
+        if mask.sum() < least_rim or share_in_pieces(image, mask) < least_in_pieces:
+            continue
         if is_solid(mask, other, _MOST_CHANGES) and is_solid(mask.T, other.T, _MOST_CHANGES):
             rim |= mask
     return rim
@@ -160,7 +169,8 @@ def local_background(
         pixels = _invalid_as_nan(data[some], None if valid is None else valid[some])
         pixels = pixels.reshape(-1, patch_size, patch_size)
         which, rim = rim_pixels(pixels)
-        pixels[which] = np.where(rim, np.nan, pixels[which])
+        if len(which):
+            pixels[which] = np.where(rim, np.nan, pixels[which])
         sky, sigma = _ring_stats(pixels.reshape(-1, patch_size**2), ring)
         level[some] = sky.reshape(-1, channels)
         noise[some] = sigma.reshape(-1, channels)

@@ -114,9 +114,9 @@ _WORTHLESS = (
 # %% ../../nbs/45_quality/01_flags.ipynb #31cfed1c
 def _nearly_constant(data, good, background):
     "Patch and channel where nine of ten pixels hold the sky level and there is nothing else"
-    some = data[..., ::4, :]
+    some = data[..., ::8, :]
     level = background.astype(data.dtype)[..., None, None]
-    at_level = ((some == level) & good[..., ::4, :]).sum((-1, -2))
+    at_level = ((some == level) & good[..., ::8, :]).sum((-1, -2))
     found = np.zeros(background.shape, bool)
     for i, k in zip(*np.nonzero(at_level > 0.9 * some.shape[-1] * some.shape[-2])):
         pixels = np.where(good[i, k], data[i, k], np.nan)
@@ -184,23 +184,23 @@ _FILLED = (
 def fill_pixels(
     data: np.ndarray,  # Patches, shape (n, C, s, s)
     good: np.ndarray,  # Valid pixels, bool, same shape
-    background: np.ndarray,  # Sky level, shape (n, C)
-    noise: np.ndarray,  # Noise, shape (n, C)
+    above: np.ndarray,  # From `excess`, same shape
 ) -> np.ndarray | None:  # bool, shape (n, C, s, s); None where there are none
     "Valid pixels that hold a fill value"
-    n, channels, side, _ = data.shape
-    pixels = np.where(good, data, np.nan).reshape(-1, side, side)
-    filled = np.zeros(pixels.shape, bool)
+    side = data.shape[-1]
+    pixels, depth = data.reshape(-1, side, side), above.reshape(-1, side * side)
     which, rim = rim_pixels(pixels)
+    deep = np.flatnonzero(depth.min(1) < -10)
+    if not len(which) and not len(deep):
+        return None
+    filled = np.zeros(pixels.shape, bool)
     filled[which] = rim
-    depth = (background - 10 * noise).ravel()
-    with np.errstate(invalid='ignore'):
-        lowest = np.fmin.reduce(pixels.reshape(len(pixels), -1), axis=1)
-        deep = np.flatnonzero((lowest < depth) & (noise.ravel() > 0))
-    same = pixels[deep] == lowest[deep, None, None]
+    lowest = pixels[deep].reshape(-1, side * side)[np.arange(len(deep)), depth[deep].argmin(1)]
+    same = pixels[deep] == lowest[:, None, None]
     several = same.sum((-1, -2)) > 1
     filled[deep[several]] |= same[several]
-    return filled.reshape(data.shape) if filled.any() else None
+    filled = filled.reshape(data.shape) & good
+    return filled if filled.any() else None
 
 # %% ../../nbs/45_quality/01_flags.ipynb #d858e0da
 _IN_THE_MIDDLE = (
@@ -632,11 +632,12 @@ def measure_patches(
 ) -> dict:  # Name of the flag -> measure, shape (n,)
     "The number behind every flag that pixels tell"
     good = np.isfinite(data) & valid
-    filled = fill_pixels(data, good, background, noise)
-    if filled is not None:
-        good = good & ~filled
     with np.errstate(invalid='ignore'):
         above = excess(data, good, background, noise)
+    filled = fill_pixels(data, good, above)
+    if filled is not None:
+        good = good & ~filled
+        above = np.where(filled, np.float32(0), above)
     everywhere, in_middle = sharpest(above)
     snr = centre_snr(above, good)
     walked, peak = walk_uphill(above)
