@@ -173,7 +173,8 @@ _FILLED = (
         name='filled',
         bit=16,
         words='filled with numbers that are no measurement',
-        measure='valid pixels in a rim of one value, or at one lowest value 10σ below the sky',
+        measure='valid pixels in a rim of one value, or at one lowest value 10σ and three times as far '
+        'below the sky as all others',
         threshold=1,
         harm=0.5,
         source='any that tie; pixels of real numbers do not',
@@ -197,7 +198,8 @@ def fill_pixels(
     filled[which] = rim
     lowest = pixels[deep].reshape(-1, side * side)[np.arange(len(deep)), depth[deep].argmin(1)]
     same = pixels[deep] == lowest[:, None, None]
-    several = same.sum((-1, -2)) > 1
+    next_depth = np.where(same.reshape(len(deep), side * side), 0, depth[deep]).min(1)
+    several = (same.sum((-1, -2)) > 1) & (depth[deep].min(1) < 3 * next_depth)
     filled[deep[several]] |= same[several]
     filled = filled.reshape(data.shape) & good
     return filled if filled.any() else None
