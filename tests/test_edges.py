@@ -244,3 +244,15 @@ def test_a_name_that_is_gone_is_not_there():
     finally:
         astrid_data.compat.remove()
         astrid_data.compat.install()
+
+
+def test_an_alert_that_comes_again_with_other_numbers_is_told(shared_data, tmp_path):
+    archive = open_archive(tmp_path)
+    alerts = pd.read_parquet(shared_data / 'alerts/ztf_dev.parquet').iloc[:6]
+    archive.add_alerts(alerts, show=False)
+    assert archive.add_alerts(alerts, show=False).notes == []
+    report = archive.add_alerts(alerts.assign(magpsf=alerts.magpsf + 0.5), show=False, chunk=2)
+    assert report.skipped == 6
+    assert report.notes == [
+        '6 of the alerts that are there already come with another magnitude: the first stays'
+    ]

@@ -7,6 +7,7 @@ __all__ = ['STAMPS', 'flat_alert', 'alert_problem', 'read_alerts', 'add_alerts']
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #027d12e1
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from astrid_data.ingest.archive import (
     plain_data,
     verdict_columns,
 )
+from .catalogues import changed_words, differs
 from astrid_data.ingest.packets import (
     as_list,
     as_record,
@@ -507,6 +509,31 @@ def _new_alert(packet, uri, survey, known, report, guard):
     return None
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #72382a0f
+def _told_otherwise(session, survey_name, alerts):
+    "How many of some alerts that are there already say another object id, magnitude or S/N"
+    new = {}
+    for alert in alerts:
+        observation_id = stable_uuid('observation', survey_name.lower(), str(alert['candid']))
+        detection_id = stable_uuid('detection', observation_id)
+        new[detection_id] = _alert_index(alert, detection_id, (None, None), None)
+    index = DetectionIndex
+    stored = select(index.detection_id, index.object_id, index.mag, index.snr)
+    counts = Counter()
+    for detection_id, *old in session.execute(stored.where(index.detection_id.in_(list(new)))):
+        pairs = zip(('object_id', 'mag', 'snr'), old)
+        changed = {k: True for k, value in pairs if differs(new[detection_id][k], value)}
+        counts.update(changed_words(changed))
+    return counts
+
+
+def _note_told_otherwise(report, counts):
+    "Say in the report what alerts that are there already say otherwise"
+    for what, n in sorted(counts.items()):
+        report.notes.append(
+            f'{n} of the alerts that are there already come with another {what}: the first stays'
+        )
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #b1378eaa
 def add_alerts(
     archive,  # An `Archive`
     source,  # Parquet or AVRO file(s), a folder of them, a table, or packets as dicts
@@ -520,14 +547,26 @@ def add_alerts(
     guard = ItemGuard(report)
     survey_name = survey or 'ztf'
     known = _known_alerts(archive, survey_name)
-    batch = []
+    batch, again, otherwise = [], [], Counter()
+
+    def write_and_compare():
+        if batch:
+            _write_alerts(archive, report, batch, survey_name, origin)
+        if again:
+            with archive.session() as session:
+                otherwise.update(_told_otherwise(session, survey_name, again))
+        batch.clear()
+        again.clear()
+
     for uri, packet in progress(read_alerts(source), 'alerts', show=show):
+        skipped = report.skipped
         found = _new_alert(packet, uri, survey, known, report, guard)
+        if report.skipped > skipped:
+            again.append(flat_alert(packet))
         if found is not None:
             batch.append((uri, *found))
-        if len(batch) >= chunk:
-            _write_alerts(archive, report, batch, survey_name, origin)
-            batch = []
-    if batch:
-        _write_alerts(archive, report, batch, survey_name, origin)
+        if max(len(batch), len(again)) >= chunk:
+            write_and_compare()
+    write_and_compare()
+    _note_told_otherwise(report, otherwise)
     return log_report('add_alerts', report)
