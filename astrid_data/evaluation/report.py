@@ -16,7 +16,7 @@ from ..core import BadInput
 from ..display import render
 from astrid_data.evaluation.intervals import (
     area_interval,
-    checked_share,
+    as_prior,
     effective_objects,
     fnr_interval,
     fpr_interval,
@@ -68,9 +68,9 @@ def scores_at_prior(
     prior: float,  # Share of real where they are used, above 0 and below 1
 ) -> np.ndarray:  # Probabilities, shape (n,)
     "Scores corrected to another share of real"
-    for name, share in (('trained', trained), ('prior', prior)):
-        if not 0 < share < 1:
-            raise BadInput(f'{name}={share!r}: a share of real is above 0 and below 1')
+    if trained is None or prior is None:
+        raise BadInput('scores are corrected from one share of real to another: give both')
+    trained, prior = as_prior(trained), as_prior(prior)
     score = np.asarray(score, 'f8')
     factor = prior / (1 - prior) * (1 - trained) / trained
     return score * factor / (score * factor + 1 - score)
@@ -101,6 +101,7 @@ class OperatingPoints:
     auc_pr_at_prior_interval: tuple | None = None  # Ends of 95 %, by objects
     note: str = ''  # What to keep in mind
     leaks: str = ''  # What the splits are known to share; '' where no audit found anything
+    over_seeds: dict | None = None  # From `repeat`: measure -> n, mean, low, high; None: one draw
     scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # One row per sample
     by: dict = field(default_factory=dict, repr=False)  # Column -> its table of `breakdown`
 
@@ -176,15 +177,27 @@ def _sample_lines(report):
     kinds = f'{report.n_real} real, {n_bogus} bogus, {report.n_objects} objects'
     yield 'samples', f'{report.n}', f'{kinds}, data: {report.origin}'
     remark = 'share of real, and the AUC-PR of a coin; a survey has another one'
+    if report.survey_prior is not None:
+        remark = f'share of real, and the AUC-PR of a coin; asked about: {report.survey_prior:.3g}'
     yield 'prior', _number(report.prior), remark
+
+
+def _seed_lines(report, name):
+    "How far a number is spread over draws of seed and split; nothing for a single draw"
+    spread = (report.over_seeds or {}).get(name)
+    if spread:
+        draw = f'another draw, 95 %: {spread["low"]:.3f} to {spread["high"]:.3f}'
+        yield f'  {spread["n"]} draws', _number(spread['mean']), f'mean of seeds; {draw}'
 
 
 def _score_lines(report):
     "Areas and operating points"
     yield 'AUC-PR', _number(report.auc_pr), _span(report.auc_pr_interval)
+    yield from _seed_lines(report, 'auc_pr')
     if report.survey_prior is not None:
         what = f'at prior {report.survey_prior:.3g}'
         yield what, _number(report.auc_pr_at_prior), _span(report.auc_pr_at_prior_interval)
+        yield from _seed_lines(report, 'auc_pr_at_prior')
     fpr = _number(report.fpr_at_fnr), _span(report.fpr_at_fnr_interval, is_rate=True)
     fnr = _number(report.fnr_at_fpr), _span(report.fnr_at_fpr_interval, is_rate=True)
     rate = _percent(report.rate)
@@ -270,9 +283,7 @@ def operating_points(
     survey_prior: float | None = None,  # Share of real in a survey; None reports the samples' own
 ) -> OperatingPoints:  # With None where something cannot be said
     "The report of a table of scores"
-    rate = checked_share(rate, 'rate')
-    if survey_prior is not None:
-        survey_prior = checked_share(survey_prior, 'survey_prior')
+    survey_prior = as_prior(survey_prior)
     label = scores['label']
     score = scores['score']
     n_real = int((label == 1).sum())

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from ..core import BadInput, NotFound
 from ..display import COLOURS, mark_synthetic, new_figure, render
-from ..evaluation.intervals import paired_bootstrap
+from ..evaluation.intervals import area_difference, paired_bootstrap
 from ..evaluation.scores import auc_roc, average_precision
 from ..tracking.past_runs import dataset_runs, run_file
 
@@ -169,13 +169,16 @@ def paired_difference(
     better: pd.DataFrame,  # The same of another run
     metric=average_precision,  # One of `PAIRED_METRICS`
     n_boot: int = 500,  # Draws
-) -> dict:  # difference (better above scores), low, high (central 95 %), objects, reason
+) -> dict:  # difference (better above scores), low, high (95 %), objects, reason
     "By how much one run is above another on the same samples; None and a reason where unknown"
     reason = _why_unlike(scores, better)
     if reason:
         return _no_difference(reason)
     scores = scores.loc[better.index].assign(group=better['group'])
-    difference, interval = paired_bootstrap(scores, better, metric, n_boot)
+    if metric is average_precision:
+        difference, interval = area_difference(scores, better, n_boot)
+    else:
+        difference, interval = paired_bootstrap(scores, better, metric, n_boot)
     if interval is None:
         return _no_difference('too few objects of both labels to draw from')
     low, high = interval
@@ -190,7 +193,7 @@ def _difference_in_words(name, best, pair):
     shown = pair['low'] > 0 or pair['high'] < 0
     return (
         f'{best} is {pair["difference"]:.3f} above {name} ({pair["low"]:.3f} to '
-        f'{pair["high"]:.3f} in 95 % of the draws, the same {pair["objects"]} objects for both): '
+        f'{pair["high"]:.3f} at 95 %, the same {pair["objects"]} objects for both): '
         + ('a difference is shown' if shown else 'no difference is shown')
     )
 
