@@ -1,6 +1,7 @@
 "Faults of disks, buckets and credentials: noticed, said in words, mended where they can be"
 
 import errno
+import gzip
 import hashlib
 import os
 import pickle
@@ -539,3 +540,125 @@ def test_no_dotenv_whatever_stops_the_settings(tmp_path):
 def test_errors_of_a_bucket_cross_processes():
     for error in (ObjectChanged('a'), StoreDenied('b')):
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+# Files that change after they were taken in -----------------------------------------------------------------------------
+
+
+def put_image(archive, tmp_path, place):
+    "One real image in an archive: its address there, and a function that changes its bytes"
+    sample = Path(ad.__file__).parent / 'sample' / '47tuc_acs_hrc_f606w.fits.gz'
+    data = gzip.decompress(sample.read_bytes())
+    if place == 'bucket':
+        key = 'raw/a.fits'
+        archive.store.client.put_object(**archive.store._at(key), Body=data)
+        uri = archive.store.uri(key)
+
+        def write(data, keep_time=False):
+            archive.store.client.put_object(**archive.store._at(key), Body=data)
+            forget(archive.store)
+
+        return uri, data, write
+    path = tmp_path / 'a.fits'
+    path.write_bytes(data)
+
+    def write(data, keep_time=False):
+        status = path.stat()
+        path.write_bytes(data)
+        if keep_time:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    return str(path), data, write
+
+
+def forget(store):
+    "As a new process would"
+    for one in (store, *vars(store).get('_buckets', {}).values()):
+        one._heads.clear()
+
+
+def archive_for(place, tmp_path, request, **kw):
+    if place != 'bucket':
+        return ad.open_archive(tmp_path / 'home', **kw)
+    s3 = request.getfixturevalue('s3')
+    prefix = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]
+    home = tmp_path / 'home'
+    where = dict(database=f'sqlite:///{home}/r.db', storage=f's3://test/{prefix}', home=home)
+    return ad.open_archive(**where, settings=settings_of(s3), **kw)
+
+
+def flipped(data):
+    "The last pixels with one bit flipped"
+    data = bytearray(data)
+    data[len(data) // 2] ^= 1
+    return bytes(data)
+
+
+def built(archive, name):
+    plan = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams())
+    return plan.build(name, patch_size=16, progress=False)
+
+
+@pytest.mark.parametrize('place', ['folder', 'bucket'])
+def test_a_changed_file_is_noticed_and_may_be_taken_in_anew(place, tmp_path, request):
+    archive = archive_for(place, tmp_path, request)
+    uri, data, write = put_image(archive, tmp_path, place)
+    assert archive.add_fits(uri, show=False).added >= 1
+    first = built(archive, 'first')
+    archive.open(uri).close()
+    write(flipped(data))
+    with pytest.raises(ad.core.BadImage, match='has other bytes') as e:
+        archive.open(uri)
+    assert e.value.reason == 'changed'
+    archive.open(uri, changed='open').close()
+    plan = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams())
+    with pytest.raises(AstridError, match='changed'):  # All of them are lost
+        plan.build('second', patch_size=16, progress=False)
+    again = archive.add_fits(uri, show=False)
+    assert set(again.ledger.reason) == {'changed'} and again.added == 0
+    again = archive.add_fits(uri, show=False, changed='anew')
+    assert again.added == 0 and 'taken in anew' in repr(again), again
+    archive.open(uri).close()
+    second = built(archive, 'third')
+    assert len(second) == len(first)
+    assert set(second.samples.image_sha256).isdisjoint(first.samples.image_sha256)
+    rebuilt = first.rebuild(progress=False)
+    assert len(rebuilt.files) == 1  # Said by a rebuild
+
+
+def test_a_file_that_is_only_touched_is_the_same(tmp_path, request):
+    archive = archive_for('folder', tmp_path, request)
+    uri, data, write = put_image(archive, tmp_path, 'folder')
+    archive.add_fits(uri, show=False)
+    first = built(archive, 'first')
+    write(data)
+    archive.open(uri).close()
+    assert built(archive, 'second').content_hash == first.content_hash
+
+
+def test_a_bit_that_flips_without_a_trace_is_found_when_asked(tmp_path, request):
+    archive = archive_for('folder', tmp_path, request)
+    uri, data, write = put_image(archive, tmp_path, 'folder')
+    archive.add_fits(uri, show=False)
+    write(flipped(data), keep_time=True)
+    archive.open(uri).close()  # Size and time are the same
+    asked = archive_for('folder', tmp_path, request, always_hash=True)
+    with pytest.raises(ad.core.BadImage, match='has other bytes'):
+        asked.open(uri)
+    plan = ad.TrainingDataCollector(asked).plan(ad.TrainingDataCollectionParams())
+    with pytest.raises(AstridError, match='changed'):
+        plan.build('second', patch_size=16, progress=False)
+
+
+def test_blocks_of_an_image_in_a_bucket_are_checked(tmp_path, request):
+    archive = archive_for('bucket', tmp_path, request)
+    uri, data, write = put_image(archive, tmp_path, 'bucket')
+    archive.add_fits(uri, show=False)
+    from sqlalchemy import select
+
+    from astrid_data.registry.tables import Image
+
+    with archive.session() as session:
+        facts = session.scalar(select(Image.facts))
+    expected = -(-len(data) // BLOCK_BYTES)
+    assert len(facts['index']['blocks']) == expected

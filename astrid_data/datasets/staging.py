@@ -224,7 +224,7 @@ def _two_buffers(settings):
 def _cut_parts(work, opener, settings, buffers=None):
     "A chunk, part by part: arrays, and with the last part the tables of all"
     rows, indexes = work
-    opener.images.known.update(indexes)
+    opener.learn(indexes)
     at_once = _part_rows(settings)
     tables = []
     with opener.holding(len(settings.channels)) as keeping:
@@ -383,6 +383,7 @@ def write_patches(
     chunks = [samples.iloc[start:stop] for start, stop in pieces]
     cut = _how_to_cut(opener, settings, executor)
     indexes_of = partial(header_indexes, archive, channels=settings.channels)
+    opener.always_hash = getattr(archive, 'always_hash', False)
     done = staging.total('of')
     bar = progress_bar(None, 'cutting patches', total=len(samples), show=progress, initial=done)
     try:

@@ -20,6 +20,7 @@ from ..core import canonical_json, merge_ranges
 from .image import SkyImage, open_image
 from .planes import Plane
 from .wcs import pixel_to_sky, sky_to_pixel
+from ..storage.keys import BLOCK_BYTES, ObjectChanged, damaged_block
 
 # %% ../../nbs/20_images/12_header_cache.ipynb #fb45dc35
 _always = 'ctype crval crpix cunit lonpole latpole equinox radesys'.split()
@@ -214,6 +215,12 @@ def rows_needed(
 _joined_gap = 256 * 1024  # Bytes; a shorter gap between two ranges is read along
 
 
+def _whole_blocks(start, stop, size):
+    "The blocks that hold a range, as a range"
+    first, behind_last = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
+    return first * BLOCK_BYTES, min(behind_last * BLOCK_BYTES, size)
+
+
 def open_rows(
     store,  # Where the file lies, such as an `S3Store`
     key: str,  # Its key there
@@ -225,13 +232,23 @@ def open_rows(
     "An image with only the rows that some patches need"
     if entry.get('wcs') is None or not entry['sha256']:
         return None
-    parts = merge_ranges(rows_needed(entry, ra, dec, size), _joined_gap)
+    needed = rows_needed(entry, ra, dec, size)
+    blocks = entry.get('blocks')
+    if blocks:
+        needed = [_whole_blocks(start, stop, entry['size']) for start, stop in needed]
+    parts = merge_ranges(needed, 0 if blocks else _joined_gap)
     head = store.head(key)
     n_bytes = sum(stop - start for start, stop in parts)
     if head.sha256 != entry['sha256'] or n_bytes > head.size / 2:
         return None
     data = np.frombuffer(mmap(-1, entry['size']), 'u1')  # What is not written takes no memory
-    for (start, stop), part in zip(parts, store.get_ranges(key, parts)):
+    try:
+        read = store.get_ranges(key, parts, etag=head.etag)
+    except ObjectChanged:
+        return None
+    for (start, stop), part in zip(parts, read):
+        if blocks and damaged_block(part, start // BLOCK_BYTES, blocks) is not None:
+            return None  # The whole file is fetched, and its hash tells
         data[start:stop] = np.frombuffer(part, 'u1')
     image = _from_entry(data, entry, key.rpartition('/')[2])
     if image is not None:

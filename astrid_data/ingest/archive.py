@@ -38,6 +38,7 @@ from astrid_data.core import (
     writing,
 )
 from ..images.image import open_image
+from ..images.opener import KnownFile, refuse_changed
 from ..logs import get_log, log_losses, tell
 from astrid_data.registry.tables import (
     ByBytes,
@@ -245,10 +246,12 @@ class Archive:
         store,  # Where bare keys live: a `FolderStore` or an `S3Store`
         home,  # Folder of the data sets
         mlflow_uri: str | None = None,  # Where MLflow keeps its runs; None = SQLite in `home`
+        always_hash: bool = False,  # Compare the hash of each file that is opened or cut
     ):
         self.registry = registry
         self.store = store
         self.home = Path(home)
+        self.always_hash = always_hash
         self.mlflow_uri = mlflow_uri or f'sqlite:///{self.home / "mlflow.db"}'
 
     @property
@@ -277,6 +280,7 @@ def open_archive(
     home: str | Path | None = None,  # For data sets, cache, MLflow; None = the default home
     settings=None,  # None loads them from the environment and `.env`
     cache_bytes: int | str | None = None,  # What is kept of a bucket, also '5 GB'; None: settings
+    always_hash: bool = False,  # Hash files that are opened or cut, also where marks are the same
 ) -> Archive:  # Its tables are made where missing
     "Open an archive, or begin one"
     settings = settings or load_settings()
@@ -292,7 +296,7 @@ def open_archive(
     place = storage or set_storage or home / 'store'
     store = open_store(place, settings, home / 'cache', cache_bytes)
     sweep(home / 'datasets')
-    archive = Archive(registry, store, home, settings.mlflow_uri)
+    archive = Archive(registry, store, home, settings.mlflow_uri, always_hash)
     where = dict(registry=str(database), store=str(store), home=str(home))
     tell(_log, logging.INFO, f'opened {database}, images in {store}', event='archive', **where)
     return archive
@@ -309,12 +313,28 @@ def __repr__(self: Archive):
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #8e8a9443
 @patch
+def known_files(
+    self: Archive,
+    uri: str,  # Address, as the registry has it
+) -> set:  # `KnownFile`s; empty where the registry knows no hash
+    "What the registry knows of the bytes behind an address"
+    names = [str(uri)]
+    if '://' not in names[0] and Path(names[0]).is_file():
+        names.append(Path(names[0]).resolve().as_uri())  # As ingest calls a local file
+    columns = select(Image.sha256, Image.etag)
+    query = columns.where(Image.uri.in_(names), Image.sha256.isnot(None))
+    with self.session() as s:
+        return {KnownFile(*row) for row in s.execute(query)}
+
+
+@patch
 def open(
     self: Archive,
     uri: str,  # Address or key, as in `resolve_uri`
     hdu=None,  # EXTNAME or index; None = the one science image
     extver: int | None = None,  # EXTVER, where an EXTNAME is repeated
-    sha256: str | None = None,  # What the bytes must hash to; None = not checked
+    sha256: str | None = None,  # What the bytes must hash to; None = what the registry knows
+    changed: str = 'error',  # 'open' takes a file with other bytes than were taken in as it is
     **kw,  # More for `open_image`
 ):  # A `SkyImage`
     "The image behind an address"
@@ -322,7 +342,15 @@ def open(
         path = resolve_uri(uri, self.store, sha256)
     except NotFound as e:
         raise BadImage('missing_file', str(e)) from e
-    return open_image(path, hdu, extver, **kw)
+    image = open_image(path, hdu, extver, **kw)
+    if sha256 is None and changed != 'open':
+        try:
+            known = self.known_files(uri)
+            refuse_changed(image, path, uri, known, self.store, self.always_hash)
+        except BaseException:
+            image.close()
+            raise
+    return image
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #7624a783
 UNKNOWN_TIME = utc_from_mjd(0)

@@ -46,11 +46,13 @@ from astrid_data.registry.tables import (
     Image,
     Observation,
     ObservationIndex,
+    Survey,
     bulk_insert,
     get_or_create_survey,
 )
 from ..storage.folder import FolderStore
-from ..storage.resolve import resolve_uri
+from ..storage.keys import block_checksums
+from ..storage.resolve import remote_object, resolve_uri, uri_mark
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #1aa9f456
 @dataclass
@@ -65,6 +67,7 @@ class _FitsOptions:
     hdu: str | int | None = None  # The one HDU that is meant; None = all science images
     role: str | None = None  # 'image' = take for sky whatever names and cards say
     settings: dict = field(default_factory=dict)  # Of `detect_sources`
+    changed: str = 'ledger'  # 'anew' takes in what has other bytes than before
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #8c5f2e70
 @dataclass
@@ -212,16 +215,73 @@ def _report_image(report, sources, verdicts, **names):
     report.images.loc[len(report.images)] = [row.get(column) for column in IMAGE_COLUMNS]
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #be756149
-def _insert_image(archive, session, image, entry, copied):
+def _note_file(archive, file, entry, picture):
+    "Note the mark of the file, and checksums of its blocks where parts of it can be read"
+    picture['etag'] = uri_mark(entry.uri, archive.store)
+    index = picture['facts']['index']
+    if index and remote_object(entry.uri, archive.store):
+        with open(file.path, 'rb') as f:
+            index['blocks'] = block_checksums(f)
+
+
+def _insert_image(archive, session, file, image, entry, copied):
     "Insert the three rows of an image; the row of the table of images"
     observation, index, picture = observation_rows(image, entry)
     file_index = picture['facts']['index']
     if copied and file_index and isinstance(archive.store, FolderStore):
         copy = archive.store.local_path(entry.stored_key)
         file_index['mtime_ns'] = copy.stat().st_mtime_ns  # The index is for the copy
+    _note_file(archive, file, entry, picture)
     for table, row in ((Observation, observation), (ObservationIndex, index), (Image, picture)):
         bulk_insert(session, table, [row])
     return picture
+
+
+def _registered_before(session, file, image):
+    "The row of the image that had this address, with other bytes; None where there is none"
+    same = select(Image).where(
+        Image.uri == file.uri, Image.hdu_name == image.hdu_name, Image.hdu_ver == image.hdu_ver
+    )
+    return session.scalar(same.order_by(Image.created_at.desc()).limit(1))
+
+
+def _take_in_anew(archive, session, before, file, image):
+    "Bring the rows of an image up to what its file says now; detections and verdicts stay"
+    observation = session.get(Observation, before.observation_id)
+    survey = session.get(Survey, observation.survey_id)
+    entry = ImageEntry(
+        survey_id=survey.id,
+        survey=survey.name,
+        key=observation.observation_id,
+        uri=file.uri,
+        size_bytes=file.path.stat().st_size,
+        stored_key=observation.fits_file_path,
+        origin=before.origin,
+        beside={role: plane.uri for role, plane in file.planes.items()},
+    )
+    entry.exposure = (before.facts or {}).get('exposure') or {}
+    rows = observation_rows(image, entry)
+    _note_file(archive, file, entry, rows[2])
+    index = session.get(ObservationIndex, before.observation_id)
+    for row, values in zip((observation, index, before), rows):
+        for name, value in values.items():
+            if name not in ('id', 'observation_id', 'survey_id'):
+                setattr(row, name, value)
+
+
+def _changed_image(archive, session, report, before, file, image, options):
+    "What becomes of an image whose file has other bytes than before"
+    if options.changed != 'anew':
+        raise BadImage(
+            'changed',
+            f'{file.path.name} has other bytes than when it was taken in on '
+            f'{before.created_at:%Y-%m-%d}: restore it, or give changed="anew"',
+        )
+    _take_in_anew(archive, session, before, file, image)
+    report.skipped += 1
+    report.notes.append(
+        f'{file.path.name} was taken in anew; its detections and verdicts are those of before'
+    )
 
 
 def _note_band(file, image, facts):
@@ -254,10 +314,14 @@ def _register_image(archive, report, file, hdu, facts, options):
             report.skipped += 1
             return
         _require_place(image)
+        before = None if options.copy else _registered_before(session, file, image)
+        if before is not None:
+            _changed_image(archive, session, report, before, file, image, options)
+            return
         _require_sky(image, options.role)
         _note_band(file, image, facts)
         entry = _entry_of(archive, session, file, image, options)
-        picture = _insert_image(archive, session, image, entry, options.copy)
+        picture = _insert_image(archive, session, file, image, entry, options.copy)
         sources = verdicts = None
         if options.detect:
             noise = error_plane(file.path, image)
@@ -341,6 +405,7 @@ def add_fits(
     role: str | None = None,  # 'image' = take files for sky that say or look otherwise
     dq=None,  # Mask in a file of its own: its path or address, or a function of the image's address
     weight=None,  # Weight in a file of its own, given as the mask is; zero weight is bad
+    changed: str = 'ledger',  # 'anew' takes in files whose bytes differ from those taken in before
     **settings,  # More for `detect_sources`
 ) -> IngestReport:  # What was added, and what was lost and why
     "Take FITS images in: one observation per image, with its sources"
@@ -348,9 +413,11 @@ def add_fits(
     _check_settings(settings)
     if role not in (None, 'image'):
         raise BadInput(f"role={role!r} is not known: give 'image', or None to let files say it")
+    if changed not in ('ledger', 'anew'):
+        raise BadInput(f"changed={changed!r} is not known: give 'ledger' or 'anew'")
     if isinstance(facts, dict):
         check_facts(facts)
-    options = _FitsOptions(survey, copy, detect, apply_rules, origin, hdu, role, settings)
+    options = _FitsOptions(survey, copy, detect, apply_rules, origin, hdu, role, settings, changed)
     report = _image_report()
     guard = ItemGuard(report)
     delivery = sort_delivery(list_files(paths, archive.store))
