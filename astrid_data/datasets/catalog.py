@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from ..core import BadInput, Conflict, NotFound, need, writing
 from .dataset import Dataset, StreamedDataset, who_am_i
+from .seal import check_seal
 from ..logs import get_log, tell_version
 from ..registry.tables import SampleRow, TrainingDataset, TrainingSample, VersionRow
 from ..storage.bucket import S3Store
@@ -185,12 +186,25 @@ def version_key(
     "Where a version lies in the store, and below the archive's home"
     return f'datasets/{row["name"]}/v{row["version"]}'
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #11ed4e1c
+def _check_registered(dataset, row):
+    "Refuse a folder that is not what the registry remembers"
+    known = row['manifest']
+    if known.get('seal'):
+        return check_seal(dataset.folder, dataset.manifest, known['seal'])
+    if {k: v for k, v in known.items() if k not in ('seal', 'deleted')} != dataset.manifest:
+        raise Conflict(
+            f'{dataset.address}: manifest.json is not what the registry remembers. Restore from '
+            'a copy, or rebuild; to read on all the same, open it as Dataset(folder, verify=False)'
+        )
+
 # %% ../../nbs/55_datasets/04_catalog.ipynb #705b0e41
 _log = get_log('datasets')
 
 
-def _told(dataset, place, where):
-    "The version, after the log knows where it came from"
+def _told(dataset, row, place, where):
+    "The version, if it is the registered one, after the log knows where it came from"
+    _check_registered(dataset, row)
     tell_version(_log, 'opened', dataset, place=place, where=where)
     return dataset
 
@@ -204,7 +218,7 @@ def open_dataset(
     row = _find_version(archive, '' if address is None else str(address))
     folder = archive.datasets_dir / row['name'] / f'v{row["version"]}'
     if (folder / 'manifest.json').exists():
-        return _told(Dataset(folder, archive), 'folder', str(folder))
+        return _told(Dataset(folder, archive), row, 'folder', str(folder))
     if not isinstance(archive.store, S3Store):
         raise NotFound(
             f'{address_of(row)} is in the registry, but its folder is not under '
@@ -212,10 +226,10 @@ def open_dataset(
         )
     if stream:
         streamed = StreamedDataset(archive.store, version_key(row), archive)
-        return _told(streamed, 'bucket, streamed', str(archive.store))
+        return _told(streamed, row, 'bucket, streamed', str(archive.store))
     pull_tree(archive.store, version_key(row), folder)
     Dataset(folder).verify()
-    return _told(Dataset(folder, archive), 'bucket', str(archive.store))
+    return _told(Dataset(folder, archive), row, 'bucket', str(archive.store))
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #dc28ab87
 def _splits_of(archive, dataset_id):

@@ -34,6 +34,18 @@ from astrid_data.core import (
     write_atomic,
 )
 from .datasheet import croissant, datasheet
+from astrid_data.datasets.seal import (
+    changed_files,
+    check_seal,
+    check_signature,
+    checked_files,
+    file_words,
+    has_changed,
+    read_manifest,
+    read_seal,
+    sign_folder,
+    write_seal,
+)
 from .shards import ShardedArray, ShardWriter, content_hash, pixel_hashes
 from ..quality.background import local_background
 from ..quality.report import DataQualityReport
@@ -135,7 +147,7 @@ class Dataset:
         self,
         folder,  # The version's folder
         archive=None,  # The archive it belongs to; None for a folder on its own
-        verify: bool = True,  # Compare each shard with its checksum when a process first reads it
+        verify: bool = True,  # Compare every file with its checksum when a process first reads it
     ):
         self.folder = Path(folder)
         self.archive = archive
@@ -145,7 +157,9 @@ class Dataset:
             raise NotFound(
                 f'no manifest.json in {self.folder}: a version is complete only when it is there'
             )
-        self.manifest = json.loads(path.read_text())
+        self.manifest = read_manifest(path)
+        if verify:
+            check_seal(self.folder, self.manifest)
 
     def __len__(self):
         return self.manifest['n_samples']
@@ -234,18 +248,31 @@ def __repr__(self: Dataset):
     return '\n'.join(lines)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #55a1bb96
+@patch
+def _table(self: Dataset, name):
+    "A table of the version, if it is what was frozen"
+    path = self.folder / f'{name}.parquet'
+    sha256 = self.manifest.get(f'{name}_sha256')
+    if self.check and sha256 and (not path.is_file() or has_changed(path, sha256)):
+        raise Conflict(
+            f'{self.address}: {path.name} is not what was frozen, bytes have changed. Restore from '
+            'a copy, or rebuild; to read on all the same, open it as Dataset(folder, verify=False)'
+        )
+    return pd.read_parquet(path)
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #786607aa
 @patch(as_prop=True)
 def samples(self: Dataset) -> pd.DataFrame:  # One row per patch
     "The table of the version, read once"
     if '_samples' not in self.__dict__:
-        self._samples = pd.read_parquet(self.folder / 'samples.parquet')
+        self._samples = self._table('samples')
     return self._samples
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #2d46e75d
 @patch(as_prop=True)
 def ledger(self: Dataset) -> pd.DataFrame:  # One row per sample that was asked for and is not here
     "What was left out, and why"
-    return pd.read_parquet(self.folder / 'ledger.parquet')
+    return self._table('ledger')
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #060cf7f1
 @patch
@@ -259,20 +286,6 @@ def split_rows(
         raise BadInput(f'no split {split!r} in {self.address}; there are {known}')
     return np.flatnonzero(self.samples['split'].to_numpy() == split)
 
-# %% ../../nbs/55_datasets/02_dataset.ipynb #fe17b95c
-_checked = set()  # (file, checksum, size, time) of the shards that were as they should be
-
-
-def _file_state(path, sha256):
-    "A file with its checksum, as long as nobody touches it"
-    status = path.stat()
-    return str(path), sha256, status.st_size, status.st_mtime_ns
-
-# %% ../../nbs/55_datasets/02_dataset.ipynb #e31c3da4
-def _are(files):
-    "The files as the subject of a sentence"
-    return f'{", ".join(files)} {"is" if len(files) == 1 else "are"}'
-
 # %% ../../nbs/55_datasets/02_dataset.ipynb #609934fa
 @patch
 def _with_file(self: Dataset, shard, use):
@@ -280,27 +293,18 @@ def _with_file(self: Dataset, shard, use):
     return use(self.folder / shard['file'])
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #289ef9ce
-def _has_changed(path, sha256):
-    "Whether a file is not what was frozen; summed once while nobody touches it"
-    state = _file_state(path, sha256)
-    if state not in _checked and sha256_file(path) != sha256:
-        return True
-    _checked.add(state)
-    return False
-
-
 @patch
 def _check_shards(self: Dataset, shards):
     "Refuse shards that are not what was frozen"
 
     def is_bad(shard):
-        return self._with_file(shard, partial(_has_changed, sha256=shard['sha256']))
+        return self._with_file(shard, partial(has_changed, sha256=shard['sha256']))
 
     with ThreadPoolExecutor() as pool:
         bad = [shard['file'] for shard, wrong in zip(shards, pool.map(is_bad, shards)) if wrong]
     if bad:
         raise Conflict(
-            f'{self.address}: {_are(bad)} not what was frozen, bytes have changed. Restore from '
+            f'{self.address}: {file_words(bad)} not what was frozen, bytes have changed. Restore from '
             'a copy, or rebuild; to read on all the same, open it as Dataset(folder, verify=False)'
         )
 
@@ -309,13 +313,13 @@ def _check_shards(self: Dataset, shards):
 def __getstate__(self: Dataset):
     "Worker processes open files themselves, and need not check again what was checked here"
     state = {k: v for k, v in vars(self).items() if not k.startswith('_')}
-    checked = [shard for shard in _checked if shard[0].startswith(str(self.folder))]
+    checked = [shard for shard in checked_files if shard[0].startswith(str(self.folder))]
     return dict(state, archive=None, checked=checked)
 
 
 @patch
 def __setstate__(self: Dataset, state):
-    _checked.update(state.pop('checked'))
+    checked_files.update(state.pop('checked'))
     vars(self).update(state)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #7c374c31
@@ -398,8 +402,14 @@ def _is_as_frozen(self: Dataset, shard):
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #2390be4c
 @patch
-def verify(self: Dataset) -> 'Dataset':  # Itself, if all is well
+def verify(
+    self: Dataset,
+    key: str | bytes | None = None,  # The secret it was signed with; None: no signature is asked
+) -> 'Dataset':  # Itself, if all is well
     "Compare every file with its checksum"
+    check_seal(self.folder, self.manifest)
+    if key is not None:
+        check_signature(self.folder, key)
     bad = [shard['file'] for shard in self.manifest['shards'] if not self._is_as_frozen(shard)]
     for name in ('samples', 'ledger'):
         path = self.folder / f'{name}.parquet'
@@ -407,8 +417,18 @@ def verify(self: Dataset) -> 'Dataset':  # Itself, if all is well
             bad.append(path.name)
     if bad:
         raise Conflict(
-            f'{self.address}: {_are(bad)} not what was frozen; restore from a copy, or rebuild'
+            f'{self.address}: {file_words(bad)} not what was frozen; restore from a copy, or rebuild'
         )
+    return self
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #e6927537
+@patch
+def sign(
+    self: Dataset,
+    key: str | bytes,  # A secret of at least 16 characters
+) -> 'Dataset':  # Itself
+    "Write a signature into the folder, which `verify(key)` asks for"
+    sign_folder(self.folder, key)
     return self
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #a662edee
@@ -586,10 +606,12 @@ def finish_version(
     )
     manifest |= _write_tables(folder, samples=samples, ledger=ledger)
     plain = json.loads(canonical_json(manifest))
-    manifest = {key: plain[key] for key in manifest}  # In our order
+    manifest = {key: plain[key] for key in manifest} | dict(sealed=True)  # In our order
     write_atomic(folder / 'datasheet.md', datasheet(manifest, samples))
     write_atomic(folder / 'croissant.json', json.dumps(croissant(manifest, samples), indent=1))
-    write_atomic(folder / 'manifest.json', json.dumps(manifest, indent=1))
+    text = json.dumps(manifest, indent=1)
+    write_seal(folder, text)
+    write_atomic(folder / 'manifest.json', text)
     return manifest
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #baf7050d
@@ -720,11 +742,19 @@ def write_dataset(
     return Dataset(folder)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #a22418b4
+def _is_whole(folder):
+    "Whether the small files of a version are what was frozen"
+    try:
+        return not changed_files(folder, read_seal(folder) or {})
+    except Conflict:
+        return False
+
+
 def _fetch_small_files(store, prefix, folder):
     "Everything of a version but its arrays, unless it is here already"
     manifest = store.get(f'{prefix}/manifest.json')
     here = folder / 'manifest.json'
-    if here.is_file() and here.read_bytes() == manifest:
+    if here.is_file() and here.read_bytes() == manifest and _is_whole(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
     for key in store.list(f'{prefix}/'):
@@ -753,7 +783,8 @@ class StreamedDataset(Dataset):
         self.prefix = prefix.strip('/')
         folder = _small_files_folder(store, self.prefix)
         _fetch_small_files(store, self.prefix, folder)
-        super().__init__(folder, archive, verify=False)  # The store checks what arrives
+        super().__init__(folder, archive, verify=False)  # The store checks shards on arrival
+        check_seal(folder, self.manifest)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #0e527bdd
 @patch

@@ -15,6 +15,7 @@ from sqlalchemy import select
 
 from ..core import Conflict, canonical_json, stable_uuid, utc_from_mjd
 from .dataset import Dataset
+from .seal import read_seal, root_of
 from astrid_data.registry.tables import (
     QualityRow,
     SampleRow,
@@ -135,8 +136,8 @@ def _quality_row(manifest, report, now):
     )
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #4a122f2b
-def _version_row(manifest, now):
-    "Address, hashes, and the manifest"
+def _version_row(manifest, seal, now):
+    "Address, hashes, and the manifest with the root of the seal"
     same = {k: manifest[k] for k in ('name', 'version', 'content_hash', 'plan_hash', 'origin')}
     return dict(
         same,
@@ -144,7 +145,7 @@ def _version_row(manifest, now):
         parent_id=_uuid(manifest.get('parent_id')),
         state='frozen',
         uri=f'datasets/{manifest["name"]}/v{manifest["version"]}',
-        manifest=manifest,
+        manifest=manifest | dict(seal=seal and root_of(seal)),
         frozen_at=now,
     )
 
@@ -177,7 +178,7 @@ def register_version(
         bulk_insert(session, TrainingSample, [dict(row, created_at=now) for row in records])
         bulk_insert(session, SampleRow, details)
         bulk_insert(session, QualityRow, [_quality_row(manifest, report, now)])
-        bulk_insert(session, VersionRow, [_version_row(manifest, now)])
+        bulk_insert(session, VersionRow, [_version_row(manifest, read_seal(folder), now)])
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #a05e5820
 def publish_version(
