@@ -778,11 +778,14 @@ def test_a_touched_file_is_named(built, tmp_path):
     with open(folder / 'valid-00000.npy', 'r+b') as f:
         f.seek(-1, 2)
         f.write(b'\x07')
+    opened = Dataset(folder)
     with pytest.raises(Conflict, match='valid-00000.npy is not what was frozen'):
-        Dataset(folder).verify()
+        opened.verify()
     (folder / 'samples.parquet').unlink()
     with pytest.raises(Conflict, match='valid-00000.npy, samples.parquet are not'):
-        Dataset(folder).verify()
+        opened.verify()
+    with pytest.raises(Conflict, match='samples.parquet is not what was frozen'):
+        Dataset(folder)
 
 
 def test_rebuilding_reaches_the_hash_and_names_the_one_sample_whose_pixel_changed(tmp_path):

@@ -401,24 +401,25 @@ def _is_as_frozen(self: Dataset, shard):
         return False  # The store has another object or none
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #2390be4c
+_TABLES = 'samples', 'ledger'
+
+
 @patch
 def verify(
     self: Dataset,
     key: str | bytes | None = None,  # The secret it was signed with; None: no signature is asked
 ) -> 'Dataset':  # Itself, if all is well
     "Compare every file with its checksum"
-    check_seal(self.folder, self.manifest)
-    if key is not None:
-        check_signature(self.folder, key)
     bad = [shard['file'] for shard in self.manifest['shards'] if not self._is_as_frozen(shard)]
-    for name in ('samples', 'ledger'):
-        path = self.folder / f'{name}.parquet'
-        if not path.is_file() or sha256_file(path) != self.manifest[f'{name}_sha256']:
-            bad.append(path.name)
+    tables = {f'{name}.parquet': self.manifest[f'{name}_sha256'] for name in _TABLES}
+    bad += changed_files(self.folder, tables | (read_seal(self.folder) or {}))
     if bad:
         raise Conflict(
             f'{self.address}: {file_words(bad)} not what was frozen; restore from a copy, or rebuild'
         )
+    check_seal(self.folder, self.manifest)
+    if key is not None:
+        check_signature(self.folder, key)
     return self
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #e6927537
