@@ -20,7 +20,7 @@ What the numbers mean
   logistic   a logistic regression on six numbers a stamp and channel, same splits. What the network adds is the difference to this.
   naive      the same network and as many steps, but each alert was turned eight ways before the images were dealt out: most of what it is
              judged on it has seen in training, turned. It measures memory; the difference to cnn is not skill.
-  shortcut   AUC-ROC, ± its standard error, of a forest that is given date, sky level, noise, band and field, and never the source, over all alerts.
+  shortcut   AUC-ROC, ± its standard error, of a probe that is given date, sky level, noise, band and field, and never the source, over all alerts.
              A set without shortcuts has 0.5. It does not say that the network uses them; it says that a score on this set alone cannot tell whether it does.
   A difference smaller than its own ± has not been shown: 290 alerts are too few to rank two good ways.
   ±          95 % of the mean over seeds (Student's t). The seeds share one pool of alerts, so it says how much the draw of the split and the

@@ -112,6 +112,13 @@ def merged_streams(cell):
     return out
 
 
+def without_places(cell):
+    "Warnings without the file of the cell that caused them, which is another in every run"
+    for o in cell.get('outputs', []):
+        if o.output_type == 'stream' and o.name == 'stderr':
+            o.text = re.sub(r'\S*ipykernel_\d+/\d+\.py:\d+: ', '', o.text)
+
+
 def page_environment():
     "What a page's kernel sees: quiet, and without a server or a database that somebody else set"
     others = ('MLFLOW_', 'ASTRID_', 'DATABASE_URL', 'CLOUDFLARE_', 'SUPABASE_')
@@ -144,6 +151,7 @@ def run(path):
     for c in nb.cells:
         if c.cell_type == 'code':
             c.outputs = merged_streams(c)
+            without_places(c)
             small_pictures(c)
     write_clean(json.loads(nbformat.writes(static_twins(nb))), path)
 

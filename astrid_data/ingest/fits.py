@@ -214,7 +214,7 @@ def _report_image(report, sources, verdicts, **names):
     row = dict(names, detections=found, real=real, bogus=bogus)
     report.images.loc[len(report.images)] = [row.get(column) for column in IMAGE_COLUMNS]
 
-# %% ../../nbs/25_ingest/05_fits.ipynb #be756149
+# %% ../../nbs/25_ingest/05_fits.ipynb #cf0f2373
 def _note_file(archive, file, entry, picture):
     "Note the mark of the file, and checksums of its blocks where parts of it can be read"
     picture['etag'] = uri_mark(entry.uri, archive.store)
@@ -236,7 +236,7 @@ def _insert_image(archive, session, file, image, entry, copied):
         bulk_insert(session, table, [row])
     return picture
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #03bfa588
 def _registered_before(session, file, image):
     "The row of the image that had this address, with other bytes; None where there is none"
     same = select(Image).where(
@@ -283,7 +283,7 @@ def _changed_image(archive, session, report, before, file, image, options):
         f'{file.path.name} was taken in anew; its detections and verdicts are those of before'
     )
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #ec110636
 def _note_band(file, image, facts):
     "Note on an image that the name of its file says another band"
     other = other_band_in_name(file.uri, image.band)
@@ -306,7 +306,7 @@ def _opened(file, hdu, facts):
     image.missing['dq'] = f'the bits of {mask.path.name} have no names here: not used'
     return image
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #be756149
 def _register_image(archive, report, file, hdu, facts, options):
     "Take one image of a file into the archive"
     with _opened(file, hdu, facts) as image, archive.session() as session:

@@ -933,7 +933,7 @@ def even_out(
     numbers = _hash_numbers(seed, units.names)
     weight = np.bincount(units.unit, counted, minlength=len(units.names))
     heavy = _heavy_units(sky, units.unit, weight, numbers)
-    is_light = units.fixed < 0
+    is_light = (units.fixed < 0) & (weight > 0)  # Who is lost anyway stays where it was drawn
     is_light[heavy] = False
     light = _light_units(units, is_light, numbers, counted)
     split = split.copy()
@@ -963,7 +963,7 @@ def _kept_counts(split, stratum, strata, counted):
     )
 
 # %% ../../nbs/50_splits/01_assign.ipynb #8ce70def
-_NEAR = 0.005
+_NEAR = 0.05
 
 
 def _is_near(rank):
@@ -975,7 +975,7 @@ def _is_better(rank, before):
     "Whether another outcome is worth a change"
     if tuple(rank[:2]) != tuple(before[:2]):
         return tuple(rank[:2]) < tuple(before[:2])
-    return before[2] > 2 * rank[2] + _NEAR
+    return before[2] > 2 * rank[2] + 0.005
 
 # %% ../../nbs/50_splits/01_assign.ipynb #0bcaca4d
 def exclude_overlaps(

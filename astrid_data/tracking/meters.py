@@ -560,10 +560,10 @@ def _top_power():
     "Model and top power (W) of the processors by codecarbon's tables, and how sure that is"
     import logging
 
-    logging.getLogger('codecarbon').setLevel('ERROR')
     from codecarbon.core.cpu import DEFAULT_POWER_PER_CORE, TDP, count_cpus
     from codecarbon.core.util import count_physical_cpus
 
+    logging.getLogger('codecarbon').setLevel('ERROR')  # Its import sets another level
     found = TDP()
     if not found.tdp:
         return None, 'codecarbon does not know this processor'
