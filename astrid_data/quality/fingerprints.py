@@ -31,6 +31,7 @@ def _flat_areas(pixels):
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #8fd9d455
 _LARGEST = 1e30  # No measurement; sums of such numbers would overflow
+_LEAST_NOISY = 0.25  # A patch of a few photons has no noise to know it by
 _TIED = 0.01  # Share of pixels that equal the next one, from which flat areas are looked for
 
 
@@ -43,6 +44,8 @@ def _usable(data, valid):
     tied = (pixels[..., 1:] == pixels[..., :-1]).mean(axis=(1, 2, 3)) > _TIED
     if tied.any():
         good[tied] &= ~_flat_areas(pixels[tied])
+        bare = good.mean(axis=(2, 3), keepdims=True) < _LEAST_NOISY
+        good &= ~(bare & tied[:, None, None, None])
     return pixels, good
 
 
@@ -277,6 +280,7 @@ def _cells(pointing):
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #70723f16
 _CHANCE = 8  # Chance pairs that are looked at, for each patch
 _MOST_NEAR = 24  # Neighbours that a patch keeps in a cell
+_FEW_ROWS = 32  # So few patches are all compared
 
 
 def _chance_limit(pointing):
@@ -308,6 +312,8 @@ def near_pairs(
     n = len(rows)
     if n < 2:
         return np.zeros((0, 2), int)
+    if n <= _FEW_ROWS:  # Their mean says nothing about what all have in common
+        return rows[np.stack(np.triu_indices(n, 1), axis=1)]
     pointing = pointing[rows]
     limit = _chance_limit(pointing)
     found = []

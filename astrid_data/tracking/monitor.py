@@ -350,9 +350,11 @@ def __call__(
 
     @functools.wraps(function)
     def watched(*args, **kwargs):
-        with self._copy() as monitor:
-            result = function(*args, **kwargs)
-        watched.report = monitor.last
-        return result
+        monitor = self._copy()
+        try:
+            with monitor:
+                return function(*args, **kwargs)
+        finally:
+            watched.report = monitor.last
 
     return watched

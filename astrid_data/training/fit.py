@@ -700,13 +700,20 @@ def _warn_unconverged(history):
         )
 
 # %% ../../nbs/75_training/04_fit.ipynb #e2eefcd1
+def _one_label(val):
+    "Does val hold one label alone, so that a constant answer would be perfect?"
+    labels = [np.unique(source.labels) for source in pixel_sources(val)]
+    return bool(labels) and len(np.unique(np.concatenate(labels))) == 1
+
+
 def _epochs_for(epochs, train, val):
     "How many epochs were asked for; those of the floor where there is nothing to stop by"
-    if epochs is not None or (val is not None and len(val)):
+    if epochs is not None or (val is not None and len(val) and not _one_label(val)):
         return epochs
     epochs = _stretch(_FLOOR, len(train))
+    lacking = 'without val' if val is None or not len(val) else 'with one label in val'
     warnings.warn(
-        f'without val nobody can tell when to stop: training for {epochs} epochs, and whether '
+        f'{lacking} nobody can tell when to stop: training for {epochs} epochs, and whether '
         'that is enough is unknown. Give val, or say epochs=',
         stacklevel=3,
     )
