@@ -390,6 +390,7 @@ def add_templates(archive, folder, shift):
 
     from sqlalchemy import select
 
+    from astrid_data.core import sha256_file
     from astrid_data.registry.tables import Image
     from astrid_data.storage.resolve import resolve_uri
 
@@ -423,7 +424,8 @@ def add_templates(archive, folder, shift):
                         uri=str(path),
                         hdu_name='PRIMARY',
                         hdu_ver=1,
-                        sha256=f'{k:064d}',
+                        sha256=sha256_file(path),
+                        etag=None,
                         facts=None,
                     )
                 )

@@ -535,9 +535,7 @@ def test_one_patch_or_empty_patches_have_no_copies():
     d[:] = np.nan
     d[1] = 1
     assert len(q.find_duplicates(d[1:2], v[1:2])) == 0
-    assert q.find_duplicates(d, v)[['i', 'j', 'kind']].to_numpy().tolist() == [
-        [0, 2, 'exact']
-    ]
+    assert q.find_duplicates(d, v)[['i', 'j', 'kind']].to_numpy().tolist() == [[0, 2, 'exact']]
 
 
 # Shortcuts

@@ -322,7 +322,8 @@ def test_an_alert_under_a_new_name_follows_its_history(shared_data, registry_url
         == t['group_id'][packet['objectId']]
         != t['group_id']['ZTF99other']
     )
-    assert t['split']['ZTF99new'] == t['split'][packet['objectId']]
+    splits = {t['split']['ZTF99new'], t['split'][packet['objectId']]}
+    assert len(splits - {'buffer'}) == 1  # ZTF99other lies beside them
 
 
 def test_lineage_names_every_file_parent_run_and_labeller(registry_url, tmp_path):

@@ -174,6 +174,8 @@ def paired_difference(
     reason = _why_unlike(scores, better)
     if reason:
         return _no_difference(reason)
+    if better.groupby('label')['group'].nunique().min() < 2:
+        return _no_difference('too few objects of both labels to draw from')
     scores = scores.loc[better.index].assign(group=better['group'])
     if metric is average_precision:
         difference, interval = area_difference(scores, better, n_boot)
