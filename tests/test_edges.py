@@ -223,10 +223,9 @@ def test_a_share_is_a_number_between_0_and_1(wrong):
     from astrid_data.evaluation.report import operating_points
 
     scores = pd.DataFrame(dict(label=[0, 1], score=[0.2, 0.8], group=['a', 'b']))
-    with pytest.raises(BadInput, match="above 0 and below 1, as 0.01 or '1%'"):
-        operating_points(scores, n_boot=5, survey_prior=wrong)
-    with pytest.raises(BadInput, match='rate=.* write 1 % as 0.01'):
-        operating_points(scores, n_boot=5, rate=wrong)
+    for argument in ('survey_prior', 'rate'):
+        with pytest.raises(BadInput, match=f"{argument}=.* above 0 and below 1, as 0.01 or '1%'"):
+            operating_points(scores, n_boot=5, **{argument: wrong})
 
 
 def test_a_name_that_is_gone_is_not_there():

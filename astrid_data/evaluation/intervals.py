@@ -156,6 +156,7 @@ _band = 0.5  # Confidence of the band about the share of bogus
 
 def as_prior(
     prior,  # A share such as 0.01, or '1%'; None stays None
+    name: str = 'prior',  # Of the argument, for the message
 ) -> float | None:  # Above 0 and below 1
     "A share of real, or an error that says what one is"
     share = prior
@@ -163,7 +164,7 @@ def as_prior(
         share = pd.to_numeric(prior.strip()[:-1], errors='coerce') / 100
     is_number = isinstance(share, (float, int, np.number)) and not isinstance(share, bool)
     if share is not None and not (is_number and 0 < share < 1):
-        raise BadInput(f"prior={prior!r}: a share of real is above 0 and below 1, as 0.01 or '1%'")
+        raise BadInput(f"{name}={prior!r}: a share is above 0 and below 1, as 0.01 or '1%'")
     return None if share is None else float(share)
 
 

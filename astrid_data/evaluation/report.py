@@ -283,7 +283,8 @@ def operating_points(
     survey_prior: float | None = None,  # Share of real in a survey; None reports the samples' own
 ) -> OperatingPoints:  # With None where something cannot be said
     "The report of a table of scores"
-    survey_prior = as_prior(survey_prior)
+    survey_prior = as_prior(survey_prior, 'survey_prior')
+    rate = as_prior(rate, 'rate')
     label = scores['label']
     score = scores['score']
     n_real = int((label == 1).sum())

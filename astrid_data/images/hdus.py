@@ -65,7 +65,8 @@ _wheel_cards = 'FILTER FILTER1 FILTER2 FILTER3 PUPIL GRATING GRISM DISPERSR OPT_
 _disperser = re.compile(r'GR?\d{3}[A-Z]?|PR\d{3}L|GRISM.*|GRATING.*|PRISM|GRIS[_ -].+', re.I)
 _technique_cards = 'EXP_TYPE', 'OBSTYPE', 'OBSMODE', 'HIERARCH ESO DPR TECH'
 _technique = re.compile(
-    r'.*WFSS|.*GRISM.*|.*SPEC|NRS_\w*|MIR_(?:LRS|MRS)\w*|SPECTR\w+|ECHELLE\b.*|IFU\b.*|MOS\b.*', re.I
+    r'.*WFSS|.*GRISM.*|.*SPEC|NRS_\w*|MIR_(?:LRS|MRS)\w*|SPECTR\w+|ECHELLE\b.*|IFU\b.*|MOS\b.*',
+    re.I,
 )
 _imaging = re.compile(r'.*IMAG.*|.*TA(?:CQ|CONFIRM)\b.*|NRS_(?:DARK|LAMP|AUTO).*', re.I)
 

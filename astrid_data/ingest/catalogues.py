@@ -985,7 +985,7 @@ def _n_in_circles(circles, ra, dec):
     return len(set().union(*near))
 
 
-_OF_UNIT = "if they are, read the table with astropy, set the units of its columns, and give that"
+_OF_UNIT = 'if they are, read the table with astropy, set the units of its columns, and give that'
 
 
 def _unit_note(archive, catalogue, placement, observations):
