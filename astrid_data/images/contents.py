@@ -135,6 +135,8 @@ def _is_rim(rows, value):
     if _is_plateau(rows, mask, value):
         return False
     sky = rows[other]
+    if sky.min() == sky.max():
+        return False  # Two numbers are a mask: neither is sky
     if value < sky.min() or value > sky.max():
         return True
     return bool(share_in_pieces(rows, mask) >= least_in_pieces)
