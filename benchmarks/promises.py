@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 from benchmarks.harness import keep, machine
-from benchmarks.real_bogus import shared
+from benchmarks.real_bogus import planned, shared
 
 SURVEY_PRIOR = 0.1
 WAYS = {'5 epochs': 5, 'as long as it takes': None}
@@ -21,21 +21,6 @@ What the numbers mean
   inside     how many of the five promises held. Objects are dealt by chance inside the version, nights are not: an interval by objects promises
              nothing about other nights, so that fewer than five may hold although the interval is right about objects.
   The labels are proxies given by rules, not human truth."""
-
-
-def planned(table):
-    "The question, asked of an archive of these alerts"
-    import astrid_data as ad
-
-    archive = ad.open_archive(tempfile.mkdtemp())
-    archive.add_alerts(table, show=False)
-    params = ad.TrainingDataCollectionParams(
-        survey_ids=['ztf'],
-        confidence_threshold=0,
-        channels=('template', 'science', 'difference'),
-        negatives={'rejected': 10},
-    )
-    return ad.TrainingDataCollector(archive).plan(params, progress=False)
 
 
 def dealt(alerts, seed):
@@ -70,8 +55,8 @@ def one_deal(alerts, seed):
 
     own, others = dealt(alerts, seed)
     how = dict(patch_size=63, progress=False, probe=False, splits_from=None)
-    dataset = planned(pa.Table.from_pandas(own)).build('own', seed=seed, **how)
-    held = planned(pa.Table.from_pandas(others)).build('held', seed=seed, **how)
+    dataset = planned(tempfile.mkdtemp(), pa.Table.from_pandas(own)).build('own', seed=seed, **how)
+    held = planned(tempfile.mkdtemp(), pa.Table.from_pandas(others)).build('held', seed=seed, **how)
     rows = ad.PatchDataset(held, np.arange(len(held)))
     nature = PatchLoader(rows, batch_size=64)
     for way, epochs in WAYS.items():

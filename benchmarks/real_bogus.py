@@ -29,12 +29,12 @@ What the numbers mean
   agreed, a score here partly measures agreement with them."""
 
 
-def planned(home):
-    "The question, asked of a fresh archive"
+def planned(home, alerts=shared):
+    "The question, asked of a fresh archive of some alerts"
     import astrid_data as ad
 
     archive = ad.open_archive(home)
-    archive.add_alerts(shared, show=False)
+    archive.add_alerts(alerts, show=False)
     params = ad.TrainingDataCollectionParams(
         survey_ids=['ztf'],
         confidence_threshold=0,

@@ -467,3 +467,33 @@ def test_what_names_no_devices_is_refused(seen, named):
 
 if __name__ == '__main__':
     print(json.dumps(devices()))
+
+
+def test_a_forked_child_has_a_lock_of_its_own():
+    "Forked while another thread holds the monitor"
+    import os
+    import signal
+    import threading
+
+    from astrid_data.tracking.monitor import EnergyMonitor
+
+    monitor = EnergyMonitor(interval_s=None, meters=[])
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with monitor.lock:
+            held.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(5)
+        with monitor.lock:
+            os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    done.set()
+    thread.join()
+    assert status == 0

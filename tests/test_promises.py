@@ -299,3 +299,27 @@ def test_scores_at_a_prior_on_request(model, old):
     assert scores['score_at_prior'].to_numpy() == pytest.approx((odds / (1 + odds)).to_numpy())
     with pytest.raises(BadInput, match='which share of real'):
         predict(SmallCNN(), test, survey_prior=0.01)
+
+
+def test_samples_of_another_version_that_taught_the_model_are_named(tmp_path):
+    "The same question cut at another size has the same samples in other splits"
+    import astrid_data as ad
+    from astrid_data.simulate.synthetic import synthetic_archive
+
+    archive = synthetic_archive(tmp_path / 'a')
+    plan = ad.TrainingDataCollector(archive).plan(progress=False)
+    one = plan.build('one', patch_size=32, progress=False, probe=False)
+    two = plan.build('two', patch_size=48, progress=False, probe=False)
+    train, val, test = ad.RealDataLoader(one).loaders(batch_size=32)
+    model = ad.SmallCNN(channels=1)
+    ad.fit(model, train, val, epochs=1, show=False)
+    taught = set(one.samples['sample_key'].iloc[one.split_rows('train')])
+    judged = two.samples['sample_key'].iloc[two.split_rows('test')]
+    n = judged.isin(taught).sum()
+    assert n > 0  # Else this test says nothing
+    with pytest.warns(UserWarning, match=f'{n} of {len(judged)} samples are in train of one@v1'):
+        report = ad.evaluate(model, ad.RealDataLoader(two).loaders(batch_size=32)[2], n_boot=20)
+    assert report.leaks.startswith(f'{n} of {len(judged)} samples')
+    assert ad.evaluate(model, test, n_boot=20).leaks == ''
+    with pytest.warns(UserWarning, match='samples are in train of one@v1'):
+        ad.evaluate(model, train, n_boot=20)

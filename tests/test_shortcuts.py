@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from astrid_data.core import BadInput
 from astrid_data.images.conditions import read_conditions
 from astrid_data.quality.report import check_quality
 from astrid_data.quality.shortcuts import certain_auc, check_shortcuts, probe_shortcuts
@@ -135,3 +136,18 @@ def test_conditions_of_a_header():
 
     header = fits.Header(dict(AIRMASS='1.4', CCDNAME='S3'))
     assert read_conditions(header) == dict(airmass=1.4, seeing=None, chip='S3')
+
+
+def test_a_fact_that_is_not_there_and_pixels_of_others_are_refused():
+    table = pd.DataFrame(dict(label=np.arange(60) % 2, object_id=np.arange(60).astype(str)))
+    with pytest.raises(BadInput, match='no such column'):
+        probe_shortcuts(table, facts=('nope',))
+    with pytest.raises(BadInput, match='of 50 patches'):
+        probe_shortcuts(table, np.ones((50, 1, 8, 8), bool))
+
+
+def test_lists_in_a_column_are_compared_as_text():
+    label = np.arange(60) % 2
+    table = pd.DataFrame(dict(label=label, object_id=np.arange(60).astype(str)))
+    table['extra'] = [[int(k)] for k in label]
+    assert probe_shortcuts(table, facts=('extra',))['auc'] > 0.9

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from ..core import BadInput
 from .causes import find_causes, missing_sides, sky_cells_of
 from .checks import Issue, known_labels, rank_auc, words
 from .effects import Judge, chance_error, gain, standard_error
@@ -194,6 +195,24 @@ def _verdict(judge, causes, folds):
     )
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #0228593d
+def _check_question(samples, valid, facts):
+    "Refuse facts that are not there, and pixels of other samples"
+    missing = [name for name in facts if name not in samples]
+    if missing:
+        raise BadInput(f'facts={missing}: no such column; there are {", ".join(map(str, samples))}')
+    if valid is not None and len(valid) != len(samples):
+        raise BadInput(f'valid is of {len(valid)} patches, and there are {len(samples)} samples')
+
+
+def _with_words(samples):
+    "The table with lists and the like as text, so that they can be compared"
+    odd = {}
+    for name in samples.select_dtypes(object):
+        if not all(map(pd.api.types.is_hashable, samples[name])):
+            odd[name] = samples[name].map(repr)
+    return samples.assign(**odd)
+
+# %% ../../nbs/45_quality/06_shortcuts.ipynb #6ea3ad41
 def probe_shortcuts(
     samples: pd.DataFrame,  # The set; `group_id`, else `object_id`, keeps siblings together
     valid=None,  # Validity, shape (n, C, s, s); None leaves out the missing sides
@@ -203,12 +222,13 @@ def probe_shortcuts(
     facts: tuple = (),  # More columns that are known with the observation
 ) -> dict:  # auc, error, n, limit, sees, causes and single; or auc None and a reason
     "How well the label can be told without looking at the source"
+    _check_question(samples, valid, facts)
     use = _rows_to_probe(samples, most, seed)
     label = known_labels(samples)[use].astype(int)
     group = pd.factorize(_group_numbers(samples)[use])[0]
     if valid is not None and len(use) < len(samples):
         valid = valid[use]
-    samples = samples.iloc[use]
+    samples = _with_words(samples.iloc[use])
     causes = find_causes(samples, group, valid, facts) if len(use) else []
     fewest = min(len(np.unique(group[label == k])) for k in (0, 1))
     if not causes or fewest < 10:

@@ -1423,6 +1423,18 @@ def _evened(scene, draft, settled, split, held, old, shares, seed, buffer):
     return other if _is_better(rank, before) and not emptied else settled
 
 # %% ../../nbs/50_splits/01_assign.ipynb #995286f5
+def _with_possible_places(samples):
+    "The table with positions that are none, such as a declination of 100°, as unknown"
+    if not {'ra', 'dec'} <= set(samples):
+        return samples
+    ra = column(samples, 'ra').astype('f8')
+    dec = column(samples, 'dec').astype('f8')
+    wrong = ~(np.isfinite(ra) & (np.abs(dec) <= 90))
+    if not wrong.any():
+        return samples
+    return samples.assign(ra=np.where(wrong, np.nan, ra), dec=np.where(wrong, np.nan, dec))
+
+# %% ../../nbs/50_splits/01_assign.ipynb #eeca67b6
 def split_samples(
     samples: pd.DataFrame,  # Of a plan; with half_width_arcsec, x0, y0 and so on where cut
     patch_size: int | None = None,  # Side of a patch (pixel); None takes it from the samples
@@ -1442,7 +1454,8 @@ def split_samples(
     "Assign samples to splits so that no object and no pixel of sky is in two of them"
     options = _SplitOptions(fractions, by, hold, cuts, radius_arcsec, patches_wide, block_arcsec)
     how = _how(options, seed)
-    if not len(need('table', samples)):
+    samples = _with_possible_places(need('table', samples))
+    if not len(samples):
         return _split_nothing(samples, how)
     shares, held, old = _check_request(samples, options, previous)
     scene = _find_scene(samples, patch_size, radius_arcsec, together)

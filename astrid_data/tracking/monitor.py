@@ -9,8 +9,10 @@ __all__ = ['EnergyMonitor']
 import copy
 import dataclasses
 import functools
+import os
 import threading
 import time
+import weakref
 from array import array
 
 import numpy as np
@@ -28,6 +30,18 @@ from astrid_data.tracking.meters import (
 )
 
 # %% ../../nbs/70_tracking/02_monitor.ipynb #3888bd79
+_monitors = weakref.WeakSet()  # Those of this process
+
+
+def _free_locks():
+    "A child made by fork has no thread that would ever release what was held at that moment"
+    for monitor in list(_monitors):
+        monitor.lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_free_locks)
+
+
 class EnergyMonitor:
     "Watches what a run draws and how long it waits for data"
 
@@ -58,6 +72,7 @@ class EnergyMonitor:
         self.running = False
         self.last = None  # The report of the last run that was stopped
         self.lock = threading.RLock()
+        _monitors.add(self)
 
 
 def _check_settings(interval_s, idle_s, idle_w, cpu_watts):
@@ -338,6 +353,7 @@ def _copy(self: EnergyMonitor):
     twin.running = False
     twin.last = None
     twin.lock = threading.RLock()
+    _monitors.add(twin)
     return twin
 
 

@@ -262,6 +262,11 @@ def validate(
     if val is None or not len(val):
         return {}
     scores = predict(model, val)
+    if not scores['loss'].notna().all():
+        raise BadInput(
+            'the loss on val is not a number: its labels or pixels hold NaN. Drop what has no '
+            'label, and normalise (normalise="asinh" turns invalid pixels into 0 last of all)'
+        )
     found = dict(val_loss=float(scores['loss'].mean()))
     if scores['label'].nunique() == 2:
         found['val_auc_pr'] = average_precision(scores['label'], scores['score'])
