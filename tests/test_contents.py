@@ -236,3 +236,28 @@ def test_real_images_are_images_and_keep_their_pixels():
                 assert content_of_image(image)[0] == 'image', file
                 fills = image.facts['fill_values']
                 assert not fills or file.endswith('n5419_wfpc2_pc_f555w.fits'), (file, fills)
+
+
+@pytest.mark.parametrize('slope', [1 / 20, 1 / 40, 1 / 80])
+@pytest.mark.parametrize('noise', [0.0, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize('step', [1, 4])
+def test_whole_numbers_of_a_quiet_sky_with_a_gradient_are_no_fill(slope, noise, step):
+    y, x = np.indices((256, 256))
+    level = 20 + x * slope + y / 120 + np.random.default_rng(5).normal(0, noise, x.shape)
+    with open_image(file_of((np.round(level) * step).astype('i2'))) as image:
+        assert not image.fill_values and not np.isnan(image.read_all()[0]).any()
+
+
+@pytest.mark.parametrize('mean', [0.002, 0.01, 0.03])
+def test_photons_over_an_uneven_exposure_are_an_image(mean):
+    y, x = np.indices((256, 256))
+    exposure = 1000 * (1 - ((x - 128) ** 2 + (y - 128) ** 2) / 60000)
+    rate = np.random.default_rng(5).poisson(mean, x.shape) / exposure
+    assert content_of(rate.astype('f4'))[0] == 'image'
+
+
+def test_the_two_numbers_of_a_mask_are_both_kept():
+    mask = np.zeros((200, 150), 'i4')
+    mask[:20] = 1
+    with open_image(file_of(mask)) as image:
+        assert not image.fill_values

@@ -205,3 +205,19 @@ def test_an_audit_that_only_warned_of_copies_is_read_as_a_leak():
     text = json.dumps(json.loads(audit.to_json()) | dict(near_duplicates=3, verdict='warn'))
     assert LeakageAudit.from_json(text).verdict == 'fail'
     assert LeakageAudit.from_json(audit.to_json()) == audit
+
+
+@pytest.mark.parametrize('n', [2, 3, 5])
+def test_a_pair_is_found_in_the_smallest_sets(n):
+    for seed in range(10):
+        data = np.random.default_rng(seed).normal(size=(n, 1, 32, 32)).astype('f4')
+        data[1] = 2 * data[0, :, :, ::-1]
+        pairs = find_duplicates(data, np.ones(data.shape, bool))
+        assert pairs[['i', 'j']].to_numpy().tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize('mean', [0.005, 0.01, 0.02, 0.05])
+def test_few_photons_are_no_noise_to_be_known_by(mean):
+    data = np.random.default_rng(0).poisson(mean, (400, 1, 32, 32)).astype('f4')
+    pairs = find_duplicates(data, np.ones(data.shape, bool))
+    assert not (pairs['kind'] == 'near').any()

@@ -243,6 +243,24 @@ def test_without_val_it_is_unknown(old):
     assert history.converged is None and len(history) == 67  # 200 steps of three an epoch
 
 
+def test_val_of_one_label_does_not_end_a_training(old):
+    train, val, _ = loaders(old)
+    real = old.split_rows('val')[old.samples['label'].iloc[old.split_rows('val')] == 1]
+    one_label = PatchLoader(PatchDataset(old, real), batch_size=8)
+    with pytest.warns(UserWarning, match='with one label in val nobody can tell'):
+        history = fit(SmallCNN(), train, one_label, show=False)
+    assert history.converged is None and len(history) == 67
+
+
+def test_labels_of_val_that_are_no_numbers_are_refused():
+    def batches(labels):
+        return [dict(image=torch.randn(len(labels), 1, 32, 32), label=torch.tensor(labels))]
+
+    with pytest.raises(BadInput, match='the loss on val is not a number'):
+        train, val = batches([0.0, 1.0] * 2), batches([float('nan')] * 2)
+        fit(SmallCNN(), train, val, epochs=1, show=False)
+
+
 def test_an_easy_set_is_given_its_patience(old):
     history = fit(SmallCNN(), *loaders(old)[:2], patience=2, show=False)
     assert len(history) * 3 >= 200 and 'no better for 2 epochs' in history.stop_reason

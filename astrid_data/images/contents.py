@@ -113,17 +113,17 @@ def share_in_pieces(
             cover[:, k : k + starts.shape[1]] |= starts
     return covered.sum() / mask.sum()
 
-
+# %% ../../nbs/20_images/10_contents.ipynb #bbfa9175
 def _is_level(rows, value):
     "Is this one of the steps of a quantised sky, as the numbers beside it are there too?"
     values = np.unique(rows[np.isfinite(rows)])
-    if len(values) < 4 or len(values) > 0.1 * rows.size:
+    if not 3 <= len(values) <= 0.1 * rows.size:
         return False
     step = np.median(np.diff(values[values != value]))
     away = np.abs(values - value)
     return bool(away[away > 0].min() <= 1.5 * step)
 
-
+# %% ../../nbs/20_images/10_contents.ipynb #45faf124
 def _is_rim(rows, value):
     "Can the pixels of this value be told from sky?"
     if _is_level(rows, value):
