@@ -388,6 +388,7 @@ def stored(draw):
 @example(  # A zero in an image of one column is a number
     (np.array([[94], [6], [151]], 'u1'), {'BSCALE': 0.5, 'BZERO': -3.0}), bytes, False
 )
+@example((np.array([[17, 154, 130, 87, 86, 171, 17]], 'u1'), {}), bytes, False)  # No two fills
 @settings(max_examples=120, deadline=None)
 def test_any_stored_number_decodes_as_astropy_says(case, pack, extension):
     a, cards = case

@@ -144,6 +144,7 @@ def _is_rim(rows, value):
 # %% ../../nbs/20_images/10_contents.ipynb #31c85f62
 _times_lower = 3
 _times_higher = 1e6
+_least_to_compare = 64  # Of fewer numbers the second lowest may be near the middle by chance
 
 
 def _out_of_proportion(sky):
@@ -154,8 +155,9 @@ def _out_of_proportion(sky):
     for sign, times in ((-1, _times_lower), (1, _times_higher)):
         away = sign * sky
         furthest = away.max()
-        others = away[away < furthest] if (away == furthest).sum() > 1 else away[:0]
-        if not others.size:
+        others = away[away < furthest]
+        n_furthest = away.size - others.size
+        if n_furthest < 2 or others.size < _least_to_compare:
             continue
         middle = float(np.median(away))
         if furthest - middle > times * (float(others.max()) - middle) > 0:
