@@ -11,6 +11,7 @@ __all__ = ['SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LATER_METHODS', '
 
 # %% ../nbs/00_core.ipynb #f014c836
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -18,6 +19,8 @@ import os
 import re
 import shutil
 import sys
+import threading
+import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -254,15 +257,26 @@ def writing(
         raise
 
 # %% ../nbs/00_core.ipynb #53d13fac
+def _drop_left(path, old_s=24 * 3600):
+    "Remove what killed writers of the same file left"
+    for left in path.parent.glob(f'.tmp-{glob.escape(path.name)}-*'):
+        try:
+            if time.time() - left.stat().st_mtime > old_s:
+                left.unlink()
+        except FileNotFoundError:
+            pass  # Another process was faster
+
+
 def write_atomic(
     path,  # Where the file shall be; its folder is made if needed
     data: str | bytes,  # The whole of it; text as UTF-8
 ) -> Path:  # `path`
     "Write a file so that a kill at any moment leaves the old one or the new one, never a part"
     path = Path(path)
-    tmp = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    tmp = path.with_name(f'.tmp-{path.name}-{os.getpid()}-{threading.get_ident():x}')
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_left(path)
         try:
             with open(tmp, 'wb') as f:
                 f.write(data.encode() if isinstance(data, str) else data)

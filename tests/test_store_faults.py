@@ -311,7 +311,7 @@ def full(monkeypatch):
             return getattr(self.file, name)
 
     def open_full(path, mode='r', *args, **kw):
-        temporary = 'w' in mode and str(path).endswith('.tmp')
+        temporary = 'w' in mode and str(path).rpartition('/')[2].startswith('.tmp-')
         return real_open('/dev/full' if temporary else path, mode, *args, **kw)
 
     if not Path('/dev/full').exists():

@@ -9,12 +9,13 @@ __all__ = ['version_rows', 'address_of', 'deletion_record', 'list_datasets', 'se
 # %% ../../nbs/55_datasets/04_catalog.ipynb #5b9944e0
 import shutil
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 import pandas as pd
 from sqlalchemy import select
 
+from ..concurrency import file_lock
 from ..core import BadInput, Conflict, NotFound, need, writing
 from .dataset import Dataset, StreamedDataset, who_am_i
 from .seal import check_seal
@@ -262,17 +263,14 @@ def dataset_lock(
     folder,  # Folder of a dataset, with its versions in it
 ):  # Context manager; `Conflict` where another process is at work
     "One builder at a time in a dataset's folder"
-    import fcntl
-
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / '.lock', 'w')
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = f'another process is building {folder.name!r}; wait until it has finished'
-            raise Conflict(message) from None
+    with ExitStack() as stack:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                stack.enter_context(file_lock(folder / '.lock', wait=False))
+            except BlockingIOError:
+                message = f'another process is building {folder.name!r}; wait until it has finished'
+                raise Conflict(message) from None
         yield
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #70bf73eb

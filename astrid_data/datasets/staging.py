@@ -27,6 +27,7 @@ from ..patches.extract import extract_patches
 from ..patches.target_maps import target_map
 from ..quality.background import local_background
 from ..quality.flags import column_flags, image_flags
+from ..storage.folder import sweep
 from ..storage.service import StoreUnreachable
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #d9803cfa
@@ -261,6 +262,7 @@ class Staging:
         self.folder = Path(folder)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        sweep(self.folder, every_s=0, old_s=-1)  # Nobody else writes here
         self.journal = Journal(self.folder / 'journal.jsonl')
         self.writer = ShardWriter(self.folder / 'version', arrays, shard_rows, self.total('kept'))
 

@@ -52,6 +52,7 @@ from astrid_data.registry.tables import (
     Observation,
     ObservationIndex,
     Survey,
+    bulk_insert,
     columns,
     connect,
 )
@@ -295,7 +296,8 @@ def open_archive(
     registry = connect(str(database), settings)
     place = storage or set_storage or home / 'store'
     store = open_store(place, settings, home / 'cache', cache_bytes)
-    sweep(home / 'datasets')
+    for place in ('datasets', 'tracking'):
+        sweep(home / place)
     archive = Archive(registry, store, home, settings.mlflow_uri, always_hash)
     where = dict(registry=str(database), store=str(store), home=str(home))
     tell(_log, logging.INFO, f'opened {database}, images in {store}', event='archive', **where)
@@ -377,17 +379,16 @@ def add_model(
     "The model that detections are credited to"
     named = select(Model).where(Model.name == name, Model.version == version)
     model = session.scalar(named)
-    if model is not None:
-        return model
-    model = Model(
-        id=stable_uuid('model', name, version),
-        name=name,
-        version=version,
-        model_type=model_type,
-        hyperparameters=plain_data(settings),
-    )
-    session.add(model)
-    session.flush()
+    if model is None:  # Another process may be faster
+        new = dict(
+            id=stable_uuid('model', name, version),
+            name=name,
+            version=version,
+            model_type=model_type,
+            hyperparameters=plain_data(settings),
+        )
+        bulk_insert(session, Model, [new])
+        model = session.scalar(named)
     return model
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #6e14528d

@@ -49,6 +49,7 @@ from astrid_data.registry.tables import (
     Survey,
     bulk_insert,
     get_or_create_survey,
+    take_turn,
 )
 from ..storage.folder import FolderStore
 from ..storage.keys import block_checksums
@@ -134,6 +135,7 @@ def _entry_of(archive, session, file, image, options):
     headers = [first_header(file.path), image.header]
     part = f'{image.hdu_name},{image.hdu_ver}' if len(file.images) > 1 else ''
     key = observation_key(headers, file_stem(file.path), part)
+    take_turn(session, f'observation {name} {key}')
     entry = ImageEntry(
         survey_id=survey.id,
         survey=name,
@@ -320,6 +322,10 @@ def _register_image(archive, report, file, hdu, facts, options):
             return
         _require_sky(image, options.role)
         _note_band(file, image, facts)
+        take_turn(session, image.sha256)
+        if _is_registered(session, image):  # Another process was faster
+            report.skipped += 1
+            return
         entry = _entry_of(archive, session, file, image, options)
         picture = _insert_image(archive, session, file, image, entry, options.copy)
         sources = verdicts = None

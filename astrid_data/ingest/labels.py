@@ -46,6 +46,7 @@ from astrid_data.registry.tables import (
     ValidationEvent,
     bulk_insert,
     columns,
+    take_turn,
 )
 from ..sky import sky_separation_arcsec
 from ..sky_regions import cone_cells, fewer_ranges
@@ -398,6 +399,9 @@ def _mark_compared(session, run_ids):
 # %% ../../nbs/25_ingest/02_labels.ipynb #1b33b2ab
 def _write_confirmations(session, events):
     "Insert events and confirm their detections; how many events are new"
+    if not events:
+        return 0
+    take_turn(session, _SAME_PLACE.name)  # Else two would wait for rows of each other
     new = bulk_insert(session, ValidationEvent, events)
     ids = list({event['detection_id'] for event in events})
     for start in range(0, len(ids), 5000):

@@ -34,6 +34,7 @@ from astrid_data.registry.tables import (
     RunStatus,
     ValidationEvent,
     bulk_insert,
+    take_turn,
 )
 from ..sky import healpix_index, sky_separation_arcsec, unit_vectors
 
@@ -294,6 +295,9 @@ def record_detections(
     sources = detect_sources(image, noise=noise, **settings)
     verdicts = rule_verdicts(sources if apply_rules else sources[:0])
     run = _model_run(model, key, picture, sources, perf_counter() - start)
+    take_turn(session, key)
+    if session.get(ModelRun, run.id):  # Another process was faster
+        return None, None
     session.add(run)
     session.flush()
     for table, rows in _detection_rows(sources, verdicts, run, model.version, key).items():

@@ -8,12 +8,13 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'Observation', 'Model', 'ModelRun', 'Detection', 'ValidationEvent', 'DifferenceRun', 'Candidate',
            'TrainingDataset', 'TrainingSample', 'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex',
            'LabelEvent', 'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url',
-           'DatabaseAway', 'RowRefused', 'said_plainly', 'Registry', 'schema_version', 'connect', 'ByBytes',
-           'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'bulk_insert', 'dashed', 'to_array',
-           'columns', 'add_validation_event', 'index_sky']
+           'DatabaseAway', 'RowRefused', 'said_plainly', 'Registry', 'take_turn', 'schema_version', 'connect',
+           'ByBytes', 'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'bulk_insert', 'dashed',
+           'to_array', 'columns', 'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
+import hashlib
 import json
 import os
 import re
@@ -848,6 +849,19 @@ def session(
         elif snapshot:
             s.connection(execution_options=dict(isolation_level='REPEATABLE READ'))
         yield s
+
+# %% ../../nbs/10_registry/01_tables.ipynb #662e45f8
+def take_turn(
+    session,  # Open session
+    word: str,  # What is to be looked for and written
+):
+    "Wait until no other transaction has this word, and have it until this one ends"
+    connection = session.connection()
+    if connection.dialect.name != 'sqlite':
+        key = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], 'big', signed=True)
+        connection.exec_driver_sql(f'SELECT pg_advisory_xact_lock({key})')
+    elif not connection.connection.dbapi_connection.in_transaction:
+        connection.exec_driver_sql('BEGIN IMMEDIATE')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #99094d63
 SCHEMA = '0002'  # The newest migration

@@ -6,17 +6,17 @@
 __all__ = ['CACHE_BYTES', 'DiskCache']
 
 # %% ../../nbs/15_storage/03_cache.ipynb #b7543850
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fastcore.basics import patch
 
+from ..concurrency import file_lock
 from ..core import NotWritable, number_of_bytes, write_atomic, writing
 from ..logs import get_log, tell
 from .folder import new_file
@@ -85,15 +85,13 @@ def used(self: DiskCache):
 @contextmanager
 def _lock(self: DiskCache, name):
     "Wait until no other process is at work under this name"
-    try:
-        with writing(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            f = open(self.root / f'.lock-{name}', 'w')
-    except NotWritable:  # What is there can be read, and nobody changes it
-        yield
-        return
-    with f:
-        fcntl.flock(f, fcntl.LOCK_EX)
+    with ExitStack() as stack:
+        try:
+            with writing(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(file_lock(self.root / f'.lock-{name}'))
+        except NotWritable:
+            pass  # What is there can be read, and nobody changes it
         yield
 
 # %% ../../nbs/15_storage/03_cache.ipynb #6cb09956

@@ -58,23 +58,30 @@ def _age_s(path):
         return 0
 
 
+def _remove(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sweep(
     root,  # A folder in which `new_file` is used
     every_s: float = _day_s,  # How long after a sweep the next one does nothing
     old_s: float = _day_s,  # Younger temporary files may have a writer
-) -> int:  # Files removed
-    "Remove the temporary files that killed writers left"
+) -> int:  # Files and folders removed
+    "Remove the temporary files and folders that killed writers left"
     mark = Path(root) / '.tmp-last-sweep'
     if mark.exists() and _age_s(mark) < every_s:
         return 0
     removed = 0
     try:
         mark.touch()
-        for folder, _, names in os.walk(root):
-            for name in names:
+        for folder, folders, names in os.walk(root):
+            for name in [*folders, *names]:
                 path = Path(folder) / name
                 if name.startswith('.tmp-') and _age_s(path) > old_s:
-                    path.unlink(missing_ok=True)
+                    _remove(path)
                     removed += 1
     except OSError:
         pass

@@ -294,7 +294,7 @@ def dataset_record(
     folder = records_folder(archive) / f'dataset-{dataset.id}'
     if folder.exists():
         return Record(folder)
-    record = Record(folder.with_name(f'.{folder.name}.{uuid.uuid4().hex}'))
+    record = Record(folder.with_name(f'.tmp-{folder.name}-{uuid.uuid4().hex}'))
     _fill_dataset_record(record, folder.name, dataset, tracking_place(archive).experiment)
     try:
         os.rename(record.folder, folder)

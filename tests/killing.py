@@ -1,0 +1,967 @@
+"""Kill what changes an archive at any moment, do it again, and compare the end with one that nobody disturbed.
+
+`python tests/killing.py 60` kills 60 times at random moments; `aimed` instead of a number kills once before each
+change of a file, each statement, each commit and each request that stores something.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+import uuid
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+FORK = multiprocessing.get_context('fork')
+PATIENCE_S = 120
+
+
+@dataclass(frozen=True)
+class Place:
+    "Where an archive is"
+
+    home: Path
+    url: str
+    storage: str | None = None  # None: a folder in `home`
+    data: Path | None = None  # Files that are taken in; nobody changes them
+
+    def open(self):
+        import astrid_data as ad
+
+        return ad.open_archive(self.url, storage=self.storage, home=self.home)
+
+    @property
+    def in_bucket(self):
+        return bool(self.storage and self.storage.startswith('s3://'))
+
+
+# What a child passes on its way ----------------------------------------------------------------------------
+
+
+class Points:
+    "Counts what changes something outside this process, and dies before number `kill_at` of it"
+
+    def __init__(self, home, kill_at=None, log=None):
+        self.home = str(home)
+        self.kill_at = kill_at
+        self.passed = []
+        self.lock = threading.Lock()
+        self.on = False
+        self.log = log and os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+    def at(self, what):
+        if not self.on:
+            return
+        with self.lock:
+            self.passed.append(what)
+            if len(self.passed) == self.kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+                time.sleep(PATIENCE_S)
+
+    def note(self, line):
+        if self.log:
+            os.write(self.log, line.encode() + b'\n')
+
+    def install(self):
+        sys.addaudithook(self._audit)
+        self._watch_fsync()
+        self._watch_database()
+        self._watch_bucket()
+
+    def _audit(self, event, args):
+        if not self.on or event not in _CHANGES:
+            return
+        if event == 'open':
+            path, _, flags = args
+            if not (isinstance(flags, int) and flags & _WRITING):
+                return
+            here = isinstance(path, str) and path.startswith(self.home)
+        else:
+            names = [str(arg) for arg in args if isinstance(arg, (str, Path))]
+            by_descriptor = event in ('os.remove', 'os.rmdir') and args[1] != -1
+            here = by_descriptor or any(name.startswith(self.home) for name in names)
+        if here:
+            self.at(event)
+
+    def _watch_fsync(self):
+        plain = os.fsync
+
+        def fsync(descriptor):
+            self.at('fsync')
+            plain(descriptor)
+            state = os.fstat(descriptor)
+            self.note(f'{state.st_ino} {state.st_size}')
+
+        os.fsync = fsync
+
+    def _watch_database(self):
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+        from sqlalchemy.engine.default import DefaultDialect
+
+        plain = DefaultDialect.do_commit
+
+        def do_commit(dialect, connection):
+            self.at('commit')
+            plain(dialect, connection)
+
+        DefaultDialect.do_commit = do_commit
+
+        @event.listens_for(Engine, 'before_cursor_execute')
+        def execute(connection, cursor, statement, *rest):
+            if re.match(r'\s*(INSERT|UPDATE|DELETE|CREATE|ALTER|DROP)', statement, re.I):
+                self.at('statement')
+
+    def _watch_bucket(self):
+        from botocore.httpsession import URLLib3Session
+
+        plain = URLLib3Session.send
+
+        def send(session, request):
+            if request.method in ('GET', 'HEAD'):
+                return plain(session, request)
+            self.at('request')
+            answer = plain(session, request)
+            self.at('answer')
+            return answer
+
+        URLLib3Session.send = send
+
+
+_CHANGES = {f'os.{name}' for name in 'rename remove link truncate mkdir rmdir'.split()} | {'open'}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+
+
+# Children ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ended:
+    "What became of a child"
+
+    code: int | None  # 0, or minus the signal
+    seconds: float
+    result: object = None  # What the function returned, or the text of its error
+    passed: list = field(default_factory=list)  # Names of the points
+
+    @property
+    def killed(self):
+        return self.code != 0
+
+
+def _child(pipe, function, place, kill_at, log):
+    "Run a function, say when it begins, and send what it returned"
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.stderr = open(os.devnull, 'w')
+    points = Points(place.home, kill_at, log)
+    points.install()
+    pipe.send('ready')
+    pipe.recv()
+    points.on = True
+    try:
+        result, code = function(place), 0
+    except BaseException:
+        result, code = traceback.format_exc(), 1
+    points.on = False
+    pipe.send((result, points.passed))
+    os._exit(code)
+
+
+class Child:
+    "A function in a process of its own"
+
+    def __init__(self, function, place, kill_at=None, log=None):
+        self.pipe, other = FORK.Pipe()
+        self.process = FORK.Process(target=_child, args=(other, function, place, kill_at, log))
+        self.process.start()
+        other.close()
+        self.pipe.recv()
+
+    def go(self):
+        self.begun = time.monotonic()
+        self.pipe.send('go')
+        return self
+
+    def kill_after(self, seconds, how=signal.SIGKILL):
+        if not self.pipe.poll(max(0, self.begun + seconds - time.monotonic())):
+            os.kill(self.process.pid, how)
+        return self
+
+    def end(self):
+        result, passed = None, []
+        try:
+            if self.pipe.poll(PATIENCE_S):
+                result, passed = self.pipe.recv()
+            else:
+                self.process.kill()
+                result = 'it hangs'
+        except EOFError:
+            pass
+        seconds = time.monotonic() - self.begun
+        self.process.join()
+        return Ended(self.process.exitcode, seconds, result, passed)
+
+
+def run(function, place, **how):
+    return Child(function, place, **how).go().end()
+
+
+# The state of an archive -------------------------------------------------------------------------------------
+
+#: Times of the call and what follows from them
+_VOLATILE = set(
+    'created_at updated_at frozen_at started_at last_used_at usage_count inference_time_ms '
+    'mtime_ns etag seal labels_as_of read_at at dateCreated datePublished'.split()
+)
+_TIME = re.compile(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:?00)?( UTC)?')
+
+
+def _without_times(value):
+    "JSON without what differs from call to call"
+    if isinstance(value, dict):
+        return {k: _without_times(v) for k, v in value.items() if k not in _VOLATILE}
+    if isinstance(value, list):
+        return [_without_times(v) for v in value]
+    if isinstance(value, str):
+        return _TIME.sub('*', value)
+    return value
+
+
+def _cell(name, value):
+    if name == 'completed_at':
+        return value is not None
+    if isinstance(value, uuid.UUID):
+        return '*' if value.version == 4 else str(value)
+    return _without_times(value) if isinstance(value, (dict, list)) else value
+
+
+def registry_state(archive):
+    "Table -> its rows as text, in order"
+    from sqlalchemy import inspect, select
+
+    from astrid_data.registry.tables import Base, schema_version
+
+    state = {}
+    with archive.registry.engine.connect() as c:
+        state['schema'] = schema_version(c)
+        there = set(inspect(c).get_table_names())
+        for table in Base.metadata.sorted_tables:
+            if table.name not in there:
+                state[table.name] = 'missing'
+                continue
+            rows = c.execute(select(table)).mappings().all()
+            plain = [{k: _cell(k, v) for k, v in row.items() if k not in _VOLATILE} for row in rows]
+            state[table.name] = sorted(json.dumps(p, sort_keys=True, default=str) for p in plain)
+    return state
+
+
+def _file_state(name, data):
+    "What is in a file, apart from times"
+    base = name.rpartition('/')[2]
+    if base == 'seal.json':
+        return sorted(json.loads(data)['files'])
+    if base.endswith('.pt'):
+        return 'weights'
+    if base.endswith('.json'):
+        plain = _without_times(json.loads(data))
+        if base == 'croissant.json':  # Has checksums of files that have times in them
+            plain.pop('distribution', None)
+        return json.dumps(plain, sort_keys=True)
+    if base.endswith('.md'):
+        data = _TIME.sub('*', data.decode()).encode()
+        data = re.sub(rb'\d{4}-\d\d-\d\d', b'*', data)
+    return hashlib.sha256(data).hexdigest()
+
+
+_NOT_COUNTED = ('registry.db', 'mlflow.db', 'cache/', '.tmp-last-sweep')
+
+
+def _files(place):
+    "Name -> content of all files of a home, and of the objects of its bucket"
+    for path in sorted(place.home.rglob('*')):
+        name = path.relative_to(place.home).as_posix()
+        if any(name.startswith(w) or path.name.startswith(w) for w in _NOT_COUNTED):
+            continue
+        if path.is_file():
+            yield name, path.read_bytes()
+        elif path.is_dir() and not any(path.iterdir()):
+            yield name + '/', b''
+    if place.in_bucket:
+        store = place.open().store
+        for key in store.list(''):
+            yield f's3:{key}', store.get(key)
+
+
+def sweep_all(place):
+    "What opening an archive sweeps, as if a day had passed"
+    from astrid_data.storage.folder import sweep
+
+    for root in (place.home / 'datasets', place.home / 'store', place.home / 'cache'):
+        if root.is_dir():
+            sweep(root, every_s=0, old_s=-1)
+
+
+def state_of(place):
+    "The registry and the store, and whether versions are whole"
+    import astrid_data as ad
+
+    sweep_all(place)
+    archive = place.open()
+    state = registry_state(archive)
+    for name, data in _files(place):
+        state[name] = _file_state(name, data)
+    if isinstance(state.get('ad_dataset_versions'), list):
+        for address in ad.list_datasets(archive)['address']:
+            state[f'{address} verified'] = bool(ad.open_dataset(archive, address).verify())
+    return state
+
+
+def digest(state):
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def differences(found, wanted):
+    "Where two states differ, in lines"
+    for name in sorted({*found, *wanted}):
+        here, there = found.get(name), wanted.get(name)
+        if here == there:
+            continue
+        if isinstance(here, list) and isinstance(there, list):
+            more, less = Counter(here) - Counter(there), Counter(there) - Counter(here)
+            yield f'{name}: {sum(more.values())} more, {sum(less.values())} fewer'
+            yield from (f'  + {one:.300}' for one in list(more)[:1])
+            yield from (f'  - {one:.300}' for one in list(less)[:1])
+        else:
+            yield f'{name}: {str(here):.300} instead of {str(there):.300}'
+
+
+# What is killed ---------------------------------------------------------------------------------------------
+
+
+class Verb:
+    "Something that changes an archive"
+
+    wheres = ('sqlite',)  # 'sqlite', 'postgresql', 's3'
+
+    def prepare(self, place):
+        "What is there before"
+        place.open()
+
+    def act(self, place):
+        "What is killed; its result counts too"
+        raise NotImplementedError
+
+    def again(self, place):
+        "After a kill: the same, and the state it leads to"
+        result = self.act(place)
+        return result, state_of(place)
+
+
+def _told(report):
+    "What a report says that does not depend on what was there before"
+    return sorted(report.ledger['reason'])
+
+
+def write_images(folder):
+    "Images of one sky by three exposures, and a file with two detectors"
+    from astropy.io import fits
+    from test_boundaries_confirm import SIDE, Shot, write
+
+    folder.mkdir(parents=True)
+    second = Shot(band='r', hours=4.0, shift=(9.3, -7.4), seed=2, name='e2')
+    third = Shot(band='i', hours=5.0, shift=(-8.2, 5.7), seed=3, name='e3')
+    for shot in (Shot(), second, third):
+        write(folder, shot)
+    other_camera = dict(INSTRUME='MOS', TELESCOP='T2')
+    shot = Shot('z', 6.0, shift=(-11.2, 12.6), seed=4, name='e4', cards=other_camera)
+    header, pixels = shot.header(), shot.image()
+    half = SIDE // 2
+    parts = [fits.PrimaryHDU()]
+    for i, part in enumerate((pixels[:half], pixels[half:])):
+        h = header.copy()
+        h['CRPIX2'] -= i * half
+        parts.append(fits.ImageHDU(part, h, name=f'CCD{i + 1}'))
+    fits.HDUList(parts).writeto(folder / 'e4.fits')
+
+
+def write_catalogue():
+    "Where the stars are, half of them called good"
+    import pandas as pd
+    from test_boundaries_confirm import STARS
+
+    ra, dec = STARS
+    return pd.DataFrame(
+        dict(ra=ra, dec=dec, kind='star', good=np.arange(len(ra)) % 2 == 0, mag=20.0)
+    )
+
+
+class AddFits(Verb):
+    wheres = ('sqlite', 'postgresql')
+    options = {}
+
+    def act(self, place):
+        return _told(place.open().add_fits(place.data, survey='toy', show=False, **self.options))
+
+
+class AddFitsCopied(AddFits):
+    wheres = ('sqlite', 's3')
+    options = dict(copy=True)
+
+
+class Detect(Verb):
+    def prepare(self, place):
+        place.open().add_fits(place.data, survey='toy', show=False, detect=False)
+
+    def act(self, place):
+        return _told(place.open().detect(show=False))
+
+
+class JudgeAgain(Verb):
+    def prepare(self, place):
+        place.open().add_fits(place.data, survey='toy', show=False, apply_rules=False)
+
+    def act(self, place):
+        from astrid_data.ingest.labels import judge_again
+
+        return _told(judge_again(place.open()))
+
+
+class AddCatalogue(Verb):
+    wheres = ('sqlite', 'postgresql')
+
+    def prepare(self, place):
+        place.open().add_fits(place.data, survey='toy', show=False, detect=False)
+
+    def table(self):
+        return write_catalogue()
+
+    def act(self, place):
+        names = dict(class_name='kind', is_real='good', mag='mag')
+        return _told(place.open().add_catalogue(self.table(), 'truth', **names))
+
+
+class CorrectCatalogue(AddCatalogue):
+    def prepare(self, place):
+        super().prepare(place)
+        AddCatalogue.act(AddCatalogue(), place)
+
+    def table(self):
+        return write_catalogue().assign(mag=21.0).assign(good=lambda t: ~t['good'])
+
+
+class AddAlerts(Verb):
+    wheres = ('sqlite', 'postgresql', 's3')
+
+    def packets(self):
+        from test_ingest import packet
+
+        more = [dict(label_proxy=word, label_basis='scores') for word in ('real', 'bogus')]
+        return [packet(k) | more[k % 2] for k in range(14)] + [dict(alertId=7)]
+
+    def act(self, place):
+        report = place.open().add_alerts(self.packets(), chunk=4, show=False)
+        return _told(report)
+
+
+def plan_of(archive, most=None):
+    import astrid_data as ad
+
+    params = ad.TrainingDataCollectionParams(
+        confidence_threshold=0.0,
+        negatives={'rejected': 1.0, 'random_sky': 1.0},
+        quality_score_threshold=None,
+        **(dict(max_samples=most) if most else {}),
+    )
+    return ad.TrainingDataCollector(archive).plan(params, progress=False)
+
+
+def build(archive, most=None):
+    from astrid_data.datasets import staging
+
+    staging.CHUNK_ROWS = 8  # Many chunks of few rows
+    plan = plan_of(archive, most)
+    how = dict(patch_size=9, shard_rows=11, progress=False, probe=False, created_by='us')
+    dataset = plan.build('sky', **how)
+    return dataset.address, dataset.content_hash
+
+
+class Build(Verb):
+    wheres = ('sqlite', 'postgresql', 's3')
+
+    def prepare(self, place):
+        archive = place.open()
+        archive.add_fits(place.data, survey='toy', show=False, detect=False)
+        archive.add_catalogue(write_catalogue(), 'truth', class_name='kind', is_real='good')
+        build(archive, 24)
+
+    def act(self, place):
+        return build(place.open())
+
+
+class Publish(Build):
+    "A version that was built where the registry does not know it"
+
+    def prepare(self, place):
+        from astrid_data.datasets import build as page
+
+        archive = place.open()
+        archive.add_fits(place.data, survey='toy', show=False, detect=False)
+        archive.add_catalogue(write_catalogue(), 'truth', class_name='kind', is_real='good')
+        plain = page.publish_version
+        page.publish_version = lambda *a: None
+        try:
+            build(archive)
+        except Exception:  # The registry does not know it
+            pass
+        page.publish_version = plain
+
+    def act(self, place):
+        from astrid_data.datasets.publish import publish_version
+
+        publish_version(place.open(), place.home / 'datasets' / 'sky' / 'v1')
+
+
+class Pull(Build):
+    "A version that is in the bucket comes to a machine that has nothing of it"
+
+    wheres = ('s3',)
+
+    def prepare(self, place):
+        super().prepare(place)
+        shutil.rmtree(place.home / 'datasets')
+
+    def act(self, place):
+        import astrid_data as ad
+
+        return ad.open_dataset(place.open(), 'sky@v1').content_hash
+
+
+class Delete(Build):
+    wheres = ('sqlite', 's3')
+
+    def act(self, place):
+        import astrid_data as ad
+
+        ad.delete_dataset(place.open(), 'sky@v1', 'not good', by='us')
+
+
+class Fit(Build):
+    wheres = ('sqlite',)
+
+    def act(self, place):
+        import torch
+
+        from astrid_data.datasets.catalog import open_dataset
+        from astrid_data.loading.loader import RealDataLoader
+        from astrid_data.training.fit import fit
+        from astrid_data.training.models import SmallCNN
+
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        dataset = open_dataset(place.open(), 'sky@v1')
+        train, *_ = RealDataLoader(dataset).loaders(batch_size=4, allow_leaks=True)
+        model = SmallCNN(channels=1)
+        how = dict(checkpoint=place.home / 'fit.pt', resume=True, show=False, device='cpu')
+        history = fit(model, train, epochs=4, **how)
+        weights = hashlib.sha256()
+        for name, value in sorted(model.state_dict().items()):
+            weights.update(name.encode() + value.numpy().tobytes())
+        return weights.hexdigest(), history.epochs['train_loss'].tolist()
+
+
+class Migrate(Verb):
+    "Tables of the release before this one, with something in them"
+
+    wheres = ('sqlite', 'postgresql')
+
+    def prepare(self, place):
+        archive = place.open()
+        archive.add_alerts(AddAlerts().packets(), show=False)
+        with archive.registry.engine.begin() as c:
+            c.exec_driver_sql('DROP TABLE ad_split_openings')
+            c.exec_driver_sql("UPDATE ad_alembic_version SET version_num = '0001'")
+
+    def act(self, place):
+        from astrid_data.registry.tables import Registry
+
+        Registry(place.url).upgrade()
+
+
+class MakeTables(Migrate):
+    "Tables where there are none, or those of an older system"
+
+    def prepare(self, place):
+        from astrid_data.registry.tables import Registry
+
+        if not place.url.startswith('sqlite'):
+            old = (Path(__file__).parent / 'old_astrid.sql').read_text()
+            with Registry(place.url).engine.begin() as c:
+                c.exec_driver_sql(old)
+
+
+class Serve(Build):
+    "A collection over HTTP, the server killed while it is under way"
+
+    wheres = ('sqlite', 'postgresql')
+
+    def prepare(self, place):
+        from astrid_data.api import create_api_key
+
+        super().prepare(place)
+        key = create_api_key(place.open(), 'us', ['manage:operations'])
+        (place.home / 'cache').mkdir(exist_ok=True)
+        (place.home / 'cache' / 'key').write_text(key)
+
+    def act(self, place):
+        import uvicorn
+
+        from astrid_data.api import create_app
+        from astrid_data.datasets import staging
+        from servers import free_port
+
+        staging.CHUNK_ROWS = 8
+        port = free_port()
+        options = dict(host='127.0.0.1', port=port, log_level='critical')
+        server = uvicorn.Server(uvicorn.Config(create_app(place.open()), **options))
+        serving = threading.Thread(target=server.run)
+        serving.start()
+        while not server.started:
+            time.sleep(0.01)
+        answer = _post(place, port)
+        server.should_exit = True
+        serving.join()
+        return answer
+
+
+def _post(place, port):
+    import urllib.request
+
+    body = dict(name='sky', survey_ids=['toy'], confidence_threshold=0, patch_size=9)
+    body |= dict(quality_score_threshold=0, max_samples=10)
+    request = urllib.request.Request(
+        f'http://127.0.0.1:{port}/training/datasets/collect',
+        json.dumps(body).encode(),
+        {'X-API-Key': (place.home / 'cache' / 'key').read_text()},
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        data = json.loads(answer.read())['data']
+    return data['dataset_id'], data['total_samples']
+
+
+VERBS = {
+    'add_fits': AddFits(),
+    'add_fits copy=True': AddFitsCopied(),
+    'detect': Detect(),
+    'judge_again': JudgeAgain(),
+    'add_catalogue': AddCatalogue(),
+    'add_catalogue, corrected': CorrectCatalogue(),
+    'add_alerts': AddAlerts(),
+    'plan.build': Build(),
+    'publish': Publish(),
+    'open from a bucket': Pull(),
+    'delete_dataset': Delete(),
+    'fit(resume=True)': Fit(),
+    'upgrade': Migrate(),
+    'create': MakeTables(),
+    'REST collect': Serve(),
+}
+
+
+# Undisturbed, and disturbed ----------------------------------------------------------------------------------
+
+
+def _and_close(function, place):
+    "Call, and write what SQLite keeps in its log into the database"
+    import sqlite3
+
+    function(place)
+    if (place.home / 'registry.db').exists():
+        with sqlite3.connect(place.home / 'registry.db') as c:
+            c.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+
+
+class Case:
+    "A verb at a place: what is there before, and what it comes to when nobody disturbs it"
+
+    def __init__(self, name, where, folder, servers=None):
+        self.name, self.where, self.servers = name, where, servers
+        self.verb = VERBS[name]
+        self.folder = folder / re.sub(r'\W+', '-', f'{name}-{where}')
+        self.folder.mkdir(parents=True)
+        self.n = 0
+        self.data = folder / 'images'
+        self.origin = self._place('origin')
+        if not self.data.exists():
+            self._must(run(lambda place: write_images(self.data), self.origin))
+        self._make_database(self.origin)
+        self._must(run(lambda place: _and_close(self.verb.prepare, place), self.origin))
+        place = self.fresh()
+        ended = self._must(run(self.verb.act, place))
+        self.seconds, self.points, self.result = ended.seconds, ended.passed, ended.result
+        self.wanted = self._must(run(state_of, place)).result
+        faults = self.faults(place)
+        assert not faults, ('a second call, after none was killed', faults)
+
+    def __repr__(self):
+        return f'{self.name} ({self.where}): {self.seconds:.2f} s, {len(self.points)} points'
+
+    def _must(self, ended):
+        assert not ended.killed, f'{self.name}: {ended.result}'
+        return ended
+
+    def _place(self, name):
+        home = self.folder / name
+        url = f'sqlite:///{home / "registry.db"}'
+        if self.where == 'postgresql':
+            url = self.servers.postgres.url(self._database(name))
+        storage = f's3://test/open/{self.folder.name}/{name}' if self.where == 's3' else None
+        return Place(home, url, storage, self.data)
+
+    def _database(self, name):
+        return re.sub(r'\W', '_', f'k_{self.folder.name}_{name}').lower()[-60:]
+
+    def _make_database(self, place, template='template0'):
+        if self.where == 'postgresql':
+            with self.servers.postgres.connect() as c:
+                name = self._database(place.home.name)
+                c.execute(f'CREATE DATABASE {name} TEMPLATE {template}')
+
+    def fresh(self):
+        "A copy of what was there before"
+        self.n += 1
+        place = self._place(f'n{self.n}')
+        if self.origin.home.exists():
+            shutil.copytree(self.origin.home, place.home)
+        else:
+            place.home.mkdir()
+        self._make_database(place, self._database('origin'))
+        if self.where == 's3':
+            self._copy_bucket(place)
+        return place
+
+    def _copy_bucket(self, place):
+        client = self.servers.s3.client()
+        start = f'open/{self.folder.name}/origin/'
+        listed = client.list_objects_v2(Bucket='test', Prefix=start).get('Contents', [])
+        for one in listed:
+            source = dict(Bucket='test', Key=one['Key'])
+            key = f'open/{self.folder.name}/{place.home.name}/' + one['Key'][len(start) :]
+            client.copy_object(Bucket='test', Key=key, CopySource=source)
+
+    def drop(self, place):
+        shutil.rmtree(place.home, ignore_errors=True)
+        if self.where == 'postgresql':
+            with self.servers.postgres.connect() as c:
+                c.execute(f'DROP DATABASE {self._database(place.home.name)} WITH (FORCE)')
+
+    def faults(self, place):
+        "Call the verb once more; how the result and the state then differ from undisturbed ones"
+        ended = run(self.verb.again, place)
+        if ended.killed:
+            return [f'the call after it failed: {str(ended.result)[-1500:]}']
+        result, state = ended.result
+        found = list(differences(state, self.wanted))
+        if result != self.result:
+            found.append(f'the result is {result!r:.300} instead of {self.result!r:.300}')
+        if not found:
+            assert digest(state) == digest(self.wanted)
+            self.drop(place)
+        return found
+
+    def killed_at(self, *points):
+        "Kill one call after the other, each before a point of its way; then faults as above"
+        place = self.fresh()
+        for k in points:
+            run(self.verb.act, place, kill_at=k)
+        return self.faults(place)
+
+    def killed_after(self, *moments, how=signal.SIGKILL):
+        "The same by seconds"
+        place = self.fresh()
+        codes = []
+        for seconds in moments:
+            codes.append(Child(self.verb.act, place).go().kill_after(seconds, how).end().code)
+        return codes, self.faults(place)
+
+    def power_cut(self, k, database_too):
+        "Kill before a point, and lose what was not waited for until it was on the disk"
+        place = self.fresh()
+        log = self.folder / f'{place.home.name}.log'
+        before = {p: p.stat().st_ino for p in place.home.rglob('*') if p.is_file()}
+        run(self.verb.act, place, kill_at=k, log=log)
+        lose_unsynced(place, set(before.values()), log)
+        if database_too:
+            for name in ('registry.db-wal', 'registry.db-shm'):
+                (place.home / name).unlink(missing_ok=True)
+        return self.faults(place)
+
+    def two_at_once(self, k=None):
+        "Two processes do the same at the same time; one is killed before a point, or none"
+        place = self.fresh()
+        both = [Child(self.verb.act, place, kill_at=k), Child(self.verb.act, place)]
+        for one in both:
+            one.go()
+        ended = [one.end() for one in both]
+        problems = [
+            f'beside another: {str(one.result)[-1500:]}'
+            for one in ended[k is not None :]
+            if one.code == 1 and 'Conflict' not in str(one.result)
+        ]
+        for one in ended[k is not None :]:
+            if one.code == 0 and one.result != self.result:
+                problems.append(f'beside another the result is {one.result!r:.300}')
+        return problems + self.faults(place)
+
+
+def lose_unsynced(place, known, log):
+    "Cut files to what was synchronised of them; known ones and databases are left alone"
+    synced = {}
+    for line in log.read_text().splitlines() if log.exists() else ():
+        inode, size = map(int, line.split())
+        synced[inode] = size
+    for path in place.home.rglob('*'):
+        if not path.is_file() or path.name.startswith(('registry.db', '.lock', 'mlflow.db')):
+            continue
+        state = path.stat()
+        if state.st_ino in known and state.st_ino not in synced:
+            continue
+        if synced.get(state.st_ino, 0) < state.st_size:
+            os.truncate(path, synced.get(state.st_ino, 0))
+
+
+# From a shell -------------------------------------------------------------------------------------------------
+
+
+def load_all():
+    "Import here what children would each import for themselves"
+    import importlib
+
+    names = 'alembic.command boto3 photutils torch torch._dynamo uvicorn test_boundaries_confirm test_ingest'
+    ours = 'api datasets.build datasets.publish training.fit training.models loading.loader'
+    for name in [*names.split(), *(f'astrid_data.{one}' for one in ours.split())]:
+        importlib.import_module(name)
+
+
+@dataclass
+class Servers:
+    "The servers that a run of all needs"
+
+    postgres: object = None
+    s3: object = None
+
+
+def cases(folder, servers, names=None):
+    "Every verb at every place whose server is there"
+    for name, verb in VERBS.items():
+        for where in verb.wheres:
+            lacks = (where == 'postgresql' and not servers.postgres) or (
+                where == 's3' and not servers.s3
+            )
+            if not lacks and (names is None or name in names):
+                yield Case(name, where, folder, servers)
+
+
+class Tally:
+    "How many kills came out how"
+
+    def __init__(self):
+        self.kills, self.faults = Counter(), []
+
+    def add(self, case, what, faults, where=''):
+        self.kills[case.name, case.where, what] += 1
+        if faults:
+            faults = [where, *faults]
+            self.faults.append((case.name, case.where, what, faults))
+            print(
+                f'  FAULT {case.name} ({case.where}), {what}:',
+                *faults[:6],
+                sep='\n    ',
+                flush=True,
+            )
+
+    def table(self):
+        for key, n in sorted(self.kills.items()):
+            bad = sum(fault[:3] == key for fault in self.faults)
+            print(f'{n:5d} {", ".join(key)}: {bad or "no"} faults')
+        print(f'{self.kills.total()} in all, {len(self.faults)} with another end')
+
+
+def random_kill(case, rng, tally):
+    "One kill at a moment that is drawn from the time that the verb takes; sometimes two"
+    how = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+    moments = rng.uniform(0, case.seconds, 1 + int(rng.random() < 0.3))
+    codes, faults = case.killed_after(*moments, how=signal.Signals(how))
+    words = signal.Signals(how).name + (', and the rerun' if len(codes) > 1 else '')
+    tally.add(case, words if any(codes) else 'too late to be killed', faults)
+
+
+def every_kill(case, tally, step=1, kinds=('kill', 'cut', 'two')):
+    "A kill before each point, or each `step`-th"
+    for k in range(1, len(case.points) + 1, step):
+        point = f'before {case.points[k - 1]}, point {k}'
+        if 'kill' in kinds:
+            tally.add(case, 'each point', case.killed_at(k), point)
+        if 'cut' in kinds and case.where != 'postgresql':
+            tally.add(case, 'power cut', case.power_cut(k, database_too=k % 2 == 0), point)
+        if 'two' in kinds and k % 5 == 1:
+            tally.add(case, 'two at once', case.two_at_once(k if k % 10 == 1 else None), point)
+
+
+def main(what='60', *names, seed=20261128):
+    import tempfile
+    import warnings
+
+    from servers import NoServer, postgres_server, s3_server
+
+    warnings.filterwarnings('ignore')
+    load_all()
+    rng, tally, servers = np.random.default_rng(seed), Tally(), Servers()
+    step = int(os.environ.get('STEP', 1))
+    kinds = os.environ.get('KINDS', 'kill cut two').split()
+    wheres = os.environ.get('WHERE', 'sqlite postgresql s3').split()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='killing-')))
+        for where, field_name, server in (
+            ('postgresql', 'postgres', postgres_server),
+            ('s3', 's3', s3_server),
+        ):
+            try:
+                if where in wheres:
+                    setattr(servers, field_name, stack.enter_context(server()))
+            except NoServer as e:
+                print(e)
+        if servers.s3:
+            key = dict(ID=servers.s3.key, ACCESS=servers.s3.secret)
+            os.environ |= dict(AWS_ACCESS_KEY_ID=key['ID'], AWS_SECRET_ACCESS_KEY=key['ACCESS'])
+            os.environ['AWS_ENDPOINT_URL_S3'] = servers.s3.endpoint
+        found = []
+        for case in cases(folder, servers, names or None):
+            if case.where not in wheres:
+                continue
+            print(case, flush=True)
+            found.append(case)
+            if what == 'aimed':
+                every_kill(case, tally, step, kinds)
+        if what != 'aimed':
+            for i in range(int(what)):
+                random_kill(found[i % len(found)], rng, tally)
+        tally.table()
+    return len(tally.faults)
+
+
+if __name__ == '__main__':
+    sys.path.insert(0, str(Path(__file__).parent))
+    sys.modules['killing'] = sys.modules['__main__']
+    sys.exit(min(main(*sys.argv[1:]), 1))
