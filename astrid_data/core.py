@@ -389,6 +389,7 @@ class Settings:
     mlflow_uri: str | None = None  # Tracking server; None means the embedded store
     mlflow_experiment: str | None = None  # Experiment name
     cache_bytes: int | None = None  # What the disk cache may hold; None means its default
+    allowed: tuple = ()  # Folders, s3:// and https:// that a server may reach as well
 
 # %% ../nbs/00_core.ipynb #83fab6a6
 def _supabase_url(env):
@@ -463,6 +464,7 @@ def load_settings(
     url = env.get('ASTRID_DATABASE_URL') or env.get('DATABASE_URL') or _supabase_url(env)
     bucket = env.get('CLOUDFLARE_R2_BUCKET_NAME')
     cache_bytes = env.get('ASTRID_CACHE_BYTES')
+    allowed = re.split(r'[,\n]', env.get('ASTRID_ALLOWED', ''))
     return Settings(
         database_url=Secret(url) if url else None,
         database_ca=env.get('SUPABASE_SSL_CERT_PATH'),
@@ -477,6 +479,7 @@ def load_settings(
         mlflow_uri=env.get('MLFLOW_TRACKING_URI'),
         mlflow_experiment=env.get('MLFLOW_EXPERIMENT_NAME'),
         cache_bytes=number_of_bytes(cache_bytes) if cache_bytes else None,
+        allowed=tuple(address.strip() for address in allowed if address.strip()),
     )
 
 # %% ../nbs/00_core.ipynb #d2ffce74

@@ -1,15 +1,18 @@
 "Real servers on loopback for tests: PostgreSQL as Debian installs it, and SeaweedFS, which speaks S3 the way R2 does."
 
 import ctypes
+import http.server
 import json
 import os
 import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,9 +105,27 @@ def _certificate(folder, **kw):
     "A certificate for 127.0.0.1 that signs itself, or None where there is no openssl"
     if not shutil.which('openssl'):
         return None
-    cmd = 'openssl req -new -x509 -nodes -days 2 -newkey rsa:2048 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 -out server.crt -keyout server.key'
+    cmd = 'openssl req -new -x509 -nodes -days 2 -newkey rsa:2048 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1,DNS:localhost -out server.crt -keyout server.key'
     subprocess.run(cmd.split(), cwd=folder, check=True, capture_output=True, **kw)
     return folder / 'server.crt'
+
+
+@contextmanager
+def https_server(handler, folder):
+    "The handler's answers over TLS on loopback: address and certificate; NoServer where there is no openssl"
+    certificate = _certificate(folder)
+    if certificate is None:
+        raise NoServer('there is no openssl to make a certificate with')
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, certificate.with_suffix('.key'))
+    server.socket = tls.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f'https://127.0.0.1:{server.server_port}', certificate
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @contextmanager

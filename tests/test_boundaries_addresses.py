@@ -2,7 +2,6 @@
 the web, in the cache and on the way through `add_fits`, a catalogue and a build."""
 
 import http.server
-import threading
 import unicodedata
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
+from conftest import served
+from servers import https_server
 from test_datasets import write_images
 from test_storage import settings_of
 
@@ -198,7 +199,7 @@ def test_a_choice_of_hdu_behind_a_name_is_no_pattern(tmp_path):
 
 
 @pytest.fixture
-def web(monkeypatch):
+def web(monkeypatch, tmp_path_factory):
     "A server that answers with what it was asked"
     asked = []
 
@@ -214,16 +215,15 @@ def web(monkeypatch):
         def log_message(self, *args):
             pass
 
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     to_here = addresses.web_address
-    plain = f'http://127.0.0.1:{server.server_port}'
-    monkeypatch.setattr(
-        'astrid_data.storage.web.web_address',
-        lambda url: to_here(url).replace('https://sky', plain),
-    )
-    yield asked
-    server.shutdown()
+    with served(lambda: https_server(Handler, tmp_path_factory.mktemp('tls')), 'https') as here:
+        url, certificate = here
+        monkeypatch.setenv('SSL_CERT_FILE', str(certificate))
+        monkeypatch.setattr(
+            'astrid_data.storage.web.web_address',
+            lambda address: to_here(address).replace('https://sky', url),
+        )
+        yield asked
 
 
 def test_web_addresses_are_sent_whole(web, tmp_path):

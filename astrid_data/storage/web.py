@@ -7,9 +7,11 @@ __all__ = ['download']
 
 # %% ../../nbs/15_storage/07_web.ipynb #44edc09a
 import shutil
+from dataclasses import replace
+from functools import partial
 
-from ..core import NotFound
-from .addresses import web_address
+from ..core import AstridError, NotFound
+from .addresses import NotAllowed, Reach, address_parts, web_address
 from .service import StoreDenied, retry
 
 # %% ../../nbs/15_storage/07_web.ipynb #f15010c6
@@ -27,6 +29,8 @@ def _error_of_status(url, error):
         return NotFound(f'{url} is not there ({error.code})')
     if error.code in (401, 403):
         return StoreDenied(f'{url}: access denied ({error.code})')
+    if 300 <= error.code < 400:
+        return StoreDenied(f'{url} leads on to what cannot be followed ({error.code})')
     return ConnectionError(f'answered {error.code}')
 
 
@@ -34,22 +38,132 @@ def _error_of_connection(url, error):
     "Our error for a connection that did not come about"
     import ssl
 
+    if isinstance(error.reason, AstridError):
+        return error.reason
     if isinstance(error.reason, ssl.SSLError):
         return StoreDenied(f'{url}: its certificate is not trusted ({error.reason.reason})')
     return ConnectionError(str(error.reason))
 
 # %% ../../nbs/15_storage/07_web.ipynb #0a0fbe81
-def _download_once(url, f):
+def _places_of(host, port):
+    "Addresses that a name has now, as sockets want them"
+    import socket
+
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def _refusal(host, port, addresses):
+    "Why a machine may not be reached, and what to do"
+    listed = ', '.join(sorted(set(addresses)))
+    return NotAllowed(
+        f'{host} is {listed}, which is not public: if that is meant, '
+        f'allow it with ASTRID_ALLOWED=https://{host}:{port}'
+    )
+
+
+def _connect(reach, where, timeout, source=None):
+    "A socket to a machine, at an address that may be reached"
+    import socket
+
+    host, port = where
+    refused, failed = [], None
+    for family, kind, protocol, _, place in _places_of(host, port):
+        if not reach.allows_machine(host, port, place[0]):
+            refused.append(place[0])
+            continue
+        connection = socket.socket(family, kind, protocol)
+        try:
+            connection.settimeout(timeout)
+            connection.connect(place)
+            return connection
+        except OSError as error:
+            connection.close()
+            failed = error
+    raise failed or _refusal(host, port, refused)
+
+# %% ../../nbs/15_storage/07_web.ipynb #d083fdad
+def _check_behind_proxy(reach, host, port):
+    "Refuse a machine behind a proxy, where it is known to be a private one"
+    try:
+        found = [place[0] for *_, place in _places_of(host, port)]
+    except OSError:  # Only the proxy knows the name
+        return
+    refused = [address for address in found if not reach.allows_machine(host, port, address)]
+    if refused:
+        raise _refusal(host, port, refused)
+
+# %% ../../nbs/15_storage/07_web.ipynb #99bcec91
+def _https_handler(reach):
+    "What opens https addresses of machines that may be reached, for `urllib`"
+    from http.client import HTTPSConnection
+    from ssl import create_default_context
+    from urllib.request import HTTPSHandler
+
+    class Connection(HTTPSConnection):
+        def connect(self):
+            if self._tunnel_host:
+                _check_behind_proxy(reach, self._tunnel_host, self._tunnel_port)
+            else:
+                self._create_connection = partial(_connect, reach)
+            super().connect()
+
+    class Handler(HTTPSHandler):
+        def https_open(self, request):
+            return self.do_open(Connection, request, context=create_default_context())
+
+    return Handler()
+
+# %% ../../nbs/15_storage/07_web.ipynb #bcdb7641
+def _redirect_handler():
+    "What follows from one https address to the next, for `urllib`"
+    from urllib.request import HTTPRedirectHandler
+
+    class Handler(HTTPRedirectHandler):
+        def redirect_request(self, request, answer, code, message, headers, url):
+            if address_parts(url)[0] != 'https':
+                raise NotAllowed(f'{request.full_url} leads on to {url}, which is not https')
+            return super().redirect_request(request, answer, code, message, headers, url)
+
+    return Handler()
+
+
+def _opener(reach):
+    "An opener of https addresses and of nothing else"
+    from urllib import request
+
+    opener = request.OpenerDirector()
+    for handler in (
+        request.ProxyHandler(),
+        request.HTTPDefaultErrorHandler(),
+        request.HTTPErrorProcessor(),
+        request.UnknownHandler(),
+        _redirect_handler(),
+        _https_handler(reach),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+# %% ../../nbs/15_storage/07_web.ipynb #e6e43260
+def _with_named(reach, url):
+    "What may be reached from an address by those who may go anywhere"
+    from urllib.parse import urlsplit
+
+    if not reach.anywhere:
+        return reach
+    return replace(reach, machines=(*reach.machines, (urlsplit(url).hostname, None)))
+
+
+def _download_once(url, f, reach):
     "One try to stream an address into an open file"
-    import ssl
     from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
+    from urllib.request import Request
 
     f.seek(0)
     f.truncate()
-    request = Request(web_address(url), headers={'User-Agent': 'astrid_data'})
+    url = web_address(url)
+    request = Request(url, headers={'User-Agent': 'astrid_data'})
     try:
-        with urlopen(request, timeout=60, context=ssl.create_default_context()) as answer:
+        with _opener(_with_named(reach, url)).open(request, timeout=60) as answer:
             _save_answer(answer, f)
     except HTTPError as error:
         raise _error_of_status(url, error) from error
@@ -60,9 +174,10 @@ def _download_once(url, f):
 def download(
     url: str,  # https address
     f,  # File, open for writing bytes
+    reach: Reach | None = None,  # Which machines may be connected to; None: all that are named
 ):
     "Stream an https address into an open file, whole"
     from http.client import HTTPException
 
     passing = (ConnectionError, TimeoutError, HTTPException)
-    retry(lambda: _download_once(url, f), passing, tries=4, what=url)
+    retry(lambda: _download_once(url, f, reach or Reach()), passing, tries=4, what=url)
