@@ -22,6 +22,7 @@ from pathlib import Path
 import nbformat
 from fastcore.nbio import dict2nb, write_nb
 from filelock import FileLock
+from jupyter_client import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbdev.clean import clean_nb
@@ -126,7 +127,7 @@ def page_environment():
     return env | dict(IN_TEST='1', ASTRID_DATA_QUIET='1', MLFLOW_DISABLE_TELEMETRY='true')
 
 
-def execute(path, timeout=600):
+def execute(path, timeout=600, manager=AsyncKernelManager):
     "The notebook at `path` with the outputs of a fresh run, and its cells that must not run left as they were"
     skip = set(str(get_config().get('tst_flags', '')).split())
     nb = nbformat.read(path, 4)
@@ -140,6 +141,7 @@ def execute(path, timeout=600):
         nb,
         timeout=timeout,
         kernel_name='python3',
+        kernel_manager_class=manager,
         resources={'metadata': {'path': str(path.parent)}},
         skip_cells_with_tag='skip-execution',
     ).execute(env=page_environment())

@@ -304,8 +304,9 @@ def _check_shards(self: Dataset, shards):
         bad = [shard['file'] for shard, wrong in zip(shards, pool.map(is_bad, shards)) if wrong]
     if bad:
         raise Conflict(
-            f'{self.address}: {file_words(bad)} not what was frozen, bytes have changed. Restore from '
-            'a copy, or rebuild; to read on all the same, open it as Dataset(folder, verify=False)'
+            f'{self.address}: {file_words(bad)} not what was frozen, bytes have changed. '
+            'Restore from a copy, or rebuild; to read on all the same, open it as '
+            'Dataset(folder, verify=False)'
         )
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #65374921
@@ -415,7 +416,8 @@ def verify(
     bad += changed_files(self.folder, tables | (read_seal(self.folder) or {}))
     if bad:
         raise Conflict(
-            f'{self.address}: {file_words(bad)} not what was frozen; restore from a copy, or rebuild'
+            f'{self.address}: {file_words(bad)} not what was frozen; '
+            'restore from a copy, or rebuild'
         )
     check_seal(self.folder, self.manifest)
     if key is not None:

@@ -16,7 +16,7 @@ _NUMBER_CARDS = dict(
 _CHIP_CARDS = ('CCDNUM', 'CCDCHIP', 'CCDID', 'CCDNAME', 'CHIPID', 'CHIP', 'DETNAME', 'SENSOR')
 _LEAST = dict(airmass=0.99, seeing=0.0)
 
-
+# %% ../../nbs/20_images/16_conditions.ipynb #aa03aa0e
 def read_conditions(
     header,  # Of the image
     first=None,  # Of the file's first HDU, asked second; None where there is no other

@@ -24,13 +24,13 @@ _product_words = _resampled_words | set(
     'ivm wht'.split()
 )
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #db73f79b
 def _file_words(text):
     "The words of a file name without folders, endings and the extension behind it"
     stem = re.split(r'\.fits?|\[', text.lower().rpartition('/')[2])[0]
     return re.findall('[a-z0-9]+', stem)
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #ce78a398
 def exposure_name(
     text: str,  # Value of a card, or the name of a file
 ) -> str:  # '' where it is too short to name one exposure
@@ -53,7 +53,7 @@ def _exposure_names(cards):
     names = (exposure_name(cards.text(card)) for card in _name_cards)
     return sorted(set(filter(None, names)))
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #b3962fb8
 def _input_names(cards):
     "Names of the exposures that were combined"
     keys = {key for header in cards.headers for key in header if _input_card.fullmatch(key)}
@@ -119,7 +119,7 @@ def _scaled(steps, first):
     shift = [0.5 * (abs(step) - 1) * np.sign(step) for step in steps]
     return [[step_x, 0.0, x + shift[0]], [0.0, step_y, y + shift[1]]]
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #8153045c
 def _physical_frame(cards, steps):
     "The frame of LTV and LTM; None where there is neither"
     if cards.get('LTV1', 'LTV2', 'LTM1_1', 'LTM2_2') is None:
@@ -140,7 +140,7 @@ def _section(text):
     found = re.fullmatch(r'\[?\s*(\d+):(\d+)\s*,\s*(\d+):(\d+)\s*\]?', text)
     return found and [int(number) for number in found.groups()]
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #b6a69781
 def _section_axis(first, last, step, data, n):
     "Step and first pixel along one axis; None where the section does not fit its data"
     for data_first, data_last in (data, (1, n)):
@@ -150,7 +150,7 @@ def _section_axis(first, last, step, data, n):
             return sign * step, first - sign * step * (data_first - 1)
     return None
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #440ce3b5
 def _section_frame(cards, key, steps, shape):
     "The frame of CCDSEC or DETSEC; None where the card is missing or of another cut"
     section = _section(cards.text(key))
@@ -192,7 +192,7 @@ _resampling_cards = (
     'NDRIZIM'
 ).split()
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #8b9b1272
 def _resampled_by(cards):
     "The card that says that the pixels were resampled; None where none does"
     for card in _resampling_cards:
@@ -205,7 +205,7 @@ def _resampled_by(cards):
             return card
     return None
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #ffc0898c
 _dither_cards = 'NJITTER NOFFSETS NUMDTHPT NDITHPTS NDITHER'.split()
 
 
@@ -241,7 +241,7 @@ class Exposure:
         "As plain data"
         return asdict(self)
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #17043958
 def exposure_from(
     plain: dict,  # As from `Exposure.plain`, perhaps of another release
 ) -> Exposure:  # What is not there is unknown
@@ -258,7 +258,7 @@ def _chip_names(cards):
     names = {card: cards.text(card).lower() for card in _chip_cards.split()}
     return {card: name for card, name in names.items() if name and name != 'multiple'}
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #615e95f9
 def _linear_wcs(cards):
     "Reference point, reference pixel and matrix of the header; {} where cards are missing"
     names = [f'{word}{axis}' for word in ('CRVAL', 'CRPIX') for axis in (1, 2)]
@@ -308,7 +308,7 @@ def _alike(a, b):
         return a == b or not a or not b
     return a.startswith(b) or b.startswith(a) or a[:4] == b[:4]
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #60a47b02
 def _same_chip(a, b):
     "Whether two names may be of one chip"
     try:
@@ -316,19 +316,19 @@ def _same_chip(a, b):
     except ValueError:
         return _alike(a, b)
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #e6d331c1
 _cameras = (  # Each of them one camera, whatever telescope it is at
     'acs wfc3 wfpc2 wfpc nicmos stis foc nircam niriss miri nirspec irac mips decam megacam '
     'megaprime hsc suprime gpc1 gpc2 wfcam vircam omegacam wircam lsstcam'
 ).split()
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #6e34440b
 def _known_camera(name):
     "The known name of a camera that a text begins with; None where it is none"
     words = re.findall('[a-z0-9]+', name.lower())
     return next((word for word in words if word in _cameras), None)
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #e2ae79c5
 def _surely_two(a, b):
     "Whether two instruments are certainly two, not one under two names"
     cameras = {_known_camera(a.instrument), _known_camera(b.instrument)}
@@ -337,7 +337,7 @@ def _surely_two(a, b):
     telescopes = a.telescope, b.telescope
     return all(telescopes) and not _alike(*telescopes)
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #a8e3fd96
 def other_camera(
     a: Exposure,  # One image
     b: Exposure,  # Another
@@ -359,7 +359,7 @@ def _single_band(band):
     several = re.search(r'[+,/&]|white|clear|open|detect|chi2|unknown|none|^lum', word)
     return '' if several else word
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #d577f114
 def distinct_bands(
     a: str,  # Band of one image
     b: str,  # Band of another
@@ -388,7 +388,7 @@ def _mixed_sum(pixels):
     bits ^= bits >> np.uint64(32)
     return int(bits.sum(dtype='u8'))
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #90357865
 def pixel_sum(
     cut,  # Called with first row, row after the last, 0, nx: these pixels, float32
     shape: tuple,  # (ny, nx)
@@ -405,7 +405,7 @@ def _share_a_name(a, b):
     "Whether an exposure of one image is an exposure of the other"
     return bool({*a.names, *a.inputs} & {*b.names, *b.inputs})
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #9d01ec95
 def _same_pixels(a, b):
     "Whether two images hold the very same numbers, by their checksums"
     if a.pixel_sum and a.pixel_sum == b.pixel_sum:
@@ -413,7 +413,7 @@ def _same_pixels(a, b):
     known = a.data_sum and a.data_sum != '0'
     return bool(known) and a.data_sum == b.data_sum and a.size == b.size
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #d1596c77
 _gap_s = 2.0  # Exposures that begin sooner after the end of another may be the same
 
 
@@ -430,7 +430,7 @@ def _other_telescope(a, b):
     pairs = (a.telescope, b.telescope), (a.instrument, b.instrument)
     return all(one and other and not _alike(one, other) for one, other in pairs)
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #6bca7895
 def exposure_doubt(
     a: Exposure,  # One image
     b: Exposure,  # Another
@@ -466,7 +466,7 @@ def _with_ones(matrix):
     "A matrix (2, 3) as one (3, 3) that can be inverted"
     return np.vstack([matrix, [0, 0, 1]])
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #057220be
 def _pixel_map(a, b):
     "The matrix from 1-based pixels of `a` to those of `b`; None where they point elsewhere"
     if not a.wcs or not b.wcs:
@@ -477,7 +477,7 @@ def _pixel_map(a, b):
     shift = np.array(b.wcs['crpix']) - turn @ a.wcs['crpix']
     return _with_ones(np.column_stack([turn, shift]))
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #08b562d5
 def _looks_cut(a, b, frames):
     "Whether whole pixels and quarter turns are all that lies between two images"
     between = _pixel_map(a, b)
@@ -499,7 +499,7 @@ def _mirrored(a, b):
     sides = [np.linalg.det(np.array(image.wcs['cd'])) for image in (a, b)]
     return sides[0] * sides[1] < 0
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #a75f0a93
 def detector_doubt(
     a: Exposure,  # One image
     b: Exposure,  # Another
@@ -525,7 +525,7 @@ def _on_detector(places, frame):
     xy1 = np.column_stack([places['x'], places['y'], np.ones(len(places))])
     return xy1 @ np.asarray(frame).T, float(np.abs(np.linalg.det(np.asarray(frame)[:, :2])) ** 0.5)
 
-
+# %% ../../nbs/20_images/15_exposures.ipynb #a5333ce7
 def _is_round(places):
     "Which sources are no piece of a column: not drawn out, and of more than a few pixels"
     return ((places['ellipticity'] < _most_drawn_out) & (places['n_pixels'] >= 4)).to_numpy()

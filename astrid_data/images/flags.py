@@ -21,19 +21,23 @@ from .units import kind_of_unit, parse_unit
 def _bits(names, first=0):
     return {n: 1 << i for i, n in enumerate(names.split(), first) if n != '-'}
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #4046aab0
 #: Named bits of each mission's quality plane
 DQ_FLAGS = {
     'jwst': _bits(
-        'DO_NOT_USE SATURATED JUMP_DET DROPOUT OUTLIER PERSISTENCE AD_FLOOR CHARGELOSS UNRELIABLE_ERROR NON_SCIENCE DEAD HOT WARM LOW_QE RC TELEGRAPH '
-        'NONLINEAR BAD_REF_PIXEL NO_FLAT_FIELD NO_GAIN_VALUE NO_LIN_CORR NO_SAT_CHECK UNRELIABLE_BIAS UNRELIABLE_DARK UNRELIABLE_SLOPE UNRELIABLE_FLAT '
-        'OPEN ADJ_OPEN FLUX_ESTIMATED MSA_FAILED_OPEN OTHER_BAD_PIXEL REFERENCE_PIXEL'
+        'DO_NOT_USE SATURATED JUMP_DET DROPOUT OUTLIER PERSISTENCE AD_FLOOR CHARGELOSS '
+        'UNRELIABLE_ERROR NON_SCIENCE DEAD HOT WARM LOW_QE RC TELEGRAPH NONLINEAR BAD_REF_PIXEL '
+        'NO_FLAT_FIELD NO_GAIN_VALUE NO_LIN_CORR NO_SAT_CHECK UNRELIABLE_BIAS UNRELIABLE_DARK '
+        'UNRELIABLE_SLOPE UNRELIABLE_FLAT OPEN ADJ_OPEN FLUX_ESTIMATED MSA_FAILED_OPEN '
+        'OTHER_BAD_PIXEL REFERENCE_PIXEL'
     ),
     'hst/acs': _bits(
-        'LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADCOL SATURATED BADREF TRAP ATODSAT CRDRIZ CRREJ USER'
+        'LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADCOL SATURATED BADREF TRAP ATODSAT '
+        'CRDRIZ CRREJ USER'
     ),
     'hst/wfc3': _bits(
-        'LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADBIAS SATURATED BADREF TRAP ATODSAT CRDRIZ CRREJ CRMAX USER'
+        'LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADBIAS SATURATED BADREF TRAP ATODSAT '
+        'CRDRIZ CRREJ CRMAX USER'
     ),
     'hst/wfpc2': _bits(
         'LOST BADREF BADPIX ATODSAT MISSING OTHER - TRAP QUESTIONABLE WARM REPAIRED CHIP_MASKED'
@@ -56,7 +60,7 @@ BAD_FLAGS = {
     'cards': 'BAD NO_DATA EDGE UNMASKEDNAN SENSOR_EDGE',  # Rubin's and HSC's names
 }
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #df0d73f9
 def bad_bits(
     policy: str,  # 'hst/acs' (its default), 'hst/acs:CRREJ,HOT', 'hst/acs:*', 'nonzero' or 'none'
     named: dict = None,  # Bits by name, for the mission 'cards'
@@ -90,7 +94,7 @@ def flags_of_mission(
         return 'decam/bits'
     return mission
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #f0f6f412
 def flag_bits(
     dq,  # Quality plane as stored, any integer type
     mission: str,  # As in `DQ_FLAGS`, perhaps with a policy behind it
@@ -104,7 +108,7 @@ def flag_bits(
         return bits
     return np.where(dq > 0, np.uint32(1) << np.minimum(dq, 31).astype('u4'), np.uint32(0))
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #2203dbd1
 def any_bit(
     bits,  # A plane of unsigned bits (ny, nx)
     mask: int,  # Bits to look for
@@ -132,7 +136,7 @@ _counts_pixels = re.compile(
 _counts_in_words = re.compile(r'number of|fraction|percent|how many', re.I)
 _says_limit = re.compile(r'satur|good|linear|valid', re.I)
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #9903b6d9
 class _LevelCard(NamedTuple):
     "A card that gives a saturation level"
 
@@ -141,7 +145,7 @@ class _LevelCard(NamedTuple):
     level: float  # As stated
     comment: str  # What is behind it
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #03523390
 def _level_card(header, name):
     "The card as a `_LevelCard`; None where it gives no level"
     level = Cards(header).number(name)
@@ -155,7 +159,7 @@ def _level_card(header, name):
         return _LevelCard(0, name, level, comment)
     return _LevelCard(2 if re.search('LIN|DATAMAX', last) else 1, name, level, comment)
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #af150cd9
 def _level_cards(header):
     "The cards of a header that give a level, of the best rank only"
     names = {name for name in header if _level_name.search(name)}
@@ -174,7 +178,7 @@ class Saturation(NamedTuple):
     level: float | None  # In the unit of the image; None where unknown
     words: str  # Where it is from, or why there is none
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #e02ac168
 def _stated_unit(comment):
     "The unit that a comment names; None where it names none"
     for word in re.findall(
@@ -184,7 +188,7 @@ def _stated_unit(comment):
         if kind_of_unit(unit) not in (None, 'other'):
             return unit
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #4e89858a
 def _gain_factor(card, image_unit, cards):
     "What makes the level of a card one of electrons, and a word on it"
     stated = _stated_unit(card.comment)
@@ -197,7 +201,7 @@ def _gain_factor(card, image_unit, cards):
         return 1, ''
     return gain, f' times a gain of {gain:g}' if gain != 1 else ''
 
-
+# %% ../../nbs/20_images/08_flags.ipynb #8c099d7c
 def _in_unit_of_image(card, image_unit, exposure_s, cards):
     "The level of one card as a `Saturation`"
     words = f'{card.name} = {card.level:g}'
@@ -233,7 +237,8 @@ def saturation_of(
 
 # %% ../../nbs/20_images/08_flags.ipynb #76ad59fd
 _fill_name = re.compile(
-    r'^BLANK$|FILL(_?VAL(UE)?)?$|(BAD|NULL|NAN|MISS(ING)?|INVAL(ID)?|UNDEF)_?VAL(UE)?$|NO_?DATA(_?VAL(UE)?)?$'
+    r'^BLANK$|FILL(_?VAL(UE)?)?$|NO_?DATA(_?VAL(UE)?)?$'
+    r'|(BAD|NULL|NAN|MISS(ING)?|INVAL(ID)?|UNDEF)_?VAL(UE)?$'
 )
 
 

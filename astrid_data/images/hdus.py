@@ -33,22 +33,20 @@ _role_cards = (
     'EXTTYPE IMAGETYP OBSTYPE OBS_TYPE PRODTYPE FRAMETYP FRAME FLAVOR IMTYPE FILETYPE DATAMODL '
     'HDUCLAS2 ESO.DPR.CATG ESO.DPR.TYPE'
 ).split()
+
+# %% ../../nbs/20_images/07_hdus.ipynb #7d6d021b
 _role_words = {
     'mask': r'dqmask|dq|mask|maskbits|bpm|badpix\w*|quality|flags?',
     'weight': r'wtmap|weight\w*|invvar|ivar|expmap|exposuremap|nexp|coverage',
     'error': r'rms|error|variance|uncertainty|sigma',
     'segmentation': r'segm|segmentation\w*|segmap',
-    'calibration': r'[\w-]*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib|overscan'
-    r'|pinhole|twilight|(flat|dark|mask|bias|superbias|linearity|readnoise|gain|area|ipc|saturation)'
-    r'\w*model',
+    'calibration': r'[\w-]*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib'
+    r'|overscan|pinhole|twilight'
+    r'|(flat|dark|mask|bias|superbias|linearity|readnoise|gain|area|ipc|saturation)\w*model',
 }
-_sky_words = {
-    'science',
-    'object',
-    'light',
-    'target',
-    'sky',
-}  # A sentence with one of them is of sky
+
+# %% ../../nbs/20_images/07_hdus.ipynb #b489f564
+_sky_words = {'science', 'object', 'light', 'target', 'sky'}  # One of them: the frame is of sky
 
 
 def _role_of_words(value):
@@ -70,7 +68,7 @@ _technique = re.compile(
 )
 _imaging = re.compile(r'.*IMAG.*|.*TA(?:CQ|CONFIRM)\b.*|NRS_(?:DARK|LAMP|AUTO).*', re.I)
 
-
+# %% ../../nbs/20_images/07_hdus.ipynb #4dfa8b24
 def _disperser_of(header):
     "The card and value that say that sources were made spectra; None where none does"
     for card in _wheel_cards:
@@ -100,6 +98,13 @@ def role_of(
     return ('spectrum', dispersed) if dispersed else ('image', '')
 
 # %% ../../nbs/20_images/07_hdus.ipynb #91e9f874
+def _role_of_file(first):
+    "What the first header says of all images: calibrations, spectra or segmentation maps"
+    role, evidence = role_of(first)
+    of_all = role in ('calibration', 'spectrum', 'segmentation')
+    return (role, evidence) if of_all else ('image', '')
+
+# %% ../../nbs/20_images/07_hdus.ipynb #797a211f
 @dataclass
 class HduInfo:
     "One image of a file"
@@ -121,7 +126,7 @@ class HduInfo:
         sides = ' x '.join(map(str, self.shape))
         return f'{self.hdu_name!r} ({self.name or "unnamed"}, extver {self.ver}, {sides})'
 
-
+# %% ../../nbs/20_images/07_hdus.ipynb #293e4aee
 def images_of(
     hdul,  # Open HDU list
 ) -> list[HduInfo]:  # Every image HDU
@@ -139,14 +144,7 @@ def images_of(
         info.hdu_name = info.name if unique else str(info.index)
     return found
 
-
-def _role_of_file(first):
-    "What the first header says of all images: calibrations, spectra or segmentation maps"
-    role, evidence = role_of(first)
-    of_all = role in ('calibration', 'spectrum', 'segmentation')
-    return (role, evidence) if of_all else ('image', '')
-
-
+# %% ../../nbs/20_images/07_hdus.ipynb #3c9ff619
 def list_images(
     source,  # Path, bytes, or an open binary file
 ) -> list[HduInfo]:  # Every image, in the order of the file
@@ -156,6 +154,17 @@ def list_images(
         return images_of(hdul)
 
 # %% ../../nbs/20_images/07_hdus.ipynb #4dc85e16
+def _fitting(every, hdu, extver):
+    "The images that can be meant"
+    if isinstance(hdu, int):
+        return [info for info in every if info.index == hdu]
+    of_ver = [info for info in every if extver in (None, info.ver)]
+    if hdu:
+        return [info for info in of_ver if info.name.upper() == hdu.upper()]
+    science = [info for info in of_ver if not info.support]
+    return [info for info in science if info.name.upper() == 'SCI'] or science
+
+# %% ../../nbs/20_images/07_hdus.ipynb #5a255066
 def choose_hdu(
     hdul,  # Open HDU list
     hdu=None,  # EXTNAME, index, or None for the one science image
@@ -175,17 +184,6 @@ def choose_hdu(
         f'pass hdu= and extver= for one of: {choice}',
     )
 
-
-def _fitting(every, hdu, extver):
-    "The images that can be meant"
-    if isinstance(hdu, int):
-        return [info for info in every if info.index == hdu]
-    of_ver = [info for info in every if extver in (None, info.ver)]
-    if hdu:
-        return [info for info in of_ver if info.name.upper() == hdu.upper()]
-    science = [info for info in of_ver if not info.support]
-    return [info for info in science if info.name.upper() == 'SCI'] or science
-
 # %% ../../nbs/20_images/07_hdus.ipynb #9d138fa0
 def split_hdu(
     hdu,  # 'SCI', '2', 2, 'SCI[3]' or None
@@ -200,7 +198,7 @@ def split_hdu(
         name, plane = found[1].strip(), int(found[2])
     return int(name) if name.isdigit() else name, plane
 
-
+# %% ../../nbs/20_images/07_hdus.ipynb #0da3442c
 def check_plane(
     info: HduInfo,  # The image
     plane: int,  # Which plane is wanted; None where none was named

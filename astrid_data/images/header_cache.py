@@ -27,7 +27,7 @@ _always = 'ctype crval crpix cunit lonpole latpole equinox radesys'.split()
 _matrix = 'cd pc cdelt'.split()  # The CD matrix, or PC and CDELT
 _sip = 'a b ap bp crpix'.split()
 
-
+# %% ../../nbs/20_images/12_header_cache.ipynb #304dce1d
 def wcs_from_numbers(
     numbers: dict,  # From `wcs_numbers`
 ) -> WCS:  # Celestial, of two axes
@@ -63,13 +63,13 @@ def _sip_numbers(sip):
     known = {name: getattr(sip, name) for name in _sip}
     return {k: None if v is None else np.asarray(v).tolist() for k, v in known.items()}
 
-
+# %% ../../nbs/20_images/12_header_cache.ipynb #2f9453b6
 def _has_more(wcs):
     "Does a WCS hold more than the numbers that are kept?"
     tables = wcs.cpdis1, wcs.cpdis2, wcs.det2im1, wcs.det2im2
     return any(table is not None for table in tables) or len(wcs.wcs.get_ps()) > 0
 
-
+# %% ../../nbs/20_images/12_header_cache.ipynb #1dd2d8e9
 def _matrix_numbers(cards):
     "How pixels become degrees"
     if cards.has_cd():
@@ -139,7 +139,7 @@ def _fits_file(entry, data):
         return False
     return _crc(data, entry['heads']) == entry['crc']
 
-
+# %% ../../nbs/20_images/12_header_cache.ipynb #ef74fc6d
 def _from_entry(data, entry, name):
     "The image that lies in `data` as the entry says; None where it does not fit"
     if not _fits_file(entry, data):
@@ -192,7 +192,7 @@ def _row_spans(entry, ra, dec, size):
     spans = {(max(row, 0), min(row + size, ny)) for row in first.tolist()}
     return [(start, stop) for start, stop in spans if start < stop]
 
-
+# %% ../../nbs/20_images/12_header_cache.ipynb #59da1f43
 def rows_needed(
     entry: dict,  # From `image_index`
     ra,  # Positions (deg, ICRS)
@@ -220,7 +220,7 @@ def _whole_blocks(start, stop, size):
     first, behind_last = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
     return first * BLOCK_BYTES, min(behind_last * BLOCK_BYTES, size)
 
-
+# %% ../../nbs/20_images/12_header_cache.ipynb #eb1e2ea7
 def open_rows(
     store,  # Where the file lies, such as an `S3Store`
     key: str,  # Its key there

@@ -92,13 +92,13 @@ def _open_planes(image):
         raise BadInput(f'{image.name} is closed: open it again')
     return image.planes
 
-
+# %% ../../nbs/20_images/11_image.ipynb #81d04819
 @patch(as_prop=True)
 def wcs_state(self: SkyImage):
     "'celestial' or 'none'"
     return 'none' if self.wcs is None else 'celestial'
 
-
+# %% ../../nbs/20_images/11_image.ipynb #7a031a6c
 @patch(as_prop=True)
 def pixel_scale_arcsec(self: SkyImage):
     "Side of a square pixel of the same area (arcsec), None without a WCS"
@@ -106,7 +106,7 @@ def pixel_scale_arcsec(self: SkyImage):
         return None
     return float(np.sqrt(proj_plane_pixel_area(self.wcs.celestial)) * 3600)
 
-
+# %% ../../nbs/20_images/11_image.ipynb #52b154c3
 @patch(as_prop=True)
 def sha256(self: SkyImage):
     "Hash of the file as stored"
@@ -115,7 +115,7 @@ def sha256(self: SkyImage):
         self._sha = hashlib.sha256(self._stored).hexdigest()
     return self._sha
 
-
+# %% ../../nbs/20_images/11_image.ipynb #374aa8a0
 @patch
 def __repr__(self: SkyImage):
     ny, nx = self.shape
@@ -143,7 +143,7 @@ def _is_fill(image, pixels):
         filled = here if filled is None else filled | here
     return filled
 
-
+# %% ../../nbs/20_images/11_image.ipynb #8869960b
 def _said_by_planes(image, region):
     "Masks of a region, one for each plane that says something"
     if 'dq' in image.planes:
@@ -154,7 +154,7 @@ def _said_by_planes(image, region):
     if 'error' in image.planes:
         yield ~(np.abs(image.planes['error'].cut(*region)) < no_value)
 
-
+# %% ../../nbs/20_images/11_image.ipynb #b308cc9c
 def _known_bad(image, y0, y1, x0, x1):
     "What quality, weight and error planes say, or None where there are none"
     if image._bad is not None:
@@ -164,7 +164,7 @@ def _known_bad(image, y0, y1, x0, x1):
         bad = mask if bad is None else bad | mask
     return bad
 
-# %% ../../nbs/20_images/11_image.ipynb #90ba358e
+# %% ../../nbs/20_images/11_image.ipynb #fb9d492a
 @patch
 def read(
     self: SkyImage,
@@ -187,7 +187,7 @@ def read(
         pixels[bad] = np.nan
     return pixels, bad
 
-
+# %% ../../nbs/20_images/11_image.ipynb #9056d364
 @patch
 def read_all(self: SkyImage):
     "The whole image, as `read`"
@@ -200,7 +200,7 @@ def pixels(self: SkyImage):
     plane = _open_planes(self)['image']
     return plane.raw if plane.simple else plane.whole()
 
-
+# %% ../../nbs/20_images/11_image.ipynb #a49c5685
 @patch(as_prop=True)
 def bad(self: SkyImage):
     "Mask (ny, nx) of what is bad beside NaN pixels: by planes, or fill; None where nothing is"
@@ -212,7 +212,7 @@ def bad(self: SkyImage):
             self._bad = filled if self._bad is None else self._bad | filled
     return self._bad
 
-
+# %% ../../nbs/20_images/11_image.ipynb #7f7cd853
 @patch
 def flag(
     self: SkyImage,
@@ -226,22 +226,23 @@ def flag(
     return any_bit(flag_bits(dq, self.dq_flags), bad_bits(policy, self.facts.get('dq_named')))
 
 # %% ../../nbs/20_images/11_image.ipynb #8490930d
-def _need_wcs(im):
-    if im.wcs is None:
-        raise BadImage(im.wcs_reason, f'{im.name}: {im.missing["wcs"]}')
-    return im.wcs
+def _need_wcs(image):
+    "The WCS of an image, or the reason why there is none as an error"
+    if image.wcs is None:
+        raise BadImage(image.wcs_reason, f'{image.name}: {image.missing["wcs"]}')
+    return image.wcs
 
-
+# %% ../../nbs/20_images/11_image.ipynb #10b0f0ca
 @patch
 def world_to_pixel(
     self: SkyImage,
     ra,  # Right ascension (deg, ICRS); shapes broadcast
     dec,  # Declination (deg, ICRS)
 ):
-    "0-based x, y of positions (deg, ICRS); NaN behind the sky or where the distortion cannot be inverted"
+    "0-based x, y of positions; NaN behind the sky, or where the distortion has no inverse"
     return sky_to_pixel(_need_wcs(self), ra, dec, self.shape)
 
-
+# %% ../../nbs/20_images/11_image.ipynb #456fc2be
 @patch
 def pixel_to_world(
     self: SkyImage,
@@ -251,7 +252,7 @@ def pixel_to_world(
     "RA and Dec (deg, ICRS) of 0-based pixel positions"
     return pixel_to_sky(_need_wcs(self), x, y)
 
-
+# %% ../../nbs/20_images/11_image.ipynb #bf19c44d
 @patch
 def footprint(self: SkyImage):
     "RA and Dec (deg, ICRS) of the image's four outer corners, (4, 2)"
@@ -262,7 +263,10 @@ def footprint(self: SkyImage):
 
 # %% ../../nbs/20_images/11_image.ipynb #4db4072e
 #: What a caller may know better than the header
-FACTS = 'mission survey telescope instrument detector band unit exposure_s zero_point mjd mjd_scale mjd_meaning mjd_end site_longitude'.split()
+FACTS = (
+    'mission survey telescope instrument detector band unit exposure_s zero_point '
+    'mjd mjd_scale mjd_meaning mjd_end site_longitude'
+).split()
 _MORE_FACTS = 'zero_is_blank', 'fill_values', 'saturation', 'dithered'
 
 
@@ -290,7 +294,7 @@ def _settle(dq_policy, mission):
         bad_bits(dq_policy)
     return dq_policy
 
-
+# %% ../../nbs/20_images/11_image.ipynb #7871dc2b
 def _planes_said(side):
     "The planes that are asked, and how, as one text; None where there are none"
     if side.policy == 'none':
@@ -302,9 +306,9 @@ def _planes_said(side):
     ]
     return '+'.join(words) or None
 
-
+# %% ../../nbs/20_images/11_image.ipynb #123b9390
 def _heads_of(hdul, planes, index):
-    "Where the headers begin and end that say how to read `planes`: the file's first, those of the planes, the image's own"
+    "Spans of the headers that say how to read `planes`; the image's own is the last"
     starts = [plane.place['start'] for plane in planes.values()]
     spans = []
     for i, hdu in enumerate(hdul):
@@ -346,7 +350,7 @@ def _possible_saturation(found, rows):
         return found
     return Saturation(None, f'{found.words}: {share:.0%} of the pixels would be saturated')
 
-
+# %% ../../nbs/20_images/11_image.ipynb #cf6059b6
 def _ask_pixels(plane, header, first, known, missing, notes):
     "Put what a few rows tell into `known`, where the caller has not; with reasons and notes"
     try:

@@ -37,7 +37,7 @@ def place_of(
         offset=header.get('BOFFSET', 0),
     )
 
-
+# %% ../../nbs/20_images/09_planes.ipynb #6f10749c
 def constant_place(
     value: float,  # Of every pixel
     shape: tuple,  # (ny, nx)
@@ -115,7 +115,7 @@ def _tiles(self: Plane, read):
             raise
         raise BadImage('unreadable', f'a compressed tile: {problem}') from problem
 
-
+# %% ../../nbs/20_images/09_planes.ipynb #226a9d4e
 @patch
 def _all_tiles(self: Plane):
     "The plane as astropy decompresses it"

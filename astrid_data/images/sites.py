@@ -17,9 +17,11 @@ from .cards import Cards
 SPACE = 'space'
 _IN_SPACE = (
     'hst hubble jwst webb nircam niriss spitzer irac wise neowise galex swift tess kepler chandra '
-    'xmm rosat gaia hipparcos iras akari herschel euclid planck fermi nustar suzaku integral erosita '
-    'cheops corot soho spherex xrism'
+    'xmm rosat gaia hipparcos iras akari herschel euclid planck fermi nustar suzaku integral '
+    'erosita cheops corot soho spherex xrism'
 )
+
+# %% ../../nbs/20_images/03_sites.ipynb #3c205e96
 _SITES = {  # Degrees east: names of observatories, telescopes and surveys there
     -155.47: 'mauna kea,maunakea,keck,subaru,hsc,cfht,cfhtls,megaprime,ukirt,ukidss,wfcam,irtf,'
     'gemini north,gemini n',
@@ -59,7 +61,7 @@ _SITES = {  # Degrees east: names of observatories, telescopes and surveys there
     170.46: 'mount john,mt john,moa',
 }
 
-
+# %% ../../nbs/20_images/03_sites.ipynb #ae29e82d
 def _by_phrase():
     "Every name of the tables, and where it is"
     known = {name: SPACE for name in _IN_SPACE.split()}
@@ -67,7 +69,7 @@ def _by_phrase():
         known |= dict.fromkeys(names.split(','), longitude)
     return known
 
-
+# %% ../../nbs/20_images/03_sites.ipynb #706d81a1
 _PHRASES = _by_phrase()
 _EVERYDAY = set('winter swift salt wise clay integral kids'.split())
 _BESIDE = set(  # Words that may stand beside an everyday word
@@ -83,7 +85,7 @@ def _is_meant(phrase, words):
     others = set(words) - {phrase} - _BESIDE
     return all(re.search(r'\d', word) for word in others)
 
-
+# %% ../../nbs/20_images/03_sites.ipynb #e44613cb
 @lru_cache(4096)
 def site_of_name(
     name: str | None,  # Of a telescope, an observatory or a survey
@@ -119,13 +121,13 @@ def _degrees(text):
     except Exception:  # noqa: BLE001 (astropy raises many kinds for a text that is no angle)
         return None
 
-
+# %% ../../nbs/20_images/03_sites.ipynb #0de08542
 def _is_day(longitude, mjd):
     "Whether the Sun is high at a longitude (deg east)"
     hour = (mjd % 1 * 24 + longitude / 15) % 24
     return 8 < hour < 16
 
-
+# %% ../../nbs/20_images/03_sites.ipynb #0b140bc9
 def _stated_longitude(cards, mjd):
     "Longitude (deg east) of a card; None without one"
     for card in _LONGITUDE_CARDS:
@@ -138,8 +140,6 @@ def _stated_longitude(cards, mjd):
 
 # %% ../../nbs/20_images/03_sites.ipynb #8c3a93aa
 _NAME_CARDS = 'TELESCOP OBSERVAT SITENAME OBSERVATORY FPA.TELESCOPE OBSERVER_SITE'.split()
-
-
 _SAME_SITE_DEG = 2.0
 
 
@@ -150,7 +150,7 @@ def _contradicts(stated, known):
     apart = [abs((sign * stated - known + 180) % 360 - 180) for sign in (1, -1)]
     return min(apart) > _SAME_SITE_DEG
 
-
+# %% ../../nbs/20_images/03_sites.ipynb #a3221f0c
 def site_longitude(
     cards: Cards,  # Headers of one image
     mjd: float | None = None,  # When it was taken (UTC)

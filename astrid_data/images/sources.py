@@ -60,6 +60,13 @@ def error_plane(
     return np.where(noise > 0, noise, np.nan)
 
 # %% ../../nbs/20_images/13_sources.ipynb #3a4061c6
+def _followed(to):
+    "Where following the arrows `to` (n,) ends"
+    while (to[to] != to).any():
+        to = to[to]
+    return to
+
+# %% ../../nbs/20_images/13_sources.ipynb #805a57a0
 def _summits(height, inside):
     "Flat index of the summit that steepest ascent from each pixel leads to; no ties in `height`"
     ny, nx = height.shape
@@ -75,13 +82,6 @@ def _summits(height, inside):
             to = np.where(higher, own + dy * nx + dx, to)
     return _followed(to.ravel()).reshape(ny, nx)
 
-
-def _followed(to):
-    "Where following the arrows `to` (n,) ends"
-    while (to[to] != to).any():
-        to = to[to]
-    return to
-
 # %% ../../nbs/20_images/13_sources.ipynb #3f9fe181
 _NEIGHBOURS = (  # Every pair of touching pixels, once
     (np.s_[:, :-1], np.s_[:, 1:]),
@@ -90,7 +90,7 @@ _NEIGHBOURS = (  # Every pair of touching pixels, once
     (np.s_[:-1, 1:], np.s_[1:, :-1]),
 )
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #b5e34143
 def _passes(light, hill, inside):
     "Pairs of touching hills and the height of the pass, once for every pair of touching pixels"
     found = []
@@ -107,7 +107,7 @@ def _highest_passes(low, saddle):
     is_last = np.r_[low[order][1:] != low[order][:-1], True]
     return order[is_last]
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #14a869d1
 def _merged(passes, rank, light, noise, nsigma, contrast):
     "Which hill each hill ends in, for flat arrays of all pixels"
     one, other, saddle = passes
@@ -156,7 +156,7 @@ def _stamps(light, row, col):
     offset = np.arange(9)
     return padded[row[:, None, None] + offset[:, None], col[:, None, None] + offset]
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #d7c6a14e
 def _ring_levels(stamps):
     "Level of the sky around each source and its roughness, (n,) each, from a ring of pixels"
     radius = np.hypot(*np.mgrid[-4:5, -4:5])
@@ -267,7 +267,7 @@ SOURCE_COLUMNS = (
     'flux fwhm_px ellipticity n_pixels edge ra dec mag'
 ).split()
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #040ccbc7
 def _source_table(image, light, noise, segments, row, col):
     "One row per source, in the order of its segments; `light` is NaN where bad"
     ny, nx = light.shape
@@ -335,7 +335,7 @@ def _flagged(sources, near=1):
         flagged = flagged | (sources[name].values >= near)
     return flagged
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #202986d8
 def _clipped(values):
     "Median, robust scatter, and which values are within three of them, after ten rounds"
     keep = np.ones(len(values), bool)
@@ -385,7 +385,7 @@ def _is_clear(sources):
     "Which sources are bright, clear of their surroundings and not at the edge"
     return (sources.snr >= 12) & (sources.contrast > 10) & ~sources.edge
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #a6d15537
 def _on_locus(sources, locus):
     "Which sources look as the stars do"
     off_sharpness = np.abs(sources.sharpness - locus.sharpness)
@@ -395,7 +395,7 @@ def _on_locus(sources, locus):
     near &= sources.lowest_neighbour > locus.lowest_neighbour
     return near & _is_clear(sources) & ~_flagged(sources)
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #2effb7fd
 def _too_sharp(sources, locus):
     "Which sources are sharper than any star"
     sharp = sources.sharpness > locus.sharpness + 6 * locus.sharpness_sigma
@@ -474,7 +474,7 @@ def _because(rule, source, locus):
         f'stars above {locus.lowest_neighbour:.3f}; S/N {source.snr:.1f}'
     )
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #941f0dee
 def _verdicts_of(rule, sources, locus):
     "The verdicts of one rule, a dict each"
     hit = sources[rule.fires(sources, locus)] if rule.fires else sources[:0]
@@ -487,7 +487,7 @@ def _verdicts_of(rule, sources, locus):
 # %% ../../nbs/20_images/13_sources.ipynb #7370f1a1
 _VERDICT_COLUMNS = ['source', 'rule', 'is_valid', 'label', 'level', 'notes']
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #f9759732
 def rule_verdicts(
     sources: pd.DataFrame,  # As from `detect_sources`
     locus: Locus | None = None,  # None = measured here
@@ -510,7 +510,7 @@ def _bright_rows(sources, min_snr):
     "Rows of sources that are bright enough"
     return np.flatnonzero(sources.snr.values >= min_snr) if len(sources) else np.zeros(0, int)
 
-
+# %% ../../nbs/20_images/13_sources.ipynb #d27723f6
 def _nearest(rows, separation, n):
     "Which matches are the nearest for their source, of the `n` that `rows` number"
     best = np.full(n, np.inf)

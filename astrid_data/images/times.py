@@ -59,7 +59,7 @@ _zone_form = r'(?P<zone>Z|[+-]\d{2}:?\d{2}|\(?[A-Za-z]{2,3}\d?(\([A-Z]+\))?\)?)?
 _dates = [re.compile(rf'{day}([T ]\s*{_clock_form})?\s*{_zone_form}') for day in _date_forms]
 _clock = re.compile(rf'{_clock_form}\s*{_zone_form}')
 
-
+# %% ../../nbs/20_images/02_times.ipynb #d07114bf
 def zone_of(
     text: str,  # What stands behind a time of day: 'Z', '+02:00', '(TAI)', or ''
 ) -> tuple[float, str]:  # Days to take off, and the scale, None where none is given
@@ -75,6 +75,18 @@ def zone_of(
     return 0.0, scale
 
 # %% ../../nbs/20_images/02_times.ipynb #07b10c31
+def _strict_mjd(iso, scale):
+    "MJD of an ISO date; ValueError where astropy would only warn"
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        warnings.filterwarnings('ignore', '.*dubious year')  # UTC before 1960
+        try:
+            known = 'utc' if scale in (None, 'gps') else scale
+            return float(Time(iso, format='isot' if 'T' in iso else 'iso', scale=known).mjd)
+        except Warning as problem:
+            raise ValueError(str(problem)) from None
+
+# %% ../../nbs/20_images/02_times.ipynb #d5504fa6
 @dataclass
 class DateRead:
     "What a text says of a time"
@@ -83,7 +95,7 @@ class DateRead:
     scale: str = None  # As from `time_scale`; None where the text does not say
     has_clock: bool = False  # Whether a time of day was given
 
-
+# %% ../../nbs/20_images/02_times.ipynb #238f0737
 def read_date(
     text: str,  # Value of a date card
     clock: str = '',  # Time of day from a card of its own, where the date has none
@@ -103,18 +115,6 @@ def read_date(
         iso += f'T{part["hour"]:0>2}:{part["minute"]}:{part["second"] or "00"}'
     return DateRead(_strict_mjd(iso, scale) - shift, scale, has_clock)
 
-
-def _strict_mjd(iso, scale):
-    "MJD of an ISO date; ValueError where astropy would only warn"
-    with warnings.catch_warnings():
-        warnings.simplefilter('error')
-        warnings.filterwarnings('ignore', '.*dubious year')  # UTC before 1960
-        try:
-            known = 'utc' if scale in (None, 'gps') else scale
-            return float(Time(iso, format='isot' if 'T' in iso else 'iso', scale=known).mjd)
-        except Warning as problem:
-            raise ValueError(str(problem)) from None
-
 # %% ../../nbs/20_images/02_times.ipynb #2817f8a4
 _mjd_cards = {
     'start': 'MJD-BEG EXPSTART FPKTTIME MJD-OBS MJD_OBS MJD-STR MJDSTART MJD_STAR OBSMJD MJD',
@@ -125,7 +125,7 @@ _jd_cards = {'start': 'JD-OBS JD_OBS OBSJD JD', 'mid': 'JD-MID', 'end': 'JD-END'
 _date_cards = {'start': 'DATE-BEG DATE-OBS DATE_OBS UT_DATE UTDATE UT-DATE', 'mid': 'DATE-AVG'}
 _utc_clocks = 'UTC-OBS UTC_OBS UT UTC UTIME UTSTART UTCSTART UT-START UT_START UT-OBS'
 
-
+# %% ../../nbs/20_images/02_times.ipynb #8ba7d344
 @dataclass
 class CardTime:
     "A time that one card gives"
@@ -137,7 +137,7 @@ class CardTime:
     scale: str  # The scale that the card counts in
     raw: float  # The day as the card gives it, in that scale
 
-
+# %% ../../nbs/20_images/02_times.ipynb #315a2b4c
 _last_mjd = 100_000  # The year 2132; a card beyond it holds no date
 
 
@@ -145,7 +145,7 @@ def _listed(table):
     "Every (card, meaning) of a table"
     return [(card, meaning) for meaning, cards in table.items() for card in cards.split()]
 
-
+# %% ../../nbs/20_images/02_times.ipynb #138746a4
 def number_times(
     cards: Cards,  # Headers of one image
     scale: str,  # As from `time_scale`
@@ -208,7 +208,7 @@ def _placeholder(mjd):
         if any(abs(mjd - day) < 1e-5 for day in days):
             return name
 
-
+# %% ../../nbs/20_images/02_times.ipynb #ba8b313c
 def _disbelief(times, chosen, exposure_s):
     "Why a time cannot be believed; None where it can"
     days = [time.mjd for time in times]
@@ -218,7 +218,16 @@ def _disbelief(times, chosen, exposure_s):
     if (name := _placeholder(chosen.raw)) is not None:
         return f'{chosen.card} is the epoch {name}, a placeholder'
 
+# %% ../../nbs/20_images/02_times.ipynb #4aa40d79
+def _time_notes(chosen):
+    "What a reader should know of the time that was taken"
+    if not chosen.has_clock:
+        return [f'{chosen.card} gives the day only']
+    if chosen.scale != 'utc':
+        return [f'{chosen.card} is in {chosen.scale.upper()}, converted to UTC']
+    return []
 
+# %% ../../nbs/20_images/02_times.ipynb #264ae975
 def time_of(
     cards: Cards,  # Headers of one image
     exposure_s: float = None,  # Exposure time (s), by which cards may differ
@@ -246,15 +255,6 @@ def time_of(
         mjd_meaning=chosen.meaning if chosen.has_clock else None,
         note='; '.join([*_time_notes(chosen), *problems]) or None,
     )
-
-
-def _time_notes(chosen):
-    "What a reader should know of the time that was taken"
-    if not chosen.has_clock:
-        return [f'{chosen.card} gives the day only']
-    if chosen.scale != 'utc':
-        return [f'{chosen.card} is in {chosen.scale.upper()}, converted to UTC']
-    return []
 
 # %% ../../nbs/20_images/02_times.ipynb #8013abd1
 def end_card(
@@ -288,7 +288,7 @@ def _no_end(mjd, meaning, exposure_s):
         return 'no card gives the exposure time'
     return ''
 
-
+# %% ../../nbs/20_images/02_times.ipynb #608b9079
 def end_of_exposure(
     mjd: float,  # From `time_of`; None where unknown
     meaning: str,  # From `time_of`: 'start', 'mid' or 'end'; None where only the day is known

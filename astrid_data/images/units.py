@@ -33,7 +33,7 @@ _words = {
 }
 _unsure = {'MJY', 'UJY', 'NJY'}  # In capitals milli and mega are one word
 
-
+# %% ../../nbs/20_images/03_units.ipynb #96f3b752
 def _known_word(word):
     "A word of a unit as astropy spells it"
     lower = word.lower()
@@ -45,7 +45,7 @@ def _known_word(word):
         return 'Jy' if word == 'JY' else lower
     return word
 
-
+# %% ../../nbs/20_images/03_units.ipynb #c34ec107
 @lru_cache(1000)
 def parse_unit(
     text: str,  # As a header writes it, such as 'ELECTRONS/S'
@@ -73,6 +73,11 @@ def parse_unit(
 _counted = {u.electron, u.ct, u.adu, u.DN, u.photon}
 
 
+def _without_prefix(unit):
+    "A unit such as nmgy as the unit that it is a part of"
+    return unit.represents.bases[0] if len(unit.represents.bases) == 1 else unit
+
+# %% ../../nbs/20_images/03_units.ipynb #8caaf2be
 def kind_of_unit(
     unit: u.UnitBase,  # As from `parse_unit`
 ) -> str:  # 'counts', 'rate', 'flux density', 'surface brightness', 'other'; None where unknown
@@ -89,11 +94,6 @@ def kind_of_unit(
     if u.mgy in map(_without_prefix, bases) or per_pixel.is_equivalent(u.Jy):
         return 'flux density'
     return 'surface brightness' if unit.is_equivalent(u.Jy / u.sr) else 'other'
-
-
-def _without_prefix(unit):
-    "A unit such as nmgy as the unit that it is a part of"
-    return unit.represents.bases[0] if len(unit.represents.bases) == 1 else unit
 
 # %% ../../nbs/20_images/03_units.ipynb #113bfd06
 def unit_of(

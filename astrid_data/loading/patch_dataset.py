@@ -316,7 +316,7 @@ def set_epoch(
     self: PatchDataset,
     epoch: int,  # Counts up
 ):
-    "State the epoch, for this process and those that read for it; it stays until the next is stated"
+    "State the epoch, for this process and its readers; it stays until the next is stated"
     self._count.say(check_count('epoch', epoch))
 
 

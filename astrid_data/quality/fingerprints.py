@@ -145,7 +145,7 @@ _PER_HARMONIC = 1.5  # Independent frequencies along a ring for each harmonic
 
 @lru_cache
 def _rings(side):
-    "Weights of the frequencies of `rfft2` in each ring, shape (rings, side*(side//2+1)), and angles"
+    "Weights of the frequencies of `rfft2`, shape (rings, side*(side//2+1)), and their angles"
     down, right = fft.fftfreq(side)[:, None] * side, fft.rfftfreq(side)[None] * side
     radius = np.hypot(down, right)
     share = np.where(right == 0, 0.5, 1.0)  # The column that stands for both halves

@@ -661,7 +661,8 @@ def read_url(
     if u is None or '@' in (u.host or ''):
         raise BadInput(
             'the address of the database can not be read: write sqlite:///file.db '
-            'or postgresql://user:password@host:5432/name, with special characters of the password escaped by urllib.parse.quote'
+            'or postgresql://user:password@host:5432/name, with special characters '
+            'of the password escaped by urllib.parse.quote'
         )
     kind = u.get_backend_name()
     if kind not in ('sqlite', 'postgresql', 'postgres'):
