@@ -29,6 +29,7 @@ from astrid_data.images.exposures import (
     read_exposure,
 )
 from ..images.image import open_image
+from ..images.noise_ranks import same_noise_around
 from ..images.sources import RULES, same_sky
 from .archive import DETECTOR, IngestReport, ItemGuard
 from astrid_data.registry.tables import (
@@ -236,7 +237,8 @@ def comparable_detections(
     "The detections of an image that may be confirmed, or may confirm"
     table = pd.DataFrame(columns(session, _detections_query(uuid.UUID(str(observation_id)))))
     shapes = pd.DataFrame([facts or {} for facts in table.pop('facts')])
-    shapes = shapes.reindex(columns=_SHAPE_COLUMNS, index=table.index)
+    shapes = shapes.reindex(columns=[*_SHAPE_COLUMNS, 'noise'], index=table.index)
+    table['noise'] = shapes.pop('noise').fillna('').astype(str)
     inside = ~shapes.pop('edge').fillna(True).astype(bool)
     table = pd.concat([table, shapes.astype(float)], axis=1)
     return table[(table.status != 'rejected') & inside].reset_index(drop=True)
@@ -297,17 +299,23 @@ def _found_again_event(detection, image, *more):
         tags=['rule', f'found_in={image.survey}/{image.band}', f'snr={detection.snr:.1f}'],
     )
 
+# %% ../../nbs/25_ingest/02_labels.ipynb #87c5a77c
+def _noise_doubt(rows_a, rows_b):
+    "Why matched sources are of one exposure; '' where their noise does not say so"
+    if len(rows_a) and same_noise_around(rows_a['noise'], rows_b['noise']):
+        return 'the same noise around their sources'
+    return ''
+
 # %% ../../nbs/25_ingest/02_labels.ipynb #2d9f1474
 def pair_events(
     image_a,  # A row from `overlapping`
     image_b,  # Another row
-    on_a: pd.DataFrame,  # Detections of `image_a`, as from `comparable_detections`
-    on_b: pd.DataFrame,  # Detections of `image_b`
+    rows_a: pd.DataFrame,  # Detections of `image_a`, as from `matched_sources`
+    rows_b: pd.DataFrame,  # The same sources on `image_b`
     exposure_a: Exposure,  # What the header of `image_a` says of its exposure
     exposure_b: Exposure,  # The same of `image_b`
 ) -> tuple:  # Events for the detections of `image_a`, and for those of `image_b`
     "What two images confirm of each other"
-    rows_a, rows_b = matched_sources(on_a, on_b, image_a, image_b)
     if not len(rows_a):
         return [], []
     independent = independent_sources(exposure_a, exposure_b, rows_a, rows_b)
@@ -356,18 +364,27 @@ def _detections_of(known, session, image):
     return _remembered(known.detections, image.id, make, 64)
 
 
+def _events_of_pair(known, session, own, other):
+    "Events of two images, a list for each; none where they may show one exposure"
+    exposures = [_exposure_of(known, session, image) for image in (own, other)]
+    doubt = confirmation_doubt(own, other, *exposures)
+    if not doubt:
+        found = [_detections_of(known, session, image) for image in (own, other)]
+        matched = matched_sources(*found, own, other)
+        doubt = _noise_doubt(*matched)
+    if doubt:
+        known.doubts[frozenset((own.id, other.id))] = doubt
+        return [], []
+    return pair_events(own, other, *matched, *exposures)
+
+
 def _events_around(known, session, observation_id):
     "Events for the detections of an observation, and for those of others that it confirms"
     own, others = overlapping(session, observation_id, known.wide, known.widest_deg)
     on_own, on_others = {}, {}
     for other in others:
-        exposures = [_exposure_of(known, session, image) for image in (own, other)]
-        doubt = confirmation_doubt(own, other, *exposures)
-        if doubt:
-            known.doubts[frozenset((own.id, other.id))] = doubt
-            continue
-        found = [_detections_of(known, session, image) for image in (own, other)]
-        for events, part in zip((on_own, on_others), pair_events(own, other, *found, *exposures)):
+        parts = _events_of_pair(known, session, own, other)
+        for events, part in zip((on_own, on_others), parts):
             events.update((event['id'], event) for event in part)
     return list(on_own.values()), list(on_others.values())
 

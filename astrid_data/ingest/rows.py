@@ -15,6 +15,7 @@ import numpy as np
 from ..core import canonical_json, stable_uuid, utc_from_mjd
 from ..images.exposures import pixel_sum
 from ..images.header_cache import image_index
+from ..images.noise_ranks import noise_ranks
 from ..images.sources import detect_sources, rule_verdicts
 from astrid_data.ingest.archive import (
     DETECTOR,
@@ -206,6 +207,12 @@ def _measured(source, names):
     return {name: None if value != value else value for name, value in values.items()}
 
 
+def _noise_fact(source):
+    "The ranks of the pixels around a source, where there is noise"
+    ranks = source.get('noise')
+    return {'noise': ranks} if ranks else {}
+
+
 def _detection_row(source, detection_id, score, verdict, run, version):
     "The row of a source in the table of detections"
     return dict(
@@ -231,7 +238,7 @@ def _detection_index_row(source, detection_id, cell):
         object_id=None,
         mag=None if np.isnan(source['mag']) else source['mag'],
         snr=source['snr'],
-        facts=_measured(source, _SHAPE_FACTS),
+        facts=_measured(source, _SHAPE_FACTS) | _noise_fact(source),
     )
 
 # %% ../../nbs/25_ingest/04_rows.ipynb #7319faa4
@@ -276,6 +283,15 @@ def _keep_pixel_sum(session, image, picture):
         found = pixel_sum(image.planes['image'].cut, image.shape)
         row.facts = dict(row.facts or {}, pixel_sum=found)
 
+# %% ../../nbs/25_ingest/04_rows.ipynb #3d49a4d5
+def _with_noise(sources, image):
+    "The sources with the ranks of the pixels around each, in the column noise"
+    if not len(sources):
+        return sources.assign(noise='')
+    pixels, bad = image.read_all()
+    pixels = np.where(bad, np.nan, pixels)
+    return sources.assign(noise=noise_ranks(pixels, sources.row, sources.col))
+
 # %% ../../nbs/25_ingest/04_rows.ipynb #84cb4b64
 def record_detections(
     session,  # Open session
@@ -300,6 +316,7 @@ def record_detections(
         return None, None
     session.add(run)
     session.flush()
-    for table, rows in _detection_rows(sources, verdicts, run, model.version, key).items():
+    described = _with_noise(sources, image)
+    for table, rows in _detection_rows(described, verdicts, run, model.version, key).items():
         bulk_insert(session, table, rows)
     return sources, verdicts
