@@ -178,13 +178,10 @@ def _key(args):
 # %% ../nbs/97_cli.ipynb #ee0cea79
 def _serve(args):
     "Serve the REST API"
-    try:
-        import uvicorn
-    except ImportError as e:
-        raise ImportError('serving needs uvicorn: pip install "astrid_data[api]"') from e
     from astrid_data.api import create_app
+    from astrid_data.serve import serve
 
-    uvicorn.run(create_app(_open(args)), host=args.host, port=args.port)
+    serve(create_app(_open(args), args.allow), host=args.host, port=args.port)
 
 # %% ../nbs/97_cli.ipynb #fd7683a8
 def _add_field(verb, option, name, kind, more=''):
@@ -247,6 +244,8 @@ def _add_showing(verbs):
     verb = _add_verb(verbs, 'serve', _serve, 'serve the REST API')
     verb.add_argument('--host', default='127.0.0.1')
     verb.add_argument('--port', type=int, default=8000)
+    allow = 'folders, s3://bucket/prefix or https://machine to open beside the store'
+    verb.add_argument('--allow', nargs='*', action='extend', default=[], help=allow)
 
 # %% ../nbs/97_cli.ipynb #f051de32
 def _parser():

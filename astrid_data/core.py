@@ -158,7 +158,10 @@ def parse_time(
         raise BadInput(f'{t!r} is not a time: give text in ISO 8601, a date or a datetime')
     if not isinstance(t, datetime):
         t = datetime(t.year, t.month, t.day)
-    return (t if t.tzinfo else t.replace(tzinfo=UTC)).astimezone(UTC)
+    try:
+        return (t if t.tzinfo else t.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError:
+        raise BadInput(f'{t.isoformat()} lies outside the years 1 to 9999 of UTC') from None
 
 # %% ../nbs/00_core.ipynb #79d5d346
 _mjd0 = datetime(1858, 11, 17, tzinfo=UTC)

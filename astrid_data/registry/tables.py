@@ -443,6 +443,16 @@ class TrainingDataset(Base):
     "A version of a training set"
 
     __tablename__ = 'training_datasets'
+    __table_args__ = (
+        Index(
+            'ix_training_datasets_list',
+            text('created_at DESC'),
+            'id',
+            'status',
+            'created_by',
+            'quality_score',
+        ),
+    )
     id: Mapped[uuid.UUID] = _id()
     name: Mapped[str] = _text(255, index=True, doc='not unique: each version is a row')
     description: Mapped[str | None] = mapped_column(doc='for people')
