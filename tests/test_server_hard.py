@@ -505,7 +505,9 @@ def test_pages_are_the_list_whichever_way(registry_url, tmp_path):
     }
 
 
-@pytest.mark.skipif('FUZZ_N' not in os.environ, reason='long: FUZZ_N=… runs it')
+@pytest.mark.skipif(
+    'ASTRID_FUZZ_INPUTS' not in os.environ, reason='long: ASTRID_FUZZ_INPUTS=… runs it'
+)
 def test_deep_pages_of_a_hundred_thousand(registry_url, tmp_path):
     archive, get, rows = long_list(registry_url, tmp_path, 100_000)
     if archive.registry.dialect == 'postgresql':
