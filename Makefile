@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup stubs demo test check wheel docs widgets readme bench clean
+.PHONY: setup stubs demo test kills check wheel docs widgets readme bench clean
 setup: .venv/ready
 
 .venv/ready: settings.ini setup.py pyproject.toml constraints.txt
@@ -23,6 +23,10 @@ demo: setup
 # Two processes, a file each, as there are two cores; the slowest ten are named
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+
+# N=60 kills at random moments, N=aimed before every change of a file, statement and commit
+kills: setup
+	$(BIN)/python tests/killing.py $(or $(N),60)
 
 CODE = nbs tests tools benchmarks docs setup.py astrid_data/__init__.py
 

@@ -1,0 +1,121 @@
+"""What changes an archive is killed and done again, and comes to the end of an undisturbed one.
+
+These are a few kills. `make kills N=60` kills every verb at random moments, and `make kills N=aimed`
+before every single change of a file, statement and commit.
+"""
+
+import time
+from pathlib import Path
+from zlib import crc32
+
+import killing
+import numpy as np
+import pytest
+from killing import Case, Servers, load_all
+
+from astrid_data.core import write_atomic
+from astrid_data.datasets.staging import Staging
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    "Cases that were made already, by verb and place"
+    load_all()
+    return {}
+
+
+@pytest.fixture
+def case(made, tmp_path_factory, request, monkeypatch):
+    "A function that makes a case, or gives one that was made"
+
+    def give(name, where='sqlite'):
+        servers = Servers()
+        if where == 'postgresql':
+            servers.postgres = request.getfixturevalue('postgres')
+        if where == 's3':
+            s3 = servers.s3 = request.getfixturevalue('s3')
+            monkeypatch.setenv('AWS_ACCESS_KEY_ID', s3.key)
+            monkeypatch.setenv('AWS_SECRET_ACCESS_KEY', s3.secret)
+            monkeypatch.setenv('AWS_ENDPOINT_URL_S3', s3.endpoint)
+        if (name, where) not in made:
+            folder = tmp_path_factory.getbasetemp() / 'kills'
+            made[name, where] = Case(name, where, folder, servers, check_again=name == 'add_fits')
+        return made[name, where]
+
+    return give
+
+
+def some_points(case, n, *kinds):
+    "Points of a verb, drawn by its name"
+    rng = np.random.default_rng(crc32(case.name.encode()))
+    among = [k for k, what in enumerate(case.points, 1) if not kinds or what in kinds]
+    return rng.choice(among, n, replace=False).tolist()
+
+
+@pytest.mark.parametrize(
+    'name, where',
+    [
+        ('add_fits', 'sqlite'),
+        ('add_alerts', 'postgresql'),
+        ('plan.build', 'sqlite'),
+        ('publish', 's3'),
+    ],
+)
+def test_killed_and_done_again(case, name, where):
+    case = case(name, where)
+    kill = some_points(case, 1, 'commit')
+    rerun = some_points(case, 1) if name == 'add_fits' else []
+    assert case.killed_at(*kill, *rerun) == []
+
+
+def test_two_at_once(case):
+    assert case('add_fits').two_at_once() == []
+
+
+def test_what_the_disk_had_not_got_when_the_power_went(case):
+    case = case('plan.build')
+    assert case.power_cut(None, database_too=True) == []  # All was done, and the log is lost
+
+
+def test_workers_that_outlive_a_build_do_not_lock_it(case):
+    case = case('plan.build')
+    late = [k for k, what in enumerate(case.points, 1) if what == 'fsync'][5]
+    assert case.with_verb('plan.build, workers').killed_at(late) == []
+
+
+def test_the_harness_sees_what_is_lost(case, monkeypatch):
+    case = case('add_fits')
+    monkeypatch.setattr('astrid_data.ingest.fits.confirm_across', lambda *a: None)
+    assert any('validation_events' in line for line in case.faults(case.fresh()))
+
+
+def test_a_lock_file_that_is_left_locks_nothing(case):
+    case = case('plan.build')
+    place = case.fresh()
+    lock = place.home / 'datasets' / 'sky' / '.lock'
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text('1')  # Of a process that is gone, or of another program
+    assert case.faults(place) == []
+
+
+def test_temporary_files_of_the_killed_are_not_frozen(tmp_path):
+    version = tmp_path / 'version'
+    version.mkdir()
+    for name in ('.tmp-manifest.json-1-1', '.tmp-abc'):
+        (version / name).touch()
+    Staging(tmp_path, dict(patches=('<f4', (1, 3, 3))), 5)
+    assert list(version.iterdir()) == []
+
+
+def test_a_checkpoint_clears_what_a_killed_writer_left(tmp_path):
+    path = tmp_path / 'fit.pt'
+    dead, alive, other = (tmp_path / f'.tmp-{n}' for n in ('fit.pt-1-1', 'fit.pt-2-2', 'x.pt-1-1'))
+    for one in (dead, alive, other):
+        one.touch()
+    old = time.time() - 2 * 86400
+    for one in (dead, other):
+        killing.os.utime(one, (old, old))
+    write_atomic(path, b'weights')
+    assert sorted(p.name for p in Path(tmp_path).iterdir()) == [alive.name, other.name, 'fit.pt']
