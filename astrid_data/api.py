@@ -516,14 +516,20 @@ def _filters(status, created_by, min_quality_score):
     return conditions
 
 
-def _page(session, conditions, limit, offset=0):
+def _page(session, conditions, limit, offset=0, total=0):
     "One page of training sets, newest first"
-    found = select(TrainingDataset.id).where(*conditions)
-    newest_first = found.order_by(TrainingDataset.created_at.desc(), TrainingDataset.id)
-    ids = session.scalars(newest_first.limit(limit).offset(offset)).all()
-    query = select(TrainingDataset, _sample_count()).where(TrainingDataset.id.in_(ids))
+    created_at, id = TrainingDataset.created_at, TrainingDataset.id
+    order = created_at.desc(), id
+    from_end = 0 < total < 2 * offset
+    if from_end:
+        order = created_at, id.desc()
+        limit = max(0, min(limit, total - offset))
+        offset = max(0, total - offset - limit)
+    found = select(id).where(*conditions).order_by(*order)
+    ids = session.scalars(found.limit(limit).offset(offset)).all()
+    query = select(TrainingDataset, _sample_count()).where(id.in_(ids))
     by_id = {row.id: _item(row, count) for row, count in session.execute(query)}
-    return [by_id[id] for id in ids if id in by_id]
+    return [by_id[one] for one in (reversed(ids) if from_end else ids) if one in by_id]
 
 
 def _total(session, conditions):
@@ -573,10 +579,12 @@ def _add_list(app, archive, reads):
         after: str | None = Query(None, description='`meta.next` of the page before'),
     ):
         conditions = _filters(status, created_by, min_quality_score)
-        start = [_after(after)] if after else []
-        with archive.registry.session() as session:
-            items = _page(session, conditions + start, limit, offset)
+        with archive.registry.session(snapshot=True) as session:
             total = _total(session, conditions)
+            if after:
+                items = _page(session, [*conditions, _after(after)], limit, offset)
+            else:
+                items = _page(session, conditions, limit, offset, total)
         more = _mark_of(items[-1]) if len(items) == limit else None
         return _envelope(items, dict(total=total, limit=limit, offset=offset, next=more))
 
