@@ -251,8 +251,20 @@ def test_an_alert_that_comes_again_with_other_numbers_is_told(shared_data, tmp_p
     alerts = pd.read_parquet(shared_data / 'alerts/ztf_dev.parquet').iloc[:6]
     archive.add_alerts(alerts, show=False)
     assert archive.add_alerts(alerts, show=False).notes == []
-    report = archive.add_alerts(alerts.assign(magpsf=alerts.magpsf + 0.5), show=False, chunk=2)
-    assert report.skipped == 6
-    assert report.notes == [
-        '6 of the alerts that are there already come with another magnitude: the first stays'
-    ]
+    assert archive.add_alerts(alerts.assign(magpsf=alerts.magpsf + 1e-5), show=False).skipped == 6
+    told = alerts.assign(magpsf=alerts.magpsf + 0.5)
+    told.loc[told.index[0], ['objectId', 'rb']] = ['ZTF99zzzzzzz', 0.123]
+    told.loc[told.index[1], 'label_proxy'] = (
+        'real' if alerts.label_proxy.iloc[1] != 'real' else 'bogus'
+    )
+    for chunk in (2, 500):
+        report = archive.add_alerts(told, show=False, chunk=chunk)
+        assert (report.added, report.skipped) == (0, 0)
+        assert list(report.ledger.reason) == ['other_values'] * 6
+        first, second, third, *_ = report.ledger.detail
+        was = f'magpsf {alerts.magpsf.iloc[2]} there, {told.magpsf.iloc[2]} here'
+        assert was in third and third.endswith('the first stays')
+        assert f'objectId {alerts.objectId.iloc[0]} there, ZTF99zzzzzzz here' in first
+        assert 'rb ' in first and 'label_proxy' in second
+    stored = archive.detections().mag
+    assert sorted(stored.round(4)) == sorted(alerts.magpsf.round(4))

@@ -7,7 +7,6 @@ __all__ = ['STAMPS', 'flat_alert', 'alert_problem', 'read_alerts', 'add_alerts']
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #027d12e1
 import zlib
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from astrid_data.ingest.archive import (
     plain_data,
     verdict_columns,
 )
-from .catalogues import changed_words, differs
 from astrid_data.ingest.packets import (
     as_list,
     as_record,
@@ -509,29 +507,80 @@ def _new_alert(packet, uri, survey, known, report, guard):
     return None
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #72382a0f
-def _told_otherwise(session, survey_name, alerts):
-    "How many of some alerts that are there already say another object id, magnitude or S/N"
-    new = {}
-    for alert in alerts:
-        observation_id = stable_uuid('observation', survey_name.lower(), str(alert['candid']))
-        detection_id = stable_uuid('detection', observation_id)
-        new[detection_id] = _alert_index(alert, detection_id, (None, None), None)
+def _stored_values(session, detection_ids):
+    "What is stored of some alerts, by name of the packet's field"
     index = DetectionIndex
-    stored = select(index.detection_id, index.object_id, index.mag, index.snr)
-    counts = Counter()
-    for detection_id, *old in session.execute(stored.where(index.detection_id.in_(list(new)))):
-        pairs = zip(('object_id', 'mag', 'snr'), old)
-        changed = {k: True for k, value in pairs if differs(new[detection_id][k], value)}
-        counts.update(changed_words(changed))
-    return counts
+    query = select(index.detection_id, index.object_id, index.facts)
+    stored = {}
+    for detection_id, object_id, facts in session.execute(
+        query.where(index.detection_id.in_(detection_ids))
+    ):
+        known = {name: value for name, value in (facts or {}).items() if name in _ALERT_FACTS}
+        stored[detection_id] = known | dict(objectId=object_id, label_proxy=None)
+    events = select(ValidationEvent.detection_id, ValidationEvent.label).where(
+        ValidationEvent.detection_id.in_(detection_ids),
+        ValidationEvent.validator_id.startswith('proxy:'),
+    )
+    for detection_id, label in session.execute(events):
+        stored[detection_id]['label_proxy'] = label
+    return stored
 
 
-def _note_told_otherwise(report, counts):
-    "Say in the report what alerts that are there already say otherwise"
-    for what, n in sorted(counts.items()):
-        report.notes.append(
-            f'{n} of the alerts that are there already come with another {what}: the first stays'
-        )
+def _is_number(value):
+    "Whether a value is a number that is known"
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+_ROUNDED = 1e-4  # Relative; numbers that were written with four decimals differ by less
+
+
+def _contradicts(new, old):
+    "Whether a new value is known and another than the stored one"
+    if _is_number(new) and _is_number(old):
+        return abs(new - old) > _ROUNDED * max(1.0, abs(old))
+    return _is_number(new) and old is None
+
+
+def _contradictions(alert, stored):
+    "Field -> stored value and new value, where an alert says something else"
+    found = {}
+    for name, old in stored.items():
+        new = plain_data(alert.get(name))
+        if name in ('objectId', 'label_proxy'):
+            is_other = new is not None and str(new) != str(old)
+            is_other &= name == 'objectId' or new in _VERDICT_OF_PROXY
+        else:
+            is_other = _contradicts(new, old)
+        if is_other:
+            found[name] = old, new
+    return found
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #ab01633a
+def _told_otherwise(session, survey_name, alerts):
+    "Field -> stored and new value for each of some alerts; {} where they agree with the stored ones"
+    names = [str(alert['candid']) for alert in alerts]
+    ids = [
+        stable_uuid('detection', stable_uuid('observation', survey_name.lower(), name))
+        for name in names
+    ]
+    stored = _stored_values(session, ids)
+    return [_contradictions(alert, stored.get(one, {})) for alert, one in zip(alerts, ids)]
+
+
+_MANY_FIELDS = 6  # Are named of one alert
+
+
+def _lose_other_values(session, report, survey_name, again):
+    "Put alerts into the ledger that are there already with other values"
+    found = _told_otherwise(session, survey_name, [alert for _, alert in again])
+    for (uri, _), others in zip(again, found):
+        if not others:
+            continue
+        listed = [f'{name} {old} there, {new} here' for name, (old, new) in others.items()]
+        more = f' and {len(listed) - _MANY_FIELDS} more' if len(listed) > _MANY_FIELDS else ''
+        detail = '; '.join(listed[:_MANY_FIELDS]) + more
+        report.skipped -= 1
+        report.lose(uri, 'other_values', f'{detail}: the first stays')
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #b1378eaa
 def add_alerts(
@@ -547,14 +596,14 @@ def add_alerts(
     guard = ItemGuard(report)
     survey_name = survey or 'ztf'
     known = _known_alerts(archive, survey_name)
-    batch, again, otherwise = [], [], Counter()
+    batch, again = [], []
 
     def write_and_compare():
         if batch:
             _write_alerts(archive, report, batch, survey_name, origin)
         if again:
             with archive.session() as session:
-                otherwise.update(_told_otherwise(session, survey_name, again))
+                _lose_other_values(session, report, survey_name, again)
         batch.clear()
         again.clear()
 
@@ -562,11 +611,10 @@ def add_alerts(
         skipped = report.skipped
         found = _new_alert(packet, uri, survey, known, report, guard)
         if report.skipped > skipped:
-            again.append(flat_alert(packet))
+            again.append((uri, flat_alert(packet)))
         if found is not None:
             batch.append((uri, *found))
         if max(len(batch), len(again)) >= chunk:
             write_and_compare()
     write_and_compare()
-    _note_told_otherwise(report, otherwise)
     return log_report('add_alerts', report)
