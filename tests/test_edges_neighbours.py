@@ -13,6 +13,8 @@ from astrid_data.images.image import open_image
 from astrid_data.images.noise_ranks import noise_likeness, noise_ranks
 from astrid_data.images.sources import detect_sources
 from astrid_data.ingest.archive import open_archive
+from astrid_data.quality.background import local_background, excess
+from astrid_data.quality.flags import fill_pixels
 from astrid_data.sky import sky_separation_arcsec
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -174,3 +176,50 @@ def test_real_exposures_of_one_field_have_noises_of_their_own(shared_data):
         compared += likeness is not None
         assert likeness is None or likeness < 0.5
     assert compared >= 15
+
+
+# One pixel that was not measured
+
+
+def filled_alone(pixels):
+    "How many single pixels of some patches (n, s, s) are flagged as fill"
+    data = np.asarray(pixels, 'f4')[:, None]
+    good = np.isfinite(data)
+    sky, noise = local_background(data, good)
+    filled = fill_pixels(data, good, excess(data, good, sky, noise))
+    return 0 if filled is None else int((filled.sum((1, 2, 3)) == 1).sum())
+
+
+@pytest.mark.parametrize('value', [-999.0, -32768.0, -1e20, -9999.0])
+def test_one_pixel_of_fill_is_flagged(value):
+    patches = np.random.default_rng(1).normal(100, 3, (6, 40, 40))
+    assert filled_alone(patches) == 0
+    patches[2, 7, 9] = value
+    patches[4, 30, 2] = value
+    assert filled_alone(patches) == 2
+
+
+def test_deep_residuals_are_measured():
+    "A star that was taken away too much, and a cosmic ray of the template over several pixels"
+    y, x = np.indices((40, 40))
+    patches = np.random.default_rng(1).normal(0, 3, (3, 40, 40))
+    patches[0] -= 4000 * np.exp(-((x - 20) ** 2 + (y - 20) ** 2) / 2 / 0.9**2)
+    patches[1, 10, 12:15] -= [900, 4000, 700]
+    patches[2, 10, 12] -= 150  # 50 sigma: real detectors do that
+    assert filled_alone(patches) == 0
+
+
+def test_no_real_pixel_is_taken_for_fill(shared_data):
+    for name in [
+        *REAL,
+        'ground/spitzer_irac_m51_sn2005cs_sip.fits',
+        'ground/cfht_megacam_g_101.fits',
+    ]:
+        first = list_images(shared_data / name)[0]
+        with open_image(shared_data / name, first.name, first.ver) as image:
+            pixels, bad = image.read_all()
+        pixels = np.where(bad, np.nan, pixels)
+        ny, nx = pixels.shape
+        corners = itertools.product(range(0, ny - 40, 41), range(0, nx - 40, 41))
+        patches = [pixels[y : y + 41, x : x + 41] for y, x in corners]
+        assert filled_alone([patch for patch in patches if np.isfinite(patch).mean() > 0.5]) == 0

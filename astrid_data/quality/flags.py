@@ -174,12 +174,19 @@ _FILLED = (
         bit=16,
         words='filled with numbers that are no measurement',
         measure='valid pixels in a rim of one value, or at one lowest value 10σ and three times as far '
-        'below the sky as all others',
-        threshold=1,
+        'below the sky as all others; a single pixel 100σ and ten times as far',
+        threshold=0,
         harm=0.5,
-        source='any that tie; pixels of real numbers do not',
+        source='any; in 8,792 patches of real images and alerts no single pixel is so far below',
     ),
 )
+
+
+def _is_fill(lowest, next_depth, n_lowest):
+    "Whether the lowest number of each patch, in σ below the sky, was not measured"
+    several = (n_lowest > 1) & (lowest < 3 * next_depth)
+    alone = (n_lowest == 1) & (lowest < -100) & (lowest < 10 * next_depth)
+    return several | alone
 
 
 def fill_pixels(
@@ -199,8 +206,8 @@ def fill_pixels(
     lowest = pixels[deep].reshape(-1, side * side)[np.arange(len(deep)), depth[deep].argmin(1)]
     same = pixels[deep] == lowest[:, None, None]
     next_depth = np.where(same.reshape(len(deep), side * side), 0, depth[deep]).min(1)
-    several = (same.sum((-1, -2)) > 1) & (depth[deep].min(1) < 3 * next_depth)
-    filled[deep[several]] |= same[several]
+    is_fill = _is_fill(depth[deep].min(1), next_depth, same.sum((-1, -2)))
+    filled[deep[is_fill]] |= same[is_fill]
     filled = filled.reshape(data.shape) & good
     return filled if filled.any() else None
 
