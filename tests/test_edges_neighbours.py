@@ -9,11 +9,12 @@ from astropy.wcs import WCS
 from test_boundaries_confirm import RULE, Shot, confirmed, outcome, tables
 
 from astrid_data.images.hdus import list_images
+from astrid_data.images.headers import read_header_facts
 from astrid_data.images.image import open_image
 from astrid_data.images.noise_ranks import noise_likeness, noise_ranks
 from astrid_data.images.sources import detect_sources
 from astrid_data.ingest.archive import open_archive
-from astrid_data.quality.background import local_background, excess
+from astrid_data.quality.background import excess, local_background
 from astrid_data.quality.flags import fill_pixels
 from astrid_data.sky import sky_separation_arcsec
 
@@ -223,3 +224,70 @@ def test_no_real_pixel_is_taken_for_fill(shared_data):
         corners = itertools.product(range(0, ny - 40, 41), range(0, nx - 40, 41))
         patches = [pixels[y : y + 41, x : x + 41] for y, x in corners]
         assert filled_alone([patch for patch in patches if np.isfinite(patch).mean() > 0.5]) == 0
+
+
+# Planes by names that nobody listed
+
+
+PLANES = {  # EXTNAME: value where bad, elsewhere, type, and whether its zeros or ones are known as bad
+    'BADPIX': (1, 0, 'u1', True),
+    'BAD_PIXELS': (1, 0, 'i2', True),
+    'CONFIDENCE': (0, 100, 'f4', True),
+    'WEIGHT_IMAGE': (0, 3, 'f4', True),
+    'NOISE': (np.inf, 3, 'f4', True),
+    'GOODPIX': (0, 1, 'u1', False),
+    'PIXMASK': (1, 0, 'u1', False),
+    'CRMASK': (1, 0, 'u1', False),
+    'OBJMASK': (7, 0, 'i4', False),
+    'FLAG': (2, 0, 'i2', False),
+}
+
+
+@pytest.mark.parametrize('named', ['SCI', ''])
+@pytest.mark.parametrize('name', PLANES)
+def test_a_plane_of_another_name_is_used_or_said_to_be_unused(tmp_path, name, named):
+    bad, good, kind, is_known = PLANES[name]
+    plane = np.full((260, 260), good, kind)
+    plane[30:40, 60:70] = bad
+    shot = Shot()
+    path = tmp_path / 'x.fits'
+    science = fits.ImageHDU(shot.image(), shot.header(), name=named or None)
+    fits.HDUList([fits.PrimaryHDU(), science, fits.ImageHDU(plane, name=name)]).writeto(path)
+    archive = open_archive(tmp_path / 'home')
+    archive.add_fits(path, show=False, detect=False)
+    assert len(archive.observations()) == 1
+    with open_image(path) as image:
+        _, invalid = image.read_all()
+        missing = image.missing.get('dq', '')
+    assert int(invalid.sum()) == int(invalid[30:40, 60:70].sum()) == (100 if is_known else 0)
+    assert (name in missing) != is_known
+
+
+def test_the_names_of_chips_are_no_planes(tmp_path):
+    shot = Shot()
+    names = 'N4', 'ccd10', 'FLAT', 'IMAGE2', 'im1'
+    for name in names:
+        path = tmp_path / f'{name}.fits'
+        science = fits.ImageHDU(shot.image(), shot.header(), name=name)
+        fits.HDUList([fits.PrimaryHDU(), science]).writeto(path)
+    archive = open_archive(tmp_path / 'home')
+    assert archive.add_fits(tmp_path, show=False, detect=False).added == len(names)
+
+
+# Bands from wheels
+
+
+@pytest.mark.parametrize(
+    'cards, band',
+    [
+        (dict(FILTER1='CLEAR1L', FILTER2='V'), 'V'),
+        (dict(FILTER1='r', FILTER2='Open'), 'r'),
+        (dict(FILTER='EMPTY', FILTER2='Ha6563'), 'Ha6563'),
+        (dict(FILTER1='none', FILTER3='SDSS i'), 'i'),
+        (dict(FILTER='OPEN'), 'OPEN'),
+        (dict(FILTER='HSC-I2'), 'i2'),
+        (dict(FILTER='HSC-Y'), 'y'),
+    ],
+)
+def test_a_wheel_without_a_filter_names_no_band_where_another_has_one(cards, band):
+    assert read_header_facts(fits.Header(cards))['band'] == band

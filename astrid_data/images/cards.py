@@ -151,7 +151,7 @@ def filter_word(
     if not own or not (systems or ' ' in text):
         own = [text]
     word = own[0].partition('.')[0] or text
-    return word.lower() if systems & _ugriz and word in 'UGRIZY' else word
+    return word.lower() if systems & _ugriz and re.fullmatch(r'[UGRIZY]\d?', word) else word
 
 # %% ../../nbs/20_images/01_cards.ipynb #ace372d7
 #: Codes of the Digitized Sky Survey's plates (emulsion and filter)
@@ -176,6 +176,17 @@ SKYVIEW_BANDS = {
 }
 
 
+_filter_cards = 'BAND FPA.FILTERID FILTER FILTER1 FILTER2 FILTER3 FILTNAM FILTNAM1 FILTNAM2'.split()
+_no_filter = re.compile(r'(clear|open|empty|none|n/a|free|hole|air|no[ _-]?filter)\w*', re.I)
+
+
+def _filter_in_path(cards):
+    "The first filter that a wheel says; a wheel without one counts only where all are so"
+    names = list(filter(None, (cards.text(card) for card in _filter_cards)))
+    in_path = [name for name in names if not _no_filter.fullmatch(name.strip())]
+    return next(iter(in_path or names), '')
+
+
 def band_of(
     cards: Cards,  # Headers of one image
     mission: str,  # As from `mission_of`
@@ -190,7 +201,7 @@ def band_of(
         return f'I{channel:.0f}' if channel else ''
     if mission == 'dss':
         return DSS_BANDS.get(cards.text('BANDPASS'), cards.text('FILTER'))
-    if text := cards.text('BAND', 'FPA.FILTERID', 'FILTER', 'FILTER1', 'FILTNAM', 'FILTNAM1'):
+    if text := _filter_in_path(cards):
         word = filter_word(text)
         return word.upper() if mission == '2mass' else word
     survey = cards.text('SURVEY').upper()

@@ -36,9 +36,9 @@ _role_cards = (
 
 # %% ../../nbs/20_images/07_hdus.ipynb #7d6d021b
 _role_words = {
-    'mask': r'dqmask|dq|mask|maskbits|bpm|badpix\w*|quality|flags?',
-    'weight': r'wtmap|weight\w*|invvar|ivar|expmap|exposuremap|nexp|coverage',
-    'error': r'rms|error|variance|uncertainty|sigma',
+    'mask': r'dqmask|dq|\w*mask|maskbits|bpm|(bad|good)pix\w*|quality|flags?',
+    'weight': r'wtmap|weight\w*|invvar|ivar|expmap|exposuremap|nexp|coverage|confidence\w*|hits',
+    'error': r'rms|errors?|variance|uncertainty|sigma|noise(map)?',
     'segmentation': r'segm|segmentation\w*|segmap',
     'calibration': r'[\w-]*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib'
     r'|overscan|pinhole|twilight'
@@ -82,12 +82,18 @@ def _disperser_of(header):
     return None
 
 # %% ../../nbs/20_images/07_hdus.ipynb #ff09f4f5
+def _role_of_name_words(name):
+    "The role that the words of an EXTNAME name: a plane's only, since chips have names of all kinds"
+    role = _role_of_words(name)
+    return None if role == 'calibration' else role
+
+
 def role_of(
     header,  # Header of an HDU
     name: str = '',  # Its EXTNAME
 ) -> tuple[str, str]:  # 'image', 'calibration', 'spectrum', or a role of `PLANE_NAMES`; evidence
     "What an HDU holds by its own words"
-    if role := _role_of_name.get(name.upper()):
+    if role := _role_of_name.get(name.upper()) or _role_of_name_words(name):
         return role, f'EXTNAME is {name}'
     for card in _role_cards:
         value = header.get(f'HIERARCH {card.replace(".", " ")}' if '.' in card else card)

@@ -63,7 +63,8 @@ def mask_policy(
         bad_bits(policy, named)
         return policy, named
     name = hdu.name.upper()
-    yes_or_no = name == 'BPM' or name in ('MASK', 'MSK') and hdu.header['BITPIX'] == 8
+    bad_pixels = name == 'BPM' or name.replace('_', '').startswith('BADPIX')
+    yes_or_no = bad_pixels or name in ('MASK', 'MSK') and hdu.header['BITPIX'] == 8
     if not policy and yes_or_no:
         return 'nonzero', {}
     return policy, {}
@@ -86,11 +87,40 @@ def _unused_mask(hdul, info):
         if other.role == 'mask' and other.ver == info.ver and other.shape[-2:] != info.shape[-2:]:
             theirs, ours = (' x '.join(map(str, h.shape[-2:])) for h in (other, info))
             return f'the quality plane {other.name} is {theirs}, the image {ours}: not used'
+    if unknown := _unknown_companions(hdul, info):
+        return f'nobody knows here what {", ".join(unknown)} beside it says of its pixels: not used'
+
+
+def _unknown_companions(hdul, info):
+    "Names of planes of the image's shape that are no weight and no error, and of no known meaning"
+    known = {name for names in PLANE_NAMES.values() for name in names.split()}
+    return [
+        other.name
+        for other in images_of(hdul)
+        if other.name
+        and other.index != info.index
+        and other.shape[-2:] == info.shape[-2:]
+        and other.ver == info.ver
+        and other.name.upper() not in known
+        and (other.role == 'mask' or other.role == 'image' and info.name.upper() == 'SCI')
+    ]
+
+
+def _by_role(hdul, info, role):
+    "The one plane of a role that goes with the image by shape and number, whatever its name is"
+    near = [h for h in images_of(hdul) if h.ver == info.ver and h.shape[-2:] == info.shape[-2:]]
+    planes = [other for other in near if other.role == role]
+    images = [other for other in near if _goes_by(other, info)]
+    return planes[0] if len(planes) == len(images) == 1 else None
 
 
 def _add_mask(side, hdul, data, info, policy):
     "Put the mask of an image among its planes, or the reason why it is not"
     found = plane_beside(hdul, info, *PLANE_NAMES['mask'].split()) or _by_type(hdul, info, 'mask')
+    if found is None:
+        found = _by_role(hdul, info, 'mask')
+        means_bad = found and (policy == 'nonzero' or mask_policy('', hdul[found.index])[0])
+        found = found if means_bad else None
     if found is None:
         value = _constant_mask(hdul, info)
         if value is not None and policy:
@@ -134,6 +164,7 @@ def side_planes(
         if role == 'error' and ('dq' in side.planes or 'weight' in side.planes):
             continue
         found = plane_beside(hdul, info, *names.split()) or _by_type(hdul, info, role)
+        found = found or _by_role(hdul, info, role)
         if found is not None:
             side.planes[role] = _plane(data, hdul[found.index])
     return side
