@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from .collect.params import PATCH_SIZE, collection_fields
-from .core import AstridError, BadImage, BadInput
+from .core import AstridError, BadImage, BadInput, revealed
 
 # %% ../nbs/97_cli.ipynb #03d015fd
 def _train(dataset, epochs):
@@ -70,7 +70,7 @@ def demo_summary(
     "What happened, in one screen"
     from astrid_data.tracking.secrets import hide_secrets
 
-    server = hide_secrets(archive.mlflow_uri)
+    server = hide_secrets(revealed(archive.mlflow_uri))
     version = f'{dataset.address}, sha256 {dataset.content_hash[:16]}…, origin {dataset.origin}'
     parts = dict(
         archive=archive,

@@ -15,6 +15,7 @@ from io import BytesIO
 import numpy as np
 
 from .core import SPLITS_WITH_BUFFER
+from .safe_text import markdown_text
 
 # %% ../nbs/05_display.ipynb #806e22a7
 COLOURS = (
@@ -250,13 +251,19 @@ def marked_tag(
     return Markup(_OVERLAY).format(kind=kind, tag=tag, size=patch_size, lines=lines)
 
 # %% ../nbs/05_display.ipynb #9d369019
+def _as_markdown(value):
+    "What a Markdown template writes for a value"
+    return markdown_text(value) if isinstance(value, str) else value
+
+
 @cache
-def _templates():
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+def _templates(ending):
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
         loader=PackageLoader('astrid_data', 'templates'),
-        autoescape=select_autoescape(['html']),
+        autoescape=True,
+        finalize=_as_markdown if ending == 'md' else None,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -267,6 +274,7 @@ def _templates():
 def render(
     template: str,  # Name of a file in astrid_data/templates
     **values,  # What the template uses
-) -> str:  # The page; everything is escaped in HTML unless it is `Markup`
+) -> str:  # The page; everything is escaped unless it is `Markup`
     "A page or a card from its template"
-    return _templates().get_template(template).render(**values)
+    ending = template.rpartition('.')[2]
+    return _templates(ending).get_template(template).render(**values)

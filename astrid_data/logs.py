@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .core import BadInput, canonical_json
+from .core import BadInput, Secret, canonical_json
 from .redaction import hide_secrets, known_secrets
 
 # %% ../nbs/07_logs.ipynb #b5c431f1
@@ -33,6 +33,38 @@ class _Redacted(logging.Filter):
             record.exc_text = hide_secrets(traceback, known)
         return True
 
+
+class _DiscreetRecord(logging.LogRecord):
+    "A record of another library, without secrets once it is read"
+
+    def getMessage(self):
+        return hide_secrets(super().getMessage(), known_secrets())
+
+
+_LISTENERS = (  # Libraries that this one hands secrets to, and those that they use
+    'alembic aiohttp asyncio boto3 botocore fsspec httpcore httpx mlflow psycopg requests '
+    's3transfer sqlalchemy urllib3 uvicorn'
+).split()
+
+
+def _discreet(make):
+    "A maker of records whose records of those libraries hold no secrets"
+
+    def make_record(name, *args, **kwargs):
+        record = make(name, *args, **kwargs)
+        if name.partition('.')[0] in _LISTENERS and type(record) is logging.LogRecord:
+            record.__class__ = _DiscreetRecord
+            if record.exc_info:
+                traceback = logging.Formatter().formatException(record.exc_info)
+                record.exc_text = hide_secrets(traceback, known_secrets())
+        return record
+
+    make_record.is_discreet = True
+    return make_record
+
+
+if not hasattr(logging.getLogRecordFactory(), 'is_discreet'):
+    logging.setLogRecordFactory(_discreet(logging.getLogRecordFactory()))
 
 _top = logging.getLogger('astrid_data')
 if not _top.handlers:

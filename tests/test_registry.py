@@ -310,11 +310,11 @@ def old(pg_url):
     return reg
 
 
-def test_old_tables_are_never_altered(old):
+def test_old_tables_are_never_altered(old, pg_url):
     with old.engine.connect() as c:
         before = shape(c), pg_labels(c), c.scalar(text('SELECT version_num FROM alembic_version'))
     old.create()
-    R.connect(old._url.render_as_string(hide_password=False))
+    R.connect(pg_url)
     with old.engine.connect() as c:
         after = shape(c)
         assert (

@@ -519,7 +519,7 @@ def test_a_dotenv_of_any_encoding_lets_an_archive_open(tmp_path, monkeypatch):
         (tmp_path / '.env').write_bytes(mark + words.encode(encoding))
         ad.open_archive(tmp_path / 'home')
         settings = load_settings({})
-        assert settings.s3_secret.value == 'pässwörd' and settings.mlflow_experiment == 'süß'
+        assert settings.s3_secret.reveal() == 'pässwörd' and settings.mlflow_experiment == 'süß'
 
 
 def test_no_dotenv_whatever_stops_the_settings(tmp_path):

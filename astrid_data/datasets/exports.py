@@ -31,6 +31,7 @@ from astrid_data.core import (
     utc_from_mjd,
 )
 from .dataset import Dataset, write_dataset
+from .datasheet import datasheet
 from ..display import render
 from ..splits.assign import split_samples
 
@@ -106,7 +107,7 @@ def from_lists(
 # %% ../../nbs/55_datasets/10_exports.ipynb #ececebe2
 def _card(dataset, splits):
     "What Hugging Face shows, with the datasheet below it"
-    sheet = (dataset.folder / 'datasheet.md').read_text()
+    sheet = datasheet(dataset.manifest, dataset.samples)
     return render('huggingface_card.md', splits=splits, sheet=sheet)
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #d9075efe

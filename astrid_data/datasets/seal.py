@@ -15,7 +15,9 @@ from astrid_data.core import (
     BadInput,
     Conflict,
     NotFound,
+    Secret,
     canonical_json,
+    revealed,
     sha256_file,
     sha256_text,
     write_atomic,
@@ -158,6 +160,7 @@ SIGNATURE = 'signature.json'
 
 
 def _signature_of(root, key):
+    key = revealed(key)
     key = key.encode() if isinstance(key, str) else key
     if not isinstance(key, bytes) or len(key) < 16:
         raise BadInput('a key to sign with has at least 16 characters: secrets.token_hex(32)')
@@ -166,7 +169,7 @@ def _signature_of(root, key):
 
 def sign_folder(
     folder,  # Of a sealed version
-    key: str | bytes,  # A secret of at least 16 characters
+    key: str | bytes | Secret,  # At least 16 characters
 ) -> None:
     "Write a signature beside the seal"
     files = read_seal(folder)
@@ -179,7 +182,7 @@ def sign_folder(
 
 def check_signature(
     folder,  # Of a version
-    key: str | bytes,  # The secret that it was signed with
+    key: str | bytes | Secret,  # What it was signed with
 ) -> None:  # `Conflict` where the signature is not of this key and this content
     "Compare the signature with the seal"
     path = Path(folder) / SIGNATURE

@@ -29,10 +29,14 @@ from astrid_data.core import (
     BadImage,
     BadInput,
     NotFound,
+    Secret,
     canonical_json,
     default_home,
+    guarded,
+    hide_known,
     later,
     load_settings,
+    revealed,
     stable_uuid,
     utc_from_mjd,
     writing,
@@ -40,6 +44,7 @@ from astrid_data.core import (
 from ..images.image import open_image
 from ..images.opener import KnownFile, refuse_changed
 from ..logs import get_log, log_losses, tell
+from ..redaction import hide_secrets
 from astrid_data.registry.tables import (
     ByBytes,
     Detection,
@@ -57,6 +62,7 @@ from astrid_data.registry.tables import (
     connect,
 )
 from ..storage.folder import sweep
+from ..storage.keys import Damaged
 from ..storage.resolve import open_store, resolve_uri
 from ..storage.service import StoreDenied, StoreUnreachable
 
@@ -95,7 +101,7 @@ def lose(
     detail: str = '',  # What exactly was wrong
 ):
     "Write one loss into the ledger"
-    self.ledger.loc[len(self.ledger)] = [str(uri), reason, detail]
+    self.ledger.loc[len(self.ledger)] = [hide_known(str(uri)), reason, hide_known(detail)]
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #cf8b6503
 @patch
@@ -165,6 +171,7 @@ def loss_of(
         return problem.reason, problem.detail or str(problem)
     for kind, reason in (
         (NotFound, 'missing_file'),
+        (Damaged, 'damaged'),
         (StoreDenied, 'denied'),
         (StoreUnreachable, 'unreachable'),
         (BadInput, 'bad_address'),
@@ -246,7 +253,7 @@ class Archive:
         registry,  # A `Registry`
         store,  # Where bare keys live: a `FolderStore` or an `S3Store`
         home,  # Folder of the data sets
-        mlflow_uri: str | None = None,  # Where MLflow keeps its runs; None = SQLite in `home`
+        mlflow_uri: str | Secret | None = None,  # Of MLflow's runs; None = SQLite in `home`
         always_hash: bool = False,  # Compare the hash of each file that is opened or cut
     ):
         self.registry = registry
@@ -254,6 +261,15 @@ class Archive:
         self.home = Path(home)
         self.always_hash = always_hash
         self.mlflow_uri = mlflow_uri or f'sqlite:///{self.home / "mlflow.db"}'
+
+    @property
+    def mlflow_uri(self) -> str | Secret:  # A `Secret` where a password is in it
+        "Where MLflow keeps its runs"
+        return self._mlflow_uri
+
+    @mlflow_uri.setter
+    def mlflow_uri(self, uri):
+        self._mlflow_uri = guarded(uri, 'mlflow_uri')
 
     @property
     def datasets_dir(self) -> Path:  # Made when the first data set is built
@@ -285,22 +301,23 @@ def open_archive(
 ) -> Archive:  # Its tables are made where missing
     "Open an archive, or begin one"
     settings = settings or load_settings()
-    set_database = settings.database_url.value if settings.database_url else None
-    set_storage = settings.storage_url
-    if database is not None and '://' not in str(database):
+    set_database, set_storage = settings.database_url, revealed(settings.storage_url)
+    if database is not None and '://' not in str(revealed(database)):
         home = database
         database = set_database = set_storage = None
     home = _home_folder(home)
     if database is None:
         database = set_database or f'sqlite:///{home / "registry.db"}'
-    registry = connect(str(database), settings)
+    database = Secret(revealed(database), 'database_url')
+    registry = connect(database, settings)
     place = storage or set_storage or home / 'store'
     store = open_store(place, settings, home / 'cache', cache_bytes)
     for place in ('datasets', 'tracking'):
         sweep(home / place)
     archive = Archive(registry, store, home, settings.mlflow_uri, always_hash)
-    where = dict(registry=str(database), store=str(store), home=str(home))
-    tell(_log, logging.INFO, f'opened {database}, images in {store}', event='archive', **where)
+    address = hide_secrets(database.reveal())
+    where = dict(registry=address, store=str(store), home=str(home))
+    tell(_log, logging.INFO, f'opened {address}, images in {store}', event='archive', **where)
     return archive
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #ce3ec5b4

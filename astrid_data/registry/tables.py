@@ -52,7 +52,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -80,6 +80,7 @@ from astrid_data.core import (
     canonical_json,
     load_settings,
     parse_time,
+    revealed,
     stable_uuid,
     writing,
 )
@@ -665,7 +666,7 @@ def read_url(
 ):  # (SQLAlchemy's URL object for our drivers, size of the pool or None)
     "Understand the address of a database, without ever repeating it in an error"
     try:
-        u = make_url(url.value if isinstance(url, Secret) else url)
+        u = make_url(revealed(url))
     except (ArgumentError, ValueError, AttributeError):
         u = None
     if u is None or '@' in (u.host or ''):
@@ -696,7 +697,7 @@ class RowRefused(Conflict, SQLAlchemyError):
     "A row contradicts a rule of the database, or another row"
 
 
-def _words_of(e, url):
+def _words_of(e, secrets):
     "What the driver said, on one line, without a password and without the contents of rows"
     diag = getattr(getattr(e, 'orig', None), 'diag', None)
     detail = (diag.message_detail or '') if diag else ''
@@ -704,12 +705,14 @@ def _words_of(e, url):
     if diag and diag.message_primary:
         words = diag.message_primary + (f'. {detail}' if detail.startswith('Key ') else '')
     words = re.sub(r'\s+', ' ', words).strip()
-    return words.replace(url.password, '***') if url.password else words
+    for secret in secrets.values():
+        words = words.replace(secret.reveal(), '***')
+    return words
 
 # %% ../../nbs/10_registry/01_tables.ipynb #cd3d0b7a
-def _no_place(e, url):
+def _no_place(e, secrets):
     "The error for a database whose file cannot be written; None for other errors"
-    words = _words_of(e, url)
+    words = _words_of(e, secrets)
     if 'disk is full' in words:
         return DiskFull(f'no room for the registry ({words}): make room and do the same again')
     if 'readonly' in words:
@@ -719,21 +722,21 @@ def _no_place(e, url):
 # %% ../../nbs/10_registry/01_tables.ipynb #c5a7d264
 @contextmanager
 def said_plainly(
-    url,  # SQLAlchemy's URL
+    secrets: dict,  # Name -> `Secret` that the driver was given
 ):
     "Turn errors of the database into ours"
     try:
         yield
     except (IntegrityError, DataError) as e:
-        raise RowRefused(f'the database refused a row: {_words_of(e, url)}') from None
+        raise RowRefused(f'the database refused a row: {_words_of(e, secrets)}') from None
     except PoolTimeout:
         raise DatabaseAway(
             'every connection of the pool is in use: end one session before opening the next, '
             'or ask for a larger pool_size'
         ) from None
     except (OperationalError, InterfaceError) as e:
-        raise _no_place(e, url) or DatabaseAway(
-            f'the database did not do it: {_words_of(e, url)}'
+        raise _no_place(e, secrets) or DatabaseAway(
+            f'the database did not do it: {_words_of(e, secrets)}'
         ) from None
 
 # %% ../../nbs/10_registry/01_tables.ipynb #96973a13
@@ -813,6 +816,27 @@ def _new_engine(url, options):
     except ModuleNotFoundError as e:
         raise ImportError(f"{e.name} is missing: pip install 'astrid_data[postgres]'") from None
 
+# %% ../../nbs/10_registry/01_tables.ipynb #902ee253
+def _without_passwords(url):
+    "The same URL without passwords, and those as arguments of the driver"
+    secrets = {
+        name: Secret(text)
+        for name, text in url.query.items()
+        if name in ('password', 'sslpassword') and isinstance(text, str)
+    }
+    if url.password:
+        secrets['password'] = Secret(url.password)
+    parts = url.drivername, url.username, None, url.host, url.port, url.database, url.query
+    return URL.create(*parts).difference_update_query(secrets), secrets
+
+
+def _connect_with(engine, secrets):
+    "Have the driver of an engine connect with these arguments as well"
+
+    @event.listens_for(engine, 'do_connect')
+    def add(dialect, connection, args, kwargs):
+        kwargs.update({name: secret.reveal() for name, secret in secrets.items()})
+
 # %% ../../nbs/10_registry/01_tables.ipynb #7b3dfcad
 class Registry:
     "A database with our tables"
@@ -823,7 +847,8 @@ class Registry:
         pool_size: int | None = None,  # Connections at most; None: as the URL says, else 5
         connect_args: dict | None = None,  # More for the driver
     ):
-        self._url, url_pool_size = read_url(url)
+        url, url_pool_size = read_url(url)
+        self._url, self._secrets = _without_passwords(url)
         is_sqlite = self._url.get_backend_name() == 'sqlite'
         if is_sqlite:
             self._url = _readable(self._url)
@@ -832,6 +857,8 @@ class Registry:
             options = _postgres_options(pool_size or url_pool_size or 5)
         options['connect_args'] = options.get('connect_args', {}) | (connect_args or {})
         self.engine = _new_engine(self._url, options)
+        if self._secrets:
+            _connect_with(self.engine, self._secrets)
         if is_sqlite:
             tune = _tune_for_reading if _is_read_only(self._url) else _tune_sqlite
             event.listen(self.engine, 'connect', tune)
@@ -854,7 +881,7 @@ def session(
     snapshot: bool = False,  # See the database as it is now until the end; for reading
 ):
     "A session that commits at the end, and rolls back when something went wrong"
-    with said_plainly(self._url), Session(self.engine, expire_on_commit=False) as s, s.begin():
+    with said_plainly(self._secrets), Session(self.engine, expire_on_commit=False) as s, s.begin():
         if snapshot and self.dialect == 'sqlite':
             s.connection().exec_driver_sql('BEGIN')
         elif snapshot:
@@ -911,7 +938,7 @@ def _migrate(engine):
 @patch
 def create(self: Registry) -> Registry:  # The same
     "Make the tables that are missing; what is there stays as it is"
-    with said_plainly(self._url), self.engine.connect() as c:
+    with said_plainly(self._secrets), self.engine.connect() as c:
         at = schema_version(c)
     if at is None:
         return self.upgrade()
@@ -927,7 +954,7 @@ def create(self: Registry) -> Registry:  # The same
 @patch
 def upgrade(self: Registry) -> Registry:  # The same
     "Make missing tables, and bring our own up to this version of the library"
-    with said_plainly(self._url):
+    with said_plainly(self._secrets):
         _migrate(self.engine)
     return self
 
@@ -942,9 +969,9 @@ def connect(
     known = settings.database_url
     if url is None and known is None:
         raise BadInput('no database: give an address, or set ASTRID_DATABASE_URL')
-    url = known.value if url is None else url.value if isinstance(url, Secret) else url
+    url = revealed(known if url is None else url)
     if (
-        settings.database_ca and known and url == known.value
+        settings.database_ca and known and url == revealed(known)
     ):  # The certificate belongs to that database
         if not Path(settings.database_ca).is_file():
             raise BadInput(

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from fastcore.basics import patch
 
-from ..core import BadInput
+from ..core import BadInput, guarded
 from .service import StoreDenied
 
 # %% ../../nbs/15_storage/06_addresses.ipynb #27ad5efa
@@ -61,6 +61,11 @@ def web_address(
     url: str,  # As a person writes it
 ) -> str:  # As it is sent
     "A web address with everything escaped that must be"
+    if guarded(url) is not url and re.match(r'\w+://[^/]*@', url):
+        raise BadInput(
+            f'{url!r}: a web address that holds a password would be written down wherever it is '
+            'named; write it without, and ask the server for a link of its own'
+        )
     if '#' in url:
         raise BadInput(
             f"{url!r}: what follows '#' is never sent; write %23 where it is part of a name"

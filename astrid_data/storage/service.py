@@ -12,7 +12,7 @@ import re
 import time
 from contextlib import contextmanager
 
-from ..core import AstridError, NotFound, Settings
+from ..core import AstridError, NotFound, Settings, revealed
 
 # %% ../../nbs/15_storage/04_service.ipynb #20c85f15
 class StoreDenied(AstridError, PermissionError):
@@ -80,14 +80,14 @@ def _client_keys(settings):
     "Key id, secret and token for a client; empty where boto3 shall look for them"
     if not settings.s3_key_id:
         return {}
-    key_id, secret = settings.s3_key_id, settings.s3_secret
     keys = dict(
-        aws_access_key_id=key_id.value,
-        aws_secret_access_key=secret.value if secret else None,
+        aws_access_key_id=revealed(settings.s3_key_id),
+        aws_secret_access_key=revealed(settings.s3_secret),
+        aws_session_token=revealed(settings.s3_token),
     )
-    if os.environ.get('AWS_ACCESS_KEY_ID') == key_id.value:
-        keys['aws_session_token'] = os.environ.get('AWS_SESSION_TOKEN')
-    return keys
+    if os.environ.get('AWS_ACCESS_KEY_ID') == keys['aws_access_key_id']:
+        keys['aws_session_token'] = os.environ.get('AWS_SESSION_TOKEN')  # The latest one
+    return {name: key for name, key in keys.items() if key is not None}
 
 # %% ../../nbs/15_storage/04_service.ipynb #a9e60c2d
 def s3_client(
@@ -98,7 +98,7 @@ def s3_client(
 
     return boto3.session.Session().client(
         's3',
-        endpoint_url=settings.s3_endpoint,
+        endpoint_url=revealed(settings.s3_endpoint),
         verify=settings.s3_ca or True,
         config=_client_config(bool(settings.s3_endpoint)),
         **_client_keys(settings),
@@ -145,7 +145,7 @@ def _error_of_answer(error, where, settings):
     status = http_status(error)
     code = error_code(error)
     if code == 'NoSuchBucket':
-        service = settings.s3_endpoint or 'Amazon S3'
+        service = revealed(settings.s3_endpoint) or 'Amazon S3'
         return NotFound(f'no such bucket for {where} at {service}')
     if status == 404:
         return NotFound(f'no object {where}')

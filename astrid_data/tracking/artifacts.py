@@ -14,6 +14,7 @@ import numpy as np
 from ..core import canonical_json, write_atomic
 from ..datasets.report import coverage_figure
 from ..display import figure_png, mark_synthetic, new_figure, patch_png
+from ..safe_text import csv_text
 from .derived import issues_table
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #a5ff1d7d
@@ -93,7 +94,7 @@ def dataset_artifacts(
     if collection:
         found['collection_params.json'] = lambda: canonical_json(collection).encode()
     if 'quality.json' in found:
-        found['quality_issues.csv'] = lambda: issues_table(dataset).to_csv(index=False).encode()
+        found['quality_issues.csv'] = lambda: csv_text(issues_table(dataset)).encode()
     if dataset.audit is not None:
         found['audit.json'] = lambda: dataset.audit.to_json().encode()
     if dataset.quality is not None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ..core import BadInput, canonical_json, load_settings
+from ..core import BadInput, Secret, canonical_json, load_settings, revealed
 from .artifacts import write_artifacts
 from .derived import collection_params, plain_name, quality_metrics
 from .journal import Record
@@ -195,7 +195,7 @@ def mlflow_dataset(
 class TrackingPlace:
     "Where the runs of an archive are"
 
-    uri: str  # MLflow's tracking URI
+    uri: str | Secret  # MLflow's tracking URI
     artifacts: str | None  # Place for a new experiment's files; None: the server's choice
     experiment: str  # Its name
 
@@ -204,14 +204,15 @@ def tracking_place(
     archive,  # An archive; its folder is made if the runs are to be there
 ) -> TrackingPlace:
     "Where the runs of an archive are"
-    uri = archive.mlflow_uri
+    address = archive.mlflow_uri
+    uri = revealed(address)
     home = Path(archive.home)
     artifacts = os.environ.get('MLFLOW_ARTIFACT_ROOT') or None
     if uri.startswith('sqlite:') and str(home) in uri:
         home.mkdir(parents=True, exist_ok=True)
         artifacts = artifacts or (home / 'mlflow-artifacts').absolute().as_uri()
     experiment = load_settings().mlflow_experiment or 'astrid_data'
-    return TrackingPlace(uri, artifacts, experiment)
+    return TrackingPlace(address, artifacts, experiment)
 
 # %% ../../nbs/70_tracking/05_dataset_run.ipynb #253bdc19
 def records_folder(

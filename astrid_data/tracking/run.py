@@ -17,11 +17,21 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core import BadInput, Conflict, NotFound, canonical_json, need, write_atomic
+from astrid_data.core import (
+    BadInput,
+    Conflict,
+    NotFound,
+    canonical_json,
+    hide_known,
+    need,
+    revealed,
+    write_atomic,
+)
 from ..display import new_figure
 from ..evaluation.breakdown import plot_breakdown, plot_worst
 from ..logs import get_log, tell, tell_version
 from ..registry.tables import RowRefused, TrainingRun
+from ..safe_text import csv_text, file_name
 from astrid_data.tracking.dataset_run import (
     archive_for,
     code_tags,
@@ -164,7 +174,7 @@ def _keep_long(self: Run, texts):
     "Parameters that MLflow cuts, whole, as an artifact"
     for name, text in texts.items():
         if len(text) > _longest_shown:
-            self.log_text(hide_secrets(text), f'params/{plain_name(name).replace("/", "_")}.txt')
+            self.log_text(hide_secrets(text), f'params/{file_name(plain_name(name))}.txt')
 
 
 @patch
@@ -197,11 +207,16 @@ def set_tags(
     self._add('tags', values=_checked_tags(values, self.derived))
 
 # %% ../../nbs/70_tracking/06_run.ipynb #cd5d5ad3
+def _check_name(name):
+    "Refuse the name of an artifact that leads out of its run"
+    if Path(name).is_absolute() or '..' in Path(name).parts:
+        raise BadInput(f'{name!r} leads out of the run: give a plain name such as plots/roc.png')
+
+
 @patch
 def _keep(self: Run, name, write):
     "Have `write` put an artifact in its place and log it"
-    if Path(name).is_absolute() or '..' in Path(name).parts:
-        raise BadInput(f'{name!r} leads out of the run: give a plain name such as plots/roc.png')
+    _check_name(name)
     self._need_begun()
     path = self.record.folder / 'artifacts' / name
     try:
@@ -235,6 +250,7 @@ def log_text(
     name: str,  # Its name in the run, such as notes.txt, with '/' for folders
 ):
     "Keep a text with the run"
+    text = hide_known(text, self.record.secrets if self.record else None)
     self._keep(name, lambda kept: write_atomic(kept, text))
 
 
@@ -260,9 +276,9 @@ def log_report(
     run.log_metrics(report.metrics(prefix))
     points = {name: value for name, value in vars(report).items() if name not in ('scores', 'by')}
     run.log_text(canonical_json(points), f'{prefix}_operating_points.json')
-    run.log_text(report.scores.to_csv(index=False), f'{prefix}_scores.csv')
+    run.log_text(csv_text(report.scores), f'{prefix}_scores.csv')
     for column, table in report.by.items():
-        run.log_text(table.to_csv(index=False), f'{prefix}_by_{column}.csv')
+        run.log_text(csv_text(table), f'{prefix}_by_{file_name(column)}.csv')
     if report.by:
         run.log_figure(plot_breakdown(report.by, report.origin), f'{prefix}_by.png')
     if not len(report.scores):
@@ -303,6 +319,7 @@ def log_model(
     "Keep a model that takes raw patches"
     from astrid_data.tracking.saved_model import model_facts, save_model
 
+    _check_name(name)
     self._need_begun()
     artifacts = self.record.folder / 'artifacts'
     name = _free_name(artifacts, name)
@@ -420,7 +437,7 @@ def __enter__(self: Run):
         raise
     self.status = 'running'
     update_run_row(self.archive, self.row_id, status='running')
-    where = hide_secrets(tracking_place(self.archive).uri)
+    where = hide_secrets(revealed(tracking_place(self.archive).uri))
     tell_version(_log, f'tracking run {self.name!r} in {where} on', self.dataset, run=self.name)
     self._keep_dataset_artifacts()
     return self
@@ -445,8 +462,8 @@ def _log_energy(self: Run):
     unknown = {f'energy_unknown_{name}': reason for name, reason in energy.reasons.items()}
     whose = {f'energy_whose_{kind}': words for kind, words in energy.whose.items()}
     self._add('tags', values={'energy_how': _how_measured(energy), **methods, **whose, **unknown})
-    self.log_text(energy.series.to_csv(index=False), 'energy/series.csv')
-    self.log_text(energy.marks.to_csv(index=False), 'energy/marks.csv')
+    self.log_text(csv_text(energy.series), 'energy/series.csv')
+    self.log_text(csv_text(energy.marks), 'energy/marks.csv')
 
 # %% ../../nbs/70_tracking/06_run.ipynb #646366e0
 def _end_status(error_class):

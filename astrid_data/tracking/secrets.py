@@ -6,4 +6,4 @@
 __all__ = []
 
 # %% ../../nbs/70_tracking/02_secrets.ipynb #a7ec4790
-from ..redaction import hide_secrets, known_secrets
+from ..redaction import hide_secrets, known_secrets, without_secrets

@@ -8,14 +8,15 @@ __all__ = ['load_mlflow', 'mlflow_client', 'unreachable_errors', 'short_error', 
 # %% ../../nbs/70_tracking/03_uploader.ipynb #70a820dc
 import os
 import threading
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
 from fastcore.basics import chunked
 from sqlalchemy.exc import SQLAlchemyError
 
+from ..core import Secret, revealed
 from .journal import Record, parse_line
-from .secrets import hide_secrets
+from .secrets import hide_secrets, known_secrets, without_secrets
 
 # %% ../../nbs/70_tracking/03_uploader.ipynb #8915c21a
 _mlflow_settings = dict(
@@ -44,10 +45,32 @@ def load_mlflow():
 
 # %% ../../nbs/70_tracking/03_uploader.ipynb #ac8f109a
 def mlflow_client(
-    uri: str,  # MLflow's tracking URI
-):  # `mlflow.MlflowClient`
+    uri: str | Secret,  # MLflow's tracking URI
+):  # `mlflow.MlflowClient`, whose errors hold no secrets
     "What talks to MLflow; nothing is sent yet"
-    return load_mlflow().MlflowClient(uri)
+    return _Discreet(load_mlflow().MlflowClient(revealed(uri)))
+
+
+class _Discreet:
+    "A client whose errors hold no secrets"
+
+    def __init__(self, client):
+        self._client = client
+
+    def __getattr__(self, name):
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        @wraps(found)
+        def call(*args, **kwargs):
+            try:
+                return found(*args, **kwargs)
+            except Exception as error:
+                without_secrets(error)
+                raise
+
+        return call
 
 # %% ../../nbs/70_tracking/03_uploader.ipynb #0397632d
 def unreachable_errors() -> tuple:  # Of exception classes, for `except`
@@ -69,7 +92,7 @@ def short_error(
     error: Exception,  # Any
 ) -> str:  # At most 200 letters
     "The first line of an error, without secrets"
-    return hide_secrets(str(error)).split('\n')[0][:200]
+    return hide_secrets(str(error), known_secrets()).split('\n')[0][:200]
 
 # %% ../../nbs/70_tracking/03_uploader.ipynb #0224f65f
 def _experiment(client, name, artifacts):
@@ -266,7 +289,7 @@ def _send(client, record, lines):
 # %% ../../nbs/70_tracking/03_uploader.ipynb #bfb54edc
 def upload(
     record: Record,  # What to send
-    uri: str,  # MLflow's tracking URI
+    uri: str | Secret,  # MLflow's tracking URI
     artifacts: str | None = None,  # Place for a new experiment's files; None: the server's choice
 ) -> None:  # Raises what MLflow raises when it is away
     "Send what has not been sent yet; metrics in batches"
@@ -294,7 +317,7 @@ class Uploader:
     def __init__(
         self,
         record: Record,  # That grows
-        uri: str,  # MLflow's tracking URI
+        uri: str | Secret,  # MLflow's tracking URI
         artifacts: str | None = None,  # Where new files go; None: the server's choice
         before: tuple = (),  # Finished records to send first
         gather_s: float = 2.0,  # Time between batches

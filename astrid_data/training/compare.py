@@ -8,7 +8,6 @@ __all__ = ['PAIRED_METRICS', 'scored_runs', 'sample_scores', 'paired_difference'
 
 # %% ../../nbs/75_training/06_compare.ipynb #289fb1ed
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +19,7 @@ from ..core import BadInput, NotFound
 from ..display import COLOURS, mark_synthetic, new_figure, render
 from ..evaluation.intervals import area_difference, paired_bootstrap
 from ..evaluation.scores import auc_roc, average_precision
+from ..safe_text import read_csv
 from ..tracking.past_runs import dataset_runs, run_file
 
 # %% ../../nbs/75_training/06_compare.ipynb #3f7db452
@@ -137,7 +137,7 @@ def sample_scores(
     stored = run_file(archive or dataset.archive, run['id'], name, mlflow_id)
     if stored is None:
         return None, f'{run["run"]} has no stored {name}'
-    scores = pd.read_csv(BytesIO(stored))
+    scores = read_csv(stored)
     reason = _unusable(scores, dataset)
     if reason:
         return None, f'the stored scores of {run["run"]} {reason}'
