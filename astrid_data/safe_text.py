@@ -8,6 +8,7 @@ __all__ = ['visible', 'markdown_text', 'csv_text', 'read_csv', 'file_name']
 # %% ../nbs/04_safe_text.ipynb #160a8f7b
 import re
 import unicodedata
+from csv import QUOTE_NONNUMERIC
 from html import escape
 from io import BytesIO
 
@@ -91,7 +92,11 @@ def csv_text(
     table: pd.DataFrame,  # Any; its index is left out
 ) -> str:  # CSV with a header
     "A table as CSV that a spreadsheet shows and does not compute"
-    return _each_cell(table, _harmless).to_csv(index=False, lineterminator='\n')
+    harmless = _each_cell(table, _harmless)
+    text = harmless.to_csv(index=False, lineterminator='\n')
+    if '\r' in text:  # A line would end there
+        text = harmless.to_csv(index=False, lineterminator='\n', quoting=QUOTE_NONNUMERIC)
+    return text
 
 
 def read_csv(
