@@ -19,6 +19,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -403,11 +404,29 @@ def writing(
         raise
 
 # %% ../nbs/00_core.ipynb #53d13fac
+def _this_host():
+    return socket.gethostname().replace('-', '_')
+
+
+def _is_dead(name):
+    "Whether the writer of a temporary file is known to be gone"
+    host, pid = name.rsplit('-', 3)[-3:-1]
+    if host != _this_host() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # It lives, and is somebody else's
+    return False
+
+
 def _drop_left(path, old_s=24 * 3600):
     "Remove what killed writers of the same file left"
     for left in path.parent.glob(f'.tmp-{glob.escape(path.name)}-*'):
         try:
-            if time.time() - left.stat().st_mtime > old_s:
+            if _is_dead(left.name) or time.time() - left.stat().st_mtime > old_s:
                 left.unlink()
         except FileNotFoundError:
             pass  # Another process was faster
@@ -419,7 +438,8 @@ def write_atomic(
 ) -> Path:  # `path`
     "Write a file so that a kill at any moment leaves the old one or the new one, never a part"
     path = Path(path)
-    tmp = path.with_name(f'.tmp-{path.name}-{os.getpid()}-{threading.get_ident():x}')
+    writer = f'{_this_host()}-{os.getpid()}-{threading.get_ident():x}'
+    tmp = path.with_name(f'.tmp-{path.name}-{writer}')
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_left(path)

@@ -6,6 +6,7 @@ before each change of a file, each statement, each commit and each request that 
 
 import copy
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -945,12 +946,16 @@ class Tally:
 
 
 def random_kill(case, rng, tally):
-    "One kill at a moment that is drawn from the time that the verb takes; sometimes two"
+    "A kill at a moment that is drawn from the time that the verb takes, sometimes two; how many"
     how = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
     moments = rng.uniform(0, case.seconds, 1 + int(rng.random() < 0.3))
     codes, faults = case.killed_after(*moments, how=signal.Signals(how))
     words = signal.Signals(how).name + (', and the rerun' if len(codes) > 1 else '')
-    tally.add(case, words if any(codes) else 'too late to be killed', faults)
+    if not any(codes):  # The machine is faster than it was
+        case.seconds *= 0.8
+        words = 'too late to be killed'
+    tally.add(case, words, faults)
+    return sum(map(bool, codes))
 
 
 def every_kill(case, tally, step=1, kinds=('kill', 'cut', 'two')):
@@ -1002,8 +1007,12 @@ def main(what='60', *names, seed=20261128):
             if what == 'aimed':
                 every_kill(case, tally, step, kinds)
         if what != 'aimed':
-            for i in range(int(what)):
-                random_kill(found[i % len(found)], rng, tally)
+            kills = 0
+            for case in itertools.cycle(found):
+                kills += random_kill(case, rng, tally)
+                if kills >= int(what):
+                    break
+            print(f'{kills} calls were killed')
         tally.table()
     return len(tally.faults)
 

@@ -4,16 +4,15 @@ These are a few kills. `make kills N=60` kills every verb at random moments, and
 before every single change of a file, statement and commit.
 """
 
+import os
 import time
-from pathlib import Path
 from zlib import crc32
 
-import killing
 import numpy as np
 import pytest
 from killing import Case, Servers, load_all
 
-from astrid_data.core import write_atomic
+from astrid_data.core import _this_host, write_atomic
 from astrid_data.datasets.staging import Staging
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -110,12 +109,16 @@ def test_temporary_files_of_the_killed_are_not_frozen(tmp_path):
 
 
 def test_a_checkpoint_clears_what_a_killed_writer_left(tmp_path):
-    path = tmp_path / 'fit.pt'
-    dead, alive, other = (tmp_path / f'.tmp-{n}' for n in ('fit.pt-1-1', 'fit.pt-2-2', 'x.pt-1-1'))
-    for one in (dead, alive, other):
+    path, host = tmp_path / 'fit.pt', _this_host()
+    nobody = 999_999_999  # No process has that number
+    dead, alive, far, old = (
+        tmp_path / f'.tmp-fit.pt-{writer}-1'
+        for writer in (f'{host}-{nobody}', f'{host}-{os.getpid()}', f'x-{nobody}', f'y-{nobody}')
+    )
+    other = tmp_path / f'.tmp-x.pt-{host}-{nobody}-1'
+    for one in (dead, alive, far, old, other):
         one.touch()
-    old = time.time() - 2 * 86400
-    for one in (dead, other):
-        killing.os.utime(one, (old, old))
+    os.utime(old, (time.time() - 2 * 86400,) * 2)
     write_atomic(path, b'weights')
-    assert sorted(p.name for p in Path(tmp_path).iterdir()) == [alive.name, other.name, 'fit.pt']
+    left = {one.name for one in tmp_path.iterdir()}
+    assert left == {alive.name, far.name, other.name, 'fit.pt'}
