@@ -60,9 +60,10 @@ def expected(ds):
 @pytest.mark.parametrize('how', WORKERS)
 @pytest.mark.parametrize('stated', [True, False], ids=['stated', 'counted'])
 def test_every_epoch_is_augmented_anew_and_alike_however_it_is_read(ds, expected, how, stated):
-    images = epochs(turned(ds), state=[0, 1, 2] if stated else None, **WORKERS[how])
+    n = 2 if how == 'spawn' else 3  # Spawned anew in each, and slow to start
+    images = epochs(turned(ds), n, state=[0, 1, 2] if stated else None, **WORKERS[how])
     assert all_differ(expected)
-    for image, same in zip(images, expected, strict=True):
+    for image, same in zip(images, expected[:n], strict=True):
         assert torch.equal(image, same)
 
 

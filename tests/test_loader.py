@@ -1,5 +1,6 @@
 "The loader against simple versions of itself, in worker processes, and when things go wrong."
 
+import functools
 import pickle
 import threading
 import time
@@ -638,17 +639,20 @@ def test_a_module_for_trainers_goes_on_in_mid_epoch(ds):
 # The pixel test: what a model gets, against the FITS file read by astropy alone
 
 
+@functools.lru_cache(4)
+def _file_image(path, hdu, size):
+    "WCS of an image as astropy reads it, and its pixels with a rim of `size` NaN"
+    with fits.open(path) as f:
+        wcs = WCS(f[hdu].header, fobj=f).celestial
+        return wcs, np.pad(f[hdu].data.astype('f8'), size, constant_values=np.nan)
+
+
 def _file_pixels(path, hdu, ra, dec, size):
     "The square around a position: astropy, all distortion, and arithmetic. Also its lower corner"
-    with fits.open(path) as f:
-        x, y = WCS(f[hdu].header, fobj=f).celestial.world_to_pixel(
-            SkyCoord(ra, dec, unit='deg', frame='icrs')
-        )
-        a = f[hdu].data.astype('f8')
+    wcs, pixels = _file_image(path, hdu, size)
+    x, y = wcs.world_to_pixel(SkyCoord(ra, dec, unit='deg', frame='icrs'))
     x0, y0 = int(np.floor(x + 0.5)) - size // 2, int(np.floor(y + 0.5)) - size // 2
-    return np.pad(a, size, constant_values=np.nan)[
-        y0 + size : y0 + 2 * size, x0 + size : x0 + 2 * size
-    ], (x0, y0)
+    return pixels[y0 + size : y0 + 2 * size, x0 + size : x0 + 2 * size], (x0, y0)
 
 
 def _check_pixels(ds, path_of, hdu_of, least_edges):

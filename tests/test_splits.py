@@ -669,18 +669,19 @@ def test_a_history_joins_what_name_and_place_do_not():
 def test_augmenting_before_the_split_is_found():
     "As it was done once: each stamp eight times, and only then shuffled"
     rng = np.random.default_rng(0)
-    noise = rng.normal(size=(30, 2, 11, 11)).astype('f4')
+    n = 15  # Stamps of one pass
+    noise = rng.normal(size=(n, 2, 11, 11)).astype('f4')
     noise[:, :, 0, 0] = np.nan
     eight = np.concatenate(
         [np.rot90(m, q, axes=(-2, -1)) for m in (noise, noise[..., ::-1]) for q in range(4)]
     )
-    t = lonely(240).assign(split=rng.choice(SPLITS, 240, p=[0.7, 0.15, 0.15]))
-    rank = t['split'].map({k: i for i, k in enumerate(SPLITS)}).to_numpy().reshape(8, 30)
+    t = lonely(8 * n).assign(split=rng.choice(SPLITS, 8 * n, p=[0.7, 0.15, 0.15]))
+    rank = t['split'].map({k: i for i, k in enumerate(SPLITS)}).to_numpy().reshape(8, n)
     want = int((rank > rank.min(0)).sum())
     a = audit_splits(t, eight)
-    assert a.turned_stamps == want > 60 and a.verdict == 'fail'
-    before = split_samples(t[:30])
-    assert audit_splits(t[:30].assign(split=before.split), noise).turned_stamps == 0
+    assert a.turned_stamps == want > 2 * n and a.verdict == 'fail'
+    before = split_samples(t[:n])
+    assert audit_splits(t[:n].assign(split=before.split), noise).turned_stamps == 0
     together = t.assign(split=np.tile(before.split, 8))
     assert audit_splits(together, eight).turned_stamps == 0  # Siblings on one side do no harm
     twice = audit_splits(
@@ -688,10 +689,10 @@ def test_augmenting_before_the_split_is_found():
         np.stack([noise[0], noise[0], noise[0, ..., ::-1]]),
     )
     assert twice.turned_stamps == 2  # The first of a family is the original
-    shuffled = rng.permuted(noise.reshape(30, 2, -1), axis=-1).reshape(noise.shape)
+    shuffled = rng.permuted(noise.reshape(n, 2, -1), axis=-1).reshape(noise.shape)
     assert (
         audit_splits(
-            t[:60].assign(split=['train'] * 30 + ['test'] * 30), np.concatenate([noise, shuffled])
+            t[: 2 * n].assign(split=['train'] * n + ['test'] * n), np.concatenate([noise, shuffled])
         ).turned_stamps
         == 0
     )  # The same numbers in another order are another stamp

@@ -430,8 +430,7 @@ def small_home(tmp_path_factory):
     home = tmp_path_factory.mktemp('small') / 'home'
     archive = ad.open_archive(home)
     archive.add_sample(show=False)
-    plan = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams())
-    plan.build('small', patch_size=16, progress=False)
+    built(archive, 'small')
     archive.registry.close()
     return home
 
@@ -594,9 +593,13 @@ def flipped(data):
     return bytes(data)
 
 
+def some_samples(archive):
+    "A plan of a few samples, as their number is not the point here"
+    return ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(max_samples=120))
+
+
 def built(archive, name):
-    plan = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams())
-    return plan.build(name, patch_size=16, progress=False)
+    return some_samples(archive).build(name, patch_size=16, progress=False, probe=False)
 
 
 @pytest.mark.parametrize('place', ['folder', 'bucket'])
@@ -611,9 +614,8 @@ def test_a_changed_file_is_noticed_and_may_be_taken_in_anew(place, tmp_path, req
         archive.open(uri)
     assert e.value.reason == 'changed'
     archive.open(uri, changed='open').close()
-    plan = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams())
     with pytest.raises(AstridError, match='changed'):  # All of them are lost
-        plan.build('second', patch_size=16, progress=False)
+        built(archive, 'second')
     again = archive.add_fits(uri, show=False)
     assert set(again.ledger.reason) == {'changed'} and again.added == 0
     again = archive.add_fits(uri, show=False, changed='anew')
@@ -645,9 +647,8 @@ def test_a_bit_that_flips_without_a_trace_is_found_when_asked(tmp_path, request)
     asked = archive_for('folder', tmp_path, request, always_hash=True)
     with pytest.raises(ad.core.BadImage, match='has other bytes'):
         asked.open(uri)
-    plan = ad.TrainingDataCollector(asked).plan(ad.TrainingDataCollectionParams())
     with pytest.raises(AstridError, match='changed'):
-        plan.build('second', patch_size=16, progress=False)
+        built(asked, 'second')
 
 
 def test_blocks_of_an_image_in_a_bucket_are_checked(tmp_path, request):
