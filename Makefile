@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup stubs demo test kills check wheel docs widgets readme bench clean
+.PHONY: setup stubs demo test kills fuzz check wheel docs widgets readme bench clean
 setup: .venv/ready
 
 .venv/ready: settings.ini setup.py pyproject.toml constraints.txt
@@ -27,6 +27,11 @@ test: setup
 # N=60 kills at random moments, N=aimed before every change of a file, statement and commit
 kills: setup
 	$(BIN)/python tests/killing.py $(or $(N),60)
+
+# Files of others, broken on purpose; make fuzz N=200000 for a long run
+SEED ?= 0
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py $(or $(N),20000) --seed $(SEED)
 
 CODE = nbs tests tools benchmarks docs setup.py astrid_data/__init__.py
 

@@ -42,6 +42,7 @@ from astrid_data.core import (
 )
 from .datasets.build import build_dataset
 from .datasets.catalog import open_dataset
+from .images.isolation import isolating
 from .ingest.archive import Archive
 from .logs import get_log, tell, tell_version
 from astrid_data.registry.tables import (
@@ -667,15 +668,16 @@ def _add_collect(app, archive):
 
     @app.post('/training/datasets/collect')
     def collect_training_set(body: CollectBody, who: str = may_collect):
-        plan = TrainingDataCollector(archive).plan(body.params(), progress=False)
-        dataset = build_dataset(
-            plan,
-            body.name,
-            patch_size=body.patch_size,
-            description=body.description,
-            created_by=who,
-            progress=False,
-        )
+        with isolating():  # Images of others may end a process, and not this one
+            plan = TrainingDataCollector(archive).plan(body.params(), progress=False)
+            dataset = build_dataset(
+                plan,
+                body.name,
+                patch_size=body.patch_size,
+                description=body.description,
+                created_by=who,
+                progress=False,
+            )
         tell_version(_log, f'collected for {who}:', dataset, who=who)
         return _collected(dataset, body, plan)
 

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LATER_METHODS', 'when_fetched', 'secret_texts', 'hide_known',
            'Secret', 'guarded', 'revealed', 'AstridError', 'NotFound', 'BadInput', 'Conflict', 'QualityError',
-           'SyntheticDataWarning', 'need', 'BadImage', 'canonical_json', 'parse_time', 'utc_from_mjd', 'mjd_from_utc',
-           'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing', 'write_atomic',
-           'merge_ranges', 'later', 'default_home', 'Settings', 'dotenv_values', 'number_of_bytes', 'load_settings',
-           'progress']
+           'SyntheticDataWarning', 'need', 'BadImage', 'reading', 'canonical_json', 'parse_time', 'utc_from_mjd',
+           'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing',
+           'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings',
+           'dotenv_values', 'load_settings', 'current_limits', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
 import errno
@@ -28,7 +28,7 @@ from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -245,6 +245,43 @@ class BadImage(AstridError, OSError):
 
     def __reduce__(self):
         return type(self), (self.reason, self.detail)  # Errors cross process borders
+
+# %% ../nbs/00_core.ipynb #9b17f5f7
+_MACHINE_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+
+
+def _is_no_fault_of_the_bytes(problem):
+    "Whether an exception says something of the machine, not of what was read"
+    own = isinstance(problem, (AstridError, ImportError, ConnectionError))
+    return own or getattr(problem, 'errno', None) in _MACHINE_TROUBLE
+
+
+def _as_ours(problem, what, reason, kind):
+    "A parser's exception as one of our errors"
+    words = ' '.join(str(problem).split())[:300]
+    seen = f'{type(problem).__name__}: {words}' if words else type(problem).__name__
+    how = 'it is broken, or not what it is taken for: fetch it anew, or leave it out'
+    if isinstance(problem, RecursionError):
+        seen = 'its parts are nested too deeply'
+    if isinstance(problem, MemoryError):
+        reason, how = 'too_large', 'it asks for more memory than there is: leave it out'
+    text = f'{what} cannot be read ({seen}): {how}'
+    return BadImage(reason, text) if issubclass(kind, BadImage) else kind(text)
+
+
+@contextmanager
+def reading(
+    what: str,  # What is read, such as the name of a file
+    reason: str = 'unreadable',  # For the ledger
+    kind: type = BadImage,  # `BadImage`, or `BadInput` for tables and settings
+):  # Context manager
+    "Whatever a parser throws, as one of our errors"
+    try:
+        yield
+    except Exception as problem:  # noqa: BLE001 (parsers throw every kind)
+        if _is_no_fault_of_the_bytes(problem):
+            raise
+        raise _as_ours(problem, what, reason, kind) from problem
 
 # %% ../nbs/00_core.ipynb #cfccc7b9
 _JSON = {str, int, bool, type(None)}  # What is in such terms already
@@ -520,6 +557,41 @@ def default_home() -> Path:  # `$ASTRID_DATA_HOME`, else the folder .astrid_data
     "Where the embedded archive lives"
     return Path(os.environ.get('ASTRID_DATA_HOME') or Path.home() / '.astrid_data').expanduser()
 
+# %% ../nbs/00_core.ipynb #29106d4b
+def number_of_bytes(
+    size: int | float | str,  # A number, or text such as '20 GB', '512MiB' or '2e9'
+) -> int:  # Bytes
+    "A size that a person wrote"
+    found = re.fullmatch(r'\s*([\d.]+(?:e\d+)?)\s*([kMGT]?)(i?)B?\s*', str(size), re.IGNORECASE)
+    try:
+        step = 1024 if found[3] else 1000
+        return int(float(found[1]) * step ** ' kmgt'.index(found[2].lower() or ' '))
+    except (TypeError, ValueError, OverflowError):
+        problem = f"{str(size)[:40]!r} is not a size: write it like '20 GB' or 20000000000"
+        raise BadInput(problem) from None
+
+# %% ../nbs/00_core.ipynb #713eab31
+@dataclass(frozen=True)
+class Limits:
+    "How much a file of others may ask for"
+
+    axes: int = 32  # Of an image or a WCS
+    hdus: int = 10_000  # HDUs of a file
+    unpacked_bytes: int = 8 * 10**9  # Of a file or image when it is unpacked
+    ratio: int = 200  # Unpacked bytes for each packed one, beyond `free_bytes`
+    free_bytes: int = 128 * 10**6  # Unpacked bytes that any file may have
+    stamp_bytes: int = 16 * 10**6  # Of one stamp of an alert when it is unpacked
+    seconds: int = 60  # For one file: to unpack it, or in a process of its own
+
+
+_LIMIT_NAMES = {name: f'ASTRID_MAX_{name.upper()}' for name in Limits.__dataclass_fields__}
+
+
+def _limits_of(env):
+    "Limits that variables set, else the defaults"
+    given = {name: env[key] for name, key in _LIMIT_NAMES.items() if env.get(key)}
+    return Limits(**{name: number_of_bytes(text) for name, text in given.items()})
+
 # %% ../nbs/00_core.ipynb #ba23b961
 @dataclass
 class Settings:
@@ -537,6 +609,7 @@ class Settings:
     mlflow_experiment: str | None = None  # Experiment name
     cache_bytes: int | None = None  # What the disk cache may hold; None means its default
     allowed: tuple = ()  # Folders, s3:// and https:// that a server may reach as well
+    limits: Limits = Limits()  # How much files of others may ask for
     s3_token: Secret | None = None  # Session token of temporary keys
 
     def __setattr__(self, name, value):
@@ -590,20 +663,9 @@ def dotenv_values(
 
     if not path or not Path(path).is_file():
         return {}
-    return {k: v for k, v in parse(stream=StringIO(_dotenv_text(path))).items() if v}
-
-# %% ../nbs/00_core.ipynb #29106d4b
-def number_of_bytes(
-    size: int | float | str,  # A number, or text such as '20 GB', '512MiB' or '2e9'
-) -> int:  # Bytes
-    "A size that a person wrote"
-    found = re.fullmatch(r'\s*([\d.]+(?:e\d+)?)\s*([kMGT]?)(i?)B?\s*', str(size), re.IGNORECASE)
-    try:
-        number = float(found[1])
-    except (TypeError, ValueError):
-        raise BadInput(f"{size!r} is not a size: write it like '20 GB' or 20000000000") from None
-    step = 1024 if found[3] else 1000
-    return int(number * step ** ' kmgt'.index(found[2].lower() or ' '))
+    with reading(f'the settings in {path}', kind=BadInput):
+        values = parse(stream=StringIO(_dotenv_text(path)))
+    return {k: v for k, v in values.items() if v}
 
 # %% ../nbs/00_core.ipynb #6097bcab
 def load_settings(
@@ -638,7 +700,23 @@ def load_settings(
         mlflow_experiment=env.get('MLFLOW_EXPERIMENT_NAME'),
         cache_bytes=number_of_bytes(cache_bytes) if cache_bytes else None,
         allowed=tuple(address.strip() for address in allowed if address.strip()),
+        limits=_limits_of(env),
     )
+
+# %% ../nbs/00_core.ipynb #ea8670e6
+@lru_cache(4)
+def _limits_now(variables, file):
+    return load_settings().limits
+
+
+def current_limits() -> Limits:  # From the environment and `.env`, as `load_settings` reads them
+    "How much files of others may ask for in this process"
+    variables = tuple(os.environ.get(key) for key in _LIMIT_NAMES.values())
+    try:
+        state = os.stat('.env')
+    except OSError:
+        return _limits_now(variables, None)
+    return _limits_now(variables, (state.st_ino, state.st_size, state.st_mtime_ns))
 
 # %% ../nbs/00_core.ipynb #d2ffce74
 def progress(

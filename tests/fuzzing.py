@@ -13,13 +13,16 @@ import os
 import random
 import resource
 import select
+import signal
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from mmap import mmap
 from pathlib import Path
 from time import monotonic
 
@@ -256,26 +259,24 @@ class Worker:
 
     def line(self):
         "The next line as a list; None where the process is dead; 'hang' where it is silent"
-        end = monotonic() + (120 if self.first else self.seconds)
+        end = monotonic() + (180 if self.first else self.seconds)
         while b'\n' not in self.buffer:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0, end - monotonic()))
             if not ready:
-                self.process.kill()
                 return 'hang'
             got = os.read(self.process.stdout.fileno(), 65536)
             if not got:
                 return None
             self.buffer += got
-        self.first = False
         line, _, self.buffer = self.buffer.partition(b'\n')
         return json.loads(line)
 
-    def last_words(self):
+    def last_words(self, status='?'):
         "What the process wrote before it died"
-        self.process.wait()
         self.errors.seek(0)
-        words = self.errors.read()[-1500:]
-        return f'status {self.process.returncode}\n{words}'
+        words = self.errors.read()
+        self.errors.seek(0, 2)
+        return f'status {status}\n{words[words.rfind("Fatal Python") :][:700]}'
 
     def close(self):
         "End the process"
@@ -296,35 +297,35 @@ def fuzz(
 ):  # Findings
     "Try many inputs in processes that may die"
     found, number, stop = Findings(), start, start + n
-    end = monotonic() + budget if budget else None
-    while number < stop:
-        worker = Worker(targets, seed, range(number, stop), seconds, most_bytes)
-        try:
-            number = _watch(worker, targets, found, number, stop, end)
-        finally:
-            worker.close()
-    return found
-
-
-def _watch(worker, targets, found, number, stop, end):
-    "Count what a worker says until it is done or dead; the number of the next input"
-    while number < stop:
-        if end and monotonic() > end and not worker.first:
-            return stop
-        line, target = worker.line(), targets[number % len(targets)]
-        if line == 'hang':
-            found.add(target, number, 'hang', 'no answer')
-            return number + 1
-        if line is None:
-            if worker.first:  # It never began
+    end = monotonic() + budget if budget else float('inf')
+    worker = Worker(targets, seed, range(start, stop), seconds, most_bytes)
+    child = None
+    try:
+        while number < stop and monotonic() < end:
+            line, target = worker.line(), targets[number % len(targets)]
+            if line is None:
                 raise RuntimeError(worker.last_words())
-            found.add(target, number, 'crash', worker.last_words())
-            return number + 1
-        if line[0] == 'ready':
-            continue
-        found.add(target, *line)
-        number += 1
-    return number
+            if line == 'hang':
+                if child is None:
+                    raise RuntimeError('the worker does not begin')
+                found.add(target, number, 'hang', f'no answer in {seconds} s')
+                os.kill(child, signal.SIGKILL)
+                child, worker.first, number = None, True, number + 1
+            elif line[0] == 'child':
+                child, worker.first = line[1], False
+            elif line[0] == 'dead':
+                if line[1] == number:  # Else it was killed for its silence
+                    found.add(target, number, 'crash', worker.last_words(line[2]))
+                    number += 1
+            else:
+                found.add(target, *line)
+                number += 1
+    finally:
+        if child is not None:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        worker.close()
+    return found
 
 
 def _peak_bytes():
@@ -369,28 +370,47 @@ def _function(target):
 
 
 def _work(targets, seed, numbers, most_bytes):
-    "What a worker process does"
-    faulthandler.enable()
+    "What a worker process does: it imports all once, and tries inputs in a fork that may die"
     functions = [_function(target) for target in targets]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     say = os.fdopen(os.dup(1), 'w', buffering=1)
     os.dup2(2, 1)  # What libraries print is no answer
+    progress = mmap(-1, 8)
+    progress[:] = numbers.start.to_bytes(8, 'little')
     with tempfile.TemporaryDirectory() as folder:
         for function in functions:
             try_one(function, 'warm-up', 0, folder)  # What is loaded at first use
-        with open('/proc/self/statm') as f:
-            virtual = int(f.read().split()[0]) * resource.getpagesize()
-        limit = virtual + 3 * most_bytes  # So that the machine survives
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        say.write(json.dumps(['ready']) + '\n')
-        for number in numbers:
-            _reset_peak()
-            before = _peak_bytes()
-            outcome, detail = try_one(functions[number % len(functions)], seed, number, folder)
-            taken = _peak_bytes() - before
-            if taken > most_bytes:
-                outcome, detail = 'memory', f'{taken / 1e6:.0f} MB, then {outcome} {detail}'
-            say.write(json.dumps([number, outcome, detail]) + '\n')
+        faulthandler.enable()
+        while (at := int.from_bytes(progress[:], 'little')) < numbers.stop:
+            child = os.fork()
+            if not child:
+                _try_all(
+                    functions, seed, range(at, numbers.stop), most_bytes, folder, say, progress
+                )
+                os._exit(0)
+            _, status = os.waitpid(child, 0)
+            at = int.from_bytes(progress[:], 'little')
+            if at < numbers.stop:
+                progress[:] = (at + 1).to_bytes(8, 'little')
+                say.write(json.dumps(['dead', at, os.waitstatus_to_exitcode(status)]) + '\n')
+
+
+def _try_all(functions, seed, numbers, most_bytes, folder, say, progress):
+    "Try inputs until all are tried, or one of them kills this process"
+    with open('/proc/self/statm') as f:
+        virtual = int(f.read().split()[0]) * resource.getpagesize()
+    limit = virtual + 3 * most_bytes  # So that the machine survives
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    say.write(json.dumps(['child', os.getpid()]) + '\n')
+    for number in numbers:
+        _reset_peak()
+        before = _peak_bytes()
+        outcome, detail = try_one(functions[number % len(functions)], seed, number, folder)
+        taken = _peak_bytes() - before
+        if taken > most_bytes:
+            outcome, detail = 'memory', f'{taken / 1e6:.0f} MB, then {outcome} {detail}'
+        progress[:] = (number + 1).to_bytes(8, 'little')
+        say.write(json.dumps([number, outcome, detail]) + '\n')
 
 
 def main():

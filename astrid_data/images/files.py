@@ -6,36 +6,15 @@
 __all__ = ['read_bytes', 'is_plain', 'parse_fits']
 
 # %% ../../nbs/20_images/06_files.ipynb #b56a7bfa
-import bz2
-import gzip
 import io
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyError
 
-from ..core import BadImage
-
-# %% ../../nbs/20_images/06_files.ipynb #3cb447d8
-def _unpack(
-    raw,  # Bytes-like: the file as stored
-    what: str,  # What to call it in an error
-):  # Bytes-like: plain FITS
-    "Undo gzip or bzip2, told by the first bytes"
-    packer = {b'\x1f\x8b': gzip, b'BZ': bz2}.get(bytes(raw[:2]))
-    if packer is None:
-        return raw
-    try:
-        return packer.decompress(memoryview(raw))
-    except EOFError as e:
-        raise BadImage('truncated', f'{what}: the compressed stream ends early') from e
-    except (zlib.error, ValueError, OSError) as e:
-        raise BadImage(
-            'truncated' if 'end-of-stream' in str(e) else 'unreadable', f'{what}: {e}'
-        ) from e
+from ..core import BadImage, reading
+from .sanity import check_headers, unpacked
 
 # %% ../../nbs/20_images/06_files.ipynb #418b1955
 def read_bytes(
@@ -46,7 +25,7 @@ def read_bytes(
     raw = _stored_bytes(source)
     if not len(raw):
         raise BadImage('truncated', f'{what}: empty')
-    return raw, _unpack(raw, what), what
+    return raw, unpacked(raw, what), what
 
 
 def _stored_bytes(source):
@@ -97,7 +76,17 @@ def _check_length(
         raise BadImage('truncated', f'{what}: ends inside the header of HDU {len(hdul)}')
 
 # %% ../../nbs/20_images/06_files.ipynb #0d05fec0
-_parse_errors = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, VerifyError)
+def _parsed(file, memmap, what):
+    "The HDUs as astropy finds them"
+    try:
+        with reading(what), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            return fits.open(file, memmap=memmap, lazy_load_hdus=False)
+    except BadImage as problem:
+        words = str(problem.__cause__)
+        if 'END card' in words or 'truncated' in words:
+            raise BadImage('truncated', f'{what}: {words}') from problem
+        raise
 
 
 def parse_fits(
@@ -109,16 +98,11 @@ def parse_fits(
     mapped = isinstance(source, (str, Path)) and isinstance(data, np.ndarray)
     file = source if mapped else io.BytesIO(data)
     memmap = None if mapped else False
+    check_headers(data, what)
+    hdul = _parsed(file, memmap, what)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            hdul = fits.open(file, memmap=memmap, lazy_load_hdus=False)
-    except _parse_errors as problem:
-        cut = 'END card' in str(problem) or 'truncated' in str(problem)
-        reason = 'truncated' if cut else 'unreadable'
-        raise BadImage(reason, f'{what}: {problem}') from problem
-    try:
-        _check_length(hdul, data, what)
+        with reading(what):
+            _check_length(hdul, data, what)
     except BadImage:
         hdul.close()
         raise

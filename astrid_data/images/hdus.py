@@ -9,11 +9,13 @@ __all__ = ['PLANE_NAMES', 'role_of', 'HduInfo', 'images_of', 'list_images', 'cho
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from ..core import BadImage, BadInput
+from ..core import BadImage, BadInput, reading
 from .files import parse_fits, read_bytes
+from .isolation import is_isolating, try_first
 
 # %% ../../nbs/20_images/07_hdus.ipynb #c1464280
 #: Names of extensions by what they are to the image beside them
@@ -155,8 +157,10 @@ def list_images(
     source,  # Path, bytes, or an open binary file
 ) -> list[HduInfo]:  # Every image, in the order of the file
     "The images that a FITS file holds"
+    if is_isolating() and isinstance(source, (str, Path)):
+        try_first('images.hdus:list_images', Path(source).name, str(source))
     _, data, what = read_bytes(source)
-    with parse_fits(source, data, what) as hdul:
+    with parse_fits(source, data, what) as hdul, reading(what):
         return images_of(hdul)
 
 # %% ../../nbs/20_images/07_hdus.ipynb #4dc85e16

@@ -6,12 +6,10 @@
 __all__ = ['place_of', 'constant_place', 'Plane']
 
 # %% ../../nbs/20_images/09_planes.ipynb #e2365d36
-import zlib
-
 import numpy as np
 from fastcore.basics import patch
 
-from ..core import BadImage
+from ..core import reading
 from .files import is_plain
 
 # %% ../../nbs/20_images/09_planes.ipynb #3ad4b507
@@ -105,15 +103,8 @@ def decode(
 @patch
 def _tiles(self: Plane, read):
     "Decompress, with a failure in our words"
-    known = OSError, ValueError, TypeError, IndexError, RuntimeError, MemoryError, zlib.error
-    try:
+    with reading('a compressed tile'):
         return np.asarray(read())
-    except known as problem:
-        raise BadImage('unreadable', f'a compressed tile: {problem}') from problem
-    except Exception as problem:
-        if type(problem).__name__ != 'CfitsioException':  # Its module is private, its base bare
-            raise
-        raise BadImage('unreadable', f'a compressed tile: {problem}') from problem
 
 # %% ../../nbs/20_images/09_planes.ipynb #226a9d4e
 @patch

@@ -10,9 +10,11 @@ import warnings
 
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.io.fits.verify import VerifyError
 from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import wcs_to_celestial_frame
+
+from ..core import BadImage, reading
+from .sanity import header_for_wcs
 
 # %% ../../nbs/20_images/05_wcs.ipynb #4f244584
 _ORIGIN_CARDS = ('TELESCOP', 'INSTRUME', 'SURVEY', 'OBJECT', 'DATE-OBS', 'MJD-OBS')
@@ -75,22 +77,11 @@ def _why_undistorted(header):
     return None if 'cor' in cards else f'{code} without the WAT cards that hold its distortion'
 
 # %% ../../nbs/20_images/05_wcs.ipynb #04f1632b
-_UNREADABLE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    MemoryError,
-    AssertionError,
-    VerifyError,
-)
-
-
 def _parse_wcs(header, hdul):
     "The WCS as astropy makes it, tried out on a pixel; None where it has no celestial axes"
-    with warnings.catch_warnings():
+    with reading('the WCS', 'bad_wcs'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        wcs = WCS(header, fobj=hdul, naxis=2)
+        wcs = WCS(header_for_wcs(header), fobj=hdul, naxis=2)
         if not wcs.has_celestial:
             return None
         wcs_to_celestial_frame(wcs)
@@ -105,8 +96,9 @@ def read_wcs(
     "The celestial WCS of an image with all its distortion, or why there is none"
     try:
         wcs = _parse_wcs(header, hdul)
-    except _UNREADABLE as error:
-        text = str(error).strip().splitlines()[-1][:200]
+    except BadImage as error:
+        text = str(error.__cause__ or error.detail).strip() or error.detail
+        text = text.splitlines()[-1][:200]
         return None, 'unsupported_wcs' if 'nrecognized' in text else 'bad_wcs', text
     if wcs is None:
         has_cards = header.get('CRVAL1') is not None

@@ -6,14 +6,13 @@
 __all__ = ['STAMPS', 'flat_alert', 'alert_problem', 'read_alerts', 'add_alerts']
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #027d12e1
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import BadImage, BadInput, progress, stable_uuid, utc_from_mjd
+from ..core import BadImage, BadInput, progress, reading, stable_uuid, utc_from_mjd
 from astrid_data.ingest.archive import (
     UNKNOWN_EXPOSURE_S,
     IngestReport,
@@ -73,13 +72,15 @@ def flat_alert(
     dict
 ):  # Fields on one level, stamps as bytes, missing ones absent; `BadImage` where ids lost digits
     "One alert in one form"
-    layers = layers_of(packet)
-    flat = flat_fields(layers)
+    with reading('the packet'):
+        layers = layers_of(packet)
+        flat = flat_fields(layers)
     for name in STAMPS.values():
         stamp = stamp_bytes(flat.pop(name, None))
         if stamp is not None:
             flat[name] = stamp
-    lineage = ' '.join(history_ids(layers))
+    with reading('the history of the packet', 'unreadable_history'):
+        lineage = ' '.join(history_ids(layers))
     if lineage:
         flat['lineage'] = lineage
     return flat
@@ -127,46 +128,43 @@ def _import_fastavro():
     return fastavro
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #85045a2e
-_BROKEN_AVRO = (
-    ValueError,
-    LookupError,
-    TypeError,
-    EOFError,
-    MemoryError,
-    OverflowError,
-    StopIteration,
-    OSError,
-    zlib.error,
-)
-
-
 def _avro_packets(path):
     "Packets of an AVRO file with their addresses, or the error that kept it from being read"
     fastavro = _import_fastavro()
-    i = 0
-    try:
-        with open(path, 'rb') as f:
-            for packet in fastavro.reader(f):
-                yield f'{path.name}[{i}]', packet
-                i += 1
-    except (*_BROKEN_AVRO, fastavro.schema.SchemaParseException) as e:
-        where = f' after {i} packets' if i else ''
-        yield path.name, BadImage('unreadable', f'{path.name}{where}: {type(e).__name__}: {e}')
+    with open(path, 'rb') as file:
+        yield from _packets_of(path, lambda: fastavro.reader(file))
+
+
+def _packets_of(path, read):
+    "What an iterator of packets gives, with addresses, and the error that ended it"
+    packets, i = None, 0
+    while True:
+        where = f'{path.name} after {i} packets' if i else path.name
+        try:
+            with reading(where):
+                packets = iter(read()) if packets is None else packets
+                packet = next(packets, _END)
+        except BadImage as problem:
+            yield path.name, BadImage('unreadable', problem.detail)  # Lengths there are broken too
+            return
+        if packet is _END:
+            return
+        yield f'{path.name}[{i}]', packet
+        i += 1
+
+
+_END = object()
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #0cfaf28d
 def _parquet_packets(path):
     "Rows of a Parquet file with their addresses, or the error that kept them from being read"
     import pyarrow.parquet
 
-    i = 0
-    try:
+    def rows():
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=500):
-            for row in batch.to_pylist():
-                yield f'{path.name}[{i}]', row
-                i += 1
-    except (ValueError, LookupError, TypeError, OSError, MemoryError) as e:
-        where = f' after {i} rows' if i else ''
-        yield path.name, BadImage('unreadable', f'{path.name}{where}: {type(e).__name__}: {e}')
+            yield from batch.to_pylist()
+
+    yield from _packets_of(path, rows)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #80db60dc
 _READERS = {'.avro': _avro_packets, '.parquet': _parquet_packets}
@@ -174,9 +172,15 @@ _READERS = {'.avro': _avro_packets, '.parquet': _parquet_packets}
 
 def _file_packets(path):
     "Packets of a file or a folder of files"
-    if path.is_dir():
+    try:
+        with reading(f'{path!s:.200}', 'missing_file'):
+            is_folder, is_file = path.is_dir(), path.is_file()
+    except BadImage as problem:
+        yield f'{path!s:.200}', problem
+        return
+    if is_folder:
         yield from read_alerts(sorted(f for f in path.rglob('*') if f.suffix in _READERS))
-    elif not path.is_file():
+    elif not is_file:
         yield str(path), BadImage('missing_file', f'{path} is not a file')
     else:
         yield from _READERS.get(path.suffix, _avro_packets)(path)
@@ -489,7 +493,8 @@ def _read_packet(packet, survey):
     if isinstance(packet, BadImage):
         raise packet
     alert = flat_alert(packet)
-    problem = alert_problem(alert) or _stream_problem(alert, survey)
+    with reading('the packet', 'bad_value'):
+        problem = alert_problem(alert) or _stream_problem(alert, survey)
     if problem:
         raise BadImage(*problem)
     return alert, _stamp_geometry(alert, survey or 'ztf')

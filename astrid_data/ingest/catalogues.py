@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import exists, or_, select, update
 
-from ..core import BadInput, stable_uuid
+from ..core import BadInput, reading, stable_uuid
 from ..images.exposures import exposure_interval
 from astrid_data.ingest.archive import (
     LEDGER,
@@ -993,11 +993,11 @@ def _unit_note(archive, catalogue, placement, observations):
     if placement.n_images.any() or not len(placement.kept) or catalogue.has_units:
         return
     circles = _circled_images(archive, observations)
-    for reading, places in _other_readings(placement.ra, placement.dec).items():
+    for other, places in _other_readings(placement.ra, placement.dec).items():
         n = _n_in_circles(circles, *places)
         if n:
             catalogue.notes.append(
-                f'no row lies on an image, but with {reading} {n} of {len(placement.kept)} '
+                f'no row lies on an image, but with {other} {n} of {len(placement.kept)} '
                 f'would lie near one: {_OF_UNIT}'
             )
 
@@ -1061,10 +1061,12 @@ def add_catalogue(
     asked = dict(object_id=object_id, class_name=class_name, is_real=is_real)
     asked |= dict(mag=mag, snr=snr, score=score)
     name = catalogue_name(name)
-    catalogue = _read_catalogue(open_table(table), name, ra, dec, **asked)
-    _read_times_and_motions(catalogue, when, days, pmra, pmdec, ref_epoch)
-    judged = _lose_contradictions(catalogue, verdict_time)
-    _lose_duplicates(catalogue, judged)
+    source = open_table(table)
+    with reading(f'the catalogue {name}', kind=BadInput):
+        catalogue = _read_catalogue(source, name, ra, dec, **asked)
+        _read_times_and_motions(catalogue, when, days, pmra, pmdec, ref_epoch)
+        judged = _lose_contradictions(catalogue, verdict_time)
+        _lose_duplicates(catalogue, judged)
     return _place_catalogue(archive, catalogue, observations)
 
 

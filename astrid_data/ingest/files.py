@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..core import BadImage, BadInput, NotFound
+from ..images.files import parse_fits, read_bytes
 from ..images.hdus import list_images
 
 # %% ../../nbs/25_ingest/03_files.ipynb #a6ba0b7f
@@ -118,9 +119,8 @@ def first_header(
     path,  # FITS file
 ):  # An astropy `Header`
     "Header of a file's first HDU, where the exposure's name is"
-    from astropy.io import fits
-
-    with fits.open(path, ignore_missing_simple=True) as hdus:
+    _, data, what = read_bytes(path)
+    with parse_fits(path, data, what) as hdus:
         return hdus[0].header
 
 

@@ -22,6 +22,7 @@ from ..core import BadImage, BadInput, progress, stable_uuid
 from ..images.conditions import read_conditions
 from ..images.exposures import read_exposure
 from ..images.image import check_facts, content_of_image, open_image
+from ..images.isolation import isolating
 from ..images.sources import detect_sources, error_plane
 from astrid_data.ingest.archive import (
     IngestReport,
@@ -412,6 +413,7 @@ def add_fits(
     dq=None,  # Mask in a file of its own: its path or address, or a function of the image's address
     weight=None,  # Weight in a file of its own, given as the mask is; zero weight is bad
     changed: str = 'ledger',  # 'anew' takes in files whose bytes differ from those taken in before
+    isolate: bool = False,  # Try each file in a process of its own first, which may die of it
     **settings,  # More for `detect_sources`
 ) -> IngestReport:  # What was added, and what was lost and why
     "Take FITS images in: one observation per image, with its sources"
@@ -435,7 +437,8 @@ def add_fits(
         _planes_given(one, dq=dq, weight=weight)
         known = facts(one.address) if callable(facts) else facts
         known = sample_facts(one.address) | (known or {})
-        _add_file(archive, report, guard, one, known, options)
+        with isolating(isolate):
+            _add_file(archive, report, guard, one, known, options)
     if detect and apply_rules:
         confirm_across(archive, report)
     return log_report('add_fits', report)

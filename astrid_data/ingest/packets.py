@@ -68,7 +68,7 @@ def _read_text(text):
     "What a text holds, JSON or a printed list; ValueError where it cannot be read"
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     printed = re.sub(r'^array\((.*?)(, dtype=\w+)?\)$', r'\1', text.strip(), flags=re.S)
     printed = re.sub(r'\b(nan|NaN|null|NULL)\b', 'None', printed)

@@ -9,7 +9,6 @@ __all__ = ['STAMP_SCALES', 'STAMP_SIDES', 'stamp_shape', 'stamp_centre', 'stamp_
 # %% ../../nbs/25_ingest/00_stamps.ipynb #e97d84db
 import re
 import warnings
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,15 +16,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area
 
-from ..core import BadImage
-
-# %% ../../nbs/25_ingest/00_stamps.ipynb #f229671e
-def _unpacked(raw):
-    "The FITS file of a stamp"
-    try:
-        return zlib.decompress(raw, 31) if raw[:2] == b'\x1f\x8b' else raw
-    except zlib.error as e:
-        raise BadImage('truncated', f'a stamp of {len(raw)} bytes does not unpack: {e}') from e
+from ..core import BadImage, reading
+from ..images.sanity import check_headers, header_for_wcs, unpacked_stamp
 
 # %% ../../nbs/25_ingest/00_stamps.ipynb #1dd3fcab
 def _header_cards(data):
@@ -44,13 +36,14 @@ def stamp_shape(
     raw: bytes,  # A stamp as the packet has it, gzipped or not
 ) -> tuple:  # ny, nx
     "The size of a stamp, and the certainty that all of it is there"
-    data = _unpacked(raw)
+    data = unpacked_stamp(raw)
+    check_headers(data, 'a stamp')
     cards, end = _header_cards(data)
-    try:
+    with reading('a stamp'):
         ny, nx = int(cards['NAXIS2']), int(cards['NAXIS1'])
         bytes_per_pixel = abs(int(cards['BITPIX'])) / 8
-    except (KeyError, ValueError) as e:
-        raise BadImage('unreadable', 'a stamp is not a FITS image') from e
+    if not (nx > 0 and ny > 0):
+        raise BadImage('unreadable', f'a stamp of {ny} x {nx} pixels has no pixels')
     header_bytes = -(-(end + 80) // 2880) * 2880  # Headers fill blocks of 2880 bytes
     if len(data) < header_bytes + int(ny * nx * bytes_per_pixel):
         raise BadImage('truncated', f'a stamp should have {ny} x {nx} pixels but ends early')
@@ -82,19 +75,19 @@ def stamp_wcs(
     raw: bytes,  # A stamp as the packet has it, gzipped or not
 ) -> WCS | None:  # None where its header has none
     "The WCS of a stamp"
-    data = _unpacked(raw)
+    data = unpacked_stamp(raw)
     cards, end = _header_cards(data)
     if 'CRVAL1' not in cards or not any(card in cards for card in _MATRIX_CARDS):
         return None
-    header = fits.Header.fromstring(data[:end].decode('ascii', 'replace'))
-    if not str(header.get('CTYPE1', '')).strip():
-        header['CTYPE1'], header['CTYPE2'] = 'RA---TAN', 'DEC--TAN'
     try:
-        with warnings.catch_warnings():
+        with reading('the WCS of a stamp', 'bad_wcs'), warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            found = WCS(header, naxis=2)
+            header = fits.Header.fromstring(data[:end].decode('ascii', 'replace'))
+            if not str(header.get('CTYPE1', '')).strip():
+                header['CTYPE1'], header['CTYPE2'] = 'RA---TAN', 'DEC--TAN'
+            found = WCS(header_for_wcs(header), naxis=2)
             scale = np.sqrt(proj_plane_pixel_area(found.celestial)) * 3600
-    except Exception:  # noqa: BLE001 (astropy raises many kinds for a header that makes no sense)
+    except BadImage:
         return None
     return found if found.has_celestial and 1e-3 < scale < 3600 else None
 
@@ -152,7 +145,10 @@ class StampGeometry:
 
 def _from_wcs(wcs, ra, dec, shape):
     "The geometry that a WCS gives; None where the candidate would not be on the stamp"
-    x, y = wcs.all_world2pix([[ra, dec]], 0)[0]
+    with reading('the WCS of a stamp', 'bad_wcs'):
+        x, y = wcs.all_world2pix([[ra, dec]], 0)[0]
+    if not (np.isfinite(x) and np.isfinite(y)):
+        return None
     column, row = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))
     if not (0 <= column < shape[1] and 0 <= row < shape[0]):
         return None

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput, NotFound
+from ..core import BadImage, BadInput, NotFound, reading
+from ..images.sanity import refuse_bomb
 from ..registry.words import is_missing
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #b0ddc090
@@ -263,6 +264,22 @@ def _open_bytes(path):
     return get_handle(path, 'rb', compression='infer', is_text=False)
 
 
+_FREE_BYTES = 16 * 10**6  # That any packed table may have; cells take ten times as much memory
+
+
+def _refuse_table_bomb(path):
+    "Raise where a packed table becomes far more than its file is"
+    from pandas.io.common import infer_compression
+
+    if infer_compression(path, 'infer') is None:
+        return
+    unpacked, packed = 0, path.stat().st_size
+    with _open_bytes(path) as handles:
+        while piece := handles.handle.read(2**20):
+            unpacked += len(piece)
+            refuse_bomb(packed, unpacked, path.name, _FREE_BYTES, share=4)
+
+
 def _kind_of_file(path):
     "'fits', 'parquet', 'votable', 'ascii.ecsv', 'json', 'text', or None for others"
     with _open_bytes(path) as handles:
@@ -352,6 +369,7 @@ def _check_is_alone(path, kind):
 # %% ../../nbs/25_ingest/05_tables.ipynb #4e38d160
 def _from_file(path):
     "The table in a file"
+    _refuse_table_bomb(path)
     _check_is_table(path)
     kind = _kind_of_file(path)
     if kind == 'text':
@@ -373,16 +391,17 @@ def _from_file(path):
 
 def _read_file(path):
     "The table in a file, or an error that names it"
-    from xml.parsers.expat import ExpatError
-
-    if not path.is_file():
+    with reading(f'the path {path!s:.200}', kind=BadInput):
+        is_file = path.is_file()
+    if not is_file:
         raise NotFound(f'there is no file {path}')
     try:
-        return _from_file(path)
-    except BadInput as problem:
+        with reading(str(path), kind=BadInput):
+            return _from_file(path)
+    except (BadInput, BadImage) as problem:
+        if problem.__cause__ is not None:
+            raise
         raise BadInput(f'{path}: {problem}') from problem
-    except (OSError, ValueError, TypeError, LookupError, EOFError, csv.Error, ExpatError) as e:
-        raise BadInput(f'{path} cannot be read as a table: {type(e).__name__}: {e}') from e
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #13837e7b
 def _is_records(table):
@@ -419,7 +438,8 @@ def open_table(
             'array, a list of dicts, or the path of a CSV, TSV, ECSV, FITS, VOTable, Parquet '
             'or JSON-lines file'
         )
-    return _without_quantities(reader(table))
+    with reading('the table', kind=BadInput):
+        return _without_quantities(reader(table))
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #efc5afd7
 def read_table(
