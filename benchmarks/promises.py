@@ -17,6 +17,7 @@ WAYS = {'5 epochs': 5, 'as long as it takes': None}
 MEANING = """
 What the numbers mean
   promised   the 95 % interval of the AUC-PR on the version's own test split, by objects
+  drawn      the interval as it was made before: by drawing objects again, and nothing else
   got        the AUC-PR on alerts of other objects and other nights, weighted to the same share of real
   inside     how many of the five promises held. Objects are dealt by chance inside the version, nights are not: an interval by objects promises
              nothing about other nights, so that fewer than five may hold although the interval is right about objects.
@@ -49,7 +50,8 @@ def one_deal(alerts, seed):
     import pyarrow as pa
 
     import astrid_data as ad
-    from astrid_data.evaluation.scores import fpr_at_fnr
+    from astrid_data.evaluation.intervals import bootstrap, prior_weights
+    from astrid_data.evaluation.scores import average_precision, fpr_at_fnr
     from astrid_data.loading.batches import PatchLoader
     from astrid_data.training.predict import predict
 
@@ -65,6 +67,11 @@ def one_deal(alerts, seed):
         history = ad.fit(model, train, val, epochs=epochs, seed=seed, show=False)
         promise = ad.evaluate(model, test, choose_on=val, survey_prior=SURVEY_PRIOR)
         scores = predict(model, nature)
+        weight = prior_weights(promise.scores['label'], SURVEY_PRIOR)
+
+        def at_prior(label, score, times, weight=weight):
+            return average_precision(label, score, times * weight)
+
         yield dict(
             way=way,
             seed=seed,
@@ -76,17 +83,21 @@ def one_deal(alerts, seed):
             prior=promise.prior,
             seen=promise.auc_pr,
             promised=promise.auc_pr_interval,
+            drawn=bootstrap(promise.scores, average_precision),
             got=got_at(scores, promise.prior),
             seen_at_prior=promise.auc_pr_at_prior,
             promised_at_prior=promise.auc_pr_at_prior_interval,
+            drawn_at_prior=bootstrap(promise.scores, at_prior),
             got_at_prior=got_at(scores, SURVEY_PRIOR),
             fpr_promised=promise.fpr_at_fnr_interval,
+            fpr_drawn=bootstrap(promise.scores, lambda *of: fpr_at_fnr(*of)[0]),
             fpr_got=fpr_at_fnr(scores['label'], scores['score'])[0],
         )
 
 
 def inside(rows, promised, got):
-    return sum(r[promised][0] <= r[got] <= r[promised][1] for r in rows)
+    known = [r for r in rows if r[promised]]
+    return sum(r[promised][0] <= r[got] <= r[promised][1] for r in known)
 
 
 def main():
@@ -109,6 +120,9 @@ def main():
             mean_got=sum(r['got'] for r in own) / len(own),
             mean_got_at_prior=sum(r['got_at_prior'] for r in own) / len(own),
             inside=inside(own, 'promised', 'got'),
+            drawn=inside(own, 'drawn', 'got'),
+            drawn_at_prior=inside(own, 'drawn_at_prior', 'got_at_prior'),
+            drawn_fpr=inside(own, 'fpr_drawn', 'fpr_got'),
             inside_at_prior=inside(own, 'promised_at_prior', 'got_at_prior'),
             inside_fpr=inside(own, 'fpr_promised', 'fpr_got'),
         )
