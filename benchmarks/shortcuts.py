@@ -7,7 +7,6 @@ Facts that the probe cannot tell apart are named together; `named_alone` counts 
 """
 
 import sys
-import time
 
 import numpy as np
 import pandas as pd

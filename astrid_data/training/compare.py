@@ -17,7 +17,8 @@ from markupsafe import Markup
 
 from ..core import BadInput, NotFound
 from ..display import COLOURS, mark_synthetic, new_figure, render
-from ..evaluation.intervals import area_difference, paired_bootstrap
+from ..evaluation.intervals import area_difference
+from ..evaluation.roc_difference import roc_difference
 from ..evaluation.scores import auc_roc, average_precision
 from ..safe_text import read_csv
 from ..tracking.past_runs import dataset_runs, run_file
@@ -180,7 +181,7 @@ def paired_difference(
     if metric is average_precision:
         difference, interval = area_difference(scores, better, n_boot)
     else:
-        difference, interval = paired_bootstrap(scores, better, metric, n_boot)
+        difference, interval = roc_difference(scores, better)
     if interval is None:
         return _no_difference('too few objects of both labels to draw from')
     low, high = interval
