@@ -439,6 +439,7 @@ class CollectBody(BaseModel):
     validation_status: str = _field('validation_status')
     max_samples: int = _field('max_samples', gt=0, lt=2**31)
     patch_size: int = Field(PATCH_SIZE, ge=8, le=512, description='Side of a patch (pixel)')
+    allow_empty: bool = Field(False, description='Accept a split without samples')
 
     def params(self):
         "The same as parameters of a collection"
@@ -447,7 +448,7 @@ class CollectBody(BaseModel):
         dates = None
         if self.start is not None:
             dates = parse_time(self.start), parse_time(self.end)
-        others = {'name', 'description', 'start', 'end', 'patch_size'}
+        others = {'name', 'description', 'start', 'end', 'patch_size', 'allow_empty'}
         return TrainingDataCollectionParams(date_range=dates, **self.model_dump(exclude=others))
 
 # %% ../nbs/96_api.ipynb #91a90364
@@ -674,6 +675,7 @@ def _add_collect(app, archive):
                 plan,
                 body.name,
                 patch_size=body.patch_size,
+                allow_empty=body.allow_empty,
                 description=body.description,
                 created_by=who,
                 progress=False,

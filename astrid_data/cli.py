@@ -152,7 +152,8 @@ def _collect(args):
     plan = TrainingDataCollector(archive).plan(params)
     print(plan)
     if args.name:
-        print(plan.build(args.name, patch_size=args.patch_size))
+        how = dict(patch_size=args.patch_size, allow_empty=args.allow_empty)
+        print(plan.build(args.name, **how))
 
 # %% ../nbs/97_cli.ipynb #ef131c64
 def _datasets(args):
@@ -216,6 +217,8 @@ def _add_collect(verbs):
     _add_field(verb, '--max-samples', 'max_samples', int)
     verb.add_argument('--name')
     verb.add_argument('--patch-size', type=int, default=PATCH_SIZE, help='side of a patch (pixel)')
+    empty_text = 'accept a split without samples, for a trial with a handful'
+    verb.add_argument('--allow-empty', action='store_true', help=empty_text)
 
 # %% ../nbs/97_cli.ipynb #a58f69fc
 def _add_making(verbs):

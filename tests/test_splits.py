@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from astrid_data.core import SPLITS, BadInput
 from astrid_data.sky import sky_separation_arcsec
 from astrid_data.splits.assign import (
+    EmptySplit,
     exposures,
     find_footprints,
     group_detections,
@@ -579,7 +580,7 @@ def test_alerts_of_one_moment_are_one_exposure():
     assert (
         mixed.artefacts_of_seen_exposures
         <= (t['label'][split_samples(t).split == 'test'] == 0).sum()
-        and mixed.verdict == 'warn'
+        and mixed.verdict == 'unknown'
         and 'their extent is not known'
         in mixed.reasons[0]  # How large pixels of 'atlas' patches are
     )
@@ -593,7 +594,7 @@ def test_what_is_held_out_is_all_of_the_test():
         (dict(test=dict(object_id=['ZTF3', 'ZTF4'])), t['object_id'].isin(['ZTF3', 'ZTF4'])),
         (dict(test=dict(night=58999)), np.floor(t['mjd'] - 17 / 24) == 58999),
     ]:
-        r = split_samples(t, hold=hold)
+        r = split_samples(t, hold=hold, allow_empty=there.all())  # One night is the whole set
         np.testing.assert_array_equal(r.split == 'test', there)
         if not there.all():
             assert (r.split == 'train').sum() > 2 * (r.split == 'val').sum() > 0 and r.report[
@@ -616,7 +617,9 @@ def test_what_is_held_out_is_all_of_the_test():
     objects = np.arange(len(t)) // 6 * 6  # An object is at one place, whoever sees it
     seen = t.assign(object_id=[f'ZTF{i}' for i in objects])
     seen = seen.assign(ra=t['ra'].to_numpy()[objects], dec=t['dec'].to_numpy()[objects])
-    r = split_samples(seen, hold=dict(test=dict(survey='atlas')))
+    with pytest.raises(EmptySplit, match='80 samples share sky or an object'):
+        split_samples(seen, hold=dict(test=dict(survey='atlas')))
+    r = split_samples(seen, hold=dict(test=dict(survey='atlas')), allow_empty=True)
     assert (
         things_in_two(seen.assign(half_width_arcsec=np.nan), r.split) == 0
         and r.report['buffer_share'] > 0.5
@@ -714,11 +717,11 @@ def test_objects_yield_where_something_else_is_held_out():
         )
     )
     for by in ('night', 'time'):
-        r = split_samples(t, by=by, fractions=(0.6, 0.2, 0.2))
-        assert things_in_two(t, r.split) == 0 and audit_splits(t.assign(split=r.split)).verdict in (
-            'pass',
-            'warn',
-        )
+        r = split_samples(t, by=by, fractions=(0.6, 0.2, 0.2), allow_empty=True)
+        assert things_in_two(t, r.split) == 0
+        assert audit_splits(t.assign(split=r.split)).verdict in ('pass', 'warn')
+        with pytest.raises(EmptySplit, match='1200 samples .* share sky or an object'):
+            split_samples(t, by=by, fractions=(0.6, 0.2, 0.2))
         assert (r.split == 'test').any() and r.report[
             'buffer_share'
         ] > 0.2  # The price of holding out nights of objects seen again and again
@@ -795,7 +798,7 @@ def test_alert_by_alert_fails_by_object_passes_and_a_new_name_does_not_help():
     honest = split_samples(t)
     assert (
         audit_splits(t.assign(split=honest.split, half_width_arcsec=30.0)).verdict == 'pass'
-        and audit_splits(t.assign(split=honest.split)).verdict == 'warn'  # Extent unknown
+        and audit_splits(t.assign(split=honest.split)).verdict == 'unknown'  # Extent unknown
         and honest.report['buffer_share'] == 0
     )
 

@@ -59,7 +59,13 @@ from ..quality.duplicates import find_duplicates
 from ..quality.gates import UPPER_GATES
 from ..quality.report import check_quality
 from ..registry.tables import DetectionIndex
-from ..splits.assign import check_split, import_splits, imported, split_samples
+from astrid_data.splits.assign import (
+    check_split,
+    import_splits,
+    imported,
+    missing_words,
+    split_samples,
+)
 from ..splits.audit import audit_splits
 from ..storage.service import StoreUnreachable
 
@@ -113,7 +119,14 @@ def _split_settings(split_by, seed, fractions):
     if isinstance(split_by, pd.DataFrame):
         return _imported_split(split_by)
     wanted = split_by if isinstance(split_by, dict) else dict(by=split_by)
-    return dict(seed=seed, fractions=fractions, by='object') | wanted
+    settings = dict(seed=seed, fractions=fractions, by='object') | wanted
+    return {name: value for name, value in settings.items() if name != 'allow_empty'}
+
+
+def _allows_empty(allow_empty, split_by):
+    "Whether a split without samples may be; that does not change what a version holds"
+    among_others = isinstance(split_by, dict) and split_by.get('allow_empty', False)
+    return bool(allow_empty or among_others)
 
 # %% ../../nbs/55_datasets/06_build.ipynb #99bb8346
 def _made_alike(manifest, recipe):
@@ -186,6 +199,7 @@ def assign_splits(
     split: dict,  # by, seed, fractions and more for `split_samples`
     previous: pd.DataFrame | None = None,  # An earlier version's samples, or imported splits
     copies: pd.DataFrame | None = None,  # From `find_duplicates`: columns i, j; they stay together
+    allow_empty: bool = False,  # Take a split without samples as it is; False refuses it
 ) -> tuple:  # samples with the columns split and group_id; the report of the split
     "Give each sample its split"
     if split['by'] == 'imported':
@@ -194,7 +208,8 @@ def assign_splits(
     else:
         how = {k: v for k, v in split.items() if k != 'previous'}
         how['together'] = None if copies is None else copies[['i', 'j']].to_numpy('i8').T
-        result = split_samples(samples, patch_size=patch_size, previous=previous, **how)
+        how |= dict(patch_size=patch_size, previous=previous, allow_empty=allow_empty)
+        result = split_samples(samples, **how)
     split_column = np.asarray(result.split, object)
     group_column = np.asarray(result.group_id, object)
     return samples.assign(split=split_column, group_id=group_column), result.report
@@ -233,11 +248,14 @@ def check_version(
 def version_warnings(
     samples: pd.DataFrame,  # With their splits
     report,  # A `DataQualityReport`
+    split: dict | None = None,  # Report of the split; None for splits made elsewhere
 ) -> list:  # Sentences, none where all is well
     "What whoever trains on these samples must know first"
     filled = set(samples['split'])
     empty = [f'the {split} split is empty' for split in SPLITS if split not in filled]
-    return empty + [issue.message for issue in report.issues if issue.severity == 'error']
+    lacking = missing_words(split or {})
+    errors = [issue.message for issue in report.issues if issue.severity == 'error']
+    return empty + lacking + errors
 
 # %% ../../nbs/55_datasets/06_build.ipynb #f0970a67
 def _failed_gates(report):
@@ -304,6 +322,15 @@ def _check_found(version, gate):
             f'{version.address} is frozen already, but {"; ".join(reasons)}. '
             "Build with other parameters, or take it as it is with gate='warn'"
         )
+
+
+def _warn_of_empty(version, allow_empty):
+    "Say that a version that is there already has an empty split, to whoever did not allow it"
+    notes = version.manifest.get('warnings') or []
+    empty = [note for note in notes if note.endswith('split is empty')]
+    if empty and not allow_empty:
+        message = f'{version.address} is frozen already: {"; ".join(empty)}'
+        warnings.warn(message, stacklevel=_stacklevel_outside())
 
 # %% ../../nbs/55_datasets/06_build.ipynb #12876c22
 def _check_name(name):
@@ -416,6 +443,7 @@ class _Build:
     splits: pd.DataFrame | None  # Splits that are handed on, or imported
     gate: str  # 'warn' or 'error'
     probe: bool  # Look for shortcuts
+    allow_empty: bool = False  # A split may be without samples
 
     @property
     def address(self):
@@ -483,6 +511,12 @@ def _check_cut(build, samples, ledger, shards, pairs):
     threshold_and_probe = (threshold, build.probe)
     return check_version(samples, data, valid, ledger, plan.channels, *threshold_and_probe, pairs)
 
+# %% ../../nbs/55_datasets/06_build.ipynb #4f7d2f6e
+def _split_facts(recipe, report, allow_empty):
+    "How the samples were split, for the manifest; what is as ever is not said"
+    allowed = dict(allow_empty=True) if allow_empty else {}
+    return dict(recipe['split'], report=report, **allowed)
+
 # %% ../../nbs/55_datasets/06_build.ipynb #971e7ea3
 def freeze_version(
     build: _Build,  # The build whose patches are all cut
@@ -498,9 +532,9 @@ def freeze_version(
     samples = add_lineage(build.archive, samples)
     copies = find_copies(folder, samples, shards)
     how = (recipe['patch_size'], recipe['split'], build.splits)
-    samples, split = assign_splits(samples, *how, copies)
+    samples, split = assign_splits(samples, *how, copies, build.allow_empty)
     audit, report, normalisation = _check_cut(build, samples, ledger, shards, copies)
-    notes = version_warnings(samples, report)
+    notes = version_warnings(samples, report, split)
     _apply_gates(report, audit, build.gate, build.address, notes)
     write_atomic(folder / 'quality.json', report.to_json())
     digest = content_hash(samples, recipe)
@@ -512,7 +546,7 @@ def freeze_version(
         normalisation,
         recipe,
         id=str(stable_uuid('dataset', facts['name'], facts['version'], digest)),
-        split=dict(recipe['split'], report=split),
+        split=_split_facts(recipe, split, build.allow_empty),
         audit=json.loads(audit.to_json()),
         **_parent_facts(build.archive, facts['name']),
         quality_score=report.quality_score,
@@ -564,14 +598,14 @@ def _cut_and_freeze(build, executor, progress, shard_rows, unreachable):
     shutil.rmtree(build.work)
 
 # %% ../../nbs/55_datasets/06_build.ipynb #3b179876
-def _hand_on_splits(archive, plan, name, recipe, split_by, splits_from):
+def _hand_on_splits(archive, plan, name, recipe, split_by, splits_from, allow_empty=False):
     "The splits that stay as they were; the recipe then names where they come from"
     if isinstance(split_by, pd.DataFrame):
         imported(plan.samples, split_by, recipe['split']['on'])  # Refuses what does not fit
         return split_by
     parent = _splits_parent(archive, name, recipe, splits_from)
     splits = earlier_splits(archive, parent and parent['address'])
-    check_split(plan.samples, recipe['split'], splits)
+    check_split(plan.samples, recipe['split'], splits, allow_empty)
     if parent:
         recipe['split']['previous'] = parent
     return splits
@@ -629,6 +663,7 @@ def build_dataset(
     pixel_scale_arcsec: float | None = None,  # Resample to pixels of this size; None as observed
     align: bool = False,  # Resample channels onto the first's grid; False loses what differs
     unreachable: str = 'error',  # Store unreachable: 'error' stops, 'ledger' loses its samples
+    allow_empty: bool = False,  # Freeze with a split that has no samples; False refuses it
 ) -> 'Dataset':  # The frozen version, new or found
     "Cut, check, split and freeze a plan"
     archive = need('archive', need('plan', plan).archive)
@@ -647,10 +682,13 @@ def build_dataset(
         if found:
             shutil.rmtree(work, ignore_errors=True)  # Of a run that died when all was done
             _check_found(found, gate)
+            _warn_of_empty(found, _allows_empty(allow_empty, split_by))
             tell_version(_log, 'found (same recipe, nothing built)', found)
             return found
         _check_space(plan, work, int(patch_size))
-        splits = _hand_on_splits(archive, plan, name, recipe, split_by, splits_from)
+        may_be_empty = _allows_empty(allow_empty, split_by)
+        request = (recipe, split_by, splits_from, may_be_empty)
+        splits = _hand_on_splits(archive, plan, name, *request)
         facts = dict(
             name=name,
             version=number,
@@ -659,7 +697,7 @@ def build_dataset(
             created_by=created_by or who_am_i(),
             **_plan_facts(plan, recipe),
         )
-        build = _Build(archive, plan, recipe, facts, work, splits, gate, probe)
+        build = _Build(archive, plan, recipe, facts, work, splits, gate, probe, may_be_empty)
         _cut_and_freeze(build, executor, progress, shard_rows, unreachable)
     built = open_dataset(archive, f'{name}@v{number}')
     _log_built(built)

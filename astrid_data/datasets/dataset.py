@@ -457,7 +457,7 @@ def audit(self: Dataset) -> LeakageAudit:  # None for a version that was written
 def check_leaks(
     self: Dataset,
     allow: bool = False,  # Warn, and go on, where the audit failed
-) -> str | None:  # 'pass', 'warn' or 'fail'; None where no audit was made
+) -> str | None:  # 'pass', 'unknown', 'warn' or 'fail'; None: no audit
     "Refuse a version whose splits share what they must not"
     audit = self.audit
     if audit is None:

@@ -412,7 +412,8 @@ def _split_again(dataset, samples, copies=None):
         if 'evened_out' not in report:  # Made before splits were evened out
             split = {**split, 'even_out_far': False}
     samples = add_lineage(dataset.archive, samples)
-    return assign_splits(samples, dataset.patch_size, split, previous, copies)[0]
+    how = (dataset.patch_size, split, previous, copies)
+    return assign_splits(samples, *how, allow_empty=True)[0]  # What is frozen is as it is
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #26b8007f
 def rebuild_version(

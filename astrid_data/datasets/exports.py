@@ -457,7 +457,7 @@ def _with_keys(rows, images):
     return rows.assign(sample_key=made)
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #b8a2b419
-def _imported_splits(rows, fractions, seed):
+def _imported_splits(rows, fractions, seed, allow_empty=False):
     "The split of each row, and what it comes from"
     if 'split' in rows and rows['split'].notna().all():
         return rows['split'].to_numpy(object), 'rows'
@@ -468,7 +468,8 @@ def _imported_splits(rows, fractions, seed):
     for column in ('ra', 'dec'):
         if column not in rows:
             rows = rows.assign(**{column: np.nan})
-    return split_samples(rows, fractions=fractions, seed=seed, by='group').split, 'object'
+    how = dict(fractions=fractions, seed=seed, by='group', allow_empty=allow_empty)
+    return split_samples(rows, **how).split, 'object'
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #ec73f73c
 def read_npz(
@@ -479,12 +480,13 @@ def read_npz(
     channels: tuple | None = None,  # Names; None: the files' own, or the usual for one and three
     fractions: tuple = SPLIT_FRACTIONS,  # Of train, val and test, where the files have no splits
     seed: int = 0,  # As for `split_samples`, where the files have no splits
+    allow_empty: bool = False,  # As for `split_samples`, where the files have no splits
 ) -> Dataset:  # Opened, belonging to no archive
     "A version from stamps in NPZ"
     files = _npz_files(source)
     stamps = _joined([_read_file(path) for path in files])
     rows = _with_keys(_with_origin(stamps.rows, origin), stamps.images)
-    split, split_by = _imported_splits(rows, fractions, seed)
+    split, split_by = _imported_splits(rows, fractions, seed, allow_empty)
     sources = [dict(file=path.name, sha256=sha256_file(path)) for path in files]
     with _new_folder(folder) as work:
         version = work / 'version'

@@ -352,6 +352,13 @@ def _build_settings(dataset):
     )
 
 
+def _allowed(dataset):
+    "What a version was allowed, as arguments of `build_dataset`; its next version is, too"
+    if (dataset.manifest.get('split') or {}).get('allow_empty'):
+        return dict(allow_empty=True)
+    return {}
+
+
 def _check_split_known(dataset, settings):
     "Refuse to go on from splits that somebody else made, unless they are given anew"
     if 'split_by' not in settings:
@@ -429,7 +436,7 @@ def collect_since(
     "The same parameters into the next version, splits where they were"
     plan = plan_again(dataset)
     own = {**_build_settings(dataset), 'splits_from': dataset.address}
-    settings = {**own, **kwargs}
+    settings = {**own, **_allowed(dataset), **kwargs}
     _check_split_known(dataset, settings)
     if not _asks_otherwise(own, kwargs):
         there = _found_or_current(dataset, plan, since)

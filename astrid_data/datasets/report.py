@@ -146,6 +146,8 @@ _AUDIT_WORDS = dict(
     artefacts_of_seen_exposures='test artefacts from exposures whose artefacts train has seen',
     same_exposure_test='test samples from exposures that train has seen',
     unplaced='samples whose extent on the sky is not known',
+    no_position='samples without a position',
+    unidentified='samples without position, object id and history',
 )
 _SPLIT_WORDS = dict(
     by='split by',
@@ -155,6 +157,7 @@ _SPLIT_WORDS = dict(
     blocks='blocks of sky',
     kept_from_before='samples that stayed where they were',
     hold='held out',
+    allow_empty='a split may be empty',
 )
 
 # %% ../../nbs/55_datasets/09_report.ipynb #bd877b81
@@ -183,6 +186,8 @@ def _split_facts(dataset):
     split = dataset.manifest.get('split') or {}
     facts = {**split, **(split.get('report') or {})}
     facts = {name: value for name, value in facts.items() if value is not None}
+    for name, count in (facts.get('unknown') or {}).items():
+        facts[f'samples of unknown {name.replace("_", " ")}'] = count
     if split.get('previous'):
         facts['splits handed on from'] = split['previous']['address']
     facts['looks at the test labels'] = len(dataset.test_openings)

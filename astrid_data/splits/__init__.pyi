@@ -4,6 +4,7 @@ from .assign import (
     split_samples as split_samples,
     import_splits as import_splits,
     SplitResult as SplitResult,
+    EmptySplit as EmptySplit,
 )
 from .audit import (
     audit_splits as audit_splits,

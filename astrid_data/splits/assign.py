@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['WAYS', 'required_column', 'object_names', 'group_detections', 'Footprints', 'with_extents', 'find_footprints',
            'overlaps_any', 'sky_blocks', 'SplitOptimizer', 'assign_splits', 'even_out', 'exclude_overlaps',
-           'SplitResult', 'split_samples', 'check_split', 'imported', 'import_splits']
+           'missing_words', 'SplitResult', 'count_unknown', 'EmptySplit', 'split_samples', 'check_split', 'imported',
+           'import_splits']
 
 # %% ../../nbs/50_splits/01_assign.ipynb #2a5fb72e
 import logging
@@ -627,6 +628,7 @@ class _Units:
     group: np.ndarray  # Number of each row's group
     stratum: np.ndarray  # Number of each row's class and survey
     fixed: np.ndarray  # Split number that a unit must stay in, -1 for others
+    kind: np.ndarray | None = None  # Number of each row's class in all surveys; None: its stratum
 
 # %% ../../nbs/50_splits/01_assign.ipynb #74608b6f
 def _heavy_units(sky, unit, weight, numbers, most=128):
@@ -696,15 +698,22 @@ class _Aim:
 
     requested: np.ndarray  # Samples, shape (3, strata)
     smallest: np.ndarray  # Size of the smallest unit with each stratum that may move, or infinity
+    classes: np.ndarray | None = None  # Whether a stratum is of a class, shape (strata, classes)
+    wanted: np.ndarray | None = None  # Whether a split could hold a class, shape (3, classes)
+
+    def lacking(self, kept):
+        "Which splits lack classes that they could hold, shape (m, 3, classes)"
+        return (kept @ self.classes == 0) & self.wanted
 
     def ranks(self, kept):
         "Empty splits, lacking classes and distance of counts (m, 3, strata), shape (m, 3)"
         size = self.requested.sum(1)
         is_empty = (kept.sum(-1) == 0) & (size > 1e-6)
         could_hold = (self.requested >= 1) & (self.smallest <= size[:, None])
-        lacking = (kept == 0) & could_hold
-        counts = [is_empty.sum(-1), lacking.sum((-1, -2)), _distance(kept, self.requested)]
-        return np.stack(counts, axis=-1)
+        lacking = ((kept == 0) & could_hold).sum((-1, -2))
+        if self.classes is not None:
+            lacking = lacking + self.lacking(kept).sum((-1, -2))
+        return np.stack([is_empty.sum(-1), lacking, _distance(kept, self.requested)], axis=-1)
 
 
 def _first_best(ranks):
@@ -879,6 +888,28 @@ def _polish(light, split, base, requested):
         kept[new] += row
         split[unit] = new
 
+# %% ../../nbs/50_splits/01_assign.ipynb #da6d0a4a
+def _cheapest_with(light, split, kept, aim, place, number):
+    "The light unit that brings a class to a split at the least cost, None where there is none"
+    of_class = light.counts @ aim.classes[:, number]
+    left = (kept @ aim.classes)[split, number] - of_class
+    candidates = np.flatnonzero((of_class > 0) & (left > 0))
+    if not len(candidates):
+        return None
+    gains = _gains(light, split, kept, aim.requested)[candidates, place]
+    return candidates[np.argmax(gains)]
+
+
+def _supply(light, split, base, aim):
+    "Bring classes to splits that lack them and could hold them, one light unit each"
+    split = split.copy()
+    for place, number in np.argwhere(aim.lacking(base + np.eye(3)[split].T @ light.counts)):
+        kept = base + np.eye(3)[split].T @ light.counts
+        unit = _cheapest_with(light, split, kept, aim, place, number)
+        if unit is not None and aim.lacking(kept)[place, number]:
+            split[unit] = place
+    return split
+
 # %% ../../nbs/50_splits/01_assign.ipynb #aa3459ba
 def _light_units(units, is_light, numbers, counted):
     "The light units that may move; rows that are lost anyway do not count"
@@ -941,7 +972,8 @@ def even_out(
     split[heavy], base = _arrange_heavy(*given)
     if is_light.any():
         shared = _share_out(light, base, aim.requested)
-        split[is_light] = _polish(light, shared, base, aim.requested)
+        polished = _polish(light, shared, base, aim.requested)
+        split[is_light] = _supply(light, polished, base, aim)
     return split
 
 # %% ../../nbs/50_splits/01_assign.ipynb #173e8eba
@@ -951,9 +983,20 @@ def _aim_of(units, fractions, counted):
     total = np.bincount(units.stratum, counted, minlength=strata)
     size = np.bincount(units.unit, counted, minlength=len(units.names))
     free = counted & (units.fixed[units.unit] < 0)
-    smallest = pd.Series(size[units.unit[free]]).groupby(units.stratum[free]).min()
-    smallest = smallest.reindex(range(strata), fill_value=np.inf).to_numpy()
-    return _Aim(_requested(fractions, total), smallest)
+
+    def smallest(number, many):
+        found = pd.Series(size[units.unit[free]]).groupby(number[free]).min()
+        return found.reindex(range(many), fill_value=np.inf).to_numpy()
+
+    kind = units.stratum if units.kind is None else units.kind
+    classes = np.zeros((strata, int(kind.max()) + 1))
+    classes[units.stratum, kind] = 1
+    pairs = np.unique(np.stack([kind[counted], units.unit[counted]]), axis=1)
+    n_units = np.bincount(pairs[0], minlength=classes.shape[1])
+    enough = n_units >= np.count_nonzero(fractions)
+    requested = np.outer(fractions, [total.sum()])
+    wanted = enough & (requested > 0) & (smallest(kind, classes.shape[1]) <= requested)
+    return _Aim(_requested(fractions, total), smallest(units.stratum, strata), classes, wanted)
 
 
 def _kept_counts(split, stratum, strata, counted):
@@ -975,7 +1018,7 @@ def _is_better(rank, before):
     "Whether another outcome is worth a change"
     if tuple(rank[:2]) != tuple(before[:2]):
         return tuple(rank[:2]) < tuple(before[:2])
-    return before[2] > 2 * rank[2] + 0.005
+    return before[2] > _NEAR and before[2] > 2 * rank[2] + 0.005
 
 # %% ../../nbs/50_splits/01_assign.ipynb #0bcaca4d
 def exclude_overlaps(
@@ -1048,10 +1091,20 @@ def _unit_names(samples, group, options, share):
     return np.array([f'night {night:.0f}' for night in _nights(samples)], object)
 
 # %% ../../nbs/50_splits/01_assign.ipynb #d1fa716a
+def _joined_columns(samples, *names):
+    "Some columns of each sample, as one text"
+    columns = [column(samples, name, '') for name in names]
+    return np.array([' '.join(map(str, parts)) for parts in zip(*columns)])
+
+
+def _class_names(samples):
+    "Label and class of each sample, as one text"
+    return _joined_columns(samples, 'label', 'class_name')
+
+
 def _stratum_names(samples):
     "Label, class and survey of each sample, as one text"
-    names = [column(samples, name, '') for name in ('label', 'class_name', 'survey')]
-    return np.array([' '.join(map(str, parts)) for parts in zip(*names)])
+    return _joined_columns(samples, 'label', 'class_name', 'survey')
 
 # %% ../../nbs/50_splits/01_assign.ipynb #43806e1c
 def _checked_fractions(fractions):
@@ -1105,6 +1158,7 @@ class _SplitOptions:
     radius_arcsec: float
     patches_wide: float
     block_arcsec: float | None
+    even_out_far: bool = True
 
     def __post_init__(self):
         self.fractions = _checked_fractions(self.fractions)
@@ -1234,13 +1288,31 @@ def _fixed_units(unit, n_units, old):
     return np.where(votes.any(axis=0), votes.argmax(axis=0), -1)
 
 # %% ../../nbs/50_splits/01_assign.ipynb #5b282e20
+def _some_time_for_each(mjd, fractions, number):
+    "Split number of each sample, with at least one time in each split; `number` if that cannot be"
+    wanted = np.flatnonzero(fractions)
+    distinct, place, count = np.unique(mjd, return_inverse=True, return_counts=True)
+    if len(distinct) < len(wanted):
+        return number
+    before = np.append(0, np.cumsum(count))
+    limits = [0]
+    for k, goal in enumerate(np.cumsum(np.take(fractions, wanted))[:-1] * len(mjd)):
+        later = len(wanted) - k - 1  # Splits that still need a time
+        possible = np.arange(limits[-1] + 1, len(distinct) - later + 1)
+        limits.append(possible[np.argmin(np.abs(before[possible] - goal))])
+    return wanted[np.searchsorted(limits, place, side='right') - 1]
+
+
 def _split_by_time(samples, options, fractions):
     "Split number of each sample, the oldest in train"
     mjd = times(samples)
-    if options.cuts is None:
-        limits = np.quantile(mjd, np.cumsum(fractions)[:-1])
-        return np.searchsorted(limits, mjd, side='left')
-    return np.searchsorted(options.cuts, mjd, side='right')
+    if options.cuts is not None:
+        return np.searchsorted(options.cuts, mjd, side='right')
+    limits = np.quantile(mjd, np.cumsum(fractions)[:-1])
+    number = np.searchsorted(limits, mjd, side='left')
+    if not options.even_out_far or set(np.flatnonzero(fractions)) <= set(number):
+        return number
+    return _some_time_for_each(mjd, fractions, number)
 
 # %% ../../nbs/50_splits/01_assign.ipynb #88dc3b85
 def _numbers_of(names):
@@ -1284,6 +1356,7 @@ def _units_of(scene, old, options, smallest_share):
         group=_numbers_of(scene.group.astype(str)),
         stratum=_numbers_of(_stratum_names(scene.samples)),
         fixed=_fixed_units(unit, len(names), old),
+        kind=_numbers_of(_class_names(scene.samples)),
     )
 
 
@@ -1327,6 +1400,22 @@ def _assign_rows(scene, held, old, options, shares, seed, patch_size, together=N
     split[free], unit[free], by_need, draft = assigned
     return split, unit, by_need, draft
 
+# %% ../../nbs/50_splits/01_assign.ipynb #d1150b95
+def missing_words(
+    report: dict,  # Of a `SplitResult`
+) -> list:  # Sentences, none where no class is missing that could be there
+    "Which classes splits lack though enough groups have them"
+    hold = report.get('hold') or {}
+    shares = zip(SPLITS, report.get('fractions') or [])
+    filled = [name for name, share in shares if share > 0 and name not in hold]
+    sentences = []
+    for name in filled:
+        missing = report.get('missing_classes', {}).get(name, {})
+        classes = [f'{k!r} ({n} groups)' for k, n in missing.items() if n >= len(filled)]
+        if classes:
+            sentences.append(f'the {name} split has no sample of class {", ".join(classes)}')
+    return sentences
+
 # %% ../../nbs/50_splits/01_assign.ipynb #57b95674
 @dataclass
 class SplitResult:
@@ -1340,7 +1429,10 @@ class SplitResult:
         report = self.report
         counts = ', '.join(f'{name} {count}' for name, count in report['counts'].items())
         groups = f'{report["groups"]} groups, the largest {report["largest_group_share"]:.1%}'
-        return f'SplitResult({counts}; {groups}; buffer {report["buffer_share"]:.1%})'
+        text = f'{counts}; {groups}; buffer {report["buffer_share"]:.1%}'
+        if report.get('unknown', {}).get('identity'):
+            text += f'; unknown what {report["unknown"]["identity"]} show'
+        return f'SplitResult({"; ".join([text, *missing_words(report)])})'
 
 # %% ../../nbs/50_splits/01_assign.ipynb #43693d8b
 def _largest_share(names):
@@ -1350,6 +1442,33 @@ def _largest_share(names):
     return float(pd.Series(names).value_counts().iloc[0] / len(names))
 
 # %% ../../nbs/50_splits/01_assign.ipynb #0c5384f3
+def count_unknown(
+    samples: pd.DataFrame,  # ra, dec (deg), object_id and lineage if known
+) -> dict:  # How many have no position, no object id, and nothing at all to tell them apart by
+    "Samples of which it is not known what they show"
+    placed = np.isfinite(unit_vectors(*(column(samples, x).astype('f8') for x in ('ra', 'dec'))))
+    placed = placed.all(axis=1)
+    named = ~np.equal(_id_texts(samples), None)
+    history = pd.notna(np.asarray(column(samples, 'lineage', None), dtype=object))
+    return dict(
+        position=int((~placed).sum()),
+        object_id=int((~named).sum()),
+        identity=int((~placed & ~named & ~history).sum()),
+    )
+
+
+def _missing_classes(split, samples, unit):
+    "Classes that a filled split has no sample of, and how many units have them, by split"
+    name = _class_names(samples)
+    units = pd.DataFrame(dict(name=name, unit=unit)).drop_duplicates()['name'].value_counts()
+    missing = {}
+    for place in SPLITS:
+        here = set(name[split == place])
+        if here and set(units.index) - here:
+            missing[place] = {k: int(units[k]) for k in sorted(set(units.index) - here)}
+    return missing
+
+# %% ../../nbs/50_splits/01_assign.ipynb #3e154bd1
 def _report(split, samples, group, unit, **how):
     "The numbers of a split"
     real = required_column(samples, 'label').to_numpy() == 1
@@ -1362,6 +1481,8 @@ def _report(split, samples, group, unit, **how):
         largest_group_share=_largest_share(group),
         largest_block_share=_largest_share(unit),
         buffer_share=float((split == 'buffer').sum() / max(len(split), 1)),
+        unknown=count_unknown(samples),
+        missing_classes=_missing_classes(split, samples, unit),
     )
 
 # %% ../../nbs/50_splits/01_assign.ipynb #2dba8abe
@@ -1422,6 +1543,87 @@ def _evened(scene, draft, settled, split, held, old, shares, seed, buffer):
     emptied = set(settled) - set(other) - {'buffer'}
     return other if _is_better(rank, before) and not emptied else settled
 
+# %% ../../nbs/50_splits/01_assign.ipynb #88ad59be
+class EmptySplit(BadInput):
+    "A split that was asked to have samples and would have none"
+
+    def __init__(
+        self,
+        message: str,  # What would be empty, and what would help
+        details: dict | None = None,  # For programs: empty, independent, buffer
+    ):
+        super().__init__(message)
+        self.details = details
+
+
+def _wanted_splits(options):
+    "Splits that were asked to have samples"
+    hold = options.hold or {}
+    shares = zip(SPLITS, options.fractions)
+    wanted = [name for name, share in shares if share > 0 or name in hold]
+    if options.cuts and options.cuts[0] == options.cuts[1]:
+        wanted = [name for name in wanted if name != 'val']
+    return wanted
+
+# %% ../../nbs/50_splits/01_assign.ipynb #83b74e83
+_INDEPENDENT = dict(
+    object='pieces of sky or objects',
+    group='objects',
+    sky='pieces of sky',
+    observation='exposures',
+    night='nights',
+    band='bands',
+    survey='surveys',
+    time='times',
+)
+
+
+def _ways_out(options, few):
+    "What would help against an empty split, in words"
+    ways = []
+    if options.hold:
+        ways.append('hold less')
+    if options.cuts:
+        ways.append('move the cuts')
+    elif few:
+        ways.append('ask for fewer splits (a share of 0, as in fractions=(0.8, 0.2, 0))')
+    if options.by in ('object', 'group'):
+        ways.append(f'connect less (radius_arcsec is {options.radius_arcsec:g})')
+    ways.append(f"split in another way (by='{'group' if options.by == 'object' else 'object'}')")
+    return ways + ['bring more data', 'or take it as it is with allow_empty=True']
+
+
+def _refuse_empty(empty, options, independent, in_buffer, n):
+    "An `EmptySplit` for some splits"
+    wanted = _wanted_splits(options)
+    are = 'splits would be' if len(empty) > 1 else 'split would be'
+    ways = _ways_out(options, independent < len(wanted))
+    gone = f', and {in_buffer} samples share sky or an object with another split'
+    raise EmptySplit(
+        f'the {" and ".join(empty)} {are} empty: {n} samples are {independent} independent '
+        f'{_INDEPENDENT[options.by]}, for {" and ".join(wanted)}{gone if in_buffer else ""}. '
+        f'To mend it {", ".join(ways)}',
+        dict(empty=list(empty), independent=independent, buffer=in_buffer),
+    )
+
+# %% ../../nbs/50_splits/01_assign.ipynb #a247cbad
+def _count_independent(samples, unit, held, options):
+    "How many things could be assigned one by one"
+    free = np.equal(held, None)
+    if options.by == 'time':
+        return int(pd.Series(column(samples, 'mjd')[free]).nunique())
+    return len(set(unit[free]))
+
+
+def _check_filled(split, samples, unit, held, options):
+    "Refuse a result in which a split is empty that was asked to have samples"
+    empty = [name for name in _wanted_splits(options) if name not in set(split)]
+    if not empty:
+        return
+    independent = _count_independent(samples, unit, held, options)
+    in_buffer = int((split == 'buffer').sum())
+    _refuse_empty(empty, options, independent, in_buffer, len(samples))
+
 # %% ../../nbs/50_splits/01_assign.ipynb #995286f5
 def _with_possible_places(samples):
     "The table with positions that are none, such as a declination of 100°, as unknown"
@@ -1450,9 +1652,11 @@ def split_samples(
     previous=None,  # Earlier version, which stays: DataFrame, or dict of sample_key to split
     together: np.ndarray | None = None,  # Pairs of rows that belong together as well, shape (2, m)
     even_out_far: bool = True,  # Arrange anew what is far from `fractions`; False: the plain draw
-) -> SplitResult:  # One split per sample
+    allow_empty: bool = False,  # Take a split without samples as it is; False refuses it
+) -> SplitResult:  # One split per sample; `EmptySplit` where one would have none
     "Assign samples to splits so that no object and no pixel of sky is in two of them"
-    options = _SplitOptions(fractions, by, hold, cuts, radius_arcsec, patches_wide, block_arcsec)
+    lengths = (radius_arcsec, patches_wide, block_arcsec)
+    options = _SplitOptions(fractions, by, hold, cuts, *lengths, even_out_far)
     how = _how(options, seed)
     samples = _with_possible_places(need('table', samples))
     if not len(samples):
@@ -1469,12 +1673,20 @@ def split_samples(
     how |= dict(dealt_by_need=by_need, kept_from_before=int(kept.sum()))
     how |= dict(evened_out=int((split != plain).sum()))
     how |= _unknown_nights(samples, options)
-    return SplitResult(split, scene.group, _report(split, samples, scene.group, unit, **how))
+    if allow_empty:
+        how |= dict(allow_empty=True)
+    else:
+        _check_filled(split, samples, unit, held, options)
+    report = _report(split, samples, scene.group, unit, **how)
+    for sentence in missing_words(report):
+        _log.warning('%s', sentence)
+    return SplitResult(split, scene.group, report)
 
 # %% ../../nbs/50_splits/01_assign.ipynb #60d3d614
 def _checked_request(how):
     "The options of a request given by name; what is missing has its default"
     not_asked = ('samples', 'patch_size', 'seed', 'buffer', 'previous', 'together', 'even_out_far')
+    not_asked += ('allow_empty',)
     parameters = signature(split_samples).parameters
     known = {name: p.default for name, p in parameters.items() if name not in not_asked}
     invalid = sorted(set(how) - {*known, 'seed', 'buffer'})
@@ -1486,15 +1698,44 @@ def _checked_request(how):
     return {name: how.get(name, value) for name, value in known.items()}
 
 
+def _most_independent(samples, held, options):
+    "At most so many things can be assigned one by one, whatever is found when they are cut"
+    free = np.flatnonzero(np.equal(held, None))
+    samples = samples.iloc[free].reset_index(drop=True)
+    if options.by in ('night', 'band', 'survey'):
+        return len(set(_unit_names(samples, None, options, 1.0)))
+    if options.by == 'time':
+        return pd.Series(times(samples)).nunique()
+    if options.by in ('object', 'group'):
+        return len(set(group_detections(samples, 0.0)))
+    return len(samples)
+
+
+def _check_enough(samples, held, old, options):
+    "Refuse what is too little for the splits in any case"
+    given = {*(options.hold or {}), *old}
+    still = [name for name in _wanted_splits(options) if name not in given]
+    if not still:
+        return
+    most = _most_independent(samples, held, options)
+    if most < len(still):
+        _refuse_empty(still[most:], options, most, 0, len(samples))
+
+
 def check_split(
     samples: pd.DataFrame,  # Of a plan; nothing needs to be cut yet
     how: dict,  # Arguments of `split_samples` by name; what is missing has its default
     previous=None,  # An earlier version, as `split_samples` takes it
-) -> None:  # `BadInput` where `split_samples` would raise it
+    allow_empty: bool = False,  # Take a split without samples as it is; False refuses it
+) -> None:  # `BadInput` where `split_samples` would surely raise it
     "Check a request without assigning anything"
-    request = _checked_request(how)
-    if len(need('table', samples)):
-        _check_request(samples, _SplitOptions(**request), previous)
+    options = _SplitOptions(**_checked_request(how))
+    if not len(need('table', samples)):
+        return
+    samples = _with_possible_places(samples)
+    _, held, old = _check_request(samples, options, previous)
+    if not allow_empty:
+        _check_enough(samples, held, old, options)
 
 # %% ../../nbs/50_splits/01_assign.ipynb #264e54dd
 _ALIASES = dict(

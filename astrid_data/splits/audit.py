@@ -19,6 +19,7 @@ from ..quality.checks import column
 from ..quality.duplicates import can_compare, find_duplicates
 from ..sky import arcsec_of_chord, chord_of_arcsec, tangent_basis
 from astrid_data.splits.assign import (
+    count_unknown,
     exposures,
     find_footprints,
     group_detections,
@@ -32,15 +33,15 @@ from astrid_data.splits.assign import (
 class LeakageAudit:
     "What the splits have in common"
 
-    objects_shared: int  # Object ids in more than one split
-    places_shared: int  # Places on the sky in more than one split
+    objects_shared: int | None  # Object ids in more than one split
+    places_shared: int | None  # Places on the sky in more than one split
     test_samples: int  # How many samples the next numbers are about
     overlapping_test: int  # Test patches that share sky with train or val
     overlapping_share: float | None  # The same as a share of the test patches on known sky
     nearest_train_arcsec: float | None  # Smallest distance of a test to a train sample (arcsec)
     identical_stamps: int | None  # Patches of val and test whose pixels a split before them has
     near_duplicates: int | None  # Pairs across splits with the same noise, in any dress
-    verdict: str  # 'pass', 'warn' or 'fail'
+    verdict: str  # 'pass', 'unknown', 'warn' or 'fail'
     reasons: list = field(default_factory=list)  # Why not 'pass'
     lineages_shared: int = 0  # Histories of alerts with members in more than one split
     turned_stamps: int | None = None  # Patches of val and test, turned, in another split
@@ -53,6 +54,8 @@ class LeakageAudit:
     unknown: dict = field(default_factory=dict)  # Why a number is None, by its name
     unknown_extent: int = 0  # Samples of the splits whose extent on the sky is not known
     pixels_shared: int | None = None  # Pixels of val and test patches on another split's patches
+    no_position: int = 0  # Samples of the splits without a position
+    unidentified: int = 0  # Those of them that have no object id and no history either
 
 # %% ../../nbs/50_splits/02_audit.ipynb #8e3afd1c
 @patch
@@ -84,7 +87,9 @@ def _shared_sky(audit):
 
 @patch
 def __repr__(self: LeakageAudit):
-    text = f'{self.verdict}: {self.objects_shared} objects, {self.places_shared} places'
+    counts = dict(objects=self.objects_shared, places=self.places_shared)
+    known = [f'{"unknown" if n is None else n} {what}' for what, n in counts.items()]
+    text = f'{self.verdict}: {", ".join(known)}'
     text += f' and {_shared_sky(self)} shared'
     if self.nearest_train_arcsec is not None:
         text += f', nearest train sample {self.nearest_train_arcsec:.2f}″ away'
@@ -126,24 +131,33 @@ def _warnings(found):
         warnings.append(f'{share:.0%} of the test patches share sky with train or val')
     if found['overlapping_val']:
         warnings.append(f'{found["overlapping_val"]} val patches share sky with train')
-    if found.get('unknown_extent'):
-        count = found['unknown_extent']
-        warnings.append(f'unknown whether {count} patches share sky: their extent is not known')
     if not found['test_samples']:
         warnings.append('the test split is empty')
     return warnings
 
 
+def _unknowns(found):
+    "What nobody can say about the samples of a split, and of how many"
+    unknowns = []
+    unidentified = found.get('unidentified', 0)
+    nameable = found.get('no_position', 0) - unidentified
+    if unidentified:
+        lack = 'they have no position and no object id'
+        unknowns.append(f'unknown whether {unidentified} samples show what others show: {lack}')
+    if nameable:
+        lack = 'they have no position'
+        unknowns.append(f'unknown whether {nameable} samples are at the place of others: {lack}')
+    if found.get('unknown_extent'):
+        count = found['unknown_extent']
+        unknowns.append(f'unknown whether {count} patches share sky: their extent is not known')
+    return unknowns
+
+
 def _verdict(found):
-    "'pass', 'warn' or 'fail', and why"
-    failures = _failures(found)
-    warnings = _warnings(found)
-    verdict = 'pass'
-    if warnings:
-        verdict = 'warn'
-    if failures:
-        verdict = 'fail'
-    return dict(verdict=verdict, reasons=failures + warnings)
+    "'pass', 'unknown', 'warn' or 'fail', and why"
+    reasons = dict(fail=_failures(found), warn=_warnings(found), unknown=_unknowns(found))
+    verdict = next((word for word, why in reasons.items() if why), 'pass')
+    return dict(verdict=verdict, reasons=[text for why in reasons.values() for text in why])
 
 # %% ../../nbs/50_splits/02_audit.ipynb #96563cfc
 def _in_two_splits(names, split):
@@ -321,6 +335,8 @@ def _why_unknown(samples, data, found):
     no_patches = 'patches were not given' if data is None else None
     no_test = 'no test patch has a known extent' if found['test_samples'] else None
     why = dict(
+        objects_shared='no sample has an object id, a history or a position',
+        places_shared='no sample has a position',
         identical_stamps='the samples have no column pixel_sha256',
         near_duplicates=no_patches or 'patches are not square or have fewer than 8 pixels a side',
         turned_stamps=no_patches or 'patches are not square',
@@ -332,12 +348,21 @@ def _why_unknown(samples, data, found):
 
 # %% ../../nbs/50_splits/02_audit.ipynb #e6df7e0f
 def _measure_names(samples, split, radius_arcsec):
-    "What is in two splits by name, place or history"
-    return dict(
+    "What is in two splits by name, place or history; None where no sample has any"
+    used = samples[np.isin(split, SPLITS)]
+    unknown = count_unknown(used)
+    shared = dict(
         objects_shared=_in_two_splits(object_names(samples), split),
         places_shared=_in_two_splits(_place_names(samples, radius_arcsec), split),
         lineages_shared=_in_two_splits(_history_names(samples), split),
+        no_position=unknown['position'],
+        unidentified=unknown['identity'],
     )
+    if len(used) and unknown['position'] == len(used):
+        shared['places_shared'] = None
+    if len(used) and unknown['identity'] == len(used):
+        shared['objects_shared'] = None
+    return shared
 
 
 def _measure_stamps(samples, split, data, pairs):

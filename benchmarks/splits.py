@@ -1,0 +1,247 @@
+"""`python -m benchmarks.splits`: a thousand small registries that are hard to split, and how near ours come to the best.
+
+Each registry is drawn anew: few groups, a giant, groups of one class, a rare class, nights or surveys held together, a field where
+patches share sky, samples without a position, and a second version of each that has grown. Looked for are leaks, empty splits that
+nobody refused, fractions that are far from those asked for, and old samples that moved. On small ones every assignment is tried, by
+code that knows nothing of the library's. Kept in benchmarks/results/splits.json.
+"""
+
+import itertools
+import logging
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+
+SPLITS = ('train', 'val', 'test')
+FRACTIONS = [
+    (0.7, 0.15, 0.15),
+    (0.8, 0.2, 0.0),
+    (0.6, 0.2, 0.2),
+    (0.5, 0.25, 0.25),
+    (0.8, 0.0, 0.2),
+]
+KINDS = ('few', 'giant', 'pure', 'rare', 'nights', 'held', 'field', 'lost', 'singles')
+
+MEANING = """
+What the numbers mean
+  leaks       registries in which an object, a place or a pixel of sky is in two splits
+  silent      empty splits with a share that nobody refused
+  needless    refusals although each split could have had a group, before what shares sky is taken out
+  moved       old samples that are elsewhere after growth
+  off         largest difference of a split's share of the kept samples from the one asked for: median, and 95 % of registries;
+              best: the least that any assignment of whole groups has"""
+
+
+def group_sizes(kind, rng):
+    "Samples of each group"
+    if kind == 'giant':
+        return np.append(int(rng.integers(60, 300)), rng.integers(1, 4, int(rng.integers(3, 30))))
+    if kind in ('rare', 'singles'):
+        return np.ones(int(rng.integers(3, 400)), int)
+    if kind == 'field':
+        return np.ones(int(rng.integers(3, 80)), int)
+    return rng.integers(1, int(rng.integers(2, 60)), int(rng.integers(1, 12)))
+
+
+def labels_of(kind, group, rng):
+    "1 for real and 0 for bogus"
+    n_groups = group.max() + 1
+    if kind in ('pure', 'few', 'giant'):
+        return rng.integers(0, 2, n_groups)[group]
+    if kind == 'rare':
+        rare = rng.permutation(n_groups)[: int(rng.integers(1, 13))]
+        return np.isin(group, rare).astype(int)
+    return rng.integers(0, 2, len(group))
+
+
+def registry(seed):
+    "Samples of a small registry, and how they are to be split"
+    rng = np.random.default_rng(seed)
+    kind = KINDS[seed % len(KINDS)]
+    sizes = group_sizes(kind, rng)
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    n = len(group)
+    wide = 0.05 if kind == 'field' else 60.0
+    ra, dec = rng.uniform(0, wide, (2, len(sizes)))
+    samples = pd.DataFrame(
+        dict(
+            sample_key=[f'{k:06x}' for k in rng.permutation(n)],
+            ra=ra[group] + rng.normal(0, 2e-6, n),
+            dec=dec[group] + rng.normal(0, 2e-6, n),
+            object_id=[f'o{k}' for k in group],
+            label=labels_of(kind, group, rng),
+            survey='ztf',
+            half_width_arcsec=15.0,
+            pixel_scale_arcsec=0.5,
+            pixel_pa_deg=0.0,
+            mjd=59000.3 + rng.integers(0, 6, len(sizes))[group],
+            month=0,
+        )
+    )
+    samples['month'] = np.floor(samples['mjd']).astype(int) % 3
+    how = dict(fractions=FRACTIONS[rng.integers(len(FRACTIONS))], seed=int(rng.integers(1000)))
+    if kind == 'nights':
+        how['by'] = 'night'
+    if kind == 'held':
+        month = int(samples['month'][rng.integers(n)])
+        how['hold'] = dict(test=dict(month=month))
+    if kind == 'lost':
+        none = rng.random(n) < rng.choice([0.1, 1.0])
+        samples.loc[none, ['ra', 'dec']] = np.nan
+    return samples, group, how
+
+
+def leaks(samples, split, half=15.0 / 3600):
+    "Objects in two splits, and pairs of patches of two splits that share sky"
+    used = np.isin(split, SPLITS)
+    table = pd.DataFrame(dict(name=samples['object_id'], split=split))[used]
+    shared = int((table.groupby('name')['split'].nunique() > 1).sum())
+    names, ra, dec = split[used], samples['ra'].to_numpy()[used], samples['dec'].to_numpy()[used]
+    beside = np.abs(ra[:, None] - ra) * np.cos(np.radians(dec)) < 2 * half
+    above = np.abs(dec[:, None] - dec) < 2 * half
+    return shared + int((beside & above & (names[:, None] != names)).sum())
+
+
+def wanted_of(how):
+    "Splits that were asked to have samples"
+    held = how.get('hold', {})
+    return [k for k, share in zip(SPLITS, how['fractions']) if share > 0 or k in held]
+
+
+def how_far(split, how):
+    "Largest difference of a share of the kept samples from the one asked for"
+    kept = np.isin(split, SPLITS).sum()
+    shares = np.array([(split == name).sum() for name in SPLITS]) / max(kept, 1)
+    return float(np.abs(shares - how['fractions']).max())
+
+
+def one_registry(seed):
+    "What came of one registry: a dict"
+    from astrid_data.splits.assign import EmptySplit, split_samples
+    from astrid_data.splits.audit import audit_splits
+
+    samples, group, how = registry(seed)
+    kind = KINDS[seed % len(KINDS)]
+    row = dict(seed=seed, kind=kind, n=len(samples), groups=int(group.max() + 1), refused=False)
+    try:
+        split = split_samples(samples, **how).split
+    except EmptySplit as error:
+        independent = error.details['independent']
+        given = len(how.get('hold', {}))
+        needless = independent + given >= len(wanted_of(how)) and not error.details['buffer']
+        return row | dict(refused=True, needless=bool(needless))
+    silent = [name for name in wanted_of(how) if name not in set(split)]
+    audit = audit_splits(samples.assign(split=split))
+    passed_unknown = bool(samples['ra'].isna().any()) and audit.verdict == 'pass'
+    row |= dict(leaks=leaks(samples, split), silent=len(silent), verdict=audit.verdict)
+    row |= dict(off=how_far(split, how), passed_unknown=passed_unknown)
+    row |= dict(missing=int(lacking(samples, split, group, how)))
+    return row | growth(samples, split, how, seed)
+
+
+def lacking(samples, split, group, how):
+    "Splits without a label that as many groups have as there are splits to fill"
+    filled = [name for name in wanted_of(how) if name not in how.get('hold', {})]
+    if 'by' in how or 'hold' in how:
+        return 0
+    missing = 0
+    for label in (0, 1):
+        n_groups = len(set(group[samples['label'] == label]))
+        here = set(split[samples['label'] == label])
+        missing += (n_groups >= len(filled)) * len(set(filled) - here)
+    return missing
+
+
+def growth(samples, split, how, seed):
+    "A third as many samples more: old ones that moved, and leaks"
+    from astrid_data.splits.assign import EmptySplit, split_samples
+
+    more, _, _ = registry(seed + 9 * 10_000)  # Of the same kind
+    more = more.head(max(1, len(samples) // 3))
+    more = more.assign(sample_key=[f'new{k}' for k in range(len(more))])
+    near = np.random.default_rng(seed).random(len(more)) < 0.3  # At the places of old ones
+    places = samples[['ra', 'dec', 'object_id']].sample(len(more), replace=True, random_state=seed)
+    renamed = more['object_id'].where(near, 'n' + more['object_id'])
+    more = more.assign(object_id=renamed)
+    more.loc[near, ['ra', 'dec', 'object_id']] = places[near].to_numpy()
+    more[['ra', 'dec']] = more[['ra', 'dec']].astype('f8')
+    both = pd.concat([more, samples], ignore_index=True)
+    how = {name: value for name, value in how.items() if name != 'hold'}
+    previous = samples.assign(split=split)
+    try:
+        grown = split_samples(both, previous=previous, **how).split
+    except EmptySplit:
+        return dict(grown_refused=True)
+    moved = int((grown[len(more) :] != split).sum())
+    silent = [name for name in wanted_of(how) if name not in set(grown)]
+    return dict(moved=moved, grown_silent=len(silent), grown_leaks=leaks(both, grown))
+
+
+def small_case(seed):
+    "Up to eight groups of two classes far apart: counts of each class, shape (groups, 2), and shares"
+    rng = np.random.default_rng([seed, 8])
+    counts = rng.integers(0, int(rng.integers(2, 40)), (int(rng.integers(3, 9)), 2))
+    if rng.random() < 0.5:  # Pure groups
+        counts[np.arange(len(counts)), rng.integers(0, 2, len(counts))] = 0
+    counts[counts.sum(1) == 0, 0] = 1
+    return counts, FRACTIONS[rng.integers(len(FRACTIONS))]
+
+
+def as_samples(counts):
+    "Samples of groups that are far apart"
+    groups = np.arange(len(counts)).repeat(counts.sum(1))
+    label = np.concatenate([[0] * a + [1] * b for a, b in counts])
+    keys = [f'{k:05x}' for k in range(len(label))]
+    columns = dict(sample_key=keys, ra=groups * 20.0, dec=0.0, label=label, half_width_arcsec=15.0)
+    return pd.DataFrame(columns | dict(object_id=[f'o{k}' for k in groups])), groups
+
+
+def costs(ways, counts, fractions):
+    "Empty splits, classes lacking and chi-square of the shares, of each assignment, shape (m, 3)"
+    fractions = np.asarray(fractions)
+    wanted = np.flatnonzero(fractions)
+    is_in = ways[:, None, :] == np.arange(3)[:, None]
+    have = is_in @ counts  # (m, 3, 2)
+    requested = fractions[:, None] * counts.sum(0)
+    sizes = requested.sum(1)
+    empty = (have.sum(2) == 0)[:, wanted].sum(1)
+    smallest = [counts.sum(1)[counts[:, c] > 0].min(initial=10**9) for c in (0, 1)]
+    fits = np.array(smallest) <= sizes[:, None]
+    enough = (counts > 0).sum(0) >= len(wanted)
+    gone = (have == 0) & fits
+    lacks = (gone & (requested >= 1)).sum((1, 2)) + (gone & enough)[:, wanted].sum((1, 2))
+    of_size = ((have.sum(2) - sizes)[:, wanted] ** 2 / sizes[wanted]).sum(1) / sizes.sum()
+    root = np.sqrt(counts.sum(0))
+    weight = 0.1 * root / root.sum() / np.maximum(counts.sum(0), 1)
+    known = np.maximum(requested, 1e-9)[wanted]
+    of_class = ((have - requested)[:, wanted] ** 2 / known).sum(1) @ weight
+    return np.stack([empty, lacks, of_size + of_class], axis=1)
+
+
+def gap(seed):
+    "How far our assignment of a small case is from the best of all: a dict"
+    from astrid_data.splits.assign import split_samples
+
+    counts, fractions = small_case(seed)
+    samples, groups = as_samples(counts)
+    split = split_samples(samples, fractions=fractions, seed=seed, allow_empty=True).split
+    own = np.array([SPLITS.index(split[groups == k][0]) for k in range(len(counts))])
+    ways = np.array(list(itertools.product(np.flatnonzero(fractions), repeat=len(counts))))
+    every = costs(ways, counts, fractions)
+    best = every[np.lexsort(every.T[::-1])[0]]
+    ours = costs(own[None], counts, fractions)[0]
+    off = [
+        np.abs(np.bincount(way, counts.sum(1), 3) / counts.sum() - fractions).max()
+        for way in (own, ways[np.lexsort(every.T[::-1])[0]])
+    ]
+    return dict(
+        groups=len(counts),
+        splits=int(np.count_nonzero(fractions)),
+        empty=int(ours[0] - best[0]),
+        lacking=int(ours[1] - best[1]),
+        distance=float(ours[2] - best[2]),
+        best_distance=float(best[2]),
+        off=float(off[0] - off[1]),
+    )
