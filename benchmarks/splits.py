@@ -8,7 +8,6 @@ code that knows nothing of the library's. Kept in benchmarks/results/splits.json
 
 import itertools
 import logging
-import sys
 import time
 
 import numpy as np
@@ -26,12 +25,15 @@ KINDS = ('few', 'giant', 'pure', 'rare', 'nights', 'held', 'field', 'lost', 'sin
 
 MEANING = """
 What the numbers mean
-  leaks       registries in which an object, a place or a pixel of sky is in two splits
-  silent      empty splits with a share that nobody refused
-  needless    refusals although each split could have had a group, before what shares sky is taken out
-  moved       old samples that are elsewhere after growth
-  off         largest difference of a split's share of the kept samples from the one asked for: median, and 95 % of registries;
-              best: the least that any assignment of whole groups has"""
+  refused       registries that cannot fill every split that has a share, and say so
+  needless      refusals although there were enough groups and nothing was lost to the buffer
+  silent        empty splits with a share that nobody refused, before and after growth
+  leaks         objects in two splits, and pairs of patches of two splits that share sky, before and after growth
+  moved         old samples that are elsewhere after growth
+  lacking       splits without a label that as many groups have as there are splits, one of them no larger than the split is to be
+  passed        registries with samples of unknown position whose audit passes
+  off           largest difference of a split's share of the kept samples from the one asked for: median, and that of 95 % of registries
+  optimal       small cases in which no other assignment is better; behind: what is lost to the best in the others (chi-square of the shares)"""
 
 
 def group_sizes(kind, rng):
@@ -111,10 +113,11 @@ def wanted_of(how):
 
 
 def how_far(split, how):
-    "Largest difference of a share of the kept samples from the one asked for"
-    kept = np.isin(split, SPLITS).sum()
-    shares = np.array([(split == name).sum() for name in SPLITS]) / max(kept, 1)
-    return float(np.abs(shares - how['fractions']).max())
+    "Largest difference of a share of the kept samples from the one asked for, held ones apart"
+    free = [k for k, name in enumerate(SPLITS) if name not in how.get('hold', {})]
+    counts = np.array([(split == SPLITS[k]).sum() for k in free])
+    asked = np.take(how['fractions'], free)
+    return float(np.abs(counts / counts.sum() - asked / asked.sum()).max())
 
 
 def one_registry(seed):
@@ -142,15 +145,19 @@ def one_registry(seed):
 
 
 def lacking(samples, split, group, how):
-    "Splits without a label that as many groups have as there are splits to fill"
+    "Splits without a label that they could hold, and that as many groups have as there are splits"
     filled = [name for name in wanted_of(how) if name not in how.get('hold', {})]
     if 'by' in how or 'hold' in how:
         return 0
     missing = 0
     for label in (0, 1):
-        n_groups = len(set(group[samples['label'] == label]))
+        with_label = np.unique(group[samples['label'] == label])
+        if len(with_label) < len(filled):
+            continue
+        smallest = np.bincount(group)[with_label].min()
+        asked = dict(zip(SPLITS, np.array(how['fractions']) * len(samples)))
         here = set(split[samples['label'] == label])
-        missing += (n_groups >= len(filled)) * len(set(filled) - here)
+        missing += sum(name not in here and smallest <= asked[name] for name in filled)
     return missing
 
 
@@ -245,3 +252,104 @@ def gap(seed):
         best_distance=float(best[2]),
         off=float(off[0] - off[1]),
     )
+
+
+def summed(rows):
+    "A table of registries: one row per kind, and one of all"
+    table = pd.DataFrame(rows)
+    table['refused'] = table['refused'].astype(int)
+    table['all'] = 'all'
+    parts = []
+    for by in ('kind', 'all'):
+        for name, part in table.groupby(by, sort=False):
+            kept = part[part['refused'] == 0]
+            parts.append(
+                dict(
+                    kind=name,
+                    registries=len(part),
+                    refused=int(part['refused'].sum()),
+                    needless=int(part.get('needless', pd.Series(dtype=float)).fillna(0).sum()),
+                    silent=int(kept[['silent', 'grown_silent']].sum().sum()),
+                    leaks=int(kept[['leaks', 'grown_leaks']].sum().sum()),
+                    moved=int(kept['moved'].sum()),
+                    lacking=int((kept['missing'] > 0).sum()),
+                    passed_unknown=int(kept['passed_unknown'].sum()),
+                    off_median=float(kept['off'].median()),
+                    off_95=float(kept['off'].quantile(0.95)),
+                )
+            )
+    return parts
+
+
+def behind(rows):
+    "How far small cases are from the best assignment, by the number of splits"
+    table = pd.DataFrame(rows)
+    table['optimal'] = (table[['empty', 'lacking']] == 0).all(axis=1) & (table['distance'] < 1e-6)
+    parts = []
+    for n, part in table.groupby('splits'):
+        behind = part['distance'][~part['optimal']]
+        parts.append(
+            dict(
+                splits=int(n),
+                cases=len(part),
+                optimal=float(part['optimal'].mean()),
+                more_empty=int((part['empty'] > 0).sum()),
+                more_lacking=int((part['lacking'] > 0).sum()),
+                behind_median=float(behind.median()) if len(behind) else 0.0,
+                behind_largest=float(part['distance'].max()),
+                off_more_95=float(part['off'].quantile(0.95)),
+            )
+        )
+    return parts
+
+
+def sky_of(n, seed=0):
+    "Four alerts each of objects all over the sky"
+    rng = np.random.default_rng(seed)
+    place = np.arange(n) // 4
+    ra, sine = rng.uniform(0, 360, n // 4 + 1), rng.uniform(-0.9, 0.9, n // 4 + 1)
+    return pd.DataFrame(
+        dict(
+            sample_key=[f'{k:08x}' for k in range(n)],
+            ra=(ra[place] + rng.normal(0, 1e-5, n)) % 360,
+            dec=np.degrees(np.arcsin(sine))[place],
+            object_id=[f'o{k}' for k in place],
+            label=(place % 7 == 0).astype(int),
+            survey='ztf',
+            half_width_arcsec=31.8,
+            pixel_pa_deg=0.0,
+        )
+    )
+
+
+def seconds(n):
+    "How long the assignment of so many rows takes, once"
+    from astrid_data.splits.assign import split_samples
+
+    samples = sky_of(n)
+    start = time.perf_counter()
+    split_samples(samples, patch_size=63)
+    return round(time.perf_counter() - start, 1)
+
+
+def main():
+    from benchmarks.harness import keep, machine
+
+    logging.disable(logging.WARNING)
+    sizes = (100_000, 300_000, 1_000_000)
+    result = dict(
+        table='splits',
+        about='a thousand small registries, small cases against every assignment, and the time',
+        machine=machine(),
+        registries=summed([one_registry(seed) for seed in range(1000)]),
+        small_cases=behind([gap(seed) for seed in range(300)]),
+        seconds={str(n): seconds(n) for n in sizes},
+    )
+    print(pd.DataFrame(result['registries']).to_string(index=False))
+    print(pd.DataFrame(result['small_cases']).to_string(index=False))
+    print(result['seconds'], MEANING, sep='\n')
+    keep(result)
+
+
+if __name__ == '__main__':
+    main()

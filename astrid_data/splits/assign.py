@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WAYS', 'required_column', 'object_names', 'group_detections', 'Footprints', 'with_extents', 'find_footprints',
            'overlaps_any', 'sky_blocks', 'SplitOptimizer', 'assign_splits', 'even_out', 'exclude_overlaps',
-           'missing_words', 'SplitResult', 'count_unknown', 'EmptySplit', 'split_samples', 'check_split', 'imported',
-           'import_splits']
+           'missing_words', 'SplitResult', 'count_unknown', 'EmptySplit', 'with_possible_places', 'split_samples',
+           'check_split', 'imported', 'import_splits']
 
 # %% ../../nbs/50_splits/01_assign.ipynb #2a5fb72e
 import logging
@@ -1625,7 +1625,9 @@ def _check_filled(split, samples, unit, held, options):
     _refuse_empty(empty, options, independent, in_buffer, len(samples))
 
 # %% ../../nbs/50_splits/01_assign.ipynb #995286f5
-def _with_possible_places(samples):
+def with_possible_places(
+    samples: pd.DataFrame,  # With ra, dec (deg) if known
+) -> pd.DataFrame:  # The same, with NaN for both where one cannot be
     "The table with positions that are none, such as a declination of 100°, as unknown"
     if not {'ra', 'dec'} <= set(samples):
         return samples
@@ -1658,7 +1660,7 @@ def split_samples(
     lengths = (radius_arcsec, patches_wide, block_arcsec)
     options = _SplitOptions(fractions, by, hold, cuts, *lengths, even_out_far)
     how = _how(options, seed)
-    samples = _with_possible_places(need('table', samples))
+    samples = with_possible_places(need('table', samples))
     if not len(samples):
         return _split_nothing(samples, how)
     shares, held, old = _check_request(samples, options, previous)
@@ -1732,7 +1734,7 @@ def check_split(
     options = _SplitOptions(**_checked_request(how))
     if not len(need('table', samples)):
         return
-    samples = _with_possible_places(samples)
+    samples = with_possible_places(samples)
     _, held, old = _check_request(samples, options, previous)
     if not allow_empty:
         _check_enough(samples, held, old, options)

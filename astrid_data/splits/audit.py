@@ -26,6 +26,7 @@ from astrid_data.splits.assign import (
     object_names,
     overlaps_any,
     required_column,
+    with_possible_places,
 )
 
 # %% ../../nbs/50_splits/02_audit.ipynb #919dec4c
@@ -473,6 +474,7 @@ def audit_splits(
             'with split_samples or import_splits'
         )
     required_column(samples, 'sample_key')
+    samples = with_possible_places(samples)
     if not patch_size and data is not None:
         patch_size = data.shape[-1]
     if pairs is None:
