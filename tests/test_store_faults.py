@@ -651,6 +651,27 @@ def test_a_bit_that_flips_without_a_trace_is_found_when_asked(tmp_path, request)
         built(asked, 'second')
 
 
+def test_a_damaged_object_costs_its_own_samples_only(tmp_path, request):
+    archive = archive_for('bucket', tmp_path, request)
+    uri, data, write = put_image(archive, tmp_path, 'bucket')
+    sample = Path(ad.__file__).parent / 'sample' / 'm13_skyview.fits.gz'
+    archive.store.client.put_object(**archive.store._at('raw/b.fits'), Body=sample.read_bytes())
+    archive.add_fits([uri, archive.store.uri('raw/b.fits')], show=False)
+    params = ad.TrainingDataCollectionParams(
+        negatives={'random_sky': 1}, max_samples=400, quality_score_threshold=None
+    )
+    plan = ad.TrainingDataCollector(archive).plan(params)
+    assert plan.samples.image_uri.nunique() == 2
+    promised = dict(sha256=hashlib.sha256(data).hexdigest())
+    at = archive.store._at('raw/a.fits')
+    archive.store.client.put_object(**at, Body=flipped(data), Metadata=promised)
+    shutil.rmtree(archive.store.cache.root)  # As on another machine
+    forget(archive.store)
+    dataset = plan.build('one-left', patch_size=16, progress=False, probe=False)
+    lost = dataset.ledger[dataset.ledger.reason == 'damaged']
+    assert len(lost) == (plan.samples.image_uri == uri).sum() and len(dataset) > 0
+
+
 def test_blocks_of_an_image_in_a_bucket_are_checked(tmp_path, request):
     archive = archive_for('bucket', tmp_path, request)
     uri, data, write = put_image(archive, tmp_path, 'bucket')

@@ -19,6 +19,7 @@ from ..draws import mix
 from ..images.image import open_image
 from ..images.sources import detect_sources
 from ..sky import chord_of_arcsec, tangent_basis, unit_vectors
+from ..storage.keys import Damaged, ObjectChanged
 from ..storage.resolve import resolve_uri
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #d97b6508
@@ -387,6 +388,8 @@ def draw_in_image(
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #613a4391
 _NO_SKY = (
+    (Damaged, 'damaged'),
+    (ObjectChanged, 'changed'),
     (NotFound, 'missing_file'),
     (PermissionError, 'denied'),
     (ConnectionError, 'unreachable'),
@@ -405,7 +408,7 @@ def run_sky_job(
             return draw_in_image(image, job), ''
     except BadImage as error:
         return nothing, error.reason
-    except (NotFound, PermissionError, ConnectionError) as error:
+    except tuple(kind for kind, _ in _NO_SKY) as error:
         return nothing, next(reason for kind, reason in _NO_SKY if isinstance(error, kind))
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #8f081f91

@@ -21,6 +21,7 @@ from ..images.header_cache import open_again
 from .align import on_grid, registration_error
 from .gather import gather, gather_fast
 from ..sky import sky_separation_arcsec
+from ..storage.keys import Damaged, ObjectChanged
 
 # %% ../../nbs/35_patches/03_extract.ipynb #9f2c181e
 def corners(
@@ -378,6 +379,8 @@ class CutImage:
 
 
 _ERROR_REASONS = (
+    (Damaged, 'damaged'),
+    (ObjectChanged, 'changed'),
     (NotFound, 'missing_file'),
     (FileNotFoundError, 'missing_file'),
     (PermissionError, 'denied'),
