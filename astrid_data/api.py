@@ -68,7 +68,7 @@ try:
     from pydantic import BaseModel, BeforeValidator, Field
     from starlette.datastructures import Headers
     from starlette.exceptions import HTTPException
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
 except ImportError as e:
     raise ImportError('the REST API needs FastAPI: pip install "astrid_data[api]"') from e
 
@@ -294,6 +294,8 @@ async def _read_body(request, most):
     "The body of a request, if it is not too large and comes in time"
     try:
         return await asyncio.wait_for(_read_parts(request, most), _BODY_S)
+    except ClientDisconnect:
+        raise ApiError(400, 'gone', 'the body ended before its end') from None
     except TimeoutError:
         words = f'the body was not here within {_BODY_S} seconds: send it again'
         raise ApiError(408, 'too_slow', words) from None

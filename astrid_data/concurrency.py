@@ -86,6 +86,7 @@ def file_lock(
             yield
         finally:
             _held.discard(file)
+            fcntl.flock(file, fcntl.LOCK_UN)  # Also where a child has it still
 
 # %% ../nbs/04_concurrency.ipynb #c17b403d
 class Journal:

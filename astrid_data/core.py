@@ -126,7 +126,7 @@ class Secret:
 # %% ../nbs/00_core.ipynb #ff391eb2
 def _recalled(mark, setting):
     "The secret that a pickle stands for"
-    for text, own in _marks.items():
+    for text, own in list(_marks.items()):
         if own == mark:
             return Secret(text, setting)
     absent = Secret.__new__(Secret)
@@ -465,8 +465,8 @@ def _drop_left(path, old_s=24 * 3600):
         try:
             if _is_dead(left.name) or time.time() - left.stat().st_mtime > old_s:
                 left.unlink()
-        except FileNotFoundError:
-            pass  # Another process was faster
+        except (OSError, OverflowError):
+            pass  # Another process was faster, and tidying must not stop a write
 
 
 def write_atomic(
@@ -579,7 +579,7 @@ class Limits:
     hdus: int = 10_000  # HDUs of a file
     unpacked_bytes: int = 8 * 10**9  # Of a file or image when it is unpacked
     ratio: int = 200  # Unpacked bytes for each packed one, beyond `free_bytes`
-    free_bytes: int = 128 * 10**6  # Unpacked bytes that any file may have
+    free_bytes: int = 10**9  # Unpacked bytes that any file may have
     stamp_bytes: int = 16 * 10**6  # Of one stamp of an alert when it is unpacked
     seconds: int = 60  # For one file: to unpack it, or in a process of its own
 

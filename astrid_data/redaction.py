@@ -13,7 +13,14 @@ from functools import lru_cache
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 
-from .core import Secret, dotenv_values, hide_known, load_settings, secret_texts
+from astrid_data.core import (
+    BadInput,
+    Secret,
+    dotenv_values,
+    hide_known,
+    load_settings,
+    secret_texts,
+)
 
 # %% ../nbs/06_redaction.ipynb #71854ce2
 _secret_name = (
@@ -28,12 +35,12 @@ def _of_variables(variables):
     return {
         value
         for name, value in variables.items()
-        if value and ('://' in value or named.search(name))
+        if value and name not in ('PWD', 'OLDPWD') and ('://' in value or named.search(name))
     }
 
 # %% ../nbs/06_redaction.ipynb #8e134d4e
 def _netrc_path():
-    return Path(os.environ.get('NETRC') or '~/.netrc').expanduser()
+    return Path(os.path.expanduser(os.environ.get('NETRC') or '~/.netrc'))
 
 
 def _of_netrc():
@@ -59,11 +66,12 @@ def _state_of(path):
 @lru_cache(maxsize=1)
 def _known_around(state):
     "Secrets of the environment and of files; `state` changes when one of them does"
-    settings = vars(load_settings()).values()
+    try:
+        settings, in_file = vars(load_settings()).values(), dotenv_values()
+    except BadInput:  # A line of the log must not fail
+        settings, in_file = (), {}
     told = {setting.reveal() for setting in settings if isinstance(setting, Secret)}
-    return frozenset(
-        told | _of_variables(os.environ) | _of_variables(dotenv_values()) | _of_netrc()
-    )
+    return frozenset(told | _of_variables(os.environ) | _of_variables(in_file) | _of_netrc())
 
 
 def known_secrets() -> set:  # Texts of at least eight letters

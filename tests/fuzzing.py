@@ -312,13 +312,14 @@ def fuzz(
                 os.kill(child, signal.SIGKILL)
                 child, worker.first, number = None, True, number + 1
             elif line[0] == 'child':
-                child, worker.first = line[1], False
+                child, worker.first = line[1], True  # Its first input loads libraries as well
             elif line[0] == 'dead':
                 if line[1] == number:  # Else it was killed for its silence
                     found.add(target, number, 'crash', worker.last_words(line[2]))
                     number += 1
             else:
                 found.add(target, *line)
+                worker.first = False
                 number += 1
     finally:
         if child is not None:

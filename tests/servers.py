@@ -101,11 +101,11 @@ class Postgres:
         )
 
 
-def _certificate(folder, **kw):
+def _certificate(folder, names='IP:127.0.0.1', **kw):
     "A certificate for 127.0.0.1 that signs itself, or None where there is no openssl"
     if not shutil.which('openssl'):
         return None
-    cmd = 'openssl req -new -x509 -nodes -days 2 -newkey rsa:2048 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1,DNS:localhost -out server.crt -keyout server.key'
+    cmd = f'openssl req -new -x509 -nodes -days 2 -newkey rsa:2048 -subj /CN=127.0.0.1 -addext subjectAltName={names} -out server.crt -keyout server.key'
     subprocess.run(cmd.split(), cwd=folder, check=True, capture_output=True, **kw)
     return folder / 'server.crt'
 
@@ -113,7 +113,7 @@ def _certificate(folder, **kw):
 @contextmanager
 def https_server(handler, folder):
     "The handler's answers over TLS on loopback: address and certificate; NoServer where there is no openssl"
-    certificate = _certificate(folder)
+    certificate = _certificate(folder, 'IP:127.0.0.1,DNS:localhost')
     if certificate is None:
         raise NoServer('there is no openssl to make a certificate with')
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)

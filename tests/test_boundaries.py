@@ -268,7 +268,9 @@ def test_helpers_are_used_and_stay_with_their_image(home, tmp_path):
         confidence_threshold=0, negatives={'random_sky': 1.0}, quality_score_threshold=None
     )
     plan = ad.TrainingDataCollector(home).plan(params, progress=False)
-    built = plan.build('masked', 31, progress=False, probe=False, min_valid_fraction=0.1)
+    built = plan.build(
+        'masked', 31, progress=False, probe=False, allow_empty=True, min_valid_fraction=0.1
+    )
     good = ~(BAD | BAD.T)
     with open_image(folder / 'f_ooi_g.fits') as image:
         places = np.array(image.world_to_pixel(built.samples.ra.values, built.samples.dec.values)).T

@@ -313,7 +313,7 @@ def test_an_alert_under_a_new_name_follows_its_history(shared_data, registry_url
     ds = (
         ad.TrainingDataCollector(archive)
         .plan(params, progress=False)
-        .build('lines', patch_size=63, min_valid_fraction=0, **quick)
+        .build('lines', patch_size=63, min_valid_fraction=0, allow_empty=True, **quick)
     )
     t = ds.samples.set_index('object_id')
     assert (

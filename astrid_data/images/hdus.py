@@ -158,7 +158,7 @@ def list_images(
 ) -> list[HduInfo]:  # Every image, in the order of the file
     "The images that a FITS file holds"
     if is_isolating() and isinstance(source, (str, Path)):
-        try_first('images.hdus:list_images', Path(source).name, str(source))
+        try_first(list_images, Path(source).name, str(source))
     _, data, what = read_bytes(source)
     with parse_fits(source, data, what) as hdul, reading(what):
         return images_of(hdul)

@@ -454,7 +454,7 @@ def open_image(
     asked = hdu, extver, dq_policy, role, dq, weight, error, facts
     if isolate or is_isolating():
         source = source.read() if hasattr(source, 'read') else source
-        try_first('images.image:probe', what, source, *asked)
+        try_first(probe, what, source, *asked)
     with reading(what):
         return _open_image(source, *asked)
 

@@ -14,7 +14,6 @@ import struct
 import subprocess
 import sys
 from contextlib import contextmanager
-from importlib import import_module
 from time import monotonic
 
 from ..core import AstridError, BadImage, current_limits, reading
@@ -26,11 +25,10 @@ _LENGTH = struct.Struct('<Q')
 def _answer(request):
     "What came of a request: an error of ours, or None"
     function, what, arguments = request
-    module, _, name = function.partition(':')
     try:
         with reading(what):
-            getattr(import_module(f'astrid_data.{module}'), name)(*arguments)
-    except AstridError as error:
+            function(*arguments)
+    except (AstridError, OSError, ImportError) as error:
         return error
     return None
 
@@ -40,7 +38,6 @@ def serve():
     answers = os.fdopen(os.dup(1), 'wb')
     os.dup2(2, 1)
     os.environ[_IN_WORKER] = '1'
-    import_module('astrid_data.images.image')
     while True:
         answers.write(b'+')  # Ready for a request
         answers.flush()
@@ -65,20 +62,33 @@ class _Worker:
     def __init__(self):
         env = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}
         self.process = subprocess.Popen(
-            [sys.executable, '-c', _START],
+            [sys.executable, '-P', '-c', _START],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=env,
+            start_new_session=True,  # Ctrl-C is for this process
         )
-        self.read(1, _START_SECONDS)
+        self._wait_until_ready()
+
+    def _wait_until_ready(self):
+        try:
+            self.read(1, _START_SECONDS)
+        except (EOFError, TimeoutError):
+            words = f'{sys.executable} does not start as a worker (status {self.close()})'
+            raise AstridError(words) from None
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, n, seconds):
         "The next `n` bytes; EOFError where the process is dead, TimeoutError where it is silent"
         end, found = monotonic() + seconds, b''
         pipe = self.process.stdout.fileno()
+        waiting = select.poll()
+        waiting.register(pipe, select.POLLIN)
         while len(found) < n:
-            if not select.select([pipe], [], [], max(0, end - monotonic()))[0]:
+            if not waiting.poll(1000 * max(0, end - monotonic())):
                 raise TimeoutError
             piece = os.read(pipe, n - len(found))
             if not piece:
@@ -109,7 +119,9 @@ class _Worker:
 
 # %% ../../nbs/20_images/05_isolation.ipynb #0a2cbde6
 _free = []  # Workers that wait
-os.register_at_fork(after_in_child=_free.clear)
+_MOST_FREE = 4
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_free.clear)
 
 
 def _close_all():
@@ -120,9 +132,19 @@ def _close_all():
 atexit.register(_close_all)
 
 
+def _living_worker():
+    "A worker that waits, else a new one"
+    while _free:
+        worker = _free.pop()
+        if worker.process.poll() is None:
+            return worker
+        worker.close()
+    return _Worker()
+
+
 def _ask_worker(request, what, seconds):
     "What came of a request; `BadImage` where the worker did not live to tell"
-    worker, answered = _free.pop() if _free else _Worker(), False
+    worker, answered = _living_worker(), False
     try:
         answer = worker.ask(request, seconds)
         answered = True
@@ -134,16 +156,15 @@ def _ask_worker(request, what, seconds):
         text = f'{what}: the process that read it died (status {status}): leave it out'
         raise BadImage('crashed', text) from None
     finally:
-        _free.append(worker) if answered else worker.close()
+        if answered and len(_free) < _MOST_FREE:
+            _free.append(worker)
+        else:
+            worker.close()
     return answer
 
 
-def _die():
-    os.abort()  # As a C library does
-
-
 def try_first(
-    function: str,  # Module and name, such as 'images.image:probe'
+    function,  # Of a module, such as `probe` of `images.image`
     what: str,  # What to call the file in an error
     *arguments,  # Of the function; what can be pickled
 ):

@@ -16,9 +16,13 @@ _HOLE = 2  # Pixels on each side that the source fills
 _AT_ONCE = 500  # Sources
 
 
-def _around(pixels, row, col):
-    "Squares of pixels around sources (n, 15, 15); NaN outside"
-    padded = np.pad(pixels, _REACH + 1, constant_values=np.nan)
+def _padded(pixels):
+    "The image with a rim of NaN, so that squares may reach over its edge"
+    return np.pad(pixels, _REACH + 1, constant_values=np.nan)
+
+
+def _around(padded, row, col):
+    "Squares of pixels around sources (n, 15, 15), of an image with its rim; NaN outside"
     offset = np.arange(2 * _REACH + 3)
     squares = padded[row[:, None, None] + offset[:, None], col[:, None, None] + offset]
     return squares.astype(float)
@@ -88,10 +92,11 @@ def noise_ranks(
 ) -> list:  # A text for each source, '' where there is no noise around it
     "The ranks of the pixels around sources"
     texts = []
+    padded = _padded(pixels)
     row, col = np.asarray(row, int), np.asarray(col, int)
     for start in range(0, len(row), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        rough = _rough(_around(pixels, row[part], col[part]))
+        rough = _rough(_around(padded, row[part], col[part]))
         texts += _as_texts(_levels(rough))
     return texts
 
@@ -124,7 +129,9 @@ _MOST_SOURCES = 200  # That are compared of one pair of images
 def noise_likeness(
     texts_a,  # As from `noise_ranks`, of sources on one image (n,)
     texts_b,  # The same of the same sources on another image (n,)
-) -> float | None:  # About 0 to 0.3 for two exposures, 0.9 to 1 for one; None where unknown
+) -> (
+    float | None
+):  # 0 to 0.3 for two exposures below 50 sigma, 0.9 to 1 for one; None where unknown
     "How alike the noise around sources is on two images"
     known = [pair for pair in zip(texts_a, texts_b) if all(pair)][:_MOST_SOURCES]
     if not known:

@@ -300,9 +300,13 @@ def _found_again_event(detection, image, *more):
     )
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #87c5a77c
+_MOST_SNR = 100  # Around brighter sources two exposures are alike by the rim of the star itself
+
+
 def _noise_doubt(rows_a, rows_b):
     "Why matched sources are of one exposure; '' where their noise does not say so"
-    if len(rows_a) and same_noise_around(rows_a['noise'], rows_b['noise']):
+    faint = ((rows_a['snr'] < _MOST_SNR) & (rows_b['snr'] < _MOST_SNR)).to_numpy()
+    if faint.any() and same_noise_around(rows_a['noise'][faint], rows_b['noise'][faint]):
         return 'the same noise around their sources'
     return ''
 

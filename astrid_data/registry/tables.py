@@ -447,7 +447,7 @@ class TrainingDataset(Base):
     __table_args__ = (
         Index(
             'ix_training_datasets_list',
-            text('created_at DESC'),
+            'created_at',
             'id',
             'status',
             'created_by',

@@ -20,6 +20,7 @@ from astrid_data.core import (
     Settings,
     default_home,
     load_settings,
+    revealed,
 )
 from ..logs import get_log, tell
 from astrid_data.storage.addresses import (
@@ -81,7 +82,7 @@ def open_store(
 ) -> Store:  # `FolderStore` or `S3Store`
     "The store behind an address; nothing is contacted yet"
     settings = settings or load_settings()
-    address = str(address or settings.storage_url or default_home() / 'store')
+    address = str(revealed(address or settings.storage_url) or default_home() / 'store')
     reach = read_reach(settings.allowed)
     store = _store_at(address, settings, cache_dir, cache_bytes)
     store.reach = reach
@@ -92,7 +93,7 @@ def server_store(
     store: Store,  # As a person opened it
     allowed=(),  # What may be reached as well, as for `read_reach`
 ) -> Store:  # A twin of it
-    "A store that leads to itself, to the public web, and to what is allowed"
+    "A store that leads to its bucket or folder, to the public web, and to what is allowed"
     known = reach_of(store)
     more = read_reach(allowed, anywhere=False)
     twin = copy(store)

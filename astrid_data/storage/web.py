@@ -71,13 +71,15 @@ def _connect(reach, where, timeout, source=None):
         if not reach.allows_machine(host, port, place[0]):
             refused.append(place[0])
             continue
-        connection = socket.socket(family, kind, protocol)
+        connection = None
         try:
+            connection = socket.socket(family, kind, protocol)
             connection.settimeout(timeout)
             connection.connect(place)
             return connection
         except OSError as error:
-            connection.close()
+            if connection is not None:
+                connection.close()
             failed = error
     raise failed or _refusal(host, port, refused)
 

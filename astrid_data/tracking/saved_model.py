@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..core import BadInput, NotFound, canonical_json, write_atomic
+from ..core import BadInput, NotFound, canonical_json, reading, write_atomic
 from ..display import render
 from ..loading.augment import window
 from ..loading.model_input import known_input, pixel_sources, remember_input
@@ -213,10 +213,11 @@ def load_weights(
     found = sorted(Path(folder).rglob('weights.pt'))
     if not found:
         raise NotFound(f'no weights.pt in {Path(folder).name}: it was saved by an older release')
-    try:
+    with reading(found[0].name, kind=BadInput):
         weights = torch.load(found[0], map_location='cpu', weights_only=True)
+    try:
         model.load_state_dict(weights)
-    except (pickle.UnpicklingError, RuntimeError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         words = str(error).split('\n')[0]
         raise BadInput(
             f'{Path(folder).name} holds other weights than {type(model).__name__} takes: {words}'
