@@ -110,6 +110,7 @@ def test_bombs_are_refused_and_limits_can_be_set(monkeypatch):
     stamp = gzip.compress(fuzz_files._header_of(3000) + bytes(40 * 10**6), 1)
     with pytest.raises(BadImage, match='ASTRID_MAX_STAMP_BYTES'):
         stamp_shape(stamp)
+    monkeypatch.setenv('ASTRID_MAX_FREE_BYTES', '100 MB')
     with pytest.raises(BadImage, match='ASTRID_MAX_RATIO'):
         open_image(gzip.compress(fuzz_files._header_of(20_000) + bytes(160 * 10**6), 1))
     monkeypatch.setenv('ASTRID_MAX_STAMP_BYTES', '1 GB')
