@@ -30,8 +30,8 @@ TYPES = ['application/json', 'text/plain; charset=utf-16', 'text/plain; charset=
 
 
 @cache
-def _client():
-    "A client of an API whose archive is empty, so that no question is answered at length, and a key"
+def _client(process):
+    "A client of an empty archive's API, of this process alone as it has a thread, and a key"
     from fastapi.testclient import TestClient
 
     archive = ad.open_archive(mkdtemp())
@@ -67,7 +67,7 @@ def _is_envelope(answer):
 
 def bodies(rng, folder):
     "One request, odd in some way"
-    client, key = _client()
+    client, key = _client(os.getpid())
     method, path = rng.choice(('POST', 'POST', 'POST', 'GET', 'PUT')), rng.choice(PATHS[:5] + PATHS)
     if method == 'POST' and rng.random() < 0.7:
         path = 'collect'
