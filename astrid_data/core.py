@@ -76,6 +76,7 @@ def hide_known(
     "Take known secrets and passwords of addresses out of a text"
     for secret in sorted(secret_texts() if known is None else known, key=len, reverse=True):
         text = text.replace(secret, '***')  # One may begin another
+    text = _secret_query.sub(lambda found: found[0].removesuffix(found[1]) + '***', text)
     return _user_info.sub(r'\1***@', text)
 
 # %% ../nbs/00_core.ipynb #05f68496

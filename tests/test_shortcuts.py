@@ -8,36 +8,14 @@ from astrid_data.core import BadInput
 from astrid_data.images.conditions import read_conditions
 from astrid_data.quality.report import check_quality
 from astrid_data.quality.shortcuts import certain_auc, check_shortcuts, probe_shortcuts
+from benchmarks.shortcuts import FILES, pool
 
-N, FILES = 600, 60
+N = 600
 
 
 def facts(seed, n=N):
     "Sixty files of twenty nights; what a file has all its samples share"
-    rng = np.random.default_rng(seed)
-    file = rng.integers(0, FILES, n)
-    night = rng.integers(0, 20, FILES)[file]
-
-    def of_file():
-        return rng.normal(size=FILES)[file]
-
-    return pd.DataFrame(
-        dict(
-            image_uri=[f'{k}.fits' for k in file],
-            mjd=60000 + 17 * night + rng.uniform(0.1, 0.4, FILES)[file],
-            airmass=of_file(),
-            fwhm=of_file(),
-            diffmaglim=of_file(),
-            image_background=of_file() + rng.normal(0, 0.1, n),
-            image_noise=rng.normal(5, 1, n),
-            rcid=rng.integers(0, 64, n),
-            xpos=rng.uniform(0, 3072, n),
-            ypos=rng.uniform(0, 3080, n),
-            ra=rng.uniform(0, 360, n),
-            dec=rng.uniform(-30, 80, n),
-            band=np.array(['g', 'r'])[rng.integers(0, 2, n)],
-        )
-    )
+    return pool(np.random.default_rng(seed), n)
 
 
 def tilted(samples, lean, seed):

@@ -1622,7 +1622,7 @@ def _check_filled(split, samples, unit, held, options):
         return
     independent = _count_independent(samples, unit, held, options)
     in_buffer = int((split == 'buffer').sum())
-    _refuse_empty(empty, options, independent, in_buffer, len(samples))
+    _refuse_empty(empty, options, independent, in_buffer, int(np.equal(held, None).sum()))
 
 # %% ../../nbs/50_splits/01_assign.ipynb #995286f5
 def with_possible_places(

@@ -61,7 +61,7 @@ def web_address(
     url: str,  # As a person writes it
 ) -> str:  # As it is sent
     "A web address with everything escaped that must be"
-    if guarded(url) is not url and re.match(r'\w+://[^/]*@', url):
+    if re.match(r'\w+://[^/]*@', url) and guarded(url) is not url:
         raise BadInput(
             f'{url!r}: a web address that holds a password would be written down wherever it is '
             'named; write it without, and ask the server for a link of its own'
