@@ -44,6 +44,7 @@ class Shot:
     shift: tuple = (0.0, 0.0)  # How far the telescope moved (pixel)
     roll: float = 0.0  # How far the camera is turned (deg)
     seed: int = 1  # Of noise and cosmic rays
+    height: float = 2500.0  # Of a star above the sky, of noise 3
     cards: dict = field(default_factory=dict)
     name: str = 'e1'
 
@@ -73,7 +74,7 @@ class Shot:
         y, x = np.indices(pixels.shape)
         wcs = WCS(self.header())
         for star_x, star_y in zip(*wcs.world_to_pixel_values(*STARS)):
-            pixels += 2500 * np.exp(-((x - star_x) ** 2 + (y - star_y) ** 2) / 2 / 1.1**2)
+            pixels += self.height * np.exp(-((x - star_x) ** 2 + (y - star_y) ** 2) / 2 / 1.1**2)
         for hot_x, hot_y in HOT:
             pixels[hot_y, hot_x] += 900
         return pixels.astype('f4')

@@ -112,7 +112,7 @@ def write(folder, shot):
 @pytest.mark.parametrize('how', CHANGES)
 def test_a_changed_copy_with_another_time_confirms_nothing(tmp_path, how):
     archive = open_archive(tmp_path / 'home')
-    shot = Shot(name='a')
+    shot = Shot(name='a', height=200.0)
     files = write(tmp_path, shot), copy_of(shot, CHANGES[how], tmp_path)
     report = archive.add_fits(files, show=False)
     assert outcome(archive, shot) == (0, 0)
@@ -121,8 +121,8 @@ def test_a_changed_copy_with_another_time_confirms_nothing(tmp_path, how):
 
 def test_another_exposure_with_the_same_cards_confirms(tmp_path):
     archive = open_archive(tmp_path / 'home')
-    shot = Shot(name='a')
-    other = Shot(name='b', seed=2, shift=(7.3, 4.1))
+    shot = Shot(name='a', height=200.0)
+    other = Shot(name='b', height=200.0, seed=2, shift=(7.3, 4.1))
     files = write(tmp_path, shot), copy_of(other, both, tmp_path)
     report = archive.add_fits(files, show=False)
     assert outcome(archive, shot)[0] == 7 and not report.doubts
@@ -130,8 +130,8 @@ def test_another_exposure_with_the_same_cards_confirms(tmp_path):
 
 
 def test_copies_in_any_order_and_number_of_calls_come_to_the_same(tmp_path):
-    shot = Shot(name='a')
-    other = Shot(name='b', band='i', hours=5.0, seed=2, shift=(7.3, 4.1))
+    shot = Shot(name='a', height=200.0)
+    other = Shot(name='b', height=200.0, band='i', hours=5.0, seed=2, shift=(7.3, 4.1))
     files = write(tmp_path, shot), copy_of(shot, both, tmp_path), write(tmp_path, other)
     ends = []
     for n, order in enumerate(itertools.permutations(files)):
