@@ -1,6 +1,7 @@
 "Patches against slow and simple ways to the same pixels: `Cutout2D`, stars planted at awkward places, distortion of every kind"
 
 import io
+import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+import astrid_data
 from astrid_data.core import BadImage, BadInput, NotFound, Secret, Settings
 from astrid_data.images import image as images
 from astrid_data.images.hdus import list_images
@@ -30,13 +32,14 @@ from astrid_data.patches.extract import (
     patch_wcs,
 )
 from astrid_data.patches.gather import compiled_loop, gather, gather_fast
+from astrid_data.patches.map_loops import target_maps
 from astrid_data.patches.target_maps import target_map
 from astrid_data.sky import sky_separation_arcsec
 from astrid_data.storage.bucket import S3Store
 from astrid_data.storage.cache import DiskCache
 from astrid_data.storage.service import StoreDenied, StoreUnreachable
 
-SAMPLE = Path(images.__file__).parent / 'sample'
+SAMPLE = Path(astrid_data.__file__).parent / 'sample'
 SHARED = Path(__file__).parents[2] / 'shared' / 'data'
 
 
@@ -848,6 +851,70 @@ def test_map_of_a_hole_and_of_missing_pixels():
 @pytest.mark.parametrize('s', [1, 2, 3, 5])
 def test_map_of_tiny_patches(s):
     assert target_map(np.ones((s, s), 'f4'), np.ones((s, s), bool), (0, 0), 1).shape == (s, s)
+
+
+def crowded(seed, side):
+    "A patch with a source near its middle, others beside it, and one of many kinds of damage"
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((side, side))
+    a = rng.normal(100, rng.choice([0, 1, 5]), (side, side))
+    for k in range(rng.integers(1, 12)):
+        near = rng.normal(side // 2, 1 if k == 0 else 5, 2)
+        at = near if k == 0 or rng.random() < 0.5 else rng.uniform(0, side, 2)
+        flux = np.exp(rng.uniform(1.5, np.log(rng.choice([30, 300, 1e4, 1e6]))))
+        a += flux * np.exp(-((x - at[1]) ** 2 + (y - at[0]) ** 2) / 2 / rng.uniform(0.7, 4) ** 2)
+    valid = np.ones(a.shape, bool)
+    kind = seed % 9
+    if kind == 0:
+        valid[rng.random(a.shape) < 0.3] = False
+    elif kind == 1:
+        valid[:, : side // 3] = False
+    elif kind == 2:
+        a = 200 - a
+    elif kind == 3:
+        a = np.round(a / 20) * 20
+    elif kind == 4:
+        a = np.minimum(a, 150)
+    elif kind == 5:
+        valid[:] = rng.random() < 0.5
+    elif kind == 6:
+        a[rng.random(a.shape) < 0.02] = np.nan  # Valid, but not finite
+    elif kind == 7:
+        a[:] = a.flat[0]
+    a = np.where(valid, a, np.nan) if seed % 2 else a
+    return a.astype('f4'), valid
+
+
+def assert_same_maps(patches, valid, labels):
+    pytest.importorskip('numba')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        plain = target_maps(patches, valid, labels, compiled=False)
+        assert_array_equal(target_maps(patches, valid, labels), plain)
+    return plain
+
+
+@pytest.mark.parametrize('side', [1, 2, 3, 5, 8, 9, 16, 31, 32, 63, 64])
+def test_compiled_maps_are_the_same_in_every_pixel(side):
+    patches, valid = map(np.array, zip(*(crowded(side + 100 * k, side) for k in range(90))))
+    maps = assert_same_maps(patches, valid, np.arange(90) % 5)
+    assert side < 16 or maps.any((1, 2)).sum() > 15
+
+
+@pytest.mark.parametrize('file', ['47tuc_acs_hrc_f606w', 'm13_skyview', 'crab_ukidss_k'])
+def test_compiled_maps_of_real_images_are_the_same(file):
+    "Crowded fields, resampled sky and a nebula; of each two channels, one a hole"
+    with open_image(SAMPLE / f'{file}.fits.gz') as image:
+        pixels, bad = image.read_all()
+    rng = np.random.default_rng(5)
+    inner = np.nan_to_num(pixels)[24:-24, 24:-24]
+    bright = np.argwhere(inner > np.quantile(inner, 0.98))
+    corner = rng.permutation(bright)[:150]
+    cut = [np.s_[y : y + 48, x : x + 48] for y, x in corner]
+    patches = np.array([pixels[piece] for piece in cut], 'f4')
+    patches[::5] *= -1
+    maps = assert_same_maps(patches, np.array([~bad[piece] for piece in cut]), np.ones(len(cut)))
+    assert maps.any((1, 2)).sum() > 10
 
 
 @pytest.mark.parametrize('n, whole', [(1, False), (6, True)])

@@ -24,7 +24,7 @@ from .shards import ShardedArray, ShardWriter, pixel_hashes
 from ..images.opener import ImageOpener, ImageStoreUnreachable, header_indexes
 from ..patches.align import at_scale
 from ..patches.extract import extract_patches
-from ..patches.target_maps import target_map
+from ..patches.map_loops import target_maps
 from ..quality.background import local_background
 from ..quality.flags import column_flags, image_flags
 from ..storage.folder import sweep
@@ -144,16 +144,11 @@ def _measure(table, rows, data, valid, channels, saturation=None):
     table['quality_flags'] = seen | column_flags(other.join(table))
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #2b8e02c0
-def _targets(data, valid, table, labels, channels):
+def _targets(data, valid, labels, channels):
     "Where the detected source is, from the channel that shows it best"
     preferred = [name for name in ('difference', 'science') if name in channels]
     best = channels.index(preferred[0]) if preferred else 0
-    offsets = table[['offset_x', 'offset_y']].to_numpy('f8')
-    maps = [
-        target_map(patch[best], good[best], offset, label)
-        for patch, good, offset, label in zip(data, valid, offsets, labels)
-    ]
-    return np.array(maps, 'u1').reshape(len(data), *data.shape[2:])
+    return target_maps(data[:, best], valid[:, best], labels)
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #5407537d
 def _cut_pixels(rows, opener, settings, out):
@@ -203,7 +198,7 @@ def cut_chunk(
     arrays = dict(patches=data, valid=valid)
     if settings.target_maps:
         labels = kept['label'].to_numpy()
-        arrays['targets'] = _targets(data, valid, table, labels, settings.channels)
+        arrays['targets'] = _targets(data, valid, labels, settings.channels)
         table['target_sha256'] = pixel_hashes(arrays['targets'])
     return arrays, table, cut.ledger
 
