@@ -17,6 +17,7 @@ from astrid_data.images.contents import (
     piece_starts,
     share_in_pieces,
 )
+from .all_pixels import compiled_loops
 
 # %% ../../nbs/45_quality/00_background.ipynb #d7bf8783
 def example_patches(
@@ -65,12 +66,8 @@ def _median_and_sigma(rows, first, end):
     return median, sigma
 
 # %% ../../nbs/45_quality/00_background.ipynb #2a52b94c
-def clipped_stats(
-    rows: np.ndarray,  # Numbers, NaN where missing, shape (m, k); sorted in place
-    clips: int = 3,  # How often to clip at 3 sigma
-) -> tuple[np.ndarray, np.ndarray]:  # Median and robust sigma of each row, float64, shape (m,)
-    "Sky and noise of each row"
-    rows.sort(axis=1)  # NaN goes last
+def _clip_sorted(rows, clips):
+    "Median and sigma of sorted rows, with numpy"
     end = np.isfinite(rows).sum(1)
     first = np.zeros_like(end)
     median, sigma = _median_and_sigma(rows, first, end)
@@ -80,6 +77,23 @@ def clipped_stats(
         end = (rows <= (median + width)[:, None]).sum(1)
         median, sigma = _median_and_sigma(rows, first, end)
     return median.astype('f8'), sigma.astype('f8')
+
+
+def clipped_stats(
+    rows: np.ndarray,  # Numbers, NaN where missing, shape (m, k); sorted in place
+    clips: int = 3,  # How often to clip at 3 sigma
+) -> tuple[np.ndarray, np.ndarray]:  # Median and robust sigma of each row, float64, shape (m,)
+    "Sky and noise of each row"
+    rows.sort(axis=1)  # NaN goes last
+    loops = compiled_loops()
+    if loops is None or rows.dtype.str[1:] not in ('f4', 'f8') or not rows.dtype.isnative:
+        return _clip_sorted(rows, clips)
+    median, sigma = np.empty(len(rows)), np.empty(len(rows))
+    left = np.empty(len(rows), bool)
+    loops.clip_rows(rows, clips, median, sigma, left)
+    if left.any():
+        median[left], sigma[left] = _clip_sorted(rows[left], clips)
+    return median, sigma
 
 # %% ../../nbs/45_quality/00_background.ipynb #951072c5
 def border_ring(

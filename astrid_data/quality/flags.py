@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..images.contents import one_value_only
+from .all_pixels import HIGH_TOP, LEVELS_OF_LIGHT, compiled_loops
 from .background import clipped_stats, excess, middle, rim_pixels
 
 # %% ../../nbs/45_quality/01_flags.ipynb #fe909300
@@ -144,7 +145,7 @@ def _plateau_pixels(data, good, above):
     "Pixels at the one highest value of each channel, where that is 10σ above the sky (n, C)"
     at_top = np.zeros(above.shape[:2], int)
     highest = above.reshape(*above.shape[:2], -1).max(-1)
-    patch, channel = np.nonzero(highest > 10)
+    patch, channel = np.nonzero(highest > HIGH_TOP)
     pixels = np.where(good[patch, channel], data[patch, channel], -np.inf)
     plateau = pixels == pixels.max((-1, -2), keepdims=True)
     at_top[patch, channel] = plateau.sum((-1, -2))
@@ -156,14 +157,17 @@ def saturated_pixels(
     good: np.ndarray,  # Valid pixels, bool, same shape
     above: np.ndarray,  # From `excess`, same shape
     saturation=None,  # Level: a number, one a channel, or (n, C); None or NaN: unknown
+    at_top: np.ndarray | None = None,  # Pixels at the highest value, if known already, (n, C)
 ) -> np.ndarray:  # Shape (n,), of the worst channel
     "Pixels at the top of the scale"
-    at_top = _plateau_pixels(data, good, above)
+    if at_top is None:
+        at_top = _plateau_pixels(data, good, above)
     if saturation is not None:
         level = np.broadcast_to(np.asarray(saturation, 'f8'), at_top.shape)
         patch, channel = np.nonzero(np.isfinite(level))
         limit = level[patch, channel][:, None, None]
         full = (data[patch, channel] >= limit) & good[patch, channel]
+        at_top = at_top.copy()
         at_top[patch, channel] = np.maximum(at_top[patch, channel], full.sum((-1, -2)))
     return at_top.max(1)
 
@@ -334,6 +338,20 @@ def _pixel_noise(images):
     return clipped_stats(steps.reshape(len(images), -1), 1)[1] / np.sqrt(2)
 
 # %% ../../nbs/45_quality/01_flags.ipynb #e8dcd301
+def _side_blocks(images):
+    "Levels of the blocks along the four sides (axis, side, image, block), as in `block_levels`"
+    n, side = len(images), images.shape[-1]
+    width = max(2, side // 8)
+    k = side // width
+    strips = []
+    for across in (images, images.transpose(0, 2, 1)):
+        for start in (0, (k - 1) * width):
+            strip = across[:, : k * width, start : start + width]
+            strips.append(strip.reshape(n, k, width**2))
+    median, _ = clipped_stats(np.stack(strips).reshape(-1, width**2), 0)
+    return median.reshape(2, 2, n, k)
+
+
 def side_difference(
     data: np.ndarray,  # Patches, shape (n, C, s, s)
     good: np.ndarray,  # Valid pixels, bool, same shape
@@ -343,10 +361,7 @@ def side_difference(
     if side < 8:
         return np.zeros(n)  # Too small to have sides
     images = np.where(good, data, np.nan).astype('f4').reshape(n * channels, side, side)
-    blocks = block_levels(images)
-    left_right = [blocks[:, :, 0], blocks[:, :, -1]]
-    low_high = [blocks[:, 0], blocks[:, -1]]
-    sides = np.array([left_right, low_high])
+    sides = _side_blocks(images)
     level, _ = clipped_stats(sides.reshape(-1, sides.shape[-1]).copy(), 0)
     level = level.reshape(sides.shape[:3])
     scale = np.fmax(_unevenness(sides), _pixel_noise(images))
@@ -400,9 +415,12 @@ def line_places(
     return Lines(of_pixel, np.maximum(length, 1).astype('f4'), long, beside)
 
 # %% ../../nbs/45_quality/01_flags.ipynb #b8a39595
-def _line_shares(bright, lines):
-    "Share of bright pixels (s*s,) on the fullest line, and the most by which one exceeds its sides"
-    hits = np.bincount(lines.of_pixel[bright].ravel(), minlength=len(lines.length))
+def _line_shares(above, level, lines):
+    "Share of bright pixels on the fullest line, and the most by which one exceeds its sides"
+    loops = compiled_loops()
+    if loops is not None:
+        return loops.line_shares(above, level, *lines)
+    hits = np.bincount(lines.of_pixel[above > level].ravel(), minlength=len(lines.length))
     share = hits / lines.length
     on_line = share[lines.long]
     beside = np.maximum(share[lines.beside[0]], share[lines.beside[1]])
@@ -411,6 +429,7 @@ def _line_shares(bright, lines):
 
 def brightest_line(
     above: np.ndarray,  # From `excess`, shape (n, C, s, s)
+    n_bright: np.ndarray | None = None,  # Pixels above each level, if known already, (n, C, 3)
 ) -> np.ndarray:  # 0 to 1, shape (n,)
     "Share of bright pixels on the brightest line less that beside it, the largest of all levels"
     n, channels, side, _ = above.shape
@@ -418,11 +437,13 @@ def brightest_line(
     best = np.zeros(n * channels, 'f4')
     fullest = np.ones(n * channels, 'f4')
     lines = line_places(side)
-    for level in (3, 30, 300):
-        bright = pixels > level
-        promising = (bright.sum(1) > 0.5 * side) & (fullest > np.maximum(best, 0.5))
+    if n_bright is None:
+        n_bright = np.stack([(pixels > level).sum(1) for level in LEVELS_OF_LIGHT], axis=1)
+    counts = n_bright.reshape(n * channels, -1).T
+    for level, count in zip(LEVELS_OF_LIGHT, counts):
+        promising = (count > 0.5 * side) & (fullest > np.maximum(best, 0.5))
         for i in np.flatnonzero(promising):
-            fullest[i], contrast = _line_shares(bright[i], lines)
+            fullest[i], contrast = _line_shares(pixels[i], level, lines)
             best[i] = max(best[i], contrast)
     return best.reshape(n, channels).max(1)
 
@@ -630,6 +651,42 @@ def flag_table() -> str:  # Markdown
         lines.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
+# %% ../../nbs/45_quality/01_flags.ipynb #37d2e1ce
+class _Seen(NamedTuple):
+    "What all pixels of some patches tell"
+
+    good: np.ndarray  # Valid and finite, (n, C, s, s)
+    above: np.ndarray  # As from `excess`, (n, C, s, s)
+    at_top: np.ndarray  # Pixels at the highest value, where that is 10σ above the sky, (n, C)
+    n_bright: np.ndarray  # Pixels above each of `LEVELS_OF_LIGHT`, (n, C, 3)
+
+
+def _look_with_numpy(data, valid, background, noise):
+    "What all pixels tell, array by array"
+    good = np.isfinite(data) & valid
+    with np.errstate(invalid='ignore', over='ignore'):
+        above = excess(data, good, background, noise)
+    n_bright = [(above > level).sum((-1, -2)) for level in LEVELS_OF_LIGHT]
+    return _Seen(good, above, _plateau_pixels(data, good, above), np.stack(n_bright, axis=-1))
+
+
+def _look(data, valid, background, noise):
+    "What all pixels tell"
+    loops = compiled_loops()
+    if loops is None or data.dtype != np.float32 or valid.dtype != bool:
+        return _look_with_numpy(data, valid, background, noise)
+    n, channels, side, _ = data.shape
+    known = ((noise > 0) & np.isfinite(background)).ravel()
+    level = np.where(known, background.ravel(), 1).astype('f4')
+    sigma = np.where(known, noise.ravel(), 1).astype('f4')
+    shape = (n * channels, side * side)
+    good, above = np.empty(shape, bool), np.empty(shape, 'f4')
+    at_top, n_bright = np.empty(len(good), int), np.empty((len(good), 3), int)
+    pixels = (np.ascontiguousarray(a).reshape(shape) for a in (data, valid))
+    loops.measure_heights(*pixels, level, sigma, known, good, above, at_top, n_bright)
+    good, above = good.reshape(data.shape), above.reshape(data.shape)
+    return _Seen(good, above, at_top.reshape(n, channels), n_bright.reshape(n, channels, 3))
+
 # %% ../../nbs/45_quality/01_flags.ipynb #65210d3d
 def measure_patches(
     data: np.ndarray,  # Patches, shape (n, C, s, s)
@@ -640,13 +697,11 @@ def measure_patches(
     channels: tuple | None = None,  # Names of the channels; None means that none is a template
 ) -> dict:  # Name of the flag -> measure, shape (n,)
     "The number behind every flag that pixels tell"
-    good = np.isfinite(data) & valid
-    with np.errstate(invalid='ignore'):
-        above = excess(data, good, background, noise)
-    filled = fill_pixels(data, good, above)
+    seen = _look(data, valid, background, noise)
+    filled = fill_pixels(data, seen.good, seen.above)
     if filled is not None:
-        good = good & ~filled
-        above = np.where(filled, np.float32(0), above)
+        seen = _look(data, seen.good & ~filled, background, noise)
+    good, above = seen.good, seen.above
     everywhere, in_middle = sharpest(above)
     snr = centre_snr(above, good)
     walked, peak = walk_uphill(above)
@@ -655,12 +710,12 @@ def measure_patches(
         edge=blank_sides(good),
         centre_invalid=centre_invalid(good),
         constant=constant_channels(data, good, background, noise),
-        saturated=saturated_pixels(data, good, above, saturation),
+        saturated=saturated_pixels(data, good, above, saturation, seen.at_top),
         faint=-snr,
         bright=np.where(walked <= 2, snr, 0),
         off_centre=np.where(peak > 5, walked, 0),
         gradient=side_difference(data, good),
-        streak=brightest_line(above),
+        streak=brightest_line(above, seen.n_bright),
         cosmic_ray=everywhere,
         sharp=in_middle,
         elongated=axis_ratio(above, walked, peak),

@@ -1,0 +1,163 @@
+"Compiled loops over pixels say the same as numpy, to the last bit"
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import astrid_data
+from astrid_data.core import BadImage
+from astrid_data.images.image import open_image
+from astrid_data.quality import background as background_page
+from astrid_data.quality import flags as flags_page
+from astrid_data.quality.background import clipped_stats, local_background
+from astrid_data.quality.flags import image_flags, measure_patches
+
+SAMPLE = Path(astrid_data.__file__).parent / 'sample'
+SHARED = Path(__file__).parents[2] / 'shared' / 'data'
+pytest.importorskip('numba')
+
+
+def damaged(a, valid, rng):
+    "Patches with what real images have: holes, rims, plateaus, lines, few values, nothing"
+    n, _, side, _ = a.shape
+    for k in range(n):
+        kind = k % 14
+        if kind == 0:
+            valid[k] = rng.random(valid[k].shape) < 0.5
+        elif kind == 1:
+            a[k, :, :, : side // 3] = np.nan
+        elif kind == 2:
+            a[k, :, : side // 4] = 0
+        elif kind == 3:
+            a[k] = np.round(a[k] / 10) * 10
+        elif kind == 4:
+            a[k] = np.minimum(a[k], 130)
+        elif kind == 5:
+            a[k, :, side // 2] += 400
+        elif kind == 6:
+            a[k] = a[k, 0, 0, 0]
+        elif kind == 7:
+            valid[k] = False
+        elif kind == 8:
+            a[k, -1, rng.integers(side), rng.integers(side)] = rng.choice([-1e9, np.inf, 1e30])
+        elif kind == 9:
+            a[k, :, np.arange(side), np.arange(side)] += 90
+        elif kind == 10:
+            a[k, 0] = 7
+        elif kind == 11:
+            a[k] *= 1e-18
+        elif kind == 12:
+            valid[k, :, 1:-1, 1:-1] &= rng.random(side - 2 if side > 2 else side) < 0.9
+    return a.astype('f4'), valid
+
+
+def pretend(side, channels, n=84):
+    "Noise with a few stars, damaged"
+    rng = np.random.default_rng([side, channels])
+    y, x = np.indices((side, side))
+    a = rng.normal(100, 5, (n, channels, side, side))
+    for k in range(n):
+        for at in np.vstack([[side // 2] * 2, rng.uniform(0, side, (3, 2))]):
+            flux = np.exp(rng.uniform(2, 9))
+            a[k] += flux * np.exp(-((y - at[0]) ** 2 + (x - at[1]) ** 2) / rng.uniform(2, 20))
+    return damaged(a, np.ones(a.shape, bool), rng)
+
+
+def real(path, hdu=None, side=48, n=84):
+    "Patches of a real image as it is"
+    with open_image(path, hdu) as image:
+        pixels, bad = image.read_all()
+    corner = np.random.default_rng(3).integers(0, np.array(pixels.shape) - side, (n, 2))
+    cut = [np.s_[y : y + side, x : x + side] for y, x in corner]
+    data = np.array([pixels[piece] for piece in cut], 'f4')[:, None]
+    valid = np.array([~bad[piece] for piece in cut])[:, None]
+    return data, valid
+
+
+def measured(data, valid):
+    "Everything that is measured, by name"
+    with np.errstate(all='ignore'):
+        sky, noise = local_background(data, valid)
+        channels = ('science', 'template')[: data.shape[1]]
+        found = measure_patches(data, valid, sky, noise, 120.0, channels)
+        bits = image_flags(data, valid, sky, noise, None, channels)
+    return found | dict(sky=sky, noise=noise, bits=bits)
+
+
+def assert_same(data, valid, monkeypatch):
+    fast = measured(data, valid)
+    for page in (background_page, flags_page):
+        monkeypatch.setattr(page, 'compiled_loops', lambda: None)
+    plain = measured(data, valid)
+    for name, values in plain.items():
+        assert_array_equal(fast[name], values, err_msg=name, strict=True)
+    return plain
+
+
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+@pytest.mark.parametrize('side', [4, 5, 8, 9, 16, 33, 63, 64])
+@pytest.mark.parametrize('channels', [1, 2])
+def test_pretend_patches(side, channels, monkeypatch):
+    data, valid = pretend(side, channels)
+    found = assert_same(data, valid, monkeypatch)
+    assert side < 16 or {k for k, v in found.items() if np.any(v > 0)} >= {'streak', 'filled'}
+
+
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+@pytest.mark.parametrize('side', [1, 2, 3])
+def test_tiny_patches(side, monkeypatch):
+    "What is too small to be measured fails alike, and what is not is the same"
+    data, valid = np.ones((5, 1, side, side), 'f4'), np.ones((5, 1, side, side), bool)
+    data[1:] += np.random.default_rng(0).normal(size=data[1:].shape)
+    fast = local_background(data, valid)
+    monkeypatch.setattr(background_page, 'compiled_loops', lambda: None)
+    assert_array_equal(fast, local_background(data, valid))
+
+
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+@pytest.mark.parametrize('path', sorted(SAMPLE.glob('*.fits.gz')), ids=lambda path: path.name)
+def test_real_patches(path, monkeypatch):
+    data, valid = real(path, 3 if path.name.startswith('goodsn') else None)
+    assert_same(data, valid, monkeypatch)
+
+
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+@pytest.mark.parametrize('file', ['skyview', 'ground'])
+def test_shared_patches(file, monkeypatch):
+    "Whole folders of real images beside the repository"
+    paths = [path for path in sorted((SHARED / file).rglob('*.fits')) if path.stat().st_size < 3e7]
+    if not paths:
+        pytest.skip('no folder of shared data beside the repository')
+    done = 0
+    for path in paths[:6]:
+        try:
+            data, valid = real(path, side=64, n=40)
+        except (BadImage, ValueError):  # Tables, and images that are too small
+            continue
+        with monkeypatch.context() as here:
+            assert_same(data, valid, here)
+        done += 1
+    assert done
+
+
+@pytest.mark.parametrize('kind', ['f4', 'f8'])
+@pytest.mark.parametrize('clips', [0, 1, 3])
+def test_clipped_rows(kind, clips, monkeypatch):
+    "Rows with ties, NaN, infinities, one number and none"
+    rng = np.random.default_rng(4)
+    rows = rng.normal(100, 5, (60, 41))
+    rows[::7] = np.round(rows[::7] / 8)
+    rows[1::7, 20:] = np.nan
+    rows[2::14] = np.nan
+    rows[3::14, 1:] = np.nan
+    rows[4::14, :3] = [np.inf, -np.inf, np.nan]
+    rows[5::7, :4] += 1e4
+    rows = rows.astype(kind)
+    with np.errstate(all='ignore'):
+        fast = clipped_stats(rows.copy(), clips)
+        monkeypatch.setattr(background_page, 'compiled_loops', lambda: None)
+        plain = clipped_stats(rows.copy(), clips)
+    assert_array_equal(fast, plain, strict=True)
+    assert np.isfinite(plain).mean() > 0.5
