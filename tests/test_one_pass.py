@@ -7,7 +7,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import astrid_data
-from astrid_data.core import BadImage
+from astrid_data.core import BadImage, sha256_file
+from astrid_data.datasets import staging
+from astrid_data.datasets.shards import ShardWriter
 from astrid_data.images.image import open_image
 from astrid_data.quality import background as background_page
 from astrid_data.quality import flags as flags_page
@@ -161,3 +163,47 @@ def test_clipped_rows(kind, clips, monkeypatch):
         plain = clipped_stats(rows.copy(), clips)
     assert_array_equal(fast, plain, strict=True)
     assert np.isfinite(plain).mean() > 0.5
+
+
+@pytest.mark.parametrize('expected', [None, 20, 23, 31, 100])
+@pytest.mark.parametrize('stop', [0, 5, 14])
+def test_checksums_of_files_that_are_as_long_as_expected_or_not(
+    tmp_path, expected, stop, monkeypatch
+):
+    "Twenty rows in files of nine, perhaps by a second writer who goes on after some of them"
+    values = np.arange(60, dtype='f4').reshape(20, 3)
+    if stop:
+        writer = ShardWriter(tmp_path, dict(a=('f4', (3,))), 9, expected=expected)
+        writer.append(a=values[:stop])
+    writer = ShardWriter(tmp_path, dict(a=('f4', (3,))), 9, stop, expected)
+    for start in range(stop, 20, 4):
+        writer.append(a=values[start : start + 4])
+    shards = writer.close()
+    assert [shard['rows'] for shard in shards] == [9, 9, 2]
+    for shard in shards:
+        assert shard['sha256'] == sha256_file(tmp_path / shard['file'])
+    assert_array_equal(
+        np.concatenate([np.load(tmp_path / shard['file']) for shard in shards]), values
+    )
+    if expected == 20 and not stop:  # Nothing was read again
+        monkeypatch.setattr(
+            'astrid_data.datasets.shards.sha256_file', lambda path: pytest.fail('read')
+        )
+        assert writer.close() == shards
+
+
+def test_threads_measure_the_same(monkeypatch):
+    from concurrent.futures import ThreadPoolExecutor
+
+    data, valid = pretend(32, 2, 150)
+    request = (data, valid, np.full((150, 2), 120.0), np.arange(150) % 2)
+    settings = staging.CutSettings(32, ('science', 'template'))
+    with np.errstate(all='ignore'), ThreadPoolExecutor(3) as threads:
+        shared = staging._measure_pixels(*request, settings, threads)
+        alone = staging._measure_pixels(*request, settings)
+        monkeypatch.setattr(staging, '_PIECE_ROWS', 1000)
+        whole = staging._measure_pixels(*request, settings)
+    assert set(whole) == set(alone) == set(shared) >= {'flags', 'targets', 'target_sha256', 'noise'}
+    for name, values in whole.items():
+        assert_array_equal(alone[name], values)
+        assert_array_equal(shared[name], values)

@@ -57,16 +57,22 @@ class ShardWriter:
         arrays: dict,  # Name -> (dtype, shape of one row)
         shard_rows: int,  # Rows in one file, at least 1
         start: int = 0,  # Rows to keep from an earlier, interrupted writer
+        expected: int | None = None,  # Rows in all, as far as is known; None: files are filled
     ):
         check_shard_rows(shard_rows)
         self.folder = Path(folder)
         self.arrays = {name: (np.dtype(t), tuple(shape)) for name, (t, shape) in arrays.items()}
         self.shard_rows = int(shard_rows)
         self.n = int(start)  # Rows written so far
+        self.expected = expected
         self.synced = self.n  # Rows that are safe on the disk
         self._checksums = {}  # (array, shard) -> running checksum, where this writer began the file
         self.folder.mkdir(parents=True, exist_ok=True)
         self._truncate()
+
+    def rows_in(self, shard, total):
+        "Rows in one file, of so many in all"
+        return min(self.shard_rows, total - shard * self.shard_rows)
 
     def path(self, name, shard):
         return self.folder / f'{name}-{shard:05d}.npy'
@@ -109,9 +115,10 @@ def _append_array(self: ShardWriter, name, values):
         part = values[done : done + self.shard_rows - row]
         header = b''
         if row == 0:  # The first row of a new file
-            header = npy_header(dtype, (self.shard_rows, *values.shape[1:]))
-            self._checksums[name, shard] = hashlib.sha256()
-        checksum = self._checksums.get((name, shard))
+            rows = self.rows_in(shard, self.expected) if self.expected else self.shard_rows
+            header = npy_header(dtype, (max(rows, 1), *values.shape[1:]))
+            self._checksums[name, shard] = rows, hashlib.sha256()
+        _, checksum = self._checksums.get((name, shard), (0, None))
         _append_to_file(self.path(name, shard), header, part, checksum)
         done += len(part)
 
@@ -149,13 +156,13 @@ def _close_shard(self: ShardWriter, name, shard):
     "Put the true length into the header of one file, and say what it holds"
     dtype, shape = self.arrays[name]
     path = self.path(name, shard)
-    rows = min(self.shard_rows, self.n - shard * self.shard_rows)
+    rows = self.rows_in(shard, self.n)
     with open(path, 'r+b' if path.exists() else 'wb') as file:
         file.write(npy_header(dtype, (rows, *shape)))
         file.flush()
         os.fsync(file.fileno())
-    checksum = self._checksums.get((name, shard))
-    if checksum and rows == self.shard_rows:
+    in_header, checksum = self._checksums.get((name, shard), (0, None))
+    if checksum and rows == in_header:
         sha256 = checksum.hexdigest()
     else:
         sha256 = sha256_file(path)

@@ -7,6 +7,8 @@ __all__ = ['CHUNK_ROWS', 'PART_BYTES', 'SHARD_BYTES', 'image_order', 'chunks_of'
            'Staging', 'stored_array', 'cut_remaining', 'write_patches']
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #21825a30
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -128,20 +130,19 @@ def _saturation_levels(rows, opener, channels):
     for c, channel in enumerate(channels):
         names = [f'{channel}_{part}' for part in ('uri', 'hdu', 'extver')]
         if known and set(names) <= set(rows):
-            images = zip(*(rows[name] for name in names))
-            levels[:, c] = [known.get(_as_opened(image), np.nan) for image in images]
+            images = list(zip(*(rows[name] for name in names)))
+            level_of = {image: known.get(_as_opened(image), np.nan) for image in set(images)}
+            levels[:, c] = [level_of[image] for image in images]
     return levels
 
 
-def _measure(table, rows, data, valid, channels, saturation=None):
+def _add_measures(table, rows, found, channels):
     "Background, noise and flags, as columns of `table`"
-    background, noise = local_background(data, valid)
     for c, channel in enumerate(channels):
-        table[f'{channel}_background'] = background[:, c]
-        table[f'{channel}_noise'] = noise[:, c]
+        table[f'{channel}_background'] = found['background'][:, c]
+        table[f'{channel}_noise'] = found['noise'][:, c]
     other = rows[[c for c in rows if c not in table]].reset_index(drop=True)
-    seen = image_flags(data, valid, background, noise, saturation, channels)
-    table['quality_flags'] = seen | column_flags(other.join(table))
+    table['quality_flags'] = found['flags'] | column_flags(other.join(table))
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #2b8e02c0
 def _targets(data, valid, labels, channels):
@@ -149,6 +150,38 @@ def _targets(data, valid, labels, channels):
     preferred = [name for name in ('difference', 'science') if name in channels]
     best = channels.index(preferred[0]) if preferred else 0
     return target_maps(data[:, best], valid[:, best], labels)
+
+# %% ../../nbs/55_datasets/03_staging.ipynb #8f9c8005
+_PIECE_ROWS = 64  # Patches that a thread measures at once
+
+
+def _measure_piece(some, data, valid, saturation, labels, settings):
+    "All that is measured on some patches"
+    pixels, good = data[some], valid[some]
+    found = dict(pixel_sha256=pixel_hashes(pixels, good))
+    if settings.measure:
+        levels = local_background(pixels, good)
+        flags = image_flags(pixels, good, *levels, saturation[some], settings.channels)
+        found |= dict(zip(('background', 'noise', 'flags'), (*levels, flags)))
+    if settings.target_maps:
+        targets = _targets(pixels, good, labels[some], settings.channels)
+        found |= dict(targets=targets, target_sha256=pixel_hashes(targets))
+    return found
+
+
+def _measure_pixels(data, valid, saturation, labels, settings, threads=None):
+    "All that is measured on patches: name -> one row per patch"
+    starts = range(0, max(len(data), 1), _PIECE_ROWS)
+    pieces = [slice(start, start + _PIECE_ROWS) for start in starts]
+    arguments = dict(data=data, valid=valid, saturation=saturation, labels=labels)
+    measure = partial(_measure_piece, settings=settings, **arguments)
+    found = list(map_ordered(measure, pieces, threads, ahead=len(pieces)))
+    return {
+        name: sum((piece[name] for piece in found), [])
+        if name.endswith('sha256')
+        else np.concatenate([piece[name] for piece in found])
+        for name in found[0]
+    }
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #5407537d
 def _cut_pixels(rows, opener, settings, out):
@@ -184,22 +217,24 @@ def cut_chunk(
     opener: ImageOpener,  # How to open them
     settings: CutSettings,  # What to cut
     out: tuple | None = None,  # Pixels and validity to cut into; None makes them
+    threads=None,  # A `ThreadPoolExecutor` that measures; None measures here
 ) -> tuple:  # dict of arrays for `ShardWriter.append`; table of the kept; ledger of the lost
     "Cut and measure the samples of a chunk"
     data, valid, cut = _cut_pixels(rows, opener, settings, out)
     kept = rows[cut.kept]
     table = cut.info[np.asarray(cut.kept, bool)].reset_index(drop=True)
+    saturation = _saturation_levels(kept, opener, settings.channels)
+    labels = kept['label'].to_numpy()
+    found = _measure_pixels(data, valid, saturation, labels, settings, threads)
     if settings.measure:
-        saturation = _saturation_levels(kept, opener, settings.channels)
-        _measure(table, kept, data, valid, settings.channels, saturation)
+        _add_measures(table, kept, found, settings.channels)
     table['half_width_arcsec'] = _half_width(kept, opener, settings)
-    table['pixel_sha256'] = pixel_hashes(data, valid)
+    table['pixel_sha256'] = found['pixel_sha256']
     table['plan_row'] = kept.index.to_numpy()
     arrays = dict(patches=data, valid=valid)
     if settings.target_maps:
-        labels = kept['label'].to_numpy()
-        arrays['targets'] = _targets(data, valid, labels, settings.channels)
-        table['target_sha256'] = pixel_hashes(arrays['targets'])
+        arrays['targets'] = found['targets']
+        table['target_sha256'] = found['target_sha256']
     return arrays, table, cut.ledger
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #f045adb9
@@ -217,7 +252,7 @@ def _two_buffers(settings):
     return cycle([[np.empty(shape, kind) for kind in ('f4', bool)] for _ in range(2)])
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #1acd5bb2
-def _cut_parts(work, opener, settings, buffers=None):
+def _cut_parts(work, opener, settings, buffers=None, threads=None):
     "A chunk, part by part: arrays, and with the last part the tables of all"
     rows, indexes = work
     opener.learn(indexes)
@@ -227,7 +262,7 @@ def _cut_parts(work, opener, settings, buffers=None):
         for start in range(0, len(rows), at_once):
             part = rows[start : start + at_once]
             out = buffers and [buffer[: len(part)] for buffer in next(buffers)]
-            arrays, kept, lost = cut_chunk(part, keeping, settings, out)
+            arrays, kept, lost = cut_chunk(part, keeping, settings, out, threads)
             tables.append((kept, lost))
             is_last = start + at_once >= len(rows)
             yield arrays, tables if is_last else None
@@ -253,13 +288,15 @@ class Staging:
         folder,  # Work folder; what an earlier attempt finished in it is used
         arrays: dict,  # Array name -> (dtype, shape of one row)
         shard_rows: int,  # Rows in one file
+        expected: int | None = None,  # Rows if nothing is lost; None if nobody knows
     ):
         self.folder = Path(folder)
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         sweep(self.folder, every_s=0, old_s=-1)  # Nobody else writes here
         self.journal = Journal(self.folder / 'journal.jsonl')
-        self.writer = ShardWriter(self.folder / 'version', arrays, shard_rows, self.total('kept'))
+        kept = self.total('kept')
+        self.writer = ShardWriter(self.folder / 'version', arrays, shard_rows, kept, expected)
 
     def total(
         self,
@@ -344,11 +381,21 @@ def _stopped(error, done, n_samples):
     )
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #5b2e33d4
-def _how_to_cut(opener, settings, executor):
+def _threads():
+    "A thread for each processor that this process may use; None where there is one"
+    try:
+        n_cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on this system
+        n_cores = os.cpu_count() or 1
+    return ThreadPoolExecutor(n_cores) if n_cores > 1 else None
+
+
+def _how_to_cut(opener, settings, executor, threads=None):
     "The function that cuts a chunk, here or in an executor"
     if executor is None:
         buffers = _two_buffers(settings)
-        return partial(_cut_parts, opener=opener, settings=settings, buffers=buffers)
+        how = dict(buffers=buffers, threads=threads)
+        return partial(_cut_parts, opener=opener, settings=settings, **how)
     return partial(_cut_whole, opener=opener, settings=settings)
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #08bce37e
@@ -375,10 +422,11 @@ def write_patches(
 ) -> tuple:  # Table of the kept, row i of it patch i; ledger of the lost; the shards
     "Cut everything that is not cut yet"
     shard_rows = shard_rows or max(1, SHARD_BYTES // settings.row_bytes)
-    staging = Staging(work, settings.arrays(), shard_rows)
+    staging = Staging(work, settings.arrays(), shard_rows, expected=len(samples))
     pieces = chunks_of(samples, chunk_rows or CHUNK_ROWS)[len(staging.journal.lines) :]
     chunks = [samples.iloc[start:stop] for start, stop in pieces]
-    cut = _how_to_cut(opener, settings, executor)
+    threads = _threads() if executor is None else None
+    cut = _how_to_cut(opener, settings, executor, threads)
     indexes_of = partial(header_indexes, archive, channels=settings.channels)
     opener.always_hash = getattr(archive, 'always_hash', False)
     done = staging.total('of')
@@ -389,5 +437,7 @@ def write_patches(
         raise _stopped(error, staging.total('of'), len(samples)) from error
     finally:
         bar.close()
+        if threads:
+            threads.shutdown()
     table = _with_plan_columns(staging.table('kept'), samples)
     return table, staging.table('lost'), staging.writer.close()
