@@ -140,10 +140,11 @@ class _Uses:
         self.lock = threading.Lock()
         self.timer = None
 
-    def note(self, id, number=1):
+    def note(self, id, number=1, at=None):
+        at = at or datetime.now(UTC)
         with self.lock:
             self.counts[id] += number
-            self.last[id] = datetime.now(UTC)
+            self.last[id] = max(at, self.last.get(id, at))
             if self.timer is None:
                 self.timer = threading.Timer(self.every_s, self.flush)
                 self.timer.daemon = True
@@ -152,14 +153,15 @@ class _Uses:
     def flush(self):
         with self.lock:
             counts, self.counts = self.counts, Counter()
+            last, self.last = self.last, {}
             self.timer = None
         try:
-            _write_uses(self.registry, counts, self.last)
+            _write_uses(self.registry, counts, last)
         except (AstridError, SQLAlchemyError) as error:
             words = f'the uses of keys wait to be written: {error}'
             tell(_log, logging.WARNING, words, event='uses_wait')
             for id, number in counts.items():
-                self.note(id, number)
+                self.note(id, number, last[id])
 
 # %% ../nbs/96_api.ipynb #6ab90c3f
 def _envelope(data=None, meta=None, error=None, status=200):
@@ -381,7 +383,7 @@ def _require(*permissions):
 
 
 def _permissions_of(route):
-    "What a key must be allowed for a route, one of several; () where all may come"
+    "The permissions of which a key needs one for a route; () where all may come"
     calls = (one.call for one in route.dependant.dependencies)
     return next((call.permissions for call in calls if hasattr(call, 'permissions')), ())
 
@@ -561,10 +563,10 @@ def _after(mark):
 def _index_list(registry):
     "Make the index of the list of training sets where it is missing"
     index = next(one for one in TrainingDataset.__table__.indexes if one.name.endswith('_list'))
-    if registry.dialect != 'sqlite':
-        return
     try:
         with registry.engine.begin() as connection:
+            if registry.dialect != 'sqlite':  # Writers of others hold the table: not now
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '2s'")
             index.create(connection, checkfirst=True)
     except SQLAlchemyError as error:  # It can only be read, or another process writes
         tell(_log, logging.INFO, f'lists have no index: {error}', event='no_index')
@@ -623,6 +625,9 @@ def _add_quality(app, archive, reads):
         return _envelope(dict(dataset_id=str(id), quality_report=_report(report)))
 
 # %% ../nbs/96_api.ipynb #296a8ef9
+_LONG_THREADS = 4  # Collections at a time, and versions read at a time; others wait their turn
+
+
 def _faults(dataset):
     "What is wrong with a version's files; an empty list where nothing is"
     try:
@@ -632,23 +637,29 @@ def _faults(dataset):
     return []
 
 
+def _load(archive, id):
+    "What `load` answers: all files of a version are read for it"
+    dataset = open_dataset(archive, str(id))
+    faults = _faults(dataset)
+    names = dict(train='train', validation='val', test='test')
+    splits = {name: len(dataset.split_rows(split)) for name, split in names.items()}
+    loaded = dict(
+        dataset_id=str(id),
+        splits=splits,
+        total_samples=len(dataset),
+        ready_for_training=not faults,
+    )
+    tell_version(_log, 'handed out', dataset, faults=faults)
+    return _envelope(loaded, dict(faults=faults))
+
+
 def _add_load(app, archive, reads):
     "POST /training/datasets/{id}/load"
+    threads = CapacityLimiter(_LONG_THREADS)
 
     @app.post('/training/datasets/{id}/load', dependencies=[reads])
-    def load_training_set(id: uuid.UUID):
-        dataset = open_dataset(archive, str(id))
-        faults = _faults(dataset)
-        names = dict(train='train', validation='val', test='test')
-        splits = {name: len(dataset.split_rows(split)) for name, split in names.items()}
-        loaded = dict(
-            dataset_id=str(id),
-            splits=splits,
-            total_samples=len(dataset),
-            ready_for_training=not faults,
-        )
-        tell_version(_log, 'handed out', dataset, faults=faults)
-        return _envelope(loaded, dict(faults=faults))
+    async def load_training_set(id: uuid.UUID):
+        return await to_thread.run_sync(_load, archive, id, limiter=threads)
 
 # %% ../nbs/96_api.ipynb #5d129929
 def _collected(dataset, body, plan):
@@ -665,25 +676,31 @@ def _collected(dataset, body, plan):
     return _envelope(data, meta)
 
 
+def _collect(archive, body, who):
+    "Plan and build what a body asks for; the answer"
+    with isolating():  # Images of others may end a process, and not this one
+        plan = TrainingDataCollector(archive).plan(body.params(), progress=False)
+        dataset = build_dataset(
+            plan,
+            body.name,
+            patch_size=body.patch_size,
+            allow_empty=body.allow_empty,
+            description=body.description,
+            created_by=who,
+            progress=False,
+        )
+    tell_version(_log, f'collected for {who}:', dataset, who=who)
+    return _collected(dataset, body, plan)
+
+
 def _add_collect(app, archive):
     "POST /training/datasets/collect"
     may_collect = _require('manage:operations', 'training:data_collection')
+    threads = CapacityLimiter(_LONG_THREADS)
 
     @app.post('/training/datasets/collect')
-    def collect_training_set(body: CollectBody, who: str = may_collect):
-        with isolating():  # Images of others may end a process, and not this one
-            plan = TrainingDataCollector(archive).plan(body.params(), progress=False)
-            dataset = build_dataset(
-                plan,
-                body.name,
-                patch_size=body.patch_size,
-                allow_empty=body.allow_empty,
-                description=body.description,
-                created_by=who,
-                progress=False,
-            )
-        tell_version(_log, f'collected for {who}:', dataset, who=who)
-        return _collected(dataset, body, plan)
+    async def collect_training_set(body: CollectBody, who: str = may_collect):
+        return await to_thread.run_sync(_collect, archive, body, who, limiter=threads)
 
 # %% ../nbs/96_api.ipynb #2e7a7269
 def _served(archive, allowed):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .collect.params import PATCH_SIZE, collection_fields
 from .core import AstridError, BadImage, BadInput, revealed
+from .safe_text import visible
 
 # %% ../nbs/97_cli.ipynb #03d015fd
 def _train(dataset, epochs):
@@ -30,9 +31,14 @@ def _train(dataset, epochs):
     return history, points, run
 
 # %% ../nbs/97_cli.ipynb #cb4bfef9
+def _say(text, **how):
+    "Print what may hold names of others: what a terminal would obey is written out"
+    print(visible(text, lines=True), **how)
+
+
 def _step(text):
     "Say what begins now"
-    print(f'• {text}', flush=True)
+    _say(f'• {text}', flush=True)
 
 # %% ../nbs/97_cli.ipynb #2c4c8159
 def _counts_text(counts):
@@ -109,7 +115,7 @@ def run_demo(
     report = dataset.report(Path(home) / 'report.html')
     made = dict(archive=archive, plan=plan, dataset=dataset, history=history)
     made |= dict(points=points, run=run, report=report)
-    print('\n' + demo_summary(**made))
+    _say('\n' + demo_summary(**made))
     return made
 
 # %% ../nbs/97_cli.ipynb #c33c0af3
@@ -131,7 +137,7 @@ def _ingest(args):
         report = archive.add_sample()
     else:
         report = archive.add_fits(args.paths, survey=args.survey)
-    print(report)
+    _say(report)
     if len(report.ledger) and not report.added + report.skipped:
         raise BadImage(report.ledger.reason[0], report.ledger.detail[0])
 
@@ -150,17 +156,17 @@ def _collect(args):
         quality_score_threshold=args.quality_score_threshold,
     )
     plan = TrainingDataCollector(archive).plan(params)
-    print(plan)
+    _say(plan)
     if args.name:
         how = dict(patch_size=args.patch_size, allow_empty=args.allow_empty)
-        print(plan.build(args.name, **how))
+        _say(plan.build(args.name, **how))
 
 # %% ../nbs/97_cli.ipynb #ef131c64
 def _datasets(args):
     "List training sets"
     from astrid_data.datasets.catalog import list_datasets
 
-    print(list_datasets(_open(args)).to_string(index=False))
+    _say(list_datasets(_open(args)).to_string(index=False))
 
 
 def _report(args):
@@ -274,7 +280,7 @@ def main(
     except (AstridError, ImportError, OSError) as e:
         if args.debug:
             raise
-        print(f'astrid-data: {e}', file=sys.stderr)
+        _say(f'astrid-data: {e}', file=sys.stderr)
         return 1
     return 0
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from .core import BadInput, Secret, canonical_json
 from .redaction import hide_secrets, known_secrets
+from .safe_text import visible
 
 # %% ../nbs/07_logs.ipynb #b5c431f1
 class _Redacted(logging.Filter):
@@ -102,11 +103,11 @@ class _TextLines(logging.Formatter):
     "Lines for people"
 
     def format(self, record):
-        message = record.getMessage().replace('\n', '\\n')
+        message = visible(record.getMessage().replace('\n', '\\n'))
         line = f'{_utc(record)} {record.levelname} {record.name}: {message}'
         if record.exc_info:
             traceback = self.formatException(record.exc_info)
-            line += '\n' + hide_secrets(traceback, known_secrets())
+            line += '\n' + visible(hide_secrets(traceback, known_secrets()), lines=True)
         return line
 
 

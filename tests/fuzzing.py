@@ -3,7 +3,8 @@
 A target is a function of a `random.Random` and a folder that makes one input and tries it. It returns a word
 for what became of the input ('accepted', 'refused', …). Our own errors count as 'refused', other exceptions as
 'foreign', `Wrong` as 'wrong'. A worker process that dies counts as 'crash', one that is silent as 'hang', one
-that takes too much memory as 'memory'; the next input goes on in a new one. Input `number` of a target is made
+that takes too much memory as 'memory'; the next input goes on in a new one. Silence is measured by the computing
+time of the worker, as others may use the machine; a worker that waits for ever is found by the clock. Input `number` of a target is made
 from `seed` and `number` alone, so each can be tried again by itself."""
 
 import argparse
@@ -26,7 +27,8 @@ from mmap import mmap
 from pathlib import Path
 from time import monotonic
 
-SECONDS = 10  # One input may take
+SECONDS = 10  # Of computing that one input may take
+IDLE_SHARE = 12  # One that computes nothing is given so many times the seconds
 MOST_BYTES = 10**9  # One input may take
 BAD = ('foreign', 'crash', 'hang', 'memory', 'wrong')
 
@@ -109,11 +111,12 @@ BYTE_CHANGES = (flip_bits, set_bytes, truncate, cut_out, repeat_part, fill_part)
 
 
 def mutate_bytes(
-    data,  # Bytes, at least one
+    data,  # Bytes
     rng,  # A `random.Random`
     others=(),  # Bytes of other inputs, to splice with
 ):  # Bytes and the name of what was done
     "Bytes as a bad disk, a broken line or an enemy leaves them"
+    data = data or b'x'  # Text that was cut to nothing
     change = rng.choice((*BYTE_CHANGES, splice) if others else BYTE_CHANGES)
     made = change(data, rng, others) if change is splice else change(data, rng)
     return made, change.__name__
@@ -241,6 +244,15 @@ class Findings:
         return '\n'.join(lines)
 
 
+def _cpu_seconds(process):
+    "Seconds that a process has computed; 0 where there is none"
+    try:
+        words = Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf('SC_CLK_TCK')
+
+
 class Worker:
     "A process that tries inputs, one after the other"
 
@@ -257,13 +269,17 @@ class Worker:
         self.seconds, self.buffer = seconds, b''
         self.first = True
 
-    def line(self):
+    def line(self, child=None):
         "The next line as a list; None where the process is dead; 'hang' where it is silent"
-        end = monotonic() + (180 if self.first else self.seconds)
+        seconds = 180 if self.first else self.seconds
+        computed = _cpu_seconds(child)
+        end = monotonic() + seconds * IDLE_SHARE
         while b'\n' not in self.buffer:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0, end - monotonic()))
+            ready, _, _ = select.select([self.process.stdout], [], [], 0.2)
             if not ready:
-                return 'hang'
+                if monotonic() > end or _cpu_seconds(child) - computed > seconds:
+                    return 'hang'
+                continue
             got = os.read(self.process.stdout.fileno(), 65536)
             if not got:
                 return None
@@ -302,13 +318,13 @@ def fuzz(
     child = None
     try:
         while number < stop and monotonic() < end:
-            line, target = worker.line(), targets[number % len(targets)]
+            line, target = worker.line(child), targets[number % len(targets)]
             if line is None:
                 raise RuntimeError(worker.last_words())
             if line == 'hang':
                 if child is None:
                     raise RuntimeError('the worker does not begin')
-                found.add(target, number, 'hang', f'no answer in {seconds} s')
+                found.add(target, number, 'hang', f'no answer in {seconds} s of computing')
                 os.kill(child, signal.SIGKILL)
                 child, worker.first, number = None, True, number + 1
             elif line[0] == 'child':

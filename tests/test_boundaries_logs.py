@@ -9,12 +9,14 @@ import os
 import subprocess
 import sys
 import uuid
+from io import StringIO
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import astrid_data as ad
+from astrid_data import cli
 from astrid_data.collect.params import collection_fields
 from astrid_data.core import BadInput
 from astrid_data.logs import get_log, log_from, log_losses, tell
@@ -591,3 +593,17 @@ def test_an_address_without_a_password_stays():
 )
 def test_more_spellings_of_a_secret(text):
     assert 'ssw0rd' not in hide_secrets(text)
+
+
+@pytest.mark.parametrize('letter', ['\x1b', '\x9b', '\u202e', '\x07'])
+def test_no_terminal_obeys_a_name_of_others(letter, capsys):
+    stream = StringIO()
+    ad.log_to(stream)
+    try:
+        logging.getLogger('astrid_data.ingest').warning('%s', f'a{letter}[2J.fits is lost')
+    finally:
+        ad.stop_logging()
+    assert letter not in stream.getvalue() and '[2J.fits' in stream.getvalue()
+    assert cli.main(['report', f'no{letter}such', '--home', 'x']) == 1
+    error = capsys.readouterr().err
+    assert letter not in error and 'such' in error

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from decimal import Decimal
 
 import numpy as np
@@ -18,6 +19,7 @@ from sqlalchemy import select
 
 import astrid_data as ad
 from astrid_data.core import BadInput
+from astrid_data.ingest.tables import read_table
 from astrid_data.ingest.when import Motion
 from astrid_data.registry.tables import (
     Detection,
@@ -774,3 +776,15 @@ def test_lost_rows_are_not_noted_again_and_a_verdict_is_explained(sky):
     assert len(report.ledger) == N - 1
     assert not any('no verdict' in note for note in report.notes)
     assert 'real or bogus' in report.ledger.detail[0]
+
+
+def test_a_header_of_tens_of_thousands_of_names_is_read_at_once(tmp_path):
+    path = tmp_path / 'wide.csv'
+    path.write_text(','.join(f'c{i}' for i in range(50_000)) + '\n' + ',' * 49_999)
+    begun = time.process_time()
+    table = read_table(path)
+    assert table.shape == (1, 50_000) and set(table.dtypes) == {np.dtype(object)}
+    with pytest.raises(BadInput) as error:
+        ad.open_archive(tmp_path / 'home').add_catalogue(path, 'wide', ra='ra', dec='dec')
+    assert 'and 49970 more' in str(error.value) and len(str(error.value)) < 1000
+    assert time.process_time() - begun < 10

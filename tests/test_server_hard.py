@@ -13,16 +13,18 @@ import sys
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import event, text
+from sqlalchemy import event, inspect, text
 from test_datasets import write_images
 
 import astrid_data as ad
 from astrid_data import api
+from astrid_data.core import AstridError
 from astrid_data.registry.tables import ApiKey, Image, TrainingDataset, bulk_insert
 
 COLLECT = '/training/datasets/collect'
@@ -582,3 +584,55 @@ def test_a_row_of_the_registry_opens_no_file_of_the_server(tmp_path):
     dataset = plan.build('closed', patch_size=16, progress=False, probe=False)
     assert set(dataset.samples['image_uri']) == {kept}
     assert (dataset.ledger['reason'] == 'denied').sum() > 0
+
+
+def test_an_older_registry_gets_the_index_of_the_list(registry_url, tmp_path):
+    archive = ad.open_archive(registry_url, storage=tmp_path / 's', home=tmp_path / 'h')
+    name = 'ix_training_datasets_list'
+    with archive.registry.engine.begin() as c:
+        c.exec_driver_sql(f'DROP INDEX {name}')
+    ad.create_app(archive)
+    with archive.registry.engine.connect() as c:
+        there = inspect(c).get_indexes('training_datasets')
+    assert name in [one['name'] for one in there]
+
+
+def test_uses_that_could_not_be_written_keep_their_time(tmp_path, monkeypatch):
+    written = []
+
+    def write(registry, counts, last):
+        written.append((dict(counts), dict(last)))
+        if len(written) == 1:
+            raise AstridError('locked')
+
+    monkeypatch.setattr(api, '_write_uses', write)
+    uses = api._Uses(None, 999)
+    uses.note('a', 3)
+    uses.flush()
+    uses.timer.cancel()
+    uses.flush()
+    assert written[0] == written[1] and written[0][0] == {'a': 3}
+
+
+def test_long_work_leaves_the_threads_of_others_free(tmp_path, monkeypatch):
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(*_):
+        begun.release()
+        go_on.wait(60)
+        return api._envelope({})
+
+    monkeypatch.setattr(api, '_load', slow)
+    archive = ad.open_archive(tmp_path)
+    headers = {'X-API-Key': ad.api.create_api_key(archive, 'x', ['read:data'])}
+    address = '/training/datasets'
+    with TestClient(ad.create_app(archive)) as client, ThreadPoolExecutor(60) as pool:
+        try:
+            for _ in range(60):
+                pool.submit(client.post, f'{address}/{uuid.UUID(int=1)}/load', headers=headers)
+            begun.acquire(timeout=30)
+            with ThreadPoolExecutor(1) as other:
+                got = other.submit(client.get, address, headers=headers).result(timeout=20)
+                assert got.status_code == 200
+        finally:
+            go_on.set()

@@ -684,3 +684,16 @@ def test_blocks_of_an_image_in_a_bucket_are_checked(tmp_path, request):
         facts = session.scalar(select(Image.facts))
     expected = -(-len(data) // BLOCK_BYTES)
     assert len(facts['index']['blocks']) == expected
+
+
+def test_a_build_that_nobody_went_on_with_is_swept_after_a_week(tmp_path):
+    ad.open_archive(tmp_path)
+    places = {days: tmp_path / 'datasets' / 'x' / f'.building-{days}' for days in (0, 2, 8, 9)}
+    for days, folder in places.items():
+        (folder / 'version').mkdir(parents=True)
+        (folder / 'version' / 'patches.npy').write_bytes(b'half')
+        for path in (folder / 'version' / 'patches.npy', folder / 'version', folder):
+            os.utime(path, (time.time() - days * 86400,) * 2)
+    os.utime(places[9] / 'version' / 'patches.npy')  # Somebody writes
+    sweep(tmp_path / 'datasets', every_s=0)
+    assert [days for days, folder in places.items() if folder.exists()] == [0, 2, 9]

@@ -28,7 +28,7 @@ from astrid_data.ingest.archive import (
     renamed_argument,
     verdict_columns,
 )
-from .tables import SourceTable, open_table
+from .tables import SourceTable, listed_names, open_table
 from astrid_data.ingest.values import (
     angle_unit,
     is_sentinel,
@@ -111,7 +111,7 @@ def _column(table, what, default=None):
     if not isinstance(what, str):
         return pd.Series([what] * len(table))
     if what not in table:
-        known = ', '.join(map(str, table.columns))
+        known = listed_names(table.columns)
         alike = _columns_alike(table, what)
         hint = f'; is {alike[0]!r} meant?' if alike else ''
         raise BadInput(f'the table has no column {what!r}; it has {known}{hint}')

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput
-from .tables import SourceTable
+from .tables import SourceTable, listed_names
 from .values import is_sentinel, read_numbers, read_times, unit_factor
 from ..registry.words import is_missing
 from ..sky import tangent_basis, unit_vectors
@@ -55,7 +55,7 @@ def _times_of(source, what):
         return read_times(source.columns[what], source.units.get(what))
     mjd, is_odd = read_times(pd.Series([what], dtype=object))
     if is_odd[0] or np.isnan(mjd[0]):
-        known = ', '.join(map(str, source.columns.columns))
+        known = listed_names(source.columns.columns)
         raise BadInput(f'when={what!r} is neither a time nor a column; the table has {known}')
     return np.full(n, mjd[0]), np.zeros(n, bool)
 
@@ -214,9 +214,7 @@ def read_motion(
     }
     missing = [name for name in found.values() if name is not None and name not in names]
     if missing:
-        raise BadInput(
-            f'the table has no column {missing[0]!r}; it has {", ".join(map(str, names))}'
-        )
+        raise BadInput(f'the table has no column {missing[0]!r}; it has {listed_names(names)}')
     if None in found.values():
         if pmra is not None or pmdec is not None:
             half = next(name for name, column in found.items() if column is None)

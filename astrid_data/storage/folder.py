@@ -65,6 +65,14 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
+def _is_left(path, old_s):
+    "Whether a killed writer left it; a build that stopped can be gone on with for a week"
+    if path.name.startswith('.building-'):
+        ages = [_age_s(one) for one in (path, *path.rglob('*'))]
+        return min(ages) > max(old_s, 7 * _day_s)
+    return path.name.startswith('.tmp-') and _age_s(path) > old_s
+
+
 def sweep(
     root,  # A folder in which `new_file` is used
     every_s: float = _day_s,  # How long after a sweep the next one does nothing
@@ -80,7 +88,7 @@ def sweep(
         for folder, folders, names in os.walk(root):
             for name in [*folders, *names]:
                 path = Path(folder) / name
-                if name.startswith('.tmp-') and _age_s(path) > old_s:
+                if _is_left(path, old_s):
                     _remove(path)
                     removed += 1
     except OSError:
