@@ -23,6 +23,7 @@ from astrid_data.images.hdus import list_images
 from astrid_data.images.header_cache import HeaderCache, image_index
 from astrid_data.images.image import open_image
 from astrid_data.images.opener import ImageOpener
+from astrid_data.patches import extract as extract_page
 from astrid_data.patches.extract import (
     STATUS,
     corners,
@@ -794,6 +795,32 @@ def test_few_patches_of_an_image_in_a_bucket_need_few_of_its_rows(s3, tmp_path, 
     store._buckets['test']._heads.clear()
     assert_array_equal(cut(t).data, whole.data + 1)  # Same headers, other pixels
     assert read == ['whole']
+
+
+@pytest.mark.parametrize('compiled', [True, False])
+@pytest.mark.parametrize('kind', ['>f4', '>f8'])
+def test_an_error_map_is_gathered_as_it_is_read(kind, compiled, monkeypatch):
+    "Missing pixels and errors, edges, and positions far outside"
+    rng = np.random.default_rng(2)
+    sci, error = rng.normal(50, 3, (2, 90, 80)).astype(kind)
+    sci[10:20, 30:40] = np.nan
+    error[15:30, 35:60] = np.nan
+    error[50, :] = 3.4e38
+    error[60:70, :20] = np.inf
+    top = fits.PrimaryHDU()
+    raw = as_fits(
+        top, fits.ImageHDU(sci, header(80, 90), name='SCI'), fits.ImageHDU(error, name='ERR')
+    )
+    x, y = rng.uniform(-15, 100, (2, 300))
+    with open_image(raw) as image:
+        assert extract_page._has_plain_error(image)
+        fast = cut_patches(image, x, y, 17, compiled=compiled)
+        monkeypatch.setattr(extract_page, '_has_plain_error', lambda image: False)
+        monkeypatch.setattr(extract_page, '_decode_whole', lambda *asked: False)
+        plain = cut_patches(image, x, y, 17)
+    for name in ('data', 'valid', 'valid_fraction', 'status'):
+        assert_array_equal(getattr(fast, name), getattr(plain, name), strict=True)
+    assert 0 < plain.valid.mean() < 0.9
 
 
 # Target maps ---------------------------------------------------------------------------------------------------------

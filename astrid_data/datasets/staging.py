@@ -196,7 +196,6 @@ def _cut_pixels(rows, opener, settings, out):
         data_out=data_out,
         valid_out=valid_out,
         align=settings.align,
-        compiled=False,
     )
     keep = np.asarray(cut.kept, bool)
     if keep.all():

@@ -127,6 +127,34 @@ def _decode_whole(image, n, patch_size):
     return 2 * n * touched > ny * nx
 
 # %% ../../nbs/35_patches/03_extract.ipynb #fe624a90
+def _has_plain_error(image):
+    "Whether an image has an error map, both are plain numbers in the file, and nothing else counts"
+    has_fill = image.facts.get('fill_values') or image.facts.get('zero_is_blank')
+    if set(image.planes) != {'image', 'error'} or has_fill:
+        return False
+    return all(plane.simple for plane in image.planes.values())
+
+
+_PLANES_AT_ONCE = 64  # Squares of each plane that stay in the processor's cache
+
+
+def _gather_with_error(image, x0, y0, patch_size, out, valid, copy):
+    "Cut where pixels and error are numbers; the share of valid pixels of each patch"
+    error = np.empty((min(_PLANES_AT_ONCE, len(x0)), patch_size, patch_size), 'f4')
+    known = np.empty(error.shape, bool)
+    share = np.empty(len(x0))
+    for start in range(0, len(x0), _PLANES_AT_ONCE):
+        some = slice(start, start + _PLANES_AT_ONCE)
+        corner = (x0[some], y0[some], patch_size)
+        n = len(x0[some])
+        copy(image.pixels, None, *corner, out[some], valid[some])
+        copy(image.planes['error'].raw, None, *corner, error[:n], known[:n])
+        valid[some] &= known[:n]
+        out[some][~valid[some]] = np.nan
+        share[some] = valid[some].mean(axis=(1, 2))
+    return share
+
+# %% ../../nbs/35_patches/03_extract.ipynb #8cc983c7
 def cut_patches(
     image,  # `SkyImage`
     x,  # Pixel positions (0-based), shape (n,)
@@ -143,8 +171,10 @@ def cut_patches(
     n = len(x)
     data = np.empty((n, patch_size, patch_size), 'f4') if out is None else out
     valid = np.empty((n, patch_size, patch_size), bool) if valid_out is None else valid_out
-    if _decode_whole(image, n, patch_size):
-        copy = gather_fast if compiled else gather
+    copy = gather_fast if compiled else gather
+    if _has_plain_error(image):
+        share = _gather_with_error(image, x0, y0, patch_size, data, valid, copy)
+    elif _decode_whole(image, n, patch_size):
         share = copy(image.pixels, image.bad, x0, y0, patch_size, data, valid)
     else:
         share = _read_each(image, x0, y0, patch_size, data, valid)
