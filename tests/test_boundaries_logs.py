@@ -596,7 +596,7 @@ def test_more_spellings_of_a_secret(text):
 
 
 @pytest.mark.parametrize('letter', ['\x1b', '\x9b', '\u202e', '\x07'])
-def test_no_terminal_obeys_a_name_of_others(letter, capsys):
+def test_no_terminal_obeys_a_name_of_others(letter, tmp_path, capsys):
     stream = StringIO()
     ad.log_to(stream)
     try:
@@ -604,6 +604,6 @@ def test_no_terminal_obeys_a_name_of_others(letter, capsys):
     finally:
         ad.stop_logging()
     assert letter not in stream.getvalue() and '[2J.fits' in stream.getvalue()
-    assert cli.main(['report', f'no{letter}such', '--home', 'x']) == 1
+    assert cli.main(['report', f'no{letter}such', '--home', str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert letter not in error and 'such' in error

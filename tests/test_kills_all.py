@@ -10,6 +10,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from killing import Case, Servers, load_all
 
 from astrid_data.core import _this_host, write_atomic
@@ -122,3 +123,25 @@ def test_a_checkpoint_clears_what_a_killed_writer_left(tmp_path):
     write_atomic(path, b'weights')
     left = {one.name for one in tmp_path.iterdir()}
     assert left == {alive.name, far.name, other.name, 'fit.pt'}
+
+
+def test_others_write_while_an_image_is_searched_for_sources(tmp_path, monkeypatch):
+    "The turn to write is taken when all is found, not before"
+    from fuzz_files import _bytes_of, _header, _sky
+
+    import astrid_data as ad
+    from astrid_data.ingest import rows
+    from astrid_data.registry.tables import get_or_create_survey
+
+    archive, other = ad.open_archive(tmp_path / 'home'), ad.open_archive(tmp_path / 'home')
+    (tmp_path / 'one.fits').write_bytes(_bytes_of(fits.PrimaryHDU(_sky(1), _header())))
+    plain, written = rows.detect_sources, []
+
+    def detect_sources(image, **how):
+        with other.session() as session:  # Waits for ever where the turn is taken
+            written.append(get_or_create_survey(session, 'meanwhile').id)
+        return plain(image, **how)
+
+    monkeypatch.setattr(rows, 'detect_sources', detect_sources)
+    report = archive.add_fits(tmp_path / 'one.fits', show=False)
+    assert report.added == 1 and len(written) == 1 and not len(report.ledger)

@@ -12,6 +12,7 @@ from io import StringIO
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
+from astropy.io import fits
 
 import astrid_data as ad
 from astrid_data.core import AstridError, BadInput, Secret, Settings, load_settings
@@ -145,3 +146,31 @@ def test_a_pickle_that_came_elsewhere_asks_the_settings_there(tmp_path):
     known['AWS_SECRET_ACCESS_KEY'] = 'of-that-place'
     ran = subprocess.run(call, cwd=tmp_path, env=known, capture_output=True, text=True)
     assert ran.stdout.strip() == 'of-that-place'
+
+
+def test_a_signed_address_is_kept_without_its_signature(tmp_path, monkeypatch):
+    from fuzz_files import _bytes_of, _header, _sky
+
+    from astrid_data.ingest import fits as ingest
+
+    path = tmp_path / 'one.fits'
+    path.write_bytes(_bytes_of(fits.PrimaryHDU(_sky(1), _header())))
+    plain = ingest.resolve_uri
+    monkeypatch.setattr(
+        ingest, 'resolve_uri', lambda uri, *rest: path if '://b' in uri else plain(uri, *rest)
+    )
+    archive = ad.open_archive(tmp_path / 'home')
+    address = f'https://b.example/one.fits?hdu=0&X-Amz-Credential={TOKEN}&X-Amz-Signature={KEY}'
+    log = StringIO()
+    ad.log_to(log)
+    try:
+        report = archive.add_fits(address, show=False)
+        again = archive.add_fits(address.replace('hdu=0&', 'hdu=0&Expires=9&'), show=False)
+    finally:
+        ad.stop_logging()
+    assert report.added == 1 and again.skipped == 1
+    assert 'without their signatures' in ' '.join(report.notes)
+    tables = (tmp_path / 'home' / 'registry.db').read_bytes()
+    tables += b''.join(one.read_bytes() for one in (tmp_path / 'home').glob('registry.db-*'))
+    assert b'one.fits?hdu=0' in tables
+    assert not shows(tables, report, report.images.to_string(), log.getvalue())

@@ -42,7 +42,12 @@ from astrid_data.ingest.files import (
     sort_delivery,
 )
 from .labels import confirm_across
-from .rows import ImageEntry, observation_rows, record_detections
+from astrid_data.ingest.rows import (
+    ImageEntry,
+    observation_rows,
+    record_detections,
+    search_image,
+)
 from astrid_data.registry.tables import (
     Image,
     Observation,
@@ -52,6 +57,7 @@ from astrid_data.registry.tables import (
     get_or_create_survey,
     take_turn,
 )
+from ..storage.addresses import without_signature
 from ..storage.folder import FolderStore
 from ..storage.keys import block_checksums
 from ..storage.resolve import remote_object, resolve_uri, uri_mark
@@ -87,6 +93,7 @@ def _found_file(archive, given):
     if '://' not in given and Path(given).is_dir():
         raise BadImage('no_fits_file', f'{given} is a folder, and no file in it is called FITS')
     path = resolve_uri(given, archive.store)
+    given = without_signature(given)
     is_local = '://' not in given and Path(given).is_file() and path.samefile(given)
     return _FitsFile(path.resolve().as_uri() if is_local else given, path)
 
@@ -323,6 +330,10 @@ def _register_image(archive, report, file, hdu, facts, options):
             return
         _require_sky(image, options.role)
         _note_band(file, image, facts)
+        found = None
+        if options.detect:  # Before the turn is taken: others write meanwhile
+            noise = error_plane(file.path, image)
+            found = search_image(image, noise, options.apply_rules, **options.settings)
         take_turn(session, image.sha256)
         if _is_registered(session, image):  # Another process was faster
             report.skipped += 1
@@ -330,10 +341,9 @@ def _register_image(archive, report, file, hdu, facts, options):
         entry = _entry_of(archive, session, file, image, options)
         picture = _insert_image(archive, session, file, image, entry, options.copy)
         sources = verdicts = None
-        if options.detect:
-            noise = error_plane(file.path, image)
+        if found is not None:
             sources, verdicts = record_detections(
-                session, image, picture, noise, options.apply_rules, **options.settings
+                session, image, picture, found=found, **options.settings
             )
         band = (image.band or 'unknown')[:50]
         if 'band' in image.notes:
@@ -429,6 +439,12 @@ def add_fits(
     report = _image_report()
     guard = ItemGuard(report)
     delivery = sort_delivery(list_files(paths, archive.store))
+    signed = sum(without_signature(one.address) != one.address for one in delivery)
+    if signed and not copy:
+        report.notes.append(
+            f'{signed} signed addresses are kept without their signatures: their files must be '
+            'reachable without them; else give copy=True, or the address of a store'
+        )
     used = {plane for one in delivery for plane in one.beside.values()} if role is None else set()
     for one in progress(delivery, 'images', show=show):
         if one.address in used:
