@@ -142,3 +142,19 @@ def test_settings_that_cannot_be_read_say_so():
     for text in ('1e400', '9' * 400, 'much'):
         with pytest.raises(BadInput, match='is not a size'):
             load_settings(dict(ASTRID_CACHE_BYTES=text), None)
+
+
+def _plate_header(**more):
+    "Cards of a plate solution as whole as they must be, and more"
+    words = 'PLTRAH PLTRAM PLTRAS PLTDECD PLTDECM PLTDECS XPIXELSZ YPIXELSZ CNPIX1 CNPIX2'
+    cards = dict.fromkeys(words.split(), 5) | dict(PLTDECSN='+', XPIXELSZ=25.3, YPIXELSZ=25.3)
+    cards |= dict(PPO3=177500.0, PPO6=177500.0, AMDX1=67.2, AMDY1=67.2)
+    return fits.Header(list((cards | more).items()))
+
+
+@pytest.mark.parametrize('name', ['AMDX14', 'AMDY14', 'AMDX15', 'AMDY20', 'AMDX21'])
+def test_terms_of_a_plate_that_the_c_library_has_no_room_for(name):
+    whole = header_for_wcs(_plate_header(AMDX13=1.0))
+    assert 'AMDX13' in whole and 'PLTRAH' in whole
+    assert 'PLTRAH' not in header_for_wcs(_plate_header(**{name: 16}))
+    assert 'PLTRAH' in header_for_wcs(_plate_header(AMDX20=0.0))

@@ -202,6 +202,8 @@ _WHOLE_PLATE = {
     *('CNPIX1 CNPIX2 PPO3 PPO6 AMDX1 AMDY1').split(),
 }
 
+_PLATE_TERMS = 13  # That wcslib has room for; any other that is not 0 ends the process
+
 
 def _value_of(card):
     "The value of a card; None where it breaks the standard"
@@ -216,8 +218,10 @@ def _is_plate_value(name, value):
     if name == 'PLTDECSN':
         return isinstance(value, str) and value.strip() in ('+', '-', '')
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    index = re.sub(r'\D+', '', name) if name.startswith('AMD') else '1'
-    return is_number and abs(value) < 1e9 and 1 <= int(index or 0) <= 20
+    if not is_number or abs(value) >= 1e9:
+        return False
+    index = int(re.sub(r'\D+', '', name)) if name.startswith('AMD') else 1
+    return 1 <= index <= _PLATE_TERMS or (index <= 20 and value == 0)
 
 
 def _without_half_plate(header):
