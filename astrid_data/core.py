@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LATER_METHODS', 'when_fetched', 'secret_texts', 'hide_known',
            'Secret', 'guarded', 'revealed', 'AstridError', 'NotFound', 'BadInput', 'Conflict', 'QualityError',
-           'SyntheticDataWarning', 'need', 'BadImage', 'reading', 'canonical_json', 'parse_time', 'utc_from_mjd',
-           'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing',
-           'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings',
+           'SyntheticDataWarning', 'need', 'BadImage', 'reading', 'canonical_json', 'parse_time', 'seconds_of_day',
+           'utc_from_mjd', 'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable',
+           'writing', 'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings',
            'dotenv_values', 'load_settings', 'current_limits', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
@@ -349,18 +349,42 @@ def parse_time(
 _mjd0 = datetime(1858, 11, 17, tzinfo=UTC)
 
 
+@cache
+def _long_days():
+    "The days (MJD) that ended with a leap second"
+    import erfa
+
+    firsts = [(int(row['year']), int(row['month'])) for row in erfa.leap_seconds.get()]
+    firsts = [datetime(*first, 1, tzinfo=UTC) for first in firsts if first > (1972, 1)]
+    return frozenset((first - _mjd0).days - 1 for first in firsts)
+
+
+def seconds_of_day(
+    mjd: float,  # Day (UTC)
+) -> int:  # 86400, or 86401 where it ended with a leap second
+    "How many seconds a day has"
+    return 86400 + (math.floor(mjd) in _long_days())
+
+# %% ../nbs/00_core.ipynb #5bb14a93
 def utc_from_mjd(
     mjd: float,  # Modified Julian date (day, UTC)
 ) -> datetime:  # Aware, in UTC
-    "The UTC time of `mjd`; leap seconds are ignored, as POSIX time does"
-    return _mjd0 + timedelta(days=float(mjd))
+    "The UTC time of `mjd`; a leap second is the first second of the next day, as in POSIX time"
+    seconds = seconds_of_day(mjd)
+    if seconds == 86400:
+        return _mjd0 + timedelta(days=float(mjd))
+    day = math.floor(mjd)
+    return _mjd0 + timedelta(days=day, seconds=float(mjd - day) * seconds)
 
 
 def mjd_from_utc(
     t: str | datetime,  # As for `parse_time`
 ) -> float:  # Modified Julian date (day)
     "The MJD of a UTC time"
-    return (parse_time(t) - _mjd0) / timedelta(days=1)
+    days = (parse_time(t) - _mjd0) / timedelta(days=1)
+    day = math.floor(days)
+    seconds = seconds_of_day(days)
+    return days if seconds == 86400 else day + (days - day) * 86400 / seconds
 
 # %% ../nbs/00_core.ipynb #446ccec2
 _namespace = uuid.UUID('6d1f0a52-4b7e-5c39-9a53-7f0c2f6e1d4b')

@@ -158,6 +158,9 @@ class _Catalogue:
 
     def column(self, what, default=None):
         "A column of the table by name, or one value for all rows"
+        left_out = self.source.left_out
+        if isinstance(what, str) and what in left_out:
+            raise BadInput(f'column {what!r} is {left_out[what]}: give a column of one value each')
         return _column(self.source.columns, what, default)
 
     def note_number(self, rows, text):

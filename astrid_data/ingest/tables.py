@@ -41,6 +41,7 @@ class SourceTable:
     columns: pd.DataFrame  # One value per row and column; cells of text files are text
     units: dict = field(default_factory=dict)  # Unit by column, text or astropy's
     bad_rows: dict = field(default_factory=dict)  # Row number to what is wrong with its line
+    left_out: dict = field(default_factory=dict)  # Column to why it is none of one value per row
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #ddbed407
 def _delimiter(line):
@@ -198,43 +199,89 @@ def _plain_astropy_column(column):
     return np.asarray(getattr(values, 'filled', lambda _: values)(np.nan)), column.unit
 
 
+def _of_one_value(column):
+    "A column with an array per row as one value per row; None where that cannot be"
+    if len(column.shape) == 1:
+        return column
+    if column[:1].size == 1:
+        return column.reshape(len(column))
+    if column.dtype.kind == 'b':
+        as_bytes = np.asarray(column, 'u1').reshape(len(column), -1) + ord('0')
+        return type(column)([row.tobytes().decode() for row in as_bytes])
+
+
 def _astropy_columns(table):
-    "Columns of one value per row by name, and their units"
+    "Columns of one value per row by name, and their units; why others are none"
     from astropy.coordinates import SkyCoord
 
-    columns, units = {}, {}
+    columns, units, left_out = {}, {}, {}
     for name in table.colnames:
         column = table[name]
+        plain = column if isinstance(column, SkyCoord) else _of_one_value(column)
         if isinstance(column, SkyCoord):
             for part in ('ra', 'dec'):
                 target = f'{name}.{part}' if part in table.colnames else part
                 columns[target] = getattr(column.icrs, part).deg
                 units[target] = 'deg'
-        elif column.ndim == 1:
-            columns[name], units[name] = _plain_astropy_column(column)
-    return columns, {name: unit for name, unit in units.items() if unit is not None}
+        elif plain is None:
+            left_out[name] = f'an array of {column.shape[1:]} per row'
+        else:
+            columns[name], units[name] = _plain_astropy_column(plain)
+    return columns, {name: unit for name, unit in units.items() if unit is not None}, left_out
 
 
 def _from_astropy(table):
     "A table from one of astropy's"
     from astropy.table import Table
 
-    columns, units = _astropy_columns(table)
+    columns, units, left_out = _astropy_columns(table)
     plain = Table(columns, copy=True)
     plain.convert_bytestring_to_unicode()
     frame = plain.to_pandas() if columns else pd.DataFrame(index=range(len(table)))
-    return SourceTable(frame.reset_index(drop=True), units)
+    return SourceTable(frame.reset_index(drop=True), units, left_out=left_out)
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #4265b6eb
+def _nulls_of(rec, column):
+    "Which cells of a column of a FITS table are empty; None where all are filled"
+    if column.format.endswith('L') and rec.dtype[column.name].kind == 'i':
+        empty = rec.view(np.ndarray)[column.name] == 0
+    elif column.null is None or isinstance(column.null, str):
+        return None
+    else:
+        scale, zero = column.bscale or 1, column.bzero or 0
+        empty = rec[column.name] == column.null * scale + zero
+    return empty if empty.any() else None
+
+
+def _from_fits(hdu):
+    "A table from the HDU of a FITS table"
+    from astropy.table import MaskedColumn, Table
+
+    declared = {column.name: column.null for column in hdu.columns}
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # Odd units are looked at where they are used
+        empty = {c.name: _nulls_of(hdu.data, c) for c in hdu.columns}
+        try:
+            for column in hdu.columns:
+                column.null = None if isinstance(column.null, int) else column.null
+            table = Table.read(hdu)
+        finally:
+            for column in hdu.columns:
+                column.null = declared[column.name]
+    for name, cells in empty.items():
+        if cells is not None:
+            table[name] = MaskedColumn(table[name], mask=cells, fill_value=None)
+    return _from_astropy(table)
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #3bef00e0
 def _from_array(table):
-    "A table from a structured array; that of a FITS table has units"
+    "A table from a structured array; that of a FITS table has units and empty cells"
+    from astropy.io import fits
     from astropy.table import Table
 
-    source = _from_astropy(Table(table))
-    for column in getattr(table, 'columns', ()):
-        if column.unit:
-            source.units[column.name] = column.unit
-    return source
+    if isinstance(table, fits.FITS_rec):
+        return _from_fits(fits.BinTableHDU(table))
+    return _from_astropy(Table(table))
 
 
 def _from_arrow(table):
@@ -353,15 +400,21 @@ def _check_is_table(path):
         )
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #f3384054
+def _fits_tables(hdus):
+    "The HDUs of an open FITS file that hold tables"
+    from astropy.io import fits
+
+    found = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
+    return [hdu for hdu in found if not isinstance(hdu, fits.CompImageHDU)]
+
+
 def _tables_in(path, kind):
     "Names of the tables in a FITS or VOTable file"
     from astropy.io import fits
 
     if kind == 'fits':
         with fits.open(path) as hdus:
-            found = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
-            found = [hdu for hdu in found if not isinstance(hdu, fits.CompImageHDU)]
-            return [hdu.name or 'unnamed' for hdu in found]
+            return [hdu.name or 'unnamed' for hdu in _fits_tables(hdus)]
     from astropy.io.votable import parse
 
     return [table.ID or table.name or 'unnamed' for table in parse(path).iter_tables()]
@@ -377,6 +430,21 @@ def _check_is_alone(path, kind):
         )
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #4e38d160
+def _from_astropy_file(path, kind):
+    "The table in a file of a format that astropy reads"
+    from astropy.io import fits
+    from astropy.table import Table
+
+    _check_is_alone(path, kind)
+    if kind != 'fits':
+        return _from_astropy(Table.read(path, format=kind))
+    with fits.open(path, character_as_bytes=True) as hdus:
+        found = _fits_tables(hdus)
+        if not found:
+            raise BadInput('there is no table in it')
+        return _from_fits(found[0])
+
+
 def _from_file(path):
     "The table in a file"
     _refuse_table_bomb(path)
@@ -391,12 +459,9 @@ def _from_file(path):
         import pyarrow.parquet
 
         return _from_arrow(pyarrow.parquet.read_table(path))
-    from astropy.table import Table
-
-    _check_is_alone(path, kind)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Odd units are looked at where they are used
-        return _from_astropy(Table.read(path, format=kind))
+        return _from_astropy_file(path, kind)
 
 
 def _read_file(path):
@@ -432,7 +497,7 @@ def _reader_of(table):
         (hasattr(table, 'to_table'), lambda found: _from_astropy(found.to_table())),
         (hasattr(table, 'to_dicts'), lambda frame: _from_records(frame.to_dicts())),
         (hasattr(table, 'schema') and hasattr(table, 'to_pandas'), _from_arrow),
-        (hasattr(table, 'header') and hasattr(table, 'data'), lambda hdu: _from_array(hdu.data)),
+        (hasattr(table, 'header') and hasattr(table, 'data'), _from_fits),
     )
     return next((reader for fits, reader in readers if fits), None)
 

@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput
+from ..core import BadInput, seconds_of_day
 from ..images.times import read_date, to_utc
 from ..registry.words import MISSING_WORDS, is_missing
 
@@ -298,7 +298,12 @@ def _mjd_of_text(text):
 def _mjd_of_dates(cells):
     "MJD of ISO dates, datetimes and the like; NaN for others"
     dates = pd.to_datetime(cells, errors='coerce', utc=True, format='ISO8601')
-    return ((dates - _MJD_0) / pd.Timedelta(days=1)).to_numpy('f8', na_value=np.nan)
+    days = ((dates - _MJD_0) / pd.Timedelta(days=1)).to_numpy('f8', na_value=np.nan)
+    whole = np.floor(days)
+    for day in np.unique(whole[np.isfinite(whole)]):
+        if (seconds := seconds_of_day(day)) != 86400:  # It ended with a leap second
+            days = np.where(whole == day, day + (days - day) * 86400 / seconds, days)
+    return days
 
 
 def read_times(

@@ -1,0 +1,320 @@
+"""When something was: leap seconds, times since a moment, clocks in cards of their own, and spellings of dates."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.time import Time
+
+from astrid_data.core import mjd_from_utc, seconds_of_day, utc_from_mjd
+from astrid_data.images.cards import Cards
+from astrid_data.images.times import end_card, read_date, time_of
+from astrid_data.ingest.archive import open_archive
+from astrid_data.ingest.values import read_times
+from astrid_data.registry.tables import Image, Observation
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+
+def time_by(*commented, **values):
+    header = fits.Header()
+    header.update({key.replace('__', '-'): value for key, value in values.items()})
+    for card in commented:
+        header.append(card)
+    return time_of(Cards(header))
+
+
+def iso(mjd):
+    return Time(mjd, format='mjd', scale='utc').isot
+
+
+# Leap seconds
+
+
+LEAP = '2016-12-31T23:59:60.500', '2017-01-01 00:00:00.500000+00:00'
+
+
+@pytest.mark.parametrize(
+    'cards, as_iso, stored',
+    [
+        (dict(DATE__OBS='2016-12-31T23:59:60.5'), *LEAP),
+        (dict(DATE__OBS='2016-12-31T18:59:60.5-05:00'), *LEAP),
+        (dict(DATE__OBS='2017-01-01T08:59:60.5+09:00'), *LEAP),
+        (dict(DATE__OBS='2016-12-31', UT='23:59:60.5'), *LEAP),
+        (dict(DATE__OBS='2017-01-01T00:00:36.5', TIMESYS='TAI'), *LEAP),
+        (
+            dict(DATE__OBS='2016-12-31T12:00:00'),
+            '2016-12-31T12:00:00.000',
+            '2016-12-31 12:00:00+00:00',
+        ),
+        (
+            dict(DATE__OBS='2016-12-31T22:00:00-05:00'),
+            '2017-01-01T03:00:00.000',
+            '2017-01-01 03:00:00+00:00',
+        ),
+        (
+            dict(DATE__OBS='2015-06-30', UT=23.5),
+            '2015-06-30T23:30:00.000',
+            '2015-06-30 23:30:00+00:00',
+        ),
+    ],
+)
+def test_days_with_a_leap_second_are_kept_to_the_millisecond(cards, as_iso, stored):
+    mjd = time_by(**cards)['mjd']
+    assert iso(mjd) == as_iso
+    assert abs((utc_from_mjd(mjd) - pd.Timestamp(stored)).total_seconds()) < 1e-4
+
+
+@pytest.mark.parametrize(
+    'text', ['2016-12-30T23:59:60.5', '2016-12-31T18:59:60.5', '2017-01-01T23:59:60']
+)
+def test_there_is_no_60th_second_elsewhere(text):
+    assert time_by(DATE__OBS=text)['mjd'] is None
+
+
+def test_what_is_stored_of_a_leap_second_is_that_moment(tmp_path):
+    from awkward import header, sky
+
+    path = tmp_path / 'leap.fits'
+    fits.PrimaryHDU(sky(1), header(**{'DATE-OBS': LEAP[0]})).writeto(path)
+    archive = open_archive(tmp_path / 'home')
+    archive.add_fits(path, show=False, detect=False)
+    with archive.session() as session:
+        assert iso(session.query(Image).one().mjd) == LEAP[0]
+        stored = session.query(Observation).one().observation_time
+    assert abs((stored - pd.Timestamp(LEAP[1])).total_seconds()) < 1e-4
+
+
+def test_days_and_datetimes_go_both_ways():
+    long_days = [day for day in range(41317, 60000) if seconds_of_day(day) != 86400]
+    assert len(long_days) == 27
+    rng = np.random.default_rng(0)
+    for day in [*long_days, *rng.integers(41317, 60000, 50)]:
+        when = pd.Timestamp(utc_from_mjd(float(day))) + pd.Timedelta(seconds=rng.uniform(0, 86399))
+        mjd = mjd_from_utc(when.to_pydatetime())
+        assert abs(mjd - Time(when.to_pydatetime()).mjd) * 86400 < 1e-5
+        assert abs((utc_from_mjd(mjd) - when).total_seconds()) < 1e-5
+
+
+def test_catalogues_count_leap_days_alike():
+    texts = ['2016-12-31T12:00:00', '2016-12-31T23:59:60.5', '2016-12-30T12:00:00', '']
+    mjd, is_odd = read_times(pd.Series(texts, dtype=object))
+    assert [iso(one) for one in mjd[:3]] == [
+        '2016-12-31T12:00:00.000',
+        '2016-12-31T23:59:60.500',
+        '2016-12-30T12:00:00.000',
+    ]
+    assert np.isnan(mjd[3]) and not is_odd.any()
+    stamps, _ = read_times(pd.Series(pd.to_datetime(texts[:1])))
+    assert stamps[0] == mjd[0]
+
+
+# Times since a moment
+
+
+@pytest.mark.parametrize(
+    'cards, as_iso, meaning',
+    [
+        # Fermi: 1e8 s after 2001-01-01T00:00:00 UTC, which was 64.184 s later in TT
+        (
+            dict(
+                TSTART=1e8, MJDREFI=51910, MJDREFF=7.428703703703703e-4, TIMESYS='TT', TIMEUNIT='s'
+            ),
+            '2004-03-03T09:46:40.000',
+            'start',
+        ),
+        # Chandra: MJDREF is in TT; no unit means seconds
+        (dict(TSTART=1e8, MJDREF=50814.0, TIMESYS='TT'), '2001-03-03T09:45:35.816', 'start'),
+        (dict(TSTART='1e8', MJDREF='50814', TIMESYS='TT'), '2001-03-03T09:45:35.816', 'start'),
+        (dict(TSTART=10.5, JDREF=2450814.5, TIMEUNIT='d'), '1998-01-11T12:00:00.000', 'start'),
+        (dict(TSTART=36.0, DATEREF='1998-01-01', TIMEUNIT='h'), '1998-01-02T12:00:00.000', 'start'),
+        (dict(TSTART=0.0, MJDREF=50814.0, TIMEZERO=43200.0), '1998-01-01T12:00:00.000', 'start'),
+        (
+            dict(TSTART=0.0, MJDREF=50814.0, TIMEZERI=43200, TIMEZERF=0.25),
+            '1998-01-01T12:00:00.250',
+            'start',
+        ),
+        (dict(TSTOP=43200.0, MJDREF=50814.0), '1998-01-01T12:00:00.000', 'end'),
+    ],
+)
+def test_times_since_a_moment(cards, as_iso, meaning):
+    found = time_by(**cards)
+    assert (iso(found['mjd']), found['mjd_meaning']) == (as_iso, meaning)
+
+
+@pytest.mark.parametrize(
+    'cards, why',
+    [
+        (dict(TSTART=1e8, TIMESYS='TT'), 'no card names'),
+        (dict(TSTART=1e8, MJDREF=50814.0, TIMESYS='LOCAL'), 'LOCAL'),
+        (dict(TSTART=1e8, MJDREF=50814.0, TIMEUNIT='furlong'), 'furlong'),
+        (dict(JD__OBS=57000.25), 'not a Julian date'),
+        (dict(DATE__OBS='05/11/03'), 'century'),
+    ],
+)
+def test_what_gives_no_time_says_why(cards, why):
+    found = time_by(**cards)
+    assert found['mjd'] is None and why in found['missing']
+
+
+@pytest.mark.parametrize(
+    'cards',
+    [
+        dict(TSTART=1325.29, BJDREFI=2457000, BJDREFF=0.0, TIMEUNIT='d', TIMESYS='TDB'),
+        dict(TSTART=1325.29, JDREF=2457000, TIMEREF='SOLARSYSTEM', TIMEUNIT='d', TIMESYS='TDB'),
+        dict(BJD=2458325.29, TIMESYS='TDB'),
+        dict(HJD=2458325.29),
+        dict(BMJD__OBS=58324.79),
+    ],
+)
+def test_times_at_the_suns_centre_give_the_day(cards):
+    found = time_by(**cards)
+    assert iso(found['mjd'])[:10] == '2018-07-25' and found['mjd_meaning'] is None
+    assert '8.3 minutes' in found['note']
+
+
+def test_the_clock_of_the_observatory_is_taken_before_that_of_the_sun():
+    found = time_by(BJD=2458325.29, DATE__OBS='2018-07-25T18:50:00')
+    assert iso(found['mjd']) == '2018-07-25T18:50:00.000' and found['mjd_meaning'] == 'start'
+
+
+def test_ends_are_ends():
+    def end(**values):
+        header = fits.Header({k.replace('__', '-'): v for k, v in values.items()})
+        return end_card(Cards(header))
+
+    assert end(TSTART=0.0, TSTOP=43200.0, MJDREF=50814.0) == 50814.5
+    assert end(DATE__END='1998-01-01', UT__END='12:00:00', UT='03:00:00') == 50814.5
+    assert end(DATE__END='1998-01-01', UT='03:00:00') is None
+    long = time_by(EXPSTART=53125.25, EXPEND=53800.25)
+    assert (long['mjd'], long['mjd_meaning']) == (53125.25, 'start')
+
+
+# Clocks
+
+
+CLOCKS = {
+    '2016-01-02T05:30:00.000': [
+        dict(UT=5.5),
+        dict(UT='5.5'),
+        dict(UT_OBS='05:30:00'),
+        dict(TIMEOBS='05h30m00s'),
+        dict(TIME_OBS='5:30'),
+        dict(UTC='05 30 00'),
+        dict(TIME__BEG=5.5),
+        dict(TIME='05:30:00'),
+        dict(UTSTART=5.5, EXPTIME=300.0, TIME=300.0),
+    ],
+    '2016-01-01T22:30:00.000': [dict(UT=-1.5), dict(UT='-01:30:00'), dict(UT='-1:30')],
+    '2016-01-03T01:30:00.000': [dict(UT='25:30:00'), dict(UT='25:30')],
+    '2016-01-03T00:00:00.000': [dict(UT='24:00:00')],
+}
+
+
+@pytest.mark.parametrize('as_iso, cards', [(k, c) for k, some in CLOCKS.items() for c in some])
+@pytest.mark.parametrize('date', ['DATE-OBS', 'DATEOBS', 'DATE_OBS', 'UT-DATE', 'OBS-DATE'])
+def test_a_clock_beside_a_date(as_iso, cards, date):
+    found = time_by(**cards, **{date: '2016-01-02'})
+    assert (iso(found['mjd']), found['mjd_meaning']) == (as_iso, 'start')
+
+
+@pytest.mark.parametrize(
+    'value, comment, as_iso',
+    [
+        (43200.0, '[s] 12:00:00.000 UTC at start (sec)', '2016-01-02T12:00:00.000'),
+        (20.0, 'seconds of the day', '2016-01-02T00:00:20.000'),
+        (20.0, '[hours] at start', '2016-01-02T20:00:00.000'),
+        (25.5, '[h] at start', '2016-01-03T01:30:00.000'),
+        (20.0, 'universal time', '2016-01-02T20:00:00.000'),
+    ],
+)
+def test_the_unit_of_a_clock_is_in_its_comment(value, comment, as_iso):
+    found = time_by(('UTC', value, comment), DATE__OBS='2016-01-02')
+    assert (iso(found['mjd']), found['mjd_meaning']) == (as_iso, 'start')
+
+
+@pytest.mark.parametrize(
+    'value', [30.0, 43200.0, 123456.0, 'noon', '25.5', '48:00:00', '-25:00:00']
+)
+def test_a_clock_that_nobody_can_read_leaves_the_day(value):
+    found = time_by(DATE__OBS='2016-01-02', UT=value)
+    assert (found['mjd'], found['mjd_meaning']) == (57389.0, None)
+    assert 'gives the day only' in found['note']
+
+
+def test_clocks_go_with_the_date_of_their_moment():
+    found = time_by(DATE__AVG='2016-01-02', UTMIDDLE='05:30:00', UT='05:00:00')
+    assert (iso(found['mjd']), found['mjd_meaning']) == ('2016-01-02T05:30:00.000', 'mid')
+    found = time_by(DATE__AVG='2016-01-02', UT='05:00:00')
+    assert (iso(found['mjd']), found['mjd_meaning']) == ('2016-01-02T05:00:00.000', 'start')
+    found = time_by(DATE__OBS='2016-01-02', TIME__OBS='05:00:00', TIMESYS='TAI')
+    assert iso(found['mjd']) == '2016-01-02T04:59:24.000'
+    found = time_by(DATE__OBS='2016-01-02', UT=5.0, TIMESYS='TAI')
+    assert iso(found['mjd']) == '2016-01-02T05:00:00.000'
+
+
+# Spellings
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '2016-02-05T03:04:05',
+        '20160205T030405',
+        '2016-02-05_03:04:05',
+        '2016:02:05:03:04:05',
+        '2016.02.05 03:04:05',
+        '5-Feb-2016 03:04:05',
+        '05 February 2016 03h04m05s',
+        'Feb 5, 2016 03:04:05',
+        '2016-Feb-05T03:04:05',
+        '2016-036T03:04:05',
+        '2016-02-05T03:04:05,000',
+        '2016-02-04T27:04:05',
+    ],
+)
+def test_a_date_in_any_spelling(text):
+    assert iso(time_by(DATE__OBS=text)['mjd']) == '2016-02-05T03:04:05.000'
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '05/02/2016',
+        '05/02/16',
+        '2016-367',
+        '5-Fex-2016',
+        '2016-02-30',
+        '20160205T306090',
+        '5-M-2016',
+    ],
+)
+def test_what_is_no_date_is_none(text):
+    with pytest.raises(ValueError):
+        read_date(text)
+
+
+def test_another_card_tells_the_century():
+    found = time_by(DATE__OBS='05/11/03', MJD__OBS=52948.25)
+    assert found['mjd'] == 52948.25 and 'century' in found['note']
+    assert time_by(DATE__OBS='05/11/93')['mjd'] == 49296
+
+
+@pytest.mark.parametrize(
+    'cards, mjd, meaning',
+    [
+        (dict(MJD__OBS=2453125.75), 53125.25, 'start'),
+        (dict(MJDOBS=53125.25), 53125.25, 'start'),
+        (dict(MJD_BEG=53125.25, MJD__AVG=53125.3, MJD__END=53125.35), 53125.25, 'start'),
+        (dict(MJD__AVG=53125.25, MJD__END=53125.35), 53125.25, 'mid'),
+        (dict(MJD__END=53125.25), 53125.25, 'end'),
+        (dict(EXPEND=53125.25), 53125.25, 'end'),
+        (dict(EXPMID=53125.25, EXPEND=53125.35), 53125.25, 'mid'),
+        (dict(DATE__END='2004-04-30T06:00:00'), 53125.25, 'end'),
+        (dict(JD=2453125.75), 53125.25, 'start'),
+        (dict(DATE='2004-04-30T06:00:00'), None, None),  # When the file was written
+    ],
+)
+def test_cards_mean_what_their_names_say(cards, mjd, meaning):
+    found = time_by(**cards)
+    assert (found['mjd'], found['mjd_meaning']) == (mjd, meaning)
