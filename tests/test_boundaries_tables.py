@@ -788,3 +788,16 @@ def test_a_header_of_tens_of_thousands_of_names_is_read_at_once(tmp_path):
         ad.open_archive(tmp_path / 'home').add_catalogue(path, 'wide', ra='ra', dec='dec')
     assert 'and 49970 more' in str(error.value) and len(str(error.value)) < 1000
     assert time.process_time() - begun < 10
+
+
+@pytest.mark.parametrize(
+    'card', ['NAXIS   =                    2', 'NAXIS   =                    0']
+)
+def test_a_table_with_an_absurd_number_of_axes_is_refused(tmp_path, card):
+    path = tmp_path / 'mine.fits'
+    Table(dict(ra=[1.0], dec=[2.0])).write(path)
+    stored = path.read_bytes()
+    assert card.encode() in stored
+    path.write_bytes(stored.replace(card.encode(), b'NAXIS   =           9999999999'))
+    with pytest.raises(ad.AstridError, match='NAXIS'):
+        read_table(path)

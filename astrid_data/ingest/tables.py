@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadImage, BadInput, NotFound, reading
-from ..images.sanity import refuse_bomb
+from ..images.files import read_bytes
+from ..images.sanity import check_headers, refuse_bomb
 from ..registry.words import is_missing
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #706d4dcb
@@ -438,6 +439,8 @@ def _from_astropy_file(path, kind):
     _check_is_alone(path, kind)
     if kind != 'fits':
         return _from_astropy(Table.read(path, format=kind))
+    _, plain, what = read_bytes(path)
+    check_headers(plain, what)  # astropy would count an absurd number of axes
     with fits.open(path, character_as_bytes=True) as hdus:
         found = _fits_tables(hdus)
         if not found:

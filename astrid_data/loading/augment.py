@@ -206,28 +206,54 @@ def blur(
     "Worse seeing"
     if sigma < 0.1:
         return x
-    kernel = _gaussian_kernel(sigma)
+    kernel = _gaussian_kernel(sigma).to(x.device)
     valid = ~torch.isnan(x)
     level = x[valid].median() if valid.any() else 0.0
     light = _convolve(torch.where(valid, x - level, 0.0), kernel)
     weight = _convolve(valid.float(), kernel)
     return torch.where(valid, light / weight + level, torch.nan)
 
+# %% ../../nbs/60_loading/02_augment.ipynb #5ced4613
+def _signed(number):
+    "The int64 of the same 64 bits"
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _shifted(z, bits):
+    "Bits of an int64 moved down, with zeros coming in"
+    return (z >> bits) & (2 ** (64 - bits) - 1)
+
+
+def _mixed(z):
+    "The mixing of `_splitmix64`, of int64 tensors"
+    z = z * _signed(_GOLDEN)
+    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
+    return z ^ _shifted(z, 31)
+
+# %% ../../nbs/60_loading/02_augment.ipynb #ed395d06
+def _normal_numbers(seeds, n):
+    "`n` numbers of a normal distribution for each seed (B,): float32 (B, n)"
+    pixel = torch.arange(n, device=seeds.device)
+    bits = _mixed(_mixed(seeds)[:, None] + pixel)
+    above_zero = (_shifted(bits, 40) + 1).float() / 2**24
+    turn = (_shifted(bits, 16) & 0xFFFFFF).float() / 2**24
+    return torch.sqrt(-2 * torch.log(above_zero)) * torch.cos(2 * torch.pi * turn)
+
 # %% ../../nbs/60_loading/02_augment.ipynb #f19bf4c2
 def degrade_(
-    x: torch.Tensor,  # (B, C, s, s) as stored; overwritten
+    x: torch.Tensor,  # (B, C, s, s) as stored, on any device; overwritten
     draws: dict,  # From `Augment.draws`
     sigma: np.ndarray,  # Noise of each patch and channel (B, C); where it is unknown none is added
 ) -> torch.Tensor:  # The same tensor
     "Blur and add noise"
-    for i in range(len(x)):
-        if 'blur' in draws:
-            x[i] = blur(x[i], float(draws['blur'][i]))
-        if 'noise' in draws:
-            generator = torch.Generator().manual_seed(int(draws['seed'][i]))
-            deviates = torch.randn(x[i].shape, generator=generator)
-            added = np.nan_to_num(draws['noise'][i] * sigma[i])
-            x[i] += deviates * torch.from_numpy(added).float()[:, None, None]
+    for i, width in enumerate(draws.get('blur', ())):
+        x[i] = blur(x[i], float(width))
+    if 'noise' in draws and len(x):
+        seeds = torch.as_tensor(draws['seed']).to(x.device)
+        added = np.nan_to_num(np.asarray(draws['noise'])[:, None] * sigma).astype('f4')
+        numbers = _normal_numbers(seeds, x[0].numel()).reshape(x.shape)
+        x += numbers.mul_(torch.from_numpy(added).to(x.device)[..., None, None])
     return x
 
 # %% ../../nbs/60_loading/02_augment.ipynb #c50ff726
@@ -241,8 +267,7 @@ def drop_(
     seeds = draws['drop'][:, None].astype('u8')
     drawn = _uniform(0, 0, seeds * np.uint64(channels) + np.arange(channels, dtype='u8'), stream=0)
     blanked = (drawn < chance) & (drawn < drawn.max(1, keepdims=True))
-    x[torch.from_numpy(blanked)] = 0
-    return x
+    return x.masked_fill_(torch.from_numpy(blanked).to(x.device)[..., None, None], 0)
 
 # %% ../../nbs/60_loading/02_augment.ipynb #7b5c6865
 @torch.no_grad()

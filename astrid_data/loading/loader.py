@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from ..core import SPLITS, BadInput, need
 from ..datasets.dataset import Dataset
 from .batches import MOST_READERS, PatchLoader, check_batch_size
+from .device import DeviceLoader
 from .order import check_count
 from .patch_dataset import PatchDataset
 
@@ -27,7 +28,7 @@ def _option_names(*functions):
 
 def _sorted_options(options, loaders):
     "Options for the pixels and options for the batches"
-    of_pixels, of_batches = _option_names(PatchDataset), _option_names(PatchLoader)
+    of_pixels, of_batches = _option_names(PatchDataset), _option_names(PatchLoader, DeviceLoader)
     unknown = options.keys() - of_pixels - of_batches
     if unknown:
         known = sorted(of_pixels | of_batches | _option_names(loaders))
@@ -35,6 +36,20 @@ def _sorted_options(options, loaders):
     for_pixels = {name: value for name, value in options.items() if name in of_pixels}
     for_batches = {name: value for name, value in options.items() if name in of_batches}
     return for_pixels, for_batches
+
+
+def _take_class(for_pixels, for_batches):
+    "The class of the loaders; the word that asks for a device is taken out"
+    if for_pixels.get('mode') == 'device':
+        for_pixels['mode'] = 'auto'
+        return DeviceLoader
+    of_device = _option_names(DeviceLoader) & for_batches.keys()
+    if of_device:
+        raise BadInput(
+            f"{', '.join(sorted(of_device))}: say mode='device' too; without it batches come on "
+            'the processor, and `fit` brings them to the model'
+        )
+    return PatchLoader
 
 # %% ../../nbs/60_loading/09_loader.ipynb #d32ba7b7
 class RealDataLoader:
@@ -59,18 +74,20 @@ class RealDataLoader:
         balanced: bool = False,  # As many of each class in train
         allow_leaks: bool = False,  # Hand out loaders although the audit failed
         purpose: str | None = None,  # What test is needed for; recorded at its first batch
-        **options,  # More for `PatchDataset` (crop, columns …) and `PatchLoader` (threads …)
+        **options,  # More for `PatchDataset` (crop, columns …) and `PatchLoader` (threads …);
+        # mode='device' makes them on the GPU, with the options of `DeviceLoader`
     ) -> tuple:  # Three `PatchLoader`: train, val, test
         "Train shuffled and augmented, val and test as they are"
         for_pixels, for_batches = _sorted_options(options, self.loaders)
+        loader_of = _take_class(for_pixels, for_batches)
         self.dataset.check_leaks(allow=allow_leaks)
         for_pixels |= dict(normalise=normalise, target=target, seed=seed)
         for_batches |= dict(batch_size=batch_size, seed=seed)
         train = PatchDataset(self.dataset, 'train', augment=augment, **for_pixels)
-        loaders = [PatchLoader(train, shuffle=True, balanced=balanced, **for_batches)]
+        loaders = [loader_of(train, shuffle=True, balanced=balanced, **for_batches)]
         for split in ('val', 'test'):
             data = PatchDataset(self.dataset, split, **for_pixels)
-            loaders.append(PatchLoader(data, **for_batches))
+            loaders.append(loader_of(data, **for_batches))
         for loader in loaders:
             loader.purpose = purpose or loader.purpose
         return tuple(loaders)

@@ -43,10 +43,10 @@ def log_asinh(
 
 
 def asinh_(
-    z: torch.Tensor,  # float32, on the CPU; overwritten
+    z: torch.Tensor,  # float32; overwritten
 ) -> torch.Tensor:  # The same tensor; NaN stays NaN
     "asinh in place, by the fastest way that this processor has"
-    if _VECTOR_ASINH:
+    if _VECTOR_ASINH and z.device.type == 'cpu':
         np.arcsinh(z.numpy(), out=z.numpy())
         return z
     return z.copy_(log_asinh(z))
@@ -98,7 +98,8 @@ _TOP = float(np.arcsinh(np.finfo('f4').max))  # asinh of the largest float32
 
 def _zero_invalid_(z, compresses):
     "NaN becomes 0, in place"
-    if math.isfinite(z.sum().item()):
+    on_cpu = z.device.type == 'cpu'  # A question to another device would wait for its answer
+    if on_cpu and math.isfinite(z.sum().item()):
         return z
     infinities = dict(posinf=_TOP, neginf=-_TOP) if compresses else {}
     return torch.nan_to_num_(z, nan=0.0, **infinities)
@@ -225,6 +226,18 @@ def finish_(
     "The method, and then zeros for what is invalid"
     METHODS[self.name](z, self._numbers)
     return _zero_invalid_(z, compresses=self.name in ('asinh', 'log'))
+
+
+@patch
+def to(
+    self: Normaliser,
+    device: torch.device,  # Where the pixels are
+) -> Normaliser:  # Equal to this one
+    "A copy whose numbers are on a device, for `finish_`"
+    moved = Normaliser(self.name, self.params, self.fitted_on)
+    for name, number in self._numbers.items():
+        moved._numbers[name] = number.to(device) if torch.is_tensor(number) else number
+    return moved
 
 
 @patch
