@@ -436,11 +436,12 @@ def _from_astropy_file(path, kind):
     from astropy.io import fits
     from astropy.table import Table
 
+    if kind == 'fits':
+        _, plain, what = read_bytes(path)
+        check_headers(plain, what)  # astropy would count an absurd number of axes
     _check_is_alone(path, kind)
     if kind != 'fits':
         return _from_astropy(Table.read(path, format=kind))
-    _, plain, what = read_bytes(path)
-    check_headers(plain, what)  # astropy would count an absurd number of axes
     with fits.open(path, character_as_bytes=True) as hdus:
         found = _fits_tables(hdus)
         if not found:
