@@ -8,6 +8,7 @@ __all__ = ['CHUNK_ROWS', 'PART_BYTES', 'SHARD_BYTES', 'image_order', 'chunks_of'
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #21825a30
 import os
+from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -58,7 +59,7 @@ def chunks_of(
     start = 0
     while start < len(names):
         enough = min(start + rows, len(names))
-        stop = next(end for end in ends if end >= enough)
+        stop = ends[bisect_left(ends, enough)]
         stop = int(min(stop, start + 4 * rows))
         chunks.append((start, stop))
         start = stop

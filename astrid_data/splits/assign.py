@@ -11,6 +11,7 @@ __all__ = ['WAYS', 'required_column', 'object_names', 'group_detections', 'Footp
 # %% ../../nbs/50_splits/01_assign.ipynb #2a5fb72e
 import logging
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from inspect import signature
 from itertools import product
 from numbers import Real
@@ -366,10 +367,12 @@ def _overlaps_class(sky, rows, others, widest):
 
     vectors = sky.vectors[rows]
     tree = cKDTree(sky.vectors[others])
-    distance, nearest = tree.query(vectors)
+    reach = chord_of_arcsec(np.sqrt(2) * (sky.half[rows] + widest))
+    bound = reach.max(initial=0) * (1 + 1e-9)  # Further away nothing is looked for
+    distance, nearest = tree.query(vectors, distance_upper_bound=bound)
+    nearest = np.minimum(nearest, len(others) - 1)  # Of those that have none, at distance infinity
     surely = np.maximum(sky.inner[rows] + sky.inner[others[nearest]], 0)
     hit = distance < chord_of_arcsec(surely)
-    reach = chord_of_arcsec(np.sqrt(2) * (sky.half[rows] + widest))
     unsure = np.flatnonzero(~hit & (distance < reach))
     for start in range(0, len(unsure), 512):
         part = unsure[start : start + 512]
@@ -609,13 +612,43 @@ def _yielding(sky, group, rows, others):
     return overlaps_any(sky, rows, others) | np.isin(group[rows], group[others])
 
 # %% ../../nbs/50_splits/01_assign.ipynb #9832623f
+_CUBES_A_SIDE = 1 << 20  # So that the numbers of three axes fit into one of 64 bits
+
+
+def _cubes(sky):
+    "Number of the cube that each row lies in, -1 where its extent is unknown"
+    rows = sky.on_sky(np.arange(len(sky.half)))
+    cube = np.full(len(sky.half), -1)
+    if len(rows):
+        width = chord_of_arcsec(np.sqrt(2) * 2 * sky.half[rows].max()) * (1 + 1e-9)
+        width = max(float(width), 2.1 / _CUBES_A_SIDE)
+        x, y, z = np.floor((sky.vectors[rows] + 1) / width).astype('i8').T + 1
+        cube[rows] = (x * 2 * _CUBES_A_SIDE + y) * 2 * _CUBES_A_SIDE + z
+    return cube
+
+
+def _beside(cube, inside):
+    "Which rows lie in the cubes of some rows or in those around; bool, shape (n,)"
+    axis = 2 * _CUBES_A_SIDE
+    steps = [(x * axis + y) * axis + z for x, y, z in product((-1, 0, 1), repeat=3)]
+    own = np.unique(cube[inside & (cube >= 0)])
+    around = np.unique(own[:, None] + np.array(steps))
+    return (cube >= 0) & np.isin(cube, around)
+
+# %% ../../nbs/50_splits/01_assign.ipynb #0caae7a8
 def _reach_of_units(sky, group, unit, heavy):
     "Which rows yield to each heavy unit, shape (n, units)"
     reach = np.zeros((len(unit), len(heavy)), bool)
-    rows = np.arange(len(unit))
+    names, cube = np.unique(_cubes(sky), return_inverse=True)
     for k, number in enumerate(heavy):
         inside = unit == number
-        reach[~inside, k] = _yielding(sky, group, rows[~inside], rows[inside])
+        occupied = np.zeros(len(names), bool)
+        occupied[cube[inside]] = True
+        near = np.flatnonzero(_beside(names, occupied)[cube] & ~inside)
+        in_group = np.zeros(group.max() + 1, bool)
+        in_group[group[inside]] = True
+        reach[:, k] = in_group[group] & ~inside
+        reach[near, k] |= overlaps_any(sky, near, np.flatnonzero(inside))
     return reach
 
 # %% ../../nbs/50_splits/01_assign.ipynb #87704e4b
@@ -691,6 +724,15 @@ def assign_splits(
     split[heavy] = _best_draw(optimizer, units, heavy, movable, fractions, seed, draws)
     return split, len(movable)
 
+# %% ../../nbs/50_splits/01_assign.ipynb #8abb3f73
+def _pairs_matrix(row, column, shape):
+    "A sparse matrix with 1 where a pair of row and column occurs"
+    from scipy.sparse import csr_matrix
+
+    pairs = np.unique(row * shape[1] + column)
+    place = (pairs // shape[1], pairs % shape[1])
+    return csr_matrix((np.ones(len(pairs)), place), shape=shape)
+
 # %% ../../nbs/50_splits/01_assign.ipynb #7e3e52a3
 @dataclass
 class _Aim:
@@ -698,12 +740,13 @@ class _Aim:
 
     requested: np.ndarray  # Samples, shape (3, strata)
     smallest: np.ndarray  # Size of the smallest unit with each stratum that may move, or infinity
-    classes: np.ndarray | None = None  # Whether a stratum is of a class, shape (strata, classes)
+    classes: object = None  # Whether a stratum is of a class, a sparse matrix (strata, classes)
     wanted: np.ndarray | None = None  # Whether a split could hold a class, shape (3, classes)
 
     def lacking(self, kept):
         "Which splits lack classes that they could hold, shape (m, 3, classes)"
-        return (kept @ self.classes == 0) & self.wanted
+        by_class = kept.reshape(-1, kept.shape[-1]) @ self.classes
+        return (by_class.reshape(*kept.shape[:-1], -1) == 0) & self.wanted
 
     def ranks(self, kept):
         "Empty splits, lacking classes and distance of counts (m, 3, strata), shape (m, 3)"
@@ -739,8 +782,9 @@ def _kept_of_ways(self: SplitOptimizer, ways):
     test_reach = (ways == 2).astype('f4') @ self.reach.T
     keep = (own == 2) | (test_reach == 0) & ((own == 1) | (val_reach == 0))
     counts = self.count * keep
-    is_of = self.stratum[:, None] == np.arange(len(self.total))
-    return np.stack([(counts * (own == k)) @ is_of.astype('f8') for k in range(3)], axis=1)
+    shape = (len(self.stratum), len(self.total))
+    is_of = _pairs_matrix(np.arange(shape[0]), self.stratum, shape)
+    return np.stack([(counts * (own == k)) @ is_of for k in range(3)], axis=1)
 
 
 @patch
@@ -858,8 +902,8 @@ def _share_out(light, base, requested):
     return split
 
 # %% ../../nbs/50_splits/01_assign.ipynb #ef54c2ba
-def _gains(light, split, kept, requested):
-    "How much less the distance would be with each light unit in each split, shape (units, 3)"
+def _slopes(light, kept, requested):
+    "How the distance changes with each light unit in each split, shape (units, 3); and its bend"
     error = kept - requested
     scale = _stratum_weights(requested) / requested
     size, size_scale = light.size, 1 / requested.sum(1) / requested.sum()
@@ -867,46 +911,90 @@ def _gains(light, split, kept, requested):
         light.counts.multiply(light.counts).tocsr() @ scale.T + size[:, None] ** 2 * size_scale
     )
     slope = light.counts @ (2 * error * scale).T
-    slope = slope + size[:, None] * (2 * error.sum(1) * size_scale)
+    return slope + size[:, None] * (2 * error.sum(1) * size_scale), squares
+
+
+def _gains(light, split, kept, requested):
+    "How much less the distance would be with each light unit in each split, shape (units, 3)"
+    slope, squares = _slopes(light, kept, requested)
     own = np.arange(len(split)), split
     return slope[own][:, None] - squares[own][:, None] - slope - squares
 
+# %% ../../nbs/50_splits/01_assign.ipynb #d58a8ee8
+def _kinds_of_units(light):
+    "Number of each light unit's kind, and one unit of each kind"
+    counts = light.counts
+    ends = counts.indptr.tolist()
+    codes = [
+        counts.indices[start:stop].tobytes() + counts.data[start:stop].tobytes()
+        for start, stop in zip(ends, ends[1:])
+    ]
+    kind = pd.factorize(np.array(codes, object))[0]
+    return kind, np.unique(kind, return_index=True)[1]
 
+
+def _queues(kind, split):
+    "Light units of each kind and split, the first first"
+    table = pd.DataFrame(dict(kind=kind, split=split))
+    return {pair: rows.tolist() for pair, rows in table.groupby(['kind', 'split']).indices.items()}
+
+# %% ../../nbs/50_splits/01_assign.ipynb #a36c74e4
 def _polish(light, split, base, requested):
     "Move one light unit at a time, the one that gains most, as long as that helps"
     split = split.copy()
-    is_in = np.eye(3)[split]
-    kept = base + is_in.T @ light.counts
+    kept = base + np.eye(3)[split].T @ light.counts
+    kind, example = _kinds_of_units(light)
+    kinds = _Light(light.counts[example], light.draw[example])
+    queues = _queues(kind, split)
+    there = np.zeros((len(example), 3), bool)
+    there[tuple(zip(*queues))] = True
     while True:
-        gains = _gains(light, split, kept, requested)
-        gains[np.arange(len(split)), split] = 0
-        unit, new = np.unravel_index(np.argmax(gains), gains.shape)
-        if gains[unit, new] < 1e-9:
+        slope, squares = _slopes(kinds, kept, requested)
+        own = (slope - squares)[:, :, None]
+        gains = own - slope[:, None, :] - squares[:, None, :]  # Of (kind, old split, new one)
+        gains[:, np.arange(3), np.arange(3)] = 0
+        gains[~there] = -np.inf
+        best = gains.max()
+        if best < 1e-9:
             return split
+        found = np.argwhere(gains == best).tolist()
+        unit, new, pair = min((queues[k, old][0], new, (k, old)) for k, old, new in found)
         row = light.counts[[unit]].toarray()[0]
         kept[split[unit]] -= row
         kept[new] += row
         split[unit] = new
+        heappop(queues[pair])
+        heappush(queues.setdefault((pair[0], new), []), unit)
+        there[pair] = len(queues[pair]) > 0
+        there[pair[0], new] = True
 
 # %% ../../nbs/50_splits/01_assign.ipynb #da6d0a4a
-def _cheapest_with(light, split, kept, aim, place, number):
+def _cheapest_with(light, of_class, candidates, split, kept, have, aim, place):
     "The light unit that brings a class to a split at the least cost, None where there is none"
-    of_class = light.counts @ aim.classes[:, number]
-    left = (kept @ aim.classes)[split, number] - of_class
-    candidates = np.flatnonzero((of_class > 0) & (left > 0))
-    if not len(candidates):
+    some = candidates[have[split[candidates]] - of_class > 0]  # Their split keeps some
+    if not len(some):
         return None
-    gains = _gains(light, split, kept, aim.requested)[candidates, place]
-    return candidates[np.argmax(gains)]
+    few = _Light(light.counts[some], light.draw[some])
+    return some[np.argmax(_gains(few, split[some], kept, aim.requested)[:, place])]
 
 
 def _supply(light, split, base, aim):
     "Bring classes to splits that lack them and could hold them, one light unit each"
     split = split.copy()
-    for place, number in np.argwhere(aim.lacking(base + np.eye(3)[split].T @ light.counts)):
-        kept = base + np.eye(3)[split].T @ light.counts
-        unit = _cheapest_with(light, split, kept, aim, place, number)
-        if unit is not None and aim.lacking(kept)[place, number]:
+    kept = base + np.eye(3)[split].T @ light.counts
+    have = kept @ aim.classes
+    by_class = (light.counts @ aim.classes).tocsc()
+    for place, number in np.argwhere(aim.lacking(kept)):
+        if have[place, number]:
+            continue  # It came with another class
+        here = slice(*by_class.indptr[number : number + 2])
+        holders = (by_class.data[here], by_class.indices[here])
+        unit = _cheapest_with(light, *holders, split, kept, have[:, number], aim, place)
+        if unit is not None:
+            row = light.counts[[unit]].toarray()[0]
+            for counts, change in ((kept, row), (have, row @ aim.classes)):
+                counts[split[unit]] -= change
+                counts[place] += change
             split[unit] = place
     return split
 
@@ -989,13 +1077,13 @@ def _aim_of(units, fractions, counted):
         return found.reindex(range(many), fill_value=np.inf).to_numpy()
 
     kind = units.stratum if units.kind is None else units.kind
-    classes = np.zeros((strata, int(kind.max()) + 1))
-    classes[units.stratum, kind] = 1
-    pairs = np.unique(np.stack([kind[counted], units.unit[counted]]), axis=1)
-    n_units = np.bincount(pairs[0], minlength=classes.shape[1])
+    many = int(kind.max()) + 1
+    pairs = np.unique(kind[counted] + many * units.unit[counted])  # One number each
+    n_units = np.bincount(pairs % many, minlength=many)
     enough = n_units >= np.count_nonzero(fractions)
     requested = np.outer(fractions, [total.sum()])
-    wanted = enough & (requested > 0) & (smallest(kind, classes.shape[1]) <= requested)
+    wanted = enough & (requested > 0) & (smallest(kind, many) <= requested)
+    classes = _pairs_matrix(units.stratum, kind, (strata, many))
     return _Aim(_requested(fractions, total), smallest(units.stratum, strata), classes, wanted)
 
 
@@ -1584,7 +1672,7 @@ def _ways_out(options, few):
     if options.hold:
         ways.append('hold less')
     if options.cuts:
-        ways.append('move the cuts')
+        ways.append('move the cuts (or, without cuts, give a split a share of 0)')
     elif few:
         ways.append('ask for fewer splits (a share of 0, as in fractions=(0.8, 0.2, 0))')
     if options.by in ('object', 'group'):
@@ -1721,7 +1809,7 @@ def _check_enough(samples, held, old, options):
         return
     most = _most_independent(samples, held, options)
     if most < len(still):
-        _refuse_empty(still[most:], options, most, 0, len(samples))
+        _refuse_empty(still[most:], options, most, 0, int(np.equal(held, None).sum()))
 
 
 def check_split(

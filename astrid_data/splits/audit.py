@@ -328,7 +328,7 @@ def _artefacts_seen(samples, split):
     artefact = bogus & ~np.isin(kind, ['random_sky', 'offset'])
     in_test = exposure[artefact & (split == 'test')]
     in_train = exposure[artefact & (split == 'train')]
-    return int(np.isin(in_test, in_train).sum())
+    return int(pd.Series(in_test, dtype=object).isin(set(in_train)).sum())
 
 # %% ../../nbs/50_splits/02_audit.ipynb #8251bed6
 def _why_unknown(samples, data, found):
