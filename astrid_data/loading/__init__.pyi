@@ -14,3 +14,4 @@ from .loader import (
 )
 from .patch_dataset import PatchDataset as PatchDataset
 from .batches import PatchLoader as PatchLoader
+from .device import DeviceLoader as DeviceLoader

@@ -15,7 +15,7 @@ from psutil import virtual_memory
 
 from ..core import BadInput
 from .augment import degrade_, drop_, window
-from .batches import PatchLoader, BufferPool, bytes_of, read_ahead
+from .batches import BufferPool, PatchLoader, bytes_of, read_ahead
 from .normalise import Normaliser
 from .patch_dataset import PatchDataset
 
