@@ -1,7 +1,8 @@
 """`python -m benchmarks.gpu`: what a GPU gets from the loaders, how busy training keeps it, and what that costs; kept in benchmarks/results/gpu.json.
 
 Nothing is downloaded: pixels are pretend sky, and the largest network is made here from torch alone. A machine without a network
-needs the wheels of `astrid_data[all]` and of a torch that is built for its CUDA. With the defaults it takes under nine minutes.
+needs the wheels of `astrid_data[all]` and of a torch that is built for its CUDA. The defaults are meant for nine minutes, by
+arithmetic: it has been tried on a processor only.
 
     python -m benchmarks.gpu --device cpu --samples 512 --seconds 1     # tries the script itself where there is no GPU; keeps nothing
 """

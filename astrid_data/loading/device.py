@@ -59,6 +59,14 @@ def _whole(data, ready):
     return whole
 
 # %% ../../nbs/60_loading/08_device.ipynb #e3038253
+def _check_choices(resident, half):
+    "Refuse what is none of the choices"
+    if resident not in (True, False, None):
+        raise BadInput(f'resident={resident!r}: say True, False, or None for where they fit')
+    if half not in (True, False):
+        raise BadInput(f'half={half!r}: say True or False')
+
+
 def _check_half(half, ready):
     "Refuse 16 bits for pixels as stored"
     if half and not ready:
@@ -81,6 +89,7 @@ _BROUGHT_BYTES = 2**25  # Bytes that are read at a time
 
 def _bring(data, device, half, ready):
     "All rows of a split on a device: name -> tensor"
+    _check_half(half, ready)
     held = {
         key: torch.empty(shape, dtype=dtype, device=device)
         for key, (shape, dtype) in _held_shapes(data, half, ready).items()
@@ -132,6 +141,7 @@ class DeviceLoader(PatchLoader):
         unfit = {'workers', 'pin_memory', 'start'} & options.keys()
         if unfit:
             raise BadInput(f'{", ".join(sorted(unfit))}: not for batches that a device makes')
+        _check_choices(resident, half)
         self.device = _checked_device(device)
         self.resident = resident
         self.half = half
@@ -161,7 +171,7 @@ class DeviceLoader(PatchLoader):
         from_where = _held_batches if self.is_resident else _sent_batches
         return from_where(self, epoch, first)
 
-# %% ../../nbs/60_loading/08_device.ipynb #5acb8ba0
+# %% ../../nbs/60_loading/08_device.ipynb #78d284bb
 def _change_values_(loader, pixels, rows, draws):
     "Degrade and normalise stored pixels, in place"
     data = loader.dataset
@@ -174,14 +184,17 @@ def _change_values_(loader, pixels, rows, draws):
         pixels.mul_(torch.from_numpy(inverse).to(loader.device))
         data.normaliser.to(loader.device).finish_(pixels)
 
+# %% ../../nbs/60_loading/08_device.ipynb #5acb8ba0
+def _is_moved(draws):
+    "Is any sample turned or shifted?"
+    return any(draws[key].any() for key in ('k', 'dy', 'dx') if key in draws)
+
 
 def _finished(loader, batch, rows, draws, symmetries, ready):
     "A batch as the model sees it"
     data = loader.dataset
     full = data.dataset.patch_size
-    if data.patch_size != full or any(
-        draws[key].any() for key in ('k', 'dy', 'dx') if key in draws
-    ):
+    if data.patch_size != full or _is_moved(draws):
         places = _seen_places(symmetries, draws, len(rows), full)
         batch = {key: _moved(tensor, places) for key, tensor in batch.items()}
     batch['image'] = batch['image'].float()
@@ -244,7 +257,7 @@ def _read_batches(loader, epoch, first):
     threads = loader.threads if loader.prefetch else 0
     yield from read_ahead(read, jobs, threads, max(loader.threads, loader.prefetch))
 
-
+# %% ../../nbs/60_loading/08_device.ipynb #a440aa53
 def _send(batch, device, stream):
     "A batch on its way to a device, and the event of its arrival"
     if stream is None:
@@ -262,6 +275,12 @@ def _arrived(batch, event):
             tensor.record_stream(here)
     return batch
 
+# %% ../../nbs/60_loading/08_device.ipynb #c7e18502
+def _delivered(loader, sent, symmetries):
+    "A batch that was sent, finished"
+    rows, draws, (batch, event) = sent
+    return _finished(loader, _arrived(batch, event), rows, draws, symmetries, ready=False)
+
 
 def _sent_batches(loader, epoch, first):
     "Batches that travel while the one before is worked on"
@@ -276,9 +295,3 @@ def _sent_batches(loader, epoch, first):
             yield _delivered(loader, on_the_way.popleft(), symmetries)
     while on_the_way:
         yield _delivered(loader, on_the_way.popleft(), symmetries)
-
-
-def _delivered(loader, sent, symmetries):
-    "A batch that was sent, finished"
-    rows, draws, (batch, event) = sent
-    return _finished(loader, _arrived(batch, event), rows, draws, symmetries, ready=False)

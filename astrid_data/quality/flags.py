@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FLAGS', 'FLAG_COLUMNS', 'Flag', 'invalid_share', 'blank_sides', 'centre_invalid', 'constant_channels',
-           'saturated_pixels', 'fill_pixels', 'centre_snr', 'walk_uphill', 'block_levels', 'side_difference', 'Lines',
-           'line_places', 'brightest_line', 'sharpest', 'axis_ratio', 'template_lack', 'decode_flags', 'flag_table',
-           'measure_patches', 'set_bits', 'image_flags', 'numbers', 'measure_columns', 'column_flags']
+           'saturated_pixels', 'fill_pixels', 'centre_snr', 'walk_uphill', 'side_difference', 'Lines', 'line_places',
+           'brightest_line', 'sharpest', 'axis_ratio', 'template_lack', 'decode_flags', 'flag_table', 'measure_patches',
+           'set_bits', 'image_flags', 'numbers', 'measure_columns', 'column_flags']
 
 # %% ../../nbs/45_quality/01_flags.ipynb #9ce7863b
 from dataclasses import dataclass
@@ -310,20 +310,6 @@ _UNEVEN = (
     ),
 )
 
-
-def block_levels(
-    images: np.ndarray,  # Pixels, NaN where invalid, shape (n, s, s)
-    blocks: int = 8,  # How many along a side, about
-) -> np.ndarray:  # Shape (n, blocks, blocks)
-    "Medians of square blocks"
-    n, side = len(images), images.shape[-1]
-    width = max(2, side // blocks)
-    k = side // width
-    whole = images[:, : k * width, : k * width].reshape(n, k, width, k, width)
-    pixels = whole.transpose(0, 1, 3, 2, 4).reshape(n * k**2, width**2)
-    median, _ = clipped_stats(pixels.copy(), 0)
-    return median.reshape(n, k, k)
-
 # %% ../../nbs/45_quality/01_flags.ipynb #03e33caf
 def _unevenness(sides):
     "Scatter between neighbouring blocks along two opposite sides (axis, side, image, block)"
@@ -339,7 +325,7 @@ def _pixel_noise(images):
 
 # %% ../../nbs/45_quality/01_flags.ipynb #e8dcd301
 def _side_blocks(images):
-    "Levels of the blocks along the four sides (axis, side, image, block), as in `block_levels`"
+    "Medians of the square blocks along the four sides (axis, side, image, block)"
     n, side = len(images), images.shape[-1]
     width = max(2, side // 8)
     k = side // width

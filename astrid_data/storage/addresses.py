@@ -47,11 +47,11 @@ _BESIDE_IT = set(
 def without_signature(
     address: str,  # Of a file
 ) -> str:  # The same where its query holds no signature, letter by letter
-    "An https address without what lets its bearer in, which nobody may keep"
+    "A web address without what lets its bearer in, which nobody may keep"
     beginning, mark, query = str(address).partition('?')
-    if not mark or not beginning.lower().startswith('https://'):
+    if not mark or not beginning.lower().startswith(('https://', 'http://')):
         return address
-    parts = [(part.partition('=')[0].lower(), part) for part in query.split('&')]
+    parts = [(unquote(part.partition('=')[0]).lower(), part) for part in query.split('&')]
     if not any(_OF_A_SIGNATURE.match(name) for name, _ in parts):
         return address
     plain = [

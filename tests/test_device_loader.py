@@ -1,0 +1,133 @@
+"""Batches made where the model is are those of the ordinary loader."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import astrid_data as ad
+from astrid_data.core import BadInput
+from astrid_data.datasets.dataset import write_dataset
+from astrid_data.loading.augment import Augment
+from astrid_data.loading.device import DeviceLoader
+from astrid_data.loading.model_input import as_trained, describe_input
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+
+def version(folder, splits=(40, 10, 10), side=32):
+    "A version of pretend sky in two bands, some of it without pixels"
+    rng = np.random.default_rng(0)
+    n = sum(splits)
+    rows = pd.DataFrame(dict(label=np.arange(n) % 2, origin='synthetic'))
+    rows['sample_key'] = [f'{i:032x}' for i in range(n)]
+    rows['split'] = np.repeat(['train', 'val', 'test'], splits)
+    for band in ('g', 'r'):
+        rows[f'{band}_background'] = rng.uniform(90, 110, n)
+        rows[f'{band}_noise'] = rng.uniform(4, 6, n)
+    pixels = rng.normal(100, 5, (n, 2, side, side)).astype('f4')
+    pixels[::7, :, :, :12] = np.nan
+    maps = (np.nan_to_num(pixels[:, 0]) > 105).astype('u1')
+    options = dict(channels=['g', 'r'], targets=maps, name='pretend', shard_rows=25)
+    return write_dataset(folder / 'v1', rows, pixels, **options)
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+    return version(tmp_path_factory.mktemp('device'))
+
+
+CASES = {
+    'as stored': dict(normalise=None),
+    'an odd crop': dict(crop=21, target=True),
+    'shifted': dict(crop=21, augment=Augment(shift=3)),
+    'everything': dict(crop=20, augment=Augment(noise=1, blur=1.0, drop=0.5, shift=2)),
+    'noise as stored': dict(normalise=None, augment=Augment(noise=1)),
+    'validity as a channel': dict(valid='channel', augment=Augment(shift=2, drop=0.5), crop=20),
+    'no validity': dict(valid=False),
+    'columns': dict(columns=['g_noise']),
+} | {name: dict(normalise=name) for name in ad.loading.Normaliser.methods}
+
+
+@pytest.mark.parametrize('resident', [True, False])
+@pytest.mark.parametrize('case', CASES)
+def test_batches_are_those_of_the_ordinary_loader(dataset, case, resident):
+    options = dict(batch_size=16, seed=3) | CASES[case]
+    there = dict(mode='device', device='cpu', resident=resident)
+    pairs = zip(
+        ad.RealDataLoader(dataset).loaders(**options, **there),
+        ad.RealDataLoader(dataset).loaders(**options),
+    )
+    for loader, usual in pairs:
+        for _ in range(2):
+            for batch, wanted in zip(loader, usual, strict=True):
+                assert batch.keys() == wanted.keys() and batch['origin'] == wanted['origin']
+                for key in batch.keys() - {'origin'}:
+                    torch.testing.assert_close(
+                        batch[key], wanted[key], rtol=1e-6, atol=1e-6, equal_nan=True
+                    )
+
+
+def test_a_training_on_either_is_the_same(dataset):
+    def trained(**how):
+        train, val, test = ad.RealDataLoader(dataset).loaders(16, seed=1, **how)
+        model = ad.SmallCNN(channels=2, seed=0)
+        history = ad.fit(model, train, val, epochs=2, show=False, device='cpu')
+        return [*history.epochs['train_loss'], ad.evaluate(model, test).auc_pr]
+
+    usual = trained()
+    for resident in (True, False):
+        found = trained(mode='device', device='cpu', resident=resident)
+        assert found == pytest.approx(usual, abs=1e-5)
+
+
+@pytest.mark.parametrize('resident', [True, False])
+def test_an_empty_split_has_no_batches(tmp_path, resident):
+    dataset = version(tmp_path, splits=(50, 10, 0))
+    there = dict(mode='device', device='cpu', resident=resident, prefetch=0)
+    loaders = ad.RealDataLoader(dataset).loaders(16, **there)
+    assert [len(list(loader)) for loader in loaders] == [4, 1, 0]
+
+
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        (dict(device='cpu'), "say mode='device' too"),
+        (dict(half=True), "say mode='device' too"),
+        (dict(mode='device', device='cdua'), 'cdua'),
+        (dict(mode='device', device='cpu', resident='x'), 'resident='),
+        (dict(mode='device', device='cpu', half='x'), 'half='),
+        (dict(mode='device', device='cpu', pin_memory=True), 'pin_memory'),
+        (dict(mode='device', device='cpu', workers=2), 'workers'),
+        (dict(mode='device', device='cpu', half=True, normalise='l2'), '16 bits'),
+        (dict(mode='device', device='cpu', half=True, augment=Augment(noise=1)), '16 bits'),
+    ],
+)
+def test_what_makes_no_sense_is_refused(dataset, options, words):
+    with pytest.raises(BadInput, match=words):
+        ad.RealDataLoader(dataset).loaders(16, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')
+def test_without_a_gpu_nothing_stands_in_for_it(dataset):
+    with pytest.raises(BadInput, match='needs a GPU'):
+        ad.RealDataLoader(dataset).loaders(16, mode='device')
+
+
+def test_numbers_of_another_model_are_not_squeezed_into_16_bits(dataset):
+    train, *_ = ad.RealDataLoader(dataset).loaders(16, mode='device', device='cpu', half=True)
+    next(iter(train))
+    other, *_ = ad.RealDataLoader(dataset).loaders(16, normalise='l2')
+    shown = as_trained(train, describe_input(other))
+    assert isinstance(shown, DeviceLoader)
+    with pytest.raises(BadInput, match='16 bits'):
+        next(iter(shown))
+
+
+def test_another_normalisation_brings_the_pixels_anew(dataset):
+    train, *_ = ad.RealDataLoader(dataset).loaders(16, mode='device', device='cpu')
+    usual, *_ = ad.RealDataLoader(dataset).loaders(16, normalise='log')
+    next(iter(train))
+    train.set_epoch(0)
+    shown = as_trained(train, describe_input(usual))
+    assert torch.allclose(next(iter(shown))['image'], next(iter(usual))['image'], atol=1e-6)
