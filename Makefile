@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup stubs demo test kills fuzz check wheel docs widgets readme bench clean
+.PHONY: setup tools stubs demo test kills fuzz check wheel docs widgets readme bench clean
 setup: .venv/ready
 
 .venv/ready: settings.ini setup.py pyproject.toml constraints.txt
@@ -11,6 +11,13 @@ setup: .venv/ready
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch==2.13.0
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
 	$(BIN)/python tools/stubs.py
+	touch $@
+
+# What the docs and the browser check need besides
+tools: .venv/tools
+
+.venv/tools: .venv/ready
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,docs,browser]'
 	touch $@
 
 # What editors complete and check; again after pages changed
@@ -48,15 +55,13 @@ wheel: setup
 	$(BIN)/python tools/check_wheel.py
 
 # The widgets in a real browser, where a Chromium is there or can be installed
-widgets: setup
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,browser]'
+widgets: tools
 	bash tools/widgets.sh $(BIN)/python
 
 readme: setup
 	$(BIN)/python tools/readme.py
 
-docs: setup
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev,docs]'
+docs: tools
 	$(BIN)/python tools/docs.py
 
 # TABLE=name measures one table, else all are

@@ -35,8 +35,15 @@ print(f'{len(names)} public names, {len(list(sample.iterdir()))} files of the sa
 """
 
 
-def pip(python, *args):
-    subprocess.run([python, '-m', 'pip', '--disable-pip-version-check', '-q', *args], check=True)
+# As on a machine that has nothing of ours
+alone = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV')}
+
+
+def install(python, *what):
+    "Install `what` without compiling it all: few modules are imported, and once"
+    pip = [python, '-m', 'pip', '--disable-pip-version-check', '-q', 'install', '--no-compile']
+    constraints = ['-c', root / 'constraints.txt']
+    subprocess.run([*pip, *constraints, *what], check=True, env=alone)
 
 
 def main():
@@ -50,10 +57,9 @@ def main():
         (wheel,) = (tmp / 'dist').glob('*.whl')
         venv.create(tmp / 'empty', with_pip=True)
         python = tmp / 'empty' / 'bin' / 'python'
-        pip(python, 'install', '-c', root / 'constraints.txt', 'torch==2.13.0')
-        pip(python, 'install', '-c', root / 'constraints.txt', wheel)
-        env = {k: v for k, v in os.environ.items() if k not in ('PYTHONPATH', 'VIRTUAL_ENV')}
-        subprocess.run([python, '-I', '-c', probe], check=True, cwd=tmp, env=env)
+        install(python, 'torch==2.13.0')
+        install(python, wheel)
+        subprocess.run([python, '-I', '-c', probe], check=True, cwd=tmp, env=alone)
 
 
 if __name__ == '__main__':
