@@ -222,7 +222,7 @@ def _dot_cells(ax, cells, order):
     counts = np.array(list(cells.values()))
     look = dict(s=8, marker='D', cmap='viridis', lw=0)
     dots = ax.scatter(to_the_left, lat.rad, c=counts, **look)
-    ends = [counts.min(), counts.max()]
+    ends = sorted({counts.min(), counts.max()})
     bar = ax.figure.colorbar(dots, ax=ax, shrink=0.7, pad=0.02, ticks=ends)
     bar.ax.tick_params(labelsize=5.5)
     bar.set_label('samples in a cell', size=6)

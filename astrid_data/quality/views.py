@@ -6,6 +6,8 @@
 __all__ = ['OUTCOME_COLOURS', 'report_lines', 'report_figure', 'report_tables', 'report_html']
 
 # %% ../../nbs/45_quality/09_views.ipynb #955bd807
+import textwrap
+
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -103,7 +105,8 @@ def _say_in_the_middle(ax, words):
 def _draw_bars(ax, counts, title, colour, most=8):
     "Horizontal bars, the longest on top, with their numbers in front of whatever line crosses them"
     largest = sorted(counts.items(), key=lambda item: -item[1])[:most]
-    ax.barh([str(name)[:22] for name, _ in largest], [n for _, n in largest], color=colour)
+    names = [textwrap.fill(str(name), 22) for name, _ in largest]
+    ax.barh(names, [n for _, n in largest], color=colour)
     for y, (_, n) in enumerate(largest):
         patch = dict(facecolor='w', edgecolor='none', pad=0.6)
         ax.annotate(
@@ -136,8 +139,8 @@ def _draw_classes(ax, classes):
         ax.barh(names, table[split], left=left, color=colour, label=split)
         left += table[split].to_numpy()
     ax.invert_yaxis()
-    below = dict(loc='upper center', bbox_to_anchor=(0.5, -0.12))
-    ax.legend(fontsize=6, frameon=False, ncols=4, handlelength=1, columnspacing=1, **below)
+    above = dict(loc='lower right', bbox_to_anchor=(1, 0.98), borderpad=0)
+    ax.legend(fontsize=6, frameon=False, ncols=4, handlelength=1, columnspacing=1, **above)
     ax.set_title('samples by class', **_TITLE)
 
 # %% ../../nbs/45_quality/09_views.ipynb #577ab9db
@@ -204,8 +207,8 @@ def _draw_components(ax, report):
     unknown = [name for name in component_order(report.components) if name not in known]
     title = f'components of the score {_score_text(report.quality_score)}'
     if unknown:
-        title += f'; unknown: {", ".join(unknown)}'
-    _draw_bars(ax, known, title[:70], COLOURS[0])
+        title += '\n' + textwrap.fill(f'without {", ".join(unknown)}', 60)
+    _draw_bars(ax, known, title, COLOURS[0])
     ax.set_xlim(0, 1.18)
     if report.quality_score is not None:
         ax.axvline(report.quality_score, color='k', lw=0.8, ls=':')

@@ -167,8 +167,8 @@ def sky_panel(
     fields = f'{len(coverage.observations):,} observations in {coverage.n_fields:,} fields (ICRS)'
     if n_drawn is not None and n_drawn < coverage.n_fields:
         words = 'with the most points are' if n_drawn > 1 else 'with the most points is'
-        fields += f'\nthe {n_drawn} {words} drawn alone, too; field=0 to '
-        fields += f'{coverage.n_fields - 1} draws one of them'
+        fields += f'\nthe {n_drawn} {words} drawn alone, too'
+        fields += f'\nfield=0 to {coverage.n_fields - 1} draws one of them'
     ax.set_title(fields, fontsize=8)
 
 # %% ../../nbs/85_widgets/07_coverage.ipynb #0bfe92d2

@@ -105,16 +105,14 @@ def draw_curves(
 def explain(
     ax,  # Matplotlib axes
     reason: str,  # Why something is missing; '' says nothing
-    beside_curves: bool = False,  # In the corner instead of the middle
+    beside_curves: bool = False,  # Under the time axis instead of in the middle
 ):
     "Words in place of a curve"
     if not reason:
         return
     words = '\n'.join(textwrap.wrap(reason, 44))
     if beside_curves:
-        box = dict(facecolor='w', edgecolor='none', alpha=0.8, pad=1)
-        look = dict(ha='right', va='bottom', fontsize=7, color='0.2', bbox=box)
-        ax.text(0.99, 0.06, words, transform=ax.transAxes, **look)
+        ax.set_xlabel(f'{ax.get_xlabel()}\n{words}', fontsize=7)
     else:
         look = dict(ha='center', va='center', fontsize=8, color='0.3')
         ax.text(0.5, 0.5, words, transform=ax.transAxes, **look)
@@ -155,6 +153,9 @@ def _draw_series(axs, report):
     no_gpu = f'no GPU: {reasons["gpu"]}' if 'gpu' in reasons and 'gpu' not in kinds else ''
     no_meter = '' if kinds else reasons.get('total_wh', 'no meter')
     power, busy, energy = axs
+    for ax, words in zip(axs, ('power (W)', 'busy (%)', 'energy so far (J)')):
+        ax.set_ylabel(words, fontsize=8)
+        ax.set_xlabel('time (s)', fontsize=8)
     drawn = draw_curves(power, series, _columns_in(report, series, 'watts'))
     explain(power, no_gpu, beside_curves=drawn)
     drawn = draw_curves(busy, series, _columns_in(report, series, 'percent'), top=108)
@@ -165,9 +166,7 @@ def _draw_series(axs, report):
     for kind in kinds if drawn else ():
         _shade_gaps(power, series, f'{kind}_watts')
         _shade_gaps(energy, series, f'{kind}_watts')
-    for ax, words in zip(axs, ('power (W)', 'busy (%)', 'energy so far (J)')):
-        ax.set_ylabel(words, fontsize=8)
-        ax.set_xlabel('time (s)', fontsize=8)
+    for ax in axs:
         ax.set_xlim(0, max(report.duration_s, 1e-3))
         for start in report.marks.get('t_s', ()):
             ax.axvline(start, color='0.85', lw=0.8, zorder=0)
