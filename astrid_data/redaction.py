@@ -14,28 +14,31 @@ from netrc import NetrcParseError, netrc
 from pathlib import Path
 
 from astrid_data.core import (
+    SECRET_NAME,
     BadInput,
     Secret,
     dotenv_values,
     hide_known,
+    is_secret_parameter,
     load_settings,
     secret_texts,
 )
 
 # %% ../nbs/06_redaction.ipynb #71854ce2
-_secret_name = (
-    r'(?:(?:passw(?:or)?d|secret)(?:[_-]\w{1,40})?|pwd|passphrase|signature|credential|token'
-    r'|(?:api|access|private)[_-]?key|authorization)'
-)
+_not_secret = ('PWD', 'OLDPWD', 'DESKTOP_SESSION', 'GDMSESSION')  # Folders and desktops
+
+
+def _is_secret_name(name):
+    "Whether a name means one secret, or several"
+    return is_secret_parameter(name) or is_secret_parameter(name.removesuffix('s'))
 
 
 def _of_variables(variables):
     "Secrets among environment variables"
-    named = re.compile(rf'{_secret_name}s?\Z', re.I)
     return {
         value
         for name, value in variables.items()
-        if value and name not in ('PWD', 'OLDPWD') and ('://' in value or named.search(name))
+        if value and name not in _not_secret and ('://' in value or _is_secret_name(name))
     }
 
 # %% ../nbs/06_redaction.ipynb #8e134d4e
@@ -83,7 +86,12 @@ def known_secrets() -> set:  # Texts of at least eight letters
 # %% ../nbs/06_redaction.ipynb #24b7fe82
 _set_to = r'["\']?\s*(?:=>?|:)\s*b?["\']?'
 _several = rf's(?={_set_to}[^\s\d"\'])'  # Of a name; what is set to it is not a number
-_quoted = rf'({_secret_name}s?["\']?\s*(?:=>?|:)\s*b?(["\']))(?:(?!\2)[^\n]){{0,999}}(\2)'
+_shortest = 8  # Letters of a secret that a machine made
+_other_senses = r'(?:sig|auth|session)'
+_with_other_senses = re.compile(rf'{_other_senses}\Z', re.I)
+_few_letters = rf'[^\s&"\',;)}}]{{1,{_shortest - 1}}}(?:[\s&"\',;)}}]|\Z)'
+_no_secret = rf'{_other_senses}{_set_to}{_few_letters}'
+_quoted = rf'({SECRET_NAME}s?["\']?\s*(?:=>?|:)\s*b?(["\']))(?:(?!\2)[^\n]){{0,999}}(\2)'
 _user_and_password = r'(://)[^/\s\'"@:]{0,99}:[^\s\'"]{0,999}@'  # A slash may be part of it
 _secret_patterns = [
     (re.compile(_user_and_password), r'\1***@'),
@@ -93,7 +101,7 @@ _secret_patterns = [
     (re.compile(rf'(authorization{_set_to}\w+\s+)[\w+/=-]+', re.I), r'\1***'),
     (
         re.compile(
-            rf'({_secret_name}(?:{_several})?{_set_to})'
+            rf'((?!{_no_secret}){SECRET_NAME}(?:{_several})?{_set_to})'
             r'(?!\w+\s+\*)(?:[\[(][^\])\n]*|[^\s&\'",;})]+)',
             re.I,
         ),
@@ -119,9 +127,11 @@ def _is_secret(name, value):
     "Whether a dict's value is hidden for its name"
     if value is None or isinstance(value, bool):
         return False
+    if _with_other_senses.search(name) and len(str(value)) < _shortest:
+        return False
     if isinstance(value, _plain_kinds):
-        return bool(re.search(rf'{_secret_name}\Z', name, re.I))
-    return bool(re.search(rf'{_secret_name}s?\Z', name, re.I))
+        return is_secret_parameter(name)
+    return _is_secret_name(name)
 
 
 def hide_secrets(

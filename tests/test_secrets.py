@@ -15,9 +15,19 @@ import pytest
 from astropy.io import fits
 
 import astrid_data as ad
-from astrid_data.core import AstridError, BadInput, Secret, Settings, load_settings
+from astrid_data.core import (
+    AstridError,
+    BadInput,
+    Secret,
+    Settings,
+    hide_known,
+    is_secret_parameter,
+    load_settings,
+)
 from astrid_data.ingest.archive import IngestReport
+from astrid_data.redaction import hide_secrets
 from astrid_data.registry.tables import Registry, connect
+from astrid_data.storage.addresses import without_signature
 from astrid_data.tracking.uploader import mlflow_client
 
 PASSWORD = 'correct-horse-battery'
@@ -165,7 +175,7 @@ def test_a_signed_address_is_kept_without_its_signature(tmp_path, monkeypatch):
     ad.log_to(log)
     try:
         report = archive.add_fits(address, show=False)
-        again = archive.add_fits(address.replace('hdu=0&', 'hdu=0&Expires=9&'), show=False)
+        again = archive.add_fits(address.replace('hdu=0&', 'hdu=0&X-Amz-Date=9&'), show=False)
     finally:
         ad.stop_logging()
     assert report.added == 1 and again.skipped == 1
@@ -174,3 +184,101 @@ def test_a_signed_address_is_kept_without_its_signature(tmp_path, monkeypatch):
     tables += b''.join(one.read_bytes() for one in (tmp_path / 'home').glob('registry.db-*'))
     assert b'one.fits?hdu=0' in tables
     assert not shows(tables, report, report.images.to_string(), log.getvalue())
+
+
+FILE = 'https://b.example/m13.fits'
+SIGNED = dict(  # As each service writes them, in its own order
+    s3_v4='X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20260101%2Feu%2Fs3%2Faws4_request'
+    '&X-Amz-Date=20260101T000000Z&X-Amz-Expires=3600&X-Amz-SignedHeaders=host'
+    '&X-Amz-Security-Token=abc&X-Amz-Signature=0123',
+    s3_v2='AWSAccessKeyId=AKIA&Signature=x%2By%3D&Expires=1767225600&x-amz-security-token=abc',
+    google_v4='X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Credential=me&X-Goog-Date=20260101T000000Z'
+    '&X-Goog-Expires=900&X-Goog-SignedHeaders=host&X-Goog-Signature=0123',
+    google_v2='GoogleAccessId=me%40sky&Expires=1767225600&Signature=x%2By%3D',
+    cloudfront='Expires=1767225600&Signature=abc~&Key-Pair-Id=K2JCJMDEHXQW5F',
+    cloudfront_policy='Policy=eyJ&Signature=abc~&Key-Pair-Id=K2JCJMDEHXQW5F',
+    azure='sv=2022-11-02&ss=b&srt=o&st=2026-01-01&se=2026-02-01&sr=b&sp=r&sip=10.0.0.1&spr=https'
+    '&sig=x%2By%3D',
+    azure_user='skoid=1&sktid=2&skt=3&ske=4&sks=b&skv=2022&sv=2022&se=5&sr=b&sp=r&sig=x%2By%3D',
+)
+
+
+@pytest.mark.parametrize('query', SIGNED.values(), ids=SIGNED)
+@pytest.mark.parametrize('scheme', ['https', 'http', 'HTTPS'])
+@pytest.mark.parametrize('between', '&;')
+def test_a_signature_goes_with_all_that_is_beside_it(query, scheme, between):
+    file = scheme + FILE.removeprefix('https')
+    query = query.replace('&', between)
+    encoded = query.replace('-', '%2D').replace('sig', '%73%69g').replace('Sig', 'S%69g')
+    for spelt in (query, query.swapcase(), encoded):
+        assert without_signature(f'{file}?{spelt}') == file
+        kept = f'{file}?hdu=1{between}part=a%2Fb'
+        assert without_signature(f'{kept}{between}{spelt}') == kept
+        assert without_signature(f'{file}?{spelt}{between}hdu=1{between}part=a%2Fb') == kept
+
+
+@pytest.mark.parametrize(
+    'query',
+    [
+        'RA=250.42&DEC=36.46&SR=0.1',
+        'RA=250.42;DEC=36.46;SR=0.1;SE=2;SP=r;ST=3;SV=1',
+        'Expires=5&Policy=open&Key-Pair-Id=7',
+        'X-Amz-Date=20260101&x-amz-expires=9&AWSAccessKeyId=x',
+        'X-Goog-Date=20260101&GoogleAccessId=x',
+        'desig=2011+AB&design=b&monkey=1',
+    ],
+)
+def test_what_may_stand_beside_a_signature_stays_without_one(query):
+    assert without_signature(f'{FILE}?{query}') == f'{FILE}?{query}'
+    assert without_signature(f'{FILE}?{query}&token={TOKEN}') == f'{FILE}?{query}'
+
+
+def test_each_kind_of_signature_takes_its_own_along():
+    assert without_signature(f'{FILE}?SR=0.1&X-Amz-Signature=1&Expires=2') == (
+        f'{FILE}?SR=0.1&Expires=2'
+    )
+    assert without_signature(f'{FILE}?X-Goog-Signature=1&X-Amz-Date=2') == f'{FILE}?X-Amz-Date=2'
+    assert without_signature(f'{FILE}?sig=1&sr=b&Expires=2') == f'{FILE}?Expires=2'
+    assert without_signature(f'{FILE}?Signature=1&Expires=2&SR=3') == f'{FILE}?SR=3'
+    assert without_signature(f'{FILE}?token=a;b&hdu=1') == f'{FILE}?hdu=1'
+    for kept in ('m13.fits?sig=1', 's3://b/a?token=1', f'{FILE}?', f'{FILE}?a=1;b;c&;d=2'):
+        assert without_signature(kept) == kept
+
+
+NAMES = (
+    'token access_token accessToken secret client-secret password db_password PGPASSWORD passwd '
+    'pwd signature X-Amz-Signature sig auth oauth jwt hmac api-key apikey api_key X-Amz-Credential '
+    'authorization access-key accesskey session sessionid s%69g'
+)
+
+
+@pytest.mark.parametrize('name', NAMES.split())
+def test_logs_and_addresses_go_by_one_list(name):
+    value = 'a-long-enough-value'
+    address = f'{FILE}?hdu=1&{name}={value}&part=2'
+    assert is_secret_parameter(name) and is_secret_parameter(name.upper().replace('S%69G', 'SIG'))
+    assert without_signature(address) == f'{FILE}?hdu=1&part=2'
+    assert hide_known(f'no answer from {address}').endswith(f'?hdu=1&{name}=***&part=2')
+    assert value not in hide_secrets(f'no answer from {address}')
+    assert hide_secrets({name: value}) == {name: '***'}
+    if '%' not in name:
+        assert value not in hide_secrets(f'{name}: {value}')
+        assert value not in hide_secrets(f"{name}='{value}'")
+
+
+def test_what_only_sounds_like_a_secret_is_readable():
+    facts = dict(
+        sig=5.2, n_sig='3', session='night 2', tokenizer='words', max_tokens=3, desig='M13'
+    )
+    assert hide_secrets(facts) == facts
+    for text in ('sig=5.2', 'session: two images', 'desig=2011-AB-of-1993', 'auth=None, SR=0.1'):
+        assert hide_secrets(text) == hide_known(text) == text
+
+
+def test_a_desktop_is_no_secret_of_the_environment(monkeypatch):
+    from astrid_data.redaction import known_secrets
+
+    monkeypatch.setenv('DESKTOP_SESSION', 'gnome-of-this-test')
+    monkeypatch.setenv('SOME_SERVICE_SESSION', 'session-of-this-test')
+    assert 'gnome-of-this-test' not in known_secrets()
+    assert 'session-of-this-test' in known_secrets()

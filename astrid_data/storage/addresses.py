@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from fastcore.basics import patch
 
-from ..core import BadInput, guarded
+from ..core import BadInput, guarded, is_secret_parameter
 from .service import StoreDenied
 
 # %% ../../nbs/15_storage/06_addresses.ipynb #27ad5efa
@@ -36,28 +36,45 @@ def address_parts(
     return '', '', address
 
 # %% ../../nbs/15_storage/06_addresses.ipynb #339a7c3b
-_OF_A_SIGNATURE = re.compile(
-    r'x-(amz|goog)-|.*(signature|credential|token|passw|secret|api_?key|accesskeyid)|sig$', re.I
+# Azure: learn.microsoft.com/rest/api/storageservices, 'Create a service SAS' and 'user delegation SAS'
+_AZURE = (
+    'sv|se|sp|st|sr|ss|srt|sip|spr|si|sdd|saoid|suoid|scid|ses|skoid|sktid|skt|ske|sks|skv|skdutid'
 )
-_BESIDE_IT = set(
-    'expires policy key-pair-id se sp sv sr st spr skoid sktid skt ske sks skv'.split()
-)
+_BESIDE_A_SIGNATURE = {  # Name of a signature -> names that mean something only together with it
+    'x-amz-signature': 'x-amz-.*',  # AWS, version 4
+    'x-goog-signature': 'x-goog-.*',  # Google, version 4
+    'signature': 'awsaccesskeyid|googleaccessid|expires|policy|key-pair-id',  # The older ones
+    'sig': _AZURE,
+}
+
+
+def _parameters(query):
+    "Parts of a query, each with the letter before it; `;` parts where a name follows"
+    return re.findall(r'(^|&|;(?=[^&;=]*=))(.*?)(?=&|;[^&;=]*=|\Z)', query, re.DOTALL)
 
 
 def without_signature(
     address: str,  # Of a file
-) -> str:  # The same where its query holds no signature, letter by letter
+) -> str:  # The same where its query holds no secret, letter by letter
     "A web address without what lets its bearer in, which nobody may keep"
     beginning, mark, query = str(address).partition('?')
     if not mark or not beginning.lower().startswith(('https://', 'http://')):
         return address
-    parts = [(unquote(part.partition('=')[0]).lower(), part) for part in query.split('&')]
-    if not any(_OF_A_SIGNATURE.match(name) for name, _ in parts):
-        return address
-    plain = [
-        part for name, part in parts if not _OF_A_SIGNATURE.match(name) and name not in _BESIDE_IT
+    parts = [
+        (unquote(part.partition('=')[0]).lower(), before, part)
+        for before, part in _parameters(query)
     ]
-    return beginning + (f'?{"&".join(plain)}' if plain else '')
+    beside = [_BESIDE_A_SIGNATURE.get(name, r'(?!)') for name, _, _ in parts]
+    left_out = re.compile('|'.join(beside))
+    plain = [
+        before + part
+        for name, before, part in parts
+        if not is_secret_parameter(name) and not left_out.fullmatch(name)
+    ]
+    if len(plain) == len(parts):
+        return address
+    kept = re.sub(r'\A[&;]', '', ''.join(plain))
+    return beginning + (f'?{kept}' if plain else '')
 
 # %% ../../nbs/15_storage/06_addresses.ipynb #6197154b
 def file_path(
