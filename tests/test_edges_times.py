@@ -233,6 +233,71 @@ def test_the_unit_of_a_clock_is_in_its_comment(value, comment, as_iso):
     assert (iso(found['mjd']), found['mjd_meaning']) == (as_iso, 'start')
 
 
+NO_CLOCK = [
+    ('UT', 12.5, '[min] at start', 'in min'),
+    ('UT', 12.5, '[deg] hour angle', 'in deg'),
+    ('UT', 0.5, '[d] of the night', 'in d'),
+    ('UT', 12.5, 'minutes of the second hour', 'in minutes'),
+    ('UT', 0.5, 'day fraction', 'in day'),
+    ('UT', 12.5, '[s] or [h]', 'in h or s'),
+    ('UT', 12.5, 'start of exposure, seconds', 'in hours or seconds'),
+    ('UT', 43200.0, '', 'has no unit'),
+    ('TIME-OBS', 12.5, '', 'how long'),
+    ('TIMEOBS', 12.5, 'time of the observation', 'how long'),
+    ('OBSTIME', 12.5, '', 'how long'),
+    ('OBS_TIME', 12.5, '[s] on target', 'how long'),
+    ('TIME', 12.5, '', 'how long'),
+    ('TIME', 12.5, '[s]', 'how long'),
+    ('UT', 50.0, '[h]', 'no time of day'),
+    ('UT', 2e5, '[s]', 'no time of day'),
+]
+
+
+@pytest.mark.parametrize('card, value, comment, why', NO_CLOCK)
+def test_a_number_that_is_no_clock_leaves_the_day_and_says_why(card, value, comment, why):
+    found = time_by((card, value, comment), DATE__OBS='2016-01-02')
+    assert (found['mjd'], found['mjd_meaning']) == (57389.0, None)
+    assert f'gives the day only: {card} {value:g}' in found['note'] and why in found['note']
+
+
+@pytest.mark.parametrize(
+    'card, value, comment, as_iso',
+    [
+        ('TIME-OBS', 12.5, '[s] since midnight', '2016-01-02T00:00:12.500'),
+        ('TIME-OBS', 12.5, 'hours since midnight', '2016-01-02T12:30:00.000'),
+        ('OBSTIME', 12.5, '[h]', '2016-01-02T12:30:00.000'),
+        ('UT', 12.5, '[UTC] start of the second exposure', '2016-01-02T12:30:00.000'),
+        ('UT', 12.5, 'start of the second minute of day 3', '2016-01-02T12:30:00.000'),
+        ('UT', 12.5, 'UT (sec)', '2016-01-02T00:00:12.500'),
+        ('UT', 12.5, 'H:M:S of the start(s)', '2016-01-02T12:30:00.000'),
+        ('UT', '12.5', 'Hours', '2016-01-02T12:30:00.000'),
+    ],
+)
+def test_the_unit_is_in_brackets_or_the_first_word(card, value, comment, as_iso):
+    found = time_by((card, value, comment), DATE__OBS='2016-01-02')
+    assert iso(found['mjd']) == as_iso and found['note'] is None
+
+
+@pytest.mark.parametrize('card', ['UT', 'UTSTART', 'TIME-OBS', 'OBSTIME', 'TIME', 'TIME-BEG'])
+@pytest.mark.parametrize('comment', ['', '[s]', '[h]', 'hours'])
+def test_a_logical_is_no_clock(card, comment):
+    found = time_by((card, True, comment), DATE__OBS='2016-01-02')
+    assert (found['mjd'], found['mjd_meaning']) == (57389.0, None)
+
+
+def test_a_logical_is_no_number_anywhere():
+    assert time_by(MJD__OBS=True)['mjd'] is None
+    assert time_by(MJD__OBS=53125.25, EXPTIME=True)['mjd'] == 53125.25
+    assert time_by(TSTART=True, MJDREF=50814.0)['mjd'] is None
+
+
+def test_the_unit_is_that_of_the_card_whose_number_was_taken():
+    blank, seconds = fits.Header(), fits.Header([('DATE-OBS', '2016-01-02')])
+    blank['UT'] = ('', '[h]')
+    seconds['UT'] = (43200.0, '[s]')
+    assert iso(time_of(Cards(blank, seconds))['mjd']) == '2016-01-02T12:00:00.000'
+
+
 @pytest.mark.parametrize(
     'value', [30.0, 43200.0, 123456.0, 'noon', '25.5', '48:00:00', '-25:00:00']
 )
@@ -251,6 +316,77 @@ def test_clocks_go_with_the_date_of_their_moment():
     assert iso(found['mjd']) == '2016-01-02T04:59:24.000'
     found = time_by(DATE__OBS='2016-01-02', UT=5.0, TIMESYS='TAI')
     assert iso(found['mjd']) == '2016-01-02T05:00:00.000'
+
+
+# Days that have a clock of their own scale, and years
+
+
+@pytest.mark.parametrize('system', ['TAI', 'TT', 'TDB', 'GPS'])
+def test_a_day_is_the_same_day_in_every_scale(system):
+    for cards in (dict(MJD__OBS=53125.0), dict(JD=2453125.5), dict(DATE__OBS='2004-04-30')):
+        found = time_by(TIMESYS=system, **cards)
+        assert (found['mjd'], found['mjd_meaning']) == (53125.0, None)
+        assert found['note'].endswith('gives the day only')
+
+
+@pytest.mark.parametrize(
+    'cards, is_centred',
+    [
+        (dict(BJD=2458325.5), False),
+        (dict(BJD=2458325.5001), True),
+        (dict(BJD=2458325.5 + 6.9e-4), True),  # 60 s of TDB, near the midnight of UTC
+        (dict(TSTART=86400.0, MJDREF=50814.0, TIMEREF='SOLARSYSTEM'), False),
+        (dict(TSTART=86400.5, MJDREF=50814.0, TIMEREF='SOLARSYSTEM'), True),
+    ],
+)
+def test_what_counts_at_the_suns_centre_is_told_by_the_number_itself(cards, is_centred):
+    found = time_by(TIMESYS='TDB', **cards)
+    assert ('Solar System' in found['note']) is is_centred
+    assert is_centred or found['mjd'] % 1 == 0
+
+
+YEARS = [
+    '0000-01-01',
+    '0000-12-31T23:59:59',
+    '0000-100',
+    '0001-01-01T00:00:00+05:00',
+    '9999-12-31T23:00:00-05:00',
+    '9999-12-31T25:00:00',
+]
+
+
+@pytest.mark.parametrize('text', YEARS)
+def test_years_beyond_the_calendar_are_refused(text):
+    found = time_by(DATE__OBS=text)
+    assert found['mjd'] is None and 'years 1 to 9999' in found['missing']
+    with pytest.raises(ValueError, match='years 1 to 9999'):
+        read_date(text)
+    assert end_card(Cards(fits.Header({'DATE-END': text}))) is None
+    assert time_by(TSTART=1.0, DATEREF=text)['mjd'] is None
+
+
+def test_the_first_moment_may_lie_before_it_in_utc():
+    found = time_by(DATE__OBS='0001-01-01T00:00:00', TIMESYS='TT')
+    assert found['mjd'] is None and 'years 1 to 9999' in found['missing']
+    assert time_by(DATE__OBS='9999-366')['mjd'] is None
+
+
+def test_another_card_stands_in_for_a_year_that_is_none():
+    found = time_by(DATE__OBS='0000-00-00T00:00:00', MJD__OBS=52948.25)
+    assert found['mjd'] == 52948.25 and '0000-00-00' in found['note']
+
+
+def test_files_of_impossible_years_are_taken_in_without_a_time(tmp_path):
+    from awkward import header, sky
+
+    for k, text in enumerate(YEARS):
+        made = header(**{'DATE-OBS': text, 'DATE-END': text})
+        fits.PrimaryHDU(sky(k), made).writeto(tmp_path / f'{k}.fits')
+    archive = open_archive(tmp_path / 'home')
+    report = archive.add_fits(str(tmp_path / '*.fits'), show=False, detect=False)
+    with archive.session() as session:
+        assert session.query(Image).count() == len(report.images) == len(YEARS)
+        assert all(image.mjd is None for image in session.query(Image))
 
 
 # Spellings

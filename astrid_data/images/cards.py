@@ -45,15 +45,16 @@ class Cards:
         self,
         *keys,  # As for `Cards.get`
     ) -> float:  # None where no card has one
-        "The first finite number, also where it was written as text"
+        "The first finite number, also where it was written as text; a logical is none"
         for key in keys:
             for header in self.headers:
+                value = _usable(header, key)
                 try:
-                    value = float(_usable(header, key))
+                    number = math.nan if isinstance(value, bool) else float(value)
                 except (TypeError, ValueError):
                     continue
-                if math.isfinite(value):
-                    return value
+                if math.isfinite(number):
+                    return number
 
     def comment(self) -> str:  # A line per card
         "All comments"

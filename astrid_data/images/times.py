@@ -7,11 +7,11 @@ __all__ = ['time_scale', 'to_utc', 'zone_of', 'DateRead', 'read_date', 'CardTime
            'end_card', 'time_of', 'end_of_exposure']
 
 # %% ../../nbs/20_images/02_times.ipynb #9ae155a8
+import calendar
 import math
 import re
 import warnings
 from dataclasses import dataclass
-from datetime import date, timedelta
 
 from astropy import units as u
 from astropy.time import Time
@@ -96,8 +96,18 @@ def _strict_mjd(iso, scale):
         try:
             known = 'utc' if scale in (None, 'gps') else scale
             return float(Time(iso, format='isot' if 'T' in iso else 'iso', scale=known).mjd)
-        except Warning as problem:
-            raise ValueError(str(problem)) from None
+        except (ValueError, Warning):
+            raise ValueError(f'there is no {iso}') from None
+
+# %% ../../nbs/20_images/02_times.ipynb #f9874c33
+_first_day, _last_day = -678575, 2973483  # MJD of the first and of the last day that have a date
+
+
+def _on_the_calendar(mjd):
+    "A day; ValueError where its year is not one of 1 to 9999"
+    if not _first_day <= mjd < _last_day + 1:
+        raise ValueError('only the years 1 to 9999 are read')
+    return mjd
 
 # %% ../../nbs/20_images/02_times.ipynb #d5504fa6
 @dataclass
@@ -120,6 +130,14 @@ def _month_of(name):
     return found[0]
 
 
+def _iso_of_year(year, number):
+    "A day by its number in the year"
+    if not 1 <= number <= 365 + calendar.isleap(year):
+        raise ValueError(f'{year} has no day {number}')
+    mjd = _on_the_calendar(_strict_mjd(f'{year:04d}-01-01', None) + number - 1)
+    return Time(mjd, format='mjd').iso[:10]
+
+
 def _day_of(part):
     "The day that the parts of a text name"
     year = part.get('year')
@@ -128,10 +146,7 @@ def _day_of(part):
         if int(part['short']) < 50:
             raise ValueError('two digits of a year below 50 do not say the century')
     if part.get('of_year'):
-        day = date(int(year), 1, 1) + timedelta(days=int(part['of_year']) - 1)
-        if day.year != int(year):
-            raise ValueError(f'{year} has no day {part["of_year"]}')
-        return day.isoformat()
+        return _iso_of_year(int(year), int(part['of_year']))
     month = part.get('month') or _month_of(part['name'])
     return f'{year}-{month:0>2}-{part["day"]:0>2}'
 
@@ -171,12 +186,8 @@ def _date_parts(text, clock):
     return part
 
 
-def read_date(
-    text: str,  # Value of a date card
-    clock: str = '',  # Time of day from a card of its own, where the date has none
-) -> DateRead:  # ValueError where it is not a date
-    "Read a date as instruments write it"
-    part = _date_parts(text, clock)
+def _read_parts(part):
+    "The time that the parts of a text name"
     shift, scale = zone_of(part['zone'])
     iso = _day_of(part)
     if part['hour'] is None:
@@ -193,6 +204,16 @@ def read_date(
     seconds = 86400 * (_strict_mjd(f'1999-01-01T{time}', None) - 51179)
     moved = (86400 * days + seconds) if days else -seconds
     return DateRead(_counted_on(_strict_mjd(iso, scale), moved - 86400 * shift), scale, True)
+
+
+def read_date(
+    text: str,  # Value of a date card
+    clock: str = '',  # Time of day from a card of its own, where the date has none
+) -> DateRead:  # ValueError where it is not a date
+    "Read a date as instruments write it"
+    found = _read_parts(_date_parts(text, clock))
+    _on_the_calendar(found.mjd)
+    return found
 
 # %% ../../nbs/20_images/02_times.ipynb #cbe8b2fa
 _mjd_cards = {
@@ -230,6 +251,7 @@ class CardTime:
     has_clock: bool  # Whether it gives a time of day
     scale: str  # The scale that the card counts in
     raw: float  # The day as the card gives it, in that scale
+    why_no_clock: str = ''  # Why a card of a time of day was not taken with it
 
 # %% ../../nbs/20_images/02_times.ipynb #315a2b4c
 _last_mjd = 100_000  # The year 2132; a card beyond it holds no date
@@ -254,8 +276,9 @@ def number_times(
         for card, meaning in _listed(table):
             mjd = _mjd_of_number(cards.number(card) or 0, is_julian)
             if mjd:
-                utc = to_utc(mjd, scale)
-                found.append(CardTime(card, utc, meaning, mjd % 1 != 0, scale, mjd))
+                has_clock = mjd % 1 != 0
+                utc = to_utc(mjd, scale) if has_clock else mjd
+                found.append(CardTime(card, utc, meaning, has_clock, scale, mjd))
     seconds = cards.number('TAI')  # SDSS: seconds since MJD 0
     if seconds and 3e9 < seconds < 86400 * _last_mjd:
         mjd = seconds / 86400
@@ -303,7 +326,8 @@ def _centred_times(cards, scale):
     for card, meaning in _listed(_centred_cards):
         mjd = _mjd_of_number(cards.number(card) or 0, 'MJD' not in card)
         if mjd:
-            yield CardTime(card, to_utc(mjd, scale), meaning, False, scale, mjd)
+            utc = to_utc(mjd, scale) if mjd % 1 else mjd
+            yield CardTime(card, utc, meaning, False, scale, mjd)
 
 
 def elapsed_times(
@@ -325,7 +349,7 @@ def elapsed_times(
     for card, meaning in table:
         mjd = moment + (zero + (cards.number(card) or 0)) * unit
         if cards.number(card) is not None and 0 < mjd < _last_mjd:
-            utc = to_utc(mjd, scale)
+            utc = mjd if is_centred and mjd % 1 == 0 else to_utc(mjd, scale)
             found.append(CardTime(card, utc, meaning, not is_centred, scale, mjd))
     return found
 
@@ -336,7 +360,6 @@ _own_clocks = {
     'mid': 'TIME-AVG TIME-MID UT-MID UTC-MID UTMIDDLE',
     'end': 'TIME-END UT-END UTC-END UTCEND UTCSTOP UTSTOP',
 }
-_unit_in_comment = re.compile(r'[\[(]\s*(s|sec|h|hr)s?\s*[\])]|\b(second|hour)s?\b', re.I)
 
 
 def _clock_text(seconds):
@@ -345,19 +368,58 @@ def _clock_text(seconds):
     whole, rest = divmod(round(abs(seconds) * 1e6), 10**6)
     return f'{sign}{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}.{rest:06d}'
 
+# %% ../../nbs/20_images/02_times.ipynb #d71d2ff4
+_clock_units = dict(
+    **dict.fromkeys('s sec secs second seconds'.split(), 's'),
+    **dict.fromkeys('h hr hrs hour hours'.split(), 'h'),
+)
+_unit_words = r's|secs?|seconds|h|hrs?|hours?|m|mins?|minutes?|d|days?|deg|degrees?|rad|radians?'
+_unit_in_brackets = re.compile(rf'\[\s*([^\]]*?)\s*\]|(?<!\S)\(\s*({_unit_words})\s*\)', re.I)
+_first_unit = re.compile(rf'\s*({_unit_words})\b(?![:.-])', re.I)
+_later_unit = re.compile(r'\b(secs?|seconds|mins?|minutes|degrees?|radians?)\b', re.I)
+
+
+def _unit_of_clock(comment):
+    "The unit that a comment gives: 's', 'h', the words of another one, or '' for none"
+    in_brackets = {(a or b).lower() for a, b in _unit_in_brackets.findall(comment)}
+    units = {unit for unit in in_brackets if unit and time_scale(unit) is None}
+    if not units and (first := _first_unit.match(comment)):
+        units = {first[1].lower()}
+    if not units:
+        perhaps = {unit.lower() for unit in _later_unit.findall(comment)}
+        return ' or '.join(sorted(perhaps | {'hours'})) if perhaps else ''
+    known = {_clock_units.get(unit, unit) for unit in units}
+    return ' or '.join(sorted(known))
+
+# %% ../../nbs/20_images/02_times.ipynb #4d8a016d
+_wants_a_unit = {'TIME', 'OBSTIME', 'TIMEOBS'}
+_may_last_seconds = {'TIME', 'OBSTIME'}  # Even with that unit
+
+
+def _why_no_clock(card, number, unit):
+    "Why a number in a unit is no time of day; '' where it is one"
+    name = card.replace('-', '').replace('_', '')
+    if (not unit and name in _wants_a_unit) or (unit == 's' and name in _may_last_seconds):
+        return 'may be how long the exposure took, not when it began'
+    if unit not in ('', 's', 'h'):
+        return f'is in {unit}, which is no clock'
+    if not unit and abs(number) >= 24:
+        return 'has no unit and cannot be hours'
+    if not -24 < number / (3600 if unit == 's' else 1) < 48:
+        return 'is no time of day'
+    return ''
+
 
 def _clock_of_number(cards, card):
-    "The text of a clock from a card with a number; '' where it is none"
+    "The text of a clock from a card with a number, and why it is none; both '' without a number"
     number = cards.number(card)
-    if number is None or card == 'TIME':  # Which may be how long it took
-        return ''
-    header = next(header for header in cards.headers if card in header)
-    units = {''.join(found)[0].lower() for found in _unit_in_comment.findall(header.comments[card])}
-    if len(units) == 1:
-        seconds = number * (1 if units == {'s'} else 3600)
-    else:
-        seconds = 3600 * number if abs(number) < 24 else math.inf
-    return _clock_text(seconds) if -86400 < seconds < 2 * 86400 else ''
+    if number is None:
+        return '', ''
+    header = next(header for header in cards.headers if Cards(header).number(card) is not None)
+    unit = _unit_of_clock(header.comments[card])
+    if why := _why_no_clock(card, number, unit):
+        return '', f'{card} {number:g} {why}'
+    return _clock_text(number * (1 if unit == 's' else 3600)), ''
 
 # %% ../../nbs/20_images/02_times.ipynb #d01609d0
 @dataclass
@@ -367,21 +429,31 @@ class _CardClock:
     text: str = ''  # Such as '05:15:00'; '' where no card gives it
     scale: str = None  # The scale that it counts in
     meaning: str = None  # 'start', 'mid' or 'end'
+    why: str = ''  # Why a card with a number gives none
 
 
-def _time_of_day(cards, scale, meaning='start'):
-    "The first card that reads as a clock"
+def _clock_cards(scale, meaning):
+    "The cards that may give a time of day, with the scale that each counts in"
     clocks = [(card, scale) for card, _ in _listed({meaning: _own_clocks[meaning]})]
     if meaning == 'start':
         utc = [(card, 'utc') for card, _ in _listed({meaning: _utc_clocks})]
         clocks = clocks[:2] + utc + clocks[2:] + [('TAIHMS', 'tai')]
-    texts = [(card, cards.text(card), of_clock) for card, of_clock in clocks]
-    found = [(card, text, of_clock) for card, text, of_clock in texts if _clock.fullmatch(text)]
-    numbers = ((card, _clock_of_number(cards, card), of_clock) for card, of_clock in clocks)
-    for card, text, of_clock in found or numbers:
+    return [(card, 'utc' if card.startswith('UT') else counts) for card, counts in clocks]
+
+
+def _time_of_day(cards, scale, meaning='start'):
+    "The first card that reads as a clock, a text before a number"
+    clocks = _clock_cards(scale, meaning)
+    for card, counts in clocks:
+        if _clock.fullmatch(text := cards.text(card)):
+            return _CardClock(text, counts, meaning)
+    reasons = []
+    for card, counts in clocks:
+        text, why = _clock_of_number(cards, card)
         if text:
-            return _CardClock(text, 'utc' if card.startswith('UT') else of_clock, meaning)
-    return _CardClock()
+            return _CardClock(text, counts, meaning)
+        reasons.append(why)
+    return _CardClock(why=next(filter(None, reasons), ''))
 
 # %% ../../nbs/20_images/02_times.ipynb #34a5f713
 def _with_clock(card, text, clock, scale, meaning):
@@ -391,8 +463,14 @@ def _with_clock(card, text, clock, scale, meaning):
         date = read_date(text, clock.text)
         known, meaning = clock.scale, clock.meaning
     known = date.scale or known
-    utc = to_utc(date.mjd, known) if date.has_clock else date.mjd
+    utc = _on_the_calendar(to_utc(date.mjd, known)) if date.has_clock else date.mjd
     return CardTime(card, utc, meaning, date.has_clock, known, date.mjd)
+
+
+def _no_time(card, text, clock, problem):
+    "Why a card of a date gives no time, in words"
+    why = '' if text.strip() in str(problem) else f': {problem}'
+    return f'{card} {text!r}{" " * bool(clock)}{clock} is not a time{why}'
 
 
 def text_times(
@@ -407,19 +485,17 @@ def text_times(
         text = cards.text(card)
         if not text:
             continue
-        other = clocks['mid'] if meaning == 'start' else clocks['start']
         clock = clocks[meaning]
         if meaning != 'end' and not clock.text:
-            clock = other
+            other = clocks['mid' if meaning == 'start' else 'start']
+            clock = other if other.text or not clock.why else clock
         for one in (clock, _CardClock()):
             try:
                 found.append(_with_clock(card, text, one, scale, meaning))
+                found[-1].why_no_clock = clock.why
                 break
             except ValueError as problem:
-                why = f': {problem}' if 'century' in str(problem) else ''
-                problems.append(
-                    f'{card} {text!r}{" " * bool(one.text)}{one.text} is not a time{why}'
-                )
+                problems.append(_no_time(card, text, one.text, problem))
     return found, list(dict.fromkeys(problems))
 
 # %% ../../nbs/20_images/02_times.ipynb #8fe9be2a
@@ -445,10 +521,11 @@ def _disbelief(times, chosen, exposure_s):
 # %% ../../nbs/20_images/02_times.ipynb #4aa40d79
 def _time_notes(chosen):
     "What a reader should know of the time that was taken"
-    if not chosen.has_clock and chosen.mjd % 1:
+    if not chosen.has_clock and chosen.raw % 1:
         return [f'{chosen.card} counts at the centre of the Solar System, within 8.3 minutes']
     if not chosen.has_clock:
-        return [f'{chosen.card} gives the day only']
+        why = f': {chosen.why_no_clock}' if chosen.why_no_clock else ''
+        return [f'{chosen.card} gives the day only{why}']
     if chosen.scale != 'utc':
         return [f'{chosen.card} is in {chosen.scale.upper()}, converted to UTC']
     return []
