@@ -933,7 +933,8 @@ def _lose_unplaced(catalogue, placement):
         'no_time',
         'the images of its place do not say when they were taken',
     )
-    lost.lose(unplaced, 'no_image', lambda row: f'ra {rows.ra[row]}, dec {rows.dec[row]}')
+    ra, dec = rows['ra'].to_numpy(), rows['dec'].to_numpy()
+    lost.lose(unplaced, 'no_image', lambda row: f'ra {ra[row]}, dec {dec[row]}')
 
 
 def _time_notes(catalogue, placement):
