@@ -1,19 +1,29 @@
 "Versions over time: found, compared, deleted with a tombstone, grown without moving a sample, and with a test that counts who looks."
 
 import json
+import multiprocessing
+import os
 import uuid
 
 import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 from test_datasets import plan_of, toy, write_images
 
 import astrid_data as ad
-from astrid_data.core import BadInput, Conflict, NotFound
-from astrid_data.datasets import catalog
+from astrid_data.core import BadInput, Conflict, NotFound, canonical_json, stable_uuid, utc_from_mjd
+from astrid_data.datasets import catalog, publish
 from astrid_data.datasets.dataset import Dataset
-from astrid_data.registry.tables import SplitOpening, TrainingDataset, VersionRow
+from astrid_data.registry.tables import (
+    QualityRow,
+    SampleRow,
+    SplitOpening,
+    TrainingDataset,
+    TrainingSample,
+    VersionRow,
+    to_json,
+)
 
 quick = dict(progress=False, probe=False)
 pytestmark = pytest.mark.filterwarnings('ignore:.*asked for is')
@@ -62,6 +72,147 @@ def test_a_version_whose_audit_failed_is_not_handed_out(archive, tmp_path):
         ds.check_leaks()
     with pytest.warns(UserWarning, match='3 objects'):
         assert ds.check_leaks(allow=True) == 'fail'
+
+
+# Into the registry
+
+
+def plain_row(row, i, manifest):
+    "The row of `training_samples` of one sample, made the plain way: the oracle of the columns"
+    half, side = manifest['patch_size'] // 2, manifest['patch_size']
+    shard_rows = manifest['shards'][0]['rows']
+    home = f'datasets/{manifest["name"]}/v{manifest["version"]}'
+    place = f'{i // shard_rows:05d}.npy#{i % shard_rows}'
+    labels = dict(
+        anomaly_type=row['class_name'],
+        confidence=row['label_confidence'],
+        validated=row['n_label_events'] > 0,
+        is_anomaly=row['label'] == 1,
+        pixel_coords=[row['x0'] + half + row['offset_x'], row['y0'] + half + row['offset_y']],
+        source=row['label_source'],
+    )
+    mjd = None if pd.isna(row['mjd']) else utc_from_mjd(row['mjd']).isoformat()
+    same = ('survey', 'ra', 'dec', 'kind', 'origin', 'split', 'sample_key')
+    metadata = {k: row[k] for k in same} | dict(
+        filter_band=row['band'],
+        exposure_time=row['exposure_s'],
+        observation_time=mjd,
+        patch_size=[side, side],
+        detection_type=row['class_name'],
+        channels=manifest['channels'],
+    )
+    ids = {
+        name: None if pd.isna(row[name]) else uuid.UUID(str(row[name]))
+        for name in ('observation_id', 'detection_id')
+    }
+    return dict(
+        id=stable_uuid('sample', manifest['id'], row['sample_key']),
+        dataset_id=uuid.UUID(manifest['id']),
+        **ids,
+        image_path=f'{home}/patches-{place}',
+        mask_path=f'{home}/targets-{place}',
+        labels=json.loads(canonical_json(labels)),
+        metadata_=json.loads(canonical_json(metadata)),
+    )
+
+
+def awkward_samples(ds):
+    "Samples of a version with all kinds of cells"
+    table = ds.samples.copy().astype(dict(class_name=object, band=object, ra=float))
+    words = ['"quoted" 100 %s', 'grün\n\t\\', None, float('nan'), 'true', '1']
+    table['class_name'] = [words[i % len(words)] for i in range(len(table))]
+    numbers = [-0.0, 1e-300, 0.1 + 0.2, 359.99999999999994, np.nan, 5.0]
+    for k, name in enumerate(('ra', 'mjd', 'exposure_s', 'label_confidence', 'offset_x')):
+        table[name] = [numbers[(i + k) % len(numbers)] for i in range(len(table))]
+    table['mjd'] = table['mjd'].abs() % 60000
+    table.loc[::2, 'detection_id'] = None
+    return table
+
+
+def test_rows_made_by_columns_are_those_made_one_by_one(archive):
+    ds = plan_of(archive).build('columns', patch_size=16, **quick)
+    for table in (ds.samples, awkward_samples(ds), ds.samples[:0]):
+        rows = [plain_row(r, i, ds.manifest) for i, r in enumerate(table.to_dict('records'))]
+        parts = [(3, table[3:]), (0, table[:3])]
+        for first, part in parts:
+            made = publish.sample_columns(part, ds.manifest, first)
+            for name, values in made.items():
+                wanted = [row[name] for row in rows[first : first + len(part)]]
+                if name in ('labels', 'metadata_'):
+                    wanted = [to_json(one) for one in wanted]
+                assert values == wanted, name
+
+
+def stored_rows(archive):
+    "All that the registry holds of versions, by table"
+    with archive.session() as s:
+        return {
+            table: sorted(
+                repr([getattr(row, a.key) for a in table.__mapper__.column_attrs])
+                for row in s.scalars(select(table))
+            )
+            for table in (TrainingDataset, TrainingSample, SampleRow, QualityRow, VersionRow)
+        }
+
+
+def without_times(rows):
+    "The same rows without the moments at which they were written"
+    return {
+        table: [row.split('datetime.datetime')[0] for row in some] for table, some in rows.items()
+    }
+
+
+def test_a_version_of_many_chunks_is_stored_as_that_of_one(registry_url, tmp_path, monkeypatch):
+    archive = toy(tmp_path, registry_url)
+    ds = plan_of(archive).build('chunks', patch_size=16, **quick)
+    whole = stored_rows(archive)
+    plain = [plain_row(r, i, ds.manifest) for i, r in enumerate(ds.samples.to_dict('records'))]
+    with archive.session() as s:
+        for row in plain:
+            stored = s.get(TrainingSample, row['id'])
+            assert {name: getattr(stored, name) for name in row} == row
+        for table in (SampleRow, TrainingSample, QualityRow, VersionRow, TrainingDataset):
+            s.query(table).delete()
+    monkeypatch.setattr(publish, '_ROWS_AT_ONCE', 7)
+    publish.register_version(archive, ds.folder)
+    assert len(ds) > 7 and without_times(stored_rows(archive)) == without_times(whole)
+
+
+def _register_and_die(url, home, folder, at):
+    "Register a version, a few rows at a time, and die as by SIGKILL at the `at`-th insert"
+    publish._ROWS_AT_ONCE, insert, calls = 7, publish.insert_columns, []
+
+    def counted(*args):
+        calls.append(1)
+        if len(calls) == at:
+            os._exit(9)
+        return insert(*args)
+
+    publish.insert_columns = counted
+    publish.register_version(ad.open_archive(url, home=home), folder)
+
+
+def test_a_kill_between_chunks_leaves_nothing_of_the_version(registry_url, tmp_path):
+    archive = toy(tmp_path, registry_url)
+    ds = plan_of(archive).build('killed', patch_size=16, **quick)
+    tables = (SampleRow, TrainingSample, QualityRow, VersionRow, TrainingDataset)
+    with archive.session() as s:
+        for table in tables:
+            s.query(table).delete()
+    archive.registry.close()
+    for at in (2, 5):
+        context = multiprocessing.get_context('fork')
+        args = (registry_url, tmp_path, ds.folder, at)
+        process = context.Process(target=_register_and_die, args=args)
+        process.start()
+        process.join(60)
+        assert process.exitcode == 9
+        with archive.session() as s:
+            counts = [s.scalar(select(func.count()).select_from(t)) for t in tables]
+        assert counts == [0] * 5
+        archive.registry.close()
+    publish.register_version(archive, ds.folder)
+    assert len(stored_rows(archive)[TrainingSample]) == len(ds)
 
 
 # Searching and deleting

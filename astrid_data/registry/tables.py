@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel', 'ModelType', 'RunStatus', 'CandidateStatus',
-           'Json', 'SCHEMA', 'LOCK', 'AUTOMATIC_VALIDATORS', 'UtcDateTime', 'Choice', 'to_json', 'Base', 'Survey',
-           'Observation', 'Model', 'ModelRun', 'Detection', 'ValidationEvent', 'DifferenceRun', 'Candidate',
-           'TrainingDataset', 'TrainingSample', 'TrainingRun', 'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex',
-           'LabelEvent', 'VersionRow', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url',
-           'DatabaseAway', 'RowRefused', 'said_plainly', 'Registry', 'take_turn', 'schema_version', 'connect',
-           'ByBytes', 'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'bulk_insert', 'dashed',
-           'to_array', 'columns', 'add_validation_event', 'index_sky']
+           'Json', 'SCHEMA', 'LOCK', 'AUTOMATIC_VALIDATORS', 'UtcDateTime', 'Choice', 'JsonText', 'to_json',
+           'json_texts', 'json_objects', 'Base', 'Survey', 'Observation', 'Model', 'ModelRun', 'Detection',
+           'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset', 'TrainingSample', 'TrainingRun',
+           'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex', 'LabelEvent', 'VersionRow', 'SampleRow',
+           'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway', 'RowRefused', 'said_plainly',
+           'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes', 'get_or_create_survey', 'match_surveys',
+           'no_survey', 'find_surveys', 'insert_columns', 'bulk_insert', 'dashed', 'to_array', 'columns',
+           'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -148,6 +149,11 @@ CandidateStatus = _choice('CandidateStatus', 'pending processing detected reject
 # %% ../../nbs/10_registry/01_tables.ipynb #164ad6ee
 Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), 'postgresql')
 
+
+class JsonText(str):
+    "JSON that is written already; a JSON column stores it as it stands"
+
+
 _encoder = json.JSONEncoder(sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
@@ -155,10 +161,39 @@ def to_json(
     o,  # As for `canonical_json`
 ) -> str:  # JSON with sorted keys; NaN is null
     "What a JSON column stores"
+    if isinstance(o, JsonText):
+        return str(o)
     try:
         return _encoder.encode(o)
     except (TypeError, ValueError):
         return canonical_json(o)  # Slower; knows times and numpy, and that NaN is null
+
+# %% ../../nbs/10_registry/01_tables.ipynb #b06eb24f
+_NUMBERS = {float, int, type(None)}
+
+
+def json_texts(
+    values: list,  # Plain values; NaN and infinity become null
+) -> list:  # JSON of each, as `to_json` writes it
+    "The values of a column as JSON"
+    kinds = set(map(type, values))
+    if kinds and kinds <= _NUMBERS:
+        finite = [v if v is None or v - v == 0 else None for v in values]
+        return _encoder.encode(finite)[1:-1].split(', ')
+    if len(kinds - {type(None)}) == 1 and kinds <= {str, bool, type(None)}:
+        texts = {v: to_json(v) for v in set(values)}
+        return [texts[v] for v in values]
+    return list(map(to_json, values))
+
+# %% ../../nbs/10_registry/01_tables.ipynb #f2579727
+def json_objects(
+    texts: dict,  # Key -> JSON of its value in each row, as from `json_texts`
+) -> list:  # A `JsonText` per row
+    "One JSON object per row"
+    keys = sorted(texts)
+    fields = [to_json(key).replace('%', '%%') + ': %s' for key in keys]
+    template = '{' + ', '.join(fields) + '}'
+    return [JsonText(template % row) for row in zip(*map(texts.get, keys), strict=True)]
 
 # %% ../../nbs/10_registry/01_tables.ipynb #b9a3dc95
 class Base(DeclarativeBase):
@@ -1137,12 +1172,9 @@ def _copy(c, rows):
 
 # %% ../../nbs/10_registry/01_tables.ipynb #0f59fec6
 def _columns_of(rows, table, names):
-    "The values of each column; None for one that the rows don't mention"
+    "The values of each attribute that the rows give"
     try:
-        return [
-            [r[names[c.name]] for r in rows] if c.name in names else None
-            for c in table.__table__.columns
-        ]
+        return {name: [row[name] for row in rows] for name in names}
     except KeyError as e:
         raise BadInput(f'{table.__name__} rows: {e.args[0]} is not in every row') from None
 
@@ -1154,12 +1186,35 @@ def _names_of(table, row):
 
 def _check_names(table, rows, names):
     "Refuse what is not a column, and what only some rows have"
-    if extra := sorted(set().union(*rows) - set(names.values())):
+    if extra := sorted(set().union(*rows) - set(names)):
         raise BadInput(
             f'{table.__name__} rows: {", ".join(extra)} is not a column, or not in every row'
         )
 
 # %% ../../nbs/10_registry/01_tables.ipynb #5758d073
+def insert_columns(
+    session,  # Open session
+    table,  # One of the classes above
+    columns: dict,  # Attribute -> its values, lists of one length; what is missing gets its default
+) -> int:  # How many rows were new
+    "Insert rows that are given by columns; those whose id is there already stay as they are"
+    if not columns:
+        raise BadInput(f'{table.__name__} rows: no column is given')
+    n = len(next(iter(columns.values())))
+    if not n:
+        return 0
+    names = _names_of(table, columns)
+    _check_names(table, [columns], names.values())
+    dialect = session.get_bind().dialect
+    session.flush()
+    stored = []
+    for column in table.__table__.columns:
+        name = names.get(column.name)
+        values = _default(column, n) if name is None else columns[name]
+        stored.append(_stored(column, values, dialect))
+    return _send_rows(session, table.__table__, list(zip(*stored, strict=True)))
+
+# %% ../../nbs/10_registry/01_tables.ipynb #b96e70fe
 def bulk_insert(
     session,  # Open session
     table,  # One of the classes above
@@ -1169,18 +1224,12 @@ def bulk_insert(
     "Insert many rows; those whose id is there already stay as they are"
     if not rows:
         return 0
-    dialect = session.get_bind().dialect
-    names = _names_of(table, rows[0])
+    names = _names_of(table, rows[0]).values()
     _check_names(table, rows, names)
-    session.flush()
     new = 0
     for start in range(0, len(rows), chunk):
         part = rows[start : start + chunk]
-        values = []
-        for column, given in zip(table.__table__.columns, _columns_of(part, table, names)):
-            given = _default(column, len(part)) if given is None else given
-            values.append(_stored(column, given, dialect))
-        new += _send_rows(session, table.__table__, list(zip(*values)))
+        new += insert_columns(session, table, _columns_of(part, table, names))
     return new
 
 # %% ../../nbs/10_registry/01_tables.ipynb #b86ad77a
