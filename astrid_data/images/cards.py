@@ -21,6 +21,17 @@ class Cards:
         *headers,  # `fits.Header`s; the first is asked first, None is left out
     ):
         self.headers = [header for header in headers if header is not None]
+        self._named = [set(map(str.upper, header)) for header in self.headers]
+
+    def values(
+        self,
+        key: str,  # Keyword
+    ):  # Iterator
+        "What each header says under a key; None where that is blank, or breaks the standard"
+        may_be_absent = _standard_key.fullmatch(key)  # Others have several spellings
+        for header, named in zip(self.headers, self._named):
+            absent = may_be_absent and key not in named
+            yield None if absent else _usable(header, key)
 
     def get(
         self,
@@ -28,8 +39,7 @@ class Cards:
     ):  # Its value, texts without blanks around them; None where no card has one
         "The first usable value of the first key that has one"
         for key in keys:
-            for header in self.headers:
-                value = _usable(header, key)
+            for value in self.values(key):
                 if value is not None:
                     return value
 
@@ -47,8 +57,7 @@ class Cards:
     ) -> float:  # None where no card has one
         "The first finite number, also where it was written as text; a logical is none"
         for key in keys:
-            for header in self.headers:
-                value = _usable(header, key)
+            for value in self.values(key):
                 try:
                     number = math.nan if isinstance(value, bool) else float(value)
                 except (TypeError, ValueError):
@@ -59,6 +68,9 @@ class Cards:
     def comment(self) -> str:  # A line per card
         "All comments"
         return '\n'.join(str(c) for header in self.headers for c in header.get('COMMENT', []))
+
+
+_standard_key = re.compile('[A-Z0-9_-]{1,8}')
 
 
 def _usable(header, key):

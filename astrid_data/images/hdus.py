@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import BadImage, BadInput, reading
+from .cards import Cards
 from .files import parse_fits, read_bytes
 from .isolation import is_isolating, try_first
 
@@ -71,14 +72,14 @@ _technique = re.compile(
 _imaging = re.compile(r'.*IMAG.*|.*TA(?:CQ|CONFIRM)\b.*|NRS_(?:DARK|LAMP|AUTO).*', re.I)
 
 # %% ../../nbs/20_images/07_hdus.ipynb #4dfa8b24
-def _disperser_of(header):
+def _disperser_of(cards):
     "The card and value that say that sources were made spectra; None where none does"
     for card in _wheel_cards:
-        value = str(header.get(card, '')).strip()
+        value = cards.text(card)
         if _disperser.fullmatch(value):
             return f'{card} is {value}'
     for card in _technique_cards:
-        value = str(header.get(card, '')).strip()
+        value = cards.text(card)
         if _technique.fullmatch(value) and not _imaging.fullmatch(value):
             return f'{card} is {value}'
     return None
@@ -97,12 +98,13 @@ def role_of(
     "What an HDU holds by its own words"
     if role := _role_of_name.get(name.upper()) or _role_of_name_words(name):
         return role, f'EXTNAME is {name}'
+    cards = Cards(header)
     for card in _role_cards:
-        value = header.get(f'HIERARCH {card.replace(".", " ")}' if '.' in card else card)
+        value = cards.get(f'HIERARCH {card.replace(".", " ")}' if '.' in card else card)
         role = _role_of_words(value) if isinstance(value, str) else None
         if role is not None:
             return role, f'{card} is {value}'
-    dispersed = _disperser_of(header)
+    dispersed = _disperser_of(cards)
     return ('spectrum', dispersed) if dispersed else ('image', '')
 
 # %% ../../nbs/20_images/07_hdus.ipynb #91e9f874
