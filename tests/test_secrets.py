@@ -11,6 +11,7 @@ import sys
 from io import StringIO
 from multiprocessing.reduction import ForkingPickler
 
+import numpy as np
 import pytest
 from astropy.io import fits
 
@@ -158,19 +159,45 @@ def test_a_pickle_that_came_elsewhere_asks_the_settings_there(tmp_path):
     assert ran.stdout.strip() == 'of-that-place'
 
 
-def test_a_signed_address_is_kept_without_its_signature(tmp_path, monkeypatch):
-    from fuzz_files import _bytes_of, _header, _sky
-
+@pytest.fixture
+def served_files(tmp_path, monkeypatch):
+    "A folder whose files an https address finds, as if a bucket had sent them"
     from astrid_data.ingest import fits as ingest
 
-    path = tmp_path / 'one.fits'
-    path.write_bytes(_bytes_of(fits.PrimaryHDU(_sky(1), _header())))
     plain = ingest.resolve_uri
-    monkeypatch.setattr(
-        ingest, 'resolve_uri', lambda uri, *rest: path if '://b' in uri else plain(uri, *rest)
-    )
+    folder = tmp_path / 'served'
+    folder.mkdir()
+
+    def found(uri, *rest):
+        name = uri.partition('?')[0].rpartition('/')[2]
+        return folder / name if '://b.example' in uri else plain(uri, *rest)
+
+    monkeypatch.setattr(ingest, 'resolve_uri', found)
+    return folder
+
+
+def write_image(folder, name, seed=1):
+    from fuzz_files import _bytes_of, _header, _sky
+
+    path = folder / name
+    path.write_bytes(_bytes_of(fits.PrimaryHDU(_sky(seed), _header())))
+    return path
+
+
+def write_plane(folder, name, of, role):
+    "A mask or a weight after which all pixels are good"
+    values = np.full(fits.getdata(of).shape, role == 'weight', 'i2')
+    fits.PrimaryHDU(values).writeto(folder / name)
+    return folder / name
+
+
+SIGNATURE = f'X-Amz-Credential={TOKEN}&X-Amz-Signature={KEY}'
+
+
+def test_a_signed_address_is_kept_without_its_signature(tmp_path, served_files):
+    write_image(served_files, 'one.fits')
     archive = ad.open_archive(tmp_path / 'home')
-    address = f'https://b.example/one.fits?hdu=0&X-Amz-Credential={TOKEN}&X-Amz-Signature={KEY}'
+    address = f'https://b.example/one.fits?hdu=0&{SIGNATURE}'
     log = StringIO()
     ad.log_to(log)
     try:
@@ -184,6 +211,39 @@ def test_a_signed_address_is_kept_without_its_signature(tmp_path, monkeypatch):
     tables += b''.join(one.read_bytes() for one in (tmp_path / 'home').glob('registry.db-*'))
     assert b'one.fits?hdu=0' in tables
     assert not shows(tables, report, report.images.to_string(), log.getvalue())
+
+
+@pytest.mark.parametrize('copy', [False, True])
+@pytest.mark.parametrize('role', ['dq', 'weight'])
+def test_signed_planes_are_counted_with_their_images(tmp_path, served_files, copy, role):
+    "Two new images, one of them signed with a plane; one plane alone; one file that is lost"
+    size = 0
+    for k, name in enumerate(('one.fits', 'two.fits', 'three.fits')):
+        image = write_image(served_files, name, seed=k + 1)
+        size += image.stat().st_size * (name == 'one.fits')
+        if name != 'three.fits':
+            plane = write_plane(served_files, f'{name[:-5]}_plane.fits', image, role)
+            size += plane.stat().st_size
+    (served_files / 'lost.fits').write_bytes(b'SIMPLE')
+    signed = {'one', 'one_plane', 'two_plane', 'lost'}
+
+    def address(name):
+        return f'https://b.example/{name}.fits' + f'?{SIGNATURE}' * (name in signed)
+
+    def plane(image):
+        stem = image.partition('?')[0].rpartition('/')[2].removesuffix('.fits')
+        return address(f'{stem}_plane') if stem in ('one', 'two') else None
+
+    images = [address(name) for name in ('one', 'two', 'three', 'lost')]
+    archive = ad.open_archive(tmp_path / 'home')
+    options = dict(copy=copy, show=False, detect=False, **{role: plane})
+    report = archive.add_fits(images, **options)
+    assert (report.added, len(report.ledger)) == (3, 1)
+    (note,) = report.notes
+    assert f'1 image and 2 planes ({size / 1e6:.1f} MB)' in note
+    assert ('were copied' in note, 'without their signatures' in note) == (copy, not copy)
+    assert not shows(report, report.ledger.to_string())
+    assert archive.add_fits(images, **options).notes == []
 
 
 FILE = 'https://b.example/m13.fits'

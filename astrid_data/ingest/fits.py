@@ -84,6 +84,8 @@ class _FitsFile:
 
     uri: str  # What the registry calls it
     path: Path  # Where its bytes are
+    is_signed: bool = False  # Was it reached by a signature, which is not kept?
+    size_bytes: int = 0  # Of the file
     images: list = ()  # As from `science_images`
     planes: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> `_FitsFile`
 
@@ -93,9 +95,10 @@ def _found_file(archive, given):
     if '://' not in given and Path(given).is_dir():
         raise BadImage('no_fits_file', f'{given} is a folder, and no file in it is called FITS')
     path = resolve_uri(given, archive.store)
-    given = without_signature(given)
+    asked, given = given, without_signature(given)
     is_local = '://' not in given and Path(given).is_file() and path.samefile(given)
-    return _FitsFile(path.resolve().as_uri() if is_local else given, path)
+    uri = path.resolve().as_uri() if is_local else given
+    return _FitsFile(uri, path, given != asked, path.stat().st_size)
 
 
 def _image_file(archive, one, options):
@@ -149,7 +152,7 @@ def _entry_of(archive, session, file, image, options):
         survey=name,
         key=_free_key(session, name, key, image.sha256),
         uri=file.uri,
-        size_bytes=file.path.stat().st_size,
+        size_bytes=file.size_bytes,
         stored_key=None if '://' in file.uri else file.uri,
         origin='synthetic' if is_synthetic(headers) else options.origin,
         beside={role: plane.uri for role, plane in file.planes.items()},
@@ -264,7 +267,7 @@ def _take_in_anew(archive, session, before, file, image):
         survey=survey.name,
         key=observation.observation_id,
         uri=file.uri,
-        size_bytes=file.path.stat().st_size,
+        size_bytes=file.size_bytes,
         stored_key=observation.fits_file_path,
         origin=before.origin,
         beside={role: plane.uri for role, plane in file.planes.items()},
@@ -408,6 +411,34 @@ def _check_settings(settings):
         )
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #b3a153fa
+def _signed_words(images, planes):
+    "Such as '2 images and 1 plane (24.1 MB)'"
+    megabytes = sum(file.size_bytes for file in (*images, *planes)) / 1e6
+    counted = [
+        f'{len(files)} {kind}{"s"[: len(files) != 1]}'
+        for kind, files in dict(image=images, plane=planes).items()
+        if files
+    ]
+    return f'{" and ".join(counted)} ({megabytes:.1f} MB)'
+
+
+def _note_signed(report, taken, copied):
+    "Note which of the files that were taken in had signed addresses, planes too"
+    images = {file.uri: file for file in taken if file.is_signed}
+    beside = (plane for file in taken for plane in file.planes.values() if plane.is_signed)
+    planes = {plane.uri: plane for plane in beside}
+    if not images and not planes:
+        return
+    words = _signed_words(images.values(), planes.values())
+    if copied:
+        report.notes.append(f'{words} with signed addresses were copied into the store')
+        return
+    report.notes.append(
+        f'the signed addresses of {words} are kept without their signatures: these files must be '
+        'reachable without them; else give copy=True, or the address of a store'
+    )
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #008a855a
 def add_fits(
     archive,  # An `Archive`
     paths,  # Paths, folders, patterns, addresses, keys; one, or a list of them
@@ -439,12 +470,7 @@ def add_fits(
     report = _image_report()
     guard = ItemGuard(report)
     delivery = sort_delivery(list_files(paths, archive.store))
-    signed = sum(without_signature(one.address) != one.address for one in delivery)
-    if signed and not copy:
-        report.notes.append(
-            f'{signed} signed addresses are kept without their signatures: their files must be '
-            'reachable without them; else give copy=True, or the address of a store'
-        )
+    taken = []
     used = {plane for one in delivery for plane in one.beside.values()} if role is None else set()
     for one in progress(delivery, 'images', show=show):
         if one.address in used:
@@ -454,20 +480,22 @@ def add_fits(
         known = facts(one.address) if callable(facts) else facts
         known = sample_facts(one.address) | (known or {})
         with isolating(isolate):
-            _add_file(archive, report, guard, one, known, options)
+            taken += _add_file(archive, report, guard, one, known, options)
+    _note_signed(report, taken, copy)
     if detect and apply_rules:
         confirm_across(archive, report)
     return log_report('add_fits', report)
 
 
 def _add_file(archive, report, guard, one, facts, options):
-    "Take the images of one file in, each for itself"
-    file = None
+    "Take the images of one file in, each for itself; its file, if one was new"
+    file, added_before = None, report.added
     with guard(one.address):
         file = _image_file(archive, one, options)
     for hdu in file.images if file else ():
         with guard(f'{file.uri}[{hdu[0]},{hdu[1]}]'):
             _register_image(archive, report, file, hdu, facts, options)
+    return [file] if report.added > added_before else []
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #f4c048ae
 def add_sample(
