@@ -11,6 +11,7 @@ from astrid_data.core import BadImage, sha256_file
 from astrid_data.datasets import staging
 from astrid_data.datasets.shards import ShardWriter
 from astrid_data.images.image import open_image
+from astrid_data.quality import all_pixels
 from astrid_data.quality import background as background_page
 from astrid_data.quality import flags as flags_page
 from astrid_data.quality.background import clipped_stats, local_background
@@ -116,6 +117,43 @@ def test_tiny_patches(side, monkeypatch):
     fast = local_background(data, valid)
     monkeypatch.setattr(background_page, 'compiled_loops', lambda: None)
     assert_array_equal(fast, local_background(data, valid))
+
+
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+@pytest.mark.parametrize('noise', [0.0, -1.0, 1e-46, 1e-44, 1e-39, np.nan, np.inf, 1e300])
+def test_any_noise_is_as_with_numpy(noise, monkeypatch):
+    "1e-46 is 0 in float32, by which Python's rule of division raises"
+    data, valid = pretend(16, 2, 42)
+    found = []
+    for page in (None, flags_page):
+        if page:
+            monkeypatch.setattr(page, 'compiled_loops', lambda: None)
+        with np.errstate(all='ignore'):
+            sky, usual = local_background(data, valid)
+            mixed = np.where(np.arange(42)[:, None] % 3, noise, usual)
+            bits = image_flags(data, valid, sky, mixed, None, ('science', 'template'))
+            found.append(measure_patches(data, valid, sky, mixed, 120.0) | dict(bits=bits))
+    assert found[0].keys() == found[1].keys()
+    for name, values in found[1].items():
+        assert_array_equal(found[0][name], values, err_msg=name, strict=True)
+
+
+def test_the_compiled_loops_divide_as_numpy():
+    loops = all_pixels.compiled_loops()
+    pixels = np.array([[100, 101, 140, 90]], 'f4')
+    good, above = np.empty((1, 4), bool), np.empty((1, 4), 'f4')
+    n_top, n_bright = np.empty(1, int), np.empty((1, 3), int)
+    levels = np.float32([100]), np.float32([1e-46]), np.array([True])
+    room = good, above, n_top, n_bright
+    loops.measure_heights(pixels, np.ones((1, 4), bool), *levels, *room)
+    assert_array_equal(above, [[np.nan, np.inf, np.inf, -np.inf]])
+    assert_array_equal(n_bright, [[2, 2, 2]])
+    lines = np.array([[0], [0], [1], [1]]), np.zeros(2, 'f4'), np.arange(2), np.array([[1, 0]] * 2)
+    with np.errstate(all='ignore'):
+        assert_array_equal(
+            loops.line_shares(above[0], 3, *lines),
+            all_pixels._line_shares(above[0], 3, *lines),
+        )
 
 
 @pytest.mark.filterwarnings('ignore::RuntimeWarning')

@@ -928,6 +928,49 @@ def test_compiled_maps_are_the_same_in_every_pixel(side):
     assert side < 16 or maps.any((1, 2)).sum() > 15
 
 
+@pytest.mark.parametrize('at', [0, 63, 64, 70, 79])
+def test_a_pixel_that_is_not_finite_moves_no_other_map(at):
+    "Patches are drawn 64 at a time; one that the loops leave out is found again among all"
+    patches, valid = map(np.array, zip(*(crowded(4 + 9 * k, 32) for k in range(80))))
+    patches, valid = np.nan_to_num(patches, nan=100), np.ones(valid.shape, bool)
+    usual = target_maps(patches, valid, np.ones(80))
+    patches[at, 2, 3] = np.inf
+    maps = assert_same_maps(patches, valid, np.ones(80))
+    others = np.arange(80) != at
+    assert_array_equal(maps[others], usual[others])
+    assert len(np.unique(usual, axis=0)) > 40
+
+
+def answer(function, *args, **options):
+    "What a function gives, or the kind and the words of its error"
+    try:
+        return function(*args, **options)
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize(
+    'options',
+    [
+        *(dict(nsigma=nsigma) for nsigma in (0, -1, -1e9, 1e-50, np.nan, np.inf)),
+        *(dict(npixels=npixels) for npixels in (0, -3, 2.5, np.int16(3), np.nan)),
+        dict(nsigma=0, npixels=0),
+    ],
+    ids=str,
+)
+def test_thresholds_that_make_no_sense_have_one_answer(options):
+    pytest.importorskip('numba')
+    patches, valid = map(np.array, zip(*(crowded(k, 16) for k in range(30))))
+    patches = np.nan_to_num(patches, nan=100)  # What is not finite goes the plain way anyhow
+    fast, plain = (
+        answer(target_maps, patches, valid, np.arange(30) % 3, compiled=compiled, **options)
+        for compiled in (True, False)
+    )
+    assert type(fast) is type(plain)
+    assert_array_equal(fast, plain)
+
+
 @pytest.mark.parametrize('file', ['47tuc_acs_hrc_f606w', 'm13_skyview', 'crab_ukidss_k'])
 def test_compiled_maps_of_real_images_are_the_same(file):
     "Crowded fields, resampled sky and a nebula; of each two channels, one a hole"

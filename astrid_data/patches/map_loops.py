@@ -456,6 +456,13 @@ def _compiled_maps(patches, valid, wanted, nsigma, npixels, targets):
     return np.flatnonzero(unsure)
 
 
+def _can_be_compiled(patches, nsigma, npixels):
+    "Do the loops do as the page before? Thresholds that make no sense are its to answer"
+    is_whole = isinstance(npixels, (int, np.integer))
+    sensible = 0 < np.float32(nsigma) < np.inf and is_whole and npixels > 0
+    return sensible and patches.dtype == np.float32 and _compiled_passes() is not None
+
+
 def target_maps(
     patches: np.ndarray,  # Pixels of one channel, float32 (n, size, size), NaN where not valid
     valid: np.ndarray,  # Validity, bool (n, size, size)
@@ -467,7 +474,7 @@ def target_maps(
     "`target_map` of many patches"
     targets = np.zeros(patches.shape, 'u1')
     labels = np.asarray(labels)
-    fast = compiled and patches.dtype == np.float32 and _compiled_passes() is not None
+    fast = compiled and _can_be_compiled(patches, nsigma, npixels)
     left = [] if fast else range(len(patches))
     if fast:
         wanted = labels.astype(bool)

@@ -61,7 +61,7 @@ def _clip_rows(rows, clips, median, sigma, left):
 
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #436a7eae
 def _measure_height(pixels, valid, level, sigma, known, good, above):
-    "Good pixels of one image, and their heights; the largest height"
+    "Good pixels of one image, and their heights; the largest height, NaN where one is NaN"
     highest = np.float32(0)
     for p in range(len(pixels)):
         ok = bool(np.isfinite(pixels[p])) & valid[p]
@@ -69,7 +69,9 @@ def _measure_height(pixels, valid, level, sigma, known, good, above):
         good[p] = ok
         above[p] = height if ok & known else np.float32(0)
         highest = max(highest, above[p])
-    return highest
+    if (0 < sigma < np.inf) and np.isfinite(level):
+        return highest
+    return np.float32(np.nan) if np.isnan(above).any() else highest
 
 
 def _count_at_top(pixels, good):
@@ -98,7 +100,7 @@ def _measure_heights(pixels, valid, level, sigma, known, good, above, n_top, n_b
         for k in range(3):
             limit = LEVELS_OF_LIGHT[k]
             count = 0
-            if highest > limit:
+            if not highest <= limit:  # NaN too
                 for p in range(len(pixels[i])):
                     count += above[i, p] > limit
             n_bright[i, k] = count
@@ -140,5 +142,5 @@ def compiled_loops() -> Loops | None:  # None where numba is not installed
     parts = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
     for function in parts:
         register_jitable(function)
-    compile_free = njit(nogil=True, cache=True)
+    compile_free = njit(nogil=True, cache=True, error_model='numpy')  # x / 0 is inf
     return Loops(*map(compile_free, (_clip_rows, _measure_heights, _line_shares)))
