@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import astrid_data
+from astrid_data import concurrency
 from astrid_data.core import BadImage, sha256_file
 from astrid_data.datasets import staging
 from astrid_data.datasets.shards import ShardWriter
@@ -245,3 +246,48 @@ def test_threads_measure_the_same(monkeypatch):
     for name, values in whole.items():
         assert_array_equal(alone[name], values)
         assert_array_equal(shared[name], values)
+
+
+@pytest.mark.parametrize('cores', [1, 2, 3, 7])
+@pytest.mark.parametrize('quota', [None, 'max 100000', '150000 50000', '20000 100000'])
+def test_a_build_has_a_thread_for_each_core_that_it_may_use(cores, quota, monkeypatch, tmp_path):
+    "A machine of 64 cores, of which this process has some, or the time of three or of a fifth of one"
+    monkeypatch.setattr('os.cpu_count', lambda: 64)
+    monkeypatch.setattr('os.sched_getaffinity', lambda pid: set(range(cores)), raising=False)
+    file = tmp_path / 'cpu.max'
+    if quota:
+        file.write_text(f'{quota}\n')
+    monkeypatch.setattr(concurrency, '_QUOTA', file)
+    least = {'150000 50000': 3, '20000 100000': 1}.get(quota, 64)
+    expected = min(cores, least)
+    assert concurrency.cpu_limit() == expected
+    threads = staging._threads()
+    assert (threads._max_workers if threads else 1) == expected
+    assert (threads is None) == (expected == 1)
+
+
+def test_where_nobody_says_which_cores_all_count(monkeypatch, tmp_path):
+    monkeypatch.delattr('os.sched_getaffinity', raising=False)
+    monkeypatch.setattr('os.cpu_count', lambda: 5)
+    monkeypatch.setattr(concurrency, '_QUOTA', tmp_path / 'none')
+    assert concurrency.cpu_limit() == 5 == staging._threads()._max_workers
+    monkeypatch.setattr('os.cpu_count', lambda: None)
+    assert concurrency.cpu_limit() == 1 and staging._threads() is None
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_build_uses_its_threads(monkeypatch, tmp_path):
+    "All measuring of a build is handed to as many threads as there are cores"
+    seen = []
+    monkeypatch.setattr(staging, 'cpu_limit', lambda: 3)
+    measure = staging._measure_pixels
+
+    def watched(*args):
+        seen.extend(arg._max_workers for arg in args if hasattr(arg, '_max_workers'))
+        return measure(*args)
+
+    monkeypatch.setattr(staging, '_measure_pixels', watched)
+    archive = astrid_data.synthetic_archive(tmp_path / 'home', n_observations=1, n_sources=9)
+    plan = astrid_data.TrainingDataCollector(archive).plan(confidence_threshold=0.5)
+    plan.build('a')
+    assert seen and set(seen) == {3}

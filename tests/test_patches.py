@@ -962,7 +962,8 @@ def answer(function, *args, **options):
 def test_thresholds_that_make_no_sense_have_one_answer(options):
     pytest.importorskip('numba')
     patches, valid = map(np.array, zip(*(crowded(k, 16) for k in range(30))))
-    patches = np.nan_to_num(patches, nan=100)  # What is not finite goes the plain way anyhow
+    patches = np.nan_to_num(patches, nan=100)  # What is not finite goes the plain way anyhow,
+    valid[:] = True  # and so does what is not there
     fast, plain = (
         answer(target_maps, patches, valid, np.arange(30) % 3, compiled=compiled, **options)
         for compiled in (True, False)

@@ -37,7 +37,7 @@ from astrid_data.training.astrid import (
 )
 from astrid_data.training.baseline import evaluate_baseline, stamp_statistics
 from astrid_data.training.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
-from astrid_data.training.fit import EarlyStopping, TrainingDiverged, cpu_limit, fit
+from astrid_data.training.fit import EarlyStopping, TrainingDiverged, fit
 from astrid_data.training.models import SmallCNN, SmallUNet
 from astrid_data.training.predict import evaluate, predict
 
@@ -897,10 +897,6 @@ def test_the_run_is_told_how_many_real_ones_were_found():
         > 20
     )  # Of 48 bogus none may pass
     assert run.monitor.stop().samples == 3 * 96 and run.monitor.last.correct == points.n_found
-
-
-def test_threads_are_those_we_may_use():
-    assert 1 <= cpu_limit() <= (os.cpu_count() or 1)
 
 
 def test_a_training_leaves_torch_its_threads(monkeypatch):

@@ -7,7 +7,6 @@ __all__ = ['CHUNK_ROWS', 'PART_BYTES', 'SHARD_BYTES', 'image_order', 'chunks_of'
            'Staging', 'stored_array', 'cut_remaining', 'write_patches']
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #21825a30
-import os
 from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..concurrency import Journal, map_ordered, write_behind
+from ..concurrency import Journal, cpu_limit, map_ordered, write_behind
 from ..core import progress as progress_bar
 from ..core import write_atomic, writing
 from .shards import ShardedArray, ShardWriter, pixel_hashes
@@ -382,11 +381,8 @@ def _stopped(error, done, n_samples):
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #5b2e33d4
 def _threads():
-    "A thread for each processor that this process may use; None where there is one"
-    try:
-        n_cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # Not on this system
-        n_cores = os.cpu_count() or 1
+    "A thread for each core that this process may use; None where there is one"
+    n_cores = cpu_limit()
     return ThreadPoolExecutor(n_cores) if n_cores > 1 else None
 
 

@@ -459,7 +459,7 @@ def _compiled_maps(patches, valid, wanted, nsigma, npixels, targets):
 def _can_be_compiled(patches, nsigma, npixels):
     "Do the loops do as the page before? Thresholds that make no sense are its to answer"
     is_whole = isinstance(npixels, (int, np.integer))
-    sensible = 0 < np.float32(nsigma) < np.inf and is_whole and npixels > 0
+    sensible = np.float32(nsigma) > 0 and is_whole and npixels > 0
     return sensible and patches.dtype == np.float32 and _compiled_passes() is not None
 
 
