@@ -945,7 +945,7 @@ def answer(function, *args, **options):
     "What a function gives, or the kind and the words of its error"
     try:
         return function(*args, **options)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (whatever it is, both say it)
         return type(error), str(error)
 
 
