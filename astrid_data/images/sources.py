@@ -70,17 +70,19 @@ def _followed(to):
 def _summits(height, inside):
     "Flat index of the summit that steepest ascent from each pixel leads to; no ties in `height`"
     ny, nx = height.shape
-    best = np.where(inside, height, -np.inf)
-    padded = np.pad(best, 1, constant_values=-np.inf)
-    own = np.arange(ny * nx).reshape(ny, nx)
-    to = own
+    padded = np.pad(np.where(inside, height, -np.inf), 1, constant_values=-np.inf)
+    row, col = np.nonzero(inside)
+    own = row * nx + col
+    best, to = height[inside], own
     for dy in (-1, 0, 1):
         for dx in (-1, 0, 1):
-            neighbour = padded[1 + dy : ny + 1 + dy, 1 + dx : nx + 1 + dx]
+            neighbour = padded[row + 1 + dy, col + 1 + dx]
             higher = neighbour > best
             best = np.where(higher, neighbour, best)
             to = np.where(higher, own + dy * nx + dx, to)
-    return _followed(to.ravel()).reshape(ny, nx)
+    arrows = np.arange(ny * nx)
+    arrows[own] = to
+    return _followed(arrows).reshape(ny, nx)
 
 # %% ../../nbs/20_images/13_sources.ipynb #3f9fe181
 _NEIGHBOURS = (  # Every pair of touching pixels, once
@@ -139,8 +141,9 @@ def split_blends(
 ) -> tuple:  # Label of each pixel (ny, nx), 0 = sky; rows and columns of summits, by label
     "Cut groups of pixels into sources, one for each summit"
     inside = segments > 0
-    rank = np.empty(a.size)
-    rank[np.argsort(a, axis=None, kind='stable')] = np.arange(a.size)
+    lit = np.flatnonzero(inside)
+    rank = np.zeros(a.size)
+    rank[lit[np.argsort(a.ravel()[lit], kind='stable')]] = np.arange(lit.size)
     hill = _summits(rank.reshape(a.shape), inside)
     passes = _passes(a, hill, inside)
     into = _merged(passes, rank, a.ravel(), noise.ravel(), nsigma, contrast)
