@@ -727,7 +727,7 @@ def test_two_homes_with_one_registry_do_not_take_each_others_names(tmp_path):
     other = ad.open_archive(url, storage=str(tmp_path / 'a' / 'store'), home=tmp_path / 'b')
     real = datasets.version_rows
     one = plan_of(archive).build('shared', patch_size=16, progress=False, probe=False)
-    datasets.version_rows = lambda a: []  # As if both had begun before either was registered
+    datasets.version_rows = lambda *a: []  # As if both had begun before either was registered
     try:
         with pytest.raises(Conflict, match='built elsewhere'):
             plan_of(other).build('shared', patch_size=12, progress=False, probe=False)

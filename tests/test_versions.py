@@ -21,7 +21,9 @@ from astrid_data.registry.tables import (
     SplitOpening,
     TrainingDataset,
     TrainingSample,
+    VersionHead,
     VersionRow,
+    bulk_insert,
     to_json,
 )
 
@@ -143,6 +145,9 @@ def test_rows_made_by_columns_are_those_made_one_by_one(archive):
                 assert values == wanted, name
 
 
+OF_VERSIONS = (SampleRow, TrainingSample, QualityRow, VersionHead, VersionRow, TrainingDataset)
+
+
 def stored_rows(archive):
     "All that the registry holds of versions, by table"
     with archive.session() as s:
@@ -151,7 +156,7 @@ def stored_rows(archive):
                 repr([getattr(row, a.key) for a in table.__mapper__.column_attrs])
                 for row in s.scalars(select(table))
             )
-            for table in (TrainingDataset, TrainingSample, SampleRow, QualityRow, VersionRow)
+            for table in OF_VERSIONS
         }
 
 
@@ -171,7 +176,7 @@ def test_a_version_of_many_chunks_is_stored_as_that_of_one(registry_url, tmp_pat
         for row in plain:
             stored = s.get(TrainingSample, row['id'])
             assert {name: getattr(stored, name) for name in row} == row
-        for table in (SampleRow, TrainingSample, QualityRow, VersionRow, TrainingDataset):
+        for table in OF_VERSIONS:
             s.query(table).delete()
     monkeypatch.setattr(publish, '_ROWS_AT_ONCE', 7)
     publish.register_version(archive, ds.folder)
@@ -195,9 +200,8 @@ def _register_and_die(url, home, folder, at):
 def test_a_kill_between_chunks_leaves_nothing_of_the_version(registry_url, tmp_path):
     archive = toy(tmp_path, registry_url)
     ds = plan_of(archive).build('killed', patch_size=16, **quick)
-    tables = (SampleRow, TrainingSample, QualityRow, VersionRow, TrainingDataset)
     with archive.session() as s:
-        for table in tables:
+        for table in OF_VERSIONS:
             s.query(table).delete()
     archive.registry.close()
     for at in (2, 5):
@@ -208,11 +212,142 @@ def test_a_kill_between_chunks_leaves_nothing_of_the_version(registry_url, tmp_p
         process.join(60)
         assert process.exitcode == 9
         with archive.session() as s:
-            counts = [s.scalar(select(func.count()).select_from(t)) for t in tables]
-        assert counts == [0] * 5
+            counts = [s.scalar(select(func.count()).select_from(t)) for t in OF_VERSIONS]
+        assert counts == [0] * 6
         archive.registry.close()
     publish.register_version(archive, ds.folder)
     assert len(stored_rows(archive)[TrainingSample]) == len(ds)
+
+
+# Listing and opening
+
+
+def bare_version(archive, name, version, state='frozen', with_head=True, **manifest):
+    "A version in the registry alone"
+    id = stable_uuid('bare', name, version)
+    counts = dict(train=version, val=1, test=1, buffer=0)
+    manifest = dict(
+        n_samples=version + 2,
+        splits=counts,
+        class_counts={},
+        created_at=f'2026-01-0{1 + version % 9}T00:00:00+00:00',
+        audit=dict(verdict='pass') if version % 2 else None,
+    ) | (manifest | dict(deleted=dict(by='ada', reason='old')) if state == 'deleted' else manifest)
+    row = dict(
+        content_hash='0' * 64, plan_hash='0' * 64, origin='survey', uri='', manifest=manifest
+    )
+    dataset = dict(collection_params={}, anomaly_ratio=0.5, quality_score=0.0, created_by='ada')
+    with archive.session() as s:
+        bulk_insert(s, TrainingDataset, [dict(dataset, id=id, name=name)])
+        named = dict(dataset_id=id, name=name, version=version, state=state)
+        bulk_insert(s, VersionRow, [row | named])
+        if with_head:
+            bulk_insert(s, VersionHead, [dict(catalog.version_head(manifest), dataset_id=id)])
+    return str(id)
+
+
+@pytest.fixture
+def many(registry_url, tmp_path):
+    "An archive with versions in its registry alone"
+    archive = ad.open_archive(registry_url, home=tmp_path)
+    for version in range(1, 12):
+        bare_version(archive, 'sky', version, 'deleted' if version in (3, 11) else 'frozen')
+    for name in ('sky.2', 'SKY', 'a-b', str(stable_uuid('bare', 'sky', 2)), 'gone'):
+        bare_version(archive, name, 1, 'deleted' if name == 'gone' else 'frozen')
+    return archive
+
+
+def test_a_list_is_what_the_manifests_say(many):
+    plain = ad.datasets.search_datasets(many)  # Reads all manifests
+    assert len(plain) == 13 and plain['quality'].isna().all()
+    pd.testing.assert_frame_equal(ad.list_datasets(many), plain)
+    bare_version(many, 'headless', 4, with_head=False, quality_score=0.75)
+    bare_version(many, 'scored', 5, quality_score=0.5)
+    plain = ad.datasets.search_datasets(many)
+    pd.testing.assert_frame_equal(ad.list_datasets(many), plain)
+    assert sorted(plain['quality'].dropna()) == [0.5, 0.75]
+
+
+def test_a_list_reads_no_manifest_of_a_version_with_a_head(many):
+    with many.session() as s:
+        s.query(VersionRow).update(dict(manifest=None))
+    assert len(ad.list_datasets(many)) == 13
+
+
+def plainly_found(rows, text):
+    "What an address leads to, found by looking at all rows: the oracle"
+    for row in rows:
+        own = (row['dataset_id'], catalog.address_of(row), f'{row["name"]}@{row["version"]}')
+        if row['state'] == 'deleted' and text in own:
+            return 'deleted', row['dataset_id']
+    name, _, number = text.partition('@')
+    found = [
+        row
+        for row in rows
+        if row['state'] == 'frozen'
+        and (
+            row['dataset_id'] == text
+            or (
+                row['name'] == name
+                and number in ('', 'latest', f'v{row["version"]}', str(row['version']))
+            )
+        )
+    ]
+    newest = max(found, key=lambda row: row['version'], default=None)
+    return 'frozen', newest and newest['dataset_id']
+
+
+def test_an_address_leads_where_looking_at_all_rows_leads(many):
+    rows = catalog.version_rows(many)
+    names = sorted({row['name'] for row in rows}) + [
+        '',
+        'sk',
+        'sky%',
+        'a',
+        'nobody',
+        '\ud800',
+        'a\0',
+    ]
+    ends = ['', '@', '@latest', '@v2', '@2', '@v02', '@vv2', '@11', '@v3', '@v1', '@v1.5', '@ 2']
+    ends += ['@b', '@99999999999999999999', '@-1', '@v', '@٢', '@latest@v2']
+    texts = [name + end for name in names for end in ends]
+    texts += [row['dataset_id'] for row in rows] + [rows[0]['dataset_id'].upper()]
+    for text in texts:
+        state, wanted = plainly_found(rows, text)
+        try:
+            got = catalog._find_version(many, text)['dataset_id']
+        except NotFound as e:
+            assert ('was deleted on' in str(e)) == (state == 'deleted'), text
+            assert wanted is None or state == 'deleted', text
+        else:
+            assert (state, wanted) == ('frozen', got), text
+        exact = [r for r in rows if text in (catalog.address_of(r), r['dataset_id'])]
+        assert {r['dataset_id'] for r in catalog.rows_at(many, text)} == {
+            r['dataset_id'] for r in exact
+        }
+
+
+def test_opening_by_name_reads_one_manifest(many, monkeypatch):
+    read = []
+    real = catalog.version_rows
+    monkeypatch.setattr(catalog, 'version_rows', lambda *a: read.append(real(*a)) or read[-1])
+    assert catalog._find_version(many, 'sky')['version'] == 10
+    assert sum(map(len, read)) == 1
+
+
+def test_registries_of_before_get_the_heads_of_their_versions(many):
+    before = ad.list_datasets(many)
+    with many.registry.engine.begin() as c:
+        for table in ('ad_version_heads', 'ad_files'):
+            c.exec_driver_sql(f'DROP TABLE {table}')
+        for name in ('uri', 'sha256'):
+            c.exec_driver_sql(f'DROP INDEX ix_ad_images_{name}')
+        c.exec_driver_sql("UPDATE ad_alembic_version SET version_num = '0002'")
+    many.registry.upgrade()
+    with many.session() as s:
+        assert s.scalar(select(func.count()).select_from(VersionHead)) == 16
+        s.query(VersionRow).update(dict(manifest=None))
+    pd.testing.assert_frame_equal(ad.list_datasets(many), before)
 
 
 # Searching and deleting

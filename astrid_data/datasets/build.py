@@ -47,6 +47,7 @@ from astrid_data.datasets.catalog import (
     earlier_splits,
     list_datasets,
     open_dataset,
+    rows_at,
     search_datasets,
     version_rows,
 )
@@ -150,11 +151,10 @@ def _splits_parent(archive, name, recipe, splits_from):
     "Whose splits are handed on: dict(address, content_hash), or None"
     if not splits_from:
         return None
-    rows = version_rows(archive)
     if splits_from == 'parent':
-        rows = [row for row in rows if _can_be_parent(row, name, recipe)]
+        rows = [r for r in version_rows(archive, name) if _can_be_parent(r, name, recipe)]
     else:
-        rows = [row for row in rows if splits_from in (address_of(row), row['dataset_id'])]
+        rows = rows_at(archive, splits_from)
         if not rows:
             earlier_splits(archive, splits_from)  # Says what is wrong
     if not rows:
@@ -480,7 +480,7 @@ def _check_sum(build, samples, ledger):
 # %% ../../nbs/55_datasets/06_build.ipynb #222f9104
 def _parent_facts(archive, name):
     "What the manifest says of the version before"
-    own = [row for row in version_rows(archive) if row['name'] == name]
+    own = [row for row in version_rows(archive, name) if row['name'] == name]
     last = max(own, key=lambda row: row['version'], default=None)
     if last is None:
         return dict(parent=None, parent_id=None, parent_hash=None)
@@ -560,7 +560,7 @@ def freeze_version(
 # %% ../../nbs/55_datasets/06_build.ipynb #811d0e87
 def _existing(archive, name, recipe_hash):
     "The newest frozen version made by this recipe, None where there is none; the next number"
-    rows = [row for row in version_rows(archive) if row['name'] == name]
+    rows = [row for row in version_rows(archive, name) if row['name'] == name]
     manifests = (archive.datasets_dir / name).glob('v*/manifest.json')
     folders = {int(path.parent.name[1:]): path.parent for path in manifests}
     registered = [row['version'] for row in rows]

@@ -392,7 +392,7 @@ def _successors(dataset):
     "Versions that go on from one, the newest first"
     archive = _archive_of(dataset)
     family, addresses = {dataset.content_hash}, []
-    for row in sorted(version_rows(archive), key=lambda row: row['version']):
+    for row in sorted(version_rows(archive, dataset.name), key=lambda row: row['version']):
         if _goes_on(row, dataset, family):
             family.add(row['content_hash'])
             addresses.append(address_of(row))

@@ -15,6 +15,7 @@ import pandas as pd
 from sqlalchemy import select
 
 from ..core import Conflict, stable_uuid, utc_from_mjd
+from .catalog import version_head
 from .dataset import Dataset
 from .seal import read_seal, root_of
 from astrid_data.registry.tables import (
@@ -22,6 +23,7 @@ from astrid_data.registry.tables import (
     SampleRow,
     TrainingDataset,
     TrainingSample,
+    VersionHead,
     VersionRow,
     bulk_insert,
     insert_columns,
@@ -217,6 +219,8 @@ def register_version(
         _insert_samples(session, dataset, now)
         bulk_insert(session, QualityRow, [_quality_row(manifest, report, now)])
         bulk_insert(session, VersionRow, [_version_row(manifest, read_seal(folder), now)])
+        head = dict(version_head(manifest), dataset_id=uuid.UUID(manifest['id']))
+        bulk_insert(session, VersionHead, [head])
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #a05e5820
 def publish_version(

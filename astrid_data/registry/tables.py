@@ -7,11 +7,11 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'Json', 'SCHEMA', 'LOCK', 'AUTOMATIC_VALIDATORS', 'UtcDateTime', 'Choice', 'JsonText', 'to_json',
            'json_texts', 'json_objects', 'Base', 'Survey', 'Observation', 'Model', 'ModelRun', 'Detection',
            'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset', 'TrainingSample', 'TrainingRun',
-           'ApiKey', 'Image', 'DetectionIndex', 'ObservationIndex', 'LabelEvent', 'VersionRow', 'SampleRow',
-           'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway', 'RowRefused', 'said_plainly',
-           'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes', 'get_or_create_survey', 'match_surveys',
-           'no_survey', 'find_surveys', 'insert_columns', 'bulk_insert', 'dashed', 'to_array', 'columns',
-           'add_validation_event', 'index_sky']
+           'ApiKey', 'Image', 'FileRow', 'DetectionIndex', 'ObservationIndex', 'LabelEvent', 'VersionRow',
+           'VersionHead', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway',
+           'RowRefused', 'said_plainly', 'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes',
+           'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'insert_columns', 'bulk_insert',
+           'dashed', 'to_array', 'columns', 'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -561,10 +561,12 @@ class Image(Base):
     id: Mapped[uuid.UUID] = _id()
     observation_id: Mapped[uuid.UUID] = _ref('observations', index=True)
     role: Mapped[str] = _text(20, doc='image, template, science or difference')
-    uri: Mapped[str] = _text(1000, doc='address: path, key, or URL')
+    uri: Mapped[str] = _text(1000, index=True, doc='address: path, key, or URL')
     hdu_name: Mapped[str | None] = _text(80, doc='EXTNAME; None for the first')
     hdu_ver: Mapped[int | None] = mapped_column(doc='EXTVER')
-    sha256: Mapped[str | None] = _text(64, doc='of the file, hexadecimal; None where unknown')
+    sha256: Mapped[str | None] = _text(
+        64, index=True, doc='of the file, hexadecimal; None where unknown'
+    )
     size_bytes: Mapped[int | None] = mapped_column(BigInteger, doc='of the file')
     etag: Mapped[str | None] = _text(100, doc='of the store, where it has one')
     unit: Mapped[str | None] = _text(50, doc='of the pixels, as the file says')
@@ -581,6 +583,18 @@ class Image(Base):
     origin: Mapped[str] = _text(20, default='survey', doc='survey or synthetic')
     facts: Mapped[dict | None] = mapped_column(doc='what else is known, as JSON')
     created_at: Mapped[datetime] = _made()
+
+# %% ../../nbs/10_registry/01_tables.ipynb #7a5269e1
+class FileRow(Base):
+    "A file as it was when all its images were taken in; forgetting it costs reading the file"
+
+    __tablename__ = 'ad_files'
+    uri: Mapped[str] = _text(1000, primary_key=True, doc='address: path, key, or URL')
+    asked: Mapped[str] = mapped_column(doc='which of its images were asked for, as JSON')
+    mark: Mapped[str] = mapped_column(doc='of the file and the planes beside it')
+    sha256: Mapped[str] = _text(64, doc='of the file, hexadecimal')
+    n_images: Mapped[int] = mapped_column(doc='images that it holds')
+    noted_at: Mapped[datetime] = mapped_column(doc='when its mark was taken, UTC')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #644371c1
 class DetectionIndex(Base):
@@ -643,6 +657,18 @@ class VersionRow(Base):
     uri: Mapped[str] = _text(1000, doc='address of the published copy; None for none')
     manifest: Mapped[dict | None] = mapped_column(doc='of the version, as JSON')
     frozen_at: Mapped[datetime | None] = mapped_column(doc='UTC')
+
+
+class VersionHead(Base):
+    "What a list of versions shows of one, so that a list reads no manifest"
+
+    __tablename__ = 'ad_version_heads'
+    dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', primary_key=True)
+    n_samples: Mapped[int] = mapped_column(doc='how many')
+    splits: Mapped[dict] = mapped_column(doc='how many in each split, as JSON')
+    quality_score: Mapped[float | None] = mapped_column(doc='0 to 1; None where unknown')
+    audit: Mapped[str | None] = _text(20, doc='verdict of the audit of its splits')
+    created_at: Mapped[str] = mapped_column(doc='when it was built, as in its manifest')
 
 
 class SampleRow(Base):
@@ -937,7 +963,7 @@ def take_turn(
         connection.exec_driver_sql('BEGIN IMMEDIATE')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #99094d63
-SCHEMA = '0002'  # The newest migration
+SCHEMA = '0003'  # The newest migration
 LOCK = 7261170  # PostgreSQL knows by this number that someone is making tables
 _one_at_a_time = threading.Lock()
 
@@ -1292,7 +1318,8 @@ def to_array(
     if isinstance(kind, (UtcDateTime, DateTime)):
         return _each(values, parse_time)
     if isinstance(kind, JSON) and dialect.name == 'sqlite':
-        return _objects([None if v is None else json.loads(v) for v in values])
+        texts = ','.join('null' if v is None else v for v in values)
+        return _objects(json.loads(f'[{texts}]'))  # At once: a call each takes four times as long
     if not isinstance(kind, NullType):
         return _objects(values)
     first = next((v for v in values if v is not None), None)  # The only hint that there is
