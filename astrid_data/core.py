@@ -6,10 +6,10 @@
 __all__ = ['SECRET_NAME', 'SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LATER_METHODS', 'when_fetched',
            'is_secret_parameter', 'secret_texts', 'hide_known', 'Secret', 'guarded', 'revealed', 'AstridError',
            'NotFound', 'BadInput', 'Conflict', 'QualityError', 'SyntheticDataWarning', 'need', 'BadImage', 'reading',
-           'canonical_json', 'parse_time', 'seconds_of_day', 'utc_from_mjd', 'mjd_from_utc', 'stable_uuid',
-           'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing', 'write_atomic', 'merge_ranges', 'later',
-           'default_home', 'number_of_bytes', 'Limits', 'Settings', 'dotenv_values', 'load_settings', 'current_limits',
-           'progress']
+           'canonical_json', 'parse_time', 'seconds_of_day', 'utc_from_mjd', 'mjd_of_days', 'mjd_from_utc',
+           'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing', 'write_atomic',
+           'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings', 'dotenv_values',
+           'load_settings', 'current_limits', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
 import errno
@@ -416,14 +416,21 @@ def utc_from_mjd(
     return _mjd0 + timedelta(days=day, seconds=float(mjd - day) * seconds)
 
 
+def mjd_of_days(
+    days,  # Days of 86400 s since MJD 0, float or array
+    day: int,  # The whole day that all of them lie in
+):  # MJD (UTC); `days` itself where that day has no leap second
+    "The MJD of days that were counted without leap seconds"
+    seconds = seconds_of_day(day)
+    return days if seconds == 86400 else day + (days - day) * 86400 / seconds
+
+
 def mjd_from_utc(
     t: str | datetime,  # As for `parse_time`
 ) -> float:  # Modified Julian date (day)
     "The MJD of a UTC time"
     days = (parse_time(t) - _mjd0) / timedelta(days=1)
-    day = math.floor(days)
-    seconds = seconds_of_day(days)
-    return days if seconds == 86400 else day + (days - day) * 86400 / seconds
+    return mjd_of_days(days, math.floor(days))
 
 # %% ../nbs/00_core.ipynb #446ccec2
 _namespace = uuid.UUID('6d1f0a52-4b7e-5c39-9a53-7f0c2f6e1d4b')

@@ -13,8 +13,8 @@ import warnings
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput, seconds_of_day
-from ..images.times import read_date, to_utc
+from ..core import BadInput, mjd_of_days
+from ..images.times import is_on_calendar, read_date, to_utc
 from ..registry.words import MISSING_WORDS, is_missing
 
 # %% ../../nbs/25_ingest/05_values.ipynb #bf6079a8
@@ -300,9 +300,10 @@ def _mjd_of_dates(cells):
     dates = pd.to_datetime(cells, errors='coerce', utc=True, format='ISO8601')
     days = ((dates - _MJD_0) / pd.Timedelta(days=1)).to_numpy('f8', na_value=np.nan)
     whole = np.floor(days)
-    for day in np.unique(whole[np.isfinite(whole)]):
-        if (seconds := seconds_of_day(day)) != 86400:  # It ended with a leap second
-            days = np.where(whole == day, day + (days - day) * 86400 / seconds, days)
+    for day in np.unique(whole[is_on_calendar(whole)]):
+        mjd = mjd_of_days(days, day)
+        if mjd is not days:  # It ended with a leap second
+            days = np.where(whole == day, mjd, days)
     return days
 
 
@@ -312,7 +313,9 @@ def read_times(
 ) -> tuple[np.ndarray, np.ndarray]:  # MJD (UTC), NaN where unknown (n,); which cells are no times
     "Times as MJD, and which cells hold something else"
     if pd.api.types.is_datetime64_any_dtype(cells.dtype):
-        return _mjd_of_dates(cells), np.zeros(len(cells), bool)
+        mjd = _mjd_of_dates(cells)
+        is_odd = ~np.isnan(mjd) & ~is_on_calendar(mjd)
+        return np.where(is_odd, np.nan, mjd), is_odd
     numbers, is_text = read_numbers(cells)
     is_unknown = np.isnan(numbers) & ~is_text
     is_unknown |= is_sentinel(numbers) | (numbers == 0)
@@ -323,5 +326,5 @@ def read_times(
         mjd[rows] = _mjd_of_dates(some)
     for row in np.flatnonzero(is_text & np.isnan(mjd)):
         mjd[row] = _mjd_of_text(str(cells.iloc[row]))
-    mjd[is_unknown] = np.nan
+    mjd[is_unknown | ~is_on_calendar(mjd)] = np.nan
     return mjd, np.isnan(mjd) & ~is_unknown
