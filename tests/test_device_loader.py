@@ -1,5 +1,10 @@
 """Batches made where the model is are those of the ordinary loader."""
 
+import copy
+import gc
+import pickle
+import weakref
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +13,7 @@ import torch
 import astrid_data as ad
 from astrid_data.core import BadInput
 from astrid_data.datasets.dataset import write_dataset
+from astrid_data.loading import device
 from astrid_data.loading.augment import Augment
 from astrid_data.loading.device import DeviceLoader
 from astrid_data.loading.model_input import as_trained, describe_input
@@ -99,13 +105,126 @@ def test_an_empty_split_has_no_batches(tmp_path, resident):
         (dict(mode='device', device='cpu', half='x'), 'half='),
         (dict(mode='device', device='cpu', pin_memory=True), 'pin_memory'),
         (dict(mode='device', device='cpu', workers=2), 'workers'),
-        (dict(mode='device', device='cpu', half=True, normalise='l2'), '16 bits'),
-        (dict(mode='device', device='cpu', half=True, augment=Augment(noise=1)), '16 bits'),
+        (dict(mode='device', device='meta'), "say 'cuda' or 'cpu'"),
+        (dict(mode='device', device='cdua'), "say 'cuda', 'cuda:1'"),
+        *(
+            (dict(mode='device', device='cpu', half=True, **unfit), '16 bits.*say half=False')
+            for unfit in (
+                *(dict(normalise=name) for name in ('l2', 'sigma', 'linear', 'none', None)),
+                dict(augment=Augment(noise=1)),
+                dict(augment=Augment(blur=1.5)),
+                dict(normalise='log', augment=Augment(noise=1)),
+            )
+        ),
+        (dict(mode='devise'), "mode='devise': say auto, mapped, ram, stream or device"),
+        (dict(mode=None), 'mode=None: say auto'),
+        (dict(mode='Device'), "mode='Device': say"),
     ],
 )
 def test_what_makes_no_sense_is_refused(dataset, options, words):
     with pytest.raises(BadInput, match=words):
         ad.RealDataLoader(dataset).loaders(16, **options)
+
+
+def test_a_misspelt_mode_is_refused_before_anything_is_read(dataset, monkeypatch):
+    for method in ('check_leaks', 'split_rows', 'patches', 'samples'):
+        monkeypatch.setattr(type(dataset), method, property(lambda self: pytest.fail('read')))
+    with pytest.raises(BadInput, match="mode='devise'"):
+        ad.RealDataLoader(dataset).loaders(mode='devise')
+    with pytest.raises(BadInput, match="mode='device': say auto, mapped, ram or stream"):
+        ad.loading.PatchDataset(dataset, 'train', mode='device')
+
+
+def test_help_names_the_device(capsys):
+    help(ad.RealDataLoader.loaders)
+    assert "mode='device'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('normalise', ['asinh', 'log', 'zscale'])
+def test_sixteen_bits_are_close(dataset, normalise):
+    there = dict(mode='device', device='cpu', half=True, normalise=normalise)
+    train, *_ = ad.RealDataLoader(dataset).loaders(16, **there)
+    usual, *_ = ad.RealDataLoader(dataset).loaders(16, normalise=normalise)
+    for batch, wanted in zip(train, usual, strict=True):
+        assert batch['image'].dtype == torch.float32
+        torch.testing.assert_close(batch['image'], wanted['image'], rtol=2e-3, atol=2e-3)
+    assert train._held[1]['image'].dtype == torch.float16
+
+
+# What is held, and for how long
+
+
+@pytest.mark.parametrize('half', [False, True])
+def test_pixels_are_held_where_they_take_half_of_the_free_memory(dataset, half, monkeypatch):
+    train, *_ = ad.RealDataLoader(dataset).loaders(16, mode='device', device='cpu', half=half)
+    per_pixel = (2 if half else 4) + 1  # And whether it is valid
+    needed = 40 * 2 * 32 * 32 * per_pixel
+    brought = []
+    bring = device._bring
+    monkeypatch.setattr(device, '_bring', lambda *args: brought.append(args) or bring(*args))
+    for free, fits in ((2 * needed - 1, False), (2 * needed, True)):
+        monkeypatch.setattr(device, '_free_bytes', lambda where, free=free: free)
+        assert train.is_resident == fits
+        assert ('held there' in repr(train), 'batch by batch' in repr(train)) == (fits, not fits)
+        assert len(list(train)) == 3 and len(brought) == fits
+    monkeypatch.setattr(device, '_free_bytes', lambda where: 0)
+    assert train.is_resident  # They are there already
+    assert len(list(train)) == 3 and len(brought) == 1
+
+
+def test_who_asks_decides_whether_pixels_are_held(dataset, monkeypatch):
+    monkeypatch.setattr(device, '_free_bytes', lambda where: pytest.fail('asked'))
+    for resident in (True, False):
+        there = dict(mode='device', device='cpu', resident=resident)
+        train, *_ = ad.RealDataLoader(dataset).loaders(16, **there)
+        next(iter(train))
+        assert train.is_resident == resident == (train._held[1] is not None)
+
+
+def test_old_pixels_are_let_go_before_others_are_brought(dataset, monkeypatch):
+    train, val, _ = ad.RealDataLoader(dataset).loaders(16, mode='device', device='cpu')
+    list(train)
+    old = weakref.ref(train._held[1]['image'])
+    alive = []
+    bring = device._bring
+
+    def watched(*args):
+        gc.collect()
+        alive.append(old())
+        return bring(*args)
+
+    monkeypatch.setattr(device, '_bring', watched)
+    list(train)
+    assert alive == [] and old() is not None  # The same pixels are not brought twice
+    other = ad.loading.PatchDataset(dataset, 'train', normalise='log')
+    train.dataset, train.shuffle = other, False
+    batch = next(iter(train))
+    assert alive == [None] and train._held[0] is other
+    torch.testing.assert_close(batch['image'], other.read(batch['index'].numpy())['image'])
+
+
+def test_a_pickle_has_none_of_the_pixels(dataset):
+    train, *_ = ad.RealDataLoader(dataset).loaders(16, mode='device', device='cpu', seed=4)
+    before = pickle.dumps(train)
+    wanted = [batch['image'] for batch in train]
+    train.set_epoch(0)
+    assert train._held[1]['image'].nbytes > len(before)
+    for copied in (pickle.loads(pickle.dumps(train)), copy.copy(train), copy.deepcopy(train)):
+        assert copied._held == (None, None) and copied.is_resident
+        found = [batch['image'] for batch in copied]
+        assert all(map(torch.equal, found, wanted))
+    assert len(pickle.dumps(train)) == len(before)
+    assert train._held[1] is not None
+
+
+def test_what_the_table_knows_is_asked_for_without_pixels(dataset, monkeypatch):
+    data = ad.loading.PatchDataset(dataset, 'train', columns=['g_noise'])
+    whole = data.read([5, 2, 5])
+    monkeypatch.setattr(type(data), '_pixel_reader', lambda self: pytest.fail('read'))
+    known = data.facts(np.array([5, 2, 5]))
+    assert known.keys() == {'label', 'index', 'origin', 'columns'}
+    for key, values in known.items():
+        assert values == whole[key] if key == 'origin' else torch.equal(values, whole[key])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='this machine has a GPU')

@@ -23,12 +23,20 @@ from .patch_dataset import PatchDataset
 def _checked_device(name):
     "A `torch.device` that is there"
     if name is None and not torch.cuda.is_available():
-        raise BadInput("mode='device' needs a GPU that torch can use; device='cpu' goes without")
+        raise BadInput(
+            "mode='device' needs a GPU that torch can use, and there is none here: leave it out, or "
+            "say device='cpu' to have the processor do the same"
+        )
     try:
         device = torch.device('cuda' if name is None else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:
-        raise BadInput(f'device={name!r}: {str(error).splitlines()[0]}') from None
+        raise BadInput(
+            f"device={name!r} is not there: say 'cuda', 'cuda:1' … or 'cpu' "
+            f'({str(error).splitlines()[0]})'
+        ) from None
+    if device.type == 'meta':
+        raise BadInput("device='meta' knows shapes and no pixels: say 'cuda' or 'cpu'")
     return device
 
 # %% ../../nbs/60_loading/08_device.ipynb #164cc967
@@ -67,12 +75,23 @@ def _check_choices(resident, half):
         raise BadInput(f'half={half!r}: say True or False')
 
 
-def _check_half(half, ready):
+_SQUEEZED = ('asinh', 'log', 'zscale')  # Of a few units, and pixel by pixel
+
+
+def _check_half(half, data):
     "Refuse 16 bits for pixels as stored"
-    if half and not ready:
+    if not half:
+        return
+    name = data.normaliser.name
+    if name not in _SQUEEZED:
         raise BadInput(
-            'half=True keeps normalised pixels in 16 bits, but noise, blur and l2 work on pixels '
-            'as stored: leave them out, or say half=False'
+            f'half=True keeps pixels in 16 bits, which fits {", ".join(_SQUEEZED)} and not '
+            f'normalise={name!r}: take one of those, or say half=False'
+        )
+    if data.augment is not None and data.augment.pixels:
+        raise BadInput(
+            'half=True keeps normalised pixels in 16 bits, but noise and blur are added to pixels '
+            'as stored: leave them out of the Augment, or say half=False'
         )
 
 
@@ -89,7 +108,7 @@ _BROUGHT_BYTES = 2**25  # Bytes that are read at a time
 
 def _bring(data, device, half, ready):
     "All rows of a split on a device: name -> tensor"
-    _check_half(half, ready)
+    _check_half(half, data)
     held = {
         key: torch.empty(shape, dtype=dtype, device=device)
         for key, (shape, dtype) in _held_shapes(data, half, ready).items()
@@ -135,19 +154,24 @@ class DeviceLoader(PatchLoader):
         dataset_split: PatchDataset,  # What to read
         device: str | torch.device | None = None,  # 'cuda', 'cuda:1', 'cpu' …; None: the GPU
         resident: bool | None = None,  # Hold all pixels there; None: where they fit
-        half: bool = False,  # Hold them in 16 bits; batches are float32 all the same
+        half: bool = False,  # Hold normalised pixels in 16 bits; batches are float32 all the same
         **options,  # More for `PatchLoader`; not `workers` nor `pin_memory`
     ):
         unfit = {'workers', 'pin_memory', 'start'} & options.keys()
         if unfit:
-            raise BadInput(f'{", ".join(sorted(unfit))}: not for batches that a device makes')
+            raise BadInput(
+                f'{", ".join(sorted(unfit))}: not for batches that a device makes; leave it out'
+            )
         _check_choices(resident, half)
         self.device = _checked_device(device)
         self.resident = resident
         self.half = half
         self._held = None, None
-        _check_half(half, _can_be_ready(dataset_split))
+        _check_half(half, dataset_split)
         super().__init__(dataset_split, pin_memory=self.device.type == 'cuda', **options)
+
+    def __getstate__(self):
+        return self.__dict__ | dict(_held=(None, None))  # Pixels are brought anew where it goes
 
     def __repr__(self):
         where = f'on {self.device}, {"held there" if self.is_resident else "sent batch by batch"}'
@@ -203,7 +227,7 @@ def _finished(loader, batch, rows, draws, symmetries, ready):
         _change_values_(loader, pixels, rows, draws)
     if 'drop' in draws:
         drop_(pixels, draws, data.augment.drop)
-    return batch | _there(data._facts(rows), loader.device)
+    return batch | _there(data.facts(rows), loader.device)
 
 
 def _there(batch, device):

@@ -17,6 +17,7 @@ from .batches import MOST_READERS, PatchLoader, check_batch_size
 from .device import DeviceLoader
 from .order import check_count
 from .patch_dataset import PatchDataset
+from .rows import check_mode
 
 # %% ../../nbs/60_loading/09_loader.ipynb #e711ab97
 def _option_names(*functions):
@@ -38,18 +39,18 @@ def _sorted_options(options, loaders):
     return for_pixels, for_batches
 
 
-def _take_class(for_pixels, for_batches):
-    "The class of the loaders; the word that asks for a device is taken out"
-    if for_pixels.get('mode') == 'device':
-        for_pixels['mode'] = 'auto'
-        return DeviceLoader
+def _take_class(mode, for_batches):
+    "The class of the loaders, and how their pixels are held"
+    check_mode(mode, 'device')
+    if mode == 'device':
+        return DeviceLoader, 'auto'
     of_device = _option_names(DeviceLoader) & for_batches.keys()
     if of_device:
         raise BadInput(
             f"{', '.join(sorted(of_device))}: say mode='device' too; without it batches come on "
             'the processor, and `fit` brings them to the model'
         )
-    return PatchLoader
+    return PatchLoader, mode
 
 # %% ../../nbs/60_loading/09_loader.ipynb #d32ba7b7
 class RealDataLoader:
@@ -74,14 +75,14 @@ class RealDataLoader:
         balanced: bool = False,  # As many of each class in train
         allow_leaks: bool = False,  # Hand out loaders although the audit failed
         purpose: str | None = None,  # What test is needed for; recorded at its first batch
-        **options,  # More for `PatchDataset` (crop, columns …) and `PatchLoader` (threads …);
-        # mode='device' makes them on the GPU, with the options of `DeviceLoader`
-    ) -> tuple:  # Three `PatchLoader`: train, val, test
+        mode: str = 'auto',  # mode='device' makes batches on the GPU; else as for `PatchDataset`
+        **options,  # More for `PatchDataset` (crop …), `PatchLoader` (threads …), `DeviceLoader`
+    ) -> tuple:  # Three `PatchLoader`, or `DeviceLoader`: train, val, test
         "Train shuffled and augmented, val and test as they are"
         for_pixels, for_batches = _sorted_options(options, self.loaders)
-        loader_of = _take_class(for_pixels, for_batches)
+        loader_of, held = _take_class(mode, for_batches)
         self.dataset.check_leaks(allow=allow_leaks)
-        for_pixels |= dict(normalise=normalise, target=target, seed=seed)
+        for_pixels |= dict(normalise=normalise, target=target, seed=seed, mode=held)
         for_batches |= dict(batch_size=batch_size, seed=seed)
         train = PatchDataset(self.dataset, 'train', augment=augment, **for_pixels)
         loaders = [loader_of(train, shuffle=True, balanced=balanced, **for_batches)]

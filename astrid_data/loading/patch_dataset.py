@@ -20,7 +20,7 @@ from .augment import Augment
 from .normalise import Normaliser
 from .order import LARGEST_SEED, check_count
 from .reader import PixelReader, copy_moved
-from .rows import RAM_BYTES, Rows
+from .rows import RAM_BYTES, Rows, check_mode
 from ..logs import get_log, tell_version
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #97817fb5
@@ -279,6 +279,7 @@ class PatchDataset(torch.utils.data.Dataset):
         ram_bytes: int = RAM_BYTES,  # Up to this size 'auto' takes 'ram'
     ):
         _check_choices(target, valid, label_derived)
+        check_mode(mode)
         self.dataset = dataset
         self.split = split if isinstance(split, str) else None
         self.rows = _rows_of(dataset, split)
@@ -428,14 +429,17 @@ def _origins(self: PatchDataset, rows):
 
 
 @patch
-def _facts(self: PatchDataset, rows):
+def facts(
+    self: PatchDataset,
+    rows: np.ndarray,  # Row numbers of the version, int64
+) -> dict:  # label, index and origin, and columns where asked for; no pixels
     "What the table knows of these rows"
     index = _tensor(rows)
     label = torch.from_numpy(self.label.numpy()[rows])
-    facts = dict(label=label, index=index, origin=self._origins(rows))
+    known = dict(label=label, index=index, origin=self._origins(rows))
     if self.columns is not None:
-        facts['columns'] = self.columns[index]
-    return facts
+        known['columns'] = self.columns[index]
+    return known
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #1bd50c99
 def _as_draws(draws):
@@ -465,7 +469,7 @@ def read(
     reader.read(rows, draws, out['image'][:, :channels])
     if self.with_valid == 'channel':
         out['image'][:, channels:] = out['valid']
-    return dict(out, **self._facts(rows))
+    return dict(out, **self.facts(rows))
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #4dc3c10b
 class Items(list):
