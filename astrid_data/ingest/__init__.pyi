@@ -1,5 +1,5 @@
 # The door of this package: read by editors and, at run time, by __init__.py
-from .alerts import read_alerts as read_alerts
+from .alert_files import read_alerts as read_alerts
 from .archive import (
     open_archive as open_archive,
     Archive as Archive,
