@@ -27,9 +27,9 @@ stubs: setup
 demo: setup
 	$(BIN)/astrid-data demo --home demo
 
-# Two processes, a file each, as there are two cores; the slowest ten are named
+# Two processes, a file each and a thread each, as there are two cores; the slowest ten are named
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
 
 # N=60 kills at random moments, N=aimed before every change of a file, statement and commit
 kills: setup

@@ -410,14 +410,18 @@ def table(size, per, kind='plain', tiles=TILES, about='', peers=True):
     )
 
 
+_FROM_TILES = (
+    'from 20 tiles of 4096 x 4096, into memory touched before; astrid_data with validity, '
+    'edges and ledger, the others without'
+)
 TABLES = dict(
     extract_64_warm=table(
         64,
         1000,
-        about='20,000 patches of 64 x 64 from 20 tiles of 4096 x 4096, into memory touched before; astrid_data with validity, edges and ledger, the others without',
+        about='20,000 patches of 64 x 64 ' + _FROM_TILES,
     ),
-    extract_32=table(32, 1000, about='the same, 32 x 32'),
-    extract_128=table(128, 1000, about='the same, 128 x 128'),
+    extract_32=table(32, 1000, about='20,000 patches of 32 x 32 ' + _FROM_TILES),
+    extract_128=table(128, 1000, about='20,000 patches of 128 x 128 ' + _FROM_TILES),
     extract_mef=table(
         64, 1000, 'mef', about='20 files of 4 extensions of 1024 x 1024, 250 patches each'
     ),

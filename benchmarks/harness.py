@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 root = Path(__file__).resolve().parents[1]
@@ -163,6 +164,13 @@ def machine():
     return f'{len(os.sched_getaffinity(0))} cores{vectors}, {gib:.0f} GiB, {platform.machine()}, Python {platform.python_version()}'
 
 
+def moment():
+    "When, and of which commit, figures are; a tree with edits says so"
+    asked = ['git', 'describe', '--always', '--dirty', '--exclude=*']
+    commit = subprocess.run(asked, cwd=root, capture_output=True, text=True).stdout.strip()
+    return dict(date=date.today().isoformat(), commit=commit or 'unknown')
+
+
 def measure(module, name, table, folder, warm=True):
     "Run a table; its figures as a dict"
     if table.prepare:
@@ -205,6 +213,7 @@ def measure(module, name, table, folder, warm=True):
         unit=table.unit,
         about=table.about,
         machine=machine(),
+        **moment(),
         repeats=table.repeats,
         rows=rows,
     )

@@ -7,6 +7,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -16,6 +17,8 @@ os.environ.setdefault('MLFLOW_DISABLE_TELEMETRY', 'true')
 os.environ.setdefault('ASTRID_DATA_QUIET', '1')  # No progress bars
 signal.signal(signal.SIGTERM, signal.default_int_handler)  # So that fixtures clean up
 numbers = itertools.count()
+hypothesis.settings.register_profile('untimed', deadline=None)  # A busy machine is no failure
+hypothesis.settings.load_profile('untimed')
 
 
 @contextmanager

@@ -54,7 +54,7 @@ from astrid_data.sky_regions import (
 from astrid_data.storage.resolve import open_store
 
 utc = UTC
-quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=40, suppress_health_check=list(HealthCheck))
 
 
 # ---- labels

@@ -102,7 +102,7 @@ def built(tmp_path_factory):
 # Shards and hashes
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 9), max_size=6), st.integers(1, 7), st.integers(0, 5), st.randoms())
 def test_shards_hold_what_was_appended_also_after_an_accident(
     tmp_path_factory, lengths, shard_rows, rubbish, random

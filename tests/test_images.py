@@ -389,7 +389,7 @@ def stored(draw):
     (np.array([[94], [6], [151]], 'u1'), {'BSCALE': 0.5, 'BZERO': -3.0}), bytes, False
 )
 @example((np.array([[17, 154, 130, 87, 86, 171, 17]], 'u1'), {}), bytes, False)  # No two fills
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_any_stored_number_decodes_as_astropy_says(case, pack, extension):
     a, cards = case
     hdu = fits.ImageHDU(a) if extension else fits.PrimaryHDU(a)
@@ -544,7 +544,7 @@ WHOLE = fits_bytes(
 @example(19000)  # … in the padding behind them …
 @example(21000)  # … in the last header …
 @example(24000)  # … and in the last padding
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_cut_file_is_never_read_in_silence(n):
     "Between two extensions nothing tells that a third was there; anywhere else a cut is seen"
     try:

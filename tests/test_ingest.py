@@ -308,7 +308,7 @@ small = arrays(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small)
 def test_summits_are_those_of_walking_uphill(a):
     rank = (
@@ -333,7 +333,7 @@ def test_summits_are_those_of_walking_uphill(a):
             assert got[y, x] == at[0] * a.shape[1] + at[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(small, st.floats(0, 10), st.floats(0, 0.5))
 def test_split_blends_shares_out_every_pixel_once(a, nsigma, contrast):
     segments = (a > 5).astype(int)
@@ -349,7 +349,7 @@ def test_split_blends_survives_a_plateau():
     assert len(row) == 1 and (labels == 1).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(0, 2**31),
     st.integers(0, 12),

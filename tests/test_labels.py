@@ -55,7 +55,7 @@ def say(dataset, row, who, real, **kw):
         add_validation_event(session, dataset.samples['detection_id'][row], who, real, **kw)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=60))
 def test_kappa_is_what_scikit_learn_says(pairs):
     from sklearn.metrics import cohen_kappa_score

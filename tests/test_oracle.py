@@ -522,7 +522,7 @@ def test_names_given_twice_go_by_their_order(name, order):
 # Any file, any position, any size ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data())
 def test_any_shape_any_position_any_size(data):
     ny, nx, size = (data.draw(st.integers(1, 70), label=k) for k in ('ny', 'nx', 'size'))

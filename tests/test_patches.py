@@ -92,7 +92,7 @@ IMAGE = image_of(NUMBERS)
 CLEAN = np.where(np.isfinite(NUMBERS), NUMBERS, np.float32(np.nan))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(
         st.tuples(halves | st.floats(-30, 80), halves | st.floats(-30, 80)), min_size=1, max_size=40
@@ -124,7 +124,7 @@ def test_every_place_along_the_edges(size):
     assert_array_equal(p.status & STATUS['edge'] == 0, whole)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.floats(-1e8, 1e8) | halves, st.integers(1, 101))
 def test_the_middle_holds_the_position(x, size):
     x0, off = corners([x], size)
@@ -244,7 +244,7 @@ def stored_images(draw):
 
 
 @compiled
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     stored_images(),
     st.lists(st.tuples(st.integers(-80, 80), st.integers(-80, 80)), max_size=30),
@@ -267,7 +267,7 @@ def test_compiled_loop_gives_the_same_bits(image, at, size, apart):
 
 
 @compiled
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(['f4', 'f8', 'u2', 'u4', 'i1', 'i2', 'scaled', 'dq']),
     positions,

@@ -298,7 +298,7 @@ def test_a_warning_costs_what_it_says():
 # Labels and positions
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(
@@ -372,7 +372,7 @@ def test_pixels_that_count_from_one_or_lie_elsewhere():
 # Coverage and columns
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.integers(1, 3000), st.integers(0, 5))
 def test_a_moc_holds_the_cells_and_no_others(seed, n, order):
     rng = np.random.default_rng(seed)
@@ -641,7 +641,7 @@ def test_the_score_falls_with_every_kind_of_harm(seed):
     assert score(t[:60], d[:60], v[:60]) == 0 and score(t[60:], d[60:], v[60:]) == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=6), st.data())
 def test_the_score_rises_with_each_component(parts, data):
     c = {f'c{i}': v for i, v in enumerate(parts)}

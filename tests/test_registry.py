@@ -876,7 +876,7 @@ def in_cells(cone):
     return or_(*(R.DetectionIndex.healpix.between(int(a), int(b) - 1) for a, b in ranges))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.floats(0, 360),
     st.floats(-90, 90),
@@ -979,7 +979,7 @@ def test_any_postgresql_address_is_taken(url):
         lambda p: p.strip() == p
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_part_of_a_password_is_ever_said(password):
     for written in (quote(password, safe=''), password):
         try:

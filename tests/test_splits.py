@@ -204,7 +204,7 @@ def test_no_sky_shared_across_images(seed):
     assert not [p for p in pairs if shares_pixel(SKY, WCSES, rows[p[0]], rows[p[1]])]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.floats(-89.99, 89.99),
     st.floats(0, 359.99),
@@ -286,7 +286,7 @@ def test_seeds_differ_and_repeat():
 # Groups --------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 3.0]))
 def test_groups_are_connected_components(seed, radius):
     rng = np.random.default_rng(seed)

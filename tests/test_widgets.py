@@ -573,7 +573,7 @@ def test_patches_without_noise_or_pixels_are_shown(tmp_path):
 # Coverage
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.floats(0, 359.99), st.floats(-90, 90), st.floats(0.001, 20)),
@@ -595,7 +595,7 @@ def test_fields_are_chains_of_overlapping_circles(rows):
     ).max()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0, 360), st.floats(-90, 90), st.floats(-0.9, 0.9), st.floats(-0.9, 0.9))
 def test_offsets_are_those_of_a_tan_wcs(ra, dec, east, north):
     from astropy.wcs import WCS

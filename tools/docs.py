@@ -188,6 +188,7 @@ def contents(names):
         inside = [n for n in order if n.rpartition('/')[0] == folder and n not in ('api', 'cli')]
         trees.append((title, inside))
     trees.append(('From outside', [n for n in order if n in ('api', 'cli')]))
+    trees.append(('Speed', ['benchmarks']))
     trees.insert(0, ('Tutorials', [n for n in names if n.startswith('tutorials/')]))
     lost = set(names) - {n for _, pages in trees for n in pages} - {'index'}
     if lost:
@@ -235,6 +236,9 @@ def main():
     shutil.rmtree(dest, ignore_errors=True)
     shutil.copytree(root / 'docs', dest / 'src')
     names = [convert(p) for p in sorted((root / '_proc').rglob('*.ipynb'))]
+    with open(dest / 'src' / 'benchmarks.md', 'w', encoding='utf-8') as benchmarks:
+        module = [sys.executable, '-m', 'benchmarks.page']
+        subprocess.run(module, cwd=root, stdout=benchmarks, check=True)
     vendor()
     index = nbformat.read(dest / 'src' / 'index.ipynb', 4)
     index.cells.append(nbformat.v4.new_markdown_cell(contents(names)))
