@@ -41,6 +41,7 @@ from astrid_data.ingest.files import (
     science_images,
     sort_delivery,
 )
+from .known_files import KnownFiles
 from .labels import confirm_across
 from astrid_data.ingest.rows import (
     ImageEntry,
@@ -321,16 +322,16 @@ def _opened(file, hdu, facts):
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #be756149
 def _register_image(archive, report, file, hdu, facts, options):
-    "Take one image of a file into the archive"
+    "Take one image of a file into the archive; the checksum of the file"
     with _opened(file, hdu, facts) as image, archive.session() as session:
         if _is_registered(session, image):
             report.skipped += 1
-            return
+            return image.sha256
         _require_place(image)
         before = None if options.copy else _registered_before(session, file, image)
         if before is not None:
             _changed_image(archive, session, report, before, file, image, options)
-            return
+            return image.sha256
         _require_sky(image, options.role)
         _note_band(file, image, facts)
         found = None
@@ -340,7 +341,7 @@ def _register_image(archive, report, file, hdu, facts, options):
         take_turn(session, image.sha256)
         if _is_registered(session, image):  # Another process was faster
             report.skipped += 1
-            return
+            return image.sha256
         entry = _entry_of(archive, session, file, image, options)
         picture = _insert_image(archive, session, file, image, entry, options.copy)
         sources = verdicts = None
@@ -363,6 +364,7 @@ def _register_image(archive, report, file, hdu, facts, options):
         band=band,
         observation_id=entry.observation_id,
     )
+    return image.sha256
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #9c128e9b
 def sample_files() -> pd.DataFrame:  # One row per file: name, source, licence, checksums
@@ -454,6 +456,7 @@ def add_fits(
     dq=None,  # Mask in a file of its own: its path or address, or a function of the image's address
     weight=None,  # Weight in a file of its own, given as the mask is; zero weight is bad
     changed: str = 'ledger',  # 'anew' takes in files whose bytes differ from those taken in before
+    always_hash: bool = False,  # Read and hash also files with the size and time, or ETag, of before
     isolate: bool = False,  # Try each file in a process of its own first, which may die of it
     **settings,  # More for `detect_sources`
 ) -> IngestReport:  # What was added, and what was lost and why
@@ -470,9 +473,11 @@ def add_fits(
     report = _image_report()
     guard = ItemGuard(report)
     delivery = sort_delivery(list_files(paths, archive.store))
+    always = always_hash or archive.always_hash
+    files = KnownFiles(archive, always, hdu=hdu, role=role)
     taken = []
     used = {plane for one in delivery for plane in one.beside.values()} if role is None else set()
-    for one in progress(delivery, 'images', show=show):
+    for one in progress(files.ahead(delivery), 'images', len(delivery), show=show):
         if one.address in used:
             report.helpers += 1
             continue
@@ -480,21 +485,30 @@ def add_fits(
         known = facts(one.address) if callable(facts) else facts
         known = sample_facts(one.address) | (known or {})
         with isolating(isolate):
-            taken += _add_file(archive, report, guard, one, known, options)
+            taken += _add_file(archive, report, guard, one, known, options, files)
     _note_signed(report, taken, copy)
     if detect and apply_rules:
         confirm_across(archive, report)
     return log_report('add_fits', report)
 
 
-def _add_file(archive, report, guard, one, facts, options):
+def _add_file(archive, report, guard, one, facts, options, files):
     "Take the images of one file in, each for itself; its file, if one was new"
     file, added_before = None, report.added
     with guard(one.address):
+        is_sky = options.role == 'image' or not one.helper_word
+        if is_sky and (n := files.n_unchanged(one)):
+            report.skipped += n
+            return []
         file = _image_file(archive, one, options)
-    for hdu in file.images if file else ():
+    if file is None:
+        return []
+    mark, lost_before, sha256 = files.mark(one), len(report.ledger), None
+    for hdu in file.images:
         with guard(f'{file.uri}[{hdu[0]},{hdu[1]}]'):
-            _register_image(archive, report, file, hdu, facts, options)
+            sha256 = _register_image(archive, report, file, hdu, facts, options)
+    if sha256 and len(report.ledger) == lost_before:
+        files.note(one, mark, sha256, len(file.images))
     return [file] if report.added > added_before else []
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #f4c048ae
