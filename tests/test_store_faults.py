@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from test_storage import settings_of
 
 import astrid_data as ad
@@ -496,6 +497,67 @@ def test_a_writer_at_work_does_not_keep_a_reader_out(small_home, tmp_path):
         pytest.skip('nothing can be mounted here')
     check_reader(run_reader(tmp_path, home, mount))
     writer.close()
+
+
+READS_TWICE = """if True:
+    import sqlite3, sys
+    import astrid_data as ad
+    from sqlalchemy import text
+    archive = ad.open_archive(sys.argv[1])
+    writer = sqlite3.connect(sys.argv[2])
+    for word in ('before', 'meanwhile', 'after'):
+        writer.execute('UPDATE surveys SET description = ?', [word])
+        writer.commit()
+        if word == 'after':
+            writer.close()  # What was in its log is in the file now
+        with archive.session() as session:
+            print('read', set(session.scalars(text('SELECT description FROM surveys'))))
+"""
+
+
+def test_a_reader_sees_what_a_writer_does_later(small_home, tmp_path):
+    "The folder is closed to the reader alone, as that of an archive of others"
+    home, window = tmp_path / 'home', tmp_path / 'window'
+    shutil.copytree(small_home, home)
+    window.mkdir()
+    mount = f'mount --bind {home} {window} && mount -o remount,ro,bind {window}'
+    if subprocess.run(['unshare', '-m', 'sh', '-c', mount], capture_output=True).returncode:
+        pytest.skip('nothing can be mounted here')
+    (tmp_path / 'read.py').write_text(READS_TWICE)
+    read = f'{mount} && exec {sys.executable} {tmp_path}/read.py {window} {home}/registry.db'
+    done = subprocess.run(
+        ['unshare', '-m', 'sh', '-c', read], capture_output=True, text=True, timeout=200
+    )
+    found = [line for line in done.stdout.splitlines() if line.startswith('read')]
+    expected = [f"read {{'{word}'}}" for word in ('before', 'meanwhile', 'after')]
+    assert found == expected, done.stderr[-900:]
+
+
+def test_changes_that_cannot_be_read_are_not_left_out(small_home, tmp_path):
+    "The log of a killed writer without its index, in a folder that is closed"
+    home = tmp_path / 'home'
+    shutil.copytree(small_home, home)
+    kill = """if True:
+        import os, sqlite3, sys
+        writer = sqlite3.connect(sys.argv[1])
+        writer.execute("UPDATE surveys SET description = 'changed'")
+        writer.commit()
+        os._exit(0)
+    """
+    subprocess.run([sys.executable, '-c', kill, str(home / 'registry.db')], check=True)
+    (home / 'registry.db-shm').unlink()
+    mount = f'mount --bind {home} {home} && mount -o remount,ro,bind {home}'
+    if subprocess.run(['unshare', '-m', 'sh', '-c', mount], capture_output=True).returncode:
+        pytest.skip('nothing can be mounted here')
+    done = run_reader(tmp_path, home, mount)
+    assert 'have its owner open the archive once' in done.stderr, done.stderr[-900:]
+    mine = tmp_path / 'mine'  # As the error says
+    mine.mkdir()
+    for name in ('registry.db', 'registry.db-wal'):
+        shutil.copy(home / name, mine)
+    with ad.open_archive(mine).session() as session:
+        words = set(session.scalars(text('SELECT description FROM surveys')))
+    assert words == {'changed'}
 
 
 def test_a_closed_place_is_said_in_our_words(tmp_path):

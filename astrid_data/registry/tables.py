@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import numpy as np
 from fastcore.basics import patch
@@ -67,6 +67,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.pool import NullPool, StaticPool
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean, DateTime, Float, Integer, NullType, TypeDecorator
 
@@ -813,15 +814,36 @@ def _readable(url):
     ):
         return url
     query = dict(mode='ro', uri='true')
-    log = path.with_name(path.name + '-wal')
-    if not os.access(path.absolute().parent, os.W_OK) and not (log.exists() and log.stat().st_size):
-        query['immutable'] = '1'
     return url.set(database=f'file:{quote(str(path.absolute()))}', query=dict(url.query) | query)
 
 
 def _is_read_only(url):
     "Is a database opened for reading alone?"
     return url.query.get('mode') == 'ro'
+
+# %% ../../nbs/10_registry/01_tables.ipynb #e355e144
+def _is_still(
+    path,  # Of a file of SQLite
+):  # bool; raises where the last changes could not be seen
+    "Does nobody write to a file that can only be read here?"
+    path = Path(path).absolute()
+    log, index = (path.with_name(path.name + ending) for ending in ('-wal', '-shm'))
+    for file in (path, log, index):
+        if file.exists() and not os.access(file, os.R_OK):
+            raise DatabaseAway(
+                f'{file} is part of the registry: ask its owner for the right to read it'
+            )
+    if os.access(path.parent, os.W_OK):
+        return False
+    if not (log.exists() and log.stat().st_size):
+        return True
+    if not index.exists():
+        raise DatabaseAway(
+            f'the last changes of {path.name} lie in {log.name}, which can only be read where '
+            f'{path.parent} can be written: have its owner open the archive once and close it, '
+            f'or copy {path.name} and {log.name} to a folder of your own and open that'
+        )
+    return False
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c24becb9
 _pragmas = 'synchronous=NORMAL', 'foreign_keys=ON'
@@ -830,9 +852,9 @@ _pragmas = 'synchronous=NORMAL', 'foreign_keys=ON'
 def _sqlite_options(url):
     "What SQLAlchemy must know of a SQLite file, whose folder is made, or of one in memory"
     if url.database in (None, '', ':memory:'):
-        from sqlalchemy.pool import StaticPool
-
         return dict(poolclass=StaticPool)
+    if _is_read_only(url):
+        return dict(poolclass=NullPool)  # Pages that were read before may be old
     if not url.database.startswith('file:'):
         with writing(url.database):
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -863,6 +885,20 @@ def _tune_sqlite(connection, _):
 
 def _tune_for_reading(connection, _):
     connection.execute(f'PRAGMA busy_timeout={1000 * _patience_s}')
+
+
+def _look_before_reading(dialect, connection, args, kwargs):
+    "Tell SQLite, at every connection, whether somebody may write to the file"
+    file, _, _ = args[0].partition('?')
+    if _is_still(unquote(file.removeprefix('file:'))):
+        args[0] += '&immutable=1'
+
+
+def _tune(engine, read_only):
+    "Have every connection to a file of SQLite set up"
+    event.listen(engine, 'connect', _tune_for_reading if read_only else _tune_sqlite)
+    if read_only:
+        event.listen(engine, 'do_connect', _look_before_reading)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #7611b937
 def _postgres_options(pool_size):
@@ -921,8 +957,7 @@ class Registry:
         if self._secrets:
             _connect_with(self.engine, self._secrets)
         if is_sqlite:
-            tune = _tune_for_reading if _is_read_only(self._url) else _tune_sqlite
-            event.listen(self.engine, 'connect', tune)
+            _tune(self.engine, _is_read_only(self._url))
 
     @property
     def dialect(self):
