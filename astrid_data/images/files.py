@@ -14,7 +14,7 @@ import numpy as np
 from astropy.io import fits
 
 from ..core import BadImage, reading
-from .sanity import check_headers, unpacked
+from .sanity import check_headers, check_tiles, unpacked
 
 # %% ../../nbs/20_images/06_files.ipynb #418b1955
 def read_bytes(
@@ -103,6 +103,7 @@ def parse_fits(
     try:
         with reading(what):
             _check_length(hdul, data, what)
+            check_tiles(hdul, data, what)
     except BadImage:
         hdul.close()
         raise

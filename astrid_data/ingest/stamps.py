@@ -10,6 +10,8 @@ __all__ = ['STAMP_SCALES', 'STAMP_SIDES', 'stamp_shape', 'stamp_centre', 'stamp_
 import re
 import warnings
 from dataclasses import dataclass
+from math import inf
+from numbers import Real
 
 import numpy as np
 from astropy.io import fits
@@ -50,6 +52,11 @@ def stamp_shape(
     return ny, nx
 
 # %% ../../nbs/25_ingest/00_stamps.ipynb #ab76db13
+def _is_place(value):
+    "Whether a value of a packet, which may be anything, is a place on a detector"
+    return isinstance(value, Real) and abs(value) < inf
+
+
 def stamp_centre(
     n: int,  # Pixels that the stamp has along this axis
     position: float | None,  # Where the candidate is on the detector (pixel, 1-based)
@@ -58,7 +65,7 @@ def stamp_centre(
     "Which pixel of a stamp holds the candidate"
     if full is None or n >= full:
         return n // 2
-    if position is None or not np.isfinite(position):
+    if not _is_place(position):
         raise BadImage(
             'no_position',
             f'a stamp of {n} pixels was cut, and the packet does not say where the candidate was',
