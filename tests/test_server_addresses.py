@@ -6,6 +6,7 @@ import os
 import pickle
 import socket
 import threading
+from dataclasses import replace
 from io import BytesIO
 
 import pytest
@@ -348,16 +349,49 @@ def test_other_buckets_are_closed_to_a_server(s3, tmp_path):
     if 'other' not in {b['Name'] for b in client.list_buckets()['Buckets']}:
         client.create_bucket(Bucket='other')
     client.put_object(Bucket='other', Key='a/x.fits', Body=b'secret')
-    client.put_object(Bucket='test', Key='observations/x.fits', Body=b'own')
+    client.put_object(Bucket='test', Key='inside/observations/x.fits', Body=b'own')
     twin = pickle.loads(pickle.dumps(server_store(store)))
-    assert resolve_uri('s3://test/observations/x.fits', twin).read_bytes() == b'own'
+    assert resolve_uri('s3://test/inside/observations/x.fits', twin).read_bytes() == b'own'
     assert resolve_uri('s3://other/a/x.fits', store).read_bytes() == b'secret'
     for verb in (resolve_uri, remote_object, uri_mark):
-        with pytest.raises(NotAllowed, match='another bucket'):
+        with pytest.raises(NotAllowed, match='outside of the store'):
             verb('s3://other/a/x.fits', twin)
         verb('s3://other/a/x.fits', server_store(store, ['s3://other/a']))
         with pytest.raises(NotAllowed):
             verb('s3://other/a/x.fits', server_store(store, ['s3://other/b', 's3://other/a/x']))
+
+
+def test_a_server_stays_under_the_prefix_of_its_store(s3, tmp_path):
+    store = open_store('s3://test/inside', settings_of(s3), tmp_path)
+    client = s3.client()
+    for key in ('beside/x.fits', 'inside2/x.fits', 'x.fits'):
+        client.put_object(Bucket='test', Key=key, Body=b'secret')
+    client.put_object(Bucket='test', Key='inside/x.fits', Body=b'own')
+    twin = pickle.loads(pickle.dumps(server_store(store)))
+    assert resolve_uri('x.fits', twin).read_bytes() == b'own'
+    assert resolve_uri('s3://test/inside/x.fits', twin).read_bytes() == b'own'
+    assert resolve_uri('s3://test/beside/x.fits', store).read_bytes() == b'secret'  # A person's
+    ways = ['beside/x.fits', 'inside2/x.fits', 'x.fits', 'inside/../beside/x.fits']
+    for way in ways:
+        for verb in (resolve_uri, remote_object, uri_mark):
+            with pytest.raises(BadInput):
+                verb(f's3://test/{way}', twin)
+    for way in ('../beside/x.fits', '/test/beside/x.fits', 'inside/x.fits'):
+        with pytest.raises((BadInput, NotFound)):
+            resolve_uri(way, twin)
+    with pytest.raises(NotAllowed, match='ASTRID_ALLOWED=s3://test/beside$'):
+        resolve_uri('s3://test/beside/x.fits', twin)
+    wide = server_store(store, ['s3://test/beside'])
+    assert resolve_uri('s3://test/beside/x.fits', wide).read_bytes() == b'secret'
+
+
+def test_the_bucket_of_the_deployment_is_open_beside_a_store_elsewhere(s3, tmp_path):
+    settings = replace(settings_of(s3), s3_bucket='test')
+    s3.client().put_object(Bucket='test', Key='observations/x.fits', Body=b'own')
+    twin = server_store(open_store('s3://elsewhere/ours', settings, tmp_path))
+    assert resolve_uri('s3://test/observations/x.fits', twin).read_bytes() == b'own'
+    with pytest.raises(NotAllowed):
+        resolve_uri('s3://elsewhere/x.fits', twin)
 
 
 def test_settings_allow_for_all(tmp_path):

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -137,17 +138,23 @@ def _bucket(name, store):
     return known[name]
 
 
+def _own_objects(store):
+    "Where a store's own objects are: (bucket, beginning of the key)"
+    bucket, prefix = getattr(store, 'bucket', None), getattr(store, 'prefix', '')
+    deployment = getattr(getattr(store, 'settings', None), 's3_bucket', None)
+    return ((bucket, prefix), *([(deployment, '')] if deployment != bucket else []))
+
+
 def _object(place, key, uri, store, local=True):
     "The store of a bucket and the key in it, where that may be read"
     bucket, key = bucket_name(place, uri), check_key(key)
     reach = reach_of(store, local)
-    own = (
-        getattr(store, 'bucket', None),
-        getattr(getattr(store, 'settings', None), 's3_bucket', None),
-    )
-    if bucket not in own and not reach.allows_object(bucket, key):
+    reach = replace(reach, objects=reach.objects + _own_objects(store))
+    if not reach.allows_object(bucket, key):
+        folder = key.rpartition('/')[0]
         raise NotAllowed(
-            f'{uri!r} lies in another bucket: allow it with ASTRID_ALLOWED=s3://{bucket}'
+            f'{uri!r} lies outside of the store and of what is open to this server: '
+            f'allow it with ASTRID_ALLOWED=s3://{bucket}' + (f'/{folder}' if folder else '')
         )
     return _bucket(bucket, store), key
 
