@@ -9,7 +9,7 @@ __all__ = ['IMAGE_COLUMNS', 'is_synthetic', 'sample_files', 'sample_facts', 'add
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import BadImage, BadInput, progress, stable_uuid
+from ..core import BadImage, BadInput, progress, sha256_file, stable_uuid
 from ..images.conditions import read_conditions
 from ..images.exposures import read_exposure
 from ..images.image import check_facts, content_of_image, open_image
@@ -131,27 +131,14 @@ def _free_key(session, survey, key, sha256):
     return f'{key[:240]}~{sha256[:8]}'
 
 
-def _copied_planes(archive, entry, file):
-    "Copy the planes of an image into the store; their keys"
-    keys = {}
-    for role, plane in file.planes.items():
-        keys[role] = f'observations/{entry.observation_id}/{plane.path.name}'
-        archive.store.put(keys[role], plane.path)
-    return keys
-
-
-def _entry_of(archive, session, file, image, options):
-    "How an image is to be filed; a copy is made where one is asked for"
-    name = (options.survey or image.survey or 'unknown').lower()
-    survey = get_or_create_survey(session, name)
+def _entry_of(file, image, options):
+    "How an image would be filed, were its name free"
     headers = [first_header(file.path), image.header]
     part = f'{image.hdu_name},{image.hdu_ver}' if len(file.images) > 1 else ''
-    key = observation_key(headers, file_stem(file.path), part)
-    take_turn(session, f'observation {name} {key}')
-    entry = ImageEntry(
-        survey_id=survey.id,
-        survey=name,
-        key=_free_key(session, name, key, image.sha256),
+    return ImageEntry(
+        survey_id=None,
+        survey=(options.survey or image.survey or 'unknown').lower(),
+        key=observation_key(headers, file_stem(file.path), part),
         uri=file.uri,
         size_bytes=file.size_bytes,
         stored_key=None if '://' in file.uri else file.uri,
@@ -160,12 +147,6 @@ def _entry_of(archive, session, file, image, options):
         exposure=read_exposure(image.header, headers[0], image.facts, image.shape).plain(),
         conditions=read_conditions(image.header, headers[0]),
     )
-    if options.copy:
-        entry.stored_key = f'observations/{entry.observation_id}/{file.path.name}'
-        archive.store.put(entry.stored_key, file.path)
-        entry.beside = _copied_planes(archive, entry, file)
-    entry.uri = entry.stored_key or file.uri
-    return entry
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #bbcdd39a
 def _is_registered(session, image):
@@ -238,17 +219,56 @@ def _note_file(archive, file, entry, picture):
             index['blocks'] = block_checksums(f)
 
 
-def _insert_image(archive, session, file, image, entry, copied):
-    "Insert the three rows of an image; the row of the table of images"
-    observation, index, picture = observation_rows(image, entry)
-    file_index = picture['facts']['index']
-    if copied and file_index and isinstance(archive.store, FolderStore):
+def _image_rows(archive, file, image, entry, is_copy):
+    "The three rows of an image"
+    rows = observation_rows(image, entry)
+    file_index = rows[2]['facts']['index']
+    if is_copy and file_index and isinstance(archive.store, FolderStore):
         copy = archive.store.local_path(entry.stored_key)
         file_index['mtime_ns'] = copy.stat().st_mtime_ns  # The index is for the copy
-    _note_file(archive, file, entry, picture)
-    for table, row in ((Observation, observation), (ObservationIndex, index), (Image, picture)):
+    _note_file(archive, file, entry, rows[2])
+    return rows
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #82241d1d
+def _put(store, key, path, if_absent):
+    "Store a file; does its key lead to its bytes now?"
+    if store.put(key, path, if_absent=if_absent):
+        return True
+    return store.head(key).sha256 == sha256_file(path)
+
+
+def _copy_in(archive, entry, file, if_absent):
+    "Copy a file and its planes into the store; False where other files lie there"
+    folder = f'observations/{entry.observation_id}'
+    entry.stored_key = f'{folder}/{file.path.name}'
+    entry.beside = {role: f'{folder}/{plane.path.name}' for role, plane in file.planes.items()}
+    files = {entry.stored_key: file.path}
+    for role, plane in file.planes.items():
+        files[entry.beside[role]] = plane.path
+    return all([_put(archive.store, key, path, if_absent) for key, path in files.items()])
+
+
+def _filed(archive, session, file, image, options, wanted, if_absent):
+    "The entry of an image under a free name, and its rows; None where other files lie there"
+    key = _free_key(session, wanted.survey, wanted.key, image.sha256)
+    entry = replace(wanted, key=key)
+    if options.copy and not _copy_in(archive, entry, file, if_absent):
+        return None
+    entry.uri = entry.stored_key or file.uri
+    return entry, _image_rows(archive, file, image, entry, options.copy)
+
+
+def _insert_image(archive, session, file, image, options, wanted, filed):
+    "Insert the rows of an image, as filed before or, where that is not right any more, anew"
+    take_turn(session, f'observation {wanted.survey} {wanted.key}')
+    key = _free_key(session, wanted.survey, wanted.key, image.sha256)
+    if filed is None or filed[0].key != key:
+        filed = _filed(archive, session, file, image, options, wanted, if_absent=False)
+    entry, rows = filed
+    rows[0]['survey_id'] = get_or_create_survey(session, entry.survey).id
+    for table, row in zip((Observation, ObservationIndex, Image), rows):
         bulk_insert(session, table, [row])
-    return picture
+    return entry, rows[2]
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #03bfa588
 def _registered_before(session, file, image):
@@ -338,12 +358,13 @@ def _register_image(archive, report, file, hdu, facts, options):
         if options.detect:  # Before the turn is taken: others write meanwhile
             noise = error_plane(file.path, image)
             found = search_image(image, noise, options.apply_rules, **options.settings)
+        wanted = _entry_of(file, image, options)
+        filed = _filed(archive, session, file, image, options, wanted, if_absent=True)
         take_turn(session, image.sha256)
         if _is_registered(session, image):  # Another process was faster
             report.skipped += 1
             return image.sha256
-        entry = _entry_of(archive, session, file, image, options)
-        picture = _insert_image(archive, session, file, image, entry, options.copy)
+        entry, picture = _insert_image(archive, session, file, image, options, wanted, filed)
         sources = verdicts = None
         if found is not None:
             sources, verdicts = record_detections(

@@ -188,14 +188,19 @@ def confidence_of(
     return np.clip(snr / (snr + 5), 0, 1)
 
 # %% ../../nbs/25_ingest/04_rows.ipynb #64c5dea1
+def _detector_version():
+    "The version of what finds sources"
+    from photutils import __version__
+
+    return __version__
+
+
 def detector_model(
     session,  # Open session
     **settings,  # Of `detect_sources`
 ):  # The row of the model
     "The model that our own detections are credited to"
-    from photutils import __version__
-
-    return add_model(session, DETECTOR, __version__, **settings)
+    return add_model(session, DETECTOR, _detector_version(), **settings)
 
 # %% ../../nbs/25_ingest/04_rows.ipynb #5ae3498b
 _SCORE_FACTS = ('snr', 'sharpness', 'lowest_neighbour', 'concentration', 'contrast')
@@ -330,16 +335,17 @@ def record_detections(
     **settings,  # More for `detect_sources`
 ) -> tuple:  # Sources and verdicts; None, None where this was done before
     "Find the sources of an image and write them down with what the rules say"
-    model = detector_model(session, **settings)
-    key = f'{picture["id"]} {model.name} {model.version} {canonical_json(settings)}'
-    if session.get(ModelRun, stable_uuid('model_run', key)):
+    key = f'{picture["id"]} {DETECTOR} {_detector_version()} {canonical_json(settings)}'
+    run_id = stable_uuid('model_run', key)
+    if session.get(ModelRun, run_id):
         return None, None
     found = found or search_image(image, noise, apply_rules, **settings)
+    take_turn(session, key)
+    if session.get(ModelRun, run_id):  # Another process was faster
+        return None, None
+    model = detector_model(session, **settings)
     _keep_pixel_sum(session, image, picture, found.pixel_sum)
     run = _model_run(model, key, picture, found.sources, found.seconds)
-    take_turn(session, key)
-    if session.get(ModelRun, run.id):  # Another process was faster
-        return None, None
     session.add(run)
     session.flush()
     written = _detection_rows(found.described, found.verdicts, run, model.version, key)
