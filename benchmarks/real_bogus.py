@@ -22,7 +22,7 @@ What the numbers mean
              judged on it has seen in training, turned. It measures memory; the difference to cnn is not skill.
   shortcut   AUC-ROC, ± its standard error, of a probe that is given date, sky level, noise, band and field, and never the source, over all alerts.
              A set without shortcuts has 0.5. It does not say that the network uses them; it says that a score on this set alone cannot tell whether it does.
-  A difference smaller than its own ± has not been shown: 290 alerts are too few to rank two good ways.
+  A difference smaller than its own ± has not been shown: 289 alerts are too few to rank two good ways.
   ±          95 % of the mean over seeds (Student's t). The seeds share one pool of alerts, so it says how much the draw of the split and the
              start of the network matter, not how another survey would do.
   The labels are proxies (catalogues of variables, known asteroids, agreement of other scores), not human truth: where other classifiers

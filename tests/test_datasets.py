@@ -14,13 +14,14 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from sqlalchemy import func, select
 
 import astrid_data as ad
 from astrid_data.concurrency import Journal
 from astrid_data.core import BadInput, Conflict, NotFound, QualityError
 from astrid_data.datasets import build as datasets
-from astrid_data.datasets import catalog, publish, staging
+from astrid_data.datasets import catalog, publish, source, staging
 from astrid_data.datasets.dataset import Dataset, write_dataset
 from astrid_data.datasets.shards import ShardedArray, ShardWriter, content_hash
 from astrid_data.images import header_cache
@@ -876,14 +877,29 @@ def test_what_is_shown_for_a_sample_is_its_own_frame(built):
     ds = built[2]
     fig = ds.show_source(5)
     shown = fig.axes[1].images[0].get_array()
-    assert (
-        shown.shape == (16, 16)
-        and ds.samples['image_uri'][5].rsplit('/', 1)[1] in fig.axes[0].get_title()
-    )
+    title = fig.axes[0].get_title()
+    assert shown.shape == (16, 16)
+    assert ds.samples['image_uri'][5].rsplit('/', 1)[1] in title.replace('\n', '')
     with pytest.raises(BadInput, match='not 100000'):
         ds.show_source(100000)
     with pytest.raises(BadInput, match='open_dataset'):
         Dataset(ds.folder).show_source(0)
+
+
+def test_a_long_title_of_a_frame_is_wrapped(built, monkeypatch):
+    "An address has no spaces; all of it is there, and none of it is outside of the figure"
+    ds = built[2]
+    address = 'https://archive.example/' + 'a_folder_of_a_night/' * 12 + 'frame.fits [SCI,1]'
+    known = source.provenance(ds, 5)
+    monkeypatch.setattr(source, 'provenance', lambda *which: known | dict(image=address))
+    figure = ds.show_source(5)
+    title = figure.axes[0].title
+    assert title.get_text().replace('\n', '').replace(' ', '') == address.replace(' ', '')
+    FigureCanvasAgg(figure).draw()
+    box = title.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height
+    patch_title = figure.axes[1].title.get_window_extent()
+    assert box.x1 < patch_title.x0
 
 
 # Elsewhere

@@ -247,6 +247,7 @@ def test_nothing_found_names_channels_and_unknown_times(archive):
     with pytest.raises(NotFound) as e:
         plan_of(archive, channels=('science', 'template'))
     assert 'no_image (science: 0 images with this role, the observation has image)' in str(e.value)
+    assert "Try: channels=('image',) takes" in str(e.value)
     with archive.session() as s:
         oid, when = s.query(Observation.id, Observation.observation_time).first()
         s.execute(
@@ -271,9 +272,38 @@ def test_nothing_found_names_channels_and_unknown_times(archive):
             )
 
 
+@pytest.mark.parametrize('proxies', ['real bogus', 'real real'])
+def test_a_set_of_alerts_says_how_it_is_collected(tmp_path, proxies):
+    "By its stamps; without a threshold where there are no scores; with bogus ones for two classes"
+    from test_ingest import packet
+
+    archive = ad.open_archive(tmp_path)
+    rows = [packet(k) | dict(label_proxy=word) for k, word in enumerate(proxies.split())]
+    for row in rows:
+        row['candidate'] = row['candidate'] | dict(drb=None, rb=None)
+    archive.add_alerts(rows, show=False)
+    collector = ad.TrainingDataCollector(archive)
+
+    def asked(**params):
+        return collector.plan(P(**params), progress=False)
+
+    with pytest.raises(NotFound, match='Try: confidence_threshold=None takes') as e:
+        asked()
+    assert 'channels=' not in str(e.value)
+    stamps = ('template', 'science', 'difference')
+    with pytest.raises(NotFound) as e:
+        asked(confidence_threshold=None)
+    assert f'Try: channels={stamps} takes' in str(e.value)
+    assert 'confidence_threshold' not in str(e.value)
+    plan = asked(confidence_threshold=None, channels=stamps)
+    one_class = 'the whole set is of one class: no sample is negative; judge detections as bogus'
+    assert len(plan.samples) == 2 and (one_class in repr(plan)) == (proxies == 'real real')
+
+
 def test_one_class_and_empty_splits_warn_and_stay_written(archive):
     plan = plan_of(archive, negatives={})
-    assert 'the whole set is of one class: no sample is negative' in repr(plan)
+    words = 'the whole set is of one class: no sample is negative; ask for some, such as negatives='
+    assert words in repr(plan)
     with pytest.warns(UserWarning, match='other samples: one label only'):
         d = plan.build('positives', patch_size=9, progress=False, probe=False)
     assert 'one label only' in repr(d)

@@ -27,6 +27,7 @@ from astrid_data.collect.queries import (
 )
 from ..core import NotFound
 from ..draws import counts_for, pick_stratified, ranks
+from ..ingest.alerts import STAMPS
 from ..ingest.archive import UNKNOWN_TIME
 from ..registry.tables import Detection, Image, Observation, Survey
 from ..registry.verdicts import WORD_COLUMNS, effective_labels, plain_words
@@ -88,11 +89,15 @@ def _add_bare_files(images, obs):
     return pd.concat([images, bare.reindex(columns=images.columns)], ignore_index=True)
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #0c892032
+_THERE_IS = 'the observation has '
+_NO_IMAGE = 'no image'
+
+
 def _roles_there(images, rows):
     "The roles that some observations have, as text, one for each of `rows`"
     some = images[np.isin(images['row'], rows)]
     roles = some.groupby('row')['role'].agg(lambda role: ', '.join(sorted(set(role))))
-    return roles.reindex(rows).fillna('no image')
+    return roles.reindex(rows).fillna(_NO_IMAGE)
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #1695a726
 def _channel_losses(images, channel, reason, detail):
@@ -105,7 +110,7 @@ def _channel_losses(images, channel, reason, detail):
     ):
         rows = np.flatnonzero(bad)
         detail[rows] = [
-            f'{channel}: {n} images with this role, the observation has {roles}'
+            f'{channel}: {n} images with this role, {_THERE_IS}{roles}'
             for n, roles in zip(count[rows], _roles_there(images, rows))
         ]
         reason[rows] = why
@@ -405,6 +410,31 @@ def _registry_text(session):
     )
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #886547cc
+def _channels_hint(table):
+    "Which channels would do, where candidates were lost for lack of others; '' where none were"
+    lost = table.loc[table['reason'] == 'no_image', 'detail']
+    roles = lost.mode()[0].rpartition(_THERE_IS)[2].split(', ') if len(lost) else [_NO_IMAGE]
+    if roles == [_NO_IMAGE]:
+        return ''
+    in_order = tuple(sorted(roles, key=[*STAMPS, *roles].index))
+    return f'channels={in_order} takes those that have no image of the channels asked for'
+
+
+def _score_hint(funnel):
+    "What to say where no candidate has a score that is high enough; '' elsewhere"
+    left = funnel['left'].to_numpy()
+    to_nothing = (left[1:] == 0) & (left[:-1] > 0)
+    if 'confidence' not in set(funnel['filter'][1:][to_nothing]):
+        return ''
+    return 'confidence_threshold=None takes detections without a score too'
+
+
+def _hints(funnel, table):
+    "Sentences on what would find something"
+    hints = [_channels_hint(table), _score_hint(funnel)]
+    return ''.join(f' Try: {hint}.' for hint in hints if hint)
+
+# %% ../../nbs/40_collect/06_candidates.ipynb #38698acd
 def nothing_found(
     session,  # An open session
     funnel: pd.DataFrame,  # What the filters removed
@@ -413,5 +443,5 @@ def nothing_found(
     "Why there is no positive sample, and what is in the registry"
     return NotFound(
         f'no positive sample to collect. {_where_all_went(funnel, table)}. '
-        f'In the registry: {_registry_text(session)}.'
+        f'In the registry: {_registry_text(session)}.{_hints(funnel, table)}'
     )

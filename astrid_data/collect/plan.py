@@ -329,6 +329,20 @@ def unknown_text(
     return '; '.join(parts)
 
 # %% ../../nbs/40_collect/04_plan.ipynb #85ddce80
+def _help_for_one_class(params, missing):
+    "What would bring samples of the missing class"
+    if missing == 'positive':
+        return 'judge detections as real, or ask for more surveys and times'
+    if params.negatives == {}:
+        return "ask for some, such as negatives={'rejected': 1, 'random_sky': 1}"
+    if params.confidence_threshold:
+        return 'confidence_threshold=None takes rejected detections of any score'
+    return (
+        'judge detections as bogus (add_catalogue with is_real=False, or browse with labeller=); '
+        'sky can be drawn from whole images only'
+    )
+
+
 def _warning_lines(plan):
     "What should make one think twice"
     lines = []
@@ -343,7 +357,8 @@ def _warning_lines(plan):
         lines.append(('one class', text))
     if plan.samples['label'].nunique() == 1:
         missing = 'negative' if plan.samples['label'].iloc[0] else 'positive'
-        lines.append(('warning', f'the whole set is of one class: no sample is {missing}'))
+        text = f'the whole set is of one class: no sample is {missing}'
+        lines.append(('warning', f'{text}; {_help_for_one_class(plan.params, missing)}'))
     for by in ('label', 'band', 'mag'):
         text = uneven_losses(plan.samples, plan.ledger, by)
         if text:

@@ -6,6 +6,7 @@
 __all__ = ['provenance', 'show_source']
 
 # %% ../../nbs/55_datasets/08_source.ipynb #72fd56bc
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -194,6 +195,14 @@ def _draw_patch(ax, dataset, i, levels):
     ax.set(xticks=[], yticks=[])
     ax.set_title('as stored' if alone else ' | '.join(dataset.channels), fontsize=8)
 
+# %% ../../nbs/55_datasets/08_source.ipynb #ce915e56
+_LETTERS = 56  # Of a title beside which the patch has room
+
+
+def _wrapped(address):
+    "An address in lines as wide as the frame, of which nothing is left out"
+    return '\n'.join(textwrap.wrap(address, _LETTERS, break_on_hyphens=False)) or address
+
 # %% ../../nbs/55_datasets/08_source.ipynb #baf9e27e
 def _draw_facts(ax, facts):
     "The provenance as text"
@@ -229,7 +238,7 @@ def show_source(
     layout = [['frame', 'patch'], ['frame', 'facts']]
     axes = figure.subplot_mosaic(layout, width_ratios=[1.5, 1], height_ratios=[1.3, 1])
     _draw_frame(axes['frame'], frame, window, bounds, levels)
-    axes['frame'].set_title(facts['image'], fontsize=8)
+    axes['frame'].set_title(_wrapped(facts['image']), fontsize=8)
     _mark_square(axes['frame'], x0, y0, dataset.patch_size, row['origin'])
     _draw_patch(axes['patch'], dataset, i, levels)
     _draw_facts(axes['facts'], facts)
