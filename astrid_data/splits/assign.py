@@ -124,30 +124,93 @@ def object_names(
     number[np.setdiff1d(np.arange(len(samples)), pairs[0])] = None
     return number
 
-# %% ../../nbs/50_splits/01_assign.ipynb #467cda17
-def _flat_pairs(rows, neighbours):
-    "Two flat arrays from one list of neighbours per row"
-    lengths = [len(found) for found in neighbours]
-    flat = np.concatenate([np.zeros(0, 'i8'), *map(np.asarray, neighbours)])
-    return np.repeat(rows, lengths), flat.astype('i8')
-
 # %% ../../nbs/50_splits/01_assign.ipynb #399b166c
 def _half_widths(samples):
     "Half-width of each patch (arcsec), NaN where it is not known"
     return np.array(column(samples, 'half_width_arcsec'), 'f8')
 
 # %% ../../nbs/50_splits/01_assign.ipynb #56d8996f
-def _pairs_within(vectors, chord, chunk=20_000):
-    "Pairs of rows of `vectors` that are no further apart than the first one's `chord`"
+def _first_here(vectors):
+    "First row at the position of each row"
+    rows = pd.Series(np.arange(len(vectors)))
+    return rows.groupby(list(vectors.T)).transform('first').to_numpy()
+
+# %% ../../nbs/50_splits/01_assign.ipynb #00e1396d
+_FEW = 32
+
+
+def _nearest_within(tree, chord, chunk=20_000):
+    "Pairs of a place and its nearest within its `chord`, and which places have more than a few"
+    pairs = []
+    crowded = np.zeros(tree.n, bool)
+    bound = chord.max(initial=0) * (1 + 1e-9)
+    for start in range(0, tree.n, chunk):
+        rows = np.arange(start, min(start + chunk, tree.n))
+        ask = dict(k=range(1, _FEW + 2), distance_upper_bound=bound)
+        distance, other = tree.query(tree.data[rows], **ask)
+        near = (distance <= chord[rows, None]) & np.isfinite(distance)
+        crowded[rows] = near[:, -1]
+        near[crowded[rows], 2:-1] = False  # These are joined in another way
+        place, rank = np.nonzero(near)
+        pairs.append(np.stack([rows[place], other[place, rank]]))
+    return np.concatenate(pairs, axis=1), crowded
+
+# %% ../../nbs/50_splits/01_assign.ipynb #d0faeed9
+def _cubes_within(vectors, chord):
+    "Number of a cube for each place, so small that all in a cube are within each other's `chord`"
+    class_number = np.floor(4 * np.log2(chord))
+    side = 2 ** (class_number / 4) / np.sqrt(3) * 0.99
+    corner = np.floor(vectors / side[:, None])
+    cube = pd.DataFrame(corner).assign(radius=class_number)
+    return cube.groupby(list(cube), sort=False).ngroup().to_numpy()
+
+# %% ../../nbs/50_splits/01_assign.ipynb #eb49c273
+def _reached(vectors, chord, strangers):
+    "Which of some positions are within the `chord` of any of some places"
     from scipy.spatial import cKDTree
 
-    tree = cKDTree(vectors)
-    pairs = []
-    for start in range(0, len(vectors), chunk):
-        part = np.arange(start, min(start + chunk, len(vectors)))
-        near = tree.query_ball_point(vectors[part], chord[part], return_sorted=False)
-        pairs.append(_flat_pairs(part, near))
+    distance, nearest = cKDTree(vectors).query(strangers)
+    reached = distance <= chord[nearest]
+    for k in np.flatnonzero(~reached & (distance <= chord.max())):
+        reached[k] = (np.linalg.norm(vectors - strangers[k], axis=1) <= chord).any()
+    return reached
+
+# %% ../../nbs/50_splits/01_assign.ipynb #d8185417
+def _out_of_cube(tree, chord, inside, together):
+    "Places within the `chord` of some that lie in one cube, of those that are not together with it"
+    reach = 2.01 * chord[inside].max()  # From one of the cube, over its diagonal
+    near = np.array(tree.query_ball_point(tree.data[inside[0]], reach, return_sorted=False))
+    strangers = near[together[near] != together[inside[0]]]
+    if not len(strangers):
+        return strangers
+    return strangers[_reached(tree.data[inside], chord[inside], tree.data[strangers])]
+
+# %% ../../nbs/50_splits/01_assign.ipynb #bf7d3fef
+def _pairs_of_crowd(tree, chord, rows, pairs):
+    "Pairs that join crowded places with what is within their `chord`, beside those that are known"
+    cube = _cubes_within(tree.data[rows], chord[rows])
+    members = np.split(rows[np.argsort(cube, kind='stable')], np.cumsum(np.bincount(cube))[:-1])
+    first = np.array([inside[0] for inside in members])
+    pairs = [pairs, np.stack([rows, first[cube]])]
+    together = connected(pairs, tree.n)
+    for inside in members:
+        others = _out_of_cube(tree, chord, inside, together)
+        pairs.append(np.stack([np.full(len(others), inside[0]), others]))
     return np.concatenate(pairs, axis=1)
+
+# %% ../../nbs/50_splits/01_assign.ipynb #46062487
+def _pairs_within(vectors, chord):
+    "Pairs that join all rows of `vectors` which are no further apart than one's `chord`; few a row"
+    from scipy.spatial import cKDTree
+
+    first = _first_here(vectors)
+    places = np.unique(first)
+    widest = pd.Series(chord).groupby(first).max().to_numpy()
+    tree = cKDTree(vectors[places])
+    pairs, crowded = _nearest_within(tree, widest)
+    if crowded.any():
+        pairs = _pairs_of_crowd(tree, widest, np.flatnonzero(crowded), pairs)
+    return np.concatenate([np.stack([np.arange(len(first)), first]), places[pairs]], axis=1)
 
 # %% ../../nbs/50_splits/01_assign.ipynb #126fe8ed
 def _same_place(samples, radius_arcsec):
@@ -361,23 +424,90 @@ def _size_classes(sky, rows):
         yield part, sky.half[part].max()
 
 # %% ../../nbs/50_splits/01_assign.ipynb #994da3ac
+_PAIRS_AT_ONCE = 250_000
+
+
+def _nearest_shares(sky, rows, others, tree, reach, most):
+    "Which rows share sky with any of their `most` nearest others, and which have more in reach"
+    hit = np.zeros(len(rows), bool)
+    more = np.zeros(len(rows), bool)
+    step = max(1, _PAIRS_AT_ONCE // most)
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        ask = dict(k=range(1, most + 1), distance_upper_bound=reach[part].max() * (1 + 1e-9))
+        distance, other = tree.query(sky.vectors[rows[part]], **ask)
+        near = distance <= reach[part, None]
+        row, rank = np.nonzero(near)
+        share = np.zeros(near.shape, bool)
+        share[row, rank] = _share_sky(sky, rows[part][row], others[other[row, rank]])
+        hit[part] = share.any(axis=1)
+        more[part] = near[:, -1]
+    return hit, more & ~hit
+
+# %% ../../nbs/50_splits/01_assign.ipynb #eeaebe45
+def _share_in_rounds(sky, rows, others, reach, rounds=(8, 32)):
+    "Which rows share sky with any of the others, and of which it is open after all rounds"
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(sky.vectors[others])
+    hit = np.zeros(len(rows), bool)
+    unsure = np.arange(len(rows))
+    for most in rounds:
+        if not len(unsure):
+            break
+        asked = (sky, rows[unsure], others, tree, reach[unsure], min(most, len(others)))
+        hit[unsure], more = _nearest_shares(*asked)
+        unsure = unsure[more] if most < len(others) else unsure[:0]
+    return hit, unsure
+
+# %% ../../nbs/50_splits/01_assign.ipynb #7b9b3d12
+def _one_of_bundle(sky, others, widest, size=1.0):
+    "One row of each bundle of others that lie and are turned nearly alike"
+    place = np.floor(sky.vectors[others] / (0.03 * size * np.radians(widest / 3600)))
+    turn = np.floor(np.nan_to_num(sky.up[others], nan=9.0) / (0.01 * size))
+    alike = pd.DataFrame(np.column_stack([place, turn])).duplicated()
+    return others[~alike.to_numpy()]
+
+
+def _misses_bundles(sky, rows, others, widest, size=1.0):
+    "Which rows surely share sky with none of the others, by squares around bundles of them"
+    one = _one_of_bundle(sky, others, widest, size)
+    both = np.concatenate([rows, one])
+    around = {name: getattr(sky, name)[both] for name in ('x0', 'y0', 'side', 'inner', 'vectors')}
+    of_bundle = np.full(len(one), (1 + 0.1 * size) * widest)
+    half = np.concatenate([(1 + 0.07 * size) * sky.half[rows], of_bundle])
+    turn = dict(up=sky.up[both], across=sky.across[both])
+    larger = Footprints(image=np.full(len(both), -1), half=half, **turn, **around)
+    reach = chord_of_arcsec(np.sqrt(2) * (half[: len(rows)] + (1 + 0.1 * size) * widest))
+    places = np.arange(len(both))
+    asked = (larger, places[: len(rows)], places[len(rows) :], reach)
+    hit, _ = _share_in_rounds(*asked, 8 * 4 ** np.arange(20))
+    pixels = (sky.image[rows] >= 0) & np.isin(sky.image[rows], sky.image[others])
+    return ~hit & ~pixels
+
+# %% ../../nbs/50_splits/01_assign.ipynb #bf31acb4
 def _overlaps_class(sky, rows, others, widest):
     "Which of `rows` share sky with any of `others`, which are of one size class"
     from scipy.spatial import cKDTree
 
     vectors = sky.vectors[rows]
-    tree = cKDTree(sky.vectors[others])
+    places = others[~pd.DataFrame(sky.vectors[others]).duplicated().to_numpy()]
+    tree = cKDTree(sky.vectors[places])
     reach = chord_of_arcsec(np.sqrt(2) * (sky.half[rows] + widest))
     bound = reach.max(initial=0) * (1 + 1e-9)  # Further away nothing is looked for
     distance, nearest = tree.query(vectors, distance_upper_bound=bound)
-    nearest = np.minimum(nearest, len(others) - 1)  # Of those that have none, at distance infinity
-    surely = np.maximum(sky.inner[rows] + sky.inner[others[nearest]], 0)
+    nearest = np.minimum(nearest, len(places) - 1)  # Of those that have none, at distance infinity
+    surely = np.maximum(sky.inner[rows] + sky.inner[places[nearest]], 0)
     hit = distance < chord_of_arcsec(surely)
     unsure = np.flatnonzero(~hit & (distance < reach))
-    for start in range(0, len(unsure), 512):
-        part = unsure[start : start + 512]
-        i, j = _flat_pairs(part, tree.query_ball_point(vectors[part], reach[part]))
-        np.logical_or.at(hit, i, _share_sky(sky, rows[i], others[j]))
+    hit[unsure], open_ = _share_in_rounds(sky, rows[unsure], others, reach[unsure])
+    unsure = unsure[open_]
+    for size in (1.0, 0.1):
+        if len(unsure):
+            unsure = unsure[~_misses_bundles(sky, rows[unsure], others, widest, size)]
+    if len(unsure):
+        asked = (rows[unsure], others, reach[unsure])
+        hit[unsure], _ = _share_in_rounds(sky, *asked, 128 * 4 ** np.arange(20))
     return hit
 
 # %% ../../nbs/50_splits/01_assign.ipynb #e2a888e8

@@ -8,7 +8,6 @@ __all__ = ['LeakageAudit', 'audit_splits', 'plot_audit']
 # %% ../../nbs/50_splits/02_audit.ipynb #acab621e
 import json
 from dataclasses import asdict, dataclass, field
-from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -199,7 +198,8 @@ def _nearest_train(sky, test, train):
     train = train[placed[train]]
     if not len(test) or not len(train):
         return np.zeros(0)
-    chord, _ = cKDTree(sky.vectors[train]).query(sky.vectors[test])
+    places = pd.DataFrame(sky.vectors[train]).drop_duplicates().to_numpy()
+    chord, _ = cKDTree(places).query(sky.vectors[test])
     return arcsec_of_chord(chord)
 
 # %% ../../nbs/50_splits/02_audit.ipynb #fbdd012b
@@ -268,26 +268,32 @@ def _pixel_sums(data, chunk=4096):
     return sums
 
 # %% ../../nbs/50_splits/02_audit.ipynb #44b55c86
-def _same_turned(a, b):
-    "Whether `b` is `a`, turned by a quarter or more, or mirrored; not if they are equal"
-    if np.array_equal(a, b, equal_nan=True):
-        return False
+def _least_turned(a):
+    "Of the eight ways to turn and mirror a patch, the first in the order of its bytes"
     mirrored = a[..., ::-1]
-    turned = [np.rot90(m, k, axes=(-2, -1)) for m in (a, mirrored) for k in range(4)]
-    return any(np.array_equal(copy, b, equal_nan=True) for copy in turned[1:])
+    ways = [np.rot90(m, k, axes=(-2, -1)) for m in (a, mirrored) for k in range(4)]
+    return min(np.ascontiguousarray(way).tobytes() for way in ways)
 
-# %% ../../nbs/50_splits/02_audit.ipynb #c7156ff6
+
 def _late_copies(data, ranks):
     "Rows of a family of patches, with their splits' ranks, that come after a turned copy"
-    kinds = {}  # Equal patches, once
+    kinds = {}  # Rows of equal patches, by their bytes, by the bytes of the least turned
+    least_of = {}
     for row, rank in ranks.items():
-        kinds.setdefault(np.asarray(data[row]).tobytes(), []).append((row, rank))
+        a = np.array(data[row])
+        a[np.isnan(a)] = np.nan
+        own = a.tobytes()
+        if own not in least_of:
+            least_of[own] = _least_turned(a)
+        kinds.setdefault(least_of[own], {}).setdefault(own, []).append((row, rank))
     late = set()
-    for kind, other in permutations(kinds.values(), 2):
-        earliest = min(rank for _, rank in other)
-        later = [row for row, rank in kind if rank > earliest]
-        if later and _same_turned(data[other[0][0]], data[kind[0][0]]):
-            late.update(later)
+    for family in kinds.values():
+        first = {own: min(rank for _, rank in rows) for own, rows in family.items()}
+        for own, rows in family.items():
+            earliest = min(
+                (rank for kind, rank in first.items() if kind != own), default=len(SPLITS)
+            )
+            late.update(row for row, rank in rows if rank > earliest)
     return late
 
 # %% ../../nbs/50_splits/02_audit.ipynb #71a6eef1
@@ -389,21 +395,37 @@ def _axes(sky, rows):
     return up, across
 
 
-def _covered(sky, row, others, n):
-    "Share of the pixels of one patch that lie on any of some others"
+def _pixel_places(sky, row, n):
+    "Places of the pixels of one patch as unit vectors, shape (n * n, 3)"
     steps = (np.arange(n) + 0.5) / n * 2 - 1
     x, y = (a.ravel()[:, None] for a in np.meshgrid(steps, steps))
-    half = np.radians(sky.nominal / 3600)
     up, across = _axes(sky, np.array([row]))
-    points = sky.vectors[row] + half[row] * (x * across + y * up)
-    covered = np.zeros(len(points), bool)
-    for other, up, across in zip(others, *_axes(sky, others)):
-        step = points - sky.vectors[other]
-        covered |= (np.abs(step @ up) <= half[other]) & (np.abs(step @ across) <= half[other])
-    return covered.mean()
+    return sky.vectors[row] + np.radians(sky.nominal[row] / 3600) * (x * across + y * up)
+
+
+def _still_bare(sky, places, others, most=250_000):
+    "Those of some places that lie on none of some patches"
+    start, size = 0, 4
+    while start < len(others) and len(places):
+        some = others[start : start + size]
+        half = np.radians(sky.nominal[some] / 3600)[:, None]
+        up, across = _axes(sky, some)
+        step = places - sky.vectors[some][:, None]
+        along, beside = (np.matmul(step, axis[:, :, None])[..., 0] for axis in (up, across))
+        on_one = ((np.abs(along) <= half) & (np.abs(beside) <= half)).any(axis=0)
+        places = places[~on_one]
+        start += size
+        size = max(1, min(2 * size, most // max(len(places), 1)))
+    return places
+
+
+def _covered(sky, row, others, n):
+    "Share of the pixels of one patch that lie on any of some others"
+    return 1 - len(_still_bare(sky, _pixel_places(sky, row, n), others)) / n**2
 
 # %% ../../nbs/50_splits/02_audit.ipynb #0314cecb
 _LAID_OUT = 2000  # Patches that are laid out with all of their pixels; of more, a coarser grid
+_NEAREST = 16  # Others that are asked first
 
 
 def _pixels_on(sky, rows, others):
@@ -416,12 +438,16 @@ def _pixels_on(sky, rows, others):
     rows = rows[overlaps_any(sky, rows, others)]
     tree = cKDTree(sky.vectors[others])
     reach = chord_of_arcsec(np.sqrt(2) * (sky.half[rows] + sky.half[others].max()))
-    finest = 64 if len(rows) <= _LAID_OUT else 16
+    _, nearest = tree.query(sky.vectors[rows], k=range(1, min(_NEAREST, len(others)) + 1))
+    side = np.where(sky.side[rows] > 0, sky.side[rows], 60)
+    grid = np.clip(side, 1, 64 if len(rows) <= _LAID_OUT else 16).astype(int)
     total = 0.0
-    for row, near in zip(rows, tree.query_ball_point(sky.vectors[rows], reach)):
-        side = sky.side[row] if sky.side[row] > 0 else 60
-        grid = int(np.clip(side, 1, finest))
-        total += _covered(sky, row, others[np.sort(near)], grid) * side**2
+    for k, row in enumerate(rows):
+        bare = _still_bare(sky, _pixel_places(sky, row, grid[k]), others[nearest[k]])
+        if len(bare):
+            near = tree.query_ball_point(sky.vectors[row], reach[k])
+            bare = _still_bare(sky, bare, others[near])
+        total += (1 - len(bare) / grid[k] ** 2) * side[k] ** 2
     return int(round(total))
 
 

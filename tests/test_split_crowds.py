@@ -1,0 +1,158 @@
+"""Thousands of samples at one place are joined and audited as every pair would say, without listing every pair."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from astrid_data.sky import unit_vectors
+from astrid_data.splits.assign import (
+    _misses_bundles,
+    _pairs_within,
+    _share_sky,
+    find_footprints,
+    group_detections,
+    overlaps_any,
+)
+from astrid_data.splits.audit import _count_pixels, _count_turned, _pixel_places
+from astrid_data.splits.exposures import connected
+
+PLACES = {'field': (150, 2), 'across RA 0': (0, -30), 'the pole': (40, 90), 'south': (10, -90)}
+
+
+def crowd(place, seed, n=400):
+    "Clumps of several widths about a radius apart, some rows at exactly one position, some nowhere"
+    rng = np.random.default_rng(seed)
+    ra, dec = PLACES[place]
+    clump = rng.integers(0, 6, n)
+    centre = rng.uniform(-6, 6, (6, 2))
+    width = rng.choice([0, 0.05, 0.3, 2.0], 6)
+    x, y = centre[clump].T + width[clump] * rng.normal(0, 1, (2, n))
+    dec = dec + y / 3600
+    over = np.abs(dec) > 90  # On the other side of a pole
+    ra = ra + x / 3600 / np.maximum(np.cos(np.radians(dec)), 1e-6) + 180 * over
+    dec = np.where(over, np.sign(dec) * 180 - dec, dec)
+    half = rng.choice([4.0, 4.1, 10.0, 40.0, np.nan], n, p=[0.3, 0.3, 0.2, 0.1, 0.1])
+    keys = [f'{k:04d}' for k in rng.permutation(n)]
+    table = pd.DataFrame(dict(sample_key=keys, ra=ra % 360, dec=dec, half_width_arcsec=half))
+    table['pixel_pa_deg'] = np.where(rng.random(n) < 0.1, np.nan, rng.normal(20, 0.5, n))
+    table.loc[rng.random(n) < 0.03, 'ra'] = np.nan
+    return table, rng
+
+
+def components_of_all_pairs(vectors, chord):
+    distance = np.linalg.norm(vectors[:, None] - vectors, axis=2)
+    return connected([np.array(np.nonzero(distance <= chord[:, None]))], len(vectors))
+
+
+@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize('seed', range(12))
+def test_crowds_hang_together_as_all_pairs_say(place, seed):
+    table, rng = crowd(place, seed)
+    table = table[table['ra'].notna()]
+    vectors = unit_vectors(table['ra'], table['dec'])
+    chord = np.radians(rng.choice([0.0, 0.1, 0.11, 0.3, 0.8], len(table)) / 3600)
+    if seed % 3 == 0:
+        chord[:] = np.radians(0.4 / 3600)
+    pairs = _pairs_within(vectors, chord)
+    own = connected([pairs], len(vectors))
+    expected = components_of_all_pairs(vectors, chord)
+    assert len(pd.DataFrame([own, expected]).T.drop_duplicates()) == own.max() + 1
+    assert own.max() == expected.max() > 0
+    assert pairs.shape[1] < 40 * len(vectors)
+
+
+@pytest.mark.parametrize('scatter', [0.0, 0.1, 3.0])
+def test_a_crowd_needs_few_pairs(scatter):
+    rng = np.random.default_rng(0)
+    ra, dec = 150 + rng.normal(0, scatter / 3600, (2, 20_000))
+    vectors = unit_vectors(ra, dec - 150)
+    pairs = _pairs_within(vectors, np.full(20_000, np.radians(1 / 3600)))
+    assert pairs.shape[1] < 40 * 20_000  # Every pair would be 400 million
+    assert connected([pairs], 20_000).max() <= 50  # And a few outliers
+
+
+def test_rows_without_a_position_are_at_no_place():
+    table, _ = crowd('field', 0)
+    group = group_detections(table.assign(object_id=None))
+    lost = table['ra'].isna().to_numpy()
+    assert lost.any()
+    assert (group[lost] == table['sample_key'][lost]).all()
+
+
+def clumps(step, seed, n=300):
+    "Stamps of two stars `step` arcsec apart, a little turned; of other sizes, and of unknown angle"
+    rng = np.random.default_rng(seed)
+    second = rng.random(n) < 0.5
+    angle = rng.uniform(0, 2 * np.pi)
+    x, y = rng.normal(0, 0.1, (2, n)) + step * second * [[np.cos(angle)], [np.sin(angle)]]
+    half = rng.choice([30.0, 31.0, 12.0], n, p=[0.5, 0.3, 0.2])
+    turn = np.where(rng.random(n) < 0.1, np.nan, rng.normal(seed * 10, 0.3, n))
+    table = pd.DataFrame(dict(ra=150 + x / 3600, dec=y / 3600, half_width_arcsec=half))
+    return find_footprints(table.assign(pixel_pa_deg=turn), 63), second
+
+
+@pytest.mark.parametrize('step', [55, 62, 66, 70, 75, 80, 85, 95])
+def test_one_star_beside_another_is_what_pairs_say(step):
+    seen = set()
+    for seed in range(4):
+        sky, second = clumps(step, seed)
+        rows, others = np.flatnonzero(~second), np.flatnonzero(second)
+        i, j = (part.ravel() for part in np.meshgrid(rows, others, indexing='ij'))
+        expected = _share_sky(sky, i, j).reshape(len(rows), -1).any(axis=1)
+        assert (overlaps_any(sky, rows, others) == expected).all()
+        for size in (1.0, 0.1):
+            missed = _misses_bundles(sky, rows, others, sky.half[others].max(), size)
+            assert not (missed & expected).any()
+            seen.update(missed.tolist())
+    assert step > 80 or False in seen
+
+
+def pixels_by_each_pair(sky, rows, others, grid):
+    "Pixels of patches on any other, one pair at a time"
+    half = np.radians(sky.nominal / 3600)
+    total = 0.0
+    for row in rows:
+        step = _pixel_places(sky, row, grid)[:, None] - sky.vectors[others]
+        along, beside = ((step * axis[others]).sum(axis=2) for axis in (sky.up, sky.across))
+        on_it = (np.abs(along) <= half[others]) & (np.abs(beside) <= half[others])
+        total += on_it.any(axis=1).mean() * sky.side[row] ** 2
+    return round(total)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_pixels_shared_in_a_crowd_are_what_pairs_say(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(0, [[0.2], [8]], (2, 200))
+    table = pd.DataFrame(dict(ra=80 + x / 3600, dec=y / 3600, half_width_arcsec=10.0))
+    sky = find_footprints(table.assign(pixel_pa_deg=rng.normal(0, 9, 200)), 20)
+    split = rng.choice(['train', 'val', 'test'], 200, p=[0.2, 0.1, 0.7]).astype(object)
+    train, val, test = (np.flatnonzero(split == name) for name in ('train', 'val', 'test'))
+    expected = pixels_by_each_pair(sky, val, train, 20)
+    expected += pixels_by_each_pair(sky, test, np.concatenate([train, val]), 20)
+    assert expected > 0
+    assert abs(_count_pixels(sky, split) - expected) <= 1
+
+
+def test_turned_copies_of_many_kinds_with_one_sum():
+    "One bright pixel somewhere: all patches have equal sums, and few are turned copies"
+    patches = np.zeros((64, 1, 8, 8), 'f4')
+    patches[np.arange(64), 0, np.arange(64) // 8, np.arange(64) % 8] = 1.0
+    split = np.array(['train', 'test'] * 32, object)
+    orbits = {}
+    for k in range(64):
+        y, x = sorted([min(k // 8, 7 - k // 8), min(k % 8, 7 - k % 8)])
+        orbits.setdefault((y, x), set()).add(k)
+    late = sum(
+        any(j % 2 == 0 for j in orbit - {k}) for orbit in orbits.values() for k in orbit if k % 2
+    )
+    assert _count_turned(split, patches) == late == 32
+    patches[:, 0, 0, 0] = np.nan
+    assert _count_turned(split, patches) < 32
+
+
+def test_equal_patches_are_no_turned_copies_of_each_other():
+    patches = np.zeros((3, 1, 8, 8), 'f4')
+    patches[:2, 0, 1, 2] = 1.0
+    patches[2, 0, 1, 5] = 1.0
+    assert _count_turned(np.array(['train', 'test', 'buffer'], object), patches) == 0
+    assert _count_turned(np.array(['test', 'test', 'train'], object), patches) == 2
