@@ -1,13 +1,17 @@
-"""`python -m benchmarks.splits`: a thousand small registries that are hard to split, and how near ours come to the best.
+"""`python -m benchmarks.splits [--million]`: a thousand small registries that are hard to split, and how near ours come to the best.
 
 Each registry is drawn anew: few groups, a giant, groups of one class, a rare class, nights or surveys held together, a field where
 patches share sky, samples without a position, and a second version of each that has grown. Looked for are leaks, empty splits that
 nobody refused, fractions that are far from those asked for, and old samples that moved. On small ones every assignment is tried, by
-code that knows nothing of the library's. Kept in benchmarks/results/splits.json.
+code that knows nothing of the library's. Then large ones, in processor seconds and memory, each in a process of its own; a million rows
+only with `--million`. All but these take under five minutes on two cores. Kept in benchmarks/results/splits.json.
 """
 
 import itertools
 import logging
+import multiprocessing
+import resource
+import sys
 import time
 
 import numpy as np
@@ -33,6 +37,7 @@ What the numbers mean
   lacking       splits without a label that as many groups have as there are splits, one of them no larger than the split is to be
   passed        registries with samples of unknown position whose audit passes
   off           largest difference of a split's share of the kept samples from the one asked for: median, and that of 95 % of registries
+  split_s       processor seconds of `split_samples`; audit_s of `audit_splits` on its splits, audit_leaky_s on splits by chance; peak_mb of the process
   optimal       small cases in which no other assignment is better; behind: what is lost to the best in the others (chi-square of the shares)"""
 
 
@@ -322,34 +327,87 @@ def sky_of(n, seed=0):
     )
 
 
-def seconds(n):
-    "How long the assignment of so many rows takes, once"
+def one_place(n, clumps=1, others=2000):
+    "Many alerts of one star, or of two whose stamps meet at their edges; and others all over the sky"
+    rng = np.random.default_rng(0)
+    samples = sky_of(n + others)
+    star = np.arange(n) % clumps
+    samples.loc[: n - 1, 'ra'] = 150 + (star * 80 + rng.normal(0, 0.1, n)) / 3600
+    samples.loc[: n - 1, 'dec'] = rng.normal(0, 0.1, n) / 3600
+    samples.loc[: n - 1, 'object_id'] = [f'star {k}' for k in star]
+    return samples
+
+
+SCENES = {
+    'all over the sky': sky_of,
+    'at one place': one_place,
+    'at two places': lambda n: one_place(n, clumps=2),
+}
+
+
+def peak_mb():
+    "Most memory that this process ever had, libraries too"
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def cost(scene, n):
+    "Processor seconds of splitting and auditing so many rows, and the most memory; once"
     from astrid_data.splits.assign import split_samples
+    from astrid_data.splits.audit import audit_splits
 
-    samples = sky_of(n)
-    start = time.perf_counter()
-    split_samples(samples, patch_size=63)
-    return round(time.perf_counter() - start, 1)
+    quiet()
+    split_samples(sky_of(400), patch_size=63)  # Imports are no part of it
+    samples = SCENES[scene](n)
+    row = dict(scene=scene, n=n, before_mb=round(peak_mb()))
+    start = time.process_time()
+    split = split_samples(samples, patch_size=63).split
+    row['split_s'] = round(time.process_time() - start, 2)
+    samples = samples.assign(split=split)
+    start = time.process_time()
+    audit = audit_splits(samples, patch_size=63)
+    row['audit_s'] = round(time.process_time() - start, 2)
+    mixed = np.random.default_rng(1).choice(SPLITS, len(samples), p=[0.7, 0.15, 0.15])
+    if scene != 'all over the sky':
+        start = time.process_time()
+        audit_splits(samples.assign(split=mixed.astype(object)), patch_size=63)
+        row['audit_leaky_s'] = round(time.process_time() - start, 2)
+    return row | dict(verdict=audit.verdict, peak_mb=round(peak_mb()))
 
 
-def main():
-    from benchmarks.harness import keep, machine
+def costs_of_many(sizes):
+    "Each case in a fresh process, one after the other"
+    crowds = [(scene, n) for scene in list(SCENES)[1:] for n in (5_000, 20_000)]
+    cases = [('all over the sky', n) for n in sizes] + crowds
+    with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
+        return pool.starmap(cost, cases, chunksize=1)
 
+
+def quiet():
+    "Warnings of a thousand registries are not read"
     logging.disable(logging.WARNING)
-    sizes = (100_000, 300_000, 1_000_000)
+
+
+def main(million=False):
+    from benchmarks.harness import keep, machine, moment
+
+    sizes = [10_000, 40_000, 100_000, 400_000] + [1_000_000] * million
+    with multiprocessing.get_context('spawn').Pool(2, initializer=quiet) as pool:
+        registries = pool.map(one_registry, range(1000), chunksize=50)
+        cases = pool.map(gap, range(300), chunksize=50)
     result = dict(
         table='splits',
-        about='a thousand small registries, small cases against every assignment, and the time',
+        about='a thousand small registries, small cases against every assignment, and the cost',
         machine=machine(),
-        registries=summed([one_registry(seed) for seed in range(1000)]),
-        small_cases=behind([gap(seed) for seed in range(300)]),
-        seconds={str(n): seconds(n) for n in sizes},
+        **moment(),
+        registries=summed(registries),
+        small_cases=behind(cases),
+        cost=costs_of_many(sizes),
     )
-    print(pd.DataFrame(result['registries']).to_string(index=False))
-    print(pd.DataFrame(result['small_cases']).to_string(index=False))
-    print(result['seconds'], MEANING, sep='\n')
+    for part in ('registries', 'small_cases', 'cost'):
+        print(pd.DataFrame(result[part]).to_string(index=False))
+    print(MEANING)
     keep(result)
 
 
 if __name__ == '__main__':
-    main()
+    main('--million' in sys.argv[1:])

@@ -171,15 +171,21 @@ def _span(ends, is_rate=False):
     return f'95 %: at least {low:.3f}, and how much more cannot be told from so few objects'
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #0d8c4235
+_COVERED = 'of this model on other objects like these'
+_NOT_COVERED = 'other seeds, splits or times'
+
+
 def _sample_lines(report):
     "What the report is of"
     n_bogus = report.n - report.n_real
     kinds = f'{report.n_real} real, {n_bogus} bogus, {report.n_objects} objects'
     yield 'samples', f'{report.n}', f'{kinds}, data: {report.origin}'
-    remark = 'share of real, and the AUC-PR of a coin; a survey has another one'
+    remark = 'share of real, and the AUC-PR of a coin; a survey may have another one'
     if report.survey_prior is not None:
         remark = f'share of real, and the AUC-PR of a coin; asked about: {report.survey_prior:.3g}'
     yield 'prior', _number(report.prior), remark
+    if report.auc_pr_interval or report.fpr_at_fnr_interval:
+        yield 'intervals', '95 %', f'{_COVERED}; not of {_NOT_COVERED}'
 
 
 def _seed_lines(report, name):
