@@ -1,9 +1,9 @@
 """Notebooks as text, one page at a time.
 
-    python tools/nb.py open nbs/20_collector.ipynb   # writes .nbedit/20_collector.py (py:percent), to be edited
-    python tools/nb.py save nbs/20_collector.ipynb   # puts it back (same cell ids and outputs), exports and cleans that page
-    python tools/nb.py run  nbs/20_collector.ipynb   # executes it in a real kernel and stores its outputs, reproducibly
-    python tools/nb.py run                           # every page, in order
+    python tools/nb.py open nbs/01_sky.ipynb   # writes .nbedit/01_sky.py (py:percent), to be edited
+    python tools/nb.py save nbs/01_sky.ipynb   # puts it back (same cell ids and outputs), exports and cleans that page
+    python tools/nb.py run  nbs/01_sky.ipynb   # executes it in a real kernel and stores its outputs, reproducibly
+    python tools/nb.py run                     # every page, in order
 
 Outputs are reproducible: a widget leaves its static twin, cells under `#| network` and `#| slow` keep what they had.
 """

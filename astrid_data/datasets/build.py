@@ -464,11 +464,19 @@ def whole_ledger(
     return pd.concat(tables or [of_plan], ignore_index=True)
 
 # %% ../../nbs/55_datasets/06_build.ipynb #7d8e9736
+_TOO_LARGE = (
+    '; patches of {patch_size}×{patch_size} reach past their images or over bad pixels: give a '
+    'smaller patch_size, or a min_valid_fraction below {min_valid_fraction}'
+)
+
+
 def _check_sum(build, samples, ledger):
     "Every sample of the plan is kept or in the ledger"
     if not len(samples):
+        too_large = set(ledger['reason']) == {'too_little_valid'}
         raise NotFound(
             f'nothing is left of {build.facts["name"]!r} after cutting: {_reasons(ledger)}'
+            + _TOO_LARGE.format(**build.recipe) * too_large
         )
     lost = int(ledger['n'].sum())
     if build.plan.requested != len(samples) + lost:

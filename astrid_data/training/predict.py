@@ -103,6 +103,11 @@ def predict(
     survey_prior: float | None = None,  # Share of real in a survey: adds `score_at_prior`
 ) -> pd.DataFrame:  # One row per sample: index, label, score (0 to 1), loss of its batch, group
     "The model's scores"
+    if isinstance(loader, str) or not hasattr(loader, '__iter__'):
+        raise BadInput(
+            f'{loader!r} gives no batches: give a loader of one split, as from '
+            'RealDataLoader(dataset).loaders()'
+        )
     loader = as_trained(loader, known_input(model))
     was_training = model.training
     device = next(model.parameters()).device

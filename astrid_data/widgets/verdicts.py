@@ -138,6 +138,8 @@ def write_verdict(
     "Add a person's verdict on one sample"
     is_real = read_verdict(verdict)
     _check_labeller(dataset, labeller)
+    if not 0 <= row < len(dataset):
+        raise BadInput(f'{dataset.address} has samples 0 to {len(dataset) - 1}, not {row}')
     sample = dataset.samples.iloc[row]
     if label is None and not blind and is_real == bool(sample['label']):
         label = sample['class_name']
