@@ -153,7 +153,8 @@ def _said_by_planes(image, region):
     if 'weight' in image.planes:
         yield ~(image.planes['weight'].cut(*region) > 0)
     if 'error' in image.planes:
-        yield ~(np.abs(image.planes['error'].cut(*region)) < no_value)
+        error = image.planes['error'].cut(*region)
+        yield ~((error > 0) & (error < no_value))
 
 # %% ../../nbs/20_images/11_image.ipynb #b308cc9c
 def _known_bad(image, y0, y1, x0, x1):
@@ -341,6 +342,25 @@ def _add_files(side, info, header, dq, weight, error):
             _, data, hdu = plane_of_file(source, info, header)
             side.planes[role] = Plane(data, place_of(hdu), hdu)
 
+# %% ../../nbs/20_images/11_image.ipynb #16d79295
+def _holds_errors(pixels):
+    "Whether there is a number above 0, or none at all"
+    return (pixels > 0).any() or not np.isfinite(pixels).any()
+
+
+def _drop_empty_error(side):
+    "Leave an error map out that has no number above 0"
+    plane = side.planes.get('error')
+    if plane is None:
+        return
+    try:
+        is_map = _holds_errors(sample_rows(plane)) or _holds_errors(plane.whole())
+    except BadImage:
+        return  # For the reader to find
+    if not is_map:
+        del side.planes['error']
+        side.missing['error'] = 'the error map has no number above 0: not used'
+
 # %% ../../nbs/20_images/11_image.ipynb #9e500b23
 _most_saturated = 0.02  # Share of the pixels
 
@@ -392,6 +412,7 @@ def _open_image(source, hdu, extver, dq_policy, role, dq, weight, error, facts):
     policy = _settle(dq_policy, flags_of_mission(known['mission'] or '', first))
     side = side_planes(hdul, data, info, policy)
     _add_files(side, info, header, dq, weight, error)
+    _drop_empty_error(side)
     own = hdul[info.index]
     planes = {'image': Plane(data, place_of(own, plane), own), **side.planes}
     known.update(dq_flags=side.policy, dq_named=side.named)
@@ -443,7 +464,7 @@ def open_image(
     role: str = 'image',  # 'image', 'template', 'science' or 'difference'
     dq=None,  # Quality plane in a file of its own (path or bytes)
     weight=None,  # Weight plane in a file of its own; zero weight is bad
-    error=None,  # Error plane in a file of its own; an infinite error is bad
+    error=None,  # Error plane in a file of its own; an error that is infinite, 0 or less is bad
     facts: dict = None,  # What the caller knows better than the header, such as dict(band='F814W')
     isolate: bool = False,  # Try it in a process of its own first, which may die of it
 ) -> SkyImage:  # Use as a context manager, or `.close()` it

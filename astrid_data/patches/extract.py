@@ -141,7 +141,7 @@ _PLANES_AT_ONCE = 64  # Squares of each plane that stay in the processor's cache
 def _gather_with_error(image, x0, y0, patch_size, out, valid, copy):
     "Cut where pixels and error are numbers; the share of valid pixels of each patch"
     error = np.empty((min(_PLANES_AT_ONCE, len(x0)), patch_size, patch_size), 'f4')
-    known = np.empty(error.shape, bool)
+    known, positive = np.empty(error.shape, bool), np.empty(error.shape, bool)
     share = np.empty(len(x0))
     for start in range(0, len(x0), _PLANES_AT_ONCE):
         some = slice(start, start + _PLANES_AT_ONCE)
@@ -150,6 +150,7 @@ def _gather_with_error(image, x0, y0, patch_size, out, valid, copy):
         copy(image.pixels, None, *corner, out[some], valid[some])
         copy(image.planes['error'].raw, None, *corner, error[:n], known[:n])
         valid[some] &= known[:n]
+        valid[some] &= np.greater(error[:n], 0, out=positive[:n])
         out[some][~valid[some]] = np.nan
         share[some] = valid[some].mean(axis=(1, 2))
     return share
