@@ -6,6 +6,7 @@
 __all__ = ['LostRows', 'catalogue_name', 'follow_verdicts', 'differs', 'changed_words', 'add_catalogue']
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #9559a574
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -522,14 +523,26 @@ class _PlacedRows:
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #3ed2c36a
 def _circled_images(archive, observations):
-    "Rows of images, with the centre (deg) and radius (deg) of their circles"
+    "Ids of images, their times (MJD, NaN unknown), and centre and radius (deg) of their circles"
     query = (
-        select(Image, Observation.ra, Observation.dec, ObservationIndex.radius_deg)
+        select(Image.id, Image.mjd, Observation.ra, Observation.dec, ObservationIndex.radius_deg)
         .join(Observation, Observation.id == Image.observation_id)
         .join(ObservationIndex, ObservationIndex.observation_id == Observation.id)
     )
     with archive.session() as s:
-        return s.execute(celestial_images(query, observations)).all()
+        return pd.DataFrame(read_columns(s, celestial_images(query, observations)))
+
+
+_IMAGES_AT_ONCE = 500
+
+
+def _image_rows(archive, ids):
+    "The rows of some images, in the order of their ids, a few hundred read at a time"
+    for start in range(0, len(ids), _IMAGES_AT_ONCE):
+        some = [uuid.UUID(one) for one in ids[start : start + _IMAGES_AT_ONCE]]
+        with archive.session() as s:
+            rows = s.scalars(select(Image).where(Image.id.in_(some)).order_by(Image.id)).all()
+        yield from rows
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #c238f9e9
 def _exposure_of(image):
@@ -537,6 +550,18 @@ def _exposure_of(image):
     facts = dict(image.facts or {}, mjd=image.mjd, mjd_meaning=image.mjd_meaning)
     begin, end = exposure_interval(facts)
     return None if begin is None else (begin, end)
+
+# %% ../../nbs/25_ingest/06_catalogues.ipynb #84613f42
+def _outrunning(motion):
+    "Motion (mas / yr) and epoch (MJD) of the rows one of which has gone farthest at any time"
+    known = np.flatnonzero(motion.moves())
+    speed, epoch = np.hypot(*motion.pm[known].T), motion.mjd[known]
+    ahead = np.zeros(len(known), bool)
+    for toward in (epoch, -epoch):
+        order = np.lexsort((-speed, toward))
+        best = np.maximum.accumulate(speed[order])
+        ahead[order] |= np.append(True, best[1:] > best[:-1])[: len(known)]
+    return speed[ahead], epoch[ahead]
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #277b888d
 class _Placement:
@@ -550,26 +575,30 @@ class _Placement:
         kept = catalogue.rows.iloc[self.kept]
         self.ra, self.dec = kept.ra.to_numpy(), kept.dec.to_numpy()
         self.places = cKDTree(unit_vectors(self.ra, self.dec))
+        self.fastest = catalogue.motion and _outrunning(catalogue.motion)
         n = len(catalogue.rows)
         self.n_images = np.zeros(n, int)
         self.at_other_times = np.zeros(n, bool)
         self.at_unknown_times = np.zeros(n, bool)
 
-    def _farthest_arcsec(self, image):
+    def _farthest_arcsec(self, mjd):
         "How far any row has moved at the time of an image"
-        motion = self.catalogue.motion
-        if motion is None or image.mjd is None or not motion.moves().any():
+        if self.fastest is None or mjd is None or np.isnan(mjd) or not len(self.fastest[0]):
             return 0.0
-        years = np.abs(image.mjd - motion.mjd) / 365.25
-        return float(np.nanmax(np.hypot(*motion.pm.T) * years) / 1000)
+        speed, epoch = self.fastest
+        years = np.abs(mjd - epoch) / 365.25
+        return float(np.max(speed * years) / 1000)
 
-    def _in_circle(self, image, ra, dec, radius_deg):
+    def _chord(self, circle):
+        "How far from the centre of an image, as a chord, a row may be that lies on it"
+        radius = min(3600 * circle.radius_deg + self._farthest_arcsec(circle.mjd), 180 * 3600)
+        return chord_of_arcsec(radius) * (1 + 1e-9)
+
+    def _in_circle(self, image, circle):
         "Rows (of those kept) that may lie on an image"
-        radius = min(3600 * radius_deg + self._farthest_arcsec(image), 180 * 3600)
-        chord = chord_of_arcsec(radius) * (1 + 1e-9)
-        near = self.places.query_ball_point(unit_vectors(ra, dec), chord, return_sorted=True)
-        near = np.array(near, int)
-        return self._at_its_time(image, near)
+        centre = unit_vectors(circle.ra, circle.dec)
+        near = self.places.query_ball_point(centre, self._chord(circle), return_sorted=True)
+        return self._at_its_time(image, np.array(near, int))
 
     def _at_its_time(self, image, near):
         "Those of some rows that hold at the time of an image"
@@ -597,10 +626,20 @@ class _Placement:
         inside = (x >= -0.5) & (y >= -0.5) & (x < image.nx - 0.5) & (y < image.ny - 0.5)
         return _PlacedRows(image, *(part[inside] for part in (rows, ra, dec, x, y)))
 
+    def _with_rows(self, circles):
+        "The circles in which some rows lie, by the id of their image"
+        if not len(circles) or not len(self.kept):
+            return {}
+        chords = [self._chord(circle) for circle in circles.itertuples()]
+        centres = unit_vectors(circles.ra, circles.dec)
+        n_near = self.places.query_ball_point(centres, chords, return_length=True)
+        return {circle.id: circle for circle in circles[n_near > 0].itertuples()}
+
     def images(self, observations):
         "Each image that holds some rows, with these"
-        for image, ra, dec, radius_deg in _circled_images(self.archive, observations):
-            near = self._in_circle(image, ra, dec, radius_deg)
+        circles = self._with_rows(_circled_images(self.archive, observations))
+        for image in _image_rows(self.archive, list(circles)):
+            near = self._in_circle(image, circles[str(image.id)])
             placed = None
             if len(near):
                 with self.guard(image.uri):
@@ -980,12 +1019,10 @@ def _n_in_circles(circles, ra, dec):
     "How many positions lie in the circle of an image"
     from scipy.spatial import cKDTree
 
+    circles = circles[circles.radius_deg.notna()]
     tree = cKDTree(unit_vectors(ra, dec))
-    near = [
-        tree.query_ball_point(unit_vectors(one.ra, one.dec), chord_of_arcsec(3600 * one.radius_deg))
-        for one in circles
-        if one.radius_deg is not None
-    ]
+    chords = chord_of_arcsec(3600 * circles.radius_deg.to_numpy())
+    near = tree.query_ball_point(unit_vectors(circles.ra, circles.dec), chords)
     return len(set().union(*near))
 
 

@@ -154,14 +154,13 @@ _PLACED_COLUMNS = (
 
 
 def _placed(session, *conditions):
-    "The observations with a pixel scale and a circle on the sky, one row each"
+    "The observations with a pixel scale and a circle on the sky, one row each, in any order"
     query = (
         select(*_PLACED_COLUMNS)
         .join(Survey, Survey.id == Observation.survey_id)
         .join(ObservationIndex, ObservationIndex.observation_id == Observation.id)
         .where(Observation.pixel_scale > 0, *conditions)
-        .order_by(Observation.id)
-    )
+    )  # Asked for an order by id, SQLite would go through all observations instead of the cells
     return pd.DataFrame(columns(session, query))
 
 
