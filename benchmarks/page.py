@@ -1,9 +1,8 @@
 "The page of the docs site that shows the tables kept in `results/`, best first."
 
 import json
-import subprocess
 
-from benchmarks.harness import results, root
+from benchmarks.harness import results
 
 HEAD = """# Benchmarks
 
@@ -11,13 +10,6 @@ Measured by `make bench`, and kept in `benchmarks/results`. The rows of a table 
 own, so that a slow moment of the machine meets all of them; the ratio is taken turn by turn against the reference.
 Compare ratios, not absolute speeds: the tables come from machines that differ.
 """
-
-
-def stored_by(path):
-    "Date and commit that brought a result, for those that do not say it themselves"
-    asked = ['git', 'log', '-1', '--format=%as %h', '--', str(path)]
-    told = subprocess.run(asked, cwd=root, capture_output=True, text=True).stdout.split()
-    return dict(zip(('date', 'commit'), told))
 
 
 def cells_of(row, reference):
@@ -31,14 +23,13 @@ def cells_of(row, reference):
     return [name, f'{row["rate"]:,.0f}', ratio, f'{row["peak_mb"]:,.0f}', more]
 
 
-def section(result, stored):
+def section(result):
     "One table as Markdown"
-    when = ' '.join(filter(None, (stored.get('date'), stored.get('commit'))))
     lines = [
         f'## {result["table"]}',
         '',
         f'{result["about"]}. Median of {result["repeats"]} turns on {result["machine"]}; '
-        f'{when or "date unknown"}.',
+        f'{result["date"]}, {result["commit"]}.',
         '',
         f'| way | {result["unit"]} | ratio | memory of its own (MB) | more |',
         '| --- | ---: | ---: | ---: | --- |',
@@ -50,13 +41,12 @@ def section(result, stored):
 
 
 def page():
-    "All tables of rates, by name"
+    "All tables whose rows are compared with a reference, by name"
     parts = [HEAD]
     for path in sorted(results.glob('*.json')):
         result = json.loads(path.read_text())
         if 'reference' in result:
-            stored = result if 'date' in result else stored_by(path)
-            parts.append(section(result, stored))
+            parts.append(section(result))
     return '\n'.join(parts)
 
 

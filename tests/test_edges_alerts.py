@@ -194,6 +194,9 @@ CHANGED = {
     'position': dict(ra=150.0 + 1 / 3600),
     'jd': dict(jd=2458900.51),
     'fid': dict(fid=2),
+    'pid': dict(pid=1160481234567890124),  # The last of 19 digits
+    'visit': dict(visit='2020010100043'),
+    'jdstarthist': dict(jdstarthist=2459000.5),  # 200 days, less than 1e-4 of the number
     'objectId': dict(objectId='ZTF20zzzzzzz'),
     'history': dict(prv_candidates=[dict(candid=BASE - 5)]),
     'cutoutScience': dict(cutoutScience=stamp(77)),
@@ -201,6 +204,9 @@ CHANGED = {
     'label_proxy': dict(label_proxy='bogus', label_basis='made up'),
 }
 FIRST = dict(
+    pid=1160481234567890123,
+    visit='2020010100042',
+    jdstarthist=2458800.5,
     isdiffpos='t',
     drbversion='d6_m6',
     prv_candidates=[dict(candid=BASE - 7)],
@@ -247,6 +253,23 @@ def test_what_is_equal_is_there_already(archive, how):
     archive.add_alerts([flat_row(0, **FIRST)], show=False)
     report = archive.add_alerts([flat_row(0, **FIRST | SAME[how])], show=False)
     assert (report.added, report.skipped, len(report.ledger)) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    'name, first, rounded, other',
+    [
+        ('magpsf', 18.0, 18.0017, 18.0019),  # 1e-4 of it
+        ('jd', 2458900.5, 2458900.5 + 0.9 / 86400, 2458900.5 + 1.1 / 86400),
+        ('dec', 30.0, 30 + 0.29 / 3600, 30 + 0.31 / 3600),
+    ],
+)
+def test_rounding_ends_where_it_is_said_to_end(archive, name, first, rounded, other):
+    archive.add_alerts([flat_row(0, **{name: first})], show=False)
+    found = {}
+    for value in (rounded, other):
+        report = archive.add_alerts([flat_row(0, **{name: value})], show=False)
+        found[value] = report.skipped, len(report.ledger)
+    assert found == {rounded: (1, 0), other: (0, 1)}
 
 
 def test_two_of_one_batch_are_compared_too(archive):

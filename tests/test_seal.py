@@ -10,7 +10,7 @@ import pytest
 from astrid_data.core import Conflict, NotFound
 from astrid_data.datasets.catalog import open_dataset
 from astrid_data.datasets.dataset import Dataset, write_dataset
-from astrid_data.datasets.seal import SEAL, checked_files, root_of, write_seal
+from astrid_data.datasets.seal import SEAL, checked_files, read_manifest, root_of, write_seal
 from astrid_data.loading.loader import RealDataLoader
 from astrid_data.registry.tables import VersionRow
 from astrid_data.simulate.synthetic import synthetic_archive
@@ -115,6 +115,12 @@ def test_a_manifest_is_not_believed_blindly(archive, folder, changes):
     change(folder / 'manifest.json', **changes)
     with pytest.raises(Conflict, match='manifest.json is not what was frozen'):
         open_dataset(archive, 'sky')
+
+
+def test_a_manifest_without_end_is_no_manifest(folder):
+    (folder / 'manifest.json').write_text('[' * 200_000)
+    with pytest.raises(Conflict, match='is not the manifest of a version'):
+        read_manifest(folder / 'manifest.json')
 
 
 def test_a_folder_that_was_sealed_anew_is_not_the_registered_one(archive, folder):

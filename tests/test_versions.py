@@ -335,14 +335,28 @@ def test_opening_by_name_reads_one_manifest(many, monkeypatch):
     assert sum(map(len, read)) == 1
 
 
-def test_registries_of_before_get_the_heads_of_their_versions(many):
-    before = ad.list_datasets(many)
-    with many.registry.engine.begin() as c:
+def as_before_heads(archive):
+    "Bring a registry back to where versions had no heads"
+    with archive.registry.engine.begin() as c:
         for table in ('ad_version_heads', 'ad_files'):
             c.exec_driver_sql(f'DROP TABLE {table}')
         for name in ('uri', 'sha256'):
             c.exec_driver_sql(f'DROP INDEX ix_ad_images_{name}')
         c.exec_driver_sql("UPDATE ad_alembic_version SET version_num = '0002'")
+
+
+def test_registries_whose_manifests_say_little_are_upgraded(many):
+    as_before_heads(many)
+    with many.session() as s:
+        s.query(VersionRow).update(dict(manifest=dict(name='of somebody else')))
+    many.registry.upgrade()
+    with many.session() as s:
+        assert s.scalar(select(func.count()).select_from(VersionHead)) == 0
+
+
+def test_registries_of_before_get_the_heads_of_their_versions(many):
+    before = ad.list_datasets(many)
+    as_before_heads(many)
     many.registry.upgrade()
     with many.session() as s:
         assert s.scalar(select(func.count()).select_from(VersionHead)) == 16

@@ -64,7 +64,7 @@ def _files_of(text):
     try:
         files = json.loads(text)['files']
         return files if text == _seal_text(files) else None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
@@ -148,7 +148,7 @@ def read_manifest(
     try:
         manifest = json.loads(path.read_text())
         manifest['name'], manifest['version'], manifest['shards']
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise Conflict(
             f'manifest.json in {path.parent.name} is not the manifest of a version: '
             'its bytes have changed. Restore it from a copy'
@@ -191,7 +191,7 @@ def check_signature(
     files = read_seal(folder) or {}
     try:
         given = json.loads(path.read_text())['signature']
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         given = ''
     if not hmac.compare_digest(str(given).encode(), _signature_of(root_of(files), key).encode()):
         raise Conflict(

@@ -478,27 +478,33 @@ def _stored_stamps(session, detection_ids):
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #b1378eaa
 _ROUNDED = 1e-4  # Relative; numbers that were written with four decimals differ by less
-_TRUTHS = dict(t=1.0, true=1.0, f=0.0, false=0.0)
+_TRUTHS = dict(t='1', true='1', f='0', false='0')
 
 
 def _as_number(value):
-    "A value as a number, where it is one in any container; None for other texts"
+    "A value as a number, where it is one in any container: int with all digits, or float, or None"
     text = str(value).strip().lower()
-    try:
-        number = float(_TRUTHS.get(text, text))
-    except ValueError:
-        return None
-    return number if number == number else None
+    text = _TRUTHS.get(text, text)
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return number if number == number else None
 
 
-def _contradicts(new, old):
-    "Whether a new value is known and another than the stored one"
+def _contradicts(new, old, rounded=None):
+    "Whether a new value is known and another than the stored one; `rounded` is what may be lost"
     if is_missing(new):
         return False
     new_number, old_number = _as_number(new), _as_number(old)
     if new_number is None or old_number is None:
         return str(new).strip() != str(old).strip()
-    return abs(new_number - old_number) > _ROUNDED * max(1.0, abs(old_number))
+    if isinstance(new_number, int) and isinstance(old_number, int):
+        return new_number != old_number
+    if rounded is None:
+        rounded = _ROUNDED * max(1.0, abs(old_number))
+    return abs(new_number - old_number) > rounded
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #8fb458d1
 _SAME_PLACE_ARCSEC = 0.3  # Two places written with four decimals of a degree
@@ -510,7 +516,8 @@ def _contradictions(alert, stored, label):
     found = {}
     for name in [*_ALERT_FACTS, 'objectId']:
         new = plain_data(alert.get(name))
-        if _contradicts(new, stored[name]):
+        rounded = _SAME_TIME_S / 86400 if name.startswith('jd') else None
+        if _contradicts(new, stored[name], rounded):
             found[name] = stored[name], new
     proxy = alert.get('label_proxy')
     if proxy in _VERDICT_OF_PROXY and proxy != label:
@@ -608,22 +615,27 @@ class _AlertWriter:
 @patch
 def write(self: _AlertWriter):
     "Write the batch, compare what came again, and try copies of what was refused"
-    refused = set()
-    if self.batch:
-        there = _write_alerts(self.archive, self.report, self.batch, self.survey_name, self.origin)
-        refused = {str(alert['candid']) for _, alert, _ in self.batch} - there
+    while self.batch or self.again:
+        copies = self._write_once()
+        self.report.skipped -= len(copies)
+        for uri, _, packet in copies:
+            self.take(uri, packet)
+
+
+@patch
+def _write_once(self: _AlertWriter):
+    "Write the batch and compare what came again; the copies of what was refused"
+    batch, again, refused = self.batch, self.again, set()
+    self.batch, self.again = [], []
+    if batch:
+        there = _write_alerts(self.archive, self.report, batch, self.survey_name, self.origin)
+        refused = {str(alert['candid']) for _, alert, _ in batch} - there
     for name in refused:
         del self.known[name]
-    copies = [one for one in self.again if str(one[1]['candid']) in refused]
-    again = [(uri, alert) for uri, alert, _ in self.again if str(alert['candid']) not in refused]
-    if again:
-        _lose_other_values(self.archive, self.guard, self.survey_name, again)
-    self.batch, self.again = [], []
-    self.report.skipped -= len(copies)
-    for uri, _, packet in copies:
-        self.take(uri, packet)
-    if copies:
-        self.write()
+    others = [(uri, alert) for uri, alert, _ in again if str(alert['candid']) not in refused]
+    if others:
+        _lose_other_values(self.archive, self.guard, self.survey_name, others)
+    return [one for one in again if str(one[1]['candid']) in refused]
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ea9318fb
 def add_alerts(

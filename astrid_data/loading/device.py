@@ -154,7 +154,7 @@ class DeviceLoader(PatchLoader):
         dataset_split: PatchDataset,  # What to read
         device: str | torch.device | None = None,  # 'cuda', 'cuda:1', 'cpu' …; None: the GPU
         resident: bool | None = None,  # Hold all pixels there; None: where they fit
-        half: bool = False,  # Hold normalised pixels in 16 bits; batches are float32 all the same
+        half: bool = False,  # Hold normalised pixels in 16 bits (float32 where they are sent)
         **options,  # More for `PatchLoader`; not `workers` nor `pin_memory`
     ):
         unfit = {'workers', 'pin_memory', 'start'} & options.keys()
@@ -290,10 +290,10 @@ def _send(batch, device, stream):
         return _there(batch, device), stream.record_event()
 
 
-def _arrived(batch, event):
-    "The batch, once this stream may read it"
+def _arrived(batch, event, device):
+    "The batch, once this stream of its device may read it"
     if event is not None:
-        here = torch.cuda.current_stream()
+        here = torch.cuda.current_stream(device)
         here.wait_event(event)
         for tensor in batch.values():
             tensor.record_stream(here)
@@ -303,7 +303,8 @@ def _arrived(batch, event):
 def _delivered(loader, sent, symmetries):
     "A batch that was sent, finished"
     rows, draws, (batch, event) = sent
-    return _finished(loader, _arrived(batch, event), rows, draws, symmetries, ready=False)
+    batch = _arrived(batch, event, loader.device)
+    return _finished(loader, batch, rows, draws, symmetries, ready=False)
 
 
 def _sent_batches(loader, epoch, first):
