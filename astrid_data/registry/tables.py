@@ -782,6 +782,13 @@ def _no_place(e, secrets):
     return None
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5a7d264
+def _without_connection(problem):
+    "Let an error of the database forget the connection that it came over"
+    driver_error = getattr(problem, 'orig', None)
+    if getattr(driver_error, '_pgconn', None) is not None:
+        driver_error._pgconn = None
+
+# %% ../../nbs/10_registry/01_tables.ipynb #c74e3efd
 @contextmanager
 def said_plainly(
     secrets: dict,  # Name -> `Secret` that the driver was given
@@ -790,6 +797,7 @@ def said_plainly(
     try:
         yield
     except (IntegrityError, DataError) as e:
+        _without_connection(e)
         raise RowRefused(f'the database refused a row: {_words_of(e, secrets)}') from None
     except PoolTimeout:
         raise DatabaseAway(
@@ -797,6 +805,7 @@ def said_plainly(
             'or ask for a larger pool_size'
         ) from None
     except (OperationalError, InterfaceError) as e:
+        _without_connection(e)
         raise _no_place(e, secrets) or DatabaseAway(
             f'the database did not do it: {_words_of(e, secrets)}'
         ) from None
