@@ -98,3 +98,16 @@ def test_units_that_are_alike_are_moved_as_if_each_were_asked(seed):
     found = _polish(light, start, base, requested)
     assert (found == polished_one_by_one(light, start, base, requested)).all()
     assert (found != start).any()
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_of_kinds_that_gain_the_same_the_first_unit_moves(seed):
+    rng = np.random.default_rng(seed)
+    kind = rng.permutation(np.repeat([0, 1, 2], 5))
+    light = _Light(csr_matrix(np.eye(3)[kind]), rng.random(15))
+    base = np.zeros((3, 3))
+    requested = np.outer([0.7, 0.15, 0.15], np.full(3, 5.0))
+    start = np.zeros(15, int)
+    start[rng.permutation(15)[:4]] = 1
+    found = _polish(light, start, base, requested)
+    assert (found == polished_one_by_one(light, start, base, requested)).all()
