@@ -39,6 +39,7 @@ from astrid_data.core import (
     sha256_text,
     stable_uuid,
     write_atomic,
+    writing,
 )
 from astrid_data.datasets.catalog import (
     address_of,
@@ -685,7 +686,7 @@ def build_dataset(
     recipe = recipe_of(plan, patch_size, min_valid_fraction, split, scale, bool(align))
     recipe_hash = _recipe_hash(recipe, plan.plan_hash, splits_from)
     work = archive.datasets_dir / name / _work_name(recipe, plan)
-    with dataset_lock(archive.datasets_dir / name):
+    with writing(work), dataset_lock(archive.datasets_dir / name):
         found, number = _existing(archive, name, recipe_hash)
         if found:
             shutil.rmtree(work, ignore_errors=True)  # Of a run that died when all was done
