@@ -233,17 +233,29 @@ def _check_hcompress(hdu, tiles, what):
             _check_tile(tile, n, what)
 
 
+def _check_places(hdu, stored, what):
+    "Raise where a tile is said to lie outside of the file"
+    tiles = hdu.compressed_data
+    for name in tiles.names:
+        if not name.endswith('COMPRESSED_DATA') or not np.asarray(tiles[name]).ndim == 2:
+            continue
+        length, start = np.asarray(tiles[name]).astype('i8').T
+        beyond = (length < 0) | (start < 0) | (start + length > stored)
+        if (beyond & (length != 0)).any():
+            where = f'{what}: tile {int(np.argmax(beyond & (length != 0)))}'
+            raise BadImage('unreadable', f'{where} lies outside of the {stored:,} bytes of the file')
+
+
 def check_tiles(
     hdul,  # All HDUs as astropy opened them
     data,  # Bytes-like: the same file
     what: str,  # What to call it in an error
 ):
-    "Raise `BadImage` where a decoder would write more than it has room for"
-    packed = [
-        i
-        for i, hdu in enumerate(hdul)
-        if isinstance(hdu, fits.CompImageHDU) and hdu.compression_type == 'HCOMPRESS_1'
-    ]
+    "Raise `BadImage` where a decoder would read or write more than it has room for"
+    packed = [i for i, hdu in enumerate(hdul) if isinstance(hdu, fits.CompImageHDU)]
+    for i in packed:
+        _check_places(hdul[i], len(data), what)
+    packed = [i for i in packed if hdul[i].compression_type == 'HCOMPRESS_1']
     if not packed:
         return
     with fits.open(io.BytesIO(data), disable_image_compression=True) as tables:
