@@ -185,7 +185,9 @@ def test_a_gap_is_drawn_as_a_gap_everywhere():
         drawn = power.lines[0].get_ydata().astype(float)
         assert np.isnan(drawn).sum() >= 15 and np.nanmin(drawn) == pytest.approx(140)
         assert power.patches  # The shade
-    words = ' '.join(text.get_text() for ax in fig.axes for text in ax.texts)
+    said = [text.get_text() for ax in fig.axes for text in ax.texts]
+    said += [ax.get_xlabel() for ax in fig.axes]  # Under the curves
+    words = ' '.join(said)
     assert '21 of 40 s' in words
 
 
