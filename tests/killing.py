@@ -669,8 +669,9 @@ class Serve(Build):
 
         staging.CHUNK_ROWS = 8
         port = free_port()
+        app = create_app(place.open(), allowed=[str(place.data)])
         options = dict(host='127.0.0.1', port=port, log_level='critical')
-        server = uvicorn.Server(uvicorn.Config(create_app(place.open()), **options))
+        server = uvicorn.Server(uvicorn.Config(app, **options))
         serving = threading.Thread(target=server.run)
         serving.start()
         while not server.started:

@@ -243,7 +243,9 @@ def _check_places(hdu, stored, what):
         beyond = (length < 0) | (start < 0) | (start + length > stored)
         if (beyond & (length != 0)).any():
             where = f'{what}: tile {int(np.argmax(beyond & (length != 0)))}'
-            raise BadImage('unreadable', f'{where} lies outside of the {stored:,} bytes of the file')
+            raise BadImage(
+                'unreadable', f'{where} lies outside of the {stored:,} bytes of the file'
+            )
 
 
 def check_tiles(
