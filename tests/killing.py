@@ -686,7 +686,7 @@ def _post(place, port):
     import urllib.request
 
     body = dict(name='sky', survey_ids=['toy'], confidence_threshold=0, patch_size=9)
-    body |= dict(quality_score_threshold=0, max_samples=10)
+    body |= dict(quality_score_threshold=0, max_samples=10, allow_empty=True)
     request = urllib.request.Request(
         f'http://127.0.0.1:{port}/training/datasets/collect',
         json.dumps(body).encode(),
