@@ -211,7 +211,7 @@ class Child:
             if self.pipe.poll(0.01):
                 try:
                     result, passed = self.pipe.recv()
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     pass
                 break
             if not alive:
