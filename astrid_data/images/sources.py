@@ -307,7 +307,8 @@ def detect_sources(
     segments, row, col = split_blends(light, noise, groups, nsigma if split else np.inf)
     light = np.where(bad, np.nan, light)
     sources = _source_table(image, light, noise, segments, row, col)
-    known = sources[np.isfinite(sources.snr)]
+    on_sky = np.isfinite(sources.ra + sources.dec) | (image.wcs is None)
+    known = sources[np.isfinite(sources.snr) & on_sky]
     return known.sort_values('snr', ascending=False, kind='stable', ignore_index=True)
 
 # %% ../../nbs/20_images/13_sources.ipynb #f2cbfa33

@@ -27,6 +27,12 @@ def _names_an_origin(*headers):
     return any(values) or 'SkyView' in str(present[0].get('COMMENT', ''))
 
 # %% ../../nbs/20_images/05_wcs.ipynb #e433a9e4
+def _is_map_of_degrees(wcs):
+    "Whether a centre was set in a projection that shows the whole sky, as of a map with 1 deg a pixel"
+    is_set = not np.isin(wcs.wcs.crpix, [0, 0.5, 1]).all()
+    return is_set and wcs.wcs.ctype[wcs.wcs.lng][5:8] not in ('TAN', 'SIN', 'TPV', '')
+
+
 def _why_dummy(wcs, header, first_header):
     "What shows that no telescope pointed at these values; None where nothing does"
     lon, lat = wcs.wcs.crval[wcs.wcs.lng], wcs.wcs.crval[wcs.wcs.lat]
@@ -36,7 +42,8 @@ def _why_dummy(wcs, header, first_header):
         return f'CRVAL ({lon}, {lat}) or the scale is not a position'
     if abs(np.linalg.det(scale)) < 1e-20:
         return 'the CD or PC matrix is singular'
-    if lon == lat == 0 and np.allclose(np.abs(scale), np.eye(2)):
+    is_default = lon == lat == 0 and np.allclose(np.abs(scale), np.eye(2))
+    if is_default and not _is_map_of_degrees(wcs):
         return 'default values: CRVAL 0, CDELT 1'
     near_one = max(abs(lon - 1), abs(lat - 1)) < 0.01
     if near_one and not _names_an_origin(header, first_header):

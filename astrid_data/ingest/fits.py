@@ -45,6 +45,7 @@ from .known_files import KnownFiles
 from .labels import confirm_across
 from astrid_data.ingest.rows import (
     ImageEntry,
+    covering_circle,
     observation_rows,
     record_detections,
     search_image,
@@ -163,8 +164,7 @@ def _require_place(image):
     "Raise where an image has no usable WCS"
     if image.wcs is None:
         raise BadImage(image.wcs_reason, image.missing['wcs'])
-    if not np.isfinite(image.footprint()).all():
-        raise BadImage('bad_wcs', 'the corners of the image do not lie on the sky')
+    covering_circle(image)  # Raises where no part of it lies on the sky
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #11829920
 #: What an image holds by its pixels -> the reason in the ledger
