@@ -25,6 +25,9 @@ def _grown(home):
     for detection in ids[3:9]:
         for who, real in (('ben', False), ('cleo', True), ('dana', False)):
             tell(archive, detection, real, who, at=SOON)
+    for detection in ids[15:25]:  # Two words of one validator at one moment
+        for real in (True, False) if detection < ids[20] else (False, True):
+            tell(archive, detection, real, 'emma', at=SOON)
     for detection in detections(first, 'rejected')[:5]:
         tell(archive, detection, True, at=SOON)
     for k, like in enumerate(ids[9:15]):
