@@ -1,4 +1,4 @@
-"The page of the docs site that shows the tables kept in `results/`, best first."
+"The page of the docs site that shows the tables kept in `results/`, the best row of each first."
 
 import json
 
