@@ -2,7 +2,9 @@
 
 import itertools
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -63,6 +65,20 @@ def s3():
     "A real S3 server (`endpoint`, `key`, `secret`, `client()`) with the bucket `test`"
     with served(s3_server, 'S3') as server:
         yield server
+
+
+@pytest.fixture(scope='session')
+def with_mount():
+    "Run a command where something of its own is mounted: `with_mount(mount, *command)`"
+
+    def run(mount, *command):
+        shell = ['unshare', '-m', 'sh', '-c', f'{mount} && exec "$@"', 'sh']
+        if not shutil.which('unshare') or subprocess.run([*shell, 'true']).returncode:
+            pytest.skip('nothing can be mounted here: that takes unshare and its rights')
+        command = list(map(str, command))
+        return subprocess.run([*shell, *command], capture_output=True, text=True, timeout=300)
+
+    return run
 
 
 @pytest.fixture(scope='session')

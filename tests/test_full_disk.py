@@ -1,8 +1,5 @@
 "A real small disk that fills up: the build says so in words, leaves nothing half, and goes on after."
 
-import os
-import shutil
-import subprocess
 import sys
 
 import pytest
@@ -35,31 +32,8 @@ assert again.content_hash == whole.content_hash and again.verify()
 """
 
 
-@pytest.fixture(scope='module')
-def on_small_disk(tmp_path_factory):
-    "Run Python with a disk of 40 MB as its first argument"
-    disk = tmp_path_factory.mktemp('disk')
-    mount = f'mount -t tmpfs -o size=40m none {disk}'
-    may_mount = shutil.which('unshare') and not subprocess.call(
-        ['unshare', '-m', 'sh', '-c', mount], stderr=subprocess.DEVNULL
-    )
-    if not may_mount:
-        pytest.skip('no disk of its own can be mounted here: that takes unshare and its rights')
-
-    def run(code, *arguments):
-        inside = f'{mount} && exec "$@"'
-        command = [sys.executable, '-W', 'ignore', '-c', code, str(disk), *map(str, arguments)]
-        return subprocess.run(
-            ['unshare', '-m', 'sh', '-c', inside, 'sh', *command],
-            capture_output=True,
-            text=True,
-            env=os.environ | dict(ASTRID_DATA_QUIET='1'),
-        )
-
-    return run
-
-
 @pytest.mark.parametrize('left', [0, 100_000, 800_000])
-def test_a_build_is_lost_in_words_and_whole_after(on_small_disk, left):
-    ended = on_small_disk(BUILD, left)
+def test_a_build_is_lost_in_words_and_whole_after(with_mount, tmp_path, left):
+    mount = f'mount -t tmpfs -o size=40m none {tmp_path}'
+    ended = with_mount(mount, sys.executable, '-W', 'ignore', '-c', BUILD, tmp_path, left)
     assert ended.returncode == 0, ended.stderr[-2000:]

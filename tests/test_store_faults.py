@@ -339,7 +339,7 @@ def test_a_full_disk_is_said_in_our_words(tmp_path, full, request):
     assert (str(copy), copy.errno) == (str(e.value), errno.ENOSPC)
 
 
-def test_a_real_full_disk(tmp_path):
+def test_a_real_full_disk(tmp_path, with_mount):
     "A whole archive on a disk of 3 MB, where one can be mounted"
     code = """if True:
         import sys
@@ -355,13 +355,8 @@ def test_a_real_full_disk(tmp_path):
     """
     (tmp_path / 'disk').mkdir()
     mount = f'mount -t tmpfs -o size=3m none {tmp_path}/disk'
-    if subprocess.run(['unshare', '-m', 'sh', '-c', mount], capture_output=True).returncode:
-        pytest.skip('no disk can be mounted here')
     (tmp_path / 'run.py').write_text(code)
-    run = f'{mount} && exec {sys.executable} {tmp_path}/run.py {tmp_path}/disk/home'
-    done = subprocess.run(
-        ['unshare', '-m', 'sh', '-c', run], capture_output=True, text=True, timeout=200
-    )
+    done = with_mount(mount, sys.executable, tmp_path / 'run.py', tmp_path / 'disk' / 'home')
     assert 'said: no room for' in done.stdout and 'stored 0' in done.stdout, done.stderr[-900:]
 
 
@@ -515,19 +510,14 @@ READS_TWICE = """if True:
 """
 
 
-def test_a_reader_sees_what_a_writer_does_later(small_home, tmp_path):
+def test_a_reader_sees_what_a_writer_does_later(small_home, tmp_path, with_mount):
     "The folder is closed to the reader alone, as that of an archive of others"
     home, window = tmp_path / 'home', tmp_path / 'window'
     shutil.copytree(small_home, home)
     window.mkdir()
     mount = f'mount --bind {home} {window} && mount -o remount,ro,bind {window}'
-    if subprocess.run(['unshare', '-m', 'sh', '-c', mount], capture_output=True).returncode:
-        pytest.skip('nothing can be mounted here')
     (tmp_path / 'read.py').write_text(READS_TWICE)
-    read = f'{mount} && exec {sys.executable} {tmp_path}/read.py {window} {home}/registry.db'
-    done = subprocess.run(
-        ['unshare', '-m', 'sh', '-c', read], capture_output=True, text=True, timeout=200
-    )
+    done = with_mount(mount, sys.executable, tmp_path / 'read.py', window, home / 'registry.db')
     found = [line for line in done.stdout.splitlines() if line.startswith('read')]
     expected = [f"read {{'{word}'}}" for word in ('before', 'meanwhile', 'after')]
     assert found == expected, done.stderr[-900:]
