@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STATUS', 'corners', 'Patches', 'cut_patches', 'patch_wcs', 'locate', 'Address', 'images_needed', 'open_onto',
-           'CutImage', 'CutJob', 'CutTable', 'Extracted', 'extract_patches']
+           'CutJob', 'CutTable', 'extract_patches']
 
 # %% ../../nbs/35_patches/03_extract.ipynb #b25c19d5
 from concurrent.futures import ThreadPoolExecutor
