@@ -6,7 +6,7 @@
 __all__ = ['FLAGS', 'FLAG_COLUMNS', 'Flag', 'invalid_share', 'blank_sides', 'centre_invalid', 'constant_channels',
            'saturated_pixels', 'fill_pixels', 'centre_snr', 'walk_uphill', 'side_difference', 'Lines', 'line_places',
            'brightest_line', 'sharpest', 'axis_ratio', 'template_lack', 'decode_flags', 'flag_table', 'measure_patches',
-           'set_bits', 'image_flags', 'numbers', 'measure_columns', 'column_flags']
+           'image_flags', 'numbers', 'measure_columns', 'column_flags']
 
 # %% ../../nbs/45_quality/01_flags.ipynb #9ce7863b
 from dataclasses import dataclass
@@ -710,7 +710,7 @@ def measure_patches(
     )
 
 # %% ../../nbs/45_quality/01_flags.ipynb #d0860a4c
-def set_bits(
+def _set_bits(
     measures: dict,  # Name of a flag -> its measure, shape (n,); NaN where unknown
 ) -> np.ndarray:  # uint32, shape (n,)
     "One number per patch from measures by name"
@@ -737,7 +737,7 @@ def image_flags(
         some = slice(start, start + 64)
         patches = (data[some], valid[some], background[some], noise[some])
         top = None if levels is None else levels[some]
-        bits[some] = set_bits(measure_patches(*patches, top, channels))
+        bits[some] = _set_bits(measure_patches(*patches, top, channels))
     return bits
 
 # %% ../../nbs/45_quality/01_flags.ipynb #1846dd0b
@@ -775,4 +775,4 @@ def column_flags(
     samples: pd.DataFrame,  # As `measure_columns` takes it
 ) -> np.ndarray:  # Bits as `image_flags` gives them, uint32, shape (n,)
     "What is wrong with each sample by its columns"
-    return set_bits(measure_columns(samples)) | np.zeros(len(samples), 'u4')
+    return _set_bits(measure_columns(samples)) | np.zeros(len(samples), 'u4')
