@@ -356,6 +356,43 @@ def test_few_names_are_at_the_top():
     assert len(set(astrid_data.__all__) - packages) <= 45
 
 
+NAME = re.compile(r'[A-Za-z_]\w*')
+
+
+def offered_by(module):
+    "The functions and constants in a module's `__all__`; its types are what its functions give"
+    assigned = (n for n in ast.parse(code_of(module)).body if isinstance(n, ast.Assign))
+    names = [name.value for n in assigned if is_all(n) for name in n.value.elts]
+    return [name for name in names if name.isupper() or name.islower()]
+
+
+def is_all(node):
+    return getattr(node.targets[0], 'id', None) == '__all__'
+
+
+def names_in_use():
+    "By name, the places that speak of it: modules, pages outside of their exports, tests, tools, docs"
+    texts = {module: code_of(module) for module in place}
+    for page in pages + sorted((root / 'nbs').glob('tutorials/*.ipynb')):
+        cells = [cell for cell in source(page) if not cell.startswith('#| export')]
+        texts[page] = '\n'.join(cells)
+    beside = 'tests/*.py tools/*.py benchmarks/*.py docs/**/*.py docs/**/*.md astrid_data/**/__init__.py*'
+    for path in (path for pattern in beside.split() for path in root.glob(pattern)):
+        texts[path] = path.read_text()
+    used = {}
+    for where, text in texts.items():
+        for name in set(NAME.findall(text)):
+            used.setdefault(name, set()).add(where)
+    return used
+
+
+def test_a_module_offers_only_what_somebody_uses():
+    "What nobody but its own page's exports uses begins with an underscore, or is `#| exporti`"
+    used = names_in_use()
+    idle = {m: [n for n in offered_by(m) if not used.get(n, set()) - {m}] for m in place}
+    assert not {module: names for module, names in idle.items() if names}
+
+
 def test_names_that_left_the_top_are_still_found_with_a_warning():
     import astrid_data
 

@@ -9,9 +9,9 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset', 'TrainingSample', 'TrainingRun',
            'ApiKey', 'Image', 'FileRow', 'DetectionIndex', 'ObservationIndex', 'LabelEvent', 'VersionRow',
            'VersionHead', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway',
-           'RowRefused', 'said_plainly', 'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes',
-           'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'insert_columns', 'bulk_insert',
-           'dashed', 'to_array', 'columns', 'add_validation_event', 'index_sky']
+           'RowRefused', 'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes', 'get_or_create_survey',
+           'match_surveys', 'no_survey', 'find_surveys', 'insert_columns', 'bulk_insert', 'dashed', 'to_array',
+           'columns', 'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -790,7 +790,7 @@ def _without_connection(problem):
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c74e3efd
 @contextmanager
-def said_plainly(
+def _said_plainly(
     secrets: dict,  # Name -> `Secret` that the driver was given
 ):
     "Turn errors of the database into ours"
@@ -986,7 +986,7 @@ def session(
     snapshot: bool = False,  # See the database as it is now until the end; for reading
 ):
     "A session that commits at the end, and rolls back when something went wrong"
-    with said_plainly(self._secrets), Session(self.engine, expire_on_commit=False) as s, s.begin():
+    with _said_plainly(self._secrets), Session(self.engine, expire_on_commit=False) as s, s.begin():
         if snapshot and self.dialect == 'sqlite':
             s.connection().exec_driver_sql('BEGIN')
         elif snapshot:
@@ -1043,7 +1043,7 @@ def _migrate(engine):
 @patch
 def create(self: Registry) -> Registry:  # The same
     "Make the tables that are missing; what is there stays as it is"
-    with said_plainly(self._secrets), self.engine.connect() as c:
+    with _said_plainly(self._secrets), self.engine.connect() as c:
         at = schema_version(c)
     if at is None:
         return self.upgrade()
@@ -1059,7 +1059,7 @@ def create(self: Registry) -> Registry:  # The same
 @patch
 def upgrade(self: Registry) -> Registry:  # The same
     "Make missing tables, and bring our own up to this version of the library"
-    with said_plainly(self._secrets):
+    with _said_plainly(self._secrets):
         _migrate(self.engine)
     return self
 
