@@ -209,14 +209,10 @@ def test_a_name_is_looked_up_once(here, store, monkeypatch):
     monkeypatch.setattr(socket, 'getaddrinfo', changing)
     monkeypatch.setattr(socket.socket, 'connect', note)
     with pytest.raises((AstridError, OSError)):
-        web._download_once(
-            f'https://rebind.example:{here.port}/a', BytesIO(), Reach(anywhere=False)
-        )
+        web._Body(BytesIO()).more(f'https://rebind.example:{here.port}/a', Reach(anywhere=False))
     assert asked == ['rebind.example'] and connected == ['93.184.216.34']
     with pytest.raises(NotAllowed):  # The second time it is private
-        web._download_once(
-            f'https://rebind.example:{here.port}/a', BytesIO(), Reach(anywhere=False)
-        )
+        web._Body(BytesIO()).more(f'https://rebind.example:{here.port}/a', Reach(anywhere=False))
     assert connected == ['93.184.216.34'] and here.asked == []
 
 

@@ -7,8 +7,10 @@ __all__ = ['download']
 
 # %% ../../nbs/15_storage/07_web.ipynb #44edc09a
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from ..core import AstridError, NotFound
 from .addresses import NotAllowed, Reach, address_parts, web_address
@@ -16,13 +18,18 @@ from .service import StoreDenied, retry
 
 # %% ../../nbs/15_storage/07_web.ipynb #f15010c6
 def _save_answer(answer, f):
-    "Write the body of an answer into a file, whole or not at all"
+    "Write the body of an answer behind what a file holds, whole or not at all"
+    start = f.tell()
     shutil.copyfileobj(answer, f, 1 << 20)
-    promised = answer.headers.get('Content-Length')
-    if promised and f.tell() != int(promised):
-        raise ConnectionError(f'{f.tell():,} of {int(promised):,} bytes came')
+    came, promised = f.tell() - start, answer.headers.get('Content-Length')
+    if promised and came != int(promised):
+        raise ConnectionError(f'{came:,} of {int(promised):,} bytes came')
 
 # %% ../../nbs/15_storage/07_web.ipynb #814a0e99
+class _NoMore(ConnectionError):
+    "There is nothing behind what was asked to be continued (416); its text tells how long the file is"
+
+
 def _error_of_status(url, error):
     "Our error for an answer that is none"
     if error.code in (404, 410):
@@ -31,6 +38,8 @@ def _error_of_status(url, error):
         return StoreDenied(f'{url}: access denied ({error.code})')
     if 300 <= error.code < 400:
         return StoreDenied(f'{url} leads on to what cannot be followed ({error.code})')
+    if error.code == 416:
+        return _NoMore(error.headers.get('Content-Range', ''))
     return ConnectionError(f'answered {error.code}')
 
 
@@ -155,31 +164,82 @@ def _with_named(reach, url):
     return replace(reach, machines=(*reach.machines, (urlsplit(url).hostname, None)))
 
 
-def _download_once(url, f, reach):
-    "One try to stream an address into an open file"
+@contextmanager
+def _answer(url, reach, headers):
+    "What a machine answers, as an open body; its refusals as our errors"
     from urllib.error import HTTPError, URLError
     from urllib.request import Request
 
-    f.seek(0)
-    f.truncate()
     url = web_address(url)
-    request = Request(url, headers={'User-Agent': 'astrid_data'})
+    request = Request(url, headers={'User-Agent': 'astrid_data'} | headers)
     try:
         with _opener(_with_named(reach, url)).open(request, timeout=60) as answer:
-            _save_answer(answer, f)
+            yield answer
     except HTTPError as error:
         raise _error_of_status(url, error) from error
     except URLError as error:
         raise _error_of_connection(url, error) from error
 
+# %% ../../nbs/15_storage/07_web.ipynb #fa121099
+def _validator(headers):
+    "What tells one state of a file from another: a strong ETag, else a date; None where neither came"
+    etag = headers.get('ETag', '')
+    return etag if etag.startswith('"') else headers.get('Last-Modified')
 
+
+def _rest_wanted(size, validator):
+    "Headers that ask for what follows the first `size` bytes"
+    if not (size and validator):
+        return {}
+    return {'Range': f'bytes={size}-', 'If-Range': validator}
+
+# %% ../../nbs/15_storage/07_web.ipynb #1c6b613c
+class _Body:
+    "What came of an address so far: an open file, and what tells whether the rest fits to it"
+
+    def __init__(self, f, mark=None):
+        self.f, self.mark = f, mark
+        f.seek(0, 2)
+        self.validator = mark.read_text() if mark and mark.exists() else None
+        if not self.validator:
+            self._empty()
+
+    def _empty(self, validator=None):
+        self.f.seek(0)
+        self.f.truncate()
+        self.validator = validator
+        if self.mark:
+            self.mark.write_text(validator or '')
+
+    def more(self, url, reach):
+        "One try to get the rest"
+        size = self.f.seek(0, 2)
+        try:
+            self._append(url, reach, size)
+        except _NoMore as end:
+            if str(end) != f'bytes */{size}':  # Else a kill came after the last byte
+                self._empty()
+                raise
+
+    def _append(self, url, reach, size):
+        with _answer(url, reach, _rest_wanted(size, self.validator)) as answer:
+            if answer.status != 206:
+                self._empty(_validator(answer.headers))
+            elif not answer.headers.get('Content-Range', '').startswith(f'bytes {size}-'):
+                self._empty()
+                raise ConnectionError('answered with another part of the file')
+            _save_answer(answer, self.f)
+
+# %% ../../nbs/15_storage/07_web.ipynb #cf10d133
 def download(
     url: str,  # https address
-    f,  # File, open for writing bytes
+    f,  # File, open for reading and writing bytes; what it holds is continued where `mark` allows
     reach: Reach | None = None,  # Which machines may be connected to; None: all that are named
+    mark: Path | None = None,  # File beside it, kept between calls, that says what was begun
 ):
     "Stream an https address into an open file, whole"
     from http.client import HTTPException
 
     passing = (ConnectionError, TimeoutError, HTTPException)
-    retry(lambda: _download_once(url, f, reach or Reach()), passing, tries=4, what=url)
+    body = _Body(f, mark)
+    retry(lambda: body.more(url, reach or Reach()), passing, tries=4, what=url)
