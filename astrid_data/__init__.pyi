@@ -29,6 +29,8 @@ from .logs import (
 )
 from .ingest import (
     open_archive as open_archive,
+    search_mast as search_mast,
+    search_skyview as search_skyview,
     Archive as Archive,
 )
 from .simulate import synthetic_archive as synthetic_archive

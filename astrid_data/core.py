@@ -591,6 +591,7 @@ LATER_METHODS = {
     'Archive.detect': 'ingest.fits:detect',
     'Archive.add_catalogue': 'ingest.catalogues:add_catalogue',
     'Archive.add_alerts': 'ingest.alerts:add_alerts',
+    'Archive.add': 'ingest.fetch:add_found',
 }
 
 when_fetched = []  # What to call when a page was imported for one of its methods

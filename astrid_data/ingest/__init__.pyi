@@ -6,3 +6,5 @@ from .archive import (
     IngestReport as IngestReport,
 )
 from .tables import read_table as read_table
+from .mast import search_mast as search_mast
+from .skyview import search_skyview as search_skyview

@@ -247,6 +247,7 @@ class Archive:
     detect = later()
     add_catalogue = later()
     add_alerts = later()
+    add = later()  # add(found): what `search_mast` or `search_skyview` found
 
     def __init__(
         self,
