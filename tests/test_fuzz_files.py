@@ -11,8 +11,8 @@ from fuzzing import fuzz
 
 from astrid_data.core import BadImage, BadInput, Limits, current_limits, load_settings, reading
 from astrid_data.images.image import open_image
-from astrid_data.images.sanity import header_for_wcs
 from astrid_data.images.wcs import read_wcs
+from astrid_data.images.wcs_cards import header_for_wcs
 from astrid_data.ingest.archive import open_archive
 from astrid_data.ingest.stamps import stamp_shape
 

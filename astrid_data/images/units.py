@@ -13,7 +13,9 @@ from functools import lru_cache
 
 from astropy import units as u
 
+from ..core import BadImage
 from .cards import Cards
+from .wcs_cards import has_scale, header_for_wcs
 
 # %% ../../nbs/20_images/03_units.ipynb #f6ae068f
 _words = {
@@ -154,10 +156,11 @@ def _pixel_sr(cards):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
-            wcs = WCS(cards.headers[0], naxis=2)
-        except (ValueError, KeyError, TypeError, AssertionError):
+            header = header_for_wcs(cards.headers[0])
+            wcs = WCS(header, naxis=2)
+        except (BadImage, ValueError, KeyError, TypeError, AssertionError):
             return None  # Whether the image has a place on the sky is asked elsewhere
-    if not wcs.has_celestial:
+    if not wcs.has_celestial or not has_scale(header):
         return None
     return float(proj_plane_pixel_area(wcs)) * (u.deg**2).to(u.sr)
 

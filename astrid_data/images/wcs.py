@@ -6,6 +6,7 @@
 __all__ = ['read_wcs', 'pixel_to_sky', 'sky_to_pixel']
 
 # %% ../../nbs/20_images/05_wcs.ipynb #76f556db
+import re
 import warnings
 
 import numpy as np
@@ -14,7 +15,7 @@ from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import wcs_to_celestial_frame
 
 from ..core import BadImage, reading
-from .sanity import header_for_wcs
+from .wcs_cards import header_for_wcs, why_incomplete
 
 # %% ../../nbs/20_images/05_wcs.ipynb #4f244584
 _ORIGIN_CARDS = ('TELESCOP', 'INSTRUME', 'SURVEY', 'OBJECT', 'DATE-OBS', 'MJD-OBS')
@@ -38,7 +39,7 @@ def _why_dummy(wcs, header, first_header):
     lon, lat = wcs.wcs.crval[wcs.wcs.lng], wcs.wcs.crval[wcs.wcs.lat]
     scale = wcs.pixel_scale_matrix
     numbers = [lon, lat, *wcs.wcs.crpix, *scale.ravel()]
-    if not np.isfinite(numbers).all() or abs(lat) > 90:
+    if not np.isfinite(numbers).all() or abs(lat) > 90 or abs(lon) > 720:
         return f'CRVAL ({lon}, {lat}) or the scale is not a position'
     if abs(np.linalg.det(scale)) < 1e-20:
         return 'the CD or PC matrix is singular'
@@ -75,22 +76,59 @@ def _why_stale(wcs, header, hdul):
     )
 
 # %% ../../nbs/20_images/05_wcs.ipynb #51b6a9b9
+_SIP_TERM = re.compile(r'[AB]_\d_\d')
+
+
 def _why_undistorted(header):
     "What shows a projection whose distortion is missing; None where nothing does"
-    code = str(header.get('CTYPE1', ''))[5:8]
+    word = str(header.get('CTYPE1', ''))
+    if word.endswith('-SIP') and 'A_ORDER' not in header and any(map(_SIP_TERM.fullmatch, header)):
+        return 'SIP terms without the A_ORDER that makes them count'
+    code = word[5:8]
     if code not in ('TNX', 'ZPX'):
         return None
     cards = ''.join(map(str, header['WAT1_*'].values()))
     return None if 'cor' in cards else f'{code} without the WAT cards that hold its distortion'
+
+# %% ../../nbs/20_images/05_wcs.ipynb #6749a7f0
+_SANE_AREA = (
+    1e-6,
+    1e6,
+)  # Of a pixel, over the area that CD or CDELT says: 1e-4 is a map near its pole
+_YEARS = 1800, 2200  # Of an equinox
+
+
+def _area_ratio(wcs, x, y):
+    "Area of a pixel on the sky over that of its linear scale; NaN off the sky"
+    corners = np.array([[x, y], [x + 1, y], [x, y + 1]], float)
+    lon, lat = np.radians(wcs.all_pix2world(corners, 0)[:, [wcs.wcs.lng, wcs.wcs.lat]]).T
+    vectors = np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    sides = vectors[1:] - vectors[0]
+    linear = np.abs(np.linalg.det(np.radians(wcs.pixel_scale_matrix)))
+    return np.linalg.norm(np.cross(*sides)) / linear
+
+
+def _why_senseless(wcs, header):
+    "What shows that positions make no sense; None where nothing does"
+    equinox = getattr(wcs_to_celestial_frame(wcs), 'equinox', None)
+    if equinox is not None and not _YEARS[0] <= equinox.jyear <= _YEARS[1]:
+        return f'EQUINOX {equinox.jyear:g} is no year of a catalogue'
+    ratio = _area_ratio(wcs, header.get('NAXIS1', 1) / 2, header.get('NAXIS2', 1) / 2)
+    if np.isfinite(ratio) and not _SANE_AREA[0] <= ratio <= _SANE_AREA[1]:
+        return f'the middle pixel covers {ratio:.1g} of the area that its scale says'
+    return None
 
 # %% ../../nbs/20_images/05_wcs.ipynb #04f1632b
 def _parse_wcs(header, hdul):
     "The WCS as astropy makes it, tried out on a pixel; None where it has no celestial axes"
     with reading('the WCS', 'bad_wcs'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        wcs = WCS(header_for_wcs(header), fobj=hdul, naxis=2)
+        header = header_for_wcs(header)
+        wcs = WCS(header, fobj=hdul, naxis=2)
         if not wcs.has_celestial:
             return None
+        if incomplete := why_incomplete(header):
+            raise BadImage('bad_wcs', incomplete)
         wcs_to_celestial_frame(wcs)
         wcs.wcs_pix2world([[0, 0]], 0)
     return wcs
@@ -114,7 +152,11 @@ def read_wcs(
     if undistorted := _why_undistorted(header):
         return None, 'unsupported_wcs', undistorted
     first_header = hdul[0].header if hdul else None
-    wrong = _why_dummy(wcs, header, first_header) or _why_stale(wcs, header, hdul)
+    wrong = (
+        _why_dummy(wcs, header, first_header)
+        or _why_stale(wcs, header, hdul)
+        or _why_senseless(wcs, header)
+    )
     return (None, 'bad_wcs', wrong) if wrong else (wcs, None, None)
 
 # %% ../../nbs/20_images/05_wcs.ipynb #b059c891

@@ -18,7 +18,8 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from ..core import BadImage, reading
-from ..images.sanity import check_headers, header_for_wcs, unpacked_stamp
+from ..images.sanity import check_headers, unpacked_stamp
+from ..images.wcs_cards import header_for_wcs
 
 # %% ../../nbs/25_ingest/00_stamps.ipynb #1dd3fcab
 def _header_cards(data):
