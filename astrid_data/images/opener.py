@@ -6,6 +6,7 @@
 __all__ = ['ImageStoreUnreachable', 'KnownFile', 'refuse_changed', 'ImageOpener', 'header_indexes']
 
 # %% ../../nbs/20_images/14_opener.ipynb #bcd7262a
+import hashlib
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -195,6 +196,24 @@ def around(
             index = self.images.known[str(uri), hdu, extver]
             image = open_rows(*place, index, ra, dec, size)
     return image and self._note_facts(uri, hdu, extver, image)
+
+# %% ../../nbs/20_images/14_opener.ipynb #2ee99db4
+@patch
+def stored(
+    self: ImageOpener,
+    uri: str,  # As for a call
+) -> tuple | None:  # Bytes and SHA-256; None where the image must be opened to know what it is
+    "The bytes of a whole file, as they are stored"
+    if self.resample:
+        return None
+    try:
+        with open(self._path_of(uri), 'rb') as file:
+            data = file.read()
+    except OSError:
+        return None  # Whoever opens it is told what is wrong
+    sha256 = hashlib.sha256(data).hexdigest()
+    known = self.files.get(str(uri))
+    return (data, sha256) if not known or sha256 in {one.sha256 for one in known} else None
 
 # %% ../../nbs/20_images/14_opener.ipynb #51a568a5
 _most_in_one_query = 1000  # Addresses; databases limit their number

@@ -18,8 +18,10 @@ import pandas as pd
 from ..concurrency import map_ordered
 from ..core import BadImage, BadInput, NotFound
 from ..images.header_cache import open_again
+from ..images.image import no_value
 from .align import on_grid, registration_error
 from .gather import gather, gather_fast
+from .stamps import PlainStamps, plain_stamps
 from ..sky import sky_separation_arcsec
 from ..storage.keys import Damaged, ObjectChanged
 
@@ -550,12 +552,65 @@ def _cut_jobs(samples, needed, shared, data, valid):
             job.out, job.valid_out = data[piece], valid[piece]
         yield job
 
+# %% ../../nbs/35_patches/03_extract.ipynb #a31a8413
+def _squares(group, x0, y0, patch_size):
+    "Pixels, validity and share of valid pixels of the patches of stamps of one shape"
+    n, *shape = group.pixels.shape
+    if shape == [patch_size, patch_size] and not (x0.any() or y0.any()):
+        pixels = group.pixels
+        valid = np.abs(pixels) < no_value
+        pixels[~valid] = np.nan
+        return pixels, valid, valid.mean(axis=(1, 2))
+    pixels = np.empty((n, patch_size, patch_size), 'f4')
+    valid, share = np.empty(pixels.shape, bool), np.empty(n)
+    for k in range(n):
+        one = slice(k, k + 1)
+        share[one] = gather(
+            group.pixels[k], None, x0[one], y0[one], patch_size, pixels[one], valid[one]
+        )
+    return pixels, valid, share
+
+
+def _cut_stamps(group, x, y, patch_size):
+    "Patches of stamps of one shape, as if they were one image"
+    shape = group.pixels.shape[1:]
+    x0, y0, offset_x, offset_y, status, near = _place(x, y, shape, patch_size)
+    pixels, valid, share = _squares(group, x0, y0, patch_size)
+    places = (np.where(near, place, 0) for place in (x0, y0))
+    offsets = (np.where(near, offset, np.nan) for offset in (offset_x, offset_y))
+    patches = Patches(pixels, valid, *places, *offsets, status, share)
+    facts = dict(sha256=group.hashes, place=(np.nan, np.nan))
+    return _with_reasons(patches, x, y, np.full(len(x), '', object), shape, facts)
+
+# %% ../../nbs/35_patches/03_extract.ipynb #60a747ea
+def _cut_plain_stamps(samples, needed, open, patch_size, table, data, valid):
+    "Cut all plain stamps of a channel; True for the rows that are done"
+    done = np.zeros(len(samples), bool)
+    stamps = [(address, rows) for address, rows in needed if address.stamp and address.uri]
+    if not stamps or not hasattr(open, 'stored'):
+        return done
+    rows = np.concatenate([rows for _, rows in stamps])
+    asked = [(one.uri, one.hdu, one.extver) for one, some in stamps for _ in some]
+    x, y = (samples[of].to_numpy('f8')[rows] for of in ('pixel_x', 'pixel_y'))
+    for group in plain_stamps(asked, open.stored):
+        some = rows[group.places]
+        cut = _cut_stamps(group, x[group.places], y[group.places], patch_size)
+        table.record(some, [asked[place][0] for place in group.places], cut)
+        data[some], valid[some] = cut.patches.data, cut.patches.valid
+        done[some] = True
+    return done
+
 # %% ../../nbs/35_patches/03_extract.ipynb #866392fa
 def _cut_channel(samples, channel, onto, cut, data, valid, executor, on_image):
     "Cut one channel of all samples into `data` and `valid` (n, patch_size, patch_size)"
     table = CutTable(len(samples))
     needed = images_needed(samples, channel, onto)
     shared = executor is None or isinstance(executor, ThreadPoolExecutor)  # They see our memory
+    how = cut.keywords['open'], cut.keywords['patch_size']
+    done = _cut_plain_stamps(samples, needed, *how, table, data, valid)
+    if on_image and done.any():
+        on_image(int(done.sum()))
+    needed = [(address, rows[~done[rows]]) for address, rows in needed if not done[rows].all()]
     jobs = _cut_jobs(samples, needed, shared, data, valid)
     for (address, rows), found in zip(needed, map_ordered(cut, jobs, executor, ahead=8)):
         table.record(rows, address.uri, found)
