@@ -257,21 +257,88 @@ def many(registry_url, tmp_path):
     return archive
 
 
-def test_a_list_is_what_the_manifests_say(many):
-    plain = ad.datasets.search_datasets(many)  # Reads all manifests
-    assert len(plain) == 13 and plain['quality'].isna().all()
-    pd.testing.assert_frame_equal(ad.list_datasets(many), plain)
+def listed_plainly(archive):
+    "What a list shows, from all manifests: the oracle"
+    rows = [row for row in catalog.version_rows(archive) if row['state'] == 'frozen']
+    shown = [
+        dict(
+            address=catalog.address_of(row),
+            samples=row['manifest']['n_samples'],
+            quality=row['manifest'].get('quality_score'),
+            audit=(row['manifest']['audit'] or {}).get('verdict'),
+            created_at=row['manifest']['created_at'],
+            id=row['dataset_id'],
+            order=(row['manifest']['created_at'], row['name'], row['version']),
+            **row['manifest']['splits'],
+        )
+        for row in rows
+    ]
+    shown.sort(key=lambda row: row.pop('order'), reverse=True)
+    return shown
+
+
+def shown_now(table):
+    "The same of a table that people see"
+    names = 'address samples quality audit created_at id train val test buffer'.split()
+    table = table[names].astype(object)
+    return table.where(table.notna(), None).to_dict('records')
+
+
+def test_a_list_and_a_search_are_what_the_manifests_say(many):
     bare_version(many, 'headless', 4, with_head=False, quality_score=0.75)
     bare_version(many, 'scored', 5, quality_score=0.5)
-    plain = ad.datasets.search_datasets(many)
-    pd.testing.assert_frame_equal(ad.list_datasets(many), plain)
-    assert sorted(plain['quality'].dropna()) == [0.5, 0.75]
+    plain = listed_plainly(many)
+    assert len(plain) == 15
+    assert shown_now(ad.list_datasets(many)) == plain
+    assert shown_now(ad.datasets.search_datasets(many)) == plain
 
 
-def test_a_list_reads_no_manifest_of_a_version_with_a_head(many):
-    with many.session() as s:
+def without_manifests(archive):
+    with archive.session() as s:
         s.query(VersionRow).update(dict(manifest=None))
-    assert len(ad.list_datasets(many)) == 13
+
+
+def test_lists_and_searches_read_no_manifest_of_a_version_with_a_head(many):
+    bare_version(many, 'scored', 5, quality_score=0.5)
+    without_manifests(many)
+    search = ad.datasets.search_datasets
+    assert len(ad.list_datasets(many)) == len(search(many, content_hash='00')) == 14
+    assert search(many, min_quality=0.4)['address'].tolist() == ['scored@v5']
+    assert len(search(many, origin='survey')) == 14 and search(many, origin='mixed').empty
+
+
+def test_a_search_looks_into_manifests_with_and_without_heads(many):
+    said = dict(description='Rainy stars', class_counts=dict(nova=2), survey_counts={'a"b': 3})
+    addresses = {bare_version(many, f'head-{h}', 1, with_head=h, **said): h for h in (True, False)}
+    search = ad.datasets.search_datasets
+    for asked in (('NOVA rainy',), ('',)):
+        found = search(many, *asked, survey='A"B')
+        assert set(found['id']) == set(addresses)
+    assert search(many, 'nova snow').empty and search(many, survey='a').empty
+    grave = search(many, 'gone', deleted=True)
+    assert grave[['deleted_by', 'deleted_reason']].values.tolist() == [['ada', 'old']]
+
+
+def test_a_version_whose_manifest_says_little_is_listed_as_unknown(many):
+    bare_version(many, 'headless', 4, with_head=False)
+    for said in (None, dict(name='of somebody else')):
+        with many.session() as s:
+            s.query(VersionRow).filter_by(name='headless').update(dict(manifest=said))
+        for listed in (ad.list_datasets(many), ad.datasets.search_datasets(many)):
+            assert len(listed) == 14
+            row = listed.set_index('address').loc['headless@v4']
+            assert row[['samples', 'train', 'quality', 'audit', 'created_at']].isna().all()
+
+
+def test_a_wrong_address_among_many_is_answered_with_the_closest(many):
+    for version in range(20, 60):
+        bare_version(many, 'galaxies', version)
+    with pytest.raises(NotFound) as caught:
+        ad.open_dataset(many, 'galxies@v33')
+    assert 'galaxies@v33' in str(caught.value) and '53 versions' in str(caught.value)
+    assert 'sky' not in str(caught.value) and len(str(caught.value)) < 250
+    with pytest.raises(NotFound, match='53 versions, see list_datasets'):
+        ad.open_dataset(many, 'zzzzzzzzzzzzzzzz')
 
 
 def plainly_found(rows, text):
@@ -333,6 +400,8 @@ def test_opening_by_name_reads_one_manifest(many, monkeypatch):
     monkeypatch.setattr(catalog, 'version_rows', lambda *a: read.append(real(*a)) or read[-1])
     assert catalog._find_version(many, 'sky')['version'] == 10
     assert sum(map(len, read)) == 1
+    assert catalog.rows_at(many, 'sky') == [] and len(catalog.rows_at(many, 'sky@v3')) == 1
+    assert sum(map(len, read)) == 2
 
 
 def as_before_heads(archive):

@@ -12,6 +12,7 @@ import shutil
 import uuid
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
@@ -111,21 +112,56 @@ def deletion_record(
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #f6459125
 def version_head(
-    manifest: dict,  # Of a version
-) -> dict:  # Columns of `VersionHead`, the id apart
+    manifest: dict | None,  # Of a version
+) -> dict:  # Columns of `VersionHead`, the id apart; None where the manifest does not say
     "What a list shows of a version"
+    said = manifest or {}
     return dict(
-        n_samples=manifest['n_samples'],
-        splits=manifest['splits'],
-        quality_score=manifest.get('quality_score'),
-        audit=(manifest.get('audit') or {}).get('verdict'),
-        created_at=manifest['created_at'],
+        n_samples=said.get('n_samples'),
+        splits=said.get('splits') or {},
+        quality_score=said.get('quality_score'),
+        audit=(said.get('audit') or {}).get('verdict'),
+        created_at=said.get('created_at'),
     )
 
+# %% ../../nbs/55_datasets/04_catalog.ipynb #558f264a
+_NAMED = ('dataset_id', 'name', 'version', 'content_hash', 'origin')
+_HEAD = ('n_samples', 'splits', 'quality_score', 'audit', 'created_at')
+_same_version = VersionHead.dataset_id == VersionRow.dataset_id
 
-def _with_heads(rows):
-    "A table of rows of the registry, with the heads that their manifests give"
-    return pd.DataFrame([row | version_head(row['manifest']) for row in rows])
+
+def _with_head(archive, conditions, said):
+    "Versions with a head, by columns"
+    asked = [getattr(VersionRow, name) for name in _NAMED]
+    asked += [getattr(VersionHead, name) for name in _HEAD]
+    asked += [VersionRow.manifest[name].label(name) for name in said]
+    query = select(*asked).join(VersionHead, _same_version).where(*conditions)
+    with need('archive', archive).session() as session:
+        found = read_columns(session, query)
+    score = found['quality_score'].astype(object)
+    found['quality_score'] = np.where(score == score, score, None)  # NaN is no number
+    return {name: values.tolist() for name, values in found.items()}
+
+
+def _without_head(archive, conditions, said):
+    "Versions that have none, with what their manifests say"
+    headless = ~select(VersionHead).where(_same_version).exists()
+    for row in version_rows(archive, None, *conditions, headless):
+        manifest = row['manifest'] or {}
+        yield row | version_head(manifest) | {name: manifest.get(name) for name in said}
+
+# %% ../../nbs/55_datasets/04_catalog.ipynb #e9267a74
+def _shown_versions(
+    archive,  # An `Archive`
+    *conditions,  # On the rows of `VersionRow`
+    said=(),  # More keys of manifests
+) -> dict:  # Name -> list: what a list shows, and what manifests say of `said`
+    "Versions with their heads, by columns"
+    columns = _with_head(archive, conditions, said)
+    for row in _without_head(archive, conditions, said):
+        for name, values in columns.items():
+            values.append(row[name])
+    return columns
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #bf0929ab
 _LISTED = (
@@ -135,15 +171,16 @@ _LISTED = (
 
 
 def _listing(rows):
-    "The table that people see, of a table of rows with their heads; the newest first"
+    "The table that people see, of a table from `_shown_versions`; the newest first"
     if not len(rows):
         return pd.DataFrame(columns=_LISTED)
     ids = dict(address=[f'{n}@v{v}' for n, v in zip(rows['name'], rows['version'])])
-    ids |= dict(content_hash=[text[:12] for text in rows['content_hash']], id=rows['dataset_id'])
+    ids |= dict(content_hash=rows['content_hash'].str[:12], id=rows['dataset_id'])
     same = rows[['name', 'version', 'origin', 'audit', 'created_at']]
     renamed = rows[['n_samples', 'quality_score']].set_axis(['samples', 'quality'], axis=1)
     splits = pd.DataFrame(rows['splits'].tolist(), rows.index)
-    deleted = pd.DataFrame(map(deletion_record, rows.get('manifest', [])), rows.index)
+    ends = [deletion_record(dict(deleted=record)) for record in rows.get('deleted', [])]
+    deleted = pd.DataFrame(ends, rows.index)
     table = pd.concat([same.assign(**ids), renamed, splits, deleted], axis=1)
     columns = _LISTED + [name for name in table if name not in _LISTED]
     newest_first = ['created_at', 'name', 'version']
@@ -151,47 +188,41 @@ def _listing(rows):
     return table.sort_values(newest_first, ascending=False, ignore_index=True)
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #cd483158
-_NAMED = ('dataset_id', 'name', 'version', 'content_hash', 'origin')
-_HEAD = ('n_samples', 'splits', 'quality_score', 'audit', 'created_at')
-
-
 def list_datasets(
     archive,  # An `Archive`
-) -> pd.DataFrame:  # One row per version, newest first
+) -> pd.DataFrame:  # One row per version, newest first; None where a manifest does not say
     "What was built here"
-    same = VersionHead.dataset_id == VersionRow.dataset_id
-    frozen = VersionRow.state == 'frozen'
-    shown = [getattr(VersionRow, name) for name in _NAMED]
-    query = select(*shown, *(getattr(VersionHead, name) for name in _HEAD))
-    with need('archive', archive).session() as session:
-        found = read_columns(session, query.join(VersionHead, same).where(frozen))
-    score = found['quality_score'].astype(object)
-    found['quality_score'] = np.where(score == score, score, None)  # NaN is no number
-    headless = version_rows(archive, None, frozen, ~select(VersionHead).where(same).exists())
-    rest = [row | version_head(row['manifest']) for row in headless]
-    rows = {name: v.tolist() + [row[name] for row in rest] for name, v in found.items()}
-    return _listing(pd.DataFrame(rows))
+    return _listing(pd.DataFrame(_shown_versions(archive, VersionRow.state == 'frozen')))
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #6c906976
+_IN_WORDS = ('description', 'class_counts')
+
+
 def _words_of(row):
     "The text of a version in which words are looked for"
-    manifest = row['manifest']
-    parts = [row['name'], manifest.get('description') or '', *manifest['class_counts']]
+    parts = [row['name'], row['description'] or '', *(row['class_counts'] or {})]
     return ' '.join(parts).lower()
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #4fc3df32
 def _is_asked_for(row, survey, content_hash, min_quality, origin):
     "Whether a version has what is asked for, words apart"
-    manifest = row['manifest']
-    if survey is not None and survey.lower() not in manifest.get('survey_counts', {}):
+    if survey is not None and survey.lower() not in (row['survey_counts'] or {}):
         return False
-    if min_quality is not None and (manifest.get('quality_score') or 0) < min_quality:
+    if min_quality is not None and (row['quality_score'] or 0) < min_quality:
         return False
     if origin not in (None, row['origin']):
         return False
-    return row['content_hash'].startswith(content_hash.lower())
+    return (row['content_hash'] or '').startswith(content_hash.lower())
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #282c5a20
+def _said_for(words, survey, deleted):
+    "Keys of manifests that a search looks into"
+    asked = [*_IN_WORDS] if words else []
+    if survey is not None:
+        asked.append('survey_counts')
+    return asked + ['deleted'] if deleted else asked
+
+
 def search_datasets(
     archive,  # An `Archive`
     text: str = '',  # Words that name, description or classes hold
@@ -203,14 +234,16 @@ def search_datasets(
 ) -> pd.DataFrame:  # As `list_datasets`
     "Versions that fit all that is asked"
     words = text.lower().split()
+    wanted = VersionRow.state.in_(['frozen', 'deleted'] if deleted else ['frozen'])
+    shown = _shown_versions(archive, wanted, said=_said_for(words, survey, deleted))
     found = []
-    wanted = () if deleted else (VersionRow.state == 'frozen',)
-    for row in version_rows(archive, None, *wanted):
+    for values in zip(*shown.values()):
+        row = dict(zip(shown, values))
         if not _is_asked_for(row, survey, content_hash, min_quality, origin):
             continue
         if all(word in _words_of(row) for word in words):
             found.append(row)
-    return _listing(_with_heads(found))
+    return _listing(pd.DataFrame(found))
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #78539948
 def deleted_message(
@@ -226,12 +259,22 @@ def deleted_message(
     )
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #0255eaac
+_MOST_NAMED = 10  # Addresses in an error
+
+
+def _some_addresses(text, addresses):
+    "The addresses that are there: all of a few, the closest to `text` of many"
+    if len(addresses) <= _MOST_NAMED:
+        return ', '.join(sorted(addresses)) or 'none yet: build one with plan.build(name)'
+    close = get_close_matches(text, sorted(addresses), _MOST_NAMED // 2)
+    count = f'{len(addresses):,} versions, see list_datasets(archive)'
+    return f'{count}; the closest: {", ".join(close)}' if close else count
+
+
 def _unknown_message(text, addresses):
     "What to tell who asks for a version that never was"
-    known = ', '.join(sorted(addresses)) or 'none yet: build one with plan.build(name)'
-    if not text:
-        return f'which dataset? There are: {known}'
-    return f'no dataset {text!r}; there are: {known}'
+    known = _some_addresses(text, addresses)
+    return f'no dataset {text!r}; there are: {known}' if text else f'which dataset? There are: {known}'
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #8f9a3220
 def _newest_id(state, condition):
@@ -325,7 +368,7 @@ def rows_at(
     address: str,  # 'name@v2', or the id of a version
 ) -> list:  # One row of `version_rows`, deleted or not; none where there is no such version
     "The version that is named in full"
-    rows = version_rows(archive, address)
+    rows = version_rows(archive, None, _exactly(address))
     return [row for row in rows if address in (address_of(row), row['dataset_id'])]
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #842a1b3c
