@@ -181,6 +181,69 @@ def test_stopping_early_leaves_no_thread_and_errors_come_out(ds):
     assert threading.active_count() <= before
 
 
+def shuffled(ds, **options):
+    data = PatchDataset(ds, 'train', augment=True, target=True)
+    return PatchLoader(data, **dict(batch_size=7, shuffle=True, seed=3) | options)
+
+
+def assert_same_batches(one, other):
+    one, other = list(one), list(other)
+    assert len(one) == len(other) > 0
+    for batch, expected in zip(one, other):
+        for key in ('image', 'valid', 'target', 'label', 'index'):
+            assert torch.equal(batch[key], expected[key])
+
+
+@pytest.mark.parametrize('options', [{}, dict(threads=1), dict(prefetch=0), dict(batch_size=500)])
+def test_batches_that_were_begun_ahead_are_those_of_the_epoch(ds, options):
+    ahead, plain = shuffled(ds, **options), shuffled(ds, **options)
+    for _ in range(3):
+        ahead.begin_ahead()
+        assert (ahead.epoch, ahead.position) == (plain.epoch, plain.position)
+        assert_same_batches(ahead, plain)
+    state = ahead.state_dict() | dict(position=1 if len(ahead) > 1 else 0)
+    for loader in (ahead, plain):
+        loader.load_state_dict(state)
+    ahead.begin_ahead()
+    assert_same_batches(ahead, plain)
+    assert not [t for t in threading.enumerate() if t.name.startswith('PatchLoader')]
+
+
+def test_what_was_begun_is_not_given_to_who_wants_something_else(ds):
+    loader, plain = shuffled(ds), shuffled(ds)
+    loader.begin_ahead()
+    assert pickle.loads(pickle.dumps(loader)).begun is None
+    for one in (loader, plain):
+        one.set_epoch(4)
+    assert_same_batches(loader, plain)
+    loader.begin_ahead()
+    loader.seed = plain.seed = 8
+    assert_same_batches(loader, plain)
+    loader.begin_ahead()
+    loader.dataset = PatchDataset(ds, 'train', augment=True, target=True, normalise='log')
+    plain.dataset = loader.dataset
+    assert_same_batches(loader, plain)
+    loader.begin_ahead()
+    loader.begin_ahead()  # The first ones are thrown away
+    assert_same_batches(loader, plain)
+    assert not [t for t in threading.enumerate() if t.name.startswith('PatchLoader')]
+
+
+def test_an_error_in_what_was_begun_comes_out_where_the_batch_is_wanted(ds, monkeypatch):
+    loader = shuffled(ds)
+
+    def broken(*args):
+        raise OSError('the disk is gone')
+
+    with monkeypatch.context() as m:
+        m.setattr(loader.dataset, 'read', broken)
+        loader.begin_ahead()
+        loader.begun.first.exception()
+    with pytest.raises(OSError, match='the disk is gone'):
+        next(iter(loader))
+    assert len(list(loader)) == len(loader)
+
+
 @pytest.mark.parametrize('start', ['fork', 'spawn', 'forkserver'])
 def test_worker_processes_however_started_give_the_same(ds, start):
     data = PatchDataset(ds, 'train', augment=True, target=True, seed=2)

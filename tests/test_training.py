@@ -348,6 +348,46 @@ def test_it_learns_and_says_how():
     assert len(h.plot().axes[0].lines) == 4
 
 
+class NotedBatches(list):
+    "Batches that write down when they are asked for"
+
+    def __init__(self, batches, name, seen):
+        super().__init__(batches)
+        self.name, self.seen = name, seen
+
+    def __iter__(self):
+        self.seen.append(self.name)
+        return super().__iter__()
+
+    def begin_ahead(self):
+        self.seen.append(f'{self.name} ahead')
+
+
+def test_the_next_epoch_is_begun_before_val_is_looked_at():
+    seen = []
+    fit(
+        SmallCNN(),
+        NotedBatches(batches(), 'train', seen),
+        NotedBatches(batches(), 'val', seen),
+        epochs=3,
+    )
+    assert seen == ['train', 'train ahead', 'val'] * 2 + ['train', 'val']
+
+
+def test_training_does_not_import_the_compiler():
+    code = """
+        import sys
+        sys.path.insert(0, 'tests')
+        from test_training import SmallCNN, batches, fit, torch
+        before = 'torch._dynamo' in sys.modules
+        fit(SmallCNN(), batches(), batches(seed=1), epochs=1, show=False)
+        assert not before and 'torch._dynamo' not in sys.modules
+        torch.optim.AdamW(SmallCNN().parameters())
+        assert 'torch._dynamo' in sys.modules  # Or there is nothing to avoid any more
+    """
+    subprocess.run([sys.executable, '-c', textwrap.dedent(code)], check=True, timeout=300)
+
+
 def test_a_map_is_learnt():
     model, test = SmallUNet(), batches(seed=1)
     fit(model, batches(), None, epochs=12)

@@ -205,6 +205,9 @@ class PatchLoader:
     def __iter__(self):
         return self._epoch()
 
+    def __getstate__(self):
+        return self.__dict__ | dict(begun=None)  # It belongs to this loader in this process
+
 # %% ../../nbs/60_loading/08_batches.ipynb #948c851d
 @patch
 def set_epoch(
@@ -234,6 +237,7 @@ def _begin(self: PatchLoader):
     self.wait_s = 0.0  # How long the caller waited for batches
     self.batches = 0  # How many were handed out
     self.running = None  # [epoch, position] of an epoch that is under way
+    self.begun = None  # What `begin_ahead` began
     self.set_epoch(0)
     largest = min(self.batch_size * self.batches_per_block, max(self.n, 1))
     shapes = self.dataset.batch_shapes(largest)
@@ -413,12 +417,86 @@ def _record_look(self: PatchLoader):
         self.dataset.dataset.open_test(self.purpose)
         self.purpose = None
 
+# %% ../../nbs/60_loading/08_batches.ipynb #978fb748
+_IDENTITY = (
+    'batch_size',
+    'shuffle',
+    'balanced',
+    'seed',
+    'drop_last',
+    'rank',
+    'world_size',
+    'window',
+)
+
+
+def _identity(loader):
+    "What must be the same for two loaders to give the same batches"
+    data = loader.dataset
+    options = {name: getattr(loader, name) for name in _IDENTITY}
+    return options | dict(
+        version=data.dataset.content_hash,
+        samples=len(data),
+        augment=repr(data.augment),
+        streamed=data.store.mode == 'stream',  # Streaming mixes few shards at a time
+    )
+
+# %% ../../nbs/60_loading/08_batches.ipynb #dc79e304
+class _BegunEpoch:
+    "An epoch whose first batches are read before anybody asks"
+
+    def __init__(self, loader):
+        self.what = _what_comes(loader, loader.epoch, loader.position)
+        self.source = loader._from_threads(loader.epoch, loader.position)
+        thread = ThreadPoolExecutor(1, 'PatchLoader')
+        self.first = thread.submit(next, self.source, None)
+        thread.shutdown(wait=False)
+
+    def __iter__(self):
+        if (batch := self.first.result()) is not None:
+            self.first = None  # Not held while the next is read
+            yield batch
+            del batch
+            yield from self.source
+
+    def close(self):
+        "Stop reading, once the first batch is there"
+        if self.first is not None:
+            self.first.exception()
+        self.source.close()
+
+
+def _what_comes(loader, epoch, position):
+    "What must be the same for batches that were read before to be those that are wanted"
+    return dict(_identity(loader), epoch=epoch, position=position, data=id(loader.dataset))
+
+# %% ../../nbs/60_loading/08_batches.ipynb #a2ac5521
+@patch
+def begin_ahead(self: PatchLoader):
+    "Read the first batches of the next epoch now, while the caller does something else"
+    if self.workers or not self.prefetch:
+        return
+    self._record_look()
+    if self.begun is not None:
+        self.begun.close()
+    self.begun = _BegunEpoch(self)
+
+
+@patch
+def _source_of(self: PatchLoader, epoch, first):
+    "The batches of an epoch from `first` on, those that were begun where they are the same"
+    begun, self.begun = self.begun, None
+    if begun is not None:
+        if begun.what == _what_comes(self, epoch, first):
+            return begun
+        begun.close()
+    return self._from_workers(epoch, first) if self.workers else self._from_threads(epoch, first)
+
 # %% ../../nbs/60_loading/08_batches.ipynb #221994c9
 @patch
 def _timed_batches(self: PatchLoader, epoch, first):
     "The batches, and how long each was waited for"
-    from_where = self._from_workers if self.workers else self._from_threads
-    source = from_where(epoch, first)
+    source = self._source_of(epoch, first)
     batches = iter(source)
     try:
         while True:
@@ -452,30 +530,6 @@ def _epoch(self: PatchLoader):
             self.running = None
     finally:
         batches.close()
-
-# %% ../../nbs/60_loading/08_batches.ipynb #0d6a9fd5
-_IDENTITY = (
-    'batch_size',
-    'shuffle',
-    'balanced',
-    'seed',
-    'drop_last',
-    'rank',
-    'world_size',
-    'window',
-)
-
-
-def _identity(loader):
-    "What must be the same for a state to mean anything"
-    data = loader.dataset
-    options = {name: getattr(loader, name) for name in _IDENTITY}
-    return options | dict(
-        version=data.dataset.content_hash,
-        samples=len(data),
-        augment=repr(data.augment),
-        streamed=data.store.mode == 'stream',  # Streaming mixes few shards at a time
-    )
 
 # %% ../../nbs/60_loading/08_batches.ipynb #26c0527c
 @patch

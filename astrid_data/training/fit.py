@@ -13,6 +13,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from inspect import unwrap
 from pathlib import Path
 
 import numpy as np
@@ -359,6 +360,16 @@ def _stopping_of(settings, steps):
     floor = _stretch(_FLOOR, steps)
     return EarlyStopping(patience, at_least=floor, chances=1, by_loss=True)
 
+# %% ../../nbs/75_training/04_fit.ipynb #bfb29bac
+class _AdamW(torch.optim.AdamW):
+    "AdamW that does not import torch's compiler"
+
+    add_param_group = unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = unwrap(torch.optim.Optimizer.load_state_dict)
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
 # %% ../../nbs/75_training/04_fit.ipynb #86534b97
 class TrainerState:
     "A training under way, and its checkpoint"
@@ -380,7 +391,7 @@ class TrainerState:
         lr = settings['lr']
         decay = settings['weight_decay']
         self.most = settings['epochs'] or _stretch(_CEILING, steps)
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr, weight_decay=decay)
+        self.optimiser = _AdamW(model.parameters(), lr, weight_decay=decay)
         self.schedule = _schedule_of(self.optimiser, settings, steps)
         self.best = _stopping_of(settings, steps)
         self.waits = np.zeros(4)  # Loop and wait (s), and both without the first batch of an epoch
@@ -624,6 +635,8 @@ def _run_epoch(trainer, train, val, run, show):
     begun = time.monotonic()
     waits = DataWait()
     loss = _learn(trainer, train, waits, getattr(run, 'monitor', None), show)
+    if len(trainer.rows) + 1 < trainer.most and hasattr(train, 'begin_ahead'):
+        train.begin_ahead()
     row = dict(train_loss=loss, **validate(trainer.model, val))
     row['seconds'] = time.monotonic() - begun
     row['data_wait_share'] = waits.share
