@@ -274,7 +274,9 @@ def _some_addresses(text, addresses):
 def _unknown_message(text, addresses):
     "What to tell who asks for a version that never was"
     known = _some_addresses(text, addresses)
-    return f'no dataset {text!r}; there are: {known}' if text else f'which dataset? There are: {known}'
+    return (
+        f'no dataset {text!r}; there are: {known}' if text else f'which dataset? There are: {known}'
+    )
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #8f9a3220
 def _newest_id(state, condition):

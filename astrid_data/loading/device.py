@@ -171,7 +171,9 @@ class DeviceLoader(PatchLoader):
         super().__init__(dataset_split, pin_memory=self.device.type == 'cuda', **options)
 
     def __getstate__(self):
-        return super().__getstate__() | dict(_held=(None, None))  # Pixels are brought anew where it goes
+        return super().__getstate__() | dict(
+            _held=(None, None)
+        )  # Pixels are brought anew where it goes
 
     def __repr__(self):
         where = f'on {self.device}, {"held there" if self.is_resident else "sent batch by batch"}'
