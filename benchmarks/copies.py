@@ -130,7 +130,7 @@ def simulated(seed):
 
 def _apart(data, samples):
     "One patch of those that share sky at less than three pixels"
-    from astrid_data.splits.assign import group_detections
+    from astrid_data.splits.groups import group_detections
 
     group = group_detections(samples.assign(object_id=None, half_width_arcsec=np.nan), 3.0)
     return data[np.unique(group, return_index=True)[1]]

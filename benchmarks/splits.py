@@ -127,8 +127,9 @@ def how_far(split, how):
 
 def one_registry(seed):
     "What came of one registry: a dict"
-    from astrid_data.splits.assign import EmptySplit, split_samples
+    from astrid_data.splits.assign import split_samples
     from astrid_data.splits.audit import audit_splits
+    from astrid_data.splits.report import EmptySplit
 
     samples, group, how = registry(seed)
     kind = KINDS[seed % len(KINDS)]
@@ -168,7 +169,8 @@ def lacking(samples, split, group, how):
 
 def growth(samples, split, how, seed):
     "A third as many samples more: old ones that moved, and leaks"
-    from astrid_data.splits.assign import EmptySplit, split_samples
+    from astrid_data.splits.assign import split_samples
+    from astrid_data.splits.report import EmptySplit
 
     more, _, _ = registry(seed + 9 * 10_000)  # Of the same kind
     more = more.head(max(1, len(samples) // 3))

@@ -19,9 +19,10 @@ from astrid_data.images.sites import SPACE, site_longitude, site_of_name
 from astrid_data.ingest.alerts import STAMPS, flat_alert, read_alerts
 from astrid_data.ingest.stamps import stamp_geometry
 from astrid_data.registry.tables import DetectionIndex, Image, Observation, RowRefused
-from astrid_data.splits.assign import group_detections, split_samples
+from astrid_data.splits.assign import split_samples
 from astrid_data.splits.audit import audit_splits
 from astrid_data.splits.exposures import exposures, nights
+from astrid_data.splits.groups import group_detections
 
 pa = pytest.importorskip('pyarrow')
 pytest.importorskip('pyarrow.parquet')

@@ -8,8 +8,9 @@ import pytest
 
 import astrid_data as ad
 from astrid_data.core import SPLITS, AstridError, BadInput
-from astrid_data.splits.assign import EmptySplit, check_split, split_samples
+from astrid_data.splits.assign import check_split, split_samples
 from astrid_data.splits.audit import LeakageAudit, audit_splits
+from astrid_data.splits.report import EmptySplit
 from benchmarks.splits import KINDS, behind, gap, one_registry, registry, summed
 
 QUIET = dict(patch_size=16, progress=False, probe=False)

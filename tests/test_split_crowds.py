@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 
 from astrid_data.sky import unit_vectors
-from astrid_data.splits.assign import (
-    _misses_bundles,
-    _pairs_within,
-    _share_sky,
-    find_footprints,
-    group_detections,
-    overlaps_any,
-)
 from astrid_data.splits.audit import _count_pixels, _count_turned, _pixel_places
 from astrid_data.splits.exposures import connected
+from astrid_data.splits.footprints import (
+    _misses_bundles,
+    _share_sky,
+    find_footprints,
+    overlaps_any,
+)
+from astrid_data.splits.groups import group_detections
+from astrid_data.splits.same_place import pairs_within
 
 PLACES = {'field': (150, 2), 'across RA 0': (0, -30), 'the pole': (40, 90), 'south': (10, -90)}
 
@@ -53,7 +53,7 @@ def test_crowds_hang_together_as_all_pairs_say(place, seed):
     chord = np.radians(rng.choice([0.0, 0.1, 0.11, 0.3, 0.8], len(table)) / 3600)
     if seed % 3 == 0:
         chord[:] = np.radians(0.4 / 3600)
-    pairs = _pairs_within(vectors, chord)
+    pairs = pairs_within(vectors, chord)
     own = connected([pairs], len(vectors))
     expected = components_of_all_pairs(vectors, chord)
     assert len(pd.DataFrame([own, expected]).T.drop_duplicates()) == own.max() + 1
@@ -66,7 +66,7 @@ def test_a_crowd_needs_few_pairs(scatter):
     rng = np.random.default_rng(0)
     ra, dec = 150 + rng.normal(0, scatter / 3600, (2, 20_000))
     vectors = unit_vectors(ra, dec - 150)
-    pairs = _pairs_within(vectors, np.full(20_000, np.radians(1 / 3600)))
+    pairs = pairs_within(vectors, np.full(20_000, np.radians(1 / 3600)))
     assert pairs.shape[1] < 40 * 20_000  # Every pair would be 400 million
     assert connected([pairs], 20_000).max() <= 50  # And a few outliers
 

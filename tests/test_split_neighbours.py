@@ -5,15 +5,9 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 
-from astrid_data.splits.assign import (
-    _gains,
-    _Light,
-    _polish,
-    _reach_of_units,
-    _share_sky,
-    find_footprints,
-    overlaps_any,
-)
+from astrid_data.splits.even_out import _gains, _Light, _polish
+from astrid_data.splits.footprints import _share_sky, find_footprints, overlaps_any
+from astrid_data.splits.yielding import reach_of_units
 
 PLACES = {'field': (150, 2), 'across RA 0': (0, -30), 'the pole': (40, 89.995)}
 
@@ -62,7 +56,7 @@ def test_bounded_questions_find_what_all_pairs_find(place, seed):
 def test_only_rows_in_cubes_around_a_unit_are_asked(place, seed):
     sky, rng = scene(place, seed)
     unit, group = rng.integers(0, 12, len(sky.half)), rng.integers(0, 40, len(sky.half))
-    reach = _reach_of_units(sky, group, unit, np.array([3, 7]))
+    reach = reach_of_units(sky, group, unit, np.array([3, 7]))
     for k, number in enumerate((3, 7)):
         inside = unit == number
         shares = np.zeros(len(unit), bool)

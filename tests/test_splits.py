@@ -11,17 +11,13 @@ from hypothesis import strategies as st
 
 from astrid_data.core import SPLITS, BadInput
 from astrid_data.sky import sky_separation_arcsec
-from astrid_data.splits.assign import (
-    EmptySplit,
-    exposures,
-    find_footprints,
-    group_detections,
-    import_splits,
-    overlaps_any,
-    sky_blocks,
-    split_samples,
-)
+from astrid_data.splits.assign import import_splits, split_samples
 from astrid_data.splits.audit import LeakageAudit, audit_splits
+from astrid_data.splits.blocks import sky_blocks
+from astrid_data.splits.exposures import exposures
+from astrid_data.splits.footprints import find_footprints, overlaps_any
+from astrid_data.splits.groups import group_detections
+from astrid_data.splits.report import EmptySplit
 
 SIZE = 24
 
@@ -258,7 +254,7 @@ def test_squares_turn_the_right_way(turn, angle, hits):
 
 def test_overlaps_any_is_what_pairs_say():
     "The shortcut by nearest neighbours against asking every pair"
-    from astrid_data.splits.assign import _share_sky
+    from astrid_data.splits.footprints import _share_sky
 
     t, _ = mixed_sky(3)
     sky, rows = find_footprints(t), np.random.default_rng(1).permutation(len(t))

@@ -65,10 +65,10 @@ from astrid_data.splits.assign import (
     check_split,
     import_splits,
     imported,
-    missing_words,
     split_samples,
 )
 from ..splits.audit import audit_splits
+from ..splits.report import missing_words
 from ..storage.service import StoreUnreachable
 
 # %% ../../nbs/55_datasets/06_build.ipynb #255212d1

@@ -1,8 +1,10 @@
 # The door of this package: read by editors and, at run time, by __init__.py
+from .groups import group_detections as group_detections
 from .assign import (
-    group_detections as group_detections,
     split_samples as split_samples,
     import_splits as import_splits,
+)
+from .report import (
     SplitResult as SplitResult,
     EmptySplit as EmptySplit,
 )
