@@ -292,7 +292,8 @@ class Worker:
         self.errors.seek(0)
         words = self.errors.read()
         self.errors.seek(0, 2)
-        return f'status {status}\n{words[words.rfind("Fatal Python") :][:700]}'
+        crash = words.rfind('Fatal Python')
+        return f'status {status}\n{words[crash:][:700] if crash >= 0 else words[-700:]}'
 
     def close(self):
         "End the process"

@@ -11,14 +11,32 @@ sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 from fuzz_files import TARGETS
 from fuzzing import fuzz
 
+KNOWN = (*TARGETS, 'fuzz_doors:bodies', 'fuzz_doors:manifests')
 parser = argparse.ArgumentParser()
 parser.add_argument('n', type=int, help='inputs in all')
 parser.add_argument('--seed', default='0')
 parser.add_argument('--seconds', type=float, help='stop after so long')
-parser.add_argument('--targets', default=','.join(TARGETS))
+parser.add_argument('--targets', default=','.join(KNOWN), help='of them, with commas')
+
+
+def chosen(
+    text,  # Names with commas between them, such as 'fits,fuzz_doors:bodies'
+):  # Such as ['fuzz_files:fits', 'fuzz_doors:bodies']; `ValueError` names what is unknown
+    "Targets by their names, whose module may be left out"
+    by_name = {name.partition(':')[2]: name for name in KNOWN} | {name: name for name in KNOWN}
+    names = [name.strip() for name in text.split(',')]
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise ValueError(f'no target {", ".join(unknown)}; known are {" ".join(KNOWN)}')
+    return [by_name[name] for name in names]
+
 
 if __name__ == '__main__':
     args = parser.parse_args()
-    found = fuzz(args.targets.split(','), args.n, args.seed, budget=args.seconds)
+    try:
+        targets = chosen(args.targets)
+    except ValueError as problem:
+        parser.error(str(problem))
+    found = fuzz(targets, args.n, args.seed, budget=args.seconds)
     print(found)
     sys.exit(bool(found.bad))

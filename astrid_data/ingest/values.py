@@ -83,6 +83,13 @@ def _decoded(cell):
     return str(cell) if isinstance(cell, (list, tuple, dict, np.ndarray)) else cell
 
 
+def _without_odd_kinds(cells):
+    "Cells as objects that pandas reads; nothing to do where all are text or nothing"
+    if pd.api.types.infer_dtype(cells, skipna=True) in ('string', 'empty'):
+        return pd.Series(cells.to_numpy(object), dtype=object)
+    return pd.Series([_decoded(cell) for cell in cells], dtype=object)
+
+
 def read_numbers(
     cells: pd.Series,  # A column of numbers, as numbers or as text
 ) -> tuple[np.ndarray, np.ndarray]:  # float64 (n,), NaN where unknown; which cells are no numbers
@@ -90,12 +97,11 @@ def read_numbers(
     if pd.api.types.is_numeric_dtype(cells.dtype) and not pd.api.types.is_bool_dtype(cells.dtype):
         numbers = cells.to_numpy('f8', na_value=np.nan)
         return numbers, np.zeros(len(numbers), bool)
-    plain = pd.Series([_decoded(cell) for cell in cells], dtype=object)
+    plain = _without_odd_kinds(cells)
     numbers = pd.to_numeric(plain, errors='coerce').to_numpy('f8', na_value=np.nan)
-    is_odd = np.isnan(numbers)
-    for row in np.flatnonzero(is_odd):
-        cell = plain[row]
-        is_odd[row] = not is_missing(cell) and str(cell).strip().lower() not in MISSING_WORDS
+    is_odd = np.isnan(numbers) & ~plain.isna().to_numpy()
+    rows = np.flatnonzero(is_odd)
+    is_odd[rows] = [str(cell).strip().lower() not in MISSING_WORDS for cell in plain.iloc[rows]]
     return numbers, is_odd
 
 # %% ../../nbs/25_ingest/05_values.ipynb #b460e290
