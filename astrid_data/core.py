@@ -58,13 +58,21 @@ _secret_words = (  # Ends of names; a word may stand right after another, as in 
 )
 SECRET_NAME = rf'(?:(?:password|passwd|secret)[-_]\w{{1,40}}|{"|".join(_secret_words)})'
 _is_secret_name = re.compile(rf'{SECRET_NAME}\Z', re.I)
+_other_senses = re.compile(r'(?:sig|auth|session)\Z', re.I)  # Five sigma, tonight's session
+_shortest = 8  # Letters of a secret that a machine made
 
 
 def is_secret_parameter(
     name: str,  # Of a variable, a setting or a parameter of an address; percent signs are read
-) -> bool:  # `api_key` and `X-Amz-Signature` are, `SR` and `tokenizer` are not
+    value=None,  # What it is set to; None: whatever it is
+) -> bool:  # `api_key` and `X-Amz-Signature` are, `SR` and `tokenizer` are not, nor is `sig=5.2`
     "Does a name say that nobody may read its value?"
-    return _is_secret_name.search(unquote(name)) is not None
+    name = unquote(name)
+    if _is_secret_name.search(name) is None:
+        return False
+    if value is None or not _other_senses.search(name):
+        return True
+    return any(len(word) >= _shortest for word in re.split(r'[\s,]+', unquote(str(value))))
 
 # %% ../nbs/00_core.ipynb #3c7cc3ab
 _marks = {}  # Text of a secret -> what stands for it in a pickle
@@ -76,12 +84,14 @@ _in_query = re.compile(  # Name and value of a parameter; a `;` parts where a na
 
 def _secret_values(address):
     "Values of a query whose names say that nobody may read them"
-    return {value for name, value in _in_query.findall(address) if is_secret_parameter(name)}
+    found = _in_query.findall(address)
+    return {value for name, value in found if is_secret_parameter(name, value)}
 
 
 def _without_value(found):
     "A parameter of a query, with *** where it is a secret"
-    return found[0].removesuffix(found[2]) + '***' if is_secret_parameter(found[1]) else found[0]
+    is_secret = is_secret_parameter(found[1], found[2])
+    return found[0].removesuffix(found[2]) + '***' if is_secret else found[0]
 
 
 def _passwords(address):
@@ -95,9 +105,6 @@ def _passwords(address):
     return found | {unquote(text) for text in found}
 
 # %% ../nbs/00_core.ipynb #8cd5a7b2
-_shortest = 8  # Letters of a text that is taken out wherever it stands
-
-
 def secret_texts(
     secrets=None,  # Texts and addresses; None takes all that this process was told
 ) -> set:  # Texts of at least eight letters

@@ -28,9 +28,9 @@ from astrid_data.core import (
 _not_secret = ('PWD', 'OLDPWD', 'DESKTOP_SESSION', 'GDMSESSION')  # Folders and desktops
 
 
-def _is_secret_name(name):
+def _is_secret_name(name, value=None):
     "Whether a name means one secret, or several"
-    return is_secret_parameter(name) or is_secret_parameter(name.removesuffix('s'))
+    return any(is_secret_parameter(one, value) for one in (name, name.removesuffix('s')))
 
 
 def _of_variables(variables):
@@ -86,27 +86,32 @@ def known_secrets() -> set:  # Texts of at least eight letters
 # %% ../nbs/06_redaction.ipynb #24b7fe82
 _set_to = r'["\']?\s*(?:=>?|:)\s*b?["\']?'
 _several = rf's(?={_set_to}[^\s\d"\'])'  # Of a name; what is set to it is not a number
-_shortest = 8  # Letters of a secret that a machine made
-_other_senses = r'(?:sig|auth|session)'
-_with_other_senses = re.compile(rf'{_other_senses}\Z', re.I)
-_few_letters = rf'[^\s&"\',;)}}]{{1,{_shortest - 1}}}(?:[\s&"\',;)}}]|\Z)'
-_no_secret = rf'{_other_senses}{_set_to}{_few_letters}'
-_quoted = rf'({SECRET_NAME}s?["\']?\s*(?:=>?|:)\s*b?(["\']))(?:(?!\2)[^\n]){{0,999}}(\2)'
+_quoted = (
+    rf'(?P<name>{SECRET_NAME})s?["\']?\s*(?:=>?|:)\s*b?(?P<quote>["\'])'
+    r'(?P<value>(?:(?!(?P=quote))[^\n]){0,999})(?=(?P=quote))'
+)
+_bare = (
+    rf'(?P<name>{SECRET_NAME})(?:{_several})?{_set_to}'
+    r'(?P<value>(?!\w+\s+\*)(?:[\[(][^\])\n]*|[^\s&\'",;})]+))'
+)
 _user_and_password = r'(://)[^/\s\'"@:]{0,99}:[^\s\'"]{0,999}@'  # A slash may be part of it
+
+
+def _without_value(found):
+    "A name and what it is set to, with *** where that is a secret"
+    before = found[0].removesuffix(found['value'])
+    if is_secret_parameter(found['name'], found['value']):
+        return before + '***'
+    return before + found.re.sub(_without_value, found['value'])
+
+
 _secret_patterns = [
     (re.compile(_user_and_password), r'\1***@'),
     (re.compile(r'(://)[^/\s\'"]+@', re.I), r'\1***@'),
-    (re.compile(_quoted, re.I), r'\1***\3'),
+    (re.compile(_quoted, re.I), _without_value),
     (re.compile(r'\b(bearer\s+)[\w.~+/=-]{8,}', re.I), r'\1***'),
     (re.compile(rf'(authorization{_set_to}\w+\s+)[\w+/=-]+', re.I), r'\1***'),
-    (
-        re.compile(
-            rf'((?!{_no_secret}){SECRET_NAME}(?:{_several})?{_set_to})'
-            r'(?!\w+\s+\*)(?:[\[(][^\])\n]*|[^\s&\'",;})]+)',
-            re.I,
-        ),
-        r'\1***',
-    ),
+    (re.compile(_bare, re.I), _without_value),
     (re.compile(r'(--password\s+)\S+', re.I), r'\1***'),
     (re.compile(r'\bastrid_[\w-]{40,}|\bAKIA[0-9A-Z]{16}\b|\bghp_\w{30,}', re.I), '***'),
 ]
@@ -127,11 +132,9 @@ def _is_secret(name, value):
     "Whether a dict's value is hidden for its name"
     if value is None or isinstance(value, bool):
         return False
-    if _with_other_senses.search(name) and len(str(value)) < _shortest:
-        return False
     if isinstance(value, _plain_kinds):
-        return is_secret_parameter(name)
-    return _is_secret_name(name)
+        return is_secret_parameter(name, value)
+    return _is_secret_name(name, value)
 
 
 def hide_secrets(

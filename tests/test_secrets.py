@@ -21,6 +21,7 @@ from astrid_data.core import (
     BadInput,
     Secret,
     Settings,
+    guarded,
     hide_known,
     is_secret_parameter,
     load_settings,
@@ -258,8 +259,8 @@ SIGNED = dict(  # As each service writes them, in its own order
     cloudfront='Expires=1767225600&Signature=abc~&Key-Pair-Id=K2JCJMDEHXQW5F',
     cloudfront_policy='Policy=eyJ&Signature=abc~&Key-Pair-Id=K2JCJMDEHXQW5F',
     azure='sv=2022-11-02&ss=b&srt=o&st=2026-01-01&se=2026-02-01&sr=b&sp=r&sip=10.0.0.1&spr=https'
-    '&sig=x%2By%3D',
-    azure_user='skoid=1&sktid=2&skt=3&ske=4&sks=b&skv=2022&sv=2022&se=5&sr=b&sp=r&sig=x%2By%3D',
+    '&sig=x%2By0123456%3D',
+    azure_user='skoid=1&sktid=2&skt=3&ske=4&sks=b&skv=2022&sv=2022&se=5&sr=b&sp=r&sig=x%2By0123456%3D',
 )
 
 
@@ -298,11 +299,33 @@ def test_each_kind_of_signature_takes_its_own_along():
         f'{FILE}?SR=0.1&Expires=2'
     )
     assert without_signature(f'{FILE}?X-Goog-Signature=1&X-Amz-Date=2') == f'{FILE}?X-Amz-Date=2'
-    assert without_signature(f'{FILE}?sig=1&sr=b&Expires=2') == f'{FILE}?Expires=2'
+    assert without_signature(f'{FILE}?sig=01234567&sr=b&Expires=2') == f'{FILE}?Expires=2'
     assert without_signature(f'{FILE}?Signature=1&Expires=2&SR=3') == f'{FILE}?SR=3'
     assert without_signature(f'{FILE}?token=a;b&hdu=1') == f'{FILE}?hdu=1'
     for kept in ('m13.fits?sig=1', 's3://b/a?token=1', f'{FILE}?', f'{FILE}?a=1;b;c&;d=2'):
         assert without_signature(kept) == kept
+
+
+@pytest.mark.parametrize('name', ['sig', 'auth', 'session', 'n_sig', 'SIG', 's%69g'])
+@pytest.mark.parametrize('value', ['5.2', '3', 'night%202', '', '0123456', '[1,2,30]'])
+def test_short_values_of_words_with_other_senses_stay_in_addresses_too(name, value):
+    address = f'{FILE}?{name}={value}&sr=b&hdu=1'
+    assert without_signature(address) == hide_known(address) == hide_secrets(address) == address
+    assert guarded(address) == address
+    assert without_signature(f'{address}&token=1') == address
+    longer = f'{FILE}?{name}={value}01234567&hdu=1'
+    assert without_signature(longer) == f'{FILE}?hdu=1'
+    assert hide_known(longer) == hide_secrets(longer) == f'{FILE}?{name}=***&hdu=1'
+
+
+def test_short_values_show_in_quotes_and_lists():
+    for text in ("session='night 2'", 'sig=[5.2, 3.1, 4.4]', '{"auth": "no"}', "sig: 'x'"):
+        assert hide_secrets(text) == text
+    for text in ("session='night-2-0123'", 'sig=[5.2, 0.12345678]', "auth='token=x'", 'auth=pwd=x'):
+        assert '***' in hide_secrets(text)
+    assert hide_secrets(dict(session=['night 2'], sig='a b c d e f')) == dict(
+        session=['night 2'], sig='a b c d e f'
+    )
 
 
 NAMES = (

@@ -64,12 +64,15 @@ def without_signature(
         (unquote(part.partition('=')[0]).lower(), before, part)
         for before, part in _parameters(query)
     ]
-    beside = [_BESIDE_A_SIGNATURE.get(name, r'(?!)') for name, _, _ in parts]
-    left_out = re.compile('|'.join(beside))
+    secret = {
+        name for name, _, part in parts if is_secret_parameter(name, part.partition('=')[2])
+    }
+    beside = [_BESIDE_A_SIGNATURE.get(name, r'(?!)') for name in sorted(secret)]
+    left_out = re.compile('|'.join(beside) or r'(?!)')
     plain = [
         before + part
         for name, before, part in parts
-        if not is_secret_parameter(name) and not left_out.fullmatch(name)
+        if name not in secret and not left_out.fullmatch(name)
     ]
     if len(plain) == len(parts):
         return address
