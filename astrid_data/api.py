@@ -10,7 +10,6 @@ import asyncio
 import hmac
 import json
 import logging
-import re
 import secrets
 import threading
 import uuid
@@ -19,7 +18,6 @@ from contextlib import asynccontextmanager
 from copy import copy
 from datetime import UTC, datetime
 from email.message import Message
-from itertools import accumulate
 from typing import Annotated
 
 from sqlalchemy import BigInteger, String, and_, cast, func, or_, select, update
@@ -37,6 +35,7 @@ from astrid_data.core import (
     Conflict,
     NotFound,
     canonical_json,
+    parse_json,
     parse_time,
     sha256_text,
 )
@@ -234,40 +233,19 @@ def _decode_text(body, content_type):
     return body.decode(encoding)
 
 # %% ../nbs/96_api.ipynb #c96324ee
-MOST_DEPTH = 20  # Levels of a body
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_STEPS = {'{': 1, '[': 1, '}': -1, ']': -1}
+_MOST_DEPTH = 20  # Levels of a body
 
 
-def _depth(text):
-    "How deep the brackets of JSON are nested"
-    outside = _STRING.sub('', text)
-    return max(accumulate(_STEPS.get(sign, 0) for sign in outside), default=0)
-
-# %% ../nbs/96_api.ipynb #e6e115cf
 class _NotJson(str):
     "Why a body is not JSON"
-
-
-def _check_text(value):
-    "Refuse text that a database cannot store: half a character, and NUL"
-    text = json.dumps(value, ensure_ascii=False)
-    text.encode()
-    if '\\u0000' in text.replace('\\\\', ''):
-        raise ValueError('text with the character NUL')
 
 
 def _parse_body(body, content_type):
     "What a body holds, or `_NotJson`"
     try:
-        text = _decode_text(body, content_type)
-        if _depth(text) > MOST_DEPTH:
-            return _NotJson(f'nested deeper than {MOST_DEPTH} levels')
-        value = json.loads(text)
-        _check_text(value)
-        return value
-    except (ValueError, LookupError, RecursionError) as e:
-        return _NotJson(e)
+        return parse_json(_decode_text(body, content_type), 'the body', _MOST_DEPTH)
+    except (ValueError, LookupError) as problem:
+        return _NotJson(str(problem).rpartition('can be read: ')[2])
 
 # %% ../nbs/96_api.ipynb #9533e601
 MOST_BODY_BYTES = 1 << 20  # Of one request

@@ -6,14 +6,13 @@
 __all__ = ['map_ordered', 'cpu_limit', 'write_behind', 'file_lock', 'Journal']
 
 # %% ../nbs/04_concurrency.ipynb #aefe4362
-import json
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from .core import canonical_json
+from .core import canonical_json, parse_json
 
 # %% ../nbs/04_concurrency.ipynb #474c4607
 def map_ordered(
@@ -128,7 +127,7 @@ class Journal:
         for line in self.path.read_bytes().splitlines(keepends=True):
             if not line.endswith(b'\n'):
                 break
-            self.lines.append(json.loads(line))
+            self.lines.append(parse_json(line, str(self.path)))
             whole += len(line)
         os.truncate(self.path, whole)
 

@@ -6,10 +6,10 @@
 __all__ = ['SECRET_NAME', 'SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LATER_METHODS', 'when_fetched',
            'is_secret_parameter', 'secret_texts', 'hide_known', 'Secret', 'guarded', 'revealed', 'AstridError',
            'NotFound', 'BadInput', 'Conflict', 'QualityError', 'SyntheticDataWarning', 'need', 'BadImage', 'reading',
-           'canonical_json', 'parse_time', 'seconds_of_day', 'utc_from_mjd', 'mjd_of_days', 'mjd_from_utc',
-           'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing', 'write_atomic',
-           'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings', 'dotenv_values',
-           'load_settings', 'current_limits', 'progress']
+           'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'utc_from_mjd', 'mjd_of_days',
+           'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing',
+           'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings',
+           'dotenv_values', 'load_settings', 'current_limits', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
 import errno
@@ -32,6 +32,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache, partial
 from importlib import import_module
 from io import StringIO
+from itertools import accumulate
 from pathlib import Path
 from types import MethodType
 from urllib.parse import quote, unquote
@@ -329,6 +330,70 @@ def reading(
         if _is_no_fault_of_the_bytes(problem):
             raise
         raise _as_ours(problem, what, reason, kind) from problem
+
+# %% ../nbs/00_core.ipynb #24311228
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_STEPS = {'{': 1, '[': 1, '}': -1, ']': -1}
+
+
+def _depth(text):
+    "How deep the brackets of JSON are nested"
+    outside = re.sub(r'[^][}{]+', '', _STRING.sub('', text))
+    return max(accumulate(map(_STEPS.get, outside)), default=0)
+
+# %% ../nbs/00_core.ipynb #9c5b5dc0
+def _refuse_constant(word):
+    raise ValueError(f'{word} is no number of JSON: null is what is unknown')
+
+
+def _null_for_nan(word):
+    return None if word == 'NaN' else _refuse_constant(word)
+
+
+def _finite(digits):
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f'{digits:.40} is beyond any number')
+    return number
+
+
+def _with_single_names(pairs):
+    "A dict, if each of its names stands there once"
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f'the name {max(names, key=names.count)!r:.60} stands there twice')
+    return found
+
+
+def _refuse_odd_text(value):
+    "Refuse text that a database cannot store: half a character, and NUL"
+    text = json.dumps(value, ensure_ascii=False)
+    text.encode()
+    if '\\u0000' in text.replace('\\\\', ''):
+        raise ValueError('text with the character NUL')
+
+# %% ../nbs/00_core.ipynb #97015e4c
+def parse_json(
+    text: str | bytes,  # What is read; bytes in UTF-8, UTF-16 or UTF-32
+    what: str,  # Whose it is, such as the name of a file, for the error
+    most_depth: int = 100,  # Levels of brackets
+    nan_is_null: bool = False,  # Whether NaN is null, for tables that Python wrote
+):  # Dicts, lists, texts, finite numbers, True, False and None
+    "Read JSON as its standard has it; `BadInput` says what is wrong"
+    try:
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text))
+        if _depth(text) > most_depth:
+            raise ValueError(f'nested deeper than {most_depth} levels')
+        hooks = dict(parse_float=_finite, object_pairs_hook=_with_single_names)
+        hooks['parse_constant'] = _null_for_nan if nan_is_null else _refuse_constant
+        value = json.loads(text, **hooks)
+        if '\\u' in text:
+            _refuse_odd_text(value)
+        return value
+    except ValueError as problem:
+        raise BadInput(f'{what} is not JSON that can be read: {problem}') from None
 
 # %% ../nbs/00_core.ipynb #cfccc7b9
 _JSON = {str, int, bool, type(None)}  # What is in such terms already

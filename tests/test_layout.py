@@ -470,3 +470,37 @@ def test_imports_stand_apart(page):
         assert len(imported) in (0, len(body)), (
             f'{page.name} mixes imports with other code:\n{code}'
         )
+
+
+def reads_of_json(code):
+    "Calls of Python's reader of JSON on other than what this package wrote itself"
+    lines = code.splitlines()
+    for node in ast.walk(ast.parse(code)):
+        if not (isinstance(node, ast.Call) and dotted(node.func) in ('json.load', 'json.loads')):
+            continue
+        writer = getattr(node.args[0], 'func', None)  # Where it is read as soon as written
+        name = getattr(writer, 'attr', None) or getattr(writer, 'id', None)
+        line = lines[node.lineno - 1]
+        if name not in ('canonical_json', 'to_json') and not line.endswith('# Stored by us'):
+            yield line.strip()
+
+
+@pytest.mark.parametrize('module', sorted(set(place) - {'core'}))
+def test_json_of_others_is_read_by_the_one_reader(module):
+    found = list(reads_of_json(code_of(module)))
+    assert not found, f'{module} reads JSON that others may have changed; parse_json does: {found}'
+
+
+@pytest.mark.parametrize(
+    'line, seen',
+    [
+        ('json.loads(path.read_text())', True),
+        ('json.loads(text)', True),
+        ('json.load(file)', True),
+        ('json.loads(canonical_json(o))', False),
+        ('json.loads(audit(rows).to_json())', False),
+        ('json.loads(column)  # Stored by us', False),
+    ],
+)
+def test_a_bare_reader_is_seen(line, seen):
+    assert bool(list(reads_of_json(line))) == seen

@@ -1,6 +1,7 @@
-"""Build sdist and wheel, install the wheel into an empty environment, and import every module with only what the package declares."""
+"""Build sdist and wheel from a copy, install the wheel into an empty environment, and import every module with only what the package declares."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,11 +47,26 @@ def install(python, *what):
     subprocess.run([*pip, *constraints, *what], check=True, env=alone)
 
 
+def copy_tracked(
+    checkout: Path,  # Of git; its files may be changed, as they are where somebody works
+    to: Path,  # A folder that is made
+):
+    "Copy what git knows of, so that nothing that is made meanwhile gets in or is disturbed"
+    listed = subprocess.run(
+        ['git', 'ls-files', '-z'], cwd=checkout, check=True, capture_output=True
+    )
+    for name in map(os.fsdecode, listed.stdout.split(b'\0')):
+        if name and (checkout / name).is_file():  # One may have been removed
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(checkout / name, to / name)
+
+
 def main():
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
+        copy_tracked(root, tmp / 'checkout')
         subprocess.run(
-            [sys.executable, '-m', 'build', '--outdir', tmp / 'dist', root],
+            [sys.executable, '-m', 'build', '--outdir', tmp / 'dist', tmp / 'checkout'],
             check=True,
             stdout=subprocess.DEVNULL,
         )

@@ -89,7 +89,8 @@ def footprints_of(
     )
     corners = found['footprint'].tolist()
     if corners and isinstance(corners[0], str):
-        corners = json.loads(f'[{",".join(corners)}]')  # One text is read faster than thousands
+        # One text is read faster than thousands
+        corners = json.loads(f'[{",".join(corners)}]')  # Stored by us
     row = pd.Index(ids).get_indexer(found['observation_id'])
     out = np.full((len(ids), 4, 2), np.nan)
     known = [k for k, four in enumerate(corners) if four is not None and row[k] >= 0]

@@ -18,7 +18,7 @@ from uuid import UUID
 import numpy as np
 from fastcore.basics import patch
 
-from ..core import BadInput, canonical_json, parse_time
+from ..core import BadInput, canonical_json, parse_json, parse_time
 from ..doors import describe
 from ..sky import unit_vectors
 from astrid_data.sky_regions import (
@@ -288,10 +288,11 @@ def _check_params(params):
 def _parse_fields(text, names):
     "Field -> value, from JSON or from a dict, with no field that is not among `names`"
     try:
-        given = json.loads(text) if isinstance(text, str) else dict(text)
-    except (TypeError, ValueError):
+        given = dict(parse_json(text, 'the text') if isinstance(text, str) else text)
+    except (TypeError, ValueError) as problem:
+        why = f' ({problem})' if isinstance(problem, BadInput) else ''
         raise BadInput(
-            f'{text!r:.80} holds no parameters: give what to_json() wrote, or a dict of them'
+            f'{text!r:.80} holds no parameters{why}: give what to_json() wrote, or a dict of them'
         ) from None
     unknown = sorted(map(str, set(given) - set(names)))
     if unknown:

@@ -28,6 +28,7 @@ from astrid_data.core import (
     NotFound,
     canonical_json,
     later,
+    parse_json,
     sha256_file,
     sha256_text,
     stable_uuid,
@@ -542,7 +543,7 @@ def test_openings(self: Dataset) -> pd.DataFrame:  # created_at, who, purpose; o
     path = self.folder / _OPENINGS
     rows = []
     if path.exists():
-        rows += [json.loads(line) for line in path.read_text().splitlines()]
+        rows += [parse_json(line, path.name) for line in path.read_bytes().splitlines()]
     if self.archive is not None:
         rows += _registered_openings(self)
     table = pd.DataFrame(rows, columns=_OPENING_COLUMNS)

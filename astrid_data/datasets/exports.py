@@ -7,7 +7,6 @@ __all__ = ['from_lists', 'to_parquet', 'to_webdataset', 'to_npz', 'export_versio
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #4b21acd9
 import io
-import json
 import os
 import shutil
 import tarfile
@@ -25,6 +24,7 @@ from astrid_data.core import (
     Conflict,
     NotFound,
     canonical_json,
+    parse_json,
     parse_time,
     sha256_file,
     sha256_text,
@@ -344,14 +344,25 @@ def _check_labels(labels, n, file_name):
         raise BadInput(f'{file_name}: labels must be {n} numbers, 0 or 1')
 
 
+def _parse_facts(text, what):
+    "The metadata of one image"
+    facts = parse_json(text if isinstance(text, bytes) else str(text), what)
+    if not isinstance(facts, dict):
+        raise BadInput(f'{what} holds no names and values, but {facts!r:.60}')
+    return facts
+
+
 def _parse_metadata(arrays, n, file_name):
     "The metadata of each image as a dict"
     if 'metadata' not in arrays:
         return [{}] * n
-    metadata = [json.loads(str(text)) for text in arrays['metadata']]
-    if len(metadata) != n:
-        raise BadInput(f'{file_name}: {len(metadata)} texts of metadata for {n} images')
-    return metadata
+    texts = np.ravel(arrays['metadata']).tolist()
+    if len(texts) != n:
+        raise BadInput(f'{file_name}: {len(texts)} texts of metadata for {n} images')
+    return [
+        _parse_facts(text, f'{file_name}: the metadata of image {i}')
+        for i, text in enumerate(texts)
+    ]
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #23284f74
 _NUMBERS = ('ra', 'dec', 'mjd', 'snr')

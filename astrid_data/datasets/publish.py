@@ -6,7 +6,6 @@
 __all__ = ['sample_columns', 'register_version', 'publish_version']
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #b9dd828b
-import json
 import uuid
 from datetime import UTC, datetime
 
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import Conflict, stable_uuid, utc_from_mjd
+from ..core import Conflict, parse_json, stable_uuid, utc_from_mjd
 from .catalog import version_head
 from .dataset import Dataset
 from .seal import read_seal, root_of
@@ -212,7 +211,8 @@ def register_version(
     dataset = Dataset(folder)
     manifest = dataset.manifest
     now = datetime.now(UTC)
-    report = json.loads((dataset.folder / 'quality.json').read_text())
+    path = dataset.folder / 'quality.json'
+    report = parse_json(path.read_bytes(), str(path))
     with archive.session() as session:
         _refuse_other_content(session, dataset)
         bulk_insert(session, TrainingDataset, [_dataset_row(dataset, report, now)])

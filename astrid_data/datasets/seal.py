@@ -8,7 +8,6 @@ __all__ = ['SEAL', 'checked_files', 'SIGNATURE', 'root_of', 'write_seal', 'read_
 
 # %% ../../nbs/55_datasets/01_seal.ipynb #027410d6
 import hmac
-import json
 from pathlib import Path
 
 from astrid_data.core import (
@@ -17,6 +16,7 @@ from astrid_data.core import (
     NotFound,
     Secret,
     canonical_json,
+    parse_json,
     revealed,
     sha256_file,
     sha256_text,
@@ -62,9 +62,9 @@ def write_seal(
 def _files_of(text):
     "Name -> SHA-256 of a seal; None where the text isn't one"
     try:
-        files = json.loads(text)['files']
+        files = parse_json(text, SEAL)['files']
         return files if text == _seal_text(files) else None
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None
 
 
@@ -146,9 +146,9 @@ def read_manifest(
 ) -> dict:  # Its content
     "A manifest as plain data; `Conflict` where it can't be read"
     try:
-        manifest = json.loads(path.read_text())
+        manifest = parse_json(path.read_bytes(), path.name)
         manifest['name'], manifest['version'], manifest['shards']
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         raise Conflict(
             f'manifest.json in {path.parent.name} is not the manifest of a version: '
             'its bytes have changed. Restore it from a copy'
@@ -190,8 +190,8 @@ def check_signature(
         raise NotFound(f'{Path(folder).name} is not signed: dataset.sign(key)')
     files = read_seal(folder) or {}
     try:
-        given = json.loads(path.read_text())['signature']
-    except (ValueError, TypeError, KeyError, RecursionError):
+        given = parse_json(path.read_bytes(), SIGNATURE)['signature']
+    except (ValueError, TypeError, KeyError):
         given = ''
     if not hmac.compare_digest(str(given).encode(), _signature_of(root_of(files), key).encode()):
         raise Conflict(

@@ -7,7 +7,6 @@ __all__ = ['is_synthetic', 'sample_files', 'sample_facts', 'add_fits', 'add_samp
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #930a7965
 import csv
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import BadImage, BadInput, progress, sha256_file, stable_uuid
+from ..core import BadImage, BadInput, parse_json, progress, sha256_file, stable_uuid
 from ..images.conditions import read_conditions
 from ..images.exposures import read_exposure
 from ..images.image import check_facts, content_of_image, open_image
@@ -399,7 +398,7 @@ def sample_files() -> pd.DataFrame:  # One row per file: name, source, licence, 
 def _sample_facts():
     "What is known of each file of the sample beside its header, and their folder"
     table = sample_files()
-    facts = {row.file: json.loads(row.told) for row in table.itertuples() if row.told}
+    facts = {row.file: parse_json(row.told, row.file) for row in table.itertuples() if row.told}
     return facts, resolve_uri('package://sample/PROVENANCE.csv').resolve().parent
 
 

@@ -8,7 +8,6 @@ __all__ = ['as_record', 'as_list', 'is_missing', 'exact_id', 'layers_of', 'histo
 # %% ../../nbs/25_ingest/00_packets.ipynb #632746aa
 import ast
 import base64
-import json
 import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -17,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from ..core import BadImage
+from ..core import BadImage, parse_json
 from ..images.times import to_utc
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #6db32d09
@@ -66,8 +65,8 @@ def as_list(
 def _read_text(text):
     "What a text holds, JSON or a printed list; ValueError where it cannot be read"
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text, 'a text', nan_is_null=True)
+    except ValueError:
         pass
     printed = re.sub(r'^array\((.*?)(, dtype=\w+)?\)$', r'\1', text.strip(), flags=re.S)
     printed = re.sub(r'\b(nan|NaN|null|NULL)\b', 'None', printed)

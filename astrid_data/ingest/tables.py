@@ -7,7 +7,6 @@ __all__ = ['listed_names', 'SourceTable', 'other_kind', 'open_table', 'read_tabl
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #a7f0b776
 import csv
-import json
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import BadImage, BadInput, NotFound, reading
+from ..core import BadImage, BadInput, NotFound, parse_json, reading
 from ..images.files import read_bytes
 from ..images.sanity import check_headers, refuse_bomb
 from ..registry.words import is_missing
@@ -130,7 +129,7 @@ def _from_records(records):
 def _from_json(text):
     "A table in JSON: one object per line, a list of objects, or an object of columns"
     try:
-        whole = json.loads(text)
+        whole = parse_json(text, 'the table', nan_is_null=True)
     except ValueError:
         return _from_records([_json_or_text(line) for line in text.splitlines() if line.strip()])
     if isinstance(whole, Mapping) and whole and all(isinstance(v, list) for v in whole.values()):
@@ -140,7 +139,7 @@ def _from_json(text):
 
 def _json_or_text(line):
     try:
-        return json.loads(line)
+        return parse_json(line, 'the line', nan_is_null=True)
     except ValueError:
         return line
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import BadInput, NotFound, canonical_json, need
+from ..core import BadInput, NotFound, canonical_json, need, parse_json, reading
 from .background import local_background
 
 # %% ../../nbs/45_quality/10_report.ipynb #a100453f
@@ -145,14 +145,15 @@ def from_json(
     text: str | dict,  # What `to_json` wrote, or the same as a dict
 ):  # The report
     "Read a report back; fields of newer versions are left out"
-    values = json.loads(text) if isinstance(text, str) else dict(text)
-    known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
-    known['issues'] = [Issue(**issue) for issue in known.get('issues', [])]
-    known['gates'] = [_read_gate(gate) for gate in known.get('gates', [])]
-    single = known.get('shortcuts', {}).get('single')
-    if single:  # JSON has them by name
-        known['shortcuts'] = {**known['shortcuts'], 'single': by_strength(single)}
-    return cls(**known)
+    with reading('the report', kind=BadInput):
+        values = dict(parse_json(text, 'the report') if isinstance(text, str) else text)
+        known = {k: v for k, v in values.items() if k in cls.__dataclass_fields__}
+        known['issues'] = [Issue(**issue) for issue in known.get('issues', [])]
+        known['gates'] = [_read_gate(gate) for gate in known.get('gates', [])]
+        single = known.get('shortcuts', {}).get('single')
+        if single:  # JSON has them by name
+            known['shortcuts'] = {**known['shortcuts'], 'single': by_strength(single)}
+        return cls(**known)
 
 # %% ../../nbs/45_quality/10_report.ipynb #d77b58e8
 PIECE = 1024  # Patches that are looked at together

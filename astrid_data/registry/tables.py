@@ -1363,7 +1363,8 @@ def to_array(
         return _each(values, parse_time)
     if isinstance(kind, JSON) and dialect.name == 'sqlite':
         texts = ','.join('null' if v is None else v for v in values)
-        return _objects(json.loads(f'[{texts}]'))  # At once: a call each takes four times as long
+        # At once: a call each takes four times as long
+        return _objects(json.loads(f'[{texts}]'))  # Stored by us
     if not isinstance(kind, NullType):
         return _objects(values)
     first = next((v for v in values if v is not None), None)  # The only hint that there is

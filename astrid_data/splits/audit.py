@@ -6,14 +6,13 @@
 __all__ = ['LeakageAudit', 'audit_splits', 'plot_audit']
 
 # %% ../../nbs/50_splits/12_audit.ipynb #acab621e
-import json
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import SPLITS, BadInput, canonical_json, need
+from ..core import SPLITS, BadInput, canonical_json, need, parse_json
 from ..quality.checks import column
 from ..quality.duplicates import can_compare, find_duplicates
 from ..sky import arcsec_of_chord, chord_of_arcsec, tangent_basis
@@ -71,7 +70,10 @@ def from_json(
     text: str,  # From `to_json`
 ):  # A `LeakageAudit`
     "From text"
-    audit = cls(**json.loads(text))
+    try:
+        audit = cls(**parse_json(text, 'the text'))
+    except TypeError:
+        raise BadInput(f'{text!r:.80} is no audit: give what to_json() wrote') from None
     if audit.near_duplicates and audit.verdict == 'warn':
         audit.verdict = 'fail'
     return audit

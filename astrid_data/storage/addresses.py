@@ -64,9 +64,7 @@ def without_signature(
         (unquote(part.partition('=')[0]).lower(), before, part)
         for before, part in _parameters(query)
     ]
-    secret = {
-        name for name, _, part in parts if is_secret_parameter(name, part.partition('=')[2])
-    }
+    secret = {name for name, _, part in parts if is_secret_parameter(name, part.partition('=')[2])}
     beside = [_BESIDE_A_SIGNATURE.get(name, r'(?!)') for name in sorted(secret)]
     left_out = re.compile('|'.join(beside) or r'(?!)')
     plain = [

@@ -17,7 +17,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from ..concurrency import file_lock
-from ..core import NotWritable, number_of_bytes, write_atomic, writing
+from ..core import NotWritable, number_of_bytes, parse_json, write_atomic, writing
 from ..logs import get_log, tell
 from .folder import new_file
 from .keys import block_checksums
@@ -121,7 +121,7 @@ def is_sound(
     if _identity(path) in self._sound:
         return True
     try:
-        kept = json.loads(_beside(path).read_text())
+        kept = parse_json(_beside(path).read_bytes(), path.name)
     except (OSError, ValueError):
         return True
     with open(path, 'rb') as f:

@@ -7,7 +7,6 @@ __all__ = ['data_source', 'dataset_tags', 'code_tags', 'dataset_input', 'mlflow_
            'records_folder', 'send_record', 'archive_for', 'dataset_record', 'log_dataset']
 
 # %% ../../nbs/70_tracking/05_dataset_run.ipynb #86987541
-import json
 import os
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ..core import BadInput, Secret, canonical_json, load_settings, revealed
+from ..core import BadInput, Secret, canonical_json, load_settings, parse_json, revealed
 from .artifacts import write_artifacts
 from .derived import collection_params, plain_name, quality_metrics
 from .journal import Record
@@ -163,7 +162,7 @@ def _dataset_class():
     class AstridDataset(Dataset):
         def __init__(self, version):
             self.facts = dataset_input(version)
-            source = _source_class()(**json.loads(self.facts['source']))
+            source = _source_class()(**parse_json(self.facts['source'], 'source'))
             super().__init__(source, self.facts['name'], self.facts['digest'])
 
         def _compute_digest(self):
@@ -171,11 +170,11 @@ def _dataset_class():
 
         @property
         def schema(self):
-            return json.loads(self.facts['schema'])
+            return parse_json(self.facts['schema'], 'schema')
 
         @property
         def profile(self):
-            return json.loads(self.facts['profile'])
+            return parse_json(self.facts['profile'], 'profile')
 
         def to_dict(self):
             texts = {name: self.facts[name] for name in ('schema', 'profile')}

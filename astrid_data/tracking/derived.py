@@ -7,14 +7,13 @@ __all__ = ['is_name', 'check_names', 'plain_name', 'collection_params', 'quality
            'check_not_derived', 'metric_numbers']
 
 # %% ../../nbs/70_tracking/04_derived.ipynb #076c066a
-import json
 import math
 import posixpath
 import re
 
 import pandas as pd
 
-from ..core import BadInput, canonical_json
+from ..core import BadInput, canonical_json, parse_json
 
 # %% ../../nbs/70_tracking/04_derived.ipynb #2fe7dd2d
 _name_pattern = re.compile(r'[\w\-. /:]{1,250}')
@@ -68,7 +67,7 @@ def collection_params(
 def _report_of(dataset):
     "The quality report of a version as a dict; empty where it has none"
     path = dataset.folder / 'quality.json'
-    return json.loads(path.read_text()) if path.exists() else {}
+    return parse_json(path.read_bytes(), str(path)) if path.exists() else {}
 
 
 _SEVERITIES = ('info', 'warning', 'error')

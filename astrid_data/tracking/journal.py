@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core import canonical_json, write_atomic
+from ..core import canonical_json, parse_json, write_atomic
 from .secrets import hide_secrets, known_secrets
 
 # %% ../../nbs/70_tracking/03_journal.ipynb #7ff56fea
@@ -24,7 +24,7 @@ def parse_line(
 ) -> dict:  # With its kind; 'unreadable' where it is not JSON
     "One line of a record"
     try:
-        return json.loads(line)
+        return parse_json(line, 'a line')
     except ValueError:
         return dict(kind='unreadable')
 
@@ -51,7 +51,7 @@ class Record:
         self.refused = []  # What MLflow refused, and why
         self.closed = False  # Whether the registry knows the end
         if self.cursor.exists():
-            vars(self).update(json.loads(self.cursor.read_text()))
+            vars(self).update(parse_json(self.cursor.read_bytes(), self.cursor.name))
         self.n = len(self.raw())
 
     def __repr__(self):

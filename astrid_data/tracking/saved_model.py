@@ -7,7 +7,6 @@ __all__ = ['input_of', 'RawModel', 'save_model', 'load_weights', 'model_facts']
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #e6c3e225
 import copy
-import json
 import pickle
 import tempfile
 import warnings
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..core import BadInput, NotFound, canonical_json, reading, write_atomic
+from ..core import BadInput, NotFound, canonical_json, parse_json, reading, write_atomic
 from ..display import render
 from ..loading.augment import window
 from ..loading.model_input import known_input, pixel_sources, remember_input
@@ -135,7 +134,7 @@ def _load_pyfunc(path):  # MLflow looks for this name
     "A saved model, read again"
     path = Path(path)
     model = torch.load(path / 'model.pt', map_location='cpu', weights_only=False)
-    return RawModel(model, json.loads((path / 'input.json').read_text()))
+    return RawModel(model, parse_json((path / 'input.json').read_bytes(), 'input.json'))
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #13bd8de2
 def _saved_input(model, train):
@@ -222,7 +221,7 @@ def load_weights(
         raise BadInput(
             f'{Path(folder).name} holds other weights than {type(model).__name__} takes: {words}'
         ) from None
-    return RawModel(model, json.loads(found[0].with_name('input.json').read_text()))
+    return RawModel(model, parse_json(found[0].with_name('input.json').read_bytes(), 'input.json'))
 
 # %% ../../nbs/70_tracking/04_saved_model.ipynb #9cf51ea4
 def model_facts(
