@@ -16,7 +16,15 @@ from pathlib import Path
 import pandas as pd
 from filelock import FileLock
 
-from ..core import BadImage, BadInput, DiskFull, need, number_of_bytes, progress
+from astrid_data.core import (
+    BadImage,
+    BadInput,
+    DiskFull,
+    need,
+    number_of_bytes,
+    parse_json,
+    progress,
+)
 from .archive import IngestReport, ItemGuard
 from .fits import add_fits
 from .found import FOUND, size_words
@@ -137,7 +145,7 @@ def _list_references(archive, lines):
         return
     with FileLock(archive.home / 'references.lock'):
         old = archive.store.get(MANIFEST).decode() if archive.store.has(MANIFEST) else ''
-        listed = {json.loads(line)['key'] for line in old.splitlines() if line.strip()}
+        listed = {parse_json(line, MANIFEST)['key'] for line in old.splitlines() if line.strip()}
         new = [json.dumps(line) + '\n' for line in lines if line['key'] not in listed]
         if new:
             old += '' if old.endswith('\n') or not old else '\n'
