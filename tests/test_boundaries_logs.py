@@ -604,6 +604,7 @@ def test_no_terminal_obeys_a_name_of_others(letter, tmp_path, capsys):
     finally:
         ad.stop_logging()
     assert letter not in stream.getvalue() and '[2J.fits' in stream.getvalue()
+    ad.open_archive(tmp_path)
     assert cli.main(['report', f'no{letter}such', '--home', str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert letter not in error and 'such' in error

@@ -1428,7 +1428,11 @@ def add_validation_event(
 ) -> ValidationEvent:  # The new row
     "Add a verdict on a detection"
     is_valid = _yes_or_no(is_valid)
-    detection_id = uuid.UUID(str(detection_id))
+    try:
+        detection_id = uuid.UUID(str(detection_id))
+    except ValueError:
+        problem = f'{str(detection_id)[:80]!r} is not the id of a detection: it has 32 hex digits'
+        raise BadInput(problem) from None
     d = session.get(Detection, detection_id)
     if d is None:
         raise NotFound(f'no detection has the id {detection_id}')
