@@ -100,20 +100,22 @@ BLOCK_BYTES = 256 * 1024
 
 def block_checksums(
     f,  # File, open for reading bytes, at its beginning
+    block_bytes: int = BLOCK_BYTES,  # Of one block
 ) -> list:  # CRC-32 of each block
     "Checksums of a file, block by block"
-    return [zlib.crc32(block) for block in iter(lambda: f.read(BLOCK_BYTES), b'')]
+    return [zlib.crc32(block) for block in iter(lambda: f.read(block_bytes), b'')]
 
 
 def damaged_block(
     data,  # Bytes that begin where a block begins
     first: int,  # Number of that block
     checksums: list,  # Of all blocks of the file
+    block_bytes: int = BLOCK_BYTES,  # Of one block
 ) -> int | None:  # Number of the first block that is wrong; None where all are right
     "Compare bytes with the checksums of their blocks"
-    for start in range(0, len(data), BLOCK_BYTES):
-        number = first + start // BLOCK_BYTES
-        if zlib.crc32(data[start : start + BLOCK_BYTES]) != checksums[number]:
+    for start in range(0, len(data), block_bytes):
+        number = first + start // block_bytes
+        if zlib.crc32(data[start : start + block_bytes]) != checksums[number]:
             return number
     return None
 

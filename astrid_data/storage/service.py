@@ -69,7 +69,7 @@ def _client_config(has_endpoint):
         retries=dict(total_max_attempts=4, mode='standard'),
         connect_timeout=10,
         read_timeout=60,
-        max_pool_connections=16,
+        max_pool_connections=32,
         request_checksum_calculation='when_required',
         response_checksum_validation='when_required',
         s3=dict(addressing_style='path') if has_endpoint else None,
