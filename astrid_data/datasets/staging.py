@@ -25,7 +25,7 @@ from ..core import write_atomic, writing
 from .shards import ShardedArray, ShardWriter, pixel_hashes
 from ..images.opener import ImageOpener, ImageStoreUnreachable, header_indexes
 from ..patches.align import at_scale
-from ..patches.extract import extract_patches
+from ..patches.extract import extract_patches, images_needed
 from ..patches.map_loops import target_maps
 from ..quality.background import local_background
 from ..quality.flags import column_flags, image_flags
@@ -250,11 +250,33 @@ def _two_buffers(settings):
     shape = (_part_rows(settings), *settings.shape)
     return cycle([[np.empty(shape, kind) for kind in ('f4', bool)] for _ in range(2)])
 
+# %% ../../nbs/55_datasets/03_staging.ipynb #7261c8ef
+def _images_in_order(rows, settings):
+    "(address, rows on it) of the images of a chunk, in the order in which they are cut"
+    at_once = _part_rows(settings)
+    wanted = []
+    for c, channel in enumerate(settings.channels[:1] if settings.align else settings.channels):
+        for address, some in images_needed(rows, channel):
+            if address.uri is not None and not address.stamp:
+                wanted.append((some[0] // at_once, c, some[0], address, some))
+    return [one[3:] for one in sorted(wanted, key=lambda one: one[:3])]
+
+
+def _expect(rows, opener, settings):
+    "Let images that lie far away come before they are cut"
+    if not hasattr(opener, 'expect'):
+        return
+    ra, dec = rows['ra'].to_numpy('f8'), rows['dec'].to_numpy('f8')
+    for address, some in _images_in_order(rows, settings):
+        where = ra[some], dec[some], settings.patch_size
+        opener.expect(address.uri, address.hdu, address.extver, *where)
+
 # %% ../../nbs/55_datasets/03_staging.ipynb #1acd5bb2
 def _cut_parts(work, opener, settings, buffers=None, threads=None):
     "A chunk, part by part: arrays, and with the last part the tables of all"
     rows, indexes = work
     opener.learn(indexes)
+    _expect(rows, opener, settings)
     at_once = _part_rows(settings)
     tables = []
     with opener.holding(len(settings.channels)) as keeping:
@@ -344,6 +366,28 @@ def stored_array(
     return ShardedArray([np.load(file, mmap_mode=mode) for file, mode in zip(files, modes)])
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #998932c5
+def _one_ahead(items):
+    "The same items, each of them made before the one in front of it is handed out"
+    items = iter(items)
+    for this in items:
+        for following in items:
+            yield this
+            this = following
+        yield this
+
+
+def _far_ahead(indexes_of, opener, settings):
+    "`indexes_of`, which also tells the opener what a chunk will need"
+
+    def told(rows):
+        indexes = indexes_of(rows)
+        opener.learn(indexes)
+        _expect(rows, opener, settings)
+        return indexes
+
+    return told
+
+# %% ../../nbs/55_datasets/03_staging.ipynb #6c280f28
 def cut_remaining(
     staging: Staging,  # Where finished work goes
     chunks: list,  # Tables of samples that are not cut yet
@@ -364,7 +408,7 @@ def cut_remaining(
             finish_later(rows, tables)
 
     with write_behind(finish) as finish_later, write_behind(write) as write_later:
-        jobs = ((rows, indexes_of(rows)) for rows in chunks)
+        jobs = _one_ahead((rows, indexes_of(rows)) for rows in chunks)
         for rows, parts in zip(chunks, map_ordered(cut, jobs, executor)):
             for arrays, tables in parts:
                 write_later(rows, arrays, tables)
@@ -424,6 +468,8 @@ def write_patches(
     threads = _threads() if executor is None else None
     cut = _how_to_cut(opener, settings, executor, threads)
     indexes_of = partial(header_indexes, archive, channels=settings.channels)
+    if executor is None:
+        indexes_of = _far_ahead(indexes_of, opener, settings)
     opener.always_hash = getattr(archive, 'always_hash', False)
     done = staging.total('of')
     bar = progress_bar(None, 'cutting patches', total=len(samples), show=progress, initial=done)
@@ -432,6 +478,7 @@ def write_patches(
     except ImageStoreUnreachable as error:
         raise _stopped(error, staging.total('of'), len(samples)) from error
     finally:
+        opener.coming.stop()
         bar.close()
         if threads:
             threads.shutdown()

@@ -20,6 +20,7 @@ from sqlalchemy import select
 from ..core import BadImage, BadInput, parse_json, progress, sha256_file, stable_uuid
 from ..images.conditions import read_conditions
 from ..images.exposures import read_exposure
+from ..images.far_rows import kept_blocks
 from ..images.image import check_facts, content_of_image, open_image
 from ..images.isolation import isolating
 from ..images.sources import detect_sources, error_plane
@@ -60,7 +61,6 @@ from astrid_data.registry.tables import (
 )
 from ..storage.addresses import without_signature
 from ..storage.folder import FolderStore
-from ..storage.keys import block_checksums
 from ..storage.resolve import remote_object, resolve_uri, uri_mark
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #1aa9f456
@@ -214,8 +214,9 @@ def _note_file(archive, file, entry, picture):
     picture['etag'] = uri_mark(entry.uri, archive.store)
     index = picture['facts']['index']
     if index and remote_object(entry.uri, archive.store):
-        with open(file.path, 'rb') as f:
-            index['blocks'] = block_checksums(f)
+        index |= kept_blocks(file.path, index['size'])
+    elif index and any('packed' in place for place in index['planes'].values()):
+        picture['facts']['index'] = None  # It says where parts are, and this file is here
 
 
 def _image_rows(archive, file, image, entry, is_copy):
