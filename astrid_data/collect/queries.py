@@ -280,6 +280,11 @@ def text(
     return cast(column, Text).label(column.key)
 
 # %% ../../nbs/40_collect/02_queries.ipynb #9fc753d8
+def _is_repeating(values):
+    "Do few different words stand in the first hundred?"
+    return len(set(values[:100])) < min(len(values), 100) / 2
+
+
 def as_column(
     values,  # Of one column, as the driver gave them
     seen: dict,  # Words that were met before, to be held once
@@ -290,7 +295,7 @@ def as_column(
         return np.array(values, 'f8')
     if type(first) is int and None not in values:
         return np.array(values, 'i8')
-    if isinstance(first, str) and len(set(values[:100])) < min(len(values), 100) / 2:
+    if isinstance(first, str) and _is_repeating(values):
         values = list(map(seen.setdefault, values, values))
     column = np.empty(len(values), object)
     column[:] = values
@@ -300,7 +305,7 @@ def as_column(
 def fetch(
     session,  # An open session
     query,  # A select of plain columns and `text`
-    chunk: int = 2000,  # Rows to hold as tuples at once
+    chunk: int = 500,  # Rows to hold as tuples at once
 ) -> dict:  # Column name -> array of shape (n,), from `as_column`; times as the database has them
     "The answer to a query, by columns, at the speed of the driver"
     result = session.connection().execute(query)
@@ -486,6 +491,13 @@ def add_index(
     return table.assign(**frame(found, ['mag', 'snr']))
 
 # %% ../../nbs/40_collect/02_queries.ipynb #186e96b7
+def _model_names(session):
+    "Id of a run, as text -> name of its model"
+    query = select(text(ModelRun.id), Model.name).join(Model, Model.id == ModelRun.model_id)
+    found = fetch(session, query)
+    return dict(zip(found['id'], found['name']))
+
+
 def add_sources(
     session,  # An open session
     table: pd.DataFrame,  # Chosen detections with object_id
@@ -495,13 +507,10 @@ def add_sources(
     ids = table['detection_id'].to_numpy(object)
     source = np.full(len(table), None, object)
     if named.any():
-        query = (
-            select(text(Detection.id).label('id'), Model.name)
-            .join(ModelRun, ModelRun.id == Detection.model_run_id)
-            .join(Model, Model.id == ModelRun.model_id)
-        )
+        query = select(text(Detection.id).label('id'), text(Detection.model_run_id).label('run'))
         found = read_by_id(session, query, Detection.id, ids[named])
-        source[named] = rows_for(found, 'id', ids[named])['name']
+        run = rows_for(found, 'id', ids[named])['run']
+        source[named] = list(map(_model_names(session).get, run))
     return table.assign(object_source=source)
 
 # %% ../../nbs/40_collect/02_queries.ipynb #8cc3388e
