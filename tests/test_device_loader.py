@@ -151,6 +151,27 @@ def test_sixteen_bits_are_close(dataset, normalise):
     assert train._held[1]['image'].dtype == torch.float16
 
 
+@pytest.mark.parametrize('options', [{}, dict(crop=20), dict(valid='channel'), dict(threads=1)])
+def test_sixteen_bits_are_the_same_held_and_sent(dataset, options):
+    augment = Augment(shift=2 if 'crop' in options else 0, drop=0.3)
+    there = dict(mode='device', device='cpu', half=True, augment=augment, **options)
+    held, sent = (
+        ad.RealDataLoader(dataset).loaders(16, resident=resident, **there)[0]
+        for resident in (True, False)
+    )
+    for _ in range(2):
+        for batch, same in zip(held, sent, strict=True):
+            assert batch.keys() == same.keys()
+            for key in ('image', 'valid', 'index'):
+                assert key not in batch or torch.equal(batch[key], same[key])
+
+
+def test_a_device_is_not_asked_ahead(dataset):
+    train, *_ = ad.RealDataLoader(dataset).loaders(16, mode='device', device='cpu', seed=2)
+    train.begin_ahead()
+    assert train.begun is None and len(list(train)) == 3
+
+
 # What is held, and for how long
 
 
@@ -163,6 +184,7 @@ def test_pixels_are_held_where_they_take_half_of_the_free_memory(dataset, half, 
     bring = device._bring
     monkeypatch.setattr(device, '_bring', lambda *args: brought.append(args) or bring(*args))
     for free, fits in ((2 * needed - 1, False), (2 * needed, True)):
+        train, *_ = ad.RealDataLoader(dataset).loaders(16, mode='device', device='cpu', half=half)
         monkeypatch.setattr(device, '_free_bytes', lambda where, free=free: free)
         assert train.is_resident == fits
         assert ('held there' in repr(train), 'batch by batch' in repr(train)) == (fits, not fits)
@@ -170,6 +192,29 @@ def test_pixels_are_held_where_they_take_half_of_the_free_memory(dataset, half, 
     monkeypatch.setattr(device, '_free_bytes', lambda where: 0)
     assert train.is_resident  # They are there already
     assert len(list(train)) == 3 and len(brought) == 1
+
+
+def free_after(loaders, total):
+    "Memory that is left, as a device would say it"
+    held = [tensor for loader in loaders for tensor in (loader._held[1] or {}).values()]
+    return total - sum(tensor.nbytes for tensor in held)
+
+
+@pytest.mark.parametrize('room', [0.9, 1.0, 1.2, 1.5, 1.9, 2.0])
+def test_the_splits_of_a_version_together_take_half_of_the_memory(dataset, room, monkeypatch):
+    loaders = ad.RealDataLoader(dataset).loaders(16, mode='device', device='cpu')
+    needed = [len(loader.dataset) * 2 * 32 * 32 * 5 for loader in loaders]
+    total = 2 * room * needed[0]
+    monkeypatch.setattr(device, '_free_bytes', lambda where: free_after(loaders, total))
+    for loader in loaders:
+        list(loader)
+    taken, left = [], total / 2
+    for bytes_of_split in needed:
+        taken.append(bytes_of_split <= left)
+        left -= bytes_of_split if taken[-1] else 0
+    assert [loader.is_resident for loader in loaders] == taken
+    assert free_after(loaders, total) >= total / 2
+    assert copy.copy(loaders[0])._room is None
 
 
 def test_who_asks_decides_whether_pixels_are_held(dataset, monkeypatch):

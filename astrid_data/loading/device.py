@@ -40,7 +40,7 @@ def _checked_device(name):
     return device
 
 # %% ../../nbs/60_loading/08_device.ipynb #164cc967
-_SHARE = 0.5  # Of the free memory of a device, for the pixels of a split
+_SHARE = 0.5  # Of the free memory of a device, for the pixels of a version
 
 
 def _free_bytes(device):
@@ -145,6 +145,31 @@ def _moved(patches, places):
     seen = flat.gather(2, places[:, None].expand(-1, flat.shape[1], -1))
     return seen.reshape(*patches.shape[:-2], side, side)
 
+# %% ../../nbs/60_loading/08_device.ipynb #fbccdb3e
+class _Room:
+    "Which of some loaders fit together into half of the free memory of their device"
+
+    def __init__(self, loaders):
+        self.loaders = loaders
+        self.decided = []  # (PatchDataset, whether it fits)
+
+    def is_for(self, loader):
+        "Does this loader fit?"
+        if not any(data is loader.dataset for data, _ in self.decided):
+            self.decide(loader.device)
+        return next(fits for data, fits in self.decided if data is loader.dataset)
+
+    def decide(self, device):
+        "Give half of what is free to those that are not decided yet"
+        known = {id(data) for data, _ in self.decided}
+        left = _SHARE * _free_bytes(device)
+        for loader in self.loaders:
+            if id(data := loader.dataset) in known:
+                continue
+            needed = bytes_of(_held_shapes(data, loader.half, _can_be_ready(data)))
+            self.decided.append((data, needed <= left))
+            left -= needed if needed <= left else 0
+
 # %% ../../nbs/60_loading/08_device.ipynb #09145334
 class DeviceLoader(PatchLoader):
     "Batches of a `PatchDataset`, made on the device of the model"
@@ -154,7 +179,7 @@ class DeviceLoader(PatchLoader):
         dataset_split: PatchDataset,  # What to read
         device: str | torch.device | None = None,  # 'cuda', 'cuda:1', 'cpu' …; None: the GPU
         resident: bool | None = None,  # Hold all pixels there; None: where they fit
-        half: bool = False,  # Hold normalised pixels in 16 bits (float32 where they are sent)
+        half: bool = False,  # Hold or send normalised pixels in 16 bits
         **options,  # More for `PatchLoader`; not `workers` nor `pin_memory`
     ):
         unfit = {'workers', 'pin_memory', 'start'} & options.keys()
@@ -167,13 +192,13 @@ class DeviceLoader(PatchLoader):
         self.resident = resident
         self.half = half
         self._held = None, None
+        self._room = None
         _check_half(half, dataset_split)
         super().__init__(dataset_split, pin_memory=self.device.type == 'cuda', **options)
 
     def __getstate__(self):
-        return super().__getstate__() | dict(
-            _held=(None, None)
-        )  # Pixels are brought anew where it goes
+        nothing = dict(_held=(None, None), _room=None)  # Pixels are brought anew where it goes
+        return super().__getstate__() | nothing
 
     def __repr__(self):
         where = f'on {self.device}, {"held there" if self.is_resident else "sent batch by batch"}'
@@ -182,20 +207,30 @@ class DeviceLoader(PatchLoader):
     @property
     def is_resident(
         self,
-    ) -> bool:  # As asked for, or whether they fit into half of the free memory
+    ) -> bool:  # As asked for, or whether they fit into half of the free memory, see `share_room`
         "Are all pixels held on the device?"
         if self.resident is not None:
             return self.resident
-        data = self.dataset
-        if self._held[0] is data:
-            return True
-        needed = bytes_of(_held_shapes(data, self.half, _can_be_ready(data)))
-        return needed <= _SHARE * _free_bytes(self.device)
+        if self._room is None:
+            self._room = _Room([self])
+        return self._held[0] is self.dataset or self._room.is_for(self)
+
+    def begin_ahead(self):
+        "Nothing: a device's copies belong to the thread that asks for its batches"
 
     def _from_threads(self, epoch, first):
         "The batches of an epoch from `first` on"
         from_where = _held_batches if self.is_resident else _sent_batches
         return from_where(self, epoch, first)
+
+# %% ../../nbs/60_loading/08_device.ipynb #ffef7d8c
+def share_room(
+    loaders: list,  # Each a `DeviceLoader`, the one that is read most often first
+):
+    "Decide once for all of them which are held on their device"
+    room = _Room(list(loaders))
+    for loader in loaders:
+        loader._room = room
 
 # %% ../../nbs/60_loading/08_device.ipynb #78d284bb
 def _change_values_(loader, pixels, rows, draws):
@@ -269,15 +304,24 @@ def _held_batches(loader, epoch, first):
         yield _finished(loader, batch, rows, draws, symmetries, ready)
 
 # %% ../../nbs/60_loading/08_device.ipynb #f87e2d3c
+def _squeezed(pixels, pin_memory):
+    "The same numbers in 16 bits"
+    small = torch.empty(pixels.shape, dtype=torch.float16, pin_memory=pin_memory)
+    return small.copy_(pixels)
+
+
 def _read_batches(loader, epoch, first):
-    "Rows, draws and stored pixels of each batch, read ahead"
-    whole = _whole(loader.dataset, ready=False)
+    "Rows, draws and pixels of each batch, read ahead: as stored, or normalised in 16 bits"
+    whole = _whole(loader.dataset, ready=loader.half)
     pool = BufferPool(whole.batch_shapes(loader.batch_size), loader.pin_memory)
 
     def read(job):
         rows, draws, buffers = job
         batch = whole.read(rows, None, buffers)
-        return rows, draws, {key: batch[key] for key in buffers}
+        batch = {key: batch[key] for key in buffers}
+        if loader.half:
+            batch['image'] = _squeezed(batch['image'], loader.pin_memory)
+        return rows, draws, batch
 
     jobs = ((rows, draws, pool.take(len(rows))) for rows, draws in loader._plan(epoch, first))
     threads = loader.threads if loader.prefetch else 0
@@ -306,7 +350,7 @@ def _delivered(loader, sent, symmetries):
     "A batch that was sent, finished"
     rows, draws, (batch, event) = sent
     batch = _arrived(batch, event, loader.device)
-    return _finished(loader, batch, rows, draws, symmetries, ready=False)
+    return _finished(loader, batch, rows, draws, symmetries, ready=loader.half)
 
 
 def _sent_batches(loader, epoch, first):

@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from ..core import SPLITS, BadInput, need
 from ..datasets.dataset import Dataset
 from .batches import MOST_READERS, PatchLoader, check_batch_size
-from .device import DeviceLoader
+from .device import DeviceLoader, share_room
 from .order import check_count
 from .patch_dataset import PatchDataset
 from .rows import check_mode
@@ -91,6 +91,8 @@ class RealDataLoader:
             loaders.append(loader_of(data, **for_batches))
         for loader in loaders:
             loader.purpose = purpose or loader.purpose
+        if mode == 'device':
+            share_room(loaders)
         return tuple(loaders)
 
 # %% ../../nbs/60_loading/09_loader.ipynb #a1bcfbf8
