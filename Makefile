@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: setup tools stubs demo test kills fuzz check wheel docs widgets readme bench clean
+.PHONY: setup tools stubs demo test kills fuzz check wheel docs widgets readme bench bench-quick clean
 setup: .venv/ready
 
 .venv/ready: settings.ini setup.py pyproject.toml constraints.txt
@@ -67,6 +67,10 @@ docs: tools
 # TABLE=name measures one table, else all are
 bench: setup .peers/ready
 	$(BIN)/python -m benchmarks $(TABLE)
+
+# All tables small, in about ten minutes; nothing is kept
+bench-quick: setup
+	$(BIN)/python -m benchmarks --quick $(TABLE)
 
 .peers/ready: benchmarks/peers.txt benchmarks/peers-alone.txt
 	$(PYTHON) -m venv .peers

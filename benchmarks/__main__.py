@@ -1,13 +1,22 @@
-"""`python -m benchmarks [TABLE ...]`: measure the tables named, or all of them, print them, and keep them in benchmarks/results."""
+"""`python -m benchmarks [--quick] [TABLE ...]`: measure the tables named, or all of them, print them, and keep them in benchmarks/results.
+
+With `--quick` each is small, two turns long, and not kept: whether everything runs, and roughly where it stands.
+"""
 
 import importlib
+import os
 import pkgutil
 import sys
 import tempfile
 from pathlib import Path
 
 import benchmarks
-from benchmarks.harness import keep, measure, show
+
+if '--quick' in sys.argv:
+    sys.argv.remove('--quick')
+    os.environ['BENCH_QUICK'] = '1'  # Rows are processes of their own, and shall know it too
+
+from benchmarks.harness import keep, measure, show  # noqa: E402
 
 known = {}
 for m in pkgutil.iter_modules(benchmarks.__path__):

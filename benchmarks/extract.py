@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from benchmarks.harness import Row, Table
+from benchmarks.harness import Row, Table, sized
 
-SIDE, TILES = 4096, 20
+SIDE, TILES = 4096, sized(20, 3)
 
 
 def make_tiles(folder, per, kind='plain', tiles=TILES):
@@ -441,7 +441,7 @@ TABLES = dict(
             astrid_data_with_quality=Row(version(64, target_maps=False)),
             cutana_zarr=Row(cutana_zarr(64), peer=True),
         ),
-        lambda folder: make_tiles(folder, 5000),
+        lambda folder: make_tiles(folder, sized(5000, 1000)),
         about='100,000 patches into shards with checksums, content hash and manifest',
         fresh_mb=4096,
     ),

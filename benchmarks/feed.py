@@ -10,9 +10,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from benchmarks.harness import Row, Table
+from benchmarks.harness import Row, Table, sized
 
-N, SIDE = int(os.environ.get('FEED_PATCHES', 100_000)), 64
+N, SIDE = int(os.environ.get('FEED_PATCHES', sized(100_000, 5_000))), 64
 
 
 @cache
@@ -74,6 +74,25 @@ def memmap_gather(batch):
     return here(start)
 
 
+def ram_tensor(batch):
+    "The most that memory gives: rows of a tensor that is held, on two threads"
+
+    def start(folder):
+        import numpy as np
+        import torch
+
+        torch.set_num_threads(2)
+        pixels = torch.from_numpy(np.load(folder / 'pixels.npy'))
+
+        def once():
+            order = torch.randperm(len(pixels))
+            return sum(len(pixels.index_select(0, rows)) for rows in order.split(batch))
+
+        return once
+
+    return here(start)
+
+
 def numpy_norm_d4(batch):
     "The same few lines, with asinh and one of eight symmetries for each patch"
 
@@ -124,6 +143,18 @@ def ours(batch, workers=0, **kw):
         )
 
     return here(start)
+
+
+def without_numba(start):
+    "The same row where numba is not installed"
+
+    def begin(folder):
+        from astrid_data.loading import batches, reader
+
+        batches.compiled = reader.compiled = lambda: False
+        return start(folder)
+
+    return begin
 
 
 def some(loader, size_of, most):
@@ -460,6 +491,22 @@ TABLES = {
             astrid_data=ours(256, normalise='asinh', augment=True), numpy_norm_d4=numpy_norm_d4(256)
         ),
         peers=False,
+    ),
+    'feed_ram': Table(
+        'ram_tensor',
+        'samples/s',
+        {
+            'ram_tensor': Row(ram_tensor(256)),
+            'memmap_gather': Row(memmap_gather(256)),
+            'astrid_data': Row(ours(256)),
+            'astrid_data_valid': Row(ours(256, valid=True)),
+            'astrid_data_asinh_d4': Row(ours(256, normalise='asinh', augment=True)),
+            'astrid_data_asinh_d4_numpy': Row(
+                without_numba(ours(256, normalise='asinh', augment=True))
+            ),
+        },
+        prepare,
+        about=f'{N:,} patches of 1×{SIDE}×{SIDE} float32, shuffled batches of 256, against torch.index_select on a tensor in memory with two threads',
     ),
     'feed_s3': Table(
         'memmap_gather',

@@ -21,6 +21,12 @@ from pathlib import Path
 root = Path(__file__).resolve().parents[1]
 peers_python = root / '.peers' / 'bin' / 'python'
 results = root / 'benchmarks' / 'results'
+QUICK = bool(os.environ.get('BENCH_QUICK'))  # As `python -m benchmarks --quick` sets it
+
+
+def sized(full, quick):
+    "How much of something a table has: all of it, or so much that all tables take ten minutes"
+    return quick if QUICK else full
 
 
 @dataclass
@@ -92,12 +98,46 @@ def settle(fresh_mb):
     b'.' * (fresh_mb << 20)
 
 
+KEEP = """
+import os, signal, sys
+groups = set()
+for line in sys.stdin:
+    (groups.add if line[0] == '+' else groups.discard)(int(line[1:]))
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+"""
+
+
+class Keeper:
+    "A process that ends rows, and what they started, when this one is killed: they wait stopped, and see nothing"
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            [sys.executable, '-c', KEEP], text=True, stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def note(self, group, there=True):
+        "A process group is there, or has ended"
+        print(f'{"+" if there else "-"}{group}', file=self.process.stdin, flush=True)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 class Worker:
     "A row in a process of its own"
 
-    def __init__(self, module, table, name, row, folder):
+    def __init__(self, module, table, name, row, folder, keeper):
         python = peers_python if row.peer else sys.executable
-        self.name, self.turns, self.why = name, [], None
+        self.name, self.turns, self.why, self.process = name, [], None, None
+        if not Path(python).exists():
+            self.why = 'the environment of the peers is not there: make .peers/ready'
+            return
+        self.keeper = keeper
         self.log = open(folder / f'{name}.log', 'w')
         self.process = subprocess.Popen(
             [python, '-m', 'benchmarks.row', module, table, name, folder],
@@ -108,6 +148,7 @@ class Worker:
             stderr=self.log,
             start_new_session=True,
         )
+        keeper.note(self.process.pid)
         self.answer()
         self.send(signal.SIGSTOP)
 
@@ -141,9 +182,12 @@ class Worker:
         self.send(signal.SIGSTOP)
 
     def close(self):
+        if self.process is None:
+            return
         self.send(signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
+        self.keeper.note(self.process.pid, there=False)
         self.log.close()
 
 
@@ -175,9 +219,13 @@ def measure(module, name, table, folder, warm=True):
     "Run a table; its figures as a dict"
     if table.prepare:
         table.prepare(folder)
-    workers = [Worker(module, name, r, row, folder) for r, row in table.rows.items()]
+    repeats = min(table.repeats, sized(table.repeats, 2))
+    keeper = Keeper()
+    workers = []
     try:
-        for k in range(table.repeats + warm):
+        for r, row in table.rows.items():
+            workers.append(Worker(module, name, r, row, folder, keeper))
+        for k in range(repeats + warm):
             for w in workers:
                 settle(table.fresh_mb)
                 w.turn()
@@ -187,6 +235,7 @@ def measure(module, name, table, folder, warm=True):
     finally:
         for w in workers:
             w.close()
+        keeper.close()
     rate = {w.name: [t['n'] / t['seconds'] for t in w.turns] for w in workers}
     rows = []
     for w in workers:
@@ -214,14 +263,15 @@ def measure(module, name, table, folder, warm=True):
         about=table.about,
         machine=machine(),
         **moment(),
-        repeats=table.repeats,
+        repeats=repeats,
         rows=rows,
     )
 
 
 def show(result):
     "The figures as text"
-    yield f'{result["table"]}: {result["about"]} ({result["unit"]}, median of {result["repeats"]} interleaved runs; {result["machine"]})'
+    small = 'SMALL, of ' if QUICK else ''
+    yield f'{result["table"]}: {small}{result["about"]} ({result["unit"]}, median of {result["repeats"]} interleaved runs; {result["machine"]})'
     for r in sorted(result['rows'], key=lambda r: -(r['rate'] or 0)):
         if r['rate'] is None:
             yield f'  {r["name"]:28} not measured: {r["why"]}'
@@ -234,5 +284,8 @@ def show(result):
 
 
 def keep(result):
+    "Keep what was measured in full; a quick look is only printed"
+    if QUICK:
+        return
     results.mkdir(exist_ok=True)
     (results / f'{result["table"]}.json').write_text(json.dumps(result, indent=1) + '\n')

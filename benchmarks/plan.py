@@ -1,8 +1,8 @@
 "Planning from a million detections in fifty thousand observations, against the bare SQL that fetches the same columns"
 
-from benchmarks.harness import Row, Table
+from benchmarks.harness import Row, Table, sized
 
-N_OBSERVATIONS, EACH = 50_000, 20
+N_OBSERVATIONS, EACH = sized(50_000, 1_000), 20
 SELECTS = (
     'SELECT id, observation_id, ra, dec, pixel_x, pixel_y, confidence_score, detection_type, status, is_validated, human_label, validation_confidence FROM detections',
     'SELECT o.id, s.name, o.observation_id, o.observation_time, o.filter_band, o.exposure_time, o.pixel_scale, o.fits_file_path, o.fits_url '

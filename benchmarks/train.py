@@ -5,10 +5,12 @@ Each row tells beside its rate: `wait_share` of the whole loop, `first_batch_s` 
 Whether the loader would starve a fast GPU is worked out in nbs/40_energy.ipynb from the tables feed_*.
 """
 
-from benchmarks.harness import Row, Table
+from benchmarks.harness import Row, Table, sized
+
+MANY, FEW = sized((2048, 256), (256, 64))
 
 
-def prepare(folder, n=2048, s=63, c=3):
+def prepare(folder, n=MANY, s=63, c=3):
     "A version of pretend triplets, all in train"
     import numpy as np
     import pandas as pd
@@ -90,7 +92,7 @@ TABLES = {
         prepare=prepare,
         repeats=5,
         about='training on CPU, and the share of its time that waits for data',
-        rows={'cnn': Row(trainer('SmallCNN', 2048)), 'unet': Row(trainer('SmallUNet', 256))},
+        rows={'cnn': Row(trainer('SmallCNN', MANY)), 'unet': Row(trainer('SmallUNet', FEW))},
     ),
     'energy_overhead': Table(
         reference='unwatched',
@@ -98,8 +100,8 @@ TABLES = {
         prepare=prepare,
         about='training of a small CNN with and without the energy monitor, sampling twice a second',
         rows={
-            'unwatched': Row(trainer('SmallCNN', 2048)),
-            'astrid_data': Row(trainer('SmallCNN', 2048, watched=True)),
+            'unwatched': Row(trainer('SmallCNN', MANY)),
+            'astrid_data': Row(trainer('SmallCNN', MANY, watched=True)),
         },
     ),
 }
