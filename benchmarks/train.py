@@ -7,7 +7,7 @@ Whether the loader would starve a fast GPU is worked out in nbs/40_energy.ipynb 
 
 from benchmarks.harness import Row, Table, sized
 
-MANY, FEW = sized((2048, 256), (256, 64))
+MANY, FEW = sized((2048, 256), (512, 192))
 
 
 def prepare(folder, n=MANY, s=63, c=3):

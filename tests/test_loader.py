@@ -281,6 +281,14 @@ def test_several_shards_any_order_repeats(ds):
     )
 
 
+def test_a_version_that_is_to_be_in_memory_is_copied_there_once(ds):
+    data = PatchDataset(ds, 'all', mode='ram', ram_bytes=1)
+    for _ in range(3):
+        data.read(np.arange(len(ds)))
+    assert data.store.mode == 'ram' and len(data.store.starts) > 3
+    assert data.store.cache.misses == 2 * (len(data.store.starts) - 1)  # Patches and valid
+
+
 def test_three_channels_keep_their_own_levels(tmp_path):
     d = made(tmp_path / 'v', channels=('template', 'science', 'difference'), n=20)
     x = PatchDataset(d, 'all')[7]['image']

@@ -185,8 +185,7 @@ class Rows:
         if self.mode == 'mapped':
             self.parts = {name: [np.asarray(p) for p in dataset._mapped(name)] for name in names}
         if self.mode == 'ram':
-            stored = _stored_bytes(dataset, names) if mode == 'auto' else 0
-            self.cache = ArrayCache(max(ram_bytes, stored))
+            self.cache = ArrayCache(_stored_bytes(dataset, names))  # All of it, once each
         if self.mode == 'stream':
             self.coming = _ShardPrefetcher(dataset, self.names)
 
