@@ -22,6 +22,8 @@ from fastcore.basics import patch
 from ..core import AstridError, BadImage, BadInput, NotFound, sha256_file
 from .far_rows import far_rows
 from .header_cache import HeaderCache
+from .image import open_image
+from ..storage.packs import PackReader, packed_part
 from ..storage.requests import REQUESTS
 
 # %% ../../nbs/20_images/14_opener.ipynb #c01759a9
@@ -221,6 +223,7 @@ class ImageOpener:
         self.images = HeaderCache(
             store=store
         )  # Opens files; knows the headers of what it has opened
+        self.packs = PackReader(store)
         self.files = {}  # Address -> set of `KnownFile`
         self.always_hash = False  # Compare hashes even where marks are the same
         self.scale = {}  # Address -> side of a pixel (arcsec)
@@ -266,6 +269,21 @@ class ImageOpener:
             except NotFound as error:
                 raise BadImage('missing_file', str(error)) from None
 
+    def _open_packed(self, uri, hdu, extver):
+        "An image that is in a pack with others; in memory, for it is small"
+        try:
+            with self._store_must_answer():
+                data = self.packs(uri)
+        except NotFound as error:
+            raise BadImage('missing_file', str(error)) from None
+        image = open_image(data, hdu, extver)
+        image.name = uri
+        hashes = {file.sha256 for file in self.files.get(str(uri), ())}
+        if hashes and image.sha256 not in hashes:
+            image.close()
+            raise BadImage('changed', f'{uri} has other bytes than when it was taken in')
+        return image
+
     def __call__(
         self,
         uri,  # Address of a file, or a bare key of the store
@@ -273,9 +291,11 @@ class ImageOpener:
         extver=None,  # Its version, where several have one name
     ):  # A `SkyImage`; `BadImage` where there is none
         "Open an image"
-        path, mark = self._arrived.pop(str(uri), None) or (self._path_of(uri), None)
         image = self._open.pop((uri, hdu, extver), None)
+        if image is None and packed_part(uri) is not None:
+            image = self._open_packed(uri, hdu, extver)
         if image is None:
+            path, mark = self._arrived.pop(str(uri), None) or (self._path_of(uri), None)
             image = self.images(path, hdu, extver, name=uri)
             self._refuse_changed(image, path, uri, mark)
         if self._most_open:
@@ -329,6 +349,8 @@ def _place_of(self: ImageOpener, uri, mark):
     from astrid_data.storage.bucket import S3Store
     from astrid_data.storage.resolve import remote_object
 
+    if packed_part(uri) is not None:
+        return None  # A few thousand bytes, read with others
     is_bare = '://' not in str(uri) and not Path(uri).is_absolute()
     if mark and is_bare and isinstance(self.store, S3Store):
         return self.store, str(uri)
@@ -400,6 +422,15 @@ def around(
 
 # %% ../../nbs/20_images/14_opener.ipynb #2ee99db4
 @patch
+def _bytes_of(self: ImageOpener, uri):
+    "All bytes of a file, of its own or in a pack"
+    if packed_part(uri) is None:
+        return Path(self._path_of(uri)).read_bytes()
+    with self._store_must_answer():
+        return self.packs(uri)
+
+
+@patch
 def stored(
     self: ImageOpener,
     uri: str,  # As for a call
@@ -408,9 +439,8 @@ def stored(
     if self.resample:
         return None
     try:
-        with open(self._path_of(uri), 'rb') as file:
-            data = file.read()
-    except OSError:
+        data = self._bytes_of(uri)
+    except (OSError, NotFound):
         return None  # Whoever opens it is told what is wrong
     sha256 = hashlib.sha256(data).hexdigest()
     known = self.files.get(str(uri))

@@ -60,6 +60,7 @@ from astrid_data.registry.tables import (
     get_or_create_survey,
 )
 from ..sky import healpix_index, sky_separation_arcsec
+from ..storage.packs import PACK_BYTES, Pack, put_pack, stored_bytes
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #9016640b
 STAMPS = {
@@ -190,7 +191,7 @@ def _scale_facts(geometry):
     )
 
 
-def _alert_image(alert, observation_id, role, geometry, stored_key, origin):
+def _alert_image(alert, observation_id, role, geometry, stored, origin):
     "The row of the table of images for one stamp"
     ny, nx = geometry.shape
     timed = role != 'template'
@@ -199,14 +200,15 @@ def _alert_image(alert, observation_id, role, geometry, stored_key, origin):
     if geometry.scale_arcsec is None:
         missing['stamp_scale_arcsec'] = 'neither the stamp nor the survey says it'
     meaning = alert.get('jd_meaning', 'start')
+    sha256, address = stored
     return dict(
         id=stable_uuid('image', observation_id, role),
         observation_id=observation_id,
         role=role,
-        uri=stored_key,
+        uri=address,
         hdu_name='PRIMARY',
         hdu_ver=1,
-        sha256=stored_key.rpartition('/')[2],
+        sha256=sha256,
         size_bytes=len(alert[STAMPS[role]]),
         mjd=_mjd_of(alert) if timed else None,
         mjd_scale='utc' if timed else None,
@@ -295,21 +297,20 @@ def _alert_ids(alert, survey, model):
     )
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #2d594ec3
-def _alert_rows(archive, alert, geometry, survey, model, origin):
-    "All rows of one alert by table; its stamps are stored"
+def _alert_rows(alert, geometry, stored, survey, model, origin):
+    "All rows of one alert by table; its stamps are stored under role -> SHA-256 and address"
     pixel = geometry.pixel
     ids = _alert_ids(alert, survey, model)
     oid = ids['observation']
     cell = int(healpix_index(alert['ra'], alert['dec']))
-    keys = {role: archive.store.put_content(alert[name]) for role, name in STAMPS.items()}
     verdict = _VERDICT_OF_PROXY.get(alert.get('label_proxy'))
     events = [] if verdict is None else [_alert_event(alert, ids['detection'], verdict)]
     run = dict(id=ids['run'], model_id=model.id, observation_id=oid, status=RunStatus.COMPLETED)
     place = dict(observation_id=oid, healpix=cell, radius_deg=None, footprint=None)
     return {
-        Observation: [_alert_observation(alert, oid, survey.id, geometry, keys['science'])],
+        Observation: [_alert_observation(alert, oid, survey.id, geometry, stored['science'][1])],
         ObservationIndex: [place],
-        Image: [_alert_image(alert, oid, role, geometry, keys[role], origin) for role in STAMPS],
+        Image: [_alert_image(alert, oid, role, geometry, stored[role], origin) for role in STAMPS],
         ModelRun: [run],
         Detection: [_alert_detection(alert, ids, pixel, verdict)],
         DetectionIndex: [_alert_index(alert, ids['detection'], pixel, cell)],
@@ -317,6 +318,21 @@ def _alert_rows(archive, alert, geometry, survey, model, origin):
     }
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #5d107e11
+def _store_stamps(archive, survey_name, batch):
+    "Alerts of a batch with where their stamps are: role -> SHA-256 and address"
+    pack = Pack()
+    hashes = [
+        {
+            role: pack.add(f'{survey_name}/{alert["candid"]}_{role}.fits', alert[name])
+            for role, name in STAMPS.items()
+        }
+        for _, alert, _ in batch
+    ]
+    addresses = put_pack(archive.store, pack)
+    stored = [{role: (one, addresses[one]) for role, one in some.items()} for some in hashes]
+    return [(*entry, some) for entry, some in zip(batch, stored)]
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #4c2a611e
 _ALERT_TABLES = (
     Observation,
     ObservationIndex,
@@ -328,13 +344,13 @@ _ALERT_TABLES = (
 )
 
 
-def _batch_rows(archive, guard, batch, survey, model, origin):
-    "Rows by table of some alerts, triples of address, alert and geometry"
+def _batch_rows(guard, batch, survey, model, origin):
+    "Rows by table of some alerts, each as address, alert, geometry and where its stamps are"
     tables = {table: [] for table in _ALERT_TABLES}
-    for uri, alert, geometry in batch:
+    for uri, alert, geometry, stored in batch:
         rows_of = None
         with guard(uri):
-            rows_of = _alert_rows(archive, alert, geometry, survey, model, origin)
+            rows_of = _alert_rows(alert, geometry, stored, survey, model, origin)
         for table, rows in (rows_of or {}).items():
             tables[table] += rows
     return tables
@@ -345,26 +361,32 @@ def _write_batch(archive, guard, batch, survey_name, origin):
     with archive.session() as s:
         survey = get_or_create_survey(s, survey_name)
         model = add_model(s, f'{survey_name.lower()}-alerts', '1', ModelType.ANOMALY_DETECTOR)
-        tables = _batch_rows(archive, guard, batch, survey, model, origin)
+        tables = _batch_rows(guard, batch, survey, model, origin)
         for table, rows in tables.items():
             bulk_insert(s, table, rows)
     return tables
 
 
+def _write_or_halve(archive, guard, batch, survey_name, origin):
+    "Write some alerts, and where a row is refused each half alone; rows by table, several times"
+    before = guard.report.ledger.copy()
+    try:
+        return [_write_batch(archive, guard, batch, survey_name, origin)]
+    except RowRefused as problem:
+        guard.report.ledger = before
+        if len(batch) == 1:
+            guard.report.lose(batch[0][0], 'refused_row', str(problem))
+            return []
+    middle = len(batch) // 2
+    halves = batch[:middle], batch[middle:]
+    found = [_write_or_halve(archive, guard, half, survey_name, origin) for half in halves]
+    return sum(found, [])
+
+
 def _write_alerts(archive, report, batch, survey_name, origin):
     "Write some alerts, triples of address, alert and geometry; the names of those that are there"
-    guard = ItemGuard(report)
-    before = report.ledger.copy()
-    try:
-        written = [_write_batch(archive, guard, batch, survey_name, origin)]
-    except RowRefused:
-        report.ledger = before
-        written = []
-        for one in batch:
-            try:
-                written.append(_write_batch(archive, guard, [one], survey_name, origin))
-            except RowRefused as problem:
-                report.lose(one[0], 'refused_row', str(problem))
+    packed = _store_stamps(archive, survey_name.lower(), batch)
+    written = _write_or_halve(archive, ItemGuard(report), packed, survey_name, origin)
     for tables in written:
         report.added += len(tables[Observation])
         report.detections += len(tables[Detection])
@@ -401,11 +423,32 @@ def _is_known_alert(alert, known):
     return True
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #7c66a3f4
+_OBJECT_NAMES = {  # Beginning of an object's name -> survey
+    'ZTF': 'ztf',
+    'WNTR': 'winter',
+    'PGIR': 'pgir',
+    'c4d_': 'desirt',
+}
+_FIELDS_OF_SURVEY = {'lsst': ('diaSourceId', 'psfFlux')}
+
+
+def _survey_of(
+    alert: dict,  # From `flat_alert`
+) -> str | None:  # None where nothing tells it, or two things do
+    "Whose alert it is"
+    name = str(alert.get('objectId', ''))
+    found = {survey for start, survey in _OBJECT_NAMES.items() if name.startswith(start)}
+    found |= {survey for survey, all_of in _FIELDS_OF_SURVEY.items() if {*all_of} <= {*alert}}
+    return found.pop() if len(found) == 1 else None
+
+
 def _stream_problem(alert, survey):
     "Reason and detail where the stream of a whole alert is unknown, else None"
-    if survey is not None or str(alert['objectId']).startswith('ZTF'):
+    if survey is not None or _survey_of(alert) is not None:
         return None
-    return 'unknown_stream', f'object {alert["objectId"]} is not from ZTF: say survey='
+    known = sorted({*_OBJECT_NAMES.values(), *_FIELDS_OF_SURVEY})
+    words = f'object {alert["objectId"]} is of none of {", ".join(known)}: say survey='
+    return 'unknown_stream', words
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #919964f8
 def _read_packet(packet, survey):
@@ -417,19 +460,18 @@ def _read_packet(packet, survey):
         problem = alert_problem(alert) or _stream_problem(alert, survey)
     if problem:
         raise BadImage(*problem)
-    return alert, _stamp_geometry(alert, survey or 'ztf')
+    return alert, _stamp_geometry(alert, survey or _survey_of(alert))
 
 
-def _new_alert(packet, uri, survey, known, report, guard):
-    "Alert and geometry of a packet that is to be written; None where the report says why not"
+def _is_new_alert(alert, uri, known, report, guard):
+    "Whether an alert is to be written; where it is not the report says why"
     with guard(uri):
-        alert, geometry = _read_packet(packet, survey)
         if _is_known_alert(alert, known):
             report.skipped += 1
-            return None
+            return False
         known[str(alert['candid'])] = alert['ra'], alert['dec']
-        return alert, geometry
-    return None
+        return True
+    return False
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #72382a0f
 def _stored_alerts(session, detection_ids):
@@ -465,16 +507,16 @@ def _stored_labels(session, detection_ids):
 
 
 def _stored_stamps(session, detection_ids):
-    "The key of each stamp of some alerts, by detection and role"
+    "SHA-256 and address of each stamp of some alerts, by detection and role"
     query = (
-        select(Detection.id, Image.role, Image.uri)
+        select(Detection.id, Image.role, Image.sha256, Image.uri)
         .join(Image, Image.observation_id == Detection.observation_id)
         .where(Detection.id.in_(detection_ids))
     )
-    keys = {}
-    for detection_id, role, key in session.execute(query):
-        keys.setdefault(detection_id, {})[role] = key
-    return keys
+    stamps = {}
+    for detection_id, role, *stored in session.execute(query):
+        stamps.setdefault(detection_id, {})[role] = stored
+    return stamps
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #b1378eaa
 _ROUNDED = 1e-4  # Relative; numbers that were written with four decimals differ by less
@@ -543,12 +585,12 @@ def _same_pixels(one, other):
         return np.array_equal(a[0].data, b[0].data, equal_nan=True)
 
 
-def _other_stamps(archive, alert, keys):
+def _other_stamps(archive, alert, stored):
     "The roles of the stamps of an alert that show something else than those that are stored"
     for role, name in STAMPS.items():
-        digest = hashlib.sha256(alert[name]).hexdigest()
-        if role in keys and keys[role].rpartition('/')[2] != digest:
-            if not _same_pixels(alert[name], archive.store.get(keys[role])):
+        sha256, address = stored.get(role, (None, None))
+        if address and sha256 != hashlib.sha256(alert[name]).hexdigest():
+            if not _same_pixels(alert[name], stored_bytes(archive.store, address)):
                 yield name
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #18f2943c
@@ -587,29 +629,38 @@ def _lose_other_values(archive, guard, survey_name, again):
             report.lose(uri, 'other_values', _in_words(others))
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #360eff42
+_COMPARED_AT_ONCE = 500  # Alerts; what is stored of them is asked for in one query
+
+
 @dataclass
 class _AlertWriter:
-    "Writes packets to an archive, some hundred at a time"
+    "Writes alerts of one survey to an archive, a pack of stamps at a time"
 
     archive: Archive  # An `Archive`
     report: IngestReport  # What came of it
-    survey: str | None  # As for `add_alerts`
+    survey_name: str  # Whose alerts
     origin: str  # As for `add_alerts`
-    batch: list = field(default_factory=list)  # Address, alert, geometry and packet of new ones
-    again: list = field(default_factory=list)  # Address, alert and packet of those there already
+    batch: list = field(default_factory=list)  # Address, alert and geometry of new ones
+    again: list = field(default_factory=list)  # The same of those there already
 
     def __post_init__(self):
-        self.guard, self.survey_name = ItemGuard(self.report), self.survey or 'ztf'
+        self.n_bytes = 0  # Of the stamps in the batch
+        self.guard = ItemGuard(self.report)
         self.known = _known_alerts(self.archive, self.survey_name)
 
-    def take(self, uri, packet):
-        "Sort one packet out"
+    def take(self, uri, alert, geometry):
+        "Sort one alert out"
         skipped = self.report.skipped
-        found = _new_alert(packet, uri, self.survey, self.known, self.report, self.guard)
-        if self.report.skipped > skipped:
-            self.again.append((uri, flat_alert(packet), packet))
-        if found is not None:
-            self.batch.append((uri, *found))
+        if _is_new_alert(alert, uri, self.known, self.report, self.guard):
+            self.batch.append((uri, alert, geometry))
+            self.n_bytes += sum(len(alert[name]) for name in STAMPS.values())
+        elif self.report.skipped > skipped:
+            self.again.append((uri, alert, geometry))
+
+    def is_full(self, chunk):
+        "Whether there is enough for a pack, or `chunk` alerts, or as many that came again"
+        full = self.n_bytes >= PACK_BYTES or len(self.batch) >= chunk
+        return full or len(self.again) >= min(chunk, _COMPARED_AT_ONCE)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ae965645
 @patch
@@ -618,15 +669,15 @@ def write(self: _AlertWriter):
     while self.batch or self.again:
         copies = self._write_once()
         self.report.skipped -= len(copies)
-        for uri, _, packet in copies:
-            self.take(uri, packet)
+        for copy in copies:
+            self.take(*copy)
 
 
 @patch
 def _write_once(self: _AlertWriter):
     "Write the batch and compare what came again; the copies of what was refused"
     batch, again, refused = self.batch, self.again, set()
-    self.batch, self.again = [], []
+    self.batch, self.again, self.n_bytes = [], [], 0
     if batch:
         there = _write_alerts(self.archive, self.report, batch, self.survey_name, self.origin)
         refused = {str(alert['candid']) for _, alert, _ in batch} - there
@@ -638,19 +689,34 @@ def _write_once(self: _AlertWriter):
     return [one for one in again if str(one[1]['candid']) in refused]
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ea9318fb
+def _good_alerts(source, survey, report, show):
+    "Address, alert and geometry of each packet that can be taken in"
+    guard = ItemGuard(report)
+    for uri, packet in progress(read_alerts(source), 'alerts', show=show):
+        found = None
+        with guard(uri):
+            found = _read_packet(packet, survey)
+        if found is not None:
+            yield uri, *found
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #8e7f2e5a
 def add_alerts(
     archive,  # An `Archive`
     source,  # Parquet or AVRO file(s), a folder, a pattern, a table, or packets as dicts
-    survey: str | None = None,  # Whose alerts; None takes ZTF's and leaves others to the ledger
+    survey: str | None = None,  # Whose alerts; None tells it by their fields
     origin: str = 'survey',  # 'survey', or 'synthetic' for stamps that are no real sky
     show: bool = True,  # Show progress?
-    chunk: int = 500,  # Alerts in one transaction
+    chunk: int = 5000,  # Alerts in one transaction at most; a full pack of stamps ends it as well
 ) -> IngestReport:  # One observation, one detection and three stamps per alert
     "Take alert packets in"
-    writer = _AlertWriter(archive, IngestReport(), survey, origin)
-    for uri, packet in progress(read_alerts(source), 'alerts', show=show):
-        writer.take(uri, packet)
-        if max(len(writer.batch), len(writer.again)) >= chunk:
-            writer.write()
-    writer.write()
-    return log_report('add_alerts', writer.report)
+    report, writers = IngestReport(), {}
+    for uri, alert, geometry in _good_alerts(source, survey, report, show):
+        name = survey or _survey_of(alert)
+        if name not in writers:
+            writers[name] = _AlertWriter(archive, report, name, origin)
+        writers[name].take(uri, alert, geometry)
+        if writers[name].is_full(chunk):
+            writers[name].write()
+    for writer in writers.values():
+        writer.write()
+    return log_report('add_alerts', report)

@@ -9,6 +9,7 @@ __all__ = ['STAMP_SIDES', 'stamp_shape', 'stamp_centre', 'stamp_wcs', 'stamp_sca
 import re
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 from numbers import Real
 
@@ -34,11 +35,11 @@ def _header_cards(data):
     return cards, -(-len(data) // 80) * 80
 
 # %% ../../nbs/25_ingest/00_stamps.ipynb #fe46f43a
-def stamp_shape(
-    raw: bytes,  # A stamp as the packet has it, gzipped or not
-) -> tuple:  # ny, nx
-    "The size of a stamp, and the certainty that all of it is there"
-    data = unpacked_stamp(raw)
+_BLOCK = 2880  # Bytes
+
+
+def _shape_of(data):
+    "The size of an unpacked stamp, and how many bytes of it are looked at"
     check_headers(data, 'a stamp')
     cards, end = _header_cards(data)
     with reading('a stamp'):
@@ -46,10 +47,32 @@ def stamp_shape(
         bytes_per_pixel = abs(int(cards['BITPIX'])) / 8
     if not (nx > 0 and ny > 0):
         raise BadImage('unreadable', f'a stamp of {ny} x {nx} pixels has no pixels')
-    header_bytes = -(-(end + 80) // 2880) * 2880  # Headers fill blocks of 2880 bytes
-    if len(data) < header_bytes + int(ny * nx * bytes_per_pixel):
+    header_bytes = -(-(end + 80) // _BLOCK) * _BLOCK
+    behind = header_bytes + int(ny * nx * bytes_per_pixel)
+    if len(data) < behind:
         raise BadImage('truncated', f'a stamp should have {ny} x {nx} pixels but ends early')
-    return ny, nx
+    return (ny, nx), behind
+
+# %% ../../nbs/25_ingest/00_stamps.ipynb #a2001ebd
+@lru_cache(4096)
+def _remembered_shape(head, size):
+    "Rows and columns of each stamp of `size` bytes with this header; None where it is to be looked at"
+    try:
+        shape, behind = _shape_of(head + bytes(size - len(head)))
+    except BadImage:
+        return None  # Whoever looks at it is told what is wrong
+    return shape if size - behind < _BLOCK else None
+
+
+def _unpacked_shape(data):
+    return _remembered_shape(data[:_BLOCK], len(data)) or _shape_of(data)[0]
+
+
+def stamp_shape(
+    raw: bytes,  # A stamp as the packet has it, gzipped or not
+) -> tuple:  # ny, nx
+    "The size of a stamp, and the certainty that all of it is there"
+    return _unpacked_shape(unpacked_stamp(raw))
 
 # %% ../../nbs/25_ingest/00_stamps.ipynb #ab76db13
 def _is_place(value):
@@ -82,7 +105,12 @@ def stamp_wcs(
     raw: bytes,  # A stamp as the packet has it, gzipped or not
 ) -> WCS | None:  # None where its header has none
     "The WCS of a stamp"
-    data = unpacked_stamp(raw)
+    return _unpacked_wcs(unpacked_stamp(raw))
+
+
+def _unpacked_wcs(data):
+    if b'CRVAL1' not in data:
+        return None
     cards, end = _header_cards(data)
     if 'CRVAL1' not in cards or not any(card in cards for card in _MATRIX_CARDS):
         return None
@@ -173,12 +201,13 @@ def stamp_geometry(
     survey: str = 'ztf',  # Whose stamps they are
 ) -> StampGeometry:  # `BadImage` where the stamps are broken or of different sizes
     "How the stamps of one alert lie on the sky"
-    shapes = {role: stamp_shape(raw) for role, raw in stamps.items()}
+    stamps = {role: unpacked_stamp(raw) for role, raw in stamps.items()}
+    shapes = {role: _unpacked_shape(data) for role, data in stamps.items()}
     if len(set(shapes.values())) > 1:
         raise BadImage('uneven_stamps', f'stamps of different sizes: {shapes}')
     shape = next(iter(shapes.values()))
     if ra is not None:
-        found = (stamp_wcs(raw) for raw in stamps.values())
+        found = (_unpacked_wcs(data) for data in stamps.values())
         wcs = next((one for one in found if one is not None), None)
         geometry = None if wcs is None else _from_wcs(wcs, ra, dec, shape)
         if geometry is not None:

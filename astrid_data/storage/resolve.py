@@ -38,6 +38,7 @@ from .bucket import S3Store
 from .cache import CACHE_BYTES, DiskCache
 from .folder import FolderStore, file_exists, file_mark, sweep
 from .keys import Store, check_key, checked_file
+from .packs import packed_part, stored_bytes
 from .web import download
 
 # %% ../../nbs/15_storage/08_resolve.ipynb #ac92efbe
@@ -205,6 +206,13 @@ def _bare(uri, store, sha256, local):
     places = f'{store}' + (' nor a file here' if local else '')
     raise NotFound(f'{uri!r} is neither a key in {places}{_hint(uri)}')
 
+# %% ../../nbs/15_storage/08_resolve.ipynb #dc6e661f
+def _out_of_pack(uri, store, sha256):
+    "A file of its own for a file in a pack"
+    cache = getattr(store, 'cache', None) or DiskCache(default_home() / 'cache')
+    path = cache.fetch(cache_name(uri), lambda f: f.write(stored_bytes(store, uri)))
+    return _local(path, uri, sha256)
+
 # %% ../../nbs/15_storage/08_resolve.ipynb #3307a6ae
 def _web_or_file(scheme, place, rest, uri, store, sha256, local):
     "What an address with a scheme other than s3 leads to"
@@ -231,6 +239,8 @@ def resolve_uri(
     store = store or open_store()
     scheme, place, rest = address_parts(uri)
     if not scheme:
+        if packed_part(uri) and not Path(uri).is_absolute():
+            return _out_of_pack(uri, store, sha256)
         return _bare(uri, store, sha256, local)
     if scheme == 's3':
         bucket, key = _object(place, rest, uri, store, local)
