@@ -5,10 +5,12 @@ import pandas as pd
 import pytest
 
 from astrid_data.sky import unit_vectors
+from astrid_data.splits import footprints
 from astrid_data.splits.audit import _count_pixels, _count_turned, _pixel_places
 from astrid_data.splits.exposures import connected
 from astrid_data.splits.footprints import (
-    _misses_bundles,
+    _halves,
+    _misses,
     _share_sky,
     find_footprints,
     overlaps_any,
@@ -91,20 +93,73 @@ def clumps(step, seed, n=300):
     return find_footprints(table.assign(pixel_pa_deg=turn), 63), second
 
 
+def by_pairs(sky, rows, others):
+    i, j = (part.ravel() for part in np.meshgrid(rows, others, indexing='ij'))
+    return _share_sky(sky, i, j).reshape(len(rows), len(others))
+
+
 @pytest.mark.parametrize('step', [55, 62, 66, 70, 75, 80, 85, 95])
 def test_one_star_beside_another_is_what_pairs_say(step):
-    seen = set()
     for seed in range(4):
         sky, second = clumps(step, seed)
         rows, others = np.flatnonzero(~second), np.flatnonzero(second)
-        i, j = (part.ravel() for part in np.meshgrid(rows, others, indexing='ij'))
-        expected = _share_sky(sky, i, j).reshape(len(rows), -1).any(axis=1)
-        assert (overlaps_any(sky, rows, others) == expected).all()
-        for size in (1.0, 0.1):
-            missed = _misses_bundles(sky, rows, others, sky.half[others].max(), size)
-            assert not (missed & expected).any()
-            seen.update(missed.tolist())
-    assert step > 80 or False in seen
+        expected = by_pairs(sky, rows, others)
+        assert (overlaps_any(sky, rows, others) == expected.any(axis=1)).all()
+
+
+def edge(kind, seed, n=500):
+    "Two crowds whose edges just touch, on the sky or in the pixels of one image"
+    rng = np.random.default_rng(seed)
+    second = rng.random(n) < 0.5
+    x, y = rng.normal(0, 0.1, (2, n))
+    table = pd.DataFrame(dict(half_width_arcsec=np.full(n, 31.8)))
+    table['pixel_pa_deg'] = dict(upright=0.0, turned=rng.uniform(0, 360, n))[kind.split()[0]]
+    step = 72.3 if kind.startswith('upright') else 96.0
+    table['ra'] = 10 + (x + step * second) / 3600
+    table['dec'] = y / 3600
+    if 'pixels' in kind:
+        table['image_uri'] = rng.choice(['a', 'b'], n)
+        table['x0'] = np.round(x * 10) + 66 * second
+        table['y0'] = np.round(y * 10)
+    return find_footprints(table, 63), np.flatnonzero(~second), np.flatnonzero(second)
+
+
+EDGES = ['upright', 'turned', 'upright pixels', 'turned pixels']
+
+
+@pytest.mark.parametrize('kind', EDGES)
+@pytest.mark.parametrize('seed', range(3))
+def test_a_bundle_that_is_missed_has_no_pair(kind, seed):
+    "Bundles alike and mixed, asked from every side"
+    sky, rows, others = edge(kind, seed)
+    expected = by_pairs(sky, rows, others)
+    alike = [others]
+    while len(alike) < 32:
+        alike = [half for part in alike for half in _halves(sky, part)]
+    mixed = np.array_split(np.random.default_rng(seed).permutation(others), 40)
+    missed = {}
+    for name, parts in dict(alike=alike, mixed=mixed).items():
+        missed[name] = np.array([_misses(sky, rows, part, np.ones(len(rows))) for part in parts])
+        pairs = [expected[:, np.isin(others, part)].any(axis=1) for part in parts]
+        assert not (missed[name] & np.array(pairs)).any()
+    assert missed['alike'].mean() > 0.02
+
+
+@pytest.mark.parametrize('kind', EDGES)
+@pytest.mark.parametrize('seed', range(3))
+def test_crowds_that_just_touch_are_what_pairs_say(kind, seed, monkeypatch):
+    sky, rows, others = edge(kind, seed)
+    expected = by_pairs(sky, rows, others).any(axis=1)
+    assert expected.any() and not expected.all()
+    asked = []
+
+    def counting(sky, i, j):
+        asked.append(len(i))
+        return _share_sky(sky, i, j)
+
+    monkeypatch.setattr(footprints, '_share_sky', counting)
+    assert (overlaps_any(sky, rows, others) == expected).all()
+    assert sum(asked) < len(others) / 2 * len(rows)  # And not each of the others
 
 
 def pixels_by_each_pair(sky, rows, others, grid):

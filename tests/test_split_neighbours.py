@@ -66,6 +66,27 @@ def test_only_rows_in_cubes_around_a_unit_are_asked(place, seed):
         assert (reach[:, k] == (shares & ~inside)).all()
 
 
+@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize('half', [2.0, 60.0, 1800.0])
+def test_a_unit_is_found_as_far_as_corners_reach(place, half):
+    "Pairs of squares on their corners, which meet by a fiftieth, wherever borders of cubes are"
+    rng = np.random.default_rng(0)
+    ra, dec = PLACES[place]
+    ra, dec = ra + rng.uniform(0, 60, 200), np.clip(dec - rng.uniform(0, 40, 200), -90, 89)
+    known = find_footprints(pd.DataFrame(dict(ra=ra, dec=dec, half_width_arcsec=half)), 40)
+    step = 0.98 * np.sqrt(2) * 2 * known.half[0] / 3600
+    along_ra = rng.random(200) < 0.5
+    other_ra = ra + along_ra * step / np.cos(np.radians(dec))
+    other_dec = dec - ~along_ra * step
+    both = dict(ra=np.append(ra, other_ra) % 360, dec=np.append(dec, other_dec))
+    sky = find_footprints(pd.DataFrame(both).assign(half_width_arcsec=half, pixel_pa_deg=45), 40)
+    meet = _share_sky(sky, np.arange(200), np.arange(200, 400))
+    assert meet.mean() > 0.5
+    unit = np.repeat([0, 1], 200)
+    reach = reach_of_units(sky, np.arange(400), unit, np.array([0, 1]))
+    assert reach[200:, 0][meet].all() and reach[:200, 1][meet].all()
+
+
 def polished_one_by_one(light, split, base, requested):
     "Each unit by itself, as long as a move helps"
     split = split.copy()

@@ -206,31 +206,128 @@ def _share_in_rounds(sky, rows, others, reach, rounds=(8, 32)):
     return hit, unsure
 
 # %% ../../nbs/50_splits/03_footprints.ipynb #7b9b3d12
-def _one_of_bundle(sky, others, widest, size=1.0):
-    "One row of each bundle of others that lie and are turned nearly alike"
-    place = np.floor(sky.vectors[others] / (0.03 * size * np.radians(widest / 3600)))
-    turn = np.floor(np.nan_to_num(sky.up[others], nan=9.0) / (0.01 * size))
-    alike = pd.DataFrame(np.column_stack([place, turn])).duplicated()
-    return others[~alike.to_numpy()]
-
-
-def _misses_bundles(sky, rows, others, widest, size=1.0):
-    "Which rows surely share sky with none of the others, by squares around bundles of them"
-    one = _one_of_bundle(sky, others, widest, size)
-    both = np.concatenate([rows, one])
-    around = {name: getattr(sky, name)[both] for name in ('x0', 'y0', 'side', 'inner', 'vectors')}
-    of_bundle = np.full(len(one), (1 + 0.1 * size) * widest)
-    half = np.concatenate([(1 + 0.07 * size) * sky.half[rows], of_bundle])
-    turn = dict(up=sky.up[both], across=sky.across[both])
-    larger = Footprints(image=np.full(len(both), -1), half=half, **turn, **around)
-    reach = chord_of_arcsec(np.sqrt(2) * (half[: len(rows)] + (1 + 0.1 * size) * widest))
-    places = np.arange(len(both))
-    asked = (larger, places[: len(rows)], places[len(rows) :], reach)
-    hit, _ = _share_in_rounds(*asked, 8 * 4 ** np.arange(20))
-    pixels = (sky.image[rows] >= 0) & np.isin(sky.image[rows], sky.image[others])
-    return ~hit & ~pixels
+def _nearest_sides(sky, others, one):
+    "Directions of two sides of each of the others, those that differ least from those of `one`"
+    up, across = sky.up[others], sky.across[others]
+    quarter = np.abs(up @ sky.across[one]) > np.abs(up @ sky.up[one])
+    along = np.where(quarter[:, None], across, up)
+    beside = np.where(quarter[:, None], up, across)
+    along = along * np.sign(along @ sky.up[one])[:, None]
+    return along, beside * np.sign(beside @ sky.across[one])[:, None]
 
 # %% ../../nbs/50_splits/03_footprints.ipynb #bf31acb4
+@dataclass
+class _Bundle:
+    "Patches that are asked at once: one of them, and how far the others differ from it"
+
+    one: int  # Row of the one
+    sides: np.ndarray  # Directions of its sides, and where it lies: unit vectors, shape (3, 3)
+    steps: np.ndarray  # Furthest step to another along each of these (radian), shape (3,)
+    reach: float  # Furthest step to another (radian)
+    turn: float  # Largest difference of a side's direction; NaN where one is not known
+    half: float  # Largest half-width (radian)
+
+
+def _bundle(sky, others):
+    "What is to be known of some patches at once"
+    one = others[len(others) // 2]
+    sides = np.stack([sky.up[one], sky.across[one], sky.vectors[one]])
+    steps = sky.vectors[others] - sky.vectors[one]
+    found = zip(_nearest_sides(sky, others, one), sides)
+    turn = [np.linalg.norm(side - own, axis=1).max() for side, own in found]
+    return _Bundle(
+        one=one,
+        sides=sides,
+        steps=np.abs(steps @ sides.T).max(axis=0),
+        reach=np.linalg.norm(steps, axis=1).max(),
+        turn=max(turn),
+        half=np.radians(sky.half[others].max() / 3600),
+    )
+
+# %% ../../nbs/50_splits/03_footprints.ipynb #e1e90e83
+_SLACK = 1e-13  # Radian
+
+
+def _miss_along_own(sky, rows, bundle):
+    "Which rows a line along a side of their own separates from all of a bundle"
+    half = np.radians(sky.half[rows] / 3600)
+    step = sky.vectors[bundle.one] - sky.vectors[rows]
+    missed = np.zeros(len(rows), bool)
+    for axis in (sky.up[rows], sky.across[rows]):
+        cosines = np.abs(axis @ bundle.sides.T)
+        nearest = np.abs((step * axis).sum(1)) - cosines @ bundle.steps
+        widest = bundle.half * (cosines[:, :2].sum(1) + 2 * bundle.turn)
+        missed |= nearest > half + widest + _SLACK
+    return missed
+
+
+def _miss_along_theirs(sky, rows, bundle):
+    "Which rows lines along the sides of a bundle separate from all of it"
+    half = np.radians(sky.half[rows] / 3600)
+    step = sky.vectors[bundle.one] - sky.vectors[rows]
+    furthest = np.linalg.norm(step, axis=1) + bundle.reach
+    missed = np.zeros(len(rows), bool)
+    for axis, spread in zip(bundle.sides[:2], bundle.steps):
+        nearest = np.abs(step @ axis) - spread - furthest * bundle.turn
+        cosines = np.abs(sky.up[rows] @ axis) + np.abs(sky.across[rows] @ axis)
+        missed |= nearest > bundle.half + half * (cosines + 2 * bundle.turn) + _SLACK
+    return missed
+
+# %% ../../nbs/50_splits/03_footprints.ipynb #8f42c93d
+def _miss_in_pixels(sky, rows, others):
+    "Which rows have no pixel of any of the others, or are in none of their images"
+    missed = np.zeros(len(rows), bool)
+    for corner in (sky.x0, sky.y0):
+        first, last = np.fmin.reduce(corner[others]), np.fmax.reduce(corner[others])
+        own, side = corner[rows], sky.side[rows]
+        missed |= (own - last >= side) | (first - own >= side)
+    return missed | (sky.image[rows] < 0) | ~np.isin(sky.image[rows], sky.image[others])
+
+
+def _misses(sky, rows, others, reach):
+    "Which rows surely share sky with none of the others"
+    bundle = _bundle(sky, others)
+    step = np.linalg.norm(sky.vectors[bundle.one] - sky.vectors[rows], axis=1)
+    on_sky = _miss_along_own(sky, rows, bundle) | _miss_along_theirs(sky, rows, bundle)
+    far = step - bundle.reach > reach + _SLACK
+    return far | on_sky & _miss_in_pixels(sky, rows, others)
+
+# %% ../../nbs/50_splits/03_footprints.ipynb #b25d12b5
+def _halves(sky, others):
+    "Some patches in two halves, each more alike than all"
+    half = sky.half[others]
+    along, _ = _nearest_sides(sky, others, others[len(others) // 2])
+    turn = along - sky.up[others[len(others) // 2]]
+    place = sky.vectors[others] / np.radians(half.max() / 3600)
+    facts = np.column_stack([place, np.nan_to_num(2 * turn, nan=9.0), half / half.max()])
+    order = np.argsort(facts[:, np.ptp(facts, axis=0).argmax()], kind='stable')
+    middle = len(others) // 2
+    return others[order[:middle]], others[order[middle:]]
+
+# %% ../../nbs/50_splits/03_footprints.ipynb #3943df35
+_BUNDLE = 16  # So few are asked one by one
+
+
+def _share_pairwise(sky, rows, others, reach):
+    "Which rows share sky with any of the others, asked pair by pair"
+    i, j = np.repeat(rows, len(others)), np.tile(others, len(rows))
+    near = np.linalg.norm(sky.vectors[i] - sky.vectors[j], axis=1) <= np.repeat(reach, len(others))
+    return (near & _share_sky(sky, i, j)).reshape(len(rows), len(others)).any(axis=1)
+
+
+def _share_in_halves(sky, rows, others, reach):
+    "Which rows share sky with any of the others, asked bundle by bundle"
+    if len(others) <= _BUNDLE:
+        return _share_pairwise(sky, rows, others, reach)
+    hit = _share_pairwise(sky, rows, others[[len(others) // 2]], reach)
+    for part in _halves(sky, others):
+        still = np.flatnonzero(~hit)
+        still = still[~_misses(sky, rows[still], part, reach[still])]
+        if len(still):
+            hit[still] = _share_in_halves(sky, rows[still], part, reach[still])
+    return hit
+
+# %% ../../nbs/50_splits/03_footprints.ipynb #bd726405
 def _overlaps_class(sky, rows, others, widest):
     "Which of `rows` share sky with any of `others`, which are of one size class"
     from scipy.spatial import cKDTree
@@ -246,13 +343,10 @@ def _overlaps_class(sky, rows, others, widest):
     hit = distance < chord_of_arcsec(surely)
     unsure = np.flatnonzero(~hit & (distance < reach))
     hit[unsure], open_ = _share_in_rounds(sky, rows[unsure], others, reach[unsure])
-    unsure = unsure[open_]
-    for size in (1.0, 0.1):
-        if len(unsure):
-            unsure = unsure[~_misses_bundles(sky, rows[unsure], others, widest, size)]
-    if len(unsure):
-        asked = (rows[unsure], others, reach[unsure])
-        hit[unsure], _ = _share_in_rounds(sky, *asked, 128 * 4 ** np.arange(20))
+    step = _PAIRS_AT_ONCE // _BUNDLE
+    for start in range(0, len(open_), step):
+        part = unsure[open_[start : start + step]]
+        hit[part] = _share_in_halves(sky, rows[part], others, reach[part])
     return hit
 
 # %% ../../nbs/50_splits/03_footprints.ipynb #e2a888e8
