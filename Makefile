@@ -31,7 +31,7 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
 
-# N=60 kills at random moments, N=aimed before every change of a file, statement and commit
+# N=60 kills at random moments (others with SEED=5), N=aimed before every change of a file, statement and commit
 kills: setup
 	$(BIN)/python tests/killing.py $(or $(N),60)
 

@@ -525,7 +525,9 @@ def sha256_text(
 def sha256_file(
     path,  # A file
 ) -> str:  # 64 hexadecimal digits
-    "SHA-256 of a file's bytes, read piece by piece"
+    "SHA-256 of a file's bytes, read piece by piece; a pipe or device, which may not end, is no file"
+    if not Path(path).is_file():
+        raise FileNotFoundError(errno.ENOENT, 'no file', str(path))
     with open(path, 'rb') as f:
         return hashlib.file_digest(f, 'sha256').hexdigest()
 

@@ -979,13 +979,14 @@ def every_kill(case, tally, step=1, kinds=('kill', 'cut', 'two')):
         tally.add(case, 'power cut', case.power_cut(None, database_too=True), 'at the end')
 
 
-def main(what='60', *names, seed=20261128):
+def main(what='60', *names):
     import warnings
 
     from servers import NoServer, postgres_server, s3_server
 
     warnings.filterwarnings('ignore')
     load_all()
+    seed = int(os.environ.get('SEED', 20261128))
     rng, tally, servers = np.random.default_rng(seed), Tally(), Servers()
     step = int(os.environ.get('STEP', 1))
     kinds = os.environ.get('KINDS', 'kill cut two').split()

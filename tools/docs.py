@@ -13,6 +13,7 @@ from configparser import ConfigParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import faults
 import nbformat
 import yaml
 from nbdev import processors
@@ -189,6 +190,7 @@ def contents(names):
         trees.append((title, inside))
     trees.append(('From outside', [n for n in order if n in ('api', 'cli')]))
     trees.append(('Speed', ['benchmarks']))
+    trees.append(('Safety', ['faults']))
     trees.insert(0, ('Tutorials', [n for n in names if n.startswith('tutorials/')]))
     lost = set(names) - {n for _, pages in trees for n in pages} - {'index'}
     if lost:
@@ -239,6 +241,7 @@ def main():
     with open(dest / 'src' / 'benchmarks.md', 'w', encoding='utf-8') as benchmarks:
         module = [sys.executable, '-m', 'benchmarks.page']
         subprocess.run(module, cwd=root, stdout=benchmarks, check=True)
+    (dest / 'src' / 'faults.md').write_text(faults.page(), encoding='utf-8')
     vendor()
     index = nbformat.read(dest / 'src' / 'index.ipynb', 4)
     index.cells.append(nbformat.v4.new_markdown_cell(contents(names)))

@@ -29,6 +29,7 @@ from astrid_data.core import (
     sha256_file,
     sha256_text,
     utc_from_mjd,
+    writing,
 )
 from .dataset import Dataset, write_dataset
 from .datasheet import datasheet
@@ -42,15 +43,15 @@ def _new_folder(folder):
     folder = Path(folder)
     if folder.exists():
         raise Conflict(f'{folder.name} is there already: export to a new folder')
-    folder.parent.mkdir(parents=True, exist_ok=True)
     work = folder.parent / f'.{folder.name}.part'
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        yield work
-        os.rename(work, folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with writing(folder):
+        work.mkdir(parents=True)
+        try:
+            yield work
+            os.rename(work, folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #ff5389ca
 def _rows_by_split(dataset, splits, what):

@@ -75,7 +75,8 @@ def read_seal(
     path = Path(folder) / SEAL
     if not path.exists():
         return None
-    files = _files_of(path.read_bytes().decode(errors='replace'))
+    is_file = path.is_file()  # Reading a pipe would wait for ever
+    files = _files_of(path.read_bytes().decode(errors='replace')) if is_file else None
     if files is None:
         raise Conflict(
             f'{SEAL} in {path.parent.name} is not what was frozen: its bytes have changed'

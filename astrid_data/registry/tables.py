@@ -772,10 +772,15 @@ def _words_of(e, secrets):
     return words
 
 # %% ../../nbs/10_registry/01_tables.ipynb #cd3d0b7a
+_NO_SHARED_FILE = 'SQLITE_IOERR_SHMSIZE'
+
+
 def _no_place(e, secrets):
     "The error for a database whose file cannot be written; None for other errors"
     words = _words_of(e, secrets)
-    if 'disk is full' in words:
+    # SQLite begins with a small file that several processes share
+    no_shared_file = getattr(getattr(e, 'orig', None), 'sqlite_errorname', '') == _NO_SHARED_FILE
+    if 'disk is full' in words or no_shared_file:
         return DiskFull(f'no room for the registry ({words}): make room and do the same again')
     if 'readonly' in words:
         return NotWritable('the registry can only be read here; give another home to write to')

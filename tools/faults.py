@@ -1,0 +1,241 @@
+"""What happens when something goes wrong, as a page of the docs: `python tools/faults.py`.
+
+Each row names the test that shows it; `tests/test_faults.py` looks that they are there.
+"""
+
+# What goes wrong, what becomes of it, and the test: file and function, without `test_`
+FAULTS = {
+    'A process ends': [
+        (
+            'any verb is killed at a random moment, or before any change of a file, statement or commit',
+            'the same call again ends as one that nobody disturbed, by a digest of registry and store',
+            'kills_all: killed_and_done_again',
+        ),
+        (
+            'two processes do the same, one of them killed or not',
+            'one archive, as from one process',
+            'kills_all: two_at_once',
+        ),
+        (
+            'the power goes, and the disk has not got all that was written',
+            'the same call again ends as undisturbed',
+            'kills_all: what_the_disk_had_not_got_when_the_power_went',
+        ),
+        (
+            'workers outlive the build that was killed',
+            'its dataset is not locked',
+            'kills_all: workers_that_outlive_a_build_do_not_lock_it',
+        ),
+        (
+            'a killed writer left files behind',
+            'they are swept when old, and are frozen into no version',
+            'store_faults: what_killed_writers_left_is_swept_when_old',
+        ),
+        (
+            'a download is killed',
+            'the next one goes on where it ended',
+            'download: a_killed_download_goes_on',
+        ),
+    ],
+    'No room, and places that are closed': [
+        (
+            'the disk fills during `add_fits`, `add_alerts`, `add_catalogue`, verdicts, a build or its publication',
+            '`DiskFull` says to make room; after that the same call ends as undisturbed',
+            'full_disk: a_call_on_a_full_disk_is_lost_in_words_and_done_after',
+        ),
+        (
+            'the disk of an export or of the cache fills',
+            '`DiskFull`; nothing stays behind, and the next call writes the same bytes as elsewhere',
+            'full_disk: exports_and_the_cache_on_a_full_disk',
+        ),
+        (
+            'the disk of a build fills',
+            '`DiskFull`; the version after it has the same content hash',
+            'full_disk: a_build_is_lost_in_words_and_whole_after',
+        ),
+        (
+            'the disk fills in mid-training',
+            'a warning; training goes on, and the last whole checkpoint stays',
+            'training: a_disk_that_fills_up_in_mid_training_costs_a_warning',
+        ),
+        (
+            'the disk fills while a run is tracked',
+            'a warning; training goes on, lines wait in memory, artifacts are named as lost',
+            'tracking: training_goes_on_on_a_full_disk_and_says_so',
+        ),
+        (
+            'the archive can only be read',
+            'it opens and reads; writing is `NotWritable`',
+            'store_faults: a_read_only_disk_can_be_read',
+        ),
+        (
+            'another process holds the lock of SQLite',
+            'the server answers all the same and counts uses later',
+            'server_hard: a_locked_database_costs_no_request',
+        ),
+    ],
+    'Bytes that changed': [
+        (
+            'a bit of a file in the disk cache flips, or the file is cut',
+            'it is fetched again',
+            'store_faults: any_flipped_bit_in_the_cache_is_found_and_fetched_again',
+        ),
+        (
+            'an image is changed after it was taken in',
+            'opening, building and adding notice it: reason `changed`, or taken in anew if asked',
+            'store_faults: a_changed_file_is_noticed_and_may_be_taken_in_anew',
+        ),
+        (
+            'a bit of an image flips, size and time stay',
+            'found with `always_hash=True`, and by the blocks of an image in a bucket',
+            'store_faults: a_bit_that_flips_without_a_trace_is_found_when_asked',
+        ),
+        (
+            'an object in a bucket is damaged',
+            'its own samples are lost, with the reason; the others are built',
+            'store_faults: a_damaged_object_costs_its_own_samples_only',
+        ),
+        (
+            'a byte of any file of a version is changed',
+            '`Conflict` names the file, at opening or reading',
+            'seal: a_changed_byte_is_found_in_words',
+        ),
+        (
+            'a file of a version is cut or gone',
+            '`Conflict` or `NotFound` names it',
+            'seal: a_file_that_is_cut_or_lost_is_found',
+        ),
+        (
+            'a whole version is sealed anew by somebody',
+            '`Conflict`: it is not the one that the registry knows',
+            'seal: a_folder_that_was_sealed_anew_is_not_the_registered_one',
+        ),
+        (
+            'a file of a version is replaced by a pipe or an endless device',
+            '`Conflict` or `NotFound`, at once',
+            'no_files: a_version_with_a_pipe_in_it_is_refused_at_once',
+        ),
+    ],
+    'The network and services': [
+        (
+            'nobody answers, or the bucket is not there',
+            '`StoreUnreachable`, `NotFound`',
+            'storage: no_bucket_and_nobody_home',
+        ),
+        ('a body breaks off', 'it is read again', 'storage: a_broken_body_is_read_again'),
+        (
+            'a download breaks off',
+            'it goes on where it ended, if the server says that the file is the same',
+            'download: a_cut_body_is_continued',
+        ),
+        (
+            'a token has expired, a key is wrong, the clock is off (400, 401, 403)',
+            '`StoreDenied` says which, and what to do',
+            'store_faults: a_matter_of_credentials_says_so',
+        ),
+        (
+            'objects that are missing (404), forbidden (403) or broken during a build',
+            'each loses its own samples, with its true reason',
+            'kill: a_bucket_that_goes_wrong_costs_its_own_samples',
+        ),
+        (
+            'an object is replaced between two ranges (412)',
+            'ranges of two versions are never mixed',
+            'store_faults: ranges_of_two_versions_are_never_mixed',
+        ),
+        (
+            'the service has not made up its mind (409)',
+            'it is asked again, five times',
+            'store_faults: a_service_that_has_not_made_up_its_mind_is_asked_again',
+        ),
+        (
+            'the service does not know `If-None-Match` (501)',
+            'it is asked first whether the object is there',
+            'store_faults: a_service_without_conditions_is_asked_before',
+        ),
+        (
+            'an address leads on to a weaker scheme or to a private machine',
+            'refused',
+            'server_addresses: nobody_is_led_on_to_a_private_machine',
+        ),
+    ],
+    'What others send': [
+        (
+            'broken FITS, stamps, packets, Parquet, catalogues and settings, seeded',
+            'our errors only: no crash, no hang, no gigabyte, nothing cut accepted',
+            'fuzz_files: no_input_is_too_odd',
+        ),
+        (
+            'odd requests, and manifests that somebody changed, seeded',
+            'an answer in its envelope below 500; every change found',
+            'fuzz_doors: nothing_odd_comes_through_a_door',
+        ),
+        (
+            'small files that unpack to gigabytes',
+            '`too_large`, with the name of the limit',
+            'fuzz_files: bombs_are_refused_and_limits_can_be_set',
+        ),
+        (
+            'headers that crash a C library, or ask for absurd axes',
+            'refused before that library sees them',
+            'fuzz_files: absurd_cards_of_a_wcs_are_refused',
+        ),
+        (
+            'one bad file among others',
+            'a row of the ledger; the others are taken in',
+            'fuzz_files: one_bad_file_stops_nothing',
+        ),
+        (
+            'a pipe, a socket or an endless device as image, alert, table or `.env`',
+            'refused, or not there, at once',
+            'no_files: what_is_no_file_is_refused_at_once',
+        ),
+        (
+            'JSON with NaN, a name twice, half a character or deep nesting',
+            '`BadInput` or `Conflict`, in words',
+            'outside_json: texts_are_refused_in_words',
+        ),
+        (
+            '150 MB without a key',
+            'refused at once, memory flat, others served',
+            'server_hard: 150_megabytes_are_refused_at_once',
+        ),
+        (
+            'a client that sends a letter now and then',
+            'it is let go',
+            'server_hard: a_letter_now_and_then_holds_no_connection',
+        ),
+        (
+            'a row of the registry that names a file of the server',
+            'not opened',
+            'server_hard: a_row_of_the_registry_opens_no_file_of_the_server',
+        ),
+    ],
+    'Clocks': [
+        (
+            'verdicts are dated by a wrong clock',
+            'they count once',
+            'boundaries_growth: verdicts_dated_by_a_wrong_clock_count_once',
+        ),
+        (
+            'our own clock was ahead, and is set back',
+            'the next version still sees what comes',
+            'boundaries_growth: a_version_made_while_our_clock_was_ahead_still_sees_what_comes',
+        ),
+    ],
+}
+
+
+def page():  # Markdown
+    "The table of faults and outcomes"
+    lines = ['# When things go wrong', '', 'Each line is shown by the test in its last column.']
+    for title, rows in FAULTS.items():
+        lines += ['', f'## {title}', '', '| fault | outcome | test |', '|---|---|---|']
+        for fault, outcome, test in rows:
+            file, _, function = test.partition(': ')
+            lines.append(f'| {fault} | {outcome} | `tests/test_{file}.py::test_{function}` |')
+    return '\n'.join(lines) + '\n'
+
+
+if __name__ == '__main__':
+    print(page(), end='')
