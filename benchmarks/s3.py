@@ -176,6 +176,28 @@ def downloads(folder):
     return once
 
 
+def whole_and_cut(folder):
+    "Every image by one GET into a file, and its patches cut from there: what a script does"
+    from astrid_data.patches.extract import extract_patches
+
+    store, said = _store(folder), json.loads((folder / 's3.json').read_text())
+    samples = samples_of(folder)[0]
+    by_image = dict(list(samples.groupby('image_uri', sort=False)))
+
+    def once():
+        kept = 0
+        for uri, *_, path in said['known']:
+            with open(path, 'wb') as f:
+                answer = store.client.get_object(Bucket='test', Key=uri.removeprefix('s3://test/'))
+                for part in answer['Body'].iter_chunks(1 << 20):
+                    f.write(part)
+            kept += extract_patches(by_image[path], SIZE, hash_files=False).kept.sum()
+            os.remove(path)
+        return int(kept)
+
+    return once
+
+
 def ours(folder):
     "The images cut as a build does, with an empty cache"
     from astrid_data.datasets import staging
@@ -219,11 +241,13 @@ def table(per, kind='plain'):
             whole_get=Row(whole(1)),
             whole_get_4=Row(whole(4)),
             download_file=Row(downloads),
+            whole_get_and_cut=Row(whole_and_cut),
             astrid_data=Row(ours),
         ),
         prepare(per, kind),
         about=f'{per} patches of {SIZE}² on each of {IMAGES} images of 4096² float32{packed} in a '
-        'bucket that answers after 30 ms; only astrid_data cuts them, the others throw the images away',
+        'bucket that answers after 30 ms; astrid_data and whole_get_and_cut cut them, the others throw '
+        'the images away',
     )
 
 

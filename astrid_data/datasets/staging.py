@@ -206,7 +206,8 @@ def _cut_pixels(rows, opener, settings, out):
 def _half_width(rows, opener, settings):
     "Half the side of each patch on the sky (arcsec); NaN where the image has no WCS"
     first = settings.channels[0]
-    scale = rows[f'{first}_uri'].map(opener.scale).to_numpy('f8')
+    known = dict(opener.scale)  # Other threads add to it
+    scale = rows[f'{first}_uri'].map(known).to_numpy('f8')
     on_sky = rows[f'{first}_wcs_state'] == 'celestial'
     return np.where(on_sky, scale * settings.patch_size / 2, np.nan)
 
