@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from astrid_data.collect.collector import TrainingDataCollector
+from astrid_data.collect.params import TrainingDataCollectionParams
 from astrid_data.core import BadImage
 from astrid_data.images.opener import ImageOpener
+from astrid_data.ingest.archive import open_archive
 from astrid_data.storage.folder import FolderStore
 from astrid_data.storage.packs import Pack, PackReader, packed_part, put_pack, stored_bytes
 from astrid_data.storage.resolve import resolve_uri
@@ -87,3 +90,23 @@ def test_a_file_in_a_pack_is_a_file_where_one_is_asked_for(tmp_path, monkeypatch
     store = FolderStore(tmp_path / 'store')
     [address] = packed(store, dict(a=b'pixels')).values()
     assert resolve_uri(address, store).read_bytes() == stored_bytes(store, address) == b'pixels'
+
+
+def test_triplets_from_a_bucket_are_those_from_a_folder(s3, shared_data, tmp_path, monkeypatch):
+    monkeypatch.setenv('AWS_ACCESS_KEY_ID', s3.key)
+    monkeypatch.setenv('AWS_SECRET_ACCESS_KEY', s3.secret)
+    monkeypatch.setenv('AWS_ENDPOINT_URL_S3', s3.endpoint)
+    hashes, roles = set(), ('template', 'science', 'difference')
+    for place in (str(tmp_path / 'store'), 's3://test/packs'):
+        home = tmp_path / place[:2].strip('/')
+        archive = open_archive(f'sqlite:///{tmp_path}/{len(hashes)}.db', storage=place, home=home)
+        archive.add_alerts(shared_data / 'alerts' / 'ztf_dev.parquet', show=False)
+        assert len(list(archive.store.list())) == 1
+        params = TrainingDataCollectionParams(
+            survey_ids=['ztf'], confidence_threshold=0, channels=roles, quality_score_threshold=None
+        )
+        plan = TrainingDataCollector(archive).plan(params, progress=False)
+        built = plan.build('triplets', patch_size=63, progress=False, probe=False)
+        assert len(built) == 289
+        hashes.add(built.content_hash)
+    assert len(hashes) == 1
