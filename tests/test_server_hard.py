@@ -26,6 +26,7 @@ import astrid_data as ad
 from astrid_data import api
 from astrid_data.core import AstridError
 from astrid_data.registry.tables import ApiKey, Image, TrainingDataset, bulk_insert
+from astrid_data.simulate.synthetic import synthetic_archive
 
 COLLECT = '/training/datasets/collect'
 LIST = '/training/datasets'
@@ -33,6 +34,7 @@ SERVE = """
 import sys
 import astrid_data as ad
 from astrid_data.serve import serve
+from astrid_data.simulate.synthetic import synthetic_archive
 archive = ad.open_archive(sys.argv[1])
 serve(ad.create_app(archive, flush_s=0.5), port=int(sys.argv[2]), log_level='critical', header_s=2, answer_s=3)
 """
@@ -411,6 +413,30 @@ def test_reading_writes_nothing(home, client):
         assert client.get(LIST, headers={'X-API-Key': home.reader}).status_code == 200
     event.remove(home.registry.engine, 'before_cursor_execute', note)
     assert written and all(statement.startswith(('SELECT', 'BEGIN')) for statement in written)
+
+
+@pytest.fixture(scope='module')
+def version(tmp_path_factory):
+    "A small version in an archive of its own"
+    archive = synthetic_archive(tmp_path_factory.mktemp('one'), n_observations=2, n_sources=10)
+    plan = ad.TrainingDataCollector(archive).plan(validation_status='any', progress=False)
+    return plan.build('small', patch_size=16, probe=False, progress=False)
+
+
+@pytest.mark.parametrize('how, path', [('GET', ''), ('GET', '/quality'), ('POST', '/load')])
+def test_no_read_of_a_version_writes_anything(version, how, path):
+    archive = version.archive
+    key = api.create_api_key(archive, 'reader', ['read:data'])
+    written = []
+    before = {p: p.stat().st_mtime_ns for p in version.folder.rglob('*')}
+    with TestClient(ad.create_app(archive)) as asker:
+        engine = archive.registry.engine
+        note = lambda c, cursor, statement, *_: written.append(statement.split()[0])  # noqa: E731
+        event.listen(engine, 'before_cursor_execute', note)
+        answer = asker.request(how, f'{LIST}/{version.id}{path}', headers={'X-API-Key': key})
+        event.remove(engine, 'before_cursor_execute', note)
+    assert answer.status_code == 200 and written and set(written) <= {'SELECT', 'BEGIN'}
+    assert {p: p.stat().st_mtime_ns for p in version.folder.rglob('*')} == before
 
 
 def test_uses_are_counted_by_many_servers_at_once(registry_url, tmp_path):
