@@ -6,6 +6,7 @@ from . import (
     datasets as datasets,
     evaluation as evaluation,
     images as images,
+    inference as inference,
     ingest as ingest,
     loading as loading,
     patches as patches,
@@ -75,6 +76,7 @@ from .training import (
     load_real_training_data as load_real_training_data,
 )
 from .training.fit import fit as fit
+from .inference import load_classifier as load_classifier
 from .tracking import (
     track as track,
     EnergyMonitor as EnergyMonitor,

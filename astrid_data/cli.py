@@ -228,6 +228,15 @@ def _report_options(verb):
     verb.add_argument('--to', default='report.html', help='(default: report.html)')
 
 
+def _score_options(verb):
+    from astrid_data.inference.score import score
+
+    verb.add_argument('model', help="folder, file of ONNX, or an address such as 'runs:/…'")
+    verb.add_argument('paths', nargs='*', help='files of alerts; none: the archive is scored')
+    add_options(verb, score, 'prior', 'survey', 'chunk')
+    verb.add_argument('--to', default='scores.csv', help='file of CSV (default: scores.csv)')
+
+
 def _key_options(verb):
     verb.add_argument('name', help='whose it is, or what it is for')
     verb.add_argument('permission', nargs='+', help='such as read:data')
@@ -270,6 +279,7 @@ COMMANDS = {
     'diff': (verbs.diff, _diff_options),
     'export': (verbs.export, _export_options),
     'report': (verbs.report, _report_options),
+    'score': (verbs.score, _score_options),
     'label': (verbs.label, _label_options),
     'key': (verbs.key, _key_options),
     'serve': (verbs.serve, _serve_options),

@@ -666,6 +666,11 @@ LATER_METHODS = {
     'Archive.add_catalogue': 'ingest.catalogues:add_catalogue',
     'Archive.add_alerts': 'ingest.alerts:add_alerts',
     'Archive.add': 'ingest.fetch:add_found',
+    'Archive.score': 'inference.archive_scores:score_archive',
+    'History.classifier': 'inference.classifier:classifier_of_history',
+    'TrainedModel.score': 'inference.score:score',
+    'TrainedModel.card': 'inference.model_card:model_card',
+    'Classifier.to_onnx': 'inference.onnx_files:to_onnx',
 }
 
 when_fetched = []  # What to call when a page was imported for one of its methods

@@ -6,7 +6,7 @@
 __all__ = ['DONE', 'FAILED', 'WRONG_USE', 'LOST', 'NOT_GOOD', 'EXIT_CODES', 'FITS_OPTIONS', 'CATALOGUE_OPTIONS', 'BUILD_OPTIONS',
            'Answer', 'plain_rows', 'open_named', 'ingest_fits', 'ingest_sample', 'ingest_alerts', 'ingest_catalogue',
            'ingest_mast', 'ingest_skyview', 'collect', 'datasets', 'show', 'quality', 'audit', 'verify', 'diff',
-           'export', 'report', 'label', 'key', 'serve', 'Check', 'doctor']
+           'export', 'report', 'write_scores', 'score', 'label', 'key', 'serve', 'Check', 'doctor']
 
 # %% ../nbs/96_verbs.ipynb #e4a3f0a9
 import json
@@ -266,6 +266,41 @@ def report(args):
     "Write a training set's HTML report"
     path = _dataset(args).report(args.to)
     return Answer(str(path), dict(report=str(path)))
+
+# %% ../nbs/96_verbs.ipynb #1e63b1db
+def write_scores(
+    pieces,  # Tables of `score_pieces`
+    to,  # A file of CSV
+) -> tuple:  # How many rows; how many of them have no score
+    "Scores as CSV, piece by piece"
+    from astrid_data.safe_text import csv_text
+
+    part, rows, lost = Path(f'{to}.part'), 0, 0
+    with open(part, 'w', encoding='utf-8', newline='') as file:
+        for table in pieces:
+            text = csv_text(table)
+            file.write(text if not rows else text.partition('\n')[2])
+            rows += len(table)
+            lost += int((table['reason'] != '').sum())
+    part.replace(to)
+    return rows, lost
+
+
+def score(args):
+    "Score alerts by a trained model, or the detections of the archive"
+    from astrid_data.inference.load import load_classifier
+    from astrid_data.inference.score import score_pieces
+
+    model = load_classifier(args.model)
+    if not args.paths:
+        run = open_named(args).score(model, args.prior, args.chunk)
+        data = dict(run=str(run.id), scored=run.scored, unscored=run.unscored, new=run.new)
+        return Answer(str(run), data, LOST if run.unscored else DONE)
+    pieces = score_pieces(model, args.paths, args.prior, args.survey, chunk=args.chunk)
+    rows, lost = write_scores(pieces, args.to)
+    words = f'{rows:,} rows in {args.to}, {lost:,} of them without a score, by {model.version}'
+    data = dict(file=str(args.to), rows=rows, lost=lost, model_version=model.version)
+    return Answer(words, data, LOST if lost else DONE)
 
 # %% ../nbs/96_verbs.ipynb #7b7758ed
 def label(args):

@@ -43,6 +43,7 @@ sections = {
     'evaluation': 'What a score says',
     'tracking': 'Tracking and energy',
     'training': 'Training',
+    'inference': 'Scoring new sky',
     'search': 'What to label next',
     'widgets': 'Widgets',
 }

@@ -248,6 +248,7 @@ class Archive:
     add_catalogue = later()
     add_alerts = later()
     add = later()  # add(found): what `search_mast` or `search_skyview` found
+    score = later()
 
     def __init__(
         self,

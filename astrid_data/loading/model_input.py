@@ -127,9 +127,19 @@ def _same_numbers(one, other):
     return one.name == other.name and one.params == other.params
 
 
+def _other_numbers(sources, wanted):
+    "The refusal of a loader that normalises otherwise"
+    names = ', '.join(sorted({source.normaliser.name for source in sources}))
+    return BadInput(
+        f'this loader normalises with other numbers ({names}) than the {wanted.name!r} that the '
+        'classifier was trained with: make it with loaders(normalise=classifier.normaliser)'
+    )
+
+
 def as_trained(
     loader,  # Whose pixels the model is shown next
     how: dict | None,  # From `known_input`; None: nothing is known, and the loader stays
+    fixed: bool = False,  # Refuse other numbers, as a `Classifier` does, instead of replacing them
 ):  # A loader of the same samples, with the numbers that the model was trained with
     "The batches as a model was trained on them"
     if how is None:
@@ -148,4 +158,6 @@ def as_trained(
         _check_channels(how, source)
     if all(_same_numbers(source.normaliser, wanted) for source in sources):
         return loader
+    if fixed:
+        raise _other_numbers(sources, wanted)
     return _with_numbers(loader, wanted)

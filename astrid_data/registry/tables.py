@@ -8,10 +8,10 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'json_texts', 'json_objects', 'Base', 'Survey', 'Observation', 'Model', 'ModelRun', 'Detection',
            'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset', 'TrainingSample', 'TrainingRun',
            'ApiKey', 'Image', 'FileRow', 'DetectionIndex', 'ObservationIndex', 'LabelEvent', 'VersionRow',
-           'VersionHead', 'SampleRow', 'QualityRow', 'SplitOpening', 'IngestJob', 'read_url', 'DatabaseAway',
-           'RowRefused', 'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes', 'get_or_create_survey',
-           'match_surveys', 'no_survey', 'find_surveys', 'insert_columns', 'bulk_insert', 'dashed', 'to_array',
-           'columns', 'add_validation_event', 'index_sky']
+           'VersionHead', 'SampleRow', 'QualityRow', 'SplitOpening', 'DetectionScore', 'IngestJob', 'read_url',
+           'DatabaseAway', 'RowRefused', 'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes',
+           'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'insert_columns', 'bulk_insert',
+           'dashed', 'to_array', 'columns', 'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -708,6 +708,26 @@ class SplitOpening(Base):
     created_at: Mapped[datetime] = _made()
 
 
+class DetectionScore(Base):
+    "What a trained model said of a detection that is there already; never a label"
+
+    __tablename__ = 'ad_detection_scores'
+    __table_args__ = (UniqueConstraint('model_run_id', 'detection_id'),)
+    id: Mapped[uuid.UUID] = _id()
+    model_run_id: Mapped[uuid.UUID] = _ref('model_runs')
+    detection_id: Mapped[uuid.UUID] = _ref('detections', index=True)
+    score: Mapped[float | None] = mapped_column(doc='0 to 1; None where `reason` says why')
+    probability: Mapped[float | None] = mapped_column(doc='of being real; None: not calibrated')
+    prior: Mapped[float | None] = mapped_column(doc='share of real; None: as calibrated')
+    called_real: Mapped[bool | None] = mapped_column(doc='reaches the threshold; None without one')
+    distance: Mapped[float | None] = mapped_column(doc='from the training set; about 1 is near')
+    as_far: Mapped[float | None] = mapped_column(doc='share of val that is as far, 0 to 1')
+    flags: Mapped[str] = mapped_column(doc='names of the flags of the stamp, with spaces between')
+    reason: Mapped[str] = _text(50, doc='why there is no score; empty where there is one')
+    detail: Mapped[str] = mapped_column(doc='the same in words')
+    created_at: Mapped[datetime] = _made()
+
+
 class IngestJob(Base):
     "Long work that was asked for, and how far it is"
 
@@ -1012,7 +1032,7 @@ def take_turn(
         connection.exec_driver_sql('BEGIN IMMEDIATE')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #99094d63
-SCHEMA = '0003'  # The newest migration
+SCHEMA = '0004'  # The newest migration
 LOCK = 7261170  # PostgreSQL knows by this number that someone is making tables
 _one_at_a_time = threading.Lock()
 

@@ -11,7 +11,7 @@ import logging
 import time
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from inspect import unwrap
 from pathlib import Path
@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from torch import nn
 
 from ..concurrency import cpu_limit
-from ..core import AstridError, BadInput, Conflict, progress
+from ..core import AstridError, BadInput, Conflict, later, progress
 from ..evaluation.scores import average_precision
 from astrid_data.loading.model_input import (
     as_trained,
@@ -275,6 +275,8 @@ class History:
     saved_epoch: int | None = None  # Last epoch in the checkpoint; None if there is none
     leaks: str = ''  # What the splits are known to share; '' where no audit found anything
     converged: bool | None = None  # Did it stop getting better? None: nobody looked
+    learnt: tuple = field(default=(), compare=False)  # The model, and the loaders train and val
+    classifier = later()  # classifier(points=None): the model with everything that belongs to it
 
     def __len__(self):
         return len(self.epochs)
@@ -811,13 +813,16 @@ def fit(
         amp=amp,
     )
     settings = _identity(model, train) | numbers
+    fixed = getattr(model, 'fixed_input', False)
+    if fixed:
+        as_trained(train, known_input(model), fixed)
     trained_input = _input_for(model, train)
     trainer = TrainerState(model.to(device), settings, len(train), checkpoint, trained_input)
     if run is not None:
         how = (trained_input or {}).get('normaliser', {}).get('method')
         run.log_params(dict(settings, device=device.type, normalise=how))
     remember_input(model, trained_input)
-    val = as_trained(val, trained_input) if val is not None else None
+    val = as_trained(val, trained_input, fixed) if val is not None else None
     with seeded(seed, device), _threads_at_most(cpu_limit()):
         if resume and Path(checkpoint).exists():
             resume_training(trainer)
@@ -831,6 +836,7 @@ def fit(
     _keep_model(run, trainer, train)
     history = _history(trainer, getattr(train, 'origin', 'survey'))
     history.leaks = leaks_of(train)
+    history.learnt = model, train, val
     _tell(f'trained: {history!r}', event='trained', epochs=len(history), source=_source(train))
     _warn_unconverged(history)
     return history

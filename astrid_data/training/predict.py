@@ -108,7 +108,7 @@ def predict(
             f'{loader!r} gives no batches: give a loader of one split, as from '
             'RealDataLoader(dataset).loaders()'
         )
-    loader = as_trained(loader, known_input(model))
+    loader = as_trained(loader, known_input(model), getattr(model, 'fixed_input', False))
     was_training = model.training
     device = next(model.parameters()).device
     model.eval()
@@ -136,7 +136,9 @@ def _with_facts(scores, loader):
 # %% ../../nbs/75_training/02_predict.ipynb #d1d7dba1
 def _chosen_threshold(model, choose_on, rate):
     "The threshold of another split at `rate`; None where there is none"
-    if choose_on is None or not len(choose_on):
+    if choose_on is None:
+        return getattr(model, 'threshold', None)  # A `Classifier` has one
+    if not len(choose_on):
         return None
     other = predict(model, choose_on)
     threshold = fpr_at_fnr(other['label'], other['score'], fnr=rate)[1]
