@@ -16,7 +16,15 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
-from ..core import BadInput, NotFound, canonical_json, later, reading, write_atomic
+from astrid_data.core import (
+    BadInput,
+    NotFound,
+    canonical_json,
+    later,
+    parse_json,
+    reading,
+    write_atomic,
+)
 from ..evaluation.report import scores_at_prior
 from ..evaluation.scores import fpr_at_fnr
 from .features import TrainingReference, answers_of, fit_reference
@@ -441,8 +449,7 @@ def read_classifier(
     folder = Path(folder)
     if not (folder / 'classifier.json').is_file():
         raise NotFound(f'no classifier at {folder}: there is no classifier.json')
-    with reading('classifier.json', kind=BadInput):
-        facts = json.loads((folder / 'classifier.json').read_text())
+    facts = parse_json((folder / 'classifier.json').read_bytes(), 'classifier.json')
     version = check_facts(facts, folder.name)['version']
     facts = {name: fact for name, fact in facts.items() if name not in ('version', 'format')}
     model = read_weights(folder, model)

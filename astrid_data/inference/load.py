@@ -6,13 +6,12 @@
 __all__ = ['load_classifier']
 
 # %% ../../nbs/78_inference/07_load.ipynb #00781381
-import json
 import tempfile
 from pathlib import Path
 
 from torch import nn
 
-from ..core import BadInput, NotFound, reading, revealed
+from ..core import NotFound, parse_json, reading, revealed
 from astrid_data.inference.classifier import (
     Classifier,
     TrainedModel,
@@ -27,8 +26,7 @@ _LACKING = ('threshold', 'calibration', 'typical', 'points', 'distance')
 
 def _read_bare(folder, model):
     "A model as `run.log_model` keeps it: input and weights"
-    with reading('input.json', kind=BadInput):
-        how = json.loads((folder / 'input.json').read_text())
+    how = parse_json((folder / 'input.json').read_bytes(), 'input.json')
     model = read_weights(folder, model)
     weights = sum(weight.numel() for weight in model.parameters())
     facts = dict(

@@ -6,7 +6,6 @@
 __all__ = ['WholeModel', 'to_onnx', 'OnnxClassifier', 'read_onnx']
 
 # %% ../../nbs/78_inference/06_onnx_files.ipynb #c26aa103
-import json
 import logging
 import warnings
 from pathlib import Path
@@ -16,7 +15,14 @@ import torch
 from torch import nn
 
 from ..concurrency import cpu_limit
-from ..core import BadInput, NotFound, canonical_json, reading, write_atomic
+from astrid_data.core import (
+    BadInput,
+    NotFound,
+    canonical_json,
+    parse_json,
+    reading,
+    write_atomic,
+)
 from .classifier import Classifier, TrainedModel, check_facts
 from .features import answers_of
 from ..quality.background import border_ring, local_background
@@ -291,7 +297,7 @@ def read_onnx(
     content = path.read_bytes()
     with reading(path.name, kind=BadInput):
         props = {p.key: p.value for p in onnx.load_from_string(content).metadata_props}
-        facts = json.loads(props.get('astrid_data', 'null'))
+    facts = parse_json(props.get('astrid_data', 'null'), path.name)
     check_facts(facts, path.name)
     with reading(path.name, kind=BadInput):
         return OnnxClassifier(content, facts)
