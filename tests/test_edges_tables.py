@@ -61,7 +61,7 @@ def test_a_logical_that_is_neither_t_nor_f_is_empty(tmp_path):
     assert cells[:2].tolist() == [True, False] and is_missing(cells[2])
 
 
-@pytest.mark.parametrize('stored', [b'1', b'?', b't'])
+@pytest.mark.parametrize('stored', [b'1', b'?', b't', b'\x01', b'\x02'])
 def test_a_logical_that_breaks_the_standard_is_no_verdict(tmp_path, stored):
     path = written(tmp_path / 'a.fits', fits.Column('ok', 'L', array=[True, False, True]))
     path.write_bytes(path.read_bytes().replace(b'TFT' + bytes(9), b'TF' + stored + bytes(9)))

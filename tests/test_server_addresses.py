@@ -363,6 +363,7 @@ def test_a_server_stays_under_the_prefix_of_its_store(s3, tmp_path):
     for key in ('beside/x.fits', 'inside2/x.fits', 'x.fits'):
         client.put_object(Bucket='test', Key=key, Body=b'secret')
     client.put_object(Bucket='test', Key='inside/x.fits', Body=b'own')
+    store.client.put_object(Bucket='test', Key='beside-file', Body=b'alone')
     twin = pickle.loads(pickle.dumps(server_store(store)))
     assert resolve_uri('x.fits', twin).read_bytes() == b'own'
     assert resolve_uri('s3://test/inside/x.fits', twin).read_bytes() == b'own'
@@ -377,6 +378,11 @@ def test_a_server_stays_under_the_prefix_of_its_store(s3, tmp_path):
             resolve_uri(way, twin)
     with pytest.raises(NotAllowed, match='ASTRID_ALLOWED=s3://test/beside$'):
         resolve_uri('s3://test/beside/x.fits', twin)
+    for verb in (resolve_uri, remote_object, uri_mark):  # Not an object of the store
+        with pytest.raises(NotAllowed):
+            verb('s3://test/inside', twin)
+    alone = server_store(store, ['s3://test/beside-file'])  # Allowed by its own name
+    assert resolve_uri('s3://test/beside-file', alone).read_bytes() == b'alone'
     wide = server_store(store, ['s3://test/beside'])
     assert resolve_uri('s3://test/beside/x.fits', wide).read_bytes() == b'secret'
 

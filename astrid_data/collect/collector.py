@@ -11,10 +11,11 @@ import gc
 import json
 import logging
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,7 @@ from ..concurrency import map_ordered
 from ..core import BadInput, need
 from ..core import progress as progress_bar
 from ..draws import key_heads, key_numbers, ranks, sample_keys, scramble, share_out
+from ..images.opener import header_indexes
 from ..logs import get_log, log_losses, tell
 from astrid_data.registry.tables import (
     Candidate,
@@ -170,9 +172,23 @@ def plan_sky_jobs(
     return jobs
 
 # %% ../../nbs/40_collect/07_collector.ipynb #34839850
-def _draw_in_images(jobs, corners, known, store, show, executor):
+_AT_ONCE = 500  # Images to look up together
+
+
+def _with_indexes(session, jobs):
+    "The jobs with what the registry knows of their images, looked up as they are needed"
+    archive = SimpleNamespace(session=partial(nullcontext, session))  # It is open already
+    for start in range(0, len(jobs), _AT_ONCE):
+        some = jobs[start : start + _AT_ONCE]
+        rows = pd.DataFrame(dict(image_uri=[job.source[0] for job in some]))
+        indexes = header_indexes(archive, rows, ('image',))
+        yield from (replace(job, index=indexes.get(job.source)) for job in some)
+
+
+def _draw_in_images(session, jobs, corners, known, store, show, executor):
     "One (table, reasons) per job, from the pixels of its image"
-    placed = (replace(job, known=known.near(c)) for job, c in zip(jobs, corners))
+    indexed = _with_indexes(session, jobs)
+    placed = (replace(job, known=known.near(c)) for job, c in zip(indexed, corners))
     done = map_ordered(partial(run_sky_job, store=store), placed, executor, ahead=64)
     done = progress_bar(done, 'sky', len(jobs), show)
     return [(table.assign(row=job.row), [reason]) for job, (table, reason) in zip(jobs, done)]
@@ -225,7 +241,7 @@ def draw_sky(
     corners = footprints_of(session, obs['observation_id'].to_numpy()[rows])
     known = KnownSky(known_vectors(session, (-90, 90), params.as_of))
     if params.check_pixels:
-        done = _draw_in_images(jobs, corners, known, store, show, executor)
+        done = _draw_in_images(session, jobs, corners, known, store, show, executor)
     else:
         scale = obs['pixel_scale'].to_numpy('f8')[rows]
         done = _draw_in_batches(jobs, corners, scale, known, at_once)

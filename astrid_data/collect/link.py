@@ -27,6 +27,7 @@ from astrid_data.registry.tables import (
     bulk_insert,
 )
 from ..sky import unit_vectors
+from ..storage.losses import ITEM_ERRORS, loss_of
 
 # %% ../../nbs/40_collect/05_link.ipynb #13eac367
 def _select_images():
@@ -312,8 +313,8 @@ def _triplet_rows(archive, template, science, taken, difference):
     if difference:
         try:
             roles['difference'] = _difference_row(archive, science, template)
-        except BadImage as error:
-            return [], error.reason
+        except ITEM_ERRORS as problem:
+            return [], loss_of(problem, science['uri'])[0]
     taken.update((observation_id, role) for role in roles)
     return [_linked_row(observation_id, role, image) for role, image in roles.items()], ''
 

@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import BadImage, BadInput, NotFound
+from ..core import BadInput
 from ..draws import mix
-from ..images.image import open_image
+from ..images.opener import ImageOpener
 from ..images.sources import detect_sources
 from ..sky import chord_of_arcsec, tangent_basis, unit_vectors
-from ..storage.keys import Damaged, ObjectChanged
-from ..storage.resolve import resolve_uri
+from ..storage.losses import ITEM_ERRORS, loss_of
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #d97b6508
 class KnownSky:
@@ -288,6 +287,7 @@ class SkyJob:
     known: np.ndarray | None  # Unit vectors of known sources around, (s, 3); None: not filled in
     exclusion_arcsec: float | None  # Distance to keep; None means 8 pixels
     find_sources: bool  # Look for sources in the image too
+    index: dict | None = None  # What the registry knows of the image, as from `header_indexes`
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #621d2abf
 def ring_step(
@@ -386,29 +386,19 @@ def draw_in_image(
     return drawn_table(random, offset, exclusion_arcsec=sky.exclusion)
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #613a4391
-_NO_SKY = (
-    (Damaged, 'damaged'),
-    (ObjectChanged, 'changed'),
-    (NotFound, 'missing_file'),
-    (PermissionError, 'denied'),
-    (ConnectionError, 'unreachable'),
-)
-
-
 def run_sky_job(
     job: SkyJob,  # What to draw
     store,  # Where images are
 ) -> tuple[pd.DataFrame, str]:  # From `draw_in_image`; why there is none
     "Open the job's image and draw in it"
-    uri, hdu, extver = job.source
-    nothing = drawn_table([], [], exclusion_arcsec=np.nan)
+    opener = ImageOpener(store, unreachable='ledger')
+    opener.learn({job.source: job.index} if job.index else {})
     try:
-        with open_image(resolve_uri(uri, store), hdu=hdu, extver=extver) as image:
+        with opener(*job.source) as image:
             return draw_in_image(image, job), ''
-    except BadImage as error:
-        return nothing, error.reason
-    except tuple(kind for kind, _ in _NO_SKY) as error:
-        return nothing, next(reason for kind, reason in _NO_SKY if isinstance(error, kind))
+    except ITEM_ERRORS as problem:
+        reason, _ = loss_of(problem, job.source[0])
+        return drawn_table([], [], exclusion_arcsec=np.nan), reason
 
 # %% ../../nbs/40_collect/03_negatives.ipynb #8f081f91
 def _edges_of(corners):

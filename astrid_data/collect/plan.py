@@ -21,7 +21,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .params import PATCH_SIZE, TrainingDataCollectionParams
-from ..core import NotFound, later
+from ..core import AstridError, later
 from ..display import render
 from ..storage.resolve import resolve_uri
 
@@ -94,7 +94,7 @@ def reading_rate(
         size = len(Path(resolve_uri(uri, store)).read_bytes())
         seconds = max(perf_counter() - start, 1e-6)
         return size / seconds, 'one of the images was read and timed'
-    except (NotFound, OSError):
+    except (AstridError, OSError):
         return 50e6, 'the first image could not be read, so 50 MB/s is assumed'
 
 # %% ../../nbs/40_collect/04_plan.ipynb #4d1ac56d

@@ -396,7 +396,9 @@ def _cut_again(dataset, work, executor, progress):
     settings = settings_of(manifest['params'])
     opener = settings.opener(archive.store)
     samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
-    samples, lost, shards = write_patches(samples, work, opener, settings, executor, progress)
+    samples, lost, shards = write_patches(
+        samples, work, opener, settings, executor, progress, archive=archive
+    )
     return samples, whole_ledger(plan, lost), shards
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #f62466b2

@@ -23,6 +23,7 @@ from astrid_data.display import (
     new_figure,
     patch_centre,
 )
+from ..images.opener import header_indexes
 from ..patches.extract import open_onto
 
 # %% ../../nbs/55_datasets/08_source.ipynb #b1c648d4
@@ -130,6 +131,7 @@ def _open_frame(dataset, row, channel):
 
     settings = settings_of(dataset.manifest['params'])
     opener = settings.opener(dataset.archive.store)
+    opener.learn(header_indexes(dataset.archive, pd.DataFrame([row]), dataset.channels))
     first = dataset.channels[0]
     aligned_with = address(first) if settings.align and channel != first else None
     return open_onto(opener, *address(channel), aligned_with)

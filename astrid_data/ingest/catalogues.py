@@ -620,8 +620,7 @@ class _Placement:
         if self.catalogue.motion is not None:
             exposure = _exposure_of(image)
             ra, dec = self.catalogue.motion.place(rows, ra, dec, exposure and np.mean(exposure))
-        known = image.uri, image.hdu_name, image.hdu_ver, image.sha256
-        with self.archive.open(*known) as opened:
+        with self.archive.open(image.uri, image.hdu_name, image.hdu_ver) as opened:
             x, y = opened.world_to_pixel(ra, dec)
         inside = (x >= -0.5) & (y >= -0.5) & (x < image.nx - 0.5) & (y < image.ny - 0.5)
         return _PlacedRows(image, *(part[inside] for part in (rows, ra, dec, x, y)))

@@ -279,6 +279,14 @@ def _registered_before(session, file, image):
     return session.scalar(same.order_by(Image.created_at.desc()).limit(1))
 
 
+def _refuse_others(session, file, image, how):
+    "Raise where an address held other bytes when it was taken in, and never these"
+    before = set(session.scalars(select(Image.sha256).where(Image.uri == file.uri)))
+    if before and image.sha256 not in before:
+        seen = f'{file.path.name} has other bytes than when it was taken in'
+        raise BadImage('changed', f'{seen}: {how}')
+
+
 def _take_in_anew(archive, session, before, file, image):
     "Bring the rows of an image up to what its file says now; detections and verdicts stay"
     observation = session.get(Observation, before.observation_id)
@@ -345,6 +353,7 @@ def _register_image(archive, report, file, hdu, facts, options):
     "Take one image of a file into the archive; the checksum of the file"
     with _opened(file, hdu, facts) as image, archive.session() as session:
         if _is_registered(session, image):
+            _refuse_others(session, file, image, 'restore it: another address has what it holds')
             report.skipped += 1
             return image.sha256
         _require_place(image)
@@ -352,6 +361,8 @@ def _register_image(archive, report, file, hdu, facts, options):
         if before is not None:
             _changed_image(archive, session, report, before, file, image, options)
             return image.sha256
+        if not options.copy and options.changed != 'anew':
+            _refuse_others(session, file, image, 'restore it, or give changed="anew"')
         _require_sky(image, options.role)
         _note_band(file, image, facts)
         found = None
@@ -549,7 +560,7 @@ def _search_image(archive, report, row, apply_rules, settings):
     beside = (row.facts or {}).get('beside') or {}
     planes = {role: resolve_uri(uri, archive.store) for role, uri in beside.items()}
     with (
-        open_image(path, row.hdu_name, row.hdu_ver, **planes) as image,
+        archive.open(row.uri, row.hdu_name, row.hdu_ver, **planes) as image,
         archive.session() as session,
     ):
         picture = dict(id=row.id, observation_id=row.observation_id, uri=row.uri)

@@ -18,7 +18,7 @@ import pandas as pd
 from astropy.io import fits
 from sqlalchemy import func, or_, select, update
 
-from ..core import BadImage, BadInput, NotFound, stable_uuid
+from ..core import BadImage, BadInput, NotFound, reading, stable_uuid
 from astrid_data.images.exposures import (
     Exposure,
     detector_doubt,
@@ -114,7 +114,8 @@ def _read_again(archive, image):
     facts = dict(image.facts or {}, mjd=image.mjd, mjd_meaning=image.mjd_meaning)
     try:
         path = resolve_uri(image.uri, archive.store)
-        first = fits.getheader(path, 0)
+        with reading(image.uri):
+            first = fits.getheader(path, 0)
         with open_image(path, image.hdu_name, image.hdu_ver, dq_policy='none') as opened:
             return read_exposure(opened.header, first, facts, opened.shape)
     except _UNREADABLE:

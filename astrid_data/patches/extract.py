@@ -16,14 +16,15 @@ import numpy as np
 import pandas as pd
 
 from ..concurrency import map_ordered
-from ..core import BadImage, BadInput, NotFound
+from ..core import BadInput
 from ..images.header_cache import open_again
 from ..images.image import no_value
+from ..images.opener import ImageStoreUnreachable
 from .align import on_grid, registration_error
 from .gather import gather, gather_fast
 from .stamps import PlainStamps, plain_stamps
 from ..sky import sky_separation_arcsec
-from ..storage.keys import Damaged, ObjectChanged
+from ..storage.losses import ITEM_ERRORS, loss_of
 
 # %% ../../nbs/35_patches/03_extract.ipynb #9f2c181e
 def corners(
@@ -411,29 +412,9 @@ class CutImage:
     facts: dict = field(default_factory=dict)  # Of the image
 
 
-_ERROR_REASONS = (
-    (Damaged, 'damaged'),
-    (ObjectChanged, 'changed'),
-    (NotFound, 'missing_file'),
-    (FileNotFoundError, 'missing_file'),
-    (PermissionError, 'denied'),
-    (ConnectionError, 'unreachable'),
-    (OSError, 'unreadable'),
-)
-_IMAGE_ERRORS = (BadImage, *(kind for kind, _ in _ERROR_REASONS))
-
-
 def _all_lost(n, reason, detail):
     "An image whose samples are all lost"
     return CutImage(None, np.full(n, reason, object), np.full(n, detail, object))
-
-# %% ../../nbs/35_patches/03_extract.ipynb #2d4218d8
-def _lost_by(error, n):
-    "The same, by what went wrong"
-    if isinstance(error, BadImage):
-        return _all_lost(n, error.reason, error.detail)
-    reason = next(word for kind, word in _ERROR_REASONS if isinstance(error, kind))
-    return _all_lost(n, reason, str(error))
 
 # %% ../../nbs/35_patches/03_extract.ipynb #d7b56d07
 def _with_reasons(patches, x, y, reason, shape, facts):
@@ -482,8 +463,10 @@ def _cut_image(job, open, patch_size, compiled, wanted):
     try:
         with _open_for(open, job.address, job.at, patch_size, known) as image:
             return _cut_open_image(image, job, patch_size, compiled, wanted, known)
-    except _IMAGE_ERRORS as error:
-        return _lost_by(error, n)
+    except ImageStoreUnreachable:
+        raise
+    except ITEM_ERRORS as problem:
+        return _all_lost(n, *loss_of(problem, job.address.uri))
 
 # %% ../../nbs/35_patches/03_extract.ipynb #ee61b966
 class CutTable:

@@ -213,7 +213,7 @@ def allows_object(
 ) -> bool:
     "May an object of a bucket be read?"
     within = (
-        f'{key}/'.startswith(f'{prefix}/' if prefix else '')
+        key == prefix or key.startswith(f'{prefix.rstrip("/")}/' if prefix else '')
         for name, prefix in self.objects
         if name == bucket
     )

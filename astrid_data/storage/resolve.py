@@ -143,7 +143,10 @@ def _own_objects(store):
     "Where a store's own objects are: (bucket, beginning of the key)"
     bucket, prefix = getattr(store, 'bucket', None), getattr(store, 'prefix', '')
     deployment = getattr(getattr(store, 'settings', None), 's3_bucket', None)
-    return ((bucket, prefix), *([(deployment, '')] if deployment != bucket else []))
+    return (
+        (bucket, prefix and f'{prefix}/'),
+        *([(deployment, '')] if deployment != bucket else []),
+    )
 
 
 def _object(place, key, uri, store, local=True):
