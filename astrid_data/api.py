@@ -406,20 +406,45 @@ def _in_list(value):
 _Names = Annotated[list[str], BeforeValidator(_in_list), Field(max_length=1000)]
 
 # %% ../nbs/96_api.ipynb #764c1d0e
-class CollectBody(BaseModel):
-    "What to collect; as `TrainingDataCollectionParams`"
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Positive = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Corners = Annotated[list[tuple[_Number, _Number]], Field(min_length=3, max_length=1000)]
 
+
+class _WhichDetections(BaseModel):
     model_config = {'extra': 'forbid'}
-    name: str = Field(min_length=1, max_length=255)
-    description: str | None = None
     survey_ids: _Names | None = _field('survey_ids')
     start: datetime | None = None
     end: datetime | None = None
-    confidence_threshold: float = _field('confidence_threshold', ge=0, le=1)
+    confidence_threshold: _Share | None = _field('confidence_threshold')
     anomaly_types: _Names | None = _field('anomaly_types')
-    quality_score_threshold: float = _field('quality_score_threshold', ge=0, le=1)
-    validation_status: str = _field('validation_status')
-    max_samples: int = _field('max_samples', gt=0, lt=2**31)
+    validation_status: str | _Names = _field('validation_status')
+    object_ids: _Names | None = _field('object_ids')
+    bands: _Names | None = _field('bands')
+    cone: tuple[_Number, _Number, _Positive] | None = _field('cone')
+    box: tuple[_Number, _Number, _Number, _Number] | None = _field('box')
+    polygon: _Corners | None = _field('polygon')
+    as_of: datetime | None = _field('as_of')
+    max_seeing: _Positive | None = _field('max_seeing')
+    max_airmass: _Positive | None = _field('max_airmass')
+    min_exposure: _Positive | None = _field('min_exposure')
+    observation_status: _Names | None = _field('observation_status')
+
+# %% ../nbs/96_api.ipynb #68d0bf6d
+class CollectBody(_WhichDetections):
+    "What to collect; as `TrainingDataCollectionParams`"
+
+    name: str = Field(min_length=1, max_length=255)
+    description: str | None = None
+    quality_score_threshold: _Share | None = _field('quality_score_threshold')
+    max_samples: Annotated[int, Field(gt=0, lt=2**31)] | None = _field('max_samples')
+    negatives: dict[str, _Positive] | None = _field('negatives')
+    exclusion_arcsec: _Positive | None = _field('exclusion_arcsec')
+    seed: int = _field('seed')
+    channels: _Names = _field('channels')
+    find_sources: bool = _field('find_sources')
+    check_pixels: bool = _field('check_pixels')
     patch_size: int = Field(PATCH_SIZE, ge=8, le=512, description='Side of a patch (pixel)')
     allow_empty: bool = Field(False, description='Accept a split without samples')
 
@@ -431,7 +456,8 @@ class CollectBody(BaseModel):
         if self.start is not None:
             dates = parse_time(self.start), parse_time(self.end)
         others = {'name', 'description', 'start', 'end', 'patch_size', 'allow_empty'}
-        return TrainingDataCollectionParams(date_range=dates, **self.model_dump(exclude=others))
+        asked = self.model_dump(exclude=others) | dict(channels=tuple(self.channels))
+        return TrainingDataCollectionParams(date_range=dates, **asked)
 
 # %% ../nbs/96_api.ipynb #91a90364
 _REPORT_FIELDS = (
@@ -705,6 +731,17 @@ def _new_app(uses):
     )
 
 
+def _add_root(app):
+    "GET /, which needs no key and tells nothing of the archive"
+
+    text = canonical_json(dict(name=app.title, version=app.version, docs=app.docs_url))
+
+    async def what_this_is(request):
+        return Response(text, media_type='application/json')
+
+    app.add_route('/', what_this_is, include_in_schema=False)
+
+
 def create_app(
     archive: Archive,  # What is served
     allowed=(),  # Folders, s3:// and https:// to open beside the store, as in ASTRID_ALLOWED
@@ -718,6 +755,7 @@ def create_app(
     app = _new_app(uses)
     app.router.route_class = _gate(archive, uses, most_body_bytes)
     _add_error_answers(app)
+    _add_root(app)
     _add_collect(app, archive)
     reads = _require('read:data')
     for add in (_add_list, _add_get, _add_quality, _add_load):

@@ -134,7 +134,7 @@ def test_a_named_charset_is_listened_to(curl, tmp_path):
         ('"name"', 'body: Input should be a valid dictionary'),
         ('null', 'body: '),
         ('{}', 'name: Field required'),
-        ('{"name": "x", "max_samples": NaN}', 'max_samples'),
+        ('{"name": "x", "max_samples": NaN}', 'NaN is no number of JSON'),
         ('{"name": "x", "survey_ids": [5]}', 'survey_ids.0'),
         ('{"name": "x", "survey_ids": []}', 'empty list'),
         ('{"name": "x", "validation_status": "vetted"}', 'choose from'),
