@@ -442,7 +442,7 @@ class CollectBody(_WhichDetections):
     negatives: dict[str, _Positive] | None = _field('negatives')
     exclusion_arcsec: _Positive | None = _field('exclusion_arcsec')
     seed: int = _field('seed')
-    channels: _Names = _field('channels')
+    channels: _Names = _field('channels', validate_default=True)
     find_sources: bool = _field('find_sources')
     check_pixels: bool = _field('check_pixels')
     patch_size: int = Field(PATCH_SIZE, ge=8, le=512, description='Side of a patch (pixel)')
