@@ -71,10 +71,9 @@ def add_cosmic_ray(
     rows = np.floor(y + steps * np.sin(angle) + 0.5).astype(int)
     cols = np.floor(x + steps * np.cos(angle) + 0.5).astype(int)
     inside = (rows >= 0) & (cols >= 0) & (rows < a.shape[0]) & (cols < a.shape[1])
-    path = np.zeros_like(a)
-    np.add.at(path, (rows[inside], cols[inside]), 1.0)
-    if path.max():
-        a += charge * path / path.max()
+    pixels, visits = np.unique([rows[inside], cols[inside]], axis=1, return_counts=True)
+    if len(visits):
+        a[tuple(pixels)] += charge * visits / visits.max()
 
 # %% ../../nbs/30_simulate/01_synthetic.ipynb #9bbed969
 def scatter_points(
