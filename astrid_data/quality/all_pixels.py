@@ -122,6 +122,73 @@ def _line_shares(above, level, of_pixel, length, long, beside):
         contrast = max(contrast, share - sides)
     return fullest, contrast
 
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #b3e25609
+def _sum_rows(pixels, reach, total):
+    "Sums of each pixel and those within `reach` in its row"
+    side = pixels.shape[1]
+    total[:] = pixels
+    for k in range(1, reach + 1):
+        for y in range(len(pixels)):
+            for x in range(side - k):
+                total[y, x] += pixels[y, x + k]
+            for x in range(side - k):
+                total[y, x + k] += pixels[y, x]
+
+
+def _sum_columns(pixels, reach, total):
+    "Sums of each pixel and those within `reach` in its column"
+    height, side = pixels.shape
+    total[:] = pixels
+    for k in range(1, reach + 1):
+        for y in range(height - k):
+            for x in range(side):
+                total[y, x] += pixels[y + k, x]
+        for y in range(height - k):
+            for x in range(side):
+                total[y + k, x] += pixels[y, x]
+
+
+def _sum_squares(images, reach, out):
+    "Sums over the square around each pixel, for many images"
+    rows = np.empty(images.shape[1:], np.float32)
+    for i in range(len(images)):
+        _sum_rows(images[i], reach, rows)
+        _sum_columns(rows, reach, out[i])
+
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #48c198f0
+def _halve(images, weights, out):
+    "Every second weighted sum of many images, along both axes"
+    height, half = images.shape[1], out.shape[2]
+    rows = np.empty((height, half), np.float32)
+    for i in range(len(images)):
+        rows[:] = 0
+        for y in range(height):
+            for k in range(len(weights)):
+                for x in range(half):
+                    rows[y, x] += weights[k] * images[i, y, 2 * x + k]
+        out[i] = 0
+        for y in range(out.shape[1]):
+            for k in range(len(weights)):
+                for x in range(half):
+                    out[i, y, x] += weights[k] * rows[2 * y + k, x]
+
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #cfc67733
+_INFINITE, _ONE_NAN = np.uint32(0x7F800000), np.uint32(0x7FC00000)
+_NO_SIGN = np.uint32(0x7FFFFFFF)
+
+
+def _sum_bits(patches, sums):
+    "Sum and sum of squares of the bits of flat patches, modulo 2^64"
+    for i in range(len(patches)):
+        total = squares = np.uint64(0)
+        for p in range(patches.shape[1]):
+            bits = patches[i, p]
+            bits = _ONE_NAN if (bits & _NO_SIGN) > _INFINITE else bits
+            number = np.uint64(bits)
+            total += number
+            squares += number * number
+        sums[i, 0], sums[i, 1] = total, squares
+
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #3cdd3968
 class Loops(NamedTuple):
     "The compiled loops"
@@ -129,6 +196,16 @@ class Loops(NamedTuple):
     clip_rows: object  # `_clip_rows`
     measure_heights: object  # `_measure_heights`
     line_shares: object  # `_line_shares`
+    sum_squares: object  # `_sum_squares`
+    halve: object  # `_halve`
+    sum_bits: object  # `_sum_bits`
+
+
+_PARTS = (
+    (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
+    + (_sum_rows, _sum_columns)
+)  # Called by those that are compiled as a whole, in the order of `Loops`
+_WHOLE = (_clip_rows, _measure_heights, _line_shares, _sum_squares, _halve, _sum_bits)
 
 
 @lru_cache
@@ -139,8 +216,7 @@ def compiled_loops() -> Loops | None:  # None where numba is not installed
         from numba.extending import register_jitable
     except ImportError:
         return None
-    parts = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
-    for function in parts:
+    for function in _PARTS:
         register_jitable(function)
     compile_free = njit(nogil=True, cache=True, error_model='numpy')  # x / 0 is inf
-    return Loops(*map(compile_free, (_clip_rows, _measure_heights, _line_shares)))
+    return Loops(*map(compile_free, _WHOLE))

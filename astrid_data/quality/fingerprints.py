@@ -7,11 +7,14 @@ __all__ = ['SMALLEST_SIDE', 'noise_pattern', 'angular_spectra', 'fingerprints', 
            'turn_likeness', 'likely_copies']
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #76a68f43
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy import fft
 from scipy.special import ndtri
+
+from ..concurrency import core_threads, map_ordered
+from .all_pixels import compiled_loops
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #31de5f0c
 _STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # To half of a pixel's neighbours (rows, columns)
@@ -69,8 +72,8 @@ def _without_units(pixels, good):
     return np.where(good, pixels, np.float32(0))
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #04cd24d0
-def _sum_around(pixels, width):
-    "Sum over the square of `width` (odd) around each pixel"
+def _sums_with_numpy(pixels, width):
+    "`_sum_around`, array by array"
     for axis in (pixels.ndim - 1, pixels.ndim - 2):
         total = pixels.copy()
         for step in range(1, width // 2 + 1):
@@ -80,6 +83,17 @@ def _sum_around(pixels, width):
             total[tuple(ahead)] += pixels[tuple(behind)]
         pixels = total
     return pixels
+
+
+def _sum_around(pixels, width):
+    "Sum over the square of `width` (odd) around each pixel"
+    loops = compiled_loops()
+    if loops is None:
+        return _sums_with_numpy(pixels, width)
+    images = np.ascontiguousarray(pixels, 'f4').reshape(-1, *pixels.shape[-2:])
+    sums = np.empty_like(images)
+    loops.sum_squares(images, width // 2, sums)
+    return sums.reshape(pixels.shape)
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #f400d59e
 def _rough_part(pixels, good):
@@ -121,15 +135,29 @@ def _halved_along(pixels, weights):
     return sum(w * pixels[..., i : i + 2 * n - 1 : 2] for i, w in enumerate(weights))
 
 
+def _halved_image(image):
+    "Weighted sums of images (..., s, s), float32, at half of the places"
+    weights = _WEIGHTS[image.shape[-1] % 2]
+    loops = compiled_loops()
+    if loops is None:
+        image = _halved_along(image, weights).swapaxes(-1, -2)
+        return _halved_along(image, weights).swapaxes(-1, -2)
+    side = (image.shape[-1] - len(weights)) // 2 + 1
+    images = np.ascontiguousarray(image).reshape(-1, *image.shape[-2:])
+    half = np.empty((len(images), side, side), 'f4')
+    loops.halve(images, np.array(weights, 'f4'), half)
+    return half.reshape(*image.shape[:-2], side, side)
+
+
 def _halved(pixels, good):
     "Patches of half the side, and which of their pixels count"
-    weights = _WEIGHTS[pixels.shape[-1] % 2]
-    sums = []
-    for image in (np.where(good, pixels, np.float32(0)), good.astype('f4')):
-        image = _halved_along(image, weights).swapaxes(-1, -2)
-        sums.append(_halved_along(image, weights).swapaxes(-1, -2))
-    total, weight = sums
-    return total / np.maximum(weight, 1), weight >= sum(weights) ** 2 / 2
+    whole = sum(_WEIGHTS[pixels.shape[-1] % 2]) ** 2
+    if good.all():
+        total = _halved_image(pixels)
+        return total / np.float32(whole), np.ones(total.shape, bool)
+    total = _halved_image(np.where(good, pixels, np.float32(0)))
+    weight = _halved_image(good.astype('f4'))
+    return total / np.maximum(weight, 1), weight >= whole / 2
 
 
 def _small_side(side):
@@ -204,6 +232,13 @@ def _small_pattern(data, valid):
     return _pattern(_without_units(pixels, good), good)
 
 
+def _prints_of(rows, data, valid):
+    "The fingerprints of some rows"
+    pattern = _small_pattern(np.asarray(data[rows]), np.asarray(valid[rows]))
+    flat = angular_spectra(pattern.reshape(-1, *pattern.shape[-2:]))
+    return flat.reshape(*pattern.shape[:2], -1)
+
+
 def fingerprints(
     data,  # Patches, array-like, shape (n, C, s, s)
     valid,  # Validity, same shape
@@ -211,13 +246,10 @@ def fingerprints(
 ) -> np.ndarray:  # complex64, shape (rows, C, d); zeros where there is no noise
     "The angular spectra of the noise of each patch and channel"
     rows = np.arange(len(data)) if rows is None else rows
-    found = []
-    for start in range(0, len(rows), _PIECE):
-        some = rows[start : start + _PIECE]
-        pattern = _small_pattern(np.asarray(data[some]), np.asarray(valid[some]))
-        flat = angular_spectra(pattern.reshape(-1, *pattern.shape[-2:]))
-        found.append(flat.reshape(*pattern.shape[:2], -1))
-    return np.concatenate(found)
+    pieces = (rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE))
+    with core_threads() as threads:
+        found = map_ordered(partial(_prints_of, data=data, valid=valid), pieces, threads)
+        return np.concatenate(list(found))
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #c94e2de5
 _COMMON = 0.3  # Scatter, in that of all, below which a patch shows only what all show

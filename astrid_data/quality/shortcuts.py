@@ -9,7 +9,7 @@ __all__ = ['nuisances', 'name_causes', 'least_seen', 'by_strength', 'probe_short
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #b4862c0a
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from ..core import BadInput
 from .causes import find_causes, missing_sides, sky_cells_of
@@ -58,7 +58,7 @@ def nuisances(
     return table.loc[:, table.nunique(dropna=False) > 1]
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #404bab49
-_SURE = float(norm.isf(0.05))  # Standard errors that chance exceeds in 5 % of all cases
+_SURE = float(-ndtri(0.05))  # Standard errors that chance exceeds in 5 % of all cases
 
 
 def _twins(judge, taken, best, gains):
@@ -79,7 +79,7 @@ def _next_cause(judge, taken, free):
     gains = {fact: gain(judge([*taken, fact]), before) for fact in free}
     best = max(gains, key=lambda fact: gains[fact][0])
     more, error = gains[best]
-    sure = _SURE if not taken else norm.isf(0.05 / len(free))
+    sure = _SURE if not taken else -ndtri(0.05 / len(free))
     if more < 0.02 or more < sure * error:
         return []
     return [best, *_twins(judge, taken, best, gains)]
@@ -111,10 +111,10 @@ _BLUR_OF_NUMBERS = 30.0  # Parts, as planted shortcuts of 300 and 1,000 samples 
 
 def _auc_learnt(auc, n, parts):
     "What is left of an AUC when it must be learnt"
-    apart = np.sqrt(2) * norm.ppf(auc)
+    apart = np.sqrt(2) * ndtri(auc)
     squared = apart**2 / (4 + apart**2)
     squared = squared * n * squared / (n * squared + parts)
-    return norm.cdf(np.sqrt(2 * squared / (1 - squared)))
+    return ndtr(np.sqrt(2 * squared / (1 - squared)))
 
 
 def least_seen(
@@ -128,7 +128,7 @@ def least_seen(
     auc = np.arange(0.51, 0.995, 0.005)
     learnt = _auc_learnt(auc, n, _BLUR_OF_NUMBERS + parts)
     error = chance / np.sqrt(2) * np.sqrt(4 * learnt * (1 - learnt))
-    seen = auc[learnt - norm.isf(0.1) * error > limit]
+    seen = auc[learnt + ndtri(0.1) * error > limit]
     return round(float(seen[0]), 3) if len(seen) else None
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #4c2effe1

@@ -13,6 +13,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import SPLITS, BadInput, canonical_json, need, parse_json
+from ..quality.all_pixels import compiled_loops
 from ..quality.checks import column
 from ..quality.duplicates import can_compare, find_duplicates
 from ..sky import arcsec_of_chord, chord_of_arcsec, tangent_basis
@@ -257,15 +258,26 @@ def _near_across(pairs, split):
     return int((in_splits & (first != second) & near).sum())
 
 # %% ../../nbs/50_splits/12_audit.ipynb #cc3cfb5b
-def _pixel_sums(data, chunk=4096):
+def _sums_with_numpy(part):
+    "`_pixel_sums` of some patches, array by array"
+    part = np.array(part, 'f4')
+    part[np.isnan(part)] = np.nan
+    bits = part.view('u4').astype('u8').reshape(len(part), -1)
+    return np.stack([bits.sum(axis=1), (bits * bits).sum(axis=1)], axis=1)
+
+
+def _pixel_sums(data, chunk=64):
     "Per patch the sum and the sum of squares of its bits, which turning does not change"
     sums = np.zeros((len(data), 2), 'u8')
+    loops = compiled_loops()
     for start in range(0, len(data), chunk):
-        part = np.array(data[start : start + chunk], 'f4')
-        part[np.isnan(part)] = np.nan
-        bits = part.view('u4').astype('u8').reshape(len(part), -1)
-        sums[start : start + chunk, 0] = bits.sum(axis=1)
-        sums[start : start + chunk, 1] = (bits * bits).sum(axis=1)
+        part = np.asarray(data[start : start + chunk])
+        some = sums[start : start + chunk]
+        if loops is None or part.dtype != np.float32:
+            some[:] = _sums_with_numpy(part)
+            continue
+        flat = np.ascontiguousarray(part).reshape(len(part), -1)
+        loops.sum_bits(flat.view('u4'), some)
     return sums
 
 # %% ../../nbs/50_splits/12_audit.ipynb #44b55c86
