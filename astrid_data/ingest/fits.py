@@ -7,7 +7,11 @@ __all__ = ['is_synthetic', 'sample_files', 'sample_facts', 'add_fits', 'add_samp
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #930a7965
 import csv
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from copy import copy as copy_of
 from dataclasses import dataclass, field, replace
 from functools import cache
 from inspect import signature
@@ -17,7 +21,16 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import BadImage, BadInput, parse_json, progress, sha256_file, stable_uuid
+from ..concurrency import WorkerProcesses, cpu_limit
+from astrid_data.core import (
+    AstridError,
+    BadImage,
+    BadInput,
+    parse_json,
+    progress,
+    sha256_file,
+    stable_uuid,
+)
 from ..images.conditions import read_conditions
 from ..images.exposures import read_exposure
 from ..images.far_rows import kept_blocks
@@ -91,20 +104,20 @@ class _FitsFile:
     planes: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> `_FitsFile`
 
 
-def _found_file(archive, given):
+def _found_file(store, given):
     "The file behind an address; an error where there is none"
     if '://' not in given and Path(given).is_dir():
         raise BadImage('no_fits_file', f'{given} is a folder, and no file in it is called FITS')
-    path = resolve_uri(given, archive.store)
+    path = resolve_uri(given, store)
     asked, given = given, without_signature(given)
     is_local = '://' not in given and Path(given).is_file() and path.samefile(given)
     uri = path.resolve().as_uri() if is_local else given
     return _FitsFile(uri, path, given != asked, path.stat().st_size)
 
 
-def _image_file(archive, one, options):
+def _image_file(store, one, options):
     "The file of an image, with its images and the planes beside it"
-    file = _found_file(archive, one.address)
+    file = _found_file(store, one.address)
     if one.helper_word and options.role != 'image':
         what = f'describes {Path(one.helps).name}' if one.helps else 'describes another image'
         raise BadImage(
@@ -113,7 +126,7 @@ def _image_file(archive, one, options):
             "pass role='image' to take it for sky all the same",
         )
     file.images = science_images(file.path, options.hdu, options.role)
-    file.planes = {role: _found_file(archive, plane) for role, plane in one.beside.items()}
+    file.planes = {role: _found_file(store, plane) for role, plane in one.beside.items()}
     return file
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #351e4fc1
@@ -349,7 +362,16 @@ def _opened(file, hdu, facts):
     return image
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #be756149
-def _register_image(archive, report, file, hdu, facts, options):
+def _sources_on(image, file, options, searched):
+    "What was found on an image: by a worker, if on the same bytes, or here"
+    sha256, found = searched
+    if sha256 == image.sha256:
+        return found
+    noise = error_plane(file.path, image)
+    return search_image(image, noise, options.apply_rules, **options.settings)
+
+
+def _register_image(archive, report, file, hdu, facts, options, searched=(None, None)):
     "Take one image of a file into the archive; the checksum of the file"
     with _opened(file, hdu, facts) as image, archive.session() as session:
         if _is_registered(session, image):
@@ -367,8 +389,7 @@ def _register_image(archive, report, file, hdu, facts, options):
         _note_band(file, image, facts)
         found = None
         if options.detect:  # Before the turn is taken: others write meanwhile
-            noise = error_plane(file.path, image)
-            found = search_image(image, noise, options.apply_rules, **options.settings)
+            found = _sources_on(image, file, options, searched)
         wanted = _entry_of(file, image, options)
         filed = _filed(archive, session, file, image, options, wanted, if_absent=True)
         take_turn(session, image.sha256)
@@ -473,6 +494,74 @@ def _note_signed(report, taken, copied):
     )
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #008a855a
+def _search_file(one, facts, store, options):
+    "The sources of each image of a file: HDU -> (checksum of the file, `Search`)"
+    file = _image_file(store, one, options)
+    found = {}
+    for hdu in file.images:
+        with suppress(AstridError, OSError), _opened(file, hdu, facts) as image:
+            _require_place(image)
+            _require_sky(image, options.role)
+            found[hdu] = image.sha256, _sources_on(image, file, options, (None, None))
+    return found
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #15ecbf04
+_WORTH_PROCESSES = 8  # Files
+
+
+@contextmanager
+def _searchers(executor, n_files, options, isolate):
+    "Who searches: the caller's executor, processes of our own, or nobody but this process"
+    worth = n_files >= _WORTH_PROCESSES and cpu_limit() > 1 and not isolate
+    if not options.detect or executor is not None or not worth:
+        yield executor if options.detect else None
+        return
+    with WorkerProcesses(cpu_limit()) as processes:
+        yield processes
+
+
+@dataclass
+class _Scouted:
+    "A file that is about to be taken in"
+
+    one: FitsInput  # Where it is
+    facts: dict  # Told of it
+    known: tuple  # What `KnownFiles` knew when it was looked up
+    search: Future | None = None  # Of `_search_file`; None where nobody searches ahead
+
+    def found(self):
+        "What the search found; nothing where it failed"
+        if self.search is None or self.search.exception():
+            return {}
+        return self.search.result()
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #f90ae06f
+def _must_be_read(one, files, options):
+    "Whether a file is one to search: no helper, and not known to be as it was"
+    is_sky = options.role == 'image' or not one.helper_word
+    return is_sky and not files.n_unchanged(one)
+
+
+def _scouts(delivery, files, facts, options, executor):
+    "Files of a delivery in order, a few of them being searched already"
+    waiting = deque()
+    files = copy_of(files)  # The caller's stays with the file that it is at
+    for one in files.ahead(delivery):
+        known = facts(one.address) if callable(facts) else facts
+        known = sample_facts(one.address) | (known or {})
+        scouted = _Scouted(one, known, (files.places, files.rows, files.marks))
+        if executor is None:
+            yield scouted
+            continue
+        if _must_be_read(one, files, options):
+            asked = (one, known, files.store, options)
+            scouted.search = executor.submit(_search_file, *asked)
+        waiting.append(scouted)
+        if len(waiting) > 2 * cpu_limit():
+            yield waiting.popleft()
+    yield from waiting
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #a476cc1e
 def add_fits(
     archive,  # An `Archive`
     paths,  # Paths, folders, patterns, addresses, keys; one, or a list of them
@@ -490,6 +579,7 @@ def add_fits(
     changed: str = 'ledger',  # 'anew' takes in files whose bytes differ from those taken in before
     always_hash: bool = False,  # Read and hash also files with the size and time, or ETag, of before
     isolate: bool = False,  # Try each file in a process of its own first, which may die of it
+    executor=None,  # A `concurrent.futures.Executor` that searches; None: all cores for 8 files on
     **settings,  # More for `detect_sources`
 ) -> IngestReport:  # What was added, and what was lost and why
     "Take FITS images in: one observation per image, with its sources"
@@ -509,36 +599,39 @@ def add_fits(
     files = KnownFiles(archive, always, hdu=hdu, role=role)
     taken = []
     used = {plane for one in delivery for plane in one.beside.values()} if role is None else set()
-    for one in progress(files.ahead(delivery), 'images', len(delivery), show=show):
-        if one.address in used:
-            report.helpers += 1
-            continue
+    report.helpers += sum(one.address in used for one in delivery)
+    delivery = [one for one in delivery if one.address not in used]
+    for one in delivery:
         _planes_given(one, dq=dq, weight=weight)
-        known = facts(one.address) if callable(facts) else facts
-        known = sample_facts(one.address) | (known or {})
-        with isolating(isolate):
-            taken += _add_file(archive, report, guard, one, known, options, files)
+    with _searchers(executor, len(delivery), options, isolate) as searchers:
+        scouts = _scouts(delivery, files, facts, options, searchers)
+        for scouted in progress(scouts, 'images', len(delivery), show=show):
+            with isolating(isolate):
+                taken += _add_file(archive, report, guard, scouted, options, files)
     _note_signed(report, taken, copy)
     if detect and apply_rules:
         confirm_across(archive, report)
     return log_report('add_fits', report)
 
 
-def _add_file(archive, report, guard, one, facts, options, files):
+def _add_file(archive, report, guard, scouted, options, files):
     "Take the images of one file in, each for itself; its file, if one was new"
     file, added_before = None, report.added
+    one, (files.places, files.rows, files.marks) = scouted.one, scouted.known
     with guard(one.address):
         is_sky = options.role == 'image' or not one.helper_word
         if is_sky and (n := files.n_unchanged(one)):
             report.skipped += n
             return []
-        file = _image_file(archive, one, options)
+        file = _image_file(archive.store, one, options)
     if file is None:
         return []
     mark, lost_before, sha256 = files.mark(one), len(report.ledger), None
+    searched = scouted.found()
     for hdu in file.images:
         with guard(f'{file.uri}[{hdu[0]},{hdu[1]}]'):
-            sha256 = _register_image(archive, report, file, hdu, facts, options)
+            found = searched.get(hdu, (None, None))
+            sha256 = _register_image(archive, report, file, hdu, scouted.facts, options, found)
     if sha256 and len(report.ledger) == lost_before:
         files.note(one, mark, sha256, len(file.images))
     return [file] if report.added > added_before else []

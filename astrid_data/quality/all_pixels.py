@@ -201,10 +201,8 @@ class Loops(NamedTuple):
     sum_bits: object  # `_sum_bits`
 
 
-_PARTS = (
-    (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
-    + (_sum_rows, _sum_columns)
-)  # Called by those that are compiled as a whole, in the order of `Loops`
+_CALLED = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
+_PARTS = (*_CALLED, _sum_rows, _sum_columns)  # Of those that are compiled as a whole:
 _WHOLE = (_clip_rows, _measure_heights, _line_shares, _sum_squares, _halve, _sum_bits)
 
 
