@@ -367,6 +367,8 @@ def test_the_graph_normalises_as_the_loader_does(trained, method):
     raw[0, 0, :4] = np.nan
     raw[1, 1] = np.nan
     raw[2, :, :, 3:18] = np.nan
+    border = np.pad(np.zeros((SIDE - 4, SIDE - 4), bool), 2, constant_values=True)
+    raw[3][:, border] = np.nan  # Too little of the border is left: all pixels count
     expected = classifier.answer(raw)
     with torch.no_grad():
         levels = torch.full((40, 3, 2), torch.nan)
