@@ -346,3 +346,23 @@ def test_a_version_is_rebuilt_to_its_hash(fields, planned, form):
 
 def field_rows(field, dataset):
     return field.is_victim(dataset.samples['image_uri'])
+
+
+def test_names_that_are_no_text_stop_nothing(fields, tmp_path):
+    "Bytes that are no UTF-8, a line break, and all the letters that a name may have"
+    names = [b'm\xfc.fits', b'a\nb.fits', b'x' * 250 + b'.fits']
+    names += [b'broken\xfe.fits', b'broken\nb.fits', b'broken' + b'y' * 244 + b'.fits']
+    for k, name in enumerate(names):
+        path = tmp_path / 'sky' / name.decode(errors='surrogateescape')
+        path.parent.mkdir(exist_ok=True)
+        image = fields['plain'].images[k % 3].read_bytes()
+        path.write_bytes(image if k < 3 else image[:5000])
+    archive = ad.open_archive(tmp_path / 'home')
+    report = archive.add_fits(str(tmp_path / 'sky'), survey='s', show=False, nsigma=4.0)
+    assert report.added == 3 and list(report.ledger['reason']) == ['truncated'] * 3
+    assert 'truncated' in repr(report)
+    plan = ad.TrainingDataCollector(archive).plan(**PARAMS, progress=False)
+    dataset = plan.build('names', patch_size=16, **QUIET)
+    assert dataset.samples['image_uri'].nunique() == 3
+    again = archive.add_fits(str(tmp_path / 'sky'), survey='s', show=False, detect=False)
+    assert again.skipped == 3 and len(again.ledger) == 3

@@ -100,7 +100,8 @@ def lose(
     detail: str = '',  # What exactly was wrong
 ):
     "Write one loss into the ledger"
-    self.ledger.loc[len(self.ledger)] = [hide_known(str(uri)), reason, hide_known(detail)]
+    uri, detail = (str(text).encode(errors='backslashreplace').decode() for text in (uri, detail))
+    self.ledger.loc[len(self.ledger)] = [hide_known(uri), reason, hide_known(detail)]
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #cf8b6503
 @patch

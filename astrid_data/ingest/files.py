@@ -129,8 +129,9 @@ def first_header(
 def file_stem(
     path,  # File or address
 ) -> str:  # 'm13' of 'a/m13.fits.gz'
-    "A file's name without its endings"
-    return Path(path).name.split('.fit')[0].split('.FIT')[0]
+    "A file's name without its endings, bytes that are no text written as `\\udcfc`"
+    name = Path(path).name.encode(errors='backslashreplace').decode()
+    return name.split('.fit')[0].split('.FIT')[0]
 
 # %% ../../nbs/25_ingest/03_files.ipynb #fcb9d39c
 def observation_key(
