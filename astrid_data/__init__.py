@@ -17,7 +17,7 @@ _moved = {
     'images': 'open_image SkyImage DQ_FLAGS detect_sources',
     'simulate': 'synthetic_image',
     'patches': 'on_grid at_scale registration_error cut_patches extract_patches patch_wcs target_map',
-    'quality': 'FLAGS decode_flags DataQualityReport label_doubts=find_label_issues',
+    'quality': 'FLAGS decode_flags DataQualityReport find_label_issues label_doubts=find_label_issues',
     'collect': 'hardest_negatives link_bands link_triplets',
     'splits': 'find_groups=group_detections import_splits LeakageAudit',
     'loading': 'all_views',

@@ -42,7 +42,6 @@ from .collect import (
 )
 from .quality import (
     check_quality as check_quality,
-    find_label_issues as find_label_issues,
 )
 from .splits import (
     split_samples as split_samples,
