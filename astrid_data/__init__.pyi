@@ -40,9 +40,7 @@ from .collect import (
     TrainingDataCollector as TrainingDataCollector,
     SamplePlan as SamplePlan,
 )
-from .quality import (
-    check_quality as check_quality,
-)
+from .quality import check_quality as check_quality
 from .splits import (
     split_samples as split_samples,
     audit_splits as audit_splits,
