@@ -441,7 +441,7 @@ class CollectBody(_WhichDetections):
     max_samples: Annotated[int, Field(gt=0, lt=2**31)] | None = _field('max_samples')
     negatives: dict[str, _Positive] | None = _field('negatives')
     exclusion_arcsec: _Positive | None = _field('exclusion_arcsec')
-    seed: int = _field('seed')
+    seed: int = _field('seed', ge=-(2**63), lt=2**63)
     channels: _Names = _field('channels', validate_default=True)
     find_sources: bool = _field('find_sources')
     check_pixels: bool = _field('check_pixels')

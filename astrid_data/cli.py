@@ -8,6 +8,7 @@ __all__ = ['COMMANDS', 'main']
 # %% ../nbs/97_cli.ipynb #838d4fcc
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from .safe_text import visible
 from astrid_data.verbs import (
     BUILD_OPTIONS,
     CATALOGUE_OPTIONS,
-    DONE,
     EXIT_CODES,
     FAILED,
     FITS_OPTIONS,
@@ -292,11 +292,17 @@ _KINDS = [name.split()[1] for name in COMMANDS if name.startswith('ingest ')]
 
 def _with_kind(argv):
     "The words of a command, with the kind of ingest written out"
-    if argv[:1] != ['ingest'] or argv[1:2] in ([], ['-h'], ['--help']) or argv[1] in _KINDS:
+    if argv[:1] == ['--debug']:
+        return ['--debug', *_with_kind(argv[1:])]
+    if argv[:1] != ['ingest'] or argv[1:2] in ([], ['-h'], ['--help']):
         return argv
-    if '--sample' in argv:
-        return ['ingest', 'sample', *(word for word in argv[1:] if word != '--sample')]
-    return ['ingest', 'fits', *argv[1:]]
+    kind = next((word for word in argv[1:] if word in _KINDS and not Path(word).exists()), 'fits')
+    kind = 'sample' if '--sample' in argv else kind
+    rest = list(argv[1:])
+    for word in (kind, '--sample'):
+        if word in rest:
+            rest.remove(word)
+    return ['ingest', kind, *rest]
 
 # %% ../nbs/97_cli.ipynb #e461e4ff
 def _add_common(verb):
@@ -349,9 +355,19 @@ def _parser(argv):
 # %% ../nbs/97_cli.ipynb #ee0cea79
 def _print_answer(answer, as_json):
     if as_json:
-        print(json.dumps(answer.data, indent=2, ensure_ascii=False, default=str))
+        print(json.dumps(answer.data, indent=2, default=str))  # ASCII: no terminal obeys it
     elif answer.text:
         _say(answer.text)
+
+
+def _say_answer(answer, as_json):
+    "Print an answer, also to a reader who has left; the number that it ends with"
+    try:
+        _print_answer(answer, as_json)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, 'w')
+    return answer.code
 
 
 def main(
@@ -364,11 +380,7 @@ def main(
         log_to()
     try:
         answer = args.run(args)
-        _print_answer(answer, args.json)
-        return answer.code
-    except BrokenPipeError:
-        sys.stdout = None
-        return DONE
+        return _say_answer(answer, args.json)
     except (AstridError, ImportError, OSError) as e:
         if args.debug:
             raise

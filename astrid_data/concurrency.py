@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .core import canonical_json, parse_json
@@ -161,7 +161,8 @@ class WorkerProcesses(Executor):
         for process in self.started:
             process.kill()
             process.wait()
-            process.stdin.close()
+            with suppress(OSError):  # What a dead worker was not told yet
+                process.stdin.close()
             process.stdout.close()
 
 # %% ../nbs/04_concurrency.ipynb #f40185ab

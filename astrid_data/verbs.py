@@ -19,6 +19,7 @@ from pathlib import Path
 from astrid_data.core import (
     BadImage,
     BadInput,
+    Conflict,
     NotFound,
     canonical_json,
     default_home,
@@ -241,7 +242,10 @@ def audit(args):
 def verify(args):
     "Read every byte of a training set and compare it with what was frozen"
     dataset = _dataset(args)
-    dataset.verify()
+    try:
+        dataset.verify()
+    except Conflict as fault:
+        return Answer(str(fault), dict(address=dataset.address, fault=str(fault)), NOT_GOOD)
     return Answer(
         f'{dataset.address}: every byte is as it was frozen', dict(address=dataset.address)
     )

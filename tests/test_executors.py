@@ -168,3 +168,23 @@ def test_dask_gives_the_same_version_when_a_worker_is_killed(cluster, archive):
     executor = Killing()
     assert version(archive, 'killed', executor) == version(archive, 'alone')
     assert executor.n >= 3
+
+
+def test_a_worker_that_died_idle_stops_nothing():
+    "What it was not told yet is lost with it, and the end is quiet"
+    with WorkerProcesses(1) as processes:
+        assert processes.submit(abs, -1).result() == 1
+        (process,) = processes.started
+        process.kill()
+        process.wait()
+        with pytest.raises(concurrency.BrokenExecutor):
+            processes.submit(abs, -2).result()
+
+
+def test_a_pool_that_is_broken_is_done_without(night, in_turn, tmp_path):
+    class Broken(WorkerProcesses):
+        def submit(self, function, /, *args, **kwargs):
+            raise concurrency.BrokenExecutor('a worker died')
+
+    with Broken(2) as processes:
+        assert taken_in(tmp_path, night, executor=processes) == in_turn

@@ -13,6 +13,7 @@ from astrid_data.core import BadImage
 from astrid_data.images.opener import ImageOpener
 from astrid_data.ingest.archive import open_archive
 from astrid_data.storage.folder import FolderStore
+from astrid_data.storage.keys import Damaged
 from astrid_data.storage.packs import Pack, PackReader, packed_part, put_pack, stored_bytes
 from astrid_data.storage.resolve import resolve_uri
 
@@ -110,3 +111,35 @@ def test_triplets_from_a_bucket_are_those_from_a_folder(s3, shared_data, tmp_pat
         assert len(built) == 289
         hashes.add(built.content_hash)
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize('name', ['../../etc/x', '/etc/passwd', '..', 'a/../../b', 'c:\\x', ''])
+def test_nobody_who_unpacks_a_pack_is_led_out(name, tmp_path):
+    store = FolderStore(tmp_path / 'store')
+    (address,) = packed(store, {name: b'some bytes'}).values()
+    with tarfile.open(store.local_path(packed_part(address)[0])) as tar:
+        (member,) = tar.getnames()
+    assert not member.startswith('/') and '..' not in member.split('/') and '\\' not in member
+
+
+def test_a_rotten_stamp_is_left_to_who_opens_it(tmp_path, monkeypatch):
+    store = FolderStore(tmp_path / 'store')
+    (address,) = packed(store, {'a': b'some bytes'}).values()
+    opener = ImageOpener(store)
+    assert opener.stored(address)[0] == b'some bytes'
+
+    def rotten(self, address):
+        raise Damaged('other bytes than were kept')
+
+    monkeypatch.setattr(PackReader, '__call__', rotten)
+    assert ImageOpener(store).stored(address) is None
+
+
+def test_an_empty_pack_is_damaged(tmp_path):
+    store = FolderStore(tmp_path / 'store')
+    (address,) = packed(store, {'a': b'some bytes'}).values()
+    path = store.local_path(packed_part(address)[0])
+    path.chmod(0o644)
+    path.write_bytes(b'')
+    with pytest.raises(Damaged, match='is empty'):
+        PackReader(store)(address)

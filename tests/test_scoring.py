@@ -29,7 +29,14 @@ from astrid_data.ingest.archive import open_archive
 from astrid_data.loading.loader import RealDataLoader
 from astrid_data.loading.normalise import Normaliser
 from astrid_data.quality.background import local_background
-from astrid_data.registry.tables import Detection, DetectionScore, ModelRun, ValidationEvent
+from astrid_data.registry.tables import (
+    Detection,
+    DetectionScore,
+    Image,
+    ModelRun,
+    ValidationEvent,
+)
+from astrid_data.storage.packs import packed_part
 from astrid_data.tracking.run import track
 from astrid_data.training.fit import fit
 from astrid_data.training.models import SmallCNN
@@ -349,6 +356,37 @@ def test_a_scoring_that_is_cut_off_goes_on_and_touches_no_label(classifier, tmp_
         assert row.high_confidence_predictions == int(kept['called_real'].sum())
     archive.add_alerts(new_alerts(5, first=3000), show=False)
     assert archive.score(classifier, show=False).new == 5
+
+
+def test_what_could_not_be_read_is_tried_again(classifier, tmp_path):
+    archive = open_archive(tmp_path)
+    archive.add_alerts(new_alerts(20), show=False)
+    packs = [path for path in (tmp_path / 'store' / 'cas').rglob('*') if path.is_file()]
+    for pack in packs:
+        pack.rename(pack.with_suffix('.away'))
+    away = archive.score(classifier, show=False)
+    assert (away.scored, sum(away.unscored.values()), away.new) == (0, 20, 20)
+    again = archive.score(classifier, show=False)
+    assert (again.scored, again.new, again.unscored) == (0, 0, away.unscored)
+    for pack in packs:
+        pack.with_suffix('.away').rename(pack)
+    back = archive.score(classifier, show=False)
+    assert (back.id, back.scored, back.new, back.unscored) == (away.id, 20, 20, {})
+
+
+def test_a_stamp_that_changed_is_not_scored(classifier, tmp_path):
+    archive = open_archive(tmp_path)
+    archive.add_alerts(new_alerts(3), show=False)
+    with archive.session() as session:
+        uri = session.scalars(select(Image.uri).where(Image.role == 'science')).first()
+    key, start, stop = packed_part(uri)
+    path = tmp_path / 'store' / key
+    data = bytearray(path.read_bytes())
+    data[(start + stop) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    run = archive.score(classifier, show=False)
+    assert (run.scored, sum(run.unscored.values())) == (2, 1)
 
 
 def test_scores_do_not_change_what_is_collected(trained):

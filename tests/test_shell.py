@@ -6,7 +6,7 @@ import pytest
 
 import astrid_data as ad
 from astrid_data.cli import COMMANDS, main
-from astrid_data.verbs import LOST, NOT_GOOD, WRONG_USE
+from astrid_data.verbs import DONE, LOST, NOT_GOOD, WRONG_USE
 
 
 @pytest.fixture(scope='module')
@@ -40,7 +40,7 @@ def sh(home, capsys):
 @pytest.mark.parametrize('name', COMMANDS)
 def test_every_command_has_help_and_refuses_a_slip(name, sh):
     code, out, _ = sh(*name.split(), '--help')
-    assert code == 0 and '--home' in out and '--json' in out
+    assert code == DONE and '--home' in out and '--json' in out
     code, _, err = sh(*name.split(), '--no-such-option')
     assert code == WRONG_USE and 'error:' in err.splitlines()[-1]
 
@@ -61,7 +61,7 @@ def test_every_command_has_help_and_refuses_a_slip(name, sh):
 )
 def test_answers_are_json_where_asked(words, sh):
     code, out, _ = sh(*words.split(), '--json')
-    assert code in (0, NOT_GOOD)
+    assert code in (DONE, NOT_GOOD)
     json.loads(out, parse_constant=pytest.fail)  # No NaN
 
 
@@ -99,7 +99,7 @@ def test_old_ways_to_say_ingest_hold(tmp_path, capsys):
 def test_none_is_a_value_where_it_may_be_one(sh):
     code, out, _ = sh('collect', '--confidence', 'none', '--max-samples', 'None', '--json')
     params = json.loads(out)['params']
-    assert code == 0 and params['confidence_threshold'] is params['max_samples'] is None
+    assert code == DONE and params['confidence_threshold'] is params['max_samples'] is None
     assert sh('collect', '--patch-size', 'none')[0] == WRONG_USE
 
 
@@ -117,7 +117,7 @@ def test_a_verdict_is_an_event(sh, home):
     archive = ad.open_archive(home)
     one = str(archive.detections()['detection_id'].iloc[0])
     code, out, _ = sh('label', one, 'bogus', '--by', 'ann', '--note', 'a spike', '--json')
-    assert code == 0 and json.loads(out) == dict(detection=one, is_valid=False, by='ann')
+    assert code == DONE and json.loads(out) == dict(detection=one, is_valid=False, by='ann')
     table = archive.detections().set_index('detection_id')
     assert table['status'].loc[one] == 'rejected'
     assert sh('label', one, 'perhaps')[0] == 1
@@ -132,7 +132,7 @@ def test_an_export_is_written_once(sh, tmp_path):
 
 def test_skyview_shows_before_it_fetches(sh):
     code, out, _ = sh('ingest', 'skyview', '150.1 2.2', 'DSS2 Red', '2MASS-J')
-    assert code == 0 and '2 files' in out and '--add fetches' in out
+    assert code == DONE and '2 files' in out and '--add fetches' in out
 
 
 def test_a_reader_that_leaves_is_no_error(home):
@@ -156,3 +156,26 @@ def test_doctor_says_what_to_do(sh, home, monkeypatch):
     code, out, _ = sh('doctor')
     (line,) = [line for line in out.splitlines() if ' store ' in line]
     assert code == NOT_GOOD and line.startswith('failed') and 'No space left' in line
+
+
+def test_json_holds_nothing_that_a_terminal_obeys(capsys):
+    from astrid_data.cli import _say_answer
+    from astrid_data.verbs import Answer
+
+    assert _say_answer(Answer('', {'name': 'a\u202e\x9b2J'}, LOST), True) == LOST
+    said = capsys.readouterr().out
+    assert said.isascii() and json.loads(said)['name'] == 'a\u202e\x9b2J'
+
+
+def test_damage_is_found_and_no_failure(home, sh, tmp_path):
+    import shutil
+
+    copy = tmp_path / 'copy'
+    shutil.copytree(home, copy)
+    dataset = ad.open_dataset(ad.open_archive(copy), 'small@v1')
+    shard = next(dataset.folder.glob('patches-*.npy'))
+    shard.chmod(0o644)
+    with shard.open('r+b') as f:
+        f.seek(-1, 2)
+        f.write(b'\x7f')
+    assert main(['verify', 'small@v1', '--home', str(copy)]) == NOT_GOOD

@@ -23,6 +23,7 @@ from ..core import AstridError, BadImage, BadInput, NotFound, sha256_file
 from .far_rows import far_rows
 from .header_cache import HeaderCache
 from .image import open_image
+from ..storage.losses import ITEM_ERRORS
 from ..storage.packs import PackReader, packed_part
 from ..storage.requests import REQUESTS
 
@@ -295,7 +296,9 @@ class ImageOpener:
         if image is None and packed_part(uri) is not None:
             image = self._open_packed(uri, hdu, extver)
         if image is None:
-            path, mark = self._arrived.pop(str(uri), None) or (self._path_of(uri), None)
+            path, mark = self._arrived.pop(str(uri), (None, None))
+            if path is None or not Path(path).exists():  # The cache may have needed its room
+                path, mark = self._path_of(uri), None
             image = self.images(path, hdu, extver, name=uri)
             self._refuse_changed(image, path, uri, mark)
         if self._most_open:
@@ -440,7 +443,9 @@ def stored(
         return None
     try:
         data = self._bytes_of(uri)
-    except (OSError, NotFound):
+    except ImageStoreUnreachable:
+        raise
+    except ITEM_ERRORS:
         return None  # Whoever opens it is told what is wrong
     sha256 = hashlib.sha256(data).hexdigest()
     known = self.files.get(str(uri))

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
-from ..collect.candidates import find_candidates
+from ..collect.candidates import find_candidates, read_channels
 from ..collect.collector import as_samples
 from ..collect.params import TrainingDataCollectionParams
 from ..collect.queries import add_facts, add_index, canonical_ids, text
@@ -49,6 +49,15 @@ def score_params(
     return TrainingDataCollectionParams(**{**usual, **narrower}, channels=channels)
 
 # %% ../../nbs/78_inference/05_archive_scores.ipynb #4246387f
+def _tell_of_images(session, table, obs, channels):
+    "What is wrong with the images of detections whose labels were spoken of first"
+    _, reason, detail = read_channels(session, obs, channels)
+    row = table['obs_row'].to_numpy()
+    hidden = table['reason'].isin(_ABOUT_LABELS).to_numpy() & (reason[row] != '')
+    table.loc[hidden, 'reason'] = reason[row][hidden]
+    table.loc[hidden, 'detail'] = detail[row][hidden]
+
+
 def samples_to_score(
     session,  # An open session
     params: TrainingDataCollectionParams,  # From `score_params`
@@ -57,8 +66,8 @@ def samples_to_score(
 ):  # Table to score, as a plan has it; table of detections that have no image, with reasons
     "The detections that a question asks for, with their images"
     table, _, obs = find_candidates(session, params)
-    ids = canonical_ids(table['detection_id'])
-    table = table.assign(detection_id=ids)
+    table = table.assign(detection_id=canonical_ids(table['detection_id']))
+    _tell_of_images(session, table, obs, params.channels)
     fine = table['reason'].isin(['', *_ABOUT_LABELS]).to_numpy()
     lost = table.loc[~fine, ['detection_id', 'ra', 'dec', 'reason', 'detail']]
     chosen = table[fine].drop(columns=['reason', 'detail']).reset_index(drop=True)
@@ -121,10 +130,12 @@ def _begin(archive, model, params, prior):
     return run_id
 
 
-def _known_ids(session, run_id):
-    "Detections that the run has a row for already"
-    query = select(text(DetectionScore.detection_id)).where(DetectionScore.model_run_id == run_id)
-    return set(canonical_ids(session.scalars(query).all()))
+def _known_reasons(session, run_id):
+    "By detection, why the run has no score of it; '' where it has one"
+    columns = text(DetectionScore.detection_id), DetectionScore.reason
+    found = session.execute(select(*columns).where(DetectionScore.model_run_id == run_id)).all()
+    ids, reasons = zip(*found) if found else ((), ())
+    return dict(zip(canonical_ids(list(ids)), reasons))
 
 # %% ../../nbs/78_inference/05_archive_scores.ipynb #9df1edef
 _KEPT = ('score', 'probability', 'called_real', 'distance', 'as_far', 'flags', 'reason', 'detail')
@@ -134,10 +145,24 @@ def _none_for_nan(value):
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def _write(archive, run_id, table, prior):
-    "The rows of a table of scores, in one transaction; how many were new"
+_IDS_AT_ONCE = 500
+
+
+def _forget(session, run_id, rows):
+    "Take back what the run said of detections that it could not score before"
+    mine = DetectionScore.model_run_id == run_id, DetectionScore.reason != ''
+    ids = [row['detection_id'] for row in rows]
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        some = DetectionScore.detection_id.in_(ids[start : start + _IDS_AT_ONCE])
+        session.execute(delete(DetectionScore).where(*mine, some))
+
+
+def _write(archive, run_id, table, prior, known):
+    "Rows that say something new, in one transaction; how many they are"
     from uuid import UUID
 
+    before = table['detection_id'].map(known).astype(object)
+    table = table[before != table['reason'].fillna('')]
     rows = []
     for row in table.to_dict('records'):
         kept = {name: _none_for_nan(row.get(name)) for name in _KEPT}
@@ -148,6 +173,7 @@ def _write(archive, run_id, table, prior):
         ids = dict(id=stable_uuid('score', run_id, detection), model_run_id=run_id)
         rows.append(ids | dict(detection_id=detection) | kept)
     with archive.session() as session:
+        _forget(session, run_id, rows)
         return bulk_insert(session, DetectionScore, rows)
 
 # %% ../../nbs/78_inference/05_archive_scores.ipynb #c3d2a049
@@ -184,16 +210,17 @@ def score_archive(
     run_id, new = _begin(archive, model, params, prior), 0
     with archive.session() as session:
         samples, lost = samples_to_score(session, params)
-        known = _known_ids(session, run_id)
-    samples = samples[~samples['detection_id'].isin(known)]
-    lost = lost[~lost['detection_id'].isin(known)]
+        known = _known_reasons(session, run_id)
+    scored = {one for one, reason in known.items() if reason == ''}
+    samples = samples[~samples['detection_id'].isin(scored)]
+    lost = lost[~lost['detection_id'].isin(scored)]
     if len(lost):
-        new += _write(archive, run_id, lost, prior)
+        new += _write(archive, run_id, lost, prior, known)
     if len(samples):
-        tables = score_pieces(model, samples, prior, store=archive.store, chunk=chunk)
+        tables = score_pieces(model, samples, prior, archive=archive, chunk=chunk)
         pieces = -(-len(samples) // chunk)
         for table in progress(tables, 'scores', pieces, show):
-            new += _write(archive, run_id, table, prior)
+            new += _write(archive, run_id, table, prior, known)
     found = _close(archive, run_id, new, model.version)
     tell(_log, logging.INFO, f'scored: {found!r}', event='scored', model=model.version, new=new)
     return found

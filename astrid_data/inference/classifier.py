@@ -403,8 +403,12 @@ def _built_for(weights):
 
 
 def _read_tensors(path):
+    "Tensors by name"
     with reading(path.name, kind=BadInput):
-        return torch.load(path, map_location='cpu', weights_only=True)
+        found = torch.load(path, map_location='cpu', weights_only=True)
+    if not isinstance(found, dict) or not all(map(torch.is_tensor, found.values())):
+        raise BadInput(f'{path.name} holds something else than tensors by name')
+    return found
 
 
 def read_weights(
@@ -424,7 +428,9 @@ def read_weights(
     return model.eval()
 
 # %% ../../nbs/78_inference/02_classifier.ipynb #fb1c0763
-_NEEDED = {'input', 'architecture', 'threshold', 'calibration', 'typical', 'unknown', 'version'}
+_NEEDED = set(
+    'input architecture threshold calibration typical unknown version points rate'.split()
+)
 _NEEDED_INPUT = {'normaliser', 'channels', 'patch_size', 'crop', 'valid_channel', 'dataset'}
 
 
@@ -435,7 +441,8 @@ def check_facts(
     "Refuse what are no facts of a trained model"
     lacking = sorted(_NEEDED - set(facts)) if isinstance(facts, dict) else ['all facts']
     if not lacking:
-        lacking = sorted(_NEEDED_INPUT - set(facts['input']))
+        told = facts['input'] if isinstance(facts['input'], dict) else {}
+        lacking = sorted(_NEEDED_INPUT - set(told))
     if lacking:
         raise BadInput(f'{name} is no classifier: it lacks {", ".join(lacking)}')
     return facts
@@ -454,7 +461,8 @@ def read_classifier(
     facts = {name: fact for name, fact in facts.items() if name not in ('version', 'format')}
     model = read_weights(folder, model)
     parts = _read_tensors(folder / 'reference.pt')
-    reference = TrainingReference(**parts) if parts else None
+    with reading('reference.pt', kind=BadInput):
+        reference = TrainingReference(**parts) if parts else None
     classifier = Classifier(model, facts, reference).eval()
     if classifier.version != version:
         raise BadInput(

@@ -18,6 +18,7 @@ from ..core import BadImage, BadInput, reading
 from ..datasets.dataset import Dataset
 from ..datasets.staging import CutSettings
 from ..images.image import open_image
+from ..images.opener import header_indexes
 from ..images.sanity import unpacked_stamp
 from ..ingest.alert_files import read_alerts
 from ..ingest.alerts import STAMPS, alert_problem, flat_alert
@@ -226,14 +227,18 @@ def pieces_of(
     chunk: int = 256,  # Rows in memory at a time
     survey: str | None = None,  # Whose alerts they are; None asks their names
     store=None,  # Where bare keys of a table live; None where all addresses are whole
+    archive=None,  # Whose images a table names: a changed file is noticed, its store must answer
 ) -> Iterator[Piece]:
     "Patches of new sky, cut as those of training were"
     settings = _cut_settings(model)
     if isinstance(what, Dataset):
         return _version_pieces(settings, what, chunk)
+    unreachable = 'ledger' if archive is None else 'error'
     if isinstance(what, SamplePlan):
-        store = store or getattr(what.archive, 'store', None)
-        return _table_pieces(settings, what.samples, chunk, settings.opener(store, 'ledger'))
+        what, archive = what.samples, what.archive
     if _is_table_of_images(what):
-        return _table_pieces(settings, what, chunk, settings.opener(store, 'ledger'))
+        opener = settings.opener(store or getattr(archive, 'store', None), unreachable)
+        if archive is not None:
+            opener.learn(header_indexes(archive, what, settings.channels))
+        return _table_pieces(settings, what, chunk, opener)
     return _alert_pieces(settings, read_alerts(what), chunk, survey)

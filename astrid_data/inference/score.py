@@ -85,11 +85,12 @@ def score_pieces(
     survey: str | None = None,  # Whose alerts they are; None asks their names
     store=None,  # Where bare keys of a table live; None where all addresses are whole
     chunk: int = 256,  # Rows in memory at a time
+    archive=None,  # Whose images they are: a changed file is noticed, and its store must answer
 ) -> Iterator[pd.DataFrame]:  # Tables as of `score`, one for each piece
     "Scores of new sky, some hundred at a time"
     prior = as_prior(prior)
     version = model.version
-    for piece in pieces_of(model, what, chunk, survey, store):
+    for piece in pieces_of(model, what, chunk, survey, store, archive):
         yield _table_of(model, piece, prior, version)
 
 

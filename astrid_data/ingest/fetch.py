@@ -113,6 +113,8 @@ def _fetch(archive, row, key):
     part = folder / f'.tmp-{hashlib.sha256(address.encode()).hexdigest()[:16]}'
     mark = part.with_suffix('.etag')
     with FileLock(part.with_suffix('.lock')):
+        if archive.store.has(key):  # Another process was faster
+            return
         part.touch()
         with part.open('r+b') as f:
             download(address, f, reach_of(archive.store, True), mark)

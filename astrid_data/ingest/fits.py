@@ -9,7 +9,7 @@ __all__ = ['is_synthetic', 'sample_files', 'sample_facts', 'add_fits', 'add_samp
 import csv
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager, suppress
 from copy import copy as copy_of
 from dataclasses import dataclass, field, replace
@@ -555,7 +555,8 @@ def _scouts(delivery, files, facts, options, executor):
             continue
         if _must_be_read(one, files, options):
             asked = (one, known, files.store, options)
-            scouted.search = executor.submit(_search_file, *asked)
+            with suppress(BrokenExecutor):  # Then it is searched here
+                scouted.search = executor.submit(_search_file, *asked)
         waiting.append(scouted)
         if len(waiting) > 2 * cpu_limit():
             yield waiting.popleft()

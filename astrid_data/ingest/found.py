@@ -155,13 +155,22 @@ def asking(
     "Errors of a service as one of ours"
     try:
         import requests
-        from astroquery.exceptions import RemoteServiceError
+        from astroquery import exceptions
     except ImportError as error:
         raise ImportError(
             f"asking {service} needs astroquery: pip install 'astrid_data[archives]'"
         ) from error
     try:
         yield
-    except (requests.RequestException, RemoteServiceError, TimeoutError, KeyError) as error:
+    except exceptions.InvalidQueryError as error:
+        raise BadInput(f'{service} cannot be asked that: {error}') from error
+    except (
+        requests.RequestException,
+        exceptions.RemoteServiceError,
+        exceptions.ResolverError,
+        exceptions.TimeoutError,
+        TimeoutError,
+        KeyError,
+    ) as error:
         problem = f'{type(error).__name__}: {str(error)[:300]}'
         raise StoreUnreachable(f'{service} gave no answer that can be used ({problem})') from error

@@ -7,17 +7,25 @@ __all__ = ['put_pack', 'packed_part', 'stored_bytes']
 
 # %% ../../nbs/15_storage/02_packs.ipynb #6eb87f97
 import hashlib
+import os
 import re
 import tarfile
 from collections import Counter
 from mmap import ACCESS_READ, mmap
 
 from ..core import BadImage
-from .keys import Store
+from .keys import Damaged, Store
 
 # %% ../../nbs/15_storage/02_packs.ipynb #243c5ae2
 PACK_BYTES = 2**26  # Of a pack; the last one of a source is smaller
 _BLOCK = 512  # Bytes; members of a tar begin at whole blocks
+
+
+def _member_name(name):
+    "A name under which nobody who unpacks the file is led out of a folder"
+    parts = re.split(r'/+', name)
+    plain = (re.sub(r'[^\w.+-]', '_', part).lstrip('.') for part in parts)
+    return '/'.join(part for part in plain if part)[-99:].lstrip('/') or 'unnamed'
 
 
 class Pack:
@@ -34,7 +42,7 @@ class Pack:
         "Take a file in; the same bytes are taken once"
         sha256 = hashlib.sha256(data).hexdigest()
         if sha256 not in self.parts:
-            member = tarfile.TarInfo(name[-99:])
+            member = tarfile.TarInfo(_member_name(name))
             member.size = len(data)
             head = member.tobuf(tarfile.USTAR_FORMAT, 'ascii', 'replace')
             start = self.n_bytes + len(head)
@@ -86,6 +94,8 @@ class PackReader:
         found = self.maps.get(key)
         if found is None:
             with open(self.store.local_path(key), 'rb') as file:
+                if not os.fstat(file.fileno()).st_size:  # Nothing that could be mapped
+                    raise Damaged(f'{key} is empty')
                 found = mmap(file.fileno(), 0, access=ACCESS_READ)
             for oldest in list(self.maps)[: len(self.maps) - _MOST_MAPS + 1]:
                 self.maps.pop(oldest, None)
