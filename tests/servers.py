@@ -152,7 +152,7 @@ def postgres_server(wait_s=30):
         )
     as_user = dict(user=user, group=user, extra_groups=[]) if user else {}
     with folder_of(user, 'pg-') as d:
-        password, port = secrets.token_urlsafe(9) + '@:/%?&# ü', free_port()
+        password, port = secrets.token_hex(6) + '@:/%?&# ü', free_port()
         (d / 'pw').write_text(password)
         if user:
             shutil.chown(d / 'pw', user, user)

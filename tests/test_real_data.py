@@ -194,7 +194,7 @@ def test_an_event_in_its_own_template_is_flagged(shared_data, tmp_path):
     on = ad.quality.decode_flags(dataset.samples['quality_flags'].to_numpy())[
         'template_contaminated'
     ].to_numpy()
-    assert {'ZTF18abudxnw', 'ZTF17aaacxxf'} == set(
+    assert {'ZTF18abudxnw', 'ZTF17aaacxxf', 'PGIR19aacbvv'} == set(
         dataset.samples['object_id'][on]
-    )  # Both are known since before their template was finished
-    assert dataset.quality.flags['template_contaminated'] == 2
+    )  # All are known since before their template was finished
+    assert dataset.quality.flags['template_contaminated'] == 3

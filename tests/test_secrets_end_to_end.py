@@ -124,7 +124,8 @@ def leaks(secrets, **texts):
 @pytest.fixture
 def world(postgres, pg_url, s3, tmp_path, monkeypatch):
     "Settings from the environment and from `.env`; the secrets in them, by name"
-    own = re.match('[0-9A-Za-z]+', postgres.password)[0]  # The rest is spelt differently in URLs
+    plain = re.findall('[0-9A-Za-z]+', postgres.password)  # The rest is spelt differently in URLs
+    own = max(plain, key=len)
     tracker = f'http://ann:{TRACKING}@127.0.0.1:{free_port()}'
     for name in list(os.environ):
         if name.startswith(('AWS_', 'ASTRID_', 'MLFLOW_TRACKING')):

@@ -395,6 +395,7 @@ def _cut_again(dataset, work, executor, progress):
     plan = TrainingDataCollector(archive).plan(params)
     settings = settings_of(manifest['params'])
     opener = settings.opener(archive.store)
+    opener.takes_changed = True  # What changed upstream is what a rebuild is to tell
     samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
     samples, lost, shards = write_patches(
         samples, work, opener, settings, executor, progress, archive=archive

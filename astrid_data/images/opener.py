@@ -227,6 +227,7 @@ class ImageOpener:
         self.packs = PackReader(store)
         self.files = {}  # Address -> set of `KnownFile`
         self.always_hash = False  # Compare hashes even where marks are the same
+        self.takes_changed = False  # Take files as they are now, as comparing with before does
         self.scale = {}  # Address -> side of a pixel (arcsec)
         self.saturation = {}  # Address, HDU and version -> level of full pixels, NaN where unknown
         self.coming = OnTheWay()  # What is fetched before it is asked for
@@ -497,6 +498,8 @@ def learn(
     "Take over what the registry knows of images"
     for (uri, hdu, extver), entry in indexes.items():
         entry = dict(entry)
+        if self.takes_changed:  # Where its headers lay and what it hashed to is of before
+            entry = {name: entry[name] for name in entry if name == 'beside'}
         files = entry.pop('files', set())
         if files:
             self.files.setdefault(uri, set()).update(files)

@@ -178,9 +178,7 @@ def search_mast(
     products=None,  # Endings of file names ('_flc.fits'); None = the mission's best image
     when=None,  # Column of a table's times, or a pair (start, end) of columns or times
     days: tuple | None = None,  # With one time: days (before, after)
-    max_file_bytes: int
-    | str
-    | None = None,  # Larger files are left out, also '500 MB'; None = none
+    max_file_bytes: int | str | None = None,  # Larger files are left out; also '500 MB'
     show: bool = True,  # Show progress?
 ) -> pd.DataFrame:  # Files, the columns of `found.FOUND`; `attrs['not_public']` counts what is not
     "Images that MAST has of these places"
