@@ -261,54 +261,60 @@ class ImageOpener:
             image.close()
             raise
 
-    def _path_of(self, uri):
-        "A local file for an address"
-        from astrid_data.storage.resolve import resolve_uri
+# %% ../../nbs/20_images/14_opener.ipynb #9250b991
+@patch
+def _path_of(self: ImageOpener, uri):
+    "A local file for an address"
+    from astrid_data.storage.resolve import resolve_uri
 
-        with self._store_must_answer():
-            try:
-                return resolve_uri(uri, self.store)
-            except NotFound as error:
-                raise BadImage('missing_file', str(error)) from None
-
-    def _open_packed(self, uri, hdu, extver):
-        "An image that is in a pack with others; in memory, for it is small"
+    with self._store_must_answer():
         try:
-            with self._store_must_answer():
-                data = self.packs(uri)
+            return resolve_uri(uri, self.store)
         except NotFound as error:
             raise BadImage('missing_file', str(error)) from None
-        image = open_image(data, hdu, extver)
-        image.name = uri
-        hashes = {file.sha256 for file in self.files.get(str(uri), ())}
-        if hashes and image.sha256 not in hashes:
-            image.close()
-            raise BadImage('changed', f'{uri} has other bytes than when it was taken in')
-        return image
 
-    def __call__(
-        self,
-        uri,  # Address of a file, or a bare key of the store
-        hdu=None,  # Name or number of the HDU; None takes the only image
-        extver=None,  # Its version, where several have one name
-    ):  # A `SkyImage`; `BadImage` where there is none
-        "Open an image"
-        image = self._open.pop((uri, hdu, extver), None)
-        if image is None and packed_part(uri) is not None:
-            image = self._open_packed(uri, hdu, extver)
-        if image is None:
-            path, mark = self._arrived.pop(str(uri), (None, None))
-            if path is None or not Path(path).exists():  # The cache may have needed its room
-                path, mark = self._path_of(uri), None
-            image = self.images(path, hdu, extver, name=uri)
-            self._refuse_changed(image, path, uri, mark)
-        if self._most_open:
-            image.held = True
-            self._open[uri, hdu, extver] = image
-            self.close_oldest(self._most_open)
-        if self.resample:
-            image = self.resample(image)
-        return self._note_facts(uri, hdu, extver, image)
+
+@patch
+def _open_packed(self: ImageOpener, uri, hdu, extver):
+    "An image that is in a pack with others; in memory, for it is small"
+    try:
+        with self._store_must_answer():
+            data = self.packs(uri)
+    except NotFound as error:
+        raise BadImage('missing_file', str(error)) from None
+    image = open_image(data, hdu, extver)
+    image.name = uri
+    hashes = {file.sha256 for file in self.files.get(str(uri), ())}
+    if hashes and image.sha256 not in hashes:
+        image.close()
+        raise BadImage('changed', f'{uri} has other bytes than when it was taken in')
+    return image
+
+# %% ../../nbs/20_images/14_opener.ipynb #1b2501a2
+@patch
+def __call__(
+    self: ImageOpener,
+    uri,  # Address of a file, or a bare key of the store
+    hdu=None,  # Name or number of the HDU; None takes the only image
+    extver=None,  # Its version, where several have one name
+):  # A `SkyImage`; `BadImage` where there is none
+    "Open an image"
+    image = self._open.pop((uri, hdu, extver), None)
+    if image is None and packed_part(uri) is not None:
+        image = self._open_packed(uri, hdu, extver)
+    if image is None:
+        path, mark = self._arrived.pop(str(uri), (None, None))
+        if path is None or not Path(path).exists():  # The cache may have needed its room
+            path, mark = self._path_of(uri), None
+        image = self.images(path, hdu, extver, name=uri)
+        self._refuse_changed(image, path, uri, mark)
+    if self._most_open:
+        image.held = True
+        self._open[uri, hdu, extver] = image
+        self.close_oldest(self._most_open)
+    if self.resample:
+        image = self.resample(image)
+    return self._note_facts(uri, hdu, extver, image)
 
 # %% ../../nbs/20_images/14_opener.ipynb #e2ed6386
 @patch
