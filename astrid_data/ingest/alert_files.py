@@ -9,6 +9,7 @@ __all__ = ['read_alerts']
 import glob
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..core import BadImage, BadInput, reading
@@ -55,13 +56,36 @@ def _packets_of(path, read):
 _END = object()
 
 # %% ../../nbs/25_ingest/06_alert_files.ipynb #e0e0d81e
+def _short_fields(schema):
+    "Fields of float32 or float16 of a schema, and those of the records in it, by name"
+    found = {}
+    for field in schema:
+        kind = field.type
+        if str(kind) in ('float', 'halffloat'):
+            found[field.name] = np.float32
+        elif str(kind).startswith('struct') and (inner := _short_fields(kind)):
+            found[field.name] = inner
+    return found
+
+
+def _keep_short(record, short):
+    "A record whose short floats are such again, not Python's"
+    for name, kind in short.items():
+        value = record.get(name)
+        if value is not None:
+            record[name] = _keep_short(value, kind) if isinstance(kind, dict) else kind(value)
+    return record
+
+# %% ../../nbs/25_ingest/06_alert_files.ipynb #aa9b1bf7
 def _parquet_packets(path):
     "Rows of a Parquet file with their addresses, or the error that kept them from being read"
     import pyarrow.parquet
 
     def rows():
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=500):
-            yield from batch.to_pylist()
+        file = pyarrow.parquet.ParquetFile(path)
+        short = _short_fields(file.schema_arrow)
+        for batch in file.iter_batches(batch_size=500):
+            yield from (_keep_short(row, short) for row in batch.to_pylist())
 
     yield from _packets_of(path, rows)
 

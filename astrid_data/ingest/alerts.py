@@ -8,6 +8,7 @@ __all__ = ['STAMPS', 'flat_alert', 'alert_problem', 'add_alerts']
 # %% ../../nbs/25_ingest/07_alerts.ipynb #027d12e1
 import hashlib
 import io
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,7 @@ from astrid_data.core import (
     stable_uuid,
     utc_from_mjd,
 )
+from ..images.cards import filter_word
 from ..images.sanity import unpacked_stamp
 from .alert_files import read_alerts
 from astrid_data.ingest.archive import (
@@ -36,6 +38,7 @@ from astrid_data.ingest.archive import (
     verdict_columns,
 )
 from astrid_data.ingest.packets import (
+    ALERT_FACTS,
     flat_fields,
     history_ids,
     is_missing,
@@ -68,15 +71,6 @@ STAMPS = {
     'science': 'cutoutScience',
     'difference': 'cutoutDifference',
 }
-
-_ZTF_BANDS = {'1': 'g', '2': 'r', '3': 'i'}
-
-_ALERT_FACTS = (
-    'fid programid pid isdiffpos rb rbversion drb drbversion magpsf sigmapsf diffmaglim fwhm '
-    'elong nbad nneg classtar distnr magnr ssdistnr ssnamenr field rcid xpos ypos ndethist '
-    'ncovhist jdstarthist jdstartref jdendref exptime magzpsci visit detector snr reliability '
-    'psfFlux psfFluxErr'
-).split()
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #0dfd6129
 def _as_text(name, value):
@@ -149,10 +143,8 @@ def _mjd_of(alert):
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #838d812a
 def _band_of(alert):
-    "The band of an alert: ZTF's number, which may be a text, or the band that it names"
-    number = str(alert.get('fid', '')).strip().removesuffix('.0')
-    band = _ZTF_BANDS.get(number) or alert.get('band')
-    return str(band or 'unknown')[:50]
+    "The band of an alert, as it was settled when it was read"
+    return str(alert.get('band') or 'unknown')[:50]
 
 
 def _alert_observation(alert, observation_id, survey_id, geometry, science_key):
@@ -177,7 +169,7 @@ def _alert_observation(alert, observation_id, survey_id, geometry, science_key):
 # %% ../../nbs/25_ingest/07_alerts.ipynb #93976dc0
 _FIELDS_OF_FACT = {
     'exposure_s': ('exptime',),
-    'band': ('fid', 'band'),
+    'band': ('band',),
     'score': _SCORE_FIELDS,
 }
 
@@ -197,6 +189,10 @@ def _alert_image(alert, observation_id, role, geometry, stored, origin):
     timed = role != 'template'
     absent = [fact for fact, fields in _FIELDS_OF_FACT.items() if not {*fields} & {*alert}]
     missing = dict.fromkeys(absent, 'not in the packet')
+    if 'band' in missing and 'fid' in alert:
+        missing['band'] = f'nothing says which band fid {alert["fid"]} is'
+    if rounding := alert.get('rounding_deg'):
+        missing['position'] = f'a short float: rounded to {3600 * rounding:.2f} arcsec'
     if geometry.scale_arcsec is None:
         missing['stamp_scale_arcsec'] = 'neither the stamp nor the survey says it'
     meaning = alert.get('jd_meaning', 'start')
@@ -250,7 +246,7 @@ def _alert_detection(alert, ids, pixel, verdict):
 def _alert_index(alert, detection_id, pixel, cell):
     "The row of our index of detections for one alert"
     x, y = pixel
-    facts = {name: alert[name] for name in _ALERT_FACTS if name in alert}
+    facts = {name: alert[name] for name in ALERT_FACTS if name in alert}
     for rubin, name in (('x', 'xpos'), ('y', 'ypos')):
         if rubin in alert:
             facts.setdefault(name, alert[rubin])
@@ -450,6 +446,34 @@ def _stream_problem(alert, survey):
     words = f'object {alert["objectId"]} is of none of {", ".join(known)}: say survey='
     return 'unknown_stream', words
 
+# %% ../../nbs/25_ingest/07_alerts.ipynb #3d650ada
+_BAND_NUMBERS = {'ztf': {'1': 'g', '2': 'r', '3': 'i'}}
+_BAND_FIELDS = ('fid', 'band', 'filter', 'filterName', 'filterId', 'passband')
+
+
+def _band_word(value, survey):
+    "The band that a field names; None where it names none"
+    text = str(value).strip()
+    number = text.removesuffix('.0')
+    if number.isdecimal():
+        return _BAND_NUMBERS.get(survey, {}).get(number)
+    text = re.sub(r'^(ztf|lsst|z)[ _-]?(?=[ugrizy]$)', '', text, flags=re.I)
+    word = filter_word(text) if text else ''
+    known = re.fullmatch(r'[a-z]s?|[fn]uv|w[1-4]|f\d{3,4}[a-z]+\d?', word, flags=re.I)
+    return (word.lower() if survey in ('ztf', 'lsst') else word) if known else None
+
+
+def _settle_band(alert, survey):
+    "Give an alert the one band that its fields name, none where they name none"
+    words = {name: _band_word(alert[name], survey) for name in _BAND_FIELDS if name in alert}
+    known = {name: word for name, word in words.items() if word}
+    if len(set(known.values())) > 1:
+        said = ' and '.join(f'{name} {alert[name]}' for name in known)
+        raise BadImage('conflicting_bands', f'the alert is of {said}')
+    alert.pop('band', None)
+    if known:
+        alert['band'] = next(iter(known.values()))
+
 # %% ../../nbs/25_ingest/07_alerts.ipynb #919964f8
 def _read_packet(packet, survey):
     "The alert of a packet and its geometry; `BadImage` where it cannot be taken in"
@@ -460,6 +484,7 @@ def _read_packet(packet, survey):
         problem = alert_problem(alert) or _stream_problem(alert, survey)
     if problem:
         raise BadImage(*problem)
+    _settle_band(alert, _survey_of(alert) or survey.lower())
     return alert, _stamp_geometry(alert, survey or _survey_of(alert))
 
 
@@ -487,7 +512,7 @@ def _stored_alerts(session, detection_ids):
         facts = index.facts or {}
         _, _, earlier = (facts.get('lineage') or '').partition(' ')
         stored[index.detection_id] = dict(
-            {name: facts.get(name) for name in _ALERT_FACTS},
+            {name: facts.get(name) for name in ALERT_FACTS},
             objectId=index.object_id,
             jd=mjd_from_utc(observation.observation_time) + 2400000.5,
             place=(observation.ra, observation.dec),
@@ -556,7 +581,7 @@ _SAME_TIME_S = 1.0  # Five decimals of a day
 def _contradictions(alert, stored, label):
     "Field -> stored value and new value, where an alert says something else"
     found = {}
-    for name in [*_ALERT_FACTS, 'objectId']:
+    for name in [*ALERT_FACTS, 'objectId']:
         new = plain_data(alert.get(name))
         rounded = _SAME_TIME_S / 86400 if name.startswith('jd') else None
         if _contradicts(new, stored[name], rounded):
@@ -699,6 +724,15 @@ def _good_alerts(source, survey, report, show):
         if found is not None:
             yield uri, *found
 
+
+def _note_rounding(report, largest_deg, n):
+    "Note how many alerts have positions that were kept as short floats"
+    if n:
+        report.notes.append(
+            f'{n} {"alert" if n == 1 else "alerts"}: the position is a short float, '
+            f'rounded to {3600 * largest_deg:.2f} arcsec'
+        )
+
 # %% ../../nbs/25_ingest/07_alerts.ipynb #8e7f2e5a
 def add_alerts(
     archive,  # An `Archive`
@@ -709,8 +743,9 @@ def add_alerts(
     chunk: int = 5000,  # Alerts in one transaction at most; a full pack of stamps ends it as well
 ) -> IngestReport:  # One observation, one detection and three stamps per alert
     "Take alert packets in"
-    report, writers = IngestReport(), {}
+    report, writers, roundings = IngestReport(), {}, []
     for uri, alert, geometry in _good_alerts(source, survey, report, show):
+        roundings += [alert['rounding_deg']] if 'rounding_deg' in alert else []
         name = survey or _survey_of(alert)
         if name not in writers:
             writers[name] = _AlertWriter(archive, report, name, origin)
@@ -719,4 +754,5 @@ def add_alerts(
             writers[name].write()
     for writer in writers.values():
         writer.write()
+    _note_rounding(report, max(roundings, default=0.0), len(roundings))
     return log_report('add_alerts', report)
