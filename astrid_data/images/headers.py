@@ -6,7 +6,7 @@
 __all__ = ['read_header_facts']
 
 # %% ../../nbs/20_images/04_headers.ipynb #cba4e1de
-from .cards import Cards, band_of, mission_of
+from .cards import Cards, band_of, mission_of, why_no_band
 from .sites import site_longitude
 from .times import end_card, time_of, to_utc
 from .units import exposure_of, unit_of, zero_point_of
@@ -51,8 +51,8 @@ def read_header_facts(
     facts |= told
     if told.get('mjd') is not None and told.get('mjd_scale', 'utc') != 'utc':
         facts |= dict(mjd=to_utc(told['mjd'], told['mjd_scale']), mjd_scale='utc')
-    reasons = dict.fromkeys(('band', 'unit', 'exposure_s'), 'no card gives it')
-    reasons |= dict(mjd=when['missing'], zero_point=system)
+    reasons = dict.fromkeys(('unit', 'exposure_s'), 'no card gives it')
+    reasons |= dict(band=why_no_band(cards), mjd=when['missing'], zero_point=system)
     notes = dict(mjd=when['note'], unit=unit_note)
     notes['zero_point'] = system if zero_point is not None else None
     return facts | dict(

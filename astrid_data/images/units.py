@@ -14,12 +14,12 @@ from functools import lru_cache
 from astropy import units as u
 
 from ..core import BadImage
-from .cards import Cards
+from .cards import Cards, says_nothing
 from .wcs_cards import has_scale, header_for_wcs
 
 # %% ../../nbs/20_images/03_units.ipynb #f6ae068f
 _words = {
-    **dict.fromkeys(('e', 'electrons', 'elec'), 'electron'),
+    **dict.fromkeys(('e', 'electron', 'electrons', 'elec'), 'electron'),
     **dict.fromkeys(('counts', 'count', 'cnt', 'cnts', 'cts'), 'ct'),
     **dict.fromkeys(('adus', 'adu'), 'adu'),
     **dict.fromkeys(('dn', 'dns', 'dncounts'), 'DN'),
@@ -29,23 +29,36 @@ _words = {
     **dict.fromkeys(('nanomaggies', 'nanomaggy', 'nmgy', 'nanomaggie'), 'nmgy'),
     **dict.fromkeys(('maggies', 'maggy'), 'mgy'),
     **dict.fromkeys(('angstroms', 'ang', 'a'), 'Angstrom'),
-    **dict.fromkeys(('microjansky', 'microjanskys'), 'uJy'),
-    **dict.fromkeys(('nanojansky', 'nanojanskys'), 'nJy'),
-    **dict.fromkeys(('jansky', 'janskys'), 'Jy'),
+    **dict.fromkeys(('erg', 'ergs'), 'erg'),
+    **dict.fromkeys(('msec', 'msecs'), 'ms'),
 }
-_unsure = {'MJY', 'UJY', 'NJY'}  # In capitals milli and mega are one word
 
 # %% ../../nbs/20_images/03_units.ipynb #96f3b752
+_prefixes = dict(milli='m', micro='u', nano='n', mega='M', kilo='k')
+_jansky = re.compile(rf'({"|".join(_prefixes)}|[munk]?)(jy|janskys?)', re.I)
+
+
+def _jansky_of(word):
+    "A word for a jansky as astropy spells it; '' where its prefix is not sure, None for other words"
+    found = _jansky.fullmatch(word)
+    if not found:
+        return None
+    prefix = found[1].lower()
+    if prefix != 'm':
+        return f'{_prefixes.get(prefix, prefix)}Jy'
+    return f'{found[1]}Jy' if found[2] == 'Jy' or found[2].lower() != 'jy' else ''
+
+
 def _known_word(word):
     "A word of a unit as astropy spells it"
+    if (jansky := _jansky_of(word)) is not None:
+        return jansky
     lower = word.lower()
     if lower in _words:
         return _words[lower]
     if word == 'S':
         return 's'  # Siemens by the book; no image counts in it
-    if word in ('JY', 'ERG', 'CM', 'SR', 'PIX', 'PIXEL'):
-        return 'Jy' if word == 'JY' else lower
-    return word
+    return lower if word in ('CM', 'SR', 'PIX', 'PIXEL') else word
 
 # %% ../../nbs/20_images/03_units.ipynb #c34ec107
 @lru_cache(1000)
@@ -54,10 +67,10 @@ def parse_unit(
 ) -> u.UnitBase:  # None where it is blank or cannot be read
     "The unit that a text spells"
     text = text.strip()
-    if not text or any(word in _unsure for word in re.findall(r'[A-Za-z]+', text)):
+    if says_nothing(text) or '' in map(_jansky_of, re.findall(r'[A-Za-z]+', text)):
         return None
     spelled = re.sub(r'(?<![A-Za-z\d])e-(?!\d)', 'electron', text)
-    exponent = r'(?<=\d)[eE](?=[+-]?\d)'
+    exponent = r'(?<=[\d.])[eE](?=[+-]?\d)'
     spelled = re.sub(
         rf'{exponent}|([A-Za-z]+)',
         lambda found: _known_word(found[1]) if found[1] else found[0],
@@ -75,9 +88,9 @@ def parse_unit(
 _counted = {u.electron, u.ct, u.adu, u.DN, u.photon}
 
 
-def _without_prefix(unit):
-    "A unit such as nmgy as the unit that it is a part of"
-    return unit.represents.bases[0] if len(unit.represents.bases) == 1 else unit
+def _of_a_pixel(unit):
+    "The unit of what one pixel holds, where it is given per pixel"
+    return unit * u.pix if u.pix in unit.bases else unit
 
 # %% ../../nbs/20_images/03_units.ipynb #8caaf2be
 def kind_of_unit(
@@ -88,14 +101,15 @@ def kind_of_unit(
         return None
     if not isinstance(unit, u.UnitBase):
         return 'other'  # Magnitudes and other logarithms
-    per_pixel = unit * u.pix if u.pix in unit.bases else unit
+    per_pixel = _of_a_pixel(unit)
     bases = dict(zip(per_pixel.bases, per_pixel.powers))
     counted = [base for base in bases if base in _counted and bases[base] == 1]
     if counted and set(bases) <= {*counted, u.s}:
         return {0: 'counts', -1: 'rate'}.get(bases.get(u.s, 0), 'other')
-    if u.mgy in map(_without_prefix, bases) or per_pixel.is_equivalent(u.Jy):
+    if any(per_pixel.is_equivalent(flux) for flux in (u.Jy, u.mgy)):
         return 'flux density'
-    return 'surface brightness' if unit.is_equivalent(u.Jy / u.sr) else 'other'
+    of_sky = any(unit.is_equivalent(flux / u.sr) for flux in (u.Jy, u.mgy))
+    return 'surface brightness' if of_sky else 'other'
 
 # %% ../../nbs/20_images/03_units.ipynb #113bfd06
 def unit_of(
@@ -104,6 +118,7 @@ def unit_of(
     "The unit of the pixels"
     in_comment = re.search(r'PixelUnits:\s*(\S+)', cards.comment())
     stated = cards.text('BUNIT', 'BUNITS') or (in_comment[1] if in_comment else '')
+    stated = '' if says_nothing(stated) else stated
     drizzled = cards.text('D001OUUN').lower()
     stated_kind = kind_of_unit(parse_unit(stated))
     if drizzled == 'cps' and stated_kind in ('counts', None):
@@ -114,6 +129,32 @@ def unit_of(
     return stated, None
 
 # %% ../../nbs/20_images/03_units.ipynb #97c5bf51
+_time_word = (
+    r'ms|m(?:illi)?secs?|milliseconds?|s|secs?|seconds?|min|mins|minutes?|h|hrs?|hours?|d|days?'
+)
+_time_in_brackets = re.compile(rf'[\[(]\s*({_time_word})\s*[\])]', re.I)
+_time_in_words = re.compile(r'\b(milliseconds|msec|seconds?|secs?|s|minutes|hours|days)\b', re.I)
+
+
+def _seconds_per_unit(text):
+    "Seconds in a unit of time by its name; None where it is none"
+    lower = text.strip().lower()
+    for spelling in (lower, lower.removesuffix('s')):
+        unit = parse_unit(spelling)
+        if spelling and unit is not None and unit.is_equivalent(u.s):
+            return unit.to(u.s)
+
+
+def _unit_of_exposure(cards, card):
+    "Seconds in the unit of a card; None where nothing gives its unit"
+    header = next(header for header in cards.headers if Cards(header).number(card) is not None)
+    comment = header.comments[card]
+    found = _time_in_brackets.search(comment) or _time_in_words.search(comment)
+    if found:
+        return _seconds_per_unit(found[1])
+    return _seconds_per_unit(cards.text('TIMEUNIT')) if card == 'XPOSURE' else None
+
+# %% ../../nbs/20_images/03_units.ipynb #a17c73c9
 _exposure_cards = 'EXPTIME XPOSURE EFFEXPTM EXP_TIME EXPOSURE TEXPTIME'
 
 
@@ -125,9 +166,10 @@ def exposure_of(
     "How long the exposure lasted"
     is_rate = kind_of_unit(parse_unit(unit)) == 'rate'
     for key in (['TEXPTIME'] if is_rate else []) + _exposure_cards.split():
-        seconds = cards.number(key)
-        if seconds and seconds > 0:
-            return seconds * 60 if mission == 'dss' and key == 'EXPOSURE' else seconds
+        number = cards.number(key)
+        if number and number > 0:
+            by_mission = 60 if mission == 'dss' and key == 'EXPOSURE' else 1
+            return number * (_unit_of_exposure(cards, key) or by_mission)
 
 # %% ../../nbs/20_images/03_units.ipynb #601e8704
 def zero_point_of_unit(
@@ -137,12 +179,13 @@ def zero_point_of_unit(
     "The magnitude of one unit of a flux density"
     kind = kind_of_unit(unit)
     if kind == 'surface brightness' and pixel_sr and pixel_sr > 0:
-        return 8.9 - 2.5 * math.log10(unit.to(u.Jy / u.sr) * pixel_sr)
-    if kind != 'flux density':
+        unit = u.Unit(unit * u.sr * pixel_sr)
+    elif kind != 'flux density':
         return None
+    unit = _of_a_pixel(unit)
     if unit.is_equivalent(u.mgy):
         return -2.5 * math.log10(unit.to(u.mgy))
-    return 8.9 - 2.5 * math.log10(unit.to(u.Jy)) if unit.is_equivalent(u.Jy) else None
+    return 8.9 - 2.5 * math.log10(unit.to(u.Jy))
 
 # %% ../../nbs/20_images/03_units.ipynb #ba713391
 def _pixel_sr(cards):
@@ -182,6 +225,66 @@ def _hst_zero_point(cards, unit, exposure_s):
     return None, f'PHOTFLAM is per second, and the unit of the pixels {said}'
 
 # %% ../../nbs/20_images/03_units.ipynb #47134cf5
+_magnitude_systems = 'PHOTSYS', 'MAGSYS', 'ZPSYS', 'MAGZSYS'
+_most_zero_point = 60  # Of a flux in cgs units it is 48.6; 99 and -999 are none
+
+
+def _system_of(cards, card):
+    "The magnitude system of a zero point, as far as cards say"
+    header = next(header for header in cards.headers if Cards(header).number(card) is not None)
+    for text in (cards.text(*_magnitude_systems), header.comments[card]):
+        found = set(re.findall(r'\b(ab|vega)(?:mag)?\b', text.lower()))
+        if len(found) == 1:
+            return dict(ab='AB', vega='Vega')[found.pop()]
+    return 'system not stated'
+
+
+def _written_zero_point(cards):
+    "A zero point that a card gives, and its system; None and what is wrong with it, '' without any"
+    for card in ('MAGZERO', 'MAGZP', 'PHOTZP'):
+        written = cards.number(card)
+        if written is None:
+            continue
+        if written == 0 or abs(written) > _most_zero_point:
+            return None, f'{card} = {written:g} may stand for an unknown one'
+        return written, _system_of(cards, card)
+    flux_of_zero = cards.number('FLUXMAG0')
+    if flux_of_zero and flux_of_zero > 0:
+        return 2.5 * math.log10(flux_of_zero), 'AB'
+    return None, ''
+
+# %% ../../nbs/20_images/03_units.ipynb #0483d2b3
+_like_zero_point = re.compile(r'MAGZ|ZP|ZERO_?P|ABMAG|PHOT_?C$')
+_about_zero_point = re.compile(r'ERR|UNC|RMS|SIG|STD|SCAT|NUM|RR$')
+
+
+def _other_zero_points(cards):
+    "Cards that may give a zero point, in words; '' without any"
+    names = dict.fromkeys(name for header in cards.headers for name in header)
+    found = {
+        name: cards.number(name)
+        for name in names
+        if _like_zero_point.search(name) and not _about_zero_point.search(name)
+    }
+    said = [f'{name} = {number:g}' for name, number in found.items() if number]
+    if not said:
+        return ''
+    known = 'MAGZPT needs the gain and the exposure, ' if found.get('MAGZPT') else ''
+    return f': {known}{", ".join(said)} may give it, and facts=dict(zero_point=...) says so'
+
+# %% ../../nbs/20_images/03_units.ipynb #0888f8e7
+def _zero_point_by_unit(cards, unit):
+    "The zero point of a unit that gives one, and its system; None and '' for other units"
+    known = parse_unit(unit)
+    is_bright = kind_of_unit(known) == 'surface brightness'
+    by_unit = zero_point_of_unit(known, _pixel_sr(cards) if is_bright else None)
+    if by_unit is None:
+        return None, ''
+    written, _ = _written_zero_point(cards)
+    differs = not is_bright and written is not None and abs(written - by_unit) > 0.05
+    return by_unit, f'AB, by the unit; a card says {written:g}' if differs else 'AB'
+
+
 def zero_point_of(
     cards: Cards,  # Headers of one image
     mission: str,  # As from `mission_of`
@@ -189,18 +292,15 @@ def zero_point_of(
     exposure_s: float,  # Exposure time (s), or None
 ) -> tuple[float, str]:  # Zero point (mag) and its system, or None and the reason
     "The magnitude of one unit of flux"
-    known = parse_unit(unit)
-    is_bright = kind_of_unit(known) == 'surface brightness'
-    by_unit = zero_point_of_unit(known, _pixel_sr(cards) if is_bright else None)
+    by_unit, system = _zero_point_by_unit(cards, unit)
     if by_unit is not None:
-        return by_unit, 'AB'
+        return by_unit, system
     if mission.startswith('hst'):
         return _hst_zero_point(cards, unit, exposure_s)
     ps1 = cards.number('FPA.ZP') if mission == 'ps1' else None
     if ps1 and exposure_s and exposure_s > 0:
         return ps1 + 2.5 * math.log10(exposure_s), 'AB'
-    written = cards.number('MAGZERO', 'MAGZP')
-    if written is not None:
-        return written, 'system not stated'
-    needs = ', MAGZPT needs the gain and the exposure' if cards.get('MAGZPT') else ''
-    return None, f'no card gives it{needs}'
+    written, why = _written_zero_point(cards)
+    if written is not None or why:
+        return written, why
+    return None, f'no card gives it{_other_zero_points(cards)}'
