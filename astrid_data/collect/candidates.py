@@ -207,7 +207,7 @@ def _repeats(table, at):
     best_first = same[~conflict].sort_values(_BEST_FIRST)
     return same['row'][conflict], best_first['row'][best_first.duplicated(at)]
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #509e03f0
 def _repeated_positions(table):
     "Rows that share images and object with others: which conflict, and which only repeat"
     place = pd.DataFrame(
@@ -419,7 +419,7 @@ def _channels_hint(table):
     in_order = tuple(sorted(roles, key=[*STAMPS, *roles].index))
     return f'channels={in_order} takes those that have no image of the channels asked for'
 
-
+# %% ../../nbs/40_collect/06_candidates.ipynb #0fe963ad
 def _score_hint(funnel):
     "What to say where no candidate has a score that is high enough; '' elsewhere"
     left = funnel['left'].to_numpy()
@@ -433,6 +433,8 @@ def _hints(funnel, table):
     "Sentences on what would find something"
     hints = [_channels_hint(table), _score_hint(funnel)]
     return ''.join(f' Try: {hint}.' for hint in hints if hint)
+
+
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #38698acd
 def nothing_found(
