@@ -336,14 +336,6 @@ class TrainingDataCollectionParams:
     def __post_init__(self):
         _check_params(self)
 
-    def to_dict(self) -> dict:  # Field -> value
-        "All fields"
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def to_json(self) -> str:  # Canonical JSON
-        "All fields as text, the same for the same parameters"
-        return canonical_json(self.to_dict())
-
     @classmethod
     def from_json(
         cls,
@@ -352,6 +344,18 @@ class TrainingDataCollectionParams:
         "Read parameters back"
         names = [field.name for field in fields(cls)]
         return cls(**_parse_fields(text, names))
+
+# %% ../../nbs/40_collect/01_params.ipynb #7ddb0fba
+@patch
+def to_dict(self: TrainingDataCollectionParams) -> dict:  # Field -> value
+    "All fields"
+    return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@patch
+def to_json(self: TrainingDataCollectionParams) -> str:  # Canonical JSON
+    "All fields as text, the same for the same parameters"
+    return canonical_json(self.to_dict())
 
 # %% ../../nbs/40_collect/01_params.ipynb #b639a786
 @patch

@@ -221,17 +221,6 @@ class SamplePlan:
         "What each sample is made of"
         return self.params.channels
 
-    @property
-    def requested(self) -> int:  # Kept and lost together
-        "How many samples were asked for"
-        return len(self.samples) + int(self.ledger['n'].sum())
-
-    @property
-    def origin(self) -> str:  # 'survey', 'synthetic' or 'mixed'
-        "Where the pixels come from"
-        found = set(self.samples['origin'])
-        return found.pop() if len(found) == 1 else 'mixed'
-
     @cached_property
     def plan_hash(self) -> str:  # 64 hexadecimal digits
         "The hash of parameters and samples"
@@ -256,6 +245,19 @@ class SamplePlan:
     ) -> int:  # Bytes
         "What its version takes at most"
         return bytes_on_disk(len(self), len(self.channels), int(patch_size))
+
+# %% ../../nbs/40_collect/04_plan.ipynb #c5f1b190
+@patch(as_prop=True)
+def requested(self: SamplePlan) -> int:  # Kept and lost together
+    "How many samples were asked for"
+    return len(self.samples) + int(self.ledger['n'].sum())
+
+# %% ../../nbs/40_collect/04_plan.ipynb #f9c6af62
+@patch(as_prop=True)
+def origin(self: SamplePlan) -> str:  # 'survey', 'synthetic' or 'mixed'
+    "Where the pixels come from"
+    found = set(self.samples['origin'])
+    return found.pop() if len(found) == 1 else 'mixed'
 
 # %% ../../nbs/40_collect/04_plan.ipynb #19601a15
 def _size_text(size):
@@ -342,7 +344,7 @@ def _help_for_one_class(params, missing):
         'sky can be drawn from whole images only'
     )
 
-
+# %% ../../nbs/40_collect/04_plan.ipynb #d088dcc6
 def _warning_lines(plan):
     "What should make one think twice"
     lines = []
