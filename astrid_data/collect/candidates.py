@@ -434,8 +434,6 @@ def _hints(funnel, table):
     hints = [_channels_hint(table), _score_hint(funnel)]
     return ''.join(f' Try: {hint}.' for hint in hints if hint)
 
-
-
 # %% ../../nbs/40_collect/06_candidates.ipynb #38698acd
 def nothing_found(
     session,  # An open session

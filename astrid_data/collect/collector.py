@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from sqlalchemy import select
 
 from .candidates import choose, find_candidates, nothing_found
@@ -645,7 +646,7 @@ def _log_plan(plan):
         words = f'short of {kind}: {short["got"]:,} of {short["asked"]:,} ({short["reason"]})'
         tell(_log, logging.INFO, words, event='short', kind=kind, **short)
 
-
+# %% ../../nbs/40_collect/07_collector.ipynb #c224d856
 def _say_unknown(unknown):
     "Warn of names that were asked for and are not there"
     if unknown:
@@ -685,15 +686,16 @@ class TrainingDataCollector:
         _log_plan(plan)
         return plan
 
-    def collect(
-        self,
-        name: str,  # Name of the dataset
-        params: TrainingDataCollectionParams | None = None,  # What to collect; None: the defaults
-        **kwargs,  # Fields of `TrainingDataCollectionParams`; the rest as for `build_dataset`
-    ):  # The frozen version
-        "Plan and build in one go"
-        fields = {field.name for field in collection_fields()} - {
-            'seed'
-        }  # A build has its own seed
-        changes = {key: kwargs.pop(key) for key in list(kwargs) if key in fields}
-        return self.plan(params, **changes).build(name, **kwargs)
+# %% ../../nbs/40_collect/07_collector.ipynb #e00809a2
+@patch
+def collect(
+    self: TrainingDataCollector,
+    name: str,  # Name of the dataset
+    params: TrainingDataCollectionParams | None = None,  # What to collect; None: the defaults
+    **kwargs,  # Fields of `TrainingDataCollectionParams`; the rest as for `build_dataset`
+):  # The frozen version
+    "Plan and build in one go"
+    fields = {field.name for field in collection_fields()}
+    fields.remove('seed')  # A build has its own seed
+    changes = {key: kwargs.pop(key) for key in list(kwargs) if key in fields}
+    return self.plan(params, **changes).build(name, **kwargs)

@@ -125,15 +125,9 @@ def _first_come(vectors, owner, need):
     if tree.count_neighbors(tree, float(need.max())) > 2 * _MOST_PAIRS + len(vectors):
         half = len(vectors) // 2
         stays[:half] = _first_come(vectors[:half], owner[:half], need[:half])
-        rest = half + np.flatnonzero(
-            _away_from(
-                vectors[half:],
-                owner[half:],
-                need[half:],
-                vectors[:half][stays[:half]],
-                owner[:half][stays[:half]],
-            )
-        )
+        early = np.flatnonzero(stays[:half])
+        later = _away_from(vectors[half:], owner[half:], need[half:], vectors[early], owner[early])
+        rest = half + np.flatnonzero(later)
         stays[half:] = False
         stays[rest] = _first_come(vectors[rest], owner[rest], need[rest])
         return stays
