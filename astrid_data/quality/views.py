@@ -50,7 +50,7 @@ def _shortcut_text(shortcuts):
         text += f'; {seen:.2f} would have been seen'
     return text
 
-
+# %% ../../nbs/45_quality/09_views.ipynb #08b5433c
 def _samples_text(report):
     lost = report.losses.get('requested', report.total_samples) - report.total_samples
     ratio = report.anomaly_ratio
@@ -247,7 +247,7 @@ def report_figure(
     return mark_synthetic(fig, report.origin)
 
 # %% ../../nbs/45_quality/09_views.ipynb #1d331c1a
-_OUTCOME_COLOURS = {
+_OUTCOME_COLOURS = {  # Of severities and of outcomes of gates
     'error': COLOURS[5],
     'warning': COLOURS[1],
     'info': COLOURS[0],
