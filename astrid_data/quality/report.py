@@ -112,7 +112,7 @@ def plot(
     "Eight views of a report"
     return report_figure(self, figsize)
 
-
+# %% ../../nbs/45_quality/10_report.ipynb #f901f57c
 @patch(as_prop=True)
 def weakest(self: DataQualityReport) -> str:
     "Name of the component that lowers the score most"
@@ -130,7 +130,7 @@ def to_json(self: DataQualityReport) -> str:  # Text
     "All of it as JSON"
     return json.dumps(self.to_dict(), indent=1)
 
-
+# %% ../../nbs/45_quality/10_report.ipynb #37e8e896
 def _read_gate(stored):
     "A gate from JSON"
     gate = Gate(**stored)
@@ -178,7 +178,7 @@ def _level_columns(samples, n_channels):
     channels = [f'channel{c}' for c in range(n_channels)]
     return [f'{c}_background' for c in channels], [f'{c}_noise' for c in channels]
 
-
+# %% ../../nbs/45_quality/10_report.ipynb #0c181206
 def _with_levels(samples, data, valid):
     "The set with sky and noise; both as arrays (n, C); names of the channels"
     names = _level_columns(samples, data.shape[1])
@@ -303,6 +303,13 @@ def _why_unknown(question, components):
     return {name: reasons[name] for name, value in components.items() if value is None}
 
 # %% ../../nbs/45_quality/10_report.ipynb #398d226f
+def _check_copies(question):
+    "As `check_duplicates`, where somebody looked for copies"
+    if question.pairs is None:
+        return None, {}, []
+    return check_duplicates(question.samples, question.pairs, question.seen)
+
+# %% ../../nbs/45_quality/10_report.ipynb #00d0e5b9
 def _run_checks(question):
     "Components of the score; fields of the report; issues"
     samples, size = question.samples, question.patch_size
@@ -324,13 +331,6 @@ def _run_checks(question):
     )
     issues += label_issues + class_issues + position_issues + copy_issues + loss_issues
     return dict(zip(COMPONENTS, values)), fields, issues
-
-
-def _check_copies(question):
-    "As `check_duplicates`, where somebody looked for copies"
-    if question.pairs is None:
-        return None, {}, []
-    return check_duplicates(question.samples, question.pairs, question.seen)
 
 # %% ../../nbs/45_quality/10_report.ipynb #a8429c98
 def _describe(question):
@@ -396,7 +396,7 @@ def _origin(samples):
     origins = set(words(samples, 'origin'))
     return origins.pop() if len(origins) == 1 else 'mixed'
 
-
+# %% ../../nbs/45_quality/10_report.ipynb #dbe4c1ab
 def _report(question, limits):
     "Run the checks and put together what they found"
     samples = question.samples
@@ -419,6 +419,26 @@ def _report(question, limits):
     report.gates = _gates(report, limits)
     return report
 
+# %% ../../nbs/45_quality/10_report.ipynb #d2dfc277
+def _with_column_flags(samples):
+    "The set with the flags that columns tell, where those of the pixels are known"
+    known = known_flags(samples)
+    bits = np.nan_to_num(numbers(samples, 'quality_flags')).astype('u4') | column_flags(samples)
+    return samples.assign(quality_flags=bits if known.all() else np.where(known, bits, np.nan))
+
+# %% ../../nbs/45_quality/10_report.ipynb #d75c340f
+def _look_at_pixels(question, data):
+    "Fill in what the pixels tell"
+    if question.valid is None:
+        question.valid = np.isfinite(data)
+    samples, background, noise = pixel_facts(question.samples, data, question.valid)
+    question.samples = _with_column_flags(samples)
+    question.patch_size = data.shape[-1]
+    question.seen = np.isfinite(noise).any(1)
+    if question.pairs is None:
+        hashes = samples['pixel_sha256'].to_numpy() if 'pixel_sha256' in samples else None
+        question.pairs = find_duplicates(data, question.valid, hashes)
+
 # %% ../../nbs/45_quality/10_report.ipynb #fc62b26e
 def check_quality(
     samples: pd.DataFrame,  # One row per patch
@@ -440,26 +460,6 @@ def check_quality(
     elif known_flags(samples).any():
         question.samples = _with_column_flags(samples)
     return _report(question, gates)
-
-
-def _look_at_pixels(question, data):
-    "Fill in what the pixels tell"
-    if question.valid is None:
-        question.valid = np.isfinite(data)
-    samples, background, noise = pixel_facts(question.samples, data, question.valid)
-    question.samples = _with_column_flags(samples)
-    question.patch_size = data.shape[-1]
-    question.seen = np.isfinite(noise).any(1)
-    if question.pairs is None:
-        hashes = samples['pixel_sha256'].to_numpy() if 'pixel_sha256' in samples else None
-        question.pairs = find_duplicates(data, question.valid, hashes)
-
-
-def _with_column_flags(samples):
-    "The set with the flags that columns tell, where those of the pixels are known"
-    known = known_flags(samples)
-    bits = np.nan_to_num(numbers(samples, 'quality_flags')).astype('u4') | column_flags(samples)
-    return samples.assign(quality_flags=bits if known.all() else np.where(known, bits, np.nan))
 
 # %% ../../nbs/45_quality/10_report.ipynb #c2d7e40e
 def keep_report(
