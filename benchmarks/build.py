@@ -16,8 +16,11 @@ import tempfile
 import threading
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.harness import keep, machine, moment, root
@@ -60,11 +63,16 @@ def exposure(number):
     return synthetic_image(seed=number, n_stars=EACH // 2, n_cosmic=EACH // 2, name=name, **place)
 
 
-def add_exposure(archive, number, folder):
-    "Take one image and its truth in"
+def write_exposure(number, folder):
+    "One image as a file: its path and its truth"
     hdus, truth = exposure(number)
     path = folder / f'{number:04d}.fits'
     hdus.writeto(path)
+    return path, truth
+
+
+def add_exposure(archive, path, truth):
+    "Take one image and its truth in"
     asked = dict(detect=False, origin='synthetic', show=False, survey='synthetic-skyview')
     report = archive.add_fits(path, **asked)
     columns = dict(object_id='object_id', class_name='kind', is_real='star', score='score')
@@ -77,13 +85,17 @@ def add_exposure(archive, number, folder):
 
 
 def prepare(folder, n):
-    "An archive with at least `n` detections"
+    "An archive with at least `n` detections; the cores make images while this process takes them in"
     import astrid_data as ad
+    from astrid_data.concurrency import cpu_limit, map_ordered
 
     archive = ad.open_archive(str(folder / 'archive'))
-    (folder / 'images').mkdir()
-    for number in range(-(-n // EACH)):
-        add_exposure(archive, number, folder / 'images')
+    images = folder / 'images'
+    images.mkdir()
+    make = partial(write_exposure, folder=images)
+    with ProcessPoolExecutor(cpu_limit(), get_context('spawn')) as pool:
+        for path, truth in map_ordered(make, range(-(-n // EACH)), pool):
+            add_exposure(archive, path, truth)
 
 
 def plan_of(folder):

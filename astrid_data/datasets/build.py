@@ -41,6 +41,7 @@ from astrid_data.core import (
     write_atomic,
     writing,
 )
+from .brightness import fit_normalisation
 from astrid_data.datasets.catalog import (
     address_of,
     dataset_lock,
@@ -52,7 +53,7 @@ from astrid_data.datasets.catalog import (
     search_datasets,
     version_rows,
 )
-from .dataset import Dataset, finish_version, fit_normalisation, who_am_i
+from .dataset import Dataset, finish_version, who_am_i
 from .publish import publish_version
 from .shards import check_shard_rows, content_hash
 from .staging import image_order, settings_of, stored_array, write_patches

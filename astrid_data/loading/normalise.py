@@ -13,7 +13,8 @@ import torch
 from fastcore.basics import patch
 
 from ..core import BadInput
-from ..datasets.dataset import FITTED, Dataset, fit_normalisation
+from ..datasets.brightness import FITTED, fit_normalisation
+from ..datasets.dataset import Dataset
 from ..quality.background import local_background
 
 # %% ../../nbs/60_loading/04_normalise.ipynb #7fbf9164

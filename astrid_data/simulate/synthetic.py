@@ -86,21 +86,25 @@ def scatter_points(
 ) -> np.ndarray:  # (n, 2) x and y
     "Random positions that keep a distance"
     ny, nx = shape
-    places = [tuple(place) for place in taken]
     wanted = n + len(taken)
+    places = np.empty((wanted, 2))
+    n_placed = len(taken)
+    places[:n_placed] = np.reshape(taken, (-1, 2))
     for _ in range(200 * n):
         x = rng.uniform(margin, nx - 1 - margin)
         y = rng.uniform(margin, ny - 1 - margin)
-        if all((x - px) ** 2 + (y - py) ** 2 >= distance**2 for px, py in places):
-            places.append((x, y))
-        if len(places) == wanted:
+        gaps = (places[:n_placed] - (x, y)) ** 2
+        if (gaps[:, 0] + gaps[:, 1] >= distance**2).all():
+            places[n_placed] = x, y
+            n_placed += 1
+        if n_placed == wanted:
             break
-    if len(places) < wanted:
+    if n_placed < wanted:
         raise BadInput(
             f'{n} sources {distance:g} pixels apart do not fit into {shape}: '
             'ask for fewer or a larger image'
         )
-    return np.array(places[len(taken) :]).reshape(-1, 2)
+    return places[len(taken) :]
 
 # %% ../../nbs/30_simulate/01_synthetic.ipynb #df0817e5
 _ADMISSION = (True, 'pretend sky, not an observation')
