@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import keep, machine
+from benchmarks.harness import keep, machine, moment
 
 shared = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 A_DRESS = 5  # Copies of each
@@ -63,11 +63,34 @@ def _moved(patch, down, right):
     return np.roll(patch, (down, right), axis=(-2, -1))
 
 
-def _shifted(patch, by):
+def _shifted(patch, by, order=1):
     from scipy.ndimage import shift
 
     filled = np.nan_to_num(patch, nan=np.nanmedian(patch))
-    return shift(filled, (0, by, by), order=1, mode='nearest')
+    return shift(filled, (0, by, by), order=order, mode='nearest')
+
+
+def _asinh(patch, noise):
+    "As pictures for people are stretched"
+    return np.arcsinh((patch - np.nanmedian(patch, axis=(1, 2), keepdims=True)) / (3 * noise))
+
+
+def _square_root(patch):
+    "A gamma of 0.5"
+    low, high = (of(patch, axis=(1, 2), keepdims=True) for of in (np.nanmin, np.nanmax))
+    return np.sqrt((patch - low) / (high - low + 1e-30))
+
+
+def _cropped(patch):
+    "Four rows and columns are gone; the rest stands in the middle, among zeros"
+    padded = np.zeros_like(patch)
+    padded[..., 2:-2, 2:-2] = patch[..., 4:, 4:]
+    return padded
+
+
+def _peak_over(patch):
+    "The brightest pixel of each channel over its median"
+    return (np.nanmax(patch, axis=(1, 2)) - np.nanmedian(patch, axis=(1, 2)))[:, None, None]
 
 
 def dresses(rng):
@@ -76,10 +99,16 @@ def dresses(rng):
     def noisy(share):
         return lambda p, noise: p + share * noise * rng.normal(size=p.shape)
 
-    def swapped(p, noise):
+    def mixed(channel, p):
+        return np.roll(rng.permutation(p[channel].ravel()).reshape(p[channel].shape), 3)
+
+    def other_template(p, noise):
         new = p.copy()
-        new[0] = np.roll(rng.permutation(p[0].ravel()).reshape(p[0].shape), 3)
+        new[0] = mixed(0, p)
         return new
+
+    def science_only(p, noise):
+        return np.array([p[c] if c == 1 else mixed(c, p) for c in range(len(p))])
 
     found = {
         'brighter': lambda p, noise: 1.2 * p,
@@ -100,10 +129,27 @@ def dresses(rng):
         'noise added, 0.5': noisy(0.5),
         'JPEG 95': lambda p, noise: _jpeg(p, 95),
         'JPEG 75': lambda p, noise: _jpeg(p, 75),
+        'moved by 4': lambda p, noise: _moved(p, 0, 4),
         'half a pixel': lambda p, noise: _shifted(p, 0.5),
         'noise added, 1.0': noisy(1.0),
+        'peak at S/N 20': lambda p, noise: p + _peak_over(p) / 20 * rng.normal(size=p.shape),
+        'constant added': lambda p, noise: p + 100 * noise,
+        'asinh': _asinh,
+        'square root': lambda p, noise: _square_root(p),
+        'half precision': lambda p, noise: p.astype('f2'),
+        'half a pixel, cubic': lambda p, noise: _shifted(p, 0.5, order=3),
+        'half a pixel, turned': lambda p, noise: 1.2 * np.rot90(_shifted(p, 0.5), 1, (-2, -1)),
+        'cropped, padded': lambda p, noise: _cropped(p),
     }
-    return found | {'other template': swapped}
+    return found | {
+        'other template': other_template,
+        'science only': science_only,
+        'channels in turn': lambda p, noise: p[[1, 2, 0]],
+        'channels 0 and 1 swapped': lambda p, noise: p[[1, 0, 2]],
+    }
+
+
+OF_CHANNELS = 'other template', 'science only', 'channels in turn', 'channels 0 and 1 swapped'
 
 
 # Where it is planted
@@ -242,7 +288,7 @@ def plant(data, seed):
     rng = np.random.default_rng(seed)
     kinds = dresses(rng)
     if data.shape[1] == 1:
-        kinds.pop('other template')
+        kinds = {name: dress for name, dress in kinds.items() if name not in OF_CHANNELS}
     noise = np.nan_to_num(local_background(data)[1], nan=1)
     sources = rng.choice(len(data), A_DRESS * len(kinds), replace=A_DRESS * len(kinds) > len(data))
     names = np.repeat(list(kinds), A_DRESS)
@@ -322,6 +368,7 @@ if __name__ == '__main__':
         table='copies',
         about='copies planted in other dress and found, by set; pairs found in clean sets',
         machine=machine(),
+        **moment(),
         seeds=seeds,
         planted=plant_all(seeds),
         clean=look_at_clean(clean_sets()),

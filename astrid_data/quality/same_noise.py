@@ -115,6 +115,21 @@ def _turned(pattern, angle, mirrored):
     return affine_transform(pattern, turn, middle - turn @ middle, order=1)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #c752d9b4
+def _between(pattern, down, right):
+    "A pattern moved by half a pixel along its columns, its rows or both"
+    for axis, moved in enumerate((down, right)):
+        if moved:
+            pattern = (pattern + np.roll(pattern, -1, axis)) / 2
+    return pattern
+
+
+def _compare_between(first, second):
+    "How alike two patterns are when the second lies between the pixels of the first"
+    steps = (0, 1), (1, 0), (1, 1)
+    found = [compare(_smoothed(first), _smoothed(_between(second, *step))) for step in steps]
+    return max(found, key=lambda resemblance: resemblance.correlation)
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #0d5e72e9
 _SMALLEST_TURN = np.radians(4)  # Smaller ones are compared as they are
 _BESIDE = 0.025  # Between angles that are tried (rad)
 
@@ -122,6 +137,15 @@ _BESIDE = 0.025  # Between angles that are tried (rad)
 def _compare_turned(first, second, angle, mirrored):
     "How alike two patterns are when the second is turned by an angle"
     return compare(_smoothed(first), _smoothed(_turned(second, angle, mirrored)))
+
+
+def _compare_near(first, second, angle, mirrored, least):
+    "The same at an angle and, where there is something but no copy, beside it"
+    turned = _compare_turned(first, second, angle, mirrored)
+    if turned.sigma < LEAST_SIGMA or turned.is_copy(least):
+        return turned
+    beside = [_compare_turned(first, second, angle + a, mirrored) for a in (-_BESIDE, _BESIDE)]
+    return max(beside, key=lambda found: found.correlation)
 
 
 def same_noise(
@@ -133,12 +157,13 @@ def same_noise(
 ) -> Resemblance:
     "How alike the noise of two patches is, in any orientation and at a small shift"
     upright = compare(first, second)
+    if upright.is_copy(least):
+        return upright
     quarter = np.pi / 2
     beyond = abs((angle + quarter / 2) % quarter - quarter / 2)
-    if upright.is_copy(least) or beyond < _SMALLEST_TURN:
-        return upright
-    turned = _compare_turned(first, second, angle, mirrored)
-    if turned.sigma >= LEAST_SIGMA and not turned.is_copy(least):
-        beside = [_compare_turned(first, second, angle + a, mirrored) for a in (-_BESIDE, _BESIDE)]
-        turned = max(beside, key=lambda found: found.correlation)
-    return turned if turned.is_copy(least) else upright
+    others = []
+    if upright.sigma >= LEAST_SIGMA:
+        others.append(_compare_between(first, second))
+    if beyond >= _SMALLEST_TURN:
+        others.append(_compare_near(first, second, angle, mirrored, least))
+    return next((found for found in others if found.is_copy(least)), upright)
