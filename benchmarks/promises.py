@@ -8,7 +8,7 @@ nature gives. Kept in benchmarks/results/promises.json.
 import sys
 import tempfile
 
-from benchmarks.harness import keep, machine
+from benchmarks.harness import keep, machine, moment
 from benchmarks.real_bogus import planned, shared
 
 SURVEY_PRIOR = 0.1
@@ -134,6 +134,7 @@ def main():
             unit='AUC-PR',
             about=about,
             machine=machine(),
+            **moment(),
             survey_prior=SURVEY_PRIOR,
             deals=rows,
             held=held,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from benchmarks.harness import keep, machine
+from benchmarks.harness import keep, machine, moment
 
 FILES, NIGHTS = 60, 20
 SIZES = (300, 1000, 100)
@@ -116,7 +116,8 @@ def count(n, auc, column, seeds):
 
 def main(seeds):
     about = 'planted shortcuts by fact, samples and strength; 0.5 is a clean set'
-    result = dict(table='shortcuts', about=about, machine=machine(), seeds=seeds, rows=[])
+    result = dict(table='shortcuts', about=about, machine=machine(), **moment(), seeds=seeds)
+    result['rows'] = []
     for n in SIZES:
         for column in PLANTS:
             rows = [count(n, auc, column, seeds) for auc in STRENGTHS]
