@@ -211,3 +211,32 @@ def test_equal_patches_are_no_turned_copies_of_each_other():
     patches[2, 0, 1, 5] = 1.0
     assert _count_turned(np.array(['train', 'test', 'buffer'], object), patches) == 0
     assert _count_turned(np.array(['test', 'test', 'train'], object), patches) == 2
+
+
+def corners(seed, n=600):
+    "Large stamps of one star that are turned a little, and small ones where some of their corners reach"
+    rng = np.random.default_rng(seed)
+    small = np.arange(n) < n // 2
+    angle = rng.uniform(0, 2 * np.pi, n)
+    x, y = rng.normal(0, 0.1, (2, n))
+    away = small * rng.uniform(30, 50, n)
+    table = pd.DataFrame(
+        dict(
+            ra=150 + (x + away * np.cos(angle)) / 3600,
+            dec=(y + away * np.sin(angle)) / 3600,
+            half_width_arcsec=np.where(small, 0.5, 30.0),
+            pixel_pa_deg=np.where(small, 0.0, rng.normal(0, 8, n)),
+        )
+    )
+    return find_footprints(table, 63), np.flatnonzero(small), np.flatnonzero(~small)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_a_corner_of_a_turned_stamp_is_not_missed(seed):
+    "The bundle's own side separates what the corner of a member turned against it still reaches"
+    sky, rows, others = corners(seed)
+    expected = by_pairs(sky, rows, others)
+    beyond = np.abs(sky.vectors[rows] - sky.vectors[others[0]]).max(axis=1) > np.radians(34 / 3600)
+    assert 5 < (beyond & expected.any(axis=1)).sum() < beyond.sum()
+    assert not (expected.any(axis=1) & _misses(sky, rows, others, np.ones(len(rows)))).any()
+    assert (overlaps_any(sky, rows, others) == expected.any(axis=1)).all()

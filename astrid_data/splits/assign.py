@@ -161,7 +161,7 @@ def _assign_rows(scene, held, old, options, shares, seed, patch_size, together=N
     split[free], unit[free], by_need, draft = assigned
     return split, unit, by_need, draft
 
-# %% ../../nbs/50_splits/11_assign.ipynb #8bf3cc50
+# %% ../../nbs/50_splits/11_assign.ipynb #4d07a01a
 def _settle(scene, split, old, buffer):
     "Old samples where they were, and what shares sky or an object in the buffer"
     kept = ~np.equal(old, None)
@@ -171,7 +171,7 @@ def _settle(scene, split, old, buffer):
         return split
     return exclude_overlaps(scene.sky, _numbers_of(scene.group.astype(str)), split, kept)
 
-
+# %% ../../nbs/50_splits/11_assign.ipynb #8bf3cc50
 def _can_be_had(scene, held, old):
     "Samples that nothing is held for and that are not lost to what is, among these"
     free = np.flatnonzero(np.equal(held, None))
