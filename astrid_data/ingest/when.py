@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 
 from ..core import BadInput
 from .tables import SourceTable, listed_names
@@ -26,24 +27,28 @@ class Windows:
     end: np.ndarray  # MJD (UTC), inf where it is open; (n,)
     problem: np.ndarray  # What is wrong with a row's times, None where nothing is; objects, (n,)
 
-    def overlap(
-        self,
-        rows: np.ndarray,  # Rows of the table
-        start: float,  # MJD (UTC) of the beginning of an exposure
-        end: float,  # Of its end
-    ) -> np.ndarray:  # Which of these rows hold during it
-        "Which rows hold during an exposure"
-        return (self.start[rows] <= end) & (self.end[rows] >= start)
+# %% ../../nbs/25_ingest/05_when.ipynb #708c0d91
+@patch
+def overlap(
+    self: Windows,
+    rows: np.ndarray,  # Rows of the table
+    start: float,  # MJD (UTC) of the beginning of an exposure
+    end: float,  # Of its end
+) -> np.ndarray:  # Which of these rows hold during it
+    "Which rows hold during an exposure"
+    return (self.start[rows] <= end) & (self.end[rows] >= start)
 
-    def share_time(
-        self,
-        rows: np.ndarray,  # Rows of the table
-        row: int,  # Another one
-    ) -> np.ndarray:  # Which of these hold while the other does; to touch is not to share
-        "Which rows hold at the time of another"
-        start, end = self.start[row], self.end[row]
-        same = (self.start[rows] == start) & (self.end[rows] == end)
-        return same | ((self.start[rows] < end) & (self.end[rows] > start))
+# %% ../../nbs/25_ingest/05_when.ipynb #9fe499ed
+@patch
+def share_time(
+    self: Windows,
+    rows: np.ndarray,  # Rows of the table
+    row: int,  # Another one
+) -> np.ndarray:  # Which of these hold while the other does; to touch is not to share
+    "Which rows hold at the time of another"
+    start, end = self.start[row], self.end[row]
+    same = (self.start[rows] == start) & (self.end[rows] == end)
+    return same | ((self.start[rows] < end) & (self.end[rows] > start))
 
 # %% ../../nbs/25_ingest/05_when.ipynb #3e49aa60
 def _times_of(source, what):
@@ -68,14 +73,14 @@ def _problems(start, end, is_odd):
     problem[is_odd] = 'a cell holds no time that can be read'
     return problem
 
-
+# %% ../../nbs/25_ingest/05_when.ipynb #811974c9
 def _windows(start, end, is_odd):
     problem = _problems(start, end, is_odd)
     start = np.where(np.isnan(start), -np.inf, start)
     end = np.where(np.isnan(end), np.inf, end)
     return Windows(start, end, problem)
 
-# %% ../../nbs/25_ingest/05_when.ipynb #811974c9
+# %% ../../nbs/25_ingest/05_when.ipynb #3e9a6308
 def _around(source, moment, days):
     "Windows around one time per row"
     if days is None:
@@ -87,7 +92,7 @@ def _around(source, moment, days):
     mjd, is_odd = _times_of(source, moment)
     return _windows(mjd - float(before), mjd + float(after), is_odd)
 
-
+# %% ../../nbs/25_ingest/05_when.ipynb #f0379e62
 def read_windows(
     source: SourceTable,  # The table
     when=None,  # A column, or a pair of columns or times; None takes mjd_start and mjd_end
@@ -129,34 +134,38 @@ class Motion:
     mjd: np.ndarray  # When the positions hold (MJD, TDB taken for UTC), NaN where unknown; (n,)
     columns: tuple  # Names of the two columns
 
-    def moves(self) -> np.ndarray:  # Which rows have a motion and an epoch; (n,)
-        "Which rows move"
-        return (self.pm != 0).any(1) & np.isfinite(self.mjd)
+# %% ../../nbs/25_ingest/05_when.ipynb #971b8260
+@patch
+def moves(self: Motion) -> np.ndarray:  # Which rows have a motion and an epoch; (n,)
+    "Which rows move"
+    return (self.pm != 0).any(1) & np.isfinite(self.mjd)
 
-    def place(
-        self,
-        rows: np.ndarray,  # Rows of the table
-        ra: np.ndarray,  # Their right ascension at their own time (deg, ICRS)
-        dec: np.ndarray,  # Their declination (deg, ICRS)
-        mjd: float | None,  # The time that is wanted (MJD); None = unknown
-    ) -> tuple[np.ndarray, np.ndarray]:  # Right ascension and declination then (deg)
-        "Where the rows are at a time: along a straight line in space"
-        if mjd is None:
-            return ra, dec
-        moving = np.flatnonzero(self.moves()[rows])
-        years = (mjd - self.mjd[rows[moving]]) / 365.25
-        ra, dec = np.array(ra, float), np.array(dec, float)
-        moved = _moved(ra[moving], dec[moving], self.pm[rows[moving]] * years[:, None])
-        ra[moving], dec[moving] = moved
-        return ra, dec
-
-
+# %% ../../nbs/25_ingest/05_when.ipynb #ff7c57fe
 def _moved(ra, dec, shift_mas):
     "Positions (deg) after a shift east and north (mas) along a straight line"
     east, north = tangent_basis(ra, dec)
     shift = np.radians(shift_mas / 3.6e6)
     x, y, z = (unit_vectors(ra, dec) + shift[:, :1] * east + shift[:, 1:] * north).T
     return np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+# %% ../../nbs/25_ingest/05_when.ipynb #8c1b6e00
+@patch
+def place(
+    self: Motion,
+    rows: np.ndarray,  # Rows of the table
+    ra: np.ndarray,  # Their right ascension at their own time (deg, ICRS)
+    dec: np.ndarray,  # Their declination (deg, ICRS)
+    mjd: float | None,  # The time that is wanted (MJD); None = unknown
+) -> tuple[np.ndarray, np.ndarray]:  # Right ascension and declination then (deg)
+    "Where the rows are at a time: along a straight line in space"
+    if mjd is None:
+        return ra, dec
+    moving = np.flatnonzero(self.moves()[rows])
+    years = (mjd - self.mjd[rows[moving]]) / 365.25
+    ra, dec = np.array(ra, float), np.array(dec, float)
+    moved = _moved(ra[moving], dec[moving], self.pm[rows[moving]] * years[:, None])
+    ra[moving], dec[moving] = moved
+    return ra, dec
 
 # %% ../../nbs/25_ingest/05_when.ipynb #bd0ab165
 def _epoch_mjd(cell):
@@ -176,7 +185,7 @@ def _epoch_mjd(cell):
         return 51544.5 + (float(number) - 2000) * 365.25
     return float(read_times(pd.Series([cell], dtype=object))[0][0])
 
-
+# %% ../../nbs/25_ingest/05_when.ipynb #8d40be34
 def _epochs(source, ref_epoch):
     "MJD of the epoch of each row, NaN where it is unknown; None where none is given"
     if ref_epoch is None:
@@ -189,7 +198,7 @@ def _epochs(source, ref_epoch):
     different, row_of = np.unique(np.array([str(cell) for cell in cells]), return_inverse=True)
     return np.array([*map(_epoch_mjd, different), np.nan])[:-1][row_of]
 
-# %% ../../nbs/25_ingest/05_when.ipynb #8d40be34
+# %% ../../nbs/25_ingest/05_when.ipynb #bb2ad1a4
 def _rates(source, name):
     "A motion in mas per year, 0 where it is unknown"
     factor = unit_factor(source.units.get(name), 'mas/yr', name)
@@ -197,7 +206,24 @@ def _rates(source, name):
     unknown = ~np.isfinite(numbers) | (np.abs(numbers) >= 999) & is_sentinel(numbers)
     return np.where(unknown, 0.0, numbers) * (1.0 if factor is None else factor)
 
+# %% ../../nbs/25_ingest/05_when.ipynb #ff35b40b
+def _motion_columns(names, pmra, pmdec):
+    "The columns of both halves of a motion; None where the table has none"
+    given = dict(pmra=pmra, pmdec=pmdec)
+    found = {
+        k: _named_column(names, _MOTION_NAMES[k]) if v is None else v for k, v in given.items()
+    }
+    missing = [name for name in found.values() if name is not None and name not in names]
+    if missing:
+        raise BadInput(f'the table has no column {missing[0]!r}; it has {listed_names(names)}')
+    if None not in found.values():
+        return tuple(found.values())
+    if pmra is not None or pmdec is not None:
+        half = next(name for name, column in found.items() if column is None)
+        raise BadInput(f'a motion has two halves: say which column is {half}=')
+    return None
 
+# %% ../../nbs/25_ingest/05_when.ipynb #d8850c0d
 def read_motion(
     source: SourceTable,  # The table
     pmra: str | bool | None = None,  # Column; None finds it by name, False moves nothing
@@ -205,24 +231,14 @@ def read_motion(
     ref_epoch=None,  # Column, year, text or date; None finds a column by name
 ) -> tuple[Motion | None, str | None]:  # None where nothing moves; a note for the report or None
     "How the rows move, as the table says"
-    given = dict(pmra=pmra, pmdec=pmdec)
-    names = list(source.columns.columns)
     if pmra is False:
         return None, None
-    found = {
-        k: _named_column(names, _MOTION_NAMES[k]) if v is None else v for k, v in given.items()
-    }
-    missing = [name for name in found.values() if name is not None and name not in names]
-    if missing:
-        raise BadInput(f'the table has no column {missing[0]!r}; it has {listed_names(names)}')
-    if None in found.values():
-        if pmra is not None or pmdec is not None:
-            half = next(name for name, column in found.items() if column is None)
-            raise BadInput(f'a motion has two halves: say which column is {half}=')
+    names = list(source.columns.columns)
+    columns = _motion_columns(names, pmra, pmdec)
+    if columns is None:
         return None, None
     epoch = _named_column(names, _MOTION_NAMES['ref_epoch']) if ref_epoch is None else ref_epoch
     mjd = _epochs(source, epoch)
-    columns = tuple(found.values())
     if mjd is None:
         said = f'{" and ".join(columns)} were not used: say ref_epoch=, when the positions hold'
         return None, said
