@@ -10,7 +10,7 @@ from sqlalchemy import event
 
 import astrid_data as ad
 from astrid_data.core import stable_uuid
-from astrid_data.ingest import catalogues, labels
+from astrid_data.ingest import catalogue_columns, catalogue_places, labels
 from astrid_data.ingest.archive import IngestReport, ItemGuard
 from astrid_data.ingest.tables import open_table
 from astrid_data.registry.tables import (
@@ -136,10 +136,10 @@ def catalogue_of(rng, sky, n):
 def read(table, moving, timed):
     "A catalogue that is ready to be placed"
     asked = dict(object_id=None, class_name=None, is_real=None, mag=None, snr=None, score=1.0)
-    catalogue = catalogues._read_catalogue(open_table(table), 'c', 'ra', 'dec', **asked)
+    catalogue = catalogue_columns.read_catalogue(open_table(table), 'c', 'ra', 'dec', **asked)
     when = ('start', 'end') if timed else None
     motion = ('pmra', 'pmdec', 'epoch') if moving else (False, None, None)
-    catalogues._read_times_and_motions(catalogue, when, None, *motion)
+    catalogue_columns.read_times_and_motions(catalogue, when, None, *motion)
     return catalogue
 
 
@@ -159,7 +159,7 @@ def plainly_near(catalogue, sky):
             if one.mjd != one.mjd:
                 unknown[inside] = True
                 continue
-            exposure = catalogues._exposure_of(
+            exposure = catalogue_places._exposure_of(
                 SimpleNamespace(facts={}, mjd=one.mjd, mjd_meaning=None)
             )
             holds = windows.overlap(inside, *exposure)
@@ -181,8 +181,8 @@ def test_rows_come_to_the_images_that_looking_at_all_pairs_finds(
     archive = ad.open_archive(tmp_path)
     sky = fill(archive, rng, 50)
     catalogue = read(catalogue_of(rng, sky, 200), moving, timed)
-    monkeypatch.setattr(catalogues, '_IMAGES_AT_ONCE', 7)
-    placement = catalogues._Placement(archive, catalogue, ItemGuard(IngestReport()))
+    monkeypatch.setattr(catalogue_places, '_IMAGES_AT_ONCE', 7)
+    placement = catalogue_places.Placement(archive, catalogue, ItemGuard(IngestReport()))
     near = []
     monkeypatch.setattr(
         placement, '_on_pixels', lambda image, rows: near.append((str(image.id), rows))
@@ -201,8 +201,8 @@ def test_the_farthest_row_is_among_those_that_outrun_the_others(seed):
     n = rng.integers(1, 200)
     pm = rng.choice([0, 1, 5, 30], (n, 2)) * rng.choice([1, rng.normal()], (n, 1))
     epoch = rng.choice([51544.5, 57388.5, np.nan, rng.uniform(4e4, 6e4)], n)
-    motion = catalogues.Motion(pm.astype(float), epoch, ('pmra', 'pmdec'))
-    speed, began = catalogues._outrunning(motion)
+    motion = catalogue_places.Motion(pm.astype(float), epoch, ('pmra', 'pmdec'))
+    speed, began = catalogue_places._outrunning(motion)
     for mjd in (4e4, 51544.5, 55000.0, 57388.5, 61000.0, *rng.uniform(4e4, 7e4, 20)):
         far = np.hypot(*pm.T) * np.abs(mjd - epoch)
         wanted = np.nanmax(far[motion.moves()], initial=0)
