@@ -8,8 +8,8 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'json_texts', 'json_objects', 'Base', 'Survey', 'Observation', 'Model', 'ModelRun', 'Detection',
            'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset', 'TrainingSample', 'TrainingRun',
            'ApiKey', 'Image', 'FileRow', 'DetectionIndex', 'ObservationIndex', 'LabelEvent', 'VersionRow',
-           'VersionHead', 'SampleRow', 'QualityRow', 'SplitOpening', 'DetectionScore', 'IngestJob', 'read_url',
-           'DatabaseAway', 'RowRefused', 'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes',
+           'VersionHead', 'SampleRow', 'QualityRow', 'SplitOpening', 'DetectionScore', 'EpochRow', 'IngestJob',
+           'read_url', 'DatabaseAway', 'RowRefused', 'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes',
            'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'insert_columns', 'bulk_insert',
            'dashed', 'to_array', 'columns', 'add_validation_event', 'index_sky']
 
@@ -728,6 +728,30 @@ class DetectionScore(Base):
     created_at: Mapped[datetime] = _made()
 
 
+class EpochRow(Base):
+    "One epoch of the light curve of an object, as the first packet that carried it said it"
+
+    __tablename__ = 'ad_epochs'
+    __table_args__ = dict(sqlite_with_rowid=False)
+    object_id: Mapped[str] = _text(255, primary_key=True, doc="the survey's name of the object")
+    survey_id: Mapped[uuid.UUID] = _ref('surveys', primary_key=True)
+    epoch_key: Mapped[str] = _text(100, primary_key=True, doc='its kind and name, or time and band')
+    kind: Mapped[str] = _text(10, doc='detection, forced or limit')
+    mjd: Mapped[float] = mapped_column(doc='when it was observed (day), in `mjd_scale`')
+    mjd_scale: Mapped[str] = _text(10, doc='utc or tai')
+    mjd_meaning: Mapped[str | None] = _text(10, doc='start or mid of the exposure')
+    band: Mapped[str] = _text(50, doc='name of the filter')
+    mag: Mapped[float | None] = mapped_column(doc='AB magnitude, as the packet says')
+    mag_error: Mapped[float | None] = mapped_column(doc='1 sigma (mag)')
+    flux: Mapped[float | None] = mapped_column(doc='of the difference (nJy)')
+    flux_error: Mapped[float | None] = mapped_column(doc='1 sigma (nJy)')
+    limit_mag: Mapped[float | None] = mapped_column(doc='faintest source that would show (mag)')
+    is_positive: Mapped[bool | None] = mapped_column(doc='brighter than the template; None: unsaid')
+    known_mjd: Mapped[float] = mapped_column(doc='when it became known (day, UTC)')
+    packet: Mapped[str] = _text(255, doc='name of the alert that carried it')
+    field: Mapped[str] = _text(50, doc='where in the packet')
+
+
 class IngestJob(Base):
     "Long work that was asked for, and how far it is"
 
@@ -1032,7 +1056,7 @@ def take_turn(
         connection.exec_driver_sql('BEGIN IMMEDIATE')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #99094d63
-SCHEMA = '0004'  # The newest migration
+SCHEMA = '0005'  # The newest migration
 LOCK = 7261170  # PostgreSQL knows by this number that someone is making tables
 _one_at_a_time = threading.Lock()
 
@@ -1227,28 +1251,38 @@ def _quoted(connection, columns):
     return ', '.join(quote(column.name) for column in columns)
 
 
-def _insert_new(connection, table, source, *rows):
-    "Insert what `source` gives, and pass over known ids; how many were new"
+def _at_conflict(table, smallest):
+    "What happens to a row whose key is there already"
+    if smallest is None:
+        return 'DO NOTHING'
+    others = [column.name for column in table.columns if not column.primary_key]
+    values = ', '.join(f'{name} = excluded.{name}' for name in others)
+    return f'DO UPDATE SET {values} WHERE excluded.{smallest} < {table.name}.{smallest}'
+
+
+def _insert_new(connection, table, source, smallest, *rows):
+    "Insert what `source` gives; how many rows were new, or took the place of others"
     names = _quoted(connection, table.columns)
     keys = _quoted(connection, table.primary_key)
-    statement = f'INSERT INTO {table.name} ({names}) {source} ON CONFLICT ({keys}) DO NOTHING'
+    rule = _at_conflict(table, smallest)
+    statement = f'INSERT INTO {table.name} ({names}) {source} ON CONFLICT ({keys}) {rule}'
     return connection.exec_driver_sql(statement, *rows).rowcount
 
 
-def _send_rows(session, table, rows):
-    "Send rows, and pass over known ids; how many were new"
+def _send_rows(session, table, rows, smallest=None):
+    "Send rows; how many were new, or took the place of others"
     connection = session.connection()
     if connection.dialect.name == 'sqlite' or len(rows) < _few_rows:
         mark = '?' if connection.dialect.name == 'sqlite' else '%s'
         marks = ', '.join([mark] * len(table.columns))
-        return _insert_new(connection, table, f'VALUES ({marks})', rows)
+        return _insert_new(connection, table, f'VALUES ({marks})', smallest, rows)
     names = _quoted(connection, table.columns)
     like = f'SELECT {names} FROM {table.name}'
     connection.exec_driver_sql(
         f'CREATE TEMP TABLE ad_incoming ON COMMIT DROP AS {like} WITH NO DATA'
     )
     _copy(connection, rows)
-    new = _insert_new(connection, table, f'SELECT {names} FROM ad_incoming')
+    new = _insert_new(connection, table, f'SELECT {names} FROM ad_incoming', smallest)
     connection.exec_driver_sql('DROP TABLE ad_incoming')
     return new
 
@@ -1291,8 +1325,9 @@ def insert_columns(
     session,  # Open session
     table,  # One of the classes above
     columns: dict,  # Attribute -> its values, lists of one length; what is missing gets its default
-) -> int:  # How many rows were new
-    "Insert rows that are given by columns; those whose id is there already stay as they are"
+    smallest: str | None = None,  # Column; of two rows of one key the one with less of it stays
+) -> int:  # How many rows were new, or took the place of others
+    "Insert rows that are given by columns; unless `smallest`, those that are there already stay"
     if not columns:
         raise BadInput(f'{table.__name__} rows: no column is given')
     n = len(next(iter(columns.values())))
@@ -1307,7 +1342,7 @@ def insert_columns(
         name = names.get(column.name)
         values = _default(column, n) if name is None else columns[name]
         stored.append(_stored(column, values, dialect))
-    return _send_rows(session, table.__table__, list(zip(*stored, strict=True)))
+    return _send_rows(session, table.__table__, list(zip(*stored, strict=True)), smallest)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #b96e70fe
 def bulk_insert(
