@@ -1,6 +1,7 @@
 """`python -m benchmarks.alerts [N]`: alerts from a table into a registry and a store, by part, beside bare writing of the same bytes.
 
-N alerts (4,000) are made up: noise of their own in each of three stamps of 63 x 63 pixels, packed by gzip, and a history of twenty names. They come
+N alerts (4,000) are made up: noise of their own in each of three stamps of 63 x 63 pixels, packed by gzip, and a history of twenty epochs, two
+thirds of them non-detections. They come
 in as Parquet and as AVRO, into SQLite and a folder; then triplets are cut from them. Rates are of processor seconds of one
 core, which another program on the machine does not change; wall seconds stand beside them. Kept in benchmarks/results/alerts.json.
 """
@@ -30,6 +31,22 @@ def stamp(rng):
     return gzip.compress(out.getvalue(), 6, mtime=0)
 
 
+def history(k):
+    "What an alert says of the past of its object"
+    for i in range(20):
+        seen = i % 3 == 0
+        yield dict(
+            candid=5 * 10**17 + 20 * k + i if seen else None,
+            jd=2460300.5 + i + k / 1e7,
+            fid=1 + i % 2,
+            pid=10**15 + 20 * k + i,
+            magpsf=18.5 + i / 10 if seen else None,
+            sigmapsf=0.1 if seen else None,
+            isdiffpos='t' if seen else None,
+            diffmaglim=20.5,
+        )
+
+
 def made_up(n, seed=0):
     "Alerts as ZTF would send them"
     rng = np.random.default_rng(seed)
@@ -51,16 +68,15 @@ def made_up(n, seed=0):
                 rcid=k % 64,
                 programid=1,
             ),
-            prv_candidates=[
-                dict(candid=5 * 10**17 + 20 * k + i, jd=2460300.5 + i) for i in range(20)
-            ],
+            prv_candidates=list(history(k)),
             **{name: dict(fileName='a.fits.gz', stampData=stamp(rng)) for name in STAMPS},
         )
 
 
 def schema():
     "The AVRO schema of these alerts"
-    kinds = dict(candid='long', fid='int', field='int', rcid='int', programid='int')
+    kinds = dict(candid='long', fid='int', field='int', rcid='int', programid='int', pid='long')
+    kinds |= dict(isdiffpos='string')
 
     def record(name, *names):
         fields = [dict(name=one, type=kinds.get(one, 'double')) for one in names]
@@ -70,7 +86,10 @@ def schema():
     cutout = [dict(name='fileName', type='string'), dict(name='stampData', type='bytes')]
     cutout = dict(type='record', name='cutout', fields=cutout)
     stamps = [dict(name=STAMPS[0], type=cutout), *(dict(name=s, type='cutout') for s in STAMPS[1:])]
-    earlier = dict(type='array', items=record('earlier', 'candid', 'jd'))
+    earlier = record('earlier', *'candid jd fid pid magpsf sigmapsf isdiffpos diffmaglim'.split())
+    for one in earlier['fields']:
+        one['type'] = ['null', one['type']]
+    earlier = dict(type='array', items=earlier)
     fields = [
         dict(name='objectId', type='string'),
         dict(name='candid', type='long'),

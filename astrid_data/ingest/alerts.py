@@ -10,6 +10,7 @@ import hashlib
 import io
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 
 import numpy as np
 from astropy.io import fits
@@ -37,6 +38,7 @@ from astrid_data.ingest.archive import (
     plain_data,
     verdict_columns,
 )
+from .epochs import epochs_of, write_epochs
 from astrid_data.ingest.packets import (
     ALERT_FACTS,
     flat_fields,
@@ -360,7 +362,18 @@ def _write_batch(archive, guard, batch, survey_name, origin):
         tables = _batch_rows(guard, batch, survey, model, origin)
         for table, rows in tables.items():
             bulk_insert(s, table, rows)
+        there = {row['observation_id'] for row in tables[Observation]}
+        alerts = [alert for _, alert, *_ in batch if str(alert['candid']) in there]
+        written = write_epochs(s, survey.id, alerts)
+    _count_epochs(guard.report, written)
     return tables
+
+
+def _count_epochs(report, written):
+    "Tell the report of epochs that are stored now, and of those that could not be"
+    n, lost = written
+    report.epochs += n
+    report.lost_epochs.update(lost)
 
 
 def _write_or_halve(archive, guard, batch, survey_name, origin):
@@ -463,6 +476,12 @@ def _band_word(value, survey):
     return (word.lower() if survey in ('ztf', 'lsst') else word) if known else None
 
 
+@lru_cache(64)
+def _bands_named(survey):
+    "The function that says which band a field of an epoch names, for one survey"
+    return lru_cache(1024)(partial(_band_word, survey=survey))
+
+
 def _settle_band(alert, survey):
     "Give an alert the one band that its fields name, none where they name none"
     words = {name: _band_word(alert[name], survey) for name in _BAND_FIELDS if name in alert}
@@ -484,7 +503,9 @@ def _read_packet(packet, survey):
         problem = alert_problem(alert) or _stream_problem(alert, survey)
     if problem:
         raise BadImage(*problem)
-    _settle_band(alert, _survey_of(alert) or survey.lower())
+    name = _survey_of(alert) or survey.lower()
+    _settle_band(alert, name)
+    alert['epochs'] = epochs_of(layers_of(packet), alert, _bands_named(name))
     return alert, _stamp_geometry(alert, survey or _survey_of(alert))
 
 
@@ -636,12 +657,13 @@ def _in_words(others):
 
 
 def _lose_other_values(archive, guard, survey_name, again):
-    "Put alerts into the ledger that are there already with other values"
+    "Put alerts into the ledger that are there already with other values; the others"
     report = guard.report
     ids = [_detection_of(alert, survey_name) for _, alert in again]
     with archive.session() as session:
         stored = _stored_alerts(session, ids)
         labels, stamps = _stored_labels(session, ids), _stored_stamps(session, ids)
+    alike = []
     for (uri, alert), one in zip(again, ids):
         others = None  # It stays so where the guard puts the alert into the ledger
         with guard(uri):
@@ -652,6 +674,17 @@ def _lose_other_values(archive, guard, survey_name, again):
         report.skipped -= others != {}
         if others:
             report.lose(uri, 'other_values', _in_words(others))
+        if others is not None and others.keys() <= {'history'}:
+            alike.append(alert)
+    return alike
+
+
+def _write_epochs_again(archive, report, survey_name, alerts):
+    "What alerts that are there already say of the past"
+    with archive.session() as session:
+        survey = get_or_create_survey(session, survey_name)
+        written = write_epochs(session, survey.id, alerts)
+    _count_epochs(report, written)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #360eff42
 _COMPARED_AT_ONCE = 500  # Alerts; what is stored of them is asked for in one query
@@ -710,7 +743,8 @@ def _write_once(self: _AlertWriter):
         del self.known[name]
     others = [(uri, alert) for uri, alert, _ in again if str(alert['candid']) not in refused]
     if others:
-        _lose_other_values(self.archive, self.guard, self.survey_name, others)
+        alike = _lose_other_values(self.archive, self.guard, self.survey_name, others)
+        _write_epochs_again(self.archive, self.report, self.survey_name, alike)
     return [one for one in again if str(one[1]['candid']) in refused]
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ea9318fb

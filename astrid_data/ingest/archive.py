@@ -89,6 +89,8 @@ class IngestReport:
     rows: int = 0  # Rows of a catalogue that are stored, now or before
     corrected: int = 0  # Verdicts that differ from the last ones of the same catalogue
     changed: Counter = field(default_factory=Counter)  # What else of detections is another now
+    epochs: int = 0  # Epochs of light curves that are new, or known from an earlier time on
+    lost_epochs: Counter = field(default_factory=Counter)  # Reason -> epochs that are not there
     notes: list = field(default_factory=list)  # What else should be known, in sentences
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #5959e940
@@ -154,6 +156,9 @@ def __repr__(self: IngestReport):
         text += f'\n  {self.corrected:6d} verdicts changed'
     for what, number in sorted(self.changed.items()):
         text += f'\n  {number:6d} with another {what} than before'
+    if self.epochs or self.lost_epochs:
+        lost = ''.join(f', {n} lost ({why})' for why, n in sorted(self.lost_epochs.items()))
+        text += f'\n  {self.epochs:6d} epochs of light curves{lost}'
     for note in self.notes:
         text += f'\n  note: {note}'
     return text + _doubt_words(self.doubts) + _first_lost_words(self.ledger)
