@@ -65,24 +65,27 @@ def _fields(names):
     return {what: tuple(fields) for what, fields in found.items() if fields}
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #ceb50131
-_MISSING_FLUX = -99999
+_MISSING = (-999.0, -99999.0)
 
 
 def _first(record, fields):
     "The first of some fields that is there; None without one"
     for name in fields:
         value = record[name]
-        if value is not None and not is_missing(value):
+        if value is not None and (type(value) is int or not is_missing(value)):
             return value
 
 
 def _number(record, fields):
     "The first of some fields as a number; None without one, ValueError for what is none"
-    value = _first(record, fields)
-    if value is None:
-        return None
-    value = float(value)
-    return value if isfinite(value) and value != _MISSING_FLUX else None
+    for name in fields:
+        value = record[name]
+        if value is None:
+            continue
+        if type(value) is not float:
+            value = nan if is_missing(value) else float(value)
+        if isfinite(value) and value not in _MISSING:
+            return value
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #e8eac944
 _CLOCKS = (  # Fields, what to take off, scale, and which moment of the exposure

@@ -1,0 +1,211 @@
+"Light curves that know when each of their epochs became known."
+
+import gzip
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from sqlalchemy import select, text
+
+import astrid_data as ad
+from astrid_data.core import Conflict
+from astrid_data.ingest.epochs import utc_days
+from astrid_data.registry.tables import SCHEMA, Detection, EpochRow, Registry, schema_version
+
+
+def stamp(seed):
+    "A gzipped stamp of noise"
+    out = io.BytesIO()
+    fits.PrimaryHDU(np.random.default_rng(seed).normal(100, 5, (63, 63)).astype('f4')).writeto(out)
+    return gzip.compress(out.getvalue(), mtime=0)
+
+
+STAMPS = {f'cutout{role}': stamp(k) for k, role in enumerate(('Template', 'Science', 'Difference'))}
+
+
+def packet(candid, jd, past=(), name='ZTF24aaa', **more):
+    "A packet as ZTF sends it"
+    candidate = dict(jd=jd, fid=1, ra=10.0, dec=20.0, drb=0.9, magpsf=18.0, sigmapsf=0.05)
+    candidate |= dict(isdiffpos='t', diffmaglim=20.5) | more
+    return dict(
+        objectId=name, candid=candid, candidate=candidate, prv_candidates=list(past), **STAMPS
+    )
+
+
+def seen(candid, jd, **more):
+    return dict(candid=candid, jd=jd, fid=1, magpsf=18.5, sigmapsf=0.1, isdiffpos='t') | more
+
+
+def unseen(jd, pid, **more):
+    return dict(candid=None, jd=jd, fid=2, pid=pid, magpsf=None, diffmaglim=20.0) | more
+
+
+def open_at(folder, url):
+    return ad.open_archive(url, storage=str(folder / 'store'), home=folder)
+
+
+def epochs(archive):
+    "The table of epochs, in order"
+    names = [c.name for c in EpochRow.__table__.columns if c.name != 'survey_id']
+    with archive.session() as s:
+        rows = s.execute(select(*(getattr(EpochRow, n) for n in names))).all()
+    table = pd.DataFrame(rows, columns=names)
+    return table.sort_values(['object_id', 'epoch_key'], ignore_index=True)
+
+
+def night(k, past):
+    return packet(1000 + k, 2460400.5 + k, past)
+
+
+HISTORY = [seen(1, 2460390.5), unseen(2460395.5, 7), unseen(2460395.5, 8)]
+
+
+def test_the_past_of_an_alert_is_kept_once(registry_url, tmp_path):
+    archive = open_at(tmp_path, registry_url)
+    again = [*HISTORY, seen(1000, 2460400.5)]
+    reports = [archive.add_alerts(p) for p in ([night(0, HISTORY)], [night(3, again)])]
+    assert [r.epochs for r in reports] == [4, 1]
+    assert archive.add_alerts([night(0, HISTORY), night(3, again)]).epochs == 0
+    table = epochs(archive)
+    assert table['kind'].value_counts().to_dict() == dict(detection=3, limit=2)
+    known = dict(zip(table['epoch_key'], table['known_mjd']))
+    assert known['detection:1'] == 60400.0  # From its first packet on, not from its own night on
+    assert known['detection:1003'] == 60403.0
+
+
+def test_the_numbers_of_the_earliest_packet_stay_in_any_order(registry_url, tmp_path):
+    packets = [night(k, [seen(1, 2460390.5, magpsf=18.5 + k)]) for k in (3, 4, 0, 2, 1)]
+    archive = open_at(tmp_path, registry_url)
+    for one in packets:
+        archive.add_alerts([one])
+    row = epochs(archive).set_index('epoch_key').loc['detection:1']
+    assert (row['mag'], row['known_mjd'], row['packet']) == (18.5, 60400.0, '1000')
+
+
+def test_many_rows_go_the_fast_way_and_stay_the_same(registry_url, tmp_path):
+    "More rows than PostgreSQL takes one by one"
+    past = [unseen(2460300.5 + k / 7, k) for k in range(300)]
+    late, early = night(9, past), night(0, past)
+    archive = open_at(tmp_path, registry_url)
+    assert [archive.add_alerts([p]).epochs for p in (late, early, late)] == [301, 301, 0]
+    limits = epochs(archive).query("kind == 'limit'")
+    assert len(limits) == 300 and set(limits['known_mjd']) == {60400.0}
+
+
+def test_an_epoch_after_its_packet_is_refused_and_counted(registry_url, tmp_path):
+    archive = open_at(tmp_path, registry_url)
+    past = [*HISTORY, seen(2, 2460401.5), unseen(2460400.5 + 2e-3 / 86400, 9)]
+    report = archive.add_alerts([night(0, past)])
+    assert report.lost_epochs == dict(later_than_packet=2)
+    assert 'detection:2' not in set(epochs(archive)['epoch_key'])
+    assert 'later_than_packet' in repr(report)
+
+
+def test_one_broken_epoch_costs_itself_alone(tmp_path):
+    archive = ad.open_archive(tmp_path)
+    past = [seen(1, 2460390.5, magpsf='faint'), seen(2, None), *HISTORY[1:]]
+    report = archive.add_alerts([night(0, past)])
+    assert (report.added, report.epochs) == (1, 3)
+    assert report.lost_epochs == dict(no_time=1, unreadable=1)
+
+
+def test_a_registry_of_before_is_brought_up_and_filled(registry_url, tmp_path):
+    archive = open_at(tmp_path, registry_url)
+    archive.add_alerts([night(0, HISTORY)])
+    before = epochs(archive)
+    with archive.session() as s:
+        s.execute(text('DROP TABLE ad_epochs'))
+        s.execute(text("UPDATE ad_alembic_version SET version_num = '0004'"))
+    with pytest.raises(Conflict, match='upgrade'):
+        open_at(tmp_path, registry_url)
+    registry = Registry(registry_url).upgrade()
+    with registry.session() as s:
+        assert schema_version(s.connection()) == SCHEMA == '0005'
+    archive = open_at(tmp_path, registry_url)
+    assert len(epochs(archive)) == 0
+    assert archive.add_alerts([night(0, HISTORY)]).epochs == 4
+    pd.testing.assert_frame_equal(epochs(archive), before)
+
+
+def test_alerts_and_their_epochs_come_together_or_not_at_all(registry_url, tmp_path, monkeypatch):
+    from astrid_data.ingest import alerts as page
+
+    archive = open_at(tmp_path, registry_url)
+    write, packets = page.write_epochs, [night(k, HISTORY) for k in range(4)]
+
+    def killed(*args):
+        write(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(page, 'write_epochs', killed)
+        with pytest.raises(KeyboardInterrupt):
+            archive.add_alerts(packets, chunk=2)
+    with archive.session() as s:
+        assert s.scalars(select(Detection)).all() == [] and len(epochs(archive)) == 0
+    assert archive.add_alerts(packets, chunk=2).epochs == 7
+    whole = ad.open_archive(tmp_path / 'whole')
+    whole.add_alerts(packets)
+    pd.testing.assert_frame_equal(epochs(archive), epochs(whole))
+
+
+def rubin(day, forced=(), before=(), source=5):
+    "A packet as Rubin sends it, `day` in TAI"
+    dia = dict(diaSourceId=source, diaObjectId=77, midpointMjdTai=day, ra=1.0, dec=2.0, band='r')
+    dia |= dict(psfFlux=1000.0, psfFluxErr=50.0, reliability=0.9)
+    return dict(
+        diaSourceId=source, diaSource=dia, prvDiaSources=list(before),
+        prvDiaForcedSources=list(forced), **STAMPS,
+    )  # fmt: skip
+
+
+def dia_forced(source, day, issued, flux=100.0):
+    return dict(
+        diaForcedSourceId=source, diaObjectId=77, midpointMjdTai=day, band='r', psfFlux=flux,
+        psfFluxErr=20.0, timeProcessedMjdTai=issued,
+    )  # fmt: skip
+
+
+def test_forced_photometry_is_known_from_its_own_date_on(registry_url, tmp_path):
+    archive = open_at(tmp_path, registry_url)
+    forced = [dia_forced(1, 60000.0, 60010.0), dia_forced(2, 60001.0, 60200.0)]
+    archive.add_alerts([rubin(60100.0, forced)])
+    table = epochs(archive).set_index('epoch_key')
+    days = utc_days([60010.0, 60200.0, 60100.0], ['tai'] * 3)
+    found = table.loc[['forced:1', 'forced:2', 'detection:5'], 'known_mjd']
+    assert np.allclose(found, days, rtol=0, atol=1e-8)
+    assert set(table['mjd_scale']) == {'tai'} and set(table['mjd_meaning']) == {'mid'}
+    assert table.loc['forced:1', ['mjd', 'flux']].tolist() == [60000.0, 100.0]
+
+
+def test_ztf_counts_become_nanojansky(tmp_path):
+    archive = ad.open_archive(tmp_path)
+    one = night(0, []) | dict(
+        fp_hists=[
+            dict(jd=2460390.5, fid=1, pid=3, forcediffimflux=-250.0, forcediffimfluxunc=25.0, magzpsci=26.4),
+            dict(jd=2460391.5, fid=1, pid=4, forcediffimflux=-99999.0, forcediffimfluxunc=-99999.0, magzpsci=26.4, diffmaglim=20.0),
+        ]
+    )  # fmt: skip
+    assert archive.add_alerts([one]).epochs == 2
+    row = epochs(archive).query("kind == 'forced'").iloc[0]
+    assert row['flux'] == pytest.approx(-250 * 100) and row['flux_error'] == pytest.approx(2500)
+
+
+def test_real_packets_of_all_brokers_are_one_table(registry_url, tmp_path, shared_data):
+    alerts = shared_data / 'alerts'
+    archive = open_at(tmp_path, registry_url)
+    files = [*sorted((alerts / 'raw_avro').glob('*.avro')), alerts / 'lsst_dev.parquet']
+    files.append(alerts / 'ztf_dev.parquet')
+    reports = [archive.add_alerts(file) for file in files]
+    assert sum(r.lost_epochs.total() for r in reports) == 0
+    table = epochs(archive)
+    counts = table.groupby(['field', 'kind']).size().to_dict()
+    assert counts[('prv_candidates', 'limit')] == 103
+    assert counts[('prv_candidates', 'detection')] == 121
+    assert counts[('fp_hists', 'forced')] == 15
+    assert set(table['mjd_scale']) == {'utc', 'tai'}
+    observed = utc_days(table['mjd'], table['mjd_scale'])
+    assert (observed <= table['known_mjd'] + 1e-3 / 86400).all()
+    assert sum(archive.add_alerts(file).epochs for file in files) == 0
