@@ -666,6 +666,7 @@ LATER_METHODS = {
     'Archive.add_catalogue': 'ingest.catalogues:add_catalogue',
     'Archive.add_alerts': 'ingest.alerts:add_alerts',
     'Archive.add': 'ingest.fetch:add_found',
+    'Archive.light_curve': 'ingest.light_curves:light_curve',
     'Archive.score': 'inference.archive_scores:score_archive',
     'History.classifier': 'inference.classifier:classifier_of_history',
     'TrainedModel.score': 'inference.score:score',

@@ -227,6 +227,7 @@ class Archive:
     add_catalogue = later()
     add_alerts = later()
     add = later()  # add(found): what `search_mast` or `search_skyview` found
+    light_curve = later()
     score = later()
 
     def __init__(
