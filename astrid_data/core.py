@@ -9,7 +9,7 @@ __all__ = ['SECRET_NAME', 'SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LA
            'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'utc_from_mjd', 'mjd_of_days',
            'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing',
            'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings',
-           'dotenv_values', 'load_settings', 'current_limits', 'progress']
+           'dotenv_values', 'load_settings', 'current_limits', 'watching_progress', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
 import errno
@@ -27,6 +27,7 @@ import time
 import uuid
 from base64 import b64encode
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, lru_cache, partial
@@ -871,6 +872,46 @@ def current_limits() -> Limits:  # From the environment and `.env`, as `load_set
     return _limits_now(variables, (state.st_ino, state.st_size, state.st_mtime_ns))
 
 # %% ../nbs/00_core.ipynb #d2ffce74
+_watch = ContextVar('watch', default=None)
+
+
+@contextmanager
+def watching_progress(
+    watch,  # Called as watch(what is done, how many are done, of how many or None)
+):  # Context manager
+    "Call `watch` at each step of all long work that this thread does meanwhile"
+    token = _watch.set(watch)
+    try:
+        yield
+    finally:
+        _watch.reset(token)
+
+# %% ../nbs/00_core.ipynb #c5a216ea
+class _WatchedBar:
+    "A progress bar that tells a function how far it is"
+
+    def __init__(self, bar, desc, watch):
+        self.bar, self.desc, self.watch = bar, desc, watch
+        self.done = bar.n
+        watch(desc, self.done, bar.total)
+
+    def __getattr__(self, name):
+        return getattr(self.bar, name)
+
+    def __iter__(self):
+        for item in self.bar:
+            yield item
+            self._count(1)
+
+    def update(self, n=1):
+        self.bar.update(n)
+        self._count(n)
+
+    def _count(self, n):
+        self.done += n
+        self.watch(self.desc, self.done, self.bar.total)
+
+# %% ../nbs/00_core.ipynb #ac7c2bf5
 def progress(
     items,  # What to go through
     desc: str = '',  # What is being done, in a word or two
@@ -883,4 +924,6 @@ def progress(
 
     quiet = not show or 'IN_TEST' in os.environ or 'ASTRID_DATA_QUIET' in os.environ
     seen = sys.stderr.isatty() or 'ipykernel' in sys.modules or 'ASTRID_DATA_PROGRESS' in os.environ
-    return tqdm(items, desc=desc, total=total, disable=quiet or not seen, leave=False, **kw)
+    bar = tqdm(items, desc=desc, total=total, disable=quiet or not seen, leave=False, **kw)
+    watch = _watch.get()
+    return bar if watch is None else _WatchedBar(bar, desc, watch)

@@ -182,14 +182,17 @@ def reading_order():
     return [unnumbered(p) for p in paths]
 
 
+_OUTSIDE = ('jobs', 'api', 'serve', 'options', 'verbs', 'cli', 'compat')
+
+
 def contents(names):
     "The table of contents: sections follow the folders, then what is called from outside, tutorials"
     order = [n for n in reading_order() if n in names]
     trees = []
     for folder, title in sections.items():
-        inside = [n for n in order if n.rpartition('/')[0] == folder and n not in ('api', 'cli')]
+        inside = [n for n in order if n.rpartition('/')[0] == folder and n not in _OUTSIDE]
         trees.append((title, inside))
-    trees.append(('From outside', [n for n in order if n in ('api', 'cli')]))
+    trees.append(('From outside', [n for n in order if n in _OUTSIDE]))
     trees.append(('Speed', ['benchmarks']))
     trees.append(('Safety', ['faults']))
     trees.insert(0, ('Tutorials', [n for n in names if n.startswith('tutorials/')]))
