@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from uuid import UUID
 
 from . import verbs
 from .core import AstridError, revealed
@@ -250,6 +251,14 @@ def _serve_options(verb):
     verb.add_argument('--allow', nargs='*', action='extend', default=[], help=allow)
 
 
+def _jobs_options(verb):
+    from astrid_data.jobs import STATES
+
+    verb.add_argument('--cancel', type=UUID, help='id of a job to end')
+    verb.add_argument('--status', choices=STATES, help='only those in this state')
+    verb.add_argument('--limit', type=int, default=20, help='show no more (default: 20)')
+
+
 def _demo_options(verb):
     epochs = 'passes over the training split (default: 5)'
     verb.add_argument('--epochs', type=int, default=5, help=epochs)
@@ -283,6 +292,7 @@ COMMANDS = {
     'label': (verbs.label, _label_options),
     'key': (verbs.key, _key_options),
     'serve': (verbs.serve, _serve_options),
+    'jobs': (verbs.jobs, _jobs_options),
     'doctor': (verbs.doctor, None),
 }
 

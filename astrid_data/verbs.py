@@ -6,7 +6,7 @@
 __all__ = ['DONE', 'FAILED', 'WRONG_USE', 'LOST', 'NOT_GOOD', 'EXIT_CODES', 'FITS_OPTIONS', 'CATALOGUE_OPTIONS', 'BUILD_OPTIONS',
            'Answer', 'plain_rows', 'open_named', 'ingest_fits', 'ingest_sample', 'ingest_alerts', 'ingest_catalogue',
            'ingest_mast', 'ingest_skyview', 'collect', 'datasets', 'show', 'quality', 'audit', 'verify', 'diff',
-           'export', 'report', 'write_scores', 'score', 'label', 'key', 'serve', 'Check', 'doctor']
+           'export', 'report', 'write_scores', 'score', 'label', 'key', 'serve', 'jobs', 'Check', 'doctor']
 
 # %% ../nbs/96_verbs.ipynb #e4a3f0a9
 import json
@@ -336,6 +336,20 @@ def serve(args):
 
     serve(create_app(open_named(args), args.allow), host=args.host, port=args.port)
     return Answer('')
+
+
+def jobs(args):
+    "List the jobs of the server, or cancel one"
+    from astrid_data.jobs import cancel_job, list_jobs
+
+    registry = open_named(args).registry
+    if args.cancel:
+        found = [cancel_job(registry, args.cancel)]
+    else:
+        found = list_jobs(registry, args.status, limit=args.limit)
+    short = 'created_at', 'status', 'kind', 'who', 'message', 'job_id'
+    lines = ['  '.join(str(job[name] or '-') for name in short) for job in found]
+    return Answer('\n'.join(lines) or 'no jobs', found)
 
 # %% ../nbs/96_verbs.ipynb #caf587a0
 @dataclass

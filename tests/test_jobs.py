@@ -1,5 +1,6 @@
 """Jobs over HTTP and in the registry: answered at once or later, asked twice, cancelled, and taken up after a kill"""
 
+import json
 import signal
 import socket
 import subprocess
@@ -283,3 +284,29 @@ def test_old_jobs_are_forgotten(registry):
         jobs.wait(jobs.submit('count', dict(n=1), 'me'), 60)
     with working(registry, keep_days=0):
         until(lambda: list_jobs(registry) == [])
+
+
+def test_a_shell_sees_jobs_and_ends_them(tmp_path, capsys):
+    from astrid_data.cli import main
+
+    def shell(*words):
+        status = main(['jobs', '--home', str(tmp_path), '--json', *words])
+        out, err = capsys.readouterr()
+        return status, json.loads(out) if out.strip() else err
+
+    with working(ad.open_archive(tmp_path).registry) as jobs:
+        id = str(jobs.submit('count', ENDLESS, 'me'))
+        until(lambda: jobs.get(id_of(id))['status'] == 'running')
+        status, listed = shell('--status', 'running')
+        assert status == 0 and [one['job_id'] for one in listed] == [id]
+        assert shell('--cancel', id)[0] == 0
+        until(lambda: jobs.get(id_of(id))['status'] == 'cancelled')
+        status, words = shell('--cancel', id)
+        assert status == 1 and 'it is cancelled' in str(words)
+        with pytest.raises(SystemExit) as wrong:
+            shell('--status', 'asleep')
+        assert wrong.value.code == 2 and 'queued' in capsys.readouterr().err
+
+
+def id_of(text):
+    return uuid.UUID(text)
