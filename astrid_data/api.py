@@ -141,13 +141,14 @@ class _Uses:
         self.counts, self.last = Counter(), {}
         self.lock = threading.Lock()
         self.timer = None
+        self.ended = False  # Nobody will flush again
 
     def note(self, id, number=1, at=None):
         at = at or datetime.now(UTC)
         with self.lock:
             self.counts[id] += number
             self.last[id] = max(at, self.last.get(id, at))
-            if self.timer is None:
+            if self.timer is None and not self.ended:
                 self.timer = threading.Timer(self.every_s, self.flush)
                 self.timer.daemon = True
                 self.timer.start()
@@ -164,6 +165,14 @@ class _Uses:
             tell(_log, logging.WARNING, words, event='uses_wait')
             for id, number in counts.items():
                 self.note(id, number, last[id])
+
+    def end(self):
+        "The last flush; nothing is tried later, when the registry may be gone"
+        with self.lock:
+            self.ended, timer = True, self.timer
+        if timer is not None:
+            timer.cancel()
+        self.flush()
 
 # %% ../nbs/96_api.ipynb #6ab90c3f
 def _envelope(data=None, meta=None, error=None, status=200):
@@ -831,7 +840,7 @@ def _new_app(uses, jobs):
         jobs.start()
         yield
         await to_thread.run_sync(jobs.stop)
-        await to_thread.run_sync(uses.flush)
+        await to_thread.run_sync(uses.end)
 
     return FastAPI(
         title='astrid_data',

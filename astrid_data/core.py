@@ -562,6 +562,28 @@ def _near(path):
     return folder
 
 
+def _room_left(place, number):
+    "What is left of a disk that has no room, in words"
+    if number == errno.EDQUOT:
+        return 'your quota is used up'
+    if hasattr(os, 'statvfs'):
+        disk = os.statvfs(place)
+        if disk.f_files and not disk.f_favail:
+            return 'it holds as many files as it can'
+    return f'{shutil.disk_usage(place).free:,} bytes are free'
+
+
+def _is_of_another(error, path):
+    "Whether an error names neither `path`, nor a folder it lies in, nor a hidden file beside it"
+    if not isinstance(error.filename, (str, bytes)):
+        return False
+    path, named = Path(path).absolute(), Path(os.fsdecode(error.filename)).absolute()
+    if named.is_relative_to(path) or path.is_relative_to(named):
+        return False
+    beside = named.is_relative_to(path.parent) and named.relative_to(path.parent).parts[0]
+    return not (beside and beside.startswith('.'))
+
+
 @contextmanager
 def writing(
     path,  # What is written; a file or folder
@@ -574,12 +596,13 @@ def writing(
             raise
         name, place = Path(path).name, _near(path)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(place).free
+            left = _room_left(place, error.errno)
             raise DiskFull(
-                f'no room for {name} on the disk of {place} ({free:,} bytes are free): '
+                f'no room for {name} on the disk of {place} ({left}): '
                 'make room and do the same again; what was there is as it was'
             ) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        closed = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        if closed and not _is_of_another(error, path):
             raise NotWritable(
                 f'{name} cannot be written: {place} can only be read here; '
                 'give another home or storage, or the right to write'
@@ -734,6 +757,7 @@ class Limits:
     ratio: int = 200  # Unpacked bytes for each packed one, beyond `free_bytes`
     free_bytes: int = 10**9  # Unpacked bytes that any file may have
     stamp_bytes: int = 16 * 10**6  # Of one stamp of an alert when it is unpacked
+    fetched_bytes: int = 20 * 10**9  # Of one file from the web
     seconds: int = 60  # For one file: to unpack it, or in a process of its own
 
 

@@ -20,7 +20,7 @@ import time
 import traceback
 import uuid
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -295,6 +295,8 @@ def _file_state(name, data):
         return sorted(json.loads(data)['files'])
     if base.endswith('.pt'):
         return 'weights'
+    if base == 'real_data_manifest.json':  # One object a line
+        return [_without_times(json.loads(line)) for line in data.splitlines()]
     if base.endswith('.json'):
         plain = _without_times(json.loads(data))
         if base == 'croissant.json':  # Has checksums of files that have times in them
@@ -306,7 +308,7 @@ def _file_state(name, data):
     return hashlib.sha256(data).hexdigest()
 
 
-_NOT_COUNTED = ('registry.db', 'mlflow.db', 'cache/', '.tmp-last-sweep')
+_NOT_COUNTED = ('registry.db', 'mlflow.db', 'cache/', '.tmp-last-sweep', '.lock-')
 
 
 def _files(place):
@@ -329,7 +331,7 @@ def sweep_all(place):
     "What opening an archive sweeps, as if a day had passed"
     from astrid_data.storage.folder import sweep
 
-    for root in (place.home / 'datasets', place.home / 'store', place.home / 'cache'):
+    for root in (place.home / name for name in ('datasets', 'store', 'cache', 'downloads')):
         if root.is_dir():
             sweep(root, every_s=0, old_s=-1)
 
@@ -375,6 +377,7 @@ class Verb:
     "Something that changes an archive"
 
     wheres = ('sqlite',)  # 'sqlite', 'postgresql', 's3'
+    needs_web = False  # A server of files, beside
 
     def prepare(self, place):
         "What is there before"
@@ -438,6 +441,82 @@ class AddFits(Verb):
 class AddFitsCopied(AddFits):
     wheres = ('sqlite', 's3')
     options = dict(copy=True)
+
+
+class AddFitsWithWorkers(AddFits):
+    "Files are searched by processes that may outlive the call"
+
+    def act(self, place):
+        from astrid_data.concurrency import WorkerProcesses
+
+        with WorkerProcesses(2) as executor:
+            options = dict(survey='toy', show=False, executor=executor)
+            return _told(place.open().add_fits(place.data, **options))
+
+
+class AddFound(Verb):
+    "Files of others, over TLS: four of an archive, and two that are listed as references"
+
+    wheres = ('sqlite', 'postgresql', 's3')
+    needs_web = True
+
+    def found(self):
+        from astrid_data.ingest.found import found_table
+
+        size = len(_sky_file('0.fits'))
+        files = [
+            dict(uri=f'mast:X/{k}.fits', obs_id=f'o{k}', product=f'{k}.fits', size_bytes=size)
+            for k in range(4)
+        ]
+        request = 'skyview:DSS?ra=150.1&dec=2.2&fov_deg=0.1&pixels='
+        files += [dict(uri=f'{request}{n}', obs_id=f's{n}', product=f's{n}.fits') for n in (50, 60)]
+        return found_table([one | dict(survey='toy') for one in files])
+
+    def act(self, place):
+        from astrid_data.ingest import fetch
+
+        url = os.environ['KILLING_WEB']
+        name = dict(mast=lambda uri: uri[5:], skyview=lambda uri: uri.rpartition('=')[2] + '.fits')
+        fetch._ADDRESS_OF = {
+            scheme: lambda uri, f=f: f'{url}/{f(uri)}' for scheme, f in name.items()
+        }
+        return _told(place.open().add(self.found(), show=False))
+
+
+def _sky_file(name):
+    "What the web has under a name"
+    from test_archives import fits_of
+
+    return fits_of(sum(name.encode()))
+
+
+@contextmanager
+def web_of_files(folder):
+    "Files over TLS in pieces, which go on where they were cut; its address is in the environment"
+    import http.server
+
+    from servers import https_server
+
+    class Files(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = _sky_file(self.path)
+            start = int(self.headers.get('Range', 'bytes=0-')[6:-1])
+            self.send_response(206 if start else 200)
+            self.send_header('ETag', '"same"')
+            if start:
+                self.send_header('Content-Range', f'bytes {start}-{len(body) - 1}/{len(body)}')
+            self.send_header('Content-Length', str(len(body) - start))
+            self.end_headers()
+            with suppress(OSError):  # Who asked was killed
+                for at in range(start, len(body), 4096):
+                    self.wfile.write(body[at : at + 4096])
+
+        def log_message(self, *args):
+            pass
+
+    with https_server(Files, folder) as (url, certificate):
+        os.environ |= dict(KILLING_WEB=url, SSL_CERT_FILE=str(certificate))
+        yield url
 
 
 class Detect(Verb):
@@ -613,6 +692,37 @@ class Fit(Build):
         return weights.hexdigest(), history.epochs['train_loss'].tolist()
 
 
+class Score(Build):
+    "A model over all detections, in pieces"
+
+    wheres = ('sqlite', 'postgresql')
+
+    def prepare(self, place):
+        import torch
+
+        from astrid_data.datasets.catalog import open_dataset
+        from astrid_data.inference.classifier import classifier_of
+        from astrid_data.loading.loader import RealDataLoader
+        from astrid_data.training.models import SmallCNN
+
+        super().prepare(place)
+        torch.set_num_threads(1)
+        torch.manual_seed(0)
+        dataset = open_dataset(place.open(), 'sky@v1')
+        train, val, _ = RealDataLoader(dataset).loaders(batch_size=4, allow_leaks=True)
+        classifier_of(SmallCNN(channels=1, width=4), train, val).save(place.home / 'model')
+
+    def act(self, place):
+        import torch
+
+        from astrid_data.inference.load import load_classifier
+
+        torch.set_num_threads(1)
+        model = load_classifier(place.home / 'model')
+        run = place.open().score(model, chunk=5, show=False)
+        return str(run.id), run.scored, run.unscored, run.called_real
+
+
 class Migrate(Verb):
     "Tables of the release before this one, with something in them"
 
@@ -700,6 +810,8 @@ def _post(place, port):
 VERBS = {
     'add_fits': AddFits(),
     'add_fits copy=True': AddFitsCopied(),
+    'add_fits, workers': AddFitsWithWorkers(),
+    'archive.add(found)': AddFound(),
     'detect': Detect(),
     'judge_again': JudgeAgain(),
     'add_catalogue': AddCatalogue(),
@@ -711,6 +823,7 @@ VERBS = {
     'open from a bucket': Pull(),
     'delete_dataset': Delete(),
     'fit(resume=True)': Fit(),
+    'archive.score': Score(),
     'upgrade': Migrate(),
     'create': MakeTables(),
     'REST collect': Serve(),
@@ -914,14 +1027,17 @@ class Servers:
 
     postgres: object = None
     s3: object = None
+    web: str | None = None  # Address of `web_of_files`
 
 
 def cases(folder, servers, names=None):
     "Every verb at every place whose server is there"
     for name, verb in VERBS.items():
         for where in verb.wheres:
-            lacks = (where == 'postgresql' and not servers.postgres) or (
-                where == 's3' and not servers.s3
+            lacks = (
+                (where == 'postgresql' and not servers.postgres)
+                or (where == 's3' and not servers.s3)
+                or (verb.needs_web and not servers.web)
             )
             if not lacks and (names is None or name in names):
                 yield Case(name, where, folder, servers)
@@ -1002,6 +1118,11 @@ def main(what='60', *names):
                     setattr(servers, field_name, stack.enter_context(server()))
             except NoServer as e:
                 print(e)
+        (folder / 'tls').mkdir()
+        try:
+            servers.web = stack.enter_context(web_of_files(folder / 'tls'))
+        except NoServer as e:
+            print(e)
         if servers.s3:
             key = dict(ID=servers.s3.key, ACCESS=servers.s3.secret)
             os.environ |= dict(AWS_ACCESS_KEY_ID=key['ID'], AWS_SECRET_ACCESS_KEY=key['ACCESS'])

@@ -151,7 +151,20 @@ class Services(http.server.BaseHTTPRequestHandler):
         )
         return f'<form action="/runquery"><input type="text" name="Position">{lists}</form>'
 
+    def _endless(self):
+        self.send_response(200)
+        self.send_header('Transfer-Encoding', 'chunked')
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b'10000\r\nSIMPLE  =' + bytes(65527) + b'\r\n')
+        except OSError:
+            self.close_connection = True  # Nobody listens any more
+
     def _file(self, name):
+        if self.trouble.get(name) == 'endless':
+            self._endless()
+            return
         if name in self.trouble:
             status, body = self.trouble[name]
         else:
@@ -332,6 +345,66 @@ def test_too_much_is_refused_before_anything_is_fetched(services, archive):
     with pytest.raises(BadInput, match='3 files, 0.0 MB to fetch are more than max_bytes=10,000'):
         archive.add(found, max_bytes=10_000)
     assert services.asked == []
+
+
+def test_a_file_without_end_costs_itself_and_what_was_to_spare(services, archive):
+    found = ad.search_mast((150.1, 2.2), missions='HST')
+    uris = found['uri'].tolist()
+    found.loc[0, 'size_bytes'] = np.nan  # As chunked answers come
+    services.trouble[uris[0]] = 'endless'
+    found['size_bytes'] = found['size_bytes'].where(found['uri'] == uris[0], 43_200)
+    found.loc[0, 'size_bytes'] = np.nan
+    report = archive.add(found, max_bytes=43_200 * len(found) + 200_000, detect=False, show=False)
+    assert report.ledger['reason'].tolist() == ['too_large']
+    assert 'max_bytes' in report.ledger['detail'][0]
+    assert report.added == len(found) - 1
+    left = [
+        path for path in (archive.home / 'downloads').glob('.tmp-*') if path.stat().st_size > 99
+    ]
+    assert not left
+
+
+def test_more_than_was_told_comes_only_from_what_is_to_spare(services, archive):
+    found = ad.search_mast((150.1, 2.2), missions='HST').iloc[:1].assign(size_bytes=1000)
+    report = archive.add(found, max_bytes=2000, detect=False, show=False)
+    assert report.ledger['reason'].tolist() == ['too_large'] and not report.added
+    assert archive.add(found, max_bytes=100_000, detect=False, show=False).added == 1
+
+
+def test_an_image_has_one_name_wherever_its_bucket_is(services, tmp_path, monkeypatch):
+    "Not that of its copy in a cache, which has another beginning in every archive"
+    keys = set()
+    for name in ('one', 'other'):
+        archive = ad.open_archive(tmp_path / name)
+        uri = f'{mast.DOWNLOADS}mast:X/product/m13_drz.fits&try={name}'
+        report = archive.add_fits(uri, detect=False, show=False)
+        keys.add(report.images['observation_key'][0])
+    assert keys == {'m13_drz'}
+
+
+def test_several_machines_write_the_list_of_references_together(tmp_path):
+    "Archives with homes of their own and one store: no line is lost"
+    from threading import Barrier, Thread
+
+    from astrid_data.storage.folder import FolderStore
+
+    many, start = 6, Barrier(6)
+    archives = [
+        ad.open_archive(tmp_path / str(k), storage=str(tmp_path / 's')) for k in range(many)
+    ]
+
+    def write(k):
+        start.wait()
+        for n in range(5):
+            fetch._list_references(archives[k], [dict(key=f'{k}-{n}')])
+
+    threads = [Thread(target=write, args=(k,)) for k in range(many)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = FolderStore(tmp_path / 's').get(MANIFEST).splitlines()
+    assert len(lines) == len(set(lines)) == many * 5
 
 
 def test_skyview_makes_its_images_when_they_are_added(services, archive):

@@ -1,5 +1,6 @@
 "Exports lose nothing: pixels bit by bit, times to the last digit, ids as they were; and what comes back is honest about what is missing."
 
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 from test_datasets import plan_of, toy
 
 from astrid_data.core import BadInput, Conflict, NotFound
+from astrid_data.datasets.dataset import Dataset
 from astrid_data.datasets.exports import from_lists, read_npz
 
 IDS = 'sample_key object_id observation_key'.split()
@@ -315,4 +317,18 @@ def test_an_export_that_fails_leaves_nothing(ds, tmp_path, monkeypatch):
     )
     with pytest.raises(OSError):
         ds.export(tmp_path / 'npz', 'npz')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('kind', ['npz', 'parquet', 'webdataset'])
+def test_a_file_that_cannot_be_read_is_not_one_that_cannot_be_written(
+    ds, tmp_path, monkeypatch, kind
+):
+    def closed(path, **how):
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+    monkeypatch.setattr('astrid_data.datasets.dataset.np.load', closed)
+    with pytest.raises(PermissionError, match='Permission denied.*out.v1') as caught:
+        Dataset(ds.folder).export(tmp_path / 'out', kind)
+    assert 'written' not in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -144,3 +144,72 @@ def test_exports_and_the_cache_on_a_full_disk(with_mount, tmp_path):
     command = [sys.executable, '-W', 'ignore', '-c', EXPORTS, tmp_path / 'disk', tmp_path]
     ended = with_mount(mount, *command)
     assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+NO_MORE_FILES = """
+import sys
+from pathlib import Path
+import astrid_data as ad
+from astrid_data.core import DiskFull, write_atomic
+from astrid_data.simulate.synthetic import synthetic_archive
+
+disk = Path(sys.argv[1])
+archive = synthetic_archive(disk / 'home', 6)
+plan = ad.TrainingDataCollector(archive).plan(progress=False)
+whole = plan.build('whole', patch_size=32, progress=False)
+many = disk / 'many'
+many.mkdir()
+try:
+    for n in range(10**6):
+        (many / str(n)).touch()
+except OSError:
+    pass
+for write in (
+    lambda: write_atomic(disk / 'a', b'x'),
+    lambda: archive.store.put('a', b'x'),
+    lambda: plan.build('again', patch_size=32, progress=False),
+    lambda: whole.export(disk / 'export', 'npz'),
+):
+    try:
+        write()
+    except DiskFull as problem:
+        assert 'as many files as it can' in str(problem), problem
+    else:
+        raise SystemExit('there was a file to spare')
+for path in many.iterdir():
+    path.unlink()
+again = plan.build('again', patch_size=32, progress=False)
+assert again.content_hash == whole.content_hash and again.verify()
+"""
+
+
+def test_a_disk_that_holds_no_more_files(with_mount, tmp_path):
+    mount = f'mount -t tmpfs -o size=60m,nr_inodes=400 none {tmp_path}'
+    ended = with_mount(mount, sys.executable, '-W', 'ignore', '-c', NO_MORE_FILES, tmp_path)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+def test_a_quota_that_is_used_up_is_said(tmp_path, monkeypatch):
+    "No kernel here keeps quotas of users, so the error of one is put where the kernel gives it"
+    import errno
+    import os
+
+    from astrid_data.core import DiskFull, write_atomic
+    from astrid_data.storage.folder import FolderStore
+
+    def used_up(descriptor):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    store = FolderStore(tmp_path / 'store')
+    store.put('a', b'before')
+    write_atomic(tmp_path / 'b', b'before')
+    monkeypatch.setattr(os, 'fsync', used_up)
+    for write in (
+        lambda: store.put('a', b'after'),
+        lambda: write_atomic(tmp_path / 'b', b'after'),
+    ):
+        with pytest.raises(DiskFull, match='your quota is used up') as caught:
+            write()
+        assert 'make room' in str(caught.value)
+    assert store.get('a') == (tmp_path / 'b').read_bytes() == b'before'
+    assert [*store.list()] == ['a']

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from astrid_data.inference.archive_scores import read_scores
 from astrid_data.inference.classifier import classifier_of, fit_calibration, read_classifier
 from astrid_data.inference.features import answers_of, fit_reference
 from astrid_data.inference.load import load_classifier
-from astrid_data.inference.onnx_files import WholeModel
+from astrid_data.inference.onnx_files import OnnxClassifier, WholeModel
 from astrid_data.inference.score import score_pieces
 from astrid_data.ingest.alerts import STAMPS
 from astrid_data.ingest.archive import open_archive
@@ -37,6 +38,7 @@ from astrid_data.registry.tables import (
     ValidationEvent,
 )
 from astrid_data.storage.packs import packed_part
+from astrid_data.storage.service import StoreDenied, StoreUnreachable
 from astrid_data.tracking.run import track
 from astrid_data.training.fit import fit
 from astrid_data.training.models import SmallCNN
@@ -301,6 +303,88 @@ def test_a_run_gives_the_classifier_back(trained):
     uri = run.archive.mlflow_uri
     address = f'runs:/{run.id}/classifier'
     assert load_classifier(address, tracking_uri=uri).facts == classifier.facts
+
+
+MLFLOW = {
+    'RESOURCE_DOES_NOT_EXIST': NotFound,
+    'PERMISSION_DENIED': StoreDenied,
+    'INTERNAL_ERROR': StoreUnreachable,
+    404: StoreUnreachable,  # Of a machine that is no MLflow
+    401: StoreDenied,
+    403: StoreDenied,
+    500: StoreUnreachable,
+    503: StoreUnreachable,
+    None: StoreUnreachable,
+}
+
+
+@pytest.mark.parametrize('status', MLFLOW)
+def test_that_mlflow_is_away_is_not_that_it_has_no_classifier(trained, status, monkeypatch):
+    "Else a run whose classifier cannot be had now gives its older, barer model"
+    import http.server
+    import threading
+
+    asked = []
+
+    class Says(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if isinstance(status, int):
+                self.send_error(status)
+                return
+            self.send_response(400)
+            self.end_headers()
+            self.wfile.write(json.dumps(dict(error_code=status, message='so it is')).encode())
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Says)
+    address = f'http://127.0.0.1:{server.server_port}'
+    if status is None:
+        server.server_close()
+    else:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '0')
+    run = SimpleNamespace(id='abc', record=None, archive=SimpleNamespace(mlflow_uri=address))
+    with pytest.raises(MLFLOW[status]):
+        load_classifier(run)
+    assert len(asked) == (2 if MLFLOW[status] is NotFound else status is not None)
+    if status is not None:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize('odd', ['nan', 'inf', 'masked'])
+def test_a_graph_that_differs_on_odd_sky_is_not_written(classifier, tmp_path, monkeypatch, odd):
+    pytest.importorskip('onnxruntime')
+    plain = OnnxClassifier.answer
+
+    def answer(self, raw, levels=None):
+        found = plain(self, raw, levels)
+        hit = dict(
+            nan=np.isnan(raw).any((1, 2, 3)) & np.isfinite(raw).any((1, 2, 3)),
+            inf=np.isinf(raw).any((1, 2, 3)),
+            masked=np.isnan(levels[1]).any(1) if levels else np.zeros(len(raw), bool),
+        )[odd]
+        found['score'][hit] = np.nan
+        return found
+
+    monkeypatch.setattr(OnnxClassifier, 'answer', answer)
+    with pytest.raises(BadInput, match='scores otherwise than torch, by up to'):
+        classifier.to_onnx(tmp_path / 'a.onnx')
+
+
+def test_levels_that_nobody_knows_are_the_same_to_a_file(classifier, onnx_file):
+    raw = np.random.default_rng(5).normal(200, 10, (6, 3, SIDE, SIDE)).astype('f4')
+    levels = np.full((2, 6, 3), 10.0)
+    levels[0] += 190
+    levels[:, 1], levels[0, 2], levels[1, 3, 1] = np.nan, np.nan, np.nan
+    ours, theirs = (
+        model.answer(raw, tuple(levels))['score']
+        for model in (classifier, load_classifier(onnx_file))
+    )
+    assert np.abs(ours - theirs).max() < 1e-5
 
 
 def test_a_model_that_fit_kept_is_read_and_says_what_it_lacks(trained):

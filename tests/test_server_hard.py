@@ -640,6 +640,18 @@ def test_uses_that_could_not_be_written_keep_their_time(tmp_path, monkeypatch):
     assert written[0] == written[1] and written[0][0] == {'a': 3}
 
 
+def test_the_last_flush_of_uses_leaves_nobody_behind_who_warns_later(monkeypatch):
+    def write(*asked):
+        raise AstridError('gone')
+
+    monkeypatch.setattr(api, '_write_uses', write)
+    uses = api._Uses(None, 999)
+    uses.note('a')
+    waiting = uses.timer
+    uses.end()
+    assert waiting.finished.is_set() and uses.timer is None and uses.counts == {'a': 1}
+
+
 def test_long_work_leaves_the_threads_of_others_free(tmp_path, monkeypatch):
     begun, go_on = threading.Semaphore(0), threading.Event()
 

@@ -751,3 +751,62 @@ def test_a_build_that_nobody_went_on_with_is_swept_after_a_week(tmp_path):
     os.utime(places[9] / 'version' / 'patches.npy')  # Somebody writes
     sweep(tmp_path / 'datasets', every_s=0)
     assert [days for days, folder in places.items() if folder.exists()] == [0, 2, 9]
+
+
+@pytest.mark.parametrize(
+    'said', [dict(ContentRange='bytes 0-6/*'), {}, dict(ContentRange='bytes 0-6/4000')]
+)
+def test_a_part_that_was_not_asked_for_is_not_taken(bucket, said):
+    "Least of all for the whole object"
+    bucket.put('a', b'0123456789' * 400)
+    plain, status = bucket.client.get_object, dict(HTTPStatusCode=206)
+
+    def get_object(**asked):
+        answer = plain(**asked)
+        answer.pop('ContentRange', None)
+        meta = answer['ResponseMetadata'] | status
+        return (
+            answer
+            | dict(Body=plain(**asked | dict(Range='bytes=0-6'))['Body'])
+            | said
+            | dict(ResponseMetadata=meta)
+        )
+
+    bucket.client.get_object = get_object
+    with pytest.raises(StoreUnreachable, match='does not say which|came unasked'):
+        bucket.get_range('a', 10, 17)
+    if said.get('ContentRange') != 'bytes 0-6/4000':
+        with pytest.raises(StoreUnreachable, match='does not say which'):
+            bucket.local_path('a')
+
+
+def test_many_change_an_object_and_nothing_is_lost(bucket):
+    from threading import Barrier, Thread
+
+    stores = [S3Store(bucket.bucket, bucket.prefix, bucket.settings) for _ in range(4)]
+    begin = Barrier(len(stores))
+
+    def add(k):
+        begin.wait()
+        for n in range(3):
+            stores[k].update('list', lambda old, line=f'{k}-{n}\n': old + line.encode())
+
+    threads = [Thread(target=add, args=(k,)) for k in range(len(stores))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = bucket.get('list').decode().split()
+    assert sorted(lines) == sorted(f'{k}-{n}' for k in range(len(stores)) for n in range(3))
+
+
+def test_an_object_is_changed_also_where_no_conditions_are_known(bucket):
+    def refuse(request, **kw):
+        sent.append('If-Match' in request.headers)
+        return answer(501, 'NotImplemented', 'A header you provided') if sent[-1] else None
+
+    sent = []
+    bucket.put('list', b'one\n')
+    before(bucket, 'PutObject', refuse)
+    bucket.update('list', lambda old: old + b'two\n')
+    assert bucket.get('list') == b'one\ntwo\n' and sent == [True, False]

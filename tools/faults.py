@@ -49,6 +49,16 @@ FAULTS = {
             'full_disk: exports_and_the_cache_on_a_full_disk',
         ),
         (
+            'a disk holds no more files, though it has bytes left',
+            '`DiskFull` says so; the same call after that ends well',
+            'full_disk: a_disk_that_holds_no_more_files',
+        ),
+        (
+            'a quota is used up (EDQUOT, as the kernel says it)',
+            '`DiskFull` says so; what was there stays',
+            'full_disk: a_quota_that_is_used_up_is_said',
+        ),
+        (
             'the disk of a build fills',
             '`DiskFull`; the version after it has the same content hash',
             'full_disk: a_build_is_lost_in_words_and_whole_after',
@@ -152,6 +162,36 @@ FAULTS = {
             'the service does not know `If-None-Match` (501)',
             'it is asked first whether the object is there',
             'store_faults: a_service_without_conditions_is_asked_before',
+        ),
+        (
+            'a part of an object comes that was not asked for, or does not say which it is',
+            '`StoreUnreachable`; it is taken for nothing',
+            'store_faults: a_part_that_was_not_asked_for_is_not_taken',
+        ),
+        (
+            'several machines change one object at the same time',
+            'the changes of all are in it',
+            'store_faults: many_change_an_object_and_nothing_is_lost',
+        ),
+        (
+            'https answers with 401 … 416, 429, 500, 502, 503',
+            '`NotFound` or `StoreDenied` at once, `StoreUnreachable` after four tries',
+            'web_faults: each_status_is_one_of_our_errors',
+        ),
+        (
+            'https answers with a header of a megabyte, ten thousand headers, odd lengths, broken chunks, or leads in a circle',
+            'one of our errors',
+            'web_faults: a_broken_answer_is_one_of_our_errors',
+        ),
+        (
+            'a body over https has no end',
+            '`too_large` with the name of the limit; nothing stays on the disk',
+            'web_faults: a_body_without_end_ends_at_the_limit',
+        ),
+        (
+            'MLflow is away, denies or fails while a classifier is loaded',
+            '`StoreUnreachable` or `StoreDenied`, and no other model instead',
+            'scoring: that_mlflow_is_away_is_not_that_it_has_no_classifier',
         ),
         (
             'an address leads on to a weaker scheme or to a private machine',

@@ -162,10 +162,17 @@ def __repr__(self: Dataset):
     return '\n'.join(lines)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #55a1bb96
+def _refuse_no_file(dataset, path):
+    "Refuse a pipe or a device in the place of a file: who opens it may wait for ever"
+    if path.exists() and not path.is_file():
+        raise NotFound(f'{dataset.address}: {path.name} is no file; restore it from a copy')
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #787d2b3e
 @patch
 def _table(self: Dataset, name):
     "A table of the version, if it is what was frozen"
     path = self.folder / f'{name}.parquet'
+    _refuse_no_file(self, path)
     sha256 = self.manifest.get(f'{name}_sha256')
     if self.check and sha256 and (not path.is_file() or has_changed(path, sha256)):
         raise Conflict(
@@ -204,7 +211,9 @@ def split_rows(
 @patch
 def _with_file(self: Dataset, shard, use):
     "What the function `use` makes of the file of a shard"
-    return use(self.folder / shard['file'])
+    path = self.folder / shard['file']
+    _refuse_no_file(self, path)
+    return use(path)
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #289ef9ce
 @patch
@@ -355,6 +364,7 @@ def quality(self: Dataset) -> DataQualityReport:  # None for a version that was 
     path = self.folder / 'quality.json'
     if not path.exists():
         return None
+    _refuse_no_file(self, path)
     return DataQualityReport.from_json(path.read_text())
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #007acca0
@@ -398,6 +408,7 @@ _OPENINGS = 'openings.jsonl'  # Beside a version that belongs to no archive
 
 
 def _record_in_folder(dataset, opening):
+    _refuse_no_file(dataset, dataset.folder / _OPENINGS)
     try:
         with open(dataset.folder / _OPENINGS, 'a') as file:
             file.write(canonical_json(opening) + '\n')
@@ -454,6 +465,7 @@ def _registered_openings(dataset):
 def test_openings(self: Dataset) -> pd.DataFrame:  # created_at, who, purpose; oldest first
     "Who has looked at the test labels, and when"
     path = self.folder / _OPENINGS
+    _refuse_no_file(self, path)
     rows = []
     if path.exists():
         rows += [parse_json(line, path.name) for line in path.read_bytes().splitlines()]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..core import NotFound, parse_json, reading, revealed
+from ..core import NotFound, parse_json, revealed
 from astrid_data.inference.classifier import (
     Classifier,
     TrainedModel,
@@ -19,6 +19,8 @@ from astrid_data.inference.classifier import (
     read_weights,
 )
 from .onnx_files import read_onnx
+from ..redaction import without_secrets
+from ..storage.service import StoreDenied, StoreUnreachable
 
 # %% ../../nbs/78_inference/07_load.ipynb #5fcbcb3e
 _LACKING = ('threshold', 'calibration', 'typical', 'points', 'distance')
@@ -48,6 +50,35 @@ def _read_below(folder, model, where):
     raise NotFound(f'no classifier in {where}: there is neither classifier.json nor input.json')
 
 # %% ../../nbs/78_inference/07_load.ipynb #2f9a20c0
+_MISSING = 'RESOURCE_DOES_NOT_EXIST', 'NOT_FOUND', 'INVALID_PARAMETER_VALUE', 404
+_DENIED = 'PERMISSION_DENIED', 'UNAUTHENTICATED', 'CUSTOMER_UNAUTHORIZED', 401, 403
+
+
+def _error_of_mlflow(uri, error):
+    "Our error for one of MLflow"
+    from astrid_data.tracking.uploader import short_error
+
+    status = getattr(getattr(error, 'response', None), 'status_code', None)
+    told = {getattr(error, 'error_code', None), status}
+    words = f'{uri}: {short_error(error)}'
+    no_file = isinstance(error, OSError) and 'No such file' in str(error)  # Without a number
+    if told & set(_MISSING) or no_file:
+        return NotFound(words)
+    if told & set(_DENIED) or isinstance(error, PermissionError):
+        return StoreDenied(f'{words}; check the user and the rights at MLflow')
+    return StoreUnreachable(f'{words}; MLflow gave no answer that can be used: try again later')
+
+# %% ../../nbs/78_inference/07_load.ipynb #8c79773c
+def _fetch_tracked(mlflow, uri, folder):
+    "Bring what MLflow keeps under an address into a folder"
+    try:
+        mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (its stores throw what their libraries do)
+        raise _error_of_mlflow(uri, error) from without_secrets(error)
+
+
 def _read_tracked(uri, tracking_uri, model):
     "A classifier that MLflow keeps"
     from astrid_data.tracking.uploader import load_mlflow
@@ -57,8 +88,7 @@ def _read_tracked(uri, tracking_uri, model):
     with tempfile.TemporaryDirectory() as folder:
         try:  # A logged model is looked up where all of MLflow looks, whatever a call is told
             mlflow.set_tracking_uri(tracking_uri or before)
-            with reading(uri, kind=NotFound):
-                mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
+            _fetch_tracked(mlflow, uri, folder)
         finally:
             mlflow.set_tracking_uri(before)
         return _read_below(Path(folder), model, uri)

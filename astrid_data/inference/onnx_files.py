@@ -223,16 +223,51 @@ def _traced(classifier):
 _SAME = 1e-5  # Largest difference of a score of torch and of the file
 
 
+def _hard_patches(channels, side):
+    "Patches as skies are, and as no sky is: the first of them whole, the others in ways of their own"
+    rng = np.random.default_rng(0)
+    raw = rng.normal(100, 10, (20, channels, side, side)).astype('f4')
+    raw[10, :, :3] = np.nan  # A part is masked
+    raw[11] = np.nan  # All of it
+    raw[12, 0] = np.nan  # A channel
+    raw[13, :, 1:-1, 1:-1] = np.nan  # All but the rim
+    raw[14] = 0  # No noise
+    raw[15, :, side // 2, side // 2] = np.inf
+    raw[16, :, 0, 0] = -np.inf
+    raw[17] *= 1e30
+    raw[18] *= 1e-30
+    raw[19, :, side // 2, side // 2] = np.finfo('f4').max
+    return raw
+
+
+def _hard_levels(n, channels):
+    "Sky and noise as somebody may give them: known, unknown, none, and beyond any number"
+    sky = np.full((n, channels), 100.0, 'f4')
+    noise = np.full((n, channels), 10.0, 'f4')
+    for row, odd in enumerate((np.nan, np.inf, 0.0, -1.0)):
+        noise[row] = odd
+        sky[row + 4] = odd
+    return sky, noise
+
+
+def _farthest(ours, theirs):
+    "The largest difference of numbers; infinite where one is a number and the other is none"
+    apart = np.abs(ours - theirs)
+    apart[np.isnan(ours) & np.isnan(theirs)] = 0
+    return float(np.nan_to_num(apart, nan=np.inf).max())
+
+
 def _check_same(classifier, written):
     "Refuse a file whose scores are not those of torch"
     how = classifier.input
-    shape = 16, len(how['channels']), how['patch_size'], how['patch_size']
-    raw = np.random.default_rng(0).normal(100, 10, shape).astype('f4')
-    raw[0, :, :3] = np.nan
-    ours, theirs = (model.answer(raw)['score'] for model in (classifier, written))
-    apart = float(np.abs(ours - theirs).max())
-    if not apart <= _SAME:
-        raise BadInput(f'the graph scores otherwise than torch, by up to {apart:.1e}: not written')
+    raw = _hard_patches(len(how['channels']), how['patch_size'])
+    for levels in (None, _hard_levels(len(raw), len(how['channels']))):
+        ours, theirs = (model.answer(raw, levels)['score'] for model in (classifier, written))
+        apart = _farthest(ours, theirs)
+        if apart > _SAME:
+            raise BadInput(
+                f'the graph scores otherwise than torch, by up to {apart:.1e}: not written'
+            )
 
 
 def to_onnx(
@@ -254,6 +289,16 @@ def to_onnx(
     return write_atomic(path, content)
 
 # %% ../../nbs/78_inference/06_onnx_files.ipynb #d93cd4b6
+def _levels_given(levels, normaliser):
+    "Levels (n, C, 2) for the graph; what nobody knows has the numbers of training, as with torch"
+    usual = dict(background=0.0, noise=1.0) | normaliser['params']
+    known = [
+        np.where(np.isnan(level), np.reshape(usual[name], (1, -1)), level)
+        for name, level in zip(('background', 'noise'), levels)
+    ]
+    return np.stack(known, -1).astype('f4')
+
+# %% ../../nbs/78_inference/06_onnx_files.ipynb #cc1284a6
 class OnnxClassifier(TrainedModel):
     "A trained model that is run by onnxruntime"
 
@@ -280,8 +325,9 @@ class OnnxClassifier(TrainedModel):
         self.check_patches(raw.shape)
         if not len(raw):
             return dict(score=np.zeros(0), distance=np.zeros(0))
-        sky, noise = levels or local_background(raw, np.isfinite(raw))
-        given = dict(patches=np.asarray(raw, 'f4'), levels=np.stack([sky, noise], -1).astype('f4'))
+        levels = levels or local_background(raw, np.isfinite(raw))
+        levels = _levels_given(levels, self.input['normaliser'])
+        given = dict(patches=np.asarray(raw, 'f4'), levels=levels)
         score, _, distance = self.session.run(None, given)
         return dict(score=score.astype('f8'), distance=distance.astype('f8'))
 

@@ -20,10 +20,12 @@ from astrid_data.core import (
     BadImage,
     BadInput,
     DiskFull,
+    current_limits,
     need,
     number_of_bytes,
     parse_json,
     progress,
+    writing,
 )
 from .archive import IngestReport, ItemGuard
 from .fits import add_fits
@@ -105,8 +107,8 @@ def _refuse_other_files(path):
         raise BadImage('not_fits', f'what came begins with {start[:40]!r}')
 
 
-def _fetch(archive, row, key):
-    "One file of an archive into the store"
+def _fetch(archive, row, key, most):
+    "One file of an archive into the store; bytes that it has"
     address = address_of_file(row.uri)
     folder = archive.home / 'downloads'
     folder.mkdir(exist_ok=True)
@@ -114,16 +116,36 @@ def _fetch(archive, row, key):
     mark = part.with_suffix('.etag')
     with FileLock(part.with_suffix('.lock')):
         if archive.store.has(key):  # Another process was faster
-            return
-        part.touch()
-        with part.open('r+b') as f:
-            download(address, f, reach_of(archive.store, True), mark)
+            return 0
+        with writing(part):
+            part.touch()
+            with part.open('r+b') as f:
+                download(address, f, reach_of(archive.store, True), mark, most)
+        size = part.stat().st_size
         _refuse_other_files(part)
         archive.store.put(key, part, if_absent=True)
         part.unlink()
         mark.unlink(missing_ok=True)
+    return size
 
 # %% ../../nbs/25_ingest/09_fetch.ipynb #0bf49304
+class _Spare:
+    "Bytes that may come beyond the sizes that were told"
+
+    def __init__(self, found, max_bytes):
+        self.left = number_of_bytes(max_bytes) - int(found['size_bytes'].sum())
+
+    def fetch(self, archive, row, key):
+        "One file of an archive into the store"
+        told = 0 if pd.isna(row.size_bytes) else int(row.size_bytes)
+        try:
+            came = _fetch(archive, row, key, min(told + self.left, current_limits().fetched_bytes))
+        except BadImage as problem:
+            self.left = 0 if problem.reason == 'too_large' else self.left
+            raise
+        self.left -= max(0, came - told)
+
+# %% ../../nbs/25_ingest/09_fetch.ipynb #2a68deca
 MANIFEST = 'references/manifest/real_data_manifest.json'
 
 
@@ -145,22 +167,23 @@ def _list_references(archive, lines):
     "Add images to the list of references, each once"
     if not lines:
         return
-    with FileLock(archive.home / 'references.lock'):
-        old = archive.store.get(MANIFEST).decode() if archive.store.has(MANIFEST) else ''
+
+    def with_lines(old):
         listed = {parse_json(line, MANIFEST)['key'] for line in old.splitlines() if line.strip()}
         new = [json.dumps(line) + '\n' for line in lines if line['key'] not in listed]
-        if new:
-            old += '' if old.endswith('\n') or not old else '\n'
-            archive.store.put(MANIFEST, (old + ''.join(new)).encode())
+        end = b'\n' if new and old and not old.endswith(b'\n') else b''
+        return old + end + ''.join(new).encode()
+
+    archive.store.update(MANIFEST, with_lines)
 
 # %% ../../nbs/25_ingest/09_fetch.ipynb #e18d1633
-def _fetch_all(archive, found, keys, report, show):
+def _fetch_all(archive, found, keys, spare, report, show):
     "Fetch what is not in the store; the keys that are there in the end"
     guard, there, lines = ItemGuard(report), [], []
     for row, key in progress(zip(found.itertuples(), keys), 'files', len(found), show=show):
         with guard(row.uri):
             if not archive.store.has(key):
-                _fetch(archive, row, key)
+                spare.fetch(archive, row, key)
             there.append(key)
             if row.uri.startswith('skyview:'):
                 lines.append(_manifest_line(archive, row, key))
@@ -171,7 +194,7 @@ def _fetch_all(archive, found, keys, report, show):
 def add_found(
     archive,  # An `Archive`
     found: pd.DataFrame,  # From `search_mast` or `search_skyview`, or a part of its rows
-    max_bytes: int | str = '10 GB',  # More than this is refused before anything is fetched
+    max_bytes: int | str = '10 GB',  # More than this is refused, if possible before it is fetched
     show: bool = True,  # Show progress?
     **options,  # More for `add_fits`
 ) -> IngestReport:  # What was added, and what was lost and why
@@ -187,7 +210,8 @@ def add_found(
     is_new = [not archive.store.has(key) for key in keys]
     _check_amount(found[is_new], max_bytes, archive.home)
     lost = IngestReport()
-    there = _fetch_all(archive, found, keys, lost, show)
+    spare = _Spare(found[is_new], max_bytes)
+    there = _fetch_all(archive, found, keys, spare, lost, show)
     surveys = {key: name for key, name in zip(keys, found['survey']) if isinstance(name, str)}
     facts = {key: dict(survey=name) for key, name in surveys.items()}
     report = add_fits(archive, there, facts=lambda key: facts.get(key, {}), show=show, **options)

@@ -7,6 +7,7 @@ __all__ = ['is_synthetic', 'sample_files', 'sample_facts', 'add_fits', 'add_samp
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #930a7965
 import csv
+import re
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from inspect import signature
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -72,7 +74,7 @@ from astrid_data.registry.tables import (
     get_or_create_survey,
     take_turn,
 )
-from ..storage.addresses import without_signature
+from ..storage.addresses import address_parts, without_signature
 from ..storage.folder import FolderStore
 from ..storage.resolve import remote_object, resolve_uri, uri_mark
 
@@ -129,6 +131,15 @@ def _image_file(store, one, options):
     file.planes = {role: _found_file(store, plane) for role, plane in one.beside.items()}
     return file
 
+# %% ../../nbs/25_ingest/05_fits.ipynb #c792bbc2
+def _given_stem(file):
+    "A file's own name without its endings"
+    scheme, _, rest = address_parts(file.uri)
+    if scheme == 'file':
+        return file_stem(file.path)
+    names = re.split('[/?&=]', unquote(rest)) if scheme == 'https' else [rest]
+    return file_stem(next((name for name in names[::-1] if '.fit' in name.lower()), rest))
+
 # %% ../../nbs/25_ingest/05_fits.ipynb #351e4fc1
 def is_synthetic(
     headers,  # Headers of one image
@@ -151,7 +162,7 @@ def _entry_of(file, image, options):
     return ImageEntry(
         survey_id=None,
         survey=(options.survey or image.survey or 'unknown').lower(),
-        key=observation_key(headers, file_stem(file.path), part),
+        key=observation_key(headers, _given_stem(file), part),
         uri=file.uri,
         size_bytes=file.size_bytes,
         stored_key=None if '://' in file.uri else file.uri,

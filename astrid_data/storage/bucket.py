@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
-from ..core import AstridError, default_home, load_settings, sha256_file
+from ..core import AstridError, NotFound, default_home, load_settings, sha256_file
 from ..logs import get_log, tell
 from .cache import CACHE_BYTES, DiskCache
 from astrid_data.storage.keys import (
@@ -211,8 +211,13 @@ class RangesIgnored(AstridError):
 
 def _part_sent(answer):
     "(start, stop, bytes of the object) of the part that came; None where all of it did"
-    said = re.fullmatch(r'bytes (\d+)-(\d+)/(\d+)', answer.get('ContentRange') or '')
-    return said and (int(said[1]), int(said[2]) + 1, int(said[3]))
+    text = answer.get('ContentRange') or ''
+    said = re.fullmatch(r'bytes (\d+)-(\d+)/(\d+)', text)
+    if said:
+        return int(said[1]), int(said[2]) + 1, int(said[3])
+    if text or answer.get('ResponseMetadata', {}).get('HTTPStatusCode') == 206:
+        raise StoreUnreachable(f'a part of an object came that does not say which: {text[:40]!r}')
+    return None
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #81756111
 def _is_behind_the_end(error):
@@ -242,7 +247,10 @@ def get_range(
             return b''
         raise
     self._marks[key] = answer['ETag'].strip('"')
-    return data if _part_sent(answer) else data[start:stop]
+    sent = _part_sent(answer)
+    if sent and sent[:2] != (start, min(stop, sent[2])):
+        raise StoreUnreachable(f'{self.uri(key)}: bytes {sent[0]}-{sent[1] - 1} came unasked')
+    return data if sent else data[start:stop]
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #463d6188
 _READ_BYTES = 1 << 20  # Taken from a connection at once
@@ -372,6 +380,55 @@ def put(
         open(data, 'rb') if is_file else nullcontext(data) as body,
     ):
         return put(key, body, dict(Metadata=dict(sha256=sha256)), if_absent)
+
+# %% ../../nbs/15_storage/05_bucket.ipynb #4e157639
+@patch
+def _put_over(self: S3Store, key, data, etag):
+    "Replace the version `etag` of an object; False where it is another by now"
+    from botocore.exceptions import ClientError
+
+    about = dict(Metadata=dict(sha256=hashlib.sha256(data).hexdigest()))
+    self._forget(key)
+    condition = dict(IfMatch=f'"{etag}"') if self._has_conditions else {}
+    try:
+        retry(
+            lambda: self._put_once(key, data, **about, **condition),
+            (_Undecided,),
+            what=self.uri(key),
+        )
+    except ClientError as error:
+        if http_status(error) in (404, 412):
+            return False
+        if not condition or http_status(error) != 501:
+            raise
+        self._has_conditions = False
+        return self._put_over(key, data, etag)
+    return True
+
+
+_TURNS = 50  # Others may be faster so often
+
+
+@patch
+def update(
+    self: S3Store,
+    key: str,  # Name of the object, without the prefix of the store
+    change,  # Function of its bytes, b'' where there is none; what it returns is kept
+):
+    "Change an object, and lose nothing that others change meanwhile"
+    for _ in range(_TURNS):
+        try:
+            old, answer = self._read(key)
+            etag = answer['ETag'].strip('"')
+        except NotFound:
+            old, etag = b'', None
+        new = change(old)
+        if new == old:
+            return
+        with our_errors(self.uri(key), self.settings):
+            if self._put_over(key, new, etag) if etag else self.put(key, new, if_absent=True):
+                return
+    raise StoreUnreachable(f'{self.uri(key)}: others changed it {_TURNS} times meanwhile')
 
 # %% ../../nbs/15_storage/05_bucket.ipynb #0b8d7c55
 @patch

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fastcore.basics import patch
 
+from ..concurrency import file_lock
 from ..core import BadInput, NotFound, writing
 from astrid_data.storage.keys import (
     Head,
@@ -80,7 +81,7 @@ def sweep(
 ) -> int:  # Files and folders removed
     "Remove the temporary files and folders that killed writers left"
     mark = Path(root) / '.tmp-last-sweep'
-    if mark.exists() and _age_s(mark) < every_s:
+    if mark.exists() and abs(_age_s(mark)) < every_s:  # A clock may have been ahead
         return 0
     removed = 0
     try:
@@ -250,6 +251,23 @@ def list(
     found = (
         path.relative_to(self.root).as_posix()
         for path in top.rglob('*')
-        if path.is_file() and not path.name.startswith('.tmp-')
+        if path.is_file() and not path.name.startswith(('.tmp-', '.lock-'))
     )
     return iter(sorted(key for key in found if key.startswith(prefix)))
+
+# %% ../../nbs/15_storage/02_folder.ipynb #53554415
+@patch
+def update(
+    self: FolderStore,
+    key: str,  # Name of the object
+    change,  # Function of its bytes, b'' where there is none; what it returns is kept
+):
+    "Change an object; nobody else changes it meanwhile"
+    path = self._path(key)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        turn = file_lock(path.with_name(f'.lock-{path.name}'))
+    with turn:
+        old = self.get(key) if self.has(key) else b''
+        if (new := change(old)) != old:
+            self.put(key, new)

@@ -6,24 +6,47 @@
 __all__ = ['download']
 
 # %% ../../nbs/15_storage/07_web.ipynb #44edc09a
-import shutil
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ..core import AstridError, NotFound
+from ..core import AstridError, BadImage, NotFound, current_limits
 from .addresses import NotAllowed, Reach, address_parts, web_address
 from .service import StoreDenied, retry
 
 # %% ../../nbs/15_storage/07_web.ipynb #f15010c6
-def _save_answer(answer, f):
+def _promised(headers):
+    "How many bytes an answer says that it has; None where it does not say"
+    text = headers.get('Content-Length')
+    if text is None:
+        return None
+    if not re.fullmatch('[0-9]{1,18}', text.strip()):
+        raise ConnectionError(f'{text[:40]!r} is no number of bytes')
+    return int(text)
+
+
+def _refuse_more(size, most):
+    "Refuse a file that is larger than was allowed"
+    if size > most:
+        raise BadImage(
+            'too_large',
+            f'more than {most:,} bytes: allow more with ASTRID_MAX_FETCHED_BYTES, '
+            'or with max_bytes where that was given',
+        )
+
+
+def _save_answer(answer, f, most):
     "Write the body of an answer behind what a file holds, whole or not at all"
-    start = f.tell()
-    shutil.copyfileobj(answer, f, 1 << 20)
-    came, promised = f.tell() - start, answer.headers.get('Content-Length')
-    if promised and came != int(promised):
-        raise ConnectionError(f'{came:,} of {int(promised):,} bytes came')
+    start, promised = f.tell(), _promised(answer.headers)
+    _refuse_more(start + (promised or 0), most)
+    while part := answer.read(1 << 20):
+        _refuse_more(f.tell() + len(part), most)
+        f.write(part)
+    came = f.tell() - start
+    if promised is not None and came != promised:
+        raise ConnectionError(f'{came:,} of {promised:,} bytes came')
 
 # %% ../../nbs/15_storage/07_web.ipynb #814a0e99
 class _NoMore(ConnectionError):
@@ -133,6 +156,11 @@ def _redirect_handler():
         def redirect_request(self, request, answer, code, message, headers, url):
             if address_parts(url)[0] != 'https':
                 raise NotAllowed(f'{request.full_url} leads on to {url}, which is not https')
+            if '@' in address_parts(url)[1]:
+                raise NotAllowed(
+                    f'{request.full_url} leads on to an address with a user in it: '
+                    'what it names is told to nobody'
+                )
             return super().redirect_request(request, answer, code, message, headers, url)
 
     return Handler()
@@ -179,6 +207,10 @@ def _answer(url, reach, headers):
         raise _error_of_status(url, error) from error
     except URLError as error:
         raise _error_of_connection(url, error) from error
+    except AstridError:
+        raise
+    except ValueError as error:  # Of an address that is none, or a name that no machine can have
+        raise StoreDenied(f'{url} leads to what is no address ({error})') from error
 
 # %% ../../nbs/15_storage/07_web.ipynb #fa121099
 def _validator(headers):
@@ -194,13 +226,22 @@ def _rest_wanted(size, validator):
     return {'Range': f'bytes={size}-', 'If-Range': validator}
 
 # %% ../../nbs/15_storage/07_web.ipynb #1c6b613c
+def _kept_validator(mark):
+    "What was noted of the state of a file, by an earlier call; None where nothing usable was"
+    if mark is None or not mark.is_file():
+        return None
+    noted = mark.read_bytes()[:1000].decode('latin-1')
+    return noted if re.fullmatch('[ -~]+', noted) else None
+
+# %% ../../nbs/15_storage/07_web.ipynb #11dbcb20
 class _Body:
     "What came of an address so far: an open file, and what tells whether the rest fits to it"
 
-    def __init__(self, f, mark=None):
+    def __init__(self, f, mark=None, most=None):
         self.f, self.mark = f, mark
+        self.most = current_limits().fetched_bytes if most is None else most
         f.seek(0, 2)
-        self.validator = mark.read_text() if mark and mark.exists() else None
+        self.validator = _kept_validator(mark)
         if not self.validator:
             self._empty()
 
@@ -220,6 +261,9 @@ class _Body:
             if str(end) != f'bytes */{size}':  # Else a kill came after the last byte
                 self._empty()
                 raise
+        except BadImage:  # It is too large, and nobody goes on with it
+            self._empty()
+            raise
 
     def _append(self, url, reach, size):
         with _answer(url, reach, _rest_wanted(size, self.validator)) as answer:
@@ -228,7 +272,7 @@ class _Body:
             elif not answer.headers.get('Content-Range', '').startswith(f'bytes {size}-'):
                 self._empty()
                 raise ConnectionError('answered with another part of the file')
-            _save_answer(answer, self.f)
+            _save_answer(answer, self.f, self.most)
 
 # %% ../../nbs/15_storage/07_web.ipynb #cf10d133
 def download(
@@ -236,10 +280,11 @@ def download(
     f,  # File, open for reading and writing bytes; what it holds is continued where `mark` allows
     reach: Reach | None = None,  # Which machines may be connected to; None: all that are named
     mark: Path | None = None,  # File beside it, kept between calls, that says what was begun
+    most_bytes: int | None = None,  # It may have; None: what ASTRID_MAX_FETCHED_BYTES says
 ):
     "Stream an https address into an open file, whole"
     from http.client import HTTPException
 
     passing = (ConnectionError, TimeoutError, HTTPException)
-    body = _Body(f, mark)
+    body = _Body(f, mark, most_bytes)
     retry(lambda: body.more(url, reach or Reach()), passing, tries=4, what=url)
