@@ -42,7 +42,7 @@ def _fits_files_in(folder):
     found = (f for f in Path(folder).rglob('*') if _is_fits_name(f.name))
     return sorted(str(f) for f in found if not os.path.isdir(f))
 
-
+# %% ../../nbs/25_ingest/03_files.ipynb #67394f7d
 def is_pattern(
     path: str,  # As a caller gave it
 ) -> bool:  # a.fits[1] asks for an HDU of a file, and is no pattern
@@ -52,7 +52,7 @@ def is_pattern(
     file, _, part = path.rpartition('[')
     return not (part.endswith(']') and os.path.isfile(file))
 
-
+# %% ../../nbs/25_ingest/03_files.ipynb #9e73cbff
 def _keys_below(path, store):
     "The FITS files under a key that ends in '/'; none where there can be no such key"
     try:
@@ -74,7 +74,7 @@ def _expanded(path, store):
         found = _keys_below(path, store)
     return found or [path]
 
-
+# %% ../../nbs/25_ingest/03_files.ipynb #788601f2
 def list_files(
     paths,  # Paths, folders, patterns, addresses, keys; one, or a list of them
     store=None,  # Where a key that ends in '/' means all below it; None = keys are not looked up
@@ -83,7 +83,17 @@ def list_files(
     addresses = [a for path in _given_paths(paths) for a in _expanded(path, store)]
     return list(dict.fromkeys(addresses))
 
-# %% ../../nbs/25_ingest/03_files.ipynb #67394f7d
+# %% ../../nbs/25_ingest/03_files.ipynb #4c74bda7
+def _why_no_sky(name, found):
+    "The reason and the words for a file without an image of the sky"
+    if not found:
+        return 'no_image_hdu', f'{name} holds no image'
+    evidence = '; '.join(dict.fromkeys(info.evidence for info in found))
+    role = found[0].role
+    reason = role if role in ('calibration', 'spectrum') else 'helper_file'
+    return reason, f"{name}: {evidence}; pass role='image' to take it for sky all the same"
+
+# %% ../../nbs/25_ingest/03_files.ipynb #dacc920a
 def science_images(
     path,  # A local file
     hdu=None,  # EXTNAME or index of the one that is meant; None = all science images
@@ -102,17 +112,7 @@ def science_images(
     science = [info for info in sky if info.name == 'SCI'] or sky
     return [(info.hdu_name, info.ver) for info in science]
 
-
-def _why_no_sky(name, found):
-    "The reason and the words for a file without an image of the sky"
-    if not found:
-        return 'no_image_hdu', f'{name} holds no image'
-    evidence = '; '.join(dict.fromkeys(info.evidence for info in found))
-    role = found[0].role
-    reason = role if role in ('calibration', 'spectrum') else 'helper_file'
-    return reason, f"{name}: {evidence}; pass role='image' to take it for sky all the same"
-
-# %% ../../nbs/25_ingest/03_files.ipynb #9e73cbff
+# %% ../../nbs/25_ingest/03_files.ipynb #54820273
 #: Cards that hold a survey's own name for an exposure
 _ID_CARDS = ['ROOTNAME', 'EXPNAME', 'OBS_ID', 'OBSID', 'EXPNUM']
 
@@ -125,7 +125,7 @@ def first_header(
     with parse_fits(path, data, what) as hdus:
         return hdus[0].header
 
-
+# %% ../../nbs/25_ingest/03_files.ipynb #34a2e672
 def file_stem(
     path,  # File or address
 ) -> str:  # 'm13' of 'a/m13.fits.gz'
@@ -162,7 +162,7 @@ _plain_words = set(
     'segm segim segmap difference diffim'.split()
 )
 
-
+# %% ../../nbs/25_ingest/03_files.ipynb #20d736aa
 def _other_names(stem):
     "For each helper word of a name: its role, the word, and the names that the image would have"
     parts = re.split(r'([._-])', stem)
@@ -187,7 +187,7 @@ _ending_of_role = {
     role: re.compile(f'{_before}(?:{words}){_after}') for role, words in _endings.items()
 }
 
-
+# %% ../../nbs/25_ingest/03_files.ipynb #78a419df
 def _named_after(folder, stem, by_name):
     "Role and image of a file that is named after an image beside it; None, None for others"
     for end in range(len(stem) - 1, 0, -1):
@@ -209,14 +209,21 @@ class FitsInput:
     helps: str | None = None  # Address of the image that it describes; None = it is no helper
     helper_word: str | None = None  # What in its name says that it is one
 
-
+# %% ../../nbs/25_ingest/03_files.ipynb #588a7c79
 def _folder_and_stem(address):
     "The folder of an address, and its name in small letters, with `_` where words begin with a capital"
     folder, _, name = address.replace('\\', '/').rpartition('/')
     parted = re.sub(r'(?<=[a-z0-9])(?=[A-Z][a-z])', '_', name)
     return folder, parted.lower().split('.fit')[0]
 
+# %% ../../nbs/25_ingest/03_files.ipynb #a77222aa
+def _set_beside(inputs, role, image, one, word):
+    "Note that a file describes an image, and with the image which plane it is"
+    one.helps, one.helper_word = image, word
+    if role != 'other':
+        inputs[image].beside.setdefault(role, one.address)
 
+# %% ../../nbs/25_ingest/03_files.ipynb #816eaada
 def sort_delivery(
     addresses: list,  # Addresses of files, as from `list_files`
 ) -> list[FitsInput]:  # One for each, in the same order
@@ -228,17 +235,14 @@ def sort_delivery(
         for role, word, names in _other_names(stem):
             image = next((by_name[folder, n] for n in names if (folder, n) in by_name), None)
             if image is not None and image != address:
-                one.helps, one.helper_word = image, word
-                if role != 'other':
-                    inputs[image].beside.setdefault(role, address)
+                _set_beside(inputs, role, image, one, word)
             elif word in _plain_words:
                 one.helper_word = word
         if one.helps is None:
             role, image = _named_after(folder, stem, by_name)
             if image is not None:
-                one.helps, one.helper_word = image, stem[len(_folder_and_stem(image)[1]) :]
-                if role != 'other':
-                    inputs[image].beside.setdefault(role, address)
+                ending = stem[len(_folder_and_stem(image)[1]) :]
+                _set_beside(inputs, role, image, one, ending)
     return list(inputs.values())
 
 # %% ../../nbs/25_ingest/03_files.ipynb #9eb23f1c

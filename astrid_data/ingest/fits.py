@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from sqlalchemy import select
 
 from ..concurrency import WorkerProcesses, cpu_limit
@@ -105,7 +106,7 @@ class _FitsFile:
     images: list = ()  # As from `science_images`
     planes: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> `_FitsFile`
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #4b5c1d91
 def _found_file(store, given):
     "The file behind an address; an error where there is none"
     if '://' not in given and Path(given).is_dir():
@@ -116,7 +117,7 @@ def _found_file(store, given):
     uri = path.resolve().as_uri() if is_local else given
     return _FitsFile(uri, path, given != asked, path.stat().st_size)
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #630ccb39
 def _image_file(store, one, options):
     "The file of an image, with its images and the planes beside it"
     file = _found_file(store, one.address)
@@ -147,14 +148,14 @@ def is_synthetic(
     "Whether a file says that it is no real sky"
     return any(header.get('SYNTHET') for header in headers)
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #bf26e06f
 def _free_key(session, survey, key, sha256):
     "`key`, or a variant of it where another image has that name already"
     if session.get(Observation, stable_uuid('observation', survey, key)) is None:
         return key
     return f'{key[:240]}~{sha256[:8]}'
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #49629a71
 def _entry_of(file, image, options):
     "How an image would be filed, were its name free"
     headers = [first_header(file.path), image.header]
@@ -182,7 +183,7 @@ def _is_registered(session, image):
     )
     return session.scalar(same) is not None
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #f4b4dcfb
 def _require_place(image):
     "Raise where an image has no usable WCS"
     if image.wcs is None:
@@ -242,7 +243,7 @@ def _note_file(archive, file, entry, picture):
     elif index and any('packed' in place for place in index['planes'].values()):
         picture['facts']['index'] = None  # It says where parts are, and this file is here
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #82241d1d
 def _image_rows(archive, file, image, entry, is_copy):
     "The three rows of an image"
     rows = observation_rows(image, entry)
@@ -253,14 +254,14 @@ def _image_rows(archive, file, image, entry, is_copy):
     _note_file(archive, file, entry, rows[2])
     return rows
 
-# %% ../../nbs/25_ingest/05_fits.ipynb #82241d1d
+# %% ../../nbs/25_ingest/05_fits.ipynb #03bfa588
 def _put(store, key, path, if_absent):
     "Store a file; does its key lead to its bytes now?"
     if store.put(key, path, if_absent=if_absent):
         return True
     return store.head(key).sha256 == sha256_file(path)
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #fc5ecf51
 def _copy_in(archive, entry, file, if_absent):
     "Copy a file and its planes into the store; False where other files lie there"
     folder = f'observations/{entry.observation_id}'
@@ -271,7 +272,7 @@ def _copy_in(archive, entry, file, if_absent):
         files[entry.beside[role]] = plane.path
     return all([_put(archive.store, key, path, if_absent) for key, path in files.items()])
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #61b908de
 def _filed(archive, session, file, image, options, wanted, if_absent):
     "The entry of an image under a free name, and its rows; None where other files lie there"
     key = _free_key(session, wanted.survey, wanted.key, image.sha256)
@@ -281,7 +282,7 @@ def _filed(archive, session, file, image, options, wanted, if_absent):
     entry.uri = entry.stored_key or file.uri
     return entry, _image_rows(archive, file, image, entry, options.copy)
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #ab25f7ee
 def _insert_image(archive, session, file, image, options, wanted, filed):
     "Insert the rows of an image, as filed before or, where that is not right any more, anew"
     take_turn(session, f'observation {wanted.survey} {wanted.key}')
@@ -294,7 +295,7 @@ def _insert_image(archive, session, file, image, options, wanted, filed):
         bulk_insert(session, table, [row])
     return entry, rows[2]
 
-# %% ../../nbs/25_ingest/05_fits.ipynb #03bfa588
+# %% ../../nbs/25_ingest/05_fits.ipynb #f3c69d4a
 def _registered_before(session, file, image):
     "The row of the image that had this address, with other bytes; None where there is none"
     same = select(Image).where(
@@ -302,7 +303,7 @@ def _registered_before(session, file, image):
     )
     return session.scalar(same.order_by(Image.created_at.desc()).limit(1))
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #a8074f28
 def _refuse_others(session, file, image, how):
     "Raise where an address held other bytes when it was taken in, and never these"
     before = set(session.scalars(select(Image.sha256).where(Image.uri == file.uri)))
@@ -310,7 +311,7 @@ def _refuse_others(session, file, image, how):
         seen = f'{file.path.name} has other bytes than when it was taken in'
         raise BadImage('changed', f'{seen}: {how}')
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #a52566db
 def _take_in_anew(archive, session, before, file, image):
     "Bring the rows of an image up to what its file says now; detections and verdicts stay"
     observation = session.get(Observation, before.observation_id)
@@ -334,7 +335,7 @@ def _take_in_anew(archive, session, before, file, image):
             if name not in ('id', 'observation_id', 'survey_id'):
                 setattr(row, name, value)
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #9c56a590
 def _changed_image(archive, session, report, before, file, image, options):
     "What becomes of an image whose file has other bytes than before"
     if options.changed != 'anew':
@@ -358,7 +359,7 @@ def _note_band(file, image, facts):
             f'its header says {image.band}, its name {other}; facts=dict(band=...) decides'
         )
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #be756149
 def _opened(file, hdu, facts):
     "The image with the planes beside it; without a mask whose bits nobody can name, which it says"
     planes = {role: plane.path for role, plane in file.planes.items()}
@@ -372,7 +373,7 @@ def _opened(file, hdu, facts):
     image.missing['dq'] = f'the bits of {mask.path.name} have no names here: not used'
     return image
 
-# %% ../../nbs/25_ingest/05_fits.ipynb #be756149
+# %% ../../nbs/25_ingest/05_fits.ipynb #9a239c0e
 def _sources_on(image, file, options, searched):
     "What was found on an image: by a worker, if on the same bytes, or here"
     sha256, found = searched
@@ -381,7 +382,49 @@ def _sources_on(image, file, options, searched):
     noise = error_plane(file.path, image)
     return search_image(image, noise, options.apply_rules, **options.settings)
 
+# %% ../../nbs/25_ingest/05_fits.ipynb #3251e824
+def _refuse_changed(archive, session, report, file, image, options):
+    "Raise where an address has other bytes than before; True where they were taken in anew"
+    before = None if options.copy else _registered_before(session, file, image)
+    if before is not None:
+        _changed_image(archive, session, report, before, file, image, options)
+        return True
+    if not options.copy and options.changed != 'anew':
+        _refuse_others(session, file, image, 'restore it, or give changed="anew"')
+    return False
 
+# %% ../../nbs/25_ingest/05_fits.ipynb #0a2778c1
+def _write_image(archive, session, file, image, options, found):
+    "Write the rows of an image and its sources; None where another process was faster"
+    wanted = _entry_of(file, image, options)
+    filed = _filed(archive, session, file, image, options, wanted, if_absent=True)
+    take_turn(session, image.sha256)
+    if _is_registered(session, image):
+        return None
+    entry, picture = _insert_image(archive, session, file, image, options, wanted, filed)
+    if found is None:
+        return entry, picture, None, None
+    more = dict(options.settings, found=found)
+    return entry, picture, *record_detections(session, image, picture, **more)
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #3d769103
+def _report_new(report, file, image, entry, picture, *found):
+    "Count an image that was added"
+    report.added += 1
+    if 'band' in image.notes:
+        report.notes.append(f'{file.path.name}: {image.notes["band"]}')
+    _report_image(
+        report,
+        *found,
+        uri=file.uri,
+        hdu=picture['hdu_name'],
+        survey=entry.survey,
+        observation_key=entry.key,
+        band=(image.band or 'unknown')[:50],
+        observation_id=entry.observation_id,
+    )
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #d7d8d0cc
 def _register_image(archive, report, file, hdu, facts, options, searched=(None, None)):
     "Take one image of a file into the archive; the checksum of the file"
     with _opened(file, hdu, facts) as image, archive.session() as session:
@@ -390,44 +433,16 @@ def _register_image(archive, report, file, hdu, facts, options, searched=(None, 
             report.skipped += 1
             return image.sha256
         _require_place(image)
-        before = None if options.copy else _registered_before(session, file, image)
-        if before is not None:
-            _changed_image(archive, session, report, before, file, image, options)
+        if _refuse_changed(archive, session, report, file, image, options):
             return image.sha256
-        if not options.copy and options.changed != 'anew':
-            _refuse_others(session, file, image, 'restore it, or give changed="anew"')
         _require_sky(image, options.role)
         _note_band(file, image, facts)
-        found = None
-        if options.detect:  # Before the turn is taken: others write meanwhile
-            found = _sources_on(image, file, options, searched)
-        wanted = _entry_of(file, image, options)
-        filed = _filed(archive, session, file, image, options, wanted, if_absent=True)
-        take_turn(session, image.sha256)
-        if _is_registered(session, image):  # Another process was faster
+        found = _sources_on(image, file, options, searched) if options.detect else None
+        written = _write_image(archive, session, file, image, options, found)
+        if written is None:
             report.skipped += 1
             return image.sha256
-        entry, picture = _insert_image(archive, session, file, image, options, wanted, filed)
-        sources = verdicts = None
-        if found is not None:
-            sources, verdicts = record_detections(
-                session, image, picture, found=found, **options.settings
-            )
-        band = (image.band or 'unknown')[:50]
-        if 'band' in image.notes:
-            report.notes.append(f'{file.path.name}: {image.notes["band"]}')
-    report.added += 1
-    _report_image(
-        report,
-        sources,
-        verdicts,
-        uri=file.uri,
-        hdu=picture['hdu_name'],
-        survey=entry.survey,
-        observation_key=entry.key,
-        band=band,
-        observation_id=entry.observation_id,
-    )
+    _report_new(report, file, image, *written)
     return image.sha256
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #9c128e9b
@@ -445,7 +460,7 @@ def _sample_facts():
     facts = {row.file: parse_json(row.told, row.file) for row in table.itertuples() if row.told}
     return facts, resolve_uri('package://sample/PROVENANCE.csv').resolve().parent
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #0c755049
 def sample_facts(
     address: str,  # Of any file
 ) -> dict:  # Facts by name; {} where the file is not of the sample, or nothing is known
@@ -465,7 +480,7 @@ def _planes_given(one, **given):
         if plane is not None:
             one.beside[role] = str(plane)
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #d1677bb7
 def _check_settings(settings):
     "Refuse what `detect_sources` does not know before anything is read"
     known = list(signature(detect_sources).parameters)[1:]
@@ -487,7 +502,7 @@ def _signed_words(images, planes):
     ]
     return f'{" and ".join(counted)} ({megabytes:.1f} MB)'
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #ad32bd90
 def _note_signed(report, taken, copied):
     "Note which of the files that were taken in had signed addresses, planes too"
     images = {file.uri: file for file in taken if file.is_signed}
@@ -530,7 +545,7 @@ def _searchers(executor, n_files, options, isolate):
     with WorkerProcesses(cpu_limit()) as processes:
         yield processes
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #f90ae06f
 @dataclass
 class _Scouted:
     "A file that is about to be taken in"
@@ -540,19 +555,21 @@ class _Scouted:
     known: tuple  # What `KnownFiles` knew when it was looked up
     search: Future | None = None  # Of `_search_file`; None where nobody searches ahead
 
-    def found(self):
-        "What the search found; nothing where it failed"
-        if self.search is None or self.search.exception():
-            return {}
-        return self.search.result()
+# %% ../../nbs/25_ingest/05_fits.ipynb #a476cc1e
+@patch
+def found(self: _Scouted):
+    "What the search found; nothing where it failed"
+    if self.search is None or self.search.exception():
+        return {}
+    return self.search.result()
 
-# %% ../../nbs/25_ingest/05_fits.ipynb #f90ae06f
+# %% ../../nbs/25_ingest/05_fits.ipynb #b5ea0f89
 def _must_be_read(one, files, options):
     "Whether a file is one to search: no helper, and not known to be as it was"
     is_sky = options.role == 'image' or not one.helper_word
     return is_sky and not files.n_unchanged(one)
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #73ad605f
 def _scouts(delivery, files, facts, options, executor):
     "Files of a delivery in order, a few of them being searched already"
     waiting = deque()
@@ -573,7 +590,50 @@ def _scouts(delivery, files, facts, options, executor):
             yield waiting.popleft()
     yield from waiting
 
-# %% ../../nbs/25_ingest/05_fits.ipynb #a476cc1e
+# %% ../../nbs/25_ingest/05_fits.ipynb #25c72610
+def _check_choices(role, changed, facts):
+    "Refuse words of the call that mean nothing"
+    if role not in (None, 'image'):
+        raise BadInput(f"role={role!r} is not known: give 'image', or None to let files say it")
+    if changed not in ('ledger', 'anew'):
+        raise BadInput(f"changed={changed!r} is not known: give 'ledger' or 'anew'")
+    if isinstance(facts, dict):
+        check_facts(facts)
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #2e51ea57
+def _without_helpers(delivery, report, role, **planes):
+    "Files that are images of their own, each with its planes; the others are counted"
+    used = {plane for one in delivery for plane in one.beside.values()} if role is None else set()
+    report.helpers += sum(one.address in used for one in delivery)
+    delivery = [one for one in delivery if one.address not in used]
+    for one in delivery:
+        _planes_given(one, **planes)
+    return delivery
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #99e6d6ef
+def _add_file(archive, report, guard, scouted, options, files):
+    "Take the images of one file in, each for itself; its file, if one was new"
+    file, added_before = None, report.added
+    one, (files.places, files.rows, files.marks) = scouted.one, scouted.known
+    with guard(one.address):
+        is_sky = options.role == 'image' or not one.helper_word
+        if is_sky and (n := files.n_unchanged(one)):
+            report.skipped += n
+            return []
+        file = _image_file(archive.store, one, options)
+    if file is None:
+        return []
+    mark, lost_before, sha256 = files.mark(one), len(report.ledger), None
+    searched = scouted.found()
+    for hdu in file.images:
+        with guard(f'{file.uri}[{hdu[0]},{hdu[1]}]'):
+            found = searched.get(hdu, (None, None))
+            sha256 = _register_image(archive, report, file, hdu, scouted.facts, options, found)
+    if sha256 and len(report.ledger) == lost_before:
+        files.note(one, mark, sha256, len(file.images))
+    return [file] if report.added > added_before else []
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #f8933e2d
 def add_fits(
     archive,  # An `Archive`
     paths,  # Paths, folders, patterns, addresses, keys; one, or a list of them
@@ -597,24 +657,15 @@ def add_fits(
     "Take FITS images in: one observation per image, with its sources"
     apply_rules = renamed_argument(settings, 'label', 'apply_rules', apply_rules)
     _check_settings(settings)
-    if role not in (None, 'image'):
-        raise BadInput(f"role={role!r} is not known: give 'image', or None to let files say it")
-    if changed not in ('ledger', 'anew'):
-        raise BadInput(f"changed={changed!r} is not known: give 'ledger' or 'anew'")
-    if isinstance(facts, dict):
-        check_facts(facts)
+    _check_choices(role, changed, facts)
     options = _FitsOptions(survey, copy, detect, apply_rules, origin, hdu, role, settings, changed)
     report = _image_report()
     guard = ItemGuard(report)
     delivery = sort_delivery(list_files(paths, archive.store))
     always = always_hash or archive.always_hash
     files = KnownFiles(archive, always, hdu=hdu, role=role)
+    delivery = _without_helpers(delivery, report, role, dq=dq, weight=weight)
     taken = []
-    used = {plane for one in delivery for plane in one.beside.values()} if role is None else set()
-    report.helpers += sum(one.address in used for one in delivery)
-    delivery = [one for one in delivery if one.address not in used]
-    for one in delivery:
-        _planes_given(one, dq=dq, weight=weight)
     with _searchers(executor, len(delivery), options, isolate) as searchers:
         scouts = _scouts(delivery, files, facts, options, searchers)
         for scouted in progress(scouts, 'images', len(delivery), show=show):
@@ -624,29 +675,6 @@ def add_fits(
     if detect and apply_rules:
         confirm_across(archive, report)
     return log_report('add_fits', report)
-
-
-def _add_file(archive, report, guard, scouted, options, files):
-    "Take the images of one file in, each for itself; its file, if one was new"
-    file, added_before = None, report.added
-    one, (files.places, files.rows, files.marks) = scouted.one, scouted.known
-    with guard(one.address):
-        is_sky = options.role == 'image' or not one.helper_word
-        if is_sky and (n := files.n_unchanged(one)):
-            report.skipped += n
-            return []
-        file = _image_file(archive.store, one, options)
-    if file is None:
-        return []
-    mark, lost_before, sha256 = files.mark(one), len(report.ledger), None
-    searched = scouted.found()
-    for hdu in file.images:
-        with guard(f'{file.uri}[{hdu[0]},{hdu[1]}]'):
-            found = searched.get(hdu, (None, None))
-            sha256 = _register_image(archive, report, file, hdu, scouted.facts, options, found)
-    if sha256 and len(report.ledger) == lost_before:
-        files.note(one, mark, sha256, len(file.images))
-    return [file] if report.added > added_before else []
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #f4c048ae
 def add_sample(
@@ -679,7 +707,7 @@ def _search_image(archive, report, row, apply_rules, settings):
     known = dict(uri=row.uri, hdu=row.hdu_name, observation_id=row.observation_id)
     _report_image(report, sources, verdicts, **known)
 
-
+# %% ../../nbs/25_ingest/05_fits.ipynb #a2d35025
 def detect(
     archive,  # An `Archive`
     observations=None,  # Ids of observations; None = all not yet searched with these settings

@@ -121,7 +121,7 @@ def _read_again(archive, image):
     except _UNREADABLE:
         return None
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #b8d1cbd5
 def _stored_exposure(archive, session, observation_id):
     "What is known of the exposure of an observation; read from its file if need be, and kept"
     query = select(Image).where(Image.observation_id == observation_id, Image.role == 'image')
@@ -164,7 +164,7 @@ def _placed(session, *conditions):
     )  # Asked for an order by id, SQLite would go through all observations instead of the cells
     return pd.DataFrame(columns(session, query))
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #2ff7e2f3
 def _widest_deg(session):
     "Radius of the widest image that is not listed apart"
     radius = ObservationIndex.radius_deg
@@ -175,7 +175,7 @@ def _wide_observations(session):
     "The wide images"
     return _placed(session, ObservationIndex.radius_deg > _WIDE_DEG)
 
-# %% ../../nbs/25_ingest/02_labels.ipynb #2ff7e2f3
+# %% ../../nbs/25_ingest/02_labels.ipynb #43de7bca
 def _nearby(session, own, widest_deg):
     "The observations whose centres lie so near that their images may overlap `own`"
     if own.radius_deg > _WIDE_DEG:
@@ -185,7 +185,7 @@ def _nearby(session, own, widest_deg):
     cell = ObservationIndex.healpix
     return _placed(session, or_(*(cell.between(first, end - 1) for first, end in ranges)))
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #cad9c342
 def overlapping(
     session,  # Open session
     observation_id,  # Id of an observation
@@ -229,7 +229,7 @@ def _detections_query(observation_id):
         .order_by(Detection.id)
     )
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #f41d33f0
 def comparable_detections(
     session,  # Open session
     observation_id: str,  # Id of an observation, as text
@@ -260,7 +260,7 @@ def _matched_rows(on_a, on_b, image_a, image_b):
         return on_a[:0], on_b[:0]
     return on_a.iloc[rows_a], on_b.iloc[rows_b]
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #3f7c467d
 def matched_sources(
     on_a: pd.DataFrame,  # As from `comparable_detections`
     on_b: pd.DataFrame,  # The same of another image
@@ -339,12 +339,12 @@ class _Comparison:
     detections: OrderedDict = field(default_factory=OrderedDict)  # By observation id
     exposures: OrderedDict = field(default_factory=OrderedDict)  # By observation id
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #386abeff
 def _begin_comparison(archive, session):
     "Ask what all comparisons need: which images are wide, and how wide the others are"
     return _Comparison(archive, _wide_observations(session), _widest_deg(session))
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #1a44e731
 def _remembered(memory, key, make, most):
     "The value of `key`, made when it is not there; the oldest are forgotten"
     if key not in memory:
@@ -367,7 +367,7 @@ def _detections_of(known, session, image):
     make = partial(comparable_detections, session, image.id)
     return _remembered(known.detections, image.id, make, 64)
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #a3f9b18d
 def _events_of_pair(known, session, own, other):
     "Events of two images, a list for each; none where they may show one exposure"
     exposures = [_exposure_of(known, session, image) for image in (own, other)]
@@ -381,7 +381,7 @@ def _events_of_pair(known, session, own, other):
         return [], []
     return pair_events(own, other, *matched, *exposures)
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #d12107f0
 def _events_around(known, session, observation_id):
     "Events for the detections of an observation, and for those of others that it confirms"
     own, others = overlapping(session, observation_id, known.wide, known.widest_deg)
@@ -410,7 +410,7 @@ def _searches_to_compare(session):
         found.setdefault(observation_id, []).append(run_id)
     return found
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #1f8a2269
 def _mark_compared(session, run_ids):
     "Write down that the sources of these searches have been compared"
     now = datetime.now(UTC)
@@ -433,7 +433,7 @@ def _write_confirmations(session, events):
         session.execute(waiting.values(status=DetectionStatus.CONFIRMED, is_validated=True))
     return new
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #d906f232
 def confirm_across(
     archive,  # An `Archive`
     report: IngestReport,  # Counts verdicts, and pairs of images that could not be compared
@@ -471,7 +471,7 @@ def _said_before(session, observation_id):
         said[detection_id] = (said.get(detection_id, (0,))[0] + 1, label)
     return said
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #8998f603
 def _withdrawal(detection_id, n_before):
     "The event by which the rule takes its word back"
     return dict(
@@ -499,7 +499,7 @@ def _wait_again(session, detection_ids):
     )
     session.execute(waiting.values(status=DetectionStatus.PENDING, is_validated=False))
 
-
+# %% ../../nbs/25_ingest/02_labels.ipynb #141ea242
 def _judge_observation(known, session, observation_id):
     "Compare an observation once more; how many of its detections are confirmed, and withdrawn"
     on_own, _ = _events_around(known, session, observation_id)

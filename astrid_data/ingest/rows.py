@@ -60,7 +60,17 @@ def _positions_all_over(image):
     x, y = np.append((nx - 1) / 2, x), np.append((ny - 1) / 2, y)
     return np.column_stack(image.pixel_to_world(x, y))
 
+# %% ../../nbs/25_ingest/04_rows.ipynb #994691ef
+def _circle_around(image, grid, on_sky):
+    "The circle around those positions of a grid over an image that lie on the sky"
+    ra, dec = grid[0] if on_sky[0] else footprint_circle(grid[on_sky])[:2]
+    farthest = sky_separation_arcsec(ra, dec, *grid[on_sky].T).max() / 3600
+    spacing = farthest / 8  # Between the positions that were looked at
+    if not on_sky.all():  # The rim of the sky lies somewhere between two of them
+        spacing = max(spacing, image.pixel_scale_arcsec / 3600 * np.hypot(*image.shape) / 16)
+    return float(ra) % 360, float(dec), float(min(180, farthest + spacing))
 
+# %% ../../nbs/25_ingest/04_rows.ipynb #9201602d
 def covering_circle(
     image,  # A `SkyImage` with a WCS
 ) -> tuple:  # RA and Dec of the centre (deg) and the radius that holds the image (deg)
@@ -72,14 +82,9 @@ def covering_circle(
         raise BadImage('bad_wcs', 'no part of the image lies on the sky')
     if (sky_separation_arcsec(ra, dec, *grid[on_sky].T) <= 3600 * radius * (1 + 1e-6) + 1).all():
         return ra, dec, radius
-    ra, dec = grid[0] if on_sky[0] else footprint_circle(grid[on_sky])[:2]
-    farthest = sky_separation_arcsec(ra, dec, *grid[on_sky].T).max() / 3600
-    spacing = farthest / 8  # Between the positions that were looked at
-    if not on_sky.all():  # The rim of the sky lies somewhere between two of them
-        spacing = max(spacing, image.pixel_scale_arcsec / 3600 * np.hypot(*image.shape) / 16)
-    return float(ra) % 360, float(dec), float(min(180, farthest + spacing))
+    return _circle_around(image, grid, on_sky)
 
-
+# %% ../../nbs/25_ingest/04_rows.ipynb #e23187db
 def outline_of(
     image,  # A `SkyImage` with a WCS
     circle: tuple,  # Its `covering_circle`
@@ -150,7 +155,7 @@ def _image_facts(image, entry):
         **entry.conditions,
     )
 
-
+# %% ../../nbs/25_ingest/04_rows.ipynb #ccf62fc0
 def _image_row(image, entry):
     "The row of the table of images"
     ny, nx = image.shape
@@ -231,7 +236,7 @@ def _noise_fact(source):
     ranks = source.get('noise')
     return {'noise': ranks} if ranks else {}
 
-
+# %% ../../nbs/25_ingest/04_rows.ipynb #7319faa4
 def _detection_row(source, detection_id, score, verdict, run, version):
     "The row of a source in the table of detections"
     return dict(
@@ -248,7 +253,7 @@ def _detection_row(source, detection_id, score, verdict, run, version):
         **verdict_columns(verdict),
     )
 
-
+# %% ../../nbs/25_ingest/04_rows.ipynb #78c78711
 def _detection_index_row(source, detection_id, cell):
     "The row of a source in the index of detections"
     return dict(
@@ -260,7 +265,7 @@ def _detection_index_row(source, detection_id, cell):
         facts=_measured(source, _SHAPE_FACTS) | _noise_fact(source),
     )
 
-# %% ../../nbs/25_ingest/04_rows.ipynb #7319faa4
+# %% ../../nbs/25_ingest/04_rows.ipynb #549144b2
 def _detection_rows(sources, verdicts, run, version, key):
     "Rows for detections, their index, and their validation events"
     verdict_of = dict(zip(verdicts.source.tolist(), verdicts.is_valid.tolist()))
@@ -280,7 +285,7 @@ def _detection_rows(sources, verdicts, run, version, key):
         ValidationEvent: rule_events(sources, verdicts, ids),
     }
 
-
+# %% ../../nbs/25_ingest/04_rows.ipynb #9eed9663
 def _model_run(model, key, picture, sources, seconds):
     "The row of one search of one image"
     return ModelRun(
@@ -322,7 +327,7 @@ class Search:
     pixel_sum: str  # Checksum of the image's pixels
     seconds: float  # The search took
 
-
+# %% ../../nbs/25_ingest/04_rows.ipynb #c8d2ae70
 def search_image(
     image,  # A `SkyImage`
     noise: np.ndarray | None = None,  # Error of each pixel (ny, nx); None = scatter of the sky

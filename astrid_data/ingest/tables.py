@@ -50,7 +50,7 @@ def _delimiter(line):
     most = max(',;\t|', key=line.count)
     return most if most in line else ' '
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #ba27a8d7
 def _cells(lines, delimiter):
     "Lines of text as lists of cells"
     blanks = delimiter == ' '
@@ -106,7 +106,7 @@ def _from_rows(header, rows):
     cells = np.array(rows, object).reshape(len(rows), width)
     return pd.DataFrame(cells, columns=header, dtype=object), bad_rows
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #6a4b9796
 def _from_text(text, delimiter=None):
     "A table in CSV, TSV or another text with a header line"
     header, units, rows = _header_and_rows(text.splitlines(), delimiter)
@@ -125,7 +125,14 @@ def _from_records(records):
     cells = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names}
     return SourceTable(pd.DataFrame(cells), bad_rows=bad_rows)
 
+# %% ../../nbs/25_ingest/05_tables.ipynb #2669114c
+def _json_or_text(line):
+    try:
+        return parse_json(line, 'the line', nan_is_null=True)
+    except ValueError:
+        return line
 
+# %% ../../nbs/25_ingest/05_tables.ipynb #6ed46559
 def _from_json(text):
     "A table in JSON: one object per line, a list of objects, or an object of columns"
     try:
@@ -135,13 +142,6 @@ def _from_json(text):
     if isinstance(whole, Mapping) and whole and all(isinstance(v, list) for v in whole.values()):
         return _from_mapping(whole)
     return _from_records(whole if isinstance(whole, list) else [whole])
-
-
-def _json_or_text(line):
-    try:
-        return parse_json(line, 'the line', nan_is_null=True)
-    except ValueError:
-        return line
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #0740321a
 def _from_mapping(columns):
@@ -168,7 +168,7 @@ def _from_pandas(table):
     plain = table.reset_index(level=named) if named else table
     return SourceTable(plain.reset_index(drop=True), units)
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #456ed14a
 def _without_quantities(source):
     "The same table, where columns of quantities are numbers with a unit"
     for name, cells in list(source.columns.items()):
@@ -210,7 +210,7 @@ def _bits_as_text(column):
     is_empty = np.ma.getmaskarray(column).reshape(len(column), n_bits).any(axis=1)
     return MaskedColumn(texts, mask=is_empty) if is_empty.any() else type(column)(texts)
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #7f934e1a
 def _of_one_value(column):
     "A column with an array per row as one value per row; None where that cannot be"
     if len(column.shape) == 1:
@@ -256,7 +256,7 @@ def _empty_logicals(rec, column):
     stored = rec.view(np.ndarray)[column.name]
     return ~np.isin(stored, [ord('T'), ord('F')]) if stored.dtype.kind == 'i' else None
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #2194f549
 def _empty_integers(rec, column):
     "Which whole numbers stand for none, by the number that the header names"
     if isinstance(column.null, bool) or not isinstance(column.null, int):
@@ -264,7 +264,7 @@ def _empty_integers(rec, column):
     scale, zero = column.bscale or 1, column.bzero or 0
     return rec[column.name] == column.null * scale + zero
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #19e2f9cd
 def _empty_texts(rec, column):
     "Which cells of a table of text are those that the header names, or numbers left blank"
     cells = np.char.strip(rec.view(np.ndarray)[column.name])
@@ -272,7 +272,7 @@ def _empty_texts(rec, column):
     is_empty = (cells == name.encode()) if name else np.zeros(len(cells), bool)
     return is_empty if column.format.format == 'A' else is_empty | (cells == b'')
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #7160494d
 def _nulls_of(rec, column):
     "Which cells of a column of a FITS table are empty; None where all are filled"
     kind = getattr(column.format, 'format', None)
@@ -284,7 +284,7 @@ def _nulls_of(rec, column):
         empty = _empty_integers(rec, column) if kind and kind in 'BIJK' else None
     return empty if empty is not None and empty.any() else None
 
-# %% ../../nbs/25_ingest/05_tables.ipynb #2194f549
+# %% ../../nbs/25_ingest/05_tables.ipynb #20e40e44
 @contextmanager
 def _without_nulls(columns):
     "While it lasts, no column says which number is none"
@@ -297,7 +297,7 @@ def _without_nulls(columns):
         for column, null in zip(columns, declared):
             column.null = null
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #76bef35e
 def _from_fits(hdu):
     "A table from the HDU of a FITS table"
     from astropy.table import MaskedColumn, Table
@@ -316,6 +316,14 @@ def _from_fits(hdu):
     return _from_astropy(table)
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #12ca86d1
+def _fits_tables(hdus):
+    "The HDUs of an open FITS file that hold tables"
+    from astropy.io import fits
+
+    found = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
+    return [hdu for hdu in found if not isinstance(hdu, fits.CompImageHDU)]
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #80dca670
 def _from_hdu(hdu):
     "A table from an HDU, or from a list of them that has one table"
     found = _fits_tables(hdu if isinstance(hdu, list) else [hdu])
@@ -324,14 +332,6 @@ def _from_hdu(hdu):
     if not found:
         raise BadInput(f'{type(hdu).__name__} is not a table, but an image or nothing at all')
     return _from_fits(found[0])
-
-
-def _fits_tables(hdus):
-    "The HDUs of an open FITS file that hold tables"
-    from astropy.io import fits
-
-    found = [hdu for hdu in hdus if isinstance(hdu, (fits.BinTableHDU, fits.TableHDU))]
-    return [hdu for hdu in found if not isinstance(hdu, fits.CompImageHDU)]
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #3bef00e0
 def _from_array(table):
@@ -359,7 +359,7 @@ def _arrow_units(schema):
         units |= {c['name']: c['unit'] for c in header['datatype'] if c.get('unit')}
     return units
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #e38d6b7f
 def _from_arrow(table):
     "A table of Arrow's; whole numbers stay whole where some are missing"
     import pyarrow
@@ -380,7 +380,7 @@ def _open_bytes(path):
 
     return get_handle(path, 'rb', compression='infer', is_text=False)
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #90093889
 _FREE_BYTES = 16 * 10**6  # That any packed table may have; cells take ten times as much memory
 
 
@@ -396,7 +396,7 @@ def _refuse_table_bomb(path):
             unpacked += len(piece)
             refuse_bomb(packed, unpacked, path.name, _FREE_BYTES, share=4)
 
-# %% ../../nbs/25_ingest/05_tables.ipynb #90093889
+# %% ../../nbs/25_ingest/05_tables.ipynb #871ba3a6
 _BEGINNINGS = {
     b'SIMPLE  =': 'fits',
     b'PAR1': 'parquet',
@@ -413,7 +413,7 @@ def _start_of(path, n_bytes):
     with _open_bytes(path) as handles:
         return handles.handle.read(n_bytes).lstrip(b'\xef\xbb\xbf \t\r\n')
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #158c7b12
 def _kind_of_file(path):
     "'fits', 'parquet', 'votable', 'ascii.ecsv', 'json', 'text', or None for others"
     start = _start_of(path, 400)
@@ -423,7 +423,7 @@ def _kind_of_file(path):
     n_odd = sum(byte < 9 or 13 < byte < 32 for byte in start)
     return None if n_odd > len(start) / 10 else 'text'
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #ad92532b
 def _text_of(path):
     "The text of a file"
     with _open_bytes(path) as handles:
@@ -479,7 +479,7 @@ def _tables_in(path, kind):
 
     return [table.ID or table.name or 'unnamed' for table in parse(path).iter_tables()]
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #9c6a218b
 def _check_is_alone(path, kind):
     "Raise `BadInput` where a file holds several tables"
     names = _tables_in(path, kind) if kind in ('fits', 'votable') else []
@@ -546,7 +546,7 @@ def _is_records(table):
     "Whether it is a list of dicts, with at most some other things in it"
     return isinstance(table, (list, tuple)) and any(isinstance(row, Mapping) for row in table)
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #0db16cad
 def _reader_of(table):
     "The function that reads a kind of table; None where it is none"
     array = isinstance(table, np.ndarray) and table.dtype.names
