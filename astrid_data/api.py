@@ -39,6 +39,7 @@ from astrid_data.core import (
     canonical_json,
     parse_json,
     parse_time,
+    plain_rows,
     sha256_text,
 )
 from .datasets.build import build_dataset
@@ -56,6 +57,7 @@ from astrid_data.registry.tables import (
 )
 from .storage.resolve import server_store
 from .storage.service import StoreUnreachable
+from .views import FORMS, patch_file, sample_page
 
 # %% ../nbs/96_api.ipynb #10309995
 _log = get_log('api')
@@ -678,6 +680,70 @@ def _add_load(app, archive, reads):
     async def load_training_set(id: uuid.UUID):
         return await to_thread.run_sync(_load, archive, id, limiter=threads)
 
+# %% ../nbs/96_api.ipynb #8199d0f9
+_Form = Enum('_Form', {form: form for form in FORMS}, type=str)
+
+
+def _add_samples(app, archive, reads):
+    "GET /training/datasets/{id}/samples, /ledger and /audit"
+
+    @app.get('/training/datasets/{id}/samples', dependencies=[reads])
+    def samples_of_training_set(
+        id: uuid.UUID,
+        split: str | None = None,
+        class_name: str | None = None,
+        kind: str | None = None,
+        limit: int = Query(100, ge=1, le=1000),
+        offset: int = Query(0, ge=0, le=2**31),
+    ):
+        wanted = dict(split=split, class_name=class_name, kind=kind)
+        dataset = open_dataset(archive, str(id))
+        rows, total = sample_page(dataset, limit, offset, **wanted)
+        return _envelope(rows, dict(total=total, limit=limit, offset=offset))
+
+    @app.get('/training/datasets/{id}/ledger', dependencies=[reads])
+    def ledger_of_training_set(
+        id: uuid.UUID,
+        limit: int = Query(100, ge=1, le=1000),
+        offset: int = Query(0, ge=0, le=2**31),
+    ):
+        ledger = open_dataset(archive, str(id)).ledger
+        counts = dict(rows=len(ledger), samples=int(ledger['n'].sum()))
+        page = plain_rows(ledger.iloc[offset : offset + limit])
+        return _envelope(page, counts | dict(limit=limit, offset=offset))
+
+    @app.get('/training/datasets/{id}/audit', dependencies=[reads])
+    def audit_of_training_set(id: uuid.UUID):
+        audit = open_dataset(archive, str(id)).audit
+        if audit is None:
+            raise NotFound(f'the training set {id} has no audit')
+        return _envelope(json.loads(audit.to_json()))
+
+# %% ../nbs/96_api.ipynb #cf88ef67
+def _tag_of(dataset, row, form, channel):
+    "The ETag of a patch, which is the same for ever"
+    return f'"{sha256_text(canonical_json([dataset.content_hash, row, form, channel]))[:32]}"'
+
+
+def _add_patch(app, archive, reads):
+    "GET /training/datasets/{id}/samples/{row}/patch"
+
+    @app.get('/training/datasets/{id}/samples/{row}/patch', dependencies=[reads])
+    def patch_of_sample(
+        id: uuid.UUID,
+        row: int,
+        form: _Form = _Form.png,
+        channel: str | None = Query(None, description='which a PNG shows; the first without'),
+        if_none_match: str | None = Header(None),
+    ):
+        dataset = open_dataset(archive, str(id))
+        tag = _tag_of(dataset, row, form.value, channel)
+        headers = {'etag': tag, 'cache-control': 'private, max-age=31536000, immutable'}
+        if if_none_match and tag in if_none_match:
+            return Response(status_code=304, headers=headers)
+        content = patch_file(dataset, row, form.value, channel)
+        return Response(content, media_type=FORMS[form.value], headers=headers)
+
 # %% ../nbs/96_api.ipynb #5d129929
 def _collected(dataset, body, plan):
     "The answer to a collection"
@@ -884,6 +950,6 @@ def create_app(
     reads = _require('read:data')
     _add_collect(app, jobs, wait_s)
     _add_jobs(app, jobs, reads)
-    for add in (_add_list, _add_get, _add_quality, _add_load):
+    for add in (_add_list, _add_get, _add_quality, _add_load, _add_samples, _add_patch):
         add(app, archive, reads)
     return app

@@ -293,6 +293,7 @@ COMMANDS = {
     'key': (verbs.key, _key_options),
     'serve': (verbs.serve, _serve_options),
     'jobs': (verbs.jobs, _jobs_options),
+    'upgrade': (verbs.upgrade, None),
     'doctor': (verbs.doctor, None),
 }
 

@@ -6,7 +6,7 @@
 __all__ = ['SECRET_NAME', 'SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LATER_METHODS', 'when_fetched',
            'is_secret_parameter', 'secret_texts', 'hide_known', 'Secret', 'guarded', 'revealed', 'AstridError',
            'NotFound', 'BadInput', 'Conflict', 'QualityError', 'SyntheticDataWarning', 'need', 'BadImage', 'reading',
-           'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'utc_from_mjd', 'mjd_of_days',
+           'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'plain_rows', 'utc_from_mjd', 'mjd_of_days',
            'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing',
            'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings',
            'dotenv_values', 'load_settings', 'current_limits', 'watching_progress', 'progress']
@@ -476,6 +476,14 @@ def seconds_of_day(
 ) -> int:  # 86400, or 86401 where it ended with a leap second
     "How many seconds a day has"
     return 86400 + (math.floor(mjd) in _long_days())
+
+# %% ../nbs/00_core.ipynb #9f0e35a9
+def plain_rows(
+    table,  # A DataFrame
+) -> list:  # Dicts of plain values, one per row
+    "A table for JSON"
+    as_objects = table.astype(object).where(table.notna(), None)
+    return json.loads(canonical_json(as_objects.to_dict('records')))
 
 # %% ../nbs/00_core.ipynb #5bb14a93
 def utc_from_mjd(

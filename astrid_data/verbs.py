@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DONE', 'FAILED', 'WRONG_USE', 'LOST', 'NOT_GOOD', 'EXIT_CODES', 'FITS_OPTIONS', 'CATALOGUE_OPTIONS', 'BUILD_OPTIONS',
-           'Answer', 'plain_rows', 'open_named', 'ingest_fits', 'ingest_sample', 'ingest_alerts', 'ingest_catalogue',
-           'ingest_mast', 'ingest_skyview', 'collect', 'datasets', 'show', 'quality', 'audit', 'verify', 'diff',
-           'export', 'report', 'write_scores', 'score', 'label', 'key', 'serve', 'jobs', 'Check', 'doctor']
+           'Answer', 'open_named', 'ingest_fits', 'ingest_sample', 'ingest_alerts', 'ingest_catalogue', 'ingest_mast',
+           'ingest_skyview', 'collect', 'datasets', 'show', 'quality', 'audit', 'verify', 'diff', 'export', 'report',
+           'write_scores', 'score', 'label', 'key', 'upgrade', 'serve', 'jobs', 'Check', 'doctor']
 
 # %% ../nbs/96_verbs.ipynb #e4a3f0a9
 import json
@@ -21,9 +21,9 @@ from astrid_data.core import (
     BadInput,
     Conflict,
     NotFound,
-    canonical_json,
     default_home,
     load_settings,
+    plain_rows,
 )
 from .options import collection_of
 
@@ -45,14 +45,6 @@ class Answer:
     text: str  # For a person
     data: object = None  # The same in plain values, for programs
     code: int = DONE  # What the command ends with
-
-# %% ../nbs/96_verbs.ipynb #f8fd07a1
-def plain_rows(
-    table,  # A DataFrame
-) -> list:  # Dicts of plain values, one per row
-    "A table for JSON"
-    as_objects = table.astype(object).where(table.notna(), None)
-    return json.loads(canonical_json(as_objects.to_dict('records')))
 
 # %% ../nbs/96_verbs.ipynb #f55282ac
 def open_named(
@@ -327,6 +319,18 @@ def key(args):
 
     made = create_api_key(open_named(args), args.name, args.permission, expires_at=args.expires)
     return Answer(made, dict(key=made, name=args.name, permissions=args.permission))
+
+
+def upgrade(args):
+    "Bring the tables of a registry up to this version of the library"
+    from astrid_data.registry.tables import SCHEMA, Registry
+
+    home = Path(args.home or default_home())
+    url = args.database or load_settings().database_url
+    if url is None and not (home / 'registry.db').exists():
+        raise NotFound(f'there is no archive at {home}: --home or --database names another')
+    Registry(url or f'sqlite:///{home / "registry.db"}').upgrade().close()
+    return Answer(f'the tables are at version {SCHEMA}', dict(version=SCHEMA))
 
 
 def serve(args):

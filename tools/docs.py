@@ -182,7 +182,7 @@ def reading_order():
     return [unnumbered(p) for p in paths]
 
 
-_OUTSIDE = ('jobs', 'api', 'serve', 'options', 'verbs', 'cli', 'compat')
+_OUTSIDE = ('jobs', 'views', 'api', 'serve', 'options', 'verbs', 'cli', 'compat')
 
 
 def contents(names):

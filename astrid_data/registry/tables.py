@@ -23,6 +23,7 @@ import sqlite3
 import threading
 import time
 import uuid
+import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -1089,19 +1090,41 @@ def _migrate(engine):
         command.upgrade(config, 'head')
 
 # %% ../../nbs/10_registry/01_tables.ipynb #a9bceeed
+def _how_to_upgrade(registry, at):
+    "What to do about a registry that this library does not know"
+    about = f'the tables are at version {at} and this library at {SCHEMA}: '
+    if at > SCHEMA:
+        return about + 'install a newer astrid_data'
+    if _is_read_only(registry._url):
+        return about + 'whoever may write to the file brings them up by opening it'
+    return (
+        about + 'bring them up with `astrid-data upgrade`, or '
+        'astrid_data.registry.Registry(url).upgrade(); older libraries then refuse them'
+    )
+
+
+def _may_upgrade(registry, at):
+    "Whether an older registry is brought up without asking"
+    return at < SCHEMA and registry.dialect == 'sqlite' and not _is_read_only(registry._url)
+
+# %% ../../nbs/10_registry/01_tables.ipynb #958636db
 @patch
 def create(self: Registry) -> Registry:  # The same
-    "Make the tables that are missing; what is there stays as it is"
+    "Make the tables that are missing; an older SQLite file is brought up, other things stay"
     with _said_plainly(self._secrets), self.engine.connect() as c:
         at = schema_version(c)
     if at is None:
         return self.upgrade()
-    if at != SCHEMA:
-        older = at < SCHEMA
-        raise Conflict(
-            f'the tables are at version {at} and this library at {SCHEMA}: '
-            + ('bring them up with registry.upgrade()' if older else 'install a newer astrid_data')
-        )
+    if at == SCHEMA:
+        return self
+    if not _may_upgrade(self, at):
+        raise Conflict(_how_to_upgrade(self, at))
+    self.upgrade()
+    warnings.warn(
+        f'the tables of {self._url.database} were at version {at} and are at {SCHEMA} now: '
+        'older versions of astrid_data will not open them',
+        stacklevel=2,
+    )
     return self
 
 
@@ -1134,7 +1157,12 @@ def connect(
         kw['connect_args'] = dict(
             sslmode='verify-full', sslrootcert=str(settings.database_ca)
         ) | kw.get('connect_args', {})
-    return Registry(url, **kw).create()
+    registry = Registry(url, **kw)
+    try:
+        return registry.create()
+    except AstridError:
+        registry.close()
+        raise
 
 # %% ../../nbs/10_registry/01_tables.ipynb #77a1326b
 class ByBytes(FunctionElement):
