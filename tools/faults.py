@@ -211,6 +211,11 @@ FAULTS = {
             'fuzz_doors: nothing_odd_comes_through_a_door',
         ),
         (
+            'model folders, ONNX files, packs, downloads, tables of archives and commands that are broken, seeded',
+            'our errors only; a changed model is found',
+            'fuzz_models: nothing_odd_of_a_model_an_archive_or_a_shell_comes_through',
+        ),
+        (
             'small files that unpack to gigabytes',
             '`too_large`, with the name of the limit',
             'fuzz_files: bombs_are_refused_and_limits_can_be_set',

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
-from fuzz_files import TARGETS
+from fuzz_files import TARGETS as FILES
+from fuzz_models import TARGETS as MODELS
 from fuzzing import fuzz
 
-KNOWN = (*TARGETS, 'fuzz_doors:bodies', 'fuzz_doors:manifests')
+KNOWN = (*FILES, 'fuzz_doors:bodies', 'fuzz_doors:manifests', *MODELS)
 parser = argparse.ArgumentParser()
 parser.add_argument('n', type=int, help='inputs in all')
 parser.add_argument('--seed', default='0')

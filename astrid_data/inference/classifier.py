@@ -29,7 +29,7 @@ from ..evaluation.report import scores_at_prior
 from ..evaluation.scores import fpr_at_fnr
 from .features import TrainingReference, answers_of, fit_reference
 from ..loading.model_input import as_trained, known_input, pixel_sources, remember_input
-from ..loading.normalise import Normaliser
+from ..loading.normalise import METHODS, Normaliser
 from ..loading.patch_dataset import PatchDataset
 from ..quality.background import local_background
 from ..tracking.saved_model import input_of
@@ -428,10 +428,103 @@ def read_weights(
     return model.eval()
 
 # %% ../../nbs/78_inference/02_classifier.ipynb #fb1c0763
-_NEEDED = set(
-    'input architecture threshold calibration typical unknown version points rate'.split()
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _is_number(value):
+    "A number that fits into a float"
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return plain and -1e300 < value < 1e300
+
+
+def _is_side(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 100_000
+
+
+def _is_numbers(value):
+    "One number or a list of them"
+    return _is_number(value) or (
+        isinstance(value, list) and bool(value) and all(map(_is_number, value))
+    )
+
+
+def _each(kind):
+    "A dict whose values are of one kind"
+    return lambda value: isinstance(value, dict) and all(map(kind, value.values()))
+
+
+def _maybe(kind):
+    "None, or of a kind"
+    return lambda value: value is None or not list(_others('', value, kind))
+
+
+def _others(name, value, kind):
+    "Names of what is of another kind; a dict says what the members are"
+    if not isinstance(kind, dict):
+        if not kind(value):
+            yield name
+        return
+    known = value if isinstance(value, dict) else {}
+    for member, its_kind in kind.items():
+        where = f'{name}.{member}'.lstrip('.')
+        if member not in known:
+            yield where
+        else:
+            yield from _others(where, known[member], its_kind)
+
+# %% ../../nbs/78_inference/02_classifier.ipynb #4d152d59
+_LINE = dict.fromkeys(('slope', 'intercept', 'prior', 'n', 'n_real'), _is_number)
+_NORMALISER = dict(
+    method=lambda value: _is_text(value) and value in METHODS,
+    params=_each(lambda value: isinstance(value, (str, dict)) or _is_numbers(value)),
+    fitted_on=lambda value: isinstance(value, dict),
 )
-_NEEDED_INPUT = {'normaliser', 'channels', 'patch_size', 'crop', 'valid_channel', 'dataset'}
+_INPUT = dict(
+    normaliser=_NORMALISER,
+    channels=lambda value: isinstance(value, list) and bool(value) and all(map(_is_text, value)),
+    patch_size=_is_side,
+    crop=_is_side,
+    valid_channel=lambda value: isinstance(value, bool),
+    dataset=_is_text,
+    content_hash=_is_text,
+    origin=_is_text,
+    prior=_maybe(_is_number),
+)
+_FACTS = dict(
+    version=_is_text,
+    input=_INPUT,
+    architecture=dict(module=_is_text, weights=_is_number),
+    rate=_maybe(_is_number),
+    threshold=_maybe(_is_number),
+    calibration=_maybe(_LINE),
+    typical=_maybe(lambda value: isinstance(value, list) and _is_numbers(value)),
+    points=_maybe(_each(_maybe(_is_number))),
+    unknown=_each(_is_text),
+)
+
+
+def _unexplained(facts):
+    "Facts that are not known, and nobody says why"
+    names = ('threshold', 'calibration', 'typical', 'points')
+    return [name for name in names if facts[name] in (None, {}) and name not in facts['unknown']]
+
+
+_NUMERIC = 'a', 'background', 'noise', 'scale', 'low', 'high'  # Numbers of normalisations
+
+
+def _misfits(how):
+    "What does not fit together in the input of a model"
+    channels = len(how['channels'])
+
+    def is_odd(name, number):
+        if isinstance(number, list):
+            return len(number) not in (1, channels)
+        return name in _NUMERIC and isinstance(number, (str, dict))
+
+    params = how['normaliser']['params'].items()
+    odd = [f'normaliser.{name}' for name, number in params if is_odd(name, number)]
+    return odd + ['crop'] * (how['crop'] > how['patch_size'])
 
 
 def check_facts(
@@ -439,12 +532,13 @@ def check_facts(
     name: str,  # Of the file
 ) -> dict:  # The same
     "Refuse what are no facts of a trained model"
-    lacking = sorted(_NEEDED - set(facts)) if isinstance(facts, dict) else ['all facts']
+    lacking = list(_others('', facts, _FACTS))
     if not lacking:
-        told = facts['input'] if isinstance(facts['input'], dict) else {}
-        lacking = sorted(_NEEDED_INPUT - set(told))
+        lacking = _unexplained(facts) + _misfits(facts['input'])
     if lacking:
-        raise BadInput(f'{name} is no classifier: it lacks {", ".join(lacking)}')
+        raise BadInput(
+            f'{name} is no classifier: it lacks {", ".join(lacking)}, or says there what cannot be'
+        )
     return facts
 
 

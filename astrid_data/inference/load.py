@@ -15,6 +15,7 @@ from ..core import NotFound, parse_json, revealed
 from astrid_data.inference.classifier import (
     Classifier,
     TrainedModel,
+    check_facts,
     read_classifier,
     read_weights,
 )
@@ -38,6 +39,7 @@ def _read_bare(folder, model):
         unknown=dict.fromkeys(_LACKING, 'the model was kept without a classifier'),
         **dict.fromkeys(_LACKING[:-1]),
     )
+    check_facts(facts | dict(version=''), folder.name)
     return Classifier(model, facts)
 
 

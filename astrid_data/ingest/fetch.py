@@ -13,6 +13,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 
@@ -80,6 +81,13 @@ def _check_found(found):
             f'the table has no column {lacking[0]}: give what search_mast or search_skyview found, '
             'or a part of its rows'
         )
+    names = found[['uri', 'obs_id', 'product']]
+    if not all(isinstance(name, str) for row in names.itertuples(index=False) for name in row):
+        raise BadInput('uri, obs_id and product are text in every row: drop the others')
+    sizes = pd.to_numeric(found['size_bytes'], errors='coerce')
+    odd = found['size_bytes'].notna() & ~sizes.between(0, 1e18)
+    if odd.any():
+        raise BadInput(f'size_bytes is no size in {odd.sum():,} rows: NaN is what is unknown')
 
 
 def _check_amount(found, max_bytes, home):
@@ -200,6 +208,7 @@ def add_found(
 ) -> IngestReport:  # What was added, and what was lost and why
     "Fetch files of an archive into the store, and take them in"
     _check_found(found)
+    found = found.assign(size_bytes=pd.to_numeric(found['size_bytes']))
     if 'facts' in options or 'survey' in options:
         raise BadInput(
             'the survey is in the table: change its column survey, not facts= or survey='
@@ -207,7 +216,7 @@ def add_found(
     sweep(archive.home / 'downloads', old_s=7 * 86_400)
     named = found[['uri', 'obs_id', 'product']].itertuples(index=False)
     keys = [key_of(*map(str, row)) for row in named]
-    is_new = [not archive.store.has(key) for key in keys]
+    is_new = np.array([not archive.store.has(key) for key in keys], bool)
     _check_amount(found[is_new], max_bytes, archive.home)
     lost = IngestReport()
     spare = _Spare(found[is_new], max_bytes)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput
+from ..core import BadInput, reading
 from .tables import open_table
 from .values import read_angles, split_positions
 from .when import read_windows
@@ -38,9 +38,10 @@ def found_table(
     rows: list,  # Dicts with the columns of `FOUND`; what is missing is unknown
 ) -> pd.DataFrame:  # One row per file, each file once
     "Files that an archive has"
-    found = pd.DataFrame(rows, columns=list(FOUND))
     numbers = ['ra', 'dec', 'mjd_start', 'exposure_s', 'size_bytes']
-    found[numbers] = found[numbers].astype('f8')
+    with reading('the list of files that came', kind=BadInput):
+        found = pd.DataFrame(rows, columns=list(FOUND))
+        found[numbers] = found[numbers].astype('f8')
     return found.drop_duplicates('uri', ignore_index=True)
 
 # %% ../../nbs/25_ingest/08_found.ipynb #617e7712

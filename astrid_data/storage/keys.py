@@ -8,6 +8,7 @@ __all__ = ['BLOCK_BYTES', 'check_key', 'Head', 'content_key', 'promised_hash', '
 
 # %% ../../nbs/15_storage/01_keys.ipynb #fd13a90d
 import hashlib
+import os
 import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,15 @@ from fastcore.basics import patch
 from ..core import AstridError, BadInput, Conflict, NotFound, merge_ranges, sha256_file
 
 # %% ../../nbs/15_storage/01_keys.ipynb #c56e673d
+def _can_be_named(key):
+    "Whether a file can have the name: half a character of UTF-16 has no bytes"
+    try:
+        os.fsencode(key)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_key(
     key: str,  # Relative, with `/` between its parts
 ) -> str:  # The same, when nothing is wrong with it
@@ -25,7 +35,7 @@ def check_key(
     key = str(key)
     parts = key.split('/')
     has_bad_part = not key or bool({'', '.', '..'} & set(parts))
-    has_bad_letter = '\\' in key or '\0' in key
+    has_bad_letter = '\\' in key or '\0' in key or not _can_be_named(key)
     if has_bad_part or has_bad_letter or re.match(r'[A-Za-z]:', parts[0]):
         raise BadInput(
             f'{key!r} is not a key: write it relative, like observations/12/image.fits, '
