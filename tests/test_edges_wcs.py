@@ -1,11 +1,15 @@
 "Cards of a WCS as programs write them: each is read as it is meant, or costs the image its place, in words."
 
+import io
+
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from astrid_data.images.headers import read_header_facts
 from astrid_data.images.wcs import pixel_to_sky, read_wcs
+from astrid_data.ingest.stamps import stamp_wcs
 
 STEP = 0.5 / 3600
 PLAIN = dict(
@@ -131,3 +135,75 @@ def test_the_zero_point_of_a_brightness_takes_the_same_scale(scale):
 def test_no_scale_is_no_zero_point_of_a_brightness():
     none = dict.fromkeys(('CD1_1', 'CD1_2', 'CD2_1', 'CD2_2'), ...)
     assert read_header_facts(header(BUNIT='MJy/sr', **none))['zero_point'] is None
+
+
+GALACTIC = dict(CTYPE1='GLON-TAN', CTYPE2='GLAT-TAN', CRVAL1=120.0, CRVAL2=30.0)
+FRAMES = {
+    'galactic': GALACTIC | dict(RADESYS=...),
+    'galactic, with a RADESYS that is not about it': GALACTIC | dict(RADESYS='FK5', EQUINOX=2000.0),
+    'galactic, latitude first': dict(
+        CTYPE1='GLAT-TAN',
+        CTYPE2='GLON-TAN',
+        CRVAL1=30.0,
+        CRVAL2=120.0,
+        RADESYS='FK5',
+    ),
+    'ecliptic': dict(CTYPE1='ELON-TAN', CTYPE2='ELAT-TAN', CRVAL1=120.0, CRVAL2=30.0),
+    'supergalactic': dict(CTYPE1='SLON-TAN', CTYPE2='SLAT-TAN', CRVAL1=120.0, CRVAL2=30.0),
+}
+ON_SPHERE = dict(galactic='galactic', ecliptic='barycentricmeanecliptic', super='supergalactic')
+
+
+@pytest.mark.parametrize('name', FRAMES)
+def test_the_words_of_the_axes_say_which_sphere_it_is(name):
+    "astropy asks RADESYS first, and takes galactic longitude for right ascension"
+    frame = next(frame for word, frame in ON_SPHERE.items() if name.startswith(word))
+    right = SkyCoord(120.0, 30.0, unit='deg', frame=frame)
+    ra, dec = place(**FRAMES[name])
+    assert SkyCoord(ra[0], dec[0], unit='deg').separation(right).arcsec < 0.1
+
+
+NO_CD = dict.fromkeys(('CD1_1', 'CD1_2', 'CD2_1', 'CD2_2'), ...)
+SAME_PLACE = {
+    'words in small letters': dict(CTYPE1='ra---tan', CTYPE2='dec--tan', RADESYS='icrs'),
+    'another name of a frame': dict(RADESYS='ICRF'),
+    'degrees': dict(CUNIT1='degrees', CUNIT2='DEG'),
+    'a unit matrix of another program': dict(PC1_1=1.0, PC2_2=1.0),
+    'the same matrix twice': dict(PC1_1=-1.0, PC2_2=1.0, CDELT1=STEP, CDELT2=STEP),
+    'polynomials of SCAMP': dict(PV1_0=0.0, PV1_1=1.0, PV1_2=0.0, PV2_0=0.0, PV2_1=1.0, PV2_2=0.0),
+    'steps in a PC matrix': NO_CD | dict(PC1_1=-STEP, PC2_2=STEP),
+}
+
+
+@pytest.mark.parametrize('name', SAME_PLACE)
+def test_it_is_the_same_place_in_other_words(name):
+    np.testing.assert_allclose(place(**SAME_PLACE[name]), place(), rtol=0, atol=1e-8)
+
+
+NOWHERE = {
+    'one step only': (NO_CD | dict(CDELT1=-STEP), 'no CDELT2'),
+    'a turn without steps': (NO_CD | dict(PC1_1=1.0, PC2_2=1.0), 'no CDELT1 and no CDELT2'),
+    'two matrices': (dict(PC1_1=1.0, PC2_2=1.0, CDELT1=-2 * STEP, CDELT2=STEP), 'CD and PC'),
+    'a third axis': (dict(CD1_3=0.1, CRPIX3=3.0, CTYPE3='WAVE'), 'CD1_3'),
+    'longitude on the Sun': (dict(CTYPE1='HPLN-TAN', CTYPE2='HPLT-TAN'), 'no longitude of the sky'),
+    'longitude on the Earth': (dict(CTYPE1='TLON-TAN', CTYPE2='TLAT-TAN', RADESYS=...), 'TLON'),
+}
+
+
+@pytest.mark.parametrize('name', NOWHERE)
+def test_what_leaves_the_place_open_says_so(name):
+    cards, word = NOWHERE[name]
+    wcs, reason, detail = read_wcs(header(**cards))
+    assert (wcs, reason) == (None, 'bad_wcs') and word in detail
+
+
+@pytest.mark.parametrize('card', ['CRPIX1', 'CRPIX2', 'CRVAL2', 'CDELT2'])
+def test_a_stamp_needs_the_cards_that_an_image_needs(card):
+    cards = NO_CD | dict(CDELT1=-STEP, CDELT2=STEP)
+    hdu = fits.PrimaryHDU(np.zeros((96, 96), 'f4'), header(**cards))
+    whole, without = io.BytesIO(), io.BytesIO()
+    hdu.writeto(whole)
+    del hdu.header[card]
+    hdu.writeto(without)
+    assert stamp_wcs(whole.getvalue()) is not None
+    assert stamp_wcs(without.getvalue()) is None

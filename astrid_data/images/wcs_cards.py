@@ -9,6 +9,7 @@ __all__ = ['header_for_wcs', 'has_scale', 'why_incomplete']
 import math
 import re
 
+import numpy as np
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyError
 
@@ -131,7 +132,60 @@ def _absurd(name, value, axes):
         return f'is about an axis beyond {axes}'
     return None
 
+# %% ../../nbs/20_images/02_wcs_cards.ipynb #468487ad
+_known_frames = dict(J2000='FK5', B1950='FK4', ICRF='ICRS', ICRF2='ICRS', ICRF3='ICRS')
+_WORDS = re.compile(r'RADESYS|RADECSYS|C(?:TYPE|UNIT)[12]')
 
+
+def _word_of(name, text):
+    "A word of a WCS as wcslib spells it"
+    word = text.strip().upper()
+    if name.startswith('CUNIT'):
+        return 'deg' if re.fullmatch('DEG(REE)?S?', word) else text
+    return word if name.startswith('CTYPE') else _known_frames.get(word, word)
+
+
+def _with_known_words(header):
+    "The header, its words as wcslib knows them; the polynomials of SCAMP are called TPV"
+    words = {c.keyword: c.value for c in header.cards if _WORDS.fullmatch(c.keyword)}
+    words = {name: text for name, text in words.items() if isinstance(text, str)}
+    known = {name: _word_of(name, text) for name, text in words.items()}
+    is_tan = str(known.get('CTYPE2', '')).endswith('-TAN') and 'A_ORDER' not in header
+    if is_tan and header.get('PV1_1') and header.get('PV2_1'):
+        known |= {name: known[name].replace('-TAN', '-TPV') for name in ('CTYPE1', 'CTYPE2')}
+    changed = {name: word for name, word in known.items() if word != words[name].strip()}
+    if not changed:
+        return header
+    plain = header.copy()
+    plain.update(changed)
+    return plain
+
+# %% ../../nbs/20_images/02_wcs_cards.ipynb #5bb88c83
+def _matrix_of(header, kind):
+    "CD or PC of the first two axes (2, 2); None where no card gives it"
+    names = [f'{kind}{i}_{j}' for i in '12' for j in '12']
+    if not any(name in header for name in names):
+        return None
+    default = np.eye(2).ravel() if kind == 'PC' else np.zeros(4)
+    return np.array([header.get(n, d) for n, d in zip(names, default)], float).reshape(2, 2)
+
+
+def _with_one_matrix(header):
+    "The header, without PC and CDELT where CD says the same; `BadImage` where they differ"
+    by_cd, by_pc = _matrix_of(header, 'CD'), _matrix_of(header, 'PC')
+    if by_cd is None or by_pc is None:
+        return header
+    steps = np.array([header.get('CDELT1', 1.0), header.get('CDELT2', 1.0)], float)
+    with_steps = steps[:, None] * by_pc
+    says_nothing = np.array_equal(with_steps, np.eye(2))
+    if not says_nothing and not np.allclose(with_steps, by_cd, rtol=1e-3, atol=1e-12):
+        raise BadImage('bad_wcs', 'CD and PC are there and differ: the scale is not known')
+    rest = header.copy()
+    for name in [name for name in rest if re.fullmatch(r'PC\d+_\d+', name)]:
+        rest.remove(name)
+    return rest
+
+# %% ../../nbs/20_images/02_wcs_cards.ipynb #ef10e7cd
 def header_for_wcs(
     header: fits.Header,  # Of an image
 ) -> fits.Header:  # The same, or a copy with what is meant; `BadImage` where a card is absurd
@@ -144,18 +198,29 @@ def header_for_wcs(
             wrong = _absurd(name, value, axes)
             if wrong:
                 raise BadImage('bad_wcs', f'{name} = {value!s:.40} {wrong}')
-    return _with_plain_numbers(_without_half_plate(header))
+    plain = _with_plain_numbers(_without_half_plate(header))
+    return _with_one_matrix(_with_known_words(plain))
 
 # %% ../../nbs/20_images/02_wcs_cards.ipynb #4bcbc030
 _PLACE_CARDS = 'CRPIX1', 'CRPIX2', 'CRVAL1', 'CRVAL2'
-_SCALE_CARD = re.compile(r'CDELT[12]|(?:CD|PC)[12]_[12]')
+_MIXED = re.compile(r'(?:CD|PC)[12]_[3-9]')
+
+
+def _without_scale(header):
+    "The cards that are missing to say how large pixels are along both axes"
+    if _matrix_of(header, 'CD') is not None:
+        return []
+    missing = [name for name in ('CDELT1', 'CDELT2') if name not in header]
+    turn = _matrix_of(header, 'PC')
+    is_turn_only = turn is None or abs(abs(np.linalg.det(turn)) - 1) < 0.1
+    return missing if is_turn_only or len(missing) == 1 else []
 
 
 def has_scale(
     header: fits.Header,  # Of an image
 ) -> bool:
-    "Whether some card says how large pixels are"
-    return any(map(_SCALE_CARD.fullmatch, header))
+    "Whether cards say how large pixels are"
+    return not _without_scale(header)
 
 
 def why_incomplete(
@@ -164,7 +229,8 @@ def why_incomplete(
     "What is missing of a WCS that is said by cards"
     if 'CTYPE1' not in header or 'AMDX1' in header:  # A plate solution has no need of them
         return None
-    missing = [name for name in _PLACE_CARDS if name not in header]
-    if not has_scale(header):
-        missing.append('CDELT1')
-    return f'no {" and no ".join(missing)}: the place is not known' if missing else None
+    missing = [name for name in _PLACE_CARDS if name not in header] + _without_scale(header)
+    if missing:
+        return f'no {" and no ".join(missing)}: the place is not known'
+    mixed = [name for name in header if _MIXED.fullmatch(name) and header[name]]
+    return f'{mixed[0]} lets the place depend on another axis' if mixed else None

@@ -20,7 +20,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from ..core import BadImage, reading
 from ..images.sanity import check_headers, unpacked_stamp
-from ..images.wcs_cards import header_for_wcs
+from ..images.wcs_cards import header_for_wcs, why_incomplete
 
 # %% ../../nbs/25_ingest/00_stamps.ipynb #1dd3fcab
 def _header_cards(data):
@@ -98,9 +98,6 @@ def stamp_centre(
     return n - 1 - half if near_low_edge else half
 
 # %% ../../nbs/25_ingest/00_stamps.ipynb #373b211b
-_MATRIX_CARDS = ('CD1_1', 'PC1_1', 'CDELT1')
-
-
 def stamp_wcs(
     raw: bytes,  # A stamp as the packet has it, gzipped or not
 ) -> WCS | None:  # None where its header has none
@@ -112,7 +109,7 @@ def _unpacked_wcs(data):
     if b'CRVAL1' not in data:
         return None
     cards, end = _header_cards(data)
-    if 'CRVAL1' not in cards or not any(card in cards for card in _MATRIX_CARDS):
+    if 'CRVAL1' not in cards:
         return None
     try:
         with reading('the WCS of a stamp', 'bad_wcs'), warnings.catch_warnings():
@@ -120,7 +117,10 @@ def _unpacked_wcs(data):
             header = fits.Header.fromstring(data[:end].decode('ascii', 'replace'))
             if not str(header.get('CTYPE1', '')).strip():
                 header['CTYPE1'], header['CTYPE2'] = 'RA---TAN', 'DEC--TAN'
-            found = WCS(header_for_wcs(header), naxis=2)
+            header = header_for_wcs(header)
+            if why_incomplete(header):
+                return None
+            found = WCS(header, naxis=2)
             scale = np.sqrt(proj_plane_pixel_area(found.celestial)) * 3600
     except BadImage:
         return None

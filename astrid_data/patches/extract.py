@@ -20,6 +20,7 @@ from ..core import BadInput
 from ..images.header_cache import open_again
 from ..images.image import no_value
 from ..images.opener import ImageStoreUnreachable
+from ..images.wcs import celestial_frame
 from .align import on_grid, registration_error
 from .gather import gather, gather_fast
 from .stamps import PlainStamps, plain_stamps
@@ -232,9 +233,8 @@ def patch_wcs(
 def _undistorted(wcs, ra, dec):
     "Pixel positions by the projection alone, shape (n, 2); NaN behind it"
     from astropy.coordinates import SkyCoord
-    from astropy.wcs.utils import wcs_to_celestial_frame
 
-    frame = wcs_to_celestial_frame(wcs)
+    frame = celestial_frame(wcs)
     sphere = SkyCoord(ra, dec, unit='deg').transform_to(frame).spherical
     pair = [sphere.lon.deg, sphere.lat.deg]
     if wcs.wcs.lng != 0:
