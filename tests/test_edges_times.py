@@ -8,6 +8,7 @@ from astropy.time import Time
 
 from astrid_data.core import mjd_from_utc, seconds_of_day, utc_from_mjd
 from astrid_data.images.cards import Cards
+from astrid_data.images.headers import read_header_facts
 from astrid_data.images.times import end_card, read_date, time_of
 from astrid_data.ingest.archive import open_archive
 from astrid_data.ingest.values import read_times
@@ -454,3 +455,100 @@ def test_another_card_tells_the_century():
 def test_cards_mean_what_their_names_say(cards, mjd, meaning):
     found = time_by(**cards)
     assert (found['mjd'], found['mjd_meaning']) == (mjd, meaning)
+
+
+def read(**cards):
+    "Facts of a header with these cards; '__' stands for a hyphen"
+    made = fits.Header()
+    made.update({name.replace('__', '-'): value for name, value in cards.items()})
+    return read_header_facts(made)
+
+
+NOON = dict(DATE__OBS='2021-09-12T12:00:00')
+NOON_MJD = 59469.5
+AS_COMMENTED = [
+    (dict(JD=(2459470.0, 'Julian date at mid-exposure')), NOON_MJD, 'mid'),
+    (dict(DATE__OBS=('2021-09-12T12:00:00', 'Middle of exposure')), NOON_MJD, 'mid'),
+    (dict(MJD__OBS=(59469.5 + 1e-9, 'midpoint of the exposure')), NOON_MJD, 'mid'),
+    (dict(DATE__OBS=('2021-09-12T12:00:00', 'UTC at end of exposure')), NOON_MJD, 'end'),
+    (dict(DATE__OBS=('2021-09-12T12:00:00', 'start, not the middle')), NOON_MJD, 'start'),
+    (dict(DATE__OBS='2021-09-12', UT=('12:00:00', 'hours after midnight')), NOON_MJD, 'start'),
+    (dict(DATE__OBS='2021-09-12', UT=('12:00:00', 'UT at mid exposure')), NOON_MJD, 'mid'),
+    (dict(DATE__BEG=('2021-09-12T12:00:00', 'mid')), NOON_MJD, 'start'),
+    (dict(DATE__OBS=('2021-09-12T12:00:37', '[TAI] start')), NOON_MJD, 'start'),
+    (dict(MJD__OBS=(59469.5 + 69.184 / 86400, 'MJD (TT)')), NOON_MJD, 'start'),
+]
+
+
+@pytest.mark.parametrize('cards, mjd, meaning', AS_COMMENTED)
+def test_a_comment_says_which_moment_and_which_clock(cards, mjd, meaning):
+    found = read(**cards)
+    assert found['mjd'] == pytest.approx(mjd, abs=2e-8)
+    assert found['mjd_meaning'] == meaning
+
+
+def test_the_card_of_the_scale_outranks_a_comment():
+    cards = dict(DATE__OBS=('2021-09-12T12:00:37', 'start (UTC)'), TIMESYS='TAI')
+    assert read(**cards)['mjd'] == pytest.approx(NOON_MJD, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    'cards, mjd',
+    [
+        (dict(DATE__OBS=('2021-09-12T12:00:00', 'local time of the start')), None),
+        (dict(DATE__OBS='2021-09-12', TIME__OBS=('12:00:00', 'local time')), 59469.0),
+        (dict(MJD=(59469.7, 'local date')), 59469.0),
+    ],
+)
+def test_local_time_is_no_time_and_leaves_the_day_at_most(cards, mjd):
+    found = read(**cards)
+    assert (found['mjd'], found['mjd_meaning']) == (mjd, None)
+
+
+@pytest.mark.parametrize(
+    'cards, mjd',
+    [
+        (dict(MJD__OBS=59469.25, EXPTIME=30.0), 59469.0),
+        (dict(MJD__OBS=59469.25), 59469.0),
+        (dict(MJD__OBS=59470.25, EXPTIME=30.0), None),
+        (dict(MJD__OBS=59469.5 + 60 / 86400, EXPTIME=30.0), 59469.5 + 60 / 86400),
+        (dict(MJD__OBS=59469.51, EXPTIME=3000.0), 59469.51),
+        (dict(MJD__AVG=59469.6, EXPTIME=30.0), 59469.5),
+    ],
+)
+def test_two_cards_of_one_moment_agree_or_leave_the_day(cards, mjd):
+    found = read(**NOON, **cards)
+    assert found['mjd'] == (mjd if mjd is None else pytest.approx(mjd))
+    if mjd in (None, 59469.0):
+        said = found['missing'].get('mjd') or found['notes']['mjd']
+        assert found['mjd_meaning'] is None and 'MJD-OBS' in said and 'DATE-OBS' in said
+
+
+@pytest.mark.parametrize(
+    'cards',
+    [
+        {'UTC-OBS': '2021-09-12T12:00:00'},
+        dict(SHUTOPEN='2021-09-12T12:00:00'),
+        dict(START_TIME='2021-09-12T12:00:00'),
+        dict(DATE__OBS='12/09/2021', **{'UTC-OBS': '2021-09-12T12:00:00'}),
+        dict(DATE__OBS='13/09/2021', UT='-12:00:00'),
+        dict(DATE__OBS='9/13/2021', UT='-12:00:00'),
+        dict(DATE__OBS='2021-09-12T', UT='12:00:00'),
+        dict(DATE__OBS='2021-09-12', **{'UT-STR': '12:00:00', 'UT': '12:05:00'}),
+        dict(DATE__OBS='2021-09-12T12:00:00', TIMESYS='UTC approximate'),
+    ],
+)
+def test_a_time_in_other_places_and_orders(cards):
+    assert read(**cards)['mjd'] == pytest.approx(NOON_MJD, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    'text', ['1858-11-17T00:00:00', '1900-01-01T00:00:00', '1980-01-06T00:00:00', '1970-01-01']
+)
+def test_the_zero_of_a_clock_is_no_time(text):
+    found = read(DATE__OBS=text)
+    assert found['mjd'] is None and 'placeholder' in found['missing']['mjd']
+
+
+def test_a_day_of_another_year_is_a_day():
+    assert read(DATE__OBS='1980-01-06')['mjd'] == 44244.0

@@ -35,7 +35,7 @@ def time_scale(
     text: str,  # Value of `TIMESYS`, or what stands behind a date
 ) -> str:  # 'utc', 'tai', 'tt', 'tdb', 'tcg', 'tcb' or 'gps'; None where no clock is known
     "The scale that a text names"
-    return _scales.get(text.partition('(')[0].strip().lower())
+    return _scales.get(re.split(r'[\s(]', text.strip())[0].lower())
 
 # %% ../../nbs/20_images/02_times.ipynb #a7146f57
 def to_utc(
@@ -62,6 +62,7 @@ _date_forms = [
     r'(?P<name>[A-Za-z]{3,9})[- .](?P<day>\d{1,2})[ ,]+(?P<year>\d{4})',
     r'(?P<year>\d{4})[- /](?P<name>[A-Za-z]{3,9})[- /](?P<day>\d{1,2})',
     r'(?P<year>\d{4})-(?P<of_year>\d{3})',
+    r'(?P<one>\d{1,2})[/.](?P<two>\d{1,2})[/.](?P<year>\d{4})',
 ]
 _clock_form = (
     r'(?P<hour>\d{1,2})[:h ]\s*(?P<minute>\d{1,2})([:m ]\s*(?P<second>\d{1,2}([.,]\d*)?)s?)?'
@@ -154,8 +155,18 @@ def _day_of(part):
             raise ValueError('two digits of a year below 50 do not say the century')
     if part.get('of_year'):
         return _iso_of_year(int(year), int(part['of_year']))
+    if part.get('one'):
+        part = part | _day_and_month(part['one'], part['two'])
     month = part.get('month') or _month_of(part['name'])
     return f'{year}-{month:0>2}-{part["day"]:0>2}'
+
+
+def _day_and_month(one, two):
+    "Day and month of two numbers in some order, where one of them can be no month"
+    day, month = (one, two) if int(one) > 12 else (two, one)
+    if int(day) <= 12 and int(one) != int(two):
+        raise ValueError('which number is the month is not said')
+    return dict(day=day, month=month)
 
 # %% ../../nbs/20_images/02_times.ipynb #769d21ce
 def _counted_on(mjd, seconds):
@@ -184,10 +195,11 @@ def _in_utc(iso, scale, shift):
 # %% ../../nbs/20_images/02_times.ipynb #238f0737
 def _date_parts(text, clock):
     "The parts of a date and of a time of day, which may stand in a card of its own"
-    found = next((m for form in _dates if (m := form.fullmatch(text.strip()))), None)
+    text = text.strip().removesuffix('T')
+    found = next((m for form in _dates if (m := form.fullmatch(text))), None)
     if found is None:
         raise ValueError(f'{text!r} is not a date')
-    part = dict(sign='', of_year=None) | found.groupdict()
+    part = dict(sign='', of_year=None, one=None) | found.groupdict()
     if part['hour'] is None and (time := _clock.fullmatch(clock.strip())):
         part |= time.groupdict()
     return part
@@ -272,6 +284,41 @@ def _mjd_of_number(day, is_julian):
         return None
     return day if 0 < day < _last_mjd else None
 
+# %% ../../nbs/20_images/02_times.ipynb #f6762689
+_says_moment = re.compile(r'BEG|STAR?T?|EXPSTART|FPKT|AVG|MID|END|STOP')
+_in_middle = re.compile(r'\bmid(?!night)|\bcent(?:er|re) of (?:the )?(?:exp|obs|int)', re.I)
+_at_end = re.compile(r'\bend (?:of|time)|\b(?:exposure|integration) end', re.I)
+_at_start = re.compile(r'\b(?:start|begin|beg)', re.I)
+_is_local = re.compile(r'\blocal\b', re.I)
+_scale_word = re.compile(r'\b(TAI|TT|TDT|TDB|GPS|UTC?|UT1)\b')
+
+
+def _comment_of(cards, card):
+    "What stands behind a card in the first header that has it; '' without"
+    header = next((header for header in cards.headers if card in header), None)
+    return '' if header is None else str(header.comments[card])
+
+
+def _moment_of(cards, card, meaning):
+    "What a card means: by its name where that says it, else by its comment, else `meaning`"
+    comment = '' if _says_moment.search(card) else _comment_of(cards, card)
+    if not comment or _at_start.search(comment):
+        return meaning
+    if _in_middle.search(comment):
+        return 'mid'
+    return 'end' if _at_end.search(comment) else meaning
+
+
+def _clock_scale(cards, card, scale):
+    "The scale of a card: that of the file, or of its comment where the file names none; None: local"
+    if cards.text('TIMESYS'):
+        return scale
+    comment = _comment_of(cards, card)
+    named = {time_scale(word) for word in _scale_word.findall(comment)}
+    if _is_local.search(comment) and not named:
+        return None
+    return named.pop() if len(named) == 1 else scale
+
 # %% ../../nbs/20_images/02_times.ipynb #138746a4
 def number_times(
     cards: Cards,  # Headers of one image
@@ -283,9 +330,12 @@ def number_times(
         for card, meaning in _listed(table):
             mjd = _mjd_of_number(cards.number(card) or 0, is_julian)
             if mjd:
-                has_clock = mjd % 1 != 0
-                utc = to_utc(mjd, scale) if has_clock else mjd
-                found.append(CardTime(card, utc, meaning, has_clock, scale, mjd))
+                counts = _clock_scale(cards, card, scale)
+                has_clock = mjd % 1 != 0 and counts is not None
+                day = mjd if counts else math.floor(mjd)  # Of a local time the day is known
+                utc = to_utc(day, counts) if has_clock else day
+                moment = _moment_of(cards, card, meaning)
+                found.append(CardTime(card, utc, moment, has_clock, counts, day))
     seconds = cards.number('TAI')  # SDSS: seconds since MJD 0
     if seconds and 3e9 < seconds < 86400 * _last_mjd:
         mjd = seconds / 86400
@@ -361,7 +411,7 @@ def elapsed_times(
     return found
 
 # %% ../../nbs/20_images/02_times.ipynb #8d77648d
-_utc_clocks = 'UTC-OBS UT UTC UTIME UTSTART UTCSTART UT-START UT-OBS UT-BEG UT-TIME UTC-TIME'
+_utc_clocks = 'UTC-OBS UT-STR UT-BEG UTSTART UTCSTART UT-START UT UTC UTIME UT-OBS UT-TIME UTC-TIME'
 _own_clocks = {
     'start': 'TIME-OBS TIME-BEG TIME-START OBS-TIME TIME',
     'mid': 'TIME-AVG TIME-MID UT-MID UTC-MID UTMIDDLE',
@@ -451,10 +501,13 @@ def _clock_cards(scale, meaning):
 def _time_of_day(cards, scale, meaning='start'):
     "The first card that reads as a clock, a text before a number"
     clocks = _clock_cards(scale, meaning)
+    reasons = []
     for card, counts in clocks:
         if _clock.fullmatch(text := cards.text(card)):
-            return _CardClock(text, counts, meaning)
-    reasons = []
+            if _clock_scale(cards, card, counts) is None:
+                reasons.append(f'{card} is local time, whose zone no card gives')
+                continue
+            return _CardClock(text, counts, _moment_of(cards, card, meaning))
     for card, counts in clocks:
         text, why = _clock_of_number(cards, card)
         if text:
@@ -466,6 +519,8 @@ def _time_of_day(cards, scale, meaning='start'):
 def _with_clock(card, text, clock, scale, meaning):
     "The time of a date card, with the time of day of another where it has none"
     date, known = read_date(text), scale
+    if date.has_clock and not (date.scale or scale):
+        raise ValueError('it is local time, whose zone no card gives')
     if not date.has_clock and clock.text:
         date = read_date(text, clock.text)
         known, meaning = clock.scale, clock.meaning
@@ -496,22 +551,46 @@ def text_times(
         if meaning != 'end' and not clock.text:
             other = clocks['mid' if meaning == 'start' else 'start']
             clock = other if other.text or not clock.why else clock
+        counts, moment = _clock_scale(cards, card, scale), _moment_of(cards, card, meaning)
         for one in (clock, _CardClock()):
             try:
-                found.append(_with_clock(card, text, one, scale, meaning))
+                found.append(_with_clock(card, text, one, counts, moment))
                 found[-1].why_no_clock = clock.why
                 break
             except ValueError as problem:
                 problems.append(_no_time(card, text, one.text, problem))
-    return found, list(dict.fromkeys(problems))
+    return found or _whole_dates(cards, scale), list(dict.fromkeys(problems))
+
+
+_whole_date_cards = 'UTC-OBS SHUTOPEN UT-OBS UTCSTART START_TIME OBS-TIME TIME-OBS TIMEOBS UT UTC'
+
+
+def _whole_dates(cards, scale):
+    "Dates in cards that mostly hold a time of day, or none at all"
+    found = []
+    for card in _whole_date_cards.split():
+        try:
+            date = read_date(cards.text(card))
+        except ValueError:
+            continue
+        if date.has_clock:
+            known = date.scale or ('utc' if card.startswith('UT') else scale)
+            utc = _on_the_calendar(to_utc(date.mjd, known))
+            found.append(CardTime(card, utc, 'start', True, known, date.mjd))
+    return found
 
 # %% ../../nbs/20_images/02_times.ipynb #8fe9be2a
-_placeholders = {'J2000': (51544.5, 51544.499257), 'the first second of 1970': (40587.0,)}
+_placeholders = {
+    'J2000': (51544.5, 51544.499257),
+    'the first second of 1970': (40587.0,),
+    'MJD 0': (0.0,),
+}
+_midnights = {'the first second of 1900': (15020.0,), 'the first second of GPS': (44244.0,)}
 
 
-def _placeholder(mjd):
+def _placeholder(mjd, has_clock=False):
     "The name of the epoch that stands for an unknown time; None where it is a time"
-    for name, days in _placeholders.items():
+    for name, days in (_placeholders | (_midnights if has_clock else {})).items():
         if any(abs(mjd - day) < 1e-5 for day in days):
             return name
 
@@ -522,8 +601,22 @@ def _disbelief(times, chosen, exposure_s):
     if max(days) - min(days) > 1 + (exposure_s or 0) / 86400:
         values = ', '.join(f'{time.card} {time.raw:.4f}' for time in times)
         return f'cards contradict each other: {values}'
-    if (name := _placeholder(chosen.raw)) is not None:
+    if (name := _placeholder(chosen.raw, chosen.has_clock)) is not None:
         return f'{chosen.card} is the epoch {name}, a placeholder'
+
+# %% ../../nbs/20_images/02_times.ipynb #587bd95f
+_agrees_s, _agrees_unknown_s = 60, 3600  # With the exposure added, and where that is unknown
+
+
+def _hours_apart(times, chosen, exposure_s):
+    "What cards say of the moment of `chosen` that cannot all be; '' where they agree"
+    same = [time for time in times if time.has_clock and time.meaning == chosen.meaning]
+    days = [time.mjd for time in same]
+    limit = _agrees_unknown_s if exposure_s is None else _agrees_s + exposure_s
+    if not days or (max(days) - min(days)) * 86400 <= limit:
+        return ''
+    values = ', '.join(f'{time.card} {time.raw:.5f}' for time in same)
+    return f'cards differ by {(max(days) - min(days)) * 24:.1f} h: {values}'
 
 # %% ../../nbs/20_images/02_times.ipynb #4aa40d79
 def _time_notes(chosen):
@@ -581,6 +674,14 @@ def _no_date(cards):
     return 'no card gives a date'
 
 # %% ../../nbs/20_images/02_times.ipynb #264ae975
+def _day_only(times, why):
+    "What remains of a time whose cards differ: its day, if that is one"
+    days = {math.floor(time.mjd) for time in times if time.has_clock}
+    if len(days) > 1:
+        return dict(missing=why)
+    return dict(mjd=float(days.pop()), mjd_scale='utc', note=f'{why}; only the day is sure')
+
+# %% ../../nbs/20_images/02_times.ipynb #3ef9ce29
 def time_of(
     cards: Cards,  # Headers of one image
     exposure_s: float = None,  # Exposure time (s), by which cards may differ
@@ -601,6 +702,8 @@ def time_of(
     chosen = min(times, key=lambda time: (not time.has_clock, order.index(time.meaning)))
     if why := _disbelief(times, chosen, exposure_s):
         return unknown | dict(missing=why)
+    if why := _hours_apart(times, chosen, exposure_s):
+        return unknown | _day_only(times, why)
     return unknown | dict(
         mjd=chosen.mjd,
         mjd_scale='utc',

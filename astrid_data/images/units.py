@@ -254,7 +254,9 @@ def _written_zero_point(cards):
     return None, ''
 
 # %% ../../nbs/20_images/03_units.ipynb #0483d2b3
-_like_zero_point = re.compile(r'MAGZ|ZP|ZERO_?P|ABMAG|PHOT_?C$')
+_like_zero_point = re.compile(
+    r'MAGZ|ABMAG|ZERO_?P|PHOT_?C$|(?<!RA)(?<!DEC)ZPT?(_|\d*$|AB|VEGA|MAG|OINT)'
+)
 _about_zero_point = re.compile(r'ERR|UNC|RMS|SIG|STD|SCAT|NUM|RR$')
 
 
