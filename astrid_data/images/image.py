@@ -361,6 +361,40 @@ def _drop_empty_error(side):
         del side.planes['error']
         side.missing['error'] = 'the error map has no number above 0: not used'
 
+# %% ../../nbs/20_images/11_image.ipynb #81ac37ba
+_most_masked = 0.5  # Of the pixels that hold a number other than 0
+
+
+def _share_masked(mask, image):
+    "Share of the measured pixels in a few rows that a mask of yes and no takes away"
+    ny, nx = image.shape
+    n_masked = n_measured = 0
+    for row in np.unique(np.linspace(0, ny - 1, min(ny, 16)).astype(int)).tolist():
+        pixels = image.cut(row, row + 1, 0, nx)
+        measured = np.isfinite(pixels) & (pixels != 0)
+        n_measured += int(measured.sum())
+        n_masked += int((measured & (mask.cut(row, row + 1, 0, nx) != 0)).sum())
+    image.forget_cuts()
+    mask.forget_cuts()
+    return n_masked / max(n_measured, 1)
+
+
+def _drop_reversed_mask(side, image, dq_policy):
+    "Leave a mask of yes and no out that may mean the good pixels"
+    if side.policy != 'nonzero' or dq_policy == 'nonzero' or 'dq' not in side.planes:
+        return
+    try:
+        share = _share_masked(side.planes['dq'], image)
+    except BadImage:
+        return  # For the reader to find
+    if share > _most_masked:
+        del side.planes['dq']
+        side.policy = ''
+        side.missing['dq'] = (
+            f'the mask is not 0 in {share:.0%} of the pixels, which may be the good ones: not used; '
+            "dq_policy='nonzero' takes these for bad"
+        )
+
 # %% ../../nbs/20_images/11_image.ipynb #9e500b23
 _most_saturated = 0.02  # Share of the pixels
 
@@ -414,7 +448,10 @@ def _open_image(source, hdu, extver, dq_policy, role, dq, weight, error, facts):
     _add_files(side, info, header, dq, weight, error)
     _drop_empty_error(side)
     own = hdul[info.index]
-    planes = {'image': Plane(data, place_of(own, plane), own), **side.planes}
+    pixels = Plane(data, place_of(own, plane), own)
+    if dq is None:
+        _drop_reversed_mask(side, pixels, dq_policy)
+    planes = {'image': pixels, **side.planes}
     known.update(dq_flags=side.policy, dq_named=side.named)
     if info.role == 'image':
         _ask_pixels(planes['image'], header, first, known, missing, notes)

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from ..core import BadImage
 from .files import parse_fits, read_bytes
 from .flags import DQ_FLAGS, bad_bits, flags_of_header
-from .hdus import PLANE_NAMES, images_of
+from .hdus import PLANE_NAMES, images_of, name_stem, role_of
 from .planes import Plane, constant_place, place_of
 
 # %% ../../nbs/20_images/10_neighbours.ipynb #b8116bda
 def _goes_by(other, info):
     "Whether an HDU may have a plane of its own as the image has: another SCI, or any other image"
     same_name = other.name.upper() == info.name.upper()
-    return same_name if info.name.upper() == 'SCI' or info.support else not other.support
+    is_one = not other.support and not other.about
+    return same_name if info.name.upper() == 'SCI' or info.support else is_one
 
 
 def plane_beside(
@@ -74,11 +75,12 @@ def _plane(data, hdu, plane=None):
     return Plane(data, place_of(hdu, plane), hdu)
 
 
-def _constant_mask(hdul, info):
-    "The value of a mask that is one number; None where there is none"
+def _constant_plane(hdul, info, role):
+    "The value of a plane that is one number; None where there is none"
     for hdu in hdul:
-        if hdu.name.upper() == 'DQ' and hdu.ver == info.ver and hdu.header.get('NAXIS') == 0:
-            return hdu.header.get('PIXVALUE')
+        is_one = hdu.ver == info.ver and hdu.header.get('NAXIS') == 0
+        if is_one and 'PIXVALUE' in hdu.header and role_of(hdu.header, hdu.name)[0] == role:
+            return hdu.header['PIXVALUE']
 
 
 def _unused_mask(hdul, info):
@@ -94,16 +96,29 @@ def _unused_mask(hdul, info):
 def _unknown_companions(hdul, info):
     "Names of planes of the image's shape that are no weight and no error, and of no known meaning"
     known = {name for names in PLANE_NAMES.values() for name in names.split()}
+    about = info.name or str(info.index)
     return [
-        other.name
+        other.name or f'HDU {other.index}'
         for other in images_of(hdul)
-        if other.name
+        if (other.name or other.about)
         and other.index != info.index
         and other.shape[-2:] == info.shape[-2:]
         and other.ver == info.ver
         and other.name.upper() not in known
-        and (other.role == 'mask' or other.role == 'image' and info.name.upper() == 'SCI')
+        and (
+            other.role == 'mask'
+            or other.about == about
+            or other.role == 'image' and info.name.upper() == 'SCI'
+        )
     ]
+
+
+def _by_stem(hdul, info, role):
+    "The one plane of a role whose name has the words and numbers of the image's: DQ1 of SCI1"
+    stem = name_stem(info.name)
+    planes = [h for h in images_of(hdul) if h.role == role and h.shape[-2:] == info.shape[-2:]]
+    named = [h for h in planes if name_stem(h.name) == stem and h.ver == info.ver]
+    return named[0] if stem and len(named) == 1 else None
 
 
 def _by_role(hdul, info, role):
@@ -117,12 +132,13 @@ def _by_role(hdul, info, role):
 def _add_mask(side, hdul, data, info, policy):
     "Put the mask of an image among its planes, or the reason why it is not"
     found = plane_beside(hdul, info, *PLANE_NAMES['mask'].split()) or _by_type(hdul, info, 'mask')
+    found = found or _by_stem(hdul, info, 'mask')
     if found is None:
         found = _by_role(hdul, info, 'mask')
         means_bad = found and (policy == 'nonzero' or mask_policy('', hdul[found.index])[0])
         found = found if means_bad else None
     if found is None:
-        value = _constant_mask(hdul, info)
+        value = _constant_plane(hdul, info, 'mask')
         if value is not None and policy:
             side.planes['dq'] = Plane(data, constant_place(int(value), info.shape[-2:]))
         elif value:
@@ -164,9 +180,11 @@ def side_planes(
         if role == 'error' and ('dq' in side.planes or 'weight' in side.planes):
             continue
         found = plane_beside(hdul, info, *names.split()) or _by_type(hdul, info, role)
-        found = found or _by_role(hdul, info, role)
+        found = found or _by_stem(hdul, info, role) or _by_role(hdul, info, role)
         if found is not None:
             side.planes[role] = _plane(data, hdul[found.index])
+        elif (value := _constant_plane(hdul, info, role)) is not None and value <= 0:
+            side.missing[role] = f'every pixel of the {role} plane is {value:g}: not used'
     return side
 
 # %% ../../nbs/20_images/10_neighbours.ipynb #1f5d099f

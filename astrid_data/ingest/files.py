@@ -109,7 +109,7 @@ def science_images(
         sky = found
     if not sky:
         raise BadImage(*_why_no_sky(Path(path).name, found))
-    science = [info for info in sky if info.name == 'SCI'] or sky
+    science = [info for info in sky if info.name == 'SCI'] or [i for i in sky if not i.about]
     return [(info.hdu_name, info.ver) for info in science]
 
 # %% ../../nbs/25_ingest/03_files.ipynb #54820273

@@ -1,0 +1,130 @@
+"Planes by the words of their names, and images of a file that say nothing of their own"
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from astrid_data.images.image import open_image
+from astrid_data.ingest.files import science_images
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+
+def wcs_cards(**cards):
+    step = 0.5 / 3600
+    place = dict(CRVAL1=150.0, CRVAL2=2.0, CRPIX1=20.0, CRPIX2=20.0, CDELT1=-step, CDELT2=step)
+    return fits.Header(dict(CTYPE1='RA---TAN', CTYPE2='DEC--TAN', **place) | cards)
+
+
+SIDE = 40
+BAD = np.zeros((SIDE, SIDE), bool)
+BAD[10:14, 10:14] = True
+
+
+def sky(name='', seed=1, **cards):
+    pixels = np.random.default_rng(seed).normal(100, 3, (SIDE, SIDE)).astype('f4')
+    return fits.ImageHDU(pixels, wcs_cards(**cards), name=name or None)
+
+
+def plane(name, values, kind='f4', **cards):
+    return fits.ImageHDU(np.asarray(values).astype(kind), fits.Header(cards), name=name)
+
+
+def written(tmp_path, *hdus, **first):
+    path = tmp_path / 'a.fits'
+    fits.HDUList([fits.PrimaryHDU(header=fits.Header(first)), *hdus]).writeto(path)
+    return path
+
+
+def bad_in(path, hdu, **asked):
+    with open_image(path, *hdu, **asked) as image:
+        return image.read_all()[1], dict(image.missing)
+
+
+WEIGHTS = 'WT VARINV XIVAR INVERSE_VARIANCE INVERSEVAR NOBS CONF IMAGE_WEIGHT COV'.split()
+ERRORS = 'STD UNC ERRMAP RMSMAP VARMAP SIG NOISE_MAP PIXEL_ERR'.split()
+
+
+@pytest.mark.parametrize('name', WEIGHTS + ERRORS)
+def test_a_word_of_the_name_says_the_role(tmp_path, name):
+    values = np.where(BAD, 0, 50) if name in WEIGHTS else np.where(BAD, np.inf, 3)
+    path = written(tmp_path, sky('SCI'), plane(name, values))
+    with open_image(path) as image:
+        assert (image.read_all()[1] == BAD).all()
+        assert ('weight' if name in WEIGHTS else 'error') in image.planes
+
+
+@pytest.mark.parametrize(
+    'image, helper',
+    [('SCI{}', 'WHT{}'), ('S{}', 'S{}_WEIGHT'), ('CCD_{}.SCI', 'CCD_{}.WGT'), ('IM_{}', 'IVAR_{}')],
+)
+def test_a_plane_goes_with_the_image_of_its_number(tmp_path, image, helper):
+    hdus = [sky(image.format(i), seed=i, CRVAL1=150.0 + i) for i in (1, 2)]
+    hdus += [plane(helper.format(i), np.where(BAD == (i == 1), 0, 9)) for i in (1, 2)]
+    path = written(tmp_path, *hdus)
+    images = science_images(path)
+    assert [hdu for hdu, _ in images] == [image.format(i) for i in (1, 2)]
+    assert (bad_in(path, images[0])[0] == BAD).all()
+    assert (bad_in(path, images[1])[0] == ~BAD).all()
+
+
+@pytest.mark.parametrize('name', 'SKYSUB EXPCTS GALDEPTH SCORE REFERENCE X CHI2 CONTEXT'.split())
+@pytest.mark.parametrize('has_place', [True, False])
+def test_what_lies_on_the_grid_of_an_image_is_no_second_one(tmp_path, name, has_place):
+    other = sky(name, 2) if has_place else plane(name, np.random.default_rng(2).random(BAD.shape))
+    path = written(tmp_path, sky('IMAGE'), other)
+    assert science_images(path) == [('IMAGE', 1)]
+    with open_image(path) as image:
+        assert image.hdu_name == 'IMAGE'
+    with open_image(path, name) as asked:
+        assert asked.hdu_name == name
+    assert science_images(path, hdu=name) == [(name, 1)]
+
+
+@pytest.mark.parametrize(
+    'first, second',
+    [
+        (sky('G'), sky('R')),
+        (sky('IMAGE_G'), sky('IMAGE_R')),
+        (sky('F606W_SCI'), sky('F814W_SCI')),
+        (sky('CHIP1'), sky('CHIP2')),
+        (sky('A', FILTER='g'), sky('B', FILTER='r')),
+        (sky('A', **{'MJD-OBS': 58000.0}), sky('B', **{'MJD-OBS': 58001.0})),
+        (sky('A'), sky('B', EXPNAME='exp2')),
+        (sky('A'), sky('B', CRPIX1=21.0)),
+        (sky(''), sky('')),
+    ],
+    ids=lambda hdu: hdu.name or 'unnamed',
+)
+def test_an_image_that_says_what_it_is_stays_one(tmp_path, first, second):
+    assert len(science_images(written(tmp_path, first, second))) == 2
+
+
+def test_a_plane_of_unknown_meaning_is_said(tmp_path):
+    path = written(tmp_path, sky('IMAGE'), sky('SKYSUB', 2))
+    assert 'SKYSUB' in bad_in(path, ('IMAGE', 1))[1]['dq']
+
+
+@pytest.mark.parametrize('name', ['MASK', 'BPM'])
+def test_a_mask_of_good_pixels_is_not_taken_for_one_of_bad(tmp_path, name):
+    path = written(tmp_path, sky('SCI'), plane(name, ~BAD, 'u1'))
+    bad, missing = bad_in(path, ('SCI',))
+    assert not bad.any() and 'may be the good ones' in missing['dq']
+    assert (bad_in(path, ('SCI',), dq_policy='nonzero')[0] == ~BAD).all()
+
+
+def test_a_mask_of_the_empty_part_of_a_mosaic_is_used(tmp_path):
+    image = sky('SCI')
+    image.data[:, 12:] = 0
+    path = written(tmp_path, image, plane('MASK', image.data == 0, 'u1'))
+    bad, missing = bad_in(path, ('SCI',))
+    assert (bad == (np.arange(SIDE) >= 12)).all() and 'dq' not in missing
+
+
+@pytest.mark.parametrize('name, role', [('WHT', 'weight'), ('ERR', 'error'), ('MASK', 'dq')])
+def test_a_plane_that_is_one_number_is_said(tmp_path, name, role):
+    one = fits.ImageHDU(name=name)
+    one.header['PIXVALUE'] = 1 if role == 'dq' else 0
+    path = written(tmp_path, sky('SCI'), one)
+    bad, missing = bad_in(path, ('SCI',))
+    assert role in missing and not bad.any()
