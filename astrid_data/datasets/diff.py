@@ -17,12 +17,15 @@ from fastcore.basics import patch
 
 from ..collect.collector import TrainingDataCollector
 from ..collect.params import TrainingDataCollectionParams
-from ..core import BadInput, NotFound, need
+from ..core import BadInput, NotFound, need, sha256_file
 from .build import add_lineage, assign_splits, find_copies, whole_ledger
 from .catalog import earlier_splits, open_dataset
 from .dataset import Dataset, finish_version
 from .staging import image_order, settings_of, write_patches
 from ..display import SPLIT_COLOURS, figure_tag, new_figure, render
+from ..images.opener import header_indexes
+from ..storage.losses import ITEM_ERRORS
+from ..storage.resolve import resolve_uri
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #a6c6af3f
 _COMPARED = dict(
@@ -373,6 +376,20 @@ def _changed_files(old, new, channels):
     files = pd.concat(tables)
     return files[files['was'] != files['now']].drop_duplicates(ignore_index=True)
 
+# %% ../../nbs/55_datasets/07_diff.ipynb #70c8d1ce
+def _changed_planes(archive, samples, channels):
+    "Planes beside the images of some samples whose bytes have changed: uri, was, now"
+    rows = []
+    for entry in header_indexes(archive, samples, channels).values():
+        for uri, was in entry.get('beside_known', {}).values():
+            try:
+                now = sha256_file(resolve_uri(uri, archive.store))
+            except ITEM_ERRORS:
+                now = None  # It is gone
+            if now != was:
+                rows.append((uri, was, now))
+    return pd.DataFrame(list(dict.fromkeys(rows)), columns=['uri', 'was', 'now'])
+
 # %% ../../nbs/55_datasets/07_diff.ipynb #8ec54761
 def _check_can_rebuild(dataset):
     "Refuse a version whose images are not known"
@@ -445,4 +462,6 @@ def rebuild_version(
         again = Dataset(folder)
         diff = diff_versions(dataset, again)
         files = _changed_files(dataset.samples, again.samples, manifest['channels'])
+        planes = _changed_planes(dataset.archive, again.samples, manifest['channels'])
+        files = pd.concat([files, planes], ignore_index=True) if len(planes) else files
     return Rebuild(dataset.address, diff.same, again.content_hash, diff, files)

@@ -108,7 +108,8 @@ def _unknown_companions(hdul, info):
         and (
             other.role == 'mask'
             or other.about == about
-            or other.role == 'image' and info.name.upper() == 'SCI'
+            or other.role == 'image'
+            and info.name.upper() == 'SCI'
         )
     ]
 

@@ -41,7 +41,12 @@ from astrid_data.core import (
     writing,
 )
 from ..images.image import open_image
-from ..images.opener import KnownFile, refuse_changed
+from astrid_data.images.opener import (
+    KnownFile,
+    planes_of_facts,
+    refuse_changed,
+    refuse_changed_planes,
+)
 from ..logs import get_log, log_losses, tell
 from ..redaction import hide_secrets
 from astrid_data.registry.tables import (
@@ -329,6 +334,17 @@ def known_files(
 
 
 @patch
+def _known_planes(self: Archive, sha256, hdu, extver):
+    "Hashes of the planes beside an image when it was taken in, by role"
+    query = select(Image.facts).where(Image.sha256 == sha256)
+    if hdu is not None and extver is not None:
+        query = query.where(Image.hdu_name == str(hdu), Image.hdu_ver == extver)
+    with self.session() as s:
+        facts = s.scalars(query.order_by(Image.created_at.desc()).limit(1)).first()
+    return {role: sha for role, (_, sha) in planes_of_facts(facts or {}).items()}
+
+
+@patch
 def open(
     self: Archive,
     uri: str,  # Address or key, as in `resolve_uri`
@@ -348,6 +364,9 @@ def open(
         try:
             known = self.known_files(uri)
             refuse_changed(image, path, uri, known, self.store, self.always_hash)
+            planes = {role: kw[role] for role in ('dq', 'weight', 'error') if kw.get(role)}
+            if known and planes:
+                refuse_changed_planes(planes, self._known_planes(image.sha256, hdu, extver))
         except BaseException:
             image.close()
             raise

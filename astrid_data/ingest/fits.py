@@ -105,6 +105,14 @@ class _FitsFile:
     size_bytes: int = 0  # Of the file
     images: list = ()  # As from `science_images`
     planes: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> `_FitsFile`
+    hashes: dict = field(default_factory=dict)  # The same -> SHA-256, once asked for
+
+    def plane_hashes(self):
+        "SHA-256 of the planes beside an image, each read once"
+        for role, plane in self.planes.items():
+            if role not in self.hashes:
+                self.hashes[role] = sha256_file(plane.path)
+        return {role: self.hashes[role] for role in self.planes}
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #4b5c1d91
 def _found_file(store, given):
@@ -169,19 +177,25 @@ def _entry_of(file, image, options):
         stored_key=None if '://' in file.uri else file.uri,
         origin='synthetic' if is_synthetic(headers) else options.origin,
         beside={role: plane.uri for role, plane in file.planes.items()},
+        beside_sha256=file.plane_hashes(),
         exposure=read_exposure(image.header, headers[0], image.facts, image.shape).plain(),
         conditions=read_conditions(image.header, headers[0]),
     )
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #bbcdd39a
-def _is_registered(session, image):
-    "Whether the very same image, by its checksum, is in the registry"
+def _registered_row(session, image):
+    "The row of the very same image, by its checksum; None where it is not in the registry"
     same = select(Image).where(
         Image.sha256 == image.sha256,
         Image.hdu_name == image.hdu_name,
         Image.hdu_ver == image.hdu_ver,
     )
-    return session.scalar(same) is not None
+    return session.scalar(same)
+
+
+def _is_registered(session, image):
+    "Whether the very same image, by its checksum, is in the registry"
+    return _registered_row(session, image) is not None
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #f4b4dcfb
 def _require_place(image):
@@ -325,6 +339,7 @@ def _take_in_anew(archive, session, before, file, image):
         stored_key=observation.fits_file_path,
         origin=before.origin,
         beside={role: plane.uri for role, plane in file.planes.items()},
+        beside_sha256=file.plane_hashes(),
     )
     entry.exposure = (before.facts or {}).get('exposure') or {}
     rows = observation_rows(image, entry)
@@ -336,12 +351,19 @@ def _take_in_anew(archive, session, before, file, image):
                 setattr(row, name, value)
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #9c56a590
+def _have_planes_changed(before, file):
+    "Whether a plane beside an image has other bytes than when it was taken in, as far as is known"
+    was = (before.facts or {}).get('beside_sha256') or {}
+    now = file.plane_hashes() if was else {}
+    return any(was[role] != now[role] for role in was if role in now)
+
+
 def _changed_image(archive, session, report, before, file, image, options):
-    "What becomes of an image whose file has other bytes than before"
+    "What becomes of an image whose file, or a plane beside it, has other bytes than before"
     if options.changed != 'anew':
         raise BadImage(
             'changed',
-            f'{file.path.name} has other bytes than when it was taken in on '
+            f'{file.path.name} or a plane beside it has other bytes than when it was taken in on '
             f'{before.created_at:%Y-%m-%d}: restore it, or give changed="anew"',
         )
     _take_in_anew(archive, session, before, file, image)
@@ -428,9 +450,12 @@ def _report_new(report, file, image, entry, picture, *found):
 def _register_image(archive, report, file, hdu, facts, options, searched=(None, None)):
     "Take one image of a file into the archive; the checksum of the file"
     with _opened(file, hdu, facts) as image, archive.session() as session:
-        if _is_registered(session, image):
+        if (there := _registered_row(session, image)) is not None:
             _refuse_others(session, file, image, 'restore it: another address has what it holds')
-            report.skipped += 1
+            if _have_planes_changed(there, file):
+                _changed_image(archive, session, report, there, file, image, options)
+            else:
+                report.skipped += 1
             return image.sha256
         _require_place(image)
         if _refuse_changed(archive, session, report, file, image, options):

@@ -107,6 +107,7 @@ class ImageEntry:
     stored_key: str | None = None  # Its key in the store; None where it does not lie there
     origin: str = 'survey'  # 'survey' or 'synthetic'
     beside: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> address of the plane
+    beside_sha256: dict = field(default_factory=dict)  # The same -> SHA-256 of its file
     exposure: dict = field(default_factory=dict)  # As from `read_exposure(…).plain()`
     conditions: dict = field(default_factory=dict)  # As from `read_conditions`
 
@@ -152,6 +153,7 @@ def _image_facts(image, entry):
         index=image_index(image),
         beside=entry.beside,
         exposure=entry.exposure or None,
+        **(dict(beside_sha256=entry.beside_sha256) if entry.beside_sha256 else {}),
         **entry.conditions,
     )
 
