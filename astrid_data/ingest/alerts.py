@@ -80,7 +80,7 @@ def _as_text(name, value):
     is_text = isinstance(value, bytes) and name not in STAMPS.values()
     return value.decode('utf-8', 'backslashreplace') if is_text else value
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #963f5e5d
 def flat_alert(
     packet: dict,  # A packet, nested as in AVRO or flat as a row of a table
 ) -> (
@@ -110,7 +110,7 @@ def _stated_score(alert):
     name = next((name for name in _SCORE_FIELDS if name in alert), None)
     return name, float(alert.get(name) or 0)
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #0c35435e
 def alert_problem(
     alert: dict,  # From `flat_alert`
 ) -> tuple | None:  # Reason and detail; None where there is no problem
@@ -148,7 +148,7 @@ def _band_of(alert):
     "The band of an alert, as it was settled when it was read"
     return str(alert.get('band') or 'unknown')[:50]
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #4f0874c6
 def _alert_observation(alert, observation_id, survey_id, geometry, science_key):
     "The row of the table of observations for one alert"
     ny, nx = geometry.shape
@@ -184,11 +184,9 @@ def _scale_facts(geometry):
         stamp_scale_from=geometry.scale_from,
     )
 
-
-def _alert_image(alert, observation_id, role, geometry, stored, origin):
-    "The row of the table of images for one stamp"
-    ny, nx = geometry.shape
-    timed = role != 'template'
+# %% ../../nbs/25_ingest/07_alerts.ipynb #0e1a588e
+def _missing_facts(alert, geometry):
+    "What a packet does not say, with the reason"
     absent = [fact for fact, fields in _FIELDS_OF_FACT.items() if not {*fields} & {*alert}]
     missing = dict.fromkeys(absent, 'not in the packet')
     if 'band' in missing and 'fid' in alert:
@@ -197,6 +195,14 @@ def _alert_image(alert, observation_id, role, geometry, stored, origin):
         missing['position'] = f'a short float: rounded to {3600 * rounding:.2f} arcsec'
     if geometry.scale_arcsec is None:
         missing['stamp_scale_arcsec'] = 'neither the stamp nor the survey says it'
+    return missing
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #c96a15f2
+def _alert_image(alert, observation_id, role, geometry, stored, origin):
+    "The row of the table of images for one stamp"
+    ny, nx = geometry.shape
+    timed = role != 'template'
+    missing = _missing_facts(alert, geometry)
     meaning = alert.get('jd_meaning', 'start')
     sha256, address = stored
     return dict(
@@ -375,7 +381,7 @@ def _count_epochs(report, written):
     report.epochs += n
     report.lost_epochs.update(lost)
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #07a40657
 def _write_or_halve(archive, guard, batch, survey_name, origin):
     "Write some alerts, and where a row is refused each half alone; rows by table, several times"
     before = guard.report.ledger.copy()
@@ -391,7 +397,7 @@ def _write_or_halve(archive, guard, batch, survey_name, origin):
     found = [_write_or_halve(archive, guard, half, survey_name, origin) for half in halves]
     return sum(found, [])
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #4c87e6be
 def _write_alerts(archive, report, batch, survey_name, origin):
     "Write some alerts, triples of address, alert and geometry; the names of those that are there"
     packed = _store_stamps(archive, survey_name.lower(), batch)
@@ -450,7 +456,7 @@ def _survey_of(
     found |= {survey for survey, all_of in _FIELDS_OF_SURVEY.items() if {*all_of} <= {*alert}}
     return found.pop() if len(found) == 1 else None
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #650e982e
 def _stream_problem(alert, survey):
     "Reason and detail where the stream of a whole alert is unknown, else None"
     if survey is not None or _survey_of(alert) is not None:
@@ -508,7 +514,7 @@ def _read_packet(packet, survey):
     alert['epochs'] = epochs_of(layers_of(packet), alert, _bands_named(name))
     return alert, _stamp_geometry(alert, survey or _survey_of(alert))
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #ce47d0a8
 def _is_new_alert(alert, uri, known, report, guard):
     "Whether an alert is to be written; where it is not the report says why"
     with guard(uri):
@@ -551,7 +557,7 @@ def _stored_labels(session, detection_ids):
     )
     return dict(map(tuple, session.execute(events)))
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #77dcacd8
 def _stored_stamps(session, detection_ids):
     "SHA-256 and address of each stamp of some alerts, by detection and role"
     query = (
@@ -580,7 +586,7 @@ def _as_number(value):
             continue
         return number if number == number else None
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #1dc3b75f
 def _contradicts(new, old, rounded=None):
     "Whether a new value is known and another than the stored one; `rounded` is what may be lost"
     if is_missing(new):
@@ -630,7 +636,7 @@ def _same_pixels(one, other):
     with reading('a stamp'), fits.open(io.BytesIO(first)) as a, fits.open(io.BytesIO(second)) as b:
         return np.array_equal(a[0].data, b[0].data, equal_nan=True)
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #3106aef1
 def _other_stamps(archive, alert, stored):
     "The roles of the stamps of an alert that show something else than those that are stored"
     for role, name in STAMPS.items():
@@ -645,7 +651,7 @@ def _detection_of(alert, survey_name):
     name = stable_uuid('observation', survey_name.lower(), str(alert['candid']))
     return stable_uuid('detection', name)
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #4e478fa5
 _MANY_FIELDS = 6  # Are named of one alert with their values
 
 
@@ -655,7 +661,7 @@ def _in_words(others):
     more = f' and {", ".join(list(others)[_MANY_FIELDS:])}' * (len(listed) > _MANY_FIELDS)
     return '; '.join(listed[:_MANY_FIELDS]) + more + ': the first stays'
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #a9ebe83e
 def _lose_other_values(archive, guard, survey_name, again):
     "Put alerts into the ledger that are there already with other values; the others"
     report = guard.report
@@ -706,19 +712,23 @@ class _AlertWriter:
         self.guard = ItemGuard(self.report)
         self.known = _known_alerts(self.archive, self.survey_name)
 
-    def take(self, uri, alert, geometry):
-        "Sort one alert out"
-        skipped = self.report.skipped
-        if _is_new_alert(alert, uri, self.known, self.report, self.guard):
-            self.batch.append((uri, alert, geometry))
-            self.n_bytes += sum(len(alert[name]) for name in STAMPS.values())
-        elif self.report.skipped > skipped:
-            self.again.append((uri, alert, geometry))
+# %% ../../nbs/25_ingest/07_alerts.ipynb #124897a1
+@patch
+def take(self: _AlertWriter, uri, alert, geometry):
+    "Sort one alert out"
+    skipped = self.report.skipped
+    if _is_new_alert(alert, uri, self.known, self.report, self.guard):
+        self.batch.append((uri, alert, geometry))
+        self.n_bytes += sum(len(alert[name]) for name in STAMPS.values())
+    elif self.report.skipped > skipped:
+        self.again.append((uri, alert, geometry))
 
-    def is_full(self, chunk):
-        "Whether there is enough for a pack, or `chunk` alerts, or as many that came again"
-        full = self.n_bytes >= PACK_BYTES or len(self.batch) >= chunk
-        return full or len(self.again) >= min(chunk, _COMPARED_AT_ONCE)
+# %% ../../nbs/25_ingest/07_alerts.ipynb #deb74882
+@patch
+def is_full(self: _AlertWriter, chunk):
+    "Whether there is enough for a pack, or `chunk` alerts, or as many that came again"
+    full = self.n_bytes >= PACK_BYTES or len(self.batch) >= chunk
+    return full or len(self.again) >= min(chunk, _COMPARED_AT_ONCE)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ae965645
 @patch
@@ -758,7 +768,7 @@ def _good_alerts(source, survey, report, show):
         if found is not None:
             yield uri, *found
 
-
+# %% ../../nbs/25_ingest/07_alerts.ipynb #38a50f31
 def _note_rounding(report, largest_deg, n):
     "Note how many alerts have positions that were kept as short floats"
     if n:

@@ -104,14 +104,14 @@ def _inexact(name, value):
         'the file, since pandas makes floats of integers beside missing ones',
     )
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #2e811110
 def _whole(name, value, limit):
     "A float as the integer that it surely is"
     if value == int(value) and abs(value) < limit:
         return int(value)
     raise _inexact(name, value)
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #a11e9554
 def exact_id(
     value,  # Name of an alert or an object, of any type
     name: str = 'candid',  # What it is called, for the error
@@ -145,7 +145,7 @@ def _field(name):
     name = re.sub(r'^(ztf|lsst|ant)_(?=.)', '', name)
     return re.sub(r'^(cutout\w+?)[._]stampData$', r'\1', name, flags=re.I)
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #2def7b63
 @lru_cache(4096)
 def _plain(name):
     "The name of a field to compare"
@@ -181,7 +181,7 @@ def _ids_in(record):
             found += [value] if several is None else several
     return found
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #aa9e857a
 def _opened(name, value):
     "A field as it is, or what its text holds"
     if isinstance(value, bytes) and value[:1] in (b'[', b'{'):
@@ -229,7 +229,7 @@ def _values(layers, plain_name):
             if _plain(name) in spellings and not is_missing(value):
                 yield value
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #77267019
 def _one_id(layers, plain_name):
     "The id that all places agree on, and the refusal of one that lost digits; None without"
     exact, refusal = [], None
@@ -243,7 +243,7 @@ def _one_id(layers, plain_name):
         raise BadImage('conflicting_ids', f'{plain_name} is {" and ".join(map(str, exact))}')
     return (exact[0] if exact else None), refusal
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #11995208
 def ids_of(
     layers: list,  # From `layers_of`
 ) -> dict:  # candid and objectId, as far as there are any
@@ -274,7 +274,7 @@ def _number(layers, *plain_names):
             raise BadImage('bad_value', f'{name} is {value!r}, which is no number')
     return None
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #9d2442db
 def _rounding_deg(layers):
     "How much a position may be off since it was kept as a short float (deg); 0 for float64"
     some = [*_values(layers, 'ra'), *_values(layers, 'dec'), *_values(layers, 'decl')]
@@ -296,7 +296,7 @@ def _mjd_of_date(name, value):
         raise BadImage('bad_value', f'{name} is {value!r}, which is no time') from None
     return to_utc(date.mjd, date.scale or 'utc')
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #c9aa1123
 def _mjd_of(name, value, scale):
     "MJD (UTC) of a field; None where the number is no day"
     if isinstance(value, (np.float16, np.float32)):
@@ -308,7 +308,7 @@ def _mjd_of(name, value, scale):
     day -= 2400000.5 if day > 2_400_000 else 0
     return to_utc(day, scale) if _MJD_RANGE[0] < day < _MJD_RANGE[1] else None
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #8b78403d
 def _when(layers):
     "When the alert was seen (JD, UTC), and its meaning where it is not the start; empty if unknown"
     found = {}
@@ -337,7 +337,7 @@ def _brightness(layers):
         found['sigmapsf'] = 1.0857 * error / flux
     return {name: float(value) for name, value in found.items()}
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #899d65ae
 def _measured(layers):
     "Time, place and brightness under ZTF's names, as far as they are known"
     found = _when(layers) | dict(ra=_number(layers, 'ra'), dec=_number(layers, 'dec', 'decl'))
@@ -386,7 +386,7 @@ def _name_of(name, is_alerce):
     plain = _plain(name)
     return (is_alerce and _ALERCE.get(plain)) or _CANONICAL.get(plain, name)
 
-
+# %% ../../nbs/25_ingest/00_packets.ipynb #e91f4bb3
 def _is_sensible(name, value):
     "Whether a field holds what it can hold; true for those of which nothing is known"
     first, last = _SENSIBLE.get(name, (None, None))

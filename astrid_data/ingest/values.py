@@ -29,7 +29,13 @@ def _refuse_float_ids(name, shown):
         f"pd.read_csv(path, dtype={{{name!r}: str}}) or astype('Int64') before a join"
     )
 
+# %% ../../nbs/25_ingest/05_values.ipynb #18b3060e
+def _float_id(number):
+    if number != number:
+        return None
+    return str(int(number)) if float(number).is_integer() else repr(number)
 
+# %% ../../nbs/25_ingest/05_values.ipynb #22421ae0
 def _float_ids(numbers, name):
     "Ids of a column of floats, exact or refused"
     limit = _LARGEST_WHOLE.get(numbers.dtype.itemsize, 2**53)
@@ -37,12 +43,6 @@ def _float_ids(numbers, name):
     if too_large.any():
         _refuse_float_ids(name, repr(numbers[too_large][0].item()))
     return [_float_id(number) for number in numbers.tolist()]
-
-
-def _float_id(number):
-    if number != number:
-        return None
-    return str(int(number)) if float(number).is_integer() else repr(number)
 
 # %% ../../nbs/25_ingest/05_values.ipynb #5dc0c629
 def _text_id(cell, name):
@@ -60,7 +60,7 @@ def _text_id(cell, name):
         _refuse_float_ids(name, text)
     return None if text in ('', r'\N') else text
 
-
+# %% ../../nbs/25_ingest/05_values.ipynb #d6300954
 def text_ids(
     cells: pd.Series,  # A column of ids: text, bytes, whole numbers or floats
     name: str,  # Of the column, for an error
@@ -82,14 +82,14 @@ def _decoded(cell):
         return str(cell)  # Beyond a float, which pandas refuses
     return str(cell) if isinstance(cell, (list, tuple, dict, np.ndarray)) else cell
 
-
+# %% ../../nbs/25_ingest/05_values.ipynb #576db1c1
 def _without_odd_kinds(cells):
     "Cells as objects that pandas reads; nothing to do where all are text or nothing"
     if pd.api.types.infer_dtype(cells, skipna=True) in ('string', 'empty'):
         return pd.Series(cells.to_numpy(object), dtype=object)
     return pd.Series([_decoded(cell) for cell in cells], dtype=object)
 
-
+# %% ../../nbs/25_ingest/05_values.ipynb #132c3990
 def read_numbers(
     cells: pd.Series,  # A column of numbers, as numbers or as text
 ) -> tuple[np.ndarray, np.ndarray]:  # float64 (n,), NaN where unknown; which cells are no numbers
@@ -131,7 +131,7 @@ def _plain_unit(unit):
     "Text of a unit without quotes"
     return '' if unit is None else str(unit).strip().strip('"\'').strip()
 
-
+# %% ../../nbs/25_ingest/05_values.ipynb #ec9234d8
 def unit_factor(
     unit,  # Text or astropy's; None or '' = none is given
     wanted: str,  # Unit to convert to, such as 'deg' or 'mas/yr'
@@ -191,7 +191,7 @@ def _astropy_angle(text, hours):
         except (ValueError, TypeError):
             return np.nan
 
-
+# %% ../../nbs/25_ingest/05_values.ipynb #98314a6d
 def _sexagesimal_degrees(text, in_hours):
     "Angles (deg) from sexagesimal text without a sign of its unit in hours, or in degrees"
     values, letters = _usual_sexagesimal(text)
@@ -208,7 +208,7 @@ def _angle_text(cells, rows):
     texts = [str(_decoded(cells.iloc[row])).strip() for row in rows]
     return pd.Series(texts, dtype='str').str.replace('−', '-')
 
-
+# %% ../../nbs/25_ingest/05_values.ipynb #44af14c3
 def _text_angles(text, unit, is_ra):
     "Angles (deg) from text that is no plain number"
     in_hours = is_ra if unit in (None, 'hourangle') else unit == 'h:m:s'
@@ -220,7 +220,7 @@ def _text_angles(text, unit, is_ra):
         degrees[text.str.contains('h', regex=False).to_numpy(bool)] = np.nan
     return degrees
 
-
+# %% ../../nbs/25_ingest/05_values.ipynb #8f10405f
 def read_angles(
     cells: pd.Series,  # A column of angles: numbers, decimal or sexagesimal text
     unit,  # Its unit, text or astropy's; None = none is given
@@ -243,15 +243,6 @@ def read_angles(
 _TWO_PARTS = re.compile(r'(.+?)(?:\s*,\s*|\s+(?=[+-]))(.+)')
 
 
-def split_positions(
-    cells: pd.Series,  # Text with a right ascension and a declination each
-) -> tuple[pd.Series, pd.Series]:  # The two parts as text, '' where a cell has not two
-    "Both coordinates of a column that holds them together"
-    parts = [_position_parts(str(_decoded(cell)).strip().replace('−', '-')) for cell in cells]
-    ra, dec = zip(*parts) if parts else ((), ())
-    return pd.Series(ra, dtype=object), pd.Series(dec, dtype=object)
-
-
 def _position_parts(text):
     found = _TWO_PARTS.fullmatch(text)
     if found:
@@ -261,6 +252,15 @@ def _position_parts(text):
     if len(words) in (2, 6):
         return ' '.join(words[:half]), ' '.join(words[half:])
     return '', ''
+
+# %% ../../nbs/25_ingest/05_values.ipynb #4bd82503
+def split_positions(
+    cells: pd.Series,  # Text with a right ascension and a declination each
+) -> tuple[pd.Series, pd.Series]:  # The two parts as text, '' where a cell has not two
+    "Both coordinates of a column that holds them together"
+    parts = [_position_parts(str(_decoded(cell)).strip().replace('−', '-')) for cell in cells]
+    ra, dec = zip(*parts) if parts else ((), ())
+    return pd.Series(ra, dtype=object), pd.Series(dec, dtype=object)
 
 # %% ../../nbs/25_ingest/05_values.ipynb #ba0b0e3f
 def rounding_of(
@@ -291,7 +291,7 @@ def _mjd_of_numbers(numbers, unit):
     first, last = _MJD_RANGE
     return np.where((mjd > first) & (mjd < last), mjd, np.nan)
 
-
+# %% ../../nbs/25_ingest/05_values.ipynb #0c708da1
 def _mjd_of_text(text):
     "MJD of one date as instruments write it; NaN where it is none"
     try:
@@ -300,7 +300,7 @@ def _mjd_of_text(text):
         return np.nan
     return to_utc(date.mjd, date.scale or 'utc')
 
-# %% ../../nbs/25_ingest/05_values.ipynb #0c708da1
+# %% ../../nbs/25_ingest/05_values.ipynb #2a3a3f5d
 def _mjd_of_dates(cells):
     "MJD of ISO dates, datetimes and the like; NaN for others"
     dates = pd.to_datetime(cells, errors='coerce', utc=True, format='ISO8601')
@@ -312,7 +312,7 @@ def _mjd_of_dates(cells):
             days = np.where(whole == day, mjd, days)
     return days
 
-
+# %% ../../nbs/25_ingest/05_values.ipynb #c59a182a
 def read_times(
     cells: pd.Series,  # A column of times: numbers, text, or datetimes
     unit=None,  # Its unit: days, or years for Julian years; None = none is given
