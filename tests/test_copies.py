@@ -16,8 +16,8 @@ from astrid_data.quality.same_noise import compare
 from astrid_data.splits.audit import LeakageAudit, audit_splits
 from benchmarks.copies import A_DRESS, centred, dresses, planted, tiles
 
-# What a copy in this dress has lost: interpolated noise, or as much noise again
-HARD = ('JPEG 75', 'half a pixel', 'noise added, 1.0')
+# What a copy in this dress has lost: its noise, under as much or more of another; or it is too far away
+HARD = ('JPEG 75', 'noise added, 1.0', 'peak at S/N 20', 'moved by 4')
 
 
 def lonely(n, **columns):
