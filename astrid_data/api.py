@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from email.message import Message
 from enum import Enum
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from sqlalchemy import BigInteger, String, and_, cast, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -65,10 +65,11 @@ _log = get_log('api')
 
 try:
     from anyio import CapacityLimiter, to_thread
-    from fastapi import Depends, FastAPI, Header, Query
+    from fastapi import Depends, FastAPI, Header, Query, Security
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import Response
     from fastapi.routing import APIRoute
+    from fastapi.security import APIKeyHeader
     from pydantic import BaseModel, BeforeValidator, Field
     from starlette.datastructures import Headers
     from starlette.exceptions import HTTPException
@@ -187,6 +188,45 @@ def _envelope(data=None, meta=None, error=None, status=200):
     }
     text = canonical_json(body).encode('utf-8', 'backslashreplace')
     return Response(text, status_code=status, media_type='application/json')
+
+# %% ../nbs/96_api.ipynb #3dcc2223
+class _Answer(BaseModel):
+    status: Literal['success']
+    data: Any
+    meta: dict
+    error: None
+
+
+class _Problem(BaseModel):
+    message: str
+    error_code: str
+    details: Any
+
+
+class _ErrorAnswer(BaseModel):
+    status: Literal['error']
+    data: None
+    meta: dict
+    error: _Problem
+
+
+_ERRORS = {
+    400: 'the body ended before its end',
+    401: 'no valid key in X-API-Key',
+    403: 'the key lacks the permission',
+    404: 'it is not there',
+    405: 'this address knows no such method',
+    408: 'the body came too slowly',
+    409: 'it contradicts what is there',
+    413: 'the body is too large',
+    422: 'the request does not have the right form',
+    429: 'too many jobs are waiting',
+    503: 'the database or the store is away',
+}
+_ERROR_ANSWERS = {
+    status: dict(model=_ErrorAnswer, description=words) for status, words in _ERRORS.items()
+}
+_SUCCESS = {200: dict(model=_Answer, description='the answer in its envelope')}
 
 # %% ../nbs/96_api.ipynb #49f9ab4b
 class ApiError(AstridError):
@@ -342,7 +382,9 @@ def _add_error_answers(app):
 
     @app.exception_handler(HTTPException)
     async def http(request, error):
-        return _error_answer(request, error.status_code, 'http', str(error.detail))
+        answer = _error_answer(request, error.status_code, 'http', str(error.detail))
+        answer.headers.update(error.headers or {})  # Such as Allow of 405
+        return answer
 
     @app.exception_handler(Exception)
     async def unexpected(request, error):
@@ -365,10 +407,13 @@ def _check_key(archive, uses, key, permissions):
     return row.name
 
 # %% ../nbs/96_api.ipynb #e163ebf4
+_key_header = APIKeyHeader(name='X-API-Key', auto_error=False)
+
+
 def _require(*permissions):
     "A dependency that says what a key must be allowed, and gives the key's name"
 
-    def name_of_key(request: Request, x_api_key: str | None = Header(None)):
+    def name_of_key(request: Request, _key: str | None = Security(_key_header)):
         return request.state.key_name
 
     name_of_key.permissions = permissions
@@ -594,7 +639,7 @@ def _index_list(registry):
 def _add_list(app, archive, reads):
     "GET /training/datasets"
 
-    @app.get('/training/datasets', dependencies=[reads])
+    @app.get('/training/datasets', dependencies=[reads], responses=_SUCCESS)
     def list_training_sets(
         status: str | None = None,
         created_by: str | None = None,
@@ -617,7 +662,7 @@ def _add_list(app, archive, reads):
 def _add_get(app, archive, reads):
     "GET /training/datasets/{id}"
 
-    @app.get('/training/datasets/{id}', dependencies=[reads])
+    @app.get('/training/datasets/{id}', dependencies=[reads], responses=_SUCCESS)
     def get_training_set(id: uuid.UUID):
         with archive.registry.session() as session:
             row, count = _get(session, id)
@@ -637,7 +682,7 @@ def _newest_report(session, id):
 def _add_quality(app, archive, reads):
     "GET /training/datasets/{id}/quality"
 
-    @app.get('/training/datasets/{id}/quality', dependencies=[reads])
+    @app.get('/training/datasets/{id}/quality', dependencies=[reads], responses=_SUCCESS)
     def quality_of_training_set(id: uuid.UUID):
         with archive.registry.session() as session:
             report = _newest_report(session, id)
@@ -676,18 +721,21 @@ def _add_load(app, archive, reads):
     "POST /training/datasets/{id}/load"
     threads = CapacityLimiter(_LONG_THREADS)
 
-    @app.post('/training/datasets/{id}/load', dependencies=[reads])
+    @app.post('/training/datasets/{id}/load', dependencies=[reads], responses=_SUCCESS)
     async def load_training_set(id: uuid.UUID):
         return await to_thread.run_sync(_load, archive, id, limiter=threads)
 
 # %% ../nbs/96_api.ipynb #8199d0f9
 _Form = Enum('_Form', {form: form for form in FORMS}, type=str)
+_FILES = dict(
+    description='the patch as a file', content={kind: {} for kind in sorted(set(FORMS.values()))}
+)
 
 
 def _add_samples(app, archive, reads):
     "GET /training/datasets/{id}/samples, /ledger and /audit"
 
-    @app.get('/training/datasets/{id}/samples', dependencies=[reads])
+    @app.get('/training/datasets/{id}/samples', dependencies=[reads], responses=_SUCCESS)
     def samples_of_training_set(
         id: uuid.UUID,
         split: str | None = None,
@@ -701,7 +749,7 @@ def _add_samples(app, archive, reads):
         rows, total = sample_page(dataset, limit, offset, **wanted)
         return _envelope(rows, dict(total=total, limit=limit, offset=offset))
 
-    @app.get('/training/datasets/{id}/ledger', dependencies=[reads])
+    @app.get('/training/datasets/{id}/ledger', dependencies=[reads], responses=_SUCCESS)
     def ledger_of_training_set(
         id: uuid.UUID,
         limit: int = Query(100, ge=1, le=1000),
@@ -712,7 +760,7 @@ def _add_samples(app, archive, reads):
         page = plain_rows(ledger.iloc[offset : offset + limit])
         return _envelope(page, counts | dict(limit=limit, offset=offset))
 
-    @app.get('/training/datasets/{id}/audit', dependencies=[reads])
+    @app.get('/training/datasets/{id}/audit', dependencies=[reads], responses=_SUCCESS)
     def audit_of_training_set(id: uuid.UUID):
         audit = open_dataset(archive, str(id)).audit
         if audit is None:
@@ -728,7 +776,12 @@ def _tag_of(dataset, row, form, channel):
 def _add_patch(app, archive, reads):
     "GET /training/datasets/{id}/samples/{row}/patch"
 
-    @app.get('/training/datasets/{id}/samples/{row}/patch', dependencies=[reads])
+    @app.get(
+        '/training/datasets/{id}/samples/{row}/patch',
+        dependencies=[reads],
+        response_class=Response,
+        responses={200: _FILES, 304: dict(description='the client has it')},
+    )
     def patch_of_sample(
         id: uuid.UUID,
         row: int,
@@ -780,6 +833,9 @@ def _collect(archive, asked, who):
 WAIT_S = 50  # For the end of a job before its address is the answer
 
 
+_LATER = dict(model=_Answer, description='the job, which goes on')
+
+
 def _patience(prefer, most):
     "For how many seconds a client wants to wait, from its header `Prefer`"
     for preference in (prefer or '').lower().split(','):
@@ -817,7 +873,7 @@ def _add_collect(app, jobs, wait_s):
     may_collect = _require('manage:operations', 'training:data_collection')
     threads = CapacityLimiter(_LONG_THREADS)
 
-    @app.post('/training/datasets/collect')
+    @app.post('/training/datasets/collect', responses=_SUCCESS | {202: _LATER})
     async def collect_training_set(
         body: CollectBody,
         who: str = may_collect,
@@ -840,7 +896,7 @@ def _add_jobs(app, jobs, reads):
     "GET /jobs, GET and DELETE /jobs/{id}"
     may_collect = _require('manage:operations', 'training:data_collection')
 
-    @app.get('/jobs', dependencies=[reads])
+    @app.get('/jobs', dependencies=[reads], responses=_SUCCESS)
     def list_of_jobs(
         status: _JobState | None = None,
         kind: str | None = None,
@@ -849,11 +905,11 @@ def _add_jobs(app, jobs, reads):
         found = list_jobs(jobs.registry, status and status.value, kind, limit)
         return _envelope(found, dict(limit=limit))
 
-    @app.get('/jobs/{id}', dependencies=[reads])
+    @app.get('/jobs/{id}', dependencies=[reads], responses=_SUCCESS)
     def get_job(id: uuid.UUID):
         return _envelope(jobs.get(id))
 
-    @app.delete('/jobs/{id}', dependencies=[may_collect])
+    @app.delete('/jobs/{id}', dependencies=[may_collect], responses=_SUCCESS | {202: _LATER})
     def cancel_job(id: uuid.UUID):
         job = jobs.cancel(id)
         return _envelope(job, status=200 if job['status'] == 'cancelled' else 202)
@@ -913,6 +969,7 @@ def _new_app(uses, jobs):
         version=__version__,
         description='Training sets from real astronomical observations',
         lifespan=lifespan,
+        responses=_ERROR_ANSWERS,
     )
 
 

@@ -107,3 +107,23 @@ def test_a_key_is_needed(served):
     _, client, base = served
     for path in ('/samples', '/samples/0/patch', '/ledger', '/audit'):
         assert client.get(base + path, headers={'X-API-Key': 'astrid_guess'}).status_code == 401
+
+
+def test_the_description_says_key_envelope_and_every_status(served):
+    described = served[1].get('/openapi.json').json()
+    assert described['components']['securitySchemes']['APIKeyHeader']['name'] == 'X-API-Key'
+    operations = [one for path in described['paths'].values() for one in path.values()]
+    assert len(operations) == 12
+    for operation in operations:
+        assert operation['security'] == [{'APIKeyHeader': []}]
+        assert {'200', '401', '403', '404', '422', '503'} <= set(operation['responses'])
+        for status in ('401', '422'):
+            content = operation['responses'][status]['content']['application/json']
+            assert content['schema']['$ref'].endswith('_ErrorAnswer')
+
+
+def test_a_wrong_method_says_which_is_right(served):
+    answer = get(served, '/samples')
+    assert answer.status_code == 200
+    wrong = served[1].put(served[2] + '/samples')
+    assert wrong.status_code == 405 and wrong.headers['allow'] == 'GET'
