@@ -133,7 +133,7 @@ class Choice(TypeDecorator):
                 f'{value!r} is not a {self.choice.__name__}: choose one of {", ".join(self.choice)}'
             ) from None
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #50b7e0d0
 def _choice(name, words):
     return enum.StrEnum(name, {w.upper(): w for w in words.split()})
 
@@ -227,7 +227,7 @@ class Base(DeclarativeBase):
         ]
         return f'{type(self).__name__}({", ".join(f"{k}={getattr(self, k)!s}" for k in shown)})'
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #8bede19e
 def _now():
     return datetime.now(UTC)
 
@@ -519,7 +519,7 @@ class TrainingSample(Base):
     )
     created_at: Mapped[datetime] = _made()
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #833abc32
 class TrainingRun(Base):
     "One training on a training set"
 
@@ -612,7 +612,7 @@ class DetectionIndex(Base):
     snr: Mapped[float | None] = mapped_column(doc='signal over noise; None where unknown')
     facts: Mapped[dict | None] = mapped_column(doc='what else is known, as JSON')
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #bbdf0d5a
 class ObservationIndex(Base):
     "Where the image of an observation lies on the sky"
 
@@ -660,7 +660,7 @@ class VersionRow(Base):
     manifest: Mapped[dict | None] = mapped_column(doc='of the version, as JSON')
     frozen_at: Mapped[datetime | None] = mapped_column(doc='UTC')
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #471dd879
 class VersionHead(Base):
     "What a list of versions shows of one, so that a list reads no manifest"
 
@@ -672,7 +672,7 @@ class VersionHead(Base):
     audit: Mapped[str | None] = _text(20, doc='verdict of the audit of its splits')
     created_at: Mapped[str] = mapped_column(doc='when it was built, as in its manifest')
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #bdb97696
 class SampleRow(Base):
     "What a sample is within its version"
 
@@ -685,7 +685,7 @@ class SampleRow(Base):
     kind: Mapped[str] = _text(20, doc='positive, rejected, random_sky or offset')
     origin: Mapped[str] = _text(20, doc='survey or synthetic')
 
-# %% ../../nbs/10_registry/01_tables.ipynb #f2f8e3ef
+# %% ../../nbs/10_registry/01_tables.ipynb #851d2f37
 class QualityRow(Base):
     "A quality report; all of them are kept"
 
@@ -696,7 +696,7 @@ class QualityRow(Base):
     quality_score: Mapped[float | None] = mapped_column(doc='0 to 1')
     created_at: Mapped[datetime] = _made()
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #482f287f
 class SplitOpening(Base):
     "One look at the labels of a locked split; never changed, only added to"
 
@@ -708,7 +708,7 @@ class SplitOpening(Base):
     purpose: Mapped[str | None] = mapped_column(doc='why it was opened')
     created_at: Mapped[datetime] = _made()
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #cce9105b
 class DetectionScore(Base):
     "What a trained model said of a detection that is there already; never a label"
 
@@ -728,7 +728,7 @@ class DetectionScore(Base):
     detail: Mapped[str] = mapped_column(doc='the same in words')
     created_at: Mapped[datetime] = _made()
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #b8bc385d
 class EpochRow(Base):
     "One epoch of the light curve of an object, as the first packet that carried it said it"
 
@@ -752,7 +752,7 @@ class EpochRow(Base):
     packet: Mapped[str] = _text(255, doc='name of the alert that carried it')
     field: Mapped[str] = _text(50, doc='where in the packet')
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #909958d7
 class IngestJob(Base):
     "Long work that was asked for, and how far it is"
 
@@ -803,7 +803,7 @@ class DatabaseAway(AstridError, ConnectionError, SQLAlchemyError):
 class RowRefused(Conflict, SQLAlchemyError):
     "A row contradicts a rule of the database, or another row"
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #0c406ce5
 def _words_of(e, secrets):
     "What the driver said, on one line, without a password and without the contents of rows"
     diag = getattr(getattr(e, 'orig', None), 'diag', None)
@@ -934,7 +934,7 @@ def _turn_to_wal(connection):
                 raise
         time.sleep(0.01)
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #087021c4
 def _tune_sqlite(connection, _):
     connection.execute(f'PRAGMA busy_timeout={1000 * _patience_s}')
     _turn_to_wal(connection)
@@ -964,7 +964,7 @@ def _postgres_options(pool_size):
     connect_args = dict(connect_timeout=10, prepare_threshold=None)
     return dict(pool_size=pool_size, max_overflow=0, pool_pre_ping=True, connect_args=connect_args)
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #a55d1090
 def _new_engine(url, options):
     "An engine that never shows values in its errors"
     try:
@@ -985,7 +985,7 @@ def _without_passwords(url):
     parts = url.drivername, url.username, None, url.host, url.port, url.database, url.query
     return URL.create(*parts).difference_update_query(secrets), secrets
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #1786ca43
 def _connect_with(engine, secrets):
     "Have the driver of an engine connect with these arguments as well"
 
@@ -1070,7 +1070,7 @@ def schema_version(
         return None
     return connection.scalar(text('SELECT version_num FROM ad_alembic_version'))
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #5748a6c0
 def _migrate(engine):
     "Make or change tables in one transaction, with nobody else doing the same"
     from alembic import command
@@ -1102,7 +1102,7 @@ def _how_to_upgrade(registry, at):
         'astrid_data.registry.Registry(url).upgrade(); older libraries then refuse them'
     )
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #9542456a
 def _may_upgrade(registry, at):
     "Whether an older registry is brought up without asking"
     return at < SCHEMA and registry.dialect == 'sqlite' and not _is_read_only(registry._url)
@@ -1217,7 +1217,7 @@ def match_surveys(
     unknown = dict.fromkeys(str(name) for name in names if str(name).lower() not in known)
     return found, list(unknown)
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #6b82fb74
 def no_survey(
     session,  # Open session
     unknown: list,  # Names that no survey has
@@ -1257,7 +1257,7 @@ def _stored(column, values, dialect):
     seen = {v: to_db(v) for v in set(values)}
     return [seen[v] for v in values]
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #171ef944
 def _default(column, n):
     "`n` values for a column that the rows don't mention"
     default = column.default
@@ -1402,7 +1402,7 @@ def _objects(values):
     out[:] = values
     return out
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #ae146314
 def _each(values, convert):
     "Convert what is not None, each different value once"
     seen = {v: None if v is None else convert(v) for v in set(values)}
@@ -1420,7 +1420,7 @@ def dashed(
     joined = new.tobytes().decode()
     return [joined[i : i + 36] for i in range(0, len(joined), 36)]
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #c3861af3
 def _ids(values):
     "Ids of either database, as text"
     are_uuids = any(isinstance(v, uuid.UUID) for v in values[:1])
@@ -1501,7 +1501,7 @@ def _yes_or_no(is_valid):
         raise BadInput(f'is_valid={is_valid!r} is not a verdict: give True or False')
     return verdict
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #524e90ad
 def add_validation_event(
     session,  # Open session
     detection_id,  # UUID, or its text
