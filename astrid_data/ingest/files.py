@@ -149,10 +149,10 @@ def observation_key(
     return name[:255]
 
 # %% ../../nbs/25_ingest/03_files.ipynb #09a7c3fa
-_image_words = 'sci science image img ooi opi sciimg fitim drz drc flt flc cal i2d'.split()
+_image_words = 'sci science image img ooi opi osi sciimg fitim drz drc flt flc cal i2d'.split()
 _helper_words = dict(
-    dq='ood opd dqmask mask msk mskimg mskim dq bpm flag flags',
-    weight='oow opw wht weight wgt wtmap weightmap ivar invvar expmap exp cov coverage conf nexp',
+    dq='ood opd osd dqmask mask msk mskimg mskim dq bpm flag flags',
+    weight='oow opw osw wht weight wgt wtmap weightmap ivar invvar expmap exp cov coverage conf nexp',
     error='rms err unc uncert sigma std var variance',
     other='seg segm segim segmap segmentation bkg ctx diff difference diffim residual residuals',
 )
@@ -170,7 +170,9 @@ def _other_names(stem):
         role = _role_of_word.get(parts[i])
         if role is None:
             continue
-        swapped = [''.join([*parts[:i], word, *parts[i + 1 :]]) for word in _image_words]
+        is_decam = re.fullmatch('o[ops][dw]', parts[i])  # ood goes with ooi, osd with osi
+        words = [f'{parts[i][:2]}i'] if is_decam else _image_words
+        swapped = [''.join([*parts[:i], word, *parts[i + 1 :]]) for word in words]
         without = ''.join([*parts[: max(i - 1, 0)], *parts[i + 1 :]])
         yield role, parts[i], [*swapped, without]
 
@@ -224,12 +226,65 @@ def _set_beside(inputs, role, image, one, word):
         inputs[image].beside.setdefault(role, one.address)
 
 # %% ../../nbs/25_ingest/03_files.ipynb #816eaada
+_helper_ends = dict(
+    dq=r'msk|masks?|maskbits|flags?|bpm',
+    weight=r'cov|coverage|nexp|wht|wgt|wei|wt|weight|conf|ivar|invvar|expmap|exposuremap',
+    error=r'unc|rms|std|noise|noisemap|err|errors?',
+    other=r'bkg|skybg|bgmap|bkgmap|psf|psfs?map|psfsize|model|depth|chi2?|resid(?:ual)?s?|segm?|segmap'
+    r'|ctx|emap|diff',
+)
+_without = r'no(?!ise)|un(?!c)|minus'  # As of the image from which it was taken off
+_end_of_role = {role: re.compile(rf'(?!{_without})[a-z]{{0,9}}?(?:{e})') for role, e in _helper_ends.items()}
+_beside_image_words = set('exp ex lss num rrhr expwt'.split())
+_known_images = {*_image_words, 'int', 'sk', 'bcd', 'cbcd'}
+
+
+def _helper_end(word):
+    "The role of a word that ends as the words for helpers do; None for others"
+    roles = (role for role, words in _end_of_role.items() if words.fullmatch(word))
+    return 'other' if word in _beside_image_words else next(roles, None)
+
+
+def _alike(by_name):
+    "Names by their parts up to one: (folder, parts with one left open) -> words and addresses"
+    alike = {}
+    for (folder, stem), address in by_name.items():
+        parts = tuple(re.split(r'[._-]', stem))
+        alike[folder, None, parts] = [('', address)]  # Of another name with one word more
+        for i, word in enumerate(parts):
+            key = folder, i, (*parts[:i], *parts[i + 1 :])
+            alike.setdefault(key, []).append((word, address))
+    return alike
+
+
+def _differs_in_one_word(folder, stem, alike):
+    "Role, image and word of a file whose name is that of another up to one word; None for others"
+    parts = tuple(re.split(r'[._-]', stem))
+    for i, word in enumerate(parts):
+        role = _helper_end(word)
+        if role is None:
+            continue
+        rest = (*parts[:i], *parts[i + 1 :])
+        images = [
+            (other, address)
+            for other, address in alike[folder, i, rest]
+            if re.fullmatch(r'[a-z]+\d?', other) and _helper_end(other) is None
+        ]
+        if word in _beside_image_words:
+            images = [(other, a) for other, a in images if other in _known_images]
+        images = images or alike.get((folder, None, rest), [])
+        if images:
+            return role if len(images) == 1 else 'other', images[0][1], word
+    return None
+
+# %% ../../nbs/25_ingest/03_files.ipynb #6148e88a
 def sort_delivery(
     addresses: list,  # Addresses of files, as from `list_files`
 ) -> list[FitsInput]:  # One for each, in the same order
     "Which files are images, and which describe one of the others"
     inputs = {address: FitsInput(address) for address in addresses}
     by_name = {_folder_and_stem(address): address for address in addresses}
+    alike = _alike(by_name)
     for address, one in inputs.items():
         folder, stem = _folder_and_stem(address)
         for role, word, names in _other_names(stem):
@@ -243,6 +298,9 @@ def sort_delivery(
             if image is not None:
                 ending = stem[len(_folder_and_stem(image)[1]) :]
                 _set_beside(inputs, role, image, one, ending)
+        if one.helps is None and (found := _differs_in_one_word(folder, stem, alike)):
+            role, image, word = found
+            _set_beside(inputs, role, image, one, word)
     return list(inputs.values())
 
 # %% ../../nbs/25_ingest/03_files.ipynb #9eb23f1c
