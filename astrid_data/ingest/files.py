@@ -234,7 +234,9 @@ _helper_ends = dict(
     r'|ctx|emap|diff',
 )
 _without = r'no(?!ise)|un(?!c)|minus'  # As of the image from which it was taken off
-_end_of_role = {role: re.compile(rf'(?!{_without})[a-z]{{0,9}}?(?:{e})') for role, e in _helper_ends.items()}
+_end_of_role = {
+    role: re.compile(rf'(?!{_without})[a-z]{{0,9}}?(?:{e})') for role, e in _helper_ends.items()
+}
 _beside_image_words = set('exp ex lss num rrhr expwt'.split())
 _known_images = {*_image_words, 'int', 'sk', 'bcd', 'cbcd'}
 
