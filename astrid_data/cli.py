@@ -17,6 +17,7 @@ from . import verbs
 from .core import AstridError, revealed
 from .logs import log_to
 from .options import add_collection, add_options
+from .redaction import hide_secrets, known_secrets
 from .safe_text import visible
 from astrid_data.verbs import (
     BUILD_OPTIONS,
@@ -395,7 +396,7 @@ def main(
     except (AstridError, ImportError, OSError) as e:
         if args.debug:
             raise
-        _say(f'astrid-data: {e}', file=sys.stderr)
+        _say(f'astrid-data: {hide_secrets(str(e), known_secrets())}', file=sys.stderr)
         return FAILED
 
 

@@ -26,6 +26,7 @@ from astrid_data.core import (
     plain_rows,
 )
 from .options import collection_of
+from .redaction import hide_secrets, known_secrets
 
 # %% ../nbs/96_verbs.ipynb #8c0eedb2
 DONE, FAILED, WRONG_USE, LOST, NOT_GOOD = 0, 1, 2, 3, 4
@@ -380,7 +381,8 @@ def _try(name, attempt):
     try:
         return Check(name, 'ok', attempt())
     except Exception as problem:  # noqa: BLE001 (whatever is wrong is what doctor is asked for)
-        return Check(name, 'failed', f'{type(problem).__name__}: {problem}')
+        words = hide_secrets(str(problem), known_secrets())  # Of any library
+        return Check(name, 'failed', f'{type(problem).__name__}: {words}')
 
 
 def _extra(name, module):
@@ -426,7 +428,6 @@ def _tracking(archive):
     from mlflow import MlflowClient
 
     from astrid_data.core import revealed
-    from astrid_data.redaction import hide_secrets
 
     uri = revealed(archive.mlflow_uri)
     n = len(MlflowClient(tracking_uri=uri).search_experiments(max_results=5))

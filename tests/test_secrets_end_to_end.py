@@ -8,6 +8,7 @@ import re
 import threading
 import traceback
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,18 @@ from sqlalchemy import text
 from test_datasets import plan_of, write_images
 
 import astrid_data as ad
+from astrid_data import cli
 from astrid_data.core import load_settings
 from astrid_data.datasets.exports import export_version
 from astrid_data.datasets.report import write_report
+from astrid_data.inference.classifier import classifier_of
 from astrid_data.training.fit import fit
 from astrid_data.training.models import SmallCNN
 
 PASSWORD = 'horse-staple-of-no-database'
 TRACKING = 'battery-of-the-tracking-server'
 WRONG = 'a-key-that-no-bucket-knows'
+SIGNATURE = 'c0ffee1234567890' * 4
 
 
 class Said(logging.Handler):
@@ -197,6 +201,54 @@ def failures(tmp_path, archive, dataset, monkeypatch):
     return '\n'.join(words)
 
 
+def found_with(address):
+    "A table of one file, as an archive gives it that puts a user into its addresses"
+    from astrid_data.ingest.found import found_table
+
+    return found_table([dict(survey='toy', obs_id='one', product='one.fits', uri=address)])
+
+
+def ways_of_models(tmp_path, things, monkeypatch):
+    "A trained model in all its forms, and MLflow that is away"
+    classifier = classifier_of(SmallCNN(), things['train'])
+    texts = [every_form(classifier), classifier.card()]
+    classifier.save(tmp_path / 'kept')
+    if find_spec('onnxruntime') and find_spec('onnxscript'):
+        classifier.to_onnx(tmp_path / 'kept.onnx')
+        texts.append(every_form(ad.load_classifier(tmp_path / 'kept.onnx').facts))
+    away = os.environ['MLFLOW_TRACKING_URI']
+    monkeypatch.setenv('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '0')
+    for where in ('models:/sky/1', 'runs:/abc/classifier'):
+        texts.append(told(lambda where=where: ad.load_classifier(where, tracking_uri=away)))
+    run = things['here']
+    texts.append(
+        every_form(ad.load_classifier(f'runs:/{run.id}/model', None, run.archive.mlflow_uri))
+    )
+    return '\n'.join(texts)
+
+
+def ways_of_addresses(archive, monkeypatch):
+    "Files whose addresses hold a password or a signature, found or named"
+    place = f'127.0.0.1:{free_port()}/one.fits'
+    user, signed = f'https://ann:{PASSWORD}@{place}', f'https://{place}?X-Amz-Signature={SIGNATURE}'
+    monkeypatch.setattr('astrid_data.storage.service._pause', lambda s: None)
+    texts = []
+    for address in (user, signed):
+        report = archive.add_fits(address, survey='toy', show=False)
+        texts += [report.ledger.to_string(), every_form(report)]
+        report = archive.add(found_with(address), show=False)
+        texts += [report.ledger.to_string(), every_form(report)]
+    monkeypatch.setattr('astrid_data.ingest.mast.DOWNLOADS', f'{user}?uri=')
+    report = archive.add(found_with('mast:HST/product/one.fits'), show=False)
+    return '\n'.join([*texts, report.ledger.to_string(), every_form(report)])
+
+
+def typed(capsys_of, home, *words):
+    "What a command says, with all that it logs"
+    cli.main([*words, '--home', str(home), '-v'])
+    return ''.join(capsys_of.readouterr())
+
+
 def files_below(folder):
     "The bytes of all files, as text"
     return {
@@ -235,15 +287,28 @@ def test_no_secret_is_said_written_or_handed_to_a_process(world, s3, tmp_path, m
             things = go_the_main_way(tmp_path)
             archive, dataset = things['archive'], things['dataset']
             answers, key = served_answers(archive, dataset)
+            models = ways_of_models(tmp_path, things, monkeypatch)
+            with monkeypatch.context() as m:
+                addresses = ways_of_addresses(archive, m)
+            shell = [
+                typed(capfd, tmp_path / 'home', *words)
+                for words in (
+                    ['list', '--json'],
+                    ['doctor', '--json'],
+                    ['show', 'sky@v1', '--json'],
+                )
+            ]
             errors = failures(tmp_path, archive, dataset, monkeypatch)
     finally:
         ad.stop_logging()
-    secrets = world | dict(wrong=WRONG, api_key=key)
+    secrets = world | dict(wrong=WRONG, api_key=key, signature=SIGNATURE)
     shown = {name: every_form(thing) for name, thing in things.items()}
     shown |= dict(settings=every_form(load_settings()), errors=errors, answers=answers)
+    shown |= dict(models=models, addresses=addresses, shell='\n'.join(shell))
     shown |= dict(logs='\n'.join(logs), processes=b'\n'.join(children).decode('latin-1'))
     shown |= dict(printed=''.join(capfd.readouterr()), rows=stored_rows(archive))
     files, objects = files_below(tmp_path), stored_objects(s3)
+    assert 'sky@v1' in shown['shell'] and len(shown['addresses']) > 1000
     assert shown['logs'] and 'log.jsonl' in files and 'home/mlflow.db' in files
     assert any('manifest.json' in name for name in files) and objects
     found = [leaks(secrets, **places) for places in (shown, files, objects)]
