@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from sqlalchemy import select
 
 from ..collect.collector import TrainingDataCollector
@@ -653,7 +654,7 @@ def _log_built(dataset):
     for note in dataset.manifest.get('warnings', []):
         tell(_log, logging.WARNING, f'{dataset.address}: {note}', event='note')
 
-
+# %% ../../nbs/55_datasets/06_build.ipynb #3d7e97f7
 def build_dataset(
     plan,  # A `SamplePlan`
     name: str,  # Name of the dataset; its versions are numbered
@@ -723,17 +724,6 @@ class TrainingDatasetManager:
     ):
         self.archive = need('archive', archive)
 
-    def create(
-        self,
-        params,  # A `TrainingDataCollectionParams`
-        name: str,  # Name of the dataset
-        **kwargs,  # More for `build_dataset`
-    ):  # A frozen version
-        "Collect and build in one go"
-
-        plan = TrainingDataCollector(self.archive).plan(params)
-        return build_dataset(plan, name, **kwargs)
-
     def get(
         self,
         address,  # As for `open_dataset`
@@ -745,22 +735,38 @@ class TrainingDatasetManager:
         "What was built here"
         return list_datasets(self.archive)
 
-    def search(
-        self,
-        text: str = '',  # Words that name, description or classes hold
-        **kwargs,  # More for `search_datasets`
-    ) -> pd.DataFrame:  # As `list`
-        "Versions that fit all that is asked"
-        return search_datasets(self.archive, text, **kwargs)
-
-    def delete(
-        self,
-        address: str,  # 'name@v2'
-        reason: str,  # For those who will look for it
-        by: str | None = None,  # Who; None means the user of this machine
-    ) -> None:
-        "Take the files of a version away and keep a record of why"
-        delete_dataset(self.archive, address, reason, by)
-
     def __repr__(self):
         return f'TrainingDatasetManager({len(self.list())} versions)'
+
+# %% ../../nbs/55_datasets/06_build.ipynb #f1c3c1b3
+@patch
+def create(
+    self: TrainingDatasetManager,
+    params,  # A `TrainingDataCollectionParams`
+    name: str,  # Name of the dataset
+    **kwargs,  # More for `build_dataset`
+):  # A frozen version
+    "Collect and build in one go"
+    plan = TrainingDataCollector(self.archive).plan(params)
+    return build_dataset(plan, name, **kwargs)
+
+
+@patch
+def search(
+    self: TrainingDatasetManager,
+    text: str = '',  # Words that name, description or classes hold
+    **kwargs,  # More for `search_datasets`
+) -> pd.DataFrame:  # As `list`
+    "Versions that fit all that is asked"
+    return search_datasets(self.archive, text, **kwargs)
+
+
+@patch
+def delete(
+    self: TrainingDatasetManager,
+    address: str,  # 'name@v2'
+    reason: str,  # For those who will look for it
+    by: str | None = None,  # Who; None means the user of this machine
+) -> None:
+    "Take the files of a version away and keep a record of why"
+    delete_dataset(self.archive, address, reason, by)

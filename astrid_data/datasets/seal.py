@@ -67,7 +67,7 @@ def _files_of(text):
     except (ValueError, TypeError, KeyError):
         return None
 
-
+# %% ../../nbs/55_datasets/01_seal.ipynb #ddbe44f5
 def read_seal(
     folder,  # Of a version
 ) -> dict | None:  # Name -> SHA-256; None for a version without a seal
@@ -107,7 +107,7 @@ def file_words(
     "Such as 'a.npy, b.npy are'"
     return f'{", ".join(files)} {"is" if len(files) == 1 else "are"}'
 
-
+# %% ../../nbs/55_datasets/01_seal.ipynb #0745cc6f
 def changed_files(
     folder,  # Of a version
     files: dict,  # From `read_seal`
@@ -120,7 +120,7 @@ def changed_files(
         if not (folder / name).is_file() or has_changed(folder / name, sha256)
     ]
 
-
+# %% ../../nbs/55_datasets/01_seal.ipynb #7e3cfbca
 def check_seal(
     folder,  # Of a version
     manifest: dict,  # Its manifest
@@ -167,7 +167,7 @@ def _signature_of(root, key):
         raise BadInput('a key to sign with has at least 16 characters: secrets.token_hex(32)')
     return hmac.new(key, root.encode(), 'sha256').hexdigest()
 
-
+# %% ../../nbs/55_datasets/01_seal.ipynb #27346b17
 def sign_folder(
     folder,  # Of a sealed version
     key: str | bytes | Secret,  # At least 16 characters
@@ -180,7 +180,7 @@ def sign_folder(
     about = dict(algorithm='HMAC-SHA256 of the root', signature=signature)
     write_atomic(Path(folder) / SIGNATURE, canonical_json(about))
 
-
+# %% ../../nbs/55_datasets/01_seal.ipynb #b43ef900
 def check_signature(
     folder,  # Of a version
     key: str | bytes | Secret,  # What it was signed with
