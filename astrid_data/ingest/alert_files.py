@@ -181,6 +181,8 @@ def _sources(source):
     "Packets, and paths of files with packets, one after the other"
     if isinstance(source, pd.DataFrame):
         return _frame_rows(source)
+    if isinstance(source, str) and not source.strip():
+        raise BadInput('an empty text names no file of alerts')
     if isinstance(source, (str, Path)) or as_record(source) is not None:
         return [source]
     rows = as_list(source)

@@ -29,6 +29,7 @@ from ..images.cards import filter_word
 from ..images.sanity import unpacked_stamp
 from .alert_files import read_alerts
 from astrid_data.ingest.archive import (
+    NOTHING_GIVEN,
     UNKNOWN_EXPOSURE_S,
     Archive,
     IngestReport,
@@ -799,4 +800,6 @@ def add_alerts(
     for writer in writers.values():
         writer.write()
     _note_rounding(report, max(roundings, default=0.0), len(roundings))
+    nothing = not (report.added or report.skipped or len(report.ledger))
+    report.notes += [NOTHING_GIVEN] if nothing else []
     return log_report('add_alerts', report)

@@ -26,10 +26,17 @@ from astrid_data.ingest.values import (
     split_positions,
     text_ids,
     unit_factor,
+    unit_in_name,
 )
 from .when import Motion, Windows, read_motion, read_windows
 from ..registry.verdicts import BOGUS_WORDS, plain_words
-from ..registry.words import MISSING_WORDS, UNSURE_WORDS, read_verdict, read_verdicts
+from astrid_data.registry.words import (
+    MISSING_WORDS,
+    UNSURE_WORDS,
+    are_silent,
+    read_verdict,
+    read_verdicts,
+)
 
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #cda562b1
 class LostRows:
@@ -122,6 +129,7 @@ class Catalogue:
     notes: list = field(default_factory=list)  # What the report says
     windows: Windows | None = None  # When each row holds; None = always
     motion: Motion | None = None  # How each row moves; None = not at all
+    judged: np.ndarray | None = None  # When each row was judged (MJD), NaN where unknown
     has_units: bool = False  # Does the table say in which unit its positions are?
 
     def __post_init__(self):
@@ -169,8 +177,9 @@ def _position_cells(catalogue, ra, dec):
     units = catalogue.source.units
     if ra == dec:
         return *split_positions(catalogue.column(ra)), None, None
-    _check_units(ra, units.get(ra), dec, units.get(dec))
-    return catalogue.column(ra), catalogue.column(dec), units.get(ra), units.get(dec)
+    unit_ra, unit_dec = (units.get(name) or unit_in_name(name) for name in (ra, dec))
+    _check_units(ra, unit_ra, dec, unit_dec)
+    return catalogue.column(ra), catalogue.column(dec), unit_ra, unit_dec
 
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #f9806a99
 def _note_short_floats(catalogue, name, cells, unit):
@@ -188,6 +197,7 @@ def _note_short_floats(catalogue, name, cells, unit):
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #698998fd
 def _read_positions(catalogue, ra, dec):
     "Right ascension and declination (deg); rows without a position are lost"
+    ra, dec = catalogue.source.places.get(ra, (ra, dec))
     cells_ra, cells_dec, unit_ra, unit_dec = _position_cells(catalogue, ra, dec)
     rows = catalogue.rows
     rows['ra'] = read_angles(cells_ra, unit_ra, ra, is_ra=True)
@@ -230,8 +240,10 @@ def _read_is_real(catalogue, is_real):
     if is_real is None or not isinstance(is_real, str):
         verdict = None if is_real is None else read_verdict(is_real, 'is_real')
         catalogue.rows['is_real'] = pd.Series([verdict] * n, dtype=object)
+        catalogue.rows['speaks'] = is_real is not None
         return
     cells = catalogue.column(is_real)
+    catalogue.rows['speaks'] = ~are_silent(cells)
     verdicts, is_known = read_verdicts(cells, is_real)
     catalogue.lost.lose(
         ~is_known,

@@ -23,6 +23,7 @@ from astrid_data.ingest.archive import (
 from astrid_data.ingest.catalogue_columns import (
     read_catalogue,
 )
+from .catalogue_disputes import agreeing
 from .tables import open_table
 from .when import Motion, Windows
 from astrid_data.registry.tables import (
@@ -104,6 +105,7 @@ class Placement:
         self.n_images = np.zeros(n, int)
         self.at_other_times = np.zeros(n, bool)
         self.at_unknown_times = np.zeros(n, bool)
+        self.disputed = np.zeros(n, bool)
 
 # %% ../../nbs/25_ingest/06_catalogue_places.ipynb #4634bdf3
 @patch
@@ -159,6 +161,17 @@ def _on_pixels(self: Placement, image, near):
     inside = (x >= -0.5) & (y >= -0.5) & (x < image.nx - 0.5) & (y < image.ny - 0.5)
     return PlacedRows(image, *(part[inside] for part in (rows, ra, dec, x, y)))
 
+# %% ../../nbs/25_ingest/06_catalogue_places.ipynb #20b7b1d5
+@patch
+def _undisputed(self: Placement, placed):
+    "The rows on an image without those that another one of the same exposure contradicts"
+    if self.catalogue.windows is None or len(placed.rows) < 2:
+        return placed
+    keep = agreeing(self.catalogue.rows.iloc[placed.rows], self.catalogue.judged[placed.rows])
+    self.disputed[placed.rows[~keep]] = True
+    parts = (placed.rows, placed.ra, placed.dec, placed.x, placed.y)
+    return PlacedRows(placed.image, *(part[keep] for part in parts))
+
 # %% ../../nbs/25_ingest/06_catalogue_places.ipynb #541951ea
 @patch
 def _with_rows(self: Placement, circles):
@@ -180,7 +193,7 @@ def images(self: Placement, observations):
         placed = None
         if len(near):
             with self.guard(image.uri):
-                placed = self._on_pixels(image, near)
+                placed = self._undisputed(self._on_pixels(image, near))
         if placed is not None and len(placed.rows):
             self.n_images[placed.rows] += 1
             yield placed
@@ -190,6 +203,11 @@ def lose_unplaced(catalogue, placement):
     "Rows that became no detection are lost"
     rows, lost = catalogue.rows, catalogue.lost
     unplaced = placement.n_images == 0
+    lost.lose(
+        unplaced & placement.disputed,
+        'contradiction',
+        'another row of the same place or name says otherwise of the same exposure',
+    )
     lost.lose(
         unplaced & placement.at_other_times,
         'other_time',
@@ -208,6 +226,10 @@ def time_notes(catalogue, placement):
     "What the report says of times"
     n_images = placement.n_images[placement.n_images > 0]
     if catalogue.windows is not None:
+        catalogue.note_number(
+            placement.disputed & (placement.n_images > 0),
+            'not placed on exposures of which another row of the same place or name says otherwise',
+        )
         catalogue.note_number(
             placement.at_unknown_times, 'not placed on images that do not say when they were taken'
         )

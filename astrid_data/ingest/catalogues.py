@@ -6,6 +6,8 @@
 __all__ = ['add_catalogue']
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #9559a574
+from inspect import signature
+
 import numpy as np
 import pandas as pd
 
@@ -46,7 +48,7 @@ def _count_written(report, catalogue, placed, written):
 def _finish(report, catalogue):
     "The report with the ledger of all rows"
     report.rows = int(catalogue.lost.kept.sum())
-    report.notes += catalogue.notes
+    report.notes += catalogue.source.notes + catalogue.notes
     ledgers = [report.ledger, catalogue.lost.ledger(catalogue.name)]
     report.ledger = pd.concat(ledgers, ignore_index=True)
     return log_report('add_catalogue', report)
@@ -94,7 +96,7 @@ def add_catalogue(
     "Turn the rows of a catalogue into detections on the images that hold them"
     class_name = renamed_argument(old_names, 'label', 'class_name', class_name)
     is_real = renamed_argument(old_names, 'valid', 'is_real', is_real)
-    refuse_arguments('add_catalogue', old_names)
+    refuse_arguments('add_catalogue', old_names, signature(add_catalogue).parameters)
     asked = dict(object_id=object_id, class_name=class_name, is_real=is_real)
     asked |= dict(mag=mag, snr=snr, score=score)
     name = catalogue_name(name)

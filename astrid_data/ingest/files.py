@@ -24,7 +24,7 @@ def _given_paths(paths):
     if isinstance(paths, (str, Path)) or not isinstance(paths, Iterable):
         paths = [paths]
     paths = list(paths)
-    strange = [path for path in paths if not isinstance(path, (str, Path))]
+    strange = [path for path in paths if not isinstance(path, (str, Path)) or not str(path).strip()]
     if strange:
         raise BadInput(
             f'{strange[0]!r} is not a path, address or key of a FITS file: '

@@ -41,10 +41,12 @@ from ..images.image import check_facts, content_of_image, open_image
 from ..images.isolation import isolating
 from ..images.sources import detect_sources, error_plane
 from astrid_data.ingest.archive import (
+    NOTHING_GIVEN,
     IngestReport,
     ItemGuard,
     celestial_images,
     log_report,
+    meant,
     renamed_argument,
 )
 from astrid_data.ingest.files import (
@@ -506,13 +508,14 @@ def _planes_given(one, **given):
             one.beside[role] = str(plane)
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #d1677bb7
-def _check_settings(settings):
+def _check_settings(settings, own=()):
     "Refuse what `detect_sources` does not know before anything is read"
     known = list(signature(detect_sources).parameters)[1:]
     unknown = [name for name in settings if name not in known]
     if unknown:
         raise TypeError(
-            f'add_fits() got an unexpected keyword argument {unknown[0]!r}; '
+            f'add_fits() got an unexpected keyword argument {unknown[0]!r}'
+            f'{meant(unknown[0], [*own, *known])}; '
             f'sources are found by {", ".join(known)}'
         )
 
@@ -629,6 +632,7 @@ def _check_choices(role, changed, facts):
 def _without_helpers(delivery, report, role, **planes):
     "Files that are images of their own, each with its planes; the others are counted"
     used = {plane for one in delivery for plane in one.beside.values()} if role is None else set()
+    report.notes += [] if delivery else [NOTHING_GIVEN]
     report.helpers += sum(one.address in used for one in delivery)
     delivery = [one for one in delivery if one.address not in used]
     for one in delivery:
@@ -681,7 +685,7 @@ def add_fits(
 ) -> IngestReport:  # What was added, and what was lost and why
     "Take FITS images in: one observation per image, with its sources"
     apply_rules = renamed_argument(settings, 'label', 'apply_rules', apply_rules)
-    _check_settings(settings)
+    _check_settings(settings, signature(add_fits).parameters)
     _check_choices(role, changed, facts)
     options = _FitsOptions(survey, copy, detect, apply_rules, origin, hdu, role, settings, changed)
     report = _image_report()

@@ -7,6 +7,7 @@ __all__ = ['listed_names', 'SourceTable', 'other_kind', 'open_table', 'read_tabl
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #a7f0b776
 import csv
+import re
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ class SourceTable:
     units: dict = field(default_factory=dict)  # Unit by column, text or astropy's
     bad_rows: dict = field(default_factory=dict)  # Row number to what is wrong with its line
     left_out: dict = field(default_factory=dict)  # Column to why it is none of one value per row
+    notes: list = field(default_factory=list)  # What a reader should know of the whole table
+    places: dict = field(default_factory=dict)  # Column of positions to those of its two halves
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #ddbed407
 def _delimiter(line):
@@ -76,6 +79,8 @@ def _is_number(cell):
 def _header_and_rows(lines, delimiter=None):
     "Names of the columns, their units, and the cells of the rows"
     filled = [line for line in lines if line.strip()]
+    if filled and (said := re.fullmatch(r'"?sep=(.)"?', filled[0].strip(), flags=re.I)):
+        delimiter, filled = said[1], filled[1:]  # As Excel writes it
     n_comments = next((i for i, x in enumerate(filled) if not x.startswith('#')), len(filled))
     comments, body = filled[:n_comments], filled[n_comments:]
     if not body:
@@ -125,24 +130,6 @@ def _from_records(records):
     cells = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names}
     return SourceTable(pd.DataFrame(cells), bad_rows=bad_rows)
 
-# %% ../../nbs/25_ingest/05_tables.ipynb #2669114c
-def _json_or_text(line):
-    try:
-        return parse_json(line, 'the line', nan_is_null=True)
-    except ValueError:
-        return line
-
-# %% ../../nbs/25_ingest/05_tables.ipynb #6ed46559
-def _from_json(text):
-    "A table in JSON: one object per line, a list of objects, or an object of columns"
-    try:
-        whole = parse_json(text, 'the table', nan_is_null=True)
-    except ValueError:
-        return _from_records([_json_or_text(line) for line in text.splitlines() if line.strip()])
-    if isinstance(whole, Mapping) and whole and all(isinstance(v, list) for v in whole.values()):
-        return _from_mapping(whole)
-    return _from_records(whole if isinstance(whole, list) else [whole])
-
 # %% ../../nbs/25_ingest/05_tables.ipynb #0740321a
 def _from_mapping(columns):
     "A table from a dict of columns"
@@ -159,6 +146,54 @@ def _from_mapping(columns):
     if len(set(lengths.values())) > 1:
         raise BadInput(f'the columns are not of one length: {lengths}')
     return SourceTable(pd.DataFrame(plain), units)
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #562b0041
+def _from_json_lines(lines):
+    "A table from lines of JSON; lines that cannot be read are noted"
+    records, problems = [], []
+    for line in lines:
+        try:
+            records.append(parse_json(line, 'the line', nan_is_null=True))
+        except ValueError as problem:
+            records.append(line)
+            problems.append(problem)
+    if problems and len(problems) == len(lines):
+        raise BadInput(f'no line of it can be read; of the first: {problems[0]}')
+    return _from_records(records)
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #b0cbeb58
+def _from_json_object(whole):
+    "A table from one object of JSON"
+    values = list(whole.values())
+    names, data = whole.get('columns'), whole.get('data')
+    if isinstance(names, list) and isinstance(data, list):
+        return _from_records([_row_of(names, row) for row in data])
+    if 'schema' in whole and isinstance(data, list):
+        return _from_records(data)
+    if values and all(isinstance(v, list) for v in values):
+        return _from_mapping(whole)
+    if len(values) > 1 and all(isinstance(v, Mapping) and v for v in values):
+        rows = [list(v) for v in values]
+        if all(row == rows[0] for row in rows):
+            return _from_mapping({name: list(cells.values()) for name, cells in whole.items()})
+    return _from_records([whole])
+
+
+def _row_of(names, row):
+    "A row of JSON under its names; what has other cells stays as it is, to be noted"
+    fits = isinstance(row, list) and len(row) == len(names)
+    return dict(zip(names, row)) if fits else row
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #6ed46559
+def _from_json(text):
+    "A table in JSON: one object per line, a list of objects, or an object of columns"
+    try:
+        whole = parse_json(text, 'the table', nan_is_null=True)
+    except ValueError:
+        return _from_json_lines([line for line in text.splitlines() if line.strip()])
+    if isinstance(whole, Mapping):
+        return _from_json_object(whole)
+    return _from_records(whole if isinstance(whole, list) else [whole])
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #2a6cdd15
 def _from_pandas(table):
@@ -220,35 +255,47 @@ def _of_one_value(column):
     return _bits_as_text(column) if column.dtype.kind == 'b' else None
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #7e6702c4
-def _astropy_columns(table):
-    "Columns of one value per row by name, and their units; why others are none"
+def _halves(name, table):
+    "What the two halves of a column of positions are called: ra and dec where nothing else is"
     from astropy.coordinates import SkyCoord
 
-    columns, units, left_out = {}, {}, {}
+    several = sum(isinstance(table[one], SkyCoord) for one in table.colnames) > 1
+    return tuple(
+        f'{name}.{part}' if several or part in table.colnames else part for part in ('ra', 'dec')
+    )
+
+
+def _astropy_columns(table):
+    "Columns of one value per row by name, and a table without these that knows what they are"
+    from astropy.coordinates import SkyCoord
+
+    columns, units, left_out, places = {}, {}, {}, {}
     for name in table.colnames:
         column = table[name]
         plain = column if isinstance(column, SkyCoord) else _of_one_value(column)
         if isinstance(column, SkyCoord):
-            for part in ('ra', 'dec'):
-                target = f'{name}.{part}' if part in table.colnames else part
+            places[name] = _halves(name, table)
+            for part, target in zip(('ra', 'dec'), places[name]):
                 columns[target] = getattr(column.icrs, part).deg
                 units[target] = 'deg'
         elif plain is None:
             left_out[name] = f'an array of {column.shape[1:]} per row'
         else:
             columns[name], units[name] = _plain_astropy_column(plain)
-    return columns, {name: unit for name, unit in units.items() if unit is not None}, left_out
+    units = {name: unit for name, unit in units.items() if unit is not None}
+    return columns, SourceTable(None, units, left_out=left_out, places=places)
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #bb1ca78a
 def _from_astropy(table):
     "A table from one of astropy's"
     from astropy.table import Table
 
-    columns, units, left_out = _astropy_columns(table)
+    columns, source = _astropy_columns(table)
     plain = Table(columns, copy=True)
     plain.convert_bytestring_to_unicode()
     frame = plain.to_pandas() if columns else pd.DataFrame(index=range(len(table)))
-    return SourceTable(frame.reset_index(drop=True), units, left_out=left_out)
+    source.columns = frame.reset_index(drop=True)
+    return source
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #54571ba7
 def _empty_logicals(rec, column):
@@ -298,6 +345,13 @@ def _without_nulls(columns):
             column.null = null
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #76bef35e
+def _has_times(columns):
+    "Whether a column is a time that is split into two numbers, as astropy writes it"
+    from astropy.time import TIME_SCALES
+
+    return any(str(column.coord_type or '').lower() in TIME_SCALES for column in columns)
+
+
 def _from_fits(hdu):
     "A table from the HDU of a FITS table"
     from astropy.table import MaskedColumn, Table
@@ -309,7 +363,7 @@ def _from_fits(hdu):
             hdu.data[column.name]  # Texts become numbers while it is known which of them is none
         empty = {column.name: _nulls_of(hdu.data, column) for column in columns}
         with _without_nulls(columns):
-            table = Table.read(hdu)
+            table = Table.read(hdu, astropy_native=_has_times(columns))
     for name, cells in empty.items():
         if cells is not None:
             table[name] = MaskedColumn(table[name], mask=cells, fill_value=None)
@@ -397,6 +451,7 @@ def _refuse_table_bomb(path):
             refuse_bomb(packed, unpacked, path.name, _FREE_BYTES, share=4)
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #871ba3a6
+_WIDE = (b'\xff\xfe', b'\xfe\xff')  # Marks of UTF-16
 _BEGINNINGS = {
     b'SIMPLE  =': 'fits',
     b'PAR1': 'parquet',
@@ -420,14 +475,25 @@ def _kind_of_file(path):
     for beginning, kind in _BEGINNINGS.items():
         if start.startswith(beginning):
             return kind
+    if start.startswith(_WIDE):
+        return 'text'
+    if start.startswith(b'<') and b'<VOTABLE' in start:
+        return 'votable'
     n_odd = sum(byte < 9 or 13 < byte < 32 for byte in start)
     return None if n_odd > len(start) / 10 else 'text'
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #ad92532b
 def _text_of(path):
-    "The text of a file"
+    "The text of a file, and a note where it is not in UTF-8; else None"
     with _open_bytes(path) as handles:
-        return handles.handle.read().decode('utf-8-sig', 'backslashreplace')
+        raw = handles.handle.read()
+    if raw.startswith(_WIDE):
+        return raw.decode('utf-16', 'backslashreplace'), None
+    try:
+        return raw.decode('utf-8-sig'), None
+    except UnicodeDecodeError:
+        text = raw.decode('cp1252', 'backslashreplace')
+        return text, 'the file is not in UTF-8 and was read as Windows-1252 (Latin-1)'
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #83fb6dbd
 _OTHER_KINDS = {
@@ -468,44 +534,62 @@ def _check_is_table(path):
         )
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #f3384054
-def _tables_in(path, kind):
-    "Names of the tables in a FITS or VOTable file"
-    from astropy.io import fits
-
-    if kind == 'fits':
-        with fits.open(path) as hdus:
-            return [hdu.name or 'unnamed' for hdu in _fits_tables(hdus)]
-    from astropy.io.votable import parse
-
-    return [table.ID or table.name or 'unnamed' for table in parse(path).iter_tables()]
-
-# %% ../../nbs/25_ingest/05_tables.ipynb #9c6a218b
-def _check_is_alone(path, kind):
+def _refuse_several(names):
     "Raise `BadInput` where a file holds several tables"
-    names = _tables_in(path, kind) if kind in ('fits', 'votable') else []
     if len(names) > 1:
         raise BadInput(
             f'there are {len(names)} tables in it ({", ".join(names)}): read the one that is meant '
             'with astropy.table.Table.read, and give that'
         )
 
-# %% ../../nbs/25_ingest/05_tables.ipynb #4e38d160
-def _from_astropy_file(path, kind):
-    "The table in a file of a format that astropy reads"
-    from astropy.io import fits
-    from astropy.table import Table
 
-    if kind == 'fits':
-        _, plain, what = read_bytes(path)
-        check_headers(plain, what)  # astropy would count an absurd number of axes
-    _check_is_alone(path, kind)
-    if kind != 'fits':
-        return _from_astropy(Table.read(path, format=kind))
+def _from_fits_file(path):
+    "The table in a FITS file"
+    from astropy.io import fits
+
+    _, plain, what = read_bytes(path)
+    check_headers(plain, what)  # astropy would count an absurd number of axes
     with fits.open(path, character_as_bytes=True) as hdus:
         found = _fits_tables(hdus)
+        _refuse_several([hdu.name or 'unnamed' for hdu in found])
         if not found:
             raise BadInput('there is no table in it, only images: that is not a table')
         return _from_fits(found[0])
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #1ae3d318
+def _query_notes(whole):
+    "What the service says of its answer, an open VOTable, where this is not all"
+    parts = (whole, *whole.resources, *whole.iter_tables())
+    infos = [info for part in parts for info in part.infos if info.name == 'QUERY_STATUS']
+    for info in infos:
+        if info.value == 'ERROR':
+            raise BadInput(f'the service answered with an error: {info.content or "of no name"}')
+    return [
+        f'the service says {info.value} of its answer: the table may lack rows'
+        for info in infos
+        if info.value not in ('OK', None)
+    ]
+
+
+def _from_votable(path):
+    "The table in a VOTable"
+    from astropy.io.votable import parse
+    from astropy.table import Table
+
+    whole = parse(path)
+    notes = _query_notes(whole)
+    _refuse_several([table.ID or table.name or 'unnamed' for table in whole.iter_tables()])
+    source = _from_astropy(Table.read(whole, format='votable'))
+    source.notes += notes
+    return source
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #4e38d160
+def _from_astropy_file(path, kind):
+    "The table in a file of a format that astropy reads"
+    from astropy.table import Table
+
+    own = dict(fits=_from_fits_file, votable=_from_votable)
+    return own[kind](path) if kind in own else _from_astropy(Table.read(path, format=kind))
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #8bcee7d8
 def _from_file(path):
@@ -513,11 +597,13 @@ def _from_file(path):
     _refuse_table_bomb(path)
     _check_is_table(path)
     kind = _kind_of_file(path)
-    if kind == 'text':
+    if kind in ('text', 'json'):
+        text, note = _text_of(path)
         is_tabbed = {'.tsv', '.tab'} & set(path.suffixes)
-        return _from_text(_text_of(path), '\t' if is_tabbed else None)
-    if kind == 'json':
-        return _from_json(_text_of(path))
+        as_text = kind == 'text'
+        source = _from_text(text, '\t' if is_tabbed else None) if as_text else _from_json(text)
+        source.notes += [note] if note else []
+        return source
     if kind == 'parquet':
         import pyarrow.parquet
 
@@ -530,7 +616,9 @@ def _from_file(path):
 def _read_file(path):
     "The table in a file, or an error that names it"
     with reading(f'the path {path!s:.200}', kind=BadInput):
-        is_file = path.is_file()
+        is_file, is_folder = path.is_file(), path.is_dir()
+    if is_folder:
+        raise BadInput(f'{path} is a folder: give one of the tables in it')
     if not is_file:
         raise NotFound(f'there is no file {path}')
     try:
@@ -540,6 +628,21 @@ def _read_file(path):
         if problem.__cause__ is not None:
             raise
         raise BadInput(f'{path}: {problem}') from problem
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #a65ff414
+def _with_parts(source):
+    "The same table, where the parts of a column of records are columns too, such as pos.ra"
+    for name, cells in list(source.columns.items()):
+        is_plain = not pd.api.types.is_object_dtype(cells)
+        first = None if is_plain else next((c for c in cells if not is_missing(c)), None)
+        if not isinstance(first, Mapping):
+            continue
+        filled = [cell for cell in cells if isinstance(cell, Mapping)]
+        for part in dict.fromkeys(part for cell in filled for part in cell):
+            if f'{name}.{part}' not in source.columns:
+                values = [cell.get(part) if isinstance(cell, Mapping) else None for cell in cells]
+                source.columns[f'{name}.{part}'] = pd.Series(values, dtype=object)
+    return source
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #13837e7b
 def _is_records(table):
@@ -578,7 +681,7 @@ def open_table(
             'or JSON-lines file'
         )
     with reading('the table', kind=BadInput):
-        source = reader(table)
+        source = _with_parts(reader(table))
         return source if isinstance(table, (str, Path)) else _without_quantities(source)
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #efc5afd7

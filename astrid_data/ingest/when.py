@@ -58,6 +58,8 @@ def _times_of(source, what):
         return np.full(n, np.nan), np.zeros(n, bool)
     if isinstance(what, str) and what in source.columns:
         return read_times(source.columns[what], source.units.get(what))
+    if isinstance(what, str) and what in source.left_out:
+        raise BadInput(f'when={what!r} is {source.left_out[what]}: give a column of one time each')
     mjd, is_odd = read_times(pd.Series([what], dtype=object))
     if is_odd[0] or np.isnan(mjd[0]):
         known = listed_names(source.columns.columns)
