@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from astrid_data.images.hdus import role_of
 from astrid_data.images.image import open_image
 from astrid_data.ingest.files import science_images
 
@@ -128,3 +129,25 @@ def test_a_plane_that_is_one_number_is_said(tmp_path, name, role):
     path = written(tmp_path, sky('SCI'), one)
     bad, missing = bad_in(path, ('SCI',))
     assert role in missing and not bad.any()
+
+
+@pytest.mark.parametrize(
+    'card, value, role',
+    [
+        ('IMAGETYP', 'superbias', 'calibration'),
+        ('IMAGETYP', 'Master Dark', 'calibration'),
+        ('OBSTYPE', 'fringecor', 'calibration'),
+        ('OBSTYPE', 'pupil', 'calibration'),
+        ('IMAGETYP', 'psfsize', 'other'),
+        ('IMAGETYP', 'chi2', 'other'),
+        ('PRODTYPE', 'residual', 'other'),
+        ('DATAMODL', 'PsfModel', 'other'),
+        ('CONTENT', 'EXPOSURE MAP', 'weight'),
+        ('CONTENT', 'IMAGE', 'image'),
+        ('DATAMODL', 'ImageModel', 'image'),
+        ('DATAMODL', 'DrizProductModel', 'image'),
+        ('IMAGETYP', 'standard', 'image'),
+    ],
+)
+def test_a_card_says_what_a_frame_is(card, value, role):
+    assert role_of(fits.Header({card: value}))[0] == role

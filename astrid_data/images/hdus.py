@@ -34,7 +34,7 @@ _role_of_name = {name: role for role, names in PLANE_NAMES.items() for name in n
 # %% ../../nbs/20_images/07_hdus.ipynb #40f49257
 _role_cards = (
     'EXTTYPE IMAGETYP OBSTYPE OBS_TYPE PRODTYPE FRAMETYP FRAME FLAVOR IMTYPE FILETYPE DATAMODL '
-    'HDUCLAS2 ESO.DPR.CATG ESO.DPR.TYPE'
+    'HDUCLAS2 CONTENT ESO.DPR.CATG ESO.DPR.TYPE'
 ).split()
 
 # %% ../../nbs/20_images/07_hdus.ipynb #7d6d021b
@@ -44,8 +44,9 @@ _role_words = {
     r'|confidence\w*|hits',
     'error': r'rms|errors?|variance|uncertainty|sigma|noise(map)?',
     'segmentation': r'segm|segmentation\w*|segmap',
+    'other': r'psf(model|size|depth|image)?|chi2|chisq|(gal)?depth|(blob)?model|resid(ual)?s?',
     'calibration': r'[\w-]*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib'
-    r'|overscan|pinhole|twilight'
+    r'|overscan|pinhole|twilight|(super|m|master)(bias|dark)|fringe\w*|illum(cor|ination)?|pupil'
     r'|(flat|dark|mask|bias|superbias|linearity|readnoise|gain|area|ipc|saturation)\w*model',
 }
 
@@ -56,7 +57,7 @@ _sky_words = {'science', 'object', 'light', 'target', 'sky'}  # One of them: the
 def _role_of_words(value):
     "The role that the value of a card names; None where it names none"
     words = [word for word in re.split(r'[\s,;/_]+', value.lower()) if word]
-    for role in ('mask', 'weight', 'error', 'segmentation', 'calibration'):
+    for role in ('mask', 'weight', 'error', 'segmentation', 'other', 'calibration'):
         named = any(re.fullmatch(_role_words[role], word) for word in [*words, ''.join(words)])
         of_sky = role == 'calibration' and _sky_words & set(words) and 'flat' not in words
         if named and not of_sky:
