@@ -691,6 +691,7 @@ LATER_METHODS = {
     'Dataset.report': 'datasets.report:write_report',
     'Dataset.export': 'datasets.exports:export_version',
     'Dataset.lineage': 'datasets.lineage:lineage_of',
+    'Dataset.light_curve': 'datasets.light_curves:light_curve_of',
     'Dataset.runs': 'tracking.past_runs:dataset_runs',
     'Archive.add_fits': 'ingest.fits:add_fits',
     'Archive.add_sample': 'ingest.fits:add_sample',

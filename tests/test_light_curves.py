@@ -10,9 +10,19 @@ from astropy.io import fits
 from sqlalchemy import select, text
 
 import astrid_data as ad
-from astrid_data.core import Conflict
+from astrid_data.core import Conflict, mjd_from_utc
+from astrid_data.datasets.light_curves import curve_of_sample
 from astrid_data.ingest.epochs import utc_days
-from astrid_data.registry.tables import SCHEMA, Detection, EpochRow, Registry, schema_version
+from astrid_data.registry.tables import (
+    SCHEMA,
+    Detection,
+    DetectionIndex,
+    EpochRow,
+    Observation,
+    Registry,
+    Survey,
+    schema_version,
+)
 
 
 def stamp(seed):
@@ -209,3 +219,54 @@ def test_real_packets_of_all_brokers_are_one_table(registry_url, tmp_path, share
     observed = utc_days(table['mjd'], table['mjd_scale'])
     assert (observed <= table['known_mjd'] + 1e-3 / 86400).all()
     assert sum(archive.add_alerts(file).epochs for file in files) == 0
+
+
+def sample_of(day, scale='utc', name='77', survey='lsst'):
+    return pd.Series(dict(object_id=name, survey=survey, mjd=day, mjd_scale=scale))
+
+
+@pytest.mark.parametrize('ms, n', [(-10, 0), (10, 1)])
+@pytest.mark.parametrize('scale', ['utc', 'tai'])
+def test_scales_are_compared_in_utc(tmp_path, scale, ms, n):
+    "An epoch in TAI is 37 s older than the same number in UTC"
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts([rubin(60100.0)])
+    day = 60100.0 + ms / 86400e3 - (37 / 86400 if scale == 'utc' else 0)
+    curve = curve_of_sample(archive, sample_of(day, scale))
+    assert (len(curve), curve.later) == (n, 1 - n)
+
+
+def test_what_was_planted_later_reaches_no_sample(registry_url, tmp_path):
+    archive = open_at(tmp_path, registry_url)
+    archive.add_alerts([night(0, HISTORY)])
+    with archive.session() as s:
+        own = s.scalars(select(EpochRow).where(EpochRow.epoch_key == 'detection:1')).one()
+        row = {c.name: getattr(own, c.name) for c in EpochRow.__table__.columns}
+        planted = dict(later_night=dict(mjd=60400.1), later_known=dict(known_mjd=60400.1))
+        s.add_all(EpochRow(**row | dict(epoch_key=key) | more) for key, more in planted.items())
+    curve = curve_of_sample(archive, sample_of(60400.0, name='ZTF24aaa', survey='ztf'))
+    assert (len(curve), curve.later) == (4, 2)
+    assert curve.table['known_mjd'].max() == curve.table['mjd_utc'].max() == 60400.0
+
+
+def test_no_real_alert_sees_its_future(tmp_path, shared_data):
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts(shared_data / 'alerts' / 'ztf_dev.parquet')
+    for file in (shared_data / 'alerts' / 'raw_avro').glob('*ok*.avro'):
+        archive.add_alerts(file)
+    with archive.session() as s:
+        rows = s.execute(
+            select(DetectionIndex.object_id, Survey.name, Observation.observation_time)
+            .join(Detection, Detection.id == DetectionIndex.detection_id)
+            .join(Observation, Observation.id == Detection.observation_id)
+            .join(Survey, Survey.id == Observation.survey_id)
+        ).all()
+    assert len(rows) > 340
+    shown = later = 0
+    for name, survey, time in rows:
+        day = mjd_from_utc(time)
+        curve = curve_of_sample(archive, sample_of(day, name=name, survey=survey))
+        newest = np.maximum(curve.table['mjd_utc'], curve.table['known_mjd'])
+        later += int((newest > day + 1e-3 / 86400).sum())
+        shown += len(curve)
+    assert later == 0 and shown >= len(rows)

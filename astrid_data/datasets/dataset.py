@@ -84,6 +84,7 @@ class Dataset:
     report = later()
     export = later()
     lineage = later()
+    light_curve = later()
     runs = later()
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #322fe484

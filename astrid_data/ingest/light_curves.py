@@ -9,6 +9,7 @@ __all__ = ['UNITS', 'read_epochs', 'known_by', 'with_both_units', 'LightCurve', 
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 
 import numpy as np
 import pandas as pd
@@ -164,8 +165,10 @@ def __repr__(self: LightCurve):
         bands = ', '.join(sorted(set(self.table['band'])))
         text += f' in {bands} over {days.max() - days.min():.1f} days'
     if self.until is not None:
-        moment = utc_from_mjd(self.until).isoformat(sep=' ', timespec='seconds')[:19]
-        text += f'; as known at {moment} UTC, {self.later} epochs later'
+        moment = 'no known time'
+        if isfinite(self.until):
+            moment = f'{utc_from_mjd(self.until):%Y-%m-%d %H:%M:%S} UTC'
+        text += f'; as known at {moment}, {self.later} epochs later'
     return text
 
 
