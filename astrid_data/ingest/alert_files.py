@@ -28,11 +28,7 @@ def _import_fastavro():
     return fastavro
 
 # %% ../../nbs/25_ingest/06_alert_files.ipynb #ccaa6980
-def _avro_packets(path):
-    "Packets of an AVRO file with their addresses, or the error that kept it from being read"
-    fastavro = _import_fastavro()
-    with open(path, 'rb') as file:
-        yield from _packets_of(path, lambda: fastavro.reader(file))
+_END = object()
 
 
 def _packets_of(path, read):
@@ -52,8 +48,12 @@ def _packets_of(path, read):
         yield f'{path.name}[{i}]', packet
         i += 1
 
-
-_END = object()
+# %% ../../nbs/25_ingest/06_alert_files.ipynb #bfa05998
+def _avro_packets(path):
+    "Packets of an AVRO file with their addresses, or the error that kept it from being read"
+    fastavro = _import_fastavro()
+    with open(path, 'rb') as file:
+        yield from _packets_of(path, lambda: fastavro.reader(file))
 
 # %% ../../nbs/25_ingest/06_alert_files.ipynb #e0e0d81e
 def _short_fields(schema):
@@ -67,7 +67,7 @@ def _short_fields(schema):
             found[field.name] = inner
     return found
 
-
+# %% ../../nbs/25_ingest/06_alert_files.ipynb #76461ad1
 def _keep_short(record, short):
     "A record whose short floats are such again, not Python's"
     for name, kind in short.items():
@@ -111,7 +111,7 @@ def _no_alerts(start):
             return words
     return f'begins with {start[:12]!r}'
 
-
+# %% ../../nbs/25_ingest/06_alert_files.ipynb #2d8b8c50
 def _reader_of(path):
     "The function that reads a file of alerts; `BadImage` where it is something else"
     with reading(path.name):
@@ -135,7 +135,7 @@ def _files_below(folder):
         raise BadImage('no_alert_file', f'{folder} is a folder without .avro or .parquet files')
     return found
 
-
+# %% ../../nbs/25_ingest/06_alert_files.ipynb #96b53f94
 def _files_of(path):
     "The files that a path stands for: itself, those of a folder, or those that fit a pattern"
     with reading(f'{path!s:.200}', 'missing_file'):
@@ -176,7 +176,7 @@ def _frame_rows(frame):
                 row[name] = value
     return rows
 
-
+# %% ../../nbs/25_ingest/06_alert_files.ipynb #fcd57ad0
 def _sources(source):
     "Packets, and paths of files with packets, one after the other"
     if isinstance(source, pd.DataFrame):

@@ -33,7 +33,7 @@ FOUND = {
     'asked': 'row of the table of places that was asked for',
 }
 
-
+# %% ../../nbs/25_ingest/08_found.ipynb #53a34cce
 def found_table(
     rows: list,  # Dicts with the columns of `FOUND`; what is missing is unknown
 ) -> pd.DataFrame:  # One row per file, each file once
@@ -56,6 +56,12 @@ def size_words(
     return text + (f' and {n_unknown:,} of unknown size' if n_unknown else '')
 
 # %% ../../nbs/25_ingest/08_found.ipynb #2eef7722
+def _degrees(coordinates):
+    "ICRS degrees of a SkyCoord"
+    icrs = coordinates.icrs
+    return np.atleast_1d(icrs.ra.deg).astype('f8'), np.atleast_1d(icrs.dec.deg).astype('f8')
+
+# %% ../../nbs/25_ingest/08_found.ipynb #5575072a
 def _named_place(text):
     "A position that is written out, or the name of an object (looked up by CDS's name resolver)"
     from astropy.coordinates import SkyCoord
@@ -70,12 +76,6 @@ def _named_place(text):
         raise BadInput(
             f'{text!r} is neither a position nor a name that could be looked up: {error}'
         ) from error
-
-
-def _degrees(coordinates):
-    "ICRS degrees of a SkyCoord"
-    icrs = coordinates.icrs
-    return np.atleast_1d(icrs.ra.deg).astype('f8'), np.atleast_1d(icrs.dec.deg).astype('f8')
 
 # %% ../../nbs/25_ingest/08_found.ipynb #fde10990
 _RA_NAMES = ('ra', 'raj2000', 'ra_icrs', 'ra_deg', 'radeg')
@@ -93,7 +93,18 @@ def _column_named(source, names):
         f'{", ".join(map(str, list(by_name)[:12]))}; rename one'
     )
 
+# %% ../../nbs/25_ingest/08_found.ipynb #aef8fe6c
+def _refuse_rows(
+    is_bad,  # One for each row
+    problem: str,  # What is wrong with these
+):
+    "Refuse a table of places for some of its rows"
+    bad = np.flatnonzero(np.asarray(is_bad, bool))
+    if len(bad):
+        listed = ', '.join(map(str, bad[:5])) + (' …' if len(bad) > 5 else '')
+        raise BadInput(f'{len(bad):,} of the places have {problem}: rows {listed}')
 
+# %% ../../nbs/25_ingest/08_found.ipynb #d32d8d52
 def _table_places(where, when, days):
     "Positions and times of a table's rows"
     source = open_table(where)
@@ -110,18 +121,13 @@ def _table_places(where, when, days):
         )
     return pd.DataFrame(places)
 
-
-def _refuse_rows(
-    is_bad,  # One for each row
-    problem: str,  # What is wrong with these
-):
-    "Refuse a table of places for some of its rows"
-    bad = np.flatnonzero(np.asarray(is_bad, bool))
-    if len(bad):
-        listed = ', '.join(map(str, bad[:5])) + (' …' if len(bad) > 5 else '')
-        raise BadInput(f'{len(bad):,} of the places have {problem}: rows {listed}')
-
 # %% ../../nbs/25_ingest/08_found.ipynb #10ae2b0b
+def _is_file(text):
+    from pathlib import Path
+
+    return '\0' not in text and len(text) < 4000 and Path(text).is_file()
+
+# %% ../../nbs/25_ingest/08_found.ipynb #64c7e6da
 def places_of(
     where,  # SkyCoord, (ra, dec) in degrees, a name or position as text, or a table with ra and dec
     when=None,  # Column of a table's times, or a pair (start, end) of columns or times
@@ -141,12 +147,6 @@ def places_of(
     on_sky = places['ra'].between(-180, 360) & places['dec'].between(-90, 90)
     _refuse_rows(~on_sky, 'no position on the sky')
     return places.assign(ra=places['ra'] % 360)
-
-
-def _is_file(text):
-    from pathlib import Path
-
-    return '\0' not in text and len(text) < 4000 and Path(text).is_file()
 
 # %% ../../nbs/25_ingest/08_found.ipynb #4a56ebd4
 @contextmanager

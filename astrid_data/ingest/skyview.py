@@ -65,14 +65,14 @@ def _image_bytes(pixels):
     "About how large an image of so many pixels is (bytes)"
     return _HEADER_BYTES + -(-4 * pixels**2 // 2880) * 2880
 
-
+# %% ../../nbs/25_ingest/08_skyview.ipynb #ab5ffebe
 def _check_size(fov_deg, pixels):
     if not (np.isfinite(fov_deg) and 0 < fov_deg <= 180):
         raise BadInput(f'fov_deg={fov_deg} must be a width in degrees, above 0 and up to 180')
     if int(pixels) != pixels or not 1 <= pixels <= _MOST_PIXELS:
         raise BadInput(f'pixels={pixels} must be a whole number from 1 to {_MOST_PIXELS}')
 
-
+# %% ../../nbs/25_ingest/08_skyview.ipynb #ac08a57b
 def search_skyview(
     where,  # SkyCoord, (ra, dec) in degrees, a name or position as text, or a table with ra and dec
     surveys,  # As SkyView calls them ('DSS2 Red'); one name or several
@@ -106,6 +106,15 @@ def search_skyview(
     return found_table(rows)
 
 # %% ../../nbs/25_ingest/08_skyview.ipynb #187a3a59
+def _check_survey(name, known):
+    "Refuse a survey that SkyView does not have"
+    from difflib import get_close_matches
+
+    if name not in known:
+        near = ', '.join(get_close_matches(name, known, 3, 0.4)) or 'none that is alike'
+        raise BadInput(f'SkyView has no survey {name!r}; nearest: {near}')
+
+# %% ../../nbs/25_ingest/08_skyview.ipynb #96b2b57d
 def skyview_url(
     uri: str,  # As from `skyview_uri`
 ) -> str:  # https address of an image that SkyView has just made
@@ -128,12 +137,3 @@ def skyview_url(
     if not links:
         raise NotFound(f'SkyView made no image of {uri}: the survey may not reach there')
     return re.sub('^http:', 'https:', links[0])
-
-
-def _check_survey(name, known):
-    "Refuse a survey that SkyView does not have"
-    from difflib import get_close_matches
-
-    if name not in known:
-        near = ', '.join(get_close_matches(name, known, 3, 0.4)) or 'none that is alike'
-        raise BadInput(f'SkyView has no survey {name!r}; nearest: {near}')

@@ -1278,7 +1278,7 @@ def _quoted(connection, columns):
     quote = connection.dialect.identifier_preparer.quote
     return ', '.join(quote(column.name) for column in columns)
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #163aaf77
 def _at_conflict(table, smallest):
     "What happens to a row whose key is there already"
     if smallest is None:
@@ -1287,7 +1287,7 @@ def _at_conflict(table, smallest):
     values = ', '.join(f'{name} = excluded.{name}' for name in others)
     return f'DO UPDATE SET {values} WHERE excluded.{smallest} < {table.name}.{smallest}'
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #ad6cd256
 def _insert_new(connection, table, source, smallest, *rows):
     "Insert what `source` gives; how many rows were new, or took the place of others"
     names = _quoted(connection, table.columns)
@@ -1296,7 +1296,7 @@ def _insert_new(connection, table, source, smallest, *rows):
     statement = f'INSERT INTO {table.name} ({names}) {source} ON CONFLICT ({keys}) {rule}'
     return connection.exec_driver_sql(statement, *rows).rowcount
 
-
+# %% ../../nbs/10_registry/01_tables.ipynb #695f202d
 def _send_rows(session, table, rows, smallest=None):
     "Send rows; how many were new, or took the place of others"
     connection = session.connection()
