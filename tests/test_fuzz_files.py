@@ -106,6 +106,17 @@ def test_absurd_cards_of_a_wcs_are_refused(cards):
     assert read_wcs(header)[1] == 'bad_wcs'
 
 
+@pytest.mark.parametrize('record', ['NAXES: 2', 'EXTVER: 1'])
+def test_records_of_a_distortion_that_stand_twice_are_refused(record):
+    "wcslib wrote behind what it had asked for, and the process was aborted"
+    header = fuzz_files._header()
+    for name in ('DP1', 'DP1', 'DP2'):
+        header.append(fits.Card(name, record))
+    with pytest.raises(BadImage, match='DP1.* stands twice'):
+        header_for_wcs(header)
+    assert read_wcs(header)[1] == 'bad_wcs'
+
+
 def test_numbers_that_are_no_wcs_may_be_as_they_like():
     assert read_wcs(fuzz_files._header(QID=30002000000000008375))[1] is None
 

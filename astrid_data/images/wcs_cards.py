@@ -186,6 +186,17 @@ def _with_one_matrix(header):
     return rest
 
 # %% ../../nbs/20_images/02_wcs_cards.ipynb #ef10e7cd
+_RECORDS = re.compile(r'D[PQ]\d+\..*')
+
+
+def _refuse_twice(header):
+    "Refuse records of a distortion that stand twice: wcslib counts them and has no room for the second"
+    names = [card.keyword for card in header.cards if _RECORDS.fullmatch(card.keyword)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise BadImage('bad_wcs', f'{twice} stands twice')
+
+
 def header_for_wcs(
     header: fits.Header,  # Of an image
 ) -> fits.Header:  # The same, or a copy with what is meant; `BadImage` where a card is absurd
@@ -198,6 +209,7 @@ def header_for_wcs(
             wrong = _absurd(name, value, axes)
             if wrong:
                 raise BadImage('bad_wcs', f'{name} = {value!s:.40} {wrong}')
+    _refuse_twice(header)
     plain = _with_plain_numbers(_without_half_plate(header))
     return _with_one_matrix(_with_known_words(plain))
 
