@@ -267,6 +267,14 @@ NAMES = [
     'a b.fits',
     'd#1/a.fits',
     'ü.fits',
+    'u\u0308.fits',  # Looks like the one before, and is another
+    'at12:30:00.fits',
+    'e+f.fits',
+    'e f.fits',
+    'g%2Fh.fits',
+    'g/h.fits',
+    'i&j=k.fits',
+    "l'm.fits",
 ]
 
 
@@ -295,9 +303,9 @@ def test_every_verb_reads_the_file_that_is_meant(where, s3, tmp_path):
     storage, place = str(tmp_path / 'store'), [str(folder)]
     settings = settings_of(s3)
     if where == 'bucket':
-        storage = 's3://test/verbs'
+        storage = 's3://test/ver b+s%2F&=ü'
         store = open_store(storage, settings, tmp_path / 'c')
-        place = [f's3://test/verbs/{f.relative_to(folder)}' for f in files]
+        place = [f'{storage}/{f.relative_to(folder)}' for f in files]
         for f in files:
             store.put(f.relative_to(folder).as_posix(), f)
     url = f'sqlite:///{tmp_path}/r.db'
@@ -315,3 +323,9 @@ def test_every_verb_reads_the_file_that_is_meant(where, s3, tmp_path):
     assert not len(report.ledger[report.ledger['reason'] == 'missing_file'])
     assert not len(dataset.ledger) or 'missing_file' not in set(dataset.ledger['reason'])
     assert dataset.samples['observation_key'].nunique() == len(NAMES)
+    dataset.verify()
+    if where == 'bucket':
+        again = ad.open_archive(url, storage=storage, home=tmp_path / 'other', settings=settings)
+        elsewhere = ad.open_dataset(again, 'odd')  # Fetched from the bucket
+        assert elsewhere.content_hash == dataset.content_hash
+        np.testing.assert_array_equal(elsewhere.patches([0]), dataset.patches([0]))
