@@ -134,13 +134,19 @@ def _with_facts(scores, loader):
     return scores.assign(density=sky_density(scores['ra'], scores['dec'], scores['group']))
 
 # %% ../../nbs/75_training/02_predict.ipynb #d1d7dba1
-def _chosen_threshold(model, choose_on, rate):
-    "The threshold of another split at `rate`; None where there is none"
+def _chosen_threshold(model, choose_on, rate, judged=()):
+    "The threshold of another split at `rate`, that has no row of `judged`; None where there is none"
     if choose_on is None:
         return getattr(model, 'threshold', None)  # A `Classifier` has one
     if not len(choose_on):
         return None
     other = predict(model, choose_on)
+    again = int(np.isin(other['index'], judged).sum())
+    if again:
+        raise BadInput(
+            f'choose_on has {again} of the samples that are judged: a threshold is chosen on another '
+            'split, such as val'
+        )
     threshold = fpr_at_fnr(other['label'], other['score'], fnr=rate)[1]
     return None if np.isnan(threshold) else threshold
 
@@ -208,7 +214,11 @@ def evaluate(
     knows_prior = 'prior' in (known_input(model) or {})
     scores = predict(model, loader, survey_prior if knows_prior else None)
     scores = _with_facts(scores, loader)
-    threshold = _chosen_threshold(model, choose_on, rate)
+    version = version_of(loader)
+    is_known = choose_on is not None and version is not None
+    is_same = is_known and version_of(choose_on) is version
+    judged = scores['index'] if is_same else ()
+    threshold = _chosen_threshold(model, choose_on, rate, judged)
     origin = getattr(loader, 'origin', 'survey')
     report = operating_points(scores, rate, n_boot, seed, origin, threshold, survey_prior)
     report.by = _breakdowns(report, by)
