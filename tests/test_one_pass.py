@@ -14,6 +14,7 @@ from astrid_data.datasets.shards import ShardWriter
 from astrid_data.images.image import open_image
 from astrid_data.quality import all_pixels
 from astrid_data.quality import background as background_page
+from astrid_data.quality import fingerprints as fingerprints_page
 from astrid_data.quality import flags as flags_page
 from astrid_data.quality.background import clipped_stats, local_background
 from astrid_data.quality.flags import image_flags, measure_patches
@@ -291,3 +292,32 @@ def test_a_build_uses_its_threads(monkeypatch, tmp_path):
     plan = astrid_data.TrainingDataCollector(archive).plan(confidence_threshold=0.5)
     plan.build('a')
     assert seen and set(seen) == {3}
+
+
+@pytest.mark.parametrize('side, channels', [(9, 1), (33, 2), (64, 1), (64, 3)])
+def test_noise_patterns_are_the_same_with_numpy(side, channels, monkeypatch):
+    "Clean images apart from the others, and one pass over the pixels: the same patterns"
+    data, valid = pretend(side, channels)
+    data[::3], valid[::3] = np.nan_to_num(data[::3], posinf=1.0), True  # Clean, and among others
+    pattern_of = fingerprints_page._small_pattern
+    together = pattern_of(data, valid)
+    alone = [pattern_of(data[[i]], valid[[i]]) for i in range(len(data))]
+    assert_array_equal(together, np.concatenate(alone))
+    kept = fingerprints_page._kept(data, valid)
+    for one, other in zip(kept, fingerprints_page._kept_with_numpy(data, valid)):
+        assert_array_equal(one, other)
+    monkeypatch.setattr(fingerprints_page, 'compiled_loops', lambda: None)
+    assert_array_equal(together, pattern_of(data, valid))
+
+
+def test_many_rows_are_standardised_as_few(monkeypatch):
+    "Blocks of rows change nothing"
+    rng = np.random.default_rng(0)
+    prints = (rng.normal(size=(300, 99)) + 1j * rng.normal(size=(300, 99))).astype('c8')
+    prints[7] = 0
+    standard = fingerprints_page.standardised(prints, 32)
+    pointing = fingerprints_page.directions(standard)
+    monkeypatch.setattr(fingerprints_page, '_BLOCK', 64)
+    assert_array_equal(fingerprints_page.standardised(prints, 32), standard)
+    assert_array_equal(fingerprints_page.directions(standard), pointing)
+    assert not standard[7].any() and not pointing[7].any()

@@ -172,6 +172,21 @@ def _halve(images, weights, out):
                 for x in range(half):
                     out[i, y, x] += weights[k] * rows[2 * y + k, x]
 
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #0cba4af2
+def _keep_usable(images, valid, largest, kept, good, n_tied):
+    "Pixels below a limit, 0 for all others; which they are; how many equal the one before"
+    side = images.shape[2]
+    for i in range(len(images)):
+        n = 0
+        for y in range(images.shape[1]):
+            for x in range(side):
+                ok = bool(abs(images[i, y, x]) < largest) & valid[i, y, x]
+                good[i, y, x] = ok
+                kept[i, y, x] = images[i, y, x] if ok else np.float32(0)
+            for x in range(1, side):
+                n += kept[i, y, x] == kept[i, y, x - 1]
+        n_tied[i] = n
+
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #cfc67733
 _INFINITE, _ONE_NAN = np.uint32(0x7F800000), np.uint32(0x7FC00000)
 _NO_SIGN = np.uint32(0x7FFFFFFF)
@@ -199,11 +214,13 @@ class Loops(NamedTuple):
     sum_squares: object  # `_sum_squares`
     halve: object  # `_halve`
     sum_bits: object  # `_sum_bits`
+    keep_usable: object  # `_keep_usable`
 
 
 _CALLED = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
 _PARTS = (*_CALLED, _sum_rows, _sum_columns)  # Of those that are compiled as a whole:
-_WHOLE = (_clip_rows, _measure_heights, _line_shares, _sum_squares, _halve, _sum_bits)
+_OF_HEIGHTS = (_clip_rows, _measure_heights, _line_shares)
+_WHOLE = (*_OF_HEIGHTS, _sum_squares, _halve, _sum_bits, _keep_usable)
 
 
 @lru_cache

@@ -38,13 +38,32 @@ _LEAST_NOISY = 0.25  # A patch of a few photons has no noise to know it by
 _TIED = 0.01  # Share of pixels that equal the next one, from which flat areas are looked for
 
 
-def _usable(data, valid):
-    "Pixels as float32, 0 where they do not count, and which of them count"
-    pixels = np.asarray(data, 'f4')
+def _kept_with_numpy(pixels, valid):
+    "Pixels, 0 where they do not count; which count; the share of each patch that equals the next"
     good = (np.abs(pixels) < _LARGEST) & valid
     if not good.all():
         pixels = np.where(good, pixels, np.float32(0))
-    tied = (pixels[..., 1:] == pixels[..., :-1]).mean(axis=(1, 2, 3)) > _TIED
+    return pixels, good, (pixels[..., 1:] == pixels[..., :-1]).mean(axis=(1, 2, 3))
+
+
+def _kept(pixels, valid):
+    "The same in one pass"
+    loops = compiled_loops()
+    if loops is None or valid.dtype != bool:
+        return _kept_with_numpy(pixels, valid)
+    images = (-1, *pixels.shape[-2:])
+    pixels, valid = np.ascontiguousarray(pixels), np.ascontiguousarray(valid)
+    kept, good = np.empty(pixels.shape, 'f4'), np.empty(pixels.shape, bool)
+    n_tied = np.empty(pixels.shape[:2], 'i8')
+    arrays = [a.reshape(images) for a in (pixels, valid, kept, good)]
+    loops.keep_usable(*arrays[:2], np.float32(_LARGEST), *arrays[2:], n_tied.reshape(-1))
+    return kept, good, n_tied.sum(axis=1) / pixels[0, ..., 1:].size
+
+
+def _usable(data, valid):
+    "Pixels as float32, 0 where they do not count, and which of them count"
+    pixels, good, tied = _kept(np.asarray(data, 'f4'), valid)
+    tied = tied > _TIED
     if tied.any():
         good[tied] &= ~_flat_areas(pixels[tied])
         bare = good.mean(axis=(2, 3), keepdims=True) < _LEAST_NOISY
@@ -224,16 +243,32 @@ SMALLEST_SIDE = 8  # Of a patch that can be told from others by its noise (pixel
 _PIECE = 64  # Patches at once: small enough for the processor's cache
 
 
-def _small_pattern(data, valid):
-    "The noise of patches, halved if they are large"
-    pixels, good = _usable(data, valid)
+def _pattern_of_images(pixels, good):
+    "The noise of images, halved if they are large"
     while pixels.shape[-1] >= _HALVED_FROM:
         pixels, good = _halved(pixels, good)
     return _pattern(_without_units(pixels, good), good)
 
 
+def _small_pattern(data, valid):
+    "The same of patches; images of which all pixels count need no weights"
+    pixels, good = _usable(data, valid)
+    n, channels, side = pixels.shape[:3]
+    pixels, good = (a.reshape(n * channels, 1, side, side) for a in (pixels, good))
+    clean = good.all(axis=(1, 2, 3))
+    if clean.all() or not clean.any():
+        pattern = _pattern_of_images(pixels, good)
+    else:
+        pattern = np.empty((len(pixels), 1, *[_small_side(side)] * 2), 'f4')
+        for some in (clean, ~clean):
+            pattern[some] = _pattern_of_images(pixels[some], good[some])
+    return pattern.reshape(n, channels, *pattern.shape[-2:])
+
+
 def _prints_of(rows, data, valid):
     "The fingerprints of some rows"
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
+        rows = slice(rows[0], rows[-1] + 1)  # Nothing is copied that lies together
     pattern = _small_pattern(np.asarray(data[rows]), np.asarray(valid[rows]))
     flat = angular_spectra(pattern.reshape(-1, *pattern.shape[-2:]))
     return flat.reshape(*pattern.shape[:2], -1)
@@ -253,6 +288,12 @@ def fingerprints(
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #c94e2de5
 _COMMON = 0.3  # Scatter, in that of all, below which a patch shows only what all show
+_BLOCK = 4096  # Rows that are worked on at once, so that no array is there several times
+
+
+def _blocks(n):
+    "Slices of rows"
+    return [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
 
 
 @lru_cache
@@ -270,10 +311,15 @@ def standardised(
     some = np.random.default_rng(0).permutation(len(prints))[:5000]
     known = prints[some][prints[some].any(axis=1)]
     known = np.concatenate([known, _company(_small_side(patch_size))])
-    standard = (prints - known.mean(axis=0)) / known.std(axis=0)
-    length = np.linalg.norm(standard, axis=1, keepdims=True)
-    own = prints.any(axis=1, keepdims=True) & (length > _COMMON * np.sqrt(prints.shape[1]))
-    return np.divide(standard, length, out=np.zeros_like(standard), where=own)
+    mean, scatter = known.mean(axis=0), known.std(axis=0)
+    standard = np.zeros(prints.shape, 'c8')
+    for some in _blocks(len(prints)):
+        part = (prints[some] - mean) / scatter
+        length = np.linalg.norm(part, axis=1, keepdims=True)
+        own = prints[some].any(axis=1, keepdims=True)
+        own &= length > _COMMON * np.sqrt(prints.shape[1])
+        np.divide(part, length, out=standard[some], where=own)
+    return standard
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #f92f0bfc
 _TOGETHER = 4096  # Patches that are compared all with all
@@ -287,9 +333,11 @@ def directions(
     size = np.abs(standard).reshape(len(standard), -1)
     known = size.any(axis=1)
     if known.any():
-        size -= size[known].mean(axis=0)
+        size -= (size if known.all() else size[known]).mean(axis=0)
     size[~known] = 0
-    return size / np.maximum(np.linalg.norm(size, axis=1, keepdims=True), 1e-9)
+    for some in _blocks(len(size)):
+        size[some] /= np.maximum(np.linalg.norm(size[some], axis=1, keepdims=True), 1e-9)
+    return size
 
 
 def _cells(pointing):
@@ -346,7 +394,7 @@ def near_pairs(
         return np.zeros((0, 2), int)
     if n <= _FEW_ROWS:  # Their mean says nothing about what all have in common
         return rows[np.stack(np.triu_indices(n, 1), axis=1)]
-    pointing = pointing[rows]
+    pointing = pointing if n == len(pointing) else pointing[rows]
     limit = _chance_limit(pointing)
     found = []
     for cell in _cells(pointing):
