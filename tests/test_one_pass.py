@@ -1,5 +1,6 @@
 "Compiled loops over pixels say the same as numpy, to the last bit"
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -321,3 +322,15 @@ def test_many_rows_are_standardised_as_few(monkeypatch):
     assert_array_equal(fingerprints_page.standardised(prints, 32), standard)
     assert_array_equal(fingerprints_page.directions(standard), pointing)
     assert not standard[7].any() and not pointing[7].any()
+
+
+def test_cells_of_many_rows_take_no_room_for_all_cells():
+    "What is kept of each block of rows is its nearest cells, not the order of all of them"
+    pointing = np.random.default_rng(0).normal(size=(40_000, 4)).astype('f4')
+    tracemalloc.start()
+    try:
+        fingerprints_page._cells(pointing)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6  # The order of all 625 cells is 200 MB

@@ -351,7 +351,8 @@ def _cells(pointing):
     nearest = []
     for start in range(0, n, _TOGETHER):
         score = pointing[start : start + _TOGETHER] @ axes
-        nearest.append(np.argpartition(-score, _PER_PATCH, axis=1)[:, :_PER_PATCH])
+        of_row = np.argpartition(-score, _PER_PATCH, axis=1)[:, :_PER_PATCH]
+        nearest.append(of_row.copy())  # A view would keep the order of all cells
     cell = np.concatenate(nearest).ravel()
     order = np.argsort(cell, kind='stable')
     ends = np.searchsorted(cell[order], np.arange(1, n_cells))
