@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter, shift
 from test_datasets import plan_of, toy
 
 import astrid_data as ad
@@ -77,6 +78,24 @@ def test_what_all_patches_share_is_no_copy():
     star = np.exp(-(x**2 + y**2) / 60) + 0.1 * np.exp(-abs(x * y) / 10)
     bright = 1e4 * star * rng.uniform(1, 3, (300, 1, 1, 1)) + rng.normal(size=(300, 1, 32, 32))
     assert len(find_duplicates(bright.astype('f4'), np.isfinite(bright))) == 0
+
+
+def crowded_image(seed, side):
+    "So many stars that they touch: neighbouring pixels are alike"
+    rng = np.random.default_rng(seed)
+    image = np.zeros((side, side))
+    image[tuple(rng.integers(0, side, (2, 300)))] = 3000 * rng.pareto(1.2, 300)
+    return gaussian_filter(image, 2.5) + rng.normal(100, 5, image.shape)
+
+
+@pytest.mark.parametrize('apart, is_copy', [(0.5, True), (2, True), (3, False)])
+def test_windows_of_a_crowded_image_are_copies_to_two_pixels(apart, is_copy):
+    images = [crowded_image(seed, 72) for seed in range(40)]
+    moved = [shift(image, (0, -apart), order=1, mode='nearest') for image in images]
+    data = np.array([image[None, :64, :64] for image in images + moved], 'f4')
+    pairs = find_duplicates(data, np.isfinite(data))
+    assert (pairs['j'] - pairs['i'] == 40).all()  # A few are not named by their fingerprints
+    assert len(pairs) >= 30 if is_copy else len(pairs) == 0
 
 
 def test_no_noise_no_fingerprint_and_no_warning(recwarn):

@@ -90,7 +90,7 @@ def compare(
     surfaces = _correlations(first, several)
     height, down, right = _best_shifts(surfaces)
     sigma = float(height.max() / max(_scatter_of_chance(surfaces), 1e-9))
-    if sigma < LEAST_SIGMA:
+    if sigma < LEAST_SIGMA or surfaces.max() > height.max():
         return Resemblance(0.0, sigma)
     second_best, best = np.argsort(height)[-2:]
     exact = _exact_correlation(first, several[best], down[best], right[best])
@@ -162,7 +162,7 @@ def same_noise(
     quarter = np.pi / 2
     beyond = abs((angle + quarter / 2) % quarter - quarter / 2)
     others = []
-    if upright.sigma >= LEAST_SIGMA:
+    if upright.correlation > 0:
         others.append(_compare_between(first, second))
     if beyond >= _SMALLEST_TURN:
         others.append(_compare_near(first, second, angle, mirrored, least))
