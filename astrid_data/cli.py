@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from astrid_data.verbs import (
     EXIT_CODES,
     FAILED,
     FITS_OPTIONS,
+    WRONG_USE,
     Answer,
 )
 
@@ -316,6 +318,19 @@ def _with_kind(argv):
             rest.remove(word)
     return ['ingest', kind, *rest]
 
+# %% ../nbs/97_cli.ipynb #759fd0fb
+def _misspelt(argv):
+    "What is wrong with the command or the kind of ingest, and the nearest; '' where neither is"
+    words = argv[1:] if argv[:1] == ['--debug'] else argv
+    commands = list(dict.fromkeys(name.split()[0] for name in COMMANDS))
+    what, word, known = 'command', words[0] if words else '-', commands
+    if word == 'ingest':
+        what, word, known = 'kind of ingest', words[1] if words[1:] else '-', _KINDS
+    if word in known or not word.isalpha() or Path(word).exists():
+        return ''
+    close = get_close_matches(word.lower(), known, 1)
+    return f'{word!r} is no {what}: is {close[0]!r} meant?' if close else ''
+
 # %% ../nbs/97_cli.ipynb #e461e4ff
 def _add_common(verb):
     "Options that all commands have"
@@ -386,7 +401,11 @@ def main(
     argv: list[str] | None = None,  # Arguments; None means those of the process
 ) -> int:  # One of `EXIT_CODES`
     "The command `astrid-data`"
-    argv = _with_kind(list(sys.argv[1:] if argv is None else argv))
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if wrong := _misspelt(argv):
+        _say(f'astrid-data: {wrong}', file=sys.stderr)
+        sys.exit(WRONG_USE)  # As argparse ends
+    argv = _with_kind(argv)
     args = _parser(argv).parse_args(argv)
     if args.verbose:
         log_to()

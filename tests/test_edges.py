@@ -183,7 +183,7 @@ def test_a_catalogue_needs_a_name(sky, tmp_path, name):
 
 
 def test_a_column_by_another_name_is_proposed(sky):
-    with pytest.raises(BadInput, match="is 'RAJ2000' meant"):
+    with pytest.raises(BadInput, match="say ra='RAJ2000', dec='DEJ2000'"):
         sky.add_catalogue(dict(RAJ2000=[1.0], DEJ2000=[2.0]), 'mine')
 
 

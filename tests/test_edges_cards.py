@@ -123,6 +123,7 @@ def test_a_unit_means_what_its_parts_say(text, kind, zero_point):
         (dict(EXPTIME=(500.0, '[ms] exposure')), 0.5),
         (dict(EXPTIME=(30.0, 'exposure time (min)')), 1800.0),
         (dict(EXPTIME=(2.0, 'in hours')), 7200.0),
+        (dict(EXPTIME=(10.0, "telescope's total in minutes")), 600.0),
         (dict(XPOSURE=0.02, TIMEUNIT='d'), 1728.0),
         (dict(XPOSURE=(30.0, '[s] effective exposure'), TIMEUNIT='d'), 30.0),
         (dict(EXPTIME=30.0, TIMEUNIT='d'), 30.0),

@@ -273,3 +273,32 @@ def test_dates_of_a_catalogue_are_those_of_the_calendar():
     stamps = np.array(['20000-01-01', '2020-01-01', 'NaT'], 'datetime64[s]')
     mjd, is_odd = read_times(pd.Series(stamps))
     assert is_odd.tolist() == [True, False, False] and mjd[1] == 58849
+
+
+@pytest.mark.parametrize(
+    'ra, dec',
+    [('RAJ2000', 'DEJ2000'), ('_RA', '_DE'), ('ra_deg', 'dec_deg'), ('RA_ICRS', 'DE_ICRS')],
+)
+def test_both_halves_of_a_place_are_suggested_as_they_are_given(ra, dec, tmp_path):
+    archive = open_archive(tmp_path)
+    table = pd.DataFrame({dec: [2.0], 'mag': 18.0, ra: 150.0})
+    with pytest.raises(BadInput, match=f"no column 'ra'.*say ra='{ra}', dec='{dec}'"):
+        archive.add_catalogue(table, name='y')
+    archive.add_catalogue(table, name='y', ra=ra, dec=dec)
+
+
+@pytest.mark.parametrize(
+    'ra, dec, is_said',
+    [
+        ([2.0, -5.0], [150.0, 210.0], True),
+        ([2.0, -5.0], [150.0, 80.0], False),  # The second is a place
+        ([150.0, 210.0], [99.0, 99.0], False),  # No halves of a place either way
+        ([10.0, 20.0], [-99.0, -99.0], False),  # Unknown
+        ([], [], False),
+    ],
+)
+def test_coordinates_that_are_swapped_are_asked_about(ra, dec, is_said, tmp_path):
+    table = pd.DataFrame(dict(ra=np.array(ra), dec=np.array(dec)))
+    report = open_archive(tmp_path).add_catalogue(table, name='y')
+    assert any('swapped?' in note for note in report.notes) == is_said
+    assert (report.ledger.reason == 'bad_position').sum() == sum(abs(d) > 90 for d in dec)

@@ -556,3 +556,42 @@ def test_the_report_speaks_plainly(dataset):
     )
     near = dataset.manifest['audit']['nearest_train_arcsec']
     assert f'{near:.3g}' in page and repr(near) not in page
+
+
+@pytest.mark.parametrize(
+    'slip', ['postgres//bad:word', 'postgresql:/word', 'sqlite:/word', 'SQLite+pysqlite:word']
+)
+def test_a_misspelt_address_of_a_database_begins_no_archive(slip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match='with ://') as said:
+        ad.open_archive(slip)
+    assert 'word' not in str(said.value).replace('user:password', '')
+    assert list(tmp_path.iterdir()) == []
+    assert ad.open_archive('./sqlite:').home.name == 'sqlite:'  # A folder may be called so
+
+
+@pytest.mark.parametrize(
+    'words, meant',
+    [
+        ('colect', "'colect' is no command: is 'collect' meant?"),
+        ('--debug dataset', "is 'datasets' meant?"),
+        ('ingest alert x', "'alert' is no kind of ingest: is 'alerts' meant?"),
+    ],
+)
+def test_a_misspelt_command_is_answered_with_the_nearest(words, meant, tmp_path, capsys):
+    from astrid_data.cli import main
+
+    with pytest.raises(SystemExit, match='2'):
+        main([*words.split(), '--home', str(tmp_path / 'home')])
+    said = capsys.readouterr().err.strip()
+    assert said.endswith(meant) and '\n' not in said
+    assert not (tmp_path / 'home').exists()
+
+
+def test_a_file_that_is_called_nearly_as_a_kind_is_a_file(tmp_path, monkeypatch, capsys):
+    from astrid_data.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'alert').write_text('no image')
+    main(['ingest', 'alert', '--home', str(tmp_path / 'home')])
+    assert 'kind of ingest' not in capsys.readouterr().err

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -187,6 +188,18 @@ def test_a_night_is_read_as_it_is_scored(classifier):
     pieces = score_pieces(classifier, stream(), chunk=8)
     assert len(next(pieces)) == 8 and len(taken) == 8
     assert len(next(pieces)) == 8 and len(taken) == 16
+
+
+@pytest.mark.parametrize('wrong', ['real-bogus', None, torch.nn.Linear(1, 1), 3])
+def test_what_is_no_classifier_is_answered_with_how_to_get_one(trained, wrong):
+    with pytest.raises(BadInput, match=r"give a classifier, as from load_classifier\('real-bogus'"):
+        trained[0].score(wrong, show=False)
+
+
+@pytest.mark.parametrize('given', ['sky/m13.fits', Path('m13.fits.gz'), ['m13.fit', 'm14.fit']])
+def test_an_image_without_positions_is_answered_with_the_table(classifier, given):
+    with pytest.raises(BadInput, match=r'is an image, and it needs positions.*uri=.m13\.fit.*ra='):
+        classifier.score(given)
 
 
 def test_nothing_to_score_is_an_empty_table_with_its_columns(classifier):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -808,5 +809,20 @@ def test_an_object_is_changed_also_where_no_conditions_are_known(bucket):
     sent = []
     bucket.put('list', b'one\n')
     before(bucket, 'PutObject', refuse)
-    bucket.update('list', lambda old: old + b'two\n')
+    with pytest.warns(UserWarning, match='list was written without a condition'):
+        bucket.update('list', lambda old: old + b'two\n')
     assert bucket.get('list') == b'one\ntwo\n' and sent == [True, False]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        bucket.update('list', lambda old: old + b'three\n')  # Said once
+
+
+def test_a_first_object_is_warned_of_where_no_conditions_are_known(bucket):
+    def refuse(request, **kw):
+        has_condition = 'If-None-Match' in request.headers
+        return answer(501, 'NotImplemented', 'A header you provided') if has_condition else None
+
+    before(bucket, 'PutObject', refuse)
+    with pytest.warns(UserWarning, match='Let one machine at a time'):
+        bucket.update('list', lambda old: old + b'one\n')
+    assert bucket.get('list') == b'one\n'

@@ -28,6 +28,7 @@ from astrid_data.evaluation.report import calibration, operating_points
 from astrid_data.evaluation.scores import auc_roc, average_precision, fnr_at_fpr, fpr_at_fnr
 from astrid_data.ingest.archive import open_archive
 from astrid_data.loading.loader import RealDataLoader
+from astrid_data.loading.patch_dataset import PatchDataset
 from astrid_data.simulate.synthetic import synthetic_archive
 from astrid_data.tracking.monitor import EnergyMonitor
 from astrid_data.training.astrid import (
@@ -135,9 +136,20 @@ def test_the_wrong_split_is_warned_of(tmp_path):
         fit(SmallCNN(), train, test, epochs=1, show=False)
     with pytest.warns(UserWarning, match='trained on'):
         fit(SmallCNN(), train, train, epochs=1, show=False)
+    rows = d.split_rows('train')
+    some, others = (PatchDataset(d, rows[part]) for part in (slice(0, 15), slice(10, 20)))
+    batches = [torch.utils.data.DataLoader(part, batch_size=5) for part in (some, others)]
+    with pytest.warns(UserWarning, match='^5 of 10 samples of val are trained on'):
+        fit(SmallCNN(), *batches, epochs=1, show=False)
+    halves = torch.utils.data.random_split(others, [5, 5])
+    apart = [torch.utils.data.DataLoader(half, batch_size=5) for half in halves]
+    where = torch.utils.data.SubsetRandomSampler(range(10))
+    ten = torch.utils.data.DataLoader(some, batch_size=5, sampler=where)
     with warnings.catch_warnings():
         warnings.simplefilter('error', UserWarning)
         fit(SmallCNN(), train, val, epochs=1, show=False)
+        fit(SmallCNN(), *apart, epochs=1, show=False)
+        fit(SmallCNN(), ten, batches[1], epochs=1, show=False)
 
 
 # --- scores, against scikit-learn and against plain counting

@@ -133,7 +133,9 @@ _time_word = (
     r'ms|m(?:illi)?secs?|milliseconds?|s|secs?|seconds?|min|mins|minutes?|h|hrs?|hours?|d|days?'
 )
 _time_in_brackets = re.compile(rf'[\[(]\s*({_time_word})\s*[\])]', re.I)
-_time_in_words = re.compile(r'\b(milliseconds|msec|seconds?|secs?|s|minutes|hours|days)\b', re.I)
+_time_in_words = re.compile(
+    r"(?<!['`])\b(milliseconds|seconds?|minutes|hours|msec|secs?|days|s)\b", re.I
+)
 
 
 def _seconds_per_unit(text):

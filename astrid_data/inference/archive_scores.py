@@ -22,6 +22,7 @@ from ..collect.queries import add_facts, add_index, canonical_ids, text
 from ..core import BadInput, canonical_json, progress, stable_uuid
 from ..draws import sample_keys
 from ..evaluation.intervals import as_prior
+from .classifier import TrainedModel
 from .score import score_pieces
 from ..logs import get_log, tell
 from astrid_data.registry.tables import (
@@ -194,6 +195,15 @@ def _close(archive, run_id, new, version):
     return ScoringRun(run_id, scored, reasons, new, real, version)
 
 
+def _check_model(model):
+    "Refuse what is no classifier, such as its bare name"
+    if isinstance(model, TrainedModel):
+        return
+    name = model if isinstance(model, str) else 'real-bogus'
+    given = repr(model) if isinstance(model, str) else f'a {type(model).__name__}'
+    raise BadInput(f'{given} scores nothing: give a classifier, as from load_classifier({name!r})')
+
+
 _log = get_log('inference')
 
 
@@ -206,6 +216,7 @@ def score_archive(
     **narrower,  # Fields of a collection, such as survey_ids, date_range, cone or object_ids
 ) -> ScoringRun:  # What the run has, of this call and earlier ones
     "Score detections that are there, and keep it as a model run; a second call goes on"
+    _check_model(model)
     prior, params = as_prior(prior), score_params(model, **narrower)
     run_id, new = _begin(archive, model, params, prior), 0
     with archive.session() as session:

@@ -6,9 +6,11 @@
 __all__ = ['Piece', 'pieces_of']
 
 # %% ../../nbs/78_inference/03_pieces.ipynb #59537b33
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from ..collect.plan import SamplePlan
 from ..core import BadImage, BadInput, reading
 from ..datasets.dataset import Dataset
 from ..datasets.staging import CutSettings
-from ..images.image import open_image
+from ..images.image import SkyImage, open_image
 from ..images.opener import header_indexes
 from ..images.sanity import unpacked_stamp
 from ..ingest.alert_files import read_alerts
@@ -214,6 +216,23 @@ def _version_pieces(settings, dataset, chunk):
         yield Piece(names, dataset.patches(rows), fine, fine.copy(), levels, np.asarray(flags))
 
 # %% ../../nbs/78_inference/03_pieces.ipynb #5e5eb4ce
+_image_name = re.compile(r'\.(fits?|fts)(\.\w+)?$', re.I)
+
+
+def _refuse_images(what):
+    "Refuse images without positions, and say how to give them"
+    for one in what if isinstance(what, list | tuple) else [what]:
+        if isinstance(one, SkyImage) or (
+            isinstance(one, str | Path) and _image_name.search(str(one))
+        ):
+            name = Path(one).name if isinstance(one, str | Path) else 'image.fits'
+            raise BadInput(
+                f'{name} is an image, and it needs positions to score: give a table of them, '
+                f'pd.DataFrame(dict(uri={name!r}, ra=[…], dec=[…])), or pixel_x and pixel_y; '
+                'with several channels a column such as science_uri for each'
+            )
+
+# %% ../../nbs/78_inference/03_pieces.ipynb #11809dbe
 def _is_table_of_images(what):
     "Whether a table names images; one of alerts does not"
     return isinstance(what, pd.DataFrame) and any(
@@ -241,4 +260,5 @@ def pieces_of(
         if archive is not None:
             opener.learn(header_indexes(archive, what, settings.channels))
         return _table_pieces(settings, what, chunk, opener)
+    _refuse_images(what)
     return _alert_pieces(settings, read_alerts(what), chunk, survey)

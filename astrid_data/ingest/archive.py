@@ -10,6 +10,7 @@ __all__ = ['LEDGER', 'NOTHING_GIVEN', 'UNKNOWN_TIME', 'UNKNOWN_EXPOSURE_S', 'DET
 # %% ../../nbs/25_ingest/01_archive.ipynb #debee07e
 import json
 import logging
+import re
 import uuid
 import warnings
 from collections import Counter
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
-from sqlalchemy import func, select
+from sqlalchemy import dialects, func, select
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from astrid_data.core import (
@@ -279,6 +280,19 @@ def _home_folder(home):
     return home
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #e770a4a8
+def _refuse_misspelt(database):
+    "Refuse the address of a database whose :// is misspelt"
+    kinds = '|'.join([*dialects.__all__, 'postgres'])
+    slip = re.match(rf'({kinds})(\+\w+)?(:|//)', database, re.I)
+    if slip and '://' not in database:
+        kind = slip[1].lower()
+        usual = 'sqlite:///file.db' if kind == 'sqlite' else f'{kind}://user:password@host/name'
+        raise BadInput(
+            f'the database begins with {slip[0]!r}, which is neither an address nor a folder: '
+            f'write {usual} with ://, or ./ before the name of a folder'
+        )
+
+# %% ../../nbs/25_ingest/01_archive.ipynb #3c3880f5
 def open_archive(
     database: str | Path | None = None,  # SQLAlchemy URL, or a folder for all; None: the settings
     storage: str | None = None,  # Folder or s3://bucket/prefix; None asks the settings
@@ -289,6 +303,8 @@ def open_archive(
 ) -> Archive:  # Its tables are made where missing
     "Open an archive, or begin one"
     settings = settings or load_settings()
+    if not isinstance(database, Path | None):
+        _refuse_misspelt(str(revealed(database)))
     set_database, set_storage = settings.database_url, revealed(settings.storage_url)
     if database is not None and '://' not in str(revealed(database)):
         home = database

@@ -85,6 +85,17 @@ def _columns_alike(table, what):
     plain = [(str(name).lower().lstrip('_'), name) for name in table.columns]
     return [name for text, name in sorted(plain, key=str) if text.startswith(what.lower())]
 
+# %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #e005d1e1
+def _places_alike(table):
+    "Pairs of columns that are called like the halves of a place: RAJ2000 with DEJ2000"
+    named = {str(name).lower(): name for name in table.columns}
+    partners = [
+        (first, named.get(str(first).lower().replace('ra', half, 1)))
+        for first in _columns_alike(table, 'ra')
+        for half in ('dec', 'de')
+    ]
+    return [pair for pair in partners if pair[1] is not None]
+
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #467b8de0
 def _column(table, what, default=None):
     "A column by name, or one value for all rows"
@@ -96,6 +107,8 @@ def _column(table, what, default=None):
         known = listed_names(table.columns)
         alike = _columns_alike(table, what)
         hint = f'; is {alike[0]!r} meant?' if alike else ''
+        if what in ('ra', 'dec') and (pairs := _places_alike(table)):
+            hint = '; say ra={!r}, dec={!r} if these are meant'.format(*pairs[0])
         raise BadInput(f'the table has no column {what!r}; it has {known}{hint}')
     if not isinstance(table[what], pd.Series):
         raise BadInput(f'the table has several columns {what!r}: rename them')
@@ -195,6 +208,16 @@ def _note_short_floats(catalogue, name, cells, unit):
         )
 
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #698998fd
+def _note_swapped(catalogue, ra, dec):
+    "Note where each row would be a place if its halves changed places"
+    rows = catalogue.rows
+    would_be = rows.ra.between(-90, 90) & rows.dec.between(-180, 360)
+    if len(rows) and (would_be & (rows.dec.abs() > 90)).all():
+        catalogue.notes.append(
+            f'swapped? All of {dec!r} is beyond 90 deg: say ra={dec!r}, dec={ra!r} if it is so'
+        )
+
+
 def _read_positions(catalogue, ra, dec):
     "Right ascension and declination (deg); rows without a position are lost"
     ra, dec = catalogue.source.places.get(ra, (ra, dec))
@@ -203,6 +226,8 @@ def _read_positions(catalogue, ra, dec):
     rows['ra'] = read_angles(cells_ra, unit_ra, ra, is_ra=True)
     rows['dec'] = read_angles(cells_dec, unit_dec, dec)
     no_ra = (rows.ra < 0) & is_sentinel(rows.ra)
+    if not is_sentinel(rows.dec).any():
+        _note_swapped(catalogue, ra, dec)
     is_place = rows.ra.between(-180, 360) & rows.dec.between(-90, 90) & ~no_ra
     catalogue.lost.lose(
         ~is_place.to_numpy(),

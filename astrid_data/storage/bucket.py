@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import time
+import warnings
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -65,6 +66,7 @@ class S3Store(Store):
         self._clients = {}  # By process
         self._heads = {}  # By key: when it was asked for, and the answer
         self._marks = {}  # By key: the version of which ranges are read
+        self._has_warned = False  # True once it was said that changes of others may be lost
         self._has_conditions = True  # False when the service knows no If-None-Match
         self._verified = set()  # (path, hash) of cached files that were checked in this process
 
@@ -410,12 +412,25 @@ _TURNS = 50  # Others may be faster so often
 
 
 @patch
+def _warn_unguarded(self: S3Store, key):
+    "Say once that changes of others may be lost here"
+    if self._has_conditions or self._has_warned:
+        return
+    self._has_warned = True
+    warnings.warn(
+        f'{self.uri(key)} was written without a condition, as the service knows none: what others '
+        'wrote meanwhile may be lost. Let one machine at a time change it',
+        stacklevel=3,
+    )
+
+
+@patch
 def update(
     self: S3Store,
     key: str,  # Name of the object, without the prefix of the store
-    change,  # Function of its bytes, b'' where there is none; what it returns is kept
+    change,  # Function of its bytes, b'' where there is none, that can be repeated; gives the new
 ):
-    "Change an object, and lose nothing that others change meanwhile"
+    "Change an object and keep what others change meanwhile; `change` is called again for theirs"
     for _ in range(_TURNS):
         try:
             old, answer = self._read(key)
@@ -427,6 +442,7 @@ def update(
             return
         with our_errors(self.uri(key), self.settings):
             if self._put_over(key, new, etag) if etag else self.put(key, new, if_absent=True):
+                self._warn_unguarded(key)
                 return
     raise StoreUnreachable(f'{self.uri(key)}: others changed it {_TURNS} times meanwhile')
 

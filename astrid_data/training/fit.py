@@ -531,13 +531,45 @@ def _split_of(loader):
     return getattr(getattr(loader, 'dataset', None), 'split', None)
 
 
+def _rows_read(loader):
+    "The version behind a loader and the rows of it that are read; None where nobody can tell"
+    part = getattr(loader, 'dataset', None)
+    chosen = [getattr(one, 'indices', None) for one in (getattr(loader, 'sampler', None), part)]
+    if isinstance(part, torch.utils.data.Subset):
+        part = part.dataset
+    if not hasattr(part, 'normaliser'):
+        return None  # No `PatchDataset`
+    rows = part.rows
+    for some in reversed(chosen):
+        rows = rows if some is None else rows[np.asarray(some, int)]
+    return part.dataset, rows
+
+
+def _rows_shared(train, val):
+    "How many of the samples of val are trained on, in words; '' where none is known to be"
+    learnt, chosen = _rows_read(train), _rows_read(val)
+    if not (learnt and chosen) or learnt[0].content_hash != chosen[0].content_hash:
+        return ''
+    again = np.isin(chosen[1], learnt[1])
+    if not again.any():
+        return ''
+    return (
+        f'{again.sum()} of {len(again)} samples of val are trained on: the best epoch is chosen '
+        'by what was learnt by heart, and its score says nothing of new samples. Give as val '
+        'samples that train has not'
+    )
+
+# %% ../../nbs/75_training/04_fit.ipynb #f2892d69
 def _flattery(train, val):
     "What would make a score too good, in words"
     learnt = _split_of(train)
     if learnt in ('val', 'test'):
         yield f'training on {learnt}: a score on it will say nothing'
     chosen = _split_of(val)
-    if chosen == 'train':
+    shared = _rows_shared(train, val)
+    if shared:
+        yield shared
+    elif chosen == 'train':
         yield 'the best epoch is chosen on train: it has been trained on'
     if chosen == 'test':
         yield 'the best epoch is chosen on test: its score will be too good; choose on val'
