@@ -19,7 +19,8 @@ from copy import copy
 from datetime import UTC, datetime
 from email.message import Message
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
+from time import sleep
 from typing import Annotated, Any, Literal
 
 from sqlalchemy import BigInteger, String, and_, cast, func, or_, select, update
@@ -40,10 +41,11 @@ from astrid_data.core import (
     parse_json,
     parse_time,
     plain_rows,
+    progress,
     sha256_text,
 )
-from .datasets.build import build_dataset
-from .datasets.catalog import open_dataset
+from .datasets.build import build_dataset, check_name
+from .datasets.catalog import BeingBuilt, open_dataset
 from .images.isolation import isolating
 from .ingest.archive import Archive
 from .jobs import STATES, Jobs, TooBusy, list_jobs
@@ -57,7 +59,7 @@ from astrid_data.registry.tables import (
 )
 from .storage.resolve import server_store
 from .storage.service import StoreUnreachable
-from .views import FORMS, patch_file, sample_page
+from .views import FORMS, check_row, patch_file, sample_page
 
 # %% ../nbs/96_api.ipynb #10309995
 _log = get_log('api')
@@ -395,7 +397,7 @@ def _add_error_answers(app):
 
 # %% ../nbs/96_api.ipynb #6bb918ca
 def _check_key(archive, uses, key, permissions):
-    "The name of a key that has one of some permissions"
+    "The row of a key that has one of some permissions"
     with archive.registry.session() as session:
         row = _known_key(session, key) if key else None
     if row is None:
@@ -404,7 +406,7 @@ def _check_key(archive, uses, key, permissions):
     if not set(permissions) & set(row.permissions or []):
         needed = ' or '.join(permissions)
         raise ApiError(403, 'forbidden', f'this key lacks the permission {needed}')
-    return row.name
+    return row
 
 # %% ../nbs/96_api.ipynb #e163ebf4
 _key_header = APIKeyHeader(name='X-API-Key', auto_error=False)
@@ -426,6 +428,15 @@ def _permissions_of(route):
     return next((call.permissions for call in calls if hasattr(call, 'permissions')), ())
 
 # %% ../nbs/96_api.ipynb #193cac04
+def _check_parameters(route, request):
+    "Refuse parameters of an address that a route does not know"
+    known = [field.alias for field in route.dependant.query_params]
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        words = f'there are {", ".join(known)}' if known else 'there are none here'
+        raise ApiError(422, 'malformed', f'unknown parameter {", ".join(unknown)}: {words}')
+
+# %% ../nbs/96_api.ipynb #08008c54
 def _gate(archive, uses, most_body_bytes):
     "A class of routes that look at the key first, then at the body's size, then at its form"
     threads = CapacityLimiter(4)
@@ -437,8 +448,10 @@ def _gate(archive, uses, most_body_bytes):
             async def handle(request: Request):
                 key, needed = request.headers.get('x-api-key'), _permissions_of(self)
                 known = archive, uses, key, needed
-                name = await to_thread.run_sync(_check_key, *known, limiter=threads)
-                request.state.key_name = name
+                row = await to_thread.run_sync(_check_key, *known, limiter=threads)
+                request.state.key_name, request.state.key_id = row.name, str(row.id)
+                request.state.may_all = 'manage:operations' in (row.permissions or [])
+                _check_parameters(self, request)
                 if b'%00' in request.scope['query_string']:
                     raise ApiError(422, 'malformed', 'the address holds the character NUL')
                 body = await _read_body(request, most_body_bytes)
@@ -769,12 +782,22 @@ def _add_samples(app, archive, reads):
 
 # %% ../nbs/96_api.ipynb #cf88ef67
 def _tag_of(dataset, row, form, channel):
-    "The ETag of a patch, which is the same for ever"
-    return f'"{sha256_text(canonical_json([dataset.content_hash, row, form, channel]))[:32]}"'
+    "The ETag of a patch"
+    from astrid_data import __version__  # The stretch of a PNG is the library's
+
+    parts = [dataset.content_hash, row, form, channel, __version__]
+    return f'"{sha256_text(canonical_json(parts))[:32]}"'
+
+
+def _is_had(tag, header):
+    "Whether a header If-None-Match names a tag"
+    tags = [one.strip().removeprefix('W/') for one in (header or '').split(',')]
+    return tag in tags or '*' in tags
 
 
 def _add_patch(app, archive, reads):
     "GET /training/datasets/{id}/samples/{row}/patch"
+    opened = lru_cache(8)(partial(open_dataset, archive))  # A page of stamps asks for one version
 
     @app.get(
         '/training/datasets/{id}/samples/{row}/patch',
@@ -789,10 +812,11 @@ def _add_patch(app, archive, reads):
         channel: str | None = Query(None, description='which a PNG shows; the first without'),
         if_none_match: str | None = Header(None),
     ):
-        dataset = open_dataset(archive, str(id))
+        dataset = opened(str(id))
+        check_row(dataset, row)
         tag = _tag_of(dataset, row, form.value, channel)
         headers = {'etag': tag, 'cache-control': 'private, max-age=31536000, immutable'}
-        if if_none_match and tag in if_none_match:
+        if _is_had(tag, if_none_match):
             return Response(status_code=304, headers=headers)
         content = patch_file(dataset, row, form.value, channel)
         return Response(content, media_type=FORMS[form.value], headers=headers)
@@ -812,20 +836,25 @@ def _collected(dataset, body, plan):
     return dict(data=data, meta=meta)
 
 
+def _build_in_turn(plan, body, who):
+    "Build what was planned, after others that build the same dataset"
+    known = dict(patch_size=body.patch_size, allow_empty=body.allow_empty, progress=False)
+    while True:
+        try:
+            return build_dataset(
+                plan, body.name, description=body.description, created_by=who, **known
+            )
+        except BeingBuilt:
+            for _ in progress(range(4), 'waiting for another build of the same name', show=False):
+                sleep(0.25)
+
+
 def _collect(archive, asked, who):
     "Plan and build what was asked for; the answer"
     body = CollectBody.model_validate(asked)
     with isolating():  # Images of others may end a process, and not this one
         plan = TrainingDataCollector(archive).plan(body.params(), progress=False)
-        dataset = build_dataset(
-            plan,
-            body.name,
-            patch_size=body.patch_size,
-            allow_empty=body.allow_empty,
-            description=body.description,
-            created_by=who,
-            progress=False,
-        )
+        dataset = _build_in_turn(plan, body, who)
     tell_version(_log, f'collected for {who}:', dataset, who=who)
     return _collected(dataset, body, plan)
 
@@ -839,8 +868,9 @@ _LATER = dict(model=_Answer, description='the job, which goes on')
 def _patience(prefer, most):
     "For how many seconds a client wants to wait, from its header `Prefer`"
     for preference in (prefer or '').lower().split(','):
-        name, _, value = preference.strip().partition('=')
-        if name == 'respond-async':
+        name, _, value = preference.partition(';')[0].strip().partition('=')
+        value = value.strip('" ')
+        if name.strip() == 'respond-async':
             return 0
         if name == 'wait' and value.isdecimal() and len(value) < 10:
             return min(int(value), most)
@@ -863,6 +893,8 @@ def _answer_of_job(job):
     if job['status'] == 'failed':
         error = dict(job['error'])
         return _envelope(error=error, status=error.pop('status', 500))
+    if job['status'] == 'cancelled':
+        raise ApiError(409, 'cancelled', 'this was cancelled: ask anew, with another key', job)
     answer = _envelope(job, status=202)
     answer.headers.update({'location': f'/jobs/{job["job_id"]}', 'retry-after': '5'})
     return answer
@@ -875,14 +907,16 @@ def _add_collect(app, jobs, wait_s):
 
     @app.post('/training/datasets/collect', responses=_SUCCESS | {202: _LATER})
     async def collect_training_set(
+        request: Request,
         body: CollectBody,
         who: str = may_collect,
         prefer: str | None = Header(None, description='respond-async, or wait=SECONDS'),
         idempotency_key: str | None = Header(None, max_length=255),
     ):
         body.params()  # What is wrong is said before there is a job
-        asked = body.model_dump(mode='json', exclude_unset=True)
-        job = 'collect', asked, who, idempotency_key
+        check_name(body.name)
+        asked = body.model_dump(mode='json', exclude_defaults=True)
+        job = 'collect', asked, who, idempotency_key, request.state.key_id
         id = await to_thread.run_sync(jobs.submit, *job, limiter=threads)
         ended = asyncio.wrap_future(jobs.future(id))
         await asyncio.wait([ended], timeout=_patience(prefer, wait_s))
@@ -910,7 +944,9 @@ def _add_jobs(app, jobs, reads):
         return _envelope(jobs.get(id))
 
     @app.delete('/jobs/{id}', dependencies=[may_collect], responses=_SUCCESS | {202: _LATER})
-    def cancel_job(id: uuid.UUID):
+    def cancel_job(request: Request, id: uuid.UUID):
+        if not (request.state.may_all or jobs.is_of(id, request.state.key_id)):
+            raise ApiError(403, 'forbidden', 'another key asked for this job')
         job = jobs.cancel(id)
         return _envelope(job, status=200 if job['status'] == 'cancelled' else 202)
 

@@ -8,6 +8,7 @@ __all__ = ['STATES', 'describe_job', 'TooBusy', 'Jobs', 'cancel_job', 'list_jobs
 # %% ../nbs/95_jobs.ipynb #2347103c
 import logging
 import threading
+import time
 import uuid
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,24 +46,25 @@ _ENDED = ('done', 'failed', 'cancelled')
 # %% ../nbs/95_jobs.ipynb #64ae43de
 def describe_job(
     row: IngestJob,  # As the registry has it
+    brief: bool = False,  # Without what was asked, log, answer and error, as for a list
 ) -> dict:  # Plain data
     "A job as others see it"
-    result = row.result or {}
-    return dict(
+    params, result = row.params or {}, row.result or {}
+    job = dict(
         job_id=str(row.id),
         kind=row.kind,
         status=row.status,
         progress=row.progress,
         message=row.message,
-        asked=row.params['asked'],
-        who=row.params['who'],
-        starts=row.params['starts'],
-        log=result.get('log', []),
-        answer=result.get('answer'),
-        error=result.get('error'),
+        who=params.get('who'),
+        starts=params.get('starts', 0),
         created_at=parse_time(row.created_at).isoformat(),
         updated_at=parse_time(row.updated_at).isoformat(),
     )
+    if brief:
+        return job
+    said = dict(log=result.get('log', []), answer=result.get('answer'), error=result.get('error'))
+    return job | dict(asked=params.get('asked')) | said
 
 # %% ../nbs/95_jobs.ipynb #038d1f02
 class _Stopped(AstridError):
@@ -76,11 +78,12 @@ _SERVER_ENDS = 'the server ends'
 class _Course:
     "How far a job is, what was said meanwhile, and whether it is to stop"
 
-    def __init__(self, log=(), ending=None):
+    def __init__(self, log=(), ending=None, mark=None):
         self.progress, self.message, self.step = 0.0, None, None
         self.log = deque(log, _LOG_LINES)
         self.stop, self.ending = None, ending or threading.Event()
         self.thread = threading.get_ident()
+        self.mark, self.writing = mark, threading.Lock()
 
     def say(self, words):
         self.log.append(dict(at=datetime.now(UTC).isoformat(timespec='seconds'), what=words))
@@ -123,11 +126,23 @@ def _listening(course):
 _KEYS = uuid.UUID('6a1d3bd0-7d53-4a8e-9e55-3b0e5c1f0a57')  # Ids that are made from keys
 
 
-def _new_row(kind, asked, who, key):
+def _new_row(kind, asked, who, key, asker=None):
     "The row of a job that begins to wait"
-    id = uuid.uuid5(_KEYS, canonical_json([who, key])) if key else uuid.uuid4()
-    params = dict(asked=asked, who=who, starts=0)
+    asker = str(asker or who)
+    id = uuid.uuid5(_KEYS, canonical_json([asker, key])) if key else uuid.uuid4()
+    params = dict(asked=asked, who=who, asker=asker, starts=0)
     return IngestJob(id=id, kind=kind, params=params, status='queued', progress=0.0)
+
+
+def _is_known(registry, row, key):
+    "Whether the same was asked before"
+    with registry.session() as session:
+        known = session.get(IngestJob, row.id)
+    if known is None:
+        return False
+    if (known.kind, known.params.get('asked')) != (row.kind, row.params['asked']):
+        raise Conflict(f'the key {key!r} was used for another request: give each request its own')
+    return True
 
 
 def _store_row(registry, row, key):
@@ -137,25 +152,25 @@ def _store_row(registry, row, key):
             session.add(row)
         return True
     except (IntegrityError, AstridError):
-        with registry.session() as session:
-            known = session.get(IngestJob, row.id)
-        if known is None:
+        if not _is_known(registry, row, key):
             raise
-    if (known.kind, known.params['asked']) != (row.kind, row.params['asked']):
-        raise Conflict(f'the key {key!r} was used for another request: give each request its own')
     return False
 
 # %% ../nbs/95_jobs.ipynb #4710bb61
 _MOST_STARTS = 3
 
 
-def _change(registry, id, states, **values):
-    "Change the row of a job if it is in one of some states; whether it was"
-    values |= dict(updated_at=datetime.now(UTC))
+_AT_WORK = ('running', 'cancelling')
+
+
+def _change(registry, id, states, mark=None, **values):
+    "Change a row that is in one of some states and has the mark; its new mark, None where it is not so"
+    values = dict(updated_at=datetime.now(UTC)) | values
+    here = [IngestJob.id == id, IngestJob.status.in_(states)]
+    here += [IngestJob.updated_at == mark] if mark else []
     with registry.session() as session:
-        here = IngestJob.id == id, IngestJob.status.in_(states)
-        changed = update(IngestJob).where(*here).values(**values)
-        return session.execute(changed).rowcount == 1
+        changed = session.execute(update(IngestJob).where(*here).values(**values))
+    return values['updated_at'] if changed.rowcount == 1 else None
 
 
 def _find(registry, id):
@@ -168,17 +183,18 @@ def _find(registry, id):
 
 
 def _take(registry, id):
-    "The row of a job that is now ours; None where another has it"
+    "The row of a job that is now ours, and its mark; None twice where another has it"
     row = _find(registry, id)
-    params = row.params | dict(starts=row.params['starts'] + 1)
-    taken = _change(registry, id, ['queued'], status='running', params=params)
-    return _find(registry, id) if taken else None
+    row.params = row.params | dict(starts=row.params.get('starts', 0) + 1)
+    mark = _change(registry, id, ['queued'], status='running', params=row.params)
+    return (row, mark) if mark else (None, None)
 
 # %% ../nbs/95_jobs.ipynb #929bb27f
-def _orphans(session, states, silent_s):
-    "Jobs in some states that were not heard of for a time"
+def _orphans(session, states, silent_s, kinds):
+    "Jobs of some kinds in some states that were not heard of for a time"
     before = datetime.now(UTC) - timedelta(seconds=silent_s)
-    here = IngestJob.status.in_(states), IngestJob.updated_at < before
+    silent = IngestJob.status.in_(states), IngestJob.updated_at < before
+    here = *silent, IngestJob.kind.in_(kinds)
     return session.scalars(select(IngestJob).where(*here).order_by(IngestJob.created_at)).all()
 
 
@@ -186,21 +202,23 @@ def _fate(row):
     "What becomes of a job whose server is gone: status and message"
     if row.status == 'cancelling':
         return 'cancelled', 'the server ended before the job did'
-    if row.params['starts'] >= _MOST_STARTS:
-        return 'failed', f'the server ended {row.params["starts"]} times while this was at work'
+    starts = row.params.get('starts', 0)
+    if starts >= _MOST_STARTS:
+        return 'failed', f'the server ended {starts} times while this was at work'
     return 'queued', 'to be started again, since its server ended'
 
 
-def _put_back(registry, silent_s):
+def _put_back(registry, silent_s, kinds):
     "Decide about jobs whose server is gone; how many there were"
     with registry.session() as session:
-        rows = _orphans(session, ['running', 'cancelling'], silent_s)
+        rows = _orphans(session, _AT_WORK, silent_s, kinds)
     for row in rows:
         status, message = _fate(row)
         result = row.result or {}
         if status == 'failed':
             result = result | dict(error=dict(message=message, error_code='server_ended'))
-        _change(registry, row.id, [row.status], status=status, message=message, result=result)
+        values = dict(status=status, message=message, result=result)
+        _change(registry, row.id, [row.status], row.updated_at, **values)
     return len(rows)
 
 # %% ../nbs/95_jobs.ipynb #8a90eb0d
@@ -236,13 +254,16 @@ def submit(
     asked: dict,  # What is wanted, plain data
     who: str,  # Who asks
     key: str | None = None,  # Of the asker's choice; asked again, the job that is there is found
+    asker: str | None = None,  # Id of who asks, where names may be shared
 ) -> uuid.UUID:  # Its id
     "Ask for a job"
     if kind not in self.kinds:
         raise BadInput(f'no kind of job {kind!r}: there are {", ".join(sorted(self.kinds))}')
+    row = _new_row(kind, asked, who, key, asker)
+    if key and _is_known(self.registry, row, key):
+        return row.id
     if self._unfinished() >= self.most_waiting:
-        raise TooBusy(f'{self.most_waiting} jobs wait or are at work: ask again later')
-    row = _new_row(kind, asked, who, key)
+        raise TooBusy(f'{self.most_waiting} jobs wait or are at work here: ask again later')
     if _store_row(self.registry, row, key):
         self._begin(row.id)
         self.start(serving=False)
@@ -257,56 +278,69 @@ def _begin(self: Jobs, id):
             self.futures[id] = self.threads.submit(self._work, id)
 
 # %% ../nbs/95_jobs.ipynb #1695be6a
+_log = get_log('jobs')
+_OTHER_HAS_IT = 'another server has it'
+
+
+@patch
+def _outcome(self: Jobs, row, course):
+    "Do the work of a job: the state that it ends in, and what its result says beside the log"
+    try:
+        with _listening(course):
+            return 'done', dict(answer=self.kinds[row.kind](row.params['asked'], row.params['who']))
+    except _Stopped as stopped:
+        words = str(stopped)
+        return {'cancelled': 'cancelled', _SERVER_ENDS: 'queued'}.get(words, words), {}
+    except Exception as error:  # noqa: BLE001 (somebody waits to hear of it)
+        if not isinstance(error, AstridError):
+            words = f'job {row.id} failed'
+            tell(_log, logging.ERROR, words, exc_info=error, event='failed', job=str(row.id))
+        return 'failed', dict(error=self.facts_of_error(error))
+
+# %% ../nbs/95_jobs.ipynb #01259c39
+_PAUSES_S = (0, 1, 5, 20, 60)
+
+
+@patch
+def _write(self: Jobs, id, course, **values):
+    "Change the row of a job that is still ours; whether it is"
+    with course.writing:
+        mark = _change(self.registry, id, _AT_WORK, course.mark, **values)
+        course.mark = mark or course.mark
+    return mark is not None
+
+
+@patch
+def _write_end(self: Jobs, id, course, values):
+    "Write how a job ended, as soon as that is possible"
+    for pause_s in _PAUSES_S:
+        time.sleep(pause_s)
+        try:
+            return self._write(id, course, **values)
+        except (AstridError, SQLAlchemyError) as error:
+            words = f'the end of job {id} waits to be written: {error}'
+            tell(_log, logging.WARNING, words, event='jobs_wait', job=str(id))
+
+# %% ../nbs/95_jobs.ipynb #fa254157
 @patch
 def _work(self: Jobs, id):
     "Take a job, do its work, write its end"
-    row = _take(self.registry, id)
+    row, mark = _take(self.registry, id)
     if row is None:
         return
-    course = self.courses[id] = _Course((row.result or {}).get('log', ()), self.ending)
+    course = self.courses[id] = _Course((row.result or {}).get('log', ()), self.ending, mark)
     course.say('begins' if row.params['starts'] == 1 else f'begins, time {row.params["starts"]}')
     try:
-        with _listening(course):
-            answer = self.kinds[row.kind](row.params['asked'], row.params['who'])
-        self._end(id, course, 'done', answer=answer)
-    except _Stopped as stopped:
-        self._end_early(row, course, str(stopped))
-    except Exception as error:  # noqa: BLE001 (somebody waits to hear of it)
-        self._fail(id, course, error)
+        status, result = self._outcome(row, course)
+        course.say(_SERVER_ENDS if status == 'queued' else status)
+        values = dict(status=status, progress=course.progress, message=course.message)
+        values['result'] = dict(log=list(course.log), **result)
+        if status == 'queued':
+            values['params'] = row.params | dict(starts=row.params['starts'] - 1)
+        if status in STATES:
+            self._write_end(id, course, values)
     finally:
         self.courses.pop(id, None)
-
-
-@patch
-def _end(self: Jobs, id, course, status, **result):
-    "Write how a job ended"
-    course.say(status)
-    values = dict(status=status, progress=course.progress, message=course.message)
-    values['result'] = dict(log=list(course.log), **result)
-    _change(self.registry, id, ['running', 'cancelling'], **values)
-
-
-@patch
-def _end_early(self: Jobs, row, course, why):
-    "Write that a job was stopped"
-    if why == 'cancelled':
-        self._end(row.id, course, 'cancelled')
-    elif why == _SERVER_ENDS:
-        params = row.params | dict(starts=row.params['starts'] - 1)
-        course.say(why)
-        values = dict(status='queued', params=params, result=dict(log=list(course.log)))
-        _change(self.registry, row.id, ['running'], **values)
-
-
-@patch
-def _fail(self: Jobs, id, course, error):
-    "Write what went wrong"
-    if not isinstance(error, AstridError):
-        tell(_log, logging.ERROR, f'job {id} failed', exc_info=error, event='failed', job=str(id))
-    self._end(id, course, 'failed', error=self.facts_of_error(error))
-
-
-_log = get_log('jobs')
 
 # %% ../nbs/95_jobs.ipynb #ccf88cdf
 _SILENT_BEATS = 8  # After so many beats without a sign a job has no server
@@ -317,19 +351,20 @@ def _beat(self: Jobs):
     "Write how far all jobs here are, and hear which are to stop"
     for id, course in list(self.courses.items()):
         told = dict(progress=course.progress, message=course.message)
-        told['result'] = dict(log=list(course.log))
-        if not _change(self.registry, id, ['running'], **told) and id in self.courses:
-            asked_to_end = _find(self.registry, id).status == 'cancelling'
-            course.stop = 'cancelled' if asked_to_end else 'another has it'
+        ours = self._write(id, course, result=dict(log=list(course.log)), **told)
+        if not ours:
+            course.stop = course.stop or _OTHER_HAS_IT
+        elif _find(self.registry, id).status == 'cancelling':
+            course.stop = 'cancelled'
 
 
 @patch
 def recover(self: Jobs):
     "Take up jobs whose server is gone, and forget those that ended long ago"
     silent_s = _SILENT_BEATS * self.beat_s
-    _put_back(self.registry, silent_s)
+    _put_back(self.registry, silent_s, self.kinds)
     with self.registry.session() as session:
-        old = [row.id for row in _orphans(session, _ENDED, self.keep_days * 86400)]
+        old = [row.id for row in _orphans(session, _ENDED, self.keep_days * 86400, self.kinds)]
         if old:
             session.execute(delete(IngestJob).where(IngestJob.id.in_(old)))
         mine = IngestJob.status == 'queued', IngestJob.kind.in_(self.kinds)
@@ -349,7 +384,7 @@ def _live(self: Jobs):
             self._beat()
             if beats % _SILENT_BEATS == 0 and self.serving:
                 self.recover()
-        except (AstridError, SQLAlchemyError) as error:
+        except Exception as error:  # noqa: BLE001 (a heart that stops gives its jobs away)
             tell(_log, logging.WARNING, f'jobs cannot be written now: {error}', event='jobs_wait')
         beats += 1
         with self.lock:
@@ -372,7 +407,8 @@ def start(
     "Let the heart beat"
     with self.lock:
         self.serving = self.serving or serving
-        if self.heart is None and not self.ending.is_set():
+        beats = self.heart is not None and self.heart.is_alive()
+        if not beats and not self.ending.is_set():
             self.heart = threading.Thread(target=self._live, name='jobs', daemon=True)
             self.heart.start()
 
@@ -380,12 +416,12 @@ def start(
 @patch
 def stop(
     self: Jobs,
-    wait_s: float = 20,  # For jobs that are at work (s)
+    wait_s: float = 20,  # For jobs to reach their next step (s)
 ):
     "Stop working; jobs that are not done wait for the next start"
     self.ending.set()
     self.threads.shutdown(wait=False, cancel_futures=True)
-    wait_for(list(self.futures.values()), wait_s)
+    wait_for([one for one in self.futures.values() if not one.cancelled()], wait_s)
     with suppress(AstridError, SQLAlchemyError):
         self._beat()
 
@@ -396,8 +432,8 @@ def cancel_job(
 ) -> dict:  # As of `describe_job`
     "End a job: at once where it waits, at its next step where it is at work"
     waited = _change(registry, id, ['queued'], status='cancelled')
-    if not waited:
-        _change(registry, id, ['running'], status='cancelling')
+    if not waited:  # The mark stays, since the job stays with its server
+        _change(registry, id, ['running'], status='cancelling', updated_at=IngestJob.updated_at)
     job = describe_job(_find(registry, id))
     if job['status'] in _ENDED and not waited:
         raise Conflict(f'the job {id} has ended: it is {job["status"]}')
@@ -411,6 +447,16 @@ def get(
 ) -> dict:  # As of `describe_job`
     "A job as it is now"
     return describe_job(_find(self.registry, id))
+
+
+@patch
+def is_of(
+    self: Jobs,
+    id: uuid.UUID,  # Of the job
+    asker: str,  # As given to `submit`
+) -> bool:
+    "Whether somebody asked for a job"
+    return _find(self.registry, id).params.get('asker') == asker
 
 
 @patch
@@ -432,7 +478,8 @@ def future(
     "What is to be waited for"
     nothing = Future()
     nothing.set_result(None)
-    return self.futures.get(id, nothing)
+    future = self.futures.get(id, nothing)
+    return nothing if future.cancelled() else future
 
 
 @patch
@@ -445,6 +492,8 @@ def cancel(
     job = cancel_job(self.registry, id)
     if course and job['status'] == 'cancelling':
         course.stop = 'cancelled'  # Sooner than at the next beat
+    elif id in self.futures:
+        self.futures[id].cancel()  # It waits for a thread no longer
     return job
 
 # %% ../nbs/95_jobs.ipynb #41fa310c
@@ -461,4 +510,4 @@ def list_jobs(
     same = [getattr(IngestJob, name) == value for name, value in wanted.items() if value]
     query = select(IngestJob).where(*same).order_by(IngestJob.created_at.desc(), IngestJob.id)
     with registry.session() as session:
-        return [describe_job(row) for row in session.scalars(query.limit(limit))]
+        return [describe_job(row, brief=True) for row in session.scalars(query.limit(limit))]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['version_rows', 'address_of', 'deletion_record', 'version_head', 'list_datasets', 'search_datasets', 'deleted_message',
-           'version_key', 'open_dataset', 'rows_at', 'earlier_splits', 'dataset_lock', 'delete_dataset']
+           'version_key', 'open_dataset', 'rows_at', 'earlier_splits', 'BeingBuilt', 'dataset_lock', 'delete_dataset']
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #5b9944e0
 import re
@@ -389,10 +389,14 @@ def earlier_splits(
     return _splits_of(archive, rows[0]['dataset_id'])
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #5bd20f8f
+class BeingBuilt(Conflict):
+    "Another is building a version of the same dataset now"
+
+
 @contextmanager
 def dataset_lock(
     folder,  # Folder of a dataset, with its versions in it
-):  # Context manager; `Conflict` where another process is at work
+):  # Context manager; `BeingBuilt` where another is at work
     "One builder at a time in a dataset's folder"
     with ExitStack() as stack:
         with writing(folder):
@@ -401,7 +405,7 @@ def dataset_lock(
                 stack.enter_context(file_lock(folder / '.lock', wait=False))
             except BlockingIOError:
                 message = f'another process is building {folder.name!r}; wait until it has finished'
-                raise Conflict(message) from None
+                raise BeingBuilt(message) from None
         yield
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #70bf73eb
