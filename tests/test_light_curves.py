@@ -270,3 +270,54 @@ def test_no_real_alert_sees_its_future(tmp_path, shared_data):
         later += int((newest > day + 1e-3 / 86400).sum())
         shown += len(curve)
     assert later == 0 and shown >= len(rows)
+
+
+ABSURD_EPOCHS = dict(
+    too_long=[seen('x' * 110, 2460399.5)],
+    huge_magnitude=[seen(1, 2460399.5, magpsf=10**400)],
+    zero_point=[dict(jd=2460399.5, fid=1, forcediffimflux=5.0, magzpsci=-1e5)],
+)
+
+
+@pytest.mark.parametrize('past', ABSURD_EPOCHS.values(), ids=ABSURD_EPOCHS)
+def test_an_absurd_epoch_is_counted_and_its_alert_stays(registry_url, tmp_path, past):
+    archive = open_at(tmp_path, registry_url)
+    report = archive.add_alerts([night(0, past), night(1, [])], show=False)
+    assert (report.added, len(report.ledger), report.epochs) == (2, 0, 2)
+    assert dict(report.lost_epochs) == dict(unreadable=1)
+
+
+@pytest.mark.parametrize('issued', [1e12, -1e12, 1e300])
+def test_an_absurd_date_of_issue_costs_its_own_epoch(registry_url, tmp_path, issued):
+    forced = dict(diaForcedSourceId=9, midpointMjdTai=60390.1, psfFlux=100.0, band='g')
+    bad = night(0, []) | dict(prvDiaForcedSources=[forced | dict(timeProcessedMjdTai=issued)])
+    archive = open_at(tmp_path, registry_url)
+    report = archive.add_alerts([bad, night(1, [])], show=False)
+    assert (report.added, report.epochs, dict(report.lost_epochs)) == (2, 2, dict(no_time=1))
+
+
+@pytest.mark.parametrize('sentinel', [-1, -999, -999.0, '-1', 'nan', 0])
+def test_a_sentinel_is_no_name(tmp_path, sentinel):
+    past = [unseen(2460390.5 + k, None, candid=sentinel) for k in range(5)]
+    archive = open_at(tmp_path, None)
+    assert archive.add_alerts([night(0, past)], show=False).epochs == 6
+
+
+def test_a_flux_that_is_no_result_is_unknown(tmp_path):
+    forced = dict(jd=2460390.5, fid=1, magzpsci=26.0)
+    values = [(1e300, 1.0, -600.0), (0.0, 0.0, 26.0), (5.0, 0.0, 26.0)]
+    names = 'forcediffimflux', 'forcediffimfluxunc', 'magzpsci'
+    past = [forced | dict(zip(names, v)) | dict(pid=k) for k, v in enumerate(values)]
+    archive = open_at(tmp_path, None)
+    archive.add_alerts([night(0, []) | dict(fp_hists=past)], show=False)
+    stored = epochs(archive).query('kind == "forced"')
+    assert len(stored) == 1 and stored.flux_error.isna().all()
+
+
+@pytest.mark.parametrize('name', ['a\ud800b', 'a\0b'], ids=['surrogate', 'nul'])
+def test_a_text_that_no_registry_holds_costs_at_most_its_packet(registry_url, tmp_path, name):
+    archive = open_at(tmp_path, registry_url)
+    past = [seen(name, 2460399.5)]
+    report = archive.add_alerts([night(k, past if k == 1 else []) for k in range(3)], show=False)
+    assert report.added >= 2 and report.added + len(report.ledger) == 3
+    assert set(epochs(archive).packet) >= {'1000', '1002'}

@@ -388,7 +388,7 @@ def _write_or_halve(archive, guard, batch, survey_name, origin):
     before = guard.report.ledger.copy()
     try:
         return [_write_batch(archive, guard, batch, survey_name, origin)]
-    except RowRefused as problem:
+    except (RowRefused, UnicodeEncodeError) as problem:  # Half a character, in any text
         guard.report.ledger = before
         if len(batch) == 1:
             guard.report.lose(batch[0][0], 'refused_row', str(problem))

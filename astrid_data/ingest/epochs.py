@@ -6,6 +6,7 @@
 __all__ = ['NJY_ZERO_POINT', 'TIME_TOLERANCE', 'utc_days', 'epochs_of', 'write_epochs']
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #780bc6a1
+import re
 from collections import Counter
 from datetime import datetime
 from functools import lru_cache
@@ -120,13 +121,20 @@ def utc_days(
     return days
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #b8847b59
+def _possible(day):
+    "A day (MJD) between 1858 and 2132, as of an observation; else ValueError"
+    if 0 < day < 100_000:
+        return day
+    raise ValueError('no_time')
+
+
 def _issued(record, fields):
     "When a measurement was made: day and scale; None and 'utc' where the packet is silent"
     if 'issued_tai' in fields and (day := _number(record, fields['issued_tai'])):
-        return day, 'tai'
+        return _possible(day), 'tai'
     at = _first(record, fields.get('issued_at', ()))
     if isinstance(at, (datetime, str)):
-        return mjd_from_utc(at), 'utc'
+        return _possible(mjd_from_utc(at)), 'utc'
     return None, 'utc'
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #9da86094
@@ -135,17 +143,25 @@ _LIMIT_SIGMA = 5
 _SIGNS = {'t': True, 'true': True, '1': True, 'f': False, 'false': False, '0': False}
 
 
+def _measured(flux, error):
+    "Flux and error, each None where it is no result"
+    known = error is not None and isfinite(error) and error > 0
+    if not isfinite(flux) or (flux == 0 and error is not None and not known):
+        return None, None
+    return flux, error if known else None
+
+
 def _flux(record, fields):
     "Flux and error (nJy), None where they are unknown"
     if 'njy' in fields and (flux := _number(record, fields['njy'])) is not None:
-        return flux, _number(record, fields.get('njy_error', ()))
+        return _measured(flux, _number(record, fields.get('njy_error', ())))
     zero_point = _number(record, fields.get('zero_point', ())) if 'counts' in fields else None
     flux = None if zero_point is None else _number(record, fields['counts'])
     if flux is None:
         return None, None
     njy = 10 ** (0.4 * (NJY_ZERO_POINT - zero_point))
     error = _number(record, fields.get('counts_error', ()))
-    return flux * njy, None if error is None else error * njy
+    return _measured(flux * njy, None if error is None else error * njy)
 
 
 def _limit(record, fields):
@@ -170,13 +186,25 @@ _OF_ROW = (
 ).split()
 
 
+_NO_NAME = re.compile(r'None|-\d+|0*')  # −1 and −999 are what some write for no name
+
+
+def _storable(text):
+    "A name that every registry can hold as it is; else ValueError"
+    if len(text) > 100 or '\0' in text:
+        raise ValueError('a name of an epoch is too long, or has a NUL')
+    text.encode()  # A lone surrogate is a ValueError too
+    return text
+
+
 def _key(record, fields, kind, mjd, band):
     "What the epoch is called, the same in every packet"
     name = _first(record, fields.get('name', ()))
-    if name not in (None, 0, '0'):
-        return f'{kind}:{name if type(name) is int else exact_id(name)}'[:100]
+    name = str(name if type(name) is int else exact_id(name))
+    if not _NO_NAME.fullmatch(name):
+        return _storable(f'{kind}:{name}')
     part = _first(record, fields.get('part', ()))
-    return f'{kind}:{mjd:.5f}:{band}:{part or ""}'[:100]
+    return _storable(f'{kind}:{mjd:.5f}:{band}:{part or ""}')
 
 
 def _row(record, kind, field, named):
@@ -192,7 +220,7 @@ def _row(record, kind, field, named):
     elif kind == 'limit':
         kind = 'detection'
     mjd, scale, meaning = _observed(record, fields)
-    band = _band(record, fields, named)
+    band = _storable(_band(record, fields, named))
     sign = _first(record, fields.get('sign', ())) if flux is None else None
     return (
         _key(record, fields, kind, mjd, band),
@@ -225,7 +253,7 @@ def epochs_of(
     for field, kind, record in (('alert', 'detection', own), *_records(layers)):
         try:
             row = _row(record, kind, field, named)
-        except (ValueError, TypeError, AttributeError, BadImage) as problem:
+        except (ValueError, TypeError, AttributeError, ArithmeticError, BadImage) as problem:
             refused['no_time' if str(problem) == 'no_time' else 'unreadable'] += 1
         else:
             rows += [row] if row else []
