@@ -252,6 +252,11 @@ def draw(
     if by not in (None, 'mag', 'flux'):
         raise BadInput(f"by={by!r}: say 'mag', 'flux', or None")
     table = self.table
+    if not len(table):
+        words = repr(self).partition(': ')[2].replace('; ', '\n')  # No epochs, as known at …
+        ax.text(0.5, 0.5, words, ha='center', va='center', size=8, transform=ax.transAxes)
+        ax.set(title=self.name, xticks=[], yticks=[])
+        return ax
     if by is None:
         has_no_mag = (table['kind'] != 'limit') & table['mag'].isna()
         by = 'flux' if has_no_mag.any() else 'mag'
@@ -267,6 +272,7 @@ def draw(
     ax.set_xlabel('days from the sample' if self.at is not None else 'MJD (UTC)', size=8)
     ax.set_title(self.name, size=8)
     ax.tick_params(labelsize=7)
+    ax.ticklabel_format(axis='x', useOffset=False)
     if len(table) or self.at is not None:
         ax.legend(fontsize=6, frameon=False, ncols=2)
     return ax
@@ -284,10 +290,21 @@ def plot(
     return figure
 
 # %% ../../nbs/25_ingest/10_light_curves.ipynb #9d15772b
+def _check_day(day):
+    "Refuse a number that is no MJD: a JD would let the whole future in"
+    if 0 < day < 100_000:
+        return float(day)
+    is_jd = 2_400_000.5 < day < 2_500_000.5
+    hint = f'it looks like a JD, and its MJD is {day - 2_400_000.5:g}' if is_jd else 'give a MJD'
+    raise BadInput(f'until={day!r} is no day from 0 to 100,000 (MJD, UTC): {hint}')
+
+
 def _moment(until):
     "MJD (UTC) of a moment that is a number, a text or a time"
-    if until is None or isinstance(until, (int, float, np.number)):
-        return None if until is None else float(until)
+    if until is None:
+        return None
+    if isinstance(until, (int, float, np.number)) and not isinstance(until, bool):
+        return _check_day(until)
     if not isinstance(until, (str, datetime)):
         raise BadInput(
             f'until={until!r}: give a day (MJD, UTC), a time, or text such as 2024-03-01'
