@@ -128,8 +128,12 @@ def test_a_registry_of_before_is_brought_up_and_filled(registry_url, tmp_path):
     with archive.session() as s:
         s.execute(text('DROP TABLE ad_epochs'))
         s.execute(text("UPDATE ad_alembic_version SET version_num = '0004'"))
-    with pytest.raises(Conflict, match='upgrade'):
-        open_at(tmp_path, registry_url)
+    if registry_url.startswith('sqlite'):
+        with pytest.warns(UserWarning, match='were at version 0004'):
+            open_at(tmp_path, registry_url)
+    else:
+        with pytest.raises(Conflict, match='upgrade'):
+            open_at(tmp_path, registry_url)
     registry = Registry(registry_url).upgrade()
     with registry.session() as s:
         assert schema_version(s.connection()) == SCHEMA == '0005'
@@ -321,3 +325,14 @@ def test_a_text_that_no_registry_holds_costs_at_most_its_packet(registry_url, tm
     report = archive.add_alerts([night(k, past if k == 1 else []) for k in range(3)], show=False)
     assert report.added >= 2 and report.added + len(report.ledger) == 3
     assert set(epochs(archive).packet) >= {'1000', '1002'}
+
+
+@pytest.mark.parametrize('mag, error', [(99.0, 0.1), (-99.0, 0.1), (99.99, -1.0)])
+def test_what_stands_for_no_magnitude_is_no_magnitude(tmp_path, mag, error):
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts(
+        [packet(3, 2460400.5, [seen(1, 2460399.5, magpsf=mag), seen(2, 2460398.5, sigmapsf=error)])]
+    )
+    table = epochs(archive)
+    assert table['mag'].dropna().between(-30, 50).all()
+    assert not (table['mag_error'] <= 0).any()

@@ -137,6 +137,16 @@ def _issued(record, fields):
         return _possible(mjd_from_utc(at)), 'utc'
     return None, 'utc'
 
+# %% ../../nbs/25_ingest/06_epochs.ipynb #08dbb68c
+_SENSIBLE = dict(mag=(-30, 50), mag_error=(0, 50), limit=(-30, 50))
+
+
+def _magnitude(record, fields, what):
+    "A magnitude, its error or a limit that can be; None where it is unknown"
+    value = _number(record, fields.get(what, ()))
+    low, high = _SENSIBLE[what]
+    return value if value is not None and low < value < high else None
+
 # %% ../../nbs/25_ingest/06_epochs.ipynb #9da86094
 NJY_ZERO_POINT = 31.4  # AB magnitude of 1 nJy
 _LIMIT_SIGMA = 5
@@ -168,7 +178,7 @@ def _limit(record, fields):
     "The faintest source that would show (mag); None where it is unknown"
     if 'noise_njy' in fields and (noise := _number(record, fields['noise_njy'])):
         return NJY_ZERO_POINT - 2.5 * np.log10(_LIMIT_SIGMA * noise) if noise > 0 else None
-    return _number(record, fields.get('limit', ()))
+    return _magnitude(record, fields, 'limit')
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #ac235265
 def _band(record, fields, named):
@@ -210,7 +220,7 @@ def _key(record, fields, kind, mjd, band):
 def _row(record, kind, field, named):
     "One epoch, a tuple in the order of `_OF_ROW`; None where nothing is said of the brightness"
     fields = _fields(tuple(record))
-    mag = _number(record, fields.get('mag', ()))
+    mag = _magnitude(record, fields, 'mag')
     flux, flux_error = _flux(record, fields)
     limit = _limit(record, fields)
     if mag is None and flux is None:
@@ -225,7 +235,7 @@ def _row(record, kind, field, named):
     return (
         _key(record, fields, kind, mjd, band),
         kind, mjd, scale, meaning, band,
-        mag, _number(record, fields.get('mag_error', ())) if mag is not None else None,
+        mag, _magnitude(record, fields, 'mag_error') if mag is not None else None,
         flux, flux_error, limit,
         _SIGNS.get(str(sign).lower()),
         *(_issued(record, fields) if kind == 'forced' else (None, 'utc')),
