@@ -62,7 +62,7 @@ def test_every_look_at_the_test_labels_is_counted(registry_url, tmp_path):
     (
         ds.folder / 'openings.jsonl'
     ).mkdir()  # As good as a folder that may not be written to, also for root
-    with pytest.raises(Conflict, match='can not be written'):
+    with pytest.raises(NotFound, match='is no file; restore it'):
         alone.open_test()
 
 
