@@ -170,6 +170,7 @@ TIMES = [
     dict(jd='2020-02-21T06:00:00Z'),
     dict(mjd=pd.Timestamp('2020-02-21T08:00:00', tz='Europe/Athens')),
     dict(jd=2458900.75, mjd=58900.25),
+    dict(jd=2458900.75, midpointMjdTai=58900.26),  # The middle of a long exposure
 ]
 
 
@@ -180,6 +181,7 @@ def test_a_time_is_known_by_its_size(archive, said):
 
 REFUSED = [
     (dict(jd=2458900.75, mjd=58950.25), 'conflicting_times'),
+    (dict(jd=2458900.75, midpointMjdTai=58900.29), 'conflicting_times'),
     (dict(jd=np.float32(2458900.75)), 'short_time'),
     (dict(jd=1582243200000), 'unknown_schema'),
     (dict(jd='last night'), 'bad_value'),

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 
 import numpy as np
 import pandas as pd
@@ -336,3 +337,89 @@ def test_what_stands_for_no_magnitude_is_no_magnitude(tmp_path, mag, error):
     table = epochs(archive)
     assert table['mag'].dropna().between(-30, 50).all()
     assert not (table['mag_error'] <= 0).any()
+
+
+KEPT_AS = dict(
+    text=json.dumps,
+    bytes=lambda past: json.dumps(past).encode(),
+    texts=lambda past: [json.dumps(one) for one in past],
+    printed=repr,
+    one_record=lambda past: past[0],
+)
+
+
+@pytest.mark.parametrize('keep', KEPT_AS.values(), ids=KEPT_AS)
+def test_a_history_is_opened_however_it_is_kept(tmp_path, keep):
+    archive = ad.open_archive(tmp_path)
+    report = archive.add_alerts([night(0, []) | dict(prv_candidates=keep(HISTORY[:1]))])
+    assert (report.epochs, report.lost_epochs.total()) == (2, 0)
+    assert 'detection:1' in set(epochs(archive)['epoch_key'])
+
+
+@pytest.mark.parametrize('lost', ['[{"jd": 24', 'see the other table', b'Obj\x01', ['[{"jd": 24']])
+def test_a_history_that_cannot_be_opened_is_counted(tmp_path, lost):
+    archive = ad.open_archive(tmp_path)
+    report = archive.add_alerts([night(0, HISTORY) | dict(forced_photometry=lost)])
+    assert (report.added, report.epochs) == (1, 4)
+    assert report.lost_epochs == dict(unreadable=1)
+
+
+@pytest.mark.parametrize('nothing', [None, np.nan, '', 'null', [], '[]', 7])
+def test_a_history_that_says_nothing_is_none(tmp_path, nothing):
+    archive = ad.open_archive(tmp_path)
+    report = archive.add_alerts([night(0, HISTORY) | dict(forced_photometry=nothing)])
+    assert (report.epochs, report.lost_epochs.total()) == (4, 0)
+
+
+def test_a_flux_of_minus_999_is_a_flux_where_it_has_an_error(tmp_path):
+    pairs = [(-999.0, 20.0), (-999, 20.0), (-999.0, -999.0), (-50.0, -1.0)]
+    forced = [dia_forced(k, 60000.0 + k, 60010.0, flux) for k, (flux, _) in enumerate(pairs, 1)]
+    forced = [one | dict(psfFluxErr=error) for one, (_, error) in zip(forced, pairs)]
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts([rubin(60100.0, forced)])
+    found = epochs(archive).query("kind == 'forced'").set_index('epoch_key')
+    assert found['flux'].to_dict() == {'forced:1': -999.0, 'forced:2': -999.0, 'forced:4': -50.0}
+    assert found['flux_error'].fillna(0).tolist() == [20.0, 20.0, 0.0]
+
+
+@pytest.mark.parametrize('survey', [None, np.nan, 'nobody'])
+def test_a_sample_without_survey_has_no_epochs(tmp_path, survey):
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts([night(0, HISTORY)])
+    curve = curve_of_sample(archive, sample_of(60400.0, name='ZTF24aaa', survey=survey))
+    assert (len(curve), curve.later) == (0, 0)
+
+
+def test_a_sample_without_a_scale_counts_in_utc(tmp_path):
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts([night(0, HISTORY)])
+    sample = sample_of(60400.0, name='ZTF24aaa', survey='ztf').drop('mjd_scale')
+    assert len(curve_of_sample(archive, sample)) == 4
+
+
+def texts_of(ax):
+    return [one.get_text() for one in ax.texts]
+
+
+@pytest.mark.parametrize(
+    'until, said', [('2001-01-01', '2001-01-01 00:00:00 UTC'), (59000.5, '2020-05-31')]
+)
+def test_a_picture_of_nothing_says_so(tmp_path, until, said):
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts([night(0, HISTORY)])
+    figure = archive.light_curve('ZTF24aaa', until=until).plot()
+    (words,) = texts_of(figure.axes[0])
+    assert words.startswith('no epochs known at ') and said in words
+    assert len(figure.axes[0].get_xticks()) == 0
+
+
+def test_a_picture_has_plain_days_its_moment_and_nothing_over_its_points(tmp_path):
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts([packet(1000 + k, 2460400.5 + k / 200) for k in range(3)])
+    figure = archive.light_curve('ZTF24aaa', until='2024-04-02T12:00:00').plot()
+    figure.canvas.draw()
+    (ax,) = figure.axes
+    labels = [float(one.get_text()) for one in ax.get_xticklabels()]
+    assert ax.xaxis.get_offset_text().get_text() == '' and min(labels) > 60_000
+    assert '2024-04-02 12:00:00 UTC' in ax.get_title()
+    assert not ax.get_legend().get_window_extent().overlaps(ax.get_window_extent())

@@ -19,21 +19,28 @@ from ..registry.tables import Survey
 # %% ../../nbs/55_datasets/05_light_curves.ipynb #17bf2948
 def _sample_days(samples):
     "When each sample was observed (MJD, UTC); NaN where that is unknown"
-    scale = samples['mjd_scale'].where(samples['mjd_scale'].notna(), 'utc')
-    return utc_days(samples['mjd'], scale)
+    scale = samples.get('mjd_scale', pd.Series(None, samples.index, dtype=object))
+    return utc_days(samples['mjd'], scale.where(scale.notna(), 'utc'))
 
 # %% ../../nbs/55_datasets/05_light_curves.ipynb #88b32896
+def _object_of(session, sample):
+    "The object of a sample, a list of one (name, survey) pair; empty where the sample has none"
+    if pd.isna(sample['object_id']) or pd.isna(sample['survey']):
+        return []
+    name = str(sample['survey']).lower()
+    survey_id = session.scalar(select(Survey.id).where(Survey.name == name))
+    return [] if survey_id is None else [(str(sample['object_id']), survey_id)]
+
+# %% ../../nbs/55_datasets/05_light_curves.ipynb #bc7b3c82
 def curve_of_sample(
     archive,  # An `Archive`
     sample: pd.Series,  # A row of the table of samples: object_id, survey, mjd, mjd_scale
-) -> LightCurve:  # Without epochs where the sample has no object, or no time
+) -> LightCurve:  # Without epochs where the sample has no object, no survey, or no time
     "What was known of the object of a sample when the sample was observed"
     at = float(_sample_days(sample.to_frame().T)[0])
     object_id = None if pd.isna(sample['object_id']) else str(sample['object_id'])
     with archive.session() as session:
-        survey_id = session.scalar(select(Survey.id).where(Survey.name == sample['survey'].lower()))
-        objects = [(object_id, survey_id)] if object_id and survey_id else []
-        epochs = read_epochs(session, objects)
+        epochs = read_epochs(session, _object_of(session, sample))
     if np.isnan(at):
         return make_curve(epochs, object_id or 'no object', until=-np.inf)
     return make_curve(epochs, object_id or 'no object', until=at, at=at)

@@ -17,7 +17,14 @@ from astropy.time import Time
 
 from ..core import BadImage, mjd_from_utc
 from ..images.times import to_utc
-from .packets import as_list, as_record, exact_id, is_missing
+from astrid_data.ingest.packets import (
+    _is_sensible,
+    _opened,
+    as_list,
+    as_record,
+    exact_id,
+    is_missing,
+)
 from ..registry.tables import EpochRow, insert_columns
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #6d2aa537
@@ -77,15 +84,27 @@ def _first(record, fields):
             return value
 
 
-def _number(record, fields):
+def _as_float(value):
+    "A value of any library as a float; NaN where it says nothing"
+    if value is np.ma.masked:
+        return nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        if is_missing(value):
+            return nan
+        raise
+
+
+def _number(record, fields, missing=_MISSING):
     "The first of some fields as a number; None without one, ValueError for what is none"
     for name in fields:
         value = record[name]
         if value is None:
             continue
         if type(value) is not float:
-            value = nan if is_missing(value) else float(value)
-        if isfinite(value) and value not in _MISSING:
+            value = _as_float(value)
+        if isfinite(value) and value not in missing:
             return value
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #e8eac944
@@ -138,40 +157,42 @@ def _issued(record, fields):
     return None, 'utc'
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #08dbb68c
-_SENSIBLE = dict(mag=(-30, 50), mag_error=(0, 50), limit=(-30, 50))
+_AS_OF_ALERT = dict(mag='magpsf', mag_error='sigmapsf', limit='diffmaglim')
 
 
 def _magnitude(record, fields, what):
     "A magnitude, its error or a limit that can be; None where it is unknown"
     value = _number(record, fields.get(what, ()))
-    low, high = _SENSIBLE[what]
-    return value if value is not None and low < value < high else None
+    return value if value is not None and _is_sensible(_AS_OF_ALERT[what], value) else None
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #9da86094
 NJY_ZERO_POINT = 31.4  # AB magnitude of 1 nJy
 _LIMIT_SIGMA = 5
+_UNFILLED = (0.0, *_MISSING)  # A flux of these, beside an error that is none, is no result
 _SIGNS = {'t': True, 'true': True, '1': True, 'f': False, 'false': False, '0': False}
 
 
 def _measured(flux, error):
     "Flux and error, each None where it is no result"
     known = error is not None and isfinite(error) and error > 0
-    if not isfinite(flux) or (flux == 0 and error is not None and not known):
+    if not isfinite(flux) or (flux in _UNFILLED and error is not None and not known):
         return None, None
     return flux, error if known else None
 
 
 def _flux(record, fields):
     "Flux and error (nJy), None where they are unknown"
-    if 'njy' in fields and (flux := _number(record, fields['njy'])) is not None:
-        return _measured(flux, _number(record, fields.get('njy_error', ())))
+    if 'njy' in fields and (flux := _number(record, fields['njy'], ())) is not None:
+        return _measured(flux, _number(record, fields.get('njy_error', ()), ()))
     zero_point = _number(record, fields.get('zero_point', ())) if 'counts' in fields else None
-    flux = None if zero_point is None else _number(record, fields['counts'])
-    if flux is None:
+    counts = None if zero_point is None else _number(record, fields['counts'], ())
+    if counts is None:
+        return None, None
+    counts, error = _measured(counts, _number(record, fields.get('counts_error', ()), ()))
+    if counts is None:
         return None, None
     njy = 10 ** (0.4 * (NJY_ZERO_POINT - zero_point))
-    error = _number(record, fields.get('counts_error', ()))
-    return _measured(flux * njy, None if error is None else error * njy)
+    return _measured(counts * njy, None if error is None else error * njy)
 
 
 def _limit(record, fields):
@@ -243,13 +264,31 @@ def _row(record, kind, field, named):
     )  # fmt: skip
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #e59ae48f
+def _opened_or_none(name, value):
+    "A field as it is, or what its text holds; None where it cannot be opened"
+    try:
+        return _opened(name, value)
+    except BadImage:
+        return None
+
+
+def _history(name, value):
+    "The records of a list of epochs; None for each that cannot be opened"
+    if is_missing(value) or isinstance(value, (int, float, np.number)):
+        return []
+    value = _opened_or_none(name, value)
+    one = as_record(value)
+    rows = [one] if one is not None else as_list(value)
+    return [None] if rows is None else [as_record(_opened_or_none(name, row)) for row in rows]
+
+# %% ../../nbs/25_ingest/06_epochs.ipynb #7bbef6dd
 def _records(layers):
     "The name of a list of epochs, the kind that it holds, and each of its records"
     for layer in layers:
         for name, value in layer.items():
             kind = _HISTORIES.get(str(name).replace('_', '').lower()) if value is not None else None
-            for record in (as_list(value) or ()) if kind else ():
-                yield name, kind, as_record(record)
+            for record in _history(str(name), value) if kind else ():
+                yield name, kind, record
 
 
 def epochs_of(

@@ -155,6 +155,13 @@ class LightCurve:
         return {name: UNITS[name] for name in self.table}
 
 # %% ../../nbs/25_ingest/10_light_curves.ipynb #6905f988
+def _moment_words(until):
+    "The moment of a curve in words"
+    if not isfinite(until):
+        return 'no known time'
+    return f'{utc_from_mjd(until):%Y-%m-%d %H:%M:%S} UTC'
+
+
 @patch
 def __repr__(self: LightCurve):
     kinds = self.table['kind'].value_counts()
@@ -165,10 +172,7 @@ def __repr__(self: LightCurve):
         bands = ', '.join(sorted(set(self.table['band'])))
         text += f' in {bands} over {days.max() - days.min():.1f} days'
     if self.until is not None:
-        moment = 'no known time'
-        if isfinite(self.until):
-            moment = f'{utc_from_mjd(self.until):%Y-%m-%d %H:%M:%S} UTC'
-        text += f'; as known at {moment}, {self.later} epochs later'
+        text += f'; as known at {_moment_words(self.until)}, {self.later} epochs later'
     return text
 
 
@@ -242,6 +246,26 @@ def _draw_band(ax, table, x, band, by):
         ax.plot(x[limits], limit_of(table)[limits], 'v', **words)
 
 # %% ../../nbs/25_ingest/10_light_curves.ipynb #b32b04de
+def _draw_words(ax, curve):
+    "Say in empty axes that nothing is known"
+    known = '' if curve.until is None else f' known at {_moment_words(curve.until)}'
+    ax.text(0.5, 0.5, f'no epochs{known}', ha='center', va='center', size=8, transform=ax.transAxes)
+    ax.set_title(curve.name, size=8)
+    ax.set(xticks=[], yticks=[])
+
+
+def _draw_frame(ax, curve, by):
+    "Title, names of the axes, plain days, and a legend that covers no point"
+    known = '' if curve.until is None else f', as known at {_moment_words(curve.until)}'
+    ax.set_title(curve.name + known, size=8)
+    ax.set_ylabel('AB magnitude' if by == 'mag' else 'flux of the difference (nJy)', size=8)
+    ax.set_xlabel('days from the sample' if curve.at is not None else 'MJD (UTC)', size=8)
+    ax.tick_params(labelsize=7)
+    ax.ticklabel_format(useOffset=False)
+    ax.ticklabel_format(axis='x', style='plain')
+    ax.legend(fontsize=6, frameon=False, loc='upper left', bbox_to_anchor=(1.01, 1))
+
+
 @patch
 def draw(
     self: LightCurve,
@@ -253,9 +277,7 @@ def draw(
         raise BadInput(f"by={by!r}: say 'mag', 'flux', or None")
     table = self.table
     if not len(table):
-        words = repr(self).partition(': ')[2].replace('; ', '\n')  # No epochs, as known at …
-        ax.text(0.5, 0.5, words, ha='center', va='center', size=8, transform=ax.transAxes)
-        ax.set(title=self.name, xticks=[], yticks=[])
+        _draw_words(ax, self)
         return ax
     if by is None:
         has_no_mag = (table['kind'] != 'limit') & table['mag'].isna()
@@ -268,13 +290,7 @@ def draw(
         ax.axvline(0, color='0.3', lw=1, ls='--', label='the sample')
     if by == 'mag':
         ax.invert_yaxis()
-    ax.set_ylabel('AB magnitude' if by == 'mag' else 'flux of the difference (nJy)', size=8)
-    ax.set_xlabel('days from the sample' if self.at is not None else 'MJD (UTC)', size=8)
-    ax.set_title(self.name, size=8)
-    ax.tick_params(labelsize=7)
-    ax.ticklabel_format(axis='x', useOffset=False)
-    if len(table) or self.at is not None:
-        ax.legend(fontsize=6, frameon=False, ncols=2)
+    _draw_frame(ax, self, by)
     return ax
 
 
@@ -283,7 +299,7 @@ def plot(
     self: LightCurve,
     by: str | None = None,  # As for `draw`
     figsize: tuple = (5, 2.6),  # Inches
-):  # A matplotlib figure
+):  # A Figure that pyplot does not know: it shows itself, and nobody has to close it
     "The curve as a picture"
     figure = new_figure(figsize)
     self.draw(figure.subplots(), by)

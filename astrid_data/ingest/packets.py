@@ -285,6 +285,7 @@ def _rounding_deg(layers):
 _TIMES = dict(jd='utc', mjd='utc', midpointmjdtai='tai', midpointtai='tai')  # Field -> its scale
 _MJD_RANGE = 10_000, 100_000  # 1886 to 2132
 _SAME_TIME_DAYS = 60 / 86400
+_START_TO_MID_DAYS = 1800 / 86400  # Allowed between two scales
 
 
 def _mjd_of_date(name, value):
@@ -309,6 +310,14 @@ def _mjd_of(name, value, scale):
     return to_utc(day, scale) if _MJD_RANGE[0] < day < _MJD_RANGE[1] else None
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #8b78403d
+def _check_same_time(times, allowed):
+    "Refuse times, as pairs of MJD and what was said, that differ by more than some days"
+    days = [mjd for mjd, _ in times]
+    if max(days) - min(days) > allowed:
+        said = ' and '.join(str(value) for _, value in times)
+        raise BadImage('conflicting_times', f'the alert is of {said}')
+
+
 def _when(layers):
     "When the alert was seen (JD, UTC), and its meaning where it is not the start; empty if unknown"
     found = {}
@@ -317,10 +326,11 @@ def _when(layers):
         mjd = None if value is None else _mjd_of(name, value, scale)
         if mjd is not None:
             found.setdefault(scale, []).append((mjd, value))
+    for times in found.values():
+        _check_same_time(times, _SAME_TIME_DAYS)
+    if len(found) > 1:
+        _check_same_time(sum(found.values(), []), _START_TO_MID_DAYS)
     for scale, times in found.items():
-        if abs(times[0][0] - times[-1][0]) > _SAME_TIME_DAYS:
-            said = ' and '.join(str(value) for _, value in times)
-            raise BadImage('conflicting_times', f'the alert is of {said}')
         meaning = dict(jd_meaning='mid') if scale == 'tai' else {}
         return dict(jd=times[0][0] + 2400000.5) | meaning
     return {}
