@@ -23,6 +23,20 @@ hypothesis.settings.register_profile('untimed', deadline=None)  # A busy machine
 hypothesis.settings.load_profile('untimed')
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    "Passwords that hypothesis invents, words of our own code among them, hide nothing in later tests"
+    from astrid_data import core
+
+    before = dict(core._marks)
+    try:
+        return (yield)
+    finally:
+        if hasattr(getattr(item, 'obj', None), 'hypothesis'):
+            core._marks.clear()
+            core._marks.update(before)
+
+
 @contextmanager
 def served(server, name):
     "A running server, or a skip that says why there is none"
