@@ -220,6 +220,23 @@ def version_at(reg):
         return R.schema_version(c)
 
 
+@pytest.mark.parametrize('version', ['0000', '', 'abcd', '0005 ', '-1'])
+def test_tables_of_no_version_are_refused_and_left_alone(registry_url, version):
+    reg = aged(registry_url, version)
+    for attempt in (R.connect, lambda url: R.Registry(url).upgrade()):
+        with pytest.raises(Conflict, match='which is no version'):
+            attempt(registry_url)
+    assert version_at(reg) == version
+
+
+def test_tables_of_two_versions_are_refused(registry_url):
+    reg = R.connect(registry_url)
+    with reg.session() as s:
+        s.execute(text("INSERT INTO ad_alembic_version VALUES ('0004')"))
+    with pytest.raises(Conflict, match="says '0004 and 0005'"):
+        R.connect(registry_url)
+
+
 def test_tables_of_a_newer_version_are_refused(registry_url):
     reg = aged(registry_url, '9999')
     with pytest.raises(Conflict, match='newer astrid_data'):

@@ -1058,6 +1058,7 @@ def take_turn(
 
 # %% ../../nbs/10_registry/01_tables.ipynb #99094d63
 SCHEMA = '0005'  # The newest migration
+_MIGRATIONS = [f'{number:04}' for number in range(1, int(SCHEMA) + 1)]
 LOCK = 7261170  # PostgreSQL knows by this number that someone is making tables
 _one_at_a_time = threading.Lock()
 
@@ -1068,7 +1069,8 @@ def schema_version(
     "How far the additional tables are"
     if not inspect(connection).has_table('ad_alembic_version'):
         return None
-    return connection.scalar(text('SELECT version_num FROM ad_alembic_version'))
+    versions = connection.scalars(text('SELECT version_num FROM ad_alembic_version')).all()
+    return ' and '.join(sorted(versions)) if versions else None
 
 # %% ../../nbs/10_registry/01_tables.ipynb #5748a6c0
 def _migrate(engine):
@@ -1093,8 +1095,10 @@ def _migrate(engine):
 def _how_to_upgrade(registry, at):
     "What to do about a registry that this library does not know"
     about = f'the tables are at version {at} and this library at {SCHEMA}: '
-    if at > SCHEMA:
+    if at.isdecimal() and at > SCHEMA:
         return about + 'install a newer astrid_data'
+    if at not in _MIGRATIONS:
+        return f'ad_alembic_version says {at!r}, which is no version: take it from a copy'
     if _is_read_only(registry._url):
         return about + 'whoever may write to the file brings them up by opening it'
     return (
@@ -1105,7 +1109,8 @@ def _how_to_upgrade(registry, at):
 # %% ../../nbs/10_registry/01_tables.ipynb #9542456a
 def _may_upgrade(registry, at):
     "Whether an older registry is brought up without asking"
-    return at < SCHEMA and registry.dialect == 'sqlite' and not _is_read_only(registry._url)
+    is_older = at in _MIGRATIONS and at != SCHEMA
+    return is_older and registry.dialect == 'sqlite' and not _is_read_only(registry._url)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #958636db
 @patch
@@ -1132,6 +1137,10 @@ def create(self: Registry) -> Registry:  # The same
 def upgrade(self: Registry) -> Registry:  # The same
     "Make missing tables, and bring our own up to this version of the library"
     with _said_plainly(self._secrets):
+        with self.engine.connect() as c:
+            at = schema_version(c)
+        if at not in (None, *_MIGRATIONS):
+            raise Conflict(_how_to_upgrade(self, at))
         _migrate(self.engine)
     return self
 
