@@ -614,6 +614,7 @@ def test_alerts_come_in_once_and_broken_ones_cost_nothing_else(archive):
         packet(4, cutoutDifference=dict(stampData=b'no')),
         packet(5, cutoutScience=dict(stampData=stamp(40, 63))),
         packet(6, candidate=dict(jd=2460000.5, ra=400.0, dec=0.0)),
+        packet(7, candidate=dict(jd=1.0, ra=400.0, dec=0.0)),
         dict(alertId=7),
         packet(8, objectId='M31-V1'),
     ]
@@ -626,6 +627,7 @@ def test_alerts_come_in_once_and_broken_ones_cost_nothing_else(archive):
             'unreadable',
             'uneven_stamps',
             'bad_position',
+            'unknown_schema',
             'unknown_schema',
             'unknown_stream',
         ]

@@ -58,10 +58,13 @@ def test_every_look_at_the_test_labels_is_counted(registry_url, tmp_path):
     alone = Dataset(ds.folder)
     alone.open_test('from the folder')
     assert len(alone.test_openings) == 1 and len(ds.test_openings) == 3 and ds.verify() is ds
-    (ds.folder / 'openings.jsonl').unlink()
-    (
-        ds.folder / 'openings.jsonl'
-    ).mkdir()  # As good as a folder that may not be written to, also for root
+    record = ds.folder / 'openings.jsonl'
+    record.unlink()
+    record.symlink_to(tmp_path / 'nowhere' / 'x')  # As good as a disk that is full, also for root
+    with pytest.raises(Conflict, match='can not be written'):
+        alone.open_test()
+    record.unlink()
+    record.mkdir()
     with pytest.raises(NotFound, match='is no file; restore it'):
         alone.open_test()
 
