@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 
 import numpy as np
@@ -93,6 +94,33 @@ def test_the_numbers_of_the_earliest_packet_stay_in_any_order(registry_url, tmp_
         archive.add_alerts([one])
     row = epochs(archive).set_index('epoch_key').loc['detection:1']
     assert (row['mag'], row['known_mjd'], row['packet']) == (18.5, 60400.0, '1000')
+
+
+@pytest.mark.parametrize('together', [True, False])
+def test_packets_of_one_moment_end_alike_in_any_order(registry_url, tmp_path, together):
+    "They tell other numbers of one epoch; a forced one has the same date of issue"
+    forced = dict(
+        diaForcedSourceId=9, midpointMjdTai=60390.1, psfFluxErr=3.0, band='g',
+        timeProcessedMjdTai=60395.0,
+    )  # fmt: skip
+    packets = [
+        packet(
+            1000 + k,
+            2460400.5,
+            [seen(1, 2460390.5, magpsf=18.5 + mag, isdiffpos=sign)],
+        )
+        | dict(prvDiaForcedSources=[dict(forced, psfFlux=100.0 + mag)])
+        for k, (mag, sign) in enumerate([(0.2, 't'), (0.1, None), (0.1, 'f')])
+    ]
+    archive = open_at(tmp_path, registry_url)
+    ends = []
+    for order in itertools.permutations(packets):
+        for batch in [list(order)] if together else [[one] for one in order]:
+            archive.add_alerts(batch)
+        ends.append(epochs(archive).astype(str).to_json())
+        with archive.session() as s:
+            s.query(EpochRow).delete()
+    assert len(set(ends)) == 1 and '18.6' in ends[0] and '100.1' in ends[0]
 
 
 def test_many_rows_go_the_fast_way_and_stay_the_same(registry_url, tmp_path):

@@ -336,12 +336,24 @@ def _owned_rows(alerts):
     return [(*owner, day, row) for owner, day, row, can in owned if can], int((~possible).sum())
 
 
+_WITHOUT = dict(mjd_meaning='', is_positive=-1)  # What an unknown value counts as; numbers: least
+_COMPARED = _OF_ROW[1 : _OF_ROW.index('issued')]
+
+
+def _rank(one):
+    "By what two rows of one epoch are compared, in the order of the registry's columns"
+    _, packet, known, row = one
+    said = zip(_COMPARED, row[1:])
+    values = (_WITHOUT.get(name, -1e308) if value is None else value for name, value in said)
+    return known, *values, packet, row[-1]
+
+
 def _first_known(owned):
     "The earliest row of each epoch, in the order of their keys"
     found = {}
     for one in owned:
         key = one[0], one[3][0]
-        if key not in found or one[2] < found[key][2]:
+        if key not in found or _rank(one) < _rank(found[key]):
             found[key] = one
     return [found[key] for key in sorted(found)]
 

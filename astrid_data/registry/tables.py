@@ -1288,20 +1288,39 @@ def _quoted(connection, columns):
     return ', '.join(quote(column.name) for column in columns)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #163aaf77
-def _at_conflict(table, smallest):
+_LEAST = -1e308  # Less than any number that is measured
+
+
+def _comparable(column, row, dialect):
+    "A column of a row in SQL, such that any two can be compared"
+    value = f'{row}.{column.name}'
+    if isinstance(column.type, Boolean):
+        return f'coalesce(CAST({value} AS INTEGER), -1)'
+    if isinstance(column.type, String):
+        by_bytes = '' if dialect == 'sqlite' else ' COLLATE "C"'
+        return f"coalesce({value}, ''){by_bytes}"
+    return f'coalesce({value}, {_LEAST})'
+
+
+def _at_conflict(table, smallest, dialect):
     "What happens to a row whose key is there already"
     if smallest is None:
         return 'DO NOTHING'
-    others = [column.name for column in table.columns if not column.primary_key]
-    values = ', '.join(f'{name} = excluded.{name}' for name in others)
-    return f'DO UPDATE SET {values} WHERE excluded.{smallest} < {table.name}.{smallest}'
+    others = [column for column in table.columns if not column.primary_key]
+    values = ', '.join(f'{column.name} = excluded.{column.name}' for column in others)
+    others.sort(key=lambda column: column.name != smallest)
+    new, old = (
+        ', '.join(_comparable(column, row, dialect) for column in others)
+        for row in ('excluded', table.name)
+    )
+    return f'DO UPDATE SET {values} WHERE ({new}) < ({old})'
 
 # %% ../../nbs/10_registry/01_tables.ipynb #ad6cd256
 def _insert_new(connection, table, source, smallest, *rows):
     "Insert what `source` gives; how many rows were new, or took the place of others"
     names = _quoted(connection, table.columns)
     keys = _quoted(connection, table.primary_key)
-    rule = _at_conflict(table, smallest)
+    rule = _at_conflict(table, smallest, connection.dialect.name)
     statement = f'INSERT INTO {table.name} ({names}) {source} ON CONFLICT ({keys}) {rule}'
     return connection.exec_driver_sql(statement, *rows).rowcount
 
@@ -1362,7 +1381,8 @@ def insert_columns(
     session,  # Open session
     table,  # One of the classes above
     columns: dict,  # Attribute -> its values, lists of one length; what is missing gets its default
-    smallest: str | None = None,  # Column; of two rows of one key the one with less of it stays
+    smallest: str
+    | None = None,  # Column; of two rows of one key that with less of it, or of the rest
 ) -> int:  # How many rows were new, or took the place of others
     "Insert rows that are given by columns; unless `smallest`, those that are there already stay"
     if not columns:
