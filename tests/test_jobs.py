@@ -262,31 +262,38 @@ def test_two_servers_do_a_job_once(registry):
     assert sorted(begun) == list(range(20))
 
 
-def test_a_server_that_slept_changes_nothing(registry):
-    """Its job was taken by another meanwhile: neither its beat nor its answer counts"""
-    go_on, begun = threading.Event(), threading.Event()
+@pytest.mark.parametrize('beats', [True, False])
+def test_a_server_that_slept_changes_nothing(registry, beats):
+    """Another works on its job when it wakes: neither its beat nor its answer counts"""
 
-    def slow(asked, who):
-        begun.set()
-        go_on.wait(60)
-        return dict(by='the sleeper')
+    def slow(name):
+        begun, go_on = threading.Event(), threading.Event()
+
+        def work(asked, who):
+            begun.set()
+            go_on.wait(60)
+            return dict(by=name)
+
+        return work, begun, go_on
 
     with working(registry, serving=False, beat_s=999) as sleeper:
-        sleeper.kinds['count'] = slow
-        id = sleeper.submit('count', dict(n=1), 'me')
-        assert begun.wait(60)
-        with working(registry, serving=False) as other:
-            other.kinds['count'] = lambda asked, who: dict(by='the other')
+        with working(registry, serving=False, beat_s=999) as other:
+            sleeper.kinds['count'], sleeping, wake = slow('the sleeper')
+            other.kinds['count'], at_work, finish = slow('the other')
+            id = sleeper.submit('count', dict(n=1), 'me')
+            assert sleeping.wait(60)
             with registry.session() as session:
-                session.get(IngestJob, id).updated_at = datetime.now(UTC) - timedelta(hours=1)
-            other.start()
-            until(lambda: other.get(id)['status'] == 'done')
-        course = sleeper.courses[id]
-        sleeper._beat()
-        assert course.stop == 'another server has it'
-        go_on.set()
-        sleeper.wait(id, 60)
-        job = sleeper.get(id)
+                session.get(IngestJob, id).updated_at = datetime.now(UTC) - timedelta(days=1)
+            other.recover()
+            assert at_work.wait(60)
+            if beats:
+                sleeper._beat()
+                assert sleeper.courses[id].stop == 'another server has it'
+            wake.set()
+            sleeper.wait(id, 60)
+            assert (other.get(id)['status'], other.get(id)['answer']) == ('running', None)
+            finish.set()
+            job = other.wait(id, 60)
     assert (job['status'], job['answer'], job['starts']) == ('done', dict(by='the other'), 2)
 
 
