@@ -1,6 +1,7 @@
 # The names at the top: read by editors and, at run time, by __init__.py
 from . import (
     api as api,
+    automation as automation,
     collect as collect,
     core as core,
     datasets as datasets,

@@ -241,6 +241,15 @@ def _score_options(verb):
     verb.add_argument('--to', default='scores.csv', help='file of CSV (default: scores.csv)')
 
 
+def _retrain_options(verb):
+    from astrid_data.automation.next_model import retrain
+    from astrid_data.training.fit import fit
+
+    _dataset_options(verb)
+    add_options(verb, retrain, 'metric', 'may_lose', 'dry_run', 'force')
+    add_options(verb, fit, 'epochs', 'lr', 'seed')
+
+
 def _key_options(verb):
     verb.add_argument('name', help='whose it is, or what it is for')
     verb.add_argument('permission', nargs='+', help='such as read:data')
@@ -292,6 +301,7 @@ COMMANDS = {
     'export': (verbs.export, _export_options),
     'report': (verbs.report, _report_options),
     'score': (verbs.score, _score_options),
+    'retrain': (verbs.retrain, _retrain_options),
     'label': (verbs.label, _label_options),
     'key': (verbs.key, _key_options),
     'serve': (verbs.serve, _serve_options),

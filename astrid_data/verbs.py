@@ -6,7 +6,7 @@
 __all__ = ['DONE', 'FAILED', 'WRONG_USE', 'LOST', 'NOT_GOOD', 'EXIT_CODES', 'FITS_OPTIONS', 'CATALOGUE_OPTIONS', 'BUILD_OPTIONS',
            'Answer', 'open_named', 'ingest_fits', 'ingest_sample', 'ingest_alerts', 'ingest_catalogue', 'ingest_mast',
            'ingest_skyview', 'collect', 'datasets', 'show', 'quality', 'audit', 'verify', 'diff', 'export', 'report',
-           'write_scores', 'score', 'label', 'key', 'upgrade', 'serve', 'jobs', 'Check', 'doctor']
+           'write_scores', 'score', 'retrain', 'label', 'key', 'upgrade', 'serve', 'jobs', 'Check', 'doctor']
 
 # %% ../nbs/96_verbs.ipynb #e4a3f0a9
 import json
@@ -298,6 +298,19 @@ def score(args):
     words = f'{rows:,} rows in {args.to}, {lost:,} of them without a score, by {model.version}'
     data = dict(file=str(args.to), rows=rows, lost=lost, model_version=model.version)
     return Answer(words, data, LOST if lost else DONE)
+
+# %% ../nbs/96_verbs.ipynb #f7996df0
+_TRAINING = 'epochs', 'lr', 'seed'
+
+
+def retrain(args):
+    "New labels to a version, a model, a comparison and a decision"
+    from astrid_data.automation.next_model import retrain
+
+    how = _given(args, 'metric', 'may_lose', 'dry_run', 'force')
+    found = retrain(_dataset(args), fit=_given(args, *_TRAINING), **how)
+    about = f' ({found.dataset})' if found.dataset else ''
+    return Answer(f'{found.outcome}{about}: {found.reason}', found.to_dict())
 
 # %% ../nbs/96_verbs.ipynb #7b7758ed
 def label(args):

@@ -46,6 +46,7 @@ sections = {
     'inference': 'Scoring new sky',
     'search': 'What to label next',
     'widgets': 'Widgets',
+    'automation': 'The loop closed',
 }
 hide = {
     ('echo', 'false'): 'remove-input',
