@@ -61,12 +61,16 @@ def _input_names(cards):
     return sorted(set(filter(None, names)))
 
 # %% ../../nbs/20_images/15_exposures.ipynb #0bcb709d
-_count_cards = 'NCOMBINE NDRIZIM NIMAGES NIMAGE N_IMAGES NCOADD NCOADDS NSTACK STACKNUM'.split()
+_count_card = re.compile(
+    r'N(?:UM|O)?_?(?:COMB(?:INED?)?|DRIZIM|IMA?GE?S?|COADDS?|STACK(?:ED)?|EXP(?:OSURE)?S?|INPUTS?)'
+    r'|STACK(?:NUM|CNT)'
+)
 
 
 def _n_inputs(cards, inputs):
     "How many exposures were combined; 1 where nothing says that it were more"
-    counts = [cards.number(card) or 1 for card in _count_cards]
+    keys = {key for header in cards.headers for key in header if _count_card.fullmatch(key)}
+    counts = [cards.number(key) or 1 for key in keys]
     return int(max(1, len(inputs), *counts))
 
 # %% ../../nbs/20_images/15_exposures.ipynb #7dd56bb1
@@ -262,12 +266,31 @@ def _chip_names(cards):
 def _linear_wcs(cards):
     "Reference point, reference pixel and matrix of the header; {} where cards are missing"
     names = [f'{word}{axis}' for word in ('CRVAL', 'CRPIX') for axis in (1, 2)]
-    names += [f'CD{row}_{column}' for row in (1, 2) for column in (1, 2)]
     values = [cards.number(name) for name in names]
-    if None in values[:4] or values[4] is None or values[7] is None:
+    matrix = _cd_matrix(cards)
+    if None in values or matrix is None:
         return {}
-    matrix = [value or 0.0 for value in values[4:]]
-    return dict(crval=values[:2], crpix=values[2:4], cd=[matrix[:2], matrix[2:]])
+    return dict(crval=values[:2], crpix=values[2:], cd=matrix)
+
+
+def _cd_matrix(cards):
+    "The matrix from pixels to degrees, in whichever of its three forms; None where it has none"
+    found = {key: [cards.number(f'{key}{i}_{j}') for i in (1, 2) for j in (1, 2)] for key in _pairs}
+    if found['CD'][0] is not None or found['CD'][1] is not None:
+        return np.array([one or 0.0 for one in found['CD']]).reshape(2, 2).tolist()
+    steps = [cards.number('CDELT1'), cards.number('CDELT2')]
+    if not all(steps):
+        return None
+    turn = np.radians(cards.number('CROTA2') or 0)
+    rotated = [np.cos(turn), -np.sin(turn) * steps[1] / steps[0]]
+    rotated += [np.sin(turn) * steps[0] / steps[1], np.cos(turn)]
+    is_turned = all(one is None for one in found['PC'])
+    unit = rotated if is_turned else [1.0, 0.0, 0.0, 1.0]
+    matrix = [u if one is None else one for one, u in zip(found['PC'], unit)]
+    return (np.array(matrix).reshape(2, 2) * np.array(steps)[:, None]).tolist()
+
+
+_pairs = ('CD', 'PC')
 
 # %% ../../nbs/20_images/15_exposures.ipynb #dba040a3
 def read_exposure(
@@ -301,11 +324,23 @@ def read_exposure(
     )
 
 # %% ../../nbs/20_images/15_exposures.ipynb #58bfa8f6
+def _initials(name):
+    "First letters of the words of a name, without the small ones; '' for fewer than three words"
+    words = [word for word in re.findall('[a-z0-9]+', name.lower()) if word not in _small_words]
+    return ''.join(word[0] for word in words) if len(words) >= 3 else ''
+
+
+_small_words = {'of', 'for', 'the', 'and', 'at', 'on', 'in'}
+
+
 def _alike(a, b):
     "Whether two names may be of one thing; '' may be of anything"
+    short = _initials(a), _initials(b)
     a, b = (re.sub('[^a-z0-9]', '', name.lower()) for name in (a, b))
     if min(len(a), len(b)) < 3:
         return a == b or not a or not b
+    if (short[0] and b.startswith(short[0])) or (short[1] and a.startswith(short[1])):
+        return True
     return a.startswith(b) or b.startswith(a) or a[:4] == b[:4]
 
 # %% ../../nbs/20_images/15_exposures.ipynb #60a47b02
@@ -314,7 +349,15 @@ def _same_chip(a, b):
     try:
         return float(a) == float(b)
     except ValueError:
-        return _alike(a, b)
+        return _alike(a, b) or _one_says_more(a, b)
+
+
+def _one_says_more(a, b):
+    "Whether all words and numbers of one name stand in the other: '1' and 'CCD 1'"
+    parts = [
+        {part.lstrip('0') for part in re.findall('[a-z]+|[0-9]+', name.lower())} for name in (a, b)
+    ]
+    return parts[0] <= parts[1] or parts[1] <= parts[0]
 
 # %% ../../nbs/20_images/15_exposures.ipynb #e6d331c1
 _cameras = (  # Each of them one camera, whatever telescope it is at
@@ -334,8 +377,13 @@ def _surely_two(a, b):
     cameras = {_known_camera(a.instrument), _known_camera(b.instrument)}
     if None not in cameras:
         return len(cameras) == 2
-    telescopes = a.telescope, b.telescope
-    return all(telescopes) and not _alike(*telescopes)
+    return _other_telescope(a, b)
+
+
+def _other_telescope(a, b):
+    "Whether two images are certainly of two telescopes, with cameras of their own"
+    pairs = (a.telescope, b.telescope), (a.instrument, b.instrument)
+    return all(one and other and not _alike(one, other) for one, other in pairs)
 
 # %% ../../nbs/20_images/15_exposures.ipynb #a8e3fd96
 def other_camera(
@@ -350,7 +398,7 @@ def other_camera(
             return False
         shared = a.chip.keys() & b.chip.keys()
         return any(not _same_chip(a.chip[card], b.chip[card]) for card in shared)
-    return bool(a.telescope and b.telescope) and not _alike(a.telescope, b.telescope)
+    return False
 
 # %% ../../nbs/20_images/15_exposures.ipynb #a84a269c
 def _single_band(band):
@@ -424,12 +472,6 @@ def _at_once(a, b):
     gap_days = max(a.begin, b.begin) - min(a.end, b.end)
     return gap_days * 86400 < _gap_s
 
-# %% ../../nbs/20_images/15_exposures.ipynb #93623adc
-def _other_telescope(a, b):
-    "Whether two images are certainly of two telescopes, with cameras of their own"
-    pairs = (a.telescope, b.telescope), (a.instrument, b.instrument)
-    return all(one and other and not _alike(one, other) for one, other in pairs)
-
 # %% ../../nbs/20_images/15_exposures.ipynb #6bca7895
 def exposure_doubt(
     a: Exposure,  # One image
@@ -457,9 +499,11 @@ def _common_frame(a, b):
             return np.array(a.frames[key]), np.array(b.frames[key])
     if 'array' not in a.frames or 'array' not in b.frames:
         return None
-    if np.abs(np.subtract(a.size, b.size)).max() >= 4:
+    arrays = np.array(a.frames['array']), np.array(b.frames['array'])
+    largest_step = np.abs(np.array(arrays)[:, :, :2]).max()
+    if np.abs(np.subtract(a.size, b.size)).max() >= largest_step:
         return None
-    return np.array(a.frames['array']), np.array(b.frames['array'])
+    return arrays
 
 # %% ../../nbs/20_images/15_exposures.ipynb #7dc9b93b
 def _with_ones(matrix):
@@ -478,11 +522,36 @@ def _pixel_map(a, b):
     return _with_ones(np.column_stack([turn, shift]))
 
 # %% ../../nbs/20_images/15_exposures.ipynb #08b562d5
+def _reference_moved(a, b, frames):
+    "Whether the reference pixels of two images of one orientation are whole pixels apart"
+    if not a.wcs or not b.wcs or _quarter_turns(a, b) != 0:
+        return False
+    here, there = (
+        _with_ones(frame) @ [*np.subtract(image.wcs['crpix'], 1), 1]
+        for image, frame in zip((a, b), frames)
+    )
+    apart = np.abs(there - here)
+    return bool((np.abs(apart - np.round(apart)) < 1e-3).all() and apart.max() > 0.5)
+
+
+def _quarter_turns(a, b):
+    "How many quarter turns lie between two images; None where it is no whole number of them"
+    turn = np.linalg.solve(np.array(b.wcs['cd']), np.array(a.wcs['cd']))
+    turn /= np.abs(np.linalg.det(turn)) ** 0.5
+    for quarters, matrix in enumerate(_turns):
+        if np.abs(turn - matrix).max() < 0.03:
+            return quarters
+    return None
+
+
+_turns = [np.round(np.linalg.matrix_power([[0, -1], [1, 0]], n)) for n in range(4)]
+
+# %% ../../nbs/20_images/15_exposures.ipynb #94eb15b0
 def _looks_cut(a, b, frames):
     "Whether whole pixels and quarter turns are all that lies between two images"
     between = _pixel_map(a, b)
     if between is None:
-        return False
+        return _reference_moved(a, b, frames)
     from_0 = _with_ones([[1, 0, 1], [0, 1, 1]])
     zero_based = np.linalg.inv(from_0) @ between @ from_0
     on_a, on_b = (_with_ones(frame) for frame in frames)
@@ -492,12 +561,13 @@ def _looks_cut(a, b, frames):
     return bool(whole.all() and moved)
 
 # %% ../../nbs/20_images/15_exposures.ipynb #87a05f15
-def _mirrored(a, b):
-    "Whether one of two images is mirrored on its way from one camera"
+def _mirrored(a, b, frames):
+    "Whether one of two images is mirrored on its way from one camera, and its cards do not say so"
     if not a.wcs or not b.wcs:
         return False
     sides = [np.linalg.det(np.array(image.wcs['cd'])) for image in (a, b)]
-    return sides[0] * sides[1] < 0
+    sides += [np.linalg.det(np.array(frame)[:, :2]) for frame in frames]
+    return np.prod(np.sign(sides)) < 0
 
 # %% ../../nbs/20_images/15_exposures.ipynb #a75f0a93
 def detector_doubt(
@@ -510,9 +580,29 @@ def detector_doubt(
     if a.resampled or b.resampled or a.dithered or b.dithered:
         return 'resampled: the pixels of the detector are unknown'
     frames = _common_frame(a, b)
-    if frames is None or _mirrored(a, b) or _looks_cut(a, b, frames):
+    if frames is None or _mirrored(a, b, frames) or _looks_cut(a, b, frames):
         return 'the place on the detector is unknown'
     return ''
+
+# %% ../../nbs/20_images/15_exposures.ipynb #956fce97
+def _turned_back(b, quarters):
+    "The matrix from the image's pixels to those that it had before a tool turned it"
+    frame = np.array(b.frames['array'])
+    nx, ny = np.array(b.size) / np.abs(frame[:, :2]).sum(axis=1)
+    middle, before = (nx - 1) / 2, (ny - 1) / 2
+    turn = np.linalg.inv(_turns[quarters])
+    ends = (middle, before) if quarters % 2 == 0 else (before, middle)
+    return _with_ones(np.column_stack([turn, ends - turn @ [middle, before]]))
+
+
+def _possible_frames(a, b):
+    "The frames of both images: as they say, and as if a tool had turned one of them"
+    frame_a, frame_b = _common_frame(a, b)
+    quarters = _quarter_turns(a, b) if a.wcs and b.wcs else None
+    if not quarters or 'array' not in b.frames:
+        return [(frame_a, frame_b)]
+    turned = np.array(b.frames['array']) @ _turned_back(b, quarters)
+    return [(frame_a, frame_b), (np.array(a.frames.get('array', frame_a)), turned)]
 
 # %% ../../nbs/20_images/15_exposures.ipynb #17dc129b
 _least_apart_px = 2.0  # Beside the width of the source
@@ -531,6 +621,19 @@ def _is_round(places):
     return ((places['ellipticity'] < _most_drawn_out) & (places['n_pixels'] >= 4)).to_numpy()
 
 # %% ../../nbs/20_images/15_exposures.ipynb #4e9432d1
+def _seen_elsewhere(on_a, on_b, frames):
+    "Which sources lie on other pixels, if these are the frames of the two images"
+    places_a, step_a = _on_detector(on_a, frames[0])
+    places_b, step_b = _on_detector(on_b, frames[1])
+    step = max(step_a, step_b)
+    apart = np.abs(places_a - places_b)
+    width_a, width_b = on_a['fwhm_px'].fillna(2) * step_a, on_b['fwhm_px'].fillna(2) * step_b
+    width = np.maximum(width_a.to_numpy(), width_b.to_numpy())
+    elsewhere = np.hypot(*apart.T) > _least_apart_px * step + width
+    in_line = (apart < 1.5 * step).any(axis=1)
+    return elsewhere & (~in_line | (_is_round(on_a) & _is_round(on_b)))
+
+# %% ../../nbs/20_images/15_exposures.ipynb #646e7ca6
 def independent_sources(
     a: Exposure,  # One image
     b: Exposure,  # Another, for which there is no doubt of the two kinds above
@@ -538,16 +641,9 @@ def independent_sources(
     on_b,  # The source of `b` at the same place as each of these
 ) -> np.ndarray:  # True where another pixel of a detector saw it, shape (n,)
     "Which pairs of sources are no artefact of one pixel, column or trail"
-    thin = (on_a['ellipticity'].to_numpy() > _trail) & (on_b['ellipticity'].to_numpy() > _trail)
+    doubted = (on_a['ellipticity'].to_numpy() > _trail) & (on_b['ellipticity'].to_numpy() > _trail)
     if other_camera(a, b) or (a.dithered and b.dithered):
-        return ~thin
-    frame_a, frame_b = _common_frame(a, b)
-    places_a, step_a = _on_detector(on_a, frame_a)
-    places_b, step_b = _on_detector(on_b, frame_b)
-    step = max(step_a, step_b)
-    apart = np.abs(places_a - places_b)
-    width_a, width_b = on_a['fwhm_px'].fillna(2) * step_a, on_b['fwhm_px'].fillna(2) * step_b
-    width = np.maximum(width_a.to_numpy(), width_b.to_numpy())
-    elsewhere = np.hypot(*apart.T) > _least_apart_px * step + width
-    in_line = (apart < 1.5 * step).any(axis=1)
-    return ~thin & elsewhere & (~in_line | (_is_round(on_a) & _is_round(on_b)))
+        return ~doubted
+    for frames in _possible_frames(a, b):
+        doubted = doubted | ~_seen_elsewhere(on_a, on_b, frames)
+    return ~doubted
