@@ -231,7 +231,7 @@ def test_without_a_number_of_epochs_it_trains_until_nothing_gets_better(old):
 
 
 def test_a_ceiling_is_said(old, monkeypatch):
-    monkeypatch.setattr('astrid_data.training.fit._CEILING', (6, 1))
+    monkeypatch.setattr('astrid_data.training.stopping._CEILING', (6, 1))
     with pytest.warns(UserWarning, match='has not converged: stopped at the ceiling'):
         history = fit(SmallCNN(), *loaders(old)[:2], show=False)
     assert history.converged is False and 'NOT CONVERGED' in repr(history)
@@ -270,7 +270,7 @@ KILLED = """
     import os, signal, sys, tempfile, torch
     from pathlib import Path
     import test_promises as t
-    import astrid_data.training.fit as f
+    import astrid_data.training.stopping as f
     f._FLOOR, f._PATIENCE = (12, 3), (6, 2)
     model = torch.nn.Sequential(torch.nn.Dropout(0.2), t.SmallCNN(seed=int(sys.argv[3])))
     train, val, _ = t.RealDataLoader(t.version(Path(tempfile.mkdtemp()), 'v')).loaders(batch_size=32)

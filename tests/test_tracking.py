@@ -51,7 +51,8 @@ from astrid_data.tracking.secrets import hide_secrets
 from astrid_data.tracking.unsent import replay
 from astrid_data.tracking.uploader import load_mlflow
 from astrid_data.training.compare import compare_runs, paired_difference
-from astrid_data.training.fit import TrainingDiverged, fit
+from astrid_data.training.epochs import TrainingDiverged
+from astrid_data.training.fit import fit
 from astrid_data.training.models import SmallCNN, SmallUNet
 from astrid_data.training.predict import evaluate
 

@@ -38,9 +38,11 @@ from astrid_data.training.astrid import (
 )
 from astrid_data.training.baseline import evaluate_baseline, stamp_statistics
 from astrid_data.training.checkpoints import load_checkpoint, read_checkpoint, save_checkpoint
-from astrid_data.training.fit import EarlyStopping, TrainingDiverged, fit
+from astrid_data.training.epochs import TrainingDiverged
+from astrid_data.training.fit import fit
 from astrid_data.training.models import SmallCNN, SmallUNet
 from astrid_data.training.predict import evaluate, predict
+from astrid_data.training.stopping import EarlyStopping
 
 torch.set_num_threads(1)  # The models here are so small that threads would only wait for each other
 
@@ -787,7 +789,7 @@ def test_long_gradients_are_shortened():
     def step(clip, scale):  # How far one step of plain descent goes
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 1))
         torch.nn.init.zeros_(model[1].weight), torch.nn.init.zeros_(model[1].bias)
-        from astrid_data.training.fit import train_epoch
+        from astrid_data.training.epochs import train_epoch
 
         sgd = torch.optim.SGD(model.parameters(), 1.0)
         train_epoch(

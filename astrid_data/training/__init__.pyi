@@ -10,10 +10,8 @@ from .models import (
     SmallUNet as SmallUNet,
 )
 from .predict import evaluate as evaluate
-from .fit import (
-    History as History,
-    TrainingDiverged as TrainingDiverged,
-)
+from .epochs import TrainingDiverged as TrainingDiverged
+from .history import History as History
 from .baseline import evaluate_baseline as evaluate_baseline
 from .compare import (
     compare_runs as compare_runs,

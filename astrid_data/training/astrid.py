@@ -174,6 +174,14 @@ def data_mode(
     "Which mode the data of a version are"
     return version_fields(dataset)['source']
 
+# %% ../../nbs/75_training/07_astrid.ipynb #e4c89af6
+def _tell_fallback(error, fallback):
+    "Log why there are no real data"
+    why = f'{type(error).__name__}: {error}'
+    words = f'no real data ({why}); fallback={fallback!r}'
+    tell(_log, logging.WARNING, words, event='fallback', reason=why, fallback=fallback)
+    return why
+
 
 def _load(archive, config, name, created_by, fallback, show):
     "The version, and a warning or None"
@@ -181,9 +189,7 @@ def _load(archive, config, name, created_by, fallback, show):
         archive = _opened(archive)
         dataset = _built(archive, config, name, created_by, show)
     except _nothing_real() as e:
-        why = f'{type(e).__name__}: {e}'
-        words = f'no real data ({why}); fallback={fallback!r}'
-        tell(_log, logging.WARNING, words, event='fallback', reason=why, fallback=fallback)
+        why = _tell_fallback(e, fallback)
         if fallback == 'error':
             raise
         dataset, warning = _pretend(archive, config, name, created_by, str(e), show)

@@ -30,6 +30,13 @@ def _numbers(runs, name):
     return pd.to_numeric(runs[name], errors='coerce')
 
 # %% ../../nbs/75_training/06_compare.ipynb #3eec9085
+def _how_metered(runs):
+    "How the joules of each run came to be known, in words"
+    if 'energy_how' not in runs:
+        return pd.Series('unknown: the run was not watched', runs.index, dtype=object)
+    return runs['energy_how'].fillna('unknown: the run was not watched')
+
+# %% ../../nbs/75_training/06_compare.ipynb #2d17fa0d
 def scored_runs(
     dataset,  # A version
     metric: str = 'test_auc_pr',  # What to compare
@@ -38,9 +45,6 @@ def scored_runs(
     "What each run on a version reached, and what it drew"
     runs = dataset_runs(dataset, archive)
     runs = runs[runs['status'] == 'completed'].reset_index(drop=True)
-    how = pd.Series(None, runs.index, dtype=object)
-    if 'energy_how' in runs:
-        how = runs['energy_how']
     columns = dict(
         dataset=dataset.address,
         hash=dataset.content_hash[:12],
@@ -49,7 +53,7 @@ def scored_runs(
         low=_numbers(runs, f'{metric}_low'),
         high=_numbers(runs, f'{metric}_high'),
         joules=_numbers(runs, 'training_energy_wh') * 3600,
-        energy=how.where(how.notna(), 'unknown: the run was not watched'),
+        energy=_how_metered(runs),
         seconds=_numbers(runs, 'training_duration_s'),
         id=runs['id'],
         mlflow_run_id=runs['mlflow_run_id'],
@@ -149,7 +153,7 @@ def _no_difference(reason):
     "What stands in the place of a difference that cannot be had"
     return dict(difference=None, low=None, high=None, objects=None, reason=reason)
 
-
+# %% ../../nbs/75_training/06_compare.ipynb #b5a29380
 def _why_unlike(scores, better):
     "Why two tables of scores are not of the same samples, in words; nothing if they are"
     same = len(scores.index.intersection(better.index))
@@ -212,6 +216,15 @@ def _scores_for(dataset, run, metric, archive):
     return sample_scores(dataset, run, prefix, archive)
 
 # %% ../../nbs/75_training/06_compare.ipynb #fec68581
+def _pair_of(scored, best_scored, metric):
+    "The difference of two runs, each as its scores and the reason why there are none"
+    scores, reason = scored
+    best_scores, best_reason = best_scored
+    if scores is None or best_scores is None:
+        return _no_difference(best_reason or reason)
+    return paired_difference(scores, best_scores, PAIRED_METRICS[metric.partition('_')[2]])
+
+# %% ../../nbs/75_training/06_compare.ipynb #bcef84a2
 def paired_with_best(
     table: pd.DataFrame,  # From `scored_runs`, of all versions
     datasets,  # The versions
@@ -219,18 +232,15 @@ def paired_with_best(
     archive=None,  # None takes each version's archive
 ) -> pd.DataFrame:  # One row per run but the best: id, best_id, difference, low, high, reason, says
     "Every run beside the one that is best on these same samples; it leans in the best's favour"
-    kind = metric.partition('_')[2]
     table = table[table['score'].notna()]
     best = table.loc[table['score'].idxmax()]
     by_address = {d.address: d for d in datasets}
     names = table['run'] + (' of ' + table['dataset'] if len(by_address) > 1 else '')
-    best_scores, best_reason = _scores_for(by_address[best['dataset']], best, metric, archive)
+    best_scored = _scores_for(by_address[best['dataset']], best, metric, archive)
     rows = []
     for k, run in table.drop(best.name).iterrows():
-        scores, reason = _scores_for(by_address[run['dataset']], run, metric, archive)
-        pair = _no_difference(best_reason or reason)
-        if scores is not None and best_scores is not None:
-            pair = paired_difference(scores, best_scores, PAIRED_METRICS[kind])
+        scored = _scores_for(by_address[run['dataset']], run, metric, archive)
+        pair = _pair_of(scored, best_scored, metric)
         says = _difference_in_words(names[k], names[best.name], pair)
         rows.append(dict(id=run['id'], best_id=best['id'], **pair, says=says))
     columns = ['id', 'best_id', 'difference', 'low', 'high', 'objects', 'reason', 'says']
@@ -290,6 +300,17 @@ def _draw_run(ax, run, colour):
     ax.errorbar(joules, run.score, interval, fmt='o', ms=5, lw=1, color=colour, mfc=face)
 
 # %% ../../nbs/75_training/06_compare.ipynb #09947238
+def _label_energy_axes(unmetered, metered, joules, metric):
+    "Name both axes of energy, and show the strip of the unknown only where it is needed"
+    unmetered.set(xlim=(-1, 1), xticks=[], ylabel=metric)
+    unmetered.set_xlabel('energy\nunknown', fontsize=7)
+    unmetered.set_visible(bool(joules.isna().any()))
+    metered.set_xlabel('energy of the training (J); hollow: estimated', fontsize=8)
+    metered.legend(fontsize=7, loc='lower right')
+    if joules.notna().any():
+        metered.set_xlim(0, 1.15 * joules.max())
+
+
 @patch
 def plot(
     self: RunComparison,
@@ -303,13 +324,7 @@ def plot(
         for run in runs.itertuples():
             _draw_run(metered if run.joules >= 0 else unmetered, run, colour)
         metered.plot([], [], 'o', ms=5, color=colour, label=name)
-    unmetered.set(xlim=(-1, 1), xticks=[], ylabel=self.metric)
-    unmetered.set_xlabel('energy\nunknown', fontsize=7)
-    unmetered.set_visible(bool(table['joules'].isna().any()))
-    metered.set_xlabel('energy of the training (J); hollow: estimated', fontsize=8)
-    metered.legend(fontsize=7, loc='lower right')
-    if table['joules'].notna().any():
-        metered.set_xlim(0, 1.15 * table['joules'].max())
+    _label_energy_axes(unmetered, metered, table['joules'], self.metric)
     if self.origin != 'survey':
         fig.get_layout_engine().set(rect=(0.03, 0.03, 0.94, 0.9))
     return mark_synthetic(fig, self.origin)

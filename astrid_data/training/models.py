@@ -106,7 +106,7 @@ def _check_network(channels, width, seed, weights):
         )
     return channels, width, check_count('seed', seed, most=LARGEST_SEED)
 
-
+# %% ../../nbs/75_training/01_models.ipynb #7f5a362d
 def _check_patches(model, x, least=1):
     "Refuse patches that a network was not made for"
     name = type(model).__name__

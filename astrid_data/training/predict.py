@@ -177,7 +177,7 @@ def _learnt_from(model, version):
         return None
     return trained.samples.iloc[trained.split_rows('train')]
 
-
+# %% ../../nbs/75_training/02_predict.ipynb #a81528df
 def seen_in_training(
     model: nn.Module,  # Trained by `fit`
     version,  # The `Dataset` that it is judged on; None where there is none
@@ -197,7 +197,15 @@ def seen_in_training(
     address = known_input(model)['dataset']
     return f'{seen.sum()} of {len(seen)} samples are in train of {address}, which taught the model'
 
-# %% ../../nbs/75_training/02_predict.ipynb #a81528df
+# %% ../../nbs/75_training/02_predict.ipynb #0c7664c1
+def _rows_judged(scores, loader, choose_on):
+    "Rows that a threshold may not be chosen on; none where the two loaders read different versions"
+    version = version_of(loader)
+    if choose_on is None or version is None or version_of(choose_on) is not version:
+        return ()
+    return scores['index']
+
+# %% ../../nbs/75_training/02_predict.ipynb #102f4e24
 def evaluate(
     model: nn.Module,  # Gives one logit per patch, or a map of them
     loader,  # Of a split that was not trained on, such as test
@@ -214,10 +222,7 @@ def evaluate(
     knows_prior = 'prior' in (known_input(model) or {})
     scores = predict(model, loader, survey_prior if knows_prior else None)
     scores = _with_facts(scores, loader)
-    version = version_of(loader)
-    is_known = choose_on is not None and version is not None
-    is_same = is_known and version_of(choose_on) is version
-    judged = scores['index'] if is_same else ()
+    judged = _rows_judged(scores, loader, choose_on)
     threshold = _chosen_threshold(model, choose_on, rate, judged)
     origin = getattr(loader, 'origin', 'survey')
     report = operating_points(scores, rate, n_boot, seed, origin, threshold, survey_prior)
