@@ -320,7 +320,7 @@ def _with_kind(argv):
         return ['--debug', *_with_kind(argv[1:])]
     if argv[:1] != ['ingest'] or argv[1:2] in ([], ['-h'], ['--help']):
         return argv
-    kind = next((word for word in argv[1:] if word in _KINDS and not Path(word).exists()), 'fits')
+    kind = next((word for word in argv[1:] if word in _KINDS and not os.path.exists(word)), 'fits')
     kind = 'sample' if '--sample' in argv else kind
     rest = list(argv[1:])
     for word in (kind, '--sample'):
@@ -336,7 +336,7 @@ def _misspelt(argv):
     what, word, known = 'command', words[0] if words else '-', commands
     if word == 'ingest':
         what, word, known = 'kind of ingest', words[1] if words[1:] else '-', _KINDS
-    if word in known or not word.isalpha() or Path(word).exists():
+    if word in known or not word.isalpha() or os.path.exists(word):
         return ''
     close = get_close_matches(word.lower(), known, 1)
     return f'{word!r} is no {what}: is {close[0]!r} meant?' if close else ''

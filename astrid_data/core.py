@@ -8,8 +8,8 @@ __all__ = ['SECRET_NAME', 'SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LA
            'NotFound', 'BadInput', 'Conflict', 'QualityError', 'SyntheticDataWarning', 'need', 'BadImage', 'reading',
            'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'plain_rows', 'utc_from_mjd', 'mjd_of_days',
            'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'DiskFull', 'NotWritable', 'writing',
-           'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings',
-           'dotenv_values', 'load_settings', 'current_limits', 'watching_progress', 'progress']
+           'make_folder', 'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits',
+           'Settings', 'dotenv_values', 'load_settings', 'current_limits', 'watching_progress', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
 import errno
@@ -616,6 +616,23 @@ def writing(
                 'give another home or storage, or the right to write'
             ) from error
         raise
+
+# %% ../nbs/00_core.ipynb #839da22a
+def make_folder(
+    path,  # Where it shall be
+) -> Path:  # Absolute
+    "A folder, made where missing; `BadInput` where the path cannot be one"
+    try:
+        folder = Path(path).expanduser().absolute()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    except AstridError:
+        raise
+    except (OSError, ValueError, RuntimeError) as problem:
+        reason = getattr(problem, 'strerror', None) or type(problem).__name__
+        words = f'{str(path)!r:.200} cannot be a folder ({reason}): give another path'
+        raise BadInput(words) from problem
+    return folder
 
 # %% ../nbs/00_core.ipynb #53d13fac
 def _this_host():

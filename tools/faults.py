@@ -79,6 +79,11 @@ FAULTS = {
             'store_faults: a_read_only_disk_can_be_read',
         ),
         (
+            'a path is too long, goes in a circle of links, or a file is in its way',
+            '`BadInput` names the path, of home, storage and database alike',
+            'odd_places: a_path_that_cannot_be_is_said',
+        ),
+        (
             'another process holds the lock of SQLite',
             'the server answers all the same and counts uses later',
             'server_hard: a_locked_database_costs_no_request',
@@ -192,6 +197,11 @@ FAULTS = {
             'MLflow is away, denies or fails while a classifier is loaded',
             '`StoreUnreachable` or `StoreDenied`, and no other model instead',
             'scoring: that_mlflow_is_away_is_not_that_it_has_no_classifier',
+        ),
+        (
+            'the address of MLflow is of no kind that there is, or its driver is missing',
+            '`StoreUnreachable` with the address and without its password; a run goes on and is sent later',
+            'odd_places: an_address_of_mlflow_that_cannot_be_is_said_without_its_password',
         ),
         (
             'an address leads on to a weaker scheme or to a private machine',

@@ -6,6 +6,7 @@
 __all__ = ['load_classifier']
 
 # %% ../../nbs/78_inference/07_load.ipynb #00781381
+import os
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from astrid_data.inference.classifier import (
     read_weights,
 )
 from .onnx_files import read_onnx
-from ..redaction import without_secrets
+from ..redaction import hide_secrets, known_secrets, without_secrets
 from ..storage.service import StoreDenied, StoreUnreachable
 
 # %% ../../nbs/78_inference/07_load.ipynb #5fcbcb3e
@@ -56,13 +57,13 @@ _MISSING = 'RESOURCE_DOES_NOT_EXIST', 'NOT_FOUND', 'INVALID_PARAMETER_VALUE', 40
 _DENIED = 'PERMISSION_DENIED', 'UNAUTHENTICATED', 'CUSTOMER_UNAUTHORIZED', 401, 403
 
 
-def _error_of_mlflow(uri, error):
-    "Our error for one of MLflow"
+def _error_of_mlflow(uri, error, server='its default place'):
+    "Our error for one of MLflow, at a server"
     from astrid_data.tracking.uploader import short_error
 
     status = getattr(getattr(error, 'response', None), 'status_code', None)
     told = {getattr(error, 'error_code', None), status}
-    words = f'{uri}: {short_error(error)}'
+    words = f'{uri} of MLflow at {hide_secrets(server, known_secrets())}: {short_error(error)}'
     no_file = isinstance(error, OSError) and 'No such file' in str(error)  # Without a number
     if told & set(_MISSING) or no_file:
         return NotFound(words)
@@ -73,12 +74,16 @@ def _error_of_mlflow(uri, error):
 # %% ../../nbs/78_inference/07_load.ipynb #8c79773c
 def _fetch_tracked(mlflow, uri, folder):
     "Bring what MLflow keeps under an address into a folder"
+    from astrid_data.tracking.uploader import mlflow_client
+
+    server = mlflow.get_tracking_uri()
+    mlflow_client(server)  # An address that nobody can use is said as such
     try:
         mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (its stores throw what their libraries do)
-        raise _error_of_mlflow(uri, error) from without_secrets(error)
+        raise _error_of_mlflow(uri, error, server) from without_secrets(error)
 
 
 def _read_tracked(uri, tracking_uri, model):
@@ -123,6 +128,6 @@ def load_classifier(
     path = Path(where)
     if path.suffix == '.onnx':
         return read_onnx(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise NotFound(f'no classifier at {path}: give its folder, a run, or a file of ONNX')
     return _read_below(path, model, path.name)

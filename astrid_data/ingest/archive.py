@@ -10,6 +10,7 @@ __all__ = ['LEDGER', 'NOTHING_GIVEN', 'UNKNOWN_TIME', 'UNKNOWN_EXPOSURE_S', 'DET
 # %% ../../nbs/25_ingest/01_archive.ipynb #debee07e
 import json
 import logging
+import os
 import re
 import uuid
 import warnings
@@ -36,10 +37,10 @@ from astrid_data.core import (
     hide_known,
     later,
     load_settings,
+    make_folder,
     revealed,
     stable_uuid,
     utc_from_mjd,
-    writing,
 )
 from ..images.image import open_image
 from astrid_data.images.opener import (
@@ -272,12 +273,10 @@ class Archive:
 # %% ../../nbs/25_ingest/01_archive.ipynb #5aa02811
 def _home_folder(home):
     "The folder of an archive, made if need be"
-    home = Path(home or default_home()).expanduser().absolute()
-    if home.exists() and not home.is_dir():
+    home = Path(home or default_home()).expanduser()
+    if os.path.isfile(home):
         raise BadInput(f'{home} is a file: an archive lives in a folder')
-    with writing(home):
-        home.mkdir(parents=True, exist_ok=True)
-    return home
+    return make_folder(home)
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #e770a4a8
 def _refuse_misspelt(database):

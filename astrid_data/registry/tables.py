@@ -82,10 +82,10 @@ from astrid_data.core import (
     Secret,
     canonical_json,
     load_settings,
+    make_folder,
     parse_time,
     revealed,
     stable_uuid,
-    writing,
 )
 from .words import read_verdict
 from ..sky import healpix_index
@@ -867,7 +867,7 @@ def _readable(url):
     if url.database in (None, '', ':memory:') or url.database.startswith('file:'):
         return url
     if (
-        not path.is_file()
+        not os.path.isfile(path)
         or os.access(path, os.W_OK)
         and os.access(path.absolute().parent, os.W_OK)
     ):
@@ -915,8 +915,7 @@ def _sqlite_options(url):
     if _is_read_only(url):
         return dict(poolclass=NullPool)  # Pages that were read before may be old
     if not url.database.startswith('file:'):
-        with writing(url.database):
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(url.database).parent)
     return {}
 
 # %% ../../nbs/10_registry/01_tables.ipynb #01ab27e9

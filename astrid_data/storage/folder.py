@@ -16,7 +16,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from ..concurrency import file_lock
-from ..core import BadInput, NotFound, writing
+from ..core import BadInput, NotFound, make_folder, writing
 from astrid_data.storage.keys import (
     Head,
     ObjectChanged,
@@ -118,9 +118,7 @@ class FolderStore(Store):
         self,
         root,  # The folder; made where missing
     ):
-        self.root = Path(root).expanduser().resolve()
-        with writing(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
+        self.root = make_folder(root).resolve()
 
     def __repr__(self):
         return f'FolderStore({self.root.name})'

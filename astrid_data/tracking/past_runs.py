@@ -69,9 +69,9 @@ def run_file(
         return own.read_bytes()
     if not mlflow_run_id:
         return None
-    client = mlflow_client(tracking_place(archive).uri)
     with tempfile.TemporaryDirectory() as folder:
         try:
+            client = mlflow_client(tracking_place(archive).uri)
             return Path(client.download_artifacts(mlflow_run_id, name, folder)).read_bytes()
         except unreachable_errors():
             return None

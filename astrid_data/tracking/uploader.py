@@ -15,6 +15,7 @@ from fastcore.basics import chunked
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core import Secret, revealed
+from ..storage.service import StoreUnreachable
 from .journal import Record, parse_line
 from .secrets import hide_secrets, known_secrets, without_secrets
 
@@ -47,8 +48,15 @@ def load_mlflow():
 def mlflow_client(
     uri: str | Secret,  # MLflow's tracking URI
 ):  # `mlflow.MlflowClient`, whose errors hold no secrets
-    "What talks to MLflow; nothing is sent yet"
-    return _Discreet(load_mlflow().MlflowClient(revealed(uri)))
+    "What talks to MLflow, or `StoreUnreachable`; nothing is sent yet"
+    try:
+        return _Discreet(load_mlflow().MlflowClient(revealed(uri)))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (it loads the library of the address, whichever)
+        address = hide_secrets(revealed(uri), known_secrets())
+        words = f'MLflow cannot be reached at {address!r} ({short_error(error)})'
+        raise StoreUnreachable(f'{words}: look at MLFLOW_TRACKING_URI') from without_secrets(error)
 
 
 class _Discreet:
@@ -92,7 +100,7 @@ def short_error(
     error: Exception,  # Any
 ) -> str:  # At most 200 letters
     "The first line of an error, without secrets"
-    return hide_secrets(str(error), known_secrets()).split('\n')[0][:200]
+    return hide_secrets(str(error), known_secrets()).strip().split('\n')[0][:200]
 
 # %% ../../nbs/70_tracking/03_uploader.ipynb #0224f65f
 def _experiment(client, name, artifacts):
