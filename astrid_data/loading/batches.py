@@ -55,23 +55,27 @@ class BufferPool:
             for key, (shape, dtype) in self.shapes.items()
         }
 
-    def _free_set(self):
-        "One that nobody holds, or a new one"
-        for buffers in self.sets:
-            if all(_is_free(tensor) for tensor in buffers.values()):
-                return buffers
-        largest = next(iter(self.shapes.values()))[0][0]
-        self.sets.append(self._new(largest))
-        return self.sets[-1]
+# %% ../../nbs/60_loading/08_batches.ipynb #cf22e73b
+@patch
+def _free_set(self: BufferPool):
+    "One that nobody holds, or a new one"
+    for buffers in self.sets:
+        if all(_is_free(tensor) for tensor in buffers.values()):
+            return buffers
+    largest = next(iter(self.shapes.values()))[0][0]
+    self.sets.append(self._new(largest))
+    return self.sets[-1]
 
-    def take(
-        self,
-        n: int,  # Rows, at most those of the shapes
-    ) -> dict:  # Name -> tensor, not initialised
-        "A dict of tensors with `n` rows"
-        if self.pin_memory or not hasattr(torch._C, '_storage_Use_Count'):
-            return self._new(n, pin_memory=self.pin_memory)
-        return {key: tensor[:n] for key, tensor in self._free_set().items()}
+
+@patch
+def take(
+    self: BufferPool,
+    n: int,  # Rows, at most those of the shapes
+) -> dict:  # Name -> tensor, not initialised
+    "A dict of tensors with `n` rows"
+    if self.pin_memory or not hasattr(torch._C, '_storage_Use_Count'):
+        return self._new(n, pin_memory=self.pin_memory)
+    return {key: tensor[:n] for key, tensor in self._free_set().items()}
 
 # %% ../../nbs/60_loading/08_batches.ipynb #fc231802
 _BLOCK_BYTES = 2**25  # Bytes of the batches that are read at a time; a larger batch is read alone
@@ -442,6 +446,11 @@ def _identity(loader):
     )
 
 # %% ../../nbs/60_loading/08_batches.ipynb #dc79e304
+def _what_comes(loader, epoch, position):
+    "What must be the same for batches that were read before to be those that are wanted"
+    return dict(_identity(loader), epoch=epoch, position=position, data=id(loader.dataset))
+
+# %% ../../nbs/60_loading/08_batches.ipynb #7794cedc
 class _BegunEpoch:
     "An epoch whose first batches are read before anybody asks"
 
@@ -465,12 +474,7 @@ class _BegunEpoch:
             self.first.exception()
         self.source.close()
 
-
-def _what_comes(loader, epoch, position):
-    "What must be the same for batches that were read before to be those that are wanted"
-    return dict(_identity(loader), epoch=epoch, position=position, data=id(loader.dataset))
-
-# %% ../../nbs/60_loading/08_batches.ipynb #a2ac5521
+# %% ../../nbs/60_loading/08_batches.ipynb #9db2f4eb
 @patch
 def begin_ahead(self: PatchLoader):
     "Read the first batches of the next epoch now, while the caller does something else"
@@ -481,7 +485,7 @@ def begin_ahead(self: PatchLoader):
         self.begun.close()
     self.begun = _BegunEpoch(self)
 
-
+# %% ../../nbs/60_loading/08_batches.ipynb #e5ee3e06
 @patch
 def _source_of(self: PatchLoader, epoch, first):
     "The batches of an epoch from `first` on, those that were begun where they are the same"

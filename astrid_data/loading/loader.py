@@ -26,7 +26,7 @@ def _option_names(*functions):
     names = {name for function in functions for name in signature(function).parameters}
     return names - decided
 
-
+# %% ../../nbs/60_loading/09_loader.ipynb #d32ba7b7
 def _sorted_options(options, loaders):
     "Options for the pixels and options for the batches"
     of_pixels, of_batches = _option_names(PatchDataset), _option_names(PatchLoader, DeviceLoader)
@@ -38,7 +38,7 @@ def _sorted_options(options, loaders):
     for_batches = {name: value for name, value in options.items() if name in of_batches}
     return for_pixels, for_batches
 
-
+# %% ../../nbs/60_loading/09_loader.ipynb #24aabce4
 def _take_class(mode, for_batches):
     "The class of the loaders, and how their pixels are held"
     check_mode(mode, 'device')
@@ -52,7 +52,7 @@ def _take_class(mode, for_batches):
         )
     return PatchLoader, mode
 
-# %% ../../nbs/60_loading/09_loader.ipynb #d32ba7b7
+# %% ../../nbs/60_loading/09_loader.ipynb #0b4dc439
 class RealDataLoader:
     "The loaders of a version"
 
@@ -65,35 +65,37 @@ class RealDataLoader:
     def __repr__(self):
         return f'RealDataLoader({self.dataset.address}, origin: {self.dataset.origin})'
 
-    def loaders(
-        self,
-        batch_size: int = 64,  # Samples
-        seed: int = 0,  # Of order and augmentation
-        augment: bool = True,  # Turn and mirror train; an `Augment` says what else may happen
-        normalise='asinh',  # A method's name, a `Normaliser`, or None for pixels as stored
-        target: bool = False,  # Give target maps too
-        balanced: bool = False,  # As many of each class in train
-        allow_leaks: bool = False,  # Hand out loaders although the audit failed
-        purpose: str | None = None,  # What test is needed for; recorded at its first batch
-        mode: str = 'auto',  # mode='device' makes batches on the GPU; else as for `PatchDataset`
-        **options,  # More for `PatchDataset` (crop …), `PatchLoader` (threads …), `DeviceLoader`
-    ) -> tuple:  # Three `PatchLoader`, or `DeviceLoader`: train, val, test
-        "Train shuffled and augmented, val and test as they are"
-        for_pixels, for_batches = _sorted_options(options, self.loaders)
-        loader_of, held = _take_class(mode, for_batches)
-        self.dataset.check_leaks(allow=allow_leaks)
-        for_pixels |= dict(normalise=normalise, target=target, seed=seed, mode=held)
-        for_batches |= dict(batch_size=batch_size, seed=seed)
-        train = PatchDataset(self.dataset, 'train', augment=augment, **for_pixels)
-        loaders = [loader_of(train, shuffle=True, balanced=balanced, **for_batches)]
-        for split in ('val', 'test'):
-            data = PatchDataset(self.dataset, split, **for_pixels)
-            loaders.append(loader_of(data, **for_batches))
-        for loader in loaders:
-            loader.purpose = purpose or loader.purpose
-        if mode == 'device':
-            share_room(loaders)
-        return tuple(loaders)
+# %% ../../nbs/60_loading/09_loader.ipynb #2f834124
+@patch
+def loaders(
+    self: RealDataLoader,
+    batch_size: int = 64,  # Samples
+    seed: int = 0,  # Of order and augmentation
+    augment: bool = True,  # Turn and mirror train; an `Augment` says what else may happen
+    normalise='asinh',  # A method's name, a `Normaliser`, or None for pixels as stored
+    target: bool = False,  # Give target maps too
+    balanced: bool = False,  # As many of each class in train
+    allow_leaks: bool = False,  # Hand out loaders although the audit failed
+    purpose: str | None = None,  # What test is needed for; recorded at its first batch
+    mode: str = 'auto',  # mode='device' makes batches on the GPU; else as for `PatchDataset`
+    **options,  # More for `PatchDataset` (crop …), `PatchLoader` (threads …), `DeviceLoader`
+) -> tuple:  # Three `PatchLoader`, or `DeviceLoader`: train, val, test
+    "Train shuffled and augmented, val and test as they are"
+    for_pixels, for_batches = _sorted_options(options, self.loaders)
+    loader_of, held = _take_class(mode, for_batches)
+    self.dataset.check_leaks(allow=allow_leaks)
+    for_pixels |= dict(normalise=normalise, target=target, seed=seed, mode=held)
+    for_batches |= dict(batch_size=batch_size, seed=seed)
+    train = PatchDataset(self.dataset, 'train', augment=augment, **for_pixels)
+    loaders = [loader_of(train, shuffle=True, balanced=balanced, **for_batches)]
+    for split in ('val', 'test'):
+        data = PatchDataset(self.dataset, split, **for_pixels)
+        loaders.append(loader_of(data, **for_batches))
+    for loader in loaders:
+        loader.purpose = purpose or loader.purpose
+    if mode == 'device':
+        share_room(loaders)
+    return tuple(loaders)
 
 # %% ../../nbs/60_loading/09_loader.ipynb #a1bcfbf8
 class DataModule:

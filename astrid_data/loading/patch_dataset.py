@@ -207,17 +207,33 @@ class EpochCount:
         stated = int(self.numbers[0])
         return stated if stated >= 0 else int(self.numbers.numpy()[1:].max(initial=0))
 
-    def take(
-        self,
-        items: np.ndarray,  # Positions, shape (k,)
-    ) -> np.ndarray:  # Their epochs, int64, shape (k,)
-        "The epochs of items that are read now"
-        numbers = self.numbers.numpy()
-        if numbers[0] >= 0:
-            return np.full(len(items), numbers[0])
-        epochs = numbers[1:][items]
-        numbers[1:][items] = epochs + 1
-        return epochs
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #e6d4cb2f
+@patch
+def take(
+    self: EpochCount,
+    items: np.ndarray,  # Positions, shape (k,)
+) -> np.ndarray:  # Their epochs, int64, shape (k,)
+    "The epochs of items that are read now"
+    numbers = self.numbers.numpy()
+    if numbers[0] >= 0:
+        return np.full(len(items), numbers[0])
+    epochs = numbers[1:][items]
+    numbers[1:][items] = epochs + 1
+    return epochs
+
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #1c31ce28
+def note_look(
+    dataset: Dataset,  # A version
+    purpose: str,  # What its test split is read for
+    beside: bool = False,  # Write it beside the version, not into its registry
+):
+    "Record that the test split of a version is looked at"
+    if not beside or dataset.archive is None:
+        dataset.open_test(purpose)
+        return
+    with_no_registry = copy.copy(dataset)
+    with_no_registry.archive = None
+    with_no_registry.open_test(purpose)
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #bb643022
 class _TestLooks:
@@ -236,28 +252,14 @@ class _TestLooks:
             in_worker = torch.utils.data.get_worker_info() is not None
             note_look(self.dataset, self.purpose, beside=in_worker)
 
-# %% ../../nbs/60_loading/07_patch_dataset.ipynb #1c31ce28
-def note_look(
-    dataset: Dataset,  # A version
-    purpose: str,  # What its test split is read for
-    beside: bool = False,  # Write it beside the version, not into its registry
-):
-    "Record that the test split of a version is looked at"
-    if not beside or dataset.archive is None:
-        dataset.open_test(purpose)
-        return
-    with_no_registry = copy.copy(dataset)
-    with_no_registry.archive = None
-    with_no_registry.open_test(purpose)
-
-# %% ../../nbs/60_loading/07_patch_dataset.ipynb #6448a82a
-_log = get_log('loading')
-
-
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #3c118fe0
 def _look_words(split):
     "What a look at the test split is for, where nobody says"
     known = dict(test='patches of the test split', all='patches of all rows, test among them')
     return known.get(split, 'patches of chosen rows, test among them')
+
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #08d72fa8
+_log = get_log('loading')
 
 
 class PatchDataset(torch.utils.data.Dataset):
@@ -303,13 +305,17 @@ class PatchDataset(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.rows)
 
-    def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != '_reader'}
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #d7c76ae5
+@patch
+def __getstate__(self: PatchDataset):
+    return {key: value for key, value in self.__dict__.items() if key != '_reader'}
 
-    def __repr__(self):
-        rows = f'{self.split or "chosen rows"}: {len(self)} of {len(self.dataset)}'
-        origin = f'origin: {self.dataset.origin}'
-        return f'PatchDataset({self.dataset.address}, {rows}, {self.normaliser.name}, {origin})'
+
+@patch
+def __repr__(self: PatchDataset):
+    rows = f'{self.split or "chosen rows"}: {len(self)} of {len(self.dataset)}'
+    origin = f'origin: {self.dataset.origin}'
+    return f'PatchDataset({self.dataset.address}, {rows}, {self.normaliser.name}, {origin})'
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #1fce89e9
 @patch
