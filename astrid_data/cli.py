@@ -250,6 +250,16 @@ def _retrain_options(verb):
     add_options(verb, fit, 'epochs', 'lr', 'seed')
 
 
+def _watch_options(verb):
+    from astrid_data.automation.watching import watch
+
+    verb.add_argument('dataset', nargs='?', help='its newest version is looked at, too')
+    verb.add_argument('--limits', help='file of TOML (default: the usual limits)')
+    add_options(verb, watch, 'days')
+    verb.add_argument('--prometheus', help='write the numbers to this file, for Prometheus')
+    verb.add_argument('--webhook', help='send what was seen to this address, signed')
+
+
 def _key_options(verb):
     verb.add_argument('name', help='whose it is, or what it is for')
     verb.add_argument('permission', nargs='+', help='such as read:data')
@@ -302,6 +312,7 @@ COMMANDS = {
     'report': (verbs.report, _report_options),
     'score': (verbs.score, _score_options),
     'retrain': (verbs.retrain, _retrain_options),
+    'watch': (verbs.watch, _watch_options),
     'label': (verbs.label, _label_options),
     'key': (verbs.key, _key_options),
     'serve': (verbs.serve, _serve_options),

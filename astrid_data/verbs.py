@@ -6,10 +6,11 @@
 __all__ = ['DONE', 'FAILED', 'WRONG_USE', 'LOST', 'NOT_GOOD', 'EXIT_CODES', 'FITS_OPTIONS', 'CATALOGUE_OPTIONS', 'BUILD_OPTIONS',
            'Answer', 'open_named', 'ingest_fits', 'ingest_sample', 'ingest_alerts', 'ingest_catalogue', 'ingest_mast',
            'ingest_skyview', 'collect', 'datasets', 'show', 'quality', 'audit', 'verify', 'diff', 'export', 'report',
-           'write_scores', 'score', 'retrain', 'label', 'key', 'upgrade', 'serve', 'jobs', 'Check', 'doctor']
+           'write_scores', 'score', 'retrain', 'watch', 'label', 'key', 'upgrade', 'serve', 'jobs', 'Check', 'doctor']
 
 # %% ../nbs/96_verbs.ipynb #e4a3f0a9
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from astrid_data.core import (
     BadInput,
     Conflict,
     NotFound,
+    Secret,
     default_home,
     load_settings,
     plain_rows,
+    write_atomic,
 )
 from .options import collection_of
 from .redaction import hide_secrets, known_secrets
@@ -311,6 +314,23 @@ def retrain(args):
     found = retrain(_dataset(args), fit=_given(args, *_TRAINING), **how)
     about = f' ({found.dataset})' if found.dataset else ''
     return Answer(f'{found.outcome}{about}: {found.reason}', found.to_dict())
+
+# %% ../nbs/96_verbs.ipynb #06a8a0a9
+def watch(args):
+    "Numbers of the archive against limits; ends with 4 where one is outside"
+    from astrid_data.automation.watching import watch
+
+    secret = Secret(os.environ.get('ASTRID_WEBHOOK_SECRET', ''))
+    if args.webhook and not secret:
+        raise BadInput('a message is signed: put its secret into ASTRID_WEBHOOK_SECRET')
+    seen = watch(open_named(args), args.dataset, **_given(args, 'limits', 'days'))
+    if args.prometheus:
+        write_atomic(Path(args.prometheus), seen.to_prometheus())
+    if args.webhook:
+        seen.send(args.webhook, secret)
+    table = seen.table[['name', 'value', 'unit', 'limit', 'says']].to_string(index=False)
+    code = NOT_GOOD if len(seen.alerts) else DONE
+    return Answer(f'{table}\n{seen}', seen.to_dict(), code)
 
 # %% ../nbs/96_verbs.ipynb #7b7758ed
 def label(args):

@@ -3,6 +3,10 @@ from .promoted import (
     list_candidates as list_candidates,
     promoted_model as promoted_model,
 )
+from .watching import (
+    watch as watch,
+    Watch as Watch,
+)
 from .next_model import (
     retrain as retrain,
     Retraining as Retraining,
