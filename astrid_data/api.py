@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from email.message import Message
 from enum import Enum
 from functools import lru_cache, partial
-from time import sleep
+from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 
 from sqlalchemy import BigInteger, String, and_, cast, func, or_, select, update
@@ -860,6 +860,7 @@ def _collect(archive, asked, who):
 
 # %% ../nbs/96_api.ipynb #9f6e32f6
 WAIT_S = 50  # For the end of a job before its address is the answer
+_MOST_EACH = 50  # Jobs of one key that wait or are at work; the others' room is as large
 
 
 _LATER = dict(model=_Answer, description='the job, which goes on')
@@ -966,15 +967,34 @@ def _away(archive):
         away.append('store')
     return away
 
+# %% ../nbs/96_api.ipynb #752d3ceb
+_READY_S = 2  # For so long an answer is remembered
 
+
+def _remembered(look):
+    "What a function returns, in a thread, at most once in `_READY_S` seconds"
+    turn, found, until = asyncio.Lock(), None, float('-inf')
+
+    async def ask():
+        nonlocal found, until
+        async with turn:
+            if monotonic() >= until:
+                found = await to_thread.run_sync(look)
+                until = monotonic() + _READY_S
+            return found
+
+    return ask
+
+# %% ../nbs/96_api.ipynb #88eac0a1
 def _add_health(app, archive):
     "GET /health and GET /ready, which need no key"
+    look = _remembered(partial(_away, archive))
 
     async def health(request):
         return _envelope(dict(well=True))
 
     async def ready(request):
-        away = await to_thread.run_sync(_away, archive)
+        away = await look()
         error = dict(message=f'away: {", ".join(away)}', error_code='away', details=away)
         return _envelope(error=error, status=503) if away else _envelope(dict(ready=True))
 
@@ -1033,8 +1053,8 @@ def create_app(
     _index_list(archive.registry)
     uses = _Uses(archive.registry, flush_s)
     kinds = dict(collect=partial(_collect, archive))
-    limits = dict(workers=_LONG_THREADS, beat_s=beat_s, facts_of_error=_facts_of_error)
-    jobs = Jobs(archive.registry, kinds, **limits)
+    limits = dict(workers=_LONG_THREADS, most_each=_MOST_EACH, beat_s=beat_s)
+    jobs = Jobs(archive.registry, kinds, facts_of_error=_facts_of_error, **limits)
     app = _new_app(uses, jobs)
     app.router.route_class = _gate(archive, uses, most_body_bytes)
     _add_error_answers(app)

@@ -235,16 +235,33 @@ class Jobs:
         kinds: dict,  # Kind -> function (asked, who) -> answer, all plain data
         workers: int = 4,  # Jobs at work at a time
         most_waiting: int = 100,  # More are refused
+        most_each: int | None = None,  # More of one asker are refused; None: as many as of all
         beat_s: float = 5,  # How often progress is written (s)
         keep_days: float = 30,  # Ended jobs are forgotten after this time (days)
         facts_of_error=lambda error: dict(message=str(error)),  # Error -> plain data
     ):
         self.registry, self.kinds, self.facts_of_error = registry, kinds, facts_of_error
-        self.most_waiting, self.beat_s, self.keep_days = most_waiting, beat_s, keep_days
+        self.most_waiting, self.most_each = most_waiting, most_each or most_waiting
+        self.beat_s, self.keep_days = beat_s, keep_days
         self.threads = ThreadPoolExecutor(workers, 'job')
         self.courses, self.futures = {}, {}
         self.lock, self.ending = threading.Lock(), threading.Event()
         self.heart, self.serving = None, False
+
+# %% ../nbs/95_jobs.ipynb #f7ccbbe1
+@patch
+def _refuse_too_many(self: Jobs, asker):
+    "`TooBusy` where too many jobs of all, or of one asker, are not done"
+    waiting = [id for id, future in list(self.futures.items()) if not future.done()]
+    if len(waiting) >= self.most_waiting:
+        raise TooBusy(f'{self.most_waiting} jobs wait or are at work here: ask again later')
+    if len(waiting) < self.most_each:
+        return
+    with self.registry.session() as session:
+        params = session.scalars(select(IngestJob.params).where(IngestJob.id.in_(waiting)))
+        of_asker = sum(one.get('asker') == asker for one in params)
+    if of_asker >= self.most_each:
+        raise TooBusy(f'{of_asker} of your jobs wait or are at work here: ask again later')
 
 # %% ../nbs/95_jobs.ipynb #3efb181a
 @patch
@@ -262,8 +279,7 @@ def submit(
     row = _new_row(kind, asked, who, key, asker)
     if key and _is_known(self.registry, row, key):
         return row.id
-    if self._unfinished() >= self.most_waiting:
-        raise TooBusy(f'{self.most_waiting} jobs wait or are at work here: ask again later')
+    self._refuse_too_many(row.params['asker'])
     if _store_row(self.registry, row, key):
         self._begin(row.id)
         self.start(serving=False)

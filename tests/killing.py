@@ -242,7 +242,8 @@ def run(function, place, **how):
 #: Times of the call and what follows from them
 _VOLATILE = set(
     'created_at updated_at frozen_at started_at last_used_at usage_count inference_time_ms '
-    'mtime_ns etag seal labels_as_of read_at at dateCreated datePublished'.split()
+    'mtime_ns etag seal labels_as_of read_at at dateCreated datePublished '
+    'starts log message progress'.split()  # Of a job, which may have begun twice
 )
 _TIME = re.compile(r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:?00)?( UTC)?')
 
@@ -758,7 +759,7 @@ class MakeTables(Migrate):
 
 
 class Serve(Build):
-    "A collection over HTTP, the server killed while it is under way"
+    "A collection over HTTP: the server is killed, and the next one ends the job"
 
     wheres = ('sqlite', 'postgresql')
 
@@ -779,7 +780,7 @@ class Serve(Build):
 
         staging.CHUNK_ROWS = 8
         port = free_port()
-        app = create_app(place.open(), allowed=[str(place.data)])
+        app = create_app(place.open(), allowed=[str(place.data)], beat_s=0.05)
         options = dict(host='127.0.0.1', port=port, log_level='critical')
         server = uvicorn.Server(uvicorn.Config(app, **options))
         serving = threading.Thread(target=server.run)
@@ -800,11 +801,19 @@ def _post(place, port):
     request = urllib.request.Request(
         f'http://127.0.0.1:{port}/training/datasets/collect',
         json.dumps(body).encode(),
-        {'X-API-Key': (place.home / 'cache' / 'key').read_text()},
+        {
+            'X-API-Key': (place.home / 'cache' / 'key').read_text(),
+            'Idempotency-Key': 'the same',  # What a killed server left is asked for again
+        },
     )
-    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-        data = json.loads(answer.read())['data']
-    return data['dataset_id'], data['total_samples']
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            data = json.loads(answer.read())['data']
+        if answer.status == 200:
+            return data['dataset_id'], data['total_samples']
+        time.sleep(0.05)
+    return data
 
 
 VERBS = {

@@ -169,6 +169,19 @@ def test_who_may_only_read_may_look_and_not_cancel(home, client):
     assert client.get('/health').status_code == client.get('/ready').status_code == 200
 
 
+def test_a_thousand_questions_cost_one_look(home, monkeypatch):
+    looks, clock = [], [0.0]
+    monkeypatch.setattr(api, '_away', lambda archive: looks.append(1) or ['store'])
+    monkeypatch.setattr(api, 'monotonic', lambda: clock[0])
+    with TestClient(ad.create_app(home)) as client, ThreadPoolExecutor(8) as many:
+        asked = [many.submit(client.get, '/ready') for _ in range(1000)]
+        assert {one.result().status_code for one in asked} == {503}
+        assert len(looks) == 1
+        clock[0] += 2.5
+        client.get('/ready')
+        assert len(looks) == 2
+
+
 SERVE = """
 import sys
 import astrid_data as ad
@@ -395,6 +408,22 @@ def test_too_many_are_refused_and_not_written(registry):
         with pytest.raises(TooBusy, match='ask again later'):
             jobs.submit('count', ENDLESS, 'me')
         assert len(list_jobs(registry)) == 3
+
+
+def test_who_asks_too_often_leaves_room_for_others(registry):
+    with working(registry, workers=1, most_waiting=5, most_each=3) as jobs:
+        for _ in range(3):
+            jobs.submit('count', ENDLESS, 'Ann', asker='key of Ann')
+        for _ in range(10):
+            with pytest.raises(TooBusy, match='3 of your jobs'):
+                jobs.submit('count', ENDLESS, 'Ann', asker='key of Ann')
+        waits = jobs.submit('count', ENDLESS, 'Bob', asker='key of Bob')
+        assert len(list_jobs(registry)) == 4
+        jobs.submit('count', ENDLESS, 'Bob', asker='key of Bob')
+        with pytest.raises(TooBusy, match='5 jobs wait'):  # Of all
+            jobs.submit('count', ENDLESS, 'Bob', asker='key of Bob')
+        jobs.cancel(waits)
+        jobs.submit('count', ENDLESS, 'Bob', asker='key of Bob')
 
 
 def test_a_job_that_kills_its_server_does_so_three_times(registry):

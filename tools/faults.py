@@ -261,6 +261,16 @@ FAULTS = {
             'server_hard: a_letter_now_and_then_holds_no_connection',
         ),
         (
+            'a thousand questions at once whether the server is ready, without a key',
+            'one look at database and store answers all',
+            'jobs: a_thousand_questions_cost_one_look',
+        ),
+        (
+            'one key asks for more jobs than may wait',
+            '429 in words; half of the room stays for other keys',
+            'jobs: who_asks_too_often_leaves_room_for_others',
+        ),
+        (
             'a row of the registry that names a file of the server',
             'not opened',
             'server_hard: a_row_of_the_registry_opens_no_file_of_the_server',
