@@ -476,13 +476,19 @@ _TOO_LARGE = (
 )
 
 
+def _first_detail(ledger):
+    "What was said of the first that was lost while cutting"
+    said = ledger.loc[ledger['step'] == 'cut', 'detail'].astype(str)
+    return f' (the first: {said.iloc[0]})' if len(said) else ''
+
+
 def _check_sum(build, samples, ledger):
     "Every sample of the plan is kept or in the ledger"
     if not len(samples):
         too_large = set(ledger['reason']) == {'too_little_valid'}
         raise NotFound(
             f'nothing is left of {build.facts["name"]!r} after cutting: {_reasons(ledger)}'
-            + _TOO_LARGE.format(**build.recipe) * too_large
+            + (_TOO_LARGE.format(**build.recipe) if too_large else _first_detail(ledger))
         )
     lost = int(ledger['n'].sum())
     if build.plan.requested != len(samples) + lost:
@@ -607,6 +613,8 @@ def _cut_and_freeze(build, executor, progress, shard_rows, unreachable):
         shard_rows,
         archive=archive,
     )
+    if not len(cut[0]):
+        shutil.rmtree(build.work)
     folder = freeze_version(build, *cut)
     publish_version(archive, folder)
     shutil.rmtree(build.work)

@@ -405,13 +405,13 @@ def _check_can_rebuild(dataset):
         )
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #b1512f79
-def _cut_again(dataset, work, executor, progress):
+def _cut_again(dataset, work, executor, progress, unreachable='error'):
     "Samples of today's plan with what was measured on them, the ledger, and the shards"
     manifest, archive = dataset.manifest, dataset.archive
     params = TrainingDataCollectionParams.from_json(manifest['params']['collection'])
     plan = TrainingDataCollector(archive).plan(params)
     settings = settings_of(manifest['params'])
-    opener = settings.opener(archive.store)
+    opener = settings.opener(archive.store, unreachable)
     opener.takes_changed = True  # What changed upstream is what a rebuild is to tell
     samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
     samples, lost, shards = write_patches(
@@ -440,6 +440,7 @@ def rebuild_version(
     dataset: Dataset,  # A version opened from its archive
     executor=None,  # A `concurrent.futures.Executor` that cuts; None cuts here
     progress: bool = True,  # Show how far it is
+    unreachable: str = 'error',  # Store unreachable: 'error' stops, 'ledger' loses its samples
 ) -> Rebuild:  # Whether the same hash was reached, and what changed if not
     "Collect and cut a version again, and compare"
     _check_can_rebuild(dataset)
@@ -447,7 +448,7 @@ def rebuild_version(
     kept_facts = {k: manifest[k] for k in ('name', 'version', 'id', 'patch_size', 'channels')}
     archive_folder = dataset.archive.datasets_dir
     with tempfile.TemporaryDirectory(dir=archive_folder, prefix='.rebuild-') as work:
-        samples, ledger, shards = _cut_again(dataset, work, executor, progress)
+        samples, ledger, shards = _cut_again(dataset, work, executor, progress, unreachable)
         folder = Path(work) / 'version'
         copies = find_copies(folder, samples, shards)
         finish_version(

@@ -253,15 +253,19 @@ def motion_notes(catalogue, placement):
     catalogue.note_number(still, 'without a proper motion or epoch, left at their places')
 
 # %% ../../nbs/25_ingest/06_catalogue_places.ipynb #f47e7832
-def _other_readings(ra, dec):
+_SWAPPED = 'ra and dec interchanged'
+
+
+def _other_readings(ra, dec, has_units=False):
     "Positions (deg) if numbers without a unit were hours, radians, or the wrong way round"
     readings = {}
-    if len(ra) and ra.max() < 24:
+    if len(ra) and ra.max() < 24 and not has_units:
         readings['ra in hours'] = 15 * ra, dec
-    if len(ra) and ra.max() < 2 * np.pi and np.abs(dec).max() <= np.pi / 2:
+    is_small = len(ra) and ra.max() < 2 * np.pi and np.abs(dec).max() <= np.pi / 2
+    if is_small and not has_units:
         readings['ra and dec in radians'] = np.degrees(ra), np.degrees(dec)
     if len(ra) and ra.max() <= 90:
-        readings['ra and dec interchanged'] = dec % 360, ra
+        readings[_SWAPPED] = dec % 360, ra
     return readings
 
 # %% ../../nbs/25_ingest/06_catalogue_places.ipynb #66ee3478
@@ -277,17 +281,18 @@ def _n_in_circles(circles, ra, dec):
 
 # %% ../../nbs/25_ingest/06_catalogue_places.ipynb #8a792516
 _OF_UNIT = 'if they are, read the table with astropy, set the units of its columns, and give that'
+_OF_COLUMNS = 'if they are, say which column is which (ra=, dec=)'
 
 
 def unit_note(archive, catalogue, placement, observations):
     "Note another reading of the positions that would place some, where none was placed"
-    if placement.n_images.any() or not len(placement.kept) or catalogue.has_units:
+    if placement.n_images.any() or not len(placement.kept):
         return
     circles = _circled_images(archive, observations)
-    for other, places in _other_readings(placement.ra, placement.dec).items():
+    for other, places in _other_readings(placement.ra, placement.dec, catalogue.has_units).items():
         n = _n_in_circles(circles, *places)
         if n:
             catalogue.notes.append(
                 f'no row lies on an image, but with {other} {n} of {len(placement.kept)} '
-                f'would lie near one: {_OF_UNIT}'
+                f'would lie near one: {_OF_COLUMNS if other == _SWAPPED else _OF_UNIT}'
             )

@@ -455,6 +455,9 @@ _WIDE = (b'\xff\xfe', b'\xfe\xff')  # Marks of UTF-16
 _BEGINNINGS = {
     b'SIMPLE  =': 'fits',
     b'PAR1': 'parquet',
+    b'ARROW1': 'arrow',
+    b'FEA1': 'arrow',
+    b'\xff\xff\xff\xff': 'arrow',  # A stream of it
     b'<?xml': 'votable',
     b'<VOTABLE': 'votable',
     b'# %ECSV': 'ascii.ecsv',
@@ -506,7 +509,6 @@ _OTHER_KINDS = {
     b'\x89HDF': 'HDF5: read it with astropy.table.Table.read, and give that',
     b'\x93NUMPY': 'an array of numpy: give numpy.load(path), if it has named fields',
     b'Obj\x01': 'AVRO: alerts come in by archive.add_alerts',
-    b'ARROW1': 'a Feather file: give pandas.read_feather(path)',
     b'SQLite format 3': 'an SQLite database',
     b'\x80': 'a pickle: give the table that is in it',
     b'<!doctype html': 'a web page',
@@ -530,7 +532,8 @@ def _check_is_table(path):
         what = f'something that begins with {start[:12]!r}'
     if what is not None:
         raise BadInput(
-            f'it is {what}; a table is a CSV, TSV, ECSV, FITS, VOTable, Parquet or JSON-lines file'
+            f'it is {what}; a table is a CSV, TSV, ECSV, FITS, VOTable, Parquet, Feather or '
+            'JSON-lines file'
         )
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #f3384054
@@ -592,6 +595,19 @@ def _from_astropy_file(path, kind):
     return own[kind](path) if kind in own else _from_astropy(Table.read(path, format=kind))
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #8bcee7d8
+def _arrow_table(path, kind):
+    "The table of pyarrow in a Parquet or Feather file, or in a stream of Arrow"
+    import pyarrow.feather
+    import pyarrow.parquet
+
+    if kind == 'parquet':
+        return pyarrow.parquet.read_table(path)
+    if _start_of(path, 4) != b'\xff' * 4:
+        return pyarrow.feather.read_table(path, memory_map=False)
+    with pyarrow.ipc.open_stream(path.read_bytes()) as stream:
+        return stream.read_all()
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #5a8fa98b
 def _from_file(path):
     "The table in a file"
     _refuse_table_bomb(path)
@@ -604,10 +620,8 @@ def _from_file(path):
         source = _from_text(text, '\t' if is_tabbed else None) if as_text else _from_json(text)
         source.notes += [note] if note else []
         return source
-    if kind == 'parquet':
-        import pyarrow.parquet
-
-        return _from_arrow(pyarrow.parquet.read_table(path))
+    if kind in ('parquet', 'arrow'):
+        return _from_arrow(_arrow_table(path, kind))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Odd units are looked at where they are used
         return _from_astropy_file(path, kind)
