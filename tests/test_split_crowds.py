@@ -6,7 +6,6 @@ import pytest
 
 from astrid_data.sky import unit_vectors
 from astrid_data.splits import footprints
-from astrid_data.splits.audit import _count_pixels, _count_turned, _pixel_places
 from astrid_data.splits.exposures import connected
 from astrid_data.splits.footprints import (
     _halves,
@@ -17,6 +16,8 @@ from astrid_data.splits.footprints import (
 )
 from astrid_data.splits.groups import group_detections
 from astrid_data.splits.same_place import pairs_within
+from astrid_data.splits.shared_sky import _count_pixels, _pixel_places
+from astrid_data.splits.shared_stamps import _count_turned
 
 PLACES = {'field': (150, 2), 'across RA 0': (0, -30), 'the pole': (40, 90), 'south': (10, -90)}
 

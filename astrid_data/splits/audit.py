@@ -5,27 +5,19 @@
 # %% auto #0
 __all__ = ['LeakageAudit', 'audit_splits', 'plot_audit']
 
-# %% ../../nbs/50_splits/12_audit.ipynb #acab621e
+# %% ../../nbs/50_splits/12_audit.ipynb #523a4462
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import SPLITS, BadInput, canonical_json, need, parse_json
-from ..quality.all_pixels import compiled_loops
-from ..quality.checks import column
-from ..quality.duplicates import can_compare, find_duplicates
-from ..sky import arcsec_of_chord, chord_of_arcsec, tangent_basis
-from .exposures import exposures
-from .footprints import find_footprints, overlaps_any
-from astrid_data.splits.groups import (
-    group_detections,
-    object_names,
-    required_column,
-    with_possible_places,
-)
-from .report import count_unknown
+from ..core import BadInput, canonical_json, need, parse_json
+from .footprints import find_footprints
+from .groups import required_column, with_possible_places
+from .shared_names import measure_exposures, measure_names
+from .shared_sky import measure_sky
+from .shared_stamps import find_pairs, measure_stamps
 
 # %% ../../nbs/50_splits/12_audit.ipynb #919dec4c
 @dataclass(repr=False)
@@ -124,7 +116,7 @@ def _failures(found):
         failures.append(f'{share:.0%} of the test patches share sky with train or val')
     return failures
 
-# %% ../../nbs/50_splits/12_audit.ipynb #7d971e81
+# %% ../../nbs/50_splits/12_audit.ipynb #a8c73980
 def _warnings(found):
     "What somebody should know about a split that does not fail"
     warnings = []
@@ -137,7 +129,7 @@ def _warnings(found):
         warnings.append('the test split is empty')
     return warnings
 
-
+# %% ../../nbs/50_splits/12_audit.ipynb #16658a37
 def _unknowns(found):
     "What nobody can say about the samples of a split, and of how many"
     unknowns = []
@@ -161,196 +153,8 @@ def _verdict(found):
     verdict = next((word for word, why in reasons.items() if why), 'pass')
     return dict(verdict=verdict, reasons=[text for why in reasons.values() for text in why])
 
-# %% ../../nbs/50_splits/12_audit.ipynb #96563cfc
-def _in_two_splits(names, split):
-    "How many names are in more than one split"
-    table = pd.DataFrame(dict(name=names, split=split))
-    known = table['name'].notna() & (table['name'] != '')
-    pairs = table[table['split'].isin(SPLITS) & known].drop_duplicates()
-    return int((pairs['name'].value_counts() > 1).sum())
-
-# %% ../../nbs/50_splits/12_audit.ipynb #f2e9cdf4
-def _place_names(samples, radius_arcsec):
-    "A name for each sample's place on the sky"
-    nameless = samples.drop(columns='lineage', errors='ignore').assign(object_id=None)
-    return group_detections(nameless, radius_arcsec)
-
-# %% ../../nbs/50_splits/12_audit.ipynb #fb308441
-def _history_names(samples):
-    "A name for each sample's history of alerts, None without one"
-    if 'lineage' not in samples:
-        return np.full(len(samples), None, object)
-    only_history = samples.assign(object_id=None, ra=np.nan, dec=np.nan)
-    return np.where(samples['lineage'].notna(), group_detections(only_history), None)
-
-# %% ../../nbs/50_splits/12_audit.ipynb #03f25688
-def _count_overlaps(sky, rows, others):
-    "How many patches share sky with any of the others"
-    if not len(rows) or not len(others):
-        return 0
-    return int(overlaps_any(sky, rows, others).sum())
-
-# %% ../../nbs/50_splits/12_audit.ipynb #f7942a32
-def _nearest_train(sky, test, train):
-    "Distance of each test sample to the nearest train sample (arcsec)"
-    from scipy.spatial import cKDTree
-
-    placed = np.isfinite(sky.vectors).all(axis=1)
-    test = test[placed[test]]
-    train = train[placed[train]]
-    if not len(test) or not len(train):
-        return np.zeros(0)
-    places = pd.DataFrame(sky.vectors[train]).drop_duplicates().to_numpy()
-    chord, _ = cKDTree(places).query(sky.vectors[test])
-    return arcsec_of_chord(chord)
-
-# %% ../../nbs/50_splits/12_audit.ipynb #fbdd012b
-def _separation_summary(nearest):
-    "Smallest distance, its quantiles and its histogram"
-    if not len(nearest):
-        return dict(nearest_train_arcsec=None, nearest_quantiles={}, nearest={})
-    edges = np.arange(-2, 6.6, 0.25)
-    inside = np.clip(nearest, 10 ** edges[0], 10 ** (edges[-1] - 1e-9))
-    counts, _ = np.histogram(np.log10(inside), edges)
-    return dict(
-        nearest_train_arcsec=float(nearest.min()),
-        nearest_quantiles={q: float(np.quantile(nearest, int(q) / 100)) for q in ('5', '50', '95')},
-        nearest=dict(edges=edges.tolist(), counts=counts.tolist()),
-    )
-
-# %% ../../nbs/50_splits/12_audit.ipynb #25c8c7a7
-def _identical_stamps(samples, split):
-    "Patches whose pixels a split before theirs has; None where no hash is known"
-    if 'pixel_sha256' not in samples:
-        return None
-    train, val, test = (samples['pixel_sha256'][split == name] for name in SPLITS)
-    late_val = val.isin(set(train)).sum()
-    late_test = test.isin({*train, *val}).sum()
-    return int(late_val + late_test)
-
-# %% ../../nbs/50_splits/12_audit.ipynb #411da880
-class _Finite:
-    "Validity of `data`, worked out where it is asked for"
-
-    def __init__(self, data):
-        self.data = data
-
-    def __getitem__(self, rows):
-        return np.isfinite(self.data[rows])
-
-# %% ../../nbs/50_splits/12_audit.ipynb #71db6f5c
-def _find_pairs(samples, data):
-    "Pairs of rows that show the same pixels; None without patches that can be compared"
-    if data is None or not can_compare(data.shape):
-        return None
-    hashes = column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None
-    return find_duplicates(data, _Finite(data), hashes)
-
-# %% ../../nbs/50_splits/12_audit.ipynb #46114509
-def _near_across(pairs, split):
-    "How many pairs show the same noise in two splits; None without pairs"
-    if pairs is None:
-        return None
-    first = split[pairs['i']]
-    second = split[pairs['j']]
-    in_splits = np.isin(first, SPLITS) & np.isin(second, SPLITS)
-    near = (pairs['kind'] != 'exact').to_numpy()
-    return int((in_splits & (first != second) & near).sum())
-
-# %% ../../nbs/50_splits/12_audit.ipynb #cc3cfb5b
-def _sums_with_numpy(part):
-    "`_pixel_sums` of some patches, array by array"
-    part = np.array(part, 'f4')
-    part[np.isnan(part)] = np.nan
-    bits = part.view('u4').astype('u8').reshape(len(part), -1)
-    return np.stack([bits.sum(axis=1), (bits * bits).sum(axis=1)], axis=1)
-
-
-def _pixel_sums(data, chunk=64):
-    "Per patch the sum and the sum of squares of its bits, which turning does not change"
-    sums = np.zeros((len(data), 2), 'u8')
-    loops = compiled_loops()
-    for start in range(0, len(data), chunk):
-        part = np.asarray(data[start : start + chunk])
-        some = sums[start : start + chunk]
-        if loops is None or part.dtype != np.float32:
-            some[:] = _sums_with_numpy(part)
-            continue
-        flat = np.ascontiguousarray(part).reshape(len(part), -1)
-        loops.sum_bits(flat.view('u4'), some)
-    return sums
-
-# %% ../../nbs/50_splits/12_audit.ipynb #44b55c86
-def _least_turned(a):
-    "Of the eight ways to turn and mirror a patch, the first in the order of its bytes"
-    mirrored = a[..., ::-1]
-    ways = [np.rot90(m, k, axes=(-2, -1)) for m in (a, mirrored) for k in range(4)]
-    return min(np.ascontiguousarray(way).tobytes() for way in ways)
-
-
-def _late_copies(data, ranks):
-    "Rows of a family of patches, with their splits' ranks, that come after a turned copy"
-    kinds = {}  # Rows of equal patches, by their bytes, by the bytes of the least turned
-    least_of = {}
-    for row, rank in ranks.items():
-        a = np.array(data[row])
-        a[np.isnan(a)] = np.nan
-        own = a.tobytes()
-        if own not in least_of:
-            least_of[own] = _least_turned(a)
-        kinds.setdefault(least_of[own], {}).setdefault(own, []).append((row, rank))
-    late = set()
-    for family in kinds.values():
-        first = {own: min(rank for _, rank in rows) for own, rows in family.items()}
-        for own, rows in family.items():
-            earliest = min(
-                (rank for kind, rank in first.items() if kind != own), default=len(SPLITS)
-            )
-            late.update(row for row, rank in rows if rank > earliest)
-    return late
-
-# %% ../../nbs/50_splits/12_audit.ipynb #71a6eef1
-def _count_turned(split, data):
-    "Patches of val and test that a split before theirs has, turned; None without square patches"
-    if data is None or data.shape[-1] != data.shape[-2]:
-        return None
-    rank = pd.Series(split).map({name: i for i, name in enumerate(SPLITS)})
-    sums = _pixel_sums(data)
-    table = pd.DataFrame(dict(rank=rank, total=sums[:, 0], squares=sums[:, 1])).dropna()
-    table = table[table.duplicated(['total', 'squares'], keep=False)]
-    late = set()
-    for _, family in table.groupby(['total', 'squares']):
-        late |= _late_copies(data, family['rank'])
-    return len(late)
-
-# %% ../../nbs/50_splits/12_audit.ipynb #c483a40b
-def _exposure_names(samples):
-    "Name of each sample's exposure, None where it has none"
-    known = np.zeros(len(samples), bool)
-    for name in ('observation_id', 'observation_key'):
-        if name in samples:
-            known = (samples[name].notna() & (samples[name] != '')).to_numpy()
-    return np.where(known, exposures(samples), None)
-
-# %% ../../nbs/50_splits/12_audit.ipynb #4713e0e9
-def _count_seen(exposure, test, train):
-    "Test samples from an exposure of train"
-    seen = set(exposure[train]) - {None}
-    return int(pd.Series(exposure[test]).isin(seen).sum())
-
-# %% ../../nbs/50_splits/12_audit.ipynb #ed29f92a
-def _artefacts_seen(samples, split):
-    "How many artefacts of the test come from an exposure with artefacts in train"
-    exposure = exposures(samples)
-    kind = np.asarray(column(samples, 'kind', ''), dtype=object)
-    bogus = np.asarray(column(samples, 'label', 1)) == 0
-    artefact = bogus & ~np.isin(kind, ['random_sky', 'offset'])
-    in_test = exposure[artefact & (split == 'test')]
-    in_train = exposure[artefact & (split == 'train')]
-    return int(pd.Series(in_test, dtype=object).isin(set(in_train)).sum())
-
 # %% ../../nbs/50_splits/12_audit.ipynb #8251bed6
-def _why_unknown(samples, data, found):
+def _why_unknown(data, found):
     "What a number lacks that is None"
     no_patches = 'patches were not given' if data is None else None
     no_test = 'no test patch has a known extent' if found['test_samples'] else None
@@ -366,139 +170,7 @@ def _why_unknown(samples, data, found):
     )
     return {name: reason for name, reason in why.items() if found[name] is None}
 
-# %% ../../nbs/50_splits/12_audit.ipynb #e6df7e0f
-def _measure_names(samples, split, radius_arcsec):
-    "What is in two splits by name, place or history; None where no sample has any"
-    used = samples[np.isin(split, SPLITS)]
-    unknown = count_unknown(used)
-    shared = dict(
-        objects_shared=_in_two_splits(object_names(samples), split),
-        places_shared=_in_two_splits(_place_names(samples, radius_arcsec), split),
-        lineages_shared=_in_two_splits(_history_names(samples), split),
-        no_position=unknown['position'],
-        unidentified=unknown['identity'],
-    )
-    if len(used) and unknown['position'] == len(used):
-        shared['places_shared'] = None
-    if len(used) and unknown['identity'] == len(used):
-        shared['objects_shared'] = None
-    return shared
-
-
-def _measure_stamps(samples, split, data, pairs):
-    "What is in two splits by its pixels"
-    if data is not None and not can_compare(data.shape):
-        pairs = None
-    return dict(
-        identical_stamps=_identical_stamps(samples, split),
-        near_duplicates=_near_across(pairs, split),
-        turned_stamps=_count_turned(split, data),
-    )
-
-# %% ../../nbs/50_splits/12_audit.ipynb #7a00b527
-def _axes(sky, rows):
-    "Unit vectors along the sides of patches, upright where their angle is not known"
-    up, across = sky.up[rows].copy(), sky.across[rows].copy()
-    lost = ~np.isfinite(up).all(axis=1)
-    x, y, z = sky.vectors[rows[lost]].T
-    ra, dec = np.degrees(np.arctan2(y, x)), np.degrees(np.arcsin(np.clip(z, -1, 1)))
-    _, north = tangent_basis(ra, dec)
-    up[lost] = north
-    across[lost] = np.cross(north, sky.vectors[rows[lost]])
-    return up, across
-
-
-def _pixel_places(sky, row, n):
-    "Places of the pixels of one patch as unit vectors, shape (n * n, 3)"
-    steps = (np.arange(n) + 0.5) / n * 2 - 1
-    x, y = (a.ravel()[:, None] for a in np.meshgrid(steps, steps))
-    up, across = _axes(sky, np.array([row]))
-    return sky.vectors[row] + np.radians(sky.nominal[row] / 3600) * (x * across + y * up)
-
-
-def _still_bare(sky, places, others, most=250_000):
-    "Those of some places that lie on none of some patches"
-    start, size = 0, 4
-    while start < len(others) and len(places):
-        some = others[start : start + size]
-        half = np.radians(sky.nominal[some] / 3600)[:, None]
-        up, across = _axes(sky, some)
-        step = places - sky.vectors[some][:, None]
-        along, beside = (np.matmul(step, axis[:, :, None])[..., 0] for axis in (up, across))
-        on_one = ((np.abs(along) <= half) & (np.abs(beside) <= half)).any(axis=0)
-        places = places[~on_one]
-        start += size
-        size = max(1, min(2 * size, most // max(len(places), 1)))
-    return places
-
-
-def _covered(sky, row, others, n):
-    "Share of the pixels of one patch that lie on any of some others"
-    return 1 - len(_still_bare(sky, _pixel_places(sky, row, n), others)) / n**2
-
-# %% ../../nbs/50_splits/12_audit.ipynb #0314cecb
-_LAID_OUT = 2000  # Patches that are laid out with all of their pixels; of more, a coarser grid
-_NEAREST = 16  # Others that are asked first
-
-
-def _pixels_on(sky, rows, others):
-    "How many pixels of some patches lie on any of some others"
-    from scipy.spatial import cKDTree
-
-    others = sky.on_sky(others)
-    if not len(rows) or not len(others):
-        return 0
-    rows = rows[overlaps_any(sky, rows, others)]
-    tree = cKDTree(sky.vectors[others])
-    reach = chord_of_arcsec(np.sqrt(2) * (sky.half[rows] + sky.half[others].max()))
-    _, nearest = tree.query(sky.vectors[rows], k=range(1, min(_NEAREST, len(others)) + 1))
-    side = np.where(sky.side[rows] > 0, sky.side[rows], 60)
-    grid = np.clip(side, 1, 64 if len(rows) <= _LAID_OUT else 16).astype(int)
-    total = 0.0
-    for k, row in enumerate(rows):
-        bare = _still_bare(sky, _pixel_places(sky, row, grid[k]), others[nearest[k]])
-        if len(bare):
-            near = tree.query_ball_point(sky.vectors[row], reach[k])
-            bare = _still_bare(sky, bare, others[near])
-        total += (1 - len(bare) / grid[k] ** 2) * side[k] ** 2
-    return int(round(total))
-
-
-def _count_pixels(sky, split):
-    "Pixels of val and test patches that a split before theirs shows; None where that is not known"
-    train, val, test = (np.flatnonzero(split == name) for name in SPLITS)
-    used = np.concatenate([train, val, test])
-    if len(sky.on_sky(used)) < len(used):
-        return None
-    before_test = np.concatenate([train, val])
-    return _pixels_on(sky, val, train) + _pixels_on(sky, test, before_test)
-
-
-def _count_unknown(sky, split):
-    "Samples of unknown extent, all and those in a split"
-    known = np.isin(np.arange(len(split)), sky.on_sky(np.arange(len(split))))
-    in_split = np.isin(split, SPLITS)
-    return dict(unplaced=int((~known).sum()), unknown_extent=int((~known & in_split).sum()))
-
-# %% ../../nbs/50_splits/12_audit.ipynb #89e50ccb
-def _measure_sky(samples, split, sky):
-    "What is in two splits by sky or exposure, and how far apart they are"
-    train, val, test = (np.flatnonzero(split == name) for name in SPLITS)
-    overlapping_test = _count_overlaps(sky, test, np.concatenate([train, val]))
-    test_on_sky = len(sky.on_sky(test))
-    return dict(
-        test_samples=len(test),
-        overlapping_test=overlapping_test,
-        overlapping_share=overlapping_test / test_on_sky if test_on_sky else None,
-        overlapping_val=_count_overlaps(sky, val, train),
-        artefacts_of_seen_exposures=_artefacts_seen(samples, split),
-        same_exposure_test=_count_seen(_exposure_names(samples), test, train),
-        **_count_unknown(sky, split),
-        pixels_shared=_count_pixels(sky, split),
-        **_separation_summary(_nearest_train(sky, test, train)),
-    )
-
-# %% ../../nbs/50_splits/12_audit.ipynb #e0c086a1
+# %% ../../nbs/50_splits/12_audit.ipynb #b83eaf5d
 def audit_splits(
     samples: pd.DataFrame,  # With the column split, wherever it came from
     data=None,  # Patches (n, channel, side, side), array-like; None does not compare stamps
@@ -517,13 +189,13 @@ def audit_splits(
     if not patch_size and data is not None:
         patch_size = data.shape[-1]
     if pairs is None:
-        pairs = _find_pairs(samples, data)
+        pairs = find_pairs(samples, data)
     sky = find_footprints(samples, patch_size or None)
     split = samples['split'].to_numpy(object)
-    found = _measure_names(samples, split, radius_arcsec)
-    found |= _measure_sky(samples, split, sky)
-    found |= _measure_stamps(samples, split, data, pairs)
-    return LeakageAudit(**found, **_verdict(found), unknown=_why_unknown(samples, data, found))
+    found = measure_names(samples, split, radius_arcsec)
+    found |= measure_sky(split, sky) | measure_exposures(samples, split)
+    found |= measure_stamps(samples, split, data, pairs)
+    return LeakageAudit(**found, **_verdict(found), unknown=_why_unknown(data, found))
 
 # %% ../../nbs/50_splits/12_audit.ipynb #2981f820
 def _shared_counts(audit):

@@ -74,7 +74,7 @@ def count_unknown(
         identity=int((~placed & ~named & ~history).sum()),
     )
 
-
+# %% ../../nbs/50_splits/10_report.ipynb #c33f207e
 def _missing_classes(split, samples, unit):
     "Classes that a filled split has no sample of, and how many units have them, by split"
     name = class_names(samples)
@@ -133,7 +133,7 @@ class EmptySplit(BadInput):
         super().__init__(message)
         self.details = details
 
-
+# %% ../../nbs/50_splits/10_report.ipynb #f1201c0e
 def wanted_splits(options):
     "Splits that were asked to have samples"
     hold = options.hold or {}
@@ -144,18 +144,6 @@ def wanted_splits(options):
     return wanted
 
 # %% ../../nbs/50_splits/10_report.ipynb #83b74e83
-_INDEPENDENT = dict(
-    object='pieces of sky or objects',
-    group='objects',
-    sky='pieces of sky',
-    observation='exposures',
-    night='nights',
-    band='bands',
-    survey='surveys',
-    time='times',
-)
-
-
 def _ways_out(options, few):
     "What would help against an empty split, in words"
     ways = []
@@ -169,6 +157,18 @@ def _ways_out(options, few):
         ways.append(f'connect less (radius_arcsec is {options.radius_arcsec:g})')
     ways.append(f"split in another way (by='{'group' if options.by == 'object' else 'object'}')")
     return ways + ['bring more data', 'or take it as it is with allow_empty=True']
+
+# %% ../../nbs/50_splits/10_report.ipynb #3e111e72
+_INDEPENDENT = dict(
+    object='pieces of sky or objects',
+    group='objects',
+    sky='pieces of sky',
+    observation='exposures',
+    night='nights',
+    band='bands',
+    survey='surveys',
+    time='times',
+)
 
 
 def refuse_empty(empty, options, independent, in_buffer, n):

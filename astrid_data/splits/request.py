@@ -37,7 +37,7 @@ def _nights(samples):
         _log.warning(text, (~known).sum(), names)
     return number
 
-
+# %% ../../nbs/50_splits/09_request.ipynb #625ba480
 def unknown_nights(samples, options):
     "How many samples of a split by night are from an unknown site, for the report"
     held_by_night = any('night' in columns for columns in (options.hold or {}).values())
@@ -143,15 +143,19 @@ class SplitOptions:
         self.cuts = _checked_cuts(self.cuts, self.by)
 
 # %% ../../nbs/50_splits/09_request.ipynb #ae2e9422
-def _rows_to_hold(samples, column_name, values):
-    "Which samples have one of `values` in a column, or in 'night'; and the values as text"
+def _held_column(samples, column_name):
+    "What a sample may be held by, as text"
     if column_name not in (*samples, 'night'):
         known = ', '.join(map(str, samples))
         raise BadInput(f'hold names the column {column_name!r}; there are {known}, and night')
     if column_name == 'night':
-        present = _nights(samples).astype(int).astype(str)
-    else:
-        present = column(samples, column_name, None).astype(str)
+        return _nights(samples).astype(int).astype(str)
+    return column(samples, column_name, None).astype(str)
+
+# %% ../../nbs/50_splits/09_request.ipynb #1f3dfb4e
+def _rows_to_hold(samples, column_name, values):
+    "Which samples have one of `values` in a column, or in 'night'; and the values as text"
+    present = _held_column(samples, column_name)
     several = values if isinstance(values, (list, tuple, set)) else [values]
     wanted = [str(value) for value in several]
     missing = sorted(set(wanted) - set(present))
