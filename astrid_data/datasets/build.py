@@ -54,6 +54,7 @@ from astrid_data.datasets.catalog import (
     search_datasets,
     version_rows,
 )
+from .curve_table import freeze_curves
 from .dataset import Dataset, finish_version, who_am_i
 from .publish import publish_version
 from .shards import check_shard_rows, content_hash
@@ -557,6 +558,7 @@ def freeze_version(
     notes = version_warnings(samples, report, split)
     _apply_gates(report, audit, build.gate, build.address, notes)
     write_atomic(folder / 'quality.json', report.to_json())
+    samples, curves = freeze_curves(build.archive, samples, folder)
     digest = content_hash(samples, recipe)
     finish_version(
         folder,
@@ -571,6 +573,7 @@ def freeze_version(
         **_parent_facts(build.archive, facts['name']),
         quality_score=report.quality_score,
         warnings=notes,
+        **curves,
         **facts,
     )
     final = build.archive.datasets_dir / facts['name'] / f'v{facts["version"]}'

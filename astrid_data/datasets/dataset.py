@@ -170,8 +170,8 @@ def _refuse_no_file(dataset, path):
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #787d2b3e
 @patch
-def _table(self: Dataset, name):
-    "A table of the version, if it is what was frozen"
+def _table_path(self: Dataset, name):
+    "The file of a table of the version, if it is what was frozen"
     path = self.folder / f'{name}.parquet'
     _refuse_no_file(self, path)
     sha256 = self.manifest.get(f'{name}_sha256')
@@ -180,7 +180,13 @@ def _table(self: Dataset, name):
             f'{self.address}: {path.name} is not what was frozen, bytes have changed. Restore from '
             'a copy, or rebuild; to read on all the same, open it as Dataset(folder, verify=False)'
         )
-    return pd.read_parquet(path)
+    return path
+
+
+@patch
+def _table(self: Dataset, name):
+    "A table of the version, if it is what was frozen"
+    return pd.read_parquet(self._table_path(name))
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #786607aa
 @patch(as_prop=True)

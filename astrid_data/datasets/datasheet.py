@@ -99,13 +99,21 @@ def _croissant_field(name, dtype):
 
 # %% ../../nbs/55_datasets/01_datasheet.ipynb #1857c07c
 def _distribution(manifest):
-    "The files of a version: the table, then the arrays"
+    "The files of a version: the tables, then the arrays"
     table = _file_object('samples.parquet', manifest['samples_sha256'], 'application/x-parquet')
     arrays = [
         _file_object(shard['file'], shard['sha256'], 'application/octet-stream')
         for shard in manifest['shards']
     ]
-    return [table, *arrays]
+    return [table, *_curve_files(manifest), *arrays]
+
+
+def _curve_files(manifest):
+    "The table of light curves, where there is one"
+    sha256 = manifest.get('light_curves_sha256')
+    if sha256 is None:
+        return []
+    return [_file_object('light_curves.parquet', sha256, 'application/x-parquet')]
 
 
 def _record_set(samples):

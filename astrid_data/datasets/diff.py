@@ -20,6 +20,7 @@ from ..collect.params import TrainingDataCollectionParams
 from ..core import BadInput, NotFound, need, sha256_file
 from .build import add_lineage, assign_splits, find_copies, whole_ledger
 from .catalog import earlier_splits, open_dataset
+from .curve_table import freeze_curves, has_curves
 from .dataset import Dataset, finish_version
 from .staging import image_order, settings_of, write_patches
 from ..display import SPLIT_COLOURS, figure_tag, new_figure, render
@@ -39,6 +40,7 @@ _COMPARED = dict(
     quality_flags='flags',
     x0='position',
     y0='position',
+    light_curve_sha256='light curve',
 )
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #e1b4a8a7
@@ -219,6 +221,12 @@ def _split_counts(samples, name):
     return samples.groupby(['split', 'class_name']).size().rename(name)
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #dac0a7a6
+def _settings_of(version):
+    "What a version was asked to be, and whether it holds light curves"
+    curves = dict(light_curves='frozen') if has_curves(version) else {}
+    return version.manifest['params'] | curves
+
+# %% ../../nbs/55_datasets/07_diff.ipynb #ce86816c
 def diff_versions(
     old: Dataset,  # The version before
     new: Dataset,  # The version after
@@ -236,7 +244,7 @@ def diff_versions(
         removed=_removed_samples(before, after, new.ledger),
         changed=_changed_samples(before, after),
         counts=pd.concat(counts, axis=1).fillna(0).astype(int).reset_index(),
-        settings=_changed_settings(old.manifest['params'], new.manifest['params']),
+        settings=_changed_settings(_settings_of(old), _settings_of(new)),
         moved=moved,
         quantiles=quantiles,
     )
@@ -436,6 +444,13 @@ def _split_again(dataset, samples, copies=None):
     return assign_splits(samples, *how, allow_empty=True)[0]  # What is frozen is as it is
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #26b8007f
+def _curves_again(dataset, samples, folder):
+    "The samples with their light curves, and the facts, where the version has them"
+    if not has_curves(dataset):
+        return samples, {}
+    return freeze_curves(dataset.archive, samples, folder)
+
+# %% ../../nbs/55_datasets/07_diff.ipynb #2eb42274
 def rebuild_version(
     dataset: Dataset,  # A version opened from its archive
     executor=None,  # A `concurrent.futures.Executor` that cuts; None cuts here
@@ -451,14 +466,16 @@ def rebuild_version(
         samples, ledger, shards = _cut_again(dataset, work, executor, progress, unreachable)
         folder = Path(work) / 'version'
         copies = find_copies(folder, samples, shards)
+        samples, curves = _curves_again(dataset, _split_again(dataset, samples, copies), folder)
         finish_version(
             folder,
-            _split_again(dataset, samples, copies),
+            samples,
             ledger,
             shards,
             manifest['normalisation'],
             manifest['params'],
             **kept_facts,
+            **curves,
         )
         again = Dataset(folder)
         diff = diff_versions(dataset, again)

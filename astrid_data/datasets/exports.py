@@ -31,6 +31,12 @@ from astrid_data.core import (
     utc_from_mjd,
     writing,
 )
+from astrid_data.datasets.curve_table import (
+    CURVE_COLUMNS,
+    curve_type,
+    epochs_of_rows,
+    has_curves,
+)
 from .dataset import Dataset, write_dataset
 from .datasheet import datasheet
 from ..display import render
@@ -112,6 +118,29 @@ def _card(dataset, splits):
     return render('huggingface_card.md', splits=splits, sheet=sheet)
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #d9075efe
+_CURVE_FIELDS = [name for name in CURVE_COLUMNS if name != 'sample']
+
+
+def _curve_records(dataset, rows):
+    "The epochs of some rows, a list of dicts for each; None where a value is unknown"
+    curves = {int(i): [] for i in rows}
+    epochs = epochs_of_rows(dataset, min(curves), max(curves) + 1)
+    some = epochs[epochs['sample'].isin(curves)]
+    plain = some[_CURVE_FIELDS].astype(object)
+    records = plain.where(plain.notna(), None).to_dict('records')
+    for i, record in zip(some['sample'], records):
+        curves[int(i)].append(record)
+    return [curves[int(i)] for i in rows]
+
+
+def _curve_lists(dataset, rows):
+    "The same as a column of Arrow"
+    import pyarrow as pa
+
+    epoch = pa.struct([(name, curve_type(name)) for name in _CURVE_FIELDS])
+    return pa.array(_curve_records(dataset, rows), pa.list_(epoch))
+
+# %% ../../nbs/55_datasets/10_exports.ipynb #9fa776f2
 def _parquet_table(dataset, rows):
     "Some rows of `samples` with their pixels, as an Arrow table"
     import pyarrow as pa
@@ -119,6 +148,8 @@ def _parquet_table(dataset, rows):
     table = pa.Table.from_pandas(dataset.samples.iloc[rows], preserve_index=False)
     table = table.append_column('image', _nested_lists(dataset.patches(rows)))
     table = table.append_column('target', _nested_lists(dataset.targets(rows)))
+    if has_curves(dataset):
+        table = table.append_column('light_curve', _curve_lists(dataset, rows))
     return table.replace_schema_metadata({'astrid_data': canonical_json(_about(dataset))})
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #64327291
@@ -170,6 +201,9 @@ def _write_tar(dataset, rows, path):
     images = dataset.patches(rows)
     targets = dataset.targets(rows)
     records = dataset.samples.iloc[rows].to_dict('records')
+    if has_curves(dataset):
+        curves = _curve_records(dataset, rows)
+        records = [record | dict(light_curve=curve) for record, curve in zip(records, curves)]
     with tarfile.open(path, 'w', format=tarfile.USTAR_FORMAT) as tar:
         for sample in zip(rows, images, targets, records):
             _add_sample(tar, *sample)
@@ -225,6 +259,11 @@ def _npz_facts(row, valid):
     )
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #fc46115e
+def _left_out(dataset):
+    "What the files do not carry of a version"
+    return dict(left_out=['light_curves']) if has_curves(dataset) else {}
+
+
 def _npz_arrays(dataset, rows):
     "The arrays of one NPZ file by their names"
     samples = dataset.samples.iloc[rows]
@@ -238,7 +277,7 @@ def _npz_arrays(dataset, rows):
         targets=np.asarray(dataset.targets(rows)),
         metadata=np.array(metadata, dtype=str),
         channels=np.array(dataset.channels),
-        about=np.array(canonical_json(_about(dataset))),
+        about=np.array(canonical_json(_about(dataset) | _left_out(dataset))),
     )
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #ff6ba7c8

@@ -6,21 +6,22 @@
 __all__ = ['curve_of_sample', 'light_curve_of']
 
 # %% ../../nbs/55_datasets/05_light_curves.ipynb #faec7564
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import BadInput, need
+from ..core import BadInput
+from astrid_data.datasets.curve_table import (
+    epochs_of_rows,
+    freeze_curves,
+    has_curves,
+    sample_days,
+)
 from .dataset import Dataset
-from ..ingest.epochs import utc_days
 from ..ingest.light_curves import LightCurve, make_curve, read_epochs
 from ..registry.tables import Survey
-
-# %% ../../nbs/55_datasets/05_light_curves.ipynb #17bf2948
-def _sample_days(samples):
-    "When each sample was observed (MJD, UTC); NaN where that is unknown"
-    scale = samples.get('mjd_scale', pd.Series(None, samples.index, dtype=object))
-    return utc_days(samples['mjd'], scale.where(scale.notna(), 'utc'))
 
 # %% ../../nbs/55_datasets/05_light_curves.ipynb #88b32896
 def _object_of(session, sample):
@@ -37,7 +38,7 @@ def curve_of_sample(
     sample: pd.Series,  # A row of the table of samples: object_id, survey, mjd, mjd_scale
 ) -> LightCurve:  # Without epochs where the sample has no object, no survey, or no time
     "What was known of the object of a sample when the sample was observed"
-    at = float(_sample_days(sample.to_frame().T)[0])
+    at = float(sample_days(sample.to_frame().T)[0])
     object_id = None if pd.isna(sample['object_id']) else str(sample['object_id'])
     with archive.session() as session:
         epochs = read_epochs(session, _object_of(session, sample))
@@ -45,13 +46,30 @@ def curve_of_sample(
         return make_curve(epochs, object_id or 'no object', until=-np.inf)
     return make_curve(epochs, object_id or 'no object', until=at, at=at)
 
+# %% ../../nbs/55_datasets/05_light_curves.ipynb #97d902c4
+def _frozen_curve(dataset, i):
+    "What a version holds of the object of a sample"
+    sample = dataset.samples.iloc[i]
+    at = float(sample_days(sample.to_frame().T)[0])
+    name = 'no object' if pd.isna(sample['object_id']) else str(sample['object_id'])
+    moment = dict(until=-np.inf) if np.isnan(at) else dict(until=at, at=at)
+    curve = make_curve(epochs_of_rows(dataset, i, i + 1), name, **moment)
+    return replace(curve, later=None, source=f'the version {dataset.address}')
+
 # %% ../../nbs/55_datasets/05_light_curves.ipynb #a041d355
 def light_curve_of(
-    dataset: Dataset,  # A version opened from its archive
+    dataset: Dataset,  # A version; one without frozen light curves is opened from its archive
     i: int,  # Row of `dataset.samples`
-) -> LightCurve:
+) -> LightCurve:  # Its `source` says where the epochs were read
     "The light curve of a sample, as it was known at the sample's own time"
-    archive = need('archive', dataset.archive)
     if not 0 <= i < len(dataset.samples):
         raise BadInput(f'{dataset.address} has rows 0 to {len(dataset.samples) - 1}, not {i}')
-    return curve_of_sample(archive, dataset.samples.iloc[i])
+    if has_curves(dataset):
+        return _frozen_curve(dataset, i)
+    if dataset.archive is None:
+        raise BadInput(
+            f'{dataset.address} holds no light curves, and was opened from a folder: the registry '
+            f'may know some, so use open_dataset(archive, {dataset.address!r})'
+        )
+    curve = curve_of_sample(dataset.archive, dataset.samples.iloc[i])
+    return replace(curve, source='the registry; the version holds no light curves')

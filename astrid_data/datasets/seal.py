@@ -29,6 +29,7 @@ _SMALL_FILES = (
     'croissant.json',
     'datasheet.md',
     'ledger.parquet',
+    'light_curves.parquet',
     'manifest.json',
     'quality.json',
     'samples.parquet',

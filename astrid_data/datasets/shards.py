@@ -267,7 +267,7 @@ _HASHED_COLUMNS = (
     'sample_key label class_name kind label_source label_confidence n_label_events '
     'label_disagreement survey band observation_key object_id ra dec mjd mjd_scale mjd_meaning '
     'exposure_s score mag snr seed exclusion_arcsec origin x0 y0 quality_flags group_id split '
-    'pixel_sha256 target_sha256'
+    'pixel_sha256 target_sha256 light_curve_sha256'
 ).split()
 _DECIMALS = dict(  # Of the columns that hold floats; the others are exact
     label_confidence=4,

@@ -144,7 +144,8 @@ class LightCurve:
     name: str  # Of the object
     until: float | None = None  # What became known later is left out (MJD, UTC); None: nothing is
     at: float | None = None  # When the sample or detection was observed (MJD, UTC); None: unknown
-    later: int = 0  # Epochs that are left out because of `until`
+    later: int | None = 0  # Epochs that are left out because of `until`; None: nobody counted them
+    source: str | None = None  # Where the epochs were read from, in words
 
     def __len__(self):
         return len(self.table)
@@ -172,8 +173,9 @@ def __repr__(self: LightCurve):
         bands = ', '.join(sorted(set(self.table['band'])))
         text += f' in {bands} over {days.max() - days.min():.1f} days'
     if self.until is not None:
-        text += f'; as known at {_moment_words(self.until)}, {self.later} epochs later'
-    return text
+        counted = '' if self.later is None else f', {self.later} epochs later'
+        text += f'; as known at {_moment_words(self.until)}{counted}'
+    return text + (f'; from {self.source}' if self.source else '')
 
 
 @patch

@@ -195,6 +195,8 @@ class SeedPairs(PatchDataset):
         split=None,  # 'train', 'val', 'test', 'all', or row numbers; nothing is refused
         **options,  # More for `PatchDataset`
     ):
+        if options.get('light_curve') is not None:
+            raise BadInput('a pair is (image, mask): for light curves take RealDataLoader')
         super().__init__(dataset, split, target=True, valid=False, **options)
         channels = dataset.channels
         self.channel = channels.index('science') if 'science' in channels else 0

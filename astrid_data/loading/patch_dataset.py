@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from ..core import BadInput
 from ..datasets.dataset import Dataset
 from .augment import Augment
+from .curves import curves_of
 from .normalise import Normaliser
 from .order import LARGEST_SEED, check_count
 from .reader import PixelReader, copy_moved
@@ -279,6 +280,7 @@ class PatchDataset(torch.utils.data.Dataset):
         crop: int | None = None,  # Side of what the model sees (pixel); None: the whole patch
         mode: str = 'auto',  # How to hold the pixels: 'auto', 'mapped', 'ram' or 'stream'
         ram_bytes: int = RAM_BYTES,  # Up to this size 'auto' takes 'ram'
+        light_curve: int | None = None,  # Give the last so many epochs too, see `CURVE_VALUES`
     ):
         _check_choices(target, valid, label_derived)
         check_mode(mode)
@@ -295,6 +297,7 @@ class PatchDataset(torch.utils.data.Dataset):
         self.label = _tensor(dataset.samples['label'].to_numpy('f4'))
         self.levels = [_level_columns(dataset, level) for level in ('background', 'noise')]
         self.columns = _column_values(dataset, columns, label_derived)
+        self.curves = curves_of(dataset, light_curve)
         self.normaliser = _normaliser(dataset, normalise)
         self._origin = dataset.samples['origin'].to_numpy(object)
         self._one_origin = _only_origin(self._origin)
@@ -438,13 +441,15 @@ def _origins(self: PatchDataset, rows):
 def facts(
     self: PatchDataset,
     rows: np.ndarray,  # Row numbers of the version, int64
-) -> dict:  # label, index and origin, and columns where asked for; no pixels
+) -> dict:  # label, index, origin; columns and light curves where asked for
     "What the table knows of these rows"
     index = _tensor(rows)
     label = torch.from_numpy(self.label.numpy()[rows])
     known = dict(label=label, index=index, origin=self._origins(rows))
     if self.columns is not None:
         known['columns'] = self.columns[index]
+    if self.curves is not None:
+        known |= self.curves.take(rows)
     return known
 
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #1bd50c99

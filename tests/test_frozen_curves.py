@@ -1,0 +1,257 @@
+"Light curves that are frozen with a version: what they hold, what is refused, what carries them."
+
+import json
+import shutil
+import tarfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import astrid_data as ad
+from astrid_data.core import BadInput, Conflict, sha256_file
+from astrid_data.datasets.curve_table import CURVE_FILE, freeze_curves
+from astrid_data.datasets.dataset import Dataset, write_dataset
+from astrid_data.datasets.seal import write_seal
+from astrid_data.datasets.shards import content_hash
+from astrid_data.loading.curves import CURVE_VALUES
+from astrid_data.loading.patch_dataset import PatchDataset
+from tests.test_light_curves import STAMPS, packet, seen, stamp, unseen
+
+NIGHTS = 12
+
+
+def night(k, past):
+    "An alert of one of a dozen objects, one a night, every other one real"
+    place = dict(ra=10.0 + k, dec=20.0 + k / 3)
+    alert = packet(1000 + k, 2460400.5 + k, past, name=f'ZTF24{k:03d}', **place)
+    own = {name: stamp(10 * k + j) for j, name in enumerate(STAMPS)}
+    return alert | own | dict(label_proxy='real' if k % 2 else 'bogus')
+
+
+def past_of(k):
+    "Three epochs before the alert, of which one is a limit"
+    return [
+        seen(k, 2460390.5 + k, isdiffpos='f'),
+        seen(100 + k, 2460395.5 + k, magpsf=18.0 + k / 10),
+        unseen(2460397.5 + k, k),
+    ]
+
+
+def filled(folder, past=past_of):
+    archive = ad.open_archive(folder)
+    archive.add_alerts([night(k, past(k)) for k in range(NIGHTS)], show=False)
+    return archive
+
+
+def freeze(archive, name='curves'):
+    params = ad.TrainingDataCollectionParams(
+        survey_ids=['ztf'],
+        confidence_threshold=None,
+        quality_score_threshold=None,
+        negatives=dict(rejected=1),
+        channels=('template', 'science', 'difference'),
+    )
+    plan = ad.TrainingDataCollector(archive).plan(params, progress=False)
+    return plan.build(name, patch_size=16, progress=False, probe=False, allow_empty=True)
+
+
+@pytest.fixture(scope='module')
+def version(tmp_path_factory):
+    return freeze(filled(tmp_path_factory.mktemp('curves')))
+
+
+def tampered(version, folder, change):
+    "A copy whose curves were edited by hand, and sealed again as if nothing had been"
+    copy = folder / 'copy'
+    shutil.copytree(version.folder, copy)
+    change(pd.read_parquet(copy / CURVE_FILE)).to_parquet(copy / CURVE_FILE, index=False)
+    manifest = json.loads((copy / 'manifest.json').read_text())
+    manifest['light_curves_sha256'] = sha256_file(copy / CURVE_FILE)
+    text = json.dumps(manifest, indent=1)
+    write_seal(copy, text)
+    (copy / 'manifest.json').write_text(text)
+    return Dataset(copy)
+
+
+def test_a_version_holds_what_was_known_at_each_samples_time(version):
+    facts = version.manifest['light_curves']
+    assert facts == dict(format=1, epochs=4 * NIGHTS, samples=NIGHTS, bands=['g', 'r'])
+    for i, sample in enumerate(version.samples.itertuples()):
+        curve = version.light_curve(i)
+        assert curve.source == f'the version {version.address}' and len(curve) == 4
+        assert curve.table['mjd_utc'].max() == curve.table['known_mjd'].max() == sample.mjd
+
+
+def test_a_copied_folder_needs_no_registry(version, tmp_path):
+    shutil.copytree(version.folder, tmp_path / 'copy')
+    copy = Dataset(tmp_path / 'copy').verify()
+    for i in range(NIGHTS):
+        assert copy.light_curve(i).table.equals(version.light_curve(i).table)
+
+
+def test_later_epochs_change_no_version(tmp_path):
+    archive = filled(tmp_path)
+    before = freeze(archive)
+    late = [seen(100 + k, 2460395.5 + k, magpsf=12.0) for k in range(NIGHTS)]
+    archive.add_alerts(
+        [
+            packet(5000 + k, 2460500.5 + k, [late[k], unseen(2460401.5 + k, 99)], f'ZTF24{k:03d}')
+            for k in range(NIGHTS)
+        ],
+        show=False,
+    )
+    again = before.rebuild(progress=False)
+    assert again.same and again.content_hash == before.content_hash
+    assert before.light_curve(3).later is None and len(before.light_curve(3)) == 4
+
+
+def test_an_earlier_packet_changes_the_next_version_and_the_diff_says_it(tmp_path):
+    archive = filled(tmp_path)
+    before = freeze(archive)
+    archive.add_alerts([packet(7, 2460399.5, [], 'ZTF24004', ra=14.0, dec=20 + 4 / 3)], show=False)
+    again = before.rebuild(progress=False)
+    assert not again.same
+    assert again.diff.of('light curve')['sample_key'].tolist() == [
+        before.samples.set_index('object_id')['sample_key']['ZTF24004']
+    ]
+    assert all(len(before.light_curve(i)) == 4 for i in range(NIGHTS))
+
+
+@pytest.mark.parametrize('column', ['mjd', 'known_mjd'])
+@pytest.mark.parametrize('verify', [True, False])
+def test_a_planted_later_epoch_is_refused(version, tmp_path, column, verify):
+    def plant(table):
+        last = table.iloc[[-1]]
+        return pd.concat([table, last.assign(**{column: last[column] + 1})])
+
+    folder = tampered(version, tmp_path, plant).folder
+    planted = Dataset(folder, verify=verify)
+    with pytest.raises(Conflict, match='1 epochs .* 1.00000 days after it.*see the future'):
+        planted.light_curve(NIGHTS - 1)
+    assert len(planted.light_curve(0)) == 4
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda table: table.assign(mag=table['mag'] - 1),
+        lambda table: table.iloc[4:],
+        lambda table: table.assign(sample=table['sample'] ^ 1),
+    ],
+    ids=['other', 'gone', 'moved'],
+)
+def test_epochs_of_another_hash_are_refused(version, tmp_path, change):
+    with pytest.raises(Conflict, match='sample 0|known after'):
+        tampered(version, tmp_path, change).light_curve(0)
+
+
+def test_an_edited_file_breaks_the_seal(version, tmp_path):
+    shutil.copytree(version.folder, tmp_path / 'copy')
+    with open(tmp_path / 'copy' / CURVE_FILE, 'ab') as file:
+        file.write(b'!')
+    with pytest.raises(Conflict, match='light_curves.parquet is not what was frozen'):
+        Dataset(tmp_path / 'copy')
+
+
+def test_a_version_without_epochs_is_as_ever(version, tmp_path):
+    params = version.manifest['params']
+    without = version.samples.drop(columns='light_curve_sha256')
+    assert content_hash(without, params) != version.content_hash
+    nothing = without.assign(object_id=None)
+    samples, facts = freeze_curves(version.archive, nothing, tmp_path)
+    assert facts == {} and list(samples) == list(nothing) and not list(tmp_path.iterdir())
+
+
+def test_exports_carry_the_curves_or_say_so(version, tmp_path):
+    curves = {
+        row.sample_key: version.light_curve(i).table
+        for i, row in enumerate(version.samples.itertuples())
+    }
+    files = version.export(tmp_path / 'hf').rglob('*.parquet')
+    rows = pd.concat(pd.read_parquet(file) for file in files)
+    for key, epochs in zip(rows['sample_key'], rows['light_curve']):
+        assert [epoch['mjd'] for epoch in epochs] == curves.pop(key)['mjd'].tolist()
+    assert not curves
+    n = 0
+    for path in version.export(tmp_path / 'tar', 'webdataset').glob('*.tar'):
+        with tarfile.open(path) as tar:
+            members = [m for m in tar.getmembers() if m.name.endswith('.json')]
+            n += sum(len(json.load(tar.extractfile(m))['light_curve']) for m in members)
+    assert n == 4 * NIGHTS
+    npz = next(version.export(tmp_path / 'npz', 'npz').glob('*.npz'))
+    assert json.loads(str(np.load(npz)['about']))['left_out'] == ['light_curves']
+
+
+MODES = dict(
+    mapped=dict(mode='mapped'),
+    ram=dict(mode='ram', threads=1, prefetch=0),
+    fork=dict(workers=1, start='fork'),
+    spawn=dict(workers=1, start='spawn'),
+    device=dict(mode='device', device='cpu', resident=True),
+    sent=dict(mode='device', device='cpu', resident=False),
+)
+
+
+@pytest.mark.parametrize('how', MODES)
+def test_batches_give_the_last_epochs_and_what_is_padding(version, how):
+    loaders = ad.RealDataLoader(version).loaders(batch_size=4, light_curve=3, **MODES[how])
+    n = 0
+    for batch in loaders[0]:
+        values, valid = batch['light_curve'].numpy(), batch['light_curve_valid'].numpy()
+        assert values.shape == valid.shape == (len(batch['index']), 3, len(CURVE_VALUES))
+        assert (values.dtype, valid.dtype) == (np.dtype('f4'), np.dtype(bool))
+        for i, row, good in zip(batch['index'].tolist(), values, valid):
+            curve = version.light_curve(i)
+            last = curve.table.tail(3)
+            assert good[:, 0].all() and (row[:, 0] <= 0).all()
+            assert np.allclose(row[:, 0], last['mjd_utc'] - curve.at, atol=1e-5)
+            mag = CURVE_VALUES.index('mag')
+            assert (good[:, mag] == last['mag'].notna()).all()
+            assert np.allclose(row[:, mag], last['mag'].fillna(0))
+            n += 1
+    assert n == version.manifest['splits']['train'] > 0
+
+
+def test_what_is_behind_the_last_epoch_is_padding(version):
+    item = PatchDataset(version, [0], light_curve=6)[0]
+    assert item['light_curve_valid'][:, 0].tolist() == [True] * 4 + [False] * 2
+    assert not item['light_curve_valid'][4:].any() and not item['light_curve'][4:].any()
+
+
+def test_batches_without_curves_are_as_ever(version):
+    plain = PatchDataset(version, [0, 1]).__getitems__([0, 1]).batch
+    curves = PatchDataset(version, [0, 1], light_curve=2).__getitems__([0, 1]).batch
+    assert curves.keys() - plain.keys() == {'light_curve', 'light_curve_valid'}
+    assert (plain['image'] == curves['image']).all()
+
+
+def test_a_version_without_curves_gives_padding_and_says_so(tmp_path, version):
+    samples = version.samples.drop(columns='light_curve_sha256').iloc[:4]
+    dataset = write_dataset(tmp_path / 'v', samples, np.array(version.patches()[:4])[:, :1])
+    with pytest.warns(UserWarning, match='holds no light curves'):
+        batch = PatchDataset(dataset, [0, 1], light_curve=5).read(np.array([0, 1]))
+    assert batch['light_curve_valid'].shape[:2] == (2, 5)
+    assert not batch['light_curve_valid'].any()
+
+
+@pytest.mark.parametrize('wrong', [0, -1, 1.5, True, 'all'])
+def test_a_number_of_epochs_is_a_number(version, wrong):
+    with pytest.raises(BadInput, match='light_curve'):
+        PatchDataset(version, [0], light_curve=wrong)
+
+
+def test_no_batch_of_real_alerts_sees_the_future(tmp_path, shared_data):
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts(shared_data / 'alerts' / 'ztf_dev.parquet', show=False)
+    real = freeze(archive, 'ztf')
+    assert len(real) > 280
+    batch = PatchDataset(real, 'all', light_curve=64).read(np.arange(len(real)))
+    is_epoch = batch['light_curve_valid'][..., 0]
+    assert is_epoch.any(1).all()  # Each has at least itself
+    later = int((batch['light_curve'][..., 0][is_epoch] > 0).sum())
+    table = pd.read_parquet(real.folder / CURVE_FILE)
+    day = real.samples['mjd'].to_numpy()[table['sample']]
+    newest = np.maximum(table['mjd'], table['known_mjd'])
+    later += int((newest > day + 1e-3 / 86400).sum())
+    assert (later, len(table)) == (0, real.manifest['light_curves']['epochs'])
