@@ -17,6 +17,7 @@ import uuid
 import warnings
 from dataclasses import dataclass, replace
 from numbers import Real
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ from ..logs import get_log, log_losses, tell, tell_version
 from ..quality.duplicates import find_duplicates
 from ..quality.gates import UPPER_GATES
 from ..quality.report import check_quality
-from ..registry.tables import DetectionIndex
+from ..registry.tables import DetectionIndex, Observation
 from astrid_data.splits.assign import (
     check_split,
     import_splits,
@@ -420,6 +421,39 @@ def _check_space(plan, work, patch_size):
             f'{free / 1e6:,.0f} MB free: make room, lower max_samples or patch_size, or open the archive in another home'
         )
 
+# %% ../../nbs/55_datasets/06_build.ipynb #a570aafa
+_IDS_AT_ONCE = 500
+
+
+def _image_sizes(archive, ids):
+    "Width and height of observations (pixel), 500 at a time"
+    columns = Observation.image_width, Observation.image_height
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        some = [uuid.UUID(str(id)) for id in ids[start : start + _IDS_AT_ONCE]]
+        with archive.session() as session:
+            yield session.execute(select(*columns).where(Observation.id.in_(some))).all()
+
+
+def _check_fits(archive, plan, recipe):
+    "Refuse patches that no image of a plan can fill far enough"
+    side, asked = recipe['patch_size'], recipe['min_valid_fraction']
+    largest, share = None, 0.0
+    for sizes in _image_sizes(archive, plan.samples['observation_id'].dropna().unique()):
+        for width, height in sizes:
+            if not (width and height):
+                return
+            possible = min(1, width / side) * min(1, height / side)
+            if possible >= asked:
+                return
+            largest, share = max((largest, share), ((width, height), possible), key=itemgetter(1))
+    if largest is None:
+        return
+    raise BadInput(
+        f'patches of {side}×{side} are larger than the images of this plan: of the largest, '
+        f'{largest[0]}×{largest[1]}, {share:.0%} of a patch could be valid at most, and '
+        f'min_valid_fraction asks for {asked:.0%}: give a smaller patch_size'
+    )
+
 # %% ../../nbs/55_datasets/06_build.ipynb #379e4999
 def _fsync_tree(folder):
     "Make a folder and its files durable"
@@ -711,6 +745,8 @@ def build_dataset(
             tell_version(_log, 'found (same recipe, nothing built)', found)
             return found
         _check_space(plan, work, int(patch_size))
+        if not scale:
+            _check_fits(archive, plan, recipe)
         may_be_empty = _allows_empty(allow_empty, split_by)
         request = (recipe, split_by, splits_from, may_be_empty)
         splits = _hand_on_splits(archive, plan, name, *request)

@@ -83,6 +83,16 @@ def _note_epoch(trainer, row, waits):
         _take_chance(trainer)
 
 # %% ../../nbs/75_training/04_fit.ipynb #4df5f96a
+def _epoch_words(row, number):
+    "An epoch in one line"
+    names = dict(train_loss='train loss', val_loss='val loss', val_auc_pr='val AUC-PR')
+    known = [f'{words} {row[name]:.4g}' for name, words in names.items() if name in row]
+    return f'epoch {number}: {", ".join(known)}; {row["seconds"]:.1f} s'
+
+# %% ../../nbs/75_training/04_fit.ipynb #e941eb43
+_log = get_log('training')
+
+
 def _run_epoch(trainer, train, val, run, show):
     "The next epoch of a training"
     begun = time.monotonic()
@@ -95,6 +105,8 @@ def _run_epoch(trainer, train, val, run, show):
     row['data_wait_share'] = waits.share
     row['first_batch_s'] = waits.first_s
     _note_epoch(trainer, row, waits)
+    number = len(trainer.rows)
+    tell(_log, logging.INFO, _epoch_words(row, number), event='epoch', epoch=number)
     if run is not None:
         run.log_metrics(row, step=len(trainer.rows))
     if trainer.path is not None:
@@ -234,9 +246,6 @@ def _log_settings(run, trainer, device):
         normaliser = (trainer.trained_input or {}).get('normaliser', {})
         how = dict(device=device.type, normalise=normaliser.get('method'))
         run.log_params(trainer.settings | how)
-
-
-_log = get_log('training')
 
 
 def _source(train):
