@@ -9,7 +9,7 @@ __all__ = ['read_header_facts']
 from .cards import Cards, band_of, mission_of, why_no_band
 from .sites import site_longitude
 from .times import end_card, time_of, to_utc
-from .units import exposure_of, unit_of, zero_point_of
+from .units import exposure_of, unit_of, why_no_exposure, zero_point_of
 
 # %% ../../nbs/20_images/04_headers.ipynb #a036a910
 def _names(cards, mission):
@@ -51,7 +51,7 @@ def read_header_facts(
     facts |= told
     if told.get('mjd') is not None and told.get('mjd_scale', 'utc') != 'utc':
         facts |= dict(mjd=to_utc(told['mjd'], told['mjd_scale']), mjd_scale='utc')
-    reasons = dict.fromkeys(('unit', 'exposure_s'), 'no card gives it')
+    reasons = dict(unit='no card gives it', exposure_s=why_no_exposure(cards))
     reasons |= dict(band=why_no_band(cards), mjd=when['missing'], zero_point=system)
     notes = dict(mjd=when['note'], unit=unit_note)
     notes['zero_point'] = system if zero_point is not None else None

@@ -395,6 +395,22 @@ def _drop_reversed_mask(side, image, dq_policy):
             "dq_policy='nonzero' takes these for bad"
         )
 
+
+def _note_of_mask(side, image):
+    "What to say of a mask of yes and no that was handed over and takes most away; None for others"
+    if side.policy != 'nonzero' or 'dq' not in side.planes:
+        return None
+    try:
+        share = _share_masked(side.planes['dq'], image)
+    except BadImage:
+        return None  # For the reader to find
+    if share <= _most_masked:
+        return None
+    return (
+        f'the mask is not 0 in {share:.0%} of the pixels, which are bad now: does it mark the good '
+        "ones? Then give its opposite, or dq_policy='none'"
+    )
+
 # %% ../../nbs/20_images/11_image.ipynb #9e500b23
 _most_saturated = 0.02  # Share of the pixels
 
@@ -451,6 +467,8 @@ def _open_image(source, hdu, extver, dq_policy, role, dq, weight, error, facts):
     pixels = Plane(data, place_of(own, plane), own)
     if dq is None:
         _drop_reversed_mask(side, pixels, dq_policy)
+    elif dq_policy != 'nonzero' and (note := _note_of_mask(side, pixels)):
+        notes['dq'] = note
     planes = {'image': pixels, **side.planes}
     known.update(dq_flags=side.policy, dq_named=side.named)
     if info.role == 'image':

@@ -435,8 +435,9 @@ def _write_image(archive, session, file, image, options, found):
 def _report_new(report, file, image, entry, picture, *found):
     "Count an image that was added"
     report.added += 1
-    if 'band' in image.notes:
-        report.notes.append(f'{file.path.name}: {image.notes["band"]}')
+    for fact in ('band', 'dq'):
+        if fact in image.notes:
+            report.notes.append(f'{file.path.name}: {image.notes[fact]}')
     _report_image(
         report,
         *found,
