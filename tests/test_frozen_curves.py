@@ -12,6 +12,7 @@ import astrid_data as ad
 from astrid_data.core import BadInput, Conflict, sha256_file
 from astrid_data.datasets.curve_table import CURVE_FILE, freeze_curves
 from astrid_data.datasets.dataset import Dataset, write_dataset
+from astrid_data.datasets.report import report_html
 from astrid_data.datasets.seal import write_seal
 from astrid_data.datasets.shards import content_hash
 from astrid_data.loading.curves import CURVE_VALUES
@@ -255,3 +256,11 @@ def test_no_batch_of_real_alerts_sees_the_future(tmp_path, shared_data):
     newest = np.maximum(table['mjd'], table['known_mjd'])
     later += int((newest > day + 1e-3 / 86400).sum())
     assert (later, len(table)) == (0, real.manifest['light_curves']['epochs'])
+
+
+def test_a_drawn_curve_ends_at_its_sample(version):
+    axes = version.show_source(0).axes[-1]
+    assert axes.yaxis_inverted() and axes.get_xlabel() == 'days from the sample'
+    days = [x for line in axes.lines for x in np.asarray(line.get_xdata(), 'f8')]
+    assert len(days) > 4 and max(days) <= 1e-6
+    assert '48 epochs of 12 samples' in report_html(version)

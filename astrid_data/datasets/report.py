@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ..core import SPLITS, write_atomic
+from .curve_table import has_curves
 from .dataset import Dataset
 from .diff import table_html
+from .light_curves import light_curve_of
 from .source import provenance
 from astrid_data.display import (
     SPLIT_COLOURS,
@@ -301,9 +303,29 @@ def _head_facts(dataset):
     }
 
 # %% ../../nbs/55_datasets/09_report.ipynb #f220ad16
+def _curves_figure(dataset, most=6):
+    "Some light curves of a version, two side by side"
+    rows = _spread(np.flatnonzero(dataset.samples['light_curve_sha256'].notna()), most)
+    lines = -(-len(rows) // 2)
+    figure = new_figure((9, 2.4 * lines))
+    for place, i in enumerate(rows):
+        light_curve_of(dataset, int(i)).draw(figure.add_subplot(lines, 2, place + 1))
+    return figure
+
+
+def _curves_section(dataset):
+    "Some light curves, as HTML; empty where the version has none"
+    if not has_curves(dataset):
+        return ''
+    facts = dataset.manifest['light_curves']
+    words = f'{facts["epochs"]:,} epochs of {facts["samples"]:,} samples, as known at their time'
+    return f'<p>{words}</p>' + figure_tag(_curves_figure(dataset), 'light curves')
+
+# %% ../../nbs/55_datasets/09_report.ipynb #4cee735a
 _SECTIONS = {
     'Samples': _samples_section,
     'What is missing': _ledger_section,
+    'Light curves': _curves_section,
     'Coverage': _coverage_section,
     'Quality': _quality_section,
     'Splits and leakage': splits_section,
@@ -318,7 +340,8 @@ def report_html(
     "The report as text"
     from markupsafe import Markup
 
-    sections = {name: Markup(section(dataset)) for name, section in _SECTIONS.items()}
+    bodies = {name: section(dataset) for name, section in _SECTIONS.items()}
+    sections = {name: Markup(body) for name, body in bodies.items() if body}
     facts = _head_facts(dataset)
     return render('report.html', dataset=dataset, facts=facts, sections=sections)
 

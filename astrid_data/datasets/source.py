@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput, NotFound
+from .curve_table import has_curves
 from .dataset import Dataset
+from .light_curves import light_curve_of
 from .staging import settings_of
 from astrid_data.display import (
     eye_colours,
@@ -223,6 +225,15 @@ def _read_window(dataset, row, channel, corner, context):
     return window, bounds, np.where(bad, np.nan, frame)
 
 # %% ../../nbs/55_datasets/08_source.ipynb #6e28607c
+def _source_axes(with_curve):
+    "A figure, and its axes by name: frame, patch, facts, and curve where there is one"
+    layout, heights = [['frame', 'patch'], ['frame', 'facts']], [1.3, 1]
+    if with_curve:
+        layout, heights = [*layout, ['curve', 'curve']], [*heights, 1.1]
+    figure = new_figure((7.6, 6.4 if with_curve else 4.2))
+    return figure, figure.subplot_mosaic(layout, width_ratios=[1.5, 1], height_ratios=heights)
+
+# %% ../../nbs/55_datasets/08_source.ipynb #76aeb63d
 def show_source(
     dataset: Dataset,  # A version opened from its archive
     i: int,  # Row of the sample
@@ -236,12 +247,12 @@ def show_source(
     x0, y0 = (int(row.get(f'{channel}_{k}', row[k])) for k in ('x0', 'y0'))
     window, bounds, frame = _read_window(dataset, row, channel, (x0, y0), context)
     levels = eye_levels(frame)
-    figure = new_figure((7.6, 4.2))
-    layout = [['frame', 'patch'], ['frame', 'facts']]
-    axes = figure.subplot_mosaic(layout, width_ratios=[1.5, 1], height_ratios=[1.3, 1])
+    figure, axes = _source_axes(has_curves(dataset))
     _draw_frame(axes['frame'], frame, window, bounds, levels)
     axes['frame'].set_title(_wrapped(facts['image']), fontsize=8)
     _mark_square(axes['frame'], x0, y0, dataset.patch_size, row['origin'])
     _draw_patch(axes['patch'], dataset, i, levels)
     _draw_facts(axes['facts'], facts)
+    if 'curve' in axes:
+        light_curve_of(dataset, i % len(dataset)).draw(axes['curve'])
     return figure
