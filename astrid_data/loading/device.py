@@ -74,7 +74,7 @@ def _check_choices(resident, half):
     if half not in (True, False):
         raise BadInput(f'half={half!r}: say True or False')
 
-
+# %% ../../nbs/60_loading/08_device.ipynb #885c8fc1
 _SQUEEZED = ('asinh', 'log', 'zscale')  # Of a few units, and pixel by pixel
 
 
@@ -94,7 +94,7 @@ def _check_half(half, data):
             'as stored: leave them out of the Augment, or say half=False'
         )
 
-
+# %% ../../nbs/60_loading/08_device.ipynb #e3cc0ee5
 def _held_shapes(data, half, ready):
     "Name -> (shape, dtype) of all rows of a split, as they are held"
     shapes = _whole(data, ready).batch_shapes(len(data))

@@ -135,7 +135,7 @@ def _other_numbers(sources, wanted):
         'classifier was trained with: make it with loaders(normalise=classifier.normaliser)'
     )
 
-
+# %% ../../nbs/60_loading/10_model_input.ipynb #5eedab7c
 def as_trained(
     loader,  # Whose pixels the model is shown next
     how: dict | None,  # From `known_input`; None: nothing is known, and the loader stays

@@ -240,7 +240,7 @@ def to(
         moved._numbers[name] = number.to(device) if torch.is_tensor(number) else number
     return moved
 
-
+# %% ../../nbs/60_loading/04_normalise.ipynb #b8e731dc
 @patch
 def apply(
     self: Normaliser,

@@ -138,7 +138,7 @@ def _has_plain_error(image):
         return False
     return all(plane.simple for plane in image.planes.values())
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #5511ecfd
 _PLANES_AT_ONCE = 64  # Squares of each plane that stay in the processor's cache
 
 
@@ -360,12 +360,12 @@ def _open_for(open, address, at, patch_size, facts):
             return image
     return open_onto(open, *where, address.reference, facts)
 
-# %% ../../nbs/35_patches/03_extract.ipynb #a6ac5bef
+# %% ../../nbs/35_patches/03_extract.ipynb #1ed37e0a
 def _file_hash(image, patches, stamp):
     "SHA-256 of the file"
     return image.sha256
 
-# %% ../../nbs/35_patches/03_extract.ipynb #49ad4b04
+
 def _place_on_sky(image, patches, stamp):
     "Pixel scale (arcsec) and direction of +y, from north to east (deg), amid an image's patches"
     if stamp or image.wcs is None or not len(patches):
@@ -428,7 +428,7 @@ def _with_reasons(patches, x, y, reason, shape, facts):
         detail[i] = f'pixel ({x[i]:.1f}, {y[i]:.1f}) of an image of {shape[1]} x {shape[0]}'
     return CutImage(patches, reason, detail, facts)
 
-
+# %% ../../nbs/35_patches/03_extract.ipynb #9e0c9994
 @dataclass
 class CutJob:
     "What to cut from one image, in terms that can be sent to another process"
