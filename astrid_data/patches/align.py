@@ -136,7 +136,7 @@ def _bad_region(y0, y1, x0, x1):
     shape = (y1 - y0, x1 - x0)
     return np.full(shape, np.nan, 'f4'), np.ones(shape, bool)
 
-
+# %% ../../nbs/35_patches/02_align.ipynb #3771761c
 @dataclass(repr=False)
 class Resampled(SkyImage):
     "An image on another grid; see `on_grid` and `at_scale`"
@@ -285,7 +285,7 @@ def _edge_positions(shape):
     y = np.concatenate([low, high, along, along])
     return (nx - 1) / 2 + x * nx, (ny - 1) / 2 + y * ny
 
-
+# %% ../../nbs/35_patches/02_align.ipynb #c9c9772d
 def scaled_grid(
     image: SkyImage,  # With a WCS
     pixel_scale_arcsec: float,  # Side of a new pixel (arcsec)
