@@ -6,10 +6,12 @@ import uuid
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import select
 
 import astrid_data as ad
 from astrid_data.cli import main
-from astrid_data.core import AstridError, BadInput, Secret
+from astrid_data.core import AstridError, BadInput, Conflict, Secret
+from astrid_data.registry.tables import DatabaseAway, Survey, get_or_create_survey
 from astrid_data.storage.service import StoreUnreachable
 from astrid_data.tracking.dataset_run import records_folder
 from astrid_data.tracking.journal import Record
@@ -64,6 +66,58 @@ def test_a_store_in_the_place_of_a_file_is_said(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(BadInput, match='File exists'):
         ad.open_archive(home=tmp_path / 'home', storage=str(tmp_path / 'file'))
+
+
+def delete(home, other):
+    for file in home.glob('registry.db*'):
+        file.unlink()
+
+
+def replace(home, other):
+    os.replace(other / 'registry.db', home / 'registry.db')
+
+
+def move(home, other):
+    os.rename(home, home.with_name('moved'))
+
+
+@pytest.mark.parametrize('change', [delete, replace, move])
+def test_a_registry_that_is_gone_while_it_is_open_takes_in_nothing(change, tmp_path):
+    "Its file lives on without a name, and what is written to it is lost when the process ends"
+    home, other = tmp_path / 'home', tmp_path / 'other'
+    ad.open_archive(home=other).registry.close()
+    archive = ad.open_archive(home=home)
+    with archive.session() as session:
+        get_or_create_survey(session, 'one')
+    change(home, other)
+    for _ in range(2):
+        with pytest.raises(DatabaseAway, match='while the archive was open'):
+            archive.observations()
+    assert not (home / 'registry.db').exists() or change is replace
+    archive.registry.close()  # Its connections; new ones begin no empty file
+    with pytest.raises(DatabaseAway, match='while the archive was open'):
+        archive.observations()
+    assert not (home / 'registry.db').exists() or change is replace
+
+
+def test_a_registry_that_goes_before_a_commit_is_no_success(tmp_path):
+    archive = ad.open_archive(home=tmp_path / 'home')
+    with pytest.raises(DatabaseAway, match='moved or deleted'), archive.session() as session:
+        get_or_create_survey(session, 'one')
+        move(tmp_path / 'home', None)
+    os.rename(tmp_path / 'moved', tmp_path / 'home')  # It is put back
+    with archive.session() as session:
+        assert not session.scalars(select(Survey)).all()
+
+
+@pytest.mark.parametrize('left', [b'', b'x'], ids=['cut', 'other'])
+def test_a_registry_that_is_damaged_is_said(left, tmp_path):
+    ad.open_archive(home=tmp_path).registry.close()
+    path = tmp_path / 'registry.db'
+    size = path.stat().st_size
+    path.write_bytes(left * size or path.read_bytes()[: size // 2])
+    with pytest.raises(Conflict, match='the registry is damaged'):
+        ad.open_archive(home=tmp_path).observations()
 
 
 @pytest.mark.parametrize('words', [['a' * 300], ['ingest', 'a' * 300]], ids=len)

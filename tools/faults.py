@@ -91,6 +91,21 @@ FAULTS = {
     ],
     'Bytes that changed': [
         (
+            'the registry is deleted, moved or replaced while an archive is open',
+            '`DatabaseAway` at the next use; nothing goes into a file that has no name',
+            'odd_places: a_registry_that_is_gone_while_it_is_open_takes_in_nothing',
+        ),
+        (
+            'the same in the middle of a transaction',
+            '`DatabaseAway` before the commit, and nothing is stored',
+            'odd_places: a_registry_that_goes_before_a_commit_is_no_success',
+        ),
+        (
+            'the registry is cut or written over',
+            '`Conflict` says that it is damaged',
+            'odd_places: a_registry_that_is_damaged_is_said',
+        ),
+        (
             'a bit of a file in the disk cache flips, or the file is cut',
             'it is fetched again',
             'store_faults: any_flipped_bit_in_the_cache_is_found_and_fetched_again',

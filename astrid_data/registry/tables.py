@@ -57,6 +57,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DatabaseError,
     DataError,
     IntegrityError,
     InterfaceError,
@@ -831,6 +832,14 @@ def _no_place(e, secrets):
         return NotWritable('the registry can only be read here; give another home to write to')
     return None
 
+# %% ../../nbs/10_registry/01_tables.ipynb #54dfd5d2
+def _damaged(e, secrets):
+    "The error for a file that is no whole database; None for other errors"
+    code = getattr(getattr(e, 'orig', None), 'sqlite_errorname', '')
+    if not code.startswith(('SQLITE_CORRUPT', 'SQLITE_NOTADB')):
+        return None
+    return Conflict(f'the registry is damaged ({_words_of(e, secrets)}): put a copy in its place')
+
 # %% ../../nbs/10_registry/01_tables.ipynb #c5a7d264
 def _without_connection(problem):
     "Let an error of the database forget the connection that it came over"
@@ -859,12 +868,21 @@ def _said_plainly(
         raise _no_place(e, secrets) or DatabaseAway(
             f'the database did not do it: {_words_of(e, secrets)}'
         ) from None
+    except DatabaseError as e:
+        if damaged := _damaged(e, secrets):
+            raise damaged from None
+        raise
 
 # %% ../../nbs/10_registry/01_tables.ipynb #96973a13
+def _is_plain_file(url):
+    "Is a database of SQLite a file that is named by its path alone?"
+    return url.database not in (None, '', ':memory:') and not url.database.startswith('file:')
+
+
 def _readable(url):
     "The same URL, for reading alone where the file of SQLite or its folder cannot be written"
     path = Path(url.database or '')
-    if url.database in (None, '', ':memory:') or url.database.startswith('file:'):
+    if not _is_plain_file(url):
         return url
     if (
         not os.path.isfile(path)
@@ -958,6 +976,44 @@ def _tune(engine, read_only):
     if read_only:
         event.listen(engine, 'do_connect', _look_before_reading)
 
+# %% ../../nbs/10_registry/01_tables.ipynb #9ea0e789
+def _file_mark(path):
+    "What tells a file from another of the same name; None where there is none"
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+def _check_same_file(path, known):
+    "`DatabaseAway` where a path leads to another file than at first, or to none"
+    mark = _file_mark(path)
+    if mark == known:
+        return
+    what = 'moved or deleted' if mark is None else 'replaced by another file'
+    raise DatabaseAway(
+        f'{path} was {what} while the archive was open, and this was not written: '
+        'put it back, or open the archive anew'
+    )
+
+
+def _watch_file(engine, path):
+    "Have an engine notice that its file is no longer there"
+    path, first = Path(path).absolute(), []
+
+    def check(*_):
+        if first:
+            _check_same_file(path, first[0])
+
+    def remember(*_):
+        if not first:
+            first.append(_file_mark(path))
+
+    event.listen(engine, 'connect', remember)
+    for moment in ('do_connect', 'checkout', 'commit'):
+        event.listen(engine, moment, check)
+
 # %% ../../nbs/10_registry/01_tables.ipynb #7611b937
 def _postgres_options(pool_size):
     connect_args = dict(connect_timeout=10, prepare_threshold=None)
@@ -1016,6 +1072,8 @@ class Registry:
             _connect_with(self.engine, self._secrets)
         if is_sqlite:
             _tune(self.engine, _is_read_only(self._url))
+            if _is_plain_file(self._url):
+                _watch_file(self.engine, self._url.database)
 
     @property
     def dialect(self):
