@@ -7,6 +7,7 @@ import tarfile
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import delete
 
 import astrid_data as ad
 from astrid_data.core import BadInput, Conflict, sha256_file
@@ -15,11 +16,14 @@ from astrid_data.datasets.dataset import Dataset, write_dataset
 from astrid_data.datasets.report import report_html
 from astrid_data.datasets.seal import write_seal
 from astrid_data.datasets.shards import content_hash
-from astrid_data.loading.curves import CURVE_VALUES
+from astrid_data.loading.curves import CURVE_VALUES, band_code
 from astrid_data.loading.patch_dataset import PatchDataset
+from astrid_data.registry.tables import EpochRow
 from tests.test_light_curves import STAMPS, packet, seen, stamp, unseen
 
 NIGHTS = 12
+EPOCHS = 5  # Of each object, when it is frozen
+MILLISECOND = 1e-3 / 86400  # Day
 
 
 def night(k, past):
@@ -27,7 +31,14 @@ def night(k, past):
     place = dict(ra=10.0 + k, dec=20.0 + k / 3)
     alert = packet(1000 + k, 2460400.5 + k, past, name=f'ZTF24{k:03d}', **place)
     own = {name: stamp(10 * k + j) for j, name in enumerate(STAMPS)}
+    own['fp_hists'] = [forced(k)]
     return alert | own | dict(label_proxy='real' if k % 2 else 'bogus')
+
+
+def forced(k):
+    "A flux below 0 in another band"
+    flux = dict(forcediffimflux=-20.0 - k, forcediffimfluxunc=4.0, magzpsci=26.4, diffmaglim=20.1)
+    return flux | dict(jd=2460396.5 + k, fid=3, pid=k)
 
 
 def past_of(k):
@@ -77,10 +88,10 @@ def tampered(version, folder, change):
 
 def test_a_version_holds_what_was_known_at_each_samples_time(version):
     facts = version.manifest['light_curves']
-    assert facts == dict(format=1, epochs=4 * NIGHTS, samples=NIGHTS, bands=['g', 'r'])
+    assert facts == dict(format=1, epochs=EPOCHS * NIGHTS, samples=NIGHTS, bands=['g', 'i', 'r'])
     for i, sample in enumerate(version.samples.itertuples()):
         curve = version.light_curve(i)
-        assert curve.source == f'the version {version.address}' and len(curve) == 4
+        assert curve.source == f'the version {version.address}' and len(curve) == EPOCHS
         assert curve.table['mjd_utc'].max() == curve.table['known_mjd'].max() == sample.mjd
 
 
@@ -104,7 +115,7 @@ def test_later_epochs_change_no_version(tmp_path):
     )
     again = before.rebuild(progress=False)
     assert again.same and again.content_hash == before.content_hash
-    assert before.light_curve(3).later is None and len(before.light_curve(3)) == 4
+    assert before.light_curve(3).later is None and len(before.light_curve(3)) == EPOCHS
 
 
 def test_an_earlier_packet_changes_the_next_version_and_the_diff_says_it(tmp_path):
@@ -116,7 +127,7 @@ def test_an_earlier_packet_changes_the_next_version_and_the_diff_says_it(tmp_pat
     assert again.diff.of('light curve')['sample_key'].tolist() == [
         before.samples.set_index('object_id')['sample_key']['ZTF24004']
     ]
-    assert all(len(before.light_curve(i)) == 4 for i in range(NIGHTS))
+    assert all(len(before.light_curve(i)) == EPOCHS for i in range(NIGHTS))
 
 
 @pytest.mark.parametrize('column', ['mjd', 'known_mjd'])
@@ -130,14 +141,14 @@ def test_a_planted_later_epoch_is_refused(version, tmp_path, column, verify):
     planted = Dataset(folder, verify=verify)
     with pytest.raises(Conflict, match='1 epochs .* 1.00000 days after it.*see the future'):
         planted.light_curve(NIGHTS - 1)
-    assert len(planted.light_curve(0)) == 4
+    assert len(planted.light_curve(0)) == EPOCHS
 
 
 @pytest.mark.parametrize(
     'change',
     [
         lambda table: table.assign(mag=table['mag'] - 1),
-        lambda table: table.iloc[4:],
+        lambda table: table.iloc[EPOCHS:],
         lambda table: table.assign(sample=table['sample'] ^ 1),
     ],
     ids=['other', 'gone', 'moved'],
@@ -179,7 +190,7 @@ def test_exports_carry_the_curves_or_say_so(version, tmp_path):
         with tarfile.open(path) as tar:
             members = [m for m in tar.getmembers() if m.name.endswith('.json')]
             n += sum(len(json.load(tar.extractfile(m))['light_curve']) for m in members)
-    assert n == 4 * NIGHTS
+    assert n == EPOCHS * NIGHTS
     npz = next(version.export(tmp_path / 'npz', 'npz').glob('*.npz'))
     assert json.loads(str(np.load(npz)['about']))['left_out'] == ['light_curves']
 
@@ -194,30 +205,78 @@ MODES = dict(
 )
 
 
+def expected(curve, most):
+    "What a batch holds of the last epochs of a light curve, column by column; NaN where unknown"
+    last = curve.table.tail(most)
+    mag, flux = last['mag'].to_numpy('f8'), last['flux'].to_numpy('f8')
+    sign = np.where(last['is_positive'].isin([False]), -1, 1)
+    made = sign * 10 ** ((31.4 - mag) / 2.5)
+    made_error = abs(made) * last['mag_error'].to_numpy('f8') * np.log(10) / 2.5
+    return dict(
+        days=last['mjd_utc'] - curve.at,
+        flux=np.where(np.isnan(flux), made, flux),
+        flux_error=np.where(np.isnan(flux), made_error, last['flux_error']),
+        mag=mag,
+        mag_error=last['mag_error'],
+        limit_mag=last['limit_mag'],
+        band=last['band'].map(dict(g=2, r=3, i=4)),
+        is_limit=last['kind'].map(dict(detection=0, limit=1, forced=0)),
+        is_forced=last['kind'].map(dict(detection=0, limit=0, forced=1)),
+    )
+
+
 @pytest.mark.parametrize('how', MODES)
 def test_batches_give_the_last_epochs_and_what_is_padding(version, how):
-    loaders = ad.RealDataLoader(version).loaders(batch_size=4, light_curve=3, **MODES[how])
+    most = EPOCHS - 1
+    loaders = ad.RealDataLoader(version).loaders(batch_size=4, light_curve=most, **MODES[how])
     n = 0
     for batch in loaders[0]:
         values, valid = batch['light_curve'].numpy(), batch['light_curve_valid'].numpy()
-        assert values.shape == valid.shape == (len(batch['index']), 3, len(CURVE_VALUES))
+        assert values.shape == valid.shape == (len(batch['index']), most, len(CURVE_VALUES))
         assert (values.dtype, valid.dtype) == (np.dtype('f4'), np.dtype(bool))
         for i, row, good in zip(batch['index'].tolist(), values, valid):
-            curve = version.light_curve(i)
-            last = curve.table.tail(3)
-            assert good[:, 0].all() and (row[:, 0] <= 0).all()
-            assert np.allclose(row[:, 0], last['mjd_utc'] - curve.at, atol=1e-5)
-            mag = CURVE_VALUES.index('mag')
-            assert (good[:, mag] == last['mag'].notna()).all()
-            assert np.allclose(row[:, mag], last['mag'].fillna(0))
+            columns = expected(version.light_curve(i), most)
+            assert list(columns) == list(CURVE_VALUES)
+            kinds = row[:, CURVE_VALUES.index('is_limit') :].T.tolist()
+            assert kinds == [[0, 0, 1, 0], [0, 1, 0, 0]]
+            for k, (name, column) in enumerate(columns.items()):
+                wanted = np.asarray(column, 'f8')
+                assert (good[:, k] == ~np.isnan(wanted)).all(), name
+                assert np.allclose(row[:, k], np.nan_to_num(wanted), rtol=1e-5, atol=1e-5), name
+            assert (row[:, 0] <= MILLISECOND).all()
             n += 1
     assert n == version.manifest['splits']['train'] > 0
 
 
+def test_a_band_has_one_number_in_all_versions(version, tmp_path):
+    def names(version):
+        return version.manifest['light_curves']['bands']
+
+    fewer = filled(tmp_path)
+    with fewer.session() as session:
+        session.execute(delete(EpochRow).where(EpochRow.band == 'g'))
+        session.commit()
+    fewer = freeze(fewer)
+    assert (names(version), names(fewer)) == (['g', 'i', 'r'], ['i', 'r'])
+    k = CURVE_VALUES.index('band')
+    for frozen in version, fewer:
+        batch = PatchDataset(frozen, 'all', light_curve=EPOCHS).read(np.arange(len(frozen)))
+        for i, row in enumerate(batch['light_curve'][..., k].numpy()):
+            bands = frozen.light_curve(i).table['band']
+            assert row[: len(bands)].tolist() == bands.map(dict(g=2, r=3, i=4)).tolist()
+
+
+def test_an_unknown_band_is_no_band():
+    codes = [band_code(band) for band in ('unknown', '', None, np.nan)]
+    assert np.isnan(codes).all()
+    others = {band_code(band) for band in ('F606W', 'F814W', 'clear', 'g ')}
+    assert len(others) == 4 and min(others) > 100 and max(others) < 2**24
+
+
 def test_what_is_behind_the_last_epoch_is_padding(version):
-    item = PatchDataset(version, [0], light_curve=6)[0]
-    assert item['light_curve_valid'][:, 0].tolist() == [True] * 4 + [False] * 2
-    assert not item['light_curve_valid'][4:].any() and not item['light_curve'][4:].any()
+    item = PatchDataset(version, [0], light_curve=EPOCHS + 2)[0]
+    assert item['light_curve_valid'][:, 0].tolist() == [True] * EPOCHS + [False] * 2
+    assert not item['light_curve_valid'][EPOCHS:].any() and not item['light_curve'][EPOCHS:].any()
 
 
 def test_batches_without_curves_are_as_ever(version):
@@ -250,17 +309,18 @@ def test_no_batch_of_real_alerts_sees_the_future(tmp_path, shared_data):
     batch = PatchDataset(real, 'all', light_curve=64).read(np.arange(len(real)))
     is_epoch = batch['light_curve_valid'][..., 0]
     assert is_epoch.any(1).all()  # Each has at least itself
-    later = int((batch['light_curve'][..., 0][is_epoch] > 0).sum())
+    later = int((batch['light_curve'][..., 0][is_epoch] > 2 * MILLISECOND).sum())
     table = pd.read_parquet(real.folder / CURVE_FILE)
     day = real.samples['mjd'].to_numpy()[table['sample']]
     newest = np.maximum(table['mjd'], table['known_mjd'])
-    later += int((newest > day + 1e-3 / 86400).sum())
+    later += int((newest > day + MILLISECOND).sum())
     assert (later, len(table)) == (0, real.manifest['light_curves']['epochs'])
 
 
 def test_a_drawn_curve_ends_at_its_sample(version):
     axes = version.show_source(0).axes[-1]
-    assert axes.yaxis_inverted() and axes.get_xlabel() == 'days from the sample'
+    assert axes.get_ylabel() == 'flux of the difference (nJy)' and not axes.yaxis_inverted()
+    assert axes.get_xlabel() == 'days from the sample'
     days = [x for line in axes.lines for x in np.asarray(line.get_xdata(), 'f8')]
     assert len(days) > 4 and max(days) <= 1e-6
-    assert '48 epochs of 12 samples' in report_html(version)
+    assert f'{EPOCHS * NIGHTS} epochs of 12 samples' in report_html(version)

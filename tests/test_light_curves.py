@@ -410,6 +410,30 @@ def test_a_flux_of_minus_999_is_a_flux_where_it_has_an_error(tmp_path):
     assert found['flux_error'].fillna(0).tolist() == [20.0, 20.0, 0.0]
 
 
+@pytest.mark.parametrize('gap', [-999.0, -999, -9999.0, -99999.0, -99.0, 99.0, 9999.0])
+def test_a_sentinel_without_an_error_is_no_flux(tmp_path, gap):
+    rubins = [dia_forced(k, 60000.0 + k, 60010.0, gap) for k in range(4)]
+    del rubins[0]['psfFluxErr']
+    for one, error in zip(rubins[1:], [None, np.nan, -999.0]):
+        one['psfFluxErr'] = error
+    counts = dict(fid=1, forcediffimflux=gap, magzpsci=25.0)
+    counted = [counts | dict(jd=2460391.5 + k, pid=k) for k in range(3)]
+    for one, error in zip(counted[1:], [np.nan, -999.0]):
+        one['forcediffimfluxunc'] = error
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts([rubin(60100.0, rubins)])
+    archive.add_alerts([night(0, HISTORY) | dict(fp_hists=counted)])
+    found = epochs(archive)
+    assert len(found) == 5 and 'forced' not in set(found['kind'])
+
+
+def test_a_flux_that_is_no_sentinel_needs_no_error(tmp_path):
+    one = dia_forced(1, 60001.0, 60010.0, -50.0)
+    archive = ad.open_archive(tmp_path)
+    archive.add_alerts([rubin(60100.0, [one | dict(psfFluxErr=None)])])
+    assert epochs(archive).query("kind == 'forced'")['flux'].tolist() == [-50.0]
+
+
 @pytest.mark.parametrize('survey', [None, np.nan, 'nobody'])
 def test_a_sample_without_survey_has_no_epochs(tmp_path, survey):
     archive = ad.open_archive(tmp_path)

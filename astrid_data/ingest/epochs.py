@@ -168,14 +168,15 @@ def _magnitude(record, fields, what):
 # %% ../../nbs/25_ingest/06_epochs.ipynb #9da86094
 NJY_ZERO_POINT = 31.4  # AB magnitude of 1 nJy
 _LIMIT_SIGMA = 5
-_UNFILLED = (0.0, *_MISSING)  # A flux of these, beside an error that is none, is no result
+_NINES = tuple(sign * (10.0**n - 1) for sign in (-1, 1) for n in range(2, 7))  # ±99 … ±999999
+_UNFILLED = (0.0, *_NINES)  # A flux of these is a result beside an error only
 _SIGNS = {'t': True, 'true': True, '1': True, 'f': False, 'false': False, '0': False}
 
 
 def _measured(flux, error):
     "Flux and error, each None where it is no result"
     known = error is not None and isfinite(error) and error > 0
-    if not isfinite(flux) or (flux in _UNFILLED and error is not None and not known):
+    if not isfinite(flux) or (flux in _UNFILLED and not known):
         return None, None
     return flux, error if known else None
 
