@@ -395,6 +395,14 @@ def test_stacks_on_one_grid_confirm_where_they_are_known_to_be_dithered(local, t
     assert bool(report.doubts) != bool(dithered)
 
 
+@pytest.mark.parametrize('count, n_confirmed', [('NCOMBINE', 7), ('NEXP', 0), ('NUM_EXP', 0)])
+def test_a_count_of_a_series_makes_no_pair_dithered(local, tmp_path, count, n_confirmed):
+    cards = {count: 2, 'NJITTER': 5}
+    shots = Shot(cards=cards), Shot(**second, cards=cards)
+    add(local, tmp_path, *shots)
+    assert outcome(local, shots[0])[0] == n_confirmed
+
+
 # Nothing depends on what was done when
 
 

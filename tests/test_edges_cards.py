@@ -129,6 +129,10 @@ def test_a_unit_means_what_its_parts_say(text, kind, zero_point):
         (dict(EXPTIME=30.0, TIMEUNIT='d'), 30.0),
         (dict(EXPTIME=(30.0, 'seconds, of 3 days')), 30.0),
         (dict(EXPTIME=(30.0, 'minimum of the frames')), 30.0),
+        (dict(EXPTIME=('10,5', '[min]')), 630.0),
+        (dict(EXPTIME=('2 min', 'exposure time in seconds')), 120.0),
+        (dict(XPOSURE='0,02', TIMEUNIT='d'), 1728.0),
+        (dict(EXPOSURE='65,0', PLATEID='A0'), 3900.0),
     ],
 )
 def test_an_exposure_counts_in_its_own_unit(cards, seconds):

@@ -211,14 +211,15 @@ def _resampled_by(cards):
 
 # %% ../../nbs/20_images/15_exposures.ipynb #ffc0898c
 _dither_cards = 'NJITTER NOFFSETS NUMDTHPT NDITHPTS NDITHER'.split()
+_stack_cards = 'NCOMBINE NDRIZIM NIMAGES NIMAGE N_IMAGES NCOADD NCOADDS NSTACK STACKNUM'.split()
 
 
-def _is_dithered(cards, facts, n_inputs):
+def _is_dithered(cards, own, facts, inputs):
     "Whether the exposures that were combined looked at the sky with different pixels"
     if facts.get('dithered') is not None:
         return bool(facts['dithered'])
-    steps = [cards.number(card) or 0 for card in _dither_cards]
-    return n_inputs > 1 and max(steps) > 1
+    n_combined = max(len(inputs), *(own.number(card) or 1 for card in _stack_cards))
+    return n_combined > 1 and any((cards.number(card) or 0) > 1 for card in _dither_cards)
 
 # %% ../../nbs/20_images/15_exposures.ipynb #3d21bf7e
 @dataclass
@@ -303,15 +304,14 @@ def read_exposure(
     cards = Cards(header, first)
     own = cards if first is None or not first.get('NAXIS') else Cards(header)
     inputs = _input_names(cards)
-    n_inputs = _n_inputs(own, inputs)
     begin, end = exposure_interval(facts)
     steps = _binning(own)
     return Exposure(
         names=_exposure_names(cards),
         inputs=inputs,
-        n_inputs=n_inputs,
+        n_inputs=_n_inputs(own, inputs),
         resampled=_resampled_by(cards),
-        dithered=_is_dithered(cards, facts, n_inputs),
+        dithered=_is_dithered(cards, own, facts, inputs),
         begin=begin,
         end=end,
         telescope=facts.get('telescope') or '',

@@ -149,8 +149,9 @@ def _seconds_per_unit(text):
 
 def _unit_of_exposure(cards, card):
     "Seconds in the unit of a card; None where nothing gives its unit"
-    header = next(header for header in cards.headers if Cards(header).number(card) is not None)
-    comment = header.comments[card]
+    stated = [header for header in cards.headers if Cards(header).get(card) is not None]
+    as_number = (header for header in stated if Cards(header).number(card) is not None)
+    comment = next(as_number, stated[0]).comments[card]
     found = _time_in_brackets.search(comment) or _time_in_words.search(comment)
     if found:
         return _seconds_per_unit(found[1])
@@ -160,12 +161,12 @@ def _unit_of_exposure(cards, card):
 _time_as_text = re.compile(rf'(\d+(?:\.\d*|,(?!\d{{3}}\b)\d+)?)\s*({_time_word})?\.?', re.I)
 
 
-def _seconds_as_text(text):
-    "Seconds that a text gives with its unit or a decimal comma; None where it gives none"
+def _time_of_text(text):
+    "Number and seconds in the unit that a text gives; None for each that it does not give"
     found = _time_as_text.fullmatch(text.strip())
     if not found:
-        return None
-    return float(found[1].replace(',', '.')) * (_seconds_per_unit(found[2] or 's') or 1)
+        return None, None
+    return float(found[1].replace(',', '.')), _seconds_per_unit(found[2] or '')
 
 # %% ../../nbs/20_images/03_units.ipynb #5b56de65
 _exposure_cards = 'EXPTIME XPOSURE EFFEXPTM EXP_TIME EXPOSURE TEXPTIME'
@@ -179,13 +180,12 @@ def exposure_of(
     "How long the exposure lasted"
     is_rate = kind_of_unit(parse_unit(unit)) == 'rate'
     for key in (['TEXPTIME'] if is_rate else []) + _exposure_cards.split():
-        number = cards.number(key)
+        number, unit_s = cards.number(key), None
+        if number is None:
+            number, unit_s = _time_of_text(cards.text(key))
         if number and number > 0:
             by_mission = 60 if mission == 'dss' and key == 'EXPOSURE' else 1
-            return number * (_unit_of_exposure(cards, key) or by_mission)
-        seconds = None if number is not None else _seconds_as_text(cards.text(key))
-        if seconds:
-            return seconds
+            return number * (unit_s or _unit_of_exposure(cards, key) or by_mission)
 
 
 def why_no_exposure(
