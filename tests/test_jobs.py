@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 import astrid_data as ad
 from astrid_data import api
 from astrid_data.core import Conflict, progress
-from astrid_data.jobs import Jobs, TooBusy, list_jobs
+from astrid_data.jobs import Jobs, TooBusy, _new_row, _store_row, list_jobs
 from astrid_data.registry.tables import DatabaseAway, IngestJob
 
 COLLECT = '/training/datasets/collect'
@@ -370,6 +370,18 @@ def test_a_heart_survives_what_nobody_foresaw(registry, monkeypatch):
             broken.setattr(jobs, '_beat', lambda: beats.append(1) or 1 / 0)
             until(lambda: len(beats) > 2)
             assert jobs.heart.is_alive()
+
+
+def test_one_key_that_two_servers_store_at_once_is_one_row(registry):
+    """Both looked and saw nothing; the second to write finds what the first wrote"""
+
+    def row(**asked):
+        return _new_row('count', asked, 'me', 'a-key')
+
+    assert _store_row(registry, row(n=1), 'a-key') is True
+    assert _store_row(registry, row(n=1), 'a-key') is False
+    with pytest.raises(Conflict, match='used for another request'):
+        _store_row(registry, row(n=2), 'a-key')
 
 
 def test_a_known_key_is_answered_when_the_queue_is_full(registry):
