@@ -113,7 +113,11 @@ def secret_texts(
     "What must not be read anywhere"
     found = set()
     for text in list(_marks) if secrets is None else secrets:
-        found |= _passwords(text) if '://' in text else {text, quote(text, safe='')}
+        found |= (
+            _passwords(text)
+            if '://' in text
+            else {text, quote(text, safe='', errors='surrogatepass')}
+        )
     return {text for text in found if len(text) >= _shortest}
 
 
@@ -671,6 +675,8 @@ def write_atomic(
     path = Path(path)
     writer = f'{_this_host()}-{os.getpid()}-{threading.get_ident():x}'
     tmp = path.with_name(f'.tmp-{path.name}-{writer}')
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadInput(f'{path.name} is a device or a pipe: give the path of a file')
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_left(path)

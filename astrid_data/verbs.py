@@ -323,7 +323,8 @@ def watch(args):
     secret = Secret(os.environ.get('ASTRID_WEBHOOK_SECRET', ''))
     if args.webhook and not secret:
         raise BadInput('a message is signed: put its secret into ASTRID_WEBHOOK_SECRET')
-    seen = watch(open_named(args), args.dataset, **_given(args, 'limits', 'days'))
+    family = _dataset(args).name if args.dataset else None
+    seen = watch(open_named(args), family, **_given(args, 'limits', 'days'))
     if args.prometheus:
         write_atomic(Path(args.prometheus), seen.to_prometheus())
     if args.webhook:

@@ -323,4 +323,4 @@ def test_a_drawn_curve_ends_at_its_sample(version):
     assert axes.get_xlabel() == 'days from the sample'
     days = [x for line in axes.lines for x in np.asarray(line.get_xdata(), 'f8')]
     assert len(days) > 4 and max(days) <= 1e-6
-    assert f'{EPOCHS * NIGHTS} epochs of 12 samples' in report_html(version)
+    assert f'<p>{EPOCHS * NIGHTS} epochs of 12 samples' in report_html(version)

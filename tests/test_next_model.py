@@ -1,5 +1,7 @@
 "A training each night: nothing new makes nothing, a kill loses nothing, and the model in use has a reason"
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +17,7 @@ from astrid_data.automation.promoted import (
     record_candidate,
 )
 from astrid_data.core import BadInput, Conflict, NotFound
-from astrid_data.registry.tables import Base, Model
+from astrid_data.registry.tables import Base, Model, ModelType
 from astrid_data.training.fit import fit
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -225,6 +227,52 @@ def test_models_in_both_databases_and_a_bucket(
     with archive.session() as session:
         path = session.scalar(select(Model.model_path).where(Model.version == third))
     assert path.startswith('s3://') and path.endswith(third)
+
+
+@pytest.mark.parametrize(
+    'slip',
+    [
+        dict(fit=dict(epoch=1)),
+        dict(fit=dict(run=None)),
+        dict(fit=[1]),
+        dict(advise=dict(x=1)),
+        dict(advise=dict(newer=5)),
+        dict(track=dict(archive=None)),
+        dict(loaders='crop'),
+        dict(network='SmallCNN'),
+        dict(network=None),
+        dict(may_lose=float('nan')),
+        dict(may_lose='0.1'),
+        dict(metric=['auc_pr']),
+    ],
+)
+def test_a_slip_is_refused_before_the_work(dataset, slip):
+    before = rows(dataset.archive)
+    with pytest.raises(BadInput):
+        retrain(dataset, **NIGHT | slip)
+    assert rows(dataset.archive) == before
+
+
+@pytest.mark.parametrize('kept', [None, 5, 'decision', ['decision'], dict(decision='yes')])
+def test_rows_of_others_are_no_candidates(dataset, models, registry_url, tmp_path, kept):
+    archive = ad.open_archive(registry_url, storage=str(tmp_path / 'store'), home=tmp_path)
+    with archive.session() as session:
+        theirs = dict(name='sky', version='7', model_type=ModelType.CLASSIFIER, is_active=True)
+        session.add(Model(**theirs, hyperparameters=kept, deployment_date=datetime.now(UTC)))
+    assert promoted_model(archive, 'sky') is None and not len(list_candidates(archive, 'sky'))
+    record_candidate(archive, models[0], dataset, Decision(True, 'first'))
+    assert promoted_model(archive, 'sky').version == models[0].version
+
+
+def test_a_model_that_nothing_tested_is_not_used(tmp_path):
+    archive = grown(tmp_path, 4)
+    params = ad.TrainingDataCollectionParams(confidence_threshold=0.5, negatives={'rejected': 1})
+    plan = ad.TrainingDataCollector(archive).plan(params, progress=False)
+    how = dict(patch_size=16, progress=False, probe=False, allow_empty=True)
+    untested = plan.build('sky', fractions=(0.8, 0.2, 0), **how)
+    night = retrain(untested, **NIGHT)
+    assert night.outcome == 'kept' and 'has not both labels' in night.reason
+    assert promoted_model(archive, 'sky') is None
 
 
 def test_the_shell_says_what_came_of_a_night(growing, capsys):

@@ -13,7 +13,7 @@ import astrid_data as ad
 from astrid_data.automation.measures import measure_archive
 from astrid_data.automation.watching import NotDelivered, read_limits, signature, watch
 from astrid_data.cli import main
-from astrid_data.core import BadInput
+from astrid_data.core import BadInput, hide_known
 from astrid_data.registry.tables import (
     Detection,
     DetectionScore,
@@ -55,7 +55,8 @@ def test_an_empty_archive_is_unknown_and_no_alarm(registry_url, tmp_path):
     assert unknown == set(found) - {'failed_jobs', 'disk_free_gb'}
     assert all(found[name].reason for name in unknown)
     seen = watch(empty, 'nobody', ROOMY)
-    assert not len(seen.alerts) and len(seen.unknown) == len(unknown)
+    more = {'quality_score', 'lost_share'}  # Limits of a version that is not there
+    assert not len(seen.alerts) and set(seen.unknown['name']) == unknown | more
 
 
 def test_numbers_are_the_same_in_both_databases(registry_url, tmp_path):
@@ -66,7 +67,9 @@ def test_numbers_are_the_same_in_both_databases(registry_url, tmp_path):
         first = session.scalar(select(Observation.id).order_by(Observation.id).limit(1))
         newer = update(Observation).where(Observation.id == first)
         session.execute(newer.values(created_at=NOW - timedelta(days=2)))
-        session.add(IngestJob(kind='collect', params={}, status='failed', updated_at=NOW))
+        for days in (0, 30):
+            when = NOW - timedelta(days=days)
+            session.add(IngestJob(kind='collect', params={}, status='failed', updated_at=when))
         n = len(full.observations())
     found = by_name(full, days=7, now=NOW + timedelta(seconds=1))
     assert found['days_since_ingest'].value == pytest.approx(2, abs=0.01)
@@ -135,7 +138,16 @@ def test_a_given_limit_counts_and_the_others_stay(tmp_path):
     path = tmp_path / 'limits.toml'
     path.write_text('[lost_off_image]\nmost = 0\n[quality_labels]\nleast = 0.5\n')
     limits = read_limits(str(path))
-    assert limits['lost_off_image'] == dict(most=0) and limits['days_since_ingest'] == dict(most=7)
+    assert limits == {'lost_off_image': dict(most=0), 'quality_labels': dict(least=0.5)}
+
+
+def test_a_given_limit_is_never_silent(archive, quoted):
+    given = {'quality_score': dict(least=0), 'quality_colour': dict(least=0)}
+    for family in (None, 'plian', 'plain'):
+        says = watch(archive, family, given).table.set_index('name')['says']
+        assert says['quality_colour'] == 'unknown'
+        assert says['quality_score'] == ('ok' if family == 'plain' else 'unknown')
+    assert 'quality_score' not in set(watch(archive).table['name'])
 
 
 def test_prometheus_reads_it(archive, quoted):
@@ -147,11 +159,13 @@ def test_prometheus_reads_it(archive, quoted):
         for family in parser.text_string_to_metric_families(seen.to_prometheus())
     }
     rows = seen.table[seen.table['says'] != 'unknown'].set_index('name')
-    assert set(read) == {f'astrid_data_{name}' for name in rows.index} | {'astrid_data_alerts'}
+    assert set(read) == {f'astrid_data_{name}' for name in (*rows.index, 'alert')}
     for name, row in rows.iterrows():
         sample = read[f'astrid_data_{name}'].samples[0]
         assert (sample.value, sample.labels['dataset']) == (row['value'], seen.family)
-    assert read['astrid_data_alerts'].samples[0].value == len(seen.alerts) == 1
+    alerts = {one.labels['name']: one.value for one in read['astrid_data_alert'].samples}
+    assert [name for name, is_one in alerts.items() if is_one] == ['quality_score']
+    assert set(alerts) == set(rows.query("says != 'no limit'").index)
 
 
 @pytest.fixture
@@ -209,6 +223,8 @@ def test_what_is_not_taken_is_said_and_no_redirect_is_followed(archive, receiver
         '',
         'localhost:80',
         'http://localhost@example.org/',
+        'https://',
+        'https://[',
     ],
 )
 def test_a_message_goes_nowhere_in_the_open(archive, url):
@@ -222,12 +238,32 @@ def test_a_receiver_that_is_away_is_said_without_its_address(archive):
     assert 'geheim' not in str(caught.value) and caught.value.__cause__ is None
 
 
+def test_a_secret_with_half_a_character_is_refused_and_harms_nothing(archive):
+    with pytest.raises(BadInput, match='half a character'):
+        signature(b'{}', 'ab\ud800cdefgh', 1)
+    hide_known('a log line')  # All secrets that are known are looked for in it
+    assert signature(b'{}', 'ab\udcffcdefgh', 1)  # A byte of an environment that is not UTF-8
+
+
+def test_a_clock_that_runs_ahead_does_not_hide_silence(tmp_path):
+    own = ad.synthetic_archive(tmp_path, n_observations=4, n_sources=20)
+    with own.session() as session:
+        session.execute(update(Observation).values(created_at=NOW - timedelta(days=30)))
+        first = session.scalar(select(Observation.id).limit(1))
+        ahead = update(Observation).where(Observation.id == first)
+        session.execute(ahead.values(created_at=NOW + timedelta(days=400)))
+    seen = watch(own, limits=ROOMY)
+    row = seen.table.set_index('name').loc['days_since_ingest']
+    assert row['says'] == 'alert' and '1 of the future: check the clocks' in row['reason']
+
+
 def test_the_shell_ends_with_what_was_seen(archive, quoted, tmp_path, capsys, monkeypatch):
     limits = tmp_path / 'limits.toml'
     limits.write_text('[disk_free_gb]\nleast = 0\n')
     words = ['watch', 'plain', '--home', str(archive.home), '--limits', str(limits)]
     assert main([*words, '--prometheus', str(tmp_path / 'astrid.prom')]) == 0
-    assert 'astrid_data_alerts 0' in (tmp_path / 'astrid.prom').read_text()
+    assert 'name="quality_score"} 0' in (tmp_path / 'astrid.prom').read_text()
+    assert main([*words[:1], 'plian', *words[2:]]) not in (0, 4)
     limits.write_text('[disk_free_gb]\nleast = 1e12\n')
     capsys.readouterr()
     assert main([*words, '--json']) == 4

@@ -5,7 +5,7 @@ from .promoted import (
 )
 from .watching import (
     watch as watch,
-    Watch as Watch,
+    Watched as Watched,
 )
 from .next_model import (
     retrain as retrain,

@@ -45,23 +45,31 @@ _NEWEST = {
 }
 
 
+_CLOCKS = timedelta(hours=1)  # By how much clocks may differ
+
+
 def _as_utc(moment):
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _age(name, newest, now, what):
+def _age(name, newest, now, what, n_future=0):
     "The age of the newest of something, in days"
+    future = f'; {n_future} of the future: check the clocks' if n_future else ''
     if newest is None:
-        return Measure(name, None, 'd', f'there is no {what}')
+        return Measure(name, None, 'd', f'there is no {what}{future}')
     newest = _as_utc(newest)
     days = (now - newest) / timedelta(days=1)
-    return Measure(name, days, 'd', f'the newest {what} is of {newest:%Y-%m-%d %H:%M} UTC')
+    when = f'{newest:%Y-%m-%d %H:%M} UTC'
+    return Measure(name, max(days, 0.0), 'd', f'the newest {what} is of {when}{future}')
 
 
 def _ages(session, now):
     "How old the newest observation, ingest and verdict are"
+    latest = now + _CLOCKS
     for name, (column, what) in _NEWEST.items():
-        yield _age(name, session.scalar(select(func.max(column))), now, what)
+        newest = session.scalar(select(func.max(column)).where(column <= latest))
+        n_future = session.scalar(select(func.count()).where(column > latest))
+        yield _age(name, newest, now, what, n_future)
 
 # %% ../../nbs/90_automation/03_measures.ipynb #ee7cc885
 _BEFORE = 4  # Windows that say what is usual
@@ -150,7 +158,8 @@ def _version(archive, family, now):
 # %% ../../nbs/90_automation/03_measures.ipynb #fa7cb74c
 def _scores(session, since):
     "Scores of the newest complete run: of detections before a moment, and after it"
-    newest = select(ModelRun.id).where(ModelRun.status == RunStatus.COMPLETED)
+    done = ModelRun.status == RunStatus.COMPLETED, ModelRun.completed_at.is_not(None)
+    newest = select(ModelRun.id).where(*done)
     newest = newest.where(ModelRun.id.in_(select(DetectionScore.model_run_id)))
     run = session.scalar(newest.order_by(ModelRun.completed_at.desc(), ModelRun.id).limit(1))
     query = select(DetectionScore.score, Detection.created_at)

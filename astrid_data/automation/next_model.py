@@ -8,9 +8,12 @@ __all__ = ['Retraining', 'retrain']
 # %% ../../nbs/90_automation/02_next_model.ipynb #2dabaa07
 import logging
 from dataclasses import asdict, dataclass, field
+from inspect import signature
+from numbers import Real
 
 from astrid_data.automation.promoted import (
     Decision,
+    check_new,
     list_candidates,
     promoted_model,
     record_candidate,
@@ -41,7 +44,7 @@ _OUTCOMES = {
 class Retraining:
     "What came of a call of `retrain`"
 
-    outcome: str  # One of `_OUTCOMES`
+    outcome: str  # 'not needed', 'nothing new', 'tried before', 'would train', 'kept' or 'promoted'
     reason: str  # In words
     dataset: str | None = None  # Address of the version that it is about
     model: str | None = None  # Version of the candidate; None where none was trained
@@ -91,10 +94,20 @@ def _decided(pair, over, metric, may_lose):
     return Decision(False, f'{words}: more than {may_lose:g} may be lost', over, **numbers)
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #1a2d1d8d
+def _first(version):
+    "The decision about the first model of a family"
+    if version.samples['label'].iloc[version.split_rows('test')].nunique() < 2:
+        words = (
+            f'test of {version.address} has not both labels: nothing says what the model is worth'
+        )
+        return Decision(False, words)
+    return Decision(True, 'no model was in use')
+
+# %% ../../nbs/90_automation/02_next_model.ipynb #dbf5dfc6
 def _compare(in_use, candidate, base, version, loaders, metric, may_lose):
     "Both models on the same locked samples: a `Decision`"
     if in_use is None:
-        return Decision(True, 'no model was in use')
+        return _first(version)
     keys = set(_keys_of_test(base)) & set(_keys_of_test(version))
     old, new = (_scores_by_key(model, version, keys, loaders) for model in (in_use, candidate))
     seen = seen_in_training(in_use, version, new['index'].to_numpy())
@@ -190,12 +203,50 @@ def _night(archive, in_use, base, version, network, metric, may_lose, options):
         history = learn(model, train, val, run=run, show=options['show'], **options['fit'])
         points = evaluate(model, test, run=run, choose_on=val)
         candidate = history.classifier(points)
+        check_new(archive, version.name, candidate.version)
         candidate.keep(run)
         decision = _compare(in_use, candidate, base, version, loaders, metric, may_lose)
+        recorded = record_candidate(archive, candidate, version, decision, run.id)
         _log_decision(run, decision)
-        return record_candidate(archive, candidate, version, decision, run.id), decision
+        return recorded, decision
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #576e9ce5
+def _check_options(name, given, function, own):
+    "Refuse what are no arguments of a function, or are given to it here"
+    if not isinstance(given, dict):
+        raise BadInput(f'{name}={given!r}: give a dict of arguments of {function.__name__}')
+    parameters = signature(function).parameters.values()
+    known = {one.name for one in parameters if one.kind is not one.VAR_KEYWORD} - {*own.split()}
+    takes_more = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    odd = set(own.split()) & set(given) if takes_more else set(given) - known
+    if odd:
+        words = ', '.join(sorted(map(str, odd)))
+        raise BadInput(f'{name} has {words}; it may have {", ".join(sorted(known))}')
+
+
+_TAKEN = dict(  # Function, and the arguments that it gets here
+    fit=(learn, 'model train val run show'),
+    advise=(should_retrain, 'dataset newer'),
+    track=(track, 'dataset archive'),
+    loaders=(RealDataLoader.loaders, 'self'),
+)
+
+
+def _check_arguments(network, **given):
+    "Refuse what the functions that are called here would not take"
+    if not callable(network):
+        raise BadInput(f'network={network!r}: give what makes a network for a number of channels')
+    for name, arguments in given.items():
+        function, own = _TAKEN[name]
+        _check_options(name, {} if arguments is None else arguments, function, own)
+
+
+def _check_may_lose(may_lose):
+    is_number = isinstance(may_lose, Real) and not isinstance(may_lose, bool)
+    if not (is_number and 0 <= may_lose < 1):
+        raise BadInput(f'may_lose={may_lose!r}: give a number from 0 to 1, such as 0.02')
+
+# %% ../../nbs/90_automation/02_next_model.ipynb #be35eb00
 _log = get_log('automation')
 
 
@@ -223,8 +274,10 @@ def retrain(
     archive = need('dataset', dataset).archive
     if archive is None:
         raise BadInput(f'{dataset.address} belongs to no archive: open it with open_dataset')
-    if metric not in PAIRED_METRICS:
+    if str(metric) not in PAIRED_METRICS:
         raise BadInput(f'metric={metric!r}: give one of {", ".join(PAIRED_METRICS)}')
+    _check_may_lose(may_lose)
+    _check_arguments(network, fit=fit, advise=advise, track=track, loaders=loaders)
     channels = _n_channels(dataset, loaders or {})
     in_use = _model_in_use(archive, dataset.name, network, channels)
     base, version, advice = _plan(archive, dataset, in_use, advise or {}, force, dry_run, progress)

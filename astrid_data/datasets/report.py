@@ -319,7 +319,8 @@ def _curves_section(dataset):
         return ''
     facts = dataset.manifest['light_curves']
     words = f'{facts["epochs"]:,} epochs of {facts["samples"]:,} samples, as known at their time'
-    return f'<p>{words}</p>' + figure_tag(_curves_figure(dataset), 'light curves')
+    picture = figure_tag(_curves_figure(dataset), 'light curves')
+    return f'<p>{words}</p>{picture}'
 
 # %% ../../nbs/55_datasets/09_report.ipynb #4cee735a
 _SECTIONS = {
