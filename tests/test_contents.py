@@ -103,6 +103,14 @@ CARDS = [
     (dict(SATURATE=60000), None, 60000),
     (dict(SATLEVEL=60000.0), None, 60000),
     (dict(SATURAT='60000'), None, 60000),
+    (dict(SATURATE='60000 ADU'), None, 60000),
+    (dict(SATURATE='6.0D4'), None, 60000),
+    (dict(SATURATE='60000 ADU', GAIN=2.0), 'electron', 120000),
+    (dict(SATURATE='60000 e-', GAIN=2.0), 'electron', 60000),
+    (dict(SATURATE='51000,52000'), None, None),
+    (dict(SATURATE='NaN'), None, None),
+    (dict(SATURATE=True), None, None),
+    (dict(SATURATA=-1, SATURATB='52000'), None, 52000),
     (dict(SATURATA=51000, SATURATB=52000, SATURATE=52000), None, 51000),
     ({'HIERARCH CELL.SATURATION': 6e4}, None, 6e4),
     ({'HIERARCH ESO DET SATUR LEVEL': 6e4}, None, 6e4),
@@ -130,6 +138,44 @@ def test_the_saturation_level_in_any_spelling_and_unit(cards, unit, level):
         header[name] = card
     found = saturation_of(header, unit=unit, exposure_s=cards.get('EXPTIME'))
     assert found.level == (None if level is None else pytest.approx(level)) and found.words
+
+
+@pytest.mark.parametrize('value', ['N/A', 'nan', '51000,52000', -1, -60000.0])
+def test_a_card_that_gives_no_level_is_said(value):
+    with open_image(file_of(sky(), SATURATE=value)) as image:
+        assert image.saturation is None and 'SATURATE = ' in image.missing['saturation']
+    with open_image(file_of(sky(), SATURATE=0, NSATPIX=7)) as image:
+        assert 'saturation' not in image.missing
+
+
+def test_the_level_is_asked_of_the_image_first_and_of_its_file_then():
+    def level(first, own):
+        out = io.BytesIO()
+        own = fits.ImageHDU(sky(), fits.Header({**WCS_CARDS, **own}), name='SCI')
+        fits.HDUList([fits.PrimaryHDU(header=fits.Header(first)), own]).writeto(out)
+        with open_image(out.getvalue()) as image:
+            return image.saturation
+
+    assert level(dict(SATURATE=60000), {}) == 60000
+    assert level(dict(SATURATE=60000), dict(SATURATE=50000)) == 50000
+    assert level(dict(SATURATE=60000), dict(SATURATE=-1)) == 60000
+
+
+@pytest.mark.parametrize('spelled', [b'saturate', b'Saturate'])
+def test_a_card_in_small_letters_counts(spelled):
+    with open_image(file_of(sky(), SATURATE=60000).replace(b'SATURATE', spelled)) as image:
+        assert image.saturation == 60000
+
+
+def test_the_level_is_one_of_the_pixels_as_they_are_read():
+    scaled = fits.PrimaryHDU(sky().astype('f8'), fits.Header(WCS_CARDS | dict(SATURATE=60000)))
+    scaled.scale('int16', bscale=2.0, bzero=30000)
+    out = io.BytesIO()
+    scaled.writeto(out)
+    whole = file_of(sky().astype('u2'), SATURATE=65535)
+    for source, level in ((out.getvalue(), 60000), (whole, 65535)):
+        with open_image(source) as image:
+            assert image.saturation == level and abs(np.median(image.read_all()[0]) - 100) < 2
 
 
 def test_a_level_that_most_pixels_exceed_is_of_another_unit():
@@ -162,6 +208,46 @@ def test_the_sky_level_does_not_see_a_rim(shape, value):
     patches[:, :, empty] = value
     level, noise = local_background(patches)
     assert abs(np.median(level) - 100) < 0.5 and abs(np.median(noise) - 3) < 0.4
+
+
+def stamps(side=63):
+    y, x = np.mgrid[:side, :side] - side // 2
+    source = 100 * np.exp(-(x**2 + y**2) / 6)
+    triplets = [np.stack([sky(side, 3 * k + c) + source for c in range(3)]) for k in range(8)]
+    return np.stack(triplets).astype('f4')
+
+
+def flags_of(patches):
+    words = image_flags(patches, np.isfinite(patches), *local_background(patches))
+    return [decode_flags(word) for word in words]
+
+
+@pytest.mark.parametrize('value', [0, -999, -32768, 1e30, -1e30])
+@pytest.mark.parametrize('channels', [slice(None), [1], [2]])
+@pytest.mark.parametrize('width', [1, 2, 5, 20])
+def test_rims_of_stamps_are_flagged_in_any_channel(value, channels, width):
+    x = np.arange(63)
+    left, all_sides = x < width, (x < width) | (x >= 63 - width)
+    for empty in (left[None] & (x[:, None] >= 0), all_sides[None] | all_sides[:, None]):
+        patches = stamps()
+        patches[:, channels] = np.where(empty, value, patches[:, channels])
+        assert all('filled' in names for names in flags_of(patches))
+
+
+@pytest.mark.parametrize('value', [-999, -32768, 1e30, -1e30])
+@pytest.mark.parametrize('side', [1, 3, 9])
+def test_a_block_of_a_fill_in_a_stamp_is_flagged(value, side):
+    patches = stamps()
+    patches[:, 1, 4 : 4 + side, 6 : 6 + side] = value
+    assert all('filled' in names for names in flags_of(patches))
+
+
+def test_bright_stamps_and_clean_ones_are_not_filled():
+    patches = stamps()
+    patches[1:, 1, 4, 6] = 65535
+    patches[2:, :, 30:33, 30:33] = 60000
+    patches[4:, 2, 30, 30] = -150  # A residue of a subtraction
+    assert not any('filled' in names for names in flags_of(patches))
 
 
 def no_sky(side=128):

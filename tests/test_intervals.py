@@ -135,6 +135,36 @@ def test_scores_at_another_prior_are_probabilities_there():
         scores_at_prior([0.5], trained=0, prior=0.1)
 
 
+@pytest.mark.parametrize('wrong', [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_no_scores(wrong):
+    "They had an AUC-PR of 0.5 and an FPR of 1.0 with an interval from 0.00 to 0.36"
+    table = sample(np.random.default_rng(6), 20, 2)
+    table.loc[3, 'score'] = wrong
+    with pytest.raises(BadInput, match='1 of 20 scores are no finite numbers'):
+        operating_points(table)
+
+
+@pytest.mark.parametrize('per_object', [1, 5])
+def test_the_rates_of_a_chosen_threshold_hold(per_object):
+    rng, held = np.random.default_rng(7), []
+    for _ in range(200):
+        report = operating_points(
+            sample(rng, 60, 2.5, per_object=per_object), n_boot=0, threshold=1
+        )
+        for name, truth in (('fnr', norm.sf(1.5)), ('fpr', norm.sf(1))):
+            held.append(report.chosen[f'{name}_low'] <= truth <= report.chosen[f'{name}_high'])
+    assert np.mean(held) >= 0.93
+    assert 'FNR there' in repr(report) and 'chosen_fpr_high' in str(report.metrics())
+
+
+def test_no_area_is_above_1():
+    "Sums of weights had ends of 1.0000000000000002"
+    for seed in range(200):
+        table = sample(np.random.default_rng(seed), 13, 30, prior=0.9)
+        weight = prior_weights(table['label'], 0.1)
+        assert average_precision(table['label'], table['score'], weight) <= 1
+
+
 def test_a_part_without_a_mistake_is_not_certain():
     table = sample(np.random.default_rng(5), 40, 9).assign(band='r')
     part = breakdown(table, 'band', threshold=4.5).iloc[0]

@@ -341,3 +341,60 @@ def test_samples_of_another_version_that_taught_the_model_are_named(tmp_path):
     assert ad.evaluate(model, test, n_boot=20).leaks == ''
     with pytest.warns(UserWarning, match='samples are in train of one@v1'):
         ad.evaluate(model, train, n_boot=20)
+
+
+def relabelled(tmp_path, split, label):
+    "A version in which all samples of a split have one label"
+    pixels = version(tmp_path, 'first')
+    table = pixels.samples.copy()
+    table.loc[table['split'] == split, 'label'] = label
+    patches = np.asarray(pixels.patches(np.arange(len(table))))
+    return write_dataset(tmp_path / 'second', table, patches, name='second', channels=['image'])
+
+
+@pytest.mark.parametrize('label', [0, 1])
+def test_a_training_on_one_label_is_warned_of(tmp_path, label):
+    train, val, test = loaders(relabelled(tmp_path, 'train', label))
+    net = SmallCNN()
+    with pytest.warns(UserWarning, match=f'all labels of train are {label}'):
+        fit(net, train, val, epochs=1, show=False)
+    with pytest.raises(BadInput, match=f'trained={label}.0: a share is above 0'):
+        evaluate(net, test, n_boot=20, survey_prior=0.1)
+
+
+def test_labels_that_are_none_are_refused(tmp_path):
+    train, val, _ = loaders(relabelled(tmp_path, 'train', -1))
+    with pytest.raises(BadInput, match='labels of train are .-1.*: 1 is real and 0 is bogus'):
+        fit(SmallCNN(), train, val, epochs=1, show=False)
+
+
+@pytest.mark.parametrize('name', ['lr', 'weight_decay'])
+@pytest.mark.parametrize('wrong', [np.nan, np.inf, -1e-3, '0.1', None])
+def test_rates_that_make_no_sense_are_refused_by_name(old, name, wrong):
+    train, val, _ = loaders(old)
+    with pytest.raises(BadInput, match=f'{name}='):
+        fit(SmallCNN(), train, val, epochs=1, show=False, **{name: wrong})
+
+
+def test_a_threshold_that_cannot_be_chosen_is_said(tmp_path, model):
+    _, val, test = loaders(relabelled(tmp_path, 'val', 1))
+    with pytest.warns(UserWarning, match='40 real and 0 bogus samples: no threshold is chosen'):
+        report = evaluate(model, test, choose_on=val, n_boot=20)
+    assert report.chosen is None
+    nothing = version(tmp_path, 'no val', splits=('train', 'train', 'test', 'test'))
+    _, val, test = loaders(nothing)
+    with pytest.warns(UserWarning, match='0 real and 0 bogus samples: no threshold is chosen'):
+        evaluate(model, test, choose_on=val, n_boot=20)
+
+
+def test_a_model_that_gives_no_numbers_is_not_judged(old):
+    class Lost(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, image):
+            return image.mean((1, 2, 3)) * self.weight * float('nan')
+
+    with pytest.raises(BadInput, match='40 of 40 scores are no finite numbers'):
+        evaluate(Lost(), loaders(old)[2], n_boot=20)

@@ -70,7 +70,7 @@ def scores_at_prior(
     "Scores corrected to another share of real"
     if trained is None or prior is None:
         raise BadInput('scores are corrected from one share of real to another: give both')
-    trained, prior = as_prior(trained), as_prior(prior)
+    trained, prior = as_prior(trained, 'trained'), as_prior(prior)
     score = np.asarray(score, 'f8')
     factor = prior / (1 - prior) * (1 - trained) / trained
     return score * factor / (score * factor + 1 - score)
@@ -93,7 +93,7 @@ class OperatingPoints:
     fnr_at_fpr_interval: tuple | None = None  # Ends of 95 %, by objects; up to 1: at least
     brier: float | None = None  # Mean squared distance of score and label
     calibration_error: float | None = None  # Mean distance of score and share of real
-    chosen: dict | None = None  # threshold, fnr, fpr of one chosen on another split; None: no such
+    chosen: dict | None = None  # threshold, fnr, fpr (_low, _high) of one chosen on another split
     rate: float = 0.01  # FNR, and FPR, of the operating points
     origin: str = 'survey'  # Of the data: 'survey', 'synthetic' or 'mixed'
     survey_prior: float | None = None  # Share of real in the survey, if that was asked about
@@ -210,9 +210,11 @@ def _score_lines(report):
     yield f'FPR at {rate} FNR', *fpr
     yield f'FNR at {rate} FPR', *fnr
     if report.chosen:
-        rates = f'FNR {_number(report.chosen["fnr"])}, FPR {_number(report.chosen["fpr"])}'
-        remark = f'{rates} at the threshold chosen on another split'
-        yield 'as chosen', f'{report.chosen["threshold"]:.3f}', remark
+        yield 'as chosen', f'{report.chosen["threshold"]:.3f}', 'threshold chosen on another split'
+        for name in ('fnr', 'fpr'):
+            ends = [report.chosen.get(f'{name}_{end}') for end in ('low', 'high')]
+            words = _span(None if None in ends else ends)
+            yield f'  {name.upper()} there', _number(report.chosen[name]), words
     yield 'AUC-ROC', _number(report.auc_roc), ''
 
 
@@ -240,17 +242,22 @@ def _notes(n_real, n_bogus, rate):
     return '; '.join(few + missing)
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #769ef6c3
-def _at_threshold(threshold, label, score):
+def _share_with_ends(name, happened, group):
+    "A share and the ends of its 95 %, by objects; None where there is no sample"
+    names = name, f'{name}_low', f'{name}_high'
+    if not len(happened):
+        return dict.fromkeys(names)
+    share = float(np.mean(happened))
+    return dict(zip(names, (share, *map(float, share_interval(share, effective_objects(group))))))
+
+
+def _at_threshold(threshold, label, score, group):
     "What a threshold loses and lets pass; None without a threshold"
     if threshold is None:
         return None
-    lost = score[label == 1] < threshold
-    passed = score[label == 0] >= threshold
-    return dict(
-        threshold=float(threshold),
-        fnr=float(lost.mean()) if len(lost) else None,
-        fpr=float(passed.mean()) if len(passed) else None,
-    )
+    lost = _share_with_ends('fnr', (score < threshold)[label == 1], group[label == 1])
+    passed = _share_with_ends('fpr', (score >= threshold)[label == 0], group[label == 0])
+    return dict(threshold=float(threshold)) | lost | passed
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #51e73a27
 def _intervals(scores, rate, survey_prior, n_boot, seed):
@@ -278,6 +285,16 @@ def _known(value):
     "A number, or None for NaN"
     return None if np.isnan(value) else value
 
+# %% ../../nbs/65_evaluation/03_report.ipynb #f6efd1bb
+def _check_scores(scores):
+    "Refuse scores that are no numbers"
+    unknown = ~np.isfinite(scores['score'].to_numpy('f8'))
+    if unknown.any():
+        raise BadInput(
+            f'{unknown.sum()} of {len(unknown)} scores are no finite numbers: nothing can be said of '
+            'such a model. Look at its weights and at the pixels that it was given'
+        )
+
 # %% ../../nbs/65_evaluation/03_report.ipynb #1e09f5bd
 def operating_points(
     scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
@@ -291,6 +308,7 @@ def operating_points(
     "The report of a table of scores"
     survey_prior = as_prior(survey_prior, 'survey_prior')
     rate = as_prior(rate, 'rate')
+    _check_scores(scores)
     label = scores['label']
     score = scores['score']
     n_real = int((label == 1).sum())
@@ -315,7 +333,7 @@ def operating_points(
         **intervals,
         brier=_known(brier),
         calibration_error=_known(calibration_error(scores)),
-        chosen=_at_threshold(threshold, label, score),
+        chosen=_at_threshold(threshold, label, score, scores['group']),
         rate=rate,
         origin=origin,
         note=_notes(n_real, n_bogus, rate),

@@ -51,7 +51,7 @@ def average_precision(
         return np.nan
     share_found = np.diff(curve.real, prepend=0) / curve.real[-1]
     called_real = np.maximum(curve.real + curve.bogus, 1e-300)
-    return float((share_found * curve.real / called_real).sum())
+    return min(float((share_found * curve.real / called_real).sum()), 1.0)  # Sums of weights round
 
 # %% ../../nbs/65_evaluation/01_scores.ipynb #0e36a397
 def auc_roc(

@@ -145,11 +145,23 @@ class _LevelCard(NamedTuple):
     level: float  # As stated
     comment: str  # What is behind it
 
+# %% ../../nbs/20_images/08_flags.ipynb #3de134dd
+_number_and_unit = re.compile(r'\s*([-+]?\d+\.?\d*(?:[ED][-+]?\d+)?)(?![\d,;:/.])\s*(.*)', re.I)
+
+
+def _stated_level(header, name):
+    "The number of a card, and what is said beside it; None where it holds no number"
+    level, comment = Cards(header).number(name), str(header.comments[name])
+    text = header[name] if isinstance(header.get(name), str) else ''
+    found = _number_and_unit.match(text) if level is None else None
+    if found is None:
+        return level, comment
+    return float(found[1].upper().replace('D', 'E')), f'{found[2]} {comment}'.strip()
+
 # %% ../../nbs/20_images/08_flags.ipynb #03523390
 def _level_card(header, name):
     "The card as a `_LevelCard`; None where it gives no level"
-    level = Cards(header).number(name)
-    comment = str(header.comments[name]) if level else ''
+    level, comment = _stated_level(header, name)
     if not level or level < 0 or _counts_pixels.search(name) or _counts_in_words.search(comment):
         return None
     last = re.split(r'[ .]', name)[-1]
@@ -167,6 +179,18 @@ def _level_cards(header):
     cards = [card for card in cards if card is not None]
     best = min((card.rank for card in cards), default=None)
     return [card for card in cards if card.rank == best]
+
+
+def _no_level(header):
+    "What cards say that are named like a level and give none; '' where there are none"
+    names = [name for name in header if _level_name.search(name) and not _counts_pixels.search(name)]
+    told = {name: header[name] for name in sorted(names)}
+    odd = [
+        f'{name} = {value!r}'
+        for name, value in told.items()
+        if (_stated_level(header, name)[0] or 0) < 0 or (isinstance(value, str) and value.strip())
+    ]
+    return f'{", ".join(odd)}: no level' if odd else ''
 
 # %% ../../nbs/20_images/08_flags.ipynb #3388f85a
 _adu = u.adu, u.DN, u.ct
@@ -233,7 +257,8 @@ def saturation_of(
             card = min(found, key=lambda card: card.level)
             cards = Cards(header, primary)
             return _in_unit_of_image(card, parse_unit(unit or ''), exposure_s, cards)
-    return Saturation(None, 'no card gives it')
+    said = [_no_level(one) for one in (header, primary) if one is not None]
+    return Saturation(None, next(filter(None, said), 'no card gives it'))
 
 # %% ../../nbs/20_images/08_flags.ipynb #76ad59fd
 _fill_name = re.compile(

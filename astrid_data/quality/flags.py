@@ -178,12 +178,27 @@ _FILLED = (
         bit=16,
         words='filled with numbers that are no measurement',
         measure='valid pixels in a rim of one value, or at one lowest value 10σ and three times as far '
-        'below the sky as all others; a single pixel 100σ and ten times as far',
+        'below the sky as all others; a single pixel 100σ and ten times as far; at one highest value '
+        'a million σ, and a million times as far, above it',
         threshold=0,
         harm=0.5,
         source='any; in 8,792 patches of real images and alerts no single pixel is so far below',
     ),
 )
+
+
+_beyond_all = 1e6  # σ above the sky, and times as far as all others: no star does that
+
+
+def _beyond(pixels, above):
+    "The highest number of each image where it can be no measurement; and which images have one"
+    flat = above.reshape(len(above), -1)
+    high = np.flatnonzero(flat.max(1) > _beyond_all)
+    top = pixels[high].reshape(len(high), flat.shape[1])[np.arange(len(high)), flat[high].argmax(1)]
+    same = pixels[high] == top[:, None, None]
+    others = np.where(same.reshape(len(high), flat.shape[1]), 0, flat[high]).max(1)
+    is_fill = flat[high].max(1) > _beyond_all * np.maximum(others, 1)
+    return high[is_fill], same[is_fill]
 
 
 def _is_fill(lowest, next_depth, n_lowest):
@@ -203,10 +218,12 @@ def fill_pixels(
     pixels, depth = data.reshape(-1, side, side), above.reshape(-1, side * side)
     which, rim = rim_pixels(pixels)
     deep = np.flatnonzero(depth.min(1) < -10)
-    if not len(which) and not len(deep):
+    high, beyond = _beyond(pixels, depth)
+    if not len(which) and not len(deep) and not len(high):
         return None
     filled = np.zeros(pixels.shape, bool)
     filled[which] = rim
+    filled[high] |= beyond
     lowest = pixels[deep].reshape(-1, side * side)[np.arange(len(deep)), depth[deep].argmin(1)]
     same = pixels[deep] == lowest[:, None, None]
     next_depth = np.where(same.reshape(len(deep), side * side), 0, depth[deep]).min(1)

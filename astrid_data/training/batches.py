@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..core import BadInput
-from ..loading.model_input import check_fitted
+from ..loading.model_input import check_fitted, pixel_sources
 from ..tracking.data_wait import DataWait
 
 # %% ../../nbs/75_training/03_batches.ipynb #fcc4dc61
@@ -78,6 +78,27 @@ def _check_length(name, loader):
         ) from None
 
 # %% ../../nbs/75_training/03_batches.ipynb #ac96ad71
+def _check_labels(train):
+    "Refuse labels that are no shares of real, and warn of a single one"
+    labels = [np.unique(source.labels) for source in pixel_sources(train)]
+    found = np.unique(np.concatenate(labels)) if labels else np.array([0, 1])
+    if not ((found >= 0) & (found <= 1)).all():
+        raise BadInput(f'labels of train are {found.tolist()[:6]}: 1 is real and 0 is bogus')
+    if len(found) == 1:
+        warnings.warn(
+            f'all labels of train are {found[0]:g}: a model learns to say always that, '
+            'and a score tells nothing. Train on real and bogus samples',
+            stacklevel=4,
+        )
+
+
+def _check_rate(name, value):
+    "Refuse what is no rate of learning, or of decay"
+    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < np.inf:
+        raise BadInput(f'{name}={value!r}: a number of at least 0 is needed, such as 0.003')
+
+# %% ../../nbs/75_training/03_batches.ipynb #b47e58b6
 def _check_epochs(epochs):
     "Refuse what is no number of epochs"
     if epochs is not None and (not isinstance(epochs, (int, np.integer)) or epochs < 1):
@@ -91,6 +112,8 @@ def check_batches(
     train,  # Batches to learn from
     val,  # Batches to choose the best epoch by; None for none
     epochs: int | None,  # How often to go through `train`; None: as long as it takes
+    lr: float = 3e-3,  # Highest learning rate
+    weight_decay: float = 1e-2,  # Of the optimiser
 ):
     "Refuse what cannot be trained on, and warn where a score would be of what was seen"
     if not hasattr(train, '__iter__'):
@@ -104,7 +127,10 @@ def check_batches(
     if not len(train):
         raise BadInput(f'there is nothing to train on: {train!r} is empty')
     _check_epochs(epochs)
+    _check_rate('lr', lr)
+    _check_rate('weight_decay', weight_decay)
     check_fitted(train)
+    _check_labels(train)
     for words in _flattery(train, val):
         warnings.warn(words, stacklevel=3)
 

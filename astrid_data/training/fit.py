@@ -285,7 +285,7 @@ def fit(
     show: bool = True,  # Progress bars
 ) -> History:  # The model has the weights of the best epoch
     "Train a model"
-    check_batches(train, val, epochs)
+    check_batches(train, val, epochs, lr, weight_decay)
     if resume and checkpoint is None:
         raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
     epochs = _epochs_for(epochs, train, val)

@@ -138,8 +138,6 @@ def _chosen_threshold(model, choose_on, rate, judged=()):
     "The threshold of another split at `rate`, that has no row of `judged`; None where there is none"
     if choose_on is None:
         return getattr(model, 'threshold', None)  # A `Classifier` has one
-    if not len(choose_on):
-        return None
     other = predict(model, choose_on)
     again = int(np.isin(other['index'], judged).sum())
     if again:
@@ -148,7 +146,11 @@ def _chosen_threshold(model, choose_on, rate, judged=()):
             'split, such as val'
         )
     threshold = fpr_at_fnr(other['label'], other['score'], fnr=rate)[1]
-    return None if np.isnan(threshold) else threshold
+    if not np.isnan(threshold):
+        return threshold
+    counts = [int((other['label'] == label).sum()) for label in (1, 0)]
+    words = 'choose_on has {} real and {} bogus samples: no threshold is chosen'.format(*counts)
+    warnings.warn(words, stacklevel=3)
 
 # %% ../../nbs/75_training/02_predict.ipynb #02385b25
 def _breakdowns(report, by):
