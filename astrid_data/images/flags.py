@@ -183,8 +183,8 @@ def _level_cards(header):
 
 def _no_level(header):
     "What cards say that are named like a level and give none; '' where there are none"
-    names = [name for name in header if _level_name.search(name) and not _counts_pixels.search(name)]
-    told = {name: header[name] for name in sorted(names)}
+    named = {name for name in header if _level_name.search(name)}
+    told = {name: header[name] for name in sorted(named) if not _counts_pixels.search(name)}
     odd = [
         f'{name} = {value!r}'
         for name, value in told.items()
