@@ -157,14 +157,6 @@ def test_the_rates_of_a_chosen_threshold_hold(per_object):
     assert 'FNR there' in repr(report) and 'chosen_fpr_high' in str(report.metrics())
 
 
-def test_no_area_is_above_1():
-    "Sums of weights had ends of 1.0000000000000002"
-    for seed in range(200):
-        table = sample(np.random.default_rng(seed), 13, 30, prior=0.9)
-        weight = prior_weights(table['label'], 0.1)
-        assert average_precision(table['label'], table['score'], weight) <= 1
-
-
 def test_a_part_without_a_mistake_is_not_certain():
     table = sample(np.random.default_rng(5), 40, 9).assign(band='r')
     part = breakdown(table, 'band', threshold=4.5).iloc[0]
