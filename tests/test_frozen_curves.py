@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import delete
 
 import astrid_data as ad
-from astrid_data.core import BadInput, Conflict, sha256_file
+from astrid_data.core import AstridError, BadInput, Conflict, sha256_file
 from astrid_data.datasets.curve_table import CURVE_FILE, freeze_curves
 from astrid_data.datasets.dataset import Dataset, write_dataset
 from astrid_data.datasets.report import report_html
@@ -164,6 +164,24 @@ def test_an_edited_file_breaks_the_seal(version, tmp_path):
         file.write(b'!')
     with pytest.raises(Conflict, match='light_curves.parquet is not what was frozen'):
         Dataset(tmp_path / 'copy')
+
+
+@pytest.mark.parametrize('left', [0, 100, None], ids=['empty', 'cut', 'gone'])
+def test_a_broken_file_is_said_without_a_seal_too(version, tmp_path, left):
+    shutil.copytree(version.folder, tmp_path / 'copy')
+    path = tmp_path / 'copy' / CURVE_FILE
+    whole = path.read_bytes()
+    path.unlink()
+    if left is not None:
+        path.write_bytes(whole[:left])
+    with pytest.raises(AstridError, match=CURVE_FILE):
+        Dataset(tmp_path / 'copy', verify=False).light_curve(0)
+
+
+@pytest.mark.parametrize('i', [1.5, '3', None, True, [1], slice(0, 2), np.array([1, 2]), -1, 999])
+def test_what_is_no_row_has_no_curve(version, i):
+    with pytest.raises(BadInput, match='has rows 0 to 11, not'):
+        version.light_curve(i)
 
 
 def test_a_version_without_epochs_is_as_ever(version, tmp_path):

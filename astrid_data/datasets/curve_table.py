@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import Conflict, sha256_file
+from ..core import Conflict, reading, sha256_file
 from .dataset import Dataset
 from ..ingest.epochs import utc_days
 from ..ingest.light_curves import known_by, read_epochs
@@ -162,10 +162,12 @@ _REPAIR = 'restore the folder from a copy, or build the version again'
 def _check_not_later(dataset, epochs):
     "Refuse epochs that their samples could not know"
     rows = epochs['sample'].to_numpy()
-    days = sample_days(dataset.samples)
-    if len(rows) and not 0 <= rows.min() <= rows.max() < len(days):
+    if not len(rows):
+        return
+    first, last = rows.min(), rows.max()
+    if not 0 <= first <= last < len(dataset.samples):
         raise Conflict(f'{dataset.address}: {CURVE_FILE} has epochs of no sample: {_REPAIR}')
-    days = days[rows]
+    days = sample_days(dataset.samples.iloc[first : last + 1])[rows - first]
     is_later = ~known_by(epochs, days)
     if not is_later.any():
         return
@@ -217,7 +219,9 @@ def epochs_of_rows(
     "The frozen epochs of neighbouring samples"
     path = dataset._table_path('light_curves')
     within = [('sample', '>=', int(first)), ('sample', '<', int(stop))]
-    return _checked(dataset, pd.read_parquet(path, filters=within), range(first, stop))
+    with reading(CURVE_FILE, kind=Conflict):
+        epochs = pd.read_parquet(path, filters=within)
+    return _checked(dataset, epochs, range(first, stop))
 
 # %% ../../nbs/55_datasets/04_curve_table.ipynb #992d0352
 def all_epochs(

@@ -62,8 +62,9 @@ def light_curve_of(
     i: int,  # Row of `dataset.samples`
 ) -> LightCurve:  # Its `source` says where the epochs were read
     "The light curve of a sample, as it was known at the sample's own time"
-    if not 0 <= i < len(dataset.samples):
-        raise BadInput(f'{dataset.address} has rows 0 to {len(dataset.samples) - 1}, not {i}')
+    is_row = isinstance(i, (int, np.integer)) and not isinstance(i, bool)
+    if not (is_row and 0 <= i < len(dataset.samples)):
+        raise BadInput(f'{dataset.address} has rows 0 to {len(dataset.samples) - 1}, not {i!r}')
     if has_curves(dataset):
         return _frozen_curve(dataset, i)
     if dataset.archive is None:

@@ -120,8 +120,8 @@ def curves_of(
     if not has_curves(dataset):
         warnings.warn(
             f'{dataset.address} holds no light curves: with light_curve={length} all of them are '
-            'padding. Versions of objects with epochs hold them since they are frozen with them: '
-            'build a new version',
+            'padding. A version holds the epochs that were there when it was built, and one with the '
+            'same recipe is found, not built: build it under another name',
             stacklevel=4,
         )
     known = dataset.__dict__.setdefault('_curves', {})
