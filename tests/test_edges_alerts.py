@@ -35,6 +35,19 @@ def parquet(path, *rows):
     return path
 
 
+# Labels
+
+
+@pytest.mark.parametrize('word', ['Real!', 'REAL', '1', 1, 0.9])
+def test_a_label_that_is_no_verdict_is_said(archive, word):
+    rows = [flat_row(0, label_proxy=word), flat_row(1, label_proxy='real'), flat_row(2)]
+    rows += [flat_row(3, label_proxy=missing) for missing in (None,)]
+    report = archive.add_alerts(rows, show=False)
+    said = [note for note in report.notes if 'is neither real nor bogus' in note]
+    assert report.added == 4 and len(said) == 1 and said[0].startswith('1 alert:')
+    assert sum(report.verdicts.values()) == 1
+
+
 # Sources
 
 

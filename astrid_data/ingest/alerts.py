@@ -308,7 +308,7 @@ def _alert_rows(alert, geometry, stored, survey, model, origin):
     ids = _alert_ids(alert, survey, model)
     oid = ids['observation']
     cell = int(healpix_index(alert['ra'], alert['dec']))
-    verdict = _VERDICT_OF_PROXY.get(alert.get('label_proxy'))
+    verdict = _VERDICT_OF_PROXY.get(str(alert.get('label_proxy')))
     events = [] if verdict is None else [_alert_event(alert, ids['detection'], verdict)]
     run = dict(id=ids['run'], model_id=model.id, observation_id=oid, status=RunStatus.COMPLETED)
     place = dict(observation_id=oid, healpix=cell, radius_deg=None, footprint=None)
@@ -758,6 +758,23 @@ def _write_once(self: _AlertWriter):
         _write_epochs_again(self.archive, self.report, self.survey_name, alike)
     return [one for one in again if str(one[1]['candid']) in refused]
 
+# %% ../../nbs/25_ingest/07_alerts.ipynb #759855d8
+def _odd_labels(alert):
+    "The label of a packet as a list of one, if it is there and is no verdict; else an empty list"
+    proxy = alert.get('label_proxy')
+    is_missing = proxy is None or str(proxy).strip().lower() in ('', 'nan', 'none')
+    return [] if is_missing or str(proxy) in _VERDICT_OF_PROXY else [str(proxy)[:40]]
+
+
+def _note_odd_labels(report, odd):
+    "Note which labels made no verdict"
+    if odd:
+        words = ', '.join(sorted(set(map(repr, odd)))[:5])
+        report.notes.append(
+            f'{len(odd)} {"alert" if len(odd) == 1 else "alerts"}: the label_proxy ({words}) is '
+            'neither real nor bogus, so there is no verdict'
+        )
+
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ea9318fb
 def _good_alerts(source, survey, report, show):
     "Address, alert and geometry of each packet that can be taken in"
@@ -788,9 +805,10 @@ def add_alerts(
     chunk: int = 5000,  # Alerts in one transaction at most; a full pack of stamps ends it as well
 ) -> IngestReport:  # One observation, one detection and three stamps per alert
     "Take alert packets in"
-    report, writers, roundings = IngestReport(), {}, []
+    report, writers, roundings, odd = IngestReport(), {}, [], []
     for uri, alert, geometry in _good_alerts(source, survey, report, show):
         roundings += [alert['rounding_deg']] if 'rounding_deg' in alert else []
+        odd += _odd_labels(alert)
         name = survey or _survey_of(alert)
         if name not in writers:
             writers[name] = _AlertWriter(archive, report, name, origin)
@@ -800,6 +818,7 @@ def add_alerts(
     for writer in writers.values():
         writer.write()
     _note_rounding(report, max(roundings, default=0.0), len(roundings))
+    _note_odd_labels(report, odd)
     nothing = not (report.added or report.skipped or len(report.ledger))
     report.notes += [NOTHING_GIVEN] if nothing else []
     return log_report('add_alerts', report)
