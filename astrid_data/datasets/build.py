@@ -513,7 +513,8 @@ _TOO_LARGE = (
 
 def _first_detail(ledger):
     "What was said of the first that was lost while cutting"
-    said = ledger.loc[ledger['step'] == 'cut', 'detail'].astype(str)
+    cut = ledger[ledger['step'] == 'cut']
+    said = cut.get('detail', pd.Series(dtype=object)).dropna().astype(str)
     return f' (the first: {said.iloc[0]})' if len(said) else ''
 
 
