@@ -25,6 +25,8 @@ ADDRESSES = (f'odd://ann:{PASSWORD}@host/x', f'http://ann:{PASSWORD}@[::1')
 @pytest.fixture(params=ADDRESSES, ids=['scheme', 'host'])
 def tracked(request, tmp_path, monkeypatch):
     "An archive whose MLflow has an address that nobody can use"
+    service = 'mlflow.tracking._tracking_service.utils._tracking_uri'
+    monkeypatch.setattr(service, None)  # An earlier test may have set one
     monkeypatch.setenv('MLFLOW_TRACKING_URI', request.param)
     return SimpleNamespace(home=tmp_path, mlflow_uri=Secret(request.param))
 
