@@ -70,7 +70,7 @@ def slow_label(d, events, as_of):
         vote = (
             0 if words in UNSURE_WORDS else 1 if e['is_valid'] and words not in BOGUS_WORDS else -1
         )
-        order = (e['created_at'], -vote, words)
+        order = (e['created_at'], -vote, LEVELS.get(e['confidence_level'], 0), words)
         if e['validator_id'] not in newest or order >= newest[e['validator_id']][0]:
             newest[e['validator_id']] = (
                 order,
