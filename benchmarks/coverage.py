@@ -2,16 +2,18 @@
 
 Classifiers of six kinds, one of them with heavy tails and one whose scores are rounded so that most are equal; 42 to 1,000 objects; one sample an object
 or about four that look alike; as many real as bogus, and one in ten. The areas are first taken without drawing objects again, which is quick and can only
-make an interval narrower: what is held so is held. Where that is less than 95 %, all is done again with 200 draws (`n_boot`). Kept in benchmarks/results/coverage.json.
+make an interval narrower: what is held so is held. Where that is less than 95 %, all is done again with 200 draws (`n_boot`). Kept in benchmarks/results/coverage.json after each cell; what is there of the same commit and as many samples is not done again.
 """
 
+import json
 import sys
 import time
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.harness import keep, machine, moment
+from benchmarks.harness import keep, machine, moment, results
 
 OBJECTS = (42, 100, 300, 1000)
 WANTED = 0.93
@@ -78,13 +80,20 @@ def intervals(scores, n_boot):
     )
 
 
+def deciding(scores):
+    from astrid_data.evaluation.intervals import deciding_objects
+
+    priors = dict(area=None, area_at_prior=ASKED)
+    return {f'decide_{name}': deciding_objects(scores, prior) for name, prior in priors.items()}
+
+
 def coverage(kind, per_object, prior, n_objects, n_samples, n_boot=0):
     "A row: per measure the share of samples whose interval has the truth, and its median width"
     truth = truth_of(kind, per_object, prior)
     rng = np.random.default_rng(
         [n_objects, per_object, round(100 * prior), list(KINDS).index(kind)]
     )
-    held, width, untold = [], [], []
+    held, width, untold, decide = [], [], [], []
     while len(held) < n_samples:
         scores = sample_of(rng, n_objects, kind, per_object, prior)
         if scores['label'].nunique() < 2:
@@ -92,33 +101,51 @@ def coverage(kind, per_object, prior, n_objects, n_samples, n_boot=0):
         ends = intervals(scores, n_boot)
         held.append({name: ends[name][0] <= truth[name] <= ends[name][1] for name in truth})
         width.append({name: high - low for name, (low, high) in ends.items()})
+        decide.append(deciding(scores))
         untold.append({f'untold_{name}': ends[name][1] == 1 for name in ('fpr', 'fnr')})
     where = dict(kind=kind, per_object=per_object, prior=prior, n_objects=n_objects, n_boot=n_boot)
     shares = {name: round(x, 4) for name, x in pd.DataFrame(held).mean().items()}
     widths = {f'width_{name}': round(x, 4) for name, x in pd.DataFrame(width).median().items()}
     shares |= {name: round(x, 4) for name, x in pd.DataFrame(untold).mean().items()}
-    return where | shares | widths
+    decided_by = {name: round(x, 1) for name, x in pd.DataFrame(decide).median().items()}
+    return where | shares | widths | decided_by
+
+
+def begun(start):
+    "What was kept of the same measurement, if it was stopped"
+    path = results / f'{start["table"]}.json'
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    commits = [x.get('commit', '').removesuffix('-dirty') for x in (kept, start)]  # Rows are edits
+    same = commits[0] == commits[1] and kept['samples'] == start['samples']
+    return kept if same else start
+
+
+def cell(*where, n_samples):
+    "A row; drawn again where that may help"
+    row = coverage(*where, n_samples)
+    if min(row['area'], row['area_at_prior']) < 0.95:
+        row = coverage(*where, n_samples, n_boot=200)
+    return row
 
 
 def main(n_samples):
     about = (
-        'share of samples whose 95 % interval contains the truth; untold: with an upper end of 1'
+        'share of samples whose 95 % interval contains the truth; untold: with an upper end of 1; '
+        'decide: objects that decide an area (median)'
     )
-    result = dict(table='coverage', about=about, machine=machine(), **moment())
-    result |= dict(samples=n_samples, wanted=WANTED, asked_prior=ASKED, rows=[])
-    began = time.process_time()
-    for kind in KINDS:
-        for per_object in (1, 4):
-            for prior in (0.5, 0.1):
-                for n in OBJECTS:
-                    row = coverage(kind, per_object, prior, n, n_samples)
-                    if min(row['area'], row['area_at_prior']) < 0.95:
-                        row = coverage(kind, per_object, prior, n, n_samples, n_boot=200)
-                    result['rows'].append(row)
-                    print(list(row.values())[:9], flush=True)
+    start = dict(table='coverage', about=about, machine=machine(), **moment())
+    start |= dict(samples=n_samples, wanted=WANTED, asked_prior=ASKED, rows=[], processor_s=0)
+    result = begun(start)
+    cells = list(product(KINDS, (1, 4), (0.5, 0.1), OBJECTS))
+    for where in cells[len(result['rows']) :]:
+        began = time.process_time()
+        row = cell(*where, n_samples=n_samples)
+        result['rows'].append(row)
+        result['processor_s'] += round(time.process_time() - began)
+        keep(result)
+        print(list(row.values())[:9], flush=True)
     names = ('area', 'area_at_prior', 'fpr', 'fnr')
     result['least'] = {name: min(row[name] for row in result['rows']) for name in names}
-    result['processor_s'] = round(time.process_time() - began)
     print(result['least'])
     keep(result)
 

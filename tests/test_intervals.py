@@ -10,6 +10,7 @@ from astrid_data.evaluation.breakdown import breakdown
 from astrid_data.evaluation.intervals import (
     area_difference,
     area_interval,
+    deciding_objects,
     effective_objects,
     fnr_interval,
     fpr_interval,
@@ -71,6 +72,43 @@ def test_the_area_at_another_prior_holds():
         return area_interval(scores, 0.1, n_boot=50)
 
     assert share_held(interval, truth, 100, 2.5, 60) >= 0.93
+
+
+def heavy_sample(rng, n):
+    "Scores with outliers, of which a few bogus lie above most of the real"
+    label = (rng.random(n) < 0.5).astype(int)
+    score = rng.standard_t(3, n) + 4 * label
+    return pd.DataFrame(dict(label=label, score=score, group=np.arange(n)))
+
+
+def test_the_area_of_scores_with_outliers_holds():
+    big = heavy_sample(np.random.default_rng(0), 400_000)
+    truth = average_precision(big['label'], big['score'], prior_weights(big['label'], 0.02))
+    rng = np.random.default_rng(1)
+    ends = [area_interval(heavy_sample(rng, 1000), 0.02, n_boot=0) for _ in range(200)]
+    assert np.mean([low <= truth <= high for low, high in ends]) >= 0.93
+    assert np.median([high - low for low, high in ends]) < 0.45  # Not by saying nothing
+
+
+def test_few_objects_that_decide_are_counted():
+    rng = np.random.default_rng(0)
+    tables = sample(rng, 1000, 2.5), heavy_sample(rng, 1000)
+    usual, heavy = (deciding_objects(table) for table in tables)
+    assert heavy < 10 < 40 < usual
+    assert deciding_objects(tables[0], 0.02) < 10
+    five_alike = tables[0].loc[np.repeat(tables[0].index, 5)]
+    assert deciding_objects(five_alike) == pytest.approx(usual)
+    one_mistake = pd.DataFrame(dict(label=[1, 0, 1, 1], score=[4.0, 3, 2, 1], group=range(4)))
+    assert 1 <= deciding_objects(one_mistake) < 4
+
+
+def test_what_one_object_decides_ends_at_the_band():
+    "One bogus in front of 300 real: the lower end is not 0"
+    label = np.r_[0, np.ones(300, int), np.zeros(299, int)]
+    table = pd.DataFrame(dict(label=label, score=np.arange(600, 0, -1.0), group=np.arange(600)))
+    low, high = area_interval(table, None, n_boot=0)
+    seen = average_precision(table['label'], table['score'])
+    assert 0.85 < low < seen < high and deciding_objects(table) < 1.2
 
 
 def test_a_share_is_that_of_clopper_and_pearson():

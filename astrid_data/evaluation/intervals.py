@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['effective_objects', 'share_interval', 'fpr_interval', 'fnr_interval', 'bootstrap', 'paired_bootstrap', 'as_prior',
-           'prior_weights', 'area_interval', 'area_difference']
+           'prior_weights', 'deciding_objects', 'area_interval', 'area_difference']
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #234a8ac8
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv
+from scipy.special import betaincinv, expit, logit
+from scipy.stats import t as student
 
 from ..core import BadInput
 from .scores import average_precision
@@ -151,9 +152,6 @@ def _check_same_samples(reference, candidate):
     )
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #4f83d82e
-_band = 0.5  # Confidence of the band about the share of bogus
-
-
 def as_prior(
     prior,  # A share such as 0.01, or '1%'; None stays None
     name: str = 'prior',  # Of the argument, for the message
@@ -195,17 +193,75 @@ def _area(found, passed, prior):
     return float(np.mean(prior * found / (prior * found + (1 - prior) * passed)))
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #48f392a3
-def _wide_area(scores, area, prior):
+_averaged = 0.5  # Confidence of the band about the share of bogus, where their errors average out
+_alike = 0.95  # Where they are the same at every threshold
+
+
+def _wide_area(scores, area, prior, band):
     "Interval of the area from the counts of objects"
     n_real, n_bogus = _of_class(scores, 1)[1], _of_class(scores, 0)[1]
     found, passed = _shares_above(scores)
-    least, most = share_interval(passed, n_bogus, _band)
+    least, most = share_interval(passed, n_bogus, band)
     low, high = share_interval(area, n_real)
     below = np.hypot(area - low, area - _area(found, most, prior))
     above = np.hypot(high - area, _area(found, least, prior) - area)
     return max(float(area - below), 0.0), min(float(area + above), 1.0)
 
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #8f81e07f
+def _pulls(scores, prior=None):
+    "How the area moves for each sample that counts once more, shape (n,)"
+    is_real = scores['label'].to_numpy() == 1
+    score = scores['score'].to_numpy('f8')
+    n_real, n_bogus = is_real.sum(), (~is_real).sum()
+    found, passed = _shares_above(scores)
+    odds = n_real / n_bogus if prior is None else prior / (1 - prior)
+    precision = odds * found / (odds * found + passed)
+    slack = precision * (1 - precision) / n_real
+    real = np.sort(score[is_real])
 
+    def below(values):
+        return np.append(0, np.cumsum(values))[np.searchsorted(real, score, 'right')]
+
+    own = precision[np.minimum(np.searchsorted(real, score), n_real - 1)] - precision.mean()
+    held = 0 if prior is None else slack.sum()
+    of_real = own / n_real + below(slack / found / n_real) - held / n_real
+    of_bogus = held / n_bogus - below(slack / np.maximum(passed * n_bogus, 1))
+    return np.where(is_real, of_real, of_bogus)
+
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #a26ca66b
+def _object_pulls(scores, prior):
+    "How the area moves for each object that counts once more"
+    return np.bincount(pd.factorize(scores['group'])[0], _pulls(scores, prior))
+
+
+def deciding_objects(
+    scores: pd.DataFrame,  # Label, score and group of each sample, of both classes
+    prior: float | None = None,  # Share of real that is asked about; None is that of the samples
+) -> float:  # 0 where no object moves it, as without a mistake
+    "How many objects decide the area under precision and recall"
+    squares = _object_pulls(scores, prior) ** 2
+    return float(squares.sum() ** 2 / max((squares**2).sum(), 1e-300))
+
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #8fa16599
+def _decided_area(scores, area, prior):
+    "Interval of the area from the objects that decide; no width where none does"
+    error = np.sqrt((_object_pulls(scores, prior) ** 2).sum())
+    if error == 0 or not 0 < area < 1:
+        return area, area
+    n_free = max(deciding_objects(scores, prior) - 1, 1)
+    half = student.ppf(0.975, n_free) * error / (area * (1 - area))
+    return tuple(expit(logit(area) + np.array([-half, half])).tolist())
+
+
+def _counted_area(scores, area, prior):
+    "The wider of two intervals of the area: from counts, and from the objects that decide"
+    share = scores['label'].mean() if prior is None else prior
+    averaged = _wide_area(scores, area, share, _averaged)
+    low, high = _wide_area(scores, area, share, _alike)
+    decided = _decided_area(scores, area, prior)
+    return min(averaged[0], max(decided[0], low)), max(averaged[1], min(decided[1], high))
+
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #78d6f6bb
 def area_interval(
     scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
     prior: float | None = None,  # Share of real that is asked about; None is that of the samples
@@ -222,7 +278,7 @@ def area_interval(
         return average_precision(label, score, times * weight)
 
     seen = area(label, scores['score'], 1)
-    ends = [_wide_area(scores, seen, label.mean() if prior is None else prior)]
+    ends = [_counted_area(scores, seen, prior)]
     drawn = bootstrap(scores, area, n_boot, seed)
     if drawn is not None:
         ends.append(drawn)
