@@ -206,7 +206,7 @@ def file_lock(
     "One process and one thread at a time, until the block ends or the process dies"
     import fcntl
 
-    with open(path, 'w') as file:
+    with open(path, 'a') as file:  # What its holder wrote is left in it
         _held.add(file)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

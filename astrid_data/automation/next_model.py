@@ -18,6 +18,7 @@ from astrid_data.automation.promoted import (
     promoted_model,
     record_candidate,
 )
+from .turns import AtWork, one_turn
 from ..core import BadInput, NotFound, need
 from ..datasets.catalog import open_dataset
 from ..datasets.growth import Advice, collect_since, should_retrain
@@ -35,6 +36,7 @@ _OUTCOMES = {
     'nothing new': 'a signal asks, and the question finds nothing that the version lacks',
     'tried before': 'a model was trained on this version and judged',
     'would train': 'a dry run that would go on',
+    'at work': 'another call is at work on the same family, and this one made nothing',
     'kept': 'a model was trained, and the one in use stays in use',
     'promoted': 'a model was trained, and is in use from now on',
 }
@@ -44,7 +46,7 @@ _OUTCOMES = {
 class Retraining:
     "What came of a call of `retrain`"
 
-    outcome: str  # 'not needed', 'nothing new', 'tried before', 'would train', 'kept' or 'promoted'
+    outcome: str  # 'not needed', 'nothing new', 'tried before', 'would train', 'at work', 'kept', …
     reason: str  # In words
     dataset: str | None = None  # Address of the version that it is about
     model: str | None = None  # Version of the candidate; None where none was trained
@@ -257,6 +259,27 @@ def _told(night):
     return night
 
 
+def _retrained(archive, dataset, given, how, dry_run=False, say=lambda doing: None):
+    "What is done in a turn: a `Retraining`"
+    channels, force = _n_channels(dataset, given['loaders']), how['force']
+    in_use = _model_in_use(archive, dataset.name, how['network'], channels)
+    say('looks for news')
+    base, version, advice = _plan(
+        archive, dataset, in_use, given['advise'], force, dry_run, how['show']
+    )
+    if isinstance(version, Retraining):
+        return version
+    if not force and (known := _tried(archive, version, advice)):
+        return known
+    say(f'trains on {version.address}')
+    options = given | dict(show=how['show'])
+    network, metric, may_lose = how['network'], how['metric'], how['may_lose']
+    made = _night(archive, in_use, base, version, network, metric, may_lose, options)
+    model, decision = made
+    outcome = 'promoted' if decision.promoted else 'kept'
+    return Retraining(outcome, decision.reason, version.address, model, decision, advice)
+
+
 def retrain(
     dataset,  # A version; the model in use is that of its name
     network=SmallCNN,  # Makes a new network for a number of channels
@@ -278,15 +301,13 @@ def retrain(
         raise BadInput(f'metric={metric!r}: give one of {", ".join(PAIRED_METRICS)}')
     _check_may_lose(may_lose)
     _check_arguments(network, fit=fit, advise=advise, track=track, loaders=loaders)
-    channels = _n_channels(dataset, loaders or {})
-    in_use = _model_in_use(archive, dataset.name, network, channels)
-    base, version, advice = _plan(archive, dataset, in_use, advise or {}, force, dry_run, progress)
-    if isinstance(version, Retraining):
-        return _told(version)
-    if not force and (known := _tried(archive, version, advice)):
-        return _told(known)
-    options = dict(loaders=loaders or {}, fit=fit or {}, track=track or {}, show=progress)
-    made = _night(archive, in_use, base, version, network, metric, may_lose, options)
-    model, decision = made
-    outcome = 'promoted' if decision.promoted else 'kept'
-    return _told(Retraining(outcome, decision.reason, version.address, model, decision, advice))
+    given = dict(loaders=loaders or {}, fit=fit or {}, track=track or {}, advise=advise or {})
+    how = dict(network=network, metric=metric, may_lose=may_lose, force=force, show=progress)
+    if dry_run:
+        return _told(_retrained(archive, dataset, given, how, dry_run=True))
+    try:
+        with one_turn(archive, f'retrain {dataset.name}') as say:
+            return _told(_retrained(archive, dataset, given, how, say=say))
+    except AtWork as other:
+        words = f'another call is at work on {dataset.name!r}: {other}'
+        return _told(Retraining('at work', words, dataset.address))
