@@ -208,11 +208,20 @@ def _wrapped(address):
     return '\n'.join(textwrap.wrap(address, _LETTERS, break_on_hyphens=False)) or address
 
 # %% ../../nbs/55_datasets/08_source.ipynb #baf9e27e
+_FACT_LETTERS = 46  # Of a line beside the frame
+
+
+def _fact_lines(name, text):
+    "One fact in lines that fit beside the frame; what goes on is indented"
+    wrap = dict(width=_FACT_LETTERS, subsequent_indent='    ', break_on_hyphens=False)
+    return textwrap.wrap(f'{name}: {text}', **wrap)
+
+
 def _draw_facts(ax, facts):
     "The provenance as text"
-    lines = [f'{name}: {text}'[:48] for name, text in facts.items() if text]
+    lines = [line for name, text in facts.items() if text for line in _fact_lines(name, text)]
     ax.set_axis_off()
-    ax.text(0, 1, '\n'.join(lines), va='top', fontsize=8, transform=ax.transAxes)
+    ax.text(0, 1, '\n'.join(lines), va='top', fontsize=7.5, transform=ax.transAxes)
 
 # %% ../../nbs/55_datasets/08_source.ipynb #95c6e0c6
 def _read_window(dataset, row, channel, corner, context):
@@ -225,9 +234,9 @@ def _read_window(dataset, row, channel, corner, context):
     return window, bounds, np.where(bad, np.nan, frame)
 
 # %% ../../nbs/55_datasets/08_source.ipynb #6e28607c
-def _source_axes(with_curve):
+def _source_axes(with_curve, with_facts=True):
     "A figure, and its axes by name: frame, patch, facts, and curve where there is one"
-    layout, heights = [['frame', 'patch'], ['frame', 'facts']], [1.3, 1]
+    layout, heights = [['frame', 'patch'], ['frame', 'facts' if with_facts else '.']], [1.3, 1]
     if with_curve:
         layout, heights = [*layout, ['curve', 'curve']], [*heights, 1.1]
     figure = new_figure((7.6, 6.4 if with_curve else 4.2))
@@ -238,6 +247,7 @@ def show_source(
     dataset: Dataset,  # A version opened from its archive
     i: int,  # Row of the sample
     context: float = 4.0,  # Side of the shown frame, in patches
+    with_facts: bool = True,  # Write the provenance beside it; without it, no label is told
 ):  # A matplotlib figure
     "The frame around sample `i`, the square that was cut, the patch as stored, and its provenance"
     facts = provenance(dataset, i)
@@ -247,12 +257,13 @@ def show_source(
     x0, y0 = (int(row.get(f'{channel}_{k}', row[k])) for k in ('x0', 'y0'))
     window, bounds, frame = _read_window(dataset, row, channel, (x0, y0), context)
     levels = eye_levels(frame)
-    figure, axes = _source_axes(has_curves(dataset))
+    figure, axes = _source_axes(has_curves(dataset), with_facts)
     _draw_frame(axes['frame'], frame, window, bounds, levels)
     axes['frame'].set_title(_wrapped(facts['image']), fontsize=8)
     _mark_square(axes['frame'], x0, y0, dataset.patch_size, row['origin'])
     _draw_patch(axes['patch'], dataset, i, levels)
-    _draw_facts(axes['facts'], facts)
+    if with_facts:
+        _draw_facts(axes['facts'], facts)
     if 'curve' in axes:
         light_curve_of(dataset, i % len(dataset)).draw(axes['curve'])
     return figure
