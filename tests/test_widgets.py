@@ -2,8 +2,10 @@
 
 import base64
 import html
+import shutil
 import time
 import warnings
+from importlib.resources import files
 
 import numpy as np
 import pandas as pd
@@ -17,8 +19,9 @@ from astrid_data.datasets.dataset import write_dataset
 from astrid_data.display import ORIGIN_WORDS
 from astrid_data.sky import plane_offsets, sky_separation_arcsec
 from astrid_data.tracking.meters import Reading
+from astrid_data.widgets.close_look import close_look_html
 from astrid_data.widgets.fields import group_fields
-from astrid_data.widgets.gallery import ALL
+from astrid_data.widgets.gallery import ALL, GalleryPanel
 from astrid_data.widgets.rows import choose_rows
 from astrid_data.widgets.runs import in_steps
 from astrid_data.widgets.verdicts import read_verdicts, write_verdict
@@ -182,7 +185,7 @@ def test_only_the_page_is_read_and_turning_makes_nothing_new(tmp_path, monkeypat
         and texts(w) != pictures
     )
     tiles = [x for x in walk(w) if x.layout.display == 'none']
-    assert len(tiles) == 6  # Places that the last page leaves empty
+    assert len(tiles) == 6 + 1  # Places that the last page leaves empty, and the close look
 
 
 def test_filters_start_at_their_first_page_and_may_find_nothing(tmp_path):
@@ -740,3 +743,46 @@ def test_only_runs_are_runs(built):
     for x in (built, None, 'run', 3):
         with pytest.raises(BadInput, match='EnergyMonitor or an EnergyReport'):
             ad.show_run(x)
+
+
+def test_a_close_look_without_its_frame_shows_the_patch_and_says_why(tmp_path):
+    archive = ad.open_archive(tmp_path / 'home')
+    image = tmp_path / 'night.fits.gz'
+    shutil.copy(files('astrid_data') / 'sample/47tuc_acs_hrc_f606w.fits.gz', image)
+    archive.add_fits(image, survey='hst', show=False)
+    plan = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(max_samples=40))
+    dataset = plan.build('close', patch_size=24, progress=False)
+    assert 'not shown' not in close_look_html(dataset, 0)
+    for stored in (image, *(tmp_path / 'home').rglob('*.fits.gz')):
+        stored.unlink(missing_ok=True)
+    html = close_look_html(dataset, 0)
+    assert '<th scope="row"' in html and 'not shown: ' in html and '<img' in html
+
+
+def test_a_blind_close_look_tells_no_label(built):
+    told = str(close_look_html(built, 0, blind=True))
+    sample = built.samples.iloc[0]
+    for word in (sample['label_source'], '(positive)', '(rejected)', 'label from'):
+        assert word not in told
+
+
+def test_keys_judge_in_the_order_of_the_page(built):
+    gallery = ad.browse(built, page_size=3, labeller='keys')
+    panel = GalleryPanel(gallery)
+    panel.draw()
+    rows = [int(row) for row in gallery.rows[:4]]
+    for key in 'rbur':
+        panel.hear(key)
+    said = read_verdicts(built, rows)
+    said = said[said['labeller'] == 'keys'].drop_duplicates('row', keep='last')
+    assert dict(zip(said['row'], said['verdict'])) == dict(
+        zip(rows, ['real', 'bogus', 'unsure', 'real'])
+    )
+    assert (gallery.page, panel.selected) == (1, 1)
+    for _ in rows:
+        panel.undo()
+    panel.undo()
+    assert 'nothing was judged' in panel.message.value
+    again = read_verdicts(built, rows)
+    again = again[again['labeller'] == 'keys'].drop_duplicates('row', keep='last')
+    assert set(again['verdict']) == {'unsure'}

@@ -90,7 +90,7 @@ def caption(
         return [f'#{row}']
     sample = samples.iloc[row]
     label = '● real' if sample['label'] == 1 else '○ bogus'
-    return [f'{label} · {sample.get("split", "")}', _shorten(str(sample['class_name']))]
+    return [f'{label} · {sample.get("split", "")}', _shorten(f'#{row} {sample["class_name"]}')]
 
 # %% ../../nbs/85_widgets/04_pictures.ipynb #f00b4414
 def tooltip(
