@@ -400,27 +400,47 @@ def test_a_store_that_goes_away_stops_the_build_and_freezes_nothing(tmp_path, mo
     assert len(kept) == 1  # The image that was here was cut, and not cut again
 
 
-def test_who_insists_gets_a_version_with_the_loss_in_its_ledger(archive, monkeypatch):
-    from astrid_data.storage import resolve as storage
+@pytest.fixture
+def silent(monkeypatch):
+    "Addresses that do not answer, from the moment when they are put in"
+    from astrid_data.storage import resolve, silence
 
-    plan, real = plan_of(archive), storage.resolve_uri
-    gone = plan.samples['image_uri'].iloc[0]
+    addresses, real = set(), resolve.resolve_uri
 
     def away(uri, *a, **kw):
-        if uri == gone:
+        if uri in addresses:
             raise StoreUnreachable(f'{uri} did not answer')
         return real(uri, *a, **kw)
 
-    monkeypatch.setattr(storage, 'resolve_uri', away)
-    with pytest.raises(StoreUnreachable):
-        build(plan, 'halved')
-    d = build(plan, 'halved', unreachable='ledger')
-    assert d.manifest['dropped']['unreachable'] == (
-        plan.samples['image_uri'] == gone
-    ).sum() and gone not in set(d.samples['image_uri'])
+    for module in (resolve, silence):
+        monkeypatch.setattr(module, 'resolve_uri', away)
+    return addresses
+
+
+def test_one_image_that_never_answers_is_lost_and_the_build_goes_on(archive, silent):
+    plan = plan_of(archive)
     plan.shortfall = dict(random_sky=dict(asked=9, got=4, reason='images: unreachable (1)'))
-    with pytest.raises(StoreUnreachable, match='Plan again'):
-        build(plan, 'other')
+    gone = plan.samples['image_uri'].iloc[0]
+    silent.add(gone)
+    d = build(plan, 'halved')
+    on_it = plan.samples['image_uri'] == gone
+    assert d.manifest['dropped']['unreachable'] == on_it.sum()
+    assert gone not in set(d.samples['image_uri'])
+    lost = d.ledger[d.ledger['reason'] == 'unreachable']
+    assert set(lost['sample_key']) == set(plan.samples['sample_key'][on_it])
+    assert lost['detail'].str.contains('did not answer').all()
+
+
+def test_who_insists_gets_a_version_where_the_store_is_away(archive, silent):
+    plan = plan_of(archive)
+    uris = plan.samples['image_uri'].unique()
+    held = build(plan, 'held')
+    silent.update(uris)
+    with pytest.raises(StoreUnreachable, match='nothing was frozen'):
+        build(plan, 'insisted')
+    silent.remove(uris[0])
+    d = build(plan, 'insisted', unreachable='ledger')
+    assert set(d.samples['image_uri']) == {uris[0]} and len(d) < len(held)
 
 
 # Over HTTP and in the shell -------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ from ..concurrency import map_ordered
 from ..core import BadInput, need
 from ..core import progress as progress_bar
 from ..draws import key_heads, key_numbers, ranks, sample_keys, scramble, share_out
-from ..images.opener import header_indexes
+from ..images.opener import ImageStoreUnreachable, header_indexes
 from ..logs import get_log, log_losses, tell
 from astrid_data.registry.tables import (
     Candidate,
@@ -60,6 +60,8 @@ from astrid_data.registry.tables import (
 )
 from ..registry.verdicts import counted_verdicts, plain_words, settle, strongest
 from ..sky import unit_vectors
+from ..storage.service import StoreUnreachable
+from ..storage.silence import some_of_each_place
 
 # %% ../../nbs/40_collect/07_collector.ipynb #2ebfabfe
 def known_vectors(
@@ -190,9 +192,17 @@ def _draw_in_images(session, jobs, corners, known, store, show, executor):
     "One (table, reasons) per job, from the pixels of its image"
     indexed = _with_indexes(session, jobs)
     placed = (replace(job, known=known.near(c)) for job, c in zip(indexed, corners))
-    done = map_ordered(partial(run_sky_job, store=store), placed, executor, ahead=64)
+    others = some_of_each_place([job.source[0] for job in jobs], store)
+    draw = partial(run_sky_job, store=store, others=others)
+    done = map_ordered(draw, placed, executor, ahead=64)
     done = progress_bar(done, 'sky', len(jobs), show)
-    return [(table.assign(row=job.row), [reason]) for job, (table, reason) in zip(jobs, done)]
+    try:
+        return [(table.assign(row=job.row), [why]) for job, (table, why) in zip(jobs, done)]
+    except ImageStoreUnreachable as error:
+        raise StoreUnreachable(
+            f'no plan was made: {error}. Plan again when the store is back; '
+            'check_pixels=False plans without opening images'
+        ) from error
 
 # %% ../../nbs/40_collect/07_collector.ipynb #d12af934
 def _draw_in_batches(jobs, corners, scale, known, at_once):

@@ -28,6 +28,7 @@ from astrid_data.registry.tables import (
 )
 from ..sky import unit_vectors
 from ..storage.losses import ITEM_ERRORS, loss_of
+from ..storage.silence import others_answer
 
 # %% ../../nbs/40_collect/05_link.ipynb #13eac367
 def _select_images():
@@ -313,6 +314,10 @@ def _triplet_rows(archive, template, science, taken, difference):
     if difference:
         try:
             roles['difference'] = _difference_row(archive, science, template)
+        except ConnectionError as problem:
+            if not others_answer(science['uri'], archive.store, [template['uri']]):
+                raise  # The store is away for all
+            return [], loss_of(problem, science['uri'])[0]
         except ITEM_ERRORS as problem:
             return [], loss_of(problem, science['uri'])[0]
     taken.update((observation_id, role) for role in roles)

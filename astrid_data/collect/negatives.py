@@ -15,7 +15,7 @@ from fastcore.basics import patch
 
 from ..core import BadInput
 from ..draws import mix
-from ..images.opener import ImageOpener
+from ..images.opener import ImageOpener, ImageStoreUnreachable
 from ..images.sources import detect_sources
 from ..sky import chord_of_arcsec, tangent_basis, unit_vectors
 from ..storage.losses import ITEM_ERRORS, loss_of
@@ -383,13 +383,17 @@ def draw_in_image(
 def run_sky_job(
     job: SkyJob,  # What to draw
     store,  # Where images are
+    others=(),  # Addresses of images that are asked when the job's does not answer
 ) -> tuple[pd.DataFrame, str]:  # From `draw_in_image`; why there is none
     "Open the job's image and draw in it"
-    opener = ImageOpener(store, unreachable='ledger')
+    opener = ImageOpener(store)
+    opener.others = others
     opener.learn({job.source: job.index} if job.index else {})
     try:
         with opener(*job.source) as image:
             return draw_in_image(image, job), ''
+    except ImageStoreUnreachable:
+        raise
     except ITEM_ERRORS as problem:
         reason, _ = loss_of(problem, job.source[0])
         return drawn_table([], [], exclusion_arcsec=np.nan), reason

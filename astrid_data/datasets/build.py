@@ -73,7 +73,6 @@ from astrid_data.splits.assign import (
 )
 from ..splits.audit import audit_splits
 from ..splits.report import missing_words
-from ..storage.service import StoreUnreachable
 
 # %% ../../nbs/55_datasets/06_build.ipynb #255212d1
 def recipe_of(
@@ -393,18 +392,8 @@ def _reasons(ledger):
     return ', '.join(f'{int(n)} {reason}' for reason, n in counts.items())
 
 # %% ../../nbs/55_datasets/06_build.ipynb #22cd3095
-def _check_plan(plan, name, unreachable):
-    "Refuse a plan that is empty, or has fewer samples because a store did not answer"
-    short = [
-        f'{kind}: {missing["got"]} of {missing["asked"]} ({missing["reason"]})'
-        for kind, missing in plan.shortfall.items()
-        if 'unreachable' in str(missing['reason'])
-    ]
-    if short and unreachable == 'error':
-        raise StoreUnreachable(
-            f'the plan was made while images did not answer: {"; ".join(short)}. Plan again when '
-            "their store is back, or build with unreachable='ledger'"
-        )
+def _check_plan(plan, name):
+    "Refuse a plan that is empty"
     if not len(plan.samples):
         raise NotFound(f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}')
 
@@ -722,7 +711,7 @@ def build_dataset(
     probe: bool = True,  # Look for shortcuts, which trains a small forest
     pixel_scale_arcsec: float | None = None,  # Resample to pixels of this size; None as observed
     align: bool = False,  # Resample channels onto the first's grid; False loses what differs
-    unreachable: str = 'error',  # Store unreachable: 'error' stops, 'ledger' loses its samples
+    unreachable: str = 'error',  # A store away for all: 'error' stops, 'ledger' loses its samples
     allow_empty: bool = False,  # Freeze with a split that has no samples; False refuses it
 ) -> 'Dataset':  # The frozen version, new or found
     "Cut, check, split and freeze a plan"
@@ -731,7 +720,7 @@ def build_dataset(
     _check_patch_size(patch_size)
     _check_choices(gate, unreachable, pixel_scale_arcsec)
     _check_numbers(min_valid_fraction, shard_rows)
-    _check_plan(plan, name, unreachable)
+    _check_plan(plan, name)
     split = _split_settings(split_by, seed, fractions)
     scale = pixel_scale_arcsec and float(pixel_scale_arcsec)
     recipe = recipe_of(plan, patch_size, min_valid_fraction, split, scale, bool(align))

@@ -99,7 +99,7 @@ def arrays(self: CutSettings) -> dict:  # Name -> (dtype, shape of one row), for
 def opener(
     self: CutSettings,
     store,  # Where bare keys live
-    unreachable: str = 'error',  # What an image in an unreachable store is: see `ImageOpener`
+    unreachable: str = 'error',  # What a store that is away for all does: see `ImageOpener`
 ) -> ImageOpener:
     "An opener whose images have the pixels that are asked for"
     resample = None
@@ -417,7 +417,7 @@ def cut_remaining(
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #fe566c0c
 def _stopped(error, done, n_samples):
-    "What to tell who waits for a build whose store is silent"
+    "What to tell who waits for a build whose store is away"
     return StoreUnreachable(
         f'stopped after {done:,} of {n_samples:,} samples, and nothing was frozen: {error}. '
         'What was cut is kept; the same call goes on from there when the store is back. '
@@ -438,6 +438,12 @@ def _how_to_cut(opener, settings, executor, threads=None):
         how = dict(buffers=buffers, threads=threads)
         return partial(_cut_parts, opener=opener, settings=settings, **how)
     return partial(_cut_whole, opener=opener, settings=settings)
+
+# %% ../../nbs/55_datasets/03_staging.ipynb #03dbe96d
+def _image_uris(samples, channels):
+    "Addresses of the images of some samples, each once"
+    columns = [f'{channel}_uri' for channel in channels]
+    return pd.unique(samples[columns].to_numpy().ravel())
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #08bce37e
 def _with_plan_columns(kept, samples):
@@ -472,6 +478,7 @@ def write_patches(
     if executor is None:
         indexes_of = _far_ahead(indexes_of, opener, settings)
     opener.always_hash = getattr(archive, 'always_hash', False)
+    opener.expect_others(_image_uris(samples, settings.channels))
     done = staging.total('of')
     bar = progress_bar(None, 'cutting patches', total=len(samples), show=progress, initial=done)
     try:

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from .image import open_image
 from ..storage.losses import ITEM_ERRORS
 from ..storage.packs import PackReader, packed_part
 from ..storage.requests import REQUESTS
+from ..storage.silence import others_answer, some_of_each_place
 
 # %% ../../nbs/20_images/14_opener.ipynb #c01759a9
 class ImageStoreUnreachable(AstridError):
@@ -217,6 +219,19 @@ def take(
 
 
 @patch
+def forget(
+    self: OnTheWay,
+    name: tuple,  # Address, HDU, version
+    *where,  # ra, dec, size of the patches
+):
+    "Expect an image no longer, as when it failed to come"
+    with self._lock:
+        wanted = self._find(name, *where)
+        if wanted is not None and wanted.coming is not None:
+            self._drop(wanted)
+
+
+@patch
 def stop(self: OnTheWay):
     "Expect nothing any more, and begin nothing more"
     with self._lock:
@@ -232,13 +247,14 @@ class ImageOpener:
         self,
         store,  # Where bare keys live; None where all addresses are whole
         resample=None,  # Function that turns a `SkyImage` into another; None leaves pixels alone
-        unreachable: str = 'error',  # 'ledger': a store that doesn't answer costs its images only
+        unreachable: str = 'error',  # 'ledger': a store that is away for all costs its images only
     ):
         if unreachable not in ('error', 'ledger'):
             raise BadInput(f"unreachable={unreachable!r}: choose 'error' or 'ledger'")
         self.store = store
         self.resample = resample
         self.unreachable = unreachable
+        self.others = []  # Addresses that are asked when one does not answer
         self.images = HeaderCache(
             store=store
         )  # Opens files; knows the headers of what it has opened
@@ -254,16 +270,6 @@ class ImageOpener:
         self._arrived = {}  # Address -> file in the cache that came so, and its mark
         self._open = {}  # Images that are kept open, the one asked for last at the end
         self._most_open = 0
-
-    @contextmanager
-    def _store_must_answer(self):
-        "A store that does not answer stops the caller, unless images may be lost"
-        try:
-            yield
-        except ConnectionError as error:
-            if self.unreachable == 'error':
-                raise ImageStoreUnreachable(str(error)) from error
-            raise
 
     def _note_facts(self, uri, hdu, extver, image):
         self.scale[uri] = image.pixel_scale_arcsec or np.nan
@@ -285,8 +291,7 @@ class ImageOpener:
         if not known:
             return
         try:
-            with self._store_must_answer():
-                paths = {role: resolve_uri(uri, self.store) for role, (uri, _) in known.items()}
+            paths = {role: resolve_uri(uri, self.store) for role, (uri, _) in known.items()}
             hashes = {role: sha256 for role, (_, sha256) in known.items()}
             refuse_changed_planes(paths, hashes, self._hash_of)
         except BaseException:
@@ -298,11 +303,34 @@ class ImageOpener:
         if not known:
             return
         try:
-            with self._store_must_answer():
-                refuse_changed(image, path, uri, known, self.store, self.always_hash, mark)
+            refuse_changed(image, path, uri, known, self.store, self.always_hash, mark)
         except BaseException:
             image.close()
             raise
+
+# %% ../../nbs/20_images/14_opener.ipynb #46e0dac2
+@patch
+def expect_others(
+    self: ImageOpener,
+    uris,  # Addresses of the images that the work is about
+):
+    "Say whom to ask when one of them does not answer"
+    self.others = some_of_each_place(uris, self.store)
+
+
+@patch
+def _asked(self: ImageOpener, uri, ask, tries=2):
+    "What `ask` gives; a store that is away for all stops the caller, one silent image does not"
+    try:
+        return ask()
+    except ConnectionError as error:
+        if self.unreachable == 'ledger':
+            raise
+        if not others_answer(str(uri), self.store, self.others):
+            raise ImageStoreUnreachable(str(error)) from error
+        if tries == 1:
+            raise
+    return self._asked(uri, ask, tries - 1)
 
 # %% ../../nbs/20_images/14_opener.ipynb #9250b991
 @patch
@@ -310,19 +338,17 @@ def _path_of(self: ImageOpener, uri):
     "A local file for an address"
     from astrid_data.storage.resolve import resolve_uri
 
-    with self._store_must_answer():
-        try:
-            return resolve_uri(uri, self.store)
-        except NotFound as error:
-            raise BadImage('missing_file', str(error)) from None
+    try:
+        return resolve_uri(uri, self.store)
+    except NotFound as error:
+        raise BadImage('missing_file', str(error)) from None
 
 
 @patch
 def _open_packed(self: ImageOpener, uri, hdu, extver):
     "An image that is in a pack with others; in memory, for it is small"
     try:
-        with self._store_must_answer():
-            data = self.packs(uri)
+        data = self.packs(uri)
     except NotFound as error:
         raise BadImage('missing_file', str(error)) from None
     image = open_image(data, hdu, extver)
@@ -335,13 +361,8 @@ def _open_packed(self: ImageOpener, uri, hdu, extver):
 
 # %% ../../nbs/20_images/14_opener.ipynb #1b2501a2
 @patch
-def __call__(
-    self: ImageOpener,
-    uri,  # Address of a file, or a bare key of the store
-    hdu=None,  # Name or number of the HDU; None takes the only image
-    extver=None,  # Its version, where several have one name
-):  # A `SkyImage`; `BadImage` where there is none
-    "Open an image"
+def _open_once(self: ImageOpener, uri, hdu, extver):
+    "Open an image, whatever its store does"
     image = self._open.pop((uri, hdu, extver), None)
     if image is None and packed_part(uri) is not None:
         image = self._open_packed(uri, hdu, extver)
@@ -359,6 +380,17 @@ def __call__(
     if self.resample:
         image = self.resample(image)
     return self._note_facts(uri, hdu, extver, image)
+
+
+@patch
+def __call__(
+    self: ImageOpener,
+    uri,  # Address of a file, or a bare key of the store
+    hdu=None,  # Name or number of the HDU; None takes the only image
+    extver=None,  # Its version, where several have one name
+):  # A `SkyImage`; `BadImage` where there is none
+    "Open an image"
+    return self._asked(uri, partial(self._open_once, uri, hdu, extver))
 
 # %% ../../nbs/20_images/14_opener.ipynb #e2ed6386
 @patch
@@ -449,6 +481,20 @@ def expect(
 
 
 @patch
+def _around_once(self: ImageOpener, name, where):
+    "What came of an image, or of some of its rows, whatever its store does"
+    coming = self.coming.take(name, *where)
+    if coming is None:
+        far = self._far(*name, where)
+        return far and far.fetch()
+    try:
+        return coming.result()
+    except ConnectionError:
+        self.coming.forget(name, *where)  # So that another try asks anew
+        raise
+
+
+@patch
 def around(
     self: ImageOpener,
     uri,  # Which image, as for a call
@@ -459,14 +505,8 @@ def around(
     size,  # Side of a patch (pixel)
 ):  # A `SkyImage` good for these patches only; None where the whole file is better
     "As much of an image as some patches need, where it lies in a bucket"
-    where = ra, dec, size
-    with self._store_must_answer():
-        coming = self.coming.take((str(uri), hdu, extver), *where)
-        if coming is None:
-            far = self._far(uri, hdu, extver, where)
-            came = far and far.fetch()
-        else:
-            came = coming.result()
+    name, where = (str(uri), hdu, extver), (ra, dec, size)
+    came = self._asked(uri, partial(self._around_once, name, where))
     if isinstance(came, tuple):
         self._arrived[str(uri)] = came
     if came is None or isinstance(came, tuple):
@@ -480,8 +520,7 @@ def _bytes_of(self: ImageOpener, uri):
     "All bytes of a file, of its own or in a pack"
     if packed_part(uri) is None:
         return Path(self._path_of(uri)).read_bytes()
-    with self._store_must_answer():
-        return self.packs(uri)
+    return self.packs(uri)
 
 
 @patch
@@ -493,7 +532,7 @@ def stored(
     if self.resample:
         return None
     try:
-        data = self._bytes_of(uri)
+        data = self._asked(uri, partial(self._bytes_of, uri))
     except ImageStoreUnreachable:
         raise
     except ITEM_ERRORS:

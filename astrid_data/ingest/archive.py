@@ -71,6 +71,7 @@ from astrid_data.registry.tables import (
 from ..storage.folder import sweep
 from ..storage.losses import loss_of
 from ..storage.resolve import open_store, resolve_uri
+from ..storage.silence import others_answer, some_of_each_place
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #69a766c8
 LEDGER = ['uri', 'reason', 'detail']
@@ -196,9 +197,12 @@ class ItemGuard:
     def __init__(
         self,
         report: IngestReport,  # Its ledger is written
-        most_silent: int = 3,  # Items in a row whose store may be silent
+        store=None,  # Where bare keys live; None where items are no addresses
+        others=(),  # Addresses of items, some of which are asked when one does not answer
+        most_silent: int = 3,  # Items in a row that may be silent where nobody else can be asked
     ):
-        self.report, self.most_silent = report, most_silent
+        self.report, self.store, self.most_silent = report, store, most_silent
+        self.others = some_of_each_place(others, store) if store is not None else []
         self.silent = 0
 
     @contextmanager
@@ -220,10 +224,21 @@ class ItemGuard:
 
     def _write(self, uri, problem):
         "One row of the ledger; what is not the item's fault is raised"
-        self.silent = self.silent + 1 if isinstance(problem, ConnectionError) else 0
-        if self.silent >= self.most_silent:
-            raise problem
+        if isinstance(problem, ConnectionError):
+            self._raise_if_away(uri, problem)
+        else:
+            self.silent = 0
         self.report.lose(uri, *loss_of(problem, uri))
+
+    def _raise_if_away(self, uri, problem):
+        "Raise what happened to an item where its store is away for all"
+        self.silent += 1
+        answer = None
+        if self.store is not None:
+            answer = others_answer(str(uri), self.store, self.others)
+        is_away = self.silent >= self.most_silent if answer is None else not answer
+        if is_away:
+            raise problem
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #707a063c
 class Archive:

@@ -57,7 +57,8 @@ def _finish(report, catalogue):
 def _place_catalogue(archive, catalogue, observations):
     "Turn a catalogue under fixed names into detections; the report"
     report = IngestReport()
-    placement = Placement(archive, catalogue, ItemGuard(report))
+    guard = ItemGuard(report, archive.store)
+    placement = Placement(archive, catalogue, guard)
     timeless = 0
     for placed in placement.images(observations):
         written = add_placed_rows(archive, catalogue, placed)

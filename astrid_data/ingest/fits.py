@@ -690,8 +690,8 @@ def add_fits(
     _check_choices(role, changed, facts)
     options = _FitsOptions(survey, copy, detect, apply_rules, origin, hdu, role, settings, changed)
     report = _image_report()
-    guard = ItemGuard(report)
     delivery = sort_delivery(list_files(paths, archive.store))
+    guard = ItemGuard(report, archive.store, [one.address for one in delivery])
     always = always_hash or archive.always_hash
     files = KnownFiles(archive, always, hdu=hdu, role=role)
     delivery = _without_helpers(delivery, report, role, dq=dq, weight=weight)
@@ -750,7 +750,7 @@ def detect(
     with archive.session() as s:
         images = list(s.scalars(celestial_images(select(Image), observations)))
     report = _image_report()
-    guard = ItemGuard(report)
+    guard = ItemGuard(report, archive.store, [row.uri for row in images])
     for row in progress(images, 'images', show=show):
         with guard(row.uri):
             _search_image(archive, report, row, apply_rules, settings)
