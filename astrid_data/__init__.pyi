@@ -36,6 +36,7 @@ from .ingest import (
     Archive as Archive,
 )
 from .simulate import synthetic_archive as synthetic_archive
+from .patches import cutouts as cutouts
 from .collect import (
     TrainingDataCollectionParams as TrainingDataCollectionParams,
     TrainingDataCollector as TrainingDataCollector,
@@ -59,7 +60,6 @@ from .loading import (
     RealDataLoader as RealDataLoader,
     PatchDataset as PatchDataset,
     PatchLoader as PatchLoader,
-    DataModule as DataModule,
     Augment as Augment,
     Normaliser as Normaliser,
     create_real_data_loaders as create_real_data_loaders,

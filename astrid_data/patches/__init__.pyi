@@ -13,3 +13,7 @@ from .extract import (
     patch_wcs as patch_wcs,
 )
 from .target_maps import target_map as target_map
+from .on_files import (
+    cutouts as cutouts,
+    Cutouts as Cutouts,
+)
