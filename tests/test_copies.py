@@ -10,12 +10,13 @@ from test_datasets import plan_of, toy
 
 import astrid_data as ad
 from astrid_data.core import Conflict
+from astrid_data.quality import duplicates as duplicates_page
 from astrid_data.quality.background import example_patches
 from astrid_data.quality.duplicates import can_compare, check_duplicates, find_duplicates
 from astrid_data.quality.fingerprints import noise_pattern
-from astrid_data.quality.same_noise import compare
+from astrid_data.quality.same_noise import clearly_different, compare, same_noise
 from astrid_data.splits.audit import LeakageAudit, audit_splits
-from benchmarks.copies import A_DRESS, centred, dresses, planted, tiles
+from benchmarks.copies import A_DRESS, centred, dresses, plant, planted, tiles
 
 # What a copy in this dress has lost: its noise, under as much or more of another; or it is too far away
 HARD = ('JPEG 75', 'noise added, 1.0', 'peak at S/N 20', 'moved by 4')
@@ -42,6 +43,35 @@ def test_copies_are_found_in_every_dress_and_nothing_else(side, seed):
     lost = {d: k for d, k in found.items() if k < A_DRESS and d not in HARD}
     assert false == 0 and sum(A_DRESS - k for k in lost.values()) <= 2
     assert not lost.keys() - {'by 15 degrees', 'by 15, brighter', 'by -40, mirrored'}
+
+
+@pytest.mark.parametrize('side', [32, 64])
+def test_what_is_told_at_once_to_be_no_copy_is_none(side):
+    "Pairs together or one by one: nothing that is a copy is passed over, and most others are"
+    data = example_patches(60, side, 3)[0]
+    data[30:36] = np.rot90(data[:6], axes=(2, 3))
+    data[36:42] = shift(data[6:12], (0, 0, 0.5, 0.5), order=3, mode='nearest')
+    noise = noise_pattern(data, np.ones(data.shape, bool))[:, 0]
+    first, second = noise[:30], noise[30:]
+    turn = dict(angle=np.linspace(0, np.pi, 30), mirrored=np.arange(30) % 2 == 1)
+    different = clearly_different(first, second, **turn)
+    each = [
+        same_noise(*pair, angle, bool(m)) for *pair, angle, m in zip(first, second, *turn.values())
+    ]
+    is_copy = np.array([found.is_copy(0.8) for found in each])
+    assert is_copy[:6].all() and not (is_copy & different).any()
+    assert different[12:].mean() > 0.9
+
+
+def test_pairs_are_judged_together_as_one_by_one(monkeypatch):
+    data = plant(example_patches(120, 64, 5)[0], 5)[0]
+    together = find_duplicates(data, np.isfinite(data))
+    monkeypatch.setattr(duplicates_page, '_TOGETHER', 1)
+    none = lambda first, *rest: np.zeros(len(first), bool)  # noqa: E731
+    monkeypatch.setattr(duplicates_page, 'clearly_different', none)
+    alone = find_duplicates(data, np.isfinite(data))
+    assert len(alone) > 10
+    pd.testing.assert_frame_equal(together, alone, check_exact=True)
 
 
 def test_one_shared_channel_is_a_part_and_two_of_three_are_a_copy():

@@ -295,7 +295,7 @@ def test_a_build_uses_its_threads(monkeypatch, tmp_path):
     assert seen and set(seen) == {3}
 
 
-@pytest.mark.parametrize('side, channels', [(9, 1), (33, 2), (64, 1), (64, 3)])
+@pytest.mark.parametrize('side, channels', [(9, 1), (33, 2), (63, 1), (64, 1), (64, 3), (128, 1)])
 def test_noise_patterns_are_the_same_with_numpy(side, channels, monkeypatch):
     "Clean images apart from the others, and one pass over the pixels: the same patterns"
     data, valid = pretend(side, channels)

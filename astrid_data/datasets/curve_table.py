@@ -18,7 +18,7 @@ from ..core import Conflict, reading, sha256_file
 from .dataset import Dataset
 from ..ingest.epochs import utc_days
 from ..ingest.light_curves import known_by, read_epochs
-from ..registry.tables import Survey
+from ..registry.tables import EpochRow, Survey
 
 # %% ../../nbs/55_datasets/04_curve_table.ipynb #ca2e6172
 def sample_days(
@@ -134,6 +134,12 @@ def _write_chunks(archive, samples, path):
             writer.close()
 
 # %% ../../nbs/55_datasets/04_curve_table.ipynb #5832c8a8
+def _knows_epochs(archive):
+    "Whether there is any epoch at all"
+    with archive.session() as session:
+        return session.scalar(select(EpochRow.survey_id).limit(1)) is not None
+
+# %% ../../nbs/55_datasets/04_curve_table.ipynb #c3e54dd8
 def freeze_curves(
     archive,  # An `Archive`
     samples: pd.DataFrame,  # Row i is patch i
@@ -143,7 +149,7 @@ def freeze_curves(
     path = Path(folder) / CURVE_FILE
     path.unlink(missing_ok=True)  # Of a build that was interrupted
     hashes, bands, n = {}, set(), 0
-    if {'survey', 'object_id'} <= set(samples):
+    if {'survey', 'object_id'} <= set(samples) and _knows_epochs(archive):
         for epochs in _write_chunks(archive, samples, path):
             hashes |= curve_hashes(epochs)
             bands |= set(epochs['band'])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import Conflict, parse_json, stable_uuid, utc_from_mjd
+from ..core import Conflict, parse_json, stable_uuid, stable_uuids, utc_from_mjd
 from .catalog import version_head
 from .dataset import Dataset
 from .seal import read_seal, root_of
@@ -118,7 +118,7 @@ def sample_columns(
     places = _places(range(first, first + n), manifest)
     keys = samples['sample_key'].tolist()
     return dict(
-        id=[stable_uuid('sample', manifest['id'], key) for key in keys],
+        id=stable_uuids('sample', manifest['id'], last=keys),
         dataset_id=[uuid.UUID(manifest['id'])] * n,
         observation_id=_uuids(samples['observation_id']),
         detection_id=_uuids(samples['detection_id']),

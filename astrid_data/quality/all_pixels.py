@@ -156,16 +156,25 @@ def _sum_squares(images, reach, out):
         _sum_columns(rows, reach, out[i])
 
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #48c198f0
+def _halve_row(row, weights, apart, total):
+    "Every second weighted sum of a row; `apart` is room for its even and its odd pixels"
+    for x in range(len(row)):
+        apart[x % 2, x // 2] = row[x]
+    total[:] = 0
+    for k in range(len(weights)):
+        for x in range(len(total)):
+            total[x] += weights[k] * apart[k % 2, x + k // 2]
+
+
 def _halve(images, weights, out):
     "Every second weighted sum of many images, along both axes"
-    height, half = images.shape[1], out.shape[2]
+    height, width = images.shape[1:]
+    half = out.shape[2]
     rows = np.empty((height, half), np.float32)
+    apart = np.empty((2, width // 2 + 1), np.float32)
     for i in range(len(images)):
-        rows[:] = 0
         for y in range(height):
-            for k in range(len(weights)):
-                for x in range(half):
-                    rows[y, x] += weights[k] * images[i, y, 2 * x + k]
+            _halve_row(images[i, y], weights, apart, rows[y])
         out[i] = 0
         for y in range(out.shape[1]):
             for k in range(len(weights)):
@@ -186,6 +195,73 @@ def _keep_usable(images, valid, largest, kept, good, n_tied):
             for x in range(1, side):
                 n += kept[i, y, x] == kept[i, y, x - 1]
         n_tied[i] = n
+
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #cd48446a
+def _scan_images(images, valid, largest, n_bad, n_tied):
+    "How many pixels of each image do not count, and how many equal the one before"
+    for i in range(len(images)):
+        bad = tied = 0
+        for y in range(images.shape[1]):
+            for x in range(images.shape[2]):
+                bad += not (bool(abs(images[i, y, x]) < largest) & valid[i, y, x])
+            for x in range(1, images.shape[2]):
+                tied += images[i, y, x] == images[i, y, x - 1]
+        n_bad[i], n_tied[i] = bad, tied
+
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #13376401
+_OUTERMOST = np.float32(1e4)  # Units of the width between the quartiles
+
+
+def _neighbours(height, width, reach):
+    "How many pixels lie in the square around each"
+    count = np.empty((height, width), np.float32)
+    for y in range(height):
+        for x in range(width):
+            tall = min(y + reach, height - 1) - max(y - reach, 0) + 1
+            wide = min(x + reach, width - 1) - max(x - reach, 0) + 1
+            count[y, x] = np.float32(tall * wide)
+    return count
+
+
+def _rough_images(images, median, spread, rough, power):
+    "What is rough in many images, and the mean square of it around each pixel"
+    height, width = images.shape[1:]
+    near, wider = _neighbours(height, width, 2), _neighbours(height, width, 3)
+    pixels = np.empty((height, width), np.float32)
+    rows, total = np.empty_like(pixels), np.empty_like(pixels)
+    for i in range(len(images)):
+        for y in range(height):
+            for x in range(width):
+                scaled = (images[i, y, x] - median[i]) / spread[i]
+                pixels[y, x] = min(max(scaled, -_OUTERMOST), _OUTERMOST)
+        _sum_rows(pixels, 2, rows)
+        _sum_columns(rows, 2, total)
+        for y in range(height):
+            for x in range(width):
+                rough[i, y, x] = pixels[y, x] - total[y, x] / near[y, x]
+                pixels[y, x] = rough[i, y, x] * rough[i, y, x]
+        _sum_rows(pixels, 3, rows)
+        _sum_columns(rows, 3, total)
+        for y in range(height):
+            for x in range(width):
+                power[i, y, x] = total[y, x] / wider[y, x]
+
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #e1b4cce1
+_LEAST_POWER = np.float32(1e-13)
+_NO_POWER = np.float32(1e-20)
+_NOISY, _STILL, _FARTHEST = np.float32(9), np.float32(25), np.float32(3)
+
+
+def _quiet_patterns(rough, power, quiet, out):
+    "The patterns of many images, `quiet` being the power of their quiet parts"
+    for i in range(len(rough)):
+        loud, faint = _NOISY * quiet[i], quiet[i] / _STILL
+        for y in range(rough.shape[1]):
+            for x in range(rough.shape[2]):
+                p = power[i, y, x]
+                size = rough[i, y, x] / np.sqrt(max(p, _NO_POWER))
+                counts = (p <= loud) & (p >= faint) & (p > _LEAST_POWER)
+                out[i, y, x] = min(max(size, -_FARTHEST), _FARTHEST) if counts else np.float32(0)
 
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #cfc67733
 _INFINITE, _ONE_NAN = np.uint32(0x7F800000), np.uint32(0x7FC00000)
@@ -215,12 +291,17 @@ class Loops(NamedTuple):
     halve: object  # `_halve`
     sum_bits: object  # `_sum_bits`
     keep_usable: object  # `_keep_usable`
+    scan_images: object  # `_scan_images`
+    rough_images: object  # `_rough_images`
+    quiet_patterns: object  # `_quiet_patterns`
 
 
 _CALLED = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
-_PARTS = (*_CALLED, _sum_rows, _sum_columns)  # Of those that are compiled as a whole:
+_OF_SUMS = (_sum_rows, _sum_columns, _halve_row, _neighbours)
+_PARTS = (*_CALLED, *_OF_SUMS)  # Of those that are compiled as a whole:
 _OF_HEIGHTS = (_clip_rows, _measure_heights, _line_shares)
-_WHOLE = (*_OF_HEIGHTS, _sum_squares, _halve, _sum_bits, _keep_usable)
+_OF_NOISE = (_scan_images, _rough_images, _quiet_patterns)
+_WHOLE = (*_OF_HEIGHTS, _sum_squares, _halve, _sum_bits, _keep_usable, *_OF_NOISE)
 
 
 @lru_cache

@@ -16,7 +16,7 @@ from astrid_data.quality.fingerprints import (
     likely_copies,
     noise_pattern,
 )
-from .same_noise import same_noise
+from .same_noise import clearly_different, same_noise
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #053336f4
 def _pixel_hashes(data):
@@ -36,11 +36,6 @@ def _exact_copies(hashes):
     return np.flatnonzero(first == rows), pairs
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #622f1bba
-def _noise_of_pair(data, valid, pair):
-    "Noise patterns of two rows, shape (2, C, s, s)"
-    return noise_pattern(np.asarray(data[pair]), np.asarray(valid[pair]))
-
-
 def _judge(patterns, hint, least):
     "Kind of a pair ('near', 'part') and its highest correlation; None where it is no copy"
     turn = dict(angle=float(hint['angle']), mirrored=bool(hint['mirrored']), least=least)
@@ -57,6 +52,23 @@ def _judge(patterns, hint, least):
     kind = 'near' if 2 * len(found) > n_comparable else 'part'
     return kind, max(resemblance.correlation for resemblance in found)
 
+# %% ../../nbs/45_quality/04_duplicates.ipynb #37b4335b
+_TOGETHER = 16  # Pairs; their patterns in all orientations stay in the processor's cache
+
+
+def _judged(data, valid, hints, least):
+    "Rows of each hinted pair, and the verdict on it, in the order of the hints"
+    for start in range(0, len(hints), _TOGETHER):
+        some = hints[start : start + _TOGETHER]
+        rows = np.stack([some['i'], some['j']], axis=1).astype('i8')
+        pixels, good = (np.asarray(array[rows.ravel()]) for array in (data, valid))
+        patterns = noise_pattern(pixels, good).reshape(len(some), 2, *pixels.shape[1:])
+        own = patterns[np.arange(len(some)), :, some['channel']]
+        turn = (some['angle'].astype('f8'), some['mirrored'].astype(bool))
+        hopeless = clearly_different(own[:, 0], own[:, 1], *turn)
+        for pair, pattern, hint, none in zip(rows.tolist(), patterns, some, hopeless):
+            yield tuple(pair), None if none else _judge(pattern, hint, least)
+
 # %% ../../nbs/45_quality/04_duplicates.ipynb #a3a27d29
 _PATIENCE = 400  # Pairs in a row that are no copies
 
@@ -65,11 +77,9 @@ def _near_copies(data, valid, hints, least):
     "Pairs that are copies in other dress, with kind and correlation"
     found = {}
     in_vain = 0
-    for hint in hints:
-        pair = (int(hint['i']), int(hint['j']))
+    for pair, verdict in _judged(data, valid, hints, least):
         if pair in found:
             continue
-        verdict = _judge(_noise_of_pair(data, valid, np.array(pair)), hint, least)
         in_vain = 0 if verdict else in_vain + 1
         if verdict:
             found[pair] = verdict

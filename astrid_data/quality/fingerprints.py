@@ -250,7 +250,7 @@ def _pattern_of_images(pixels, good):
     return _pattern(_without_units(pixels, good), good)
 
 
-def _small_pattern(data, valid):
+def _pattern_with_weights(data, valid):
     "The same of patches; images of which all pixels count need no weights"
     pixels, good = _usable(data, valid)
     n, channels, side = pixels.shape[:3]
@@ -264,7 +264,56 @@ def _small_pattern(data, valid):
             pattern[some] = _pattern_of_images(pixels[some], good[some])
     return pattern.reshape(n, channels, *pattern.shape[-2:])
 
+# %% ../../nbs/45_quality/03_fingerprints.ipynb #791317c3
+def _ordered_thirds(images):
+    "Every third pixel of each image, in the order of size"
+    thirds = np.ascontiguousarray(images.reshape(len(images), -1)[:, ::3])
+    thirds.sort(axis=1)
+    return thirds
 
+
+def _clean_patterns(images, loops):
+    "The noise of images (n, s, s) of which all pixels count, halved if they are large"
+    while images.shape[-1] >= _HALVED_FROM:
+        whole = np.float32(sum(_WEIGHTS[images.shape[-1] % 2]) ** 2)
+        images = _halved_image(images) / whole
+    ordered = _ordered_thirds(images)
+    low, median, high = (ordered[:, int(q * ordered.shape[1])] for q in (0.25, 0.5, 0.75))
+    spread = np.where(high > low, high - low, np.float32(1))
+    rough, power = np.empty((2, *images.shape), 'f4')
+    loops.rough_images(images, median, spread, rough, power)
+    quiet = _ordered_thirds(power)[:, ordered.shape[1] // 4]
+    loops.quiet_patterns(rough, power, quiet, rough)
+    return rough
+
+# %% ../../nbs/45_quality/03_fingerprints.ipynb #7f211a5f
+def _are_clean(data, valid, loops):
+    "Which patches have no pixel to leave out, and hardly any that equals the next one"
+    images = (a.reshape(-1, *data.shape[-2:]) for a in (data, valid))
+    n_bad, n_tied = np.empty((2, *data.shape[:2]), 'i8')
+    loops.scan_images(*images, np.float32(_LARGEST), n_bad.reshape(-1), n_tied.reshape(-1))
+    few_tied = n_tied.sum(axis=1) / data[0, ..., 1:].size <= _TIED
+    return few_tied & ~n_bad.any(axis=1)
+
+
+def _small_pattern(data, valid):
+    "The noise of patches, halved if they are large"
+    loops = compiled_loops()
+    if loops is None or valid.dtype != bool:
+        return _pattern_with_weights(data, valid)
+    data, valid = np.ascontiguousarray(data, 'f4'), np.ascontiguousarray(valid)
+    clean = _are_clean(data, valid, loops)
+    side = _small_side(data.shape[-1])
+    pattern = np.empty((*data.shape[:2], side, side), 'f4')
+    if clean.any():
+        images = data if clean.all() else data[clean]
+        found = _clean_patterns(images.reshape(-1, *data.shape[-2:]), loops)
+        pattern[clean] = found.reshape(-1, *pattern.shape[1:])
+    if not clean.all():
+        pattern[~clean] = _pattern_with_weights(data[~clean], valid[~clean])
+    return pattern
+
+# %% ../../nbs/45_quality/03_fingerprints.ipynb #0280e72e
 def _prints_of(rows, data, valid):
     "The fingerprints of some rows"
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:

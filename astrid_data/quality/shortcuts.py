@@ -204,11 +204,19 @@ def _check_question(samples, valid, facts):
         raise BadInput(f'valid is of {len(valid)} patches, and there are {len(samples)} samples')
 
 
+_PLAIN = {str, bool, int, float, type(None)}
+
+
+def _are_words(values):
+    "Whether all of them can be compared; what is plain need not be tried"
+    return _PLAIN.issuperset(set(map(type, values))) or all(map(pd.api.types.is_hashable, values))
+
+
 def _with_words(samples):
     "The table with lists and the like as text, so that they can be compared"
     odd = {}
-    for name in samples.select_dtypes(object):
-        if not all(map(pd.api.types.is_hashable, samples[name])):
+    for name in samples.columns[samples.dtypes == np.dtype('O')]:
+        if not _are_words(samples[name]):
             odd[name] = samples[name].map(repr)
     return samples.assign(**odd)
 

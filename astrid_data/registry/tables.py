@@ -1318,7 +1318,7 @@ def _stored(column, values, dialect):
     values = _plain_values(column.type, values)
     if to_db is None:
         return values
-    if isinstance(column.type, JSON):
+    if isinstance(column.type, (JSON, Uuid)):  # To look them up would take as long
         return list(map(to_db, values))
     seen = {v: to_db(v) for v in set(values)}
     return [seen[v] for v in values]
