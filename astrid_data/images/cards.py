@@ -172,19 +172,40 @@ def _jwst_band(cards):
 # %% ../../nbs/20_images/01_cards.ipynb #8d349daa
 _systems = set(
     'sdss sloan johnson kron cousins bessel bessell gunn stromgren ps1 panstarrs decam '
-    'des ztf atlas gaia 2mass mko ukidss vista vst hsc lsst filter band broad standard'.split()
+    'des ztf ptf atlas gaia 2mass mko ukidss vista vst hsc lsst mould bess filter band broad '
+    'standard'.split()
 )
 _ugriz = set('sdss sloan ps1 panstarrs decam des ztf hsc lsst'.split())  # Lower case
 _band_form = re.compile(r"[a-z]['p\d]?|ks|vr|vis|[fn]uv|[nw]\d{1,4}|f\d{3,4}\w*|nb\d+", re.I)
 _long_names = '|'.join(sorted(name for name in _systems if len(name) > 3))
 _joined = re.compile(rf'({_long_names})([a-z])|([a-z])({_long_names})', re.I)
 _serial = re.compile(r'([ugrizy])_\d{1,2}')  # The Rubin Observatory numbers its filters
+_lines = {'ha': 'Halpha', 'hb': 'Hbeta'}
+_line = re.compile(
+    r'\[?(?:(?P<series>H|Pa|Br)[ _-]?(?P<greek>alpha|beta|gamma|delta)'
+    r'|(?P<element>H|He|C|N|O|S|Ne|Ar|Fe) ?(?P<state>I{2,3}|IV)|(?P<short>H[ab]))\]?'
+    r'(?:[ _-].*)?',
+    re.I,
+)
 
 
+def _line_of(text):
+    "The emission line that a filter passes, in one spelling; '' where it is named after none"
+    found = _line.fullmatch(text.strip())
+    if not found:
+        return ''
+    if found['short']:
+        return _lines[found['short'].lower()] if text[:1] != 'h' else ''
+    if found['greek']:
+        return found['series'].capitalize() + found['greek'].lower()
+    is_spelt = found['element'][0].isupper() and found['state'].isupper()
+    return found['element'].capitalize() + found['state'] if is_spelt else ''
+
+# %% ../../nbs/20_images/01_cards.ipynb #9de53747
 def _words_of_filter(text):
     "The words of a filter card, and those among them that name systems, in small letters"
     plain = re.sub('pan-?starrs1?', 'panstarrs', _serial.sub(r'\1', text), flags=re.I)
-    plain = re.sub(r'\.(MP\d{4}|\d+)\b', ' ', plain)  # Numbers of CFHT's and PS1's filters
+    plain = re.sub(r'\.(MP\d{4}|\d+)\b|_G\d{4}$', ' ', plain)  # CFHT's, PS1's, Gemini's numbers
     words = [word for word in re.split(r'[ _,;:-]+', plain) if word]
     words = [part for word in words for part in _parted(word)]
     return words, {word.lower() for word in words} & _systems
@@ -196,6 +217,13 @@ def _parted(word):
     return list(filter(None, found.groups())) if found else [word]
 
 # %% ../../nbs/20_images/01_cards.ipynb #ac050e2a
+_spelt_out = {
+    r'(?i:K[ _-]?s(?:hort)?)': 'Ks',
+    r'(?i:K[ _-]?prime)|Kp': 'Kp',
+    r'([ugriz])(?:p|[ _-]?prime)': r'\1',
+}
+
+
 def filter_word(
     text: str,  # Value of a filter card
 ) -> str:  # The text itself where no word looks like a band
@@ -204,8 +232,11 @@ def filter_word(
     own = [word for word in words if word.lower() not in systems and not _no_filter.fullmatch(word)]
     is_sentence = bool(systems) or ' ' in text or len(words) == 1
     like_a_band = [word for word in own if is_sentence and _band_form.fullmatch(word)]
-    if re.fullmatch('K_?s', text, re.I):
-        return 'Ks'
+    for form, band in _spelt_out.items():
+        if found := re.fullmatch(form, text):
+            return found.expand(band)
+    if line := _line_of(text):
+        return line
     if not like_a_band:
         return own[0] if len(own) == 1 and systems else text
     word = like_a_band[0].rstrip("'")
@@ -267,11 +298,19 @@ def _band_of_text(text, mission):
     return word.upper() if mission == '2mass' else word
 
 
+def _is_mosaic_of_colours(cards):
+    "Whether neighbouring pixels lie behind filters of different colours"
+    pattern = cards.text('BAYERPAT', 'BAYRPAT', 'CFAPAT').upper()
+    return re.fullmatch('[RGB]{4}', pattern) is not None
+
+
 def band_of(
     cards: Cards,  # Headers of one image
     mission: str,  # As from `mission_of`
 ) -> str:  # Band or filter name; '' when no card says
     "The band, from the cards that the mission uses for it"
+    if _is_mosaic_of_colours(cards):
+        return ''
     if mission.startswith('hst'):
         return _hst_band(cards)
     if mission == 'jwst':
@@ -291,6 +330,8 @@ def why_no_band(
     cards: Cards,  # Headers of one image, of which `band_of` gives none
 ) -> str:
     "Why the band is not known"
+    if _is_mosaic_of_colours(cards):
+        return 'its pixels lie behind red, green and blue filters in turn (BAYERPAT)'
     text = _filter_in_path(cards)
     is_code = text and _is_code.fullmatch(filter_word(text))
     return (

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from astropy import units as u
 
 from ..core import BadImage, BadInput, reading
 from .cards import Cards
 from .files import parse_fits, read_bytes
 from .isolation import is_isolating, try_first
+from .units import kind_of_unit, parse_unit
 
 # %% ../../nbs/20_images/07_hdus.ipynb #c1464280
 #: Names of extensions by what they are to the image beside them
@@ -32,21 +34,31 @@ PLANE_NAMES = dict(
 _role_of_name = {name: role for role, names in PLANE_NAMES.items() for name in names.split()}
 
 # %% ../../nbs/20_images/07_hdus.ipynb #40f49257
-_role_cards = (
-    'EXTTYPE IMAGETYP OBSTYPE OBS_TYPE PRODTYPE FRAMETYP FRAME FLAVOR IMTYPE FILETYPE DATAMODL '
-    'HDUCLAS2 CONTENT ESO.DPR.CATG ESO.DPR.TYPE'
-).split()
+_type_card = re.compile(r'(OBS|IMAGE?|IMG|V?IM|DATA|FRAME?|EXP|EXT|FILE|PROD|CCD)[-_]?TYPE?')
+_role_cards = 'FRAME', 'FLAVOR', 'DATAMODL', 'HDUCLAS2', 'CONTENT', 'PRODCATG'
+_eso_cards = 'ESO DPR CATG', 'ESO DPR TYPE', 'ESO PRO CATG'
+
+
+def _texts_of_role(cards):
+    "The cards that may say what a frame is, each with its text"
+    named = {key for header in cards.headers for key in header if _type_card.fullmatch(key)}
+    for card in (*sorted(named), *_role_cards, *_eso_cards):
+        text = cards.get(f'HIERARCH {card}' if ' ' in card else card)
+        if isinstance(text, str):
+            yield card, text
 
 # %% ../../nbs/20_images/07_hdus.ipynb #7d6d021b
 _role_words = {
-    'mask': r'dqmask|dq|\w*mask|maskbits|bpm|(bad|good)pix\w*|quality|flags?',
+    'mask': r'dqmask|[se]?dq|\w*mask|maskbits|bpm|bp|(bad|good|hot)pix\w*|quality|flags?',
     'weight': r'wtmap|weight\w*|inv(erse)?var(iance)?|ivar|expmap|exposuremap|nexp|coverage'
-    r'|confidence\w*|hits',
-    'error': r'rms|errors?|variance|uncertainty|sigma|noise(map)?',
+    r'|confidence\w*|conf(map)?|covmap|hits',
+    'error': r'rms(map)?|errors?|variance|uncertainty|sigma|noise(map)?',
     'segmentation': r'segm|segmentation\w*|segmap',
-    'other': r'psf(model|size|depth|image)?|chi2|chisq|(gal)?depth|(blob)?model|resid(ual)?s?',
+    'other': r'psf(model|size|depth|image)?|chi2|chisq|(gal)?depth|(blob)?model|resid(ual)?s?'
+    r'|background|bkg|trapsfilledmodel|(bkg|bg|background|sens|sensitivity|inst)(map|image)',
     'calibration': r'[\w-]*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib'
     r'|overscan|pinhole|twilight|(super|m|master)(bias|dark)|fringe\w*|illum(cor|ination)?|pupil'
+    r'|(flat|dark|lamp)(img|image|all|mrs)|wfssbkgmodel'
     r'|(flat|dark|mask|bias|superbias|linearity|readnoise|gain|area|ipc|saturation)\w*model',
 }
 
@@ -54,18 +66,29 @@ _role_words = {
 _sky_words = {'science', 'object', 'light', 'target', 'sky'}  # One of them: the frame is of sky
 
 
+_done_to_it = re.compile(r'(sub|match|hom|corr|clean|remov|free|less)[a-z]*')
+
+
+def _not_taken_off(words):
+    "The words without those of which the next says that they were taken off, or matched"
+    pairs = zip(words, [*words[1:], ''])
+    return [word for word, after in pairs if not _done_to_it.fullmatch(after)]
+
+
 def _role_of_words(value):
     "The role that the value of a card names; None where it names none"
-    words = [word for word in re.split(r'[\s,;/_]+', value.lower()) if word]
+    parts = re.split(r'[\s,;/_.]+', value.lower())
+    words = _not_taken_off([word for word in parts if word])
+    asked = [*words, ''.join(words), *(word.rstrip('0123456789') for word in words)]
     for role in ('mask', 'weight', 'error', 'segmentation', 'other', 'calibration'):
-        named = any(re.fullmatch(_role_words[role], word) for word in [*words, ''.join(words)])
+        named = any(re.fullmatch(_role_words[role], word) for word in asked)
         of_sky = role == 'calibration' and _sky_words & set(words) and 'flat' not in words
         if named and not of_sky:
             return role
 
 # %% ../../nbs/20_images/07_hdus.ipynb #8b6c12b0
 _wheel_cards = 'FILTER FILTER1 FILTER2 FILTER3 PUPIL GRATING GRISM DISPERSR OPT_ELEM'.split()
-_disperser = re.compile(r'GR?\d{3}[A-Z]?|PR\d{3}L|GRISM.*|GRATING.*|PRISM|GRIS[_ -].+', re.I)
+_disperser = re.compile(r'GR?\d{3}[A-Z]{0,2}|PR\d{3}L|GRISM.*|GRATING.*|PRISM|GRIS[_ -].+', re.I)
 _technique_cards = 'EXP_TYPE', 'OBSTYPE', 'OBSMODE', 'HIERARCH ESO DPR TECH'
 _technique = re.compile(
     r'.*WFSS|.*GRISM.*|.*SPEC|NRS_\w*|MIR_(?:LRS|MRS)\w*|SPECTR\w+|ECHELLE\b.*|IFU\b.*|MOS\b.*',
@@ -90,7 +113,7 @@ def _disperser_of(cards):
 _plane_words = {
     'mask': 'dq msk flg flag flags qual quality bpm badpix maskbits',
     'weight': 'wht wgt wt weight ivar invvar xivar inversevar varinv conf cov nexp nobs',
-    'error': 'err rms std stddev var varmap unc uncert errmap rmsmap sig sigma',
+    'error': 'err errs rms std stdev stddev stat var varmap unc uncert errmap rmsmap sig sigma',
     'other': 'bkg background psf psfmodel model resid residual chi chisq ctx context',
 }
 _role_of_plane_word = {w: role for role, words in _plane_words.items() for w in words.split()}
@@ -99,10 +122,10 @@ _image_words = set('sci science image img im data primary'.split())
 
 def _role_of_name_words(name):
     "The role that the words of an EXTNAME name: a plane's only, since chips have names of all kinds"
-    role = _role_of_words(name)
+    words = _not_taken_off(re.findall('[a-z]+', name.lower()))
+    role = _role_of_words(' '.join(words))
     if role not in (None, 'calibration'):
         return role
-    words = re.findall('[a-z]+', name.lower())
     named = [_role_of_plane_word.get(word) for word in (''.join(words), *words)]
     return next(filter(None, named), None)
 
@@ -112,9 +135,46 @@ def name_stem(
 ) -> tuple:  # ('ccd', '1') of 'CCD1_SCI' and of 'DQ_CCD1'
     "The words and numbers of a name that say which image of the file it is about"
     words = re.findall('[a-z]+|[0-9]+', name.lower())
-    return tuple(w for w in words if w not in _image_words and w not in _role_of_plane_word)
+    of_planes = {word for word in words if word in _role_of_plane_word or _role_of_words(word)}
+    return tuple(word for word in words if word not in _image_words | of_planes)
 
 # %% ../../nbs/20_images/07_hdus.ipynb #22372345
+_square = re.compile(r'\((.+)\)\s*(?:\*\*|\^)?\s*2')
+_flux_kinds = {'counts', 'rate', 'flux density', 'surface brightness'}
+
+
+def _is_of_flux(unit):
+    "Whether pixels in a unit say how bright the sky is"
+    per_length = u.erg / u.s / u.cm**2 / u.AA
+    is_unit = isinstance(unit, u.UnitBase)
+    return kind_of_unit(unit) in _flux_kinds or is_unit and unit.is_equivalent(per_length)
+
+
+def _role_of_unit(text):
+    "The role of a plane in a unit: time or the square of a flux; None for other units"
+    if inside := _square.fullmatch(text):
+        return 'error' if _is_of_flux(parse_unit(inside[1])) else None
+    unit = parse_unit(text)
+    if not isinstance(unit, u.UnitBase):
+        return None
+    if unit.physical_type == 'time':
+        return 'weight'
+    powers = {'error': 0.5, 'weight': -0.5}
+    return next((role for role, power in powers.items() if _is_of_flux(unit**power)), None)
+
+# %% ../../nbs/20_images/07_hdus.ipynb #a0a0527c
+_frame_of_nothing = re.compile(
+    r'[a-z]*[ _-]?flat([ _-]?field)?|((super|master)[ _-]?)?(bias|dark)|zero'
+)
+
+
+def _role_of_object(cards):
+    "'calibration' where the object is called like a frame of a lamp or of nothing; None else"
+    named = any(_type_card.fullmatch(key) for header in cards.headers for key in header)
+    is_one = _frame_of_nothing.fullmatch(cards.text('OBJECT').lower())
+    return 'calibration' if is_one and not named else None
+
+# %% ../../nbs/20_images/07_hdus.ipynb #b0fcc54b
 def role_of(
     header,  # Header of an HDU
     name: str = '',  # Its EXTNAME
@@ -123,20 +183,32 @@ def role_of(
     if role := _role_of_name.get(name.upper()) or _role_of_name_words(name):
         return role, f'EXTNAME is {name}'
     cards = Cards(header)
-    for card in _role_cards:
-        value = cards.get(f'HIERARCH {card.replace(".", " ")}' if '.' in card else card)
-        role = _role_of_words(value) if isinstance(value, str) else None
-        if role is not None:
-            return role, f'{card} is {value}'
+    for card, text in _texts_of_role(cards):
+        is_time = card in ('HDUCLAS2', 'CONTENT') and text.upper() == 'EXPOSURE'
+        if role := 'weight' if is_time else _role_of_words(text):
+            return role, f'{card} is {text}'
+    for card, role_in in (('BUNIT', _role_of_unit), ('OBJECT', lambda _: _role_of_object(cards))):
+        if role := role_in(cards.text(card)):
+            return role, f'{card} is {cards.text(card)}'
     dispersed = _disperser_of(cards)
     return ('spectrum', dispersed) if dispersed else ('image', '')
 
 # %% ../../nbs/20_images/07_hdus.ipynb #91e9f874
-def _role_of_file(first):
-    "What the first header says of all images: calibrations, spectra or segmentation maps"
+def _role_of_file(first, of_all=('calibration', 'spectrum', 'segmentation')):
+    "What the first header says of all images, as far as it can speak for them"
     role, evidence = role_of(first)
-    of_all = role in ('calibration', 'spectrum', 'segmentation')
-    return (role, evidence) if of_all else ('image', '')
+    return (role, evidence) if role in of_all else ('image', '')
+
+
+def _ask_first_header(hdul, found):
+    "Give images that say nothing of themselves the role of which the first header speaks"
+    first = hdul[0].header
+    said = _role_of_file(first)
+    if said[0] == 'image' and not first.get('NAXIS') and all(one.role == 'image' for one in found):
+        said = _role_of_file(first, PLANE_NAMES)
+    for info in found:
+        if info.index and info.role == 'image':
+            info.role, info.evidence = said
 
 # %% ../../nbs/20_images/07_hdus.ipynb #797a211f
 @dataclass
@@ -216,9 +288,8 @@ def images_of(
     for index, hdu in enumerate(hdul):
         if hdu.is_image and len(hdu.shape) >= 2 and min(hdu.shape) > 0:
             role, evidence = role_of(hdu.header, hdu.name)
-            if role == 'image' and index:
-                role, evidence = _role_of_file(hdul[0].header)
             found.append(HduInfo(index, hdu.name, hdu.ver, tuple(hdu.shape), role, evidence))
+    _ask_first_header(hdul, found)
     keys = [(info.name, info.ver) for info in found]
     for info in found:
         unique = info.name and not info.name.isdigit() and keys.count((info.name, info.ver)) == 1

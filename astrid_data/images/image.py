@@ -331,7 +331,9 @@ def _add_files(side, info, header, dq, weight, error):
         _, data, hdu = plane_of_file(dq, info, header)
         policy, side.named = mask_policy(side.policy, hdu)
         if not policy:
-            only_yes_or_no = int(np.max(hdu.data, initial=0)) <= 1
+            only_yes_or_no = (
+                np.nanmax(hdu.data, initial=0) <= 1
+            )  # Some hold NaN where nothing is bad
             policy = 'nonzero' if only_yes_or_no else ''
         if not policy:
             bad_bits('')

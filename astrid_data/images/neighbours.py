@@ -6,6 +6,7 @@
 __all__ = ['plane_beside', 'SidePlanes', 'mask_policy', 'side_planes', 'plane_of_file']
 
 # %% ../../nbs/20_images/10_neighbours.ipynb #7463696a
+import re
 from dataclasses import dataclass, field
 
 from ..core import BadImage
@@ -63,10 +64,10 @@ def mask_policy(
         policy = policy if policy.startswith('cards:') else 'cards'
         bad_bits(policy, named)
         return policy, named
-    name = hdu.name.upper()
-    bad_pixels = name == 'BPM' or name.replace('_', '').startswith('BADPIX')
-    yes_or_no = bad_pixels or name in ('MASK', 'MSK') and hdu.header['BITPIX'] == 8
-    if not policy and yes_or_no:
+    words = re.findall('[A-Z]+', hdu.name.upper())  # Of MASK1, SKYCHIP.MASK
+    bad_pixels = 'BPM' in words or ''.join(words).startswith('BADPIX')
+    is_mask = {'MASK', 'MSK'} & set(words) and 'GOOD' not in words
+    if not policy and (bad_pixels or is_mask and hdu.header['BITPIX'] == 8):
         return 'nonzero', {}
     return policy, {}
 
@@ -130,6 +131,13 @@ def _by_role(hdul, info, role):
     return planes[0] if len(planes) == len(images) == 1 else None
 
 
+def _none_is_bad(named):
+    "What to say of a mask that names its bits, none of them by a name that is known for bad pixels"
+    shown = ', '.join(named)
+    how = "dq_policy='cards:A,B' says which do"
+    return f'none of its flags is known here to make a pixel bad ({shown}): {how}'
+
+
 def _add_mask(side, hdul, data, info, policy):
     "Put the mask of an image among its planes, or the reason why it is not"
     found = plane_beside(hdul, info, *PLANE_NAMES['mask'].split()) or _by_type(hdul, info, 'mask')
@@ -151,6 +159,8 @@ def _add_mask(side, hdul, data, info, policy):
     side.policy, side.named = mask_policy(policy, hdu)
     if side.policy:
         side.planes['dq'] = _plane(data, hdu)
+        if side.policy == 'cards' and not bad_bits('cards', side.named):
+            side.missing['dq'] = _none_is_bad(side.named)
     else:
         side.missing['dq'] = (
             f'the bits of the quality plane {found.name or found.hdu_name} have no names here: '
@@ -211,7 +221,6 @@ def plane_of_file(
         ]
         fitting = named or numbered or fitting
     if len(fitting) != 1:
-        reason = 'ambiguous_hdu' if fitting else 'no_image_hdu'
         sides = ' x '.join(map(str, shape))
-        raise BadImage(reason, f'{name}: {len(fitting)} planes of {sides} go with the image')
+        raise BadImage('plane_unfit', f'{name}: {len(fitting)} planes of {sides} go with the image')
     return hdul, data, hdul[fitting[0].index]

@@ -534,7 +534,17 @@ def _no_time(card, text, clock, problem):
     why = '' if text.strip() in str(problem) else f': {problem}'
     return f'{card} {text!r}{" " * bool(clock)}{clock} is not a time{why}'
 
+# %% ../../nbs/20_images/02_times.ipynb #0cee6c54
+def _six_digits(cards, card, text):
+    "A date of 2MASS, or of a card whose comment says `yymmdd`, with its century; others as they are"
+    is_so = cards.text('ORIGIN').upper().startswith('2MASS')
+    is_so |= 'yymmdd' in _comment_of(cards, card).lower()
+    if not (is_so and re.fullmatch(r'\d{6}', text)):
+        return text
+    century = 19 if int(text[:2]) >= 50 else 20  # There was no FITS before
+    return f'{century}{text[:2]}-{text[2:4]}-{text[4:]}'
 
+# %% ../../nbs/20_images/02_times.ipynb #93f20d6a
 def text_times(
     cards: Cards,  # Headers of one image
     scale: str,  # As from `time_scale`
@@ -544,7 +554,7 @@ def text_times(
     found, problems = [], []
     clocks = {meaning: _time_of_day(cards, scale, meaning) for meaning in _own_clocks}
     for card, meaning in _listed(table):
-        text = cards.text(card)
+        text = _six_digits(cards, card, cards.text(card))
         if not text:
             continue
         clock = clocks[meaning]
@@ -595,10 +605,20 @@ def _placeholder(mjd, has_clock=False):
             return name
 
 # %% ../../nbs/20_images/02_times.ipynb #ba8b313c
+def _is_long_stack(times, longest):
+    "Whether cards are called the begin and the end of a long time, and each moment has one value"
+    named = {time.meaning for time in times if _says_moment.search(time.card)}
+    by_moment = [[t.mjd for t in times if t.meaning == m] for m in ('start', 'mid', 'end')]
+    spans = [(min(days), max(days)) for days in by_moment if days]
+    follow = all(earlier[1] <= later[0] for earlier, later in zip(spans, spans[1:]))
+    return {'start', 'end'} <= named and follow and all(b - a <= longest for a, b in spans)
+
+
 def _disbelief(times, chosen, exposure_s):
     "Why a time cannot be believed; None where it can"
     days = [time.mjd for time in times]
-    if max(days) - min(days) > 1 + (exposure_s or 0) / 86400:
+    longest = 1 + (exposure_s or 0) / 86400
+    if max(days) - min(days) > longest and not _is_long_stack(times, longest):
         values = ', '.join(f'{time.card} {time.raw:.4f}' for time in times)
         return f'cards contradict each other: {values}'
     if (name := _placeholder(chosen.raw, chosen.has_clock)) is not None:
@@ -647,11 +667,27 @@ def end_card(
     return next((time.mjd for time in [*stop, *texts] if time.has_clock), None)
 
 # %% ../../nbs/20_images/02_times.ipynb #0ce3dbb8
+def _of_one_moment(cards, times):
+    "Times of which those that do not say their moment take it from one of the same second that does"
+
+    def says_it(time):
+        comment = _comment_of(cards, time.card)
+        forms = _at_start, _in_middle, _at_end
+        return _says_moment.search(time.card) or any(form.search(comment) for form in forms)
+
+    sure = [time for time in times if time.has_clock and says_it(time)]
+    for time in times:
+        same = {one.meaning for one in sure if abs(one.mjd - time.mjd) * 86400 < 1}
+        if time.has_clock and not says_it(time) and len(same) == 1:
+            time.meaning = same.pop()
+    return times
+
+# %% ../../nbs/20_images/02_times.ipynb #0e3b8374
 def _all_times(cards, scale):
     "What all cards say of the time, and what could not be read"
     texts, problems = text_times(cards, scale)
     times = number_times(cards, scale) + elapsed_times(cards, scale) + texts
-    times = times or list(_centred_times(cards, scale))
+    times = _of_one_moment(cards, times) or list(_centred_times(cards, scale))
     if not times:
         mid, end = cards.number('EXPMID'), end_card(cards)
         if mid and 0 < mid < _last_mjd:

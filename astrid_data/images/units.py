@@ -19,7 +19,9 @@ from .wcs_cards import has_scale, header_for_wcs
 
 # %% ../../nbs/20_images/03_units.ipynb #f6ae068f
 _words = {
-    **dict.fromkeys(('e', 'electron', 'electrons', 'elec'), 'electron'),
+    **dict.fromkeys(
+        ('e', 'electron', 'electrons', 'elec', 'photoelectron', 'photoelectrons'), 'electron'
+    ),
     **dict.fromkeys(('counts', 'count', 'cnt', 'cnts', 'cts'), 'ct'),
     **dict.fromkeys(('adus', 'adu'), 'adu'),
     **dict.fromkeys(('dn', 'dns', 'dncounts'), 'DN'),
@@ -69,14 +71,14 @@ def parse_unit(
     text = text.strip()
     if says_nothing(text) or '' in map(_jansky_of, re.findall(r'[A-Za-z]+', text)):
         return None
-    spelled = re.sub(r'(?<![A-Za-z\d])e-(?!\d)', 'electron', text)
+    spelled = re.sub(r'(?<![A-Za-z\d.])[eE]-(?!\d)', 'electron', text)
     exponent = r'(?<=[\d.])[eE](?=[+-]?\d)'
     spelled = re.sub(
         rf'{exponent}|([A-Za-z]+)',
         lambda found: _known_word(found[1]) if found[1] else found[0],
         spelled,
     )
-    spelled = re.sub(r'\bper\b', '/', spelled)
+    spelled = re.sub(r'\bper\b', '/', spelled, flags=re.I)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', u.UnitsWarning)  # Two slashes are read as one would
@@ -134,7 +136,8 @@ _time_word = (
 )
 _time_in_brackets = re.compile(rf'[\[(]\s*({_time_word})\s*[\])]', re.I)
 _time_in_words = re.compile(
-    r"(?<!['`])\b(milliseconds|seconds?|minutes|hours|msec|secs?|days|s)\b", re.I
+    r"(?<!['`])\b(milliseconds|ms|seconds?|minutes|hours|msec|secs?|days|s|(?<=in )(?:min|hrs?|h|d))\b",
+    re.I,
 )
 
 

@@ -151,16 +151,22 @@ def observation_key(
 # %% ../../nbs/25_ingest/03_files.ipynb #09a7c3fa
 _image_words = 'sci science image img ooi opi osi sciimg fitim drz drc flt flc cal i2d'.split()
 _helper_words = dict(
-    dq='ood opd osd dqmask mask msk mskimg mskim dq bpm flag flags',
-    weight='oow opw osw wht weight wgt wtmap weightmap ivar invvar expmap exp cov coverage conf nexp',
+    dq='ood opd osd dqmask mask maskbits msk mskimg mskim dq bpm flag flags flg c1m c1f q0m q0f',
+    weight='oow opw osw ose wht weight wgt wei wtmap weightmap ivar invvar expmap exp cov coverage '
+    'conf nexp',
     error='rms err unc uncert sigma std var variance',
-    other='seg segm segim segmap segmentation bkg ctx diff difference diffim residual residuals',
+    other='seg segm segim segmap segmentation bkg bgmod ctx psf diff difference diffim diffimg '
+    'scimrefdiffimg residual residuals',
 )
 _role_of_word = {word: role for role, words in _helper_words.items() for word in words.split()}
 _plain_words = set(
-    'ood oow wht weight wgt rms mask msk mskimg mskim dqmask wtmap ivar invvar expmap bpm '
-    'segm segim segmap difference diffim'.split()
+    'ood oow ose wht weight wgt wei rms mask maskbits msk mskimg mskim dqmask wtmap ivar invvar '
+    'expmap bpm flag flags dq err unc conf seg segm segim segmap bkg bgmod psf difference diffim '
+    'diffimg scimrefdiffimg'.split()
 )
+#: Words of the Hubble Space Telescope's oldest cameras for the quality of an image -> for the image
+_image_of = dict(c1m='c0m', c1f='c0f', q0m='d0m', q0f='d0f')
+_done_to_it = re.compile(r'(sub|match|hom|corr|clean|remov|free|less)[a-z]*')  # `psf_matched`
 
 # %% ../../nbs/25_ingest/03_files.ipynb #20d736aa
 def _other_names(stem):
@@ -168,10 +174,11 @@ def _other_names(stem):
     parts = re.split(r'([._-])', stem)
     for i in range(0, len(parts), 2):
         role = _role_of_word.get(parts[i])
-        if role is None:
+        if role is None or _done_to_it.fullmatch(''.join(parts[i + 2 : i + 3])):
             continue
-        is_decam = re.fullmatch('o[ops][dw]', parts[i])  # ood goes with ooi, osd with osi
+        is_decam = re.fullmatch('o[ops][dwe]', parts[i])  # ood goes with ooi, osd with osi
         words = [f'{parts[i][:2]}i'] if is_decam else _image_words
+        words = [_image_of[parts[i]]] if parts[i] in _image_of else words
         swapped = [''.join([*parts[:i], word, *parts[i + 1 :]]) for word in words]
         without = ''.join([*parts[: max(i - 1, 0)], *parts[i + 1 :]])
         yield role, parts[i], [*swapped, without]
@@ -210,34 +217,55 @@ class FitsInput:
     beside: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> address of the plane
     helps: str | None = None  # Address of the image that it describes; None = it is no helper
     helper_word: str | None = None  # What in its name says that it is one
+    told: set = frozenset()  # Roles of the planes that somebody named, not the name of a file
 
 # %% ../../nbs/25_ingest/03_files.ipynb #588a7c79
-def _folder_and_stem(address):
+_map_of = re.compile(
+    r'(?<![a-z])(depth|exp|exposure|noise|rms|err|error|weight|wht|cov|coverage|conf|bkg|background'
+    r'|flag|mask|psf|seg|ivar|invvar|var|variance|sens)[._-](?=maps?(?:[._-]|$))'
+)
+
+
+def _folder_and_stem(address, part_capitals=True):
     "The folder of an address, and its name in small letters, with `_` where words begin with a capital"
     folder, _, name = address.replace('\\', '/').rpartition('/')
-    parted = re.sub(r'(?<=[a-z0-9])(?=[A-Z][a-z])', '_', name)
-    return folder, parted.lower().split('.fit')[0]
+    if part_capitals:
+        name = re.sub(r'(?<=[a-z0-9])(?=[A-Z][a-z])', '_', name)
+    stem = name.lower().split('.fit')[0]
+    return folder, _map_of.sub(r'\1', stem)
 
 # %% ../../nbs/25_ingest/03_files.ipynb #a77222aa
+_of_coverage = re.compile(r'.*(exp|cov|nimage|ose).*')
+
+
+def _is_better(word, other):
+    "Whether a file with this word weighs pixels, and the other only tells how long they were exposed"
+    is_map_of_time = _of_coverage.fullmatch
+    return bool(is_map_of_time(other.helper_word or '')) and not is_map_of_time(word)
+
+# %% ../../nbs/25_ingest/03_files.ipynb #67ec68c0
 def _set_beside(inputs, role, image, one, word):
     "Note that a file describes an image, and with the image which plane it is"
     one.helps, one.helper_word = image, word
-    if role != 'other':
-        inputs[image].beside.setdefault(role, one.address)
+    beside = inputs[image].beside
+    if role != 'other' and (role not in beside or _is_better(word, inputs[beside[role]])):
+        beside[role] = one.address
 
 # %% ../../nbs/25_ingest/03_files.ipynb #816eaada
 _helper_ends = dict(
     dq=r'msk|masks?|maskbits|flags?|bpm',
-    weight=r'cov|coverage|nexp|wht|wgt|wei|wt|weight|conf|ivar|invvar|expmap|exposuremap',
-    error=r'unc|rms|std|noise|noisemap|err|errors?',
-    other=r'bkg|skybg|bgmap|bkgmap|psf|psfs?map|psfsize|model|depth|chi2?|resid(?:ual)?s?|segm?|segmap'
+    weight=r'cov|coverage|nexp|wht|wgt|wei|wt|weight|conf|ivar|invvar|expmap|exposuremap|nimage',
+    error=r'unc|rms|std|noise|err|errors?|sigma',
+    other=r'bkg|backgr(?:ound)?|skybg|bgmap|psfs?|psfsize|model|depth|chi2?|resid(?:ual)?s?|segm?'
     r'|ctx|emap|diff',
 )
+_what_it_is = r'(?:maps?|image|img|im)?'  # Behind the word
 _without = r'no(?!ise)|un(?!c)|minus'  # As of the image from which it was taken off
 _end_of_role = {
-    role: re.compile(rf'(?!{_without})[a-z]{{0,9}}?(?:{e})') for role, e in _helper_ends.items()
+    role: re.compile(rf'(?!{_without})[a-z]{{0,9}}?(?:{e}){_what_it_is}')
+    for role, e in _helper_ends.items()
 }
-_beside_image_words = set('exp ex lss num rrhr expwt'.split())
+_beside_image_words = set('exp ex lss num n rr rrhr expwt back'.split())
 _known_images = {*_image_words, 'int', 'sk', 'bcd', 'cbcd'}
 
 
@@ -245,6 +273,12 @@ def _helper_end(word):
     "The role of a word that ends as the words for helpers do; None for others"
     roles = (role for role, words in _end_of_role.items() if words.fullmatch(word))
     return 'other' if word in _beside_image_words else next(roles, None)
+
+
+def _numbered(word):
+    "A word without the number behind it, and that number: ('sigma', '250')"
+    plain = word if _helper_end(word) else word.rstrip('0123456789')
+    return plain, word[len(plain) :]
 
 
 def _alike(by_name):
@@ -259,22 +293,32 @@ def _alike(by_name):
     return alike
 
 
+def _may_be_image(word, other):
+    "Whether a word can be that of the image beside a helper called `word`"
+    plain, number = _numbered(word)
+    is_known = other in _known_images or plain not in _beside_image_words
+    is_word = re.fullmatch(rf'[a-z]+{number or "[0-9]?"}', other) and not other.endswith('cat')
+    return bool(is_known and is_word and _helper_end(_numbered(other)[0]) is None)
+
+
+def _nearest(word, images):
+    "The image whose word begins like the helper's, or else has a word that is known for images"
+    shared = [len(os.path.commonprefix([word, other])) for other, _ in images]
+    nearest = [image for image, n in zip(images, shared) if n == max(shared)]
+    known = [image for image in nearest if image[0] in _known_images]
+    return known if len(nearest) > 1 and len(known) == 1 else nearest
+
+
 def _differs_in_one_word(folder, stem, alike):
     "Role, image and word of a file whose name is that of another up to one word; None for others"
     parts = tuple(re.split(r'[._-]', stem))
     for i, word in enumerate(parts):
-        role = _helper_end(word)
-        if role is None:
+        role = _helper_end(_numbered(word)[0])
+        if role is None or _done_to_it.fullmatch(''.join(parts[i + 1 : i + 2])):
             continue
         rest = (*parts[:i], *parts[i + 1 :])
-        images = [
-            (other, address)
-            for other, address in alike[folder, i, rest]
-            if re.fullmatch(r'[a-z]+\d?', other) and _helper_end(other) is None
-        ]
-        if word in _beside_image_words:
-            images = [(other, a) for other, a in images if other in _known_images]
-        images = images or alike.get((folder, None, rest), [])
+        images = [one for one in alike[folder, i, rest] if _may_be_image(word, one[0])]
+        images = _nearest(word, images) or alike.get((folder, None, rest), [])
         if images:
             return role if len(images) == 1 else 'other', images[0][1], word
     return None
@@ -287,6 +331,7 @@ def sort_delivery(
     inputs = {address: FitsInput(address) for address in addresses}
     by_name = {_folder_and_stem(address): address for address in addresses}
     alike = _alike(by_name)
+    alike_unparted = _alike({_folder_and_stem(address, False): address for address in addresses})
     for address, one in inputs.items():
         folder, stem = _folder_and_stem(address)
         for role, word, names in _other_names(stem):
@@ -300,7 +345,11 @@ def sort_delivery(
             if image is not None:
                 ending = stem[len(_folder_and_stem(image)[1]) :]
                 _set_beside(inputs, role, image, one, ending)
-        if one.helps is None and (found := _differs_in_one_word(folder, stem, alike)):
+        _, unparted = _folder_and_stem(address, False)
+        ways = (stem, alike), (unparted, alike_unparted)
+        if one.helps is None and (
+            found := next(filter(None, (_differs_in_one_word(folder, *way) for way in ways)), None)
+        ):
             role, image, word = found
             _set_beside(inputs, role, image, one, word)
     return list(inputs.values())

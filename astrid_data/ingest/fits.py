@@ -107,6 +107,7 @@ class _FitsFile:
     size_bytes: int = 0  # Of the file
     images: list = ()  # As from `science_images`
     planes: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> `_FitsFile`
+    told: set = frozenset()  # Those of them that the caller named
     hashes: dict = field(default_factory=dict)  # The same -> SHA-256, once asked for
 
     def plane_hashes(self):
@@ -140,6 +141,7 @@ def _image_file(store, one, options):
         )
     file.images = science_images(file.path, options.hdu, options.role)
     file.planes = {role: _found_file(store, plane) for role, plane in one.beside.items()}
+    file.told = one.told
     return file
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #c792bbc2
@@ -384,17 +386,31 @@ def _note_band(file, image, facts):
         )
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #be756149
+def _plane_of_no_use(file, problem):
+    "Which plane beside an image an error is about that costs the plane only, and why; None, ''"
+    if 'dq' in file.planes and isinstance(problem, BadInput) and 'quality flags' in str(problem):
+        return 'dq', f'the bits of {file.planes["dq"].path.name} have no names here'
+    if getattr(problem, 'reason', '') != 'plane_unfit':
+        return None, ''
+    guessed = (role for role in file.planes if role not in file.told)
+    named = (
+        role for role in guessed if problem.detail.startswith(f'{file.planes[role].path.name}:')
+    )
+    return next(named, None), problem.detail
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #8ee6df9c
 def _opened(file, hdu, facts):
-    "The image with the planes beside it; without a mask whose bits nobody can name, which it says"
+    "The image with the planes beside it; without those of no use, which it says"
     planes = {role: plane.path for role, plane in file.planes.items()}
     try:
         return open_image(file.path, *hdu, facts=facts, **planes)
-    except BadInput as problem:
-        if 'dq' not in planes or 'quality flags' not in str(problem):
+    except (BadInput, BadImage) as problem:
+        role, why = _plane_of_no_use(file, problem)
+        if role is None:
             raise
-    mask = file.planes.pop('dq')
+    del file.planes[role]
     image = _opened(file, hdu, facts)
-    image.missing['dq'] = f'the bits of {mask.path.name} have no names here: not used'
+    image.missing[role] = f'{why}: not used'
     return image
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #9a239c0e
@@ -452,6 +468,7 @@ def _report_new(report, file, image, entry, picture, *found):
 # %% ../../nbs/25_ingest/05_fits.ipynb #d7d8d0cc
 def _register_image(archive, report, file, hdu, facts, options, searched=(None, None)):
     "Take one image of a file into the archive; the checksum of the file"
+    file = replace(file, planes=dict(file.planes))  # Of which this image may leave some out
     with _opened(file, hdu, facts) as image, archive.session() as session:
         if (there := _registered_row(session, image)) is not None:
             _refuse_others(session, file, image, 'restore it: another address has what it holds')
@@ -507,6 +524,7 @@ def _planes_given(one, **given):
         plane = plane(one.address) if callable(plane) else plane
         if plane is not None:
             one.beside[role] = str(plane)
+            one.told = {*one.told, role}
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #d1677bb7
 def _check_settings(settings, own=()):
