@@ -8,7 +8,7 @@ __all__ = ['known_secrets', 'hide_secrets', 'without_secrets']
 # %% ../nbs/06_redaction.ipynb #69b1cf37
 import os
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from functools import lru_cache
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -84,17 +84,17 @@ def known_secrets() -> set:  # Texts of at least eight letters
     return secret_texts() | secret_texts(_known_around(hash(state)))
 
 # %% ../nbs/06_redaction.ipynb #24b7fe82
-_set_to = r'["\']?\s*(?:=>?|:)\s*b?["\']?'
+_mark = r'\\{0,7}(?:["\']{3}|["\'])'  # Of a quotation, which may be quoted once more
+_sign = rf'(?:{_mark})?\s*(?:=>?|:|%3D|\\{{1,7}}u003d)\s*'
+_set_to = rf'{_sign}b?(?:{_mark})?'
 _several = rf's(?={_set_to}[^\s\d"\'])'  # Of a name; what is set to it is not a number
-_quoted = (
-    rf'(?P<name>{SECRET_NAME})s?["\']?\s*(?:=>?|:)\s*b?(?P<quote>["\'])'
-    r'(?P<value>(?:(?!(?P=quote))[^\n]){0,999})(?=(?P=quote))'
-)
+_opens = rf'b?(?P<quote>{_mark})'
+_inside = r'(?P<value>(?:(?!(?P=quote))(?:\\+[^\n]|[^\n\\])){0,999})(?=(?P=quote))'
+_quoted = rf'(?P<name>{SECRET_NAME})s?{_sign}{_opens}{_inside}'
 _bare = (
     rf'(?P<name>{SECRET_NAME})(?:{_several})?{_set_to}'
-    r'(?P<value>(?!\w+\s+\*)(?:[\[(][^\])\n]*|[^\s&\'",;})]+))'
+    r'(?P<value>(?!\w+\s+\*)(?:[\[(][^\])\n]*|[^\s&\'",;})\\]+))'
 )
-_user_and_password = r'(://)[^/\s\'"@:]{0,99}:[^\s\'"]{0,999}@'  # A slash may be part of it
 
 
 def _without_value(found):
@@ -104,16 +104,86 @@ def _without_value(found):
         return before + '***'
     return before + found.re.sub(_without_value, found['value'])
 
+# %% ../nbs/06_redaction.ipynb #89e5fdd4
+_pair = rf'(?P<name>{SECRET_NAME})s?{_mark}\s*,\s*{_opens}{_inside}(?=(?P=quote)\s*[)\]])'
+_element = rf'(?P<name>{SECRET_NAME})>(?P<value>[^<\n]{{1,999}})(?=</)'
+_argument = rf'(?<![\w-])--[\w-]{{0,40}}?(?P<name>{SECRET_NAME})\s+(?P<value>(?!-)\S+)'
+_words_before = (
+    r'\bpassword\s+(?=["\'])',  # Of SQL
+    r'\bidentified\s+by\s+',
+    r'\blogin\s+\S{1,200}\s+password\s+',  # Of `.netrc`
+    r'(?<![\w-])(?:-u|--user)\s+[^\s:\d][^\s:]{0,200}:',  # Of curl
+    rf'\bauthorization{_set_to}\w+\s+',
+    r'(?<![\w.-])[a-z][\w.-]{0,100}:\d{4,5}:[^:\s]{1,63}:[^:\s]{1,63}:',  # Of `.pgpass`
+    rf'\bcookie{_set_to}(?=[^\n=;]{{1,99}}=)',
+)
+_after_words = rf'({"|".join(_words_before)})(?:{_mark}[^"\'\n]*|[^\s"\'\\;]+(?:; ?[^\s"\'\\;]+)*)'
+_digest = rf'(\bauthorization{_set_to}digest\s+)[^\n]*'
 
+# %% ../nbs/06_redaction.ipynb #4ae3b2d8
+_user_and_password = r'(://)[^/\s\'"@:]{0,99}:[^\s\'"]{0,999}@'  # A slash may be part of it
+_hook = re.compile(r'(://[^\s\'"<>?#]{0,200}?hooks?[\w.]{0,40}/)([^\s\'"<>?#\\]+)', re.I)
+_telegram = r'(?<![\w:])(?:bot)?\d{6,12}:[\w-]{30,}'
+
+
+def _is_made(word):
+    "Whether a word is long and mixed, as machines make them"
+    return len(word) >= 16 and any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
+
+
+def _without_path(found):
+    "An address of a hook, with *** for its path where a machine made that"
+    made = any(map(_is_made, found[2].split('/')))
+    return found[1] + '***' if made else found[0]
+
+# %% ../nbs/06_redaction.ipynb #dab93c12
+_starts = r'(?<![\w-])'
+_known_forms = [
+    r'astrid_[\w-]{40,}',
+    r'A(?:KIA|SIA)[0-9A-Z]{16}\b',
+    r'(?:gh[a-z]|github_pat)_\w{22,}',
+    r'eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3}',  # A JSON web token
+    r'(?:sk|glpat|pypi|xox[a-z]|xapp)-(?=[\w-]{0,99}\d)[\w-]{16,}',
+    r'AIza[\w-]{35}',
+    r'SG\.[\w-]{16,}\.[\w-]{16,}',
+]
+_prefixed = (  # Such as hf_…, npm_…, sk_live_…
+    r'(?-i:(?:[a-z]{2,12}[_-]){1,3}(?=[A-Za-z]{0,99}\d)(?=[a-z\d]{0,99}[A-Z])'
+    r'(?=[A-Z\d]{0,99}[a-z])[A-Za-z\d]{20,}(?![\w-]))'
+)
+_pem = (
+    r'(-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,9}-----)'
+    r'(?:(?:(?!-----).){1,20000}(?=-----END)'
+    r'|(?:(?:\s|\\+[nr])*(?:[A-Za-z0-9+/=]{16,}|[A-Z][\w-]{1,20}: [^\n\\]{1,80}))+'
+    r'(?:(?:\s|\\+[nr])+[A-Za-z0-9+/=]{1,15}\Z)?)'  # The line that was cut
+)
+
+
+def _without_basic(found):
+    "What follows the word Basic, as *** where it is base64 of a name and a password"
+    try:
+        decoded = b64decode(found[2] + '=' * (-len(found[2]) % 4), validate=True).decode()
+    except ValueError:
+        return found[0]
+    return found[1] + '***' if ':' in decoded and decoded.isprintable() else found[0]
+
+# %% ../nbs/06_redaction.ipynb #0286de7b
 _secret_patterns = [
+    (re.compile(_pem, re.DOTALL), r'\1***'),
     (re.compile(_user_and_password), r'\1***@'),
     (re.compile(r'(://)[^/\s\'"]+@', re.I), r'\1***@'),
+    (_hook, _without_path),
+    (re.compile(_telegram), '***'),
+    (re.compile(_digest, re.I), r'\1***'),
+    (re.compile(_after_words, re.I), r'\1***'),
     (re.compile(_quoted, re.I), _without_value),
+    (re.compile(_pair, re.I), _without_value),
+    (re.compile(_element, re.I), _without_value),
     (re.compile(r'\b(bearer\s+)[\w.~+/=-]{8,}', re.I), r'\1***'),
-    (re.compile(rf'(authorization{_set_to}\w+\s+)[\w+/=-]+', re.I), r'\1***'),
+    (re.compile(r'\b(basic\s+)([A-Za-z0-9+/]{4,})={0,2}', re.I), _without_basic),
     (re.compile(_bare, re.I), _without_value),
-    (re.compile(r'(--password\s+)\S+', re.I), r'\1***'),
-    (re.compile(r'\bastrid_[\w-]{40,}|\bAKIA[0-9A-Z]{16}\b|\bghp_\w{30,}', re.I), '***'),
+    (re.compile(_argument, re.I), _without_value),
+    (re.compile(rf'{_starts}(?:{"|".join([*_known_forms, _prefixed])})', re.I), '***'),
 ]
 
 
@@ -137,6 +207,14 @@ def _is_secret(name, value):
     return _is_secret_name(name, value)
 
 
+def _is_secret_pair(logged):
+    "Whether a list is a name, and a text that is hidden for it"
+    texts = [one.decode('latin-1') if isinstance(one, bytes) else one for one in logged]
+    if len(texts) != 2 or not all(isinstance(one, str) for one in texts):
+        return False
+    return _is_secret(*texts)
+
+
 def hide_secrets(
     logged,  # Text, or dicts and lists of it; other things count by their text
     known=(),  # Texts to take out wherever they are
@@ -145,6 +223,8 @@ def hide_secrets(
     if isinstance(logged, str):
         return _hide_in_text(logged, known)
     if isinstance(logged, (list, tuple)):
+        if _is_secret_pair(logged):
+            return [logged[0], '***']
         return [hide_secrets(item, known) for item in logged]
     if not isinstance(logged, dict):
         return logged if isinstance(logged, _plain_kinds) else _hide_in_other(logged, known)
