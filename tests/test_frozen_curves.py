@@ -342,3 +342,60 @@ def test_a_drawn_curve_ends_at_its_sample(version):
     days = [x for line in axes.lines for x in np.asarray(line.get_xdata(), 'f8')]
     assert len(days) > 4 and max(days) <= 1e-6
     assert f'<p>{EPOCHS * NIGHTS} epochs of 12 samples' in report_html(version)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(format=99), 'have the format 99'),
+        (dict(bands='gri'), 'no facts of light curves'),
+        (dict(epochs='many'), 'no facts of light curves'),
+        (None, 'no word of them'),
+    ],
+)
+def test_what_a_manifest_says_of_curves_is_not_believed_blindly(version, changes, words):
+    facts = version.manifest['light_curves']
+    manifest = {name: value for name, value in version.manifest.items() if name != 'light_curves'}
+    if changes is not None:
+        manifest['light_curves'] = facts | changes
+    other = copy_of(version)
+    other.manifest = manifest
+    with pytest.raises(Conflict, match=words):
+        other.light_curve(0)
+
+
+def copy_of(version):
+    "The same version, whose manifest may be changed"
+    from copy import copy
+
+    return copy(version)
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda table: table.assign(mjd_scale='\x1fjunk'),
+        lambda table: table.assign(mag='bright'),
+        lambda table: table.drop(columns='known_mjd'),
+        lambda table: table.assign(field=b'\xff'),
+        lambda table: table.assign(sample=table['sample'].astype(str)),
+    ],
+)
+def test_columns_that_were_written_otherwise_are_said(version, tmp_path, change):
+    copy = tampered(version, tmp_path, change)
+    with pytest.raises(Conflict, match=CURVE_FILE):
+        [copy.light_curve(i) for i in range(NIGHTS)]
+
+
+def test_curves_that_were_sealed_anew_are_not_those_of_the_registry(tmp_path):
+    archive = filled(tmp_path / 'home')
+    frozen = freeze(archive)
+    late = tampered(frozen, tmp_path, lambda table: table.assign(known_mjd=table['mjd'] + 99))
+    for name in ('manifest.json', CURVE_FILE, 'seal.json'):
+        (frozen.folder / name).chmod(0o644)
+        (frozen.folder / name).write_bytes((late.folder / name).read_bytes())
+    alone = Dataset(frozen.folder).verify()  # Its own seal has nothing against it
+    with pytest.raises(Conflict, match='seal.json is not what was frozen'):
+        ad.open_dataset(ad.open_archive(tmp_path / 'home'), frozen.address)
+    with pytest.raises(Conflict, match='A model would see the future'):
+        alone.light_curve(0)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import fuzz_files
+import fuzz_tables
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -24,6 +25,12 @@ from astrid_data.ingest.stamps import stamp_shape
 def test_no_input_is_too_odd():
     n = int(os.environ.get('ASTRID_FUZZ_INPUTS', 450))
     found = fuzz(fuzz_files.TARGETS, n, budget=25 if n == 450 else None)
+    assert not found.bad, str(found)
+
+
+def test_no_table_and_no_limit_is_too_odd():
+    n = int(os.environ.get('ASTRID_FUZZ_INPUTS', 240))
+    found = fuzz(fuzz_tables.TARGETS, n, budget=25 if n == 240 else None)
     assert not found.bad, str(found)
 
 

@@ -202,16 +202,51 @@ def _check_hashes(dataset, epochs, rows):
         )
 
 # %% ../../nbs/55_datasets/04_curve_table.ipynb #3e5a78ab
+def _check_facts(dataset, facts):
+    "Refuse what no manifest of this release says of light curves"
+    is_dict = isinstance(facts, dict)
+    if is_dict and facts.get('format') != 1:
+        raise Conflict(
+            f'{dataset.address}: its light curves have the format {facts.get("format")!r:.50}, and '
+            'this release reads format 1: read them with the release that wrote them'
+        )
+    counts = [facts.get(name) for name in ('epochs', 'samples')] if is_dict else [None]
+    bands = facts.get('bands') if is_dict else None
+    plain = isinstance(bands, list) and all(isinstance(band, str) for band in bands)
+    if not plain or not all(type(count) is int for count in counts):
+        raise Conflict(f'{dataset.address}: its manifest says no facts of light curves: {_REPAIR}')
+
+
 def has_curves(
     dataset: Dataset,  # A version
 ) -> bool:  # False where no object had epochs, or for a version of an earlier release
     "Whether a version holds light curves"
-    return bool(dataset.manifest.get('light_curves'))
+    facts = dataset.manifest.get('light_curves')
+    if facts is not None:
+        _check_facts(dataset, facts)
+    elif 'light_curve_sha256' in dataset.samples:
+        raise Conflict(
+            f'{dataset.address}: its samples have hashes of light curves, and its manifest has no '
+            f'word of them: {_REPAIR}'
+        )
+    return facts is not None
+
+# %% ../../nbs/55_datasets/04_curve_table.ipynb #f2b274c8
+def _check_columns(schema):
+    "Refuse a file of other columns, or of other types"
+    import pyarrow as pa
+
+    for name in CURVE_COLUMNS:
+        others = set() if name in ('sample', *_NUMBERS) else {pa.null(), pa.large_string()}
+        wanted = {curve_type(name), *others}
+        if name not in schema.names or schema.field(name).type not in wanted:
+            raise Conflict(f'{CURVE_FILE}: its column {name} is not as it was written: {_REPAIR}')
 
 
 def _checked(dataset, epochs, rows):
     "Epochs as they were read, with their days in UTC, once they are what they should be"
-    epochs = epochs.assign(mjd_utc=utc_days(epochs['mjd'], epochs['mjd_scale']))
+    with reading(CURVE_FILE, kind=Conflict):
+        epochs = epochs.assign(mjd_utc=utc_days(epochs['mjd'], epochs['mjd_scale']))
     _check_not_later(dataset, epochs)
     _check_hashes(dataset, epochs, rows)
     return epochs
@@ -223,9 +258,12 @@ def epochs_of_rows(
     stop: int,  # The row after the last
 ) -> pd.DataFrame:  # `CURVE_COLUMNS` and mjd_utc, by sample
     "The frozen epochs of neighbouring samples"
+    from pyarrow.parquet import read_schema
+
     path = dataset._table_path('light_curves')
     within = [('sample', '>=', int(first)), ('sample', '<', int(stop))]
     with reading(CURVE_FILE, kind=Conflict):
+        _check_columns(read_schema(path))
         epochs = pd.read_parquet(path, filters=within)
     return _checked(dataset, epochs, range(first, stop))
 

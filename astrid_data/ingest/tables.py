@@ -603,9 +603,12 @@ def _arrow_table(path, kind):
     if kind == 'parquet':
         return pyarrow.parquet.read_table(path)
     if _start_of(path, 4) != b'\xff' * 4:
-        return pyarrow.feather.read_table(path, memory_map=False)
-    with pyarrow.ipc.open_stream(path.read_bytes()) as stream:
-        return stream.read_all()
+        table = pyarrow.feather.read_table(path, memory_map=False)
+    else:
+        with pyarrow.ipc.open_stream(path.read_bytes()) as stream:
+            table = stream.read_all()
+    table.validate(full=True)
+    return table
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #5a8fa98b
 def _from_file(path):
