@@ -40,3 +40,5 @@ html_theme_options = dict(
 mathjax_path = 'vendor/mathjax/tex-mml-chtml.js'
 nb_ipywidgets_js = {}
 suppress_warnings = ['myst.header', 'mystnb.unknown_mime_type']
+# What other pages include is no page
+exclude_patterns = ['CHANGELOG.md', 'CONTRIBUTING.md', 'npm']

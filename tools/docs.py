@@ -13,6 +13,7 @@ from configparser import ConfigParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import errors
 import faults
 import nbformat
 import yaml
@@ -194,9 +195,14 @@ def contents(names):
         inside = [n for n in order if n.rpartition('/')[0] == folder and n not in _OUTSIDE]
         trees.append((title, inside))
     trees.append(('From outside', [n for n in order if n in _OUTSIDE]))
-    trees.append(('Speed', ['benchmarks']))
-    trees.append(('Safety', ['faults']))
-    trees.insert(0, ('Tutorials', [n for n in names if n.startswith('tutorials/')]))
+    trees = [
+        ('Get started', ['guides/look_first', 'tutorials/own_images']),
+        ('How to', ['guides/several_bands', 'guides/deployment']),
+        ('Tutorials', ['tutorials/real_bogus', 'tutorials/next_version']),
+        ('When in doubt', ['errors', 'faults', 'glossary']),
+        ('About', ['whats_new', 'benchmarks', 'contributing', 'cite']),
+        *trees,
+    ]
     lost = set(names) - {n for _, pages in trees for n in pages} - {'index'}
     if lost:
         sys.exit(f'pages that no section has: {sorted(lost)}')
@@ -247,6 +253,9 @@ def main():
         module = [sys.executable, '-m', 'benchmarks.page']
         subprocess.run(module, cwd=root, stdout=benchmarks, check=True)
     (dest / 'src' / 'faults.md').write_text(faults.page(), encoding='utf-8')
+    (dest / 'src' / 'errors.md').write_text(errors.page(), encoding='utf-8')
+    for name in ('CHANGELOG.md', 'CONTRIBUTING.md', 'CITATION.cff'):
+        shutil.copy(root / name, dest / 'src' / name)
     vendor()
     index = nbformat.read(dest / 'src' / 'index.ipynb', 4)
     index.cells.append(nbformat.v4.new_markdown_cell(contents(names)))

@@ -15,5 +15,5 @@ from .extract import (
 from .target_maps import target_map as target_map
 from .on_files import (
     cutouts as cutouts,
-    Cutouts as Cutouts,
+    PatchSet as PatchSet,
 )

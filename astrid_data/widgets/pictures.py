@@ -89,8 +89,11 @@ def caption(
     if blind:
         return [f'#{row}']
     sample = samples.iloc[row]
-    label = '● real' if sample['label'] == 1 else '○ bogus'
-    return [f'{label} · {sample.get("split", "")}', _shorten(f'#{row} {sample["class_name"]}')]
+    name = str(sample['class_name'])
+    word = 'real' if sample['label'] == 1 else 'sky' if name == 'sky' else 'bogus'
+    sign = '●' if word == 'real' else '○'
+    more = '' if name == word else name
+    return [f'{sign} {word} · {sample.get("split", "")}', _shorten(f'#{row} {more}'.strip())]
 
 # %% ../../nbs/85_widgets/04_pictures.ipynb #f00b4414
 def tooltip(
