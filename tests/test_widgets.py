@@ -280,7 +280,7 @@ def test_blind_labelling_shows_nothing_that_tells_the_label(built, archive):
         *built.samples['label_source'].iloc[rows],
         'loud',
         '● real',
-        '○ bogus',
+        '○ sky',
         'label 1',
         'label 0',
     } - {''}
