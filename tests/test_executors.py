@@ -2,7 +2,10 @@
 
 import os
 import signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,7 +13,11 @@ import astrid_data as ad
 from astrid_data import concurrency
 from astrid_data.concurrency import WorkerProcesses
 from astrid_data.ingest import fits, known_files
+from astrid_data.quality.background import example_patches
+from astrid_data.quality.duplicates import find_duplicates
+from astrid_data.quality.report import check_quality
 from astrid_data.simulate.synthetic import synthetic_image
+from astrid_data.splits.audit import audit_splits
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 N_FILES = 5
@@ -50,6 +57,72 @@ def test_workers_that_search_change_nothing(night, in_turn, tmp_path):
     with WorkerProcesses(2) as processes:
         assert taken_in(tmp_path, night, executor=processes) == in_turn
         assert processes.started
+
+
+class Counted:
+    "An executor of processes that says how often it was asked"
+
+    def __init__(self, pool):
+        self.pool, self.n = pool, 0
+
+    def submit(self, *args):
+        self.n += 1
+        return self.pool.submit(*args)
+
+
+@pytest.fixture
+def processes():
+    with ProcessPoolExecutor(2, get_context('spawn')) as pool:
+        yield Counted(pool)
+
+
+def searched(home, folder, executor):
+    "The archive, and the rows that searching its images makes"
+    archive = ad.open_archive(home)
+    archive.add_fits(folder, show=False, survey='synthetic-toy', detect=False)
+    report = archive.detect(show=False, executor=executor, nsigma=6.0)
+    return archive, archive.detections().to_csv(), report.ledger['reason'].tolist()
+
+
+def test_detection_by_processes_changes_nothing(night, processes, tmp_path):
+    _, *alone = searched(tmp_path / 'alone', night, None)
+    archive, *there = searched(tmp_path / 'there', night, processes)
+    assert there == alone and there[0].count('\n') > 10
+    assert processes.n == N_FILES - 1
+    again = archive.detect(show=False, executor=processes, nsigma=6.0)
+    assert again.skipped == processes.n == N_FILES - 1  # Nobody was asked again
+
+
+def test_detection_goes_on_where_no_worker_brings_anything_back(night, tmp_path):
+    class Failing:
+        def submit(self, function, *args):
+            return concurrency.ThreadPoolExecutor(1).submit(int, 'no number')
+
+    _, *alone = searched(tmp_path / 'alone', night, None)
+    _, *there = searched(tmp_path / 'there', night, Failing())
+    assert there == alone
+
+
+def test_pixels_measured_by_processes_are_the_same(processes):
+    data, valid = example_patches(1100, 16)
+    data[:4] = 1.2 * np.rot90(data[-4:], axes=(2, 3))
+    samples = pd.DataFrame(
+        dict(
+            sample_key=[f'{i:04d}' for i in range(len(data))],
+            split=np.resize(['train', 'val', 'test'], len(data)),
+            label=np.arange(len(data)) % 2,
+            ra=np.arange(len(data)) * 0.3,
+            dec=0.0,
+        )
+    )
+    asked = []
+    for executor in (None, processes):
+        pairs = find_duplicates(data, valid, executor=executor)
+        audit = audit_splits(samples, data, executor=executor)
+        report = check_quality(samples, data, valid, probe=False, executor=executor)
+        asked.append((pairs.to_csv(), audit.to_json(), report.to_json()))
+    assert asked[0] == asked[1]
+    assert processes.n == 10  # Two pieces: three times for copies, once each for sky and flags
 
 
 def test_a_worker_that_dies_costs_nothing(night, in_turn, tmp_path):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -67,6 +68,7 @@ from astrid_data.ingest.rows import (
     observation_rows,
     record_detections,
     search_image,
+    was_searched,
 )
 from astrid_data.registry.tables import (
     Image,
@@ -735,20 +737,26 @@ def add_sample(
     return add_fits(archive, addresses, show=show, **kw)
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #4fc1214b
-def _search_image(archive, report, row, apply_rules, settings):
-    "Search one registered image, `row` of the table of images"
-    path = resolve_uri(row.uri, archive.store)
+def _planes_beside(row, store):
+    "Files with planes of a registered image, by role"
     beside = (row.facts or {}).get('beside') or {}
-    planes = {role: resolve_uri(uri, archive.store) for role, uri in beside.items()}
+    return {role: resolve_uri(uri, store) for role, uri in beside.items()}
+
+
+def _search_image(archive, report, row, apply_rules, settings, searched=(None, None)):
+    "Search one registered image, `row` of the table of images, unless a worker did"
+    path = resolve_uri(row.uri, archive.store)
+    planes = _planes_beside(row, archive.store)
     with (
         archive.open(row.uri, row.hdu_name, row.hdu_ver, **planes) as image,
         archive.session() as session,
     ):
         picture = dict(id=row.id, observation_id=row.observation_id, uri=row.uri)
-        noise = error_plane(path, image)
-        sources, verdicts = record_detections(
-            session, image, picture, noise, apply_rules, **settings
-        )
+        sha256, found = searched
+        found = found if sha256 == image.sha256 else None  # On other bytes
+        noise = None if found else error_plane(path, image)
+        how = (noise, apply_rules, found)
+        sources, verdicts = record_detections(session, image, picture, *how, **settings)
     if sources is None:
         report.skipped += 1
         return
@@ -756,11 +764,50 @@ def _search_image(archive, report, row, apply_rules, settings):
     _report_image(report, sources, verdicts, **known)
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #a2d35025
+_PLACE = ('uri', 'hdu_name', 'hdu_ver', 'facts')  # What a worker is told of an image
+
+
+def _search_elsewhere(row, store, apply_rules, settings):
+    "What a worker finds on a registered image: checksum of the file, and `Search`"
+    path = resolve_uri(row.uri, store)
+    planes = _planes_beside(row, store)
+    with open_image(path, row.hdu_name, row.hdu_ver, **planes) as image:
+        return image.sha256, search_image(image, error_plane(path, image), apply_rules, **settings)
+
+
+def _was_searched(archive, row, settings):
+    "Whether an image was searched with these settings already"
+    with archive.session() as session:
+        return was_searched(session, dict(id=row.id), settings)
+
+
+def _searched_ahead(archive, images, apply_rules, settings, executor):
+    "Images, and what a worker found on each; nothing where none was asked or it failed"
+    waiting = deque()
+    for row in images:
+        job = None
+        if executor is not None and not _was_searched(archive, row, settings):
+            place = SimpleNamespace(**{k: getattr(row, k) for k in _PLACE})
+            with suppress(BrokenExecutor):  # Then it is searched here
+                asked = (place, archive.store, apply_rules, settings)
+                job = executor.submit(_search_elsewhere, *asked)
+        waiting.append((row, job))
+        if len(waiting) > 2 * cpu_limit():
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _brought_back(job):
+    "What a worker found; nothing where it failed"
+    return (None, None) if job is None or job.exception() else job.result()
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #8ae89342
 def detect(
     archive,  # An `Archive`
     observations=None,  # Ids of observations; None = all not yet searched with these settings
     apply_rules: bool = True,  # Let the rules confirm and refuse?
     show: bool = True,  # Show progress?
+    executor=None,  # A `concurrent.futures.Executor` that searches; None searches here
     **settings,  # More for `detect_sources`
 ) -> IngestReport:  # `skipped` are images that were searched with these settings before
     "Look for sources on images that are registered already"
@@ -769,9 +816,10 @@ def detect(
         images = list(s.scalars(celestial_images(select(Image), observations)))
     report = _image_report()
     guard = ItemGuard(report, archive.store, [row.uri for row in images])
-    for row in progress(images, 'images', show=show):
+    ahead = _searched_ahead(archive, images, apply_rules, settings, executor)
+    for row, job in progress(ahead, 'images', len(images), show=show):
         with guard(row.uri):
-            _search_image(archive, report, row, apply_rules, settings)
+            _search_image(archive, report, row, apply_rules, settings, _brought_back(job))
     if apply_rules:
         confirm_across(archive, report)
     return log_report('detect', report)

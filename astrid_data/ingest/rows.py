@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['footprint_circle', 'covering_circle', 'outline_of', 'ImageEntry', 'observation_rows', 'confidence_of', 'Search',
-           'search_image', 'record_detections']
+           'search_image', 'was_searched', 'record_detections']
 
 # %% ../../nbs/25_ingest/04_rows.ipynb #087fb03d
 from dataclasses import dataclass, field
@@ -345,6 +345,21 @@ def search_image(
     return Search(sources, _with_noise(sources, image), verdicts, whole, seconds)
 
 # %% ../../nbs/25_ingest/04_rows.ipynb #0d590f79
+def _search_key(picture, settings):
+    "What a search of an image with some settings is known by, and the id of its run"
+    key = f'{picture["id"]} {DETECTOR} {_detector_version()} {canonical_json(settings)}'
+    return key, stable_uuid('model_run', key)
+
+
+def was_searched(
+    session,  # Open session
+    picture: dict,  # Row of an image, with its id
+    settings: dict,  # More for `detect_sources`
+) -> bool:
+    "Whether an image was searched with these settings already"
+    return session.get(ModelRun, _search_key(picture, settings)[1]) is not None
+
+
 def record_detections(
     session,  # Open session
     image,  # A `SkyImage`
@@ -355,8 +370,7 @@ def record_detections(
     **settings,  # More for `detect_sources`
 ) -> tuple:  # Sources and verdicts; None, None where this was done before
     "Find the sources of an image and write them down with what the rules say"
-    key = f'{picture["id"]} {DETECTOR} {_detector_version()} {canonical_json(settings)}'
-    run_id = stable_uuid('model_run', key)
+    key, run_id = _search_key(picture, settings)
     if session.get(ModelRun, run_id):
         return None, None
     found = found or search_image(image, noise, apply_rules, **settings)

@@ -263,6 +263,43 @@ def _quiet_patterns(rough, power, quiet, out):
                 counts = (p <= loud) & (p >= faint) & (p > _LEAST_POWER)
                 out[i, y, x] = min(max(size, -_FARTHEST), _FARTHEST) if counts else np.float32(0)
 
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #1069e358
+def _blank_untrusted(pixels, valid, out):
+    "Flat pixels, NaN where they are not valid and finite"
+    for p in range(len(pixels)):
+        trusted = bool(np.isfinite(pixels[p])) & valid[p]
+        out[p] = pixels[p] if trusted else np.float32(np.nan)
+
+
+def _take_ring(pixels, ring, out, n_known):
+    "Some pixels of each flat image, and how many of them are finite"
+    for i in range(len(pixels)):
+        known = 0
+        for k in range(len(ring)):
+            out[i, k] = pixels[i, ring[k]]
+            known += np.isfinite(out[i, k])
+        n_known[i] = known
+
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #d98adc2d
+def _count_near(likeness, limit, counts):
+    "How many numbers of each row, right of the diagonal, are above a limit"
+    for i in range(len(likeness)):
+        n = 0
+        for j in range(i + 1, likeness.shape[1]):
+            n += likeness[i, j] > limit
+        counts[i] = n
+
+
+def _list_near(likeness, limit, counts, rows, columns):
+    "Where they are, row by row"
+    n = 0
+    for i in range(len(likeness)):
+        if counts[i]:
+            for j in range(i + 1, likeness.shape[1]):
+                if likeness[i, j] > limit:
+                    rows[n], columns[n] = i, j
+                    n += 1
+
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #cfc67733
 _INFINITE, _ONE_NAN = np.uint32(0x7F800000), np.uint32(0x7FC00000)
 _NO_SIGN = np.uint32(0x7FFFFFFF)
@@ -294,6 +331,10 @@ class Loops(NamedTuple):
     scan_images: object  # `_scan_images`
     rough_images: object  # `_rough_images`
     quiet_patterns: object  # `_quiet_patterns`
+    blank_untrusted: object  # `_blank_untrusted`
+    take_ring: object  # `_take_ring`
+    count_near: object  # `_count_near`
+    list_near: object  # `_list_near`
 
 
 _CALLED = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
@@ -301,7 +342,8 @@ _OF_SUMS = (_sum_rows, _sum_columns, _halve_row, _neighbours)
 _PARTS = (*_CALLED, *_OF_SUMS)  # Of those that are compiled as a whole:
 _OF_HEIGHTS = (_clip_rows, _measure_heights, _line_shares)
 _OF_NOISE = (_scan_images, _rough_images, _quiet_patterns)
-_WHOLE = (*_OF_HEIGHTS, _sum_squares, _halve, _sum_bits, _keep_usable, *_OF_NOISE)
+_OF_PLACES = (_blank_untrusted, _take_ring, _count_near, _list_near)
+_WHOLE = (*_OF_HEIGHTS, _sum_squares, _halve, _sum_bits, _keep_usable, *_OF_NOISE, *_OF_PLACES)
 
 
 @lru_cache

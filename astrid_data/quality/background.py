@@ -152,17 +152,33 @@ def _solid_rim(image, values):
 
 # %% ../../nbs/45_quality/00_background.ipynb #246f0c45
 def _invalid_as_nan(data, valid):
-    "A float32 copy with NaN at untrusted pixels"
-    trusted = np.isfinite(data)
-    if valid is not None:
-        trusted = trusted & valid
-    return np.where(trusted, data, np.float32(np.nan))
+    "A copy with NaN at untrusted pixels"
+    loops = compiled_loops()
+    if loops is None or valid is None or data.dtype != np.float32 or valid.dtype != bool:
+        trusted = np.isfinite(data)
+        if valid is not None:
+            trusted = trusted & valid
+        return np.where(trusted, data, np.float32(np.nan))
+    blanked = np.empty(data.shape, 'f4')
+    loops.blank_untrusted(np.ravel(data), np.ravel(valid), blanked.reshape(-1))
+    return blanked
+
+
+def _on_ring(pixels, ring):
+    "The pixels of the ring (m, k) of flattened patches, and the share of them that is known"
+    loops = compiled_loops()
+    if loops is None or pixels.dtype != np.float32:
+        on_ring = pixels[:, ring]
+        return on_ring, np.isfinite(on_ring).mean(1)
+    on_ring, n_known = np.empty((len(pixels), len(ring)), 'f4'), np.empty(len(pixels), 'i8')
+    loops.take_ring(pixels, ring, on_ring, n_known)
+    return on_ring, n_known / len(ring)
 
 
 def _ring_stats(pixels, ring):
     "Sky and noise of flattened patches (m, s*s)"
-    on_ring = pixels[:, ring]
-    few = np.isfinite(on_ring).mean(1) < 0.25
+    on_ring, known = _on_ring(pixels, ring)
+    few = known < 0.25
     level, noise = clipped_stats(on_ring)
     if few.any():
         level[few], noise[few] = clipped_stats(pixels[few])

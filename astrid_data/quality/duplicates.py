@@ -105,12 +105,13 @@ def find_duplicates(
     hashes=None,  # A hash of each patch's pixels; None makes them
     min_correlation: float = 0.8,  # Of the noise of two copies, beyond what a common shape has
     most: int = 5000,  # Pairs to look at, most similar first
+    executor=None,  # A `concurrent.futures.Executor` for fingerprints; None: all cores here
 ) -> pd.DataFrame:  # Columns i, j (rows, i < j), kind ('exact', 'near' or 'part'), correlation
     "Patches that show the same pixels, in whatever dress"
     rows, exact = _exact_copies(_pixel_hashes(data) if hashes is None else hashes)
     if not can_compare(data.shape) or len(rows) < 2:
         return exact
-    hints = likely_copies(fingerprints(data, valid, rows), data.shape[-1], most)
+    hints = likely_copies(fingerprints(data, valid, rows, executor), data.shape[-1], most)
     hints['i'] = rows[hints['i']]
     hints['j'] = rows[hints['j']]
     near = _near_copies(data, valid, hints, min_correlation)

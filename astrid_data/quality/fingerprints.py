@@ -323,13 +323,28 @@ def _prints_of(rows, data, valid):
     return flat.reshape(*pattern.shape[:2], -1)
 
 
+_SENT = 16 * _PIECE  # Patches that are sent to another process at once
+
+
+def _prints_sent(patches):
+    "The fingerprints of patches that were sent here: pixels and validity"
+    starts = range(0, len(patches[0]), _PIECE)
+    pieces = [np.arange(start, min(start + _PIECE, len(patches[0]))) for start in starts]
+    return np.concatenate([_prints_of(rows, *patches) for rows in pieces])
+
+
 def fingerprints(
     data,  # Patches, array-like, shape (n, C, s, s)
     valid,  # Validity, same shape
     rows: np.ndarray | None = None,  # Rows to look at; None: all
+    executor=None,  # A `concurrent.futures.Executor` of processes; None: a thread for each core
 ) -> np.ndarray:  # complex64, shape (rows, C, d); zeros where there is no noise
     "The angular spectra of the noise of each patch and channel"
     rows = np.arange(len(data)) if rows is None else rows
+    if executor is not None:
+        groups = (rows[start : start + _SENT] for start in range(0, len(rows), _SENT))
+        sent = ((np.asarray(data[some]), np.asarray(valid[some])) for some in groups)
+        return np.concatenate(list(map_ordered(_prints_sent, sent, executor)))
     pieces = (rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE))
     with core_threads() as threads:
         found = map_ordered(partial(_prints_of, data=data, valid=valid), pieces, threads)
@@ -423,8 +438,9 @@ def _chance_limit(pointing):
     return median - (high - low) / 1.349 * ndtri(min(0.25, 2 * _CHANCE / n))
 
 
-def _near_in_block(likeness, limit):
+def _near_with_numpy(likeness, limit):
     "Which of a block are near, for each row the nearest where there are many"
+    likeness[np.tril_indices(len(likeness), 0, likeness.shape[1])] = -1  # Itself, and what was
     near = likeness > limit
     crowded = np.flatnonzero(near.sum(axis=1) > _MOST_NEAR)
     if len(crowded):
@@ -432,6 +448,20 @@ def _near_in_block(likeness, limit):
         near[crowded] = False
         near[crowded[:, None], best] = True
     return np.nonzero(near)
+
+
+def _near_in_block(likeness, limit):
+    "The same; where nobody is crowded, nothing is sorted"
+    loops = compiled_loops()
+    counts = np.empty(len(likeness), 'i8')
+    limit = likeness.dtype.type(limit)
+    if loops is not None:
+        loops.count_near(likeness, limit, counts)
+    if loops is None or counts.max() > _MOST_NEAR:
+        return _near_with_numpy(likeness, limit)
+    found = np.empty((2, counts.sum()), 'i8')
+    loops.list_near(likeness, limit, counts, *found)
+    return found[0], found[1]
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #4beb2da7
 def near_pairs(
@@ -451,7 +481,6 @@ def near_pairs(
         for start in range(0, len(cell), 1024):
             left, right = cell[start : start + 1024], cell[start:]
             likeness = pointing[left] @ pointing[right].T
-            likeness[np.tril_indices(len(left), 0, len(right))] = -1  # Itself, and what came before
             i, j = _near_in_block(likeness, limit)
             found.append(left[i] * n + right[j])
     pairs = np.unique(np.concatenate(found))

@@ -363,7 +363,8 @@ def side_difference(
     n, channels, side, _ = data.shape
     if side < 8:
         return np.zeros(n)  # Too small to have sides
-    images = np.where(good, data, np.nan).astype('f4').reshape(n * channels, side, side)
+    images = np.where(good, data, np.float32(np.nan)).astype('f4', copy=False)
+    images = images.reshape(n * channels, side, side)
     sides = _side_blocks(images)
     level, _ = clipped_stats(sides.reshape(-1, sides.shape[-1]).copy(), 0)
     level = level.reshape(sides.shape[:3])

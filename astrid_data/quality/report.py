@@ -10,11 +10,13 @@ __all__ = ['PIECE', 'DataQualityReport', 'pixel_facts', 'check_losses', 'check_a
 import json
 import uuid
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from ..concurrency import map_ordered
 from ..core import BadInput, NotFound, canonical_json, need, parse_json, reading
 from .background import local_background
 
@@ -159,14 +161,35 @@ def from_json(
 PIECE = 1024  # Patches that are looked at together
 
 
+def _pieces_of(rows):
+    "Rows, some at a time"
+    return [rows[start : start + PIECE] for start in range(0, len(rows), PIECE)]
+
+
 def _in_pieces(rows, data, valid):
     "Rows, their pixels and their validity, some at a time; neighbours as a slice"
-    for k in range(0, len(rows), PIECE):
-        piece = rows[k : k + PIECE]
+    for piece in _pieces_of(rows):
         where = piece
         if piece[-1] - piece[0] == len(piece) - 1:
             where = slice(piece[0], piece[-1] + 1)
         yield piece, np.asarray(data[where]), np.asarray(valid[where])
+
+# %% ../../nbs/45_quality/10_report.ipynb #24e47ab2
+def _levels_of(piece):
+    "Sky and noise of some patches"
+    _, pixels, good = piece
+    return local_background(pixels, good)
+
+
+def _flags_of(piece, background, noise, channels):
+    "Flags of some patches"
+    rows, pixels, good = piece
+    return image_flags(pixels, good, background[rows], noise[rows], channels=channels)
+
+
+def _measured(measure, rows, data, valid, executor):
+    "Pieces of rows, and what is measured on each"
+    return zip(_pieces_of(rows), map_ordered(measure, _in_pieces(rows, data, valid), executor))
 
 # %% ../../nbs/45_quality/10_report.ipynb #5c9e0936
 def _level_columns(samples, n_channels):
@@ -179,13 +202,14 @@ def _level_columns(samples, n_channels):
     return [f'{c}_background' for c in channels], [f'{c}_noise' for c in channels]
 
 # %% ../../nbs/45_quality/10_report.ipynb #0c181206
-def _with_levels(samples, data, valid):
+def _with_levels(samples, data, valid, executor=None):
     "The set with sky and noise; both as arrays (n, C); names of the channels"
     names = _level_columns(samples, data.shape[1])
     background, noise = (np.stack([numbers(samples, c) for c in some], 1) for some in names)
     unknown = ~np.isfinite(background + noise).all(1)
-    for rows, pixels, good in _in_pieces(np.flatnonzero(unknown), data, valid):
-        background[rows], noise[rows] = local_background(pixels, good)
+    unknown = np.flatnonzero(unknown)
+    for rows, levels in _measured(_levels_of, unknown, data, valid, executor):
+        background[rows], noise[rows] = levels
     samples[names[0]] = background
     samples[names[1]] = noise
     channels = tuple(name.removesuffix('_noise') for name in names[1])
@@ -196,14 +220,16 @@ def pixel_facts(
     samples: pd.DataFrame,  # The set, n rows
     data,  # Patches (n, C, s, s)
     valid,  # Validity, same shape
+    executor=None,  # A `concurrent.futures.Executor` that measures; None measures here
 ) -> tuple:  # The set with what was missing; sky and noise, each (n, C)
     "Flags, valid fraction, sky and noise, measured where they are missing"
-    samples, background, noise, channels = _with_levels(samples.copy(), data, valid)
+    samples, background, noise, channels = _with_levels(samples.copy(), data, valid, executor)
     bits = np.nan_to_num(numbers(samples, 'quality_flags')).astype('u4')
     unknown = np.flatnonzero(~known_flags(samples))
-    for rows, pixels, good in _in_pieces(unknown, data, valid):
-        levels = background[rows], noise[rows]
-        bits[rows] = image_flags(pixels, good, *levels, channels=channels)
+    how = dict(background=background, noise=noise, channels=channels)
+    flags_of = partial(_flags_of, **how)
+    for rows, flags in _measured(flags_of, unknown, data, valid, executor):
+        bits[rows] = flags
     share = numbers(samples, 'valid_fraction').copy()
     for rows, _, good in _in_pieces(np.flatnonzero(np.isnan(share)), data, valid):
         share[rows] = good.mean((1, 2, 3))
@@ -427,17 +453,17 @@ def _with_column_flags(samples):
     return samples.assign(quality_flags=bits if known.all() else np.where(known, bits, np.nan))
 
 # %% ../../nbs/45_quality/10_report.ipynb #d75c340f
-def _look_at_pixels(question, data):
+def _look_at_pixels(question, data, executor=None):
     "Fill in what the pixels tell"
     if question.valid is None:
         question.valid = np.isfinite(data)
-    samples, background, noise = pixel_facts(question.samples, data, question.valid)
+    samples, background, noise = pixel_facts(question.samples, data, question.valid, executor)
     question.samples = _with_column_flags(samples)
     question.patch_size = data.shape[-1]
     question.seen = np.isfinite(noise).any(1)
     if question.pairs is None:
         hashes = samples['pixel_sha256'].to_numpy() if 'pixel_sha256' in samples else None
-        question.pairs = find_duplicates(data, question.valid, hashes)
+        question.pairs = find_duplicates(data, question.valid, hashes, executor=executor)
 
 # %% ../../nbs/45_quality/10_report.ipynb #fc62b26e
 def check_quality(
@@ -450,13 +476,14 @@ def check_quality(
     probe: bool = True,  # Look for shortcuts too
     verdicts: pd.DataFrame | None = None,  # From `counted_verdicts`; None does not compare people
     pairs: pd.DataFrame | None = None,  # From `find_duplicates`; None looks for copies in `data`
+    executor=None,  # A `concurrent.futures.Executor` that measures pixels; None: here
 ) -> DataQualityReport:  # With score, gates and findings
     "Every check of these pages"
     _check_table(samples, data)
     samples = samples.reset_index(drop=True)
     question = _Question(samples, valid, pairs, None, None, ledger, requested, probe, verdicts)
     if data is not None:
-        _look_at_pixels(question, data)
+        _look_at_pixels(question, data, executor)
     elif known_flags(samples).any():
         question.samples = _with_column_flags(samples)
     return _report(question, gates)

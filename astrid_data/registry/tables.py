@@ -1309,6 +1309,8 @@ def _plain_values(kind, values):
     "Without numpy's scalars; a NaN means that there is no number"
     if isinstance(kind, Float):
         return [None if v is None or v != v else float(v) for v in values]
+    if not any(issubclass(one, np.generic) for one in set(map(type, values))):
+        return values
     return [v.item() if isinstance(v, np.generic) else v for v in values]
 
 

@@ -177,6 +177,7 @@ def audit_splits(
     patch_size: int | None = None,  # Side of a patch (pixel); None: from `data` or the samples
     radius_arcsec: float = 1.0,  # Samples nearer than this are at one place (arcsec)
     pairs: pd.DataFrame | None = None,  # From `find_duplicates`; None looks for them where it can
+    executor=None,  # A `concurrent.futures.Executor` that looks for them; None: all cores here
 ) -> LeakageAudit:  # Plain numbers, with a verdict
     "Measure what the splits have in common"
     if 'split' not in need('table', samples):
@@ -189,7 +190,7 @@ def audit_splits(
     if not patch_size and data is not None:
         patch_size = data.shape[-1]
     if pairs is None:
-        pairs = find_pairs(samples, data)
+        pairs = find_pairs(samples, data, executor)
     sky = find_footprints(samples, patch_size or None)
     split = samples['split'].to_numpy(object)
     found = measure_names(samples, split, radius_arcsec)

@@ -38,12 +38,13 @@ class _Finite:
 def find_pairs(
     samples: pd.DataFrame,  # With pixel_sha256 where it is known
     data,  # Patches (n, channel, side, side), array-like; None for none
+    executor=None,  # A `concurrent.futures.Executor` for fingerprints; None: all cores here
 ) -> pd.DataFrame | None:  # As from `find_duplicates`; None where patches cannot be compared
     "Pairs of rows that show the same pixels"
     if data is None or not can_compare(data.shape):
         return None
     hashes = column(samples, 'pixel_sha256', None) if 'pixel_sha256' in samples else None
-    return find_duplicates(data, _Finite(data), hashes)
+    return find_duplicates(data, _Finite(data), hashes, executor=executor)
 
 # %% ../../nbs/50_splits/11_shared_stamps.ipynb #46114509
 def _near_across(pairs, split):
