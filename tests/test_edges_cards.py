@@ -168,3 +168,47 @@ def test_a_zero_point_of_unknown_meaning_is_unknown_and_named(cards, word):
     found = facts_of(**cards)
     assert found['zero_point'] is None and word in found['missing']['zero_point']
     assert 'MAGZRR' not in found['missing']['zero_point']
+
+
+@pytest.mark.parametrize(
+    'filters, band',
+    [
+        (('u-Mean',), 'u'),
+        (('r_mean',), 'r'),
+        (('F115W|CLEAR',), 'F115W'),
+        (('F115W/CLEAR',), 'F115W'),
+        (('CLEAR;F115W',), 'F115W'),
+        (('NONE|r',), 'r'),
+        (('OPEN', 'g'), 'g'),
+        (('Empty', 'CLEAR1L', 'F814W'), 'F814W'),
+        (('CLEAR',), None),
+        (('OPEN',), None),
+        (('Clear|Open',), None),
+        (('white light',), None),
+        (('no filter',), None),
+        (('CLEAR', 'OPEN'), None),
+        (('F444W|F470N',), 'F444W|F470N'),
+    ],
+)
+def test_a_wheel_without_a_filter_is_no_band(filters, band):
+    facts = facts_of(**{f'FILTER{k or ""}': name for k, name in enumerate(filters)})
+    assert facts['band'] == band
+    if band is None:
+        assert (
+            'no filter' in facts['missing']['band'] and filters[0][:4] in facts['missing']['band']
+        )
+
+
+@pytest.mark.parametrize('cards', [dict(MAGZERO=25.0), dict(PHOTZP=22.5), {}])
+@pytest.mark.parametrize(
+    'unit', 'mag MAG mmag mag/arcsec2 mag(AB) ABmag magnitudes dex dB log10(adu)'.split()
+)
+def test_a_pixel_that_is_a_magnitude_has_no_zero_point(unit, cards):
+    facts = facts_of(BUNIT=unit, **cards)
+    assert facts['zero_point'] is None and facts['unit'] == unit
+    assert 'logarithm' in facts['missing']['zero_point'] and unit in facts['missing']['zero_point']
+
+
+@pytest.mark.parametrize('unit', ['adu', 'ct/s', 'image units', ''])
+def test_any_other_pixel_keeps_the_zero_point_of_its_card(unit):
+    assert facts_of(BUNIT=unit, MAGZERO=25.0)['zero_point'] == 25.0

@@ -284,7 +284,7 @@ def test_the_names_of_chips_are_no_planes(tmp_path):
         (dict(FILTER1='r', FILTER2='Open'), 'r'),
         (dict(FILTER='EMPTY', FILTER2='Ha6563'), 'Ha6563'),
         (dict(FILTER1='none', FILTER3='SDSS i'), 'i'),
-        (dict(FILTER='OPEN'), 'OPEN'),
+        (dict(FILTER='OPEN'), None),
         (dict(FILTER='HSC-I2'), 'i2'),
         (dict(FILTER='HSC-Y'), 'y'),
     ],

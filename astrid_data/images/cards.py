@@ -137,7 +137,10 @@ def mission_of(
     return _surveys.get(cards.text('SURVEY').upper().partition(' ')[0], '')
 
 # %% ../../nbs/20_images/01_cards.ipynb #e698f890
-_no_filter = re.compile(r'(clear|open|empty|none|n/a|free|hole|air|no[ _-]?filter)\w*', re.I)
+_no_filter = re.compile(
+    r'(clear|open|empty|none|n/a|free|hole|air|blank|unfiltered|white([ _-]?light)?|no[ _-]?filter)\w*',
+    re.I,
+)
 _says_nothing = re.compile(
     r'n/?a|none|null|nan|indef|undef(ined)?|unspecified|unknown|not \w+|tb[cd]|\W+', re.I
 )
@@ -152,7 +155,7 @@ def says_nothing(
 # %% ../../nbs/20_images/01_cards.ipynb #f1dc367d
 def _in_light_path(*texts):
     "The filters of some wheels, in capitals, each once; wheels without one left out"
-    wheels = [wheel.strip() for text in texts for wheel in re.split(r'[;,+]', text.upper())]
+    wheels = [wheel.strip() for text in texts for wheel in re.split(r'[;,+|/]', text.upper())]
     filters = (w for w in wheels if not says_nothing(w) and not w.startswith(('CLEAR', 'OPAQUE')))
     return list(dict.fromkeys(filters))
 
@@ -173,7 +176,7 @@ def _jwst_band(cards):
 _systems = set(
     'sdss sloan johnson kron cousins bessel bessell gunn stromgren ps1 panstarrs decam '
     'des ztf ptf atlas gaia 2mass mko ukidss vista vst hsc lsst mould bess filter band broad '
-    'standard'.split()
+    'standard mean'.split()
 )
 _ugriz = set('sdss sloan ps1 panstarrs decam des ztf hsc lsst'.split())  # Lower case
 _band_form = re.compile(r"[a-z]['p\d]?|ks|vr|vis|[fn]uv|[nw]\d{1,4}|f\d{3,4}\w*|nb\d+", re.I)
@@ -273,12 +276,19 @@ _filter_cards = (
 )
 
 
+def _wheels_said(cards):
+    "What filter cards say, in order; wheels that one card joins apart where one of them is empty"
+    for card in _filter_cards:
+        text = cards.text(card)
+        parts = [part.strip() for part in re.split(r'[|/;,+&]', text)]
+        with_empty = any(_no_filter.fullmatch(part) for part in parts)
+        yield from (part for part in (parts if with_empty else [text]) if not says_nothing(part))
+
+
 def _filter_in_path(cards):
-    "The first filter that a wheel says; a wheel without one counts only where all are so"
-    texts = (cards.text(card) for card in _filter_cards)
-    names = [text for text in texts if not says_nothing(text)]
-    in_path = [name for name in names if not _no_filter.fullmatch(name.strip())]
-    return next(iter(in_path or names), '')
+    "The first filter that a wheel says; '' where none says one, as where all wheels are empty"
+    filters = (name for name in _wheels_said(cards) if not _no_filter.fullmatch(name.strip()))
+    return next(filters, '')
 
 
 #: What the numbers of a filter card mean to a mission
@@ -333,6 +343,9 @@ def why_no_band(
     if _is_mosaic_of_colours(cards):
         return 'its pixels lie behind red, green and blue filters in turn (BAYERPAT)'
     text = _filter_in_path(cards)
+    empty = next(_wheels_said(cards), '') if not text else ''
+    if empty:
+        return f'{empty!r} says that no filter was in the light path'
     is_code = text and _is_code.fullmatch(filter_word(text))
     return (
         f'filter {text!r} is a number whose meaning no card gives'

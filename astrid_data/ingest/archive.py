@@ -92,7 +92,7 @@ class IngestReport:
     images: pd.DataFrame = field(default_factory=pd.DataFrame)  # One row per observation added
     detections: int = 0  # New detections
     verdicts: dict = field(default_factory=dict)  # Number of new verdicts by rule
-    helpers: int = 0  # Files that were used as mask, weight or error of an image
+    helpers: int = 0  # Files found as mask, weight or error of an image; notes say what is not used
     doubts: Counter = field(default_factory=Counter)  # Why pairs of images confirmed nothing
     rows: int = 0  # Rows of a catalogue that are stored, now or before
     corrected: int = 0  # Verdicts that differ from the last ones of the same catalogue
@@ -154,7 +154,7 @@ def _doubt_words(doubts):
 def __repr__(self: IngestReport):
     counts = f'{self.added} added, {self.skipped} there already'
     if self.helpers:
-        counts += f', {self.helpers} used as their masks, weights or errors'
+        counts += f', {self.helpers} beside them as masks, weights or errors'
     text = f'IngestReport: {counts}{_lost_words(self.ledger)}; {self.detections} detections'
     if self.verdicts:
         text += ', verdicts:'

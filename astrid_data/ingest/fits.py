@@ -111,13 +111,16 @@ class _FitsFile:
     planes: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> `_FitsFile`
     told: set = frozenset()  # Those of them that the caller named
     hashes: dict = field(default_factory=dict)  # The same -> SHA-256, once asked for
+    left_out: dict = field(default_factory=dict)  # Those of its planes that are not used
+    unused: dict = field(default_factory=dict)  # 'dq', 'weight', 'error' -> why it is not used
 
-    def plane_hashes(self):
+    def plane_hashes(self, with_left_out=False):
         "SHA-256 of the planes beside an image, each read once"
-        for role, plane in self.planes.items():
+        planes = self.planes | (self.left_out if with_left_out else {})
+        for role, plane in planes.items():
             if role not in self.hashes:
                 self.hashes[role] = sha256_file(plane.path)
-        return {role: self.hashes[role] for role in self.planes}
+        return {role: self.hashes[role] for role in planes}
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #4b5c1d91
 def _found_file(store, given):
@@ -360,7 +363,7 @@ def _take_in_anew(archive, session, before, file, image):
 def _have_planes_changed(before, file):
     "Whether a plane beside an image has other bytes than when it was taken in, as far as is known"
     was = (before.facts or {}).get('beside_sha256') or {}
-    now = file.plane_hashes() if was else {}
+    now = file.plane_hashes(with_left_out=True) if was else {}
     return any(was[role] != now[role] for role in was if role in now)
 
 
@@ -387,6 +390,33 @@ def _note_band(file, image, facts):
             f'its header says {image.band}, its name {other}; facts=dict(band=...) decides'
         )
 
+# %% ../../nbs/25_ingest/05_fits.ipynb #15f704f8
+_NEARLY_ALL = 0.99  # Of the pixels that hold a number
+_ROWS = 256  # Read at once
+
+
+def _taken_in_rows(image, spans):
+    "Share of the numbers in some spans of rows that the planes of an image, or its fill, take away"
+    n_taken = n_numbers = 0
+    for y0, y1 in spans:
+        region = (y0, y1, 0, image.shape[1])
+        is_number = np.isfinite(image.planes['image'].cut(*region))
+        n_numbers += int(is_number.sum())
+        n_taken += int((is_number & image.read(*region)[1]).sum())
+    for plane in image.planes.values():
+        plane.forget_cuts()
+    return n_taken / max(n_numbers, 1)
+
+
+def _share_taken(image):
+    "Share of the numbers of an image that its planes take away; exact where it is nearly all"
+    ny = image.shape[0]
+    few = np.unique(np.linspace(0, ny - 1, min(ny, 16)).astype(int)).tolist()
+    share = _taken_in_rows(image, [(row, row + 1) for row in few])
+    if share < 0.8:
+        return share
+    return _taken_in_rows(image, [(y, min(y + _ROWS, ny)) for y in range(0, ny, _ROWS)])
+
 # %% ../../nbs/25_ingest/05_fits.ipynb #be756149
 def _plane_of_no_use(file, problem):
     "Which plane beside an image an error is about that costs the plane only, and why; None, ''"
@@ -401,18 +431,33 @@ def _plane_of_no_use(file, problem):
     return next(named, None), problem.detail
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #8ee6df9c
+def _without(file, hdu, facts, role, why):
+    "The image without one of the planes beside it, which it says"
+    file.left_out[role] = file.planes.pop(role)
+    file.unused[role] = f'{why}: not used'
+    image = _opened(file, hdu, facts)
+    image.missing[role] = file.unused[role]
+    return image
+
+
 def _opened(file, hdu, facts):
     "The image with the planes beside it; without those of no use, which it says"
     planes = {role: plane.path for role, plane in file.planes.items()}
     try:
-        return open_image(file.path, *hdu, facts=facts, **planes)
+        image = open_image(file.path, *hdu, facts=facts, **planes)
     except (BadInput, BadImage) as problem:
         role, why = _plane_of_no_use(file, problem)
         if role is None:
             raise
-    del file.planes[role]
-    image = _opened(file, hdu, facts)
-    image.missing[role] = f'{why}: not used'
+        return _without(file, hdu, facts, role, why)
+    is_found = 'dq' in planes and 'dq' not in file.told
+    if is_found and 'dq' in image.notes and _share_taken(image) > _NEARLY_ALL:
+        image.close()
+        why = f'{planes["dq"].name} takes nearly all pixels, perhaps the good ones'
+        return _without(file, hdu, facts, 'dq', why)
+    for role in planes.keys() - image.planes.keys():
+        file.left_out[role] = file.planes.pop(role)
+        file.unused[role] = f'{planes[role].name}: {image.missing.get(role, "not used")}'
     return image
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #9a239c0e
@@ -453,7 +498,7 @@ def _write_image(archive, session, file, image, options, found):
 def _report_new(report, file, image, entry, picture, *found):
     "Count an image that was added"
     report.added += 1
-    for fact in ('band', 'dq'):
+    for fact in ('band', 'dq', 'planes'):
         if fact in image.notes:
             report.notes.append(f'{file.path.name}: {image.notes[fact]}')
     _report_image(
@@ -466,6 +511,29 @@ def _report_new(report, file, image, entry, picture, *found):
         band=(image.band or 'unknown')[:50],
         observation_id=entry.observation_id,
     )
+
+# %% ../../nbs/25_ingest/05_fits.ipynb #1990452d
+def _words_of_planes(file, image):
+    "That the planes of an image take nearly all of it away; '' where they do not"
+    if set(image.planes) == {'image'} or (share := _share_taken(image)) <= _NEARLY_ALL:
+        return ''
+    names = [plane.path.name for plane in file.planes.values()]
+    of_file = f' ({", ".join(names)})' if names else ''
+    return f'{image.dq_policy}{of_file} calls {share:.1%} of its pixels bad'
+
+
+@contextmanager
+def _blaming_planes(file, image):
+    "What goes wrong with the pixels of an image also says that its planes take them away"
+    said = _words_of_planes(file, image)
+    if said:
+        image.notes['planes'] = said
+    try:
+        yield
+    except BadImage as problem:
+        if not said:
+            raise
+        raise BadImage(problem.reason, f'{problem.detail}; {said}') from problem
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #d7d8d0cc
 def _register_image(archive, report, file, hdu, facts, options, searched=(None, None)):
@@ -484,7 +552,8 @@ def _register_image(archive, report, file, hdu, facts, options, searched=(None, 
             return image.sha256
         _require_sky(image, options.role)
         _note_band(file, image, facts)
-        found = _sources_on(image, file, options, searched) if options.detect else None
+        with _blaming_planes(file, image):
+            found = _sources_on(image, file, options, searched) if options.detect else None
         written = _write_image(archive, session, file, image, options, found)
         if written is None:
             report.skipped += 1
@@ -679,6 +748,7 @@ def _add_file(archive, report, guard, scouted, options, files):
         with guard(f'{file.uri}[{hdu[0]},{hdu[1]}]'):
             found = searched.get(hdu, (None, None))
             sha256 = _register_image(archive, report, file, hdu, scouted.facts, options, found)
+    report.notes += [f'{file.path.name}: {why}' for why in file.unused.values()]
     if sha256 and len(report.ledger) == lost_before:
         files.note(one, mark, sha256, len(file.images))
     return [file] if report.added > added_before else []
