@@ -402,3 +402,59 @@ def test_a_time_means_what_its_survey_means(cards, as_iso, meaning):
 def test_an_exposure_is_in_the_unit_of_its_comment(comment, seconds):
     found = read_header_facts(header_of(dict(EXPTIME=(500.0, comment))))
     assert found['exposure_s'] == pytest.approx(seconds)
+
+
+@pytest.fixture(scope='module')
+def field(tmp_path_factory):
+    "An archive with one image, and three places on it"
+    home = tmp_path_factory.mktemp('field')
+    fits.PrimaryHDU(sky(), placed(FILTER='r', TELESCOP='T')).writeto(home / 'a.fits')
+    archive = ad.open_archive(home / 'archive')
+    archive.add_fits(home / 'a.fits', survey='s', detect=False, show=False)
+    with open_image(home / 'a.fits') as image:
+        ra, dec = image.pixel_to_world(np.array([20.0, 50.0, 80.0]), np.array([30.0, 60.0, 40.0]))
+    return archive, ra.tolist(), dec.tolist()
+
+
+SEXTRACTOR = """#   1 NUMBER                 Running object number
+#   2 MAG_APER               Fixed aperture magnitude vector              [mag]
+#   4 ALPHA_J2000            Right ascension of barycenter (J2000)        [deg]
+#   5 DELTA_J2000            Declination of barycenter (J2000)            [deg]
+"""
+IPAC = r"""\fixlen = T
+\ a remark
+|     ra        |     dec      | designation         |
+|     double    |     double   | char                |
+|     deg       |     deg      |                     |
+"""
+TNS = """"2024-01-01 00:00:00 - 23:59:59"
+"objid","name","ra","declination"
+"""
+TEXTS = {
+    'sextractor.cat': (SEXTRACTOR, '{i} 18.5 18.4 {ra} {dec}', 'ALPHA_J2000 DELTA_J2000 NUMBER'),
+    'ipac.tbl': (IPAC, '  {ra:13.9f}   {dec:12.9f}   {i:<20}', 'ra dec designation'),
+    'tns.csv': (TNS, '"17","{i}","{ra}","{dec}"', 'ra declination name'),
+}
+
+
+@pytest.mark.parametrize('name', TEXTS)
+def test_a_table_in_the_form_of_its_program(field, tmp_path, name):
+    archive, ra, dec = field
+    head, line, columns = TEXTS[name]
+    ra_name, dec_name, id_name = columns.split()
+    ids = [str(1234567890123456781 + i) for i in range(3)]
+    rows = [line.format(i=i, ra=a, dec=d) for i, a, d in zip(ids, ra, dec)]
+    (tmp_path / name).write_text(head + '\n'.join(rows) + '\n')
+    columns = dict(ra=ra_name, dec=dec_name, object_id=id_name)
+    from sqlalchemy import select
+
+    from astrid_data.registry.tables import Detection
+
+    with archive.session() as session:
+        before = set(session.scalars(select(Detection.id)))
+        report = archive.add_catalogue(tmp_path / name, name, is_real=True, **columns)
+        assert (report.detections, len(report.ledger)) == (3, 0)
+    with archive.session() as session:
+        found = session.execute(select(Detection.ra, Detection.dec, Detection.id)).all()
+    places = [(one.ra, one.dec) for one in found if one.id not in before]
+    assert np.allclose(sorted(places), sorted(zip(ra, dec)), atol=1e-7)

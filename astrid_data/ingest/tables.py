@@ -76,19 +76,46 @@ def _is_number(cell):
     return True
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #0c59b361
+_numbered_line = re.compile(r'#\s*(\d+)\s+(\w+)(?:\s.*?(?:\[(.*)\])?)?\s*')
+
+
+def _numbered_header(comments, width):
+    "Names and units of the columns from one numbered comment each; None where these are none"
+    found = [_numbered_line.fullmatch(line.strip()) for line in comments]
+    first = {int(one[1]) - 1: one for one in found if one}
+    if not (found and all(found) and 0 in first and max(first) < width):
+        return None
+    names, units = [], {}
+    for place in range(width):
+        start = max(number for number in first if number <= place)
+        ending = f'_{place - start + 1}' if place > start else ''
+        names.append(f'{first[start][2]}{ending}')
+        units |= {names[-1]: first[start][3]} if first[start][3] else {}
+    return names, units
+
+
+def _without_day(lines):
+    "Lines of a table without one of a day above the header"
+    is_day = len(lines) > 1 and re.match(r'"?\d{4}-\d\d-\d\d\b', lines[0])
+    alone = is_day and _delimiter(lines[0]) == ' ' != _delimiter(lines[1])
+    return lines[1:] if alone else lines
+
+# %% ../../nbs/25_ingest/05_tables.ipynb #92c1d739
 def _header_and_rows(lines, delimiter=None):
     "Names of the columns, their units, and the cells of the rows"
     filled = [line for line in lines if line.strip()]
     if filled and (said := re.fullmatch(r'"?sep=(.)"?', filled[0].strip(), flags=re.I)):
         delimiter, filled = said[1], filled[1:]  # As Excel writes it
     n_comments = next((i for i, x in enumerate(filled) if not x.startswith('#')), len(filled))
-    comments, body = filled[:n_comments], filled[n_comments:]
+    comments, body = filled[:n_comments], _without_day(filled[n_comments:])
     if not body:
         raise BadInput('the table has no rows, not even a header')
     delimiter = delimiter or _delimiter(body[0])
     rows = _cells(body, delimiter)
     header = rows[0]
     if comments and any(map(_is_number, header)):
+        if numbered := _numbered_header(comments, len(header)):
+            return *numbered, rows
         named = _cells([comments[-1].lstrip('# ')], delimiter)[0]
         if len(named) == len(header):
             return named, {}, rows
@@ -472,6 +499,13 @@ def _start_of(path, n_bytes):
         return handles.handle.read(n_bytes).lstrip(b'\xef\xbb\xbf \t\r\n')
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #158c7b12
+def _is_ipac(start):
+    "Whether a text begins as tables of IPAC do: remarks, then names between bars above rows without"
+    lines = [line for line in start.decode('latin-1').splitlines() if line[:1] != '\\']
+    n_barred = next((i for i, line in enumerate(lines) if line[:1] != '|'), 0)
+    return 1 <= n_barred <= 4 and lines[0].rstrip().endswith('|')
+
+
 def _kind_of_file(path):
     "'fits', 'parquet', 'votable', 'ascii.ecsv', 'json', 'text', or None for others"
     start = _start_of(path, 400)
@@ -482,6 +516,8 @@ def _kind_of_file(path):
         return 'text'
     if start.startswith(b'<') and b'<VOTABLE' in start:
         return 'votable'
+    if start[:1] in b'\\|' and _is_ipac(_start_of(path, 100_000)):
+        return 'ascii.ipac'
     n_odd = sum(byte < 9 or 13 < byte < 32 for byte in start)
     return None if n_odd > len(start) / 10 else 'text'
 
