@@ -23,6 +23,7 @@ from .safe_text import visible
 from astrid_data.verbs import (
     BUILD_OPTIONS,
     CATALOGUE_OPTIONS,
+    DONE,
     EXIT_CODES,
     FAILED,
     FITS_OPTIONS,
@@ -202,6 +203,16 @@ def _collect_options(verb):
     add_options(verb, build_dataset, *BUILD_OPTIONS)
 
 
+def _build_options(verb):
+    from astrid_data.datasets.build import build_dataset
+
+    verb.add_argument('name', help='of the data set; a new version of it is built')
+    add_collection(verb)
+    split_seed = dict(type=int, default=0, help='seed of the split (default: 0)')
+    verb.add_argument('--split-seed', **split_seed)
+    add_options(verb, build_dataset, *BUILD_OPTIONS)
+
+
 def _label_options(verb):
     verb.add_argument('detection', help='id of the detection')
     verb.add_argument('verdict', help='real, bogus, yes, no …')
@@ -246,7 +257,7 @@ def _retrain_options(verb):
     from astrid_data.training.fit import fit
 
     _dataset_options(verb)
-    add_options(verb, retrain, 'metric', 'may_lose', 'dry_run', 'force')
+    add_options(verb, retrain, 'metric', 'may_lose', 'dry_run', 'force', 'least')
     add_options(verb, fit, 'epochs', 'lr', 'seed')
 
 
@@ -254,7 +265,8 @@ def _watch_options(verb):
     from astrid_data.automation.watching import watch
 
     verb.add_argument('dataset', nargs='?', help='its newest version is looked at, too')
-    verb.add_argument('--limits', help='file of TOML (default: the usual limits)')
+    limits = 'file of TOML: [quality_score] and below it least = 0.8 (default: the usual limits)'
+    verb.add_argument('--limits', help=limits)
     add_options(verb, watch, 'days')
     verb.add_argument('--prometheus', help='write the numbers to this file, for Prometheus')
     verb.add_argument('--webhook', help='send what was seen to this address, signed')
@@ -264,6 +276,14 @@ def _key_options(verb):
     verb.add_argument('name', help='whose it is, or what it is for')
     verb.add_argument('permission', nargs='+', help='such as read:data')
     verb.add_argument('--expires', help='when it ends (UTC; default: never)')
+
+
+def _keys_options(verb):
+    verb.add_argument('--end', type=UUID, help='id of a key that shall hold no longer')
+
+
+def _lab_options(verb):
+    verb.add_argument('folder', nargs='?', default='.', help='where it starts (default: here)')
 
 
 def _serve_options(verb):
@@ -301,6 +321,7 @@ COMMANDS = {
     'ingest skyview': (verbs.ingest_skyview, _skyview_options),
     'ingest sample': (verbs.ingest_sample, None),
     'collect': (verbs.collect, _collect_options),
+    'build': (verbs.build, _build_options),
     'datasets': (verbs.datasets, None),
     'list': (verbs.datasets, None),
     'show': (verbs.show, _dataset_options),
@@ -315,10 +336,12 @@ COMMANDS = {
     'watch': (verbs.watch, _watch_options),
     'label': (verbs.label, _label_options),
     'key': (verbs.key, _key_options),
+    'keys': (verbs.keys, _keys_options),
     'serve': (verbs.serve, _serve_options),
     'jobs': (verbs.jobs, _jobs_options),
     'upgrade': (verbs.upgrade, None),
     'doctor': (verbs.doctor, None),
+    'lab': (verbs.lab, _lab_options),
 }
 
 # %% ../nbs/97_cli.ipynb #e73620a3
@@ -380,15 +403,33 @@ def _endings():
     return 'ends with\n' + '\n'.join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+    "A parser whose complaint is one line"
+
+    def error(self, message):
+        self.exit(WRONG_USE, f'{self.prog}: error: {visible(message)}; see {self.prog} --help\n')
+
+
+class _Version(argparse.Action):
+    "Says the version, which is looked up where it is asked for"
+
+    def __call__(self, parser, *_):
+        from astrid_data import __version__
+
+        print(f'astrid-data {__version__}')
+        parser.exit(DONE)
+
+
 def _parser(argv):
     "All commands, with the options of the one that was asked"
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog='astrid-data',
         description='Training sets from real astronomical observations',
         epilog=_endings(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--debug', action='store_true', help='show where an error came from')
+    parser.add_argument('--version', action=_Version, nargs=0, help='say the version')
     words = [word for word in argv if not word.startswith('-')]
     top = parser.add_subparsers(dest='verb', required=True, metavar='COMMAND')
     kinds = top.add_parser('ingest', help='bring something in').add_subparsers(

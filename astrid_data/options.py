@@ -69,7 +69,8 @@ def add_option(
     if isinstance(default, bool):
         off = '--no-' + option.removeprefix('--')
         how = dict(action='store_false' if default else 'store_true')
-        verb.add_argument(off if default else option, dest=name, help=text, **how)
+        how['help'] = f'turn off (it is on): {text}' if default else text
+        verb.add_argument(off if default else option, dest=name, **how)
         return
     how = dict(type=reader_of(kinds, takes_none))
     how['metavar'] = {'whole number': 'N', 'number': 'X', 'text': 'TEXT'}[how['type'].__name__]

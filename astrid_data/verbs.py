@@ -5,15 +5,18 @@
 # %% auto #0
 __all__ = ['DONE', 'FAILED', 'WRONG_USE', 'LOST', 'NOT_GOOD', 'EXIT_CODES', 'FITS_OPTIONS', 'CATALOGUE_OPTIONS', 'BUILD_OPTIONS',
            'Answer', 'open_named', 'ingest_fits', 'ingest_sample', 'ingest_alerts', 'ingest_catalogue', 'ingest_mast',
-           'ingest_skyview', 'collect', 'datasets', 'show', 'quality', 'audit', 'verify', 'diff', 'export', 'report',
-           'write_scores', 'score', 'retrain', 'watch', 'label', 'key', 'upgrade', 'serve', 'jobs', 'Check', 'doctor']
+           'ingest_skyview', 'collect', 'build', 'datasets', 'show', 'quality', 'audit', 'verify', 'diff', 'export',
+           'report', 'write_scores', 'score', 'retrain', 'watch', 'label', 'key', 'keys', 'lab', 'upgrade', 'serve',
+           'jobs', 'Check', 'doctor']
 
 # %% ../nbs/96_verbs.ipynb #e4a3f0a9
 import json
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,11 +28,13 @@ from astrid_data.core import (
     Secret,
     default_home,
     load_settings,
+    parse_time,
     plain_rows,
     write_atomic,
 )
 from .options import collection_of
 from .redaction import hide_secrets, known_secrets
+from .safe_text import visible
 
 # %% ../nbs/96_verbs.ipynb #8c0eedb2
 DONE, FAILED, WRONG_USE, LOST, NOT_GOOD = 0, 1, 2, 3, 4
@@ -65,6 +70,8 @@ def open_named(
         raise NotFound(
             f'there is no archive at {home}: `astrid-data ingest` begins one, --home names another'
         )
+    if not (is_there or elsewhere) and sys.stderr.isatty():
+        print(f'astrid-data: a new archive begins at {visible(str(home))}', file=sys.stderr)
     return open_archive(args.database, args.storage, home=args.home)
 
 # %% ../nbs/96_verbs.ipynb #5fd0f89f
@@ -196,6 +203,11 @@ def collect(args):
     dataset = plan.build(args.name, seed=args.split_seed, **how)
     return Answer(f'{plan}\n{dataset}', _version_data(dataset))
 
+# %% ../nbs/96_verbs.ipynb #9758945a
+def build(args):
+    "Plan a training set and build it: `collect` with a name"
+    return collect(args)
+
 # %% ../nbs/96_verbs.ipynb #f5f0f686
 def _dataset(args, address=None):
     from astrid_data.datasets.catalog import open_dataset
@@ -310,7 +322,7 @@ def retrain(args):
     "New labels to a version, a model, a comparison and a decision"
     from astrid_data.automation.next_model import retrain
 
-    how = _given(args, 'metric', 'may_lose', 'dry_run', 'force')
+    how = _given(args, 'metric', 'may_lose', 'dry_run', 'force', 'least')
     found = retrain(_dataset(args), fit=_given(args, *_TRAINING), **how)
     about = f' ({found.dataset})' if found.dataset else ''
     return Answer(f'{found.outcome}{about}: {found.reason}', found.to_dict())
@@ -350,10 +362,40 @@ def label(args):
 
 def key(args):
     "Make an API key; it is shown once"
-    from astrid_data.api import create_api_key
+    from astrid_data.keys import create_api_key
 
     made = create_api_key(open_named(args), args.name, args.permission, expires_at=args.expires)
     return Answer(made, dict(key=made, name=args.name, permissions=args.permission))
+
+
+def _state_of_key(key):
+    "Whether a key holds today"
+    is_over = key['expires_at'] and parse_time(key['expires_at']) <= datetime.now(UTC)
+    return 'holds' if key['is_active'] and not is_over else 'ended'
+
+
+def keys(args):
+    "List API keys, or end one"
+    from astrid_data.keys import change_key, list_keys
+
+    archive = open_named(args)
+    found = [change_key(archive, args.end, is_active=False)] if args.end else list_keys(archive)
+    lines = [
+        f'{_state_of_key(one)}  {one["id"]}  {one["name"]}  {" ".join(one["permissions"])}  '
+        f'until {one["expires_at"] or "ended"}, last used {one["last_used_at"] or "never"}'
+        for one in found
+    ]
+    return Answer('\n'.join(lines) or 'no keys: astrid-data key NAME read:data makes one', found)
+
+
+def lab(args):
+    "Start JupyterLab with this archive as the usual one"
+    if find_spec('jupyterlab') is None:
+        raise NotFound('JupyterLab is not installed: pip install jupyterlab')
+    home = Path(args.home or default_home()).absolute()
+    command = [sys.executable, '-m', 'jupyterlab', args.folder]
+    code = subprocess.call(command, env=os.environ | dict(ASTRID_DATA_HOME=str(home)))
+    return Answer('', dict(home=str(home)), FAILED if code else DONE)
 
 
 def upgrade(args):

@@ -119,12 +119,54 @@ def test_a_night_that_was_killed_is_done_by_the_next(growing, monkeypatch):
     assert promoted_model(growing.archive, 'sky').version == night.model
 
 
-def test_forced_it_trains_again_and_the_same_model_is_not_judged_twice(growing):
+def test_forced_it_trains_again_and_the_same_model_is_not_trained_twice(growing, monkeypatch):
     first = retrain(growing, **NIGHT)
-    with pytest.raises(Conflict, match='was judged before'):
-        retrain(growing, force=True, **NIGHT)
+    with monkeypatch.context() as at_work:
+        at_work.setattr(next_model, 'learn', lambda *_, **__: pytest.fail('it trains'))
+        same = retrain(growing, force=True, **NIGHT)
+    assert (same.outcome, same.model) == ('kept', first.model)
+    assert same.reason.startswith('same model: sky@v1')
+    assert len(list_candidates(growing.archive, 'sky')) == 1
     again = retrain(growing, force=True, **NIGHT | dict(fit=dict(epochs=2)))
     assert again.decision.over == first.model and again.dataset == 'sky@v1'
+
+
+def test_a_model_whose_recipe_is_unknown_is_judged_once_all_the_same(growing, monkeypatch):
+    retrain(growing, **NIGHT)
+    monkeypatch.setattr(next_model, '_recipe_of', lambda *_: None)
+    with pytest.raises(Conflict, match='was judged before'):
+        retrain(growing, force=True, **NIGHT)
+
+
+@pytest.mark.parametrize('loaders', [dict(crop=99), dict(light_curve=5), dict(normalise='magic')])
+@pytest.mark.parametrize('dry_run', [True, False])
+def test_loaders_that_do_not_fit_are_found_before_a_version_is_made(growing, loaders, dry_run):
+    retrain(growing, **NIGHT)
+    grown(growing.archive.home, 8)
+    before = rows(growing.archive)
+    with pytest.raises(BadInput):
+        retrain(growing, **NIGHT | dict(loaders=loaders, dry_run=dry_run))
+    after = rows(growing.archive)
+    kept = 'training_datasets', 'ad_dataset_versions', 'models'
+    assert [after[name] for name in kept] == [before[name] for name in kept]
+
+
+def test_a_first_model_has_a_score_and_may_be_too_poor(growing):
+    poor = retrain(growing, least=1.0, **NIGHT)
+    assert poor.outcome == 'kept' and 'at least 1 is asked for' in poor.reason
+    assert promoted_model(growing.archive, 'sky') is None
+    (known,) = list_candidates(growing.archive, 'sky')['score']
+    assert known == poor.decision.score and f'{known:.3f}' in poor.reason
+    fine = retrain(growing, least=known / 2, force=True, **NIGHT | dict(fit=dict(epochs=2)))
+    assert fine.outcome == 'promoted' and fine.decision.score >= known / 2
+
+
+def test_a_misspelt_family_says_which_there_are(dataset):
+    for ask in (list_candidates, promoted_model):
+        with pytest.raises(NotFound, match="is 'sky' meant"):
+            ask(dataset.archive, 'skyy')
+        with pytest.raises(NotFound, match='there are sky'):
+            ask(dataset.archive, 'quite another')
 
 
 def test_a_network_of_another_width_is_compared_as_well(growing):
@@ -243,6 +285,8 @@ def test_models_in_both_databases_and_a_bucket(
         dict(network=None),
         dict(may_lose=float('nan')),
         dict(may_lose='0.1'),
+        dict(least=2),
+        dict(least='0.5'),
         dict(metric=['auc_pr']),
     ],
 )

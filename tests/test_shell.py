@@ -179,3 +179,48 @@ def test_damage_is_found_and_no_failure(home, sh, tmp_path):
         f.seek(-1, 2)
         f.write(b'\x7f')
     assert main(['verify', 'small@v1', '--home', str(copy)]) == NOT_GOOD
+
+
+@pytest.mark.parametrize('words', [['list', '--no-such'], ['watch', '--limits'], ['nonsense'], []])
+def test_a_complaint_is_one_line(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    said = capsys.readouterr().err
+    assert end.value.code == WRONG_USE and said.count('\n') == 1
+    assert said.startswith('astrid-data') and said.rstrip().endswith('--help')
+
+
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(['--version'])
+    assert end.value.code == DONE and capsys.readouterr().out == f'astrid-data {ad.__version__}\n'
+
+
+def test_what_is_on_is_said_to_be_turned_off(sh):
+    assert 'turn off (it is on): Look for sources?' in ' '.join(
+        sh('ingest', 'fits', '--help')[1].split()
+    )
+
+
+def test_build_is_collect_with_a_name(sh, home):
+    how = '--survey skyview --max-samples 60 --patch-size 24 --quality-score-threshold 0 --allow-empty'
+    code, out, _ = sh('build', 'other', *how.split(), '--json')
+    assert code == DONE and json.loads(out)['address'] == 'other@v1'
+
+
+def test_a_new_archive_is_said_to_begin(tmp_path, capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True, raising=False)
+    words = ['ingest', 'package://sample/crab_poss.fits.gz', '--no-detect', '--home']
+    for n_said in (1, 0):
+        assert main([*words, str(tmp_path / 'new')]) == DONE
+        assert capsys.readouterr().err.count('a new archive begins') == n_said
+
+
+def test_keys_are_listed_and_ended(sh, home):
+    sh('key', 'guest', 'read:data')
+    (row,) = [one for one in json.loads(sh('keys', '--json')[1]) if one['name'] == 'guest']
+    assert 'hash' not in row and row['is_active']
+    assert sh('keys', '--end', row['id'])[1].startswith('ended')
+    assert sh('keys', '--end', 'guest')[0] == WRONG_USE

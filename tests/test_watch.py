@@ -13,7 +13,7 @@ import astrid_data as ad
 from astrid_data.automation.measures import measure_archive
 from astrid_data.automation.watching import NotDelivered, read_limits, signature, watch
 from astrid_data.cli import main
-from astrid_data.core import BadInput, hide_known
+from astrid_data.core import BadInput, NotFound, hide_known
 from astrid_data.registry.tables import (
     Detection,
     DetectionScore,
@@ -55,7 +55,7 @@ def test_an_empty_archive_is_unknown_and_no_alarm(registry_url, tmp_path):
     assert unknown == set(found) - {'failed_jobs', 'disk_free_gb'}
     assert all(found[name].reason for name in unknown)
     seen = watch(empty, 'nobody', ROOMY)
-    more = {'quality_score', 'lost_share'}  # Limits of a version that is not there
+    more = {'quality_score', 'lost_share', 'shortcut_auc'}  # Limits of a version that is not there
     assert not len(seen.alerts) and set(seen.unknown['name']) == unknown | more
 
 
@@ -143,7 +143,7 @@ def test_a_given_limit_counts_and_the_others_stay(tmp_path):
 
 def test_a_given_limit_is_never_silent(archive, quoted):
     given = {'quality_score': dict(least=0), 'quality_colour': dict(least=0)}
-    for family in (None, 'plian', 'plain'):
+    for family in (None, 'plain'):
         says = watch(archive, family, given).table.set_index('name')['says']
         assert says['quality_colour'] == 'unknown'
         assert says['quality_score'] == ('ok' if family == 'plain' else 'unknown')
@@ -230,6 +230,50 @@ def test_what_is_not_taken_is_said_and_no_redirect_is_followed(archive, receiver
 def test_a_message_goes_nowhere_in_the_open(archive, url):
     with pytest.raises(BadInput, match='https'):
         watch(archive, limits=ROOMY).send(url, 'hush')
+
+
+def test_a_receiver_that_drips_holds_nobody(archive):
+    "Each letter comes in time, and the whole never"
+    import socket
+
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        done = threading.Event()
+
+        def drip():
+            client, _ = server.accept()
+            with client:
+                while not done.wait(0.02):
+                    client.sendall(b'H')
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        url = f'http://127.0.0.1:{server.getsockname()[1]}/'
+        with pytest.raises(NotDelivered, match='did not answer within 0.2 seconds'):
+            watch(archive, limits=ROOMY).send(url, 'hush', timeout_s=0.2)
+        done.set()
+        thread.join()
+
+
+def test_a_misspelt_data_set_is_no_quiet_one(archive, quoted):
+    with pytest.raises(NotFound, match="is 'plain' meant"):
+        watch(archive, 'plian', ROOMY)
+
+
+def test_a_set_whose_labels_are_told_by_the_way_is_an_alert(archive, quoted, monkeypatch):
+    from astrid_data.automation import measures
+
+    monkeypatch.setattr(measures, 'certain_auc', lambda probe: 0.9)
+    seen = watch(archive, 'plain', ROOMY)
+    assert seen.alerts['name'].tolist() == ['shortcut_auc']
+
+
+def test_limits_that_are_not_there_show_how_to_write_some(tmp_path, archive, capsys):
+    with pytest.raises(BadInput, match='least = 0.8') as caught:
+        read_limits(tmp_path / 'none.toml')
+    example = str(caught.value).partition('such as\n')[2]
+    path = tmp_path / 'limits.toml'
+    path.write_text(example)
+    assert read_limits(path)['quality_score'] == dict(least=0.8)
 
 
 def test_a_receiver_that_is_away_is_said_without_its_address(archive):

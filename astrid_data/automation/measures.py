@@ -17,6 +17,7 @@ from ..core import NotFound, default_home
 from ..datasets.catalog import open_dataset
 from ..datasets.diff import ks_distance
 from ..datasets.growth import chance_gap
+from ..quality.shortcuts import certain_auc, shortcut_reason
 from astrid_data.registry.tables import (
     Detection,
     DetectionScore,
@@ -129,10 +130,17 @@ def _quality(dataset):
     if report is None:
         return [Measure('quality_score', None, '', f'{dataset.address} has no quality report')]
     scores = {'score': report.quality_score} | report.components
-    return [
+    found = [
         Measure(f'quality_{name}', value, '', report.unmeasured.get(name, dataset.address))
         for name, value in scores.items()
     ]
+    return [*found, _shortcut(dataset, report)]
+
+
+def _shortcut(dataset, report):
+    "How well the labels of a version can be told without looking at the source"
+    auc, reason = certain_auc(report.shortcuts), shortcut_reason(report.shortcuts)
+    return Measure('shortcut_auc', auc, '', reason or dataset.address)
 
 
 def _losses(dataset):

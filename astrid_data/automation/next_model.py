@@ -6,8 +6,10 @@
 __all__ = ['Retraining', 'retrain']
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #2dabaa07
+import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from inspect import signature
 from numbers import Real
 
@@ -15,11 +17,12 @@ from astrid_data.automation.promoted import (
     Decision,
     check_new,
     list_candidates,
+    made_before,
     promoted_model,
     record_candidate,
 )
 from .turns import AtWork, one_turn
-from ..core import BadInput, NotFound, need
+from ..core import BadInput, NotFound, need, sha256_text
 from ..datasets.catalog import open_dataset
 from ..datasets.growth import Advice, collect_since, should_retrain
 from ..loading.loader import RealDataLoader
@@ -27,7 +30,7 @@ from ..logs import get_log, tell
 from ..tracking.run import track
 from ..training.compare import PAIRED_METRICS, paired_difference
 from ..training.fit import fit as learn
-from ..training.models import SmallCNN
+from ..training.models import SmallCNN, SmallUNet
 from ..training.predict import evaluate, predict, seen_in_training
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #e6987eb6
@@ -37,7 +40,7 @@ _OUTCOMES = {
     'tried before': 'a model was trained on this version and judged',
     'would train': 'a dry run that would go on',
     'at work': 'another call is at work on the same family, and this one made nothing',
-    'kept': 'a model was trained, and the one in use stays in use',
+    'kept': 'a model was trained, now or before, and the one in use stays in use',
     'promoted': 'a model was trained, and is in use from now on',
 }
 
@@ -96,27 +99,38 @@ def _decided(pair, over, metric, may_lose):
     return Decision(False, f'{words}: more than {may_lose:g} may be lost', over, **numbers)
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #1a2d1d8d
-def _first(version):
+def _score_of(candidate, metric):
+    "What a candidate scores on test; None where that was not measured"
+    return (candidate.facts['points'] or {}).get(f'test_{metric}')
+
+
+def _first(version, score=None, metric='auc_pr', least=None):
     "The decision about the first model of a family"
     if version.samples['label'].iloc[version.split_rows('test')].nunique() < 2:
         words = (
             f'test of {version.address} has not both labels: nothing says what the model is worth'
         )
-        return Decision(False, words)
-    return Decision(True, 'no model was in use')
+        return Decision(False, words, score=score)
+    found = f'{metric} is ' + ('unknown' if score is None else f'{score:.3f}')
+    if least is not None and not (score is not None and score >= least):
+        words = f'no model was in use; {found}, and at least {least:g} is asked for'
+        return Decision(False, words, score=score)
+    return Decision(True, f'no model was in use; {found}', score=score)
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #dbf5dfc6
-def _compare(in_use, candidate, base, version, loaders, metric, may_lose):
+def _compare(in_use, candidate, base, version, loaders, metric, may_lose, least=None):
     "Both models on the same locked samples: a `Decision`"
+    score = _score_of(candidate, metric)
     if in_use is None:
-        return _first(version)
+        return _first(version, score, metric, least)
     keys = set(_keys_of_test(base)) & set(_keys_of_test(version))
     old, new = (_scores_by_key(model, version, keys, loaders) for model in (in_use, candidate))
     seen = seen_in_training(in_use, version, new['index'].to_numpy())
     if seen:
-        return Decision(False, f'the difference cannot be told: {seen}', in_use.version)
+        words = f'the difference cannot be told: {seen}'
+        return Decision(False, words, in_use.version, score=score)
     pair = paired_difference(old, new, PAIRED_METRICS[metric])
-    return _decided(pair, in_use.version, metric, may_lose)
+    return replace(_decided(pair, in_use.version, metric, may_lose), score=score)
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #0583c10f
 def _model_in_use(archive, family, network, channels):
@@ -138,12 +152,13 @@ def _version_of(archive, in_use):
     return base
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #a3905975
-def _next_version(base, advice, force, dry_run, progress):
+def _next_version(base, advice, force, dry_run, progress, check=lambda version: None):
     "The version to train on; or a `Retraining` that says why there is none"
     asked = advice.signals.query("says == 'yes'")
     reason = '; '.join(asked['signal'] + ': ' + asked['reason'])
     if not advice.retrain and not force:
         return Retraining('not needed', _OUTCOMES['not needed'], base.address, advice=advice)
+    check(base)  # What does not fit it would not fit the next
     if dry_run:
         return Retraining('would train', reason or 'it is forced', base.address, advice=advice)
     try:
@@ -164,16 +179,17 @@ def _tried(archive, version, advice):
     return Retraining('tried before', words, version.address, last.version, advice=advice)
 
 
-def _plan(archive, dataset, in_use, advise, force, dry_run, progress):
+def _plan(archive, dataset, in_use, advise, force, dry_run, progress, check=lambda version: None):
     "The version that taught the model in use, the one to train on, and what asked for it"
     if in_use is None:
         newest = open_dataset(archive, dataset.name)
+        check(newest)
         words = 'no model is in use'
         dry = Retraining('would train', words, newest.address) if dry_run else newest
         return None, dry, None
     base = _version_of(archive, in_use)
     advice = should_retrain(base, **advise)
-    return base, _next_version(base, advice, force, dry_run, progress), advice
+    return base, _next_version(base, advice, force, dry_run, progress, check), advice
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #020a4bac
 def _n_channels(dataset, loaders):
@@ -196,7 +212,7 @@ def _log_decision(run, decision):
         run.log_metrics({f'retrain_{name}': getattr(decision, name) for name in names})
 
 
-def _night(archive, in_use, base, version, network, metric, may_lose, options):
+def _night(archive, in_use, base, version, network, metric, may_lose, options, recipe=None):
     "Train, compare and record: the candidate's version and the decision"
     loaders = dict(purpose='retrain') | options['loaders']
     train, val, test = RealDataLoader(version).loaders(**loaders)
@@ -207,10 +223,62 @@ def _night(archive, in_use, base, version, network, metric, may_lose, options):
         candidate = history.classifier(points)
         check_new(archive, version.name, candidate.version)
         candidate.keep(run)
-        decision = _compare(in_use, candidate, base, version, loaders, metric, may_lose)
-        recorded = record_candidate(archive, candidate, version, decision, run.id)
+        compared = candidate, base, version, loaders, metric, may_lose, options.get('least')
+        decision = _compare(in_use, *compared)
+        recorded = record_candidate(archive, candidate, version, decision, run.id, recipe)
         _log_decision(run, decision)
         return recorded, decision
+
+# %% ../../nbs/90_automation/02_next_model.ipynb #6b7251f7
+def _weights_hash(model):
+    "A hash of the weights that a network starts from"
+    parts = []
+    for name, value in model.state_dict().items():
+        array = value.detach().cpu().contiguous()
+        parts += [name, str(array.dtype), sha256(array.numpy().tobytes()).hexdigest()]
+    return sha256_text(f'{type(model).__module__}.{type(model).__qualname__} {parts}')
+
+
+def _recipe_of(version, network, options):
+    "A hash of all that makes a model; None where an option is no plain value"
+    from astrid_data import __version__
+
+    loaders = options['loaders']
+    start = _weights_hash(network(_n_channels(version, loaders)))
+    fit = {name: value for name, value in options['fit'].items() if name != 'checkpoint'}
+    try:
+        plain = json.dumps([loaders, fit], sort_keys=True)
+    except TypeError:
+        return None
+    return sha256_text(' '.join([version.content_hash, start, plain, __version__]))
+
+
+def _same_model(archive, version, recipe, advice):
+    "A `Retraining` that names the model of a recipe; None where there is none"
+    known = made_before(archive, version.name, recipe)
+    if known is None:
+        return None
+    words = (
+        f'same model: {version.address} with this network and these options gave model '
+        f'{known.version} before ({known.reason}); another seed, network or option gives another'
+    )
+    return Retraining('kept', words, version.address, known.version, advice=advice)
+
+# %% ../../nbs/90_automation/02_next_model.ipynb #f68894c8
+def _check_fits(network, loaders):
+    "What refuses loaders that do not fit a version, or that the network does not look at"
+
+    def check(version):
+        if loaders.get('light_curve') is not None:
+            made = network(_n_channels(version, loaders))
+            if isinstance(made, (SmallCNN, SmallUNet)):
+                raise BadInput(
+                    f'{type(made).__name__} looks at pixels alone: leave light_curve out, or give '
+                    'a network of your own, trained by your own loop'
+                )
+        RealDataLoader(version).loaders(**dict(purpose='retrain') | loaders)
+
+    return check
 
 # %% ../../nbs/90_automation/02_next_model.ipynb #576e9ce5
 def _check_options(name, given, function, own):
@@ -243,6 +311,12 @@ def _check_arguments(network, **given):
         _check_options(name, {} if arguments is None else arguments, function, own)
 
 
+def _check_least(least):
+    is_number = isinstance(least, Real) and not isinstance(least, bool)
+    if least is not None and not (is_number and 0 <= least <= 1):
+        raise BadInput(f'least={least!r}: give a score from 0 to 1, such as 0.7, or None')
+
+
 def _check_may_lose(may_lose):
     is_number = isinstance(may_lose, Real) and not isinstance(may_lose, bool)
     if not (is_number and 0 <= may_lose < 1):
@@ -264,17 +338,20 @@ def _retrained(archive, dataset, given, how, dry_run=False, say=lambda doing: No
     channels, force = _n_channels(dataset, given['loaders']), how['force']
     in_use = _model_in_use(archive, dataset.name, how['network'], channels)
     say('looks for news')
-    base, version, advice = _plan(
-        archive, dataset, in_use, given['advise'], force, dry_run, how['show']
-    )
+    check = _check_fits(how['network'], given['loaders'])
+    asked = given['advise'], force, dry_run, how['show'], check
+    base, version, advice = _plan(archive, dataset, in_use, *asked)
     if isinstance(version, Retraining):
         return version
     if not force and (known := _tried(archive, version, advice)):
         return known
+    recipe = _recipe_of(version, how['network'], given)
+    if same := _same_model(archive, version, recipe, advice):
+        return same
     say(f'trains on {version.address}')
-    options = given | dict(show=how['show'])
-    network, metric, may_lose = how['network'], how['metric'], how['may_lose']
-    made = _night(archive, in_use, base, version, network, metric, may_lose, options)
+    options = given | dict(show=how['show'], least=how['least'])
+    decides = how['network'], how['metric'], how['may_lose']
+    made = _night(archive, in_use, base, version, *decides, options, recipe)
     model, decision = made
     outcome = 'promoted' if decision.promoted else 'kept'
     return Retraining(outcome, decision.reason, version.address, model, decision, advice)
@@ -292,6 +369,7 @@ def retrain(
     fit: dict | None = None,  # For `fit`: epochs, lr, checkpoint …
     track: dict | None = None,  # For `track`: run_name, country, monitor …
     progress: bool = True,  # Show how far it is
+    least: float | None = None,  # Smallest score on test of a first model; None: any
 ) -> Retraining:
     "New labels to a version, a model, a comparison and a decision; nothing new makes nothing"
     archive = need('dataset', dataset).archive
@@ -300,9 +378,11 @@ def retrain(
     if str(metric) not in PAIRED_METRICS:
         raise BadInput(f'metric={metric!r}: give one of {", ".join(PAIRED_METRICS)}')
     _check_may_lose(may_lose)
+    _check_least(least)
     _check_arguments(network, fit=fit, advise=advise, track=track, loaders=loaders)
     given = dict(loaders=loaders or {}, fit=fit or {}, track=track or {}, advise=advise or {})
     how = dict(network=network, metric=metric, may_lose=may_lose, force=force, show=progress)
+    how['least'] = least
     if dry_run:
         return _told(_retrained(archive, dataset, given, how, dry_run=True))
     try:

@@ -14,14 +14,18 @@ import tomllib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import partial
 from numbers import Real
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from textwrap import fill
+from threading import Thread
 
 import pandas as pd
 from fastcore.basics import patch
 
 from .measures import Measure, measure_archive
+from .promoted import check_family
 from ..core import AstridError, BadInput, Secret, canonical_json, need, reading
 from ..display import COLOURS, WARNING_COLOUR, new_figure
 
@@ -34,6 +38,7 @@ _LIMITS = {
     'real_shift': dict(most=0.3),
     'score_drift': dict(most=0.2),
     'quality_score': dict(least=0.7),
+    'shortcut_auc': dict(most=0.6),
     'lost_share': dict(most=0.5),
     'failed_jobs': dict(most=0),
     'disk_free_gb': dict(least=5),
@@ -56,6 +61,9 @@ def _check_limit(name, limit):
         raise BadInput(f'the limit of {name} is {limit!r}: say most = number, or least = number')
 
 
+_EXAMPLE_LIMITS = '[quality_score]\nleast = 0.8\n\n[days_since_ingest]\nmost = 3'
+
+
 def read_limits(
     limits=None,  # A dict by name, the path of a TOML file, or None
 ) -> dict:  # Name -> dict of most, least; empty where none were given
@@ -64,6 +72,10 @@ def read_limits(
         given = limits or {}
     elif not isinstance(limits, (str, Path)):
         raise BadInput(f'limits={limits!r}: give a dict by name, or the path of a TOML file')
+    elif not Path(limits).is_file():
+        raise BadInput(
+            f'there is no file of limits {limits}: write one in TOML, such as\n{_EXAMPLE_LIMITS}'
+        )
     else:
         with reading(Path(limits).name, kind=BadInput):
             given = tomllib.loads(Path(limits).read_text('utf-8'))
@@ -147,6 +159,8 @@ def watch(
         raise BadInput(f'days={days!r}: give a number above 0, and at most 3650')
     if not (family is None or isinstance(family, str)):
         raise BadInput(f'{family!r} is not the name of a data set')
+    if family is not None:
+        check_family(need('archive', archive), family)
     at = datetime.now(UTC)
     found = measure_archive(need('archive', archive), family, days, at)
     found += _unmeasured(found, held if family else given)
@@ -262,26 +276,43 @@ def _address(url):
     raise BadInput('a message goes to https:// addresses, or to http://localhost')
 
 
+def _status_of_post(address, body, headers, timeout_s):
+    "The status that a receiver answers with; its body is not read"
+    import requests
+
+    how = dict(headers=headers, timeout=timeout_s, allow_redirects=False, stream=True)
+    try:
+        with requests.post(address, data=body, **how) as answer:
+            return answer.status_code
+    except (requests.RequestException, ValueError) as error:
+        kind = type(error).__name__
+        return NotDelivered(f'the receiver cannot be reached ({kind}): is it up?')
+
+
+def _in_time(ask, most_s):
+    "What a function returns, or `NotDelivered` where it takes too long; an error is raised"
+    answers = SimpleQueue()
+    Thread(target=lambda: answers.put(ask()), daemon=True).start()
+    try:
+        answer = answers.get(timeout=most_s)
+    except Empty:
+        raise NotDelivered(f'the receiver did not answer within {most_s:g} seconds') from None
+    if isinstance(answer, NotDelivered):
+        raise answer
+    return answer
+
+# %% ../../nbs/90_automation/04_watching.ipynb #dfee3725
 @patch
 def send(
     self: Watched,
     url: str,  # https address of the receiver; http on this machine alone
     secret,  # That both sides know
-    timeout_s: float = 10,  # For the connection, and for each part of the answer
+    timeout_s: float = 10,  # For all of it: connection, sending, and the answer's head
 ):
     "Send what a watch said, signed"
-    import requests
-
     body = canonical_json(self.to_dict()).encode()
     signed = signature(body, secret, int(time.time()))
     headers = {'Content-Type': 'application/json', 'X-Astrid-Signature': signed}
-    address = _address(url)
-    how = dict(headers=headers, timeout=timeout_s, allow_redirects=False, stream=True)
-    try:
-        with requests.post(address, data=body, **how) as answer:  # Its body is not read
-            status = answer.status_code
-    except (requests.RequestException, ValueError) as error:
-        kind = type(error).__name__
-        raise NotDelivered(f'the receiver cannot be reached ({kind}): is it up?') from None
+    status = _in_time(partial(_status_of_post, _address(url), body, headers, timeout_s), timeout_s)
     if not 200 <= status < 300:
         raise NotDelivered(f'the receiver answered {status}: is the secret the same?')
