@@ -179,6 +179,7 @@ def steps(page, step):
     assert (
         not blind.get_by_text('● real').count()
         and not blind.get_by_text('○ bogus').count()
+        and not blind.get_by_text('○ sky').count()
         and not blind.locator('.widget-dropdown', has_text='class').count()
     )
     blind.get_by_role('button', name='unsure').first.click()
