@@ -36,6 +36,7 @@ from astrid_data.ingest.archive import (
     ItemGuard,
     add_model,
     log_report,
+    meant,
     plain_data,
     verdict_columns,
 )
@@ -112,13 +113,26 @@ def _stated_score(alert):
     return name, float(alert.get(name) or 0)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #0c35435e
+_MOST_NAMES = 12  # Of fields, in a sentence
+
+
+def _without_fields(alert, absent):
+    "What is said of an alert that lacks fields: which, what it has, and what may be meant"
+    has = sorted(name for name in alert if name not in STAMPS.values())
+    more = f' and {len(has) - _MOST_NAMES} more' if len(has) > _MOST_NAMES else ''
+    others = [name for name in has if name not in ('candid', 'jd', 'ra', 'dec')]
+    hints = dict.fromkeys(meant(name, others) for name in absent)
+    said = ', '.join(has[:_MOST_NAMES]) or 'nothing'
+    return f'neither ZTF nor Rubin: no {", ".join(absent)}; it has {said}{more}{"".join(hints)}'
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #4a0b0337
 def alert_problem(
     alert: dict,  # From `flat_alert`
 ) -> tuple | None:  # Reason and detail; None where there is no problem
     "Why a flat alert cannot be taken in"
     absent = [name for name in ('candid', 'jd', 'ra', 'dec') if name not in alert]
     if absent:
-        return 'unknown_schema', f'neither ZTF nor Rubin: no {", ".join(absent)}'
+        return 'unknown_schema', _without_fields(alert, absent)
     if 'objectId' not in alert:
         return 'no_object', 'no objectId, so nothing tells which alerts belong together'
     if not (0 <= alert['ra'] <= 360 and abs(alert['dec']) <= 90):

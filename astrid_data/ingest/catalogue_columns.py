@@ -259,11 +259,22 @@ def _read_classes(catalogue, class_name):
     catalogue.rows['class_name'] = pd.Series(known, dtype=object)
 
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #80d0e398
+def _verdict_of_all(is_real):
+    "A verdict that holds for all rows; text names a column, so that no word is offered here"
+    try:
+        return read_verdict(is_real, 'is_real')
+    except BadInput:
+        raise BadInput(
+            f'is_real={is_real!r:.80} is neither a verdict for all rows (True or False) nor the name '
+            'of the column of verdicts'
+        ) from None
+
+# %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #e86ba793
 def _read_is_real(catalogue, is_real):
     "Verdicts True, False or None; rows whose verdict is not known are lost"
     n = len(catalogue.rows)
     if is_real is None or not isinstance(is_real, str):
-        verdict = None if is_real is None else read_verdict(is_real, 'is_real')
+        verdict = None if is_real is None else _verdict_of_all(is_real)
         catalogue.rows['is_real'] = pd.Series([verdict] * n, dtype=object)
         catalogue.rows['speaks'] = is_real is not None
         return

@@ -1584,10 +1584,7 @@ def _is_person(validator_id):
 
 def _yes_or_no(is_valid):
     "A verdict as a bool; what is unsure or no verdict at all is refused"
-    verdict = read_verdict(is_valid, 'is_valid')
-    if verdict is None:
-        raise BadInput(f'is_valid={is_valid!r} is not a verdict: give True or False')
-    return verdict
+    return read_verdict(is_valid, 'is_valid', may_be_unsure=False)
 
 # %% ../../nbs/10_registry/01_tables.ipynb #524e90ad
 def add_validation_event(

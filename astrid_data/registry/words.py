@@ -54,6 +54,7 @@ def _plain_cell(value):
 def read_verdict(
     value,  # A bool, 1 or 0, or one of the words above in any case; text or bytes
     name: str = 'the verdict',  # What to call it in an error
+    may_be_unsure: bool = True,  # False where only yes or no can be kept: unsure is not offered then
 ) -> bool | None:  # True is real, False is not, None is unsure
     "A verdict, or `BadInput`"
     word = _plain_cell(value)
@@ -61,10 +62,11 @@ def read_verdict(
         return True
     if word in NO_WORDS:
         return False
-    if word in UNSURE_WORDS:
+    if word in UNSURE_WORDS and may_be_unsure:
         return None
+    offered = 'real, bogus, unsure' if may_be_unsure else 'real, bogus'
     raise BadInput(
-        f'{name} {value!r:.80} is not a verdict: give True or False, or one of real, bogus, unsure'
+        f'{name} {value!r:.80} is not a verdict: give True or False, or one of {offered}'
     )
 
 # %% ../../nbs/10_registry/00_words.ipynb #e1209cd4
