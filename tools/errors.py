@@ -79,7 +79,7 @@ def page():
     ]
     for module, found in by_module():
         lines += [f'## {module.replace("/", " · ")}', '', '| error | message |', '|---|---|']
-        lines += [f'| `{kind}` | {cell(text)} |' for kind, text in found]
+        lines += [f'| {kind} | {cell(text)} |' for kind, text in found]
         lines.append('')
     return '\n'.join(lines)
 
