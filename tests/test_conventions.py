@@ -88,6 +88,8 @@ ROLES = [
     ('BUNIT', 'electron/s', 'image'),
     ('BUNIT', 'K', 'image'),
     ('OBJECT', 'dark', 'calibration'),
+    ('IMAGETYP', 'dark subarray', 'calibration'),
+    ('IMAGETYP', 'dark subtracted', 'image'),
     ('OBJECT', 'Sky Flat', 'calibration'),
     ('OBJECT', 'Dark Horse nebula', 'image'),
 ]

@@ -66,7 +66,9 @@ _role_words = {
 _sky_words = {'science', 'object', 'light', 'target', 'sky'}  # One of them: the frame is of sky
 
 
-_done_to_it = re.compile(r'(sub|match|hom|corr|clean|remov|free|less)[a-z]*')
+_done_to_it = re.compile(
+    r'sub|subtr[a-z]*|match(ed)?|hom|homog[a-z]*|corrected|clean(ed)?|removed|free'
+)
 
 
 def _not_taken_off(words):

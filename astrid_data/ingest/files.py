@@ -166,7 +166,9 @@ _plain_words = set(
 )
 #: Words of the Hubble Space Telescope's oldest cameras for the quality of an image -> for the image
 _image_of = dict(c1m='c0m', c1f='c0f', q0m='d0m', q0f='d0f')
-_done_to_it = re.compile(r'(sub|match|hom|corr|clean|remov|free|less)[a-z]*')  # `psf_matched`
+_done_to_it = re.compile(
+    r'sub|subtr[a-z]*|match(ed)?|hom|homog[a-z]*|corrected|clean(ed)?|removed|free'
+)  # `psf_matched`
 
 # %% ../../nbs/25_ingest/03_files.ipynb #20d736aa
 def _other_names(stem):
