@@ -113,6 +113,8 @@ def plant(fault, d, v, rng):
             )
         elif fault == 'template_missing':
             v[k, 0, s // 2 - 4 + rng.integers(0, 3) :, :] = False
+        elif fault == 'mask':
+            d[k, 0] = np.hypot(*(np.indices((s, s)) - s // 2)) < rng.uniform(5, 0.45 * s)
         elif fault == 'filled':
             where = np.zeros((s, s), bool)
             if k % 2:
@@ -841,3 +843,50 @@ def test_each_flag_takes_its_harm_where_it_counts(flag):
     t = table(10, 5, quality_flags=np.uint32(1 << flag.bit), valid_fraction=1.0)
     share = dict(all=1, source=0.5, sky=0.5)[flag.on]
     assert q.check_images(t)[0] == pytest.approx(1 - share * flag.harm)
+
+
+@pytest.mark.parametrize('turn', range(4))
+@pytest.mark.parametrize('side', [2, 3, 5, 7])
+def test_a_small_corner_of_zeros_is_fill_also_at_level_0(side, turn):
+    data, valid = sky(20, seed=side, level=0)
+    y, x = np.indices((32, 32))
+    corner = np.rot90(x + y < side, turn)
+    cut = np.where(corner, np.float32(0), data)
+    level, noise = local_background(cut, valid)
+    filled = measure_patches(cut, valid, level, noise)['filled']
+    assert (filled == corner.sum()).all()
+    assert not measure_patches(data, valid, *local_background(data, valid))['filled'].any()
+
+
+def test_equal_numbers_in_a_corner_may_be_chance():
+    data, valid = sky(50, seed=3, level=0, noise=1)
+    whole = data.round()
+    whole[:, :, :2, :2] = 0
+    fours = data[..., ::2, ::2].repeat(2, -1).repeat(2, -2)
+    photons = np.random.default_rng(0).poisson(0.05, data.shape).astype('f4')
+    for pixels in (whole, fours, photons):
+        levels = local_background(pixels, valid)
+        assert not measure_patches(pixels, valid, *levels)['filled'].any()
+
+
+def test_masks_are_no_images():
+    y, x = np.indices((32, 32)) - 16
+    discs = [(np.hypot(x - k, y) < 3 + k).astype('f4') for k in range(8)]
+    three = [disc + (x > k) for k, disc in enumerate(discs)]
+    good_pixels = [1 - disc for disc in discs]
+    masks = np.stack([*discs, *three, *good_pixels])[:, None]
+    valid = np.ones(masks.shape, bool)
+    found = decode_flags(image_flags(masks, valid, *local_background(masks, valid)))
+    assert found['mask'].all()
+    rng = np.random.default_rng(0)
+    star = 3 * np.exp(-(x**2 + y**2) / 2 / 1.5**2)
+    images = np.concatenate(
+        [rng.poisson(mean, (50, 1, 32, 32)) for mean in (0.05, 0.3, 0.02 + star)]
+    )
+    images = np.concatenate([images, rng.normal(0, 0.4, (50, 1, 32, 32)).round()]).astype('f4')
+    valid = np.ones(images.shape, bool)
+    found = decode_flags(image_flags(images, valid, *local_background(images, valid)))
+    assert not found['mask'].any()
+    images[0, 0, :, :] = np.nan
+    nothing = np.isfinite(images[:1])
+    assert not measure_patches(images[:1], nothing, *local_background(images[:1]))['mask'].any()

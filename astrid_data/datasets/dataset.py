@@ -482,6 +482,27 @@ def test_openings(self: Dataset) -> pd.DataFrame:  # created_at, who, purpose; o
     table['created_at'] = pd.to_datetime(table['created_at'], utc=True, format='ISO8601')
     return table.sort_values('created_at', ignore_index=True)
 
+# %% ../../nbs/55_datasets/02_dataset.ipynb #4a7cd222
+_SCORE = 'score of '  # How the purpose of a look begins that gives a score
+
+
+@patch
+def note_score(
+    self: Dataset,
+    model: str,  # Words that tell it from other models
+):
+    "Record that a model is scored on the test split"
+    self.open_test(_SCORE + model)
+
+
+@patch(as_prop=True)
+def test_scores(self: Dataset) -> pd.DataFrame:  # created_at, who, model; oldest first
+    "Which models were scored on the test split, and when"
+    looks = self.test_openings
+    scores = looks[looks['purpose'].fillna('').str.startswith(_SCORE)]
+    model = scores['purpose'].str.removeprefix(_SCORE)
+    return scores[['created_at', 'who']].assign(model=model).reset_index(drop=True)
+
 # %% ../../nbs/55_datasets/02_dataset.ipynb #98732b6a
 def _counted(column):
     "How often each value occurs, by name"

@@ -192,7 +192,10 @@ def _split_facts(dataset):
         facts[f'samples of unknown {name.replace("_", " ")}'] = count
     if split.get('previous'):
         facts['splits handed on from'] = split['previous']['address']
-    facts['looks at the test labels'] = len(dataset.test_openings)
+    scores = dataset.test_scores
+    facts['looks at the test labels'] = len(dataset.test_openings) - len(scores)
+    facts['scores on the test split'] = len(scores)
+    facts['models scored on it'] = scores['model'].nunique()
     return facts
 
 # %% ../../nbs/55_datasets/09_report.ipynb #d72e0ed8

@@ -101,6 +101,7 @@ class OperatingPoints:
     auc_pr_at_prior_interval: tuple | None = None  # Ends of 95 %, by objects
     note: str = ''  # What to keep in mind
     leaks: str = ''  # What the splits are known to share; '' where no audit found anything
+    scored_before: dict | None = None  # times, others (models), since; None where nobody counts
     over_seeds: dict | None = None  # From `repeat`: measure -> n, mean, low, high; None: one draw
     scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # One row per sample
     by: dict = field(default_factory=dict, repr=False)  # Column -> its table of `breakdown`
@@ -170,6 +171,26 @@ def _span(ends, is_rate=False):
         return '95 %: cannot be told from so few objects'
     return f'95 %: at least {low:.3f}, and how much more cannot be told from so few objects'
 
+# %% ../../nbs/65_evaluation/03_report.ipynb #20eaa541
+def _chosen_from(report):
+    "What an interval does not know if several models were scored on the samples"
+    others = (report.scored_before or {}).get('others', 0)
+    return f'; the best of {others + 1} models looks better here than it is' if others else ''
+
+
+def _before_lines(report):
+    "How often the samples were scored before"
+    before = report.scored_before
+    if before is None:
+        return
+    if not before['times']:
+        yield 'scored before', '0', 'times: this is the first score on this test split'
+        return
+    times = 'time' if before['times'] == 1 else 'times'
+    others = f'{before["others"]} other model' + 's' * (before['others'] != 1)
+    since = before['since']
+    yield 'scored before', str(before['times']), f'{times} since {since:%Y-%m-%d}, {others} among them'
+
 # %% ../../nbs/65_evaluation/03_report.ipynb #0d8c4235
 _COVERED = 'of this model on other objects like these'
 _NOT_COVERED = 'other seeds, splits or times'
@@ -180,12 +201,13 @@ def _sample_lines(report):
     n_bogus = report.n - report.n_real
     kinds = f'{report.n_real} real, {n_bogus} bogus, {report.n_objects} objects'
     yield 'samples', f'{report.n}', f'{kinds}, data: {report.origin}'
+    yield from _before_lines(report)
     remark = 'share of real, and the AUC-PR of a coin; a survey may have another one'
     if report.survey_prior is not None:
         remark = f'share of real, and the AUC-PR of a coin; asked about: {report.survey_prior:.3g}'
     yield 'prior', _number(report.prior), remark
     if report.auc_pr_interval or report.fpr_at_fnr_interval:
-        yield 'intervals', '95 %', f'{_COVERED}; not of {_NOT_COVERED}'
+        yield 'intervals', '95 %', f'{_COVERED}; not of {_NOT_COVERED}{_chosen_from(report)}'
 
 
 def _seed_lines(report, name):

@@ -107,6 +107,44 @@ def border_ring(
     return pixels[:: max(1, len(pixels) // 2000)]
 
 # %% ../../nbs/45_quality/00_background.ipynb #2007fc2e
+_fewest_in_corner = 3  # Pixels; the smallest triangle
+_hardly_tie = 0.9  # Different numbers for each pixel, where equal ones are no chance
+
+
+def _has_corner(pixels):
+    "Which patches (m, s, s) hold one number in three pixels of a corner"
+    turned = [pixels, pixels[:, ::-1], pixels[:, :, ::-1], pixels[:, ::-1, ::-1]]
+    return np.any([(p[:, 0, 0] == p[:, 0, 1]) & (p[:, 0, 0] == p[:, 1, 0]) for p in turned], axis=0)
+
+
+def _corner_of(mask):
+    "The pixels of a mask that reach the first corner along their row and along their column"
+    return np.logical_and.accumulate(mask, 0) & np.logical_and.accumulate(mask, 1)
+
+
+def _hardly_ties(others, times):
+    "Is a number that occurs so many times no chance among these?"
+    counts = np.unique(others, return_counts=True)[1]
+    return len(counts) >= _hardly_tie * others.size and 2 * counts.max() < times
+
+
+def _small_corners(image):
+    "Where one image is filled with one number from its corners on"
+    filled = np.zeros(image.shape, bool)
+    ends = slice(None), slice(None, None, -1)
+    for value in set(image[[0, 0, -1, -1], [0, -1, 0, -1]].tolist()):
+        mask = image == value
+        others = image[np.isfinite(image) & ~mask]
+        few = mask.sum() < others.size  # Else the others are the odd ones
+        if not few or not _hardly_ties(others, mask.sum()):
+            continue
+        corners = [_corner_of(mask[y, x])[y, x] for y in ends for x in ends]
+        found = np.any([c for c in corners if c.sum() >= _fewest_in_corner] or [False], axis=0)
+        if (found == mask).all():
+            filled |= mask
+    return filled
+
+# %% ../../nbs/45_quality/00_background.ipynb #251d4885
 _MOST_CHANGES = 0.125  # Per pixel of sky: a piece of it is at least 8 pixels wide
 
 
@@ -128,9 +166,12 @@ def rim_pixels(
     line = _walk_around(pixels)
     starts = piece_starts(line)
     found = {}
-    for i in np.flatnonzero(starts.any(1)).tolist():
+    corner = _has_corner(pixels)
+    for i in np.flatnonzero(starts.any(1) | corner).tolist():
         values = set(line[i, : starts.shape[1]][starts[i]].tolist())
         rim = _solid_rim(pixels[i], values)
+        if corner[i] and not rim.any():
+            rim = _small_corners(pixels[i])
         if rim.any():
             found[i] = rim
     return (np.array([*found]), np.stack([*found.values()])) if found else nothing

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FLAGS', 'FLAG_COLUMNS', 'Flag', 'invalid_share', 'blank_sides', 'centre_invalid', 'constant_channels',
-           'saturated_pixels', 'fill_pixels', 'centre_snr', 'walk_uphill', 'side_difference', 'Lines', 'line_places',
-           'brightest_line', 'sharpest', 'axis_ratio', 'template_lack', 'decode_flags', 'flag_table', 'measure_patches',
-           'image_flags', 'numbers', 'measure_columns', 'column_flags']
+           'saturated_pixels', 'fill_pixels', 'mask_channels', 'centre_snr', 'walk_uphill', 'side_difference', 'Lines',
+           'line_places', 'brightest_line', 'sharpest', 'axis_ratio', 'template_lack', 'decode_flags', 'flag_table',
+           'measure_patches', 'image_flags', 'numbers', 'measure_columns', 'column_flags']
 
 # %% ../../nbs/45_quality/01_flags.ipynb #9ce7863b
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..images.contents import one_value_only
+from ..images.contents import content_of, one_value_only
 from .all_pixels import HIGH_TOP, LEVELS_OF_LIGHT, compiled_loops
 from .background import clipped_stats, excess, middle, rim_pixels
 
@@ -177,7 +177,7 @@ _FILLED = (
         name='filled',
         bit=16,
         words='filled with numbers that are no measurement',
-        measure='valid pixels in a rim of one value, or at one lowest value 10σ and three times as far '
+        measure='valid pixels in a rim or a corner of one value, or at one lowest value 10σ and three times as far '
         'below the sky as all others; a single pixel 100σ and ten times as far; at one highest value '
         'a million σ, and a million times as far, above it',
         threshold=0,
@@ -231,6 +231,45 @@ def fill_pixels(
     filled[deep[is_fill]] |= same[is_fill]
     filled = filled.reshape(data.shape) & good
     return filled if filled.any() else None
+
+# %% ../../nbs/45_quality/01_flags.ipynb #dd89c101
+_NO_IMAGE = (
+    Flag(
+        name='mask',
+        bit=17,
+        words='a mask and no image',
+        measure='channels that hold two or three whole numbers, in solid areas or as no photons come',
+        threshold=0,
+        harm=1,
+        source='any',
+    ),
+)
+
+
+def _few_whole_numbers(data, good):
+    "Patch and channel that hold at most three different numbers, all whole, (n, C)"
+    low = np.min(data, (-1, -2), where=good, initial=np.inf)[..., None, None]
+    top = np.max(data, (-1, -2), where=good, initial=-np.inf)[..., None, None]
+    between = good & (data != low) & (data != top)
+    third = np.max(data, (-1, -2), where=between, initial=-np.inf)[..., None, None]
+    third = np.where(np.isfinite(third), third, top)
+    whole = [np.isfinite(value) & (value == np.round(value)) for value in (low, top, third)]
+    few = ~np.any(between & (data != third), (-1, -2))
+    return few & np.all(whole, 0)[..., 0, 0]
+
+
+def mask_channels(
+    data: np.ndarray,  # Patches, shape (n, C, s, s)
+    good: np.ndarray,  # Valid pixels, bool, same shape
+) -> np.ndarray:  # 0 to C, shape (n,)
+    "How many channels are masks"
+    found = np.zeros(data.shape[:2], bool)
+    few = _few_whole_numbers(data[..., ::8, :], good[..., ::8, :])  # Most are told by some rows
+    for i, k in zip(*np.nonzero(few)):
+        pixels = np.where(good[i, k], data[i, k], np.nan)
+        if len(np.unique(pixels[good[i, k]])) <= 3:
+            found[i, k] = content_of(pixels)[0] == 'mask'
+    return found.sum(1)
 
 # %% ../../nbs/45_quality/01_flags.ipynb #d858e0da
 _IN_THE_MIDDLE = (
@@ -631,6 +670,7 @@ FLAGS = (
     *_TEMPLATES,
     *_REGISTRATION,
     *_FILLED,
+    *_NO_IMAGE,
 )
 
 
@@ -702,6 +742,7 @@ def measure_patches(
 ) -> dict:  # Name of the flag -> measure, shape (n,)
     "The number behind every flag that pixels tell"
     seen = _look(data, valid, background, noise)
+    masks = mask_channels(data, seen.good)  # What surrounds the areas of a mask is no fill
     filled = fill_pixels(data, seen.good, seen.above)
     if filled is not None:
         seen = _look(data, seen.good & ~filled, background, noise)
@@ -725,6 +766,7 @@ def measure_patches(
         elongated=axis_ratio(above, walked, peak),
         template_missing=template_lack(good, channels),
         filled=np.zeros(len(data)) if filled is None else filled.sum((-1, -2)).max(1),
+        mask=masks,
     )
 
 # %% ../../nbs/45_quality/01_flags.ipynb #d0860a4c

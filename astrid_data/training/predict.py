@@ -6,6 +6,7 @@
 __all__ = ['to_device', 'probability', 'version_of', 'leaks_of', 'predict', 'evaluate']
 
 # %% ../../nbs/75_training/02_predict.ipynb #28d21698
+import hashlib
 import warnings
 
 import numpy as np
@@ -208,6 +209,29 @@ def _rows_judged(scores, loader, choose_on):
     return scores['index']
 
 # %% ../../nbs/75_training/02_predict.ipynb #102f4e24
+def _model_words(
+    model: nn.Module,  # Any
+) -> str:  # Such as 'SmallCNN 1f0c62ab'
+    "Kind and hash of the weights of a model"
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return f'{type(model).__name__} {digest.hexdigest()[:8]}'
+
+
+def _scored_before(model, version, rows):
+    "Note that a model is scored on the test split; how often that was done before, if these are it"
+    if version is None or not (version.samples['split'].iloc[rows] == 'test').any():
+        return None
+    words = _model_words(model)
+    before = version.test_scores
+    version.note_score(words)
+    others = before['model'][before['model'] != words].nunique()
+    since = before['created_at'].min() if len(before) else None
+    return dict(times=len(before), others=others, since=since)
+
+# %% ../../nbs/75_training/02_predict.ipynb #c5d1ebbb
 def evaluate(
     model: nn.Module,  # Gives one logit per patch, or a map of them
     loader,  # Of a split that was not trained on, such as test
@@ -229,6 +253,7 @@ def evaluate(
     origin = getattr(loader, 'origin', 'survey')
     report = operating_points(scores, rate, n_boot, seed, origin, threshold, survey_prior)
     report.by = _breakdowns(report, by)
+    report.scored_before = _scored_before(model, version_of(loader), scores['index'])
     seen = seen_in_training(model, version_of(loader), scores['index'])
     if seen:
         warnings.warn(f'{seen}: its score on them says nothing of new ones', stacklevel=2)
