@@ -189,7 +189,8 @@ def _before_lines(report):
     times = 'time' if before['times'] == 1 else 'times'
     others = f'{before["others"]} other model' + 's' * (before['others'] != 1)
     since = before['since']
-    yield 'scored before', str(before['times']), f'{times} since {since:%Y-%m-%d}, {others} among them'
+    remark = f'{times} since {since:%Y-%m-%d}, {others} among them'
+    yield 'scored before', str(before['times']), remark
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #0d8c4235
 _COVERED = 'of this model on other objects like these'
