@@ -9,6 +9,7 @@ __all__ = ['MOST_BODY_BYTES', 'WAIT_S', 'ApiError', 'CollectBody', 'KeyBody', 'K
 import asyncio
 import json
 import logging
+import os
 import re
 import tempfile
 import threading
@@ -66,6 +67,7 @@ from .storage.resolve import server_store
 from .storage.service import StoreUnreachable
 from astrid_data.views import (
     FORMS,
+    channel_number,
     check_row,
     curve_facts,
     diff_facts,
@@ -870,6 +872,33 @@ def _add_samples(app, archive, reads):
         return _envelope(json.loads(audit.to_json()))
 
 # %% ../nbs/96_api.ipynb #cf88ef67
+def _state_of_files(folder):
+    "What changes when a file of a folder does; None where there is no folder"
+    try:
+        states = [(one.name, one.stat()) for one in os.scandir(folder)]
+    except OSError:
+        return None
+    return frozenset((name, at.st_ino, at.st_size, at.st_mtime_ns) for name, at in states)
+
+
+def _opener(archive):
+    "A function that opens a version, and again where its files are others"
+
+    @lru_cache(8)
+    def kept(id):
+        dataset = open_dataset(archive, id)
+        return dataset, _state_of_files(dataset.folder)
+
+    def opened(id):
+        dataset, state = kept(id)
+        if _state_of_files(dataset.folder) != state:
+            kept.cache_clear()
+            dataset, _ = kept(id)
+        return dataset
+
+    return opened
+
+# %% ../nbs/96_api.ipynb #6b50fd9b
 def _tag_of(dataset, row, form, channel):
     "The ETag of a patch"
     from astrid_data import __version__  # The stretch of a PNG is the library's
@@ -887,7 +916,7 @@ def _is_had(tag, header):
 def _add_patch(app, archive, reads):
     "GET /training/datasets/{id}/samples/{row}/patch"
     Id = _id_type(archive)
-    opened = lru_cache(8)(partial(open_dataset, archive))  # A page of stamps asks for one version
+    opened = _opener(archive)
 
     @app.get(
         '/training/datasets/{id}/samples/{row}/patch',
@@ -904,6 +933,7 @@ def _add_patch(app, archive, reads):
     ):
         dataset = opened(str(id))
         check_row(dataset, row)
+        channel_number(dataset, channel)
         tag = _tag_of(dataset, row, form.value, channel)
         headers = {'etag': tag, 'cache-control': 'private, max-age=31536000, immutable'}
         if _is_had(tag, if_none_match):
@@ -1352,7 +1382,7 @@ async def _logout(request):
 # %% ../nbs/96_api.ipynb #53c84429
 def _add_pages(app, archive, uses, guesses):
     "GET /pages, /pages/{id} and the patches in them; POST /pages/login and /pages/logout"
-    opened, known = lru_cache(8)(partial(open_dataset, archive)), (archive, uses)
+    opened, known = _opener(archive), (archive, uses)
     pages = {
         '/pages': partial(_list_page, archive),
         '/pages/{id}': partial(_set_page, archive, opened),

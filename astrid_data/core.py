@@ -26,7 +26,7 @@ import threading
 import time
 import uuid
 from base64 import b64encode
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -704,8 +704,11 @@ def write_atomic(
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(tmp, path)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         finally:
-            tmp.unlink(missing_ok=True)
+            with suppress(OSError):
+                tmp.unlink(missing_ok=True)
     return path
 
 # %% ../nbs/00_core.ipynb #5eaed418

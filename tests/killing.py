@@ -309,7 +309,8 @@ def _file_state(name, data):
     return hashlib.sha256(data).hexdigest()
 
 
-_NOT_COUNTED = ('registry.db', 'mlflow.db', 'cache/', '.tmp-last-sweep', '.lock-')
+#: A run that was killed stays at MLflow beside the one after it, as a run without a decision
+_NOT_COUNTED = ('registry.db', 'mlflow', 'cache/', '.tmp-last-sweep', '.lock-')
 
 
 def _files(place):
@@ -377,7 +378,7 @@ def differences(found, wanted):
 class Verb:
     "Something that changes an archive"
 
-    wheres = ('sqlite',)  # 'sqlite', 'postgresql', 's3'
+    wheres = ('sqlite',)  # 'sqlite', 'postgresql', 's3', 'postgresql+s3'
     needs_web = False  # A server of files, beside
 
     def prepare(self, place):
@@ -693,6 +694,51 @@ class Fit(Build):
         return weights.hexdigest(), history.epochs['train_loss'].tolist()
 
 
+class Retrain(Verb):
+    "The night after new exposures came: a version, a training, a comparison and a decision"
+
+    wheres = ('sqlite', 'postgresql', 's3')
+
+    def _grown(self, place, n_observations):
+        from astrid_data.simulate import synthetic
+
+        plain = synthetic.open_archive
+        synthetic.open_archive = lambda _: place.open()
+        try:
+            return synthetic.synthetic_archive(place.home, n_observations, n_sources=20)
+        finally:
+            synthetic.open_archive = plain
+
+    def _night(self, place):
+        import torch
+
+        from astrid_data.automation.next_model import retrain
+        from astrid_data.datasets.catalog import open_dataset
+        from astrid_data.training.models import SmallCNN
+
+        torch.set_num_threads(1)
+        dataset = open_dataset(place.open(), 'sky')
+        how = dict(fit=dict(epochs=2, device='cpu'), track=dict(monitor=False), progress=False)
+        return retrain(dataset, network=lambda n: SmallCNN(n, width=4), **how)
+
+    def prepare(self, place):
+        build(self._grown(place, 3))
+        self._night(place)
+        self._grown(place, 5)
+
+    def act(self, place):
+        self._night(place)
+        return sorted(list_models(place))
+
+
+def list_models(place):
+    "What became of each candidate, without when"
+    from astrid_data.automation.promoted import list_candidates
+
+    table = list_candidates(place.open(), 'sky')
+    return [(row.dataset, row.version, bool(row.in_use)) for row in table.itertuples()]
+
+
 class Score(Build):
     "A model over all detections, in pieces"
 
@@ -761,7 +807,7 @@ class MakeTables(Migrate):
 class Serve(Build):
     "A collection over HTTP: the server is killed, and the next one ends the job"
 
-    wheres = ('sqlite', 'postgresql')
+    wheres = ('sqlite', 'postgresql', 'postgresql+s3')
 
     def prepare(self, place):
         from astrid_data.api import create_api_key
@@ -832,6 +878,7 @@ VERBS = {
     'open from a bucket': Pull(),
     'delete_dataset': Delete(),
     'fit(resume=True)': Fit(),
+    'retrain': Retrain(),
     'archive.score': Score(),
     'upgrade': Migrate(),
     'create': MakeTables(),
@@ -884,16 +931,16 @@ class Case:
     def _place(self, name):
         home = self.folder / name
         url = f'sqlite:///{home / "registry.db"}'
-        if self.where == 'postgresql':
+        if 'postgresql' in self.where:
             url = self.servers.postgres.url(self._database(name))
-        storage = f's3://test/open/{self.folder.name}/{name}' if self.where == 's3' else None
+        storage = f's3://test/open/{self.folder.name}/{name}' if 's3' in self.where else None
         return Place(home, url, storage, self.data)
 
     def _database(self, name):
         return re.sub(r'\W', '_', f'k_{self.folder.name}_{name}').lower()[-60:]
 
     def _make_database(self, place, template='template0'):
-        if self.where == 'postgresql':
+        if 'postgresql' in self.where:
             with self.servers.postgres.connect() as c:
                 name = self._database(place.home.name)
                 c.execute(f'CREATE DATABASE {name} TEMPLATE {template}')
@@ -907,7 +954,7 @@ class Case:
         else:
             place.home.mkdir()
         self._make_database(place, self._database('origin'))
-        if self.where == 's3':
+        if 's3' in self.where:
             self._copy_bucket(place)
         return place
 
@@ -922,7 +969,7 @@ class Case:
 
     def drop(self, place):
         shutil.rmtree(place.home, ignore_errors=True)
-        if self.where == 'postgresql':
+        if 'postgresql' in self.where:
             with self.servers.postgres.connect() as c:
                 c.execute(f'DROP DATABASE {self._database(place.home.name)} WITH (FORCE)')
 
@@ -1015,7 +1062,7 @@ def load_all():
     "Import here what children would each import for themselves"
     import importlib
 
-    names = 'alembic.command boto3 photutils torch torch._dynamo uvicorn'
+    names = 'alembic.command boto3 mlflow photutils torch torch._dynamo uvicorn'
     names += ' test_boundaries_confirm test_ingest'
     ours = 'api datasets.build datasets.publish training.fit training.models loading.loader'
     for name in [*names.split(), *(f'astrid_data.{one}' for one in ours.split())]:
@@ -1027,6 +1074,15 @@ def load_all():
         for name in ('add_alerts', 'add_fits', 'add_catalogue', 'plan.build'):
             VERBS[name].act(place)
         state_of(place)
+        place.open().registry.close()
+
+
+def load_tracking():
+    "The same for what tracks runs, which takes long"
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / 'home'
+        place = Place(home, f'sqlite:///{home / "registry.db"}')
+        VERBS['retrain'].prepare(place)
         place.open().registry.close()
 
 
@@ -1044,8 +1100,8 @@ def cases(folder, servers, names=None):
     for name, verb in VERBS.items():
         for where in verb.wheres:
             lacks = (
-                (where == 'postgresql' and not servers.postgres)
-                or (where == 's3' and not servers.s3)
+                ('postgresql' in where and not servers.postgres)
+                or ('s3' in where and not servers.s3)
                 or (verb.needs_web and not servers.web)
             )
             if not lacks and (names is None or name in names):
@@ -1096,11 +1152,11 @@ def every_kill(case, tally, step=1, kinds=('kill', 'cut', 'two')):
         point = f'before {case.points[k - 1]}, point {k}'
         if 'kill' in kinds:
             tally.add(case, 'each point', case.killed_at(k), point)
-        if 'cut' in kinds and case.where != 'postgresql':
+        if 'cut' in kinds and 'postgresql' not in case.where:
             tally.add(case, 'power cut', case.power_cut(k, database_too=k % 2 == 0), point)
         if 'two' in kinds and k % 5 == 1:
             tally.add(case, 'two at once', case.two_at_once(k if k % 10 == 1 else None), point)
-    if 'cut' in kinds and case.where != 'postgresql':
+    if 'cut' in kinds and 'postgresql' not in case.where:
         tally.add(case, 'power cut', case.power_cut(None, database_too=True), 'at the end')
 
 
@@ -1115,7 +1171,7 @@ def main(what='60', *names):
     rng, tally, servers = np.random.default_rng(seed), Tally(), Servers()
     step = int(os.environ.get('STEP', 1))
     kinds = os.environ.get('KINDS', 'kill cut two').split()
-    wheres = os.environ.get('WHERE', 'sqlite postgresql s3').split()
+    wheres = os.environ.get('WHERE', 'sqlite postgresql s3 postgresql+s3').split()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='killing-')))
         for where, field_name, server in (
@@ -1123,7 +1179,7 @@ def main(what='60', *names):
             ('s3', 's3', s3_server),
         ):
             try:
-                if where in wheres:
+                if where in ' '.join(wheres):
                     setattr(servers, field_name, stack.enter_context(server()))
             except NoServer as e:
                 print(e)
@@ -1137,6 +1193,8 @@ def main(what='60', *names):
             os.environ |= dict(AWS_ACCESS_KEY_ID=key['ID'], AWS_SECRET_ACCESS_KEY=key['ACCESS'])
             os.environ['AWS_ENDPOINT_URL_S3'] = servers.s3.endpoint
         found = []
+        if not names or 'retrain' in names:
+            load_tracking()
         for case in cases(folder, servers, names or None):
             if case.where not in wheres:
                 continue

@@ -17,6 +17,16 @@ FAULTS = {
             'kills_all: two_at_once',
         ),
         (
+            'two processes call `retrain` on one registry',
+            'the second says what the first does, and makes nothing',
+            'turns: of_two_calls_at_once_one_makes_all',
+        ),
+        (
+            'a process that trains dies',
+            'its turn is free at once; nothing has to be waited for or deleted',
+            'turns: a_process_that_dies_gives_its_turn_back',
+        ),
+        (
             'the power goes, and the disk has not got all that was written',
             'the same call again ends as undisturbed',
             'kills_all: what_the_disk_had_not_got_when_the_power_went',
@@ -141,9 +151,29 @@ FAULTS = {
             'seal: a_folder_that_was_sealed_anew_is_not_the_registered_one',
         ),
         (
+            'light curves get later epochs, and the folder is sealed anew',
+            '`Conflict` at opening; a folder alone refuses to read them',
+            'frozen_curves: curves_that_were_sealed_anew_are_not_those_of_the_registry',
+        ),
+        (
+            'columns or facts of light curves are exchanged, and the folder is sealed anew',
+            '`Conflict` names the column or the fact',
+            'frozen_curves: columns_that_were_written_otherwise_are_said',
+        ),
+        (
             'a file of a version is replaced by a pipe or an endless device',
             '`Conflict` or `NotFound`, at once',
             'no_files: a_version_with_a_pipe_in_it_is_refused_at_once',
+        ),
+        (
+            'the folder of a version is deleted while a server runs',
+            '404 or 409 at the next request',
+            'served_files: a_folder_that_is_deleted_is_served_no_longer',
+        ),
+        (
+            'the folder of a version is replaced while a server runs',
+            'it is read anew; 409 where its bytes are not those that were frozen',
+            'served_files: a_folder_that_is_another_is_read_anew',
         ),
     ],
     'The network and services': [
@@ -229,6 +259,11 @@ FAULTS = {
             'broken FITS, stamps, packets, Parquet, catalogues and settings, seeded',
             'our errors only: no crash, no hang, no gigabyte, nothing cut accepted',
             'fuzz_files: no_input_is_too_odd',
+        ),
+        (
+            'any bytes as Arrow or Feather, light curves of a version, or limits of a watch',
+            'read, or refused in words; the process goes on',
+            'fuzz_files: no_table_and_no_limit_is_too_odd',
         ),
         (
             'odd requests, and manifests that somebody changed, seeded',
