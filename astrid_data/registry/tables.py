@@ -784,7 +784,9 @@ def read_url(
             'of the password escaped by urllib.parse.quote'
         )
     if '\0' in unquote(u.render_as_string(hide_password=False)):
-        raise BadInput('the address of the database holds a NUL, which no path and no name can have')
+        raise BadInput(
+            'the address of the database holds a NUL, which no path and no name can have'
+        )
     kind = u.get_backend_name()
     if kind not in ('sqlite', 'postgresql', 'postgres'):
         raise BadInput(f'{kind!r} is no database that the registry knows: use SQLite or PostgreSQL')
