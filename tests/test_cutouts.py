@@ -53,6 +53,8 @@ def test_each_image_gives_its_own_and_nothing_is_lost_silently(tmp_path):
         image_at(tmp_path / name)
     image_at(tmp_path / 'far.fits', ra=10.0)
     (tmp_path / 'broken.fits').write_bytes(b'SIMPLE  =')
+    whole = ad.cutouts([(200.0, 0.0)], tmp_path / 'a.fits', size=8)
+    assert whole.lost['reason'].tolist() == ['outside']
     places = pd.DataFrame(dict(ra=[150.0, 10.0, 200.0, np.nan], dec=[2.0, 2.0, 0.0, 0.0]))
     found = ad.cutouts(places, str(tmp_path / '*.fits'), size=8)
     pairs = [
@@ -60,7 +62,7 @@ def test_each_image_gives_its_own_and_nothing_is_lost_silently(tmp_path):
     ]
     assert sorted(pairs) == [(0, 'a.fits'), (0, 'b.fits'), (1, 'far.fits')]
     lost = dict(zip(found.lost['uri'], found.lost['reason']))
-    assert lost['positions[2]'] == 'outside' and lost['positions[3]'] == 'bad_position'
+    assert lost['positions[2]'] == 'unknown' and lost['positions[3]'] == 'bad_position'
     assert lost[str(tmp_path / 'broken.fits')] not in ('', 'outside')
     assert len(lost) == 3
 
@@ -95,6 +97,23 @@ def test_written_patches_keep_their_place_on_the_sky(tmp_path):
     assert found.to_fits(tmp_path / 'stamps', overwrite=True) == paths
 
 
+def test_files_of_one_name_in_two_folders_keep_both_patches(tmp_path):
+    for folder in ('n1', 'n2'):
+        (tmp_path / folder).mkdir()
+        image_at(tmp_path / folder / 'a.fits')
+    found = ad.cutouts([(150.0, 2.0)], tmp_path, size=10)
+    paths = found.to_fits(tmp_path / 'stamps')
+    assert len(set(paths)) == 2 and all(path.exists() for path in paths)
+    assert len(set(found.to_fits(tmp_path / 'stamps', overwrite=True))) == 2
+
+
+def test_positions_of_any_shape_and_none(tmp_path):
+    image_at(tmp_path / 'a.fits')
+    grid = SkyCoord([[150.0, 150.001], [150.0, 150.001]], [[2.0, 2.0], [2.001, 2.001]], unit='deg')
+    assert len(ad.cutouts(grid, tmp_path / 'a.fits', size=4)) == 4
+    assert len(ad.cutouts([], tmp_path / 'a.fits', size=4)) == 0
+
+
 def test_what_cannot_be_meant_is_said(tmp_path):
     image_at(tmp_path / 'a.fits')
     with pytest.raises(NotFound, match='no file'):
@@ -104,7 +123,7 @@ def test_what_cannot_be_meant_is_said(tmp_path):
     with pytest.raises(BadInput, match="ra='RAJ2000'"):
         ad.cutouts(pd.DataFrame(dict(RAJ2000=[1.0], DEJ2000=[2.0])), tmp_path / 'a.fits')
     for size in (0, -3, 2.5):
-        with pytest.raises(BadInput):
+        with pytest.raises(BadInput, match=f'size {size} is not a number of pixels'):
             ad.cutouts([(150.0, 2.0)], tmp_path / 'a.fits', size=size)
     nothing = ad.cutouts([(1.0, 2.0)], tmp_path / 'a.fits')
     assert len(nothing) == 0 and '1 outside' in repr(nothing)

@@ -786,3 +786,40 @@ def test_keys_judge_in_the_order_of_the_page(built):
     again = read_verdicts(built, rows)
     again = again[again['labeller'] == 'keys'].drop_duplicates('row', keep='last')
     assert set(again['verdict']) == {'unsure'}
+
+
+def test_undo_takes_back_what_its_labeller_said(built):
+    gallery = ad.browse(built, page_size=3, labeller='anna')
+    panel = GalleryPanel(gallery)
+    panel.draw()
+    row = int(gallery.page_rows[0])
+    panel.press(0, 'real')
+    panel.press(0, 'bogus')
+    panel.rename('ben')
+    panel.undo()
+    said = read_verdicts(built, [row])
+    assert said[said['labeller'] == 'anna']['verdict'].iloc[-1] == 'real'
+    assert 'ben' not in set(said['labeller'])
+    assert 'real again' in panel.message.value
+    panel.undo()
+    assert 'unsure now' in panel.message.value
+
+
+@pytest.mark.parametrize('order', ['label', '-label', 'faintest', 'score', '-split'])
+def test_a_blind_gallery_has_no_order_that_tells_the_label(built, order):
+    with pytest.raises(BadInput, match='no order'):
+        ad.browse(built, blind=True, order=order)
+
+
+@pytest.mark.parametrize(
+    'program',
+    ["@pd.io.common.os.system('true')", "snr.to_csv('x')", '__import__("os")', 'snr.__class__', ''],
+)
+def test_a_question_is_no_program(built, program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if program:
+        with pytest.raises(BadInput, match='where='):
+            ad.browse(built, where=program)
+    else:
+        assert len(ad.browse(built, where=program).rows) == len(built)
+    assert not list(tmp_path.iterdir())

@@ -28,9 +28,11 @@ def _as_table(positions):
     "Positions as what the reader of catalogues takes"
     if hasattr(positions, 'icrs'):
         sky = positions.icrs
-        return pd.DataFrame(dict(ra=np.atleast_1d(sky.ra.deg), dec=np.atleast_1d(sky.dec.deg)))
+        return pd.DataFrame(dict(ra=np.ravel(sky.ra.deg), dec=np.ravel(sky.dec.deg)))
     if hasattr(positions, 'columns') or isinstance(positions, (str, Path, dict)):
         return positions
+    if isinstance(positions, list) and not positions:
+        return pd.DataFrame(dict(ra=[], dec=[]), dtype='f8')
     pairs = np.asarray(positions)
     if pairs.dtype.kind not in 'iuf' or pairs.ndim != 2 or pairs.shape[1] != 2:
         return positions
@@ -127,16 +129,14 @@ class PatchSet:
 _SHOWN = ['row', 'ra', 'dec', 'image', 'hdu', 'extver', 'band', 'unit']
 
 
-def _outside(rows, paired):
+def _outside(rows, paired, n_unread):
     "The positions that are on no image, as rows of a ledger"
     missing = rows.index.difference(paired['row'].unique())
-    return pd.DataFrame(
-        dict(
-            uri=[f'positions[{row}]' for row in missing],
-            reason='outside',
-            detail='on none of the images',
-        )
-    )
+    reason, detail = 'outside', 'on none of the images'
+    if n_unread:
+        reason, detail = 'unknown', f'{detail} that could be read; {n_unread} could not'
+    uris = [f'positions[{row}]' for row in missing]
+    return pd.DataFrame(dict(uri=uris, reason=reason, detail=detail))
 
 
 def cutouts(
@@ -162,7 +162,8 @@ def cutouts(
     )
     table = paired.rename(columns=lambda name: name.removeprefix('image_'))
     table = table.rename(columns=dict(uri='image'))[_SHOWN].join(cut.info)
-    parts = [bad_rows, bad_files, bad_images, _outside(rows, paired), cut.ledger]
+    outside = _outside(rows, paired, len(bad_files) + len(bad_images))
+    parts = [bad_rows, bad_files, bad_images, outside, cut.ledger]
     lost = pd.concat([part[['uri', 'reason', 'detail']] for part in parts], ignore_index=True)
     kept = cut.kept
     return PatchSet(
@@ -255,7 +256,7 @@ def to_fits(
     "Each patch as a FITS file, with its coordinate system"
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [_path_in(folder, one) for one in self.table.itertuples()]
+    paths = _paths_in(folder, self.table)
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
         raise BadInput(f'{there[0]} is there already: choose another folder, or overwrite=True')
@@ -267,7 +268,13 @@ def to_fits(
     return paths
 
 
-def _path_in(folder, one):
-    "The name of a patch: its position's number, the file and the HDU that it was cut from"
-    stem = Path(one.image).name.split('.fit')[0]
-    return folder / f'{one.row}_{stem}_{one.hdu}{one.extver or ""}.fits'
+def _paths_in(folder, table):
+    "Paths of patches: number of the position, file and HDU; with its own number where two are alike"
+    stems = [Path(image).name.split('.fit')[0] for image in table['image']]
+    hdus = [f'{hdu}{extver or ""}' for hdu, extver in zip(table['hdu'], table['extver'])]
+    names = pd.Series([f'{row}_{stem}_{hdu}' for row, stem, hdu in zip(table['row'], stems, hdus)])
+    again = names.duplicated(keep=False)
+    return [
+        folder / (f'{name}_{k}.fits' if twice else f'{name}.fits')
+        for k, (name, twice) in enumerate(zip(names, again))
+    ]

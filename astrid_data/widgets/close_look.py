@@ -15,6 +15,7 @@ from ..datasets.light_curves import light_curve_of
 from ..datasets.source import provenance
 from ..display import figure_png, new_figure, render
 from ..quality.flags import FLAGS, decode_flags
+from ..search.labelling import blind_samples
 from ..sky import sky_separation_arcsec
 from .base import picture_tag
 from .pictures import draw_patch, patch_pictures
@@ -76,7 +77,8 @@ def sample_facts(
     blind: bool = False,  # Leave out what tells the label
 ) -> dict:  # Name to text; what is not known is left out
     "What is known of a sample, in words"
-    sample = dataset.samples.iloc[row]
+    one = dataset.samples.iloc[[row]]
+    sample = (blind_samples(one) if blind else one).iloc[0]
     facts = {
         **provenance(dataset, row),
         'S/N': _number(sample.get('snr'), '{:.1f}'),

@@ -25,7 +25,13 @@ from ..search.labelling import blind_samples, is_person
 from .base import Shown, banner, require_dataset
 from .close_look import close_look_html
 from .pictures import gallery_figure, gallery_html, patch_pictures, tile_html
-from .rows import LABEL_VALUES, choose_rows, possible_orders, rows_where
+from astrid_data.widgets.rows import (
+    LABEL_VALUES,
+    choose_rows,
+    possible_orders,
+    rows_where,
+    sort_rows,
+)
 from .verdicts import NO_ARCHIVE, VERDICTS, read_verdicts, write_verdict
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #8423b6b2
@@ -63,6 +69,14 @@ class Gallery(Shown):
         return self.rows[first : first + self.page_size]
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #ba0662a4
+def _check_blind(samples, where=None, order='stored', **_):
+    "Refuse questions and orders by columns that a blind labeller may not see"
+    seen = blind_samples(samples)
+    if where:
+        rows_where(seen, where)
+    sort_rows(seen, np.arange(len(seen)), order or 'stored')
+
+
 @patch
 def filter(
     self: Gallery,
@@ -75,8 +89,8 @@ def filter(
             f'a blind gallery cannot be filtered by {" and ".join(telling)}: '
             'that would tell the label'
         )
-    if self.blind and filters.get('where'):
-        rows_where(blind_samples(self.dataset.samples), filters['where'])
+    if self.blind:
+        _check_blind(self.dataset.samples, **filters)
     self.rows = choose_rows(self.dataset.samples, rows=self.among, **filters)
     self.filters = filters
     self.page = 0
@@ -284,7 +298,8 @@ def filter_menus(
 
     choices = filter_choices(gallery)
     menus = {name: menu(name, [('all', ALL), *pairs], ALL) for name, pairs in choices.items()}
-    orders = possible_orders(gallery.dataset.samples)
+    samples = gallery.dataset.samples
+    orders = possible_orders(blind_samples(samples) if gallery.blind else samples)
     asked = chosen.get('order', 'stored')
     menus['order'] = menu('order', list(dict.fromkeys([*orders, asked])), 'stored')
     example = dict(placeholder='snr > 5 and valid_fraction == 1', continuous_update=False)
@@ -402,7 +417,7 @@ class GalleryPanel:
         self.tiles = make_tiles(min(gallery.page_size, len(gallery.dataset)))
         self.look = CloseLook()
         self.selected = 0  # Number of the tile that keys speak of
-        self.written = []  # Row and earlier verdict of what was judged here, oldest first
+        self.written = []  # Row, labeller and earlier verdict of what was judged here, oldest first
         self.keys = _key_line_class()()
 
     def box(self):  # An ipywidgets box
@@ -523,7 +538,7 @@ def press(
     row = gallery.page_rows[number]
     before = _own_verdicts(gallery).get(row)
     table = gallery.label(row, verdict)
-    self.written.append((row, before))
+    self.written.append((row, gallery.labeller, before))
     self.selected = number
     self.draw()
     where = '' if gallery.blind else f' to {table}'
@@ -541,11 +556,12 @@ def undo(
     "Take the last verdict back"
     if not self.written:
         return self.tell('nothing was judged here yet')
-    row, before = self.written.pop()
-    verdict = before or 'unsure'
-    self.gallery.label(row, verdict, note='undone')
+    row, labeller, before = self.written.pop()
+    words = dict(confidence=self.gallery.confidence, blind=self.gallery.blind, note='undone')
+    write_verdict(self.gallery.dataset, row, before or 'unsure', labeller, **words)
     self.draw()
-    self.tell(f'{self.gallery.labeller}: taken back; sample {row} is {verdict} again')
+    now = f'{before} again' if before else 'unsure now, which counts as no verdict'
+    self.tell(f'{labeller}: taken back; sample {row} is {now}')
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #e018587b
 @patch

@@ -6,6 +6,8 @@
 __all__ = ['LABEL_VALUES', 'check_rows', 'rows_where', 'possible_orders', 'sort_rows', 'choose_rows']
 
 # %% ../../nbs/85_widgets/02_rows.ipynb #e865bf10
+import ast
+
 import numpy as np
 import pandas as pd
 
@@ -54,10 +56,29 @@ def _has_flag(samples, flag):
     return decode_flags(bits)[flag].to_numpy()
 
 # %% ../../nbs/85_widgets/02_rows.ipynb #cce420b0
+_METHODS = {'isna', 'notna'}
+
+
+def _names_in(expression):
+    "The names and the methods that an expression uses; `BadInput` where it is more than a question"
+    try:
+        nodes = list(ast.walk(ast.parse(expression.strip(), mode='eval')))
+    except SyntaxError as error:
+        raise BadInput(f'where={expression!r} is no expression: {error.msg}') from error
+    methods = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    called = {type(node.func) for node in nodes if isinstance(node, ast.Call)}
+    if not methods <= _METHODS or not called <= {ast.Attribute}:
+        raise BadInput(
+            f'where={expression!r} may compare columns, numbers and texts, with and, or, not, in, '
+            f'and call {" and ".join(sorted(_METHODS))} of a column'
+        )
+    return {node.id for node in nodes if isinstance(node, ast.Name)}, methods
+
+# %% ../../nbs/85_widgets/02_rows.ipynb #6bdac7c1
 def _evaluate(samples, expression):
     "What pandas says of an expression; its errors in our words"
     try:
-        return samples.eval(expression)
+        return samples.eval(expression.strip(), local_dict={}, global_dict={})
     except Exception as error:  # Of the parser, of numexpr, of a comparison: all mean the same
         columns = ', '.join(samples.columns)
         raise BadInput(
@@ -68,12 +89,14 @@ def _evaluate(samples, expression):
 def rows_where(
     samples: pd.DataFrame,  # Of a dataset
     expression: str,  # Over its columns, such as 'snr > 5 and band == "g"'
-) -> np.ndarray:  # For each sample whether it is so; False where a value is missing
+) -> np.ndarray:  # For each sample whether it is so; False where a value that it names is missing
     "Which samples a question is true of"
+    names, methods = _names_in(expression)
     answers = _evaluate(samples, expression)
     if not isinstance(answers, pd.Series) or not pd.api.types.is_bool_dtype(answers):
         raise BadInput(f'where={expression!r} must say yes or no for each sample, as snr > 5 does')
-    return answers.fillna(False).to_numpy(bool)
+    asked = [name for name in samples.columns if name in names and not methods]
+    return answers.fillna(False).to_numpy(bool) & samples[asked].notna().all(axis=1).to_numpy()
 
 # %% ../../nbs/85_widgets/02_rows.ipynb #6dd99737
 _ORDERS = {
