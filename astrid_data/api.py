@@ -403,12 +403,21 @@ class _Guesses:
     def __init__(self, most=60, within_s=60, remembered=10_000):
         self.most, self.within_s, self.remembered = most, within_s, remembered
         self.wrong, self.right = OrderedDict(), OrderedDict()
+        self.in_turn = CapacityLimiter(1)  # For keys of which nothing good is known
 
-    def check(self, address, key):
-        "Refuse a key from an address of too many wrong ones"
+    def left_s(self, address):
+        "For how long an address of too many wrong keys has to wait (s); 0 for others"
         number, since = self.wrong.get(address, (0, 0))
-        left_s = self.within_s - (monotonic() - since)
-        if number >= self.most and left_s > 0 and (address, key) not in self.right:
+        return max(0, self.within_s - (monotonic() - since)) if number >= self.most else 0
+
+    def threads(self, address, key, usual):
+        "Which threads look a key up"
+        is_doubtful = self.left_s(address) > 0 and (address, key) not in self.right
+        return self.in_turn if is_doubtful else usual
+
+    def refuse(self, address):
+        "Refuse a wrong key from an address of too many"
+        if left_s := self.left_s(address):
             words = f'too many wrong keys came from here: wait {left_s:.0f} seconds'
             raise ApiError(429, 'too_many_keys', words)
 
@@ -432,12 +441,15 @@ class _Guesses:
 async def _row_of_key(known, guesses, address, key, threads):
     "The row of a key that may come in; what it needs is in `known`"
     digest = sha256_text(key or '')
-    guesses.check(address, digest)
+    limiter = guesses.threads(address, digest, threads) if key else threads
     try:
-        row = await to_thread.run_sync(_check_key, *known, limiter=threads)
+        row = await to_thread.run_sync(_check_key, *known, limiter=limiter)
     except ApiError as error:
+        is_wrong = error.status == 401
+        if key and is_wrong:
+            guesses.refuse(address)
         if key:
-            guesses.note(address, digest, error.status != 401)
+            guesses.note(address, digest, not is_wrong)
         raise
     guesses.note(address, digest, True)
     return row
@@ -452,6 +464,17 @@ def _check_parameters(route, request):
         raise ApiError(422, 'malformed', f'unknown parameter {", ".join(unknown)}: {words}')
 
 # %% ../nbs/96_api.ipynb #08008c54
+_HEAD = 'astrid_data.head'  # In the scope of a HEAD that is answered as GET
+
+
+def _refuse_head(route, request):
+    "Refuse HEAD where a GET with a purpose would leave a mark"
+    leaves_mark = any(field.alias == 'purpose' for field in route.dependant.query_params)
+    if leaves_mark and request.scope.get(_HEAD):
+        words = 'HEAD is not answered here, where a look may be recorded: GET is'
+        raise HTTPException(405, words, headers=dict(allow='GET'))
+
+# %% ../nbs/96_api.ipynb #04950e05
 def _gate(archive, uses, most_body_bytes, guesses):
     "A class of routes that look at the key first, then at the body's size, then at its form"
     threads = CapacityLimiter(4)
@@ -467,6 +490,7 @@ def _gate(archive, uses, most_body_bytes, guesses):
                 row = await _row_of_key(known, guesses, address, key, threads)
                 request.state.key_name, request.state.key_id = row.name, str(row.id)
                 request.state.may_all = 'manage:operations' in (row.permissions or [])
+                _refuse_head(self, request)
                 _check_parameters(self, request)
                 if b'%00' in request.scope['query_string']:
                     raise ApiError(422, 'malformed', 'the address holds the character NUL')
@@ -951,9 +975,9 @@ def _add_facts(app, archive, reads):
     Id = _id_type(archive)
     path = '/training/datasets/{id}'
 
-    @app.get(path + '/samples/{row}/light_curve', dependencies=[reads], responses=_SUCCESS)
-    def light_curve_of_sample(id: Id, row: int):
-        return _envelope(curve_facts(open_dataset(archive, str(id)), row))
+    @app.get(path + '/samples/{row}/light_curve', responses=_SUCCESS)
+    def light_curve_of_sample(id: Id, row: int, who: str = reads, purpose: _Purpose = None):
+        return _envelope(curve_facts(open_dataset(archive, str(id)), row, purpose, who))
 
     @app.get(path + '/diff', dependencies=[reads], responses=_SUCCESS)
     def diff_of_training_sets(
@@ -1220,16 +1244,20 @@ class KeyBody(BaseModel):
     description: _Note | None = None
 
 
+def _left_out():
+    "What a field holds that was left out; no default of the schema, and no change"
+
+
 class KeyChange(BaseModel):
     "What shall be otherwise; what is left out stays"
 
     _example = dict(is_active=False)
     model_config = {'extra': 'forbid', 'json_schema_extra': {'examples': [_example]}}
-    name: _Line = '-'
-    permissions: _Permissions = ['read:data']
-    expires_at: datetime | None = None
-    description: _Note | None = None
-    is_active: bool = True
+    name: _Line = Field(default_factory=_left_out)
+    permissions: _Permissions = Field(default_factory=_left_out)
+    expires_at: datetime | None = Field(default_factory=_left_out, description='null: never')
+    description: _Note | None = Field(default_factory=_left_out, description='null: none')
+    is_active: bool = Field(default_factory=_left_out, description='false ends the key')
 
 # %% ../nbs/96_api.ipynb #fb8f1850
 def _add_keys(app, archive):
@@ -1277,9 +1305,13 @@ def _html(text, status=200):
     return Response(text, status, _PAGE_HEADERS, 'text/html; charset=utf-8')
 
 
+_PAGE_PATTERN = re.compile(r'/pages(/[\w@.~%-]+)*(\?[\w=&+.~%-]*)?', re.ASCII)
+
+
 def _back_to(text):
     "The page to show after the key is known: one of ours, whatever a form says"
-    return text if re.fullmatch(r'/pages(/[\w@.%-]+)*(\?[\w=&%]*)?', text or '') else '/pages'
+    quoted = quote(text or '', safe='/@%?=&+')  # A header holds no other letters
+    return quoted if _PAGE_PATTERN.fullmatch(quoted) else '/pages'
 
 # %% ../nbs/96_api.ipynb #a4e1d9ef
 def _keyed(known, guesses, show):
@@ -1292,7 +1324,8 @@ def _keyed(known, guesses, show):
         try:
             await _row_of_key(asked, guesses, address, key, threads)
         except ApiError as error:
-            to = request.url.path + (f'?{request.url.query}' if request.url.query else '')
+            path, query = quote(request.scope['path'], safe='/@'), request.url.query
+            to = f'{path}?{query}' if query else path
             return _html(login_html(to, str(error) if key else ''), error.status)
         try:
             return await to_thread.run_sync(show, request, limiter=threads)
@@ -1407,7 +1440,8 @@ class _HeadAsGet:
             await send(dict(message, body=b'') if has_body else message)
 
         if scope['type'] == 'http' and scope['method'] == 'HEAD':
-            return await self.app(dict(scope, method='GET'), receive, without_body)
+            as_get = dict(scope, method='GET') | {_HEAD: True}
+            return await self.app(as_get, receive, without_body)
         await self.app(scope, receive, send)
 
 # %% ../nbs/96_api.ipynb #2e7a7269

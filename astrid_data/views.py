@@ -18,7 +18,7 @@ from astropy.io import fits
 
 from .core import BadInput, NotFound, plain_rows
 from .datasets.dataset import Dataset
-from .datasets.diff import diff_versions
+from .datasets.diff import COMPARED, diff_versions
 from .datasets.exports import export_version
 from .datasets.light_curves import light_curve_of
 from .display import SPLIT_COLOURS
@@ -173,10 +173,25 @@ def patch_file(
 def curve_facts(
     dataset: Dataset,  # A version
     row: int,  # Row of its table
+    purpose: str | None = None,  # What a sample of test is needed for; None: it is refused
+    who: str | None = None,  # Who needs it; None means the user of this machine
 ) -> dict:  # name, at, until (MJD, UTC), later, source, units, epochs: plain values
-    "The light curve of a sample"
+    "The light curve of a sample; a look at one of test is recorded"
     check_row(dataset, row)
+    is_test = row in dataset.split_rows('test')
+    if is_test and not purpose:
+        raise BadInput(
+            f'the light curve of sample {row} would tell its label, and test is locked: '
+            'add purpose=WHY to have the look recorded'
+        )
     curve = light_curve_of(dataset, row)
+    if is_test:
+        dataset.open_test(purpose, who)
+    return _plain_curve(curve)
+
+
+def _plain_curve(curve):
+    "A light curve as plain values"
     days = dict(at=curve.at, until=curve.until)
     known = {
         name: day if day is not None and np.isfinite(day) else None for name, day in days.items()
@@ -185,7 +200,10 @@ def curve_facts(
     return facts | known | dict(epochs=plain_rows(curve.table))
 
 # %% ../nbs/95_views.ipynb #f1da114f
-_SEALED_CHANGES = ('label', 'label source', 'class')  # As differences call them
+def _told_by_label(*versions):
+    "What of a sample follows from its label, as differences call it"
+    open_columns = {*_KEPT}.union(*(blind_samples(one.samples) for one in versions))
+    return {words for column, words in COMPARED.items() if column not in open_columns}
 
 
 def _brief(table, most):
@@ -198,7 +216,7 @@ def _changes(old, new, changed, most):
     "Changed samples; those of labels of test without the labels"
     tables = [one.samples.loc[one.split_rows('test'), 'sample_key'] for one in (old, new)]
     tested = set(tables[0]) | set(tables[1])
-    sealed = changed['sample_key'].isin(tested) & changed['what'].isin(_SEALED_CHANGES)
+    sealed = changed['sample_key'].isin(tested) & changed['what'].isin(_told_by_label(old, new))
     shown = changed.astype(object)
     shown.loc[sealed, ['was', 'now']] = None
     return plain_rows(shown.head(most))

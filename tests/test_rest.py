@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 import astrid_data as ad
-from astrid_data import api
+from astrid_data import api, views
 from astrid_data.keys import PERMISSIONS, change_key, create_api_key, list_keys
 from astrid_data.registry.tables import TrainingDataset
 
@@ -167,8 +168,23 @@ def test_who_guesses_waits_and_his_neighbour_works_on(house):
     assert {one.status_code for one in tried[:60]} == {401}
     assert {one.status_code for one in tried[60:]} == {429}
     assert client.get(BASE, headers=good).status_code == 200
-    late = {'X-API-Key': house.keys['all']}  # Right, and not known from there
-    assert client.get(BASE, headers=late).status_code == 429
+    late = {'X-API-Key': create_api_key(house.archive, 'late', READER)}  # Never seen from there
+    assert client.get(BASE, headers=late).status_code == 200
+    assert client.get(BASE).status_code == 401  # Who shows no key has guessed nothing
+    assert client.get('/pages').status_code == 401
+    new = client.post('/pages/login', data=dict(key=create_api_key(house.archive, 'new', READER)))
+    assert new.status_code == 200
+    assert client.get(BASE, headers={'X-API-Key': 'astrid_again'}).status_code == 429
+
+
+def test_a_change_of_a_key_has_no_defaults(house):
+    described = house.client.get('/openapi.json').json()['components']['schemas']['KeyChange']
+    assert not described.get('required')
+    assert [name for name, one in described['properties'].items() if 'default' in one] == []
+    made = as_admin(house, 'POST', '/keys', json=dict(name='kept', permissions=MAKER)).json()
+    (row,) = [one for one in list_keys(house.archive) if one['name'] == made['data']['name']]
+    changed = as_admin(house, 'PATCH', f'/keys/{row["id"]}', json=dict(description='x')).json()
+    assert changed['data'] == row | dict(description='x')
 
 
 def test_the_permissions_are_those_of_the_deployment():
@@ -215,6 +231,40 @@ def test_no_patch_of_test_says_its_label(house, get):
         answer = get(f'{BASE}/{house.versions[0].id}/samples/{row}/patch?form=fits')
         header = fits.open(io.BytesIO(answer.content))[0].header
         assert ('LABEL' in header, 'CLASS' in header) == (is_said, is_said)
+
+
+def test_no_light_curve_tells_a_label_of_test(house, get):
+    dataset = house.versions[0]
+    before = openings(house)
+    for row in dataset.split_rows('test'):
+        answer = get(f'{BASE}/{dataset.id}/samples/{row}/light_curve')
+        assert answer.status_code == 422 and 'purpose=' in answer.json()['error']['message']
+    assert openings(house) == before
+    row = int(dataset.split_rows('test')[0])
+    answer = get(f'{BASE}/{dataset.id}/samples/{row}/light_curve?purpose=variable')
+    assert answer.json()['data']['name'] == dataset.light_curve(row).name
+    last = dataset.test_openings.iloc[-1]
+    assert openings(house) == before + 1
+    assert (last['who'], last['purpose']) == ('reader', 'variable')
+
+
+def test_a_curve_of_another_split_leaves_no_mark(house, get):
+    dataset, before = house.versions[0], openings(house)
+    row = int(dataset.split_rows('train')[0])
+    for end in ('', '?purpose=variable'):
+        assert get(f'{BASE}/{dataset.id}/samples/{row}/light_curve{end}').status_code == 200
+    assert openings(house) == before
+
+
+def test_no_difference_tells_what_follows_from_a_label_of_test(house):
+    dataset = house.versions[0]
+    keys = [dataset.samples['sample_key'][dataset.split_rows(one)[0]] for one in ('test', 'train')]
+    telling, open_to_all = ['target map', 'light curve', 'label'], ['pixels', 'group']
+    rows = [(key, what, 'a', 'b') for key in keys for what in telling + open_to_all]
+    changed = pd.DataFrame(rows, columns=['sample_key', 'what', 'was', 'now'])
+    for row in views._changes(dataset, dataset, changed, 100):
+        is_locked = row['sample_key'] == keys[0] and row['what'] in telling
+        assert (row['was'], row['now']) == ((None, None) if is_locked else ('a', 'b'))
 
 
 def test_an_export_has_test_only_for_a_purpose(house, get):
@@ -284,7 +334,8 @@ def test_sheets_are_for_people_and_machines(house, get):
 
 
 def test_a_curve_is_that_of_the_sample(house, get):
-    data = get(f'{BASE}/look@v1/samples/0/light_curve').json()['data']
+    row = int(house.versions[0].split_rows('train')[0])
+    data = get(f'{BASE}/look@v1/samples/{row}/light_curve').json()['data']
     assert data['epochs'] == [] and data['units']['mjd'].startswith('day')
     assert get(f'{BASE}/look@v1/samples/999999/light_curve').status_code == 404
 
@@ -332,6 +383,36 @@ def test_head_changes_nothing(house):
     assert house.client.head(f'{BASE}/collect', headers=headers).status_code == 422  # No id
 
 
+def test_head_leaves_no_mark_and_packs_nothing(house, monkeypatch):
+    monkeypatch.setattr(api, 'export_zip', lambda *_: pytest.fail('a ZIP was packed'))
+    headers = {'X-API-Key': house.keys['reader']}
+    row = int(house.versions[0].split_rows('test')[0])
+    marking = [
+        path
+        for method, path, operation in operations(house.client)
+        if any(one['name'] == 'purpose' for one in operation.get('parameters', []))
+    ]
+    assert {path.rpartition('/')[2] for path in marking} == {'samples', 'light_curve', 'export'}
+    before = openings(house)
+    for path in marking:
+        path = path.format(id='look@v1', row=row)
+        for end in ('', '?purpose=x'):
+            head = house.client.head(path + end, headers=headers)
+            assert (head.status_code, head.headers['allow'], head.content) == (405, 'GET', b'')
+        assert house.client.head(path).status_code == 401
+    assert openings(house) == before
+
+
+def test_no_get_without_a_purpose_leaves_a_mark(house, get):
+    row, before = int(house.versions[0].split_rows('test')[0]), openings(house)
+    for method, path, _ in operations(house.client):
+        if method == 'GET' and '{id}' in path and path.startswith(BASE):
+            path = path.format(id='look@v1', row=row)
+            get(path)
+            house.client.head(path, headers={'X-API-Key': house.keys['reader']})
+    assert openings(house) == before
+
+
 # Pages in a browser -----------------------------------------------------------------------------------------------
 
 
@@ -362,6 +443,17 @@ def test_the_cookie_is_for_pages_alone(house):
     client.cookies.clear()
     client.cookies.set('astrid_key', house.keys['reader'], path='/')  # Even if one sent it
     assert client.get(BASE).status_code == 401
+
+
+@pytest.mark.parametrize('to', ['/pages/日@v1', '/pages/%E6%97%A5@v1'])
+def test_a_name_in_any_letters_is_led_back_to(house, to):
+    client = TestClient(ad.create_app(house.archive), raise_server_exceptions=False)
+    asked = client.get(to)
+    (kept,) = re.findall('name="to" value="([^"]*)"', asked.text)
+    for sent in (to, kept):
+        given = dict(key=house.keys['reader'], to=sent)
+        made = client.post('/pages/login', data=given, follow_redirects=False)
+        assert (made.status_code, made.headers['location']) == (303, '/pages/%E6%97%A5@v1')
 
 
 @pytest.mark.parametrize(
