@@ -328,7 +328,10 @@ class OnnxClassifier(TrainedModel):
         levels = levels or local_background(raw, np.isfinite(raw))
         levels = _levels_given(levels, self.input['normaliser'])
         given = dict(patches=np.asarray(raw, 'f4'), levels=levels)
-        score, _, distance = self.session.run(None, given)
+        with reading(
+            'the graph of the model', kind=BadInput
+        ):  # Somebody may have changed a number in it
+            score, _, distance = self.session.run(None, given)
         return dict(score=score.astype('f8'), distance=distance.astype('f8'))
 
 
