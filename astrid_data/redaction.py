@@ -89,7 +89,8 @@ _sign = rf'(?:{_mark})?\s*(?:=>?|:|%3D|\\{{1,7}}u003d)\s*'
 _set_to = rf'{_sign}b?(?:{_mark})?'
 _several = rf's(?={_set_to}[^\s\d"\'])'  # Of a name; what is set to it is not a number
 _opens = rf'b?(?P<quote>{_mark})'
-_inside = r'(?P<value>(?:(?!(?P=quote))(?:\\+[^\n]|[^\n\\])){0,999})(?=(?P=quote))'
+_escaped = r'\\{1,99}+[^\n]'  # The run of backslashes is never given back, not even in part
+_inside = rf'(?P<value>(?:(?!(?P=quote))(?:{_escaped}|[^\n\\])){{0,999}})(?=(?P=quote))'
 _quoted = rf'(?P<name>{SECRET_NAME})s?{_sign}{_opens}{_inside}'
 _bare = (
     rf'(?P<name>{SECRET_NAME})(?:{_several})?{_set_to}'
@@ -97,15 +98,26 @@ _bare = (
 )
 
 
+_longest_read = 999  # Letters of a value; what stands in it is then never nested deeply
+
+
 def _without_value(found):
     "A name and what it is set to, with *** where that is a secret"
     before = found[0].removesuffix(found['value'])
-    if is_secret_parameter(found['name'], found['value']):
+    if len(found['value']) > _longest_read or is_secret_parameter(found['name'], found['value']):
         return before + '***'
     return before + found.re.sub(_without_value, found['value'])
 
 # %% ../nbs/06_redaction.ipynb #89e5fdd4
 _pair = rf'(?P<name>{SECRET_NAME})s?{_mark}\s*,\s*{_opens}{_inside}(?=(?P=quote)\s*[)\]])'
+_is_only_a_name = re.compile(rf'(?!(?:pass|sec)[a-z]*[-_])(?=[a-z_-]+\Z){SECRET_NAME}\Z').match
+
+
+def _without_second(found):
+    "A pair with *** for its second, unless that is another name"
+    return found[0] if _is_only_a_name(found['value']) else _without_value(found)
+
+
 _element = rf'(?P<name>{SECRET_NAME})>(?P<value>[^<\n]{{1,999}})(?=</)'
 _argument = rf'(?<![\w-])--[\w-]{{0,40}}?(?P<name>{SECRET_NAME})\s+(?P<value>(?!-)\S+)'
 _words_before = (
@@ -123,7 +135,7 @@ _digest = rf'(\bauthorization{_set_to}digest\s+)[^\n]*'
 # %% ../nbs/06_redaction.ipynb #4ae3b2d8
 _user_and_password = r'(://)[^/\s\'"@:]{0,99}:[^\s\'"]{0,999}@'  # A slash may be part of it
 _hook = re.compile(r'(://[^\s\'"<>?#]{0,200}?hooks?[\w.]{0,40}/)([^\s\'"<>?#\\]+)', re.I)
-_telegram = r'(?<![\w:])(?:bot)?\d{6,12}:[\w-]{30,}'
+_telegram = r'(?<![\w:])(?:bot\d{6,12}:[\w-]{30,}|\d{6,12}:AA[\w-]{28,})'
 
 
 def _is_made(word):
@@ -139,17 +151,18 @@ def _without_path(found):
 # %% ../nbs/06_redaction.ipynb #dab93c12
 _starts = r'(?<![\w-])'
 _known_forms = [
-    r'astrid_[\w-]{40,}',
+    r'(?-i:astrid_(?=[a-z\d_-]{0,99}[A-Z])(?=[A-Z\d_-]{0,99}[a-z])[\w-]{40,})',
     r'A(?:KIA|SIA)[0-9A-Z]{16}\b',
-    r'(?:gh[a-z]|github_pat)_\w{22,}',
+    r'(?:gh[a-z]_[a-z\d]{22,}|github_pat_\w{22,})',
+    r'(?-i:(?:hf|npm|[prs]k_(?:live|test))_[A-Za-z\d]{20,})',
     r'eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3}',  # A JSON web token
-    r'(?:sk|glpat|pypi|xox[a-z]|xapp)-(?=[\w-]{0,99}\d)[\w-]{16,}',
+    r'(?:sk-(?=[\w-]{0,40}?[a-z\d]{16})|(?:glpat|pypi|xox[a-z]|xapp)-)(?=[\w-]{0,99}\d)[\w-]{16,}',
     r'AIza[\w-]{35}',
     r'SG\.[\w-]{16,}\.[\w-]{16,}',
 ]
 _prefixed = (  # Such as hf_…, npm_…, sk_live_…
     r'(?-i:(?:[a-z]{2,12}[_-]){1,3}(?=[A-Za-z]{0,99}\d)(?=[a-z\d]{0,99}[A-Z])'
-    r'(?=[A-Z\d]{0,99}[a-z])[A-Za-z\d]{20,}(?![\w-]))'
+    r'(?=[A-Z\d]{0,99}[a-z])(?![A-Za-z\d]{0,99}?\d{6})[A-Za-z\d]{20,}(?![\w-]))'
 )
 _pem = (
     r'(-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,9}-----)'
@@ -177,7 +190,7 @@ _secret_patterns = [
     (re.compile(_digest, re.I), r'\1***'),
     (re.compile(_after_words, re.I), r'\1***'),
     (re.compile(_quoted, re.I), _without_value),
-    (re.compile(_pair, re.I), _without_value),
+    (re.compile(_pair, re.I), _without_second),
     (re.compile(_element, re.I), _without_value),
     (re.compile(r'\b(bearer\s+)[\w.~+/=-]{8,}', re.I), r'\1***'),
     (re.compile(r'\b(basic\s+)([A-Za-z0-9+/]{4,})={0,2}', re.I), _without_basic),
@@ -212,7 +225,7 @@ def _is_secret_pair(logged):
     texts = [one.decode('latin-1') if isinstance(one, bytes) else one for one in logged]
     if len(texts) != 2 or not all(isinstance(one, str) for one in texts):
         return False
-    return _is_secret(*texts)
+    return not _is_only_a_name(texts[1]) and _is_secret(*texts)
 
 
 def hide_secrets(

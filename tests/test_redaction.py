@@ -1,6 +1,8 @@
 "Spellings of secrets that others use, and prose in which nothing is one"
 
 import json
+import subprocess
+import sys
 from base64 import b64encode
 from pathlib import Path
 
@@ -93,12 +95,30 @@ OTHER_TEXT = [
     '10:20:30.5 -01:02:03; 2001:0db8:85a3:0000:0000:8a2e:0370:7334',
     'docker run -u 1000:1000 --auth none --session night',
     'page.py:862: in a function',
+    "['token', 'password'] and ('api_key', 'signature')",
+    'obs_2459000Aa1234567890bcdefGH',
+    'sdss_J103027p052455Field0001Aa',
+    'wfc3/ibfe07_20240101T123456Cal0001aB.fits',
+    '20240101:a-long-file-name-with-many-words-in-it-0001',
+    '2459000:A-Long-Name-of-an-Observation-in-r_0001',
+    'ztf_20200924464120_000734_zg_c14_o_q1_sciimg.fits.fz',
+    'ghz_survey_of_the_night_20260105_field_0001',
+    'astrid_data_sky_v2_patches_of_the_night_2026_01_05_r.zarr',
+    'sk-2026-01-05-tile-0001-of-the-sky.fits',
+    'LSSTComCam-difference_image_20241203_00321_R22_S11.fits',
 ]
 
 
 @pytest.mark.parametrize('text', OTHER_TEXT)
 def test_what_only_looks_like_a_secret_stays(text):
     assert hide_secrets(text) == text
+
+
+def test_two_names_are_no_pair_but_a_name_and_a_password_are():
+    assert hide_secrets(['token', 'password']) == ['token', 'password']
+    for password in ('mypassword', 'Password', 'secret_hunter', 'password_4_sky', 'a token'):
+        assert hide_secrets(['token', password]) == ['token', '***']
+        assert hide_secrets(f"('token', '{password}')") == "('token', '***')"
 
 
 def test_the_pages_can_be_read_but_where_they_speak_of_secrets():
@@ -128,3 +148,58 @@ UNITS = (
 def test_no_pattern_looks_back_over_a_long_text(unit):
     text = unit * (200_000 // len(unit))  # Looked back over, it would take minutes
     assert len(hide_secrets(text)) <= len(text)
+
+
+NAMES = (
+    'token secret password passwd passphrase pwd signature sig auth authorization jwt hmac '
+    'credentials api_key access-key session session_id secret_word tokens'
+).split()
+BEFORE = [
+    '"{}":"',
+    "'{}': '",
+    '\\"{}\\": \\"',
+    '{}=',
+    "('{}', '",
+    '["{}","',
+    '{}=[',
+    '{}>',
+    '--{} ',
+]
+RUNS = ['\\', '\\\\"', '"', "'", ',', ', ', '[', '(', '{', ' ', '\n', '\t', '=', ':', '*', 'a', '-']
+LONG_RUNS = """
+import re, resource, sys
+from astrid_data.redaction import hide_secrets
+resource.setrlimit(resource.RLIMIT_CPU, (300, 300))  # Of this process, whatever others do
+names, openings, runs, length = eval(sys.stdin.read())
+for run in runs:
+    for name in names:
+        for opening in openings:
+            before = opening.format(name)
+            text = before + run * (length // len(run))
+            assert len(hide_secrets(text)) <= len(text) + 3, (before, run)
+"""
+
+
+def hidden_in_time(names, openings, runs, length):
+    "Hide in long runs, in a process whose seconds at work are counted"
+    given = repr((names, openings, runs, length))
+    command = [sys.executable, '-c', LONG_RUNS]
+    return subprocess.run(command, input=given, text=True, capture_output=True, check=False)
+
+
+def test_a_long_run_of_backslashes_ends_under_every_name():
+    "Cut in every way they would take longer than there is time"
+    done = hidden_in_time(NAMES, BEFORE[:3], ['\\'], 100_000)
+    assert done.returncode == 0, done.stderr or done.returncode
+
+
+def test_any_long_run_ends():
+    done = hidden_in_time(['token', 'sig'], BEFORE, RUNS, 10_000)
+    assert done.returncode == 0, done.stderr or done.returncode
+
+
+@pytest.mark.parametrize('unit', ['sig=[a, ', 'auth=(b ', "sig='a' ", 'session: {c ', 'sig=[x] '])
+def test_what_is_nested_deeply_is_read_without_depth(unit):
+    text = unit * 20_000
+    assert len(hide_secrets(text)) <= len(text)
+    assert WORD not in hide_secrets(f'{text} password={WORD}')

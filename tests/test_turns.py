@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 
@@ -112,3 +113,65 @@ def test_a_call_that_fails_gives_its_turn_back(dataset, monkeypatch):
         with pytest.raises(DiskFull):
             retrain(dataset, **NIGHT)
     assert retrain(dataset, **NIGHT).outcome == 'promoted'
+
+
+def killed_above_a_child(open_again, pipe):
+    "Have the turn, and a child that sleeps through the end of this process"
+    with one_turn(open_again(), 'sky'):
+        if not os.fork():
+            pipe.send(os.getpid())
+            signal.pause()
+        signal.pause()
+
+
+@pytest.fixture
+def orphan(home):
+    "The number of a child that sleeps; its parent had the turn and was killed"
+    ours, theirs = FORK.Pipe()
+    parent = FORK.Process(target=killed_above_a_child, args=(home, theirs))
+    parent.start()
+    number = ours.recv()
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.join()
+    yield number
+    os.kill(number, signal.SIGKILL)
+
+
+def test_a_child_that_is_left_behind_does_not_keep_the_turn(home, orphan):
+    archive, pause = home(), threading.Event()
+    for _ in range(400):  # PostgreSQL hears of it a moment later
+        try:
+            with one_turn(archive, 'sky'):
+                return
+        except AtWork:
+            pause.wait(0.05)
+    pytest.fail(f'child {orphan} of the process that was killed has the turn still')
+
+
+@pytest.mark.parametrize('registry_url', ['postgresql'], indirect=True)
+def test_a_child_that_ends_leaves_the_turn_to_its_parent(home):
+    other, turn = home(), one_turn(home(), 'sky')
+    with turn as say:
+        child = os.fork()
+        if not child:
+            turn.__exit__(None, None, None)  # As where an error leaves the block
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        say('trains')
+        with pytest.raises(AtWork, match='trains since'), one_turn(other, 'sky'):
+            pass
+
+
+def test_of_long_names_since_when_and_who_is_told(home, monkeypatch):
+    "PostgreSQL keeps 63 letters"
+    monkeypatch.setattr(
+        'astrid_data.automation.turns.gethostname', lambda: 'train-7d9f8c6b5d-x2x4z'
+    )
+    with one_turn(home(), 'sky') as say:
+        say('trains on ' + 'a-survey-of-the-whole-sky-' * 4 + '@v12')
+        with pytest.raises(AtWork) as refused:
+            one_turn(home(), 'sky').__enter__()
+    words = str(refused.value)
+    assert words.startswith('trains on a-survey-of-')
+    who = rf'since \d\d:\d\d UTC \(process {os.getpid()} on train-7d9f8c6b5d-x2x4z\)$'
+    assert re.search(who, words), words

@@ -25,10 +25,14 @@ class AtWork(Conflict):
     "Another has the turn; the text is what it does"
 
 
-def _words(doing, now=None):
+def _who(now=None):
+    "Since when, in which process and on which computer"
+    return f'{now or datetime.now(UTC):%H:%M}', str(os.getpid()), gethostname()
+
+
+def _words(doing, since, process, computer):
     "What somebody does, and who that is"
-    since = f'{now or datetime.now(UTC):%H:%M} UTC'
-    return f'{doing} since {since} (process {os.getpid()} on {gethostname()})'
+    return f'{doing} since {since} UTC (process {process} on {computer})'
 
 # %% ../../nbs/90_automation/00_turns.ipynb #0d586a69
 def _lock_path(archive, word):
@@ -48,9 +52,57 @@ def _turn_of_file(archive, word):
                 stack.enter_context(file_lock(path, wait=False))
             except BlockingIOError:
                 raise AtWork(path.read_text('utf-8', 'replace')) from None
-        yield lambda doing: path.write_text(_words(doing), 'utf-8')
+        yield lambda doing: path.write_text(_words(doing, *_who()), 'utf-8')
 
 # %% ../../nbs/90_automation/00_turns.ipynb #7766a090
+_kept = 63  # Letters of PostgreSQL's `application_name`
+_of_computer = 24  # Letters of the computer's name; what is done needs the others
+
+
+def _to_name(doing, now=None):
+    "Who does what, for `application_name`"
+    since, process, computer = _who(now)
+    name = f'{since} {process} {computer[:_of_computer]} {doing}'
+    name = name.encode('ascii', 'replace').decode()
+    return name if len(name) <= _kept else f'{name[: _kept - 3]}...'
+
+
+def _from_name(name):
+    "The words of such a name; any other as it is"
+    parts = (name or '').split(' ', 3)
+    if len(parts) < 4 or not parts[1].isdigit():
+        return name or ''
+    *who, doing = parts
+    return _words(doing, *who)
+
+# %% ../../nbs/90_automation/00_turns.ipynb #2c73ab0b
+_held = set()  # Connections that hold a turn
+
+
+def _let_go():
+    "In a child after a fork: the turns are its parent's"
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for connection in list(_held):
+        if not connection.closed:  # Else its number may be another file's by now
+            os.dup2(nowhere, connection.fileno(), inheritable=False)
+    os.close(nowhere)
+    _held.clear()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=lambda: _held and _let_go())
+
+
+@contextmanager
+def _only_here(connection):
+    "Keep a connection from the children of this process"
+    _held.add(connection)
+    try:
+        yield
+    finally:
+        _held.discard(connection)
+
+# %% ../../nbs/90_automation/00_turns.ipynb #409d27d6
 _TRY = text('SELECT pg_try_advisory_lock(:key)')
 _SAY = text("SELECT set_config('application_name', :words, false)")
 _WHO = text(
@@ -67,20 +119,28 @@ def _key(word):
 
 
 @contextmanager
-def _turn_of_connection(archive, word):
-    "The turn by an advisory lock"
-    registry, key = archive.registry, _key(word)
+def _own_connection(registry):
+    "A connection out of the pool, closed at the end"
     with _said_plainly(registry._secrets):
         connection = registry.engine.connect().execution_options(isolation_level='AUTOCOMMIT')
         connection.detach()
     try:
-        with _said_plainly(registry._secrets):
-            if not connection.scalar(_TRY, dict(key=key)):
-                raise AtWork(connection.scalar(_WHO, dict(key=key)) or '')
-        yield lambda doing: connection.execute(_SAY, dict(words=_words(doing)))
+        with _only_here(connection.connection.dbapi_connection):
+            yield connection
     finally:
         with suppress(SQLAlchemyError):
             connection.close()
+
+
+@contextmanager
+def _turn_of_connection(archive, word):
+    "The turn by an advisory lock"
+    registry, key = archive.registry, _key(word)
+    with _own_connection(registry) as connection:
+        with _said_plainly(registry._secrets):
+            if not connection.scalar(_TRY, dict(key=key)):
+                raise AtWork(_from_name(connection.scalar(_WHO, dict(key=key))))
+        yield lambda doing: connection.execute(_SAY, dict(words=_to_name(doing)))
 
 # %% ../../nbs/90_automation/00_turns.ipynb #e54a952c
 _KINDS = dict(sqlite=_turn_of_file, postgresql=_turn_of_connection)
