@@ -87,6 +87,9 @@ ROLES = [
     ('BUNIT', '10**(-20)*erg/s/cm**2/Angstrom', 'image'),
     ('BUNIT', 'electron/s', 'image'),
     ('BUNIT', 'K', 'image'),
+    ('IMAGETYP', 'mask clean', 'mask'),
+    ('OBSTYPE', 'sky background', 'image'),
+    ('HIERARCH ESO PRO CATG', 'BP_MAP_NL', 'mask'),
     ('OBJECT', 'dark', 'calibration'),
     ('IMAGETYP', 'dark subarray', 'calibration'),
     ('IMAGETYP', 'dark subtracted', 'image'),
@@ -113,6 +116,15 @@ NAMES = {
     'covMap': 'weight',
     'BKG_SUB': 'image',
     'PSF_MATCHED': 'image',
+    'ERR_CORR': 'error',
+    'IVAR_CORR': 'weight',
+    'DQ_CLEAN': 'mask',
+    'WHT_MATCHED': 'weight',
+    'BP': 'image',  # Gaia's band
+    'SCI_BP': 'image',
+    'BP_SCI': 'image',
+    'BP_MAP': 'mask',
+    'SKY_BACKGROUND': 'other',
     '3-4-F.SCI': 'image',
 }
 
@@ -209,6 +221,10 @@ ALONE = [
     'UVISTA_Ks_flag',
     'v2012_st_conf',
     'x_dq',
+    'x_rms_corr',
+    'f160w_rms_corrected',
+    'f160w_wht_matched',
+    'a_mask_clean',
 ]
 IMAGES = [
     'f160w_psf_matched',
@@ -229,6 +245,11 @@ def test_a_helper_is_known_without_its_image(name):
 def test_what_was_done_to_an_image_makes_no_helper(name):
     alone, beside = sort_delivery([f'd/{name}.fits', 'd/other.fits'])
     assert alone.helper_word is beside.helps is None
+
+
+def test_a_weight_that_was_corrected_goes_with_its_image():
+    image, weight = sort_delivery(['d/m_sci.fits', 'd/m_weight_corr.fits'])
+    assert image.helper_word is None and weight.helper_word
 
 
 def taken_in(tmp_path, **files):
@@ -304,6 +325,11 @@ BANDS = {
     'H-alpha 658nm': 'Halpha',
     'Ha 7nm': 'Halpha',
     'Halpha': 'Halpha',
+    'Halpha off': 'Halpha off',
+    'Ha-off': 'Halpha off',
+    'Ha_cont': 'Halpha cont',
+    'H-alpha continuum': 'Halpha cont',
+    '[OIII]_off': 'OIII off',
     'O III 5007': 'OIII',
     '[OIII]': 'OIII',
     'S II': 'SII',
@@ -377,6 +403,7 @@ TIMES = [
         'start',
     ),
     ({'MJD-BEG': 59894.25, 'MJD-END': 59810.5, 'EXPTIME': 9000.0}, None, None),
+    ({'MJD-BEG': 50000.0, 'MJD-END': 60000.0, 'EXPTIME': 30.0}, None, None),
     ({'MJD-OBS': 59759.25, 'MJD-BEG': 59894.25, 'MJD-END': 59910.5}, None, None),
     ({'MJD-OBS': 56000.25, 'MJD-END': 56400.5, 'EXPTIME': 60.0}, None, None),
 ]
@@ -460,3 +487,36 @@ def test_a_table_in_the_form_of_its_program(field, tmp_path, name):
         found = session.execute(select(Detection.ra, Detection.dec, Detection.id)).all()
     places = [(one.ra, one.dec) for one in found if one.id not in before]
     assert np.allclose(sorted(places), sorted(zip(ra, dec)), atol=1e-7)
+
+
+def test_the_epoch_of_a_long_stack_is_said_to_be_a_span():
+    found = read_header_facts(header_of({'MJD-BEG': 59894.25, 'MJD-END': 59910.5, 'EXPTIME': 30.0}))
+    assert found['notes']['mjd'] == 'the epoch is a span of 16.2 days, from MJD-BEG to MJD-END'
+    short = read_header_facts(header_of({'MJD-BEG': 59894.25, 'MJD-END': 59894.26}))
+    assert 'mjd' not in short['notes']
+
+
+LOST_FACTS = [
+    ({'MJD-OBS': 56000.25, 'MJD-END': 56400.5}, 'time', 'cards contradict each other'),
+    ({'MJD-BEG': 59894.25, 'MJD-END': 59910.5}, 'time', 'the epoch is a span of 16.2 days'),
+    ({'DATE-OBS': '2020-01-02'}, 'time', 'DATE-OBS gives the day only'),
+    ({'DATE-OBS': '2020-01-02T09:60:00'}, 'time', '09:60:00'),
+    (dict(MAGZP=0.0), 'zero point', 'MAGZP = 0 may stand for an unknown one'),
+]
+
+
+@pytest.mark.parametrize('cards, fact, why', LOST_FACTS)
+def test_a_report_says_which_facts_of_an_image_are_unknown(tmp_path, cards, fact, why):
+    _, report = taken_in(tmp_path, a=[fits.PrimaryHDU(sky(), placed(**cards))])
+    assert report.added == 1
+    missing = report.missing
+    [said] = missing[missing.fact == fact]['why']
+    assert why in said
+    assert missing.uri.str.endswith('a.fits').all()
+    assert f'{fact} of 1 image (' in repr(report)
+
+
+def test_a_report_has_no_line_for_an_image_that_gives_all(tmp_path):
+    cards = {'DATE-OBS': '2020-01-02T09:50:00', 'MAGZERO': 25.0, 'BUNIT': 'adu'}
+    _, report = taken_in(tmp_path, a=[fits.PrimaryHDU(sky(), placed(**cards))])
+    assert not len(report.missing) and 'unknown:' not in repr(report)

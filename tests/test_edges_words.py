@@ -88,7 +88,7 @@ def test_a_column_of_verdicts_takes_every_word_that_the_ledger_offers(archive):
 def test_an_alert_without_a_field_says_which_and_what_is_there(fields, absent, alike):
     reason, detail = alert_problem(flat_alert(dict(objectId='ZTF1', candid=1) | fields))
     assert reason == 'unknown_schema'
-    assert f'no {", ".join(absent)};' in detail
+    assert f'no {", ".join(absent)}' in detail
     has = detail.partition('it has ')[2].partition(';')[0].split(', ')
     assert {'objectId', 'candid', *fields} == set(has)
     assert re.findall("is '(\\w+)' meant", detail) == alike
@@ -97,3 +97,12 @@ def test_an_alert_without_a_field_says_which_and_what_is_there(fields, absent, a
 def test_an_alert_of_many_fields_names_some():
     _, detail = alert_problem(flat_alert(dict(candid=1) | {f'f{k:02d}': k for k in range(40)}))
     assert 'and 29 more' in detail and len(detail) < 300
+
+
+@pytest.mark.parametrize('name', ['midPointTai', 'midpointMjdTai'])
+def test_an_alert_whose_time_is_no_day_says_so_and_not_that_it_is_of_no_survey(name):
+    source = dict(diaSourceId=45, ra=150.0, dec=2.0) | {name: 1480360995.0}
+    reason, detail = alert_problem(flat_alert(dict(diaSource=source, diaSourceId=45)))
+    assert reason == 'unknown_schema'
+    assert f'no time: {name} is 1480360995.0, which is no day' in detail
+    assert 'neither ZTF' not in detail

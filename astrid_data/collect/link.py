@@ -271,8 +271,12 @@ def _subtract(science, template, scale):
 
 
 def _open_image(archive, image):
-    "The pixels of an image, from the columns of its row"
-    return archive.open(image['uri'], image['hdu_name'], image['hdu_ver'])
+    "The pixels of an image, from the columns of its row; an error knows whose it is"
+    try:
+        return archive.open(image['uri'], image['hdu_name'], image['hdu_ver'])
+    except Exception as problem:
+        problem.failed_uri = image['uri']
+        raise
 
 # %% ../../nbs/40_collect/05_link.ipynb #ff406ef9
 def _difference_columns(science, template, scale):
@@ -305,6 +309,11 @@ def _difference_row(archive, science, template):
     return science | file | size | _difference_columns(science, template, scale)
 
 # %% ../../nbs/40_collect/05_link.ipynb #f270b322
+def _failed_uri(problem, science):
+    "The address of the image that an error is about; that of the science image where none is named"
+    return getattr(problem, 'failed_uri', science['uri'])
+
+
 def _triplet_rows(archive, template, science, taken, difference):
     "Rows for the roles of one science image, or why there are none; adds to `taken`"
     observation_id = science['observation_id']
@@ -315,11 +324,13 @@ def _triplet_rows(archive, template, science, taken, difference):
         try:
             roles['difference'] = _difference_row(archive, science, template)
         except ConnectionError as problem:
-            if not others_answer(science['uri'], archive.store, [template['uri']]):
+            failed = _failed_uri(problem, science)
+            both = science['uri'], template['uri']
+            if not others_answer(failed, archive.store, [uri for uri in both if uri != failed]):
                 raise  # The store is away for all
-            return [], loss_of(problem, science['uri'])[0]
+            return [], loss_of(problem, failed)[0]
         except ITEM_ERRORS as problem:
-            return [], loss_of(problem, science['uri'])[0]
+            return [], loss_of(problem, _failed_uri(problem, science))[0]
     taken.update((observation_id, role) for role in roles)
     return [_linked_row(observation_id, role, image) for role, image in roles.items()], ''
 

@@ -192,11 +192,19 @@ _line = re.compile(
 )
 
 
+_off_line = re.compile(r'(?<![a-z])(off|cont)', re.I)  # The sky beside the line
+
+
 def _line_of(text):
-    "The emission line that a filter passes, in one spelling; '' where it is named after none"
+    "The emission line of a filter, with off or cont where that is said; '' where it has none"
     found = _line.fullmatch(text.strip())
-    if not found:
-        return ''
+    line = _spelt_line(text, found) if found else ''
+    beside = _off_line.search(text)
+    return f'{line} {beside[1].lower()}' if line and beside else line
+
+
+def _spelt_line(text, found):
+    "The line that a filter is named after, in one spelling; '' for what only looks like one"
     if found['short']:
         return _lines[found['short'].lower()] if text[:1] != 'h' else ''
     if found['greek']:

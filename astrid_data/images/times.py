@@ -605,19 +605,29 @@ def _placeholder(mjd, has_clock=False):
             return name
 
 # %% ../../nbs/20_images/02_times.ipynb #ba8b313c
+_longest_stack = 20 * 365.25  # Days
+
+
 def _is_long_stack(times, longest):
     "Whether cards are called the begin and the end of a long time, and each moment has one value"
     named = {time.meaning for time in times if _says_moment.search(time.card)}
     by_moment = [[t.mjd for t in times if t.meaning == m] for m in ('start', 'mid', 'end')]
     spans = [(min(days), max(days)) for days in by_moment if days]
     follow = all(earlier[1] <= later[0] for earlier, later in zip(spans, spans[1:]))
-    return {'start', 'end'} <= named and follow and all(b - a <= longest for a, b in spans)
+    is_short = spans[-1][1] - spans[0][0] <= _longest_stack
+    agree = follow and all(b - a <= longest for a, b in spans)
+    return {'start', 'end'} <= named and agree and is_short
+
+
+def _longest(exposure_s):
+    "Days by which the cards of one exposure may differ"
+    return 1 + (exposure_s or 0) / 86400
 
 
 def _disbelief(times, chosen, exposure_s):
     "Why a time cannot be believed; None where it can"
     days = [time.mjd for time in times]
-    longest = 1 + (exposure_s or 0) / 86400
+    longest = _longest(exposure_s)
     if max(days) - min(days) > longest and not _is_long_stack(times, longest):
         values = ', '.join(f'{time.card} {time.raw:.4f}' for time in times)
         return f'cards contradict each other: {values}'
@@ -639,6 +649,16 @@ def _hours_apart(times, chosen, exposure_s):
     return f'cards differ by {(max(days) - min(days)) * 24:.1f} h: {values}'
 
 # %% ../../nbs/20_images/02_times.ipynb #4aa40d79
+def _span_notes(times, longest):
+    "That a time is the first day of a span, and how long that is; nothing for one exposure"
+    days = [time.mjd for time in times]
+    span = max(days) - min(days)
+    if span <= longest:
+        return []
+    first, last = (one(times, key=lambda time: time.mjd).card for one in (min, max))
+    return [f'the epoch is a span of {span:.1f} days, from {first} to {last}']
+
+
 def _time_notes(chosen):
     "What a reader should know of the time that was taken"
     if not chosen.has_clock and chosen.raw % 1:
@@ -740,11 +760,12 @@ def time_of(
         return unknown | dict(missing=why)
     if why := _hours_apart(times, chosen, exposure_s):
         return unknown | _day_only(times, why)
+    spans = _span_notes(times, _longest(exposure_s))
     return unknown | dict(
         mjd=chosen.mjd,
         mjd_scale='utc',
         mjd_meaning=chosen.meaning if chosen.has_clock else None,
-        note='; '.join([*_time_notes(chosen), *problems]) or None,
+        note='; '.join([*_time_notes(chosen), *spans, *problems]) or None,
     )
 
 # %% ../../nbs/20_images/02_times.ipynb #f077987f

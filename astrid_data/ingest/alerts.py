@@ -116,6 +116,15 @@ def _stated_score(alert):
 _MOST_NAMES = 12  # Of fields, in a sentence
 
 
+def _no_time(alert):
+    "Why an alert that is complete but for its time has none"
+    times = [name for name in alert if 'midpoint' in name.lower()]
+    if not times:
+        return 'no time: no jd, mjd or midpointMjdTai that is a day (MJD or JD)'
+    said = ', '.join(f'{name} is {alert[name]}' for name in times)
+    return f'no time: {said}, which is no day (MJD or JD)'
+
+
 def _without_fields(alert, absent):
     "What is said of an alert that lacks fields: which, what it has, and what may be meant"
     has = sorted(name for name in alert if name not in STAMPS.values())
@@ -123,6 +132,8 @@ def _without_fields(alert, absent):
     others = [name for name in has if name not in ('candid', 'jd', 'ra', 'dec')]
     hints = dict.fromkeys(meant(name, others) for name in absent)
     said = ', '.join(has[:_MOST_NAMES]) or 'nothing'
+    if absent == ['jd']:
+        return f'{_no_time(alert)}; it has {said}{more}{"".join(hints)}'
     return f'neither ZTF nor Rubin: no {", ".join(absent)}; it has {said}{more}{"".join(hints)}'
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #4a0b0337

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..core import BadImage, BadInput, NotFound
 from ..images.files import parse_fits, read_bytes
-from ..images.hdus import list_images
+from ..images.hdus import is_taken_off, list_images
 
 # %% ../../nbs/25_ingest/03_files.ipynb #a6ba0b7f
 def _given_paths(paths):
@@ -166,9 +166,6 @@ _plain_words = set(
 )
 #: Words of the Hubble Space Telescope's oldest cameras for the quality of an image -> for the image
 _image_of = dict(c1m='c0m', c1f='c0f', q0m='d0m', q0f='d0f')
-_done_to_it = re.compile(
-    r'sub|subtr[a-z]*|match(ed)?|hom|homog[a-z]*|corrected|clean(ed)?|removed|free'
-)  # `psf_matched`
 
 # %% ../../nbs/25_ingest/03_files.ipynb #20d736aa
 def _other_names(stem):
@@ -176,7 +173,7 @@ def _other_names(stem):
     parts = re.split(r'([._-])', stem)
     for i in range(0, len(parts), 2):
         role = _role_of_word.get(parts[i])
-        if role is None or _done_to_it.fullmatch(''.join(parts[i + 2 : i + 3])):
+        if role is None or is_taken_off(parts[i], ''.join(parts[i + 2 : i + 3])):
             continue
         is_decam = re.fullmatch('o[ops][dwe]', parts[i])  # ood goes with ooi, osd with osi
         words = [f'{parts[i][:2]}i'] if is_decam else _image_words
@@ -316,7 +313,7 @@ def _differs_in_one_word(folder, stem, alike):
     parts = tuple(re.split(r'[._-]', stem))
     for i, word in enumerate(parts):
         role = _helper_end(_numbered(word)[0])
-        if role is None or _done_to_it.fullmatch(''.join(parts[i + 1 : i + 2])):
+        if role is None or is_taken_off(word, ''.join(parts[i + 1 : i + 2])):
             continue
         rest = (*parts[:i], *parts[i + 1 :])
         images = [one for one in alike[folder, i, rest] if _may_be_image(word, one[0])]

@@ -495,12 +495,23 @@ def _write_image(archive, session, file, image, options, found):
     return entry, picture, *record_detections(session, image, picture, **more)
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #3d769103
+def _not_known(image):
+    "Fact -> why it is unknown; a day without its time, or a span, is no time"
+    if image.mjd is None or 'mjd' not in image.notes:
+        return image.missing
+    is_day = image.mjd_meaning is None and image.mjd % 1 == 0
+    longest = 1 + (image.exposure_s or 0) / 86400
+    is_span = image.mjd_end is not None and image.mjd_end - image.mjd > longest
+    return image.missing | (dict(mjd=image.notes['mjd']) if is_day or is_span else {})
+
+
 def _report_new(report, file, image, entry, picture, *found):
     "Count an image that was added"
     report.added += 1
     for fact in ('band', 'dq', 'planes'):
         if fact in image.notes:
             report.notes.append(f'{file.path.name}: {image.notes[fact]}')
+    report.lack(file.uri, picture['hdu_name'], _not_known(image))
     _report_image(
         report,
         *found,
