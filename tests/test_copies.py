@@ -14,7 +14,7 @@ from astrid_data.quality import duplicates as duplicates_page
 from astrid_data.quality.background import example_patches
 from astrid_data.quality.duplicates import can_compare, check_duplicates, find_duplicates
 from astrid_data.quality.fingerprints import noise_pattern
-from astrid_data.quality.same_noise import clearly_different, compare, same_noise
+from astrid_data.quality.same_noise import LEAST_SIGMA, clearly_different, compare, same_noise
 from astrid_data.splits.audit import LeakageAudit, audit_splits
 from benchmarks.copies import A_DRESS, centred, dresses, plant, planted, tiles
 
@@ -61,6 +61,23 @@ def test_what_is_told_at_once_to_be_no_copy_is_none(side):
     is_copy = np.array([found.is_copy(0.8) for found in each])
     assert is_copy[:6].all() and not (is_copy & different).any()
     assert different[12:].mean() > 0.9
+
+
+def test_copies_just_above_the_limit_are_not_told_to_be_different():
+    "Patches so small that their copies reach 6 to 8 standard deviations of chance, and no more"
+    rng = np.random.default_rng(0)
+    first = rng.normal(100, 5, (300, 1, 8, 8)).astype('f4')
+    second = (first + rng.normal(0, 2, first.shape)).astype('f4')
+    pairs = np.concatenate([first, second])
+    noise = noise_pattern(pairs, np.ones(pairs.shape, bool))[:, 0]
+    first, second = noise[:300], noise[300:]
+    found = [same_noise(*pair) for pair in zip(first, second)]
+    is_copy = np.array([one.is_copy(0.8) for one in found])
+    sigma = np.array([one.sigma for one in found])
+    assert ((sigma < LEAST_SIGMA + 0.5) & is_copy).sum() > 10
+    different = clearly_different(first, second, np.zeros(300), np.zeros(300, bool))
+    assert not (is_copy & different).any()
+    assert different[sigma < LEAST_SIGMA - 0.5].all()
 
 
 def test_pairs_are_judged_together_as_one_by_one(monkeypatch):

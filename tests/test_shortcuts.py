@@ -1,13 +1,20 @@
 "Every fact known with the observation is a suspect of the probe; the cause is named, clean sets are let pass."
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+from test_loader import made
 
 from astrid_data.core import BadInput
 from astrid_data.images.conditions import read_conditions
+from astrid_data.loading.batches import PatchLoader
+from astrid_data.loading.patch_dataset import PatchDataset
 from astrid_data.quality.report import check_quality
 from astrid_data.quality.shortcuts import certain_auc, check_shortcuts, probe_shortcuts
+from astrid_data.training.models import SmallCNN
+from astrid_data.training.predict import evaluate
 from benchmarks.shortcuts import FILES, pool
 
 N = 600
@@ -129,3 +136,22 @@ def test_lists_in_a_column_are_compared_as_text():
     table = pd.DataFrame(dict(label=label, object_id=np.arange(60).astype(str)))
     table['extra'] = [[int(k)] for k in label]
     assert probe_shortcuts(table, facts=('extra',))['auc'] > 0.9
+
+
+def test_a_shortcut_that_was_found_is_said_with_the_version_and_with_each_score(tmp_path):
+    version = made(tmp_path / 'v')
+    assert version.shortcut is None and 'without looking' not in repr(version)
+    samples = facts(0)
+    label = (samples['band'] == 'g') ^ (np.arange(N) % 20 == 0)
+    samples = samples.assign(label=label.astype(int))
+    probe = probe_shortcuts(samples)
+    report = check_quality(samples, probe=False)
+    report.shortcuts, report.issues = probe, check_shortcuts(samples, probe)
+    (version.folder / 'quality.json').write_text(report.to_json())
+    test = PatchLoader(PatchDataset(version, 'test'), 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        points = evaluate(SmallCNN(), test, n_boot=5)
+    assert points.shortcut['auc'] == report.shortcuts['auc'] > 0.9
+    for shown in (repr(version), repr(points), points._repr_html_()):
+        assert 'AUC' in shown and 'without looking at the source, by' in shown

@@ -566,6 +566,7 @@ def test_without_val_the_last_epoch_stays():
     model, train = SmallCNN(), batches()
     h = fit(model, train, epochs=3)
     assert h.measure == 'train_loss' and h.best_epoch == 3
+    assert 'convergence not judged: you set the epochs' in repr(h)
 
 
 def test_a_checkpoint_needs_no_trust(tmp_path):

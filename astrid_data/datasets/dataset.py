@@ -51,6 +51,7 @@ from astrid_data.datasets.seal import (
 from .shards import ShardedArray, ShardWriter, content_hash, pixel_hashes
 from ..quality.background import local_background
 from ..quality.report import DataQualityReport
+from ..quality.shortcuts import cause_text
 from ..splits.audit import LeakageAudit, audit_splits
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #48641115
@@ -135,6 +136,34 @@ def patch_size(self: Dataset) -> int:  # Pixel
     "The side of a patch"
     return self.manifest['patch_size']
 
+# %% ../../nbs/55_datasets/02_dataset.ipynb #55a1bb96
+def _refuse_no_file(dataset, path):
+    "Refuse a pipe or a device in the place of a file: who opens it may wait for ever"
+    if path.exists() and not path.is_file():
+        raise NotFound(f'{dataset.address}: {path.name} is no file; restore it from a copy')
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #a662edee
+@patch(as_prop=True)
+def quality(self: Dataset) -> DataQualityReport:  # None for a version that was written without one
+    "What was measured about this version"
+    path = self.folder / 'quality.json'
+    if not path.exists():
+        return None
+    _refuse_no_file(self, path)
+    return DataQualityReport.from_json(path.read_text())
+
+# %% ../../nbs/55_datasets/02_dataset.ipynb #062f322e
+@patch(as_prop=True)
+def shortcut(self: Dataset) -> dict | None:  # auc, words; None where none was found
+    "How well the label can be guessed without looking at the source, where that is above its limit"
+    try:
+        report = self.quality
+    except (AstridError, OSError, UnicodeDecodeError):
+        return None
+    if report is None or all(issue.code != 'shortcut' for issue in report.issues):
+        return None
+    return dict(auc=report.shortcuts.get('auc'), words=cause_text(report.shortcuts))
+
 # %% ../../nbs/55_datasets/02_dataset.ipynb #09384b19
 _ORIGIN_MARKS = {
     'survey': 'real sky',
@@ -160,13 +189,10 @@ def __repr__(self: Dataset):
         f'  {lost} of {manifest["requested"]} asked for are in the ledger',
     ]
     lines += [f'  warning: {warning}' for warning in manifest.get('warnings') or []]
+    if shortcut := self.shortcut:
+        auc, words = shortcut['auc'], shortcut['words']
+        lines.append(f'  warning: AUC {auc:.2f} without looking at the source, {words}')
     return '\n'.join(lines)
-
-# %% ../../nbs/55_datasets/02_dataset.ipynb #55a1bb96
-def _refuse_no_file(dataset, path):
-    "Refuse a pipe or a device in the place of a file: who opens it may wait for ever"
-    if path.exists() and not path.is_file():
-        raise NotFound(f'{dataset.address}: {path.name} is no file; restore it from a copy')
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #787d2b3e
 @patch
@@ -363,16 +389,6 @@ def sign(
     "Write a signature into the folder, which `verify(key)` asks for"
     sign_folder(self.folder, key)
     return self
-
-# %% ../../nbs/55_datasets/02_dataset.ipynb #a662edee
-@patch(as_prop=True)
-def quality(self: Dataset) -> DataQualityReport:  # None for a version that was written without one
-    "What was measured about this version"
-    path = self.folder / 'quality.json'
-    if not path.exists():
-        return None
-    _refuse_no_file(self, path)
-    return DataQualityReport.from_json(path.read_text())
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #007acca0
 @patch(as_prop=True)

@@ -102,6 +102,7 @@ class OperatingPoints:
     note: str = ''  # What to keep in mind
     leaks: str = ''  # What the splits are known to share; '' where no audit found anything
     scored_before: dict | None = None  # times, others (models), since; None where nobody counts
+    shortcut: dict | None = None  # auc and words, of a guess without the source; None: none found
     over_seeds: dict | None = None  # From `repeat`: measure -> n, mean, low, high; None: one draw
     scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # One row per sample
     by: dict = field(default_factory=dict, repr=False)  # Column -> its table of `breakdown`
@@ -247,6 +248,9 @@ def _lines(report):
     yield from _score_lines(report)
     remark = f'mean distance of score and share of real; Brier score {_number(report.brier)}'
     yield 'calibration', _number(report.calibration_error), remark
+    if report.shortcut:
+        words = f'AUC without looking at the source, {report.shortcut["words"]}'
+        yield 'shortcut', _number(report.shortcut['auc']), words
     if report.leaks:
         yield 'LEAKS', '', f'{report.leaks}: a score on this version means nothing'
     if report.note:

@@ -44,16 +44,24 @@ def _waiting(whole, steady):
         return f'{whole:.1%}'
     return f'{whole:.1%}, {steady:.1%} after the first batch of each epoch'
 
+# %% ../../nbs/75_training/03_history.ipynb #955b24d2
+def _doubt(history):
+    "What to think of the number of epochs, in words; '' where the training stopped by itself"
+    if history.converged is False:
+        return ', NOT CONVERGED'
+    if history.converged is None and history.stop_reason == 'all done':
+        return ', convergence not judged: you set the epochs'
+    return ''
+
 # %% ../../nbs/75_training/03_history.ipynb #2f7242f4
 @patch
 def __repr__(self: History):
-    doubt = ', NOT CONVERGED' if self.converged is False else ''
     best = self.epochs[self.measure][self.best_epoch]
     waiting = _waiting(self.data_wait_share, self.steady_wait_share)
     leaks = f'; LEAKS between its splits: {self.leaks}' if self.leaks else ''
     return (
-        f'History({len(self)} epochs, {self.stop_reason}{doubt}; best: epoch {self.best_epoch} of '
-        f'{len(self)} with {self.measure} {best:.4f}; '
+        f'History({len(self)} epochs, {self.stop_reason}{_doubt(self)}; best: epoch '
+        f'{self.best_epoch} of {len(self)} with {self.measure} {best:.4f}; '
         f'waiting for data: {waiting}; data: {self.origin}{leaks})'
     )
 

@@ -258,6 +258,7 @@ def evaluate(
     if seen:
         warnings.warn(f'{seen}: its score on them says nothing of new ones', stacklevel=2)
     report.leaks = '; '.join(filter(None, [leaks_of(loader), seen]))
+    report.shortcut = getattr(version_of(loader), 'shortcut', None)
     if run is not None:
         log_report(run, report, prefix, version_of(loader))
     return report
