@@ -42,7 +42,6 @@ from astrid_data.core import (
     canonical_json,
     parse_json,
     parse_time,
-    plain_rows,
     progress,
     sha256_text,
 )
@@ -72,6 +71,7 @@ from astrid_data.views import (
     curve_facts,
     diff_facts,
     export_zip,
+    ledger_page,
     patch_file,
     sample_page,
 )
@@ -877,15 +877,17 @@ def _add_samples(app, archive, reads):
         rows, total = sample_page(dataset, limit, offset, purpose, who, **wanted)
         return _envelope(rows, dict(total=total, limit=limit, offset=offset))
 
-    @app.get('/training/datasets/{id}/ledger', dependencies=[reads], responses=_SUCCESS)
+    @app.get('/training/datasets/{id}/ledger', responses=_SUCCESS)
     def ledger_of_training_set(
         id: Id,
+        who: str = reads,
         limit: int = Query(100, ge=1, le=1000),
         offset: int = Query(0, ge=0, le=2**31),
+        purpose: _Purpose = None,
     ):
-        ledger = open_dataset(archive, str(id)).ledger
-        counts = dict(rows=len(ledger), samples=int(ledger['n'].sum()))
-        page = plain_rows(ledger.iloc[offset : offset + limit])
+        dataset = open_dataset(archive, str(id))
+        counts = dict(rows=len(dataset.ledger), samples=int(dataset.ledger['n'].sum()))
+        page = ledger_page(dataset, limit, offset, purpose, who)
         return _envelope(page, counts | dict(limit=limit, offset=offset))
 
     @app.get('/training/datasets/{id}/audit', dependencies=[reads], responses=_SUCCESS)

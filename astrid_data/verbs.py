@@ -12,6 +12,7 @@ __all__ = ['DONE', 'FAILED', 'WRONG_USE', 'LOST', 'NOT_GOOD', 'EXIT_CODES', 'FIT
 # %% ../nbs/96_verbs.ipynb #e4a3f0a9
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def _ingested(report):
     lost = plain_rows(report.ledger)
     if lost and not report.added + report.skipped + report.rows:
         raise BadImage(lost[0]['reason'], lost[0]['detail'])
-    text = str(report).replace("; the report's .ledger says why", '')
+    text = re.sub(r"; the report's \.(ledger|missing) says why", '', str(report))
     text += ''.join(f'\n  lost: {row["uri"]} ({row["reason"]}): {row["detail"]}' for row in lost)
     data = dict(
         added=report.added,
@@ -89,6 +90,7 @@ def _ingested(report):
         rows=report.rows,
         verdicts=report.verdicts,
         notes=list(report.notes),
+        missing=plain_rows(report.missing),
         ledger=lost,
     )
     return Answer(text, data, LOST if lost else DONE)

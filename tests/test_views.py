@@ -132,3 +132,15 @@ def test_a_wrong_method_says_which_is_right(served):
     assert answer.status_code == 200
     wrong = served[1].put(served[2] + '/samples')
     assert wrong.status_code == 405 and wrong.headers['allow'] == 'GET'
+
+
+def test_the_ledger_tells_no_label_without_a_purpose(served):
+    dataset = served[0]
+    before = len(dataset.test_openings)
+    for row in get(served, '/ledger?limit=1000').json()['data']:
+        assert {row[name] for name in ('label', 'class_name', 'kind', 'detection_id')} == {None}
+        assert row['reason']
+    assert len(dataset.test_openings) == before
+    told = get(served, '/ledger?limit=1000&purpose=looking').json()['data']
+    assert [row['label'] for row in told] == dataset.ledger['label'].tolist()
+    assert len(dataset.test_openings) == before + bool(told)

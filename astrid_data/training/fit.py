@@ -18,7 +18,6 @@ from torch import nn
 
 from ..concurrency import cpu_limit
 from ..core import BadInput
-from ..ingest.archive import refuse_arguments
 from ..loading.model_input import as_trained, known_input, pixel_sources, remember_input
 from ..logs import get_log, tell
 from ..tracking.data_wait import DataWait
@@ -268,14 +267,13 @@ def _tell_end(train, history):
     tell(_log, logging.INFO, f'trained: {history!r}', **fields)
 
 # %% ../../nbs/75_training/04_fit.ipynb #59b4a6eb
-def _refuse_more(more):
-    "Refuse arguments that `fit` does not have"
-    if 'seeds' in more:
+def _refuse_seeds(seeds):
+    "Say who trains with several seeds"
+    if seeds is not None:
         raise TypeError(
             'fit() trains once and takes seed=: for several, write a function of a seed that deals, '
             'trains and evaluates, and give it to repeat(once, seeds=5) of astrid_data.evaluation.repeat'
         )
-    refuse_arguments('fit', more, ('epochs', 'seed', 'patience', 'checkpoint', 'weight_decay'))
 
 # %% ../../nbs/75_training/04_fit.ipynb #4a5bf691
 def fit(
@@ -294,10 +292,10 @@ def fit(
     clip: float | None = 1.0,  # Longest gradient, longer ones are shortened to it; None leaves them
     amp: bool | None = None,  # Products in bfloat16; None does so on a GPU
     show: bool = True,  # Progress bars
-    **more,  # None; several `seeds` are for `repeat`
+    seeds=None,  # Not here: `repeat` trains with several
 ) -> History:  # The model has the weights of the best epoch
     "Train a model"
-    _refuse_more(more)
+    _refuse_seeds(seeds)
     check_batches(train, val, epochs, lr, weight_decay)
     if resume and checkpoint is None:
         raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
