@@ -93,6 +93,30 @@ def test_what_is_no_verdict_is_refused_and_never_guessed():
             read_verdict(cell)
 
 
+CODES = [
+    [1, 3, 3, 1, 6, 6],
+    [0, 1, 2, 3, 4, 5],
+    [2, 1, 2],
+    ['1', '2', ''],
+    [255, 0, None],
+    [1.0, -1.0, np.nan, 7.5],
+    [1, 0, '?', 2],
+]
+
+
+@pytest.mark.parametrize('cells', CODES, ids=str)
+def test_a_column_of_codes_is_refused_whole(cells):
+    for column in (cells, np.array(cells, object), pd.Series(cells)):
+        with pytest.raises(BadInput, match='type holds the numbers .*codes.*isin'):
+            read_verdicts(column, 'type')
+
+
+@pytest.mark.parametrize('gap', [-999, 99, '-9999', -99.0])
+def test_nines_for_missing_make_no_codes(gap):
+    verdicts, is_known = read_verdicts([1, 0, gap])
+    assert verdicts.tolist() == [True, False, None] and is_known.tolist() == [True, True, False]
+
+
 def test_events_that_went_through_a_file_mean_the_same():
     events = pd.DataFrame(
         dict(

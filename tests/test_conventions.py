@@ -356,6 +356,13 @@ def test_a_filter_has_one_name(text):
     assert filter_word(text) == BANDS[text]
 
 
+@pytest.mark.parametrize('card', ['FILTER', 'BAND', 'FILTER1'])
+@pytest.mark.parametrize('value', [True, False])
+def test_a_logical_is_no_band(card, value):
+    assert read_header_facts(header_of({card: value}))['band'] is None
+    assert read_header_facts(header_of({card: value, 'FILTNAM': 'g'}))['band'] == 'g'
+
+
 def test_a_mosaic_of_colours_has_no_band():
     found = read_header_facts(header_of(dict(BAYERPAT='RGGB', FILTER='L')))
     assert found['band'] is None and 'BAYERPAT' in found['missing']['band']

@@ -287,7 +287,9 @@ _filter_cards = (
 def _wheels_said(cards):
     "What filter cards say, in order; wheels that one card joins apart where one of them is empty"
     for card in _filter_cards:
-        text = cards.text(card)
+        if isinstance(value := cards.get(card), bool):
+            continue  # FILTER = T says that there is one, not which
+        text = '' if value is None else str(value)
         parts = [part.strip() for part in re.split(r'[|/;,+&]', text)]
         with_empty = any(_no_filter.fullmatch(part) for part in parts)
         yield from (part for part in (parts if with_empty else [text]) if not says_nothing(part))

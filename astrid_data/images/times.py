@@ -199,9 +199,9 @@ def _date_parts(text, clock):
     found = next((m for form in _dates if (m := form.fullmatch(text))), None)
     if found is None:
         raise ValueError(f'{text!r} is not a date')
-    part = dict(sign='', of_year=None, one=None) | found.groupdict()
+    part = dict(sign='', of_year=None, one=None, apart=False) | found.groupdict()
     if part['hour'] is None and (time := _clock.fullmatch(clock.strip())):
-        part |= time.groupdict()
+        part |= time.groupdict() | dict(apart=True)
     return part
 
 
@@ -215,6 +215,8 @@ def _read_parts(part):
     second = (part['second'] or '00').replace(',', '.')
     back = part['sign'] == '-'
     days = hours // 24 if not back else 0
+    if days and not part['apart'] and (hours, int(part['minute']), float(second)) != (24, 0, 0):
+        raise ValueError(f'{hours} hours behind a date are no time of day')
     if days > 1 or (back and hours >= 24):
         raise ValueError(f'{hours} hours are no time of day')
     time = f'{hours - 24 * days:0>2}:{part["minute"]:0>2}:{second:0>2}'

@@ -6,6 +6,8 @@
 __all__ = ['YES_WORDS', 'NO_WORDS', 'UNSURE_WORDS', 'MISSING_WORDS', 'is_missing', 'read_verdict', 'are_silent', 'read_verdicts']
 
 # %% ../../nbs/10_registry/00_words.ipynb #54893456
+import re
+
 import numpy as np
 
 from ..core import BadInput
@@ -77,6 +79,30 @@ def _is_fraction(word):
     except ValueError:
         return False
 
+# %% ../../nbs/10_registry/00_words.ipynb #ad2d3ed7
+def _codes(words):
+    "The numbers of a column that holds only numbers, where some can be no verdict; else none"
+    told = words - UNSURE_WORDS - {''}
+    try:
+        numbers = {word: float(word) for word in told}
+    except ValueError:
+        return []
+    is_code = [
+        number not in (-1, 0, 1) and not re.fullmatch('-?99+', word)
+        for word, number in numbers.items()
+    ]
+    return sorted(numbers, key=numbers.get) if any(is_code) else []
+
+# %% ../../nbs/10_registry/00_words.ipynb #801a0121
+def _refuse_codes(codes, name):
+    "Say that a column holds codes, which ones, and how to turn them into verdicts"
+    shown = ', '.join(codes[:8]) + ', …' * (len(codes) > 8)
+    raise BadInput(
+        f'{name} holds the numbers {shown}: these are codes or measures, so that its 0 and 1 are '
+        f'no verdicts either; say which are real, such as '
+        f'table.assign(ok=table[{name!r}].isin([…])), or for a measure table[{name!r}] > 5'
+    )
+
 
 def _meanings(words, name):
     "What each different word of a column means: True, False, None; unknown ones are not in it"
@@ -96,6 +122,8 @@ def _meanings(words, name):
             f'{name} holds no verdict that is known ({shown}): give true/false, yes/no, '
             'real/bogus or 1/0, or for a number a threshold, such as table.snr > 5'
         )
+    if codes := _codes(words):
+        _refuse_codes(codes, name)
     return meaning
 
 # %% ../../nbs/10_registry/00_words.ipynb #a25b03b4
