@@ -174,6 +174,10 @@ DELIVERIES = {  # Name of the files, the image, and its helpers with what they a
     's.stk.g.unconv{}': ('', {'.wt': 'weight', '.mask': 'dq', '.exp': None, '.num': None}),
     'c4d_1_{}_g_v1': ('osi', dict(osd='dq', osw='weight', ose=None)),
     'w-w1-{}-m': ('img', dict(invvar='weight', std='error', n=None)),
+    'j_drz_{}': ('sci', dict(ivm='weight')),
+    'hst_x_f606w_drz{}': ('', dict(_ivm='weight')),
+    'stk-r{}': ('', {'-nobs': 'weight'}),
+    'im_{}': ('sci', dict(nobs='weight', err='error')),
     'A-nd-{}': ('int', dict(flags='dq', wt='weight', rr=None, skybg=None)),
     'z_q2_{}': ('sciimg', dict(mskimg='dq', scimrefdiffimg=None)),
     'u2x01_{}': ('c0m', dict(c1m='dq')),
@@ -225,8 +229,14 @@ ALONE = [
     'f160w_rms_corrected',
     'f160w_wht_matched',
     'a_mask_clean',
+    *'x_ivm x.wt x_cov x-cov-3 x_ctx x_exp x_nobs x-depth x-depth-r x_sens x_maskim x_std'.split(),
+    *'x_stdev x_sigma x_noise x_photflat x_chi2 x_galmodel x_resid x_residual x_bkgd'.split(),
+    *'x_skymap dark_0001 dark_300s bias_003 flat-r master_flat_V wtint nexp sigma chi2'.split(),
 ]
 IMAGES = [
+    *'exposure_12 noise-free covington_field sky_field deep-exp1_sci dark_energy_field_sci'.split(),
+    *'flatiron dark_sky_1 m31_bias-corrected bias-corrected_m31 dark_cloud_b68 depth_field_r std_r'.split(),
+    *'sigma_orionis flat_fielded_r noise_free_2 x_dark_subtracted exp_12 x_bkgd_sub'.split(),
     'f160w_psf_matched',
     'ceers_sci_bkgsub',
     'jades_bkg_sub',
@@ -245,6 +255,20 @@ def test_a_helper_is_known_without_its_image(name):
 def test_what_was_done_to_an_image_makes_no_helper(name):
     alone, beside = sort_delivery([f'd/{name}.fits', 'd/other.fits'])
     assert alone.helper_word is beside.helps is None
+
+
+def test_what_others_describe_is_an_image_whatever_its_name_ends_with():
+    image, mask = sort_delivery(['d/deep_exp.fits', 'd/deep_exp_mask.fits'])
+    assert image.helper_word is None and mask.helps == image.address
+
+
+def test_a_helper_without_its_image_can_be_taken_for_sky(tmp_path):
+    archive, report = taken_in(tmp_path, tile_ivm=[fits.PrimaryHDU(sky(), placed())])
+    assert report.ledger.reason.tolist() == ['helper_file']
+    assert "role='image'" in report.ledger.detail[0]
+    file = tmp_path / 'delivery' / 'tile_ivm.fits'
+    taken = archive.add_fits(file, survey='s', role='image', detect=False, show=False)
+    assert taken.added == 1
 
 
 def test_a_weight_that_was_corrected_goes_with_its_image():

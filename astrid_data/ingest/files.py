@@ -151,17 +151,17 @@ def observation_key(
 # %% ../../nbs/25_ingest/03_files.ipynb #09a7c3fa
 _image_words = 'sci science image img ooi opi osi sciimg fitim drz drc flt flc cal i2d'.split()
 _helper_words = dict(
-    dq='ood opd osd dqmask mask maskbits msk mskimg mskim dq bpm flag flags flg c1m c1f q0m q0f',
-    weight='oow opw osw ose wht weight wgt wei wtmap weightmap ivar invvar expmap exp cov coverage '
-    'conf nexp',
-    error='rms err unc uncert sigma std var variance',
-    other='seg segm segim segmap segmentation bkg bgmod ctx psf diff difference diffim diffimg '
-    'scimrefdiffimg residual residuals',
+    dq='ood opd osd dqmask mask maskim maskbits msk mskimg mskim dq bpm flag flags flg c1m c1f q0m q0f',
+    weight='oow opw osw ose wht weight wgt wei wt wtmap weightmap wtint ivar invvar ivm expmap exp '
+    'cov coverage conf nexp nobs',
+    error='rms err unc uncert sigma std stdev noise var variance',
+    other='seg segm segim segmap segmentation bkg bkgd bgmod skymap ctx psf photflat galmodel chi2 '
+    'depth sens diff difference diffim diffimg scimrefdiffimg resid residual residuals',
 )
 _role_of_word = {word: role for role, words in _helper_words.items() for word in words.split()}
 _plain_words = set(
     'ood oow ose wht weight wgt wei rms mask maskbits msk mskimg mskim dqmask wtmap ivar invvar '
-    'expmap bpm flag flags dq err unc conf seg segm segim segmap bkg bgmod psf difference diffim '
+    'maskim ivm wtint photflat galmodel expmap bpm flag flags dq err unc conf seg segm segim segmap bkg bgmod psf difference diffim '
     'diffimg scimrefdiffimg'.split()
 )
 #: Words of the Hubble Space Telescope's oldest cameras for the quality of an image -> for the image
@@ -185,7 +185,7 @@ def _other_names(stem):
 # %% ../../nbs/25_ingest/03_files.ipynb #2f02d34d
 _endings = dict(
     dq=r'mask|badpix(?:el)?|bpm|dq|quality|flag|msk|mk',
-    weight=r'weight|wht|wgt|wei|wt|inv(?:erse)?var(?:iance)?|invar|ivar|expmap'
+    weight=r'weight|wht|wgt|wei|wt|inv(?:erse)?var(?:iance)?|invar|ivar|ivm|nobs|expmap'
     r'|exp(?:osure)?(?:time)?map|coverage|nimage',
     error=r'rms|err(?:or)?|noise|uncert(?:ainty)?|sigma',
     other=r'segm?(?:entation)?|bkg|background|ctx|context|diff(?:erence)?|resid(?:ual)?',
@@ -234,7 +234,7 @@ def _folder_and_stem(address, part_capitals=True):
     return folder, _map_of.sub(r'\1', stem)
 
 # %% ../../nbs/25_ingest/03_files.ipynb #a77222aa
-_of_coverage = re.compile(r'.*(exp|cov|nimage|ose).*')
+_of_coverage = re.compile(r'.*(exp|cov|nimage|nobs|ose).*')
 
 
 def _is_better(word, other):
@@ -253,7 +253,8 @@ def _set_beside(inputs, role, image, one, word):
 # %% ../../nbs/25_ingest/03_files.ipynb #816eaada
 _helper_ends = dict(
     dq=r'msk|masks?|maskbits|flags?|bpm',
-    weight=r'cov|coverage|nexp|wht|wgt|wei|wt|weight|conf|ivar|invvar|expmap|exposuremap|nimage',
+    weight=r'cov|coverage|nexp|nobs|wht|wgt|wei|wt|weight|conf|ivar|ivm|invvar|expmap|exposuremap'
+    r'|nimage',
     error=r'unc|rms|std|noise|err|errors?|sigma',
     other=r'bkg|backgr(?:ound)?|skybg|bgmap|psfs?|psfsize|model|depth|chi2?|resid(?:ual)?s?|segm?'
     r'|ctx|emap|diff',
@@ -322,6 +323,40 @@ def _differs_in_one_word(folder, stem, alike):
             return role if len(images) == 1 else 'other', images[0][1], word
     return None
 
+# %% ../../nbs/25_ingest/03_files.ipynb #63ab92d1
+_last_words = set(_role_of_word) - _plain_words - set('var variance diff'.split())
+_counted_words = {'exp', 'std'}  # A number or a band behind them is that of an image
+_number_or_band = re.compile(r'\d+|[ubvgrizyjhk]s?|f\d{3,4}(?:lp|[wmnx])')
+_frame = re.compile(
+    r'(?:(?:master|super|dome|sky|twilight)_?)*(flat|bias|dark)s?'
+    rf'(?:_(?:{_number_or_band.pattern}|\d+(?:s|sec|ms)))*'
+)
+
+
+def _last_helper_word(parts):
+    "The word for a helper with which a name ends, its number or band left out; None for others"
+    end = len(parts)
+    while end > 1 and _number_or_band.fullmatch(parts[end - 1]):
+        end -= 1
+    word = re.sub(f'{_what_it_is}$', '', parts[end - 1])
+    found = next((w for w in (parts[end - 1], word) if w in _last_words), None)
+    return None if found in _counted_words and end < len(parts) else found
+
+
+def _frame_word(parts):
+    "The word for a frame of a lamp or of nothing in a name that says no more; None for others"
+    found = _frame.fullmatch('_'.join(parts))
+    return found[1] if found and len(parts) > 1 else None
+
+
+def _tell_lone_helpers(inputs):
+    "Note of files that are no helper of another, and have none, what their names end or begin with"
+    helped = {one.helps for one in inputs.values()}
+    for address, one in inputs.items():
+        if one.helper_word is None and address not in helped:
+            parts = re.split('[._-]+', _folder_and_stem(address)[1])
+            one.helper_word = _last_helper_word(parts) or _frame_word(parts)
+
 # %% ../../nbs/25_ingest/03_files.ipynb #6148e88a
 def sort_delivery(
     addresses: list,  # Addresses of files, as from `list_files`
@@ -351,6 +386,7 @@ def sort_delivery(
         ):
             role, image, word = found
             _set_beside(inputs, role, image, one, word)
+    _tell_lone_helpers(inputs)
     return list(inputs.values())
 
 # %% ../../nbs/25_ingest/03_files.ipynb #9eb23f1c
