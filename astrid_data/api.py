@@ -904,7 +904,9 @@ def _state_of_files(folder):
         states = [(one.name, one.stat()) for one in os.scandir(folder)]
     except OSError:
         return None
-    return frozenset((name, at.st_ino, at.st_size, at.st_mtime_ns) for name, at in states)
+    return frozenset(
+        (name, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for name, at in states
+    )
 
 
 def _opener(archive):

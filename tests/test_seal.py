@@ -1,6 +1,7 @@
 "A version does not change unseen: every byte of every file, the registry's memory, and signatures"
 
 import json
+import os
 import random
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 from astrid_data.core import Conflict, NotFound
 from astrid_data.datasets.catalog import open_dataset
 from astrid_data.datasets.dataset import Dataset, write_dataset
-from astrid_data.datasets.seal import SEAL, checked_files, read_manifest, root_of, write_seal
+from astrid_data.datasets.seal import (
+    SEAL,
+    _state_of,
+    checked_files,
+    read_manifest,
+    read_seal,
+    root_of,
+    write_seal,
+)
 from astrid_data.loading.loader import RealDataLoader
 from astrid_data.registry.tables import VersionRow
 from astrid_data.simulate.synthetic import synthetic_archive
@@ -177,3 +186,67 @@ def test_a_signature_is_of_one_key_and_one_content(tmp_path):
     assert root == root_of(json.loads((ds.folder / SEAL).read_text())['files'])
     with pytest.raises(Conflict, match='not signed with this key, or has changed'):
         Dataset(ds.folder).verify('a key of the makers alone')
+
+
+def change_unseen(path):
+    "Change one byte in place, and set the time of writing back"
+    before, whole = path.stat(), path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    while (
+        path.stat().st_ctime_ns == before.st_ctime_ns
+        or path.stat().st_mtime_ns != before.st_mtime_ns
+    ):
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # Until the clock ticks
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def read_batches(dataset):
+    "What loaders hand out, and the target maps"
+    train, *_ = RealDataLoader(dataset).loaders(batch_size=4, allow_leaks=True)
+    return list(train), np.array(dataset.targets()[:])  # Training asks for no target maps
+
+
+SEALED = ['datasheet.md', 'ledger.parquet', 'manifest.json', 'quality.json', 'samples.parquet']
+SHARDS = ['patches-00000.npy', 'targets-00000.npy', 'valid-00000.npy']
+
+
+@pytest.mark.parametrize('name', SEALED + SHARDS)
+def test_a_time_that_was_set_back_hides_no_change(archive, folder, name):
+    dataset = open_dataset(archive, 'sky').verify()
+    read_batches(dataset)
+    change_unseen(folder / name)
+    if name in SEALED:
+        with pytest.raises(Conflict, match='changed'):
+            open_dataset(archive, 'sky')
+    with pytest.raises(Conflict, match='changed'):
+        read_batches(open_dataset(archive, 'sky'))
+    with pytest.raises(Conflict, match=name):
+        dataset.verify()
+
+
+def test_light_curves_are_covered_too(tmp_path):
+    folder = small(tmp_path / 'v1').folder
+    (folder / 'light_curves.parquet').write_bytes(bytes(1000))
+    write_seal(folder, (folder / 'manifest.json').read_text())
+    Dataset(folder).verify()
+    change_unseen(folder / 'light_curves.parquet')
+    with pytest.raises(Conflict, match='light_curves.parquet is not what was frozen'):
+        Dataset(folder)
+    with pytest.raises(Conflict, match='light_curves.parquet is not what was frozen'):
+        Dataset(folder, verify=False).verify()
+
+
+def test_verify_believes_no_memory(tmp_path):
+    "Even where the memory of the process calls a changed file good, and opening believes it"
+    folder = small(tmp_path / 'v1').folder
+    dataset = Dataset(folder)
+    path = folder / 'samples.parquet'
+    change_unseen(path)
+    checked_files.add(_state_of(path, read_seal(folder)[path.name]))
+    Dataset(folder)
+    with pytest.raises(Conflict, match='samples.parquet'):
+        dataset.verify()
+    with pytest.raises(Conflict, match='samples.parquet'):
+        Dataset(folder)  # What was found out is not forgotten

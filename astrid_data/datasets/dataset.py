@@ -369,7 +369,7 @@ def verify(
     "Compare every file with its checksum"
     bad = [shard['file'] for shard in self.manifest['shards'] if not self._is_as_frozen(shard)]
     tables = {f'{name}.parquet': self.manifest[f'{name}_sha256'] for name in _TABLES}
-    bad += changed_files(self.folder, tables | (read_seal(self.folder) or {}))
+    bad += changed_files(self.folder, tables | (read_seal(self.folder) or {}), anew=True)
     if bad:
         raise Conflict(
             f'{self.address}: {file_words(bad)} not what was frozen; '

@@ -85,18 +85,25 @@ def read_seal(
     return files
 
 # %% ../../nbs/55_datasets/01_seal.ipynb #a513fc1c
-checked_files = set()  # (file, checksum, size, time) of files that were as they should be
+checked_files = set()  # (file, checksum, size, times, inode) of files that were as they should be
+
+
+def _state_of(path, sha256):
+    "What changes when the bytes of a file do, with what they should be"
+    at = path.stat()
+    return str(path), sha256, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino
 
 
 def has_changed(
     path,  # A file that is there
     sha256: str,  # What it was frozen with
+    anew: bool = False,  # Read it even where nobody seems to have touched it
 ) -> bool:  # True where the bytes are others
     "Whether a file is not what was frozen; summed once while nobody touches it"
     path = Path(path)
-    status = path.stat()
-    state = (str(path), sha256, status.st_size, status.st_mtime_ns)
-    if state not in checked_files and sha256_file(path) != sha256:
+    state = _state_of(path, sha256)
+    if (anew or state not in checked_files) and sha256_file(path) != sha256:
+        checked_files.discard(state)
         return True
     checked_files.add(state)
     return False
@@ -112,13 +119,14 @@ def file_words(
 def changed_files(
     folder,  # Of a version
     files: dict,  # From `read_seal`
+    anew: bool = False,  # Read every byte, whatever is remembered
 ) -> list:  # Names
     "Which sealed files are not there, or are not what they were"
     folder = Path(folder)
     return [
         name
         for name, sha256 in files.items()
-        if not (folder / name).is_file() or has_changed(folder / name, sha256)
+        if not (folder / name).is_file() or has_changed(folder / name, sha256, anew)
     ]
 
 # %% ../../nbs/55_datasets/01_seal.ipynb #7e3cfbca

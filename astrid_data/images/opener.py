@@ -279,7 +279,7 @@ class ImageOpener:
     def _hash_of(self, path):
         "SHA-256 of the file of a plane, once for each state of it"
         status = Path(path).stat()
-        mark = str(path), status.st_size, status.st_mtime_ns
+        mark = str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
         if self.always_hash or mark not in self._hashes:
             self._hashes[mark] = sha256_file(path)
         return self._hashes[mark]
