@@ -194,7 +194,8 @@ def contents(names):
     for folder, title in sections.items():
         inside = [n for n in order if n.rpartition('/')[0] == folder and n not in _OUTSIDE]
         trees.append((title, inside))
-    trees.append(('From outside', [n for n in order if n in _OUTSIDE]))
+    outside = [n for n in order if n in _OUTSIDE]
+    trees.append(('From outside', ['tutorials/commands', *outside]))
     trees = [
         ('Get started', ['guides/look_first', 'tutorials/own_images']),
         ('How to', ['guides/several_bands', 'guides/deployment']),
