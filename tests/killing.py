@@ -310,7 +310,7 @@ def _file_state(name, data):
 
 
 #: A run that was killed stays at MLflow beside the one after it, as a run without a decision
-_NOT_COUNTED = ('registry.db', 'mlflow', 'tracking/', 'cache/', '.tmp-last-sweep', '.lock-')
+_NOT_COUNTED = ('registry.db', 'mlflow', 'tracking/', 'cache/', '.tmp-last-sweep', '.lock')
 
 
 def _files(place):

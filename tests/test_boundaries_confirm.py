@@ -337,7 +337,7 @@ copies = {
         same, band='g', cards={'NCOMBINE': 5, 'EXPNUM': None, 'DATE-OBS': '2024-05-09T01:00:00'}
     ),
     'a picture of several bands': dict(
-        same, band='white', cards={'NCOMBINE': 5, 'EXPNUM': None, 'DATE-OBS': None}
+        same, band='VR', cards={'NCOMBINE': 5, 'EXPNUM': None, 'DATE-OBS': None}
     ),
 }
 

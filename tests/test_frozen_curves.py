@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import delete
+from test_light_curves import STAMPS, packet, seen, stamp, unseen
 
 import astrid_data as ad
 from astrid_data.core import AstridError, BadInput, Conflict, sha256_file
@@ -19,7 +20,6 @@ from astrid_data.datasets.shards import content_hash
 from astrid_data.loading.curves import CURVE_VALUES, band_code
 from astrid_data.loading.patch_dataset import PatchDataset
 from astrid_data.registry.tables import EpochRow
-from tests.test_light_curves import STAMPS, packet, seen, stamp, unseen
 
 NIGHTS = 12
 EPOCHS = 5  # Of each object, when it is frozen

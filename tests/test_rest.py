@@ -392,7 +392,12 @@ def test_head_leaves_no_mark_and_packs_nothing(house, monkeypatch):
         for method, path, operation in operations(house.client)
         if any(one['name'] == 'purpose' for one in operation.get('parameters', []))
     ]
-    assert {path.rpartition('/')[2] for path in marking} == {'samples', 'light_curve', 'export'}
+    assert {path.rpartition('/')[2] for path in marking} == {
+        'samples',
+        'light_curve',
+        'export',
+        'ledger',
+    }
     before = openings(house)
     for path in marking:
         path = path.format(id='look@v1', row=row)
