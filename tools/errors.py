@@ -71,7 +71,7 @@ def page():
     lines = [
         '# Errors',
         '',
-        'Every message that the library raises, by the module that raises it; `…` stands for what is filled in. A message says what was wrong and what to do. What is lost from a',
+        'The messages that stand in the library, by the module that raises them; `…` stands for what is filled in. Some are put together from parts, and are not here. A message says what was wrong and what to do. What is lost from a',
         'collection or a build is no error: it is a row of the ledger (`dataset.ledger`, `report.ledger`), with a reason and a detail.',
         '',
         'All of them are an `AstridError`. `BadInput` (also a `ValueError`) is about what was passed, `NotFound` about what is not there, `BadImage` about a file.',
