@@ -124,7 +124,7 @@ def test_the_description_says_key_envelope_and_every_status(served):
         assert {'401', '403', '404', '422', '503'} <= set(operation['responses'])
         for status in ('401', '422'):
             content = operation['responses'][status]['content']['application/json']
-            assert content['schema']['$ref'].endswith('_ErrorAnswer')
+            assert content['schema']['$ref'].endswith('ErrorAnswer')
 
 
 def test_a_wrong_method_says_which_is_right(served):

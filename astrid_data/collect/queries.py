@@ -351,18 +351,17 @@ def canonical_ids(
 # %% ../../nbs/40_collect/02_queries.ipynb #fe293fa4
 def rough_box(
     box: tuple,  # (ra from, ra to, dec from, dec to) in deg
-):  # A condition on detections
+    table=Detection,  # Or another with ra and dec
+):  # A condition on its rows
     "A box on the sky in SQL, right across RA 0; a hair too large, for an exact cut later"
     west, south = box[0] - 1e-9, box[2] - 1e-9
     east, north = box[1] + 1e-9, box[3] + 1e-9
-    height = and_(Detection.dec >= south, Detection.dec <= north)
+    height = and_(table.dec >= south, table.dec <= north)
     if box[0] == 0 and box[1] == 360:
         return height
     if box[0] <= box[1] and west > 0 and east < 360:
-        return and_(height, Detection.ra >= west, Detection.ra <= east)
-    around_zero = or_(
-        Detection.ra >= west % 360, Detection.ra <= east % 360
-    )  # RA 0 and 360 are one
+        return and_(height, table.ra >= west, table.ra <= east)
+    around_zero = or_(table.ra >= west % 360, table.ra <= east % 360)  # RA 0 and 360 are one
     return and_(height, around_zero)
 
 # %% ../../nbs/40_collect/02_queries.ipynb #e4f13ba7

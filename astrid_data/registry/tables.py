@@ -511,7 +511,7 @@ class TrainingSample(Base):
     id: Mapped[uuid.UUID] = _id()
     dataset_id: Mapped[uuid.UUID] = _ref('training_datasets', index=True)
     observation_id: Mapped[uuid.UUID | None] = _ref('observations')
-    detection_id: Mapped[uuid.UUID | None] = _ref('detections')
+    detection_id: Mapped[uuid.UUID | None] = _ref('detections', index=True)
     image_path: Mapped[str] = _text(500, doc='address of the patch')
     mask_path: Mapped[str | None] = _text(500, doc='address of the target map')
     labels: Mapped[dict] = mapped_column(doc='the label and where it is from, as JSON')
