@@ -410,11 +410,11 @@ def _count_epochs(report, written):
 # %% ../../nbs/25_ingest/07_alerts.ipynb #07a40657
 def _write_or_halve(archive, guard, batch, survey_name, origin):
     "Write some alerts, and where a row is refused each half alone; rows by table, several times"
-    before = guard.report.ledger.copy()
+    before = len(guard.report.lost)
     try:
         return [_write_batch(archive, guard, batch, survey_name, origin)]
     except (RowRefused, UnicodeEncodeError) as problem:  # Half a character, in any text
-        guard.report.ledger = before
+        del guard.report.lost[before:]
         if len(batch) == 1:
             guard.report.lose(batch[0][0], 'refused_row', str(problem))
             return []
@@ -844,6 +844,6 @@ def add_alerts(
         writer.write()
     _note_rounding(report, max(roundings, default=0.0), len(roundings))
     _note_odd_labels(report, odd)
-    nothing = not (report.added or report.skipped or len(report.ledger))
+    nothing = not (report.added or report.skipped or report.lost)
     report.notes += [NOTHING_GIVEN] if nothing else []
     return log_report('add_alerts', report)

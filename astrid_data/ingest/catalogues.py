@@ -9,7 +9,6 @@ __all__ = ['add_catalogue']
 from inspect import signature
 
 import numpy as np
-import pandas as pd
 
 from ..core import BadInput, reading
 from astrid_data.ingest.archive import (
@@ -49,8 +48,7 @@ def _finish(report, catalogue):
     "The report with the ledger of all rows"
     report.rows = int(catalogue.lost.kept.sum())
     report.notes += catalogue.source.notes + catalogue.notes
-    ledgers = [report.ledger, catalogue.lost.ledger(catalogue.name)]
-    report.ledger = pd.concat(ledgers, ignore_index=True)
+    report.lost += catalogue.lost.ledger(catalogue.name).values.tolist()
     return log_report('add_catalogue', report)
 
 # %% ../../nbs/25_ingest/06_catalogues.ipynb #d0edfcf7

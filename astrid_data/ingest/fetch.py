@@ -224,5 +224,5 @@ def add_found(
     surveys = {key: name for key, name in zip(keys, found['survey']) if isinstance(name, str)}
     facts = {key: dict(survey=name) for key, name in surveys.items()}
     report = add_fits(archive, there, facts=lambda key: facts.get(key, {}), show=show, **options)
-    report.ledger = pd.concat([lost.ledger, report.ledger], ignore_index=True)
+    report.lost[:0] = lost.lost
     return report

@@ -42,6 +42,7 @@ from ..images.image import check_facts, content_of_image, open_image
 from ..images.isolation import isolating
 from ..images.sources import detect_sources, error_plane
 from astrid_data.ingest.archive import (
+    IMAGE_COLUMNS,
     NOTHING_GIVEN,
     IngestReport,
     ItemGuard,
@@ -226,24 +227,6 @@ def _require_sky(image, role):
         raise BadImage(_NO_SKY[content], f'{image.name}: {evidence}; {how}')
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #a256b35e
-IMAGE_COLUMNS = [
-    'uri',
-    'hdu',
-    'survey',
-    'observation_key',
-    'band',
-    'detections',
-    'real',
-    'bogus',
-    'observation_id',
-]
-
-
-def _image_report():
-    "A report with an empty table of images"
-    return IngestReport(images=pd.DataFrame(columns=IMAGE_COLUMNS))
-
-
 def _report_image(report, sources, verdicts, **names):
     "Write an image and what was found on it into a report"
     found = 0 if sources is None else len(sources)
@@ -254,7 +237,7 @@ def _report_image(report, sources, verdicts, **names):
         report.count(verdicts.rule)
     report.detections += found
     row = dict(names, detections=found, real=real, bogus=bogus)
-    report.images.loc[len(report.images)] = [row.get(column) for column in IMAGE_COLUMNS]
+    report.came.append([row.get(column) for column in IMAGE_COLUMNS])
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #cf0f2373
 def _note_file(archive, file, entry, picture):
@@ -753,14 +736,14 @@ def _add_file(archive, report, guard, scouted, options, files):
         file = _image_file(archive.store, one, options)
     if file is None:
         return []
-    mark, lost_before, sha256 = files.mark(one), len(report.ledger), None
+    mark, lost_before, sha256 = files.mark(one), len(report.lost), None
     searched = scouted.found()
     for hdu in file.images:
         with guard(f'{file.uri}[{hdu[0]},{hdu[1]}]'):
             found = searched.get(hdu, (None, None))
             sha256 = _register_image(archive, report, file, hdu, scouted.facts, options, found)
     report.notes += [f'{file.path.name}: {why}' for why in file.unused.values()]
-    if sha256 and len(report.ledger) == lost_before:
+    if sha256 and len(report.lost) == lost_before:
         files.note(one, mark, sha256, len(file.images))
     return [file] if report.added > added_before else []
 
@@ -790,7 +773,7 @@ def add_fits(
     _check_settings(settings, signature(add_fits).parameters)
     _check_choices(role, changed, facts)
     options = _FitsOptions(survey, copy, detect, apply_rules, origin, hdu, role, settings, changed)
-    report = _image_report()
+    report = IngestReport()
     delivery = sort_delivery(list_files(paths, archive.store))
     guard = ItemGuard(report, archive.store, [one.address for one in delivery])
     always = always_hash or archive.always_hash
@@ -895,7 +878,7 @@ def detect(
     apply_rules = renamed_argument(settings, 'label', 'apply_rules', apply_rules)
     with archive.session() as s:
         images = list(s.scalars(celestial_images(select(Image), observations)))
-    report = _image_report()
+    report = IngestReport()
     guard = ItemGuard(report, archive.store, [row.uri for row in images])
     ahead = _searched_ahead(archive, images, apply_rules, settings, executor)
     for row, job in progress(ahead, 'images', len(images), show=show):
