@@ -18,13 +18,20 @@ from fastcore.basics import patch
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..core import AstridError, BadInput
-from ..display import ORIGIN_WORDS, render, split_order
+from ..display import ORIGIN_WORDS, Look, render, split_order
 from ..quality.checks import column
 from ..quality.flags import decode_flags
 from ..search.labelling import blind_samples, is_person
 from .base import Shown, banner, require_dataset
 from .close_look import close_look_html
-from .pictures import gallery_figure, gallery_html, patch_pictures, tile_html
+from .look_menus import chosen_look, look_from, look_menus
+from astrid_data.widgets.pictures import (
+    gallery_figure,
+    gallery_html,
+    patch_pictures,
+    rgb_places,
+    tile_html,
+)
 from astrid_data.widgets.rows import (
     LABEL_VALUES,
     choose_rows,
@@ -46,6 +53,7 @@ class Gallery(Shown):
         blind: bool = False,  # Hide labels, classes and what others said
         labeller: str | None = None,  # Whose verdicts the buttons write; None writes nothing
         confidence: str | None = 'high',  # Confidence level of these verdicts
+        look: Look | dict | None = None,  # Such as dict(stretch='log'); None is the usual look
         **filters,  # Column to value, such as split='val', class_name='star', order='faintest'
     ):
         require_dataset(dataset, 'browse')
@@ -57,6 +65,8 @@ class Gallery(Shown):
         self.blind = blind
         self.labeller = labeller or ''
         self.confidence = confidence
+        self.look = look_from(look)
+        rgb_places(dataset.channels, self.look.rgb)  # Complains now
         self.filter(**filters)
 
     @property
@@ -173,7 +183,9 @@ def static(
     self: Gallery,
 ):  # A matplotlib figure
     "This page as a picture"
-    return gallery_figure(self.dataset, self.page_rows, blind=self.blind, opinions=self.said())
+    return gallery_figure(
+        self.dataset, self.page_rows, blind=self.blind, opinions=self.said(), look=self.look
+    )
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #38b05d91
 @patch
@@ -181,7 +193,7 @@ def html(
     self: Gallery,
 ) -> str:  # A `<div>` that needs nothing else
     "This page for a web page"
-    return gallery_html(self.dataset, self.page_rows, self.blind, self.said())
+    return gallery_html(self.dataset, self.page_rows, self.blind, self.said(), self.look)
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #3316d4c3
 @dataclass
@@ -234,7 +246,7 @@ def fill_tiles(
 ):
     "Show this page of a gallery in its tiles"
     dataset = gallery.dataset
-    pictures = patch_pictures(dataset, gallery.page_rows)
+    pictures = patch_pictures(dataset, gallery.page_rows, gallery.look)
     others = gallery.said(others_only=True)
     own = _own_verdicts(gallery)
     for tile, row, pngs in zip(tiles, gallery.page_rows, pictures):
@@ -412,6 +424,7 @@ class GalleryPanel:
 
         self.gallery = gallery
         self.menus = filter_menus(gallery)
+        self.looks = look_menus(gallery.look, gallery.dataset.channels)
         self.pager = make_pager(gallery)
         self.message = w.HTML(layout=w.Layout(margin='0 0 0 16px'))
         self.tiles = make_tiles(min(gallery.page_size, len(gallery.dataset)))
@@ -436,6 +449,7 @@ class GalleryPanel:
             children=[
                 w.HTML(banner(self.gallery.dataset.origin)),
                 line(self.menus.values()),
+                line(self.looks.values()),
                 line([*turning, pager.labeller, pager.undo]),
                 line([self.keys, self.message]),
                 line([tiles, self.look.box], 'row wrap-reverse'),
@@ -525,6 +539,15 @@ def choose(
     self.pager.page.max = self.gallery.pages
     self.draw()
     self.tell('' if len(self.gallery.rows) else 'no sample passes these filters')
+
+# %% ../../nbs/85_widgets/05_gallery.ipynb #269a08e3
+@patch
+def look_anew(
+    self: GalleryPanel,
+):
+    "Draw this page with the look that the menus say"
+    self.gallery.look = chosen_look(self.looks)
+    self.draw()
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #97e0658e
 @patch
@@ -635,6 +658,8 @@ def connect(
 
     for menu in self.menus.values():
         on_change(menu, lambda _: self.choose())
+    for menu in self.looks.values():
+        on_change(menu, lambda _: self.look_anew())
     on_change(pager.page, lambda number: self.turn(number - 1))
     on_change(pager.labeller, self.rename)
     on_click(pager.undo, self.undo)
@@ -663,7 +688,7 @@ def browse(
     rows=None,  # Row numbers to show, in this order, as from `label_queue`; None means all
     blind: bool = False,  # Hide labels, classes and what others said, for double labelling
     labeller: str | None = None,  # Who says so; without a name nothing is written
-    **kw,  # confidence of the verdicts, and filters as for `choose_rows`
+    **kw,  # confidence of the verdicts, look of the patches, and filters as for `choose_rows`
 ) -> Gallery:  # The widget; shown inline, and looked through page by page
     "Look through the patches of a dataset, and label them"
     return Gallery(dataset, page_size, rows, blind, labeller, **kw)
