@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from uuid import UUID
@@ -459,10 +460,17 @@ def _say_answer(answer, as_json):
     return answer.code
 
 
+def _say_warning(message, *_):
+    "A warning of Python as a line of words, without the place in the code"
+    _say(f'! {hide_secrets(str(message), known_secrets())}', file=sys.stderr)
+
+
 def main(
     argv: list[str] | None = None,  # Arguments; None means those of the process
 ) -> int:  # One of `EXIT_CODES`
     "The command `astrid-data`"
+    if argv is None:  # The process is ours alone
+        warnings.showwarning = _say_warning
     argv = list(sys.argv[1:] if argv is None else argv)
     if wrong := _misspelt(argv):
         _say(f'astrid-data: {wrong}', file=sys.stderr)

@@ -1,6 +1,8 @@
 """The command line: what it makes of words, what it says, and the number it ends with"""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -209,8 +211,6 @@ def test_build_is_collect_with_a_name(sh, home):
 
 
 def test_a_new_archive_is_said_to_begin(tmp_path, capsys, monkeypatch):
-    import sys
-
     monkeypatch.setattr(sys.stderr, 'isatty', lambda: True, raising=False)
     words = ['ingest', 'package://sample/crab_poss.fits.gz', '--no-detect', '--home']
     for n_said in (1, 0):
@@ -224,3 +224,19 @@ def test_keys_are_listed_and_ended(sh, home):
     assert 'hash' not in row and row['is_active']
     assert sh('keys', '--end', row['id'])[1].startswith('ended')
     assert sh('keys', '--end', 'guest')[0] == WRONG_USE
+
+
+def test_a_warning_is_a_line_without_code_and_without_secrets():
+    script = (
+        'import sys, warnings\n'
+        'from astrid_data import cli\n'
+        'parser = cli._parser\n'
+        'def warn(argv):\n'
+        "    warnings.warn('two of postgresql://ann:staple-horse@h/db', stacklevel=2)\n"
+        '    return parser(argv)\n'
+        'cli._parser = warn\n'
+        "sys.argv = ['astrid-data', '--version']\n"
+        'cli.main()\n'
+    )
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert done.stderr == '! two of postgresql://***@h/db\n'
