@@ -29,6 +29,7 @@ from sqlalchemy import BigInteger, String, and_, cast, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from .answers import ERROR_ANSWERS, SUCCESS, Answer, ApiError, envelope
+from .api_sky import add_detections, add_observations, add_surveys, add_verdicts
 from .collect.collector import TrainingDataCollector
 from astrid_data.collect.params import (
     PATCH_SIZE,
@@ -1439,6 +1440,9 @@ _READING = (
     _add_patch,
     _add_facts,
     _add_export,
+    add_surveys,
+    add_observations,
+    add_detections,
 )
 
 
@@ -1470,5 +1474,6 @@ def create_app(
     _add_pages(app, archive, uses, guesses)
     for add in _READING:
         add(app, archive, reads)
+    add_verdicts(app, archive, reads, _require('manage:operations'))
     app.add_middleware(_HeadAsGet)
     return app

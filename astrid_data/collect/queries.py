@@ -390,7 +390,8 @@ def sky_condition(
         total = session.scalar(select(func.count()).select_from(Detection))
     if total == indexed:
         return in_cells
-    without_row = ~select(index.detection_id).where(index.detection_id == Detection.id).exists()
+    row = select(index.detection_id).where(index.detection_id == Detection.id)
+    without_row = ~row.correlate(Detection).exists()  # Also where a question joins the index itself
     return or_(in_cells, and_(without_row, rough_box(region.box)))
 
 # %% ../../nbs/40_collect/02_queries.ipynb #9721b5ea
