@@ -25,11 +25,11 @@ from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, quote
 
+from .web_sky import add_detections, add_observations, add_surveys, add_verdicts
 from sqlalchemy import BigInteger, String, and_, cast, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from .answers import ERROR_ANSWERS, SUCCESS, Answer, ApiError, envelope
-from .api_sky import add_detections, add_observations, add_surveys, add_verdicts
 from .collect.collector import TrainingDataCollector
 from astrid_data.collect.params import (
     PATCH_SIZE,

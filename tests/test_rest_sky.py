@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 import astrid_data as ad
-from astrid_data import api_sky, sky_rows
+from astrid_data import sky_rows, web_sky
 from astrid_data.keys import create_api_key
 from astrid_data.registry.tables import (
     Detection,
@@ -311,7 +311,7 @@ def test_answers_are_as_described(house, ask):
         surveys='SurveyFacts', observations='ObservationFacts', detections='DetectionFacts'
     )
     for path, kind in kinds.items():
-        model = getattr(api_sky, kind)
+        model = getattr(web_sky, kind)
         model.model_validate(model.model_json_schema()['examples'][0])
         for row in ask(f'/{path}').json()['data']:
             assert set(row) == set(model.model_fields)

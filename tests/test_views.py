@@ -117,7 +117,7 @@ def test_the_description_says_key_envelope_and_every_status(served):
     described = served[1].get('/openapi.json').json()
     assert described['components']['securitySchemes']['APIKeyHeader']['name'] == 'X-API-Key'
     operations = [one for path in described['paths'].values() for one in path.values()]
-    assert len(operations) == 28
+    assert len(operations) == 29
     for operation in operations:
         assert operation['security'] == [{'APIKeyHeader': []}]
         assert {'200', '201'} & set(operation['responses'])
