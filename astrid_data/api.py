@@ -25,7 +25,6 @@ from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, quote
 
-from .web_sky import add_detections, add_observations, add_surveys, add_verdicts
 from sqlalchemy import BigInteger, String, and_, cast, func, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -78,6 +77,7 @@ from astrid_data.views import (
     sample_page,
 )
 from .web_pages import dataset_html, list_html, login_html, message_html
+from .web_sky import add_detections, add_observations, add_surveys, add_verdicts
 
 # %% ../nbs/96_api.ipynb #10309995
 _log = get_log('api')
