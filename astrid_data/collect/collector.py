@@ -193,7 +193,7 @@ def _draw_in_images(session, jobs, corners, known, store, show, executor):
     indexed = _with_indexes(session, jobs)
     placed = (replace(job, known=known.near(c)) for job, c in zip(indexed, corners))
     others = some_of_each_place([job.source[0] for job in jobs], store)
-    draw = partial(run_sky_job, store=store, others=others)
+    draw = partial(run_sky_job, store=store, others=others, away=set())
     done = map_ordered(draw, placed, executor, ahead=64)
     done = progress_bar(done, 'sky', len(jobs), show)
     try:

@@ -28,7 +28,8 @@ from astrid_data.registry.tables import (
 )
 from ..sky import unit_vectors
 from ..storage.losses import ITEM_ERRORS, loss_of
-from ..storage.silence import others_answer
+from ..storage.service import not_asking
+from ..storage.silence import some_of_each_place, stops_all
 
 # %% ../../nbs/40_collect/05_link.ipynb #13eac367
 def _select_images():
@@ -314,20 +315,22 @@ def _failed_uri(problem, science):
     return getattr(problem, 'failed_uri', science['uri'])
 
 
-def _triplet_rows(archive, template, science, taken, difference):
-    "Rows for the roles of one science image, or why there are none; adds to `taken`"
+def _triplet_rows(archive, template, science, taken, difference, others=(), away=None):
+    "Rows for the roles of one science image, or why there are none; adds to `taken` and `away`"
+    away = set() if away is None else away
     observation_id = science['observation_id']
     if (observation_id, 'template') in taken:
         return [], 'linked_before'
     roles = dict(template=template, science=science)
     if difference:
         try:
-            roles['difference'] = _difference_row(archive, science, template)
+            with not_asking(away):
+                roles['difference'] = _difference_row(archive, science, template)
         except ConnectionError as problem:
             failed = _failed_uri(problem, science)
-            both = science['uri'], template['uri']
-            if not others_answer(failed, archive.store, [uri for uri in both if uri != failed]):
-                raise  # The store is away for all
+            uris = [science['uri'], template['uri'], *others]
+            if stops_all(failed, archive.store, uris, away) is not False:
+                raise
             return [], loss_of(problem, failed)[0]
         except ITEM_ERRORS as problem:
             return [], loss_of(problem, _failed_uri(problem, science))[0]
@@ -387,13 +390,14 @@ def link_triplets(
     with archive.session() as session:
         images = linkable_images(session)
         taken = _roles_taken(session, {image['observation_id'] for image in images['image']})
-    links, report = [], []
+    links, report, away = [], [], set()
+    others = some_of_each_place([image['uri'] for image in images['image']], archive.store)
     for event, template, science, reason in _pairs_of_events(images, events, windows):
         if template is None:
             report.append(dict(event=event, end_unknown='', reason=reason))
             continue
         own = template['image'], science['image']
-        rows, reason = _triplet_rows(archive, *own, taken, difference)
+        rows, reason = _triplet_rows(archive, *own, taken, difference, others, away)
         links += rows
         report.append(_triplet_report(event, template, science, reason))
     with archive.session() as session:

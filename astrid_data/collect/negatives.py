@@ -384,10 +384,12 @@ def run_sky_job(
     job: SkyJob,  # What to draw
     store,  # Where images are
     others=(),  # Addresses of images that are asked when the job's does not answer
+    away=None,  # Places that were found not to answer, a set that may grow; None knows of none
 ) -> tuple[pd.DataFrame, str]:  # From `draw_in_image`; why there is none
     "Open the job's image and draw in it"
     opener = ImageOpener(store)
     opener.others = others
+    opener.away = set() if away is None else away
     opener.learn({job.source: job.index} if job.index else {})
     try:
         with opener(*job.source) as image:

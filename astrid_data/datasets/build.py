@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['recipe_of', 'add_lineage', 'assign_splits', 'version_warnings', 'check_name', 'whole_ledger', 'find_copies',
-           'freeze_version', 'build_dataset', 'TrainingDatasetManager']
+           'freeze_version', 'lost_with_files', 'build_dataset', 'TrainingDatasetManager']
 
 # %% ../../nbs/55_datasets/06_build.ipynb #8cbbccab
 import json
@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import uuid
 import warnings
 from dataclasses import dataclass, replace
@@ -73,6 +74,7 @@ from astrid_data.splits.assign import (
 )
 from ..splits.audit import audit_splits
 from ..splits.report import missing_words
+from ..storage.service import StoreUnreachable
 
 # %% ../../nbs/55_datasets/06_build.ipynb #255212d1
 def recipe_of(
@@ -253,13 +255,16 @@ def version_warnings(
     samples: pd.DataFrame,  # With their splits
     report,  # A `DataQualityReport`
     split: dict | None = None,  # Report of the split; None for splits made elsewhere
+    lost: int = 0,  # Samples that were lost with their files
 ) -> list:  # Sentences, none where all is well
     "What whoever trains on these samples must know first"
     filled = set(samples['split'])
     empty = [f'the {split} split is empty' for split in SPLITS if split not in filled]
     lacking = missing_words(split or {})
     errors = [issue.message for issue in report.issues if issue.severity == 'error']
-    return empty + lacking + errors
+    away = f'{lost:,} samples lack since their files were away or broken: once these are back, '
+    away += 'the same call builds them'
+    return empty + lacking + errors + [away] * bool(lost)
 
 # %% ../../nbs/55_datasets/06_build.ipynb #f0970a67
 def _failed_gates(report):
@@ -579,7 +584,7 @@ def freeze_version(
     how = (recipe['patch_size'], recipe['split'], build.splits)
     samples, split = assign_splits(samples, *how, copies, build.allow_empty)
     audit, report, normalisation = _check_cut(build, samples, ledger, shards, copies)
-    notes = version_warnings(samples, report, split)
+    notes = version_warnings(samples, report, split, len(lost_with_files(ledger)))
     _apply_gates(report, audit, build.gate, build.address, notes)
     write_atomic(folder / 'quality.json', report.to_json())
     samples, curves = freeze_curves(build.archive, samples, folder)
@@ -623,6 +628,47 @@ def _existing(archive, name, recipe_hash):
         return None, following
     newest = max(same, key=lambda row: row['version'])
     return open_dataset(archive, address_of(newest)), following
+
+# %% ../../nbs/55_datasets/06_build.ipynb #00a03895
+_LOST_WITH_FILES = 'unreachable denied missing_file damaged truncated unreadable changed'.split()
+
+
+def lost_with_files(
+    ledger: pd.DataFrame,  # From `whole_ledger`
+) -> pd.DataFrame:  # The rows of samples that were lost since a file was away, denied or broken
+    "Which losses may be none another day"
+    if 'step' not in ledger:
+        return ledger[:0]
+    return ledger[(ledger['step'] == 'cut') & ledger['reason'].isin(_LOST_WITH_FILES)]
+
+
+def _can_be_cut_now(archive, samples, recipe, unreachable):
+    "Does any of some samples have its pixels again?"
+    settings = settings_of(recipe)
+    opener = settings.opener(archive.store, unreachable)
+    with tempfile.TemporaryDirectory(prefix='.tmp-', dir=archive.datasets_dir) as work:
+        try:
+            known = dict(progress=False, archive=archive)
+            kept, *_ = write_patches(samples, work, opener, settings, **known)
+        except StoreUnreachable:
+            return False
+    return len(kept) > 0
+
+
+def _is_as_today(found, plan, recipe, unreachable):
+    "Would a version be the same today? False where files are back that were away"
+    if not set(found.manifest['dropped']) & set(_LOST_WITH_FILES):
+        return True
+    lost = lost_with_files(found.ledger)
+    samples = plan.samples[plan.samples['sample_key'].isin(lost['sample_key'])]
+    if not len(samples):
+        return True
+    samples = samples.iloc[image_order(samples)].reset_index(drop=True)
+    if _can_be_cut_now(plan.archive, samples, recipe, unreachable):
+        return False
+    words = f'{found.address} lacks {len(lost):,} samples whose files are still not to be had'
+    tell(_log, logging.WARNING, f'{words} ({_reasons(lost)})', event='note')
+    return True
 
 # %% ../../nbs/55_datasets/06_build.ipynb #b3ca7a64
 def _cut_and_freeze(build, executor, progress, shard_rows, unreachable):
@@ -728,7 +774,7 @@ def build_dataset(
     work = archive.datasets_dir / name / _work_name(recipe, plan)
     with writing(work), dataset_lock(archive.datasets_dir / name):
         found, number = _existing(archive, name, recipe_hash)
-        if found:
+        if found and _is_as_today(found, plan, recipe, unreachable):
             shutil.rmtree(work, ignore_errors=True)  # Of a run that died when all was done
             _check_found(found, gate)
             _warn_of_empty(found, _allows_empty(allow_empty, split_by))

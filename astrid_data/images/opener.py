@@ -28,7 +28,8 @@ from .image import open_image
 from ..storage.losses import ITEM_ERRORS
 from ..storage.packs import PackReader, packed_part
 from ..storage.requests import REQUESTS
-from ..storage.silence import others_answer, some_of_each_place
+from ..storage.service import not_asking
+from ..storage.silence import is_in, some_of_each_place, stops_all
 
 # %% ../../nbs/20_images/14_opener.ipynb #c01759a9
 class ImageStoreUnreachable(AstridError):
@@ -255,6 +256,7 @@ class ImageOpener:
         self.resample = resample
         self.unreachable = unreachable
         self.others = []  # Addresses that are asked when one does not answer
+        self.away = set()  # Places that were found not to answer for anybody
         self.images = HeaderCache(
             store=store
         )  # Opens files; knows the headers of what it has opened
@@ -322,13 +324,15 @@ def expect_others(
 def _asked(self: ImageOpener, uri, ask, tries=2):
     "What `ask` gives; a store that is away for all stops the caller, one silent image does not"
     try:
-        return ask()
+        with not_asking(self.away):
+            return ask()
     except ConnectionError as error:
         if self.unreachable == 'ledger':
             raise
-        if not others_answer(str(uri), self.store, self.others):
+        asked = (str(uri), self.store, self.others, self.away)
+        if stops_all(*asked, files_count=False) is not False:
             raise ImageStoreUnreachable(str(error)) from error
-        if tries == 1:
+        if tries == 1 or is_in(str(uri), self.away, self.store):
             raise
     return self._asked(uri, ask, tries - 1)
 

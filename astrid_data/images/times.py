@@ -21,19 +21,20 @@ from .cards import Cards
 
 # %% ../../nbs/20_images/02_times.ipynb #509533ee
 _scales = dict(
-    **dict.fromkeys(('utc', 'ut', 'gmt', 'ut1', 'z'), 'utc'),
+    **dict.fromkeys(('utc', 'ut', 'gmt', 'z'), 'utc'),
     **dict.fromkeys(('tai', 'iat'), 'tai'),
     **dict.fromkeys(('tt', 'tdt', 'et'), 'tt'),
     tdb='tdb',
     tcg='tcg',
     tcb='tcb',
     gps='gps',
+    ut1='ut1',
 )
 
 
 def time_scale(
     text: str,  # Value of `TIMESYS`, or what stands behind a date
-) -> str:  # 'utc', 'tai', 'tt', 'tdb', 'tcg', 'tcb' or 'gps'; None where no clock is known
+) -> str:  # 'utc', 'ut1', 'tai', 'tt', 'tdb', 'tcg', 'tcb' or 'gps'; None: no clock is known
     "The scale that a text names"
     return _scales.get(re.split(r'[\s(]', text.strip())[0].lower())
 
@@ -42,8 +43,8 @@ def to_utc(
     mjd: float,  # Day in `scale`
     scale: str,  # As from `time_scale`
 ) -> float:  # MJD in UTC
-    "A day in UTC"
-    if scale == 'utc':
+    "A day in UTC; one in UT1 as it is, within 0.9 s"
+    if scale in ('utc', 'ut1'):
         return mjd
     if scale == 'gps':
         mjd, scale = mjd + 19 / 86400, 'tai'
@@ -668,9 +669,27 @@ def _time_notes(chosen):
     if not chosen.has_clock:
         why = f': {chosen.why_no_clock}' if chosen.why_no_clock else ''
         return [f'{chosen.card} gives the day only{why}']
+    if chosen.scale == 'ut1':
+        return [f'{chosen.card} is in UT1, which is within 0.9 s of UTC, and was left as it is']
     if chosen.scale != 'utc':
         return [f'{chosen.card} is in {chosen.scale.upper()}, converted to UTC']
     return []
+
+# %% ../../nbs/20_images/02_times.ipynb #af1cf44e
+def _after_writing(cards, chosen):
+    "Why an exposure cannot be later than its file; None where it is not"
+    written = []
+    for header in cards.headers:
+        text = str(header.get('DATE') or '').strip()
+        if re.match(r'\d{4}-', text):  # Other forms do not tell day and month apart
+            try:
+                written.append(read_date(text).mjd)
+            except ValueError:
+                continue
+    if not written or chosen.mjd <= max(written) + 1:
+        return None
+    days = chosen.mjd - max(written)
+    return f'{chosen.card} {chosen.raw:.4f} is {days:.0f} days after the file was written (DATE)'
 
 # %% ../../nbs/20_images/02_times.ipynb #8013abd1
 def end_card(
@@ -762,10 +781,12 @@ def time_of(
         return unknown | dict(missing=why)
     if why := _hours_apart(times, chosen, exposure_s):
         return unknown | _day_only(times, why)
+    if why := _after_writing(cards, chosen):
+        return unknown | dict(missing=why)
     spans = _span_notes(times, _longest(exposure_s))
     return unknown | dict(
         mjd=chosen.mjd,
-        mjd_scale='utc',
+        mjd_scale='ut1' if chosen.scale == 'ut1' and chosen.has_clock else 'utc',
         mjd_meaning=chosen.meaning if chosen.has_clock else None,
         note='; '.join([*_time_notes(chosen), *spans, *problems]) or None,
     )

@@ -72,7 +72,8 @@ from astrid_data.registry.tables import (
 from ..storage.folder import sweep
 from ..storage.losses import loss_of
 from ..storage.resolve import open_store, resolve_uri
-from ..storage.silence import others_answer, some_of_each_place
+from ..storage.service import not_asking
+from ..storage.silence import is_in, some_of_each_place, stops_all
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #69a766c8
 LEDGER = ['uri', 'reason', 'detail']
@@ -272,6 +273,7 @@ class ItemGuard:
         others=(),  # Addresses of items, some of which are asked when one does not answer
         most_silent: int = 3,  # Items in a row that may be silent where nobody else can be asked
     ):
+        self.away = set()  # Places that were found not to answer for anybody
         self.report, self.store, self.most_silent = report, store, most_silent
         self.others = some_of_each_place(others, store) if store is not None else []
         self.silent = 0
@@ -280,36 +282,45 @@ class ItemGuard:
     def __call__(
         self,
         uri,  # Address of the item
+        *parts,  # Addresses of what it is made of, where these are others
     ):
         "Run a block for one item"
         try:
-            yield
+            with not_asking(self.away):
+                yield
         except (RowRefused, DataError, IntegrityError) as problem:  # What the registry cannot hold
             self._write(uri, problem)
         except SQLAlchemyError:
             raise
         except Exception as problem:  # noqa: BLE001 (one item must not stop the others)
-            self._write(uri, problem)
+            self._write(uri, problem, parts)
         else:
             self.silent = 0
 
-    def _write(self, uri, problem):
+    def _write(self, uri, problem, parts=()):
         "One row of the ledger; what is not the item's fault is raised"
         if isinstance(problem, ConnectionError):
-            self._raise_if_away(uri, problem)
+            self._raise_if_away(parts or (uri,), problem)
         else:
             self.silent = 0
         self.report.lose(uri, *loss_of(problem, uri))
 
-    def _raise_if_away(self, uri, problem):
-        "Raise what happened to an item where its store is away for all"
+    def _raise_if_away(self, uris, problem):
+        "Raise what happened to an item where all is away, or its store"
         self.silent += 1
-        answer = None
+        found = [None]
         if self.store is not None:
-            answer = others_answer(str(uri), self.store, self.others)
-        is_away = self.silent >= self.most_silent if answer is None else not answer
-        if is_away:
+            found = [stops_all(str(uri), self.store, self.others, self.away) for uri in uris]
+        is_told = any(found) or False in found
+        if any(found) if is_told else self.silent >= self.most_silent:
             raise problem
+
+    def knows_away(
+        self,
+        uris,  # Addresses
+    ) -> bool:
+        "Does one of them lie in a place that was found to be away?"
+        return any(is_in(str(uri), self.away, self.store) for uri in uris)
 
 # %% ../../nbs/25_ingest/01_archive.ipynb #707a063c
 class Archive:

@@ -33,7 +33,7 @@ from .fits import add_fits
 from .found import FOUND, size_words
 from .mast import mast_url
 from .skyview import skyview_key, skyview_request, skyview_url
-from ..storage.addresses import reach_of
+from ..storage.addresses import address_parts, reach_of
 from ..storage.folder import sweep
 from ..storage.web import download
 
@@ -185,11 +185,26 @@ def _list_references(archive, lines):
     archive.store.update(MANIFEST, with_lines)
 
 # %% ../../nbs/25_ingest/09_fetch.ipynb #e18d1633
+def _addresses(uris):
+    "Where some files are fetched, of those for which nobody must be asked that"
+    known = {scheme: address for scheme, address in _ADDRESS_OF.items() if scheme != 'skyview'}
+    schemes = [uri.partition(':')[0] for uri in uris]
+    return [known[scheme](uri) for scheme, uri in zip(schemes, uris) if scheme in known]
+
+
+def _guard_of(archive, found, report):
+    "Who decides whether a file that does not come stops the others"
+    addresses = _addresses(found['uri'])
+    places = {address_parts(address)[:2] for address in addresses}
+    store = archive.store if len(places) > 1 else None  # One machine has three files to answer
+    return ItemGuard(report, store, addresses)
+
+
 def _fetch_all(archive, found, keys, spare, report, show):
     "Fetch what is not in the store; the keys that are there in the end"
-    guard, there, lines = ItemGuard(report), [], []
+    guard, there, lines = _guard_of(archive, found, report), [], []
     for row, key in progress(zip(found.itertuples(), keys), 'files', len(found), show=show):
-        with guard(row.uri):
+        with guard(row.uri, *_addresses([row.uri])):
             if not archive.store.has(key):
                 spare.fetch(archive, row, key)
             there.append(key)

@@ -682,7 +682,7 @@ def _must_be_read(one, files, options):
     return is_sky and not files.n_unchanged(one)
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #73ad605f
-def _scouts(delivery, files, facts, options, executor):
+def _scouts(delivery, files, facts, options, executor, guard):
     "Files of a delivery in order, a few of them being searched already"
     waiting = deque()
     files = copy_of(files)  # The caller's stays with the file that it is at
@@ -693,7 +693,7 @@ def _scouts(delivery, files, facts, options, executor):
         if executor is None:
             yield scouted
             continue
-        if _must_be_read(one, files, options):
+        if _must_be_read(one, files, options) and not guard.knows_away([one.address]):
             asked = (one, known, files.store, options)
             with suppress(BrokenExecutor):  # Then it is searched here
                 scouted.search = executor.submit(_search_file, *asked)
@@ -728,7 +728,8 @@ def _add_file(archive, report, guard, scouted, options, files):
     "Take the images of one file in, each for itself; its file, if one was new"
     file, added_before = None, report.added
     one, (files.places, files.rows, files.marks) = scouted.one, scouted.known
-    with guard(one.address):
+    parts = one.address, *one.beside.values()
+    with guard(one.address, *parts):
         is_sky = options.role == 'image' or not one.helper_word
         if is_sky and (n := files.n_unchanged(one)):
             report.skipped += n
@@ -739,7 +740,7 @@ def _add_file(archive, report, guard, scouted, options, files):
     mark, lost_before, sha256 = files.mark(one), len(report.lost), None
     searched = scouted.found()
     for hdu in file.images:
-        with guard(f'{file.uri}[{hdu[0]},{hdu[1]}]'):
+        with guard(f'{file.uri}[{hdu[0]},{hdu[1]}]', *parts):
             found = searched.get(hdu, (None, None))
             sha256 = _register_image(archive, report, file, hdu, scouted.facts, options, found)
     report.notes += [f'{file.path.name}: {why}' for why in file.unused.values()]
@@ -781,7 +782,7 @@ def add_fits(
     delivery = _without_helpers(delivery, report, role, dq=dq, weight=weight)
     taken = []
     with _searchers(executor, len(delivery), options, isolate) as searchers:
-        scouts = _scouts(delivery, files, facts, options, searchers)
+        scouts = _scouts(delivery, files, facts, options, searchers, guard)
         for scouted in progress(scouts, 'images', len(delivery), show=show):
             with isolating(isolate):
                 taken += _add_file(archive, report, guard, scouted, options, files)
@@ -882,7 +883,7 @@ def detect(
     guard = ItemGuard(report, archive.store, [row.uri for row in images])
     ahead = _searched_ahead(archive, images, apply_rules, settings, executor)
     for row, job in progress(ahead, 'images', len(images), show=show):
-        with guard(row.uri):
+        with guard(row.uri, row.uri, *((row.facts or {}).get('beside') or {}).values()):
             _search_image(archive, report, row, apply_rules, settings, _brought_back(job))
     if apply_rules:
         confirm_across(archive, report)

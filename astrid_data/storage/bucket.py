@@ -37,6 +37,7 @@ from astrid_data.storage.service import (
     error_code,
     http_status,
     our_errors,
+    refuse_silent,
     retry,
     s3_client,
 )
@@ -97,6 +98,7 @@ def uri(
 @patch(as_prop=True)
 def client(self: S3Store):
     "This process's own"
+    refuse_silent('s3', self.bucket)
     if os.getpid() not in self._clients:
         self._clients = {os.getpid(): s3_client(self.settings)}
     return self._clients[os.getpid()]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..core import AstridError, BadImage, NotFound, current_limits
 from .addresses import NotAllowed, Reach, address_parts, web_address
-from .service import StoreDenied, retry
+from .service import StoreDenied, refuse_silent, retry
 
 # %% ../../nbs/15_storage/07_web.ipynb #f15010c6
 def _promised(headers):
@@ -93,6 +93,9 @@ def _refusal(host, port, addresses):
     )
 
 
+_CONNECT_S = 10  # Until a machine has to take a connection; its answer may take longer
+
+
 def _connect(reach, where, timeout, source=None):
     "A socket to a machine, at an address that may be reached"
     import socket
@@ -106,8 +109,9 @@ def _connect(reach, where, timeout, source=None):
         connection = None
         try:
             connection = socket.socket(family, kind, protocol)
-            connection.settimeout(timeout)
+            connection.settimeout(min(timeout, _CONNECT_S))
             connection.connect(place)
+            connection.settimeout(timeout)
             return connection
         except OSError as error:
             if connection is not None:
@@ -285,6 +289,7 @@ def download(
     "Stream an https address into an open file, whole"
     from http.client import HTTPException
 
+    refuse_silent('https', address_parts(url)[1])
     passing = (ConnectionError, TimeoutError, HTTPException)
     body = _Body(f, mark, most_bytes)
     retry(lambda: body.more(url, reach or Reach()), passing, tries=4, what=url)
