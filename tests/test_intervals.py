@@ -10,6 +10,7 @@ from astrid_data.evaluation.breakdown import breakdown
 from astrid_data.evaluation.intervals import (
     area_difference,
     area_interval,
+    area_intervals,
     deciding_objects,
     effective_objects,
     fnr_interval,
@@ -88,6 +89,71 @@ def test_the_area_of_scores_with_outliers_holds():
     ends = [area_interval(heavy_sample(rng, 1000), 0.02, n_boot=0) for _ in range(200)]
     assert np.mean([low <= truth <= high for low, high in ends]) >= 0.93
     assert np.median([high - low for low, high in ends]) < 0.45  # Not by saying nothing
+
+
+def with_odd_bogus(rng, n, share, large=False):
+    "One to twenty alike samples an object; a few bogus objects look more real than anything real"
+    size = rng.choice(np.arange(1, 21), n, p=SIZE_CHANCE) if large else np.ones(n, int)
+    label = (rng.random(n) < 0.5).astype(int)
+    odd = rng.random(n) < share * (size / 3.5 if large else 1)
+    score = rng.normal(0, 1, n) + 2.5 * label + 6 * (odd & (label == 0))
+    table = pd.DataFrame(dict(label=label, score=score, group=np.arange(n)))
+    return table.loc[np.repeat(table.index, size)].reset_index(drop=True)
+
+
+SIZE_CHANCE = np.arange(1, 21) ** -1.5 / (np.arange(1, 21) ** -1.5).sum()
+
+
+@pytest.mark.parametrize('share, large', [(0.01, False), (0.03, True)])
+def test_bogus_that_a_sample_may_not_have_are_in_the_interval(share, large):
+    "They decide the area at 2 % real; an interval by drawing objects again held in 86 of 100"
+    big = with_odd_bogus(np.random.default_rng(0), 300_000, share, large)
+    truth = average_precision(big['label'], big['score'], prior_weights(big['label'], 0.02))
+    rng = np.random.default_rng(1)
+    samples = [with_odd_bogus(rng, 300, share, large) for _ in range(200)]
+    ends = [area_interval(table, 0.02, 100) for table in samples]
+    assert np.mean([low <= truth <= high for low, high in ends]) >= 0.93
+    assert np.median([high - low for low, high in ends]) < 0.6  # Not by saying nothing
+
+
+def test_the_area_of_a_share_is_the_exact_interval_of_a_share():
+    "Real ones above or below all bogus: the area is their share, but for the prior"
+    for found in (0, 7, 30):
+        score = np.r_[np.full(found, 9.0), np.full(30 - found, -9.0), np.zeros(5)]
+        label = np.r_[np.ones(30, int), np.zeros(5, int)]
+        table = pd.DataFrame(dict(label=label, score=score, group=np.arange(len(score))))
+        ends = area_intervals(table, [1e-12], 4000)[0]  # What is below all bogus counts for nothing
+        exact = share_interval(found / 30, 30)[1]
+        assert ends[1] == pytest.approx(exact, abs=0.02)
+
+
+def test_equal_scores_and_parts_of_draws_change_nothing(monkeypatch):
+    table = sample(np.random.default_rng(0), 80, 2)
+    table['score'] = table['score'].round()
+    once = area_interval(table, 0.1)
+    assert area_interval(table[::-1], 0.1) == pytest.approx(once, abs=0.03)
+    monkeypatch.setattr('astrid_data.evaluation.intervals._AT_ONCE', 80 * 7)
+    assert area_interval(table, 0.1) == pytest.approx(once, abs=0.02)
+    assert area_interval(table, 0.1, n_boot=2) == area_interval(table, 0.1, n_boot=100)
+
+
+@pytest.mark.parametrize('prior', [None, 0.001, 0.02])
+def test_areas_are_between_0_and_1_and_hold_what_was_seen(prior):
+    "Sums of weights round: an area of 1 + 2e-16 is none"
+    rng = np.random.default_rng(0)
+    for n in (6, 30, 300):
+        for apart in (0, 2, 30):
+            table = sample(rng, n, apart, per_object=3)
+            weight = prior_weights(table['label'], prior)
+            seen = average_precision(table['label'], table['score'], weight)
+            low, high = area_interval(table, prior, 100)
+            assert 0 <= low <= seen <= high <= 1
+
+
+def test_the_area_of_a_perfect_order_is_1_whatever_the_weights():
+    rng, label = np.random.default_rng(0), np.r_[np.zeros(40, int), np.ones(40, int)]
+    areas = [average_precision(label, np.arange(80), rng.random(80)) for _ in range(2000)]
+    assert max(areas) <= 1 and min(areas) > 1 - 1e-12
 
 
 def test_few_objects_that_decide_are_counted():

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['effective_objects', 'share_interval', 'fpr_interval', 'fnr_interval', 'bootstrap', 'paired_bootstrap', 'as_prior',
-           'prior_weights', 'deciding_objects', 'area_interval', 'area_difference']
+           'prior_weights', 'area_intervals', 'area_interval', 'deciding_objects', 'area_difference']
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #234a8ac8
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv, expit, logit
-from scipy.stats import t as student
+from scipy.special import betaincinv
 
 from ..core import BadInput
 from .scores import average_precision
@@ -179,6 +180,114 @@ def prior_weights(
     return np.where(is_real, prior / own, (1 - prior) / (1 - own))
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #8b11e3df
+class _Ranked(NamedTuple):
+    "Samples from the highest score down, ready to be weighted"
+
+    is_real: np.ndarray  # Of each sample
+    objects: np.ndarray  # Number of the object of each sample
+    last: np.ndarray  # The last sample of each run of equal scores that has a real one
+    unseen: np.ndarray  # Samples that an unseen object counts for, shape (2, 1, 1): real, bogus
+
+
+def _ranked(scores):
+    "Samples from the highest score down"
+    order = np.argsort(-scores['score'].to_numpy('f8'), kind='stable')
+    is_real = scores['label'].to_numpy()[order] == 1
+    falling = scores['score'].to_numpy('f8')[order]
+    last = np.flatnonzero(np.diff(falling, append=-np.inf))
+    last = last[np.diff(np.cumsum(is_real)[last], prepend=0) > 0]
+    of_classes = [scores['group'][scores['label'] == label] for label in (1, 0)]
+    unseen = [len(group) / effective_objects(group) for group in of_classes]
+    objects = pd.factorize(scores['group'])[0][order]
+    return _Ranked(is_real, objects, last, np.reshape(unseen, (2, 1, 1)))
+
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #21d38a85
+class _Weights(NamedTuple):
+    "Sums of weights down to each threshold, a row a draw; and the weights of what was not seen"
+
+    real: np.ndarray  # Shape (draws, thresholds)
+    bogus: np.ndarray  # Shape (draws, thresholds)
+    n_real: np.ndarray  # Of all real samples, shape (draws, 1)
+    n_bogus: np.ndarray  # Of all bogus samples, shape (draws, 1)
+    unseen_real: np.ndarray  # Shape (draws, 1)
+    unseen_bogus: np.ndarray  # Shape (draws, 1)
+
+
+def _weigh(ranked, n, rng):
+    "Exponential weights of all objects, and of one more of each class, in `n` draws"
+    n_objects = ranked.objects.max() + 1
+    weight = rng.standard_exponential((n, n_objects))[:, ranked.objects]
+    unseen = rng.standard_exponential((2, n, 1)) * ranked.unseen
+    real = np.cumsum(weight * ranked.is_real, axis=1)
+    bogus = np.cumsum(weight * ~ranked.is_real, axis=1)
+    above = real[:, ranked.last], bogus[:, ranked.last]
+    return _Weights(*above, real[:, -1:], bogus[:, -1:], *unseen)
+
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #75cee3a4
+def _areas(weights, first, last, odds):
+    "The area of each draw, with real and bogus that come first, and that come last"
+    n_real = weights.n_real + first[0] + last[0]
+    n_bogus = weights.n_bogus + first[1] + last[1]
+    if odds is None:
+        odds = (weights.n_real + first[0]) / (weights.n_bogus + first[1])
+    more_real = odds * n_bogus / n_real * (weights.real + first[0])
+    precision = more_real / (more_real + weights.bogus + first[1])
+    found = (np.diff(weights.real, axis=1, prepend=0) * precision).sum(1, keepdims=True)
+    of_all = odds / (1 + odds)  # Precision where everything is called real
+    return ((found + first[0] + last[0] * of_all) / n_real)[:, 0]
+
+
+def _area_ends(weights, prior):
+    "The area of each draw at its least, and at its greatest"
+    odds = None if prior is None else prior / (1 - prior)
+    real, bogus = weights.unseen_real, weights.unseen_bogus
+    return _areas(weights, (0, bogus), (real, 0), odds), _areas(
+        weights, (real, 0), (0, bogus), odds
+    )
+
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #5a422804
+_AT_ONCE = 2_000_000  # Weights, 16 MB an array
+_LEAST_DRAWS = 100  # 2.5 % of fewer is hardly one
+
+
+def _seen_area(scores, prior):
+    "The area of the samples themselves, weighted to a share of real"
+    label = scores['label']
+    return average_precision(label, scores['score'], prior_weights(label, prior))
+
+
+def area_intervals(
+    scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
+    priors,  # Shares of real that are asked about; None among them is that of the samples
+    n_boot: int = 500,  # Draws; 100 are made at least
+    seed: int = 0,  # Of the draws
+) -> list:  # Ends of 95 % at each prior; None where one class is missing
+    "Intervals of the area under precision and recall at several shares of real"
+    priors = [as_prior(prior) for prior in priors]
+    if (scores['label'] == 1).all() or (scores['label'] != 1).all():
+        return [None for _ in priors]
+    ranked = _ranked(scores)
+    rng = np.random.default_rng(seed)
+    n = max(n_boot, _LEAST_DRAWS)
+    step = max(_AT_ONCE // len(scores), 1)
+    draws = (_weigh(ranked, min(step, n - done), rng) for done in range(0, n, step))
+    ends = np.concatenate([[_area_ends(part, p) for p in priors] for part in draws], axis=2)
+    low, high = np.quantile(ends[:, 0], 0.025, axis=1), np.quantile(ends[:, 1], 0.975, axis=1)
+    seen = [_seen_area(scores, prior) for prior in priors]
+    low, high = np.minimum(low, seen), np.minimum(np.maximum(high, seen), 1)  # Sums round
+    return list(zip(low.tolist(), high.tolist()))
+
+
+def area_interval(
+    scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
+    prior: float | None = None,  # Share of real that is asked about; None is that of the samples
+    n_boot: int = 500,  # Draws; 100 are made at least
+    seed: int = 0,  # Of the draws
+) -> tuple | None:  # Ends of 95 %; None where one class is missing
+    "Interval of the area under precision and recall"
+    return area_intervals(scores, [prior], n_boot, seed)[0]
+
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #b04dc504
 def _shares_above(scores):
     "Share of the real, and of the bogus, at or above each real sample"
     real = np.sort(scores['score'][scores['label'] == 1].to_numpy('f8'))
@@ -186,26 +295,6 @@ def _shares_above(scores):
     found = 1 - np.searchsorted(real, real) / len(real)
     passed = 1 - np.searchsorted(bogus, real) / len(bogus)
     return found, passed
-
-
-def _area(found, passed, prior):
-    "Mean precision at the real samples"
-    return float(np.mean(prior * found / (prior * found + (1 - prior) * passed)))
-
-# %% ../../nbs/65_evaluation/02_intervals.ipynb #48f392a3
-_averaged = 0.5  # Confidence of the band about the share of bogus, where their errors average out
-_alike = 0.95  # Where they are the same at every threshold
-
-
-def _wide_area(scores, area, prior, band):
-    "Interval of the area from the counts of objects"
-    n_real, n_bogus = _of_class(scores, 1)[1], _of_class(scores, 0)[1]
-    found, passed = _shares_above(scores)
-    least, most = share_interval(passed, n_bogus, band)
-    low, high = share_interval(area, n_real)
-    below = np.hypot(area - low, area - _area(found, most, prior))
-    above = np.hypot(high - area, _area(found, least, prior) - area)
-    return max(float(area - below), 0.0), min(float(area + above), 1.0)
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #8f81e07f
 def _pulls(scores, prior=None):
@@ -239,50 +328,8 @@ def deciding_objects(
     prior: float | None = None,  # Share of real that is asked about; None is that of the samples
 ) -> float:  # 0 where no object moves it, as without a mistake
     "How many objects decide the area under precision and recall"
-    squares = _object_pulls(scores, prior) ** 2
+    squares = _object_pulls(scores, as_prior(prior)) ** 2
     return float(squares.sum() ** 2 / max((squares**2).sum(), 1e-300))
-
-# %% ../../nbs/65_evaluation/02_intervals.ipynb #8fa16599
-def _decided_area(scores, area, prior):
-    "Interval of the area from the objects that decide; no width where none does"
-    error = np.sqrt((_object_pulls(scores, prior) ** 2).sum())
-    if error == 0 or not 0 < area < 1:
-        return area, area
-    n_free = max(deciding_objects(scores, prior) - 1, 1)
-    half = student.ppf(0.975, n_free) * error / (area * (1 - area))
-    return tuple(expit(logit(area) + np.array([-half, half])).tolist())
-
-
-def _counted_area(scores, area, prior):
-    "The wider of two intervals of the area: from counts, and from the objects that decide"
-    share = scores['label'].mean() if prior is None else prior
-    averaged = _wide_area(scores, area, share, _averaged)
-    low, high = _wide_area(scores, area, share, _alike)
-    decided = _decided_area(scores, area, prior)
-    return min(averaged[0], max(decided[0], low)), max(averaged[1], min(decided[1], high))
-
-# %% ../../nbs/65_evaluation/02_intervals.ipynb #78d6f6bb
-def area_interval(
-    scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
-    prior: float | None = None,  # Share of real that is asked about; None is that of the samples
-    n_boot: int = 500,  # Draws of the bootstrap
-    seed: int = 0,  # Of the bootstrap
-) -> tuple | None:  # Ends of 95 %; None where one class is missing
-    "Interval of the area under precision and recall"
-    label = scores['label'].to_numpy()
-    if not 0 < label.mean() < 1:
-        return None
-    weight = prior_weights(label, prior)
-
-    def area(label, score, times):
-        return average_precision(label, score, times * weight)
-
-    seen = area(label, scores['score'], 1)
-    ends = [_counted_area(scores, seen, prior)]
-    drawn = bootstrap(scores, area, n_boot, seed)
-    if drawn is not None:
-        ends.append(drawn)
-    return min(low for low, _ in ends), max(high for _, high in ends)
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #2a3cd1e5
 def _together(one, other):

@@ -15,8 +15,9 @@ from fastcore.basics import patch
 from ..core import BadInput
 from ..display import render
 from astrid_data.evaluation.intervals import (
-    area_interval,
+    area_intervals,
     as_prior,
+    deciding_objects,
     effective_objects,
     fnr_interval,
     fpr_interval,
@@ -103,6 +104,8 @@ class OperatingPoints:
     leaks: str = ''  # What the splits are known to share; '' where no audit found anything
     scored_before: dict | None = None  # times, others (models), since; None where nobody counts
     shortcut: dict | None = None  # auc and words, of a guess without the source; None: none found
+    deciding: float | None = None  # How many objects decide the AUC-PR; 0: no mistake was seen
+    deciding_at_prior: float | None = None  # And that at `survey_prior`
     over_seeds: dict | None = None  # From `repeat`: measure -> n, mean, low, high; None: one draw
     scores: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)  # One row per sample
     by: dict = field(default_factory=dict, repr=False)  # Column -> its table of `breakdown`
@@ -138,6 +141,8 @@ def _numbers(report):
         yield f'chosen_{name}', number
     yield 'survey_prior', report.survey_prior
     yield 'auc_pr_at_prior', report.auc_pr_at_prior
+    yield 'deciding_objects', report.deciding
+    yield 'deciding_objects_at_prior', report.deciding_at_prior
     for name in ('auc_pr', 'auc_pr_at_prior', 'fpr_at_fnr', 'fnr_at_fpr'):
         low, high = getattr(report, f'{name}_interval') or (None, None)
         yield f'{name}_low', low
@@ -171,6 +176,27 @@ def _span(ends, is_rate=False):
     if low <= 0:
         return '95 %: cannot be told from so few objects'
     return f'95 %: at least {low:.3f}, and how much more cannot be told from so few objects'
+
+# %% ../../nbs/65_evaluation/03_report.ipynb #968de9ed
+_UNTOLD = 0.9  # Width of an interval that says nothing
+
+
+def _deciding_words(deciding):
+    "How many objects decide a number; '' where that is unknown"
+    if deciding is None:
+        return ''
+    if deciding == 0:
+        return '; no mistake was seen, so what was not seen decides'
+    n = max(round(deciding), 1)
+    return f'; {n} objects decide this number' if n > 1 else '; one object decides this number'
+
+
+def _area_span(ends, deciding):
+    "The interval of an area in words, and what it rests on"
+    if ends is None:
+        return ''
+    untold = ': cannot be told from so few objects' if ends[1] - ends[0] >= _UNTOLD else ''
+    return f'{_span(ends)}{untold}{_deciding_words(deciding)}'
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #20eaa541
 def _chosen_from(report):
@@ -222,11 +248,12 @@ def _seed_lines(report, name):
 
 def _score_lines(report):
     "Areas and operating points"
-    yield 'AUC-PR', _number(report.auc_pr), _span(report.auc_pr_interval)
+    yield 'AUC-PR', _number(report.auc_pr), _area_span(report.auc_pr_interval, report.deciding)
     yield from _seed_lines(report, 'auc_pr')
     if report.survey_prior is not None:
         what = f'at prior {report.survey_prior:.3g}'
-        yield what, _number(report.auc_pr_at_prior), _span(report.auc_pr_at_prior_interval)
+        words = _area_span(report.auc_pr_at_prior_interval, report.deciding_at_prior)
+        yield what, _number(report.auc_pr_at_prior), words
         yield from _seed_lines(report, 'auc_pr_at_prior')
     fpr = _number(report.fpr_at_fnr), _span(report.fpr_at_fnr_interval, is_rate=True)
     fnr = _number(report.fnr_at_fpr), _span(report.fnr_at_fpr_interval, is_rate=True)
@@ -288,15 +315,18 @@ def _at_threshold(threshold, label, score, group):
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #51e73a27
 def _intervals(scores, rate, survey_prior, n_boot, seed):
-    "The interval of each number that has one"
-    ends = dict(
-        auc_pr_interval=area_interval(scores, None, n_boot, seed),
+    "The interval of each number that has one, and how many objects decide the areas"
+    priors = {'': None}
+    if survey_prior is not None:
+        priors['_at_prior'] = survey_prior
+    rates = dict(
         fpr_at_fnr_interval=fpr_interval(scores, rate),
         fnr_at_fpr_interval=fnr_interval(scores, rate),
     )
-    if survey_prior is not None:
-        ends['auc_pr_at_prior_interval'] = area_interval(scores, survey_prior, n_boot, seed)
-    return ends
+    ends = area_intervals(scores, priors.values(), n_boot, seed)
+    areas = {f'auc_pr{name}_interval': end for name, end in zip(priors, ends)}
+    deciding = {f'deciding{name}': deciding_objects(scores, p) for name, p in priors.items()}
+    return rates | areas | deciding
 
 
 def _area_at(scores, survey_prior):
@@ -326,8 +356,8 @@ def _check_scores(scores):
 def operating_points(
     scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
     rate: float = 0.01,  # FNR, and FPR, of the operating points
-    n_boot: int = 500,  # Draws of the bootstrap
-    seed: int = 0,  # Of the bootstrap
+    n_boot: int = 500,  # Draws that the intervals of areas rest on; 100 are made at least
+    seed: int = 0,  # Of the draws
     origin: str = 'survey',  # Of the data: 'survey', 'synthetic' or 'mixed'
     threshold: float | None = None,  # Chosen on another split, to be judged here; None: no such
     survey_prior: float | None = None,  # Share of real in a survey; None reports the samples' own
