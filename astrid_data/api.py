@@ -39,6 +39,7 @@ from astrid_data.core import (
     AstridError,
     BadInput,
     Conflict,
+    DiskFull,
     NotFound,
     canonical_json,
     parse_json,
@@ -76,6 +77,7 @@ from astrid_data.views import (
     patch_file,
     sample_page,
 )
+from .web_ingest import MOST_UPLOAD_BYTES, add_files, add_positions, ingest_kinds
 from .web_pages import dataset_html, list_html, login_html, message_html
 from .web_sky import add_detections, add_observations, add_surveys, add_verdicts
 
@@ -158,6 +160,7 @@ _STATUS_OF_ERRORS = [
     (StoreUnreachable, 503, 'store_away'),
     (Conflict, 409, 'conflict'),
     (TooBusy, 429, 'busy'),
+    (DiskFull, 503, 'disk_full'),
 ]
 
 
@@ -429,6 +432,8 @@ def _gate(archive, uses, most_body_bytes, guesses):
                 _check_parameters(self, request)
                 if b'%00' in request.scope['query_string']:
                     raise ApiError(422, 'malformed', 'the address holds the character NUL')
+                if getattr(self.endpoint, 'takes_stream', False):
+                    return await handler(request)
                 body = await _read_body(request, most_body_bytes)
                 return await handler(_JsonRequest(request.scope, body))
 
@@ -1074,10 +1079,23 @@ def _answer_of_job(job):
     return answer
 
 # %% ../nbs/96_api.ipynb #25330ade
-def _add_collect(app, jobs, wait_s):
+def _asker(jobs, wait_s):
+    "What asks for a job, waits for a while, and gives the answer or where it will be"
+    threads = CapacityLimiter(_LONG_THREADS)
+
+    async def ask(request, kind, asked, who, prefer, key):
+        job = kind, asked, who, key, request.state.key_id
+        id = await to_thread.run_sync(jobs.submit, *job, limiter=threads)
+        ended = asyncio.wrap_future(jobs.future(id))
+        await asyncio.wait([ended], timeout=_patience(prefer, wait_s))
+        return _answer_of_job(await to_thread.run_sync(jobs.get, id, limiter=threads))
+
+    return ask
+
+
+def _add_collect(app, ask):
     "POST /training/datasets/collect"
     may_collect = _require('manage:operations', 'training:data_collection')
-    threads = CapacityLimiter(_LONG_THREADS)
 
     @app.post('/training/datasets/collect', responses=SUCCESS | {202: _LATER})
     async def collect_training_set(
@@ -1090,11 +1108,7 @@ def _add_collect(app, jobs, wait_s):
         body.params()  # What is wrong is said before there is a job
         check_name(body.name)
         asked = body.model_dump(mode='json', exclude_defaults=True)
-        job = 'collect', asked, who, idempotency_key, request.state.key_id
-        id = await to_thread.run_sync(jobs.submit, *job, limiter=threads)
-        ended = asyncio.wrap_future(jobs.future(id))
-        await asyncio.wait([ended], timeout=_patience(prefer, wait_s))
-        return _answer_of_job(await to_thread.run_sync(jobs.get, id, limiter=threads))
+        return await ask(request, 'collect', asked, who, prefer, idempotency_key)
 
 # %% ../nbs/96_api.ipynb #047e3e17
 _JobState = Enum('_JobState', {state: state for state in STATES}, type=str)
@@ -1450,6 +1464,7 @@ def create_app(
     archive: Archive,  # What is served
     allowed=(),  # Folders, s3:// and https:// to open beside the store, as in ASTRID_ALLOWED
     most_body_bytes: int = MOST_BODY_BYTES,  # Larger bodies are refused
+    most_upload_bytes: int = MOST_UPLOAD_BYTES,  # Larger files are refused
     flush_s: float = 30,  # How often the uses of keys are written (s)
     wait_s: float = WAIT_S,  # For the end of a job before its address is the answer (s)
     beat_s: float = 5,  # How often the progress of jobs is written (s)
@@ -1458,7 +1473,7 @@ def create_app(
     archive = _served(archive, allowed)
     _index_lists(archive.registry)
     uses = _Uses(archive.registry, flush_s)
-    kinds = dict(collect=partial(_collect, archive))
+    kinds = dict(collect=partial(_collect, archive)) | ingest_kinds(archive)
     limits = dict(workers=_LONG_THREADS, most_each=_MOST_EACH, beat_s=beat_s)
     jobs = Jobs(archive.registry, kinds, facts_of_error=_facts_of_error, **limits)
     app = _new_app(uses, jobs)
@@ -1468,12 +1483,15 @@ def create_app(
     _add_root(app)
     _add_health(app, archive)
     reads = _require('read:data')
-    _add_collect(app, jobs, wait_s)
+    ask, changes = _asker(jobs, wait_s), _require('manage:operations')
+    _add_collect(app, ask)
     _add_jobs(app, jobs, reads)
     _add_keys(app, archive)
     _add_pages(app, archive, uses, guesses)
     for add in _READING:
         add(app, archive, reads)
-    add_verdicts(app, archive, reads, _require('manage:operations'))
+    add_verdicts(app, archive, reads, changes)
+    add_positions(app, jobs, changes)
+    add_files(app, archive, ask, changes, most_upload_bytes)
     app.add_middleware(_HeadAsGet)
     return app

@@ -126,10 +126,15 @@ def _listening(course):
 _KEYS = uuid.UUID('6a1d3bd0-7d53-4a8e-9e55-3b0e5c1f0a57')  # Ids that are made from keys
 
 
+def _id_of_key(asker, key):
+    "The id of a job with a key of the asker's choice"
+    return uuid.uuid5(_KEYS, canonical_json([str(asker), key]))
+
+
 def _new_row(kind, asked, who, key, asker=None):
     "The row of a job that begins to wait"
     asker = str(asker or who)
-    id = uuid.uuid5(_KEYS, canonical_json([asker, key])) if key else uuid.uuid4()
+    id = _id_of_key(asker, key) if key else uuid.uuid4()
     params = dict(asked=asked, who=who, asker=asker, starts=0)
     return IngestJob(id=id, kind=kind, params=params, status='queued', progress=0.0)
 
@@ -463,6 +468,18 @@ def get(
 ) -> dict:  # As of `describe_job`
     "A job as it is now"
     return describe_job(_find(self.registry, id))
+
+
+@patch
+def known(
+    self: Jobs,
+    key: str,  # As given to `submit`
+    asker: str,  # As given to `submit`
+) -> dict | None:  # As of `describe_job`; None where nothing was asked so
+    "The job of a key"
+    with self.registry.session() as session:
+        row = session.get(IngestJob, _id_of_key(asker, key))
+    return row and describe_job(row)
 
 
 @patch

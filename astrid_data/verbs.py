@@ -33,6 +33,7 @@ from astrid_data.core import (
     plain_rows,
     write_atomic,
 )
+from .deliveries import report_facts
 from .options import collection_of
 from .redaction import hide_secrets, known_secrets
 from .safe_text import visible
@@ -83,17 +84,7 @@ def _ingested(report):
         raise BadImage(lost[0]['reason'], lost[0]['detail'])
     text = re.sub(r"; the report's \.(ledger|missing) says why", '', str(report))
     text += ''.join(f'\n  lost: {row["uri"]} ({row["reason"]}): {row["detail"]}' for row in lost)
-    data = dict(
-        added=report.added,
-        skipped=report.skipped,
-        detections=report.detections,
-        rows=report.rows,
-        verdicts=report.verdicts,
-        notes=list(report.notes),
-        missing=plain_rows(report.missing),
-        ledger=lost,
-    )
-    return Answer(text, data, LOST if lost else DONE)
+    return Answer(text, report_facts(report), LOST if lost else DONE)
 
 
 def _given(args, *names):

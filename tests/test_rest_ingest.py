@@ -1,0 +1,178 @@
+"What a program asks a server to take in: by place, by address within what is allowed, by a body that goes to the disk as it comes"
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from fastapi.testclient import TestClient
+from test_jobs import ended
+
+import astrid_data as ad
+from astrid_data import deliveries, web_ingest
+from astrid_data.core import BadInput
+from astrid_data.ingest.archive import IngestReport
+from astrid_data.ingest.fits import sample_files
+from astrid_data.keys import create_api_key
+from astrid_data.storage.resolve import resolve_uri
+from astrid_data.storage.service import StoreUnreachable
+
+UPLOAD = '/observations/ingest/upload'
+ADDRESS = '/observations/ingest/address'
+POSITION = '/observations/ingest/position'
+
+
+@pytest.fixture
+def house(tmp_path):
+    "A served archive, a folder that is allowed, and one that is not"
+    archive = ad.open_archive(home=tmp_path / 'home')
+    may = dict(reader=['read:data'], all=['manage:operations', 'read:data'])
+    keys = {name: {'X-API-Key': create_api_key(archive, name, one)} for name, one in may.items()}
+    for name in ('open', 'closed'):
+        (tmp_path / name).mkdir()
+    name = sample_files().file.iloc[0]
+    content = resolve_uri(f'package://sample/{name}').read_bytes()
+    for folder in ('open', 'closed'):
+        (tmp_path / folder / name).write_bytes(content)
+    how = dict(most_upload_bytes=len(content) + 1, beat_s=0.2)
+    with TestClient(ad.create_app(archive, [tmp_path / 'open'], **how)) as client:
+        client.headers.update(keys['all'])
+        yield SimpleNamespace(
+            archive=archive, client=client, keys=keys, name=name, content=content, at=tmp_path
+        )
+
+
+def downloads(house):
+    folder = house.archive.home / 'downloads'
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def test_a_file_that_is_sent_is_there(house):
+    where = dict(name=house.name, detect=False)
+    answer = house.client.post(UPLOAD, params=where, content=house.content)
+    assert answer.status_code == 200, answer.text
+    web_ingest.Taken.model_validate(answer.json()['data'])
+    assert answer.json()['data']['added'] == 1 and answer.json()['data']['ledger'] == []
+    [row] = house.client.get('/observations').json()['data']
+    assert row['uri'].startswith('observations/upload-')
+    assert house.archive.store.get(row['uri']) == house.content
+    again = house.client.post(UPLOAD, params=where, content=house.content).json()['data']
+    assert (again['added'], again['skipped']) == (0, 1)
+    assert house.archive.store.has(row['uri']) and downloads(house) == []
+
+
+def test_a_body_in_pieces_is_stopped_where_it_is_too_large(house):
+    sent = []
+
+    def pieces():
+        for _ in range(100):
+            sent.append(1)
+            yield bytes(len(house.content) // 10)
+
+    many = house.client.post(UPLOAD, params=dict(name='a.fits'), content=pieces())
+    assert many.status_code == 413 and 'larger' in many.json()['error']['message']
+    more = house.client.post(UPLOAD, params=dict(name='a.fits'), content=house.content + b'xx')
+    assert more.status_code == 413
+    assert downloads(house) == [] and list(house.archive.store.list('observations/')) == []
+
+
+def test_what_holds_no_image_is_in_the_ledger_and_not_kept(house):
+    table = io.BytesIO()
+    rows = fits.BinTableHDU.from_columns([fits.Column('a', 'E', array=np.ones(3))])
+    fits.HDUList([fits.PrimaryHDU(), rows]).writeto(table)
+    for content in (b'words', table.getvalue()):
+        answer = house.client.post(UPLOAD, params=dict(name='x.fits'), content=content)
+        assert answer.status_code == 200, answer.text
+        data = answer.json()['data']
+        assert data['added'] == 0 and len(data['ledger']) == 1 and data['ledger'][0]['reason']
+    assert list(house.archive.store.list('observations/')) == []
+
+
+@pytest.mark.parametrize(
+    'name', ['../a.fits', 'a/b.fits', '.fits', 'a.exe', 'a.fits\n', '', 'ä.fits']
+)
+def test_an_odd_name_is_refused_before_the_body_comes(house, name, monkeypatch):
+    async def never(*_):
+        pytest.fail('the body was read')
+
+    monkeypatch.setattr(web_ingest, '_spool', never)
+    answer = house.client.post(UPLOAD, params=dict(name=name), content=b'x')
+    assert answer.status_code == 422, answer.text
+
+
+def test_who_may_not_change_sends_nothing(house, monkeypatch):
+    async def never(*_):
+        pytest.fail('the body was read')
+
+    monkeypatch.setattr(web_ingest, '_spool', never)
+    for key, status in ((house.keys['reader'], 403), ({'X-API-Key': 'x'}, 401)):
+        asked = dict(params=dict(name='a.fits'), content=b'x', headers=key)
+        assert house.client.post(UPLOAD, **asked).status_code == status
+
+
+def test_addresses_stay_within_what_is_allowed(house):
+    inside = house.client.post(
+        ADDRESS, json=dict(address=str(house.at / 'open' / house.name), detect=False)
+    )
+    assert inside.status_code == 200 and inside.json()['data']['added'] == 1, inside.text
+    link = house.at / 'open' / 'link.fits'
+    link.symlink_to(house.at / 'closed' / house.name)
+    closed = [
+        house.at / 'closed' / house.name,
+        house.at / 'closed',
+        house.at / 'closed' / '*',
+        link,
+    ]
+    closed += [f'file://{closed[0]}', f'{house.at}/open/../closed/{house.name}', '/etc/passwd']
+    for address in map(str, closed):
+        answer = house.client.post(ADDRESS, json=dict(address=address))
+        assert answer.status_code == 422, (address, answer.text)
+        assert 'outside' in answer.json()['error']['message']
+        told = house.name in answer.text
+        assert told == (house.name in address)  # What lies there is not told
+    for address in ('nothing.fits', str(house.at / 'open' / '*')):
+        assert house.client.post(ADDRESS, json=dict(address=address)).status_code == 404
+    for odd in (dict(address=''), dict(address='\0'), dict(address='a', paths=['b']), {}):
+        assert house.client.post(ADDRESS, json=odd).status_code == 422
+
+
+def test_a_place_is_asked_for_once(house, monkeypatch):
+    asked = []
+
+    def fetch(archive, ra, dec, survey, **size):
+        asked.append((ra, dec, survey, size))
+        if len(asked) == 1:
+            raise StoreUnreachable('SkyView gave no answer')
+        return archive.add_fits(str(house.at / 'open' / house.name), detect=False, show=False)
+
+    monkeypatch.setattr(web_ingest, 'add_position', fetch)
+    app = ad.create_app(house.archive, [house.at / 'open'], beat_s=0.2)
+    body = dict(ra=150.1, dec=2.2, survey='DSS2 Red', fov_deg=0.1, pixels=64)
+    with TestClient(app, headers=house.keys['all']) as client:
+
+        def begin(**change):
+            answer = client.post(POSITION, json=body | change)
+            assert answer.status_code == 202, answer.text
+            data = answer.json()['data']
+            assert data['accepted'] and answer.headers['location'] == f'/jobs/{data["job_id"]}'
+            return data['job_id'], ended(client, answer.headers['location'])
+
+        first, job = begin()
+        assert job['status'] == 'failed' and job['error']['status'] == 503
+        second, job = begin()
+        assert second != first and job['status'] == 'done', job
+        assert job['answer']['data']['added'] == 1
+        assert begin()[0] == second and begin(pixels=65)[0] == second
+        assert begin(fov_deg=0.2)[0] != second
+    assert len(asked) == 3 and asked[1][3] == dict(fov_deg=0.1, pixels=64)
+
+
+def test_ledger_and_shell_say_the_same():
+    report = deliveries.report_facts(IngestReport())
+    assert set(report) == set(web_ingest.Taken.model_fields)
+
+
+def test_a_pattern_is_one_name(house):
+    with pytest.raises((BadInput, ad.core.NotFound)):
+        deliveries.add_address(house.archive, str(house.at / 'closed' / '*.fits'))
