@@ -6,6 +6,7 @@
 __all__ = ['sample_columns', 'register_version', 'publish_version']
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #b9dd828b
+import re
 import uuid
 from datetime import UTC, datetime
 
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import Conflict, parse_json, stable_uuid, stable_uuids, utc_from_mjd
+from ..core import Conflict, parse_json, stable_hexes, stable_uuid, utc_from_mjd
 from .catalog import version_head
 from .dataset import Dataset
 from .seal import read_seal, root_of
 from astrid_data.registry.tables import (
+    HexId,
     QualityRow,
     SampleRow,
     TrainingDataset,
@@ -93,10 +95,21 @@ def _uuid(value):
     return uuid.UUID(str(value))
 
 
-def _uuids(values):
+_is_plain_id = re.compile('[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}').fullmatch
+
+
+def _hex_id(value):
+    "The digits of an id; None where there is none"
+    if isinstance(value, str) and _is_plain_id(value):
+        return HexId(value.replace('-', ''))
+    one = _uuid(value)
+    return None if one is None else HexId(one.hex)
+
+
+def _hex_ids(values):
     "The ids of a column; one that is repeated is read once"
     values = _plain(values)
-    known = {value: _uuid(value) for value in set(values)}
+    known = {value: _hex_id(value) for value in set(values)}
     return [known[value] for value in values]
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #50045c00
@@ -118,10 +131,10 @@ def sample_columns(
     places = _places(range(first, first + n), manifest)
     keys = samples['sample_key'].tolist()
     return dict(
-        id=stable_uuids('sample', manifest['id'], last=keys),
-        dataset_id=[uuid.UUID(manifest['id'])] * n,
-        observation_id=_uuids(samples['observation_id']),
-        detection_id=_uuids(samples['detection_id']),
+        id=[*map(HexId, stable_hexes('sample', manifest['id'], last=keys))],
+        dataset_id=_hex_ids([manifest['id']]) * n,
+        observation_id=_hex_ids(samples['observation_id']),
+        detection_id=_hex_ids(samples['detection_id']),
         image_path=[f'{home}/patches-{place}' for place in places],
         mask_path=[f'{home}/targets-{place}' for place in places],
         labels=_labels(samples, manifest['patch_size']),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel', 'ModelType', 'RunStatus', 'CandidateStatus',
-           'Json', 'SCHEMA', 'LOCK', 'AUTOMATIC_VALIDATORS', 'UtcDateTime', 'Choice', 'JsonText', 'to_json',
+           'Json', 'SCHEMA', 'LOCK', 'AUTOMATIC_VALIDATORS', 'UtcDateTime', 'Choice', 'JsonText', 'HexId', 'to_json',
            'json_texts', 'json_objects', 'Base', 'Survey', 'Observation', 'Model', 'ModelRun', 'Detection',
            'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset', 'TrainingSample', 'TrainingRun',
            'ApiKey', 'Image', 'FileRow', 'DetectionIndex', 'ObservationIndex', 'LabelEvent', 'VersionRow',
@@ -155,6 +155,14 @@ Json = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), 'postgresq
 
 class JsonText(str):
     "JSON that is written already; a JSON column stores it as it stands"
+
+    __slots__ = ()  # Nothing for the garbage collector to look at
+
+
+class HexId(str):
+    "The 32 hexadecimal digits of an id; a column of ids stores them as they stand"
+
+    __slots__ = ()
 
 
 _encoder = json.JSONEncoder(sort_keys=True, allow_nan=False, ensure_ascii=False)
@@ -1318,12 +1326,18 @@ def _plain_values(kind, values):
     return [v.item() if isinstance(v, np.generic) else v for v in values]
 
 
+_HEX = {HexId, type(None)}
+_AS_THEY_STAND = dict(sqlite=_HEX | {JsonText})  # Types that a driver takes for text
+
+
 def _stored(column, values, dialect):
     "The values of a column as the driver takes them; a repeated value is converted once"
     to_db = column.type.dialect_impl(dialect).bind_processor(dialect)
     values = _plain_values(column.type, values)
     if to_db is None:
         return values
+    if set(map(type, values)) <= _AS_THEY_STAND.get(dialect.name, _HEX):
+        return [v if v is None else str(v) for v in values]
     if isinstance(column.type, (JSON, Uuid)):  # To look them up would take as long
         return list(map(to_db, values))
     seen = {v: to_db(v) for v in set(values)}
