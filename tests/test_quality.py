@@ -18,6 +18,7 @@ from astrid_data.quality.columns import check_columns, known_at
 from astrid_data.quality.coverage import coverage_moc, sky_cells, split_drift
 from astrid_data.quality.flags import (
     FLAGS,
+    MEASURED_COLUMNS,
     column_flags,
     decode_flags,
     image_flags,
@@ -224,6 +225,10 @@ def test_one_list_drives_everything():
     assert set(measure_columns(pd.DataFrame(index=range(2)))) == {
         f.name for f in FLAGS if f.of == 'column'
     }
+    asked = []
+    has_none = dict(__contains__=lambda _, name: asked.append(name), __len__=lambda _: 2)
+    measure_columns(type('Table', (), has_none)())
+    assert set(asked) == set(MEASURED_COLUMNS)
     assert [f.bit for f in FLAGS] == sorted({f.bit for f in FLAGS}) and all(
         0 <= f.harm <= 1 for f in FLAGS
     )

@@ -22,7 +22,7 @@ from ..images.image import no_value
 from ..images.opener import ImageStoreUnreachable
 from ..images.wcs import celestial_frame
 from .align import on_grid, registration_error
-from .gather import gather, gather_fast
+from .gather import compiled_measured, gather, gather_fast
 from .stamps import PlainStamps, plain_stamps
 from ..sky import sky_separation_arcsec
 from ..storage.losses import ITEM_ERRORS, loss_of
@@ -145,7 +145,8 @@ _PLANES_AT_ONCE = 64  # Squares of each plane that stay in the processor's cache
 def _gather_with_error(image, x0, y0, patch_size, out, valid, copy):
     "Cut where pixels and error are numbers; the share of valid pixels of each patch"
     error = np.empty((min(_PLANES_AT_ONCE, len(x0)), patch_size, patch_size), 'f4')
-    known, positive = np.empty(error.shape, bool), np.empty(error.shape, bool)
+    known = np.empty(error.shape, bool)
+    keep = compiled_measured() if copy is gather_fast else None
     share = np.empty(len(x0))
     for start in range(0, len(x0), _PLANES_AT_ONCE):
         some = slice(start, start + _PLANES_AT_ONCE)
@@ -153,8 +154,10 @@ def _gather_with_error(image, x0, y0, patch_size, out, valid, copy):
         n = len(x0[some])
         copy(image.pixels, None, *corner, out[some], valid[some])
         copy(image.planes['error'].raw, None, *corner, error[:n], known[:n])
-        valid[some] &= known[:n]
-        valid[some] &= np.greater(error[:n], 0, out=positive[:n])
+        if keep:
+            keep(out[some], valid[some], error[:n], known[:n], share[some])
+            continue
+        valid[some] &= known[:n] & (error[:n] > 0)
         out[some][~valid[some]] = np.nan
         share[some] = valid[some].mean(axis=(1, 2))
     return share

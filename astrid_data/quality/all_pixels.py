@@ -300,6 +300,45 @@ def _list_near(likeness, limit, counts, rows, columns):
                     rows[n], columns[n] = i, j
                     n += 1
 
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #e2d1dd49
+def _list_best(scores, best, tied):
+    "Columns of the highest scores of each row, as many as `best` has; whether the next is as high"
+    most = best.shape[1]
+    top, place = np.empty(most + 1, scores.dtype), np.empty(most + 1, np.int64)
+    for i in range(len(scores)):
+        top[:] = -np.inf
+        for j in range(scores.shape[1]):
+            score = scores[i, j]
+            if score > top[most]:
+                k = most
+                while k and top[k - 1] < score:
+                    top[k], place[k] = top[k - 1], place[k - 1]
+                    k -= 1
+                top[k], place[k] = score, j
+        best[i] = place[:most]
+        tied[i] = not top[most - 1] > top[most]
+
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #5b8e13cd
+_ROWS_APART = 8
+
+
+def _few_whole(images, good, few):
+    "Which images hold one to three different numbers in every eighth row, all of them whole"
+    for i in range(len(images)):
+        n, fine = 0, True
+        seen = np.zeros(4, images.dtype)
+        for y in range(0, images.shape[1], _ROWS_APART):
+            for x in range(images.shape[2]):
+                value = images[i, y, x]
+                if not fine or not good[i, y, x] or (seen[:n] == value).any():
+                    continue
+                fine = n < 3 and bool(np.isfinite(value)) and np.floor(value) == value
+                seen[n] = value
+                n += 1
+            if not fine:
+                break
+        few[i] = fine and n > 0
+
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #cfc67733
 _INFINITE, _ONE_NAN = np.uint32(0x7F800000), np.uint32(0x7FC00000)
 _NO_SIGN = np.uint32(0x7FFFFFFF)
@@ -335,6 +374,8 @@ class Loops(NamedTuple):
     take_ring: object  # `_take_ring`
     count_near: object  # `_count_near`
     list_near: object  # `_list_near`
+    list_best: object  # `_list_best`
+    few_whole: object  # `_few_whole`
 
 
 _CALLED = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
@@ -342,7 +383,7 @@ _OF_SUMS = (_sum_rows, _sum_columns, _halve_row, _neighbours)
 _PARTS = (*_CALLED, *_OF_SUMS)  # Of those that are compiled as a whole:
 _OF_HEIGHTS = (_clip_rows, _measure_heights, _line_shares)
 _OF_NOISE = (_scan_images, _rough_images, _quiet_patterns)
-_OF_PLACES = (_blank_untrusted, _take_ring, _count_near, _list_near)
+_OF_PLACES = (_blank_untrusted, _take_ring, _count_near, _list_near, _list_best, _few_whole)
 _WHOLE = (*_OF_HEIGHTS, _sum_squares, _halve, _sum_bits, _keep_usable, *_OF_NOISE, *_OF_PLACES)
 
 

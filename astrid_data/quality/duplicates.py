@@ -111,7 +111,9 @@ def find_duplicates(
     rows, exact = _exact_copies(_pixel_hashes(data) if hashes is None else hashes)
     if not can_compare(data.shape) or len(rows) < 2:
         return exact
-    hints = likely_copies(fingerprints(data, valid, rows, executor), data.shape[-1], most)
+    prints = fingerprints(data, valid, rows, executor)
+    hints = likely_copies(prints, data.shape[-1], most, overwrite=True)
+    del prints
     hints['i'] = rows[hints['i']]
     hints['j'] = rows[hints['j']]
     near = _near_copies(data, valid, hints, min_correlation)

@@ -333,6 +333,15 @@ def _prints_sent(patches):
     return np.concatenate([_prints_of(rows, *patches) for rows in pieces])
 
 
+def _filled(out, pieces):
+    "An array, filled with pieces as they come"
+    start = 0
+    for piece in pieces:
+        out[start : start + len(piece)] = piece
+        start += len(piece)
+    return out
+
+
 def fingerprints(
     data,  # Patches, array-like, shape (n, C, s, s)
     valid,  # Validity, same shape
@@ -341,14 +350,16 @@ def fingerprints(
 ) -> np.ndarray:  # complex64, shape (rows, C, d); zeros where there is no noise
     "The angular spectra of the noise of each patch and channel"
     rows = np.arange(len(data)) if rows is None else rows
+    n_harmonics = len(_harmonics(_small_side(data.shape[-1]))[1])
+    prints = np.empty((len(rows), data.shape[1], n_harmonics), 'c8')
     if executor is not None:
         groups = (rows[start : start + _SENT] for start in range(0, len(rows), _SENT))
         sent = ((np.asarray(data[some]), np.asarray(valid[some])) for some in groups)
-        return np.concatenate(list(map_ordered(_prints_sent, sent, executor)))
+        return _filled(prints, map_ordered(_prints_sent, sent, executor))
     pieces = (rows[start : start + _PIECE] for start in range(0, len(rows), _PIECE))
     with core_threads() as threads:
         found = map_ordered(partial(_prints_of, data=data, valid=valid), pieces, threads)
-        return np.concatenate(list(found))
+        return _filled(prints, found)
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #c94e2de5
 _COMMON = 0.3  # Scatter, in that of all, below which a patch shows only what all show
@@ -370,18 +381,20 @@ def _company(side):
 def standardised(
     prints: np.ndarray,  # From `fingerprints`, of one channel, shape (n, d)
     patch_size: int,  # Side of the patches (pixel)
+    out: np.ndarray | None = None,  # Where to, may be `prints`; None makes it
 ) -> np.ndarray:  # complex64, same shape, of length 1 each; zeros where there is nothing
     "Fingerprints less what all have in common, in units of their scatter"
     some = np.random.default_rng(0).permutation(len(prints))[:5000]
     known = prints[some][prints[some].any(axis=1)]
     known = np.concatenate([known, _company(_small_side(patch_size))])
     mean, scatter = known.mean(axis=0), known.std(axis=0)
-    standard = np.zeros(prints.shape, 'c8')
+    standard = np.empty(prints.shape, 'c8') if out is None else out
     for some in _blocks(len(prints)):
         part = (prints[some] - mean) / scatter
         length = np.linalg.norm(part, axis=1, keepdims=True)
         own = prints[some].any(axis=1, keepdims=True)
         own &= length > _COMMON * np.sqrt(prints.shape[1])
+        standard[some] = 0
         np.divide(part, length, out=standard[some], where=own)
     return standard
 
@@ -404,6 +417,25 @@ def directions(
     return size
 
 
+def _best_with_numpy(score):
+    "Columns of the highest scores of each row, `_PER_PATCH` of them, in any order"
+    of_row = np.argpartition(-score, _PER_PATCH, axis=1)[:, :_PER_PATCH]
+    return of_row.copy()  # A view would keep the order of all cells
+
+
+def _best_cells(score):
+    "The same in one pass; where the last of them ties with the next, numpy chooses"
+    loops = compiled_loops()
+    if loops is None:
+        return _best_with_numpy(score)
+    best = np.empty((len(score), _PER_PATCH), 'i8')
+    tied = np.empty(len(score), bool)
+    loops.list_best(score, best, tied)
+    if tied.any():
+        best[tied] = _best_with_numpy(score[tied])
+    return best
+
+
 def _cells(pointing):
     "Rows that point to the same part of space, cell by cell"
     n = len(pointing)
@@ -414,9 +446,7 @@ def _cells(pointing):
     axes = random.normal(size=(pointing.shape[1], n_cells)).astype('f4')
     nearest = []
     for start in range(0, n, _TOGETHER):
-        score = pointing[start : start + _TOGETHER] @ axes
-        of_row = np.argpartition(-score, _PER_PATCH, axis=1)[:, :_PER_PATCH]
-        nearest.append(of_row.copy())  # A view would keep the order of all cells
+        nearest.append(_best_cells(pointing[start : start + _TOGETHER] @ axes))
     cell = np.concatenate(nearest).ravel()
     order = np.argsort(cell, kind='stable')
     ends = np.searchsorted(cell[order], np.arange(1, n_cells))
@@ -514,12 +544,14 @@ def likely_copies(
     prints: np.ndarray,  # From `fingerprints`, shape (n, C, d)
     patch_size: int,  # Side of the patches (pixel)
     most: int = 5000,  # Pairs at most, the most alike of all channels
+    overwrite: bool = False,  # Work in `prints`, which then hold something else
 ) -> np.ndarray:  # Fields i, j, likeness, angle (rad), mirrored, channel; shape (p,)
     "Pairs of rows whose noise may be the same in any channel"
     kind = [('i', 'i8'), ('j', 'i8'), ('likeness', 'f4'), ('angle', 'f4')]
     found = [np.zeros(0, [*kind, ('mirrored', '?'), ('channel', 'i4')])]
     for channel in range(prints.shape[1]):
-        standard = standardised(prints[:, channel], patch_size)
+        own = prints[:, channel]
+        standard = standardised(own, patch_size, own if overwrite else None)
         pairs = near_pairs(directions(standard))
         for start in range(0, len(pairs), 8192):
             i, j = pairs[start : start + 8192].T
