@@ -29,6 +29,7 @@ from sqlalchemy import select
 from ..collect.collector import TrainingDataCollector
 from ..collect.params import PATCH_SIZE
 from ..collect.plan import LEDGER_COLUMNS, hash_samples
+from ..concurrency import old_objects_spared
 from astrid_data.core import (
     SPLIT_FRACTIONS,
     SPLITS,
@@ -672,7 +673,7 @@ def _is_as_today(found, plan, recipe, unreachable):
 
 # %% ../../nbs/55_datasets/06_build.ipynb #b3ca7a64
 def _cut_and_freeze(build, executor, progress, shard_rows, unreachable):
-    "All the work of a build, up to the published version"
+    "All the work of a build, up to the frozen folder; what was in memory for it is let go of"
     archive, plan = build.archive, build.plan
     samples = plan.samples.iloc[image_order(plan.samples)].reset_index(drop=True)
     settings = settings_of(build.recipe)
@@ -688,9 +689,7 @@ def _cut_and_freeze(build, executor, progress, shard_rows, unreachable):
     )
     if not len(cut[0]):
         shutil.rmtree(build.work)
-    folder = freeze_version(build, *cut)
-    publish_version(archive, folder)
-    shutil.rmtree(build.work)
+    return freeze_version(build, *cut)
 
 # %% ../../nbs/55_datasets/06_build.ipynb #3b179876
 def _hand_on_splits(archive, plan, name, recipe, split_by, splits_from, allow_empty=False):
@@ -772,7 +771,7 @@ def build_dataset(
     recipe = recipe_of(plan, patch_size, min_valid_fraction, split, scale, bool(align))
     recipe_hash = _recipe_hash(recipe, plan.plan_hash, splits_from)
     work = archive.datasets_dir / name / _work_name(recipe, plan)
-    with writing(work), dataset_lock(archive.datasets_dir / name):
+    with old_objects_spared(), writing(work), dataset_lock(archive.datasets_dir / name):
         found, number = _existing(archive, name, recipe_hash)
         if found and _is_as_today(found, plan, recipe, unreachable):
             shutil.rmtree(work, ignore_errors=True)  # Of a run that died when all was done
@@ -795,7 +794,9 @@ def build_dataset(
             **_plan_facts(plan, recipe),
         )
         build = _Build(archive, plan, recipe, facts, work, splits, gate, probe, may_be_empty)
-        _cut_and_freeze(build, executor, progress, shard_rows, unreachable)
+        folder = _cut_and_freeze(build, executor, progress, shard_rows, unreachable)
+        publish_version(archive, folder)
+        shutil.rmtree(work)
     built = open_dataset(archive, f'{name}@v{number}')
     _log_built(built)
     return built
