@@ -223,6 +223,11 @@ def __getitem__(self: ShardedArray, rows):
         return chosen[tuple(inside)] if one_row else chosen[(slice(None), *inside)]
     if isinstance(rows, slice) and len(self.parts) == 1:
         return self.parts[0][rows]  # Still mapped
+    if isinstance(rows, slice):
+        first, stop, step = rows.indices(len(self))
+        k = int(self.part_of(first))
+        if step == 1 and first < stop <= self.starts[k + 1]:  # All in one file
+            return self.parts[k][first - self.starts[k] : stop - self.starts[k]]
     return self._gather(np.arange(len(self))[rows])
 
 # %% ../../nbs/55_datasets/00_shards.ipynb #0b7fdc0f

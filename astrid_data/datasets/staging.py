@@ -28,7 +28,7 @@ from ..patches.align import at_scale
 from ..patches.extract import extract_patches, images_needed
 from ..patches.map_loops import target_maps
 from ..quality.background import local_background
-from ..quality.flags import column_flags, image_flags
+from ..quality.flags import MEASURED_COLUMNS, column_flags, image_flags
 from ..storage.folder import sweep
 from ..storage.service import StoreUnreachable
 
@@ -136,13 +136,18 @@ def _saturation_levels(rows, opener, channels):
     return levels
 
 
+def _measured(table):
+    "The columns of a table that flags are told from"
+    return [name for name in MEASURED_COLUMNS if name in table]
+
+
 def _add_measures(table, rows, found, channels):
     "Background, noise and flags, as columns of `table`"
     for c, channel in enumerate(channels):
         table[f'{channel}_background'] = found['background'][:, c]
         table[f'{channel}_noise'] = found['noise'][:, c]
-    other = rows[[c for c in rows if c not in table]].reset_index(drop=True)
-    table['quality_flags'] = found['flags'] | column_flags(other.join(table))
+    known = {name: some[name].to_numpy() for some in (rows, table) for name in _measured(some)}
+    table['quality_flags'] = found['flags'] | column_flags(pd.DataFrame(known, table.index))
 
 # %% ../../nbs/55_datasets/03_staging.ipynb #2b8e02c0
 def _targets(data, valid, labels, channels):

@@ -59,11 +59,18 @@ def required_column(
     return samples[name]
 
 # %% ../../nbs/50_splits/02_groups.ipynb #500f6003
+def _id_text(i):
+    "One id as text"
+    if isinstance(i, str):  # Most are; to be told so is quick
+        return str(i)
+    return str(int(i)) if isinstance(i, Real) and i == int(i) else str(i)
+
+
 def id_texts(samples):
     "Object ids as text, None where there is none; 17, 17.0 and '17' are one"
     ids = pd.Series(np.asarray(column(samples, 'object_id', None), dtype=object))
     known = ids.notna() & (ids != '')
-    texts = ids[known].map(lambda i: str(int(i)) if isinstance(i, Real) and i == int(i) else str(i))
+    texts = ids[known].map(_id_text)
     return texts.reindex(ids.index).astype(object).where(known, None).to_numpy(object)
 
 
@@ -71,8 +78,10 @@ def _id_sources(samples):
     "Which catalogue, stream or survey each object id is from"
     survey = np.asarray(column(samples, 'survey', ''), dtype=object).astype(str)
     source = pd.Series(np.asarray(column(samples, 'object_source', None), dtype=object))
-    label_source = pd.Series(np.asarray(column(samples, 'label_source', None), dtype=object))
-    catalogue = label_source.astype(str).str.extract(r'(catalogue:.*)')[0]
+    label_source = np.asarray(column(samples, 'label_source', None), dtype=object)
+    number, words = pd.factorize(label_source)  # They are few, each read once
+    catalogues = pd.Series(words, dtype=object).astype(str).str.extract(r'(catalogue:.*)')[0]
+    catalogue = catalogues.astype(object).reindex(number).reset_index(drop=True)
     source = source.where(source.notna() & (source != ''), catalogue)
     return source.where(source.notna(), np.char.lower(survey)).to_numpy(object)
 
