@@ -76,25 +76,29 @@ WARNING_COLOUR = COLOURS[5]
 
 # %% ../nbs/05_display.ipynb #7f5ffef6
 def mark_synthetic(
-    fig,  # A matplotlib figure; it grows by the height of a line of text
+    fig,  # A matplotlib figure; it grows by the height of a line of text, by two with a title
     origin: str,  # 'survey', which leaves it as it is; another of `ORIGIN_WORDS`
     border: float = 0.09,  # Width of the border (inch)
 ):  # The same figure
     "A hatched border around a figure that does not show sky alone"
     if origin == 'survey':
         return fig
-    line = 0.2  # Height of the words (inch)
+    line = 0.2  # Height of a line of words (inch)
+    title = fig.get_suptitle()
+    above = 2 * line if title else line
     width, height = fig.get_size_inches()
-    height = height + line
+    height = height + above
     fig.set_size_inches(width, height)
     x = border / width
     y = border / height
     if fig.get_layout_engine() is not None:
-        inner = (1.5 * x, 1.5 * y, 1 - 3 * x, 1 - 3 * y - line / height)
+        inner = (1.5 * x, 1.5 * y, 1 - 3 * x, 1 - 3 * y - above / height)
         fig.get_layout_engine().set(rect=inner)
     _add_frame(fig, x, y)
     words = dict(color=WARNING_COLOUR, ha='center', va='top', fontsize=8, weight='bold')
     fig.text(0.5, 1 - 1.6 * y, ORIGIN_WORDS[origin], **words)
+    if title:
+        fig.suptitle(title, y=1 - 1.8 * y - line / height, fontsize=9)  # Below the words
     return fig
 
 

@@ -71,6 +71,7 @@ class EnergyMonitor:
         self.correct = None  # Real ones found on test, once somebody says so
         self.running = False
         self.last = None  # The report of the last run that was stopped
+        self.at_end = []  # Functions to call when it has stopped, such as a picture's
         self.lock = threading.RLock()
         _monitors.add(self)
 
@@ -333,6 +334,8 @@ def stop(self: EnergyMonitor):
     self.last = self.report()
     self.running = False
     self._close_meters()
+    for tell in self.at_end:
+        tell()
     return self.last
 
 # %% ../../nbs/70_tracking/02_monitor.ipynb #cde5792f

@@ -15,6 +15,7 @@ import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 from fastcore.basics import patch
 
 from astrid_data.core import (
@@ -98,6 +99,7 @@ class Run:
         self.data_metrics = quality_metrics(dataset)  # Those of the version
         self.energy = None  # The report, once it has ended
         self.noted_id = None  # MLflow's id as it stands in the row
+        self.steps = []  # Numbers that were logged with a step, in the order of logging
 
     def __repr__(self):
         source = self.tags['data_source']
@@ -164,6 +166,15 @@ def log_metrics(
     check_names(values, 'metric')
     check_not_derived(values, self.data_metrics, 'metric')
     self._add('metrics', step=step, values=metric_numbers(values))
+    if step is not None:
+        self.steps.append(dict(step=step, **values))
+
+
+@patch(as_prop=True)
+def curves(self: Run) -> pd.DataFrame:  # One row per step, one column per metric
+    "The numbers that were logged with a step, such as the losses of each epoch"
+    table = pd.DataFrame(self.steps or [dict(step=0)]).groupby('step').last()
+    return table if self.steps else table.iloc[:0]
 
 # %% ../../nbs/70_tracking/06_run.ipynb #8298c317
 _longest_shown = 6000  # Letters of a parameter that MLflow keeps

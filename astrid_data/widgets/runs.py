@@ -8,6 +8,8 @@ __all__ = ['report_of', 'is_running', 'in_steps', 'draw_curves', 'explain', 'wai
 # %% ../../nbs/85_widgets/08_runs.ipynb #4597b771
 import textwrap
 import threading
+import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -88,13 +90,14 @@ def draw_curves(
     names: dict,  # Column to its words; those that are there are drawn
     top: float | None = None,  # Upper end of the axis; None means a little above the highest
     how: str = 'steps-pre',  # Drawstyle of matplotlib
+    against: str = 't_s',  # Column of the horizontal axis
 ) -> bool:  # Whether there was anything to draw
     "Columns of a series against time"
     known = [name for name in names if name in series and np.isfinite(series[name]).any()]
     for number, (name, words) in enumerate(names.items()):
         if name in known:
             look = dict(color=COLOURS[number % 8], ls=_DASHES[number % 4], lw=1.2)
-            ax.plot(series['t_s'], series[name], drawstyle=how, label=words, **look)
+            ax.plot(series[against], series[name], drawstyle=how, label=words, **look)
     if known:
         ax.set_ylim(0, top or max(1.08 * np.nanmax(series[known]), 1e-9))
         above = dict(loc='lower left', bbox_to_anchor=(-0.02, 0.98), ncols=4, columnspacing=1)
@@ -194,15 +197,39 @@ def wait_panel(
     ax.legend(fontsize=7.5, frameon=False, loc='upper left')
 
 # %% ../../nbs/85_widgets/08_runs.ipynb #248e66ed
+_LEARNT = {
+    'loss': dict(train_loss='train', val_loss='val'),
+    'AUC-PR': dict(val_auc_pr='val'),
+}
+
+
+def _draw_learnt(axs, curves):
+    "Losses and the measure of val against the epoch"
+    table = curves.reset_index(names='epoch')
+    for ax, (words, names) in zip(axs, _LEARNT.items()):
+        ax.set_ylabel(words, fontsize=8)
+        ax.set_xlabel('epoch', fontsize=8)
+        if not draw_curves(ax, table, names, how='default', against='epoch'):
+            explain(ax, f'no {words} was logged')
+        for line in ax.lines:
+            line.set_marker('.')
+        ax.xaxis.get_major_locator().set_params(integer=True)
+
+# %% ../../nbs/85_widgets/08_runs.ipynb #08dbd65b
 def run_figure(
     report: EnergyReport,  # Of a run
     title: str = '',  # Above the picture
     origin: str = 'survey',  # Of the data; what is not survey is hatched
+    curves: pd.DataFrame | None = None,  # Losses and measures by epoch; None draws none
 ):  # A matplotlib figure
-    "Power, utilisation and energy against time, and the share of waiting"
-    fig = new_figure((7.2, 4.4))
-    *over_time, waiting = fig.subplots(2, 2).flat
-    _draw_series(over_time, report)
+    "What is learnt by epoch, power, utilisation and energy against time, the share of waiting"
+    is_learning = curves is not None and len(curves)
+    lines = 3 if is_learning else 2
+    fig = new_figure((7.2, 2.2 * lines))
+    *above, power, busy, energy, waiting = fig.subplots(lines, 2).flat
+    if is_learning:
+        _draw_learnt(above, curves)
+    _draw_series((power, busy, energy), report)
     wait_panel(waiting, report)
     for ax in fig.axes:
         ax.tick_params(labelsize=7)
@@ -240,7 +267,8 @@ class RunView(Shown):
         report: EnergyReport,  # Of the run
     ):  # A matplotlib figure
         "A report as a picture"
-        return run_figure(report, self.title(report), self.origin)
+        curves = getattr(self.run, 'curves', None)
+        return run_figure(report, self.title(report), self.origin, curves)
 
     def __repr__(self):
         return f'RunView({self.title()})'
@@ -262,6 +290,24 @@ def title(
     start = f'{name}: ' if name else ''
     end = ' (running)' if is_running(self.run) else ''
     return f'{start}{report.duration_s:.1f} s, {energy}{end}'
+
+# %% ../../nbs/85_widgets/08_runs.ipynb #74401920
+@patch
+def _ipython_display_(self: RunView):
+    from IPython.display import display
+
+    shown = display(self._repr_mimebundle_(), raw=True, display_id=True)
+    if shown is not None and is_running(self.run):
+        monitor = getattr(self.run, 'monitor', self.run)
+        monitor.at_end.append(partial(_keep_end, self, shown))
+
+
+def _keep_end(view, shown):
+    "Put the picture of the end into the notebook"
+    try:
+        shown.update(view._repr_mimebundle_(), raw=True)
+    except Exception as error:  # noqa: BLE001 (no picture may stop what it shows)
+        warnings.warn(f'the end of {view!r} is not drawn: {error}', stacklevel=2)
 
 # %% ../../nbs/85_widgets/08_runs.ipynb #aa28a18c
 @patch
@@ -293,5 +339,5 @@ def show_run(
     run,  # A run of `track`, an `EnergyMonitor` or an `EnergyReport`
     every_s: float = 2.0,  # How often a live view is drawn anew (s)
 ) -> RunView:  # The widget, shown inline
-    "GPU, CPU, energy and waiting of a run, against time"
+    "What a run learns by epoch; GPU, CPU, energy and waiting against time"
     return RunView(run, every_s)
