@@ -948,7 +948,8 @@ def current_limits() -> Limits:  # From the environment and `.env`, as `load_set
         state = os.stat('.env')
     except OSError:
         return _limits_now(variables, None)
-    return _limits_now(variables, (state.st_ino, state.st_size, state.st_mtime_ns))
+    whole = state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+    return _limits_now(variables, whole)
 
 # %% ../nbs/00_core.ipynb #d2ffce74
 _watch = ContextVar('watch', default=None)

@@ -63,7 +63,7 @@ def _state_of(path):
         about = Path(path).stat()
     except OSError:
         return None
-    return about.st_mtime_ns, about.st_size
+    return about.st_mtime_ns, about.st_size, about.st_ctime_ns, about.st_ino
 
 # %% ../nbs/06_redaction.ipynb #2aa5b0ab
 @lru_cache(maxsize=1)

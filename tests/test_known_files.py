@@ -109,7 +109,7 @@ def test_a_file_of_this_moment_or_of_the_future_is_read_each_time(
 ):
     archive = ad.open_archive(tmp_path / 'archive')
     path = aged(write_images(tmp_path / 'fits')[0], hours)
-    monkeypatch.setattr(known_files, 'file_mark', lambda status: 'as ever')  # A clock that stands
+    monkeypatch.setattr(known_files, 'file_state', lambda status: 'as ever')  # A clock that stands
     add(archive, path)
     with_other_pixels(path)
     aged(path, hours)

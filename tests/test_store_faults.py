@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from test_storage import settings_of
 
 import astrid_data as ad
@@ -30,8 +30,10 @@ from astrid_data.core import (
     number_of_bytes,
     write_atomic,
 )
+from astrid_data.images import opener
 from astrid_data.images.far_rows import _checksums
 from astrid_data.ingest.archive import IngestReport, ItemGuard
+from astrid_data.registry.tables import Image
 from astrid_data.storage.bucket import S3Store
 from astrid_data.storage.cache import DiskCache
 from astrid_data.storage.folder import FolderStore, sweep
@@ -692,17 +694,95 @@ def test_a_file_that_is_only_touched_is_the_same(tmp_path, request):
     assert built(archive, 'second').content_hash == first.content_hash
 
 
-def test_a_bit_that_flips_without_a_trace_is_found_when_asked(tmp_path, request):
+ELSEWHERE = """
+import sys
+import astrid_data as ad
+archive = ad.open_archive(sys.argv[1])
+try:
+    archive.open(sys.argv[2])
+except ad.core.BadImage as problem:
+    print(problem.reason)
+"""
+
+
+def test_a_change_whose_time_was_set_back_is_noticed(tmp_path, request):
     archive = archive_for('folder', tmp_path, request)
     uri, data, write = put_image(archive, tmp_path, 'folder')
     archive.add_fits(uri, show=False)
     write(flipped(data), keep_time=True)
-    archive.open(uri).close()  # Size and time are the same
+    with pytest.raises(ad.core.BadImage, match='has other bytes'):
+        archive.open(uri)
+    with pytest.raises(AstridError, match='changed'):
+        built(archive, 'second')
+    command = [sys.executable, '-c', ELSEWHERE, str(archive.home), uri]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stdout == 'changed\n'
+
+
+def hashes_of(monkeypatch):
+    "What is hashed to know whether it is the same"
+    read, real = [], opener.sha256_file
+    opener._hash_in_state.cache_clear()
+    monkeypatch.setattr(opener, 'sha256_file', lambda path: read.append(path) or real(path))
+    return read
+
+
+def test_another_entry_with_the_same_bytes_costs_a_hash_once(tmp_path, request, monkeypatch):
+    "As after a copy to another disk"
+    archive = archive_for('folder', tmp_path, request)
+    uri, data, write = put_image(archive, tmp_path, 'folder')
+    archive.add_fits(uri, show=False)
+    first, read = built(archive, 'first'), hashes_of(monkeypatch)
+    archive.open(uri).close()
+    assert not read
+    write(data, keep_time=True)
+    assert built(archive, 'second').content_hash == first.content_hash
+    archive.open(uri).close()
+    assert len(read) == 1
+    assert archive.add_fits(uri, show=False).skipped == 1  # The mark of now is noted
+    opener._hash_in_state.cache_clear()
+    read.clear()
+    assert built(archive, 'third').content_hash == first.content_hash
+    archive.open(uri).close()
+    assert not read
+
+
+def test_an_archive_of_before_knows_size_and_time_alone(tmp_path, request, monkeypatch):
+    archive = archive_for('folder', tmp_path, request)
+    uri, data, write = put_image(archive, tmp_path, 'folder')
+    archive.add_fits(uri, show=False)
+    with archive.session() as session:
+        for row in session.scalars(select(Image)):
+            row.etag = row.etag.rpartition('-')[0]
+            index = {k: v for k, v in row.facts['index'].items() if k != 'etag'}
+            row.facts = row.facts | dict(index=index)
+    read = hashes_of(monkeypatch)
+    write(flipped(data), keep_time=True)
+    archive.open(uri).close()
+    assert not read
     asked = archive_for('folder', tmp_path, request, always_hash=True)
     with pytest.raises(ad.core.BadImage, match='has other bytes'):
         asked.open(uri)
     with pytest.raises(AstridError, match='changed'):
         built(asked, 'second')
+
+
+def test_a_change_while_a_file_is_taken_in_shows_later(tmp_path, request, monkeypatch):
+    "The mark is of before the file was read"
+    from astrid_data.ingest import fits as page
+
+    archive = archive_for('folder', tmp_path, request)
+    uri, data, write = put_image(archive, tmp_path, 'folder')
+    real = page._note_file
+
+    def changed_meanwhile(*args):
+        write(flipped(data), keep_time=True)
+        return real(*args)
+
+    monkeypatch.setattr(page, '_note_file', changed_meanwhile)
+    archive.add_fits(uri, show=False, detect=False)
+    with pytest.raises(ad.core.BadImage, match='has other bytes'):
+        archive.open(uri)
 
 
 def test_a_damaged_object_costs_its_own_samples_only(tmp_path, request):

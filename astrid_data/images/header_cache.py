@@ -7,6 +7,7 @@ __all__ = ['wcs_from_numbers', 'wcs_numbers', 'image_index', 'image_of_entry', '
 
 # %% ../../nbs/20_images/12_header_cache.ipynb #6e1aacf1
 import json
+import os
 import zlib
 from collections import OrderedDict
 from mmap import ACCESS_READ, mmap
@@ -20,6 +21,7 @@ from ..core import canonical_json
 from .image import SkyImage, open_image
 from .planes import Plane
 from .wcs import pixel_to_sky, sky_to_pixel
+from ..storage.folder import file_state
 
 # %% ../../nbs/20_images/12_header_cache.ipynb #fb45dc35
 _always = 'ctype crval crpix cunit lonpole latpole equinox radesys'.split()
@@ -151,6 +153,7 @@ def image_index(
         shape=image.shape,
         planes=places,
         mtime_ns=image._path.stat().st_mtime_ns,
+        etag=image._mark,
         sha256=image._sha,
         missing=list(image.missing.items()),
         notes=list(image.notes.items()),
@@ -200,6 +203,13 @@ def _from_entry(data, entry, name):
     return image
 
 # %% ../../nbs/20_images/12_header_cache.ipynb #4b964e96
+def _is_as_noted(entry, status):
+    "Whether a file is as it was when an entry was made from it"
+    if entry.get('etag'):
+        return file_state(status) == entry['etag']
+    return status.st_mtime_ns == entry['mtime_ns']
+
+
 def open_indexed(
     path,  # A plain FITS file
     entry: dict,  # From `image_index`
@@ -208,14 +218,15 @@ def open_indexed(
     path = Path(path)
     try:
         with open(path, 'rb') as f:
+            status = os.fstat(f.fileno())
             data = np.frombuffer(mmap(f.fileno(), 0, access=ACCESS_READ), 'u1')
     except (OSError, ValueError):
         return None
     image = _from_entry(data, entry, path.name)
     if image is None:
         return None
-    image._path = path
-    if entry['sha256'] and path.stat().st_mtime_ns == entry['mtime_ns']:
+    image._path, image._mark = path, file_state(status)
+    if entry['sha256'] and _is_as_noted(entry, status):
         image._sha = entry['sha256']
     return image
 

@@ -7,6 +7,7 @@ __all__ = ['no_value', 'SkyImage', 'check_facts', 'probe', 'open_image', 'conten
 
 # %% ../../nbs/20_images/11_image.ipynb #3149425e
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from .isolation import is_isolating, try_first
 from .neighbours import mask_policy, plane_of_file, side_planes
 from .planes import Plane, place_of
 from .wcs import pixel_to_sky, read_wcs, sky_to_pixel
+from ..storage.folder import file_state
 
 # %% ../../nbs/20_images/11_image.ipynb #cc164993
 @dataclass(repr=False)
@@ -60,6 +62,7 @@ class SkyImage:
     _sha: str = None  # Hash of the file, once asked for
     _heads: list = None  # (start, stop) of its headers in a plain file, the image's own last
     _path: object = None  # Of a plain file
+    _mark: str = None  # Of the file, from before it was read
     held: bool = False  # Somebody needs it again, so `close` shall wait
 
     def __getattr__(self, name):
@@ -513,6 +516,13 @@ def probe(
             image.world_to_pixel(*image.footprint().T)
 
 
+def _mark_of(source):
+    "The mark of a file before it is read; None for bytes, and where no file is"
+    is_place = isinstance(source, (str, Path))
+    with suppress(OSError, ValueError):
+        return file_state(Path(source).stat()) if is_place else None
+
+
 def open_image(
     source,  # Path, bytes, or an open binary file; .gz, .bz2 and tile compression are undone
     hdu=None,  # EXTNAME or index; 'SCI[2]' takes a plane of a cube; None = the one science image
@@ -534,7 +544,10 @@ def open_image(
         source = source.read() if hasattr(source, 'read') else source
         try_first(probe, what, source, *asked)
     with reading(what):
-        return _open_image(source, *asked)
+        mark = _mark_of(source)
+        image = _open_image(source, *asked)
+    image._mark = mark
+    return image
 
 # %% ../../nbs/20_images/11_image.ipynb #66bc04a1
 def content_of_image(

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ..core import AstridError, BadImage, BadInput, NotFound, sha256_file
 from .far_rows import far_rows
 from .header_cache import HeaderCache
 from .image import open_image
+from ..storage.folder import file_state, is_same_state
 from ..storage.losses import ITEM_ERRORS
 from ..storage.packs import PackReader, packed_part
 from ..storage.requests import REQUESTS
@@ -44,6 +45,19 @@ class KnownFile:
     etag: str | None = None  # Its mark when it was taken in; None where that is unknown
 
 
+@lru_cache(10_000)
+def _hash_in_state(path, mark, inode):
+    return sha256_file(path)
+
+
+def _hash_of(path, anew=False):
+    "SHA-256 of a file, once for each state of it unless it shall be read anew"
+    status = Path(path).stat()
+    if anew:
+        return sha256_file(path)
+    return _hash_in_state(str(path), file_state(status), status.st_ino)
+
+
 def refuse_changed(
     image,  # A `SkyImage` that was just opened
     path,  # Its file
@@ -61,10 +75,10 @@ def refuse_changed(
     marks = {file.etag: file.sha256 for file in known if file.etag}
     if marks and not always_hash:
         mark = mark or uri_mark(uri, store)
-        if mark in marks:
-            image._sha = marks[mark]  # So that nobody hashes the file to know it
+        if same := [marks[then] for then in marks if is_same_state(then, mark)]:
+            image._sha = same[0]  # So that nobody hashes the file to know it
             return
-    found = sha256_file(path) if always_hash else image.sha256
+    found = _hash_of(path, always_hash) if marks or always_hash else image.sha256
     hashes = sorted(file.sha256 for file in known)
     if found not in hashes:
         raise BadImage(
@@ -77,7 +91,7 @@ def refuse_changed(
 def refuse_changed_planes(
     planes: dict,  # 'dq', 'weight', 'error' -> path of the file
     known: dict,  # The same -> SHA-256 when it was taken in; what is not in it is not compared
-    hash_of=sha256_file,  # Function of a path
+    hash_of=_hash_of,  # Function of a path
 ):
     "Raise `BadImage` where a plane beside an image has other bytes than when it was taken in"
     for role, path in planes.items():
@@ -263,7 +277,6 @@ class ImageOpener:
         self.packs = PackReader(store)
         self.files = {}  # Address -> set of `KnownFile`
         self.planes = {}  # Address, HDU and version -> addresses and hashes of planes beside it
-        self._hashes = {}  # Mark of a plane's file -> SHA-256
         self.always_hash = False  # Compare hashes even where marks are the same
         self.takes_changed = False  # Take files as they are now, as comparing with before does
         self.scale = {}  # Address -> side of a pixel (arcsec)
@@ -278,14 +291,6 @@ class ImageOpener:
         self.saturation[uri, hdu, extver] = image.facts.get('saturation') or np.nan
         return image
 
-    def _hash_of(self, path):
-        "SHA-256 of the file of a plane, once for each state of it"
-        status = Path(path).stat()
-        mark = str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-        if self.always_hash or mark not in self._hashes:
-            self._hashes[mark] = sha256_file(path)
-        return self._hashes[mark]
-
     def _refuse_changed_planes(self, image, where):
         from astrid_data.storage.resolve import resolve_uri
 
@@ -295,7 +300,7 @@ class ImageOpener:
         try:
             paths = {role: resolve_uri(uri, self.store) for role, (uri, _) in known.items()}
             hashes = {role: sha256 for role, (_, sha256) in known.items()}
-            refuse_changed_planes(paths, hashes, self._hash_of)
+            refuse_changed_planes(paths, hashes, partial(_hash_of, anew=self.always_hash))
         except BaseException:
             image.close()
             raise

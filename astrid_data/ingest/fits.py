@@ -30,6 +30,7 @@ from astrid_data.core import (
     AstridError,
     BadImage,
     BadInput,
+    NotWritable,
     parse_json,
     progress,
     sha256_file,
@@ -81,7 +82,7 @@ from astrid_data.registry.tables import (
     take_turn,
 )
 from ..storage.addresses import address_parts, without_signature
-from ..storage.folder import FolderStore
+from ..storage.folder import FolderStore, file_state
 from ..storage.resolve import remote_object, resolve_uri, uri_mark
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #1aa9f456
@@ -240,9 +241,19 @@ def _report_image(report, sources, verdicts, **names):
     report.came.append([row.get(column) for column in IMAGE_COLUMNS])
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #cf0f2373
-def _note_file(archive, file, entry, picture):
+def _is_far(archive, uri):
+    "Whether a file lies on another machine"
+    return uri.startswith('https://') or remote_object(uri, archive.store) is not None
+
+
+def _mark_read(archive, uri, image):
+    "The mark of a file, from before it was read where it lies on this machine"
+    return uri_mark(uri, archive.store) if _is_far(archive, uri) else image._mark
+
+
+def _note_file(archive, file, entry, picture, mark):
     "Note the mark of the file, and checksums of its blocks where parts of it can be read"
-    picture['etag'] = uri_mark(entry.uri, archive.store)
+    picture['etag'] = mark
     index = picture['facts']['index']
     if index and remote_object(entry.uri, archive.store):
         index |= kept_blocks(file.path, index['size'])
@@ -255,9 +266,11 @@ def _image_rows(archive, file, image, entry, is_copy):
     rows = observation_rows(image, entry)
     file_index = rows[2]['facts']['index']
     if is_copy and file_index and isinstance(archive.store, FolderStore):
-        copy = archive.store.local_path(entry.stored_key)
-        file_index['mtime_ns'] = copy.stat().st_mtime_ns  # The index is for the copy
-    _note_file(archive, file, entry, rows[2])
+        copy = archive.store.local_path(entry.stored_key).stat()
+        file_index |= dict(mtime_ns=copy.st_mtime_ns, etag=file_state(copy))  # It is for the copy
+    is_own = entry.uri == file.uri
+    mark = _mark_read(archive, entry.uri, image) if is_own else uri_mark(entry.uri, archive.store)
+    _note_file(archive, file, entry, rows[2], mark)
     return rows
 
 # %% ../../nbs/25_ingest/05_fits.ipynb #03bfa588
@@ -335,7 +348,7 @@ def _take_in_anew(archive, session, before, file, image):
     )
     entry.exposure = (before.facts or {}).get('exposure') or {}
     rows = observation_rows(image, entry)
-    _note_file(archive, file, entry, rows[2])
+    _note_file(archive, file, entry, rows[2], _mark_read(archive, entry.uri, image))
     index = session.get(ObservationIndex, before.observation_id)
     for row, values in zip((observation, index, before), rows):
         for name, value in values.items():
@@ -529,28 +542,53 @@ def _blaming_planes(file, image):
             raise
         raise BadImage(problem.reason, f'{problem.detail}; {said}') from problem
 
+# %% ../../nbs/25_ingest/05_fits.ipynb #41142105
+def _renew_mark(archive, file, image):
+    "Keep the mark that the file of a registered image has now, with the same bytes"
+    if _is_far(archive, file.uri):
+        return
+    same = Image.uri == file.uri, Image.sha256 == image.sha256
+    named = Image.hdu_name == image.hdu_name, Image.hdu_ver == image.hdu_ver
+    with suppress(NotWritable), archive.session() as session:
+        row = session.scalar(select(Image).where(*same, *named))
+        if row is None or row.etag == image._mark:
+            return
+        row.etag = image._mark
+        if index := (row.facts or {}).get('index'):
+            when = dict(mtime_ns=file.path.stat().st_mtime_ns, etag=image._mark)
+            row.facts = row.facts | dict(index=index | when)
+
 # %% ../../nbs/25_ingest/05_fits.ipynb #d7d8d0cc
+def _register_here(archive, session, report, file, image, facts, options, searched):
+    "Take one open image in; what was written, or None where it was there"
+    if (there := _registered_row(session, image)) is not None:
+        _refuse_others(session, file, image, 'restore it: another address has what it holds')
+        if _have_planes_changed(there, file):
+            _changed_image(archive, session, report, there, file, image, options)
+        else:
+            report.skipped += 1
+        return None
+    _require_place(image)
+    if _refuse_changed(archive, session, report, file, image, options):
+        return None
+    _require_sky(image, options.role)
+    _note_band(file, image, facts)
+    with _blaming_planes(file, image):
+        found = _sources_on(image, file, options, searched) if options.detect else None
+    written = _write_image(archive, session, file, image, options, found)
+    report.skipped += written is None
+    return written
+
+
 def _register_image(archive, report, file, hdu, facts, options, searched=(None, None)):
     "Take one image of a file into the archive; the checksum of the file"
     file = replace(file, planes=dict(file.planes))  # Of which this image may leave some out
-    with _opened(file, hdu, facts) as image, archive.session() as session:
-        if (there := _registered_row(session, image)) is not None:
-            _refuse_others(session, file, image, 'restore it: another address has what it holds')
-            if _have_planes_changed(there, file):
-                _changed_image(archive, session, report, there, file, image, options)
-            else:
-                report.skipped += 1
-            return image.sha256
-        _require_place(image)
-        if _refuse_changed(archive, session, report, file, image, options):
-            return image.sha256
-        _require_sky(image, options.role)
-        _note_band(file, image, facts)
-        with _blaming_planes(file, image):
-            found = _sources_on(image, file, options, searched) if options.detect else None
-        written = _write_image(archive, session, file, image, options, found)
+    with _opened(file, hdu, facts) as image:
+        with archive.session() as session:
+            how = facts, options, searched
+            written = _register_here(archive, session, report, file, image, *how)
         if written is None:
-            report.skipped += 1
+            _renew_mark(archive, file, image)
             return image.sha256
     _report_new(report, file, image, *written)
     return image.sha256

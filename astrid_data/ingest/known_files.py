@@ -21,7 +21,7 @@ from sqlalchemy import func, select, update
 from ..core import AstridError, NotWritable, canonical_json
 from ..registry.tables import FileRow, Image, insert_columns
 from ..storage.addresses import without_signature
-from ..storage.folder import file_mark
+from ..storage.folder import file_state
 from ..storage.resolve import remote_object, resolve_uri, uri_mark
 
 # %% ../../nbs/25_ingest/03_known_files.ipynb #9df7df2a
@@ -59,8 +59,7 @@ def mark_of(
         return etag and Mark(etag, True)
     now = time_ns()
     status = path.stat()
-    text = f'{file_mark(status)}-{status.st_ctime_ns:x}'
-    return Mark(text, status.st_mtime_ns <= now - _GRAIN_NS)
+    return Mark(file_state(status), status.st_mtime_ns <= now - _GRAIN_NS)
 
 # %% ../../nbs/25_ingest/03_known_files.ipynb #15b5fe0a
 _AT_ONCE, _THREADS = 500, 16

@@ -36,7 +36,7 @@ from astrid_data.storage.addresses import (
 )
 from .bucket import S3Store
 from .cache import CACHE_BYTES, DiskCache
-from .folder import FolderStore, file_exists, file_mark, sweep
+from .folder import FolderStore, file_exists, file_state, sweep
 from .keys import Store, check_key, checked_file
 from .packs import packed_part, stored_bytes
 from .web import download
@@ -276,4 +276,4 @@ def uri_mark(
         return None
     if isinstance(store, S3Store) and not scheme and not Path(key).is_absolute():
         return store.mark(key) if store.has(key) else None
-    return file_mark(resolve_uri(uri, store).stat())
+    return file_state(resolve_uri(uri, store).stat())
