@@ -50,13 +50,16 @@ _secret_words = (  # Ends of names; a word may stand right after another, as in 
     'pwd',
     'signature',
     '(?<![a-z])sig',  # Azure's; `desig` is a name of an asteroid
-    'auth',
+    '(?<!soft)auth',  # A card SOFTAUTH names an author
     'authorization',
     'jwt',
     'hmac',
     'credentials?',
-    '(?:api|access|private|account|shared|session)[-_]?key',
+    '(?:api|access|private|account|shared|session|secret)[-_]?key',
     'session(?:[-_]?id)?',
+    'cookie',
+    '(?<![a-z])(?:smtp|e?mail|db|database|mysql|mariadb|pg|postgres|redis|mongo|s?ftp|ldap|imap|http'
+    '|proxy|user|admin|root|login|host|auth|api|service|vpn|ssh|key|web|server|client)[-_]?pass',
 )
 SECRET_NAME = rf'(?:(?:password|passwd|secret)[-_]\w{{1,40}}|{"|".join(_secret_words)})'
 _is_secret_name = re.compile(rf'{SECRET_NAME}\Z', re.I)

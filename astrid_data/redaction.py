@@ -98,6 +98,21 @@ _bare = (
 )
 
 
+_thrice = r'(?P<quote>"{3}|\'{3})(?P<value>.{1,5000}?)(?P=quote)'
+_lines = rf'(?P<name>{SECRET_NAME}s?\s*[=:]\s*){_thrice}'
+_block = (  # Of YAML
+    rf'^(?P<indent>[ \t]*)(?P<name>(?:- +)?["\']?[\w.-]{{0,60}}?{SECRET_NAME}s?["\']?[ \t]*:[ \t]*'
+    r'[|>][-+\d]{0,2}[ \t]*(?:#[^\n]*)?\n)'
+    r'(?P<value>(?:(?P=indent)[ \t]+\S[^\n]*(?:\n|\Z)|[ \t]*\n)+)'
+)
+
+
+def _without_block(found):
+    "A name of YAML with *** for the lines under it"
+    end = '\n' * (len(found['value']) - len(found['value'].rstrip('\n')))
+    return f'{found["indent"]}{found["name"]}{found["indent"]}  ***{end}'
+
+
 _longest_read = 999  # Letters of a value; what stands in it is then never nested deeply
 
 
@@ -123,19 +138,43 @@ _argument = rf'(?<![\w-])--[\w-]{{0,40}}?(?P<name>{SECRET_NAME})\s+(?P<value>(?!
 _words_before = (
     r'\bpassword\s+(?=["\'])',  # Of SQL
     r'\bidentified\s+by\s+',
-    r'\blogin\s+\S{1,200}\s+password\s+',  # Of `.netrc`
+    r'\blogin\s+\S{1,200}\s+(?:account\s+\S{1,200}\s+)?password\s+',  # Of `.netrc`
+    r'\bmachine\s+\S{1,200}\s+password\s+',
     r'(?<![\w-])(?:-u|--user)\s+[^\s:\d][^\s:]{0,200}:',  # Of curl
+    r'\bcurl\b[^\n|;&]{0,200}?\s-u(?=[^\s:\d])[^\s:]{1,200}:',
+    r'\b(?:mysql|mariadb)[\w-]{0,20}\b[^\n|;&]{0,200}?[\s"\'](?-i:-p)(?=[^\s"\',]|["\'][^\s,\])])',
+    r'\bsshpass\s+-p\s*',
+    r'\bredis-cli\b[^\n|;&]{0,200}?\s(?-i:-a)\s+',
+    r'\b(?:docker|podman)\s+login\b[^\n|;&]{0,200}?\s(?-i:-p)\s+',
+    r'(?<![\w-])--pass[=\s]\s*(?!\d+\b)',
+    rf'\b(?:user|username|login|uid){_set_to}[^\s"\',;&]{{1,99}}[\s"\',;&]{{1,9}}pass{_set_to}',
     rf'\bauthorization{_set_to}\w+\s+',
-    r'(?<![\w.-])[a-z][\w.-]{0,100}:\d{4,5}:[^:\s]{1,63}:[^:\s]{1,63}:',  # Of `.pgpass`
     rf'\bcookie{_set_to}(?=[^\n=;]{{1,99}}=)',
+    r'<cookie\s+[^\s=]{1,99}=',  # Of a jar of them
 )
 _after_words = rf'({"|".join(_words_before)})(?:{_mark}[^"\'\n]*|[^\s"\'\\;]+(?:; ?[^\s"\'\\;]+)*)'
+_pgpass = (
+    r'(?<![\w.*-])((?:\*|\d{1,3}(?:\.\d{1,3}){3}|[a-z][\w.-]{0,100}):(?:\*|\d{4,5}):'
+    r'[^:\s]{1,63}:[^:\s]{1,63}:)(?:\\\S|[^\s\\"\'])+'
+)
+_account = r'(\blogin\s+\S{1,200}\s+account\s+)\S{1,200}(?=\s+password\s)'
+_cookies = rf'(\bcookies?{_sign}\{{)[^}}\n]{{1,9999}}'
 _digest = rf'(\bauthorization{_set_to}digest\s+)[^\n]*'
 
 # %% ../nbs/06_redaction.ipynb #4ae3b2d8
 _user_and_password = r'(://)[^/\s\'"@:]{0,99}:[^\s\'"]{0,999}@'  # A slash may be part of it
 _hook = re.compile(r'(://[^\s\'"<>?#]{0,200}?hooks?[\w.]{0,40}/)([^\s\'"<>?#\\]+)', re.I)
 _telegram = r'(?<![\w:])(?:bot\d{6,12}:[\w-]{30,}|\d{6,12}:AA[\w-]{28,})'
+
+
+_address = r'://[^\s\'"<>]+'
+_key_of_hook = re.compile(r'([?&]key=|/with/key/)[^&#/]{8,}')
+
+
+def _without_key(found):
+    "An address of a chat or a hook, with *** for its key"
+    is_hook = any(word in found[0].lower() for word in ('hook', 'chat.', '/trigger/'))
+    return _key_of_hook.sub(r'\1***', found[0]) if is_hook else found[0]
 
 
 def _is_made(word):
@@ -155,7 +194,7 @@ _known_forms = [
     r'A(?:KIA|SIA)[0-9A-Z]{16}\b',
     r'(?:gh[a-z]_[a-z\d]{22,}|github_pat_\w{22,})',
     r'(?-i:(?:hf|npm|[prs]k_(?:live|test))_[A-Za-z\d]{20,})',
-    r'eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3}',  # A JSON web token
+    r'eyJ[\w-]{8,}\.(?:[\w-]{8,}|\.[\w-]{8,})(?:\.[\w-]*){0,3}',  # A JSON web token
     r'(?:sk-(?=[\w-]{0,40}?[a-z\d]{16})|(?:glpat|pypi|xox[a-z]|xapp)-)(?=[\w-]{0,99}\d)[\w-]{16,}',
     r'AIza[\w-]{35}',
     r'SG\.[\w-]{16,}\.[\w-]{16,}',
@@ -170,6 +209,7 @@ _pem = (
     r'|(?:(?:\s|\\+[nr])*(?:[A-Za-z0-9+/=]{16,}|[A-Z][\w-]{1,20}: [^\n\\]{1,80}))+'
     r'(?:(?:\s|\\+[nr])+[A-Za-z0-9+/=]{1,15}\Z)?)'  # The line that was cut
 )
+_putty = r'(private-lines: \d{1,4}\s*\n)(?:[a-z0-9+/=]+(?:\s*\n|\Z))+'
 
 
 def _without_basic(found):
@@ -183,9 +223,16 @@ def _without_basic(found):
 # %% ../nbs/06_redaction.ipynb #0286de7b
 _secret_patterns = [
     (re.compile(_pem, re.DOTALL), r'\1***'),
+    (re.compile(_putty, re.I), r'\1***\n'),
+    (re.compile(_block, re.I | re.M), _without_block),
+    (re.compile(_lines, re.I | re.DOTALL), r'\g<name>\g<quote>***\g<quote>'),
     (re.compile(_user_and_password), r'\1***@'),
     (re.compile(r'(://)[^/\s\'"]+@', re.I), r'\1***@'),
     (_hook, _without_path),
+    (re.compile(_address), _without_key),
+    (re.compile(_cookies, re.I), r'\1***'),
+    (re.compile(_pgpass, re.I), r'\1***'),
+    (re.compile(_account, re.I), r'\1***'),
     (re.compile(_telegram), '***'),
     (re.compile(_digest, re.I), r'\1***'),
     (re.compile(_after_words, re.I), r'\1***'),
