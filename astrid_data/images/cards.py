@@ -95,6 +95,10 @@ _missions = [
     ('DESFNAME', None, 'des'),
     ('INSTRUME', 'DECAM', 'decam'),
     ('FPA.TELESCOPE', 'PS1', 'ps1'),
+    ('FPA.INSTRUMENT', 'GPC1', 'ps1'),
+    *((card, None, 'wise') for card in 'UNW_VER UNW_SURV UNWTILE'.split()),
+    ('TELESCOP', 'NEOWISE', 'wise'),
+    ('TELESCOP', '2MASS', '2mass'),
     ('ORIGIN', 'SDSS', 'sdss'),
     ('CAMCOL', None, 'sdss'),
     ('PLTLABEL', None, 'dss'),
@@ -104,6 +108,7 @@ _missions = [
     ('INSTRUME', 'MEGAPRIME', 'cfht'),
     ('INSTRUME', 'VIRCAM', 'vista'),
     ('INSTRUME', 'OMEGACAM', 'vst'),
+    ('INSTRUME', 'MUSE', 'muse'),
     ('INSTRUME', 'ZTF', 'ztf'),
     ('INSTRUME', 'HYPER HSC', 'hsc'),
     ('INSTRUME', 'LSSTCAM LSSTCOMCAM', 'lsst'),
@@ -138,7 +143,7 @@ def mission_of(
 
 # %% ../../nbs/20_images/01_cards.ipynb #e698f890
 _no_filter = re.compile(
-    r'(clear|open|empty|none|n/a|free|hole|air|blank|unfiltered|white([ _-]?light)?|no[ _-]?filter)\w*',
+    r'(clear|open|empty|none|n/a|free|hole|air|blank|unfiltered|white([ _-]?light)?|no[ _-]?filt(er)?)\w*',
     re.I,
 )
 _says_nothing = re.compile(
@@ -257,6 +262,8 @@ def filter_word(
 # %% ../../nbs/20_images/01_cards.ipynb #ace372d7
 #: Codes of the Digitized Sky Survey's plates (emulsion and filter)
 _DSS_BANDS = {'0': 'J', '8': 'E', '18': 'J', '36': 'R'}
+#: Last words of the names of plate surveys; F, ER and SES are red plates, N and I infrared ones
+_PLATE_BANDS = dict(E='E', O='O', J='J', EJ='J', F='R', ER='R', SES='R', N='N', I='N', V='V')
 #: SkyView's SURVEY texts, by their opening words
 _SKYVIEW_BANDS = {
     'WISE 3.4': 'W1',
@@ -278,10 +285,13 @@ _SKYVIEW_BANDS = {
 
 
 _filter_cards = (
-    *'BAND FPA.FILTERID FILTER FILTER1 FILTER2 FILTER3 FILTER01 FILTER02'.split(),
+    *'BAND FPA.FILTERID FPA.FILTER FILTER FILTER1 FILTER2 FILTER3 FILTER01 FILTER02'.split(),
     *'FILTNAM FILTNAM1 FILTNAM2 FILTNAME FILTERS FILTERID FILT INSFILTE'.split(),
     *(f'ESO INS FILT{wheel} NAME' for wheel in (1, 2, 3)),
 )
+
+
+_is_logical = re.compile(r'\s*(T|True|False)\s*', re.I)  # FILTER = 'T' says no more than T does
 
 
 def _wheels_said(cards):
@@ -289,7 +299,7 @@ def _wheels_said(cards):
     for card in _filter_cards:
         if isinstance(value := cards.get(card), bool):
             continue  # FILTER = T says that there is one, not which
-        text = '' if value is None else str(value)
+        text = '' if value is None or _is_logical.fullmatch(str(value)) else str(value)
         parts = [part.strip() for part in re.split(r'[|/;,+&]', text)]
         with_empty = any(_no_filter.fullmatch(part) for part in parts)
         yield from (part for part in (parts if with_empty else [text]) if not says_nothing(part))
@@ -339,7 +349,9 @@ def band_of(
         channel = cards.number('CHNLNUM')
         return f'I{channel:.0f}' if channel else ''
     if mission == 'dss':
-        return _DSS_BANDS.get(cards.text('BANDPASS'), cards.text('FILTER'))
+        plate = cards.text('SURVEY').upper().rpartition('-')[2]  # Of POSSII-F, SERC-ER, AAO-SES
+        of_survey = _PLATE_BANDS.get(plate) or _filter_in_path(cards)
+        return _DSS_BANDS.get(cards.text('BANDPASS'), of_survey)
     if text := _filter_in_path(cards):
         return _band_of_text(text, mission)
     survey = cards.text('SURVEY').upper()

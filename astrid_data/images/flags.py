@@ -46,6 +46,15 @@ DQ_FLAGS = {
         'BADPIX NO_VALUE SATURATED BLEED COSMIC_RAY LOW_WEIGHT DIFFERENCE STREAK', first=1
     ),  # Code c becomes bit 1 << c
     'decam/bits': _bits('BADPIX SATURATED INTERPOLATED - COSMIC_RAY - BLEED TRANSIENT EDGE EDGE2'),
+    'ps1': _bits(
+        'DETECTOR FLAT DARK BLANK CTE SAT LOW SUSPECT CR SPIKE GHOST STREAK STARCORE CONV.BAD '
+        'CONV.POOR'
+    ),
+    'muse': _bits(
+        'TELLURIC_CORRECTED TELLURIC GHOST NOISE CR_REMOVED CRREJ LOW_QE BADREF HOT TRAP '
+        'QUESTIONABLE SATURATED ATODSAT BADPIX OTHER'
+    )
+    | _bits('MISSING OUTSIDE', first=30),
 }
 
 # %% ../../nbs/20_images/08_flags.ipynb #f5a675cc
@@ -57,7 +66,10 @@ BAD_FLAGS = {
     'hst/wfpc2': 'LOST BADREF BADPIX MISSING OTHER CHIP_MASKED',
     'decam': 'BADPIX NO_VALUE LOW_WEIGHT',
     'decam/bits': 'BADPIX EDGE EDGE2',
-    'cards': 'BAD NO_DATA EDGE UNMASKEDNAN SENSOR_EDGE',  # Rubin's and HSC's names
+    'ps1': 'DETECTOR FLAT DARK BLANK CTE LOW CONV.BAD',
+    'muse': 'BADREF BADPIX OTHER MISSING OUTSIDE',
+    'cards': 'BAD NO_DATA EDGE UNMASKEDNAN SENSOR_EDGE '  # Rubin's and HSC's names
+    'DETECTOR FLAT DARK BLANK CTE LOW CONV.BAD',  # Those of Pan-STARRS
 }
 
 # %% ../../nbs/20_images/08_flags.ipynb #df0d73f9
@@ -126,6 +138,16 @@ def flags_of_header(
     for card, number in header.items():
         if card.startswith('MP_') and isinstance(number, int) and 0 <= number < 64:
             named[card[3:].upper()] = 1 << number
+    return named or _pairs_of_cards(header)
+
+
+def _pairs_of_cards(header):
+    "Bits of which one card gives the name and one the value"
+    named = {}
+    for card, name in header.items():
+        value = header.get(card.replace('MSKNAM', 'MSKVAL')) if card[:6] == 'MSKNAM' else None
+        if isinstance(value, int) and value.bit_count() == 1 and value > 0:
+            named[str(name).strip().upper()] = value
     return named
 
 # %% ../../nbs/20_images/08_flags.ipynb #74ff5f7e

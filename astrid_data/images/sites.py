@@ -24,39 +24,56 @@ _IN_SPACE = (
 # %% ../../nbs/20_images/03_sites.ipynb #3c205e96
 _SITES = {  # Degrees east: names of observatories, telescopes and surveys there
     -155.47: 'mauna kea,maunakea,keck,subaru,hsc,cfht,cfhtls,megaprime,ukirt,ukidss,wfcam,irtf,'
-    'gemini north,gemini n',
-    -156.26: 'haleakala,ps1,ps2,pan starrs,pan starrs1,panstarrs,faulkes north',
+    'gemini north,gemini n,uh88,uh 88,uh 2 2m',
+    -155.58: 'mauna loa,maunaloa,atlas mlo',
+    -156.26: 'haleakala,ps1,ps2,pan starrs,pan starrs1,panstarrs,faulkes north,atlas hko,brutus',
     -116.86: 'palomar,ztf,ptf,iptf,samuel oschin,p48,p60,p200,poss,poss i,poss ii,pgir,winter',
     -121.64: 'lick,shane,kait',
     -115.46: 'san pedro martir',
     -111.60: 'kpno,kitt peak,mayall,wiyn,bok,mzls',
     -111.42: 'lowell,ldt,discovery channel,anderson mesa',
     -110.88: 'flwo,whipple,mmt,mt hopkins,mount hopkins',
+    -110.73: 'catalina,css,mount lemmon,mt lemmon',
     -109.89: 'lbt,mt graham,mount graham,vatt',
     -105.82: 'apache point,apo,sdss,sloan',
-    -104.02: 'mcdonald,hobby eberly',
-    -70.81: 'ctio,cerro tololo,blanco,ct4m,decam,decals,des,decat,decaps',
+    -105.53: 'new mexico skies',
+    -104.02: 'mcdonald,hobby eberly,leavitt',
+    -70.81: 'cassius,paczynski,ctio,cerro tololo,blanco,ct4m,decam,decals,des,decat,decaps',
+    -70.77: 'el sauce,atlas chl',
     -70.74: 'cerro pachon,lsst,rubin,simonyi,gemini south,gemini s,soar',
-    -70.73: 'la silla,ntt,mpg eso,blackgem',
+    -70.73: 'la silla,ntt,mpg eso,mpi 2 2,blackgem',
     -70.69: 'las campanas,magellan,swope,du pont,ogle,baade,clay',
     -70.40: 'paranal,eso,vlt,vista,vircam,vst,omegacam,kids,viking,vhs,vvv,ultravista',
     -17.88: 'la palma,roque de los muchachos,wht,william herschel,isaac newton,gtc,'
-    'nordic optical,tng,liverpool',
-    -16.51: 'teide,izana',
+    'nordic optical,tng,liverpool,int,not,jkt',
+    -16.51: 'teide,izana,tenerife',
     -2.55: 'calar alto,caha',
     5.71: 'haute provence,ohp',
+    11.33: 'loiano',
+    11.57: 'asiago,cima ekar',
+    11.71: 'tautenburg',
     12.01: 'wendelstein',
-    20.81: 'sutherland,saao,salt,meerlicht,irsf',
+    19.90: 'piszkesteto',
+    20.81: 'sutherland,saao,salt,meerlicht,irsf,atlas sth,payne gaposchkin',
+    24.74: 'rozhen',
+    24.90: 'skinakas',
+    30.34: 'tubitak',
     34.76: 'wise observatory',
+    41.44: 'zelenchuk,zelenchukskaya',
+    42.50: 'terskol',
+    66.90: 'maidanak',
+    78.83: 'kavalur,vainu bappu',
     78.96: 'hanle,himalayan chandra',
     79.68: 'devasthal',
+    87.18: 'nanshan',
+    93.90: 'lenghu,wfst',
     100.03: 'lijiang',
     117.58: 'xinglong,lamost',
     120.87: 'lulin',
     128.98: 'bohyunsan',
     133.59: 'okayama',
     137.63: 'kiso',
-    149.07: 'siding spring,aat,anglo australian,skymapper,uk schmidt,uk 48 inch schmidt,ukst,'
+    149.07: 'siding spring,sso,aat,anglo australian,skymapper,uk schmidt,uk 48 inch schmidt,ukst,'
     'faulkes south',
     170.46: 'mount john,mt john,moa',
 }
@@ -71,7 +88,7 @@ def _by_phrase():
 
 # %% ../../nbs/20_images/03_sites.ipynb #706d81a1
 _PHRASES = _by_phrase()
-_EVERYDAY = set('winter swift salt wise clay integral kids'.split())
+_EVERYDAY = set('winter swift salt wise clay integral kids int not catalina css sso'.split())
 _BESIDE = set(  # Words that may stand beside an everyday word
     'the a telescope observatory survey space mission satellite public neil gehrels uvot xrt bat '
     'rss hrs isgri omc spectrograph imager camera ccd band w m'.split()
@@ -102,7 +119,8 @@ def _geocentric_longitude(cards):
     place = [cards.number(f'OBSGEO-{axis}') for axis in 'XYZ']
     if None not in place:
         radius = np.linalg.norm(place)
-        return float(np.degrees(np.arctan2(place[1], place[0]))) if 6.3e6 < radius < 6.4e6 else None
+        on_earth = 6.3e6 < radius < 6.4e6 or 6.3e3 < radius < 6.4e3  # Some write km
+        return float(np.degrees(np.arctan2(place[1], place[0]))) if on_earth else None
     return cards.number('OBSGEO-L')
 
 # %% ../../nbs/20_images/03_sites.ipynb #800e935d
@@ -110,16 +128,46 @@ _LONGITUDE_CARDS = (
     'SITELONG LONGITUD OBS-LONG LONG-OBS OBSLONG LONGOBS GEOLON GEO_LON TELLONG LON-OBS SITE-LON '
     'LONG'
 ).split() + ['ESO TEL GEOLON', 'LONGITUDE', 'SITE_LONG']
+_like_longitude = re.compile(
+    r'((SITE|OBS|TEL|TELESCOPE|OBSERVATORY|GEO|LOC|LBT|STATION)[ ._-]?)?LON(G(ITUDE?)?)?'
+    r'([ ._-](OBS|SITE|TEL|DEG))?'
+)
+
+
+def _longitude_cards(cards):
+    "Names of cards that may give the longitude of a site, the usual ones first"
+    others = sorted(
+        {key for header in cards.headers for key in header if _like_longitude.fullmatch(key)}
+    )
+    return list(dict.fromkeys([*_LONGITUDE_CARDS, *others]))
+
+
+_sided = re.compile(r'(?:(e|w)(?:ast|est)?)?\s*(.*?)\s*(?:(e|w)(?:ast|est)?)?', re.I)
+
+
+def _side_of(text):
+    "A longitude without its letter, and the letter: 'e', 'w', or '' where none is given"
+    found = _sided.fullmatch(str(text).strip())
+    return found[2], (found[1] or found[3] or '').lower()
 
 
 def _degrees(text):
     "An angle as a header writes it, in degrees; None where it is none"
     from astropy.coordinates import Angle
 
+    angle, side = _side_of(text)
     try:
-        return float(Angle(str(text).strip(), unit='deg').deg)
+        degrees = float(Angle(angle, unit='deg').deg)
     except Exception:  # noqa: BLE001 (astropy raises many kinds for a text that is no angle)
         return None
+    return -abs(degrees) if side == 'w' else degrees
+
+
+def _counts_west(cards, card):
+    "Whether the comment of a card says that it counts to the west"
+    header = next((header for header in cards.headers if card in header), None)
+    comment = '' if header is None else str(header.comments[card]).lower()
+    return re.search(r'\bwest', comment) is not None and not re.search('east|neg|-', comment)
 
 # %% ../../nbs/20_images/03_sites.ipynb #0de08542
 def _is_day(longitude, mjd):
@@ -130,16 +178,22 @@ def _is_day(longitude, mjd):
 # %% ../../nbs/20_images/03_sites.ipynb #0b140bc9
 def _stated_longitude(cards, mjd):
     "Longitude (deg east) of a card; None without one"
-    for card in _LONGITUDE_CARDS:
+    for card in _longitude_cards(cards):
         value = _degrees(cards.text(card)) if cards.text(card) else None
         if value is None or not -360 <= value <= 360:
             continue
+        if _side_of(cards.text(card))[1]:
+            return value
+        if value > 0 and _counts_west(cards, card):
+            return -value
         west_is_meant = mjd is not None and _is_day(value, mjd) and not _is_day(-value, mjd)
         return -value if west_is_meant else value
     return None
 
 # %% ../../nbs/20_images/03_sites.ipynb #8c3a93aa
-_NAME_CARDS = 'TELESCOP OBSERVAT SITENAME OBSERVATORY FPA.TELESCOPE OBSERVER_SITE'.split()
+_NAME_CARDS = (
+    'TELESCOP OBSERVAT SITENAME OBSERVATORY FPA.TELESCOPE OBSERVER_SITE SITE TELNAME OBSERVATO'
+).split()
 _SAME_SITE_DEG = 2.0
 
 

@@ -9,6 +9,7 @@ __all__ = ['STAMPS', 'flat_alert', 'alert_problem', 'add_alerts']
 import hashlib
 import io
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -43,6 +44,9 @@ from astrid_data.ingest.archive import (
 from .epochs import epochs_of, write_epochs
 from astrid_data.ingest.packets import (
     ALERT_FACTS,
+    blank_ids,
+    fields_left_out,
+    flags_of_alert,
     flat_fields,
     history_ids,
     is_missing,
@@ -280,7 +284,7 @@ def _alert_detection(alert, ids, pixel, verdict):
 def _alert_index(alert, detection_id, pixel, cell):
     "The row of our index of detections for one alert"
     x, y = pixel
-    facts = {name: alert[name] for name in ALERT_FACTS if name in alert}
+    facts = {name: alert[name] for name in ALERT_FACTS if name in alert} | flags_of_alert(alert)
     for rubin, name in (('x', 'xpos'), ('y', 'ypos')):
         if rubin in alert:
             facts.setdefault(name, alert[rubin])
@@ -531,13 +535,15 @@ def _read_packet(packet, survey):
     if isinstance(packet, BadImage):
         raise packet
     alert = flat_alert(packet)
+    layers = layers_of(packet)
+    alert['_unkept'], alert['_blank'] = fields_left_out(layers), blank_ids(layers)
     with reading('the packet', 'bad_value'):
         problem = alert_problem(alert) or _stream_problem(alert, survey)
     if problem:
         raise BadImage(*problem)
     name = _survey_of(alert) or survey.lower()
     _settle_band(alert, name)
-    alert['epochs'] = epochs_of(layers_of(packet), alert, _bands_named(name))
+    alert['epochs'] = epochs_of(layers, alert, _bands_named(name))
     return alert, _stamp_geometry(alert, survey or _survey_of(alert))
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ce47d0a8
@@ -565,7 +571,7 @@ def _stored_alerts(session, detection_ids):
         facts = index.facts or {}
         _, _, earlier = (facts.get('lineage') or '').partition(' ')
         stored[index.detection_id] = dict(
-            {name: facts.get(name) for name in ALERT_FACTS},
+            facts | {name: facts.get(name) for name in ALERT_FACTS},
             objectId=index.object_id,
             jd=mjd_from_utc(observation.observation_time) + 2400000.5,
             place=(observation.ra, observation.dec),
@@ -634,7 +640,8 @@ _SAME_TIME_S = 1.0  # Five decimals of a day
 def _contradictions(alert, stored, label):
     "Field -> stored value and new value, where an alert says something else"
     found = {}
-    for name in [*ALERT_FACTS, 'objectId']:
+    flags = [name for name in flags_of_alert(alert) if stored.get(name) is not None]
+    for name in dict.fromkeys([*ALERT_FACTS, *flags, 'objectId']):
         new = plain_data(alert.get(name))
         rounded = _SAME_TIME_S / 86400 if name.startswith('jd') else None
         if _contradicts(new, stored[name], rounded):
@@ -821,6 +828,23 @@ def _note_rounding(report, largest_deg, n):
         )
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #8e7f2e5a
+_MOST_UNKEPT = 8  # Names of fields in a note
+
+
+def _note_unkept(report, unkept, blank):
+    "Note which fields of the packets are not kept, and names with blanks around them"
+    if unkept:
+        names = ', '.join(sorted(unkept)[:_MOST_UNKEPT])
+        more = f' and {len(unkept) - _MOST_UNKEPT} more' if len(unkept) > _MOST_UNKEPT else ''
+        report.notes.append(f'fields of the packets that are not kept: {names}{more}')
+    if blank:
+        names = ', '.join(map(repr, sorted(blank)[:3]))
+        report.notes.append(
+            f'{sum(blank.values())} names have blanks before or behind them ({names}), which do not '
+            'count: with and without them it is one name'
+        )
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #4f0d6d62
 def add_alerts(
     archive,  # An `Archive`
     source,  # Parquet or AVRO file(s), a folder, a pattern, a table, or packets as dicts
@@ -831,7 +855,10 @@ def add_alerts(
 ) -> IngestReport:  # One observation, one detection and three stamps per alert
     "Take alert packets in"
     report, writers, roundings, odd = IngestReport(), {}, [], []
+    unkept, blank = Counter(), Counter()
     for uri, alert, geometry in _good_alerts(source, survey, report, show):
+        unkept.update(alert.pop('_unkept'))
+        blank.update(alert.pop('_blank'))
         roundings += [alert['rounding_deg']] if 'rounding_deg' in alert else []
         odd += _odd_labels(alert)
         name = survey or _survey_of(alert)
@@ -844,6 +871,7 @@ def add_alerts(
         writer.write()
     _note_rounding(report, max(roundings, default=0.0), len(roundings))
     _note_odd_labels(report, odd)
+    _note_unkept(report, unkept, blank)
     nothing = not (report.added or report.skipped or report.lost)
     report.notes += [NOTHING_GIVEN] if nothing else []
     return log_report('add_alerts', report)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['is_pattern', 'list_files', 'science_images', 'first_header', 'file_stem', 'observation_key', 'FitsInput',
-           'sort_delivery', 'other_band_in_name']
+           'is_frame_word', 'sort_delivery', 'other_band_in_name']
 
 # %% ../../nbs/25_ingest/03_files.ipynb #573dc05c
 import glob
@@ -328,8 +328,8 @@ _last_words = set(_role_of_word) - _plain_words - set('var variance diff'.split(
 _counted_words = {'exp', 'std'}  # A number or a band behind them is that of an image
 _number_or_band = re.compile(r'\d+|[ubvgrizyjhk]s?|f\d{3,4}(?:lp|[wmnx])')
 _frame = re.compile(
-    r'(?:(?:master|super|dome|sky|twilight)_?)*(flat|bias|dark)s?'
-    rf'(?:_(?:{_number_or_band.pattern}|\d+(?:s|sec|ms)))*'
+    r'(?:(?:master|super|dome|sky|twilight)_?)*(flat|bias|dark)_?(?:fields?|frames?|im(?:age|g)s?|s)?'
+    rf'\d*(?:_(?:{_number_or_band.pattern}|[a-z]|\d+(?:s|sec|ms)))*'
 )
 
 
@@ -346,16 +346,24 @@ def _last_helper_word(parts):
 def _frame_word(parts):
     "The word for a frame of a lamp or of nothing in a name that says no more; None for others"
     found = _frame.fullmatch('_'.join(parts))
-    return found[1] if found and len(parts) > 1 else None
+    return found[1] if found and ''.join(parts) != found[1] else None
+
+
+def is_frame_word(
+    word: str | None,  # Of a `FitsInput`
+) -> bool:
+    "Whether the word of a name is that of a frame of a lamp or of nothing"
+    return word in ('flat', 'bias', 'dark')
 
 
 def _tell_lone_helpers(inputs):
     "Note of files that are no helper of another, and have none, what their names end or begin with"
     helped = {one.helps for one in inputs.values()}
     for address, one in inputs.items():
-        if one.helper_word is None and address not in helped:
+        if one.helper_word is None:
             parts = re.split('[._-]+', _folder_and_stem(address)[1])
-            one.helper_word = _last_helper_word(parts) or _frame_word(parts)
+            last = _last_helper_word(parts) if address not in helped else None
+            one.helper_word = last or _frame_word(parts)
 
 # %% ../../nbs/25_ingest/03_files.ipynb #6148e88a
 def sort_delivery(

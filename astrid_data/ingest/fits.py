@@ -56,6 +56,7 @@ from astrid_data.ingest.files import (
     FitsInput,
     file_stem,
     first_header,
+    is_frame_word,
     list_files,
     observation_key,
     other_band_in_name,
@@ -141,8 +142,10 @@ def _image_file(store, one, options):
     file = _found_file(store, one.address)
     if one.helper_word and options.role != 'image':
         what = f'describes {Path(one.helps).name}' if one.helps else 'describes another image'
+        is_frame = is_frame_word(one.helper_word)
+        what = 'is a calibration frame' if is_frame else what
         raise BadImage(
-            'helper_file',
+            'calibration' if is_frame else 'helper_file',
             f'{file.path.name}: by {one.helper_word!r} in its name it {what}; '
             "pass role='image' to take it for sky all the same",
         )

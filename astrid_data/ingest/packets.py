@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALERT_FACTS', 'as_record', 'as_list', 'is_missing', 'exact_id', 'layers_of', 'history_ids', 'ids_of', 'stamp_bytes',
-           'flat_fields']
+           'flags_of_alert', 'fields_left_out', 'blank_ids', 'flat_fields']
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #632746aa
 import ast
@@ -407,10 +407,65 @@ def _is_sensible(name, value):
     except (TypeError, ValueError):
         return False
 
+# %% ../../nbs/25_ingest/00_packets.ipynb #26e8d6f7
+_READ_APART = {'jd', 'mjd', 'ra', 'dec', 'decl', *(name.lower() for name in _IDS)}
+_FLAG_NAME = re.compile(r'pixelflags\w*|is[a-z]\w*|\w+_?flags?\w*|glint_?trail')
+
+
+def flags_of_alert(
+    alert: dict,  # Flat fields, as from `flat_fields`
+) -> dict:  # Name -> value, of those that are true or false, or called a flag
+    "The flags of an alert, such as pixelFlags_cr and is_sso"
+    found = {}
+    for name, value in alert.items():
+        is_plain = isinstance(value, (bool, int, float, str)) and not str(name).startswith('_')
+        is_flag = isinstance(value, bool) or _FLAG_NAME.fullmatch(str(name).lower())
+        if is_plain and is_flag and len(str(value)) <= 100:
+            found[name] = value
+    return found
+
+# %% ../../nbs/25_ingest/00_packets.ipynb #63a43381
+_USED_ELSEWHERE = (
+    'label_proxy label_basis ssobjectid diaobjectid diasourceid objectid oid candid alertid '
+    'midpointmjdtai midpointtai x y'
+).split()
+
+
+@lru_cache(4096)
+def _goes_nowhere(name):
+    "Whether nobody reads the field of this name"
+    used = {*map(str.lower, (*ALERT_FACTS, *_MORE)), *_READ_APART, *_ALERCE, *_USED_ELSEWHERE}
+    return not ({name.lower(), _plain(name)} & used or _FLAG_NAME.fullmatch(name.lower()))
+
+
+def fields_left_out(
+    layers: list,  # From `layers_of`
+) -> list:  # Names, sorted, of single values that are known and kept nowhere
+    "Which fields of a packet are not kept"
+    fields = [(name, value) for layer in layers for name, value in layer.items()]
+    return sorted(
+        {
+            name
+            for name, value in fields
+            if _goes_nowhere(name)
+            and isinstance(value, (int, float, str, np.number))
+            and not isinstance(value, bool)
+            and not is_missing(value)
+        }
+    )
+
+
+def blank_ids(
+    layers: list,  # From `layers_of`
+) -> list:  # Names of the alert or its object that have blanks before or behind them
+    "Which names would be another one if blanks counted"
+    aliases = {alias for some in _IDS.values() for alias in some}
+    values = [v for layer in layers for n, v in layer.items() if _plain(n) in aliases]
+    return [value for value in values if isinstance(value, str) and value != value.strip()]
+
 # %% ../../nbs/25_ingest/00_packets.ipynb #2979cbf8
 _FROM_FLUX = ('magpsf', 'sigmapsf')  # Where a packet has a magnitude of its own, that counts
 _NOT_FIELDS = ('prv_candidates', 'fp_hists', 'prvDiaSources', 'prvDiaForcedSources')
-_READ_APART = {'jd', 'mjd', 'ra', 'dec', 'decl', *(name.lower() for name in _IDS)}
 
 
 def flat_fields(
