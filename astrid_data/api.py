@@ -15,7 +15,7 @@ import tempfile
 import threading
 import uuid
 from collections import Counter, OrderedDict
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from copy import copy
 from datetime import UTC, datetime
 from email.message import Message
@@ -41,11 +41,14 @@ from astrid_data.core import (
     Conflict,
     DiskFull,
     NotFound,
+    NotWritable,
     canonical_json,
     parse_json,
     parse_time,
     progress,
+    scratch_place,
     sha256_text,
+    writing,
 )
 from .datasets.build import build_dataset, check_name
 from .datasets.catalog import BeingBuilt, open_dataset, version_rows
@@ -159,6 +162,8 @@ _STATUS_OF_ERRORS = [
     (DatabaseAway, 503, 'database_away'),
     (StoreUnreachable, 503, 'store_away'),
     (Conflict, 409, 'conflict'),
+    (DiskFull, 507, 'disk_full'),
+    (NotWritable, 503, 'not_writable'),
     (TooBusy, 429, 'busy'),
     (DiskFull, 503, 'disk_full'),
 ]
@@ -969,8 +974,11 @@ def _exported(archive, id, kind, purpose, who):
             f'{dataset.address} has {size / 1e9:.0f} GB of patches: export it where the archive '
             f'is, astrid-data export {dataset.address} FOLDER'
         )
-    file = tempfile.TemporaryFile()  # noqa: SIM115 (closed when nobody has it)
-    name = export_zip(dataset, file, kind, purpose, who)
+    with ExitStack() as stack, writing(scratch_place(dataset.name)):
+        file = stack.enter_context(tempfile.TemporaryFile())
+        name = export_zip(dataset, file, kind, purpose, who)
+        file.flush()
+        stack.pop_all()  # Who reads it closes it
     return file, name
 
 

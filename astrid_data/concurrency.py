@@ -251,7 +251,8 @@ def file_lock(
             yield
         finally:
             _held.discard(file)
-            fcntl.flock(file, fcntl.LOCK_UN)  # Also where a child has it still
+            if not file.closed:  # As in a child that leaves the block of its parent
+                fcntl.flock(file, fcntl.LOCK_UN)  # Also where a child has it still
 
 # %% ../nbs/04_concurrency.ipynb #c17b403d
 class Journal:
@@ -281,8 +282,15 @@ class Journal:
         **entry,  # What was finished, in JSON's terms
     ):
         "One more line, on the disk when this returns"
-        with open(self.path, 'ab') as f:
-            f.write(canonical_json(entry).encode() + b'\n')
-            f.flush()
-            os.fsync(f.fileno())
+        data, whole = canonical_json(entry).encode() + b'\n', None
+        try:
+            with open(self.path, 'ab', buffering=0) as f:
+                whole = f.tell()
+                while data:
+                    data = data[f.write(data) :]
+                os.fsync(f.fileno())
+        except OSError:
+            if whole is not None:  # A full disk takes a part of a line
+                os.truncate(self.path, whole)
+            raise
         self.lines.append(entry)

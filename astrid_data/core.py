@@ -8,8 +8,9 @@ __all__ = ['SECRET_NAME', 'SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LA
            'NotFound', 'BadInput', 'Conflict', 'QualityError', 'SyntheticDataWarning', 'need', 'BadImage', 'reading',
            'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'plain_rows', 'utc_from_mjd', 'mjd_of_days',
            'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'stable_hexes', 'DiskFull', 'NotWritable',
-           'writing', 'make_folder', 'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes',
-           'Limits', 'Settings', 'dotenv_values', 'load_settings', 'current_limits', 'watching_progress', 'progress']
+           'is_disk_full', 'writing', 'make_folder', 'scratch_place', 'scratch_folder', 'write_atomic', 'merge_ranges',
+           'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings', 'dotenv_values', 'load_settings',
+           'current_limits', 'watching_progress', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
 import errno
@@ -22,6 +23,7 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -619,6 +621,20 @@ def _is_of_another(error, path):
     return not (beside and beside.startswith('.'))
 
 
+def _number_of(error):
+    "What the system calls an error; a copy of a folder has it in the words of its first file"
+    if isinstance(error, shutil.Error) and (found := re.search(r'\[Errno (\d+)\]', str(error))):
+        return int(found[1])
+    return getattr(error, 'errno', None)
+
+
+def is_disk_full(
+    error,  # Any exception
+) -> bool:
+    "Whether there was no room, or no right to more of it"
+    return _number_of(error) in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def writing(
     path,  # What is written; a file or folder
@@ -629,14 +645,18 @@ def writing(
     except OSError as error:
         if isinstance(error, AstridError):
             raise
-        name, place = Path(path).name, _near(path)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            left = _room_left(place, error.errno)
+        name, place, number = Path(path).name, _near(path), _number_of(error)
+        if is_disk_full(error):
+            left = _room_left(place, number)
             raise DiskFull(
                 f'no room for {name} on the disk of {place} ({left}): '
                 'make room and do the same again; what was there is as it was'
             ) from error
-        closed = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        if number in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR):
+            raise BadInput(
+                f'{str(path)!r:.200} cannot be written ({error.strerror}): give another path'
+            ) from error
+        closed = number in (errno.EROFS, errno.EACCES, errno.EPERM)
         if closed and not _is_of_another(error, path):
             raise NotWritable(
                 f'{name} cannot be written: {place} can only be read here; '
@@ -653,17 +673,48 @@ def make_folder(
         folder = Path(path).expanduser().absolute()
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-    except AstridError:
+    except (DiskFull, NotWritable):
         raise
     except (OSError, ValueError, RuntimeError) as problem:
-        reason = getattr(problem, 'strerror', None) or type(problem).__name__
+        cause = problem.__cause__ or problem
+        reason = getattr(cause, 'strerror', None) or type(cause).__name__
         words = f'{str(path)!r:.200} cannot be a folder ({reason}): give another path'
         raise BadInput(words) from problem
     return folder
 
+# %% ../nbs/00_core.ipynb #8f3442e6
+def scratch_place(
+    name: str,  # What is written, for an error
+) -> Path:  # Where it may be
+    "A path on the disk of temporary files; `DiskFull` where no file can be made there"
+    try:
+        return Path(tempfile.gettempdir()) / name
+    except FileNotFoundError as error:
+        raise DiskFull(
+            f'no temporary file can be written for {name}: make room in the folder of temporary '
+            'files, or name another by TMPDIR'
+        ) from error
+
+
+@contextmanager
+def scratch_folder(
+    name: str,  # What it is for, for an error
+):  # Context manager that gives its path
+    "A folder that is removed when the block ends; its errors are those of `writing`"
+    with writing(scratch_place(name)), tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
 # %% ../nbs/00_core.ipynb #53d13fac
 def _this_host():
     return socket.gethostname().replace('-', '_')
+
+
+def _left_name(path):
+    "How the names of temporary files begin whose writers are at work on `path`"
+    name = path.name
+    if len(os.fsencode(name)) > 150:  # There are 255 bytes, and the writer comes after it
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return f'.tmp-{name}-'
 
 
 def _is_dead(name):
@@ -682,7 +733,7 @@ def _is_dead(name):
 
 def _drop_left(path, old_s=24 * 3600):
     "Remove what killed writers of the same file left"
-    for left in path.parent.glob(f'.tmp-{glob.escape(path.name)}-*'):
+    for left in path.parent.glob(f'{glob.escape(_left_name(path))}*'):
         try:
             if _is_dead(left.name) or time.time() - left.stat().st_mtime > old_s:
                 left.unlink()
@@ -697,10 +748,10 @@ def write_atomic(
     "Write a file so that a kill at any moment leaves the old one or the new one, never a part"
     path = Path(path)
     writer = f'{_this_host()}-{os.getpid()}-{threading.get_ident():x}'
-    tmp = path.with_name(f'.tmp-{path.name}-{writer}')
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise BadInput(f'{path.name} is a device or a pipe: give the path of a file')
+    tmp = path.parent / f'{_left_name(path)}{writer}'
     with writing(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise BadInput(f'{path.name} is a device or a pipe: give the path of a file')
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_left(path)
         try:

@@ -32,6 +32,7 @@ from astrid_data.core import (
     parse_time,
     plain_rows,
     write_atomic,
+    writing,
 )
 from .deliveries import report_facts
 from .options import collection_of
@@ -281,13 +282,16 @@ def write_scores(
     from astrid_data.safe_text import csv_text
 
     part, rows, lost = Path(f'{to}.part'), 0, 0
-    with open(part, 'w', encoding='utf-8', newline='') as file:
-        for table in pieces:
-            text = csv_text(table)
-            file.write(text if not rows else text.partition('\n')[2])
-            rows += len(table)
-            lost += int((table['reason'] != '').sum())
-    part.replace(to)
+    try:
+        with writing(to), open(part, 'w', encoding='utf-8', newline='') as file:
+            for table in pieces:
+                text = csv_text(table)
+                file.write(text if not rows else text.partition('\n')[2])
+                rows += len(table)
+                lost += int((table['reason'] != '').sum())
+        part.replace(to)
+    finally:
+        part.unlink(missing_ok=True)
     return rows, lost
 
 

@@ -7,17 +7,15 @@ __all__ = ['FORMS', 'sample_page', 'ledger_page', 'check_row', 'channel_number',
            'export_zip']
 
 # %% ../nbs/95_views.ipynb #3770aa26
-import tempfile
 import zipfile
 from copy import copy
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from astropy.io import fits
 
-from .core import BadInput, NotFound, plain_rows
+from .core import BadInput, NotFound, plain_rows, scratch_folder
 from .datasets.dataset import Dataset
 from .datasets.diff import COMPARED, diff_versions
 from .datasets.exports import export_version
@@ -283,8 +281,8 @@ def export_zip(
     splits = ('train', 'val', 'test') if purpose else ('train', 'val')
     source = _asked_by(dataset, purpose, who) if purpose else dataset
     name = f'{dataset.name}-v{dataset.version}-{kind}'
-    with tempfile.TemporaryDirectory() as folder:
-        tree = export_version(source, Path(folder) / name, kind, splits=splits)
+    with scratch_folder(name) as folder:
+        tree = export_version(source, folder / name, kind, splits=splits)
         with zipfile.ZipFile(file, 'w', zipfile.ZIP_STORED) as archive:
             for path in sorted(tree.rglob('*')):
                 archive.write(path, path.relative_to(folder))

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 FORK = multiprocessing.get_context('fork')
-PATIENCE_S = 120
+PATIENCE_S = float(os.environ.get('PATIENCE', 120))  # More on a busy machine
 
 
 @dataclass(frozen=True)
@@ -772,6 +772,107 @@ class Score(Build):
         return str(run.id), run.scored, run.unscored, run.called_real
 
 
+class SaveClassifier(Score):
+    "A model takes the place of an older one in its folder"
+
+    wheres = ('sqlite',)
+
+    def prepare(self, place):
+        from astrid_data.inference.load import load_classifier
+
+        super().prepare(place)
+        model = load_classifier(place.home / 'model')
+        with_other_weights(model).save(place.home / 'newer')
+
+    def act(self, place):
+        from astrid_data.inference.load import load_classifier
+
+        load_classifier(place.home / 'newer').save(place.home / 'model')
+        return load_classifier(place.home / 'model').version
+
+
+def with_other_weights(classifier):
+    "A classifier that answers otherwise"
+    from copy import deepcopy
+
+    import torch
+
+    from astrid_data.inference.classifier import Classifier
+
+    model = deepcopy(classifier.model)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    return Classifier(model, classifier.facts, classifier.reference)
+
+
+class Export(Build):
+    "A version in the formats of others"
+
+    wheres = ('sqlite', 's3')
+
+    def act(self, place):
+        import astrid_data as ad
+
+        dataset = ad.open_dataset(place.open(), 'sky@v1')
+        for kind in ('parquet', 'webdataset'):
+            folder = place.home / kind
+            if not folder.exists():  # Else it is there, and whole
+                dataset.export(folder, kind)
+        return sorted(path.name for path in place.home.glob('*/*') if 'data' in path.name)
+
+
+def call_command(place, *words):
+    "The code that a command ends with"
+    import io
+    from contextlib import redirect_stdout
+
+    from astrid_data.cli import main
+
+    with redirect_stdout(io.StringIO()):
+        return main([*map(str, words), '--home', str(place.home), '--database', place.url])
+
+
+class Watch(Build):
+    "Numbers into a file that another program reads at any moment, and a page beside it"
+
+    wheres = ('sqlite', 'postgresql')
+
+    def act(self, place):
+        import astrid_data as ad
+
+        numbers, page = (place.home / 'cache' / name for name in ('watch.prom', 'sky.html'))
+        code = call_command(place, 'watch', 'sky', '--prometheus', numbers)
+        ad.open_dataset(place.open(), 'sky').report(page)
+        lines = numbers.read_text().splitlines()
+        assert page.read_text().rstrip().endswith('</html>')
+        return code, sorted(line for line in lines if line.startswith('# HELP'))
+
+
+class Label(Verb):
+    "A person's verdicts by the command, each once: who was interrupted looks what is there"
+
+    wheres = ('sqlite', 'postgresql')
+
+    def prepare(self, place):
+        AddCatalogue().prepare(place)
+        AddCatalogue().act(place)
+
+    def act(self, place):
+        from sqlalchemy import select
+
+        from astrid_data.registry.tables import Detection, ValidationEvent
+
+        with place.open().session() as session:
+            by_us = ValidationEvent.validator_id == 'us'
+            done = set(session.scalars(select(ValidationEvent.detection_id).where(by_us)))
+            ids = session.scalars(select(Detection.id).order_by(Detection.ra).limit(6)).all()
+        codes = [
+            0 if one in done else call_command(place, 'label', one, 'bogus', '--by', 'us')
+            for one in ids
+        ]
+        return codes
+
+
 class Migrate(Verb):
     "Tables of the release before this one, with something in them"
 
@@ -815,7 +916,7 @@ class Serve(Build):
         from astrid_data.api import create_api_key
 
         super().prepare(place)
-        key = create_api_key(place.open(), 'us', ['manage:operations'])
+        key = create_api_key(place.open(), 'us', ['read:data', 'manage:operations'])
         (place.home / 'cache').mkdir(exist_ok=True)
         (place.home / 'cache' / 'key').write_text(key)
 
@@ -835,10 +936,62 @@ class Serve(Build):
         serving.start()
         while not server.started:
             time.sleep(0.01)
-        answer = _post(place, port)
+        answer = self.ask(place, port)
         server.should_exit = True
         serving.join()
         return answer
+
+    def ask(self, place, port):
+        return _post(place, port)
+
+
+class ServeExport(Serve):
+    "A version is fetched over HTTP, test and all: the look at test is noted, each time it is asked"
+
+    wheres = ('sqlite', 'postgresql')
+    not_compared = ('ad_split_openings',)
+
+    def ask(self, place, port):
+        import io
+        import zipfile
+
+        import astrid_data as ad
+
+        id = ad.open_dataset(place.open(), 'sky@v1').id
+        path = f'training/datasets/{id}/export?kind=parquet&purpose=paper'
+        with zipfile.ZipFile(io.BytesIO(_get(place, port, path))) as came:
+            members = {name: came.read(name) for name in sorted(came.namelist())}
+        return {name: hashlib.sha256(data).hexdigest() for name, data in members.items()}
+
+
+class ServeKeys(Serve):
+    "Somebody's key is ended over HTTP"
+
+    wheres = ('sqlite', 'postgresql')
+
+    def prepare(self, place):
+        from astrid_data.api import create_api_key
+
+        super().prepare(place)
+        archive = place.open()
+        create_api_key(archive, 'left', ['read:data'])
+        (place.home / 'cache' / 'key').write_text(create_api_key(archive, 'we', ['manage:keys']))
+
+    def ask(self, place, port):
+        keys = json.loads(_get(place, port, 'keys'))['data']
+        id = next(one['id'] for one in keys if one['name'] == 'left')
+        return json.loads(_get(place, port, f'keys/{id}', 'DELETE'))['data']['is_active']
+
+
+def _get(place, port, path, method='GET'):
+    "The body of an answer"
+    import urllib.request
+
+    key = (place.home / 'cache' / 'key').read_text()
+    address = f'http://127.0.0.1:{port}/{path}'
+    request = urllib.request.Request(address, headers={'X-API-Key': key}, method=method)
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        return answer.read()
 
 
 def _post(place, port):
@@ -882,9 +1035,15 @@ VERBS = {
     'fit(resume=True)': Fit(),
     'retrain': Retrain(),
     'archive.score': Score(),
+    'classifier.save': SaveClassifier(),
+    'export': Export(),
+    'watch': Watch(),
+    'label': Label(),
     'upgrade': Migrate(),
     'create': MakeTables(),
     'REST collect': Serve(),
+    'REST export': ServeExport(),
+    'REST keys': ServeKeys(),
 }
 
 

@@ -55,7 +55,7 @@ def test_every_file_is_covered(tmp_path):
 
 
 def test_a_changed_byte_is_found_in_words(tmp_path):
-    "Some hundred bytes, spread over every file of a version; the long form changes each one"
+    "Some hundred bytes, spread over every file of a version; `every_byte.py` changes each one"
     folder = small(tmp_path / 'v1').folder
     read_all(folder)
     random.seed(0)

@@ -32,6 +32,11 @@ FAULTS = {
             'kills_all: what_the_disk_had_not_got_when_the_power_went',
         ),
         (
+            'a child of a process that holds a lock leaves the block of its parent',
+            "nothing is raised, and the lock stays its parent's",
+            'damaged_places: a_child_may_leave_its_parents_lock',
+        ),
+        (
             'workers outlive the build that was killed',
             'its dataset is not locked',
             'kills_all: workers_that_outlive_a_build_do_not_lock_it',
@@ -57,6 +62,36 @@ FAULTS = {
             'the disk of an export or of the cache fills',
             '`DiskFull`; nothing stays behind, and the next call writes the same bytes as elsewhere',
             'full_disk: exports_and_the_cache_on_a_full_disk',
+        ),
+        (
+            'the disk fills under a report, scores, the numbers of a watch, a verdict, an undo or a look at test',
+            'in words; nothing half is left, and the same again is done',
+            'full_disk_more: what_commands_and_people_write_is_whole_or_not_there',
+        ),
+        (
+            'the disk of a model, or that of temporary files, fills',
+            '`DiskFull`; the older model stays whole, and a tracked run says what it did not keep',
+            'full_disk_more: a_model_is_kept_whole_or_the_older_one_stays',
+        ),
+        (
+            'the disk of a server fills during an export, a collection or a new key',
+            '507 `disk_full` in words; what only reads is answered',
+            'full_disk_more: a_server_on_a_full_disk_says_so_and_reads_on',
+        ),
+        (
+            'the folder of the cache is deleted while it is filled',
+            'it is made and filled again',
+            'damaged_places: a_cache_that_is_deleted_while_it_is_used_is_made_again',
+        ),
+        (
+            'a name has as many bytes as a disk takes, or one more',
+            'it is written; `BadInput` names it',
+            'damaged_places: a_file_may_have_the_longest_name_that_there_is',
+        ),
+        (
+            'a folder of images holds links in a circle, or to nothing',
+            'a row of the ledger at most; the images are taken in, each once',
+            'damaged_places: links_in_a_circle_stop_no_ingest',
         ),
         (
             'a disk holds no more files, though it has bytes left',
@@ -139,6 +174,16 @@ FAULTS = {
             'a byte of any file of a version is changed',
             '`Conflict` names the file, at opening or reading',
             'seal: a_changed_byte_is_found_in_words',
+        ),
+        (
+            'a byte of light curves, of a quality report or of a signature is changed',
+            '`Conflict` names the file; of a signature, `verify(key)`',
+            'damaged_places: a_byte_of_any_file_of_a_whole_version_is_found',
+        ),
+        (
+            'the footer of light curves is damaged, and the folder is sealed anew',
+            '`Conflict`; the process neither waits nor ends',
+            'damaged_places: a_damaged_footer_of_light_curves_ends_no_process_and_holds_none',
         ),
         (
             'a file of a version is cut or gone',
@@ -276,6 +321,11 @@ FAULTS = {
             'fuzz_models: nothing_odd_of_a_model_an_archive_or_a_shell_comes_through',
         ),
         (
+            'a table is cut within the word that says its kind',
+            '`BadInput`; not a table without rows',
+            'damaged_places: a_table_cut_within_its_first_word_is_no_empty_table',
+        ),
+        (
             'small files that unpack to gigabytes',
             '`too_large`, with the name of the limit',
             'fuzz_files: bombs_are_refused_and_limits_can_be_set',
@@ -327,6 +377,16 @@ FAULTS = {
         ),
     ],
     'Clocks': [
+        (
+            'files are dated later than now, as the clock was set back',
+            'they are taken in once',
+            'damaged_places: files_of_a_clock_that_was_set_back_are_taken_in',
+        ),
+        (
+            'a cache got files while the clock was ahead',
+            'they go first, and hold no place for years',
+            'damaged_places: what_a_cache_got_while_the_clock_was_ahead_goes_first',
+        ),
         (
             'verdicts are dated by a wrong clock',
             'they count once',

@@ -6,7 +6,6 @@
 __all__ = ['Decision', 'check_new', 'record_candidate', 'check_family', 'promoted_model', 'list_candidates', 'made_before']
 
 # %% ../../nbs/90_automation/01_promoted.ipynb #82aa49ee
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -15,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import Conflict, NotFound, stable_uuid
+from ..core import Conflict, NotFound, scratch_folder, stable_uuid
 from ..inference.classifier import Classifier, read_classifier
 from ..registry.tables import Model, ModelType, VersionRow, take_turn
 
@@ -31,7 +30,7 @@ def _place(family, version):
 def _store_files(archive, family, classifier):
     "Put a classifier's files into the store, the facts last"
     place = _place(family, classifier.version)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder('a classifier') as folder:
         files = list(classifier.save(folder).iterdir())
         for file in sorted(files, key=lambda file: file.name == _LAST):
             archive.store.put(f'{place}/{file.name}', file)
@@ -168,7 +167,7 @@ def promoted_model(
         versions = [row.version for row in _rows(session, family) if row.is_active]
     if not versions:
         return None
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder('a classifier') as folder:
         _fetch_files(archive, family, versions[0], folder)
         return read_classifier(folder, network)
 

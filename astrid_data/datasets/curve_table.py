@@ -8,6 +8,7 @@ __all__ = ['CURVE_COLUMNS', 'CURVE_FILE', 'sample_days', 'curve_hashes', 'curve_
 
 # %% ../../nbs/55_datasets/04_curve_table.ipynb #e134bebb
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -252,19 +253,42 @@ def _checked(dataset, epochs, rows):
     return epochs
 
 
+@lru_cache(32)
+def _samples_of_groups(path, *state):
+    "First and last sample of each group of rows; from the rows, as a damaged footer ends the process"
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path) as file:
+        _check_columns(file.schema_arrow)
+        groups = [
+            file.read_row_group(group, columns=['sample'])['sample'].to_numpy()
+            for group in range(file.num_row_groups)
+        ]
+    return [(group.min(), group.max()) if len(group) else (0, -1) for group in groups]
+
+
+def _rows_within(path, first, stop):
+    "The rows of some samples; a filter of pyarrow waits for ever where the footer is damaged"
+    from pyarrow.parquet import ParquetFile
+
+    at = path.stat()
+    known = _samples_of_groups(path, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
+    wanted = [group for group, (low, high) in enumerate(known) if low < stop and high >= first]
+    with ParquetFile(path) as file:
+        table = file.read_row_groups(wanted).to_pandas()
+    sample = table['sample'].to_numpy()
+    return table[(sample >= first) & (sample < stop)].reset_index(drop=True)
+
+
 def epochs_of_rows(
     dataset: Dataset,  # A version that `has_curves`
     first: int,  # Row of `samples`
     stop: int,  # The row after the last
 ) -> pd.DataFrame:  # `CURVE_COLUMNS` and mjd_utc, by sample
     "The frozen epochs of neighbouring samples"
-    from pyarrow.parquet import read_schema
-
     path = dataset._table_path('light_curves')
-    within = [('sample', '>=', int(first)), ('sample', '<', int(stop))]
     with reading(CURVE_FILE, kind=Conflict):
-        _check_columns(read_schema(path))
-        epochs = pd.read_parquet(path, filters=within)
+        epochs = _rows_within(path, first, stop)
     return _checked(dataset, epochs, range(first, stop))
 
 # %% ../../nbs/55_datasets/04_curve_table.ipynb #992d0352

@@ -8,7 +8,6 @@ __all__ = ['Dataset', 'who_am_i', 'finish_version', 'write_dataset', 'StreamedDa
 # %% ../../nbs/55_datasets/02_dataset.ipynb #9e1c7146
 import getpass
 import json
-import os
 import uuid
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from ..concurrency import Journal, file_lock
 from astrid_data.core import (
     SPLITS_WITH_BUFFER,
     AstridError,
@@ -433,10 +433,8 @@ _OPENINGS = 'openings.jsonl'  # Beside a version that belongs to no archive
 def _record_in_folder(dataset, opening):
     _refuse_no_file(dataset, dataset.folder / _OPENINGS)
     try:
-        with open(dataset.folder / _OPENINGS, 'a') as file:
-            file.write(canonical_json(opening) + '\n')
-            file.flush()
-            os.fsync(file.fileno())
+        with file_lock(dataset.folder / _OPENINGS):
+            Journal(dataset.folder / _OPENINGS).add(**opening)
     except OSError as error:
         raise Conflict(
             f'that the test of {dataset.address} is looked at can not be written beside it '
@@ -491,7 +489,8 @@ def test_openings(self: Dataset) -> pd.DataFrame:  # created_at, who, purpose; o
     _refuse_no_file(self, path)
     rows = []
     if path.exists():
-        rows += [parse_json(line, path.name) for line in path.read_bytes().splitlines()]
+        whole = path.read_bytes().split(b'\n')[:-1]  # Whose writer was killed, got no labels
+        rows += [parse_json(line, path.name) for line in whole]
     if self.archive is not None:
         rows += _registered_openings(self)
     table = pd.DataFrame(rows, columns=_OPENING_COLUMNS)

@@ -177,6 +177,12 @@ def _signature_of(root, key):
     return hmac.new(key, root.encode(), 'sha256').hexdigest()
 
 # %% ../../nbs/55_datasets/01_seal.ipynb #27346b17
+def _signature_text(root, key):
+    "What is in the file"
+    about = dict(algorithm='HMAC-SHA256 of the root', signature=_signature_of(root, key))
+    return canonical_json(about)
+
+
 def sign_folder(
     folder,  # Of a sealed version
     key: str | bytes | Secret,  # At least 16 characters
@@ -185,9 +191,7 @@ def sign_folder(
     files = read_seal(folder)
     if files is None:
         raise NotFound(f'{Path(folder).name} has no seal: build it anew with this release')
-    signature = _signature_of(root_of(files), key)
-    about = dict(algorithm='HMAC-SHA256 of the root', signature=signature)
-    write_atomic(Path(folder) / SIGNATURE, canonical_json(about))
+    write_atomic(Path(folder) / SIGNATURE, _signature_text(root_of(files), key))
 
 # %% ../../nbs/55_datasets/01_seal.ipynb #b43ef900
 def check_signature(
@@ -199,11 +203,7 @@ def check_signature(
     if not path.is_file():
         raise NotFound(f'{Path(folder).name} is not signed: dataset.sign(key)')
     files = read_seal(folder) or {}
-    try:
-        given = parse_json(path.read_bytes(), SIGNATURE)['signature']
-    except (ValueError, TypeError, KeyError):
-        given = ''
-    if not hmac.compare_digest(str(given).encode(), _signature_of(root_of(files), key).encode()):
+    if not hmac.compare_digest(path.read_bytes(), _signature_text(root_of(files), key).encode()):
         raise Conflict(
             f'{Path(folder).name} was not signed with this key, or has changed since it was signed'
         )

@@ -9,7 +9,10 @@ __all__ = ['fit_calibration', 'TrainedModel', 'Classifier', 'classifier_of', 'cl
 # %% ../../nbs/78_inference/02_classifier.ipynb #55524b3f
 import hashlib
 import json
+import os
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -21,9 +24,12 @@ from astrid_data.core import (
     NotFound,
     canonical_json,
     later,
+    make_folder,
     parse_json,
     reading,
+    scratch_folder,
     write_atomic,
+    writing,
 )
 from ..evaluation.report import scores_at_prior
 from ..evaluation.scores import fpr_at_fnr
@@ -32,7 +38,7 @@ from ..loading.model_input import as_trained, known_input, pixel_sources, rememb
 from ..loading.normalise import METHODS, Normaliser
 from ..loading.patch_dataset import PatchDataset
 from ..quality.background import local_background
-from ..tracking.saved_model import input_of
+from ..tracking.saved_model import input_of, torch_bytes
 from ..training.models import SmallCNN, SmallUNet
 from ..training.predict import probability, version_of
 
@@ -352,21 +358,35 @@ def classifier_of_history(
 _FORMAT = 1  # Of the folder
 
 
+def _files_of(classifier):
+    "Name -> content of the files of a folder, the one that makes it whole last"
+    weights = {name: value.cpu() for name, value in classifier.model.state_dict().items()}
+    reference = dict(vars(classifier.reference)) if classifier.reference else {}
+    facts = classifier.facts | dict(version=classifier.version, format=_FORMAT)
+    return {
+        'weights.pt': torch_bytes(weights),
+        'reference.pt': torch_bytes(reference),
+        'model_card.md': classifier.card(),
+        'classifier.json': canonical_json(facts),
+    }
+
+
 @patch
 def save(
     self: Classifier,
     folder,  # A new folder, or one of an older classifier
 ) -> Path:  # The folder, which `load_classifier` reads
     "Write weights.pt, reference.pt, model_card.md and, last, classifier.json"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'classifier.json').unlink(missing_ok=True)
-    weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
-    torch.save(weights, folder / 'weights.pt')
-    torch.save(dict(vars(self.reference)) if self.reference else {}, folder / 'reference.pt')
-    facts = self.facts | dict(version=self.version, format=_FORMAT)
-    write_atomic(folder / 'model_card.md', self.card())
-    write_atomic(folder / 'classifier.json', canonical_json(facts))
+    folder = make_folder(folder)
+    for left in folder.glob('.tmp-*'):  # By a writer that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    files = _files_of(self)
+    with writing(folder), TemporaryDirectory(prefix='.tmp-', dir=folder) as work:
+        for name, content in files.items():  # Where there is no room, an older one stays whole
+            write_atomic(Path(work) / name, content)
+        (folder / 'classifier.json').unlink(missing_ok=True)
+        for name in files:
+            os.replace(Path(work) / name, folder / name)
     return folder
 
 
@@ -376,9 +396,7 @@ def keep(
     run,  # A tracked run, within its `with` block
 ):
     "Keep it with a run, where `load_classifier(run)` finds it"
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder('a classifier') as folder:
         for file in sorted(self.save(folder).iterdir()):
             run.log_artifact(file, f'classifier/{file.name}')
 

@@ -7,12 +7,11 @@ __all__ = ['load_classifier']
 
 # %% ../../nbs/78_inference/07_load.ipynb #00781381
 import os
-import tempfile
 from pathlib import Path
 
 from torch import nn
 
-from ..core import NotFound, parse_json, revealed
+from ..core import NotFound, is_disk_full, parse_json, revealed, scratch_folder
 from astrid_data.inference.classifier import (
     Classifier,
     TrainedModel,
@@ -83,6 +82,8 @@ def _fetch_tracked(mlflow, uri, folder):
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 (its stores throw what their libraries do)
+        if is_disk_full(error):
+            raise
         raise _error_of_mlflow(uri, error, server) from without_secrets(error)
 
 
@@ -92,13 +93,13 @@ def _read_tracked(uri, tracking_uri, model):
 
     mlflow = load_mlflow()
     before = mlflow.get_tracking_uri()
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder('a classifier') as folder:
         try:  # A logged model is looked up where all of MLflow looks, whatever a call is told
             mlflow.set_tracking_uri(tracking_uri or before)
             _fetch_tracked(mlflow, uri, folder)
         finally:
             mlflow.set_tracking_uri(before)
-        return _read_below(Path(folder), model, uri)
+        return _read_below(folder, model, uri)
 
 
 def _read_run(run, tracking_uri, model):

@@ -512,6 +512,8 @@ def _kind_of_file(path):
     for beginning, kind in _BEGINNINGS.items():
         if start.startswith(beginning):
             return kind
+        if start and beginning.startswith(start):  # It ends before it says what it is
+            return None
     if start.startswith(_WIDE):
         return 'text'
     if start.startswith(b'<') and b'<VOTABLE' in start:

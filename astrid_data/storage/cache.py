@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -64,14 +65,16 @@ def path_of(
 @patch
 def files(self: DiskCache):
     "(last use, bytes, path) of what is cached, longest unused first"
-    found = []
+    found, latest_ns = [], time.time_ns() + 86_400_000_000_000
     for path in self.root.glob('*/*') if self.root.is_dir() else ():
         try:
             status = path.stat()
         except FileNotFoundError:
             continue  # Another process evicted it
         if not path.name.startswith('.'):
-            found.append((status.st_mtime_ns, status.st_size, path))
+            of_a_wrong_clock = status.st_mtime_ns > latest_ns  # It was ahead, and is set back
+            last_use = 0 if of_a_wrong_clock else status.st_mtime_ns
+            found.append((last_use, status.st_size, path))
     return sorted(found)
 
 
@@ -171,6 +174,14 @@ def _touch(path):
         pass  # A cache that can only be read serves all the same
 
 
+def _fill(path, fill, durable):
+    "Have a function write a file of the cache"
+    with new_file(path, durable) as f:
+        fill(f)
+    _keep_checksums(f.name, path)
+    os.replace(f.name, path)
+
+
 @patch
 def fetch(
     self: DiskCache,
@@ -189,9 +200,11 @@ def fetch(
             _touch(path)
             return path
         self.misses += 1
-        with new_file(path, durable) as f:
-            fill(f)
-        _keep_checksums(f.name, path)
-        os.replace(f.name, path)
+        try:
+            _fill(path, fill, durable)
+        except FileNotFoundError:
+            if path.parent.is_dir():
+                raise
+            _fill(path, fill, durable)  # Somebody deleted the folder meanwhile
     self.evict(keep=path)
     return path

@@ -6,14 +6,13 @@
 __all__ = ['dataset_runs', 'run_file', 'dataset_of']
 
 # %% ../../nbs/70_tracking/07_past_runs.ipynb #193075a3
-import tempfile
 import uuid
 from pathlib import Path
 
 import pandas as pd
 from sqlalchemy import select
 
-from ..core import BadInput, NotFound
+from ..core import BadInput, NotFound, is_disk_full, scratch_folder
 from ..registry.tables import TrainingRun
 from .dataset_run import records_folder, tracking_place
 from .uploader import mlflow_client, unreachable_errors
@@ -69,11 +68,13 @@ def run_file(
         return own.read_bytes()
     if not mlflow_run_id:
         return None
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder(name) as folder:
         try:
             client = mlflow_client(tracking_place(archive).uri)
             return Path(client.download_artifacts(mlflow_run_id, name, folder)).read_bytes()
-        except unreachable_errors():
+        except unreachable_errors() as error:
+            if is_disk_full(error):
+                raise
             return None
 
 # %% ../../nbs/70_tracking/07_past_runs.ipynb #f28e155d

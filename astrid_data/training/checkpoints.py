@@ -6,7 +6,6 @@
 __all__ = ['save_checkpoint', 'read_checkpoint', 'load_checkpoint']
 
 # %% ../../nbs/75_training/03_checkpoints.ipynb #fcde02b6
-import io
 import json
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torch import nn
 
 from ..core import NotFound, canonical_json, write_atomic
 from ..loading.model_input import known_input, remember_input
+from ..tracking.saved_model import torch_bytes
 
 # %% ../../nbs/75_training/03_checkpoints.ipynb #eebc1b47
 def save_checkpoint(
@@ -37,9 +37,7 @@ def save_checkpoint(
         content['state'] = state
     if trained_input:
         content['input'] = json.loads(canonical_json(trained_input))
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return write_atomic(path, buffer.getvalue())
+    return write_atomic(path, torch_bytes(content))
 
 # %% ../../nbs/75_training/03_checkpoints.ipynb #efd1ba9f
 def read_checkpoint(

@@ -579,9 +579,10 @@ def undo(
     "Take the last verdict back"
     if not self.written:
         return self.tell('nothing was judged here yet')
-    row, labeller, before = self.written.pop()
+    row, labeller, before = self.written[-1]
     words = dict(confidence=self.gallery.confidence, blind=self.gallery.blind, note='undone')
     write_verdict(self.gallery.dataset, row, before or 'unsure', labeller, **words)
+    self.written.pop()  # Not where it could not be written: then it can be tried again
     self.draw()
     now = f'{before} again' if before else 'unsure now, which counts as no verdict'
     self.tell(f'{labeller}: taken back; sample {row} is {now}')
