@@ -26,6 +26,7 @@ from astrid_data.datasets.dataset import Dataset, write_dataset
 from astrid_data.datasets.shards import ShardedArray, ShardWriter, content_hash
 from astrid_data.images import header_cache
 from astrid_data.images.opener import ImageOpener
+from astrid_data.quality.shortcuts import probe_shortcuts
 from astrid_data.registry.tables import (
     Detection,
     QualityRow,
@@ -566,6 +567,20 @@ def test_other_gates_warn_and_stop_only_where_told(tmp_path):
     assert not isinstance(e.value, QualityError)
     with pytest.warns(UserWarning, match='rarer_label'):
         assert plan.build('gated', patch_size=16, progress=False, probe=False).version == 1
+
+
+def test_a_build_warns_of_a_shortcut_and_says_it_again(tmp_path, monkeypatch):
+    "It was in the report only, which nobody may open"
+    rng = np.random.default_rng(0)
+    label = np.arange(300) % 2
+    table = pd.DataFrame(dict(label=label, airmass=label + rng.normal(1.5, 0.2, 300)))
+    found = probe_shortcuts(table.assign(group_id=np.arange(300)))
+    monkeypatch.setattr('astrid_data.quality.report.shortcuts_of', lambda *a, **k: found)
+    plan, how = plan_of(toy(tmp_path)), dict(patch_size=16, progress=False)
+    for _ in range(2):
+        with pytest.warns(UserWarning, match='can be told without the source, AUC'):
+            plan.build('easy', **how)
+    assert ad.open_dataset(plan.archive, 'easy').shortcut['auc'] == found['auc']
 
 
 def test_a_gate_is_asked_of_a_version_that_is_there_too(tmp_path):

@@ -8,11 +8,14 @@ import pytest
 from test_loader import made
 
 from astrid_data.core import BadInput
+from astrid_data.evaluation.repeat import repeat
+from astrid_data.evaluation.report import operating_points
 from astrid_data.images.conditions import read_conditions
 from astrid_data.loading.batches import PatchLoader
 from astrid_data.loading.patch_dataset import PatchDataset
 from astrid_data.quality.report import check_quality
 from astrid_data.quality.shortcuts import certain_auc, check_shortcuts, probe_shortcuts
+from astrid_data.training.baseline import evaluate_baseline
 from astrid_data.training.models import SmallCNN
 from astrid_data.training.predict import evaluate
 from benchmarks.shortcuts import FILES, pool
@@ -138,8 +141,9 @@ def test_lists_in_a_column_are_compared_as_text():
     assert probe_shortcuts(table, facts=('extra',))['auc'] > 0.9
 
 
-def test_a_shortcut_that_was_found_is_said_with_the_version_and_with_each_score(tmp_path):
-    version = made(tmp_path / 'v')
+def with_a_shortcut(folder):
+    "A version whose label can be told by its band, and its quality report"
+    version = made(folder, s=16)
     assert version.shortcut is None and 'without looking' not in repr(version)
     samples = facts(0)
     label = (samples['band'] == 'g') ^ (np.arange(N) % 20 == 0)
@@ -148,6 +152,11 @@ def test_a_shortcut_that_was_found_is_said_with_the_version_and_with_each_score(
     report = check_quality(samples, probe=False)
     report.shortcuts, report.issues = probe, check_shortcuts(samples, probe)
     (version.folder / 'quality.json').write_text(report.to_json())
+    return version, report
+
+
+def test_a_shortcut_that_was_found_is_said_with_the_version_and_with_each_score(tmp_path):
+    version, report = with_a_shortcut(tmp_path / 'v')
     test = PatchLoader(PatchDataset(version, 'test'), 8)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -155,3 +164,36 @@ def test_a_shortcut_that_was_found_is_said_with_the_version_and_with_each_score(
     assert points.shortcut['auc'] == report.shortcuts['auc'] > 0.9
     for shown in (repr(version), repr(points), points._repr_html_()):
         assert 'AUC' in shown and 'without looking at the source, by' in shown
+
+
+def test_a_baseline_and_a_repetition_say_and_note_what_one_score_does(tmp_path):
+    "Both left no trace on test, and had no line of the shortcut"
+    version, report = with_a_shortcut(tmp_path / 'v')
+    train, test = (PatchLoader(PatchDataset(version, name), 8) for name in ('train', 'test'))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        first = evaluate_baseline(train, test)
+        again = evaluate_baseline(train, test)
+        spread = repeat(lambda seed: evaluate(SmallCNN(seed=seed), test), seeds=2)
+    words = version.test_scores['model'].tolist()
+    assert words[0] == words[1] and words[0].startswith('logistic regression ')
+    assert len(set(words)) == 3 and len(words) == 4
+    assert [first.scored_before['times'], again.scored_before['times']] == [0, 1]
+    assert again.scored_before['others'] == 0 and spread.scored_before['others'] == 1
+    for points in (first, spread):
+        assert points.shortcut['auc'] == report.shortcuts['auc']
+        assert 'without looking at the source, by' in repr(points)
+
+
+def test_a_repetition_says_the_strongest_shortcut_and_all_leaks():
+    "Each seed may deal a version of its own"
+    table = pd.DataFrame(dict(label=[0, 1] * 20, score=np.arange(40) / 40, group=np.arange(40)))
+
+    def once(seed):
+        points = operating_points(table)
+        points.shortcut = dict(auc=0.7 + seed / 10, words='by field') if seed else None
+        points.leaks = f'{seed} objects' if seed != 1 else ''
+        return points
+
+    points = repeat(once, seeds=3)
+    assert points.shortcut['auc'] == pytest.approx(0.9) and points.leaks == '0 objects; 2 objects'

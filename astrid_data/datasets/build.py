@@ -307,6 +307,12 @@ def _failures(report, audit):
     return reasons
 
 # %% ../../nbs/55_datasets/06_build.ipynb #fb391feb
+def _shortcut_notes(report):
+    "A sentence where the label can be told without the source"
+    issues = report.issues if report else []
+    return [issue.message for issue in issues if issue.code == 'shortcut']
+
+
 def _apply_gates(report, audit, gate, address, notes):
     "Warn or raise where a gate fails; notes warn"
     failed = _failed_gates(report)
@@ -319,8 +325,9 @@ def _apply_gates(report, audit, gate, address, notes):
     reasons = _failures(report, audit)
     if reasons and gate == 'error':
         raise Conflict(f'{address} was not frozen: ' + '; '.join(reasons))
-    if reasons or notes:
-        message = f'{address}: ' + '; '.join(reasons + notes)
+    said = reasons + notes + _shortcut_notes(report)
+    if said:
+        message = f'{address}: ' + '; '.join(said)
         warnings.warn(message, stacklevel=_stacklevel_outside())
 
 # %% ../../nbs/55_datasets/06_build.ipynb #1d906a59
@@ -334,12 +341,13 @@ def _check_found(version, gate):
         )
 
 
-def _warn_of_empty(version, allow_empty):
-    "Say that a version that is there already has an empty split, to whoever did not allow it"
+def _warn_of_found(version, allow_empty):
+    "Say that a version that is there already has a shortcut, or an empty split that nobody allowed"
     notes = version.manifest.get('warnings') or []
-    empty = [note for note in notes if note.endswith('split is empty')]
-    if empty and not allow_empty:
-        message = f'{version.address} is frozen already: {"; ".join(empty)}'
+    empty = [note for note in notes if note.endswith('split is empty') and not allow_empty]
+    said = empty + _shortcut_notes(version.quality)
+    if said:
+        message = f'{version.address} is frozen already: {"; ".join(said)}'
         warnings.warn(message, stacklevel=_stacklevel_outside())
 
 # %% ../../nbs/55_datasets/06_build.ipynb #12876c22
@@ -776,7 +784,7 @@ def build_dataset(
         if found and _is_as_today(found, plan, recipe, unreachable):
             shutil.rmtree(work, ignore_errors=True)  # Of a run that died when all was done
             _check_found(found, gate)
-            _warn_of_empty(found, _allows_empty(allow_empty, split_by))
+            _warn_of_found(found, _allows_empty(allow_empty, split_by))
             tell_version(_log, 'found (same recipe, nothing built)', found)
             return found
         _check_space(plan, work, int(patch_size))

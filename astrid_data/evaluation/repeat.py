@@ -41,4 +41,14 @@ def repeat(
         raise BadInput(f'seeds={seeds}: a spread needs two different seeds, and five are better')
     reports = [once(seed) for seed in seeds]
     spread = {name: next_draw([getattr(r, name) for r in reports]) for name in _REPEATED}
-    return replace(reports[0], over_seeds={k: v for k, v in spread.items() if v})
+    return replace(
+        reports[0], over_seeds={k: v for k, v in spread.items() if v}, **_of_any(reports)
+    )
+
+
+def _of_any(reports):
+    "The strongest shortcut and all leaks: each seed may have a version of its own"
+    shortcuts = [report.shortcut for report in reports if report.shortcut]
+    strongest = max(shortcuts, key=lambda shortcut: shortcut['auc'] or 0, default=None)
+    leaks = '; '.join(dict.fromkeys(report.leaks for report in reports if report.leaks))
+    return dict(shortcut=strongest, leaks=leaks)

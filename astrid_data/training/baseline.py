@@ -6,13 +6,15 @@
 __all__ = ['stamp_statistics', 'evaluate_baseline']
 
 # %% ../../nbs/75_training/05_baseline.ipynb #28081925
+import hashlib
+
 import numpy as np
 import pandas as pd
 
 from ..core import BadInput
 from ..evaluation.report import OperatingPoints, operating_points
 from ..loading.model_input import as_trained, check_fitted, describe_input
-from .predict import version_of
+from .predict import tell_of_version, version_of
 
 # %% ../../nbs/75_training/05_baseline.ipynb #4f8da6e8
 def _square(stamps, half):
@@ -89,6 +91,16 @@ def _table(loader):
     return pd.concat(statistics, ignore_index=True).to_numpy(), _facts(facts, version)
 
 # %% ../../nbs/75_training/05_baseline.ipynb #5c2a4cb0
+def _regression_words(
+    model,  # A pipeline of scaler and regression, fitted
+) -> str:  # Such as 'logistic regression 1f0c62ab'
+    "Name of a baseline, with a hash of what it learnt"
+    scaler, regression = (step for _, step in model.steps)
+    learnt = (scaler.mean_, scaler.scale_, regression.coef_, regression.intercept_)
+    digest = hashlib.sha256(b''.join(np.ascontiguousarray(part).tobytes() for part in learnt))
+    return f'logistic regression {digest.hexdigest()[:8]}'
+
+
 def evaluate_baseline(
     train,  # Loader to learn from
     test,  # Loader of a split that is not trained on
@@ -107,4 +119,6 @@ def evaluate_baseline(
     model.fit(statistics, facts['label'].to_numpy())
     statistics, facts = _table(as_trained(test, describe_input(train)))
     scores = facts.assign(score=model.predict_proba(statistics)[:, 1])
-    return operating_points(scores, **{'origin': getattr(test, 'origin', 'survey'), **kw})
+    report = operating_points(scores, **{'origin': getattr(test, 'origin', 'survey'), **kw})
+    tell_of_version(report, _regression_words(model), test)
+    return report
