@@ -8,6 +8,8 @@ from scipy.stats import beta, norm
 from astrid_data.core import BadInput
 from astrid_data.evaluation.breakdown import breakdown
 from astrid_data.evaluation.intervals import (
+    _ranked,
+    _weigh,
     area_difference,
     area_interval,
     area_intervals,
@@ -127,6 +129,31 @@ def test_the_area_of_a_share_is_the_exact_interval_of_a_share():
         assert ends[1] == pytest.approx(exact, abs=0.02)
 
 
+@pytest.mark.parametrize('at, passing', [(0, 0.4), (-5, 0)])
+def test_a_rate_takes_two_steps_and_counts_what_is_at_the_threshold(at, passing):
+    "All real have one score, so that there is one threshold; of 50 bogus 20 are at `at`"
+    score = np.r_[np.zeros(100), np.full(20, float(at)), np.full(30, -5.0)]
+    table = pd.DataFrame(dict(label=[1] * 100 + [0] * 50, score=score, group=np.arange(150)))
+    assert fpr_interval(table, fnr=0.5)[1] == pytest.approx(two_step(passing, 50)[1])
+
+
+def two_step(share, n):
+    "Clopper and Pearson at the confidence of one of two steps"
+    found = share * n
+    low = beta.ppf(0.0125, found, n - found + 1) if found else 0
+    return low, beta.ppf(0.9875, found + 1, n - found) if found < n else 1
+
+
+def test_thresholds_without_a_real_one_change_nothing():
+    "Of a curve only the points where a real one is found count"
+    table = sample(np.random.default_rng(2), 60, 1).assign(group=np.arange(60))
+    weights = _weigh(_ranked(table), 5, np.random.default_rng(0))
+    found = np.sort(table['score'][table['label'] == 1])[::-1]
+    assert weights.real.shape == (5, len(found))
+    assert (np.diff(weights.real, axis=1) > 0).all()
+    assert weights.n_real == pytest.approx(weights.real[:, -1:])
+
+
 def test_equal_scores_and_parts_of_draws_change_nothing(monkeypatch):
     table = sample(np.random.default_rng(0), 80, 2)
     table['score'] = table['score'].round()
@@ -150,10 +177,12 @@ def test_areas_are_between_0_and_1_and_hold_what_was_seen(prior):
             assert 0 <= low <= seen <= high <= 1
 
 
-def test_the_area_of_a_perfect_order_is_1_whatever_the_weights():
-    rng, label = np.random.default_rng(0), np.r_[np.zeros(40, int), np.ones(40, int)]
-    areas = [average_precision(label, np.arange(80), rng.random(80)) for _ in range(2000)]
-    assert max(areas) <= 1 and min(areas) > 1 - 1e-12
+@pytest.mark.parametrize('n_real', [7, 20, 41])
+def test_the_area_of_a_perfect_order_is_1_whatever_the_weights(n_real):
+    "Sums of weights round: without a limit a few of a hundred are 1 + 2e-16"
+    rng, label = np.random.default_rng(0), np.ones(n_real, int)
+    areas = [average_precision(label, np.arange(n_real), rng.random(n_real)) for _ in range(2000)]
+    assert max(areas) == 1 and min(areas) > 1 - 1e-12
 
 
 def test_few_objects_that_decide_are_counted():
