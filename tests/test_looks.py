@@ -112,3 +112,31 @@ def test_a_menu_changes_the_pictures_and_nothing_else(tmp_path):
     assert list(gallery.page_rows) == rows and gallery.page == 2
     assert panel.tiles[0].picture.value != before
     assert 'rgb' not in panel.looks  # One channel: nothing to mix
+
+
+def dated(dataset, days):
+    "A map of a dataset whose samples have these days"
+    coverage = ad.show_coverage(dataset, colour='mjd', field=0)
+    coverage.points['mjd'] = days
+    return coverage.static()
+
+
+def test_a_map_by_date_has_one_scale_and_says_what_is_unknown(tmp_path):
+    dataset = loose(tmp_path, n=50, mjd=59000.0)
+    days = 59000.5 + np.arange(50.0)
+    days[:10] = np.nan
+    axes, bar = dated(dataset, days).axes
+    assert [text.get_text() for text in bar.get_yticklabels()] == ['2020-06-10', '2020-07-19']
+    assert axes.get_legend().get_texts()[0].get_text() == 'unknown (10)'
+    assert len(axes.collections[0].get_offsets()) == 40
+
+
+def test_few_numbers_are_kinds_and_no_scale(tmp_path):
+    days = np.repeat([59000.0, 59001.0], 25)
+    (axes,) = dated(loose(tmp_path, n=50, mjd=59000.0), days).axes
+    assert [line.get_label() for line in axes.lines][:2] == ['59000.0 (25)', '59001.0 (25)']
+
+
+def test_a_colour_that_is_no_column_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="colour='hue' is no column of the samples: choose from"):
+        ad.show_coverage(loose(tmp_path), colour='hue')

@@ -110,6 +110,11 @@ class Coverage(Shown):
         self.total = tables.total
         self.what = tables.what
         self.colour = colour or tables.colour
+        if self.colour not in self.points:
+            raise BadInput(
+                f'colour={colour!r} is no column of the {self.what}: '
+                f'choose from {", ".join(map(str, self.points))}'
+            )
         self.field = field
         self.n_fields = number_fields(self.observations, self.points)
         if field is not None and not 0 <= field < max(1, self.n_fields):
@@ -181,7 +186,7 @@ def _draw_outlines(ax, observations, centre):
             ax.fill(east, north, fc='none', ec='0.45', lw=0.9)
 
 # %% ../../nbs/85_widgets/07_coverage.ipynb #c757f78c
-def _draw_points(ax, coverage, field, centre):
+def _draw_kinds(ax, coverage, field, centre):
     "The points of one field, each value of the colouring column with its own mark"
     column = coverage.points[coverage.colour]
     in_field = coverage.points['field'] == field
@@ -195,6 +200,45 @@ def _draw_points(ax, coverage, field, centre):
         look = dict(ms=2.6, mew=0.7, alpha=0.8, fillstyle='none', color=colour)
         label = f'{value} ({len(points):,})'
         ax.plot(east, north, MARKS[number % 6], label=label, **look)
+
+# %% ../../nbs/85_widgets/07_coverage.ipynb #5b877ca2
+_MOST_KINDS = 12  # More different numbers than that are a scale
+_SCALE_WORDS = dict(mjd='date', snr='S/N')
+
+
+def _is_scale(column):
+    "Are these numbers of a scale, and not a few kinds?"
+    return pd.api.types.is_numeric_dtype(column) and column.nunique() > _MOST_KINDS
+
+
+def _as_date(mjd, _=None):
+    "A day as a date"
+    return str(np.datetime64('1858-11-17') + int(mjd // 1))
+
+
+def _draw_scale(ax, coverage, field, centre):
+    "The points of one field, coloured by a number"
+    column = coverage.points[coverage.colour].astype('f8')
+    points = coverage.points.assign(value=column)[coverage.points['field'] == field]
+    east, north = plane_offsets(points['ra'], points['dec'], centre)
+    known = points['value'].notna().to_numpy()
+    unknown = np.flatnonzero(~known)
+    if len(unknown):
+        look = dict(color='0.6', ms=2.6, label=f'unknown ({len(unknown):,})')
+        ax.plot(east[unknown], north[unknown], 'x', **look)
+    ends = dict(vmin=column.min(), vmax=column.max(), cmap='viridis')
+    drawn = ax.scatter(east[known], north[known], s=6, c=points['value'][known], **ends)
+    first_and_last = dict(format=_as_date, ticks=[ends['vmin'], ends['vmax']])
+    how = first_and_last if coverage.colour == 'mjd' else {}
+    bar = ax.figure.colorbar(drawn, ax=ax, location='right', shrink=0.7, **how)
+    bar.ax.tick_params(labelsize=6)
+    bar.set_label(_SCALE_WORDS.get(coverage.colour, coverage.colour), fontsize=7)
+
+
+def _draw_points(ax, coverage, field, centre):
+    "The points of one field, coloured by kind or by number"
+    draw = _draw_scale if _is_scale(coverage.points[coverage.colour]) else _draw_kinds
+    draw(ax, coverage, field, centre)
 
 # %% ../../nbs/85_widgets/07_coverage.ipynb #abc90daf
 def _field_axes(ax):
@@ -286,8 +330,9 @@ def _build(self: Coverage):
 
     field = -1 if self.field is None else self.field
     which = w.Dropdown(options=_field_menu(self), value=field, description='field')
-    known = ('split', 'real', 'class_name', 'kind', 'survey', 'band')
-    columns = [name for name in known if name in self.points]
+    known = ('split', 'real', 'class_name', 'kind', 'survey', 'band', 'mjd', 'snr')
+    shown = [*known, *({self.colour} - {*known})]
+    columns = [(_SCALE_WORDS.get(name, name), name) for name in shown if name in self.points]
     by = w.Dropdown(options=columns, value=self.colour, description='colour by')
     natural = w.Layout(max_width='100%', width='max-content', height='max-content')
     view = w.Image(format='png', layout=natural)
