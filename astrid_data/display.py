@@ -159,7 +159,7 @@ class Look:
     stretch: str = 'asinh'  # One of `STRETCHES`
     limits: str = 'noise'  # One of `LIMITS`; 'noise': from 2σ below the sky, 10σ up or more
     colours: str = 'grey'  # One of `COLOUR_MAPS`
-    rgb: tuple = ()  # Three channels as red, green and blue, instead of each alone
+    rgb: tuple = ()  # Three channels as red, green and blue; they have a stretch of their own
 
     def __post_init__(self):
         for name, known in (('stretch', STRETCHES), ('limits', LIMITS), ('colours', COLOUR_MAPS)):

@@ -3,6 +3,7 @@
 import warnings
 
 import pytest
+import torch
 from test_widgets import archive, built  # noqa: F401 (fixtures)
 
 import astrid_data as ad
@@ -79,3 +80,28 @@ def test_the_title_stands_below_the_words_and_above_the_picture():
     boxes = [text.get_window_extent() for text in figure.texts]
     title, words = sorted(boxes, key=lambda box: box.y0)
     assert axes.get_window_extent().y1 <= title.y0 and title.y1 <= words.y0
+
+
+def test_curves_are_numbers_whatever_was_logged(built):  # noqa: F811
+    with ad.track(built) as run:
+        loss = torch.tensor(2.0, requires_grad=True)
+        run.log_metrics(dict(train_loss=loss * 3, val_loss=None, step=7.0), step=1)
+        run.log_metrics(dict(train_loss=float('nan')), step=2)
+    assert run.curves.dtypes.eq('f8').all() and list(run.curves.columns) == ['train_loss', 'step']
+    assert run.curves['train_loss'].to_list()[:1] == [6.0] and run.curves['train_loss'].isna()[2]
+    assert len(RunView(run).static().axes) == 6
+
+
+def test_each_call_of_a_watched_function_has_its_own_end():
+    monitor = ad.EnergyMonitor()
+    heard = []
+    monitor.at_end.append(lambda: heard.append('first'))
+    twin = monitor._copy()
+    with twin:
+        pass
+    assert heard == [] and twin.at_end == []
+    with monitor:
+        pass
+    with monitor:
+        pass
+    assert heard == ['first']

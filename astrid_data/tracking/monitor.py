@@ -336,6 +336,7 @@ def stop(self: EnergyMonitor):
     self._close_meters()
     for tell in self.at_end:
         tell()
+    self.at_end.clear()
     return self.last
 
 # %% ../../nbs/70_tracking/02_monitor.ipynb #cde5792f
@@ -355,6 +356,7 @@ def _copy(self: EnergyMonitor):
     twin = copy.copy(self)
     twin.running = False
     twin.last = None
+    twin.at_end = []
     twin.lock = threading.RLock()
     _monitors.add(twin)
     return twin

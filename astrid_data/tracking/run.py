@@ -165,16 +165,18 @@ def log_metrics(
     "Log numbers"
     check_names(values, 'metric')
     check_not_derived(values, self.data_metrics, 'metric')
-    self._add('metrics', step=step, values=metric_numbers(values))
+    numbers = metric_numbers(values)
+    self._add('metrics', step=step, values=numbers)
     if step is not None:
-        self.steps.append(dict(step=step, **values))
+        self.steps.append((step, numbers))
 
 
 @patch(as_prop=True)
 def curves(self: Run) -> pd.DataFrame:  # One row per step, one column per metric
     "The numbers that were logged with a step, such as the losses of each epoch"
-    table = pd.DataFrame(self.steps or [dict(step=0)]).groupby('step').last()
-    return table if self.steps else table.iloc[:0]
+    steps = pd.Index([step for step, _ in self.steps], name='step')
+    table = pd.DataFrame([numbers for _, numbers in self.steps], index=steps, dtype='f8')
+    return table.groupby(level='step').last()
 
 # %% ../../nbs/70_tracking/06_run.ipynb #8298c317
 _longest_shown = 6000  # Letters of a parameter that MLflow keeps

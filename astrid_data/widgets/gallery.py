@@ -24,7 +24,7 @@ from ..quality.flags import decode_flags
 from ..search.labelling import blind_samples, is_person
 from .base import Shown, banner, require_dataset
 from .close_look import close_look_html
-from .look_menus import chosen_look, look_from, look_menus
+from .look_menus import chosen_look, look_from, look_menus, show_use
 from astrid_data.widgets.pictures import (
     gallery_figure,
     gallery_html,
@@ -425,6 +425,7 @@ class GalleryPanel:
         self.gallery = gallery
         self.menus = filter_menus(gallery)
         self.looks = look_menus(gallery.look, gallery.dataset.channels)
+        show_use(self.looks)
         self.pager = make_pager(gallery)
         self.message = w.HTML(layout=w.Layout(margin='0 0 0 16px'))
         self.tiles = make_tiles(min(gallery.page_size, len(gallery.dataset)))
@@ -547,6 +548,7 @@ def look_anew(
 ):
     "Draw this page with the look that the menus say"
     self.gallery.look = chosen_look(self.looks)
+    show_use(self.looks)
     self.draw()
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #97e0658e
