@@ -114,7 +114,7 @@ def bootstrap(
     seed: int = 0,  # Of the draws
 ) -> tuple:  # Lower and upper end of the central 95 %; None if it cannot be had
     "Interval of a metric, by drawing objects with replacement"
-    group, objects = pd.factorize(scores['group'])
+    group, objects = pd.factorize(scores['group'], sort=True)
     label = scores['label']
     score = scores['score']
     values = [metric(label, score, times[group]) for times in _draws(len(objects), n, seed)]
@@ -131,7 +131,7 @@ def paired_bootstrap(
     "Difference of a metric, by drawing the same objects for both"
     _check_same_samples(reference, candidate)
     label = candidate['label'].to_numpy()
-    group, objects = pd.factorize(candidate['group'])
+    group, objects = pd.factorize(candidate['group'], sort=True)
     lower = reference['score'].to_numpy()
     upper = candidate['score'].to_numpy()
 
@@ -198,7 +198,7 @@ def _ranked(scores):
     last = last[np.diff(np.cumsum(is_real)[last], prepend=0) > 0]
     of_classes = [scores['group'][scores['label'] == label] for label in (1, 0)]
     unseen = [len(group) / effective_objects(group) for group in of_classes]
-    objects = pd.factorize(scores['group'])[0][order]
+    objects = pd.factorize(scores['group'], sort=True)[0][order]
     return _Ranked(is_real, objects, last, np.reshape(unseen, (2, 1, 1)))
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #21d38a85
@@ -320,7 +320,7 @@ def _pulls(scores, prior=None):
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #a26ca66b
 def _object_pulls(scores, prior):
     "How the area moves for each object that counts once more"
-    return np.bincount(pd.factorize(scores['group'])[0], _pulls(scores, prior))
+    return np.bincount(pd.factorize(scores['group'], sort=True)[0], _pulls(scores, prior))
 
 
 def deciding_objects(
@@ -365,7 +365,7 @@ def area_difference(
     if None in ends:
         return difference, None
     label = candidate['label'].to_numpy()
-    group, objects = pd.factorize(candidate['group'])
+    group, objects = pd.factorize(candidate['group'], sort=True)
     scores = [table['score'].to_numpy() for table in tables]
     draws = [times[group] for times in _draws(len(objects), n_boot, seed)]
     moved = [np.array([average_precision(label, x, times) for times in draws]) for x in scores]

@@ -72,7 +72,7 @@ def roc_difference(
     ends = [roc_interval(table) for table in (candidate, reference)]
     if None in ends:
         return np.nan, None
-    group, objects = pd.factorize(candidate['group'])
+    group, objects = pd.factorize(candidate['group'], sort=True)
     label = candidate['label']
     upper, moved = _moves(label, candidate['score'], group)
     lower, moved_lower = _moves(label, reference['score'], group)
