@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from email.message import Message
 from enum import Enum
 from functools import lru_cache, partial
+from math import ceil
 from time import monotonic, sleep
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, quote
@@ -81,6 +82,8 @@ from astrid_data.views import (
     sample_page,
 )
 from .web_ingest import MOST_UPLOAD_BYTES, add_files, add_positions, ingest_kinds
+from .web_manners import add_manners
+from .web_models import add_models, score_kinds
 from .web_pages import dataset_html, list_html, login_html, message_html
 from .web_sky import add_detections, add_observations, add_surveys, add_verdicts
 
@@ -282,6 +285,13 @@ def _malformed_words(error):
     return f'the request does not have the right form: {"; ".join(parts)}', found
 
 # %% ../nbs/96_api.ipynb #03219cde
+def _unforeseen(request, error):
+    "The answer to what nobody foresaw, which is logged and not told"
+    where = f'{request.method} {request.url.path}'
+    tell(_log, logging.ERROR, f'{where} failed', exc_info=error, event='failed', path=where)
+    return _error_answer(request, 500, 'failed', 'the server failed at this: its log says why')
+
+
 def _add_error_answers(app):
     "Let errors leave in the envelope"
 
@@ -299,13 +309,6 @@ def _add_error_answers(app):
         answer = _error_answer(request, error.status_code, 'http', str(error.detail))
         answer.headers.update(error.headers or {})  # Such as Allow of 405
         return answer
-
-    @app.exception_handler(Exception)
-    async def unexpected(request, error):
-        where = f'{request.method} {request.url.path}'
-        tell(_log, logging.ERROR, f'{where} failed', exc_info=error, event='failed', path=where)
-        words = 'the server failed at this: its log says why'
-        return _error_answer(request, 500, 'failed', words)
 
 # %% ../nbs/96_api.ipynb #6bb918ca
 def _check_key(archive, uses, key, permissions):
@@ -439,7 +442,8 @@ def _gate(archive, uses, most_body_bytes, guesses):
                     raise ApiError(422, 'malformed', 'the address holds the character NUL')
                 if getattr(self.endpoint, 'takes_stream', False):
                     return await handler(request)
-                body = await _read_body(request, most_body_bytes)
+                most = getattr(self.endpoint, 'most_body_bytes', most_body_bytes)
+                body = await _read_body(request, most)
                 return await handler(_JsonRequest(request.scope, body))
 
             return handle
@@ -801,6 +805,8 @@ def _add_load(app, archive, reads):
         return await to_thread.run_sync(_load, archive, id, limiter=threads)
 
 # %% ../nbs/96_api.ipynb #8199d0f9
+_UNCHANGED = {304: dict(description='the client has it')}
+_IfNoneMatch = Annotated[str | None, Header(description='the ETag of what the client has')]
 _Form = Enum('_Form', {form: form for form in FORMS}, type=str)
 _FILES = dict(
     description='the patch as a file', content={kind: {} for kind in sorted(set(FORMS.values()))}
@@ -844,12 +850,12 @@ def _add_samples(app, archive, reads):
         page = ledger_page(dataset, limit, offset, purpose, who)
         return envelope(page, counts | dict(limit=limit, offset=offset))
 
-    @app.get('/training/datasets/{id}/audit', dependencies=[reads], responses=SUCCESS)
-    def audit_of_training_set(id: Id):
-        audit = open_dataset(archive, str(id)).audit
-        if audit is None:
+    @app.get('/training/datasets/{id}/audit', dependencies=[reads], responses=SUCCESS | _UNCHANGED)
+    def audit_of_training_set(request: Request, id: Id, if_none_match: _IfNoneMatch = None):
+        dataset = open_dataset(archive, str(id))
+        if dataset.audit is None:
             raise NotFound(f'the training set {id} has no audit')
-        return envelope(json.loads(audit.to_json()))
+        return _kept_answer(request, dataset, lambda: envelope(json.loads(dataset.audit.to_json())))
 
 # %% ../nbs/96_api.ipynb #cf88ef67
 def _state_of_files(folder):
@@ -895,6 +901,20 @@ def _is_had(tag, header):
     return tag in tags or '*' in tags
 
 
+def _kept_answer(request, dataset, make, *more):
+    "An answer that stays the same with its version, or 304 to who has it"
+    from astrid_data import __version__
+
+    asked = [dataset.content_hash, *more, request.url.path, request.url.query, __version__]
+    tag = f'W/"{sha256_text(canonical_json(asked))[:32]}"'
+    headers = {'etag': tag, 'cache-control': 'private, no-cache'}
+    if _is_had(tag.removeprefix('W/'), request.headers.get('if-none-match')):
+        return Response(status_code=304, headers=headers)
+    answer = make()
+    answer.headers.update(headers)
+    return answer
+
+
 def _add_patch(app, archive, reads):
     "GET /training/datasets/{id}/samples/{row}/patch"
     Id = _id_type(archive)
@@ -928,6 +948,19 @@ _Sheet = Enum('_Sheet', dict(markdown='markdown', croissant='croissant'), type=s
 _TEXT = dict(description='the datasheet', content={'text/markdown': {}, 'application/ld+json': {}})
 
 
+def _diff_answer(before, after, limit):
+    "What is different in the newer of two versions, as an answer"
+    return envelope(diff_facts(before, after, limit))
+
+
+def _sheet(dataset, form):
+    "The datasheet of a version as an answer"
+    known = dataset.manifest, dataset.samples
+    if form == _Sheet.croissant:
+        return Response(canonical_json(croissant(*known)), media_type='application/ld+json')
+    return Response(datasheet(*known), media_type='text/markdown; charset=utf-8')
+
+
 def _add_facts(app, archive, reads):
     "GET light_curve of a sample, diff and datasheet of a training set"
     Id = _id_type(archive)
@@ -937,27 +970,32 @@ def _add_facts(app, archive, reads):
     def light_curve_of_sample(id: Id, row: int, who: str = reads, purpose: _Purpose = None):
         return envelope(curve_facts(open_dataset(archive, str(id)), row, purpose, who))
 
-    @app.get(path + '/diff', dependencies=[reads], responses=SUCCESS)
+    @app.get(path + '/diff', dependencies=[reads], responses=SUCCESS | _UNCHANGED)
     def diff_of_training_sets(
+        request: Request,
         id: Id,
         old: str = Query(pattern=_ID_PATTERN, description='the version before'),
         limit: int = Query(100, ge=1, le=1000),
+        if_none_match: _IfNoneMatch = None,
     ):
-        before = open_dataset(archive, str(_id_named(archive, old)))
-        return envelope(diff_facts(before, open_dataset(archive, str(id)), limit))
+        before, after = (open_dataset(archive, str(one)) for one in (_id_named(archive, old), id))
+        make = partial(_diff_answer, before, after, limit)
+        return _kept_answer(request, after, make, before.content_hash)
 
     @app.get(
         path + '/datasheet',
         dependencies=[reads],
         response_class=Response,
-        responses={200: _TEXT},
+        responses={200: _TEXT} | _UNCHANGED,
     )
-    def datasheet_of_training_set(id: Id, form: _Sheet = _Sheet.markdown):
+    def datasheet_of_training_set(
+        request: Request,
+        id: Id,
+        form: _Sheet = _Sheet.markdown,
+        if_none_match: _IfNoneMatch = None,
+    ):
         dataset = open_dataset(archive, str(id))
-        known = dataset.manifest, dataset.samples
-        if form == _Sheet.croissant:
-            return Response(canonical_json(croissant(*known)), media_type='application/ld+json')
-        return Response(datasheet(*known), media_type='text/markdown; charset=utf-8')
+        return _kept_answer(request, dataset, partial(_sheet, dataset, form))
 
 # %% ../nbs/96_api.ipynb #d5a2af77
 _MOST_EXPORT_BYTES = 4 << 30
@@ -1415,6 +1453,14 @@ class _HeadAsGet:
         await self.app(scope, receive, send)
 
 # %% ../nbs/96_api.ipynb #2e7a7269
+def _asks_too_often(words, wait_s):
+    "The answer to who asks too often"
+    error = dict(message=words, error_code='too_often', details=dict(wait_s=wait_s))
+    answer = envelope(error=error, status=429)
+    answer.headers.update({'retry-after': str(ceil(wait_s)), 'connection': 'close'})
+    return answer
+
+
 def _served(archive, allowed):
     "An archive as a server uses it"
     twin = copy(archive)
@@ -1476,12 +1522,15 @@ def create_app(
     flush_s: float = 30,  # How often the uses of keys are written (s)
     wait_s: float = WAIT_S,  # For the end of a job before its address is the answer (s)
     beat_s: float = 5,  # How often the progress of jobs is written (s)
+    origins=(),  # Other origins whose pages may ask, such as https://dash.example.org
+    per_second: float | None = None,  # Requests of a key, in the long run; None: any number
 ) -> FastAPI:  # For uvicorn, or `astrid-data serve`
     "The REST API of an archive"
     archive = _served(archive, allowed)
     _index_lists(archive.registry)
     uses = _Uses(archive.registry, flush_s)
     kinds = dict(collect=partial(_collect, archive)) | ingest_kinds(archive)
+    kinds |= score_kinds(archive)
     limits = dict(workers=_LONG_THREADS, most_each=_MOST_EACH, beat_s=beat_s)
     jobs = Jobs(archive.registry, kinds, facts_of_error=_facts_of_error, **limits)
     app = _new_app(uses, jobs)
@@ -1501,5 +1550,7 @@ def create_app(
     add_verdicts(app, archive, reads, changes)
     add_positions(app, jobs, changes)
     add_files(app, archive, ask, changes, most_upload_bytes)
+    add_models(app, archive, ask, reads)
+    add_manners(app, _asks_too_often, _unforeseen, origins, per_second)
     app.add_middleware(_HeadAsGet)
     return app

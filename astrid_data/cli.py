@@ -275,7 +275,10 @@ def _watch_options(verb):
 
 def _key_options(verb):
     verb.add_argument('name', help='whose it is, or what it is for')
-    verb.add_argument('permission', nargs='+', help='such as read:data')
+    from astrid_data.keys import PERMISSIONS
+
+    may = '; '.join(f'{name} ({meaning})' for name, meaning in PERMISSIONS.items())
+    verb.add_argument('permission', nargs='+', help=f'any of {may}')
     verb.add_argument('--expires', help='when it ends (UTC; default: never)')
 
 
@@ -292,6 +295,10 @@ def _serve_options(verb):
     verb.add_argument('--port', type=_port, default=8000, help='(default: 8000)')
     allow = 'folders, s3://bucket/prefix or https://machine to open beside the store'
     verb.add_argument('--allow', nargs='*', action='extend', default=[], help=allow)
+    origin = 'other origins whose pages may ask: https://dash.example.org (default: none)'
+    verb.add_argument('--origin', nargs='*', action='extend', default=[], help=origin)
+    rate = 'requests of a key per second, in the long run; 0: any number (default: 50)'
+    verb.add_argument('--rate', type=float, default=50, help=rate)
 
 
 def _jobs_options(verb):

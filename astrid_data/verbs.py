@@ -338,7 +338,8 @@ def watch(args):
         write_atomic(Path(args.prometheus), seen.to_prometheus())
     if args.webhook:
         seen.send(args.webhook, secret)
-    table = seen.table[['name', 'value', 'unit', 'limit', 'says']].to_string(index=False)
+    shown = seen.table[['name', 'value', 'unit', 'limit', 'says', 'reason']]
+    table = shown.to_string(index=False, max_colwidth=60)
     code = NOT_GOOD if len(seen.alerts) else DONE
     return Answer(f'{table}\n{seen}', seen.to_dict(), code)
 
@@ -412,7 +413,8 @@ def serve(args):
     from astrid_data.api import create_app
     from astrid_data.serve import serve
 
-    serve(create_app(open_named(args), args.allow), host=args.host, port=args.port)
+    how = dict(origins=args.origin, per_second=args.rate or None)
+    serve(create_app(open_named(args), args.allow, **how), host=args.host, port=args.port)
     return Answer('')
 
 

@@ -117,7 +117,7 @@ def test_the_description_says_key_envelope_and_every_status(served):
     described = served[1].get('/openapi.json').json()
     assert described['components']['securitySchemes']['APIKeyHeader']['name'] == 'X-API-Key'
     operations = [one for path in described['paths'].values() for one in path.values()]
-    assert len(operations) == 32
+    assert len(operations) == 35
     for operation in operations:
         assert operation['security'] == [{'APIKeyHeader': []}]
         assert {'200', '201', '202'} & set(operation['responses'])

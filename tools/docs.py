@@ -185,7 +185,7 @@ def reading_order():
 
 
 _OUTSIDE = (
-    'jobs keys views web_pages answers sky_rows deliveries web_sky web_ingest web_models web_manners api serve options verbs cli '
+    'jobs keys views web_pages answers sky_rows deliveries scoring web_sky web_ingest web_models web_manners api serve options verbs cli '
     'compat'
 ).split()
 
