@@ -1,17 +1,21 @@
 """Headers and packets of surveys as they come: whose words they are, which band and which site; bits that a table or the
 header names; frames of a lamp by their names; what a packet has and the registry does not keep is said."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
 from awkward import header, sky
+from test_boundaries_leaks import flat_row
 
 import astrid_data as ad
 from astrid_data.images.cards import Cards, band_of, mission_of
 from astrid_data.images.image import open_image
 from astrid_data.images.sites import site_longitude, site_of_name
 from astrid_data.images.times import time_of
+from astrid_data.ingest.alerts import flat_alert
 from astrid_data.registry.tables import DetectionIndex
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -255,3 +259,28 @@ def test_blanks_around_names_are_said(tmp_path):
     assert any('blanks before or behind' in note for note in report.notes)
     plain = archive.add_catalogue(rows.assign(name=['A', 'B']), name='d', object_id='name')
     assert not any('blanks' in note for note in plain.notes)
+
+
+PAST = [dict(candid=f'9{n}', jd=2459000.5) for n in range(3)]
+PACKED = {
+    'series of records': pd.Series(PAST),
+    'records by number': {str(n): one for n, one in enumerate(PAST)},
+    'records by name': {one['candid']: one for one in PAST},
+    'lists in a list': [PAST],
+    'a list for each': [[one] for one in PAST],
+    'lists by band': dict(g=PAST[:1], r=PAST[1:]),
+    'a list in a record': dict(detections=PAST),
+    'text in memory': memoryview(json.dumps(PAST).encode()),
+    'bytes that change': bytearray(json.dumps(PAST).encode()),
+}
+
+
+@pytest.mark.parametrize('packed', PACKED)
+def test_the_past_is_found_in_any_container(packed):
+    packet = flat_row(0) | dict(prv_candidates=PACKED[packed])
+    assert flat_alert(packet)['lineage'].split() == ['90', '91', '92']
+
+
+def test_alerts_of_neighbours_are_no_past():
+    packet = flat_row(0) | dict(crossmatches=dict(near=PAST))
+    assert 'lineage' not in flat_alert(packet)

@@ -196,6 +196,26 @@ def _opened(name, value):
         return value
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #06df3424
+_DEEPEST = 4  # Lists in lists, or records by name
+
+
+def _ids_below(name, value, depth=_DEEPEST):
+    "Names of alerts in a field: in a record, in lists of records, and in records of records of the past"
+    if isinstance(value, (bytearray, memoryview)):
+        value = bytes(value)
+    value = _opened(name, value)
+    if isinstance(value, pd.Series) and value.map(as_record).notna().any():
+        value = list(value)
+    record = as_record(value)
+    ids = [] if record is None else _ids_in(record)
+    if ids or depth == 0:
+        return ids
+    is_past = record is not None and _HISTORY.search(name)
+    rows = list(record.values()) if is_past else as_list(value) or ()
+    deep = [row for row in rows if not isinstance(row, (int, float, np.number))]
+    return [one for row in deep for one in _ids_below(name, row, depth - 1)]
+
+# %% ../../nbs/25_ingest/00_packets.ipynb #e719dae8
 def history_ids(
     layers: list,  # From `layers_of`
 ) -> list:  # Names as text, sorted, each once
@@ -205,13 +225,8 @@ def history_ids(
         for name, value in layer.items():
             if isinstance(value, (float, int)):
                 continue
-            value = _opened(name, value)
-            record = as_record(value)
-            rows = [record] if record is not None else as_list(value)
-            for row in rows or ():
-                row = as_record(_opened(name, row))
-                if row is not None:
-                    found |= {exact_id(one, f'{name}: candid') for one in _ids_in(row)}
+            ids = _ids_below(name, value)
+            found |= {exact_id(one, f'{name}: candid') for one in ids}
     return sorted(str(one) for one in found - {None, 0, '0'})
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #789dd383
