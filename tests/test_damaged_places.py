@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from every_byte import change_bytes, signed_version
 from test_archives import fits_of
@@ -15,6 +16,7 @@ from test_archives import fits_of
 import astrid_data as ad
 from astrid_data.concurrency import file_lock
 from astrid_data.core import BadInput, write_atomic
+from astrid_data.datasets.curve_table import _rows_within
 from astrid_data.ingest.tables import read_table
 from astrid_data.storage.cache import DiskCache
 
@@ -57,6 +59,15 @@ def test_a_damaged_footer_of_light_curves_ends_no_process_and_holds_none(signed,
     command = [sys.executable, '-W', 'ignore', '-c', FOOTERS, path]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert ended.returncode == 0 and int(ended.stdout) > 100, ended.stderr[-1000:]
+
+
+def test_what_is_no_text_in_light_curves_is_said(signed, tmp_path):
+    path = Path(shutil.copy(signed / 'light_curves.parquet', tmp_path))
+    whole = path.read_bytes()
+    place = whole.index(b'forced')  # In the dictionary of the kinds
+    path.write_bytes(whole[:place] + b'\xff' + whole[place + 1 :])
+    with pytest.raises(pa.ArrowInvalid, match='UTF8'):
+        _rows_within(path, 0, 12)
 
 
 @pytest.mark.parametrize('start', [b'<', b'<?xm', b'PAR', b'SIMPLE', b'# %EC'])

@@ -186,6 +186,11 @@ FAULTS = {
             'damaged_places: a_damaged_footer_of_light_curves_ends_no_process_and_holds_none',
         ),
         (
+            'bytes in light curves that are no text, and the folder is sealed anew',
+            '`Conflict`, whoever looks at them',
+            'damaged_places: what_is_no_text_in_light_curves_is_said',
+        ),
+        (
             'a file of a version is cut or gone',
             '`Conflict` or `NotFound` names it',
             'seal: a_file_that_is_cut_or_lost_is_found',

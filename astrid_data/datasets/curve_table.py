@@ -275,7 +275,9 @@ def _rows_within(path, first, stop):
     known = _samples_of_groups(path, at.st_size, at.st_mtime_ns, at.st_ctime_ns, at.st_ino)
     wanted = [group for group, (low, high) in enumerate(known) if low < stop and high >= first]
     with ParquetFile(path) as file:
-        table = file.read_row_groups(wanted).to_pandas()
+        table = file.read_row_groups(wanted)
+    table.validate(full=True)  # Else bytes that are no text are found by whoever looks at them
+    table = table.to_pandas()
     sample = table['sample'].to_numpy()
     return table[(sample >= first) & (sample < stop)].reset_index(drop=True)
 
