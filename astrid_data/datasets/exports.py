@@ -40,6 +40,7 @@ from astrid_data.datasets.curve_table import (
 from .dataset import Dataset, write_dataset
 from .datasheet import datasheet
 from ..display import render
+from ..ingest.values import read_numbers
 from ..splits.assign import split_samples
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #270d3f7a
@@ -414,7 +415,7 @@ def _imported_rows(metadata, file_name):
     rows = pd.DataFrame(records)
     for column in _NUMBERS:
         if column in rows:
-            rows[column] = pd.to_numeric(rows[column], errors='coerce').astype('f8')
+            rows[column], _ = read_numbers(rows[column])
     return rows
 
 # %% ../../nbs/55_datasets/10_exports.ipynb #85bac33d

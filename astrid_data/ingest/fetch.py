@@ -33,6 +33,7 @@ from .fits import add_fits
 from .found import FOUND, size_words
 from .mast import mast_url
 from .skyview import skyview_key, skyview_request, skyview_url
+from .values import read_numbers
 from ..storage.addresses import address_parts, reach_of
 from ..storage.folder import sweep
 from ..storage.web import download
@@ -84,8 +85,8 @@ def _check_found(found):
     names = found[['uri', 'obs_id', 'product']]
     if not all(isinstance(name, str) for row in names.itertuples(index=False) for name in row):
         raise BadInput('uri, obs_id and product are text in every row: drop the others')
-    sizes = pd.to_numeric(found['size_bytes'], errors='coerce')
-    odd = found['size_bytes'].notna() & ~sizes.between(0, 1e18)
+    sizes, _ = read_numbers(found['size_bytes'])  # A whole number may have any number of digits
+    odd = found['size_bytes'].notna() & ~((sizes >= 0) & (sizes <= 1e18))
     if odd.any():
         raise BadInput(f'size_bytes is no size in {odd.sum():,} rows: NaN is what is unknown')
 
