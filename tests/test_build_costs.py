@@ -18,6 +18,8 @@ from astrid_data.patches import gather as gather_page
 from astrid_data.quality import all_pixels
 from astrid_data.quality import fingerprints as fingerprints_page
 from astrid_data.quality import flags as flags_page
+from astrid_data.registry.tables import json_texts, to_json
+from astrid_data.splits import exposures as exposures_page
 from astrid_data.splits import shared_stamps
 from astrid_data.splits.groups import _id_sources, id_texts
 
@@ -177,3 +179,34 @@ def test_what_others_froze_stays_frozen():
         assert gc.get_freeze_count()
     finally:
         gc.unfreeze()
+
+
+def plain_names(samples):
+    "The name of each sample's exposure by itself, made row by row"
+    rows = samples.to_dict('records')
+    for i, row in enumerate(rows):
+        text = {k: '' if pd.isna(row[k]) else str(row[k]) for k in row}
+        name = text['observation_key'] or f'sample {text["sample_key"] or i}'
+        if text['image_wcs_state'] == 'stamp' and np.isfinite(row['mjd']):
+            yield f'{text["survey"]}/{text["band"]} at {row["mjd"]:.6f}'
+        else:
+            yield f'{text["survey"]}/{name}'
+
+
+CELLS = [['a', 'b', '', None], ['k', '', None], ['r', None], ['x', '', None], [1.25, np.nan]]
+
+
+@few
+@given(
+    st.lists(st.tuples(*map(st.sampled_from, [*CELLS, ['stamp', 'celestial', None]])), min_size=1)
+)
+def test_exposures_are_named_as_row_by_row(rows):
+    columns = ['survey', 'observation_key', 'band', 'sample_key', 'mjd', 'image_wcs_state']
+    samples = pd.DataFrame(rows, columns=columns).astype(dict(mjd=float))
+    assert exposures_page._own_names(samples).tolist() == list(plain_names(samples))
+
+
+@few
+@given(st.lists(st.text(), min_size=1))
+def test_texts_are_written_as_json_writes_them(texts):
+    assert json_texts(texts) == [to_json(text) for text in texts]

@@ -130,7 +130,7 @@ def _saturation_levels(rows, opener, channels):
     for c, channel in enumerate(channels):
         names = [f'{channel}_{part}' for part in ('uri', 'hdu', 'extver')]
         if known and set(names) <= set(rows):
-            images = list(zip(*(rows[name] for name in names)))
+            images = list(zip(*(rows[name].to_numpy(object) for name in names)))
             level_of = {image: known.get(_as_opened(image), np.nan) for image in set(images)}
             levels[:, c] = [level_of[image] for image in images]
     return levels

@@ -192,7 +192,8 @@ def json_texts(
         finite = [v if v is None or v - v == 0 else None for v in values]
         return _encoder.encode(finite)[1:-1].split(', ')
     if len(kinds - {type(None)}) == 1 and kinds <= {str, bool, type(None)}:
-        texts = {v: to_json(v) for v in set(values)}
+        write = json.encoder.encode_basestring if kinds == {str} else to_json
+        texts = {v: write(v) for v in set(values)}
         return [texts[v] for v in values]
     return list(map(to_json, values))
 

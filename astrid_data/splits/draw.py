@@ -22,10 +22,15 @@ def hash_numbers(seed, names):
     return np.array([int(text, 16) / 16**13 for text in digits])
 
 # %% ../../nbs/50_splits/07_draw.ipynb #dbd30bc4
+def _splits_of_numbers(numbers, fractions):
+    "Split number (0, 1, 2) of each number from 0 to 1"
+    limits = np.cumsum(fractions)[:-1]
+    return np.searchsorted(limits, numbers, side='right')
+
+
 def split_by_hash(names, fractions, seed):
     "Split number (0, 1, 2) of each name"
-    limits = np.cumsum(fractions)[:-1]
-    return np.searchsorted(limits, hash_numbers(seed, names), side='right')
+    return _splits_of_numbers(hash_numbers(seed, names), fractions)
 
 # %% ../../nbs/50_splits/07_draw.ipynb #87704e4b
 @dataclass
@@ -98,7 +103,7 @@ def assign_splits(
 ) -> tuple:  # Split number (0, 1, 2) of each unit, and how many were assigned by need
     "Assign light units by hash and heavy ones by need"
     numbers = hash_numbers(seed, units.names)
-    by_hash = split_by_hash(units.names, fractions, seed)
+    by_hash = _splits_of_numbers(numbers, fractions)
     split = np.where(units.fixed >= 0, units.fixed, by_hash)
     weight = np.bincount(units.unit, minlength=len(units.names))
     heavy = heavy_units(sky, units.unit, weight, numbers)

@@ -100,11 +100,14 @@ def _own_names(samples):
     survey = _texts(samples, 'survey')
     mjd = np.array(column(samples, 'mjd'), 'f8')
     key = _texts(samples, 'observation_key')
-    sample = _texts(samples, 'sample_key')
-    numbers = [f'sample {name or row}' for row, name in enumerate(sample)]
-    names = survey + '/' + np.where(key != '', key, np.array(numbers, object))
-    moments = [f'{s}/{b} at {t:.6f}' for s, b, t in zip(survey, _texts(samples, 'band'), mjd)]
-    return np.where(_has_own_moment(samples), np.array(moments, object), names)
+    sample, band = _texts(samples, 'sample_key'), _texts(samples, 'band')
+    key = key.copy()
+    for row in np.flatnonzero(key == ''):
+        key[row] = f'sample {sample[row] or row}'
+    names = survey + '/' + key
+    for row in np.flatnonzero(_has_own_moment(samples)):
+        names[row] = f'{survey[row]}/{band[row]} at {mjd[row]:.6f}'
+    return names
 
 
 def exposures(

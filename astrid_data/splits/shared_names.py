@@ -60,13 +60,13 @@ def measure_names(
     return shared
 
 # %% ../../nbs/50_splits/11_shared_names.ipynb #c483a40b
-def _exposure_names(samples):
+def _known_names(samples, exposure):
     "Name of each sample's exposure, None where it has none"
     known = np.zeros(len(samples), bool)
     for name in ('observation_id', 'observation_key'):
         if name in samples:
             known = (samples[name].notna() & (samples[name] != '')).to_numpy()
-    return np.where(known, exposures(samples), None)
+    return np.where(known, exposure, None)
 
 # %% ../../nbs/50_splits/11_shared_names.ipynb #4713e0e9
 def _count_seen(exposure, test, train):
@@ -75,9 +75,8 @@ def _count_seen(exposure, test, train):
     return int(pd.Series(exposure[test]).isin(seen).sum())
 
 # %% ../../nbs/50_splits/11_shared_names.ipynb #ed29f92a
-def _artefacts_seen(samples, split):
+def _artefacts_seen(samples, split, exposure):
     "How many artefacts of the test come from an exposure with artefacts in train"
-    exposure = exposures(samples)
     kind = np.asarray(column(samples, 'kind', ''), dtype=object)
     bogus = np.asarray(column(samples, 'label', 1)) == 0
     artefact = bogus & ~np.isin(kind, ['random_sky', 'offset'])
@@ -91,8 +90,9 @@ def measure_exposures(
     split: np.ndarray,  # Split of each sample
 ) -> dict:  # artefacts_of_seen_exposures and same_exposure_test
     "How many test samples are from exposures that train has seen"
-    exposure = _exposure_names(samples)
+    exposure = exposures(samples)
+    known = _known_names(samples, exposure)
     return dict(
-        artefacts_of_seen_exposures=_artefacts_seen(samples, split),
-        same_exposure_test=_count_seen(exposure, split == 'test', split == 'train'),
+        artefacts_of_seen_exposures=_artefacts_seen(samples, split, exposure),
+        same_exposure_test=_count_seen(known, split == 'test', split == 'train'),
     )
