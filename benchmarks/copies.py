@@ -129,7 +129,6 @@ def dresses(rng):
         'noise added, 0.5': noisy(0.5),
         'JPEG 95': lambda p, noise: _jpeg(p, 95),
         'JPEG 75': lambda p, noise: _jpeg(p, 75),
-        'moved by 4': lambda p, noise: _moved(p, 0, 4),
         'half a pixel': lambda p, noise: _shifted(p, 0.5),
         'noise added, 1.0': noisy(1.0),
         'peak at S/N 20': lambda p, noise: p + _peak_over(p) / 20 * rng.normal(size=p.shape),
@@ -141,11 +140,100 @@ def dresses(rng):
         'half a pixel, turned': lambda p, noise: 1.2 * np.rot90(_shifted(p, 0.5), 1, (-2, -1)),
         'cropped, padded': lambda p, noise: _cropped(p),
     }
-    return found | {
-        'other template': other_template,
-        'science only': science_only,
-        'channels in turn': lambda p, noise: p[[1, 2, 0]],
-        'channels 0 and 1 swapped': lambda p, noise: p[[1, 0, 2]],
+    return (
+        found
+        | more_dresses(rng)
+        | {
+            'other template': other_template,
+            'science only': science_only,
+            'channels in turn': lambda p, noise: p[[1, 2, 0]],
+            'channels 0 and 1 swapped': lambda p, noise: p[[1, 0, 2]],
+        }
+    )
+
+
+def _blurred(patch, sigma):
+    from scipy.ndimage import gaussian_filter
+
+    filled = np.nan_to_num(patch, nan=np.nanmedian(patch))
+    return gaussian_filter(filled, (0, sigma, sigma), mode='nearest')
+
+
+def _binned(patch):
+    "The mean of two by two pixels, in each of them"
+    even = patch.shape[-1] // 2 * 2
+    parts = patch[:, :even, :even].reshape(len(patch), even // 2, 2, even // 2, 2)
+    large = parts.mean(axis=(2, 4)).repeat(2, axis=1).repeat(2, axis=2)
+    rest = patch.shape[-1] - even
+    return np.pad(large, ((0, 0), (0, rest), (0, rest)), 'edge')
+
+
+def _quantised(patch, level):
+    "As a FITS file with RICE compression gives it back"
+    from astropy.io import fits
+
+    channels = []
+    for channel in np.ascontiguousarray(patch, 'f4'):
+        how = dict(compression_type='RICE_1', quantize_level=level)
+        file = io.BytesIO()
+        fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(channel, **how)]).writeto(file)
+        channels.append(fits.open(io.BytesIO(file.getvalue()))[1].data)
+    return np.array(channels)
+
+
+def _padded(patch, mode):
+    "The inner four fifths, as 51 of 63 pixels, with a new rim"
+    side = patch.shape[-1]
+    rim = round(side * 6 / 63)
+    filled = np.nan_to_num(patch, nan=np.nanmedian(patch))[:, rim:-rim, rim:-rim]
+    return np.pad(filled, ((0, 0), (rim, rim), (rim, rim)), mode)
+
+
+def _slid(patch, down, right, mode):
+    from scipy.ndimage import shift
+
+    filled = np.nan_to_num(patch, nan=np.nanmedian(patch))
+    return shift(filled, (0, down, right), order=0, mode=mode)
+
+
+def more_dresses(rng):
+    "Those of people who augment before they split, and of files that lose something; and two at once"
+
+    def measured(patch, noise, share=0.3):
+        "Another gain and offset, and noise on top"
+        return 1.7 * patch + 30 * noise + 1.7 * share * noise * rng.normal(size=patch.shape)
+
+    return {
+        'moved by 3': lambda p, noise: _moved(p, 3, 0),
+        'moved by 7, -5': lambda p, noise: _moved(p, 7, -5),
+        'moved by half': lambda p, noise: _moved(p, 0, p.shape[-1] // 2),
+        'slid by 4, zeros': lambda p, noise: _slid(p, 0, 4, 'constant'),
+        'slid by 4, repeated': lambda p, noise: _slid(p, -4, 0, 'nearest'),
+        'slid by 4, reflected': lambda p, noise: _slid(p, 0, -4, 'mirror'),
+        'blurred, 0.5': lambda p, noise: _blurred(p, 0.5),
+        'blurred, 1': lambda p, noise: _blurred(p, 1.0),
+        'blurred, 1.5': lambda p, noise: _blurred(p, 1.5),
+        'binned': lambda p, noise: _binned(p),
+        '0.3 of a pixel': lambda p, noise: _shifted(p, 0.3, order=3),
+        'negative': lambda p, noise: -p,
+        'padded, zeros': lambda p, noise: _padded(p, 'constant'),
+        'padded, repeated': lambda p, noise: _padded(p, 'edge'),
+        'padded, reflected': lambda p, noise: _padded(p, 'reflect'),
+        'gain, offset, noise': measured,
+        'RICE 4': lambda p, noise: _quantised(p, 4.0),
+        'RICE 1': lambda p, noise: _quantised(p, 1.0),
+        'negative, turned': lambda p, noise: -np.rot90(p, 1, (-2, -1)),
+        'negative, moved': lambda p, noise: -_moved(p, 5, 2),
+        'moved by 6, turned': lambda p, noise: np.rot90(_moved(p, 6, 0), 1, (-2, -1)),
+        'moved by 5, noise': lambda p, noise: measured(_moved(p, 0, 5), noise),
+        'blurred, mirrored': lambda p, noise: _blurred(p, 1.0)[..., ::-1],
+        'blurred, moved by 4': lambda p, noise: _moved(_blurred(p, 1.0), 4, 0),
+        'blurred, noise': lambda p, noise: measured(_blurred(p, 1.0), noise),
+        'binned, turned': lambda p, noise: np.rot90(_binned(p), 3, (-2, -1)),
+        'padded, turned': lambda p, noise: np.rot90(_padded(p, 'constant'), 1, (-2, -1)),
+        '0.3 of a pixel, noise': lambda p, noise: measured(_shifted(p, 0.3, order=3), noise),
+        'RICE 4, mirrored': lambda p, noise: _quantised(p, 4.0)[..., ::-1],
+        'JPEG 95, moved by 3': lambda p, noise: _moved(_jpeg(p, 95), 3, 3),
     }
 
 
@@ -285,7 +373,7 @@ def plant(data, seed):
     "A set with copies; which patch each row comes from; the dress of each copy"
     from astrid_data.quality.background import local_background
 
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # Noise that no pretend sky has
     kinds = dresses(rng)
     if data.shape[1] == 1:
         kinds = {name: dress for name, dress in kinds.items() if name not in OF_CHANNELS}

@@ -18,8 +18,16 @@ from astrid_data.quality.same_noise import LEAST_SIGMA, clearly_different, compa
 from astrid_data.splits.audit import LeakageAudit, audit_splits
 from benchmarks.copies import A_DRESS, centred, dresses, plant, planted, tiles
 
-# What a copy in this dress has lost: its noise, under as much or more of another; or it is too far away
-HARD = ('JPEG 75', 'noise added, 1.0', 'peak at S/N 20', 'moved by 4')
+# What a copy in this dress has lost: its noise, under as much or more of another; or half of its fingerprint
+HARD = ('JPEG 75', 'noise added, 1.0', 'peak at S/N 20', 'moved by half')
+# Of a patch of 32 pixels too little coarse noise is left to name the pair
+HARD_FOR_SMALL = (
+    'blurred, 1.5',
+    'blurred, noise',
+    'blurred, moved by 4',
+    'binned',
+    'binned, turned',
+)
 
 
 def lonely(n, **columns):
@@ -40,9 +48,13 @@ def lonely(n, **columns):
 def test_copies_are_found_in_every_dress_and_nothing_else(side, seed):
     data = example_patches(120, side, seed)[0]
     found, false, _, _ = planted(data, seed)
-    lost = {d: k for d, k in found.items() if k < A_DRESS and d not in HARD}
-    assert false == 0 and sum(A_DRESS - k for k in lost.values()) <= 2
-    assert not lost.keys() - {'by 15 degrees', 'by 15, brighter', 'by -40, mirrored'}
+    hard = HARD + HARD_FOR_SMALL if side == 32 else HARD
+    lost = {d: k for d, k in found.items() if k < A_DRESS and d not in hard}
+    assert false == 0 and sum(A_DRESS - k for k in lost.values()) <= 4
+    turned = {'by 15 degrees', 'by 15, brighter', 'by -40, mirrored'}
+    assert (
+        not lost.keys() - turned - {'blurred, mirrored', 'moved by 7, -5', '0.3 of a pixel, noise'}
+    )
 
 
 @pytest.mark.parametrize('side', [32, 64])
@@ -143,6 +155,34 @@ def test_windows_of_a_crowded_image_are_copies_to_two_pixels(apart, is_copy):
     pairs = find_duplicates(data, np.isfinite(data))
     assert (pairs['j'] - pairs['i'] == 40).all()  # A few are not named by their fingerprints
     assert len(pairs) >= 30 if is_copy else len(pairs) == 0
+
+
+def test_windows_at_the_edge_of_an_image_are_no_copies():
+    "Where the image ends, a window shows nothing; a patch that was moved and filled up is a copy"
+    images = np.random.default_rng(0).normal(100, 5, (30, 1, 64, 76)).astype('f4')
+    data = images[..., :64]
+    slid = np.full_like(data, np.nan)
+    slid[..., :54] = images[..., 10:64]
+    whole = np.concatenate([data, slid])
+    assert not len(find_duplicates(whole, np.isfinite(whole)))
+    filled = np.nan_to_num(whole, nan=0)
+    pairs = find_duplicates(filled, np.isfinite(filled))
+    assert (pairs['j'] - pairs['i'] == 30).all() and len(pairs) >= 25
+
+
+@pytest.mark.parametrize('crowded', [0.5, 1, 2])
+def test_the_same_crowded_field_at_another_time_is_no_copy(crowded):
+    "Stars that nobody resolves are the same in both, up to twice the noise; the noise is not"
+    rng = np.random.default_rng(0)
+    places = [
+        np.where(rng.random((64, 64)) < 0.07, rng.pareto(1.2, (64, 64)), 0) for _ in range(30)
+    ]
+    fields = np.array([gaussian_filter(place, 1.5) for place in places])
+    low, high = np.quantile(fields, [0.25, 0.75], axis=(1, 2), keepdims=True)
+    fields *= crowded * 5 * 1.349 / (high - low)
+    data = np.concatenate([fields, fields]) + rng.normal(100, 5, (60, 64, 64))
+    pairs = find_duplicates(data[:, None].astype('f4'), np.ones((60, 1, 64, 64), bool))
+    assert not len(pairs)
 
 
 def test_no_noise_no_fingerprint_and_no_warning(recwarn):

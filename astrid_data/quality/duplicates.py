@@ -36,11 +36,11 @@ def _exact_copies(hashes):
     return np.flatnonzero(first == rows), pairs
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #622f1bba
-def _judge(patterns, hint, least):
+def _judge(patterns, hint, least, complete=True):
     "Kind of a pair ('near', 'part') and its highest correlation; None where it is no copy"
     turn = dict(angle=float(hint['angle']), mirrored=bool(hint['mirrored']), least=least)
     own = same_noise(*patterns[:, hint['channel']], **turn)
-    if not own.is_copy(least):
+    if not own.is_copy(least) or (own.emptied and not complete):
         return None
     found = [own]
     n_comparable = 1
@@ -64,10 +64,12 @@ def _judged(data, valid, hints, least):
         pixels, good = (np.asarray(array[rows.ravel()]) for array in (data, valid))
         patterns = noise_pattern(pixels, good).reshape(len(some), 2, *pixels.shape[1:])
         own = patterns[np.arange(len(some)), :, some['channel']]
+        complete = good.reshape(len(some), -1).all(axis=1)
         turn = (some['angle'].astype('f8'), some['mirrored'].astype(bool))
         hopeless = clearly_different(own[:, 0], own[:, 1], *turn)
-        for pair, pattern, hint, none in zip(rows.tolist(), patterns, some, hopeless):
-            yield tuple(pair), None if none else _judge(pattern, hint, least)
+        for k, pair in enumerate(rows.tolist()):
+            is_none = hopeless[k]
+            yield tuple(pair), None if is_none else _judge(patterns[k], some[k], least, complete[k])
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #a3a27d29
 _PATIENCE = 400  # Pairs in a row that are no copies

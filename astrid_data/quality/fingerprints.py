@@ -225,18 +225,23 @@ def _fading(side):
     return np.cos(np.pi / 2 * np.clip(np.hypot(y, x) / 1.05, 0, 1)).astype('f4')
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #053df683
-def angular_spectra(
-    pattern: np.ndarray,  # Square patterns, shape (n, s, s), from `noise_pattern`
-) -> np.ndarray:  # Harmonics of the rings, each over its ring's mean; complex64, shape (n, d)
-    "The rings of the amplitudes of patterns"
-    side = pattern.shape[-1]
-    matrix, ring, _ = _harmonics(side)
-    amplitude = np.abs(fft.rfft2(pattern * _fading(side))).reshape(len(pattern), -1)
+def _ring_harmonics(pattern):
+    "The harmonics of each ring over its mean, complex64, shape (n, d)"
+    matrix, ring, _ = _harmonics(pattern.shape[-1])
+    amplitude = np.abs(fft.rfft2(pattern)).reshape(len(pattern), -1)
     found = amplitude.astype('f4', copy=False) @ matrix
     means = found[:, : ring.max() + 1]
     harmonics = np.ascontiguousarray(found[:, ring.max() + 1 :]).view('c8')
     mean = means[:, ring]
     return np.divide(harmonics, mean, out=np.zeros_like(harmonics), where=mean > 1e-6)
+
+
+def angular_spectra(
+    pattern: np.ndarray,  # Square patterns, shape (n, s, s), from `noise_pattern`
+) -> np.ndarray:  # Harmonics of the faded patterns, then of whole ones; complex64, shape (n, 2 d)
+    "The rings of the amplitudes of patterns"
+    faded = _ring_harmonics(pattern * _fading(pattern.shape[-1]))
+    return np.concatenate([faded, _ring_harmonics(pattern)], axis=1)
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #12038ba0
 SMALLEST_SIDE = 8  # Of a patch that can be told from others by its noise (pixel)
@@ -350,7 +355,7 @@ def fingerprints(
 ) -> np.ndarray:  # complex64, shape (rows, C, d); zeros where there is no noise
     "The angular spectra of the noise of each patch and channel"
     rows = np.arange(len(data)) if rows is None else rows
-    n_harmonics = len(_harmonics(_small_side(data.shape[-1]))[1])
+    n_harmonics = 2 * len(_harmonics(_small_side(data.shape[-1]))[1])
     prints = np.empty((len(rows), data.shape[1], n_harmonics), 'c8')
     if executor is not None:
         groups = (rows[start : start + _SENT] for start in range(0, len(rows), _SENT))
@@ -364,6 +369,8 @@ def fingerprints(
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #c94e2de5
 _COMMON = 0.3  # Scatter, in that of all, below which a patch shows only what all show
 _BLOCK = 4096  # Rows that are worked on at once, so that no array is there several times
+_COARSE = 1 / 3  # Of a pattern's side: rings of fewer frequencies count double
+_UNFADED = 0.85  # How much the rings of the whole pattern count
 
 
 def _blocks(n):
@@ -378,6 +385,14 @@ def _company(side):
     return angular_spectra(_pattern(noise, np.ones(noise.shape, bool))[:, 0])
 
 
+@lru_cache
+def _weights(side):
+    "How much each number of a fingerprint counts"
+    ring = _harmonics(side)[1]
+    own = np.where(_rings(side)[0][ring] < _COARSE * side, 2, 1)
+    return np.concatenate([own, _UNFADED * own]).astype('f4')
+
+
 def standardised(
     prints: np.ndarray,  # From `fingerprints`, of one channel, shape (n, d)
     patch_size: int,  # Side of the patches (pixel)
@@ -389,12 +404,15 @@ def standardised(
     known = np.concatenate([known, _company(_small_side(patch_size))])
     mean, scatter = known.mean(axis=0), known.std(axis=0)
     standard = np.empty(prints.shape, 'c8') if out is None else out
+    weights = _weights(_small_side(patch_size))
     for some in _blocks(len(prints)):
         part = (prints[some] - mean) / scatter
-        length = np.linalg.norm(part, axis=1, keepdims=True)
         own = prints[some].any(axis=1, keepdims=True)
+        length = np.linalg.norm(part, axis=1, keepdims=True)
         own &= length > _COMMON * np.sqrt(prints.shape[1])
         standard[some] = 0
+        part *= weights
+        length = np.linalg.norm(part, axis=1, keepdims=True)
         np.divide(part, length, out=standard[some], where=own)
     return standard
 
@@ -526,7 +544,7 @@ def turn_likeness(
     patch_size: int,  # Side of the patches (pixel)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Likeness; angle (rad), of half a turn; mirrored?
     "How alike pairs are at the best angle, which turns `second` onto `first`"
-    order = _harmonics(_small_side(patch_size))[2]
+    order = np.tile(_harmonics(_small_side(patch_size))[2], 2)
     by_order = (order[:, None] == np.arange(_TURN_STEPS // 2 + 1)).astype('c8')
     curves = []
     for product in (first * second.conj(), first * second):

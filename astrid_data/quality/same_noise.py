@@ -6,7 +6,8 @@
 __all__ = ['LEAST_SIGMA', 'orientations', 'Resemblance', 'compare', 'same_noise', 'clearly_different']
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #0728ee01
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy import fft
@@ -22,11 +23,11 @@ def orientations(
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #84838e67
 def _correlations(first, several):
-    "Correlation of a pattern with several at all shifts, shape (k, s, s)"
+    "Size of the correlation of a pattern with several at all shifts, shape (k, s, s)"
     product = fft.rfft2(first) * np.conj(fft.rfft2(several))
     scale = np.linalg.norm(first) * np.linalg.norm(several, axis=(1, 2))
     surfaces = fft.irfft2(product, s=first.shape)
-    return surfaces / np.maximum(scale, 1e-9)[:, None, None]
+    return np.abs(surfaces) / np.maximum(scale, 1e-9)[:, None, None]
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #3d43b3bc
 def _overlapping(first, second, down, right):
@@ -37,15 +38,90 @@ def _overlapping(first, second, down, right):
     return here, there
 
 
-def _exact_correlation(first, second, down, right):
-    "Correlation of two patterns, the second shifted, where both have noise"
-    here, there = _overlapping(first, second, down, right)
+def _correlation_of(here, there):
+    "Correlation of two patterns where both have noise"
     both = (here != 0) & (there != 0)
     scale = np.linalg.norm(here[both]) * np.linalg.norm(there[both])
     return float((here * there).sum() / max(scale, 1e-9))
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #1ba9cf51
-_FARTHEST_SHIFT = 2  # Of a copy (pixel); patches further apart share sky, which is another question
+_RIM_SHARE, _RIM_REACH = 0.1, 2  # Of the side, and how far a rim's noise reaches inwards (pixel)
+_LEAST_SIDE = 30  # Of a patch whose middle has enough noise to speak for it (pixel)
+
+
+def _fit(first, second, down, right):
+    "Size of the correlation of two patterns at a shift, over the whole or over its middle"
+    here, there = _overlapping(first, second, down, right)
+    rim = round(_RIM_SHARE * len(first)) + _RIM_REACH
+    middle = slice(rim, -rim), slice(rim, -rim)
+    whole = abs(_correlation_of(here, there))
+    if min(here.shape) < _LEAST_SIDE:
+        return whole
+    return max(whole, abs(_correlation_of(here[middle], there[middle])))
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #9c3bbaa0
+_SMALL_SHIFT = 2  # Of a copy, whatever came in (pixel)
+_SAME_STRIP = 0.5  # Correlation from which what came in is known; more where chance could do that
+_CHANCE = 4.0  # Standard deviations of chance that are not enough
+_SAME_IMAGE = 0.9  # The same for a mirror image; neighbours in smooth noise reach 0.8
+_LEAST_KNOWN = 0.3  # Share of its pixels that must have noise
+_REPEATED = 0.95  # The same of a row and the next
+_SMOOTH = 0.8  # The same in noise that is so smooth that repeated rows do not stand out
+_LEAST_OVERLAP = 0.5  # Share of a patch that must still be there, unless it was rolled
+
+
+def _are_same(strip, other, least):
+    "Whether two strips correlate by more than chance, in pixels that are many enough to tell"
+    known = np.count_nonzero((strip != 0) & (other != 0))
+    alike = (
+        max(_correlation_of(strip[:, 1:], strip[:, :-1]), 0) ** 2
+    )  # Smooth noise has fewer numbers
+    by_chance = _CHANCE * np.sqrt((1 + alike) / max((1 - alike) * known, 1e-9))
+    enough = known > _LEAST_KNOWN * strip.size
+    return enough and _correlation_of(strip, other) > max(least, min(by_chance, _REPEATED))
+
+
+def _is_empty(rows, by):
+    "Whether the first rows hold nothing, and those after them something"
+    return (rows[:by] == 0).mean() > 0.95 and (rows[by + 3 : by + 6] != 0).mean() > _LEAST_KNOWN
+
+
+def _is_filled(rows, by):
+    "Whether the first rows repeat, or are the mirror image of those after them"
+    strip, beside = rows[:by], rows[by:]
+    if _are_same(strip[:-2], strip[1:-1], _REPEATED):
+        return not _are_same(beside[:-2], beside[1:-1], _SMOOTH)
+    n = min(by, len(beside) - 1)
+    images = beside[:n][::-1], beside[1 : n + 1][::-1]
+    return any(_are_same(strip[-n:], image, _SAME_IMAGE) for image in images)
+
+
+def _is_known(first, second, by, may_be_empty):
+    "Whether the rows that one pattern has and the other, moved by so many, has not, are a copy's"
+    if by < 0:
+        first, second, by = first[::-1], second[::-1], -by
+    came_round = _are_same(first[:by], second[-by:], _SAME_STRIP)
+    ends = first, second[::-1]
+    empty = may_be_empty and any(_is_empty(rows, by) for rows in ends)
+    return came_round or empty or any(_is_filled(rows, by) for rows in ends)
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #d72da904
+def _is_moved(first, second, down, right, may_be_empty=True):
+    "Whether a pattern that fits another at a shift is a copy of it, and no other window"
+    side = len(first)
+    if _correlation_of(*_overlapping(first, second, down, right)) < 0:
+        second = -second
+    if (1 - abs(down) / side) * (1 - abs(right) / side) < _LEAST_OVERLAP:
+        return _are_same(first, np.roll(second, (down, right), (0, 1)), _SAME_STRIP)
+    along = (first, np.roll(second, right, 1)), (first.T, np.roll(second, down, 0).T)
+    shifts = zip(along, (down, right))
+    asked = [(*pair, by, may_be_empty) for pair, by in shifts if abs(by) > _SMALL_SHIFT]
+    return all(_is_known(*rows) for rows in asked)
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #d5c57782
+_LEAST_OWN = 0.25  # What a common shape must leave unexplained, for the rest to tell copies
+_LESS = 0.1  # Binning folds fine noise onto coarse, so copies that were binned just reach 0.8
+LEAST_SIGMA = 6.0  # In ten thousand pairs chance reaches 6, each at all shifts in 8 orientations
 
 
 @dataclass
@@ -54,31 +130,31 @@ class Resemblance:
 
     correlation: float  # Beyond what the second best orientation has, 0 to 1; 0 by chance
     sigma: float  # Height of the best correlation in units of what chance gives
+    emptied: bool = False  # Whether one was moved, and what came in is empty
+    window: bool = False  # Whether the two are windows of one image
+    coarse: bool = False  # Whether only coarse noise was compared
 
     def is_copy(
         self,
-        least: float,  # Correlation from which it is a copy
+        least: float,  # Correlation from which it is a copy; of coarse noise 0.1 less
     ) -> bool:
         "Neither chance nor a common shape does that"
+        least = least - _LESS if self.coarse else least
         return self.correlation >= least and self.sigma >= LEAST_SIGMA
 
 
-LEAST_SIGMA = 6.0  # In a million pairs chance reaches 5, each at 25 shifts in 8 orientations
-
-
 def _best_shifts(surfaces):
-    "Highest small-shift correlation of each orientation, and where it is: down, right"
-    shifts = np.r_[0 : _FARTHEST_SHIFT + 1, -_FARTHEST_SHIFT:0]
-    near = surfaces[:, shifts[:, None], shifts].reshape(len(surfaces), -1)
-    place = near.argmax(axis=1)
-    return near.max(axis=1), shifts[place // len(shifts)], shifts[place % len(shifts)]
-
-
-def _scatter_of_chance(surfaces):
-    "Standard deviation of the correlations at shifts that are not meant"
+    "Highest correlation of each orientation, and where it is: down, right (pixel)"
     side = surfaces.shape[-1]
-    far = np.abs(fft.fftfreq(side) * side) > _FARTHEST_SHIFT + 1
-    return float(surfaces[:, far].std())
+    place = surfaces.reshape(len(surfaces), -1).argmax(axis=1)
+    shifts = (np.stack(np.divmod(place, side)) + side // 2) % side - side // 2
+    return surfaces.max(axis=(1, 2)), *shifts
+
+
+def _scatter_of_chance(surfaces, best):
+    "Root mean square of the correlations in all other orientations"
+    others = np.delete(surfaces, best, axis=0)
+    return max(float(np.sqrt((others**2).mean())), 1e-9)
 
 
 def compare(
@@ -89,22 +165,87 @@ def compare(
     several = orientations(second)
     surfaces = _correlations(first, several)
     height, down, right = _best_shifts(surfaces)
-    sigma = float(height.max() / max(_scatter_of_chance(surfaces), 1e-9))
-    if sigma < LEAST_SIGMA or surfaces.max() > height.max():
+    rival, best = np.argsort(height)[-2:]
+    sigma = float(height[best] / _scatter_of_chance(surfaces, best))
+    place = int(down[best]), int(right[best])
+    moved = max(map(abs, place)) > _SMALL_SHIFT
+    if sigma < LEAST_SIGMA:
         return Resemblance(0.0, sigma)
-    second_best, best = np.argsort(height)[-2:]
-    exact = _exact_correlation(first, several[best], down[best], right[best])
-    rival = exact * max(height[second_best], 0) / height[best]
-    return Resemblance((exact - rival) / max(1 - rival, 1e-6), sigma)
+    fit = _fit(first, several[best], *place)
+    if moved and not _is_moved(first, several[best], *place):
+        return Resemblance(0.0, sigma, window=fit > 0.9)
+    emptied = moved and not _is_moved(first, several[best], *place, may_be_empty=False)
+    common = fit * height[rival] / height[best]
+    return Resemblance((fit - common) / max(1 - common, _LEAST_OWN), sigma, emptied)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #07946eaf
-def _smoothed(pattern):
-    "The mean over three by three pixels, the middle counting most"
-    padded = np.pad(pattern, 1)
-    rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
-    return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16
+_FINEST = 0.21  # Frequency (per pixel) up to which noise is coarse
+_FADE = 0.015  # Over which the finer ones are taken off
+_COARSEST = 2.5  # Waves in a patch; what is wider is light and no noise
 
 
+@lru_cache
+def _coarse_rings(side):
+    "The ring of each frequency of `rfft2`, flat, and how much it counts"
+    radius = np.hypot(fft.fftfreq(side)[:, None], fft.rfftfreq(side)[None]).ravel()
+    share = (radius * side >= _COARSEST) / (1 + np.exp((radius - _FINEST) / _FADE))
+    return np.round(radius * side).astype(int), share.astype('f4')
+
+
+def _whitening(spectra):
+    "What makes the coarse rings of spectra (p, s, s // 2 + 1) equally strong, same shape"
+    ring, share = _coarse_rings(spectra.shape[1])
+    power = np.abs(spectra.reshape(len(spectra), -1)) ** 2
+    members = np.bincount(ring)
+    mean = np.stack([np.bincount(ring, one) for one in power]) / members
+    return (share / np.sqrt(np.maximum(mean, 1e-12))[:, ring]).astype('f4').reshape(spectra.shape)
+
+
+def _coarse(pattern):
+    "The coarse noise of a pattern, all rings equally strong"
+    spectrum = fft.rfft2(pattern)[None]
+    return fft.irfft2(spectrum * _whitening(spectrum), s=pattern.shape)[0] * (pattern != 0)
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #59870a21
+_LOST = 1.4  # How much larger the share of coarse noise must be in a copy that lost the fine one
+
+
+def _coarse_share(pattern):
+    "Share of the power of a pattern that is in its coarse noise"
+    power = np.abs(fft.rfft2(pattern)).ravel() ** 2
+    return float(power @ _coarse_rings(len(pattern))[1] / max(power.sum(), 1e-9))
+
+
+def _lost_fine_noise(first, second):
+    "Whether one of two patterns has less fine noise than the other"
+    less, more = sorted(_coarse_share(pattern) for pattern in (first, second))
+    return more > _LOST * less
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #2b886954
+def _between(pattern, down, right):
+    "A pattern moved by half a pixel along its columns, its rows or both"
+    for axis, moved in enumerate((down, right)):
+        if moved:
+            pattern = (pattern + np.roll(pattern, -1, axis)) / 2
+    return pattern
+
+
+def _compare_coarse(first, several, least):
+    "How alike the coarse noise of a pattern and the first copy of it is, or else the last pattern"
+    coarse = _coarse(first)
+    for second in several:
+        found = replace(compare(coarse, _coarse(second)), coarse=True)
+        if found.sigma < LEAST_SIGMA or found.is_copy(least):
+            break
+    return found
+
+
+def _compare_between(first, second, least):
+    "The same as they stand, and by half a pixel beside it"
+    steps = (0, 0), (0, 1), (1, 0), (1, 1)
+    return _compare_coarse(first, (_between(second, *step) for step in steps), least)
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #0d823035
 def _turned(pattern, angle, mirrored):
     "A pattern turned about its middle, and mirrored"
     angle = angle if mirrored else -angle
@@ -115,37 +256,14 @@ def _turned(pattern, angle, mirrored):
     return affine_transform(pattern, turn, middle - turn @ middle, order=1)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #c752d9b4
-def _between(pattern, down, right):
-    "A pattern moved by half a pixel along its columns, its rows or both"
-    for axis, moved in enumerate((down, right)):
-        if moved:
-            pattern = (pattern + np.roll(pattern, -1, axis)) / 2
-    return pattern
-
-
-def _compare_between(first, second):
-    "How alike two patterns are when the second lies between the pixels of the first"
-    steps = (0, 1), (1, 0), (1, 1)
-    found = [compare(_smoothed(first), _smoothed(_between(second, *step))) for step in steps]
-    return max(found, key=lambda resemblance: resemblance.correlation)
-
-# %% ../../nbs/45_quality/03_same_noise.ipynb #0d5e72e9
 _SMALLEST_TURN = np.radians(4)  # Smaller ones are compared as they are
 _BESIDE = 0.025  # Between angles that are tried (rad)
 
 
-def _compare_turned(first, second, angle, mirrored):
-    "How alike two patterns are when the second is turned by an angle"
-    return compare(_smoothed(first), _smoothed(_turned(second, angle, mirrored)))
-
-
-def _compare_near(first, second, angle, mirrored, least):
-    "The same at an angle and, where there is something but no copy, beside it"
-    turned = _compare_turned(first, second, angle, mirrored)
-    if turned.sigma < LEAST_SIGMA or turned.is_copy(least):
-        return turned
-    beside = [_compare_turned(first, second, angle + a, mirrored) for a in (-_BESIDE, _BESIDE)]
-    return max(beside, key=lambda found: found.correlation)
+def _compare_turned(first, second, angle, mirrored, least):
+    "How alike the coarse noise of two patterns is, the second turned by an angle or one beside it"
+    angles = (angle, angle - _BESIDE, angle + _BESIDE)
+    return _compare_coarse(first, (_turned(second, a, mirrored) for a in angles), least)
 
 
 def same_noise(
@@ -155,32 +273,33 @@ def same_noise(
     mirrored: bool = False,  # Whether it may be mirrored too
     least: float = 0.8,  # Correlation that is enough
 ) -> Resemblance:
-    "How alike the noise of two patches is, in any orientation and at a small shift"
+    "How alike the noise of two patches is, in any orientation and at any shift of a copy"
     upright = compare(first, second)
-    if upright.is_copy(least):
+    if upright.is_copy(least) or upright.window:
         return upright
-    others = []
-    if upright.correlation > 0:
-        others.append(_compare_between(first, second))
-    if _beyond_quarters(angle) >= _SMALLEST_TURN:
-        others.append(_compare_near(first, second, angle, mirrored, least))
-    return next((found for found in others if found.is_copy(least)), upright)
+    found = upright
+    if upright.sigma >= LEAST_SIGMA and _lost_fine_noise(first, second):
+        found = _compare_between(first, second, least)
+    if not found.is_copy(least) and _beyond_quarters(angle) >= _SMALLEST_TURN:
+        found = _compare_turned(first, second, angle, mirrored, least)
+    return found if found.is_copy(least) else upright
 
-# %% ../../nbs/45_quality/03_same_noise.ipynb #cbcd0e49
+# %% ../../nbs/45_quality/03_same_noise.ipynb #e1f3f30d
 _SURELY = 0.99  # Of `LEAST_SIGMA`; what is below is not there by rounding
 
 
 def _heights(first, second):
     "The `sigma` of `compare` for many pairs of patterns (p, s, s), but for rounding"
     both = (second, second[:, :, ::-1])
-    several = [np.rot90(side, quarters, (1, 2)) for side in both for quarters in range(4)]
-    product = fft.rfft2(first)[:, None] * np.conj(fft.rfft2(np.stack(several, axis=1)))
-    surfaces = fft.irfft2(product, s=first.shape[1:])
-    shifts = np.r_[0 : _FARTHEST_SHIFT + 1, -_FARTHEST_SHIFT:0]
-    height = surfaces[:, :, shifts[:, None], shifts].max(axis=(1, 2, 3))
-    side = first.shape[-1]
-    far = np.abs(fft.fftfreq(side) * side) > _FARTHEST_SHIFT + 1
-    return height / np.maximum(surfaces[:, :, far].std(axis=(1, 2, 3)), 1e-9)
+    four = [np.rot90(side, quarters, (1, 2)) for side in both for quarters in (0, 1)]
+    of_second = fft.rfft2(np.stack(four, axis=1))
+    product = fft.rfft2(first)[:, None] * np.concatenate([of_second, np.conj(of_second)], axis=1)
+    surfaces = fft.irfft2(product, s=first.shape[1:]) ** 2
+    height = surfaces.max(axis=(2, 3))
+    total = surfaces.sum(axis=(2, 3))
+    others = total.sum(axis=1) - np.take_along_axis(total, height.argmax(1)[:, None], 1)[:, 0]
+    mean = others / (7 * first.shape[1] * first.shape[2])
+    return np.sqrt(height.max(axis=1) / np.maximum(mean, 1e-18))
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #8761d337
 def _beyond_quarters(angle):
@@ -200,7 +319,7 @@ def clearly_different(
     different = _heights(first, second) < limit
     turned = np.flatnonzero(different & (_beyond_quarters(angle) >= _SMALLEST_TURN))
     if len(turned):
-        back = [_smoothed(_turned(second[i], angle[i], mirrored[i])) for i in turned]
-        smooth = [_smoothed(first[i]) for i in turned]
-        different[turned] = _heights(np.stack(smooth), np.stack(back)) < limit
+        back = [_coarse(_turned(second[i], angle[i], mirrored[i])) for i in turned]
+        coarse = [_coarse(first[i]) for i in turned]
+        different[turned] = _heights(np.stack(coarse), np.stack(back)) < limit
     return different
