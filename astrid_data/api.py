@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import tempfile
 import threading
 import uuid
@@ -57,7 +58,14 @@ from .datasets.datasheet import croissant, datasheet
 from .images.isolation import isolating
 from .ingest.archive import Archive
 from .jobs import STATES, Jobs, TooBusy, list_jobs
-from .keys import PERMISSIONS, change_key, create_api_key, known_key, list_keys
+from astrid_data.keys import (
+    PERMISSIONS,
+    change_key,
+    create_api_key,
+    key_of_id,
+    known_key,
+    list_keys,
+)
 from .logs import get_log, tell, tell_version
 from astrid_data.registry.tables import (
     ApiKey,
@@ -315,6 +323,11 @@ def _check_key(archive, uses, key, permissions):
     "The row of a key that has one of some permissions"
     with archive.registry.session() as session:
         row = known_key(session, key) if key else None
+    return _allowed(uses, row, permissions)
+
+
+def _allowed(uses, row, permissions):
+    "The row of a key, if it holds and has one of some permissions"
     if row is None:
         raise ApiError(401, 'unauthorized', 'a valid key is needed in the header X-API-Key')
     uses.note(row.id)
@@ -403,7 +416,11 @@ async def _row_of_key(known, guesses, address, key, threads):
 # %% ../nbs/96_api.ipynb #193cac04
 def _check_parameters(route, request):
     "Refuse parameters of an address that a route does not know"
-    known = [field.alias for field in route.dependant.query_params]
+    _refuse_unknown(request, [field.alias for field in route.dependant.query_params])
+
+
+def _refuse_unknown(request, known):
+    "Refuse parameters of an address that nobody reads"
     unknown = sorted(set(request.query_params) - set(known))
     if unknown:
         words = f'there are {", ".join(known)}' if known else 'there are none here'
@@ -1298,7 +1315,37 @@ def _add_keys(app, archive):
         return envelope(ended)
 
 # %% ../nbs/96_api.ipynb #9d475664
-_COOKIE = 'astrid_key'
+_COOKIE = 'astrid_visit'
+_VISIT_S = 12 * 3600
+
+
+class _Visits:
+    "Browsers that gave a key: each has a word that means nothing anywhere else"
+
+    def __init__(self, most=10_000, lasts_s=_VISIT_S):
+        self.most, self.lasts_s = most, lasts_s
+        self.known = OrderedDict()  # Word -> id of the key, and when it was given
+        self.lock = threading.Lock()
+
+    def begin(self, key_id):
+        "A word for the cookie of a browser"
+        word = secrets.token_urlsafe(32)
+        with self.lock:
+            self.known[word] = key_id, monotonic()
+            while len(self.known) > self.most:
+                self.known.popitem(last=False)
+        return word
+
+    def key_id(self, word):
+        "The id of the key that was given; None for other words"
+        key_id, since = self.known.get(word, (None, 0))
+        return key_id if monotonic() - since < self.lasts_s else None
+
+    def end(self, word):
+        with self.lock:
+            self.known.pop(word, None)
+
+
 _PAGE_HEADERS = {
     'content-security-policy': "default-src 'none'; img-src 'self' data:; "
     "style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -1322,25 +1369,42 @@ def _back_to(text):
     return quoted if _PAGE_PATTERN.fullmatch(quoted) else '/pages'
 
 # %% ../nbs/96_api.ipynb #a4e1d9ef
-def _keyed(known, guesses, show):
+def _check_visit(known, visits, word):
+    "Refuse a browser whose key does not hold, or was not given in the last hours"
+    archive, uses = known
+    with archive.registry.session() as session:
+        row = key_of_id(session, visits.key_id(word))
+    _allowed(uses, row, ['read:data'])
+
+
+_VISIT_ENDED = 'this visit has ended, or its key has: give a key again'
+
+
+def _keyed(known, visits, show, parameters=()):
     "A page that is shown to a key which may read, and the question for one to others"
     threads = CapacityLimiter(4)
 
     async def answer(request):
-        key, address = request.cookies.get(_COOKIE), request.client and request.client.host
-        asked = (*known, key, ['read:data'])
+        word = request.cookies.get(_COOKIE)
         try:
-            await _row_of_key(asked, guesses, address, key, threads)
+            await to_thread.run_sync(_check_visit, known, visits, word, limiter=threads)
         except ApiError as error:
             path, query = quote(request.scope['path'], safe='/@'), request.url.query
             to = f'{path}?{query}' if query else path
-            return _html(login_html(to, str(error) if key else ''), error.status)
+            words = _VISIT_ENDED if error.status == 401 else str(error)
+            return _html(login_html(to, words if word else ''), error.status)
         try:
+            _refuse_unknown(request, parameters)
             return await to_thread.run_sync(show, request, limiter=threads)
         except AstridError as error:
             return _html(message_html('Not here', str(error)), _status_of(error)[0])
 
     return answer
+
+
+def _no_page(request):
+    "What there is not"
+    raise NotFound(f'there is no page {request.scope["path"]}: /pages lists what there is')
 
 
 def _number_in(request, name):
@@ -1392,8 +1456,8 @@ def _sample_file(archive, opened, request):
 _MOST_FORM_BYTES = 8192
 
 
-def _login(known, guesses):
-    "POST /pages/login: a key becomes a cookie"
+def _login(known, guesses, visits):
+    "POST /pages/login: for a key the browser gets a cookie, in which the key is not"
     threads = CapacityLimiter(4)
 
     async def answer(request):
@@ -1402,38 +1466,63 @@ def _login(known, guesses):
         to, key = _back_to(given.get('to')), given.get('key', '').strip()
         address = request.client and request.client.host
         try:
-            await _row_of_key((*known, key, ['read:data']), guesses, address, key, threads)
+            asked = (*known, key, ['read:data'])
+            row = await _row_of_key(asked, guesses, address, key, threads)
         except ApiError as error:
             words = 'this key is not known, or has ended' if error.status == 401 else str(error)
             return _html(login_html(to, words), error.status)
         shown = Response(status_code=303, headers={'location': to, 'cache-control': 'no-store'})
         kept = dict(path='/pages', httponly=True, samesite='lax')
-        shown.set_cookie(_COOKIE, key, secure=request.url.scheme == 'https', **kept)
+        shown.set_cookie(
+            _COOKIE, visits.begin(row.id), secure=request.url.scheme == 'https', **kept
+        )
         return shown
 
     return answer
 
 
-async def _logout(request):
-    "POST /pages/logout: the cookie goes"
-    shown = Response(status_code=303, headers={'location': '/pages'})
-    shown.delete_cookie(_COOKIE, path='/pages')
-    return shown
+def _logout(visits):
+    "POST /pages/logout: the visit ends, and the cookie goes"
+
+    async def answer(request):
+        visits.end(request.cookies.get(_COOKIE))
+        shown = Response(status_code=303, headers={'location': '/pages'})
+        shown.delete_cookie(_COOKIE, path='/pages')
+        return shown
+
+    return answer
 
 # %% ../nbs/96_api.ipynb #53c84429
 def _add_pages(app, archive, uses, guesses):
     "GET /pages, /pages/{id} and the patches in them; POST /pages/login and /pages/logout"
-    opened, known = _opener(archive), (archive, uses)
+    opened, known, visits = _opener(archive), (archive, uses), _Visits()
     pages = {
-        '/pages': partial(_list_page, archive),
-        '/pages/{id}': partial(_set_page, archive, opened),
-        '/pages/{id}/samples/{row:int}.{form}': partial(_sample_file, archive, opened),
+        '/pages': (partial(_list_page, archive), ['offset']),
+        '/pages/{id}': (partial(_set_page, archive, opened), ['split', 'offset']),
+        '/pages/{id}/samples/{row:int}.{form}': (partial(_sample_file, archive, opened), []),
+        '/pages/{rest:path}': (_no_page, []),
     }
-    for path, show in pages.items():
-        app.add_route(path, _keyed(known, guesses, show), include_in_schema=False)
-    posts = {'/pages/login': _login(known, guesses), '/pages/logout': _logout}
+    for path, shown in pages.items():
+        app.add_route(path, _keyed(known, visits, *shown), include_in_schema=False)
+    posts = {'/pages/login': _login(known, guesses, visits), '/pages/logout': _logout(visits)}
     for path, answer in posts.items():
         app.add_route(path, answer, methods=['POST'], include_in_schema=False)
+
+# %% ../nbs/96_api.ipynb #3ea0954b
+class _OneLength:
+    "Refuses a request that says in two ways how long it is"
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        names = {name for name, _ in scope.get('headers', ())}
+        if not {b'content-length', b'transfer-encoding'} <= names:
+            return await self.app(scope, receive, send)
+        words = 'a length and parts at once: send one of Content-Length and Transfer-Encoding'
+        answer = _error_answer(Request(scope), 400, 'malformed', words)
+        answer.headers['connection'] = 'close'
+        await answer(scope, receive, send)
 
 # %% ../nbs/96_api.ipynb #2f64bb17
 class _HeadAsGet:
@@ -1553,4 +1642,5 @@ def create_app(
     add_models(app, archive, ask, reads)
     add_manners(app, _asks_too_often, _unforeseen, origins, per_second)
     app.add_middleware(_HeadAsGet)
+    app.add_middleware(_OneLength)
     return app

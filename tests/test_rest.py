@@ -455,7 +455,7 @@ def test_the_cookie_is_for_pages_alone(house):
     said = {part.strip().lower() for part in made.headers['set-cookie'].split(';')}
     assert {'httponly', 'samesite=lax', 'path=/pages', 'secure'} <= said
     client.cookies.clear()
-    client.cookies.set('astrid_key', house.keys['reader'], path='/')  # Even if one sent it
+    client.cookies.set('astrid_visit', house.keys['reader'], path='/')  # Even if one sent it
     assert client.get(BASE).status_code == 401
 
 
