@@ -773,13 +773,13 @@ def test_a_change_while_a_file_is_taken_in_shows_later(tmp_path, request, monkey
 
     archive = archive_for('folder', tmp_path, request)
     uri, data, write = put_image(archive, tmp_path, 'folder')
-    real = page._note_file
+    real = page.observation_rows
 
     def changed_meanwhile(*args):
         write(flipped(data), keep_time=True)
         return real(*args)
 
-    monkeypatch.setattr(page, '_note_file', changed_meanwhile)
+    monkeypatch.setattr(page, 'observation_rows', changed_meanwhile)
     archive.add_fits(uri, show=False, detect=False)
     with pytest.raises(ad.core.BadImage, match='has other bytes'):
         archive.open(uri)
