@@ -89,7 +89,13 @@ from astrid_data.views import (
     patch_file,
     sample_page,
 )
-from .web_ingest import MOST_UPLOAD_BYTES, add_files, add_positions, ingest_kinds
+from astrid_data.web_ingest import (
+    MOST_UPLOAD_BYTES,
+    add_files,
+    add_positions,
+    ingest_kinds,
+    ingest_leftovers,
+)
 from .web_manners import add_manners
 from .web_models import add_models, score_kinds
 from .web_pages import dataset_html, list_html, login_html, message_html
@@ -1621,7 +1627,8 @@ def create_app(
     kinds = dict(collect=partial(_collect, archive)) | ingest_kinds(archive)
     kinds |= score_kinds(archive)
     limits = dict(workers=_LONG_THREADS, most_each=_MOST_EACH, beat_s=beat_s)
-    jobs = Jobs(archive.registry, kinds, facts_of_error=_facts_of_error, **limits)
+    limits |= dict(facts_of_error=_facts_of_error, afterwards=ingest_leftovers(archive))
+    jobs = Jobs(archive.registry, kinds, **limits)
     app = _new_app(uses, jobs)
     guesses = _Guesses()
     app.router.route_class = _gate(archive, uses, most_body_bytes, guesses)
@@ -1638,7 +1645,7 @@ def create_app(
         add(app, archive, reads)
     add_verdicts(app, archive, reads, changes)
     add_positions(app, jobs, changes)
-    add_files(app, archive, ask, changes, most_upload_bytes)
+    add_files(app, archive, jobs, ask, changes, most_upload_bytes)
     add_models(app, archive, ask, reads)
     add_manners(app, _asks_too_often, _unforeseen, origins, per_second)
     app.add_middleware(_HeadAsGet)

@@ -30,6 +30,7 @@ from astrid_data.core import (
     watching_progress,
 )
 from .logs import get_log, tell
+from .redaction import hide_secrets, known_secrets
 from .registry.tables import IngestJob
 
 # %% ../nbs/95_jobs.ipynb #9c55b195
@@ -44,6 +45,11 @@ STATES = {
 _ENDED = ('done', 'failed', 'cancelled')
 
 # %% ../nbs/95_jobs.ipynb #64ae43de
+def _hidden(told):
+    "Plain data without passwords and signatures"
+    return hide_secrets(told, known_secrets())
+
+
 def describe_job(
     row: IngestJob,  # As the registry has it
     brief: bool = False,  # Without what was asked, log, answer and error, as for a list
@@ -63,8 +69,8 @@ def describe_job(
     )
     if brief:
         return job
-    said = dict(log=result.get('log', []), answer=result.get('answer'), error=result.get('error'))
-    return job | dict(asked=params.get('asked')) | said
+    told = dict(asked=params.get('asked'), log=result.get('log', []), error=result.get('error'))
+    return job | _hidden(told) | dict(answer=result.get('answer'))
 
 # %% ../nbs/95_jobs.ipynb #038d1f02
 class _Stopped(AstridError):
@@ -145,7 +151,8 @@ def _is_known(registry, row, key):
         known = session.get(IngestJob, row.id)
     if known is None:
         return False
-    if (known.kind, known.params.get('asked')) != (row.kind, row.params['asked']):
+    before, now = _hidden(known.params.get('asked')), _hidden(row.params['asked'])
+    if (known.kind, before) != (row.kind, now):
         raise Conflict(f'the key {key!r} was used for another request: give each request its own')
     return True
 
@@ -244,7 +251,9 @@ class Jobs:
         beat_s: float = 5,  # How often progress is written (s)
         keep_days: float = 30,  # Ended jobs are forgotten after this time (days)
         facts_of_error=lambda error: dict(message=str(error)),  # Error -> plain data
+        afterwards: dict | None = None,  # Kind -> function (asked), called however a job ends
     ):
+        self.afterwards = afterwards or {}
         self.registry, self.kinds, self.facts_of_error = registry, kinds, facts_of_error
         self.most_waiting, self.most_each = most_waiting, most_each or most_waiting
         self.beat_s, self.keep_days = beat_s, keep_days
@@ -255,8 +264,11 @@ class Jobs:
 
 # %% ../nbs/95_jobs.ipynb #f7ccbbe1
 @patch
-def _refuse_too_many(self: Jobs, asker):
-    "`TooBusy` where too many jobs of all, or of one asker, are not done"
+def check_room(
+    self: Jobs,
+    asker: str,  # As given to `submit`
+):
+    "Raise `TooBusy` where too many jobs of all, or of one asker, are not done"
     waiting = [id for id, future in list(self.futures.items()) if not future.done()]
     if len(waiting) >= self.most_waiting:
         raise TooBusy(f'{self.most_waiting} jobs wait or are at work here: ask again later')
@@ -284,7 +296,7 @@ def submit(
     row = _new_row(kind, asked, who, key, asker)
     if key and _is_known(self.registry, row, key):
         return row.id
-    self._refuse_too_many(row.params['asker'])
+    self.check_room(row.params['asker'])
     if _store_row(self.registry, row, key):
         self._begin(row.id)
         self.start(serving=False)
@@ -344,6 +356,19 @@ def _write_end(self: Jobs, id, course, values):
 
 # %% ../nbs/95_jobs.ipynb #fa254157
 @patch
+def _clear_up(self: Jobs, row):
+    "Remove what a job that ends would leave behind"
+    after = self.afterwards.get(row.kind)
+    if after is None:
+        return
+    try:
+        after(row.params['asked'])
+    except (AstridError, SQLAlchemyError, OSError) as error:
+        words = f'job {row.id} left something behind: {error}'
+        tell(_log, logging.WARNING, words, event='left_behind', job=str(row.id))
+
+
+@patch
 def _work(self: Jobs, id):
     "Take a job, do its work, write its end"
     row, mark = _take(self.registry, id)
@@ -358,6 +383,9 @@ def _work(self: Jobs, id):
         values['result'] = dict(log=list(course.log), **result)
         if status == 'queued':
             values['params'] = row.params | dict(starts=row.params['starts'] - 1)
+        if status in _ENDED:
+            self._clear_up(row)
+            values['params'] = row.params | dict(asked=_hidden(row.params['asked']))
         if status in STATES:
             self._write_end(id, course, values)
     finally:
@@ -527,6 +555,8 @@ def cancel(
         course.stop = 'cancelled'  # Sooner than at the next beat
     elif id in self.futures:
         self.futures[id].cancel()  # It waits for a thread no longer
+    if job['status'] == 'cancelled':
+        self._clear_up(_find(self.registry, id))
     return job
 
 # %% ../nbs/95_jobs.ipynb #41fa310c

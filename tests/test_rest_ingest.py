@@ -1,20 +1,29 @@
 "What a program asks a server to take in: by place, by address within what is allowed, by a body that goes to the disk as it comes"
 
+import asyncio
 import io
+import tempfile
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 from test_jobs import ended
 
 import astrid_data as ad
 from astrid_data import deliveries, web_ingest
+from astrid_data.answers import ApiError
 from astrid_data.core import BadInput
+from astrid_data.ingest import fetch
 from astrid_data.ingest.archive import IngestReport
 from astrid_data.ingest.fits import sample_files
+from astrid_data.jobs import Jobs, TooBusy
 from astrid_data.keys import create_api_key
+from astrid_data.registry.tables import IngestJob
+from astrid_data.storage.folder import FolderStore
 from astrid_data.storage.resolve import resolve_uri
 from astrid_data.storage.service import StoreUnreachable
 
@@ -163,9 +172,9 @@ def test_a_place_is_asked_for_once(house, monkeypatch):
         second, job = begin()
         assert second != first and job['status'] == 'done', job
         assert job['answer']['data']['added'] == 1
-        assert begin()[0] == second and begin(pixels=65)[0] == second
+        assert begin()[0] == second and begin(pixels=65)[0] != second
         assert begin(fov_deg=0.2)[0] != second
-    assert len(asked) == 3 and asked[1][3] == dict(fov_deg=0.1, pixels=64)
+    assert len(asked) == 4 and asked[1][3] == dict(fov_deg=0.1, pixels=64)
 
 
 def test_ledger_and_shell_say_the_same():
@@ -176,3 +185,128 @@ def test_ledger_and_shell_say_the_same():
 def test_a_pattern_is_one_name(house):
     with pytest.raises((BadInput, ad.core.NotFound)):
         deliveries.add_address(house.archive, str(house.at / 'closed' / '*.fits'))
+
+
+def test_two_that_send_the_same_delete_nothing_of_each_other(house, monkeypatch):
+    delete, deleted = FolderStore.delete, []
+    good, bad = dict(name=house.name, detect=False), dict(name=house.name, hdu='NONE')
+
+    def late(store, key):  # Between asking and deleting, another sends the same
+        deleted.append(key)
+        if len(deleted) == 1:
+            house.client.post(UPLOAD, params=good, content=house.content)
+        delete(store, key)
+
+    monkeypatch.setattr(FolderStore, 'delete', late)
+    house.client.post(UPLOAD, params=bad, content=house.content)
+    [row] = house.client.get('/observations').json()['data']
+    assert deleted and row['uri'] not in deleted
+    assert house.archive.store.get(row['uri']) == house.content
+
+
+def kept(house):
+    return list(house.archive.store.list('observations/'))
+
+
+def test_a_refused_body_is_neither_read_nor_kept(house, monkeypatch):
+    def full(*_):
+        raise TooBusy('no room')
+
+    async def never(*_):
+        pytest.fail('the body was read')
+
+    with monkeypatch.context() as m:
+        m.setattr(Jobs, 'check_room', full)
+        m.setattr(web_ingest, '_spool', never)
+        answer = house.client.post(UPLOAD, params=dict(name='a.fits'), content=b'words')
+    assert answer.status_code == 429 and kept(house) == []
+    with monkeypatch.context() as m:  # Room goes while the body comes
+        m.setattr(Jobs, 'submit', full)
+        answer = house.client.post(UPLOAD, params=dict(name='a.fits'), content=b'words')
+    assert answer.status_code == 429 and kept(house) == []
+    monkeypatch.setattr(web_ingest, '_MOST_UPLOADS', 0)
+    assert house.client.post(UPLOAD, params=dict(name='a.fits'), content=b'x').status_code == 429
+
+
+def test_a_request_that_is_known_leaves_no_file(house):
+    how = dict(params=dict(name='a.fits'), headers={'Idempotency-Key': 'one'})
+    for content, status in ((b'words', 200), (b'words', 200), (b'others', 409)):
+        answer = house.client.post(UPLOAD, content=content, **how)
+        assert answer.status_code == status, answer.text
+        assert kept(house) == []
+
+
+def test_a_job_that_fails_or_is_cancelled_leaves_no_file(house, monkeypatch):
+    def broken(*_, **__):
+        raise OSError('the disk is gone')
+
+    monkeypatch.setattr(deliveries, 'add_address', broken)
+    answer = house.client.post(UPLOAD, params=dict(name='a.fits'), content=b'words')
+    assert answer.status_code == 500 and kept(house) == []
+    monkeypatch.setattr(Jobs, '_begin', lambda *_: None)  # It waits
+    how = dict(params=dict(name='a.fits'), headers={'Prefer': 'respond-async'})
+    later = house.client.post(UPLOAD, content=b'words', **how)
+    assert later.status_code == 202 and len(kept(house)) == 1
+    monkeypatch.undo()
+    house.client.delete(later.headers['location'])
+    assert kept(house) == []
+
+
+def test_a_job_tells_no_reader_a_secret(house):
+    signed = f'https://127.0.0.1:9/a.fits?X-Amz-Signature={"c0ffee12" * 8}&token=horse-staple'
+    answer = house.client.post(ADDRESS, json=dict(address=signed))
+    [job] = house.client.get('/jobs').json()['data']
+    texts = [
+        answer.text,
+        house.client.get(f'/jobs/{job["job_id"]}', headers=house.keys['reader']).text,
+    ]
+    with house.archive.session() as session:
+        [row] = session.scalars(select(IngestJob))
+        texts.append(repr((row.params, row.result)))
+    for text in texts:
+        assert 'c0ffee12' not in text and 'horse-staple' not in text, text
+    secret = house.client.post(ADDRESS, json=dict(address='https://ann:horse@a.org/a.fits'))
+    assert secret.status_code == 422 and 'horse' not in secret.text
+    assert len(house.client.get('/jobs').json()['data']) == 1
+
+
+def test_a_place_is_asked_again_when_skyview_was_away(house, monkeypatch):
+    def away(*_):
+        raise StoreUnreachable('SkyView gave no answer')
+
+    monkeypatch.setattr(fetch, '_fetch', away)
+    body, ids = dict(ra=150.1, dec=2.2, survey='DSS2 Red', fov_deg=0.1, pixels=64), set()
+    for _ in range(2):
+        at = house.client.post(POSITION, json=body).headers['location']
+        job = ended(house.client, at)
+        assert job['status'] == 'failed' and job['error']['status'] == 503, job
+        ids.add(at)
+    assert len(ids) == 2
+
+
+def test_a_weight_is_taken_for_sky_where_that_is_said(house):
+    where = house.at / 'open' / 'a_wht.fits'
+    where.write_bytes(house.content)
+    asked = dict(address=str(where), detect=False)
+    assert house.client.post(ADDRESS, json=asked).json()['data']['added'] == 0
+    taken = house.client.post(ADDRESS, json=asked | dict(role='image'))
+    assert taken.json()['data']['added'] == 1, taken.text
+    sent = dict(name='b_wht.fits', detect=False, role='image')
+    again = house.client.post(UPLOAD, params=sent, content=house.content).json()['data']
+    assert (again['skipped'], again['ledger']) == (1, [])
+    assert house.client.post(ADDRESS, json=asked | dict(role='dq')).status_code == 422
+
+
+def test_a_body_that_is_held_back_ends(monkeypatch):
+    times = iter(range(0, 1000, 20))
+    monkeypatch.setattr(web_ingest, 'monotonic', lambda: next(times))
+    request = SimpleNamespace(headers={}, stream=None)
+
+    async def stream():
+        while True:
+            yield b'x'
+
+    request.stream = stream
+    with tempfile.NamedTemporaryFile() as file, pytest.raises(ApiError) as caught:
+        asyncio.run(web_ingest._spool(request, file, 100))
+    assert caught.value.status == 408
