@@ -3,7 +3,6 @@
 import asyncio
 import io
 import tempfile
-import threading
 from types import SimpleNamespace
 
 import numpy as np
