@@ -112,7 +112,7 @@ try:
     from fastapi.responses import Response, StreamingResponse
     from fastapi.routing import APIRoute
     from fastapi.security import APIKeyHeader
-    from pydantic import BaseModel, BeforeValidator, Field
+    from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
     from starlette.datastructures import Headers
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
@@ -837,7 +837,8 @@ _FILES = dict(
 
 
 _WORDS_OF_PURPOSE = 'what labels of test are needed for; recorded with the name of the key'
-_Purpose = Annotated[str | None, Query(min_length=1, max_length=500, description=_WORDS_OF_PURPOSE)]
+_Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+_Purpose = Annotated[_Words | None, Query(description=_WORDS_OF_PURPOSE)]
 
 
 def _add_samples(app, archive, reads):

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import aliased
 
 from .collect.params import Region, TrainingDataCollectionParams, regions
 from .collect.queries import matching_bands, registry_filters, rough_box, sky_condition
@@ -112,6 +113,9 @@ def _detections():
     return query.outerjoin(DetectionIndex, DetectionIndex.detection_id == Detection.id)
 
 # %% ../nbs/95_sky_rows.ipynb #037a5729
+_ADDRESSES = {'uri', 'base_url'}  # May have been given with a password or a token
+
+
 def _read(session, query):
     "The answer to a question as a table; what is not known is None"
     table = pd.DataFrame(columns(session, query)).astype(object)
@@ -120,9 +124,9 @@ def _read(session, query):
         table.loc[unknown, 'observation_time'] = None
     if 'exposure_s' in table and len(table):
         table.loc[table['exposure_s'].astype('f8') <= UNKNOWN_EXPOSURE_S, 'exposure_s'] = None
-    if 'uri' in table:
-        secrets = known_secrets()
-        table['uri'] = [hide_secrets(uri, secrets) for uri in table['uri']]
+    secrets = known_secrets()
+    for name in _ADDRESSES.intersection(table):
+        table[name] = [hide_secrets(address, secrets) for address in table[name]]
     return table
 
 # %% ../nbs/95_sky_rows.ipynb #3189426e
@@ -259,24 +263,48 @@ def observation_row(
 _OPEN = 'id observation_id survey band observation_time ra dec pixel_x pixel_y'.split()
 
 
-def _tested(condition):
-    "A question for the versions that have in test what meets a condition"
+def _in_test(*conditions):
+    "A question for the versions that have in test what meets the conditions"
     detail = SampleRow.sample_id == TrainingSample.id
     query = select(TrainingSample.dataset_id).join(SampleRow, detail)
-    return query.where(condition, SampleRow.split == 'test')
+    return query.where(SampleRow.split == 'test', *conditions)
+
+
+def _of_its_object():
+    "Conditions for the samples of the object of a detection, in its survey"
+    index, seen, image = aliased(DetectionIndex), aliased(Detection), aliased(Observation)
+    same = index.object_id == DetectionIndex.object_id, image.survey_id == Observation.survey_id
+    found = index.detection_id == TrainingSample.detection_id, seen.id == index.detection_id
+    return *found, image.id == seen.observation_id, *same
+
+
+def _tested():
+    "Questions for the versions that have a detection in test, and for those that have its object"
+    return _in_test(TrainingSample.detection_id == Detection.id), _in_test(*_of_its_object())
+
+
+def _versions(session, ids):
+    "The versions that have one of some detections, or its object, in test"
+    itself, its_object = _tested()
+    here = Detection.id.in_(ids), Observation.id == Detection.observation_id
+    indexed = *here, DetectionIndex.detection_id == Detection.id
+    found = itself.where(here[0]), its_object.where(*indexed)
+    return {version for query in found for version in session.scalars(query.distinct())}
 
 
 def _record(session, ids, purpose, who):
     "Record a look at detections with every version that has one of them in test"
-    own = TrainingSample.detection_id.in_([uuid.UUID(id) for id in ids])
-    versions = session.scalars(_tested(own).distinct()).all()
+    purpose = purpose.strip()
+    if not purpose:
+        raise BadInput('the purpose is blank: say in words what the labels of test are needed for')
+    versions = _versions(session, [uuid.UUID(id) for id in ids])
     look = dict(split='test', who=who, purpose=purpose, created_at=datetime.now(UTC))
     session.add_all(SplitOpening(dataset_id=version, **look) for version in versions)
 
 
 def _is_tested(session, id):
-    "Whether a detection is in the test split of a version"
-    return session.scalar(_tested(TrainingSample.detection_id == id).limit(1)) is not None
+    "Whether a detection, or its object, is in the test split of a version"
+    return bool(_versions(session, [id]))
 
 # %% ../nbs/95_sky_rows.ipynb #9313f4b1
 def _asked(session, cone, survey, band, start, end, min_score):
@@ -321,7 +349,7 @@ def detection_rows(
     with archive.session() as session:
         conditions, region = _asked(session, cone, survey, band, start, end, min_score)
         conditions += [sky_condition(session, region)] if region else []
-        tested = _tested(TrainingSample.detection_id == Detection.id).exists()
+        tested = or_(*(query.exists() for query in _tested()))
         conditions += [] if purpose else [~tested]
         query = _detections().where(*conditions)
         is_wanted = _within(region) if region else _all_wanted

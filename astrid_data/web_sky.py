@@ -32,7 +32,7 @@ from astrid_data.sky_rows import (
 # %% ../nbs/95_web_sky.ipynb #eabcae45
 try:
     from fastapi import Query
-    from pydantic import BaseModel, Field, create_model
+    from pydantic import BaseModel, Field, StringConstraints, create_model
 except ImportError as e:
     raise ImportError('the REST API needs FastAPI: pip install "astrid_data[api]"') from e
 
@@ -98,12 +98,11 @@ _Radius = Annotated[float | None, Query(gt=0, le=180, description='of the cone (
 _Name = Annotated[str | None, Query(min_length=1, max_length=255)]
 _Start = Annotated[datetime | None, Query(description='first moment of the observation (UTC)')]
 _End = Annotated[datetime | None, Query(description='end of the time, not itself in it (UTC)')]
+_Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 _Purpose = Annotated[
-    str | None,
+    _Words | None,
     Query(
-        min_length=1,
-        max_length=500,
-        description='what those of a locked test are needed for; recorded with the name of the key',
+        description='what those of a locked test are needed for; recorded with the name of the key'
     ),
 ]
 _LEFT_OUT = 'detections of a locked test are left out: purpose=WHY shows them, and is recorded'

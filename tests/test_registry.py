@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Text, cast, func, inspect, or_, select, text
+from sqlalchemy import Text, cast, event, func, inspect, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 import astrid_data.registry.tables as R
@@ -919,6 +919,27 @@ def test_verdicts_pile_up_and_people_outrank_rules(reg):
             R.add_validation_event(s, uuid.uuid4(), 'vera', True)
         with pytest.raises(ValueError):
             R.add_validation_event(s, d, 'vera', True, confidence_level='certain')
+
+
+def test_a_verdict_reads_only_what_it_needs_of_those_before(reg):
+    d = fill(reg, 1)[0]['id']
+    asked = []
+
+    def note(conn, cursor, statement, *_):
+        if statement.startswith('SELECT') and 'FROM validation_events' in statement:
+            asked.append(statement)
+
+    with reg.session() as s:
+        bind = s.get_bind()
+        event.listen(bind, 'before_cursor_execute', note)
+        try:
+            R.add_validation_event(s, d, 'vera', True)
+            assert asked == []
+            R.add_validation_event(s, d, 'rule:flagged', False)
+        finally:
+            event.remove(bind, 'before_cursor_execute', note)
+        assert len(asked) == 1 and 'DISTINCT' in asked[0]
+        assert s.get(R.Detection, d).status == 'confirmed'
 
 
 # ---- the sky ----

@@ -9,10 +9,12 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import inspect as sa_inspect
 from sqlalchemy import select
 
 import astrid_data as ad
 from astrid_data import sky_rows, web_sky
+from astrid_data.core import BadInput
 from astrid_data.keys import create_api_key
 from astrid_data.registry.tables import (
     Detection,
@@ -238,9 +240,87 @@ def test_a_purpose_opens_and_leaves_a_mark(house, ask):
         assert ask(path, params=dict(purpose='to learn')).status_code == 200
     looks = house.dataset.test_openings.iloc[before:]
     assert len(looks) == 3 and set(looks['who']) == {'reader'}
-    open_one = next(row for row in rows if row['id'] not in ids)
+    open_one = ask('/detections').json()['data'][0]
     ask(f'/detections/{open_one["id"]}', params=dict(purpose='to learn'))
     assert len(house.dataset.test_openings) == before + 3
+
+
+@pytest.fixture
+def siblings(house):
+    "A detection that is no sample, of an object of test; and one of that name in another survey"
+    tested = uuid.UUID(rows_of_test(house)['detection_id'].dropna().iloc[0])
+    made = []
+    with house.archive.session() as session:
+        d, index = session.get(Detection, tested), session.get(DetectionIndex, tested)
+        index.object_id = index.object_id or 'one of test'
+        image = session.get(Observation, d.observation_id)
+        elsewhere = Survey(id=uuid.uuid4(), name=f'elsewhere {uuid.uuid4()}')
+        session.add(elsewhere)
+        session.flush()
+        for survey_id in (image.survey_id, elsewhere.id):
+            copies = [
+                {c.key: getattr(row, c.key) for c in sa_inspect(type(row)).column_attrs}
+                for row in (image, d, index)
+            ]
+            ids = dict(observation_id=uuid.uuid4(), detection_id=uuid.uuid4())
+            copies[0] |= dict(id=ids['observation_id'], survey_id=survey_id)
+            copies[0] |= dict(observation_id=f'later {ids["observation_id"]}')
+            copies[1] |= dict(id=ids['detection_id'], observation_id=ids['observation_id'])
+            copies[1] |= dict(human_label='supernova', status='confirmed')
+            copies[2] |= dict(detection_id=ids['detection_id'])
+            for kind, copy in zip((Observation, Detection, DetectionIndex), copies):
+                session.add(kind(**copy))
+                session.flush()
+            made.append((str(ids['observation_id']), str(ids['detection_id'])))
+    yield [id for _, id in made]
+    with house.archive.session() as session:
+        for image_id, id in made:
+            for kind, own in ((DetectionIndex, id), (Detection, id), (Observation, image_id)):
+                session.delete(session.get(kind, uuid.UUID(own)))
+                session.flush()
+
+
+def test_an_object_of_test_is_locked_at_all_times(house, ask, siblings):
+    later, other = siblings
+    before = len(house.dataset.test_openings)
+    shown = {row['id'] for row in everything(ask, '/detections', limit=1000)}
+    assert later not in shown and other in shown
+    row = ask(f'/detections/{later}').json()['data']
+    assert all(row[name] is None for name in LABELS) and row['ra'] is not None
+    assert ask(f'/detections/{other}').json()['data']['human_label'] == 'supernova'
+    assert ask(f'/detections/{later}/events').status_code == 422
+    assert ask(f'/detections/{other}/events').status_code == 200
+    assert len(house.dataset.test_openings) == before
+    why = dict(params=dict(purpose=' to learn '))
+    assert ask(f'/detections/{later}', **why).json()['data']['human_label'] == 'supernova'
+    assert ask(f'/detections/{later}/events', **why).status_code == 200
+    assert ask(f'/detections/{other}', **why).status_code == 200
+    looks = house.dataset.test_openings.iloc[before:]
+    assert looks['purpose'].tolist() == ['to learn'] * 2
+
+
+@pytest.mark.parametrize('purpose', ['', ' ', '\t\n'])
+def test_a_blank_purpose_opens_nothing(house, ask, purpose):
+    before = len(house.dataset.test_openings)
+    id = rows_of_test(house)['detection_id'].dropna().iloc[0]
+    samples = f'/training/datasets/{house.dataset.id}/samples'
+    for path in ('/detections', f'/detections/{id}', f'/detections/{id}/events', samples):
+        assert ask(path, params=dict(purpose=purpose)).status_code == 422
+    if purpose:
+        for read in (sky_rows.detection_row, sky_rows.event_rows):
+            with pytest.raises(BadInput, match='blank'):
+                read(house.archive, id, purpose, 'me')
+        with pytest.raises(BadInput, match='blank'):
+            sky_rows.detection_rows(house.archive, 1000, purpose=purpose)
+    assert len(house.dataset.test_openings) == before
+
+
+def test_the_address_of_a_survey_says_no_secret(house, ask):
+    address = 'https://me:hunter22@x.org/a?token=abcdef123456'
+    with house.archive.session() as session:
+        session.add(Survey(id=uuid.uuid4(), name='guarded', base_url=address))
+    text = ask('/surveys').text
+    assert 'x.org' in text and 'hunter22' not in text and 'abcdef123456' not in text
 
 
 def test_head_with_a_purpose_is_refused(house, ask):

@@ -1601,6 +1601,15 @@ def _is_person(validator_id):
     return not validator_id.startswith(AUTOMATIC_VALIDATORS)
 
 
+def _is_settled(session, detection):
+    "Whether a person has said what a detection is"
+    if detection.human_label is not None:
+        return True
+    names = select(ValidationEvent.validator_id).distinct()
+    own = ValidationEvent.detection_id == detection.id
+    return any(map(_is_person, session.scalars(names.where(own))))
+
+
 def _yes_or_no(is_valid):
     "A verdict as a bool; what is unsure or no verdict at all is refused"
     return read_verdict(is_valid, 'is_valid', may_be_unsure=False)
@@ -1629,10 +1638,7 @@ def add_validation_event(
     if d is None:
         raise NotFound(f'no detection has the id {detection_id}')
     human = _is_person(validator_id) if human is None else human
-    before = session.scalars(
-        select(ValidationEvent.validator_id).where(ValidationEvent.detection_id == detection_id)
-    )
-    settled = d.human_label is not None or any(map(_is_person, before))
+    settled = not human and _is_settled(session, d)
     level = None if confidence_level is None else ConfidenceLevel(str(confidence_level).lower())
     e = ValidationEvent(
         detection_id=detection_id,
