@@ -14,7 +14,13 @@ from astrid_data.quality import duplicates as duplicates_page
 from astrid_data.quality.background import example_patches
 from astrid_data.quality.duplicates import can_compare, check_duplicates, find_duplicates
 from astrid_data.quality.fingerprints import noise_pattern
-from astrid_data.quality.same_noise import LEAST_SIGMA, clearly_different, compare, same_noise
+from astrid_data.quality.same_noise import (
+    LEAST_SIGMA,
+    _coarse,
+    clearly_different,
+    compare,
+    same_noise,
+)
 from astrid_data.splits.audit import LeakageAudit, audit_splits
 from benchmarks.copies import A_DRESS, centred, dresses, plant, planted, tiles
 
@@ -125,6 +131,7 @@ def test_one_shared_channel_is_a_part_and_two_of_three_are_a_copy():
     assert unique == 61 / 64 and (facts['near'], facts['part']) == (3, 1)
     across = {i.code: i.n for i in issues}['duplicates_across_splits']
     assert across == 8  # A shared template is no other label, but a leak all the same
+    assert 'duplicates_of_other_label' not in {issue.code for issue in issues}
 
 
 def test_what_all_patches_share_is_no_copy():
@@ -137,6 +144,9 @@ def test_what_all_patches_share_is_no_copy():
     star = np.exp(-(x**2 + y**2) / 60) + 0.1 * np.exp(-abs(x * y) / 10)
     bright = 1e4 * star * rng.uniform(1, 3, (300, 1, 1, 1)) + rng.normal(size=(300, 1, 32, 32))
     assert len(find_duplicates(bright.astype('f4'), np.isfinite(bright))) == 0
+    patterns = noise_pattern(bright[:20], np.isfinite(bright[:20]))[:, 0]
+    coarse = [_coarse(pattern) for pattern in patterns]
+    assert all(compare(coarse[0], other).correlation < 0.6 for other in coarse[1:])
 
 
 def crowded_image(seed, side):

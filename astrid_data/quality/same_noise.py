@@ -8,6 +8,7 @@ __all__ = ['LEAST_SIGMA', 'orientations', 'Resemblance', 'compare', 'same_noise'
 # %% ../../nbs/45_quality/03_same_noise.ipynb #0728ee01
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from scipy import fft
@@ -24,9 +25,9 @@ def orientations(
 # %% ../../nbs/45_quality/03_same_noise.ipynb #84838e67
 def _correlations(first, several):
     "Size of the correlation of a pattern with several at all shifts, shape (k, s, s)"
-    product = fft.rfft2(first) * np.conj(fft.rfft2(several))
+    spectrum = fft.rfft2(first) * np.conj(fft.rfft2(several))
     scale = np.linalg.norm(first) * np.linalg.norm(several, axis=(1, 2))
-    surfaces = fft.irfft2(product, s=first.shape)
+    surfaces = fft.irfft2(spectrum, s=first.shape)
     return np.abs(surfaces) / np.maximum(scale, 1e-9)[:, None, None]
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #3d43b3bc
@@ -223,27 +224,28 @@ def _lost_fine_noise(first, second):
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #2b886954
 def _between(pattern, down, right):
-    "A pattern moved by half a pixel along its columns, its rows or both"
-    for axis, moved in enumerate((down, right)):
-        if moved:
-            pattern = (pattern + np.roll(pattern, -1, axis)) / 2
-    return pattern
+    "A pattern moved by a part of a pixel along its columns and rows; 0 where it is 0"
+    waves = fft.fftfreq(len(pattern))[:, None] * down + fft.rfftfreq(len(pattern)) * right
+    spectrum = fft.rfft2(pattern) * np.exp(2j * np.pi * waves).astype('c8')
+    return fft.irfft2(spectrum, s=pattern.shape) * (pattern != 0)
 
 
-def _compare_coarse(first, several, least):
-    "How alike the coarse noise of a pattern and the first copy of it is, or else the last pattern"
-    coarse = _coarse(first)
-    for second in several:
-        found = replace(compare(coarse, _coarse(second)), coarse=True)
-        if found.sigma < LEAST_SIGMA or found.is_copy(least):
+_PARTS = (0, 0.5), (0.5, 0), (0.5, 0.5), *product((0.25, -0.25), repeat=2)  # Of a pixel
+
+
+def _first_copy(found, least):
+    "The first of some resemblances that is a copy, or the last; the others are not worked out"
+    for one in found:
+        if one.sigma < LEAST_SIGMA or one.is_copy(least):
             break
-    return found
+    return one
 
 
-def _compare_between(first, second, least):
-    "The same as they stand, and by half a pixel beside it"
-    steps = (0, 0), (0, 1), (1, 0), (1, 1)
-    return _compare_coarse(first, (_between(second, *step) for step in steps), least)
+def _compare_resampled(first, second, least):
+    "How alike two patterns are of which one may have lost its fine noise, or lie between the pixels"
+    if _lost_fine_noise(first, second):
+        return replace(compare(_coarse(first), _coarse(second)), coarse=True)
+    return _first_copy((compare(first, _between(second, *part)) for part in _PARTS), least)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #0d823035
 def _turned(pattern, angle, mirrored):
@@ -262,8 +264,10 @@ _BESIDE = 0.025  # Between angles that are tried (rad)
 
 def _compare_turned(first, second, angle, mirrored, least):
     "How alike the coarse noise of two patterns is, the second turned by an angle or one beside it"
+    coarse = _coarse(first)
     angles = (angle, angle - _BESIDE, angle + _BESIDE)
-    return _compare_coarse(first, (_turned(second, a, mirrored) for a in angles), least)
+    turned = (_coarse(_turned(second, a, mirrored)) for a in angles)
+    return _first_copy((replace(compare(coarse, t), coarse=True) for t in turned), least)
 
 
 def same_noise(
@@ -278,8 +282,8 @@ def same_noise(
     if upright.is_copy(least) or upright.window:
         return upright
     found = upright
-    if upright.sigma >= LEAST_SIGMA and _lost_fine_noise(first, second):
-        found = _compare_between(first, second, least)
+    if upright.sigma >= LEAST_SIGMA:
+        found = _compare_resampled(first, second, least)
     if not found.is_copy(least) and _beyond_quarters(angle) >= _SMALLEST_TURN:
         found = _compare_turned(first, second, angle, mirrored, least)
     return found if found.is_copy(least) else upright
@@ -293,8 +297,8 @@ def _heights(first, second):
     both = (second, second[:, :, ::-1])
     four = [np.rot90(side, quarters, (1, 2)) for side in both for quarters in (0, 1)]
     of_second = fft.rfft2(np.stack(four, axis=1))
-    product = fft.rfft2(first)[:, None] * np.concatenate([of_second, np.conj(of_second)], axis=1)
-    surfaces = fft.irfft2(product, s=first.shape[1:]) ** 2
+    spectrum = fft.rfft2(first)[:, None] * np.concatenate([of_second, np.conj(of_second)], axis=1)
+    surfaces = fft.irfft2(spectrum, s=first.shape[1:]) ** 2
     height = surfaces.max(axis=(2, 3))
     total = surfaces.sum(axis=(2, 3))
     others = total.sum(axis=1) - np.take_along_axis(total, height.argmax(1)[:, None], 1)[:, 0]
