@@ -49,7 +49,8 @@ def _judge(patterns, hint, least, complete=True):
             n_comparable += 1
             other = same_noise(*patterns[:, channel], **turn)
             found += [other] if other.is_copy(least) else []
-    kind = 'near' if 2 * len(found) > n_comparable else 'part'
+    emptied = any(resemblance.emptied for resemblance in found)
+    kind = 'part' if emptied or 2 * len(found) <= n_comparable else 'near'
     return kind, max(resemblance.correlation for resemblance in found)
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #37b4335b
@@ -126,7 +127,7 @@ def find_duplicates(
 DUPLICATE_ISSUES = dict(
     exact=('exact_duplicates', 'warning', '{n} samples show exactly the pixels of another'),
     near=('near_duplicates', 'warning', '{n} samples show the pixels of another in other dress'),
-    part=('shared_channels', 'info', '{n} samples share the pixels of a channel, not of all'),
+    part=('shared_channels', 'info', '{n} samples share pixels of a channel or of a part, not all'),
     other_label=(
         'duplicates_of_other_label',
         'error',

@@ -47,6 +47,7 @@ def _correlation_of(here, there):
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #1ba9cf51
 _RIM_SHARE, _RIM_REACH = 0.1, 2  # Of the side, and how far a rim's noise reaches inwards (pixel)
+_LEAST_KNOWN = 0.3  # Share of pixels with noise in both, from which a part of a patch can speak
 _LEAST_SIDE = 30  # Of a patch whose middle has enough noise to speak for it (pixel)
 
 
@@ -56,7 +57,8 @@ def _fit(first, second, down, right):
     rim = round(_RIM_SHARE * len(first)) + _RIM_REACH
     middle = slice(rim, -rim), slice(rim, -rim)
     whole = abs(_correlation_of(here, there))
-    if min(here.shape) < _LEAST_SIDE:
+    known = (here[middle] != 0) & (there[middle] != 0)
+    if min(here.shape) < _LEAST_SIDE or known.mean() < _LEAST_KNOWN:
         return whole
     return max(whole, abs(_correlation_of(here[middle], there[middle])))
 
@@ -65,7 +67,6 @@ _SMALL_SHIFT = 2  # Of a copy, whatever came in (pixel)
 _SAME_STRIP = 0.5  # Correlation from which what came in is known; more where chance could do that
 _CHANCE = 4.0  # Standard deviations of chance that are not enough
 _SAME_IMAGE = 0.9  # The same for a mirror image; neighbours in smooth noise reach 0.8
-_LEAST_KNOWN = 0.3  # Share of its pixels that must have noise
 _REPEATED = 0.95  # The same of a row and the next
 _SMOOTH = 0.8  # The same in noise that is so smooth that repeated rows do not stand out
 _LEAST_OVERLAP = 0.5  # Share of a patch that must still be there, unless it was rolled
@@ -97,14 +98,16 @@ def _is_filled(rows, by):
     return any(_are_same(strip[-n:], image, _SAME_IMAGE) for image in images)
 
 
-def _is_known(first, second, by, may_be_empty):
+def _is_known(first, second, by, may_be_new, may_be_empty):
     "Whether the rows that one pattern has and the other, moved by so many, has not, are a copy's"
     if by < 0:
         first, second, by = first[::-1], second[::-1], -by
     came_round = _are_same(first[:by], second[-by:], _SAME_STRIP)
+    if came_round or not may_be_new:
+        return came_round
     ends = first, second[::-1]
     empty = may_be_empty and any(_is_empty(rows, by) for rows in ends)
-    return came_round or empty or any(_is_filled(rows, by) for rows in ends)
+    return empty or any(_is_filled(rows, by) for rows in ends)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #d72da904
 def _is_moved(first, second, down, right, may_be_empty=True):
@@ -112,11 +115,11 @@ def _is_moved(first, second, down, right, may_be_empty=True):
     side = len(first)
     if _correlation_of(*_overlapping(first, second, down, right)) < 0:
         second = -second
-    if (1 - abs(down) / side) * (1 - abs(right) / side) < _LEAST_OVERLAP:
-        return _are_same(first, np.roll(second, (down, right), (0, 1)), _SAME_STRIP)
+    may_be_new = (1 - abs(down) / side) * (1 - abs(right) / side) >= _LEAST_OVERLAP
     along = (first, np.roll(second, right, 1)), (first.T, np.roll(second, down, 0).T)
     shifts = zip(along, (down, right))
-    asked = [(*pair, by, may_be_empty) for pair, by in shifts if abs(by) > _SMALL_SHIFT]
+    how = may_be_new, may_be_empty
+    asked = [(*pair, by, *how) for pair, by in shifts if abs(by) > _SMALL_SHIFT]
     return all(_is_known(*rows) for rows in asked)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #d5c57782
