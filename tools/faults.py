@@ -163,7 +163,7 @@ FAULTS = {
         (
             'a bit of an image flips, size and time stay',
             'found with `always_hash=True`, and by the blocks of an image in a bucket',
-            'store_faults: a_bit_that_flips_without_a_trace_is_found_when_asked',
+            'store_faults: a_change_whose_time_was_set_back_is_noticed',
         ),
         (
             'an object in a bucket is damaged',
