@@ -246,7 +246,7 @@ def _read_ids(catalogue, object_id):
     ids = text_ids(cells, object_id)
     too_long = np.array([len(one or '') > 255 for one in ids], bool)
     catalogue.lost.lose(too_long, 'bad_id', lambda row: f'an id of {len(ids[row])} characters')
-    padded = [isinstance(cell, str) and cell != cell.strip() != '' for cell in cells]
+    padded = [isinstance(cell, str) and cell != '' and cell != cell.strip() != '' for cell in cells]
     words = f'{object_id} had blanks before or behind it, which do not count (A and "A " are one)'
     catalogue.note_number(np.array(padded, bool), words)
     catalogue.rows['object_id'] = pd.Series(ids, dtype=object)

@@ -61,7 +61,7 @@ def _between(joules, seconds, meter):
         return np.nan, 'its counter comes round, and the most that it draws is unknown'
     least = joules % wrap
     most = top_watts * seconds
-    if least + wrap <= most:
+    if least + wrap <= most * (1 + _ROUNDING):
         return np.nan, 'its counter may have come round more than once between two readings'
     if joules < 0 and least > most + top_watts * _STANDSTILL_S:
         return np.nan, 'its counter was set back'
@@ -69,6 +69,7 @@ def _between(joules, seconds, meter):
 
 
 _STANDSTILL_S = 1.0  # A counter that works moves at least this often
+_ROUNDING = 1e-9  # Of energies; at the very top the last digit would decide
 
 # %% ../../nbs/70_tracking/01_meters.ipynb #8e50eeec
 def _equal_readings(counter):
