@@ -3,6 +3,7 @@
 import base64
 import html
 import shutil
+import threading
 import time
 import warnings
 from importlib.resources import files
@@ -786,6 +787,55 @@ def test_keys_judge_in_the_order_of_the_page(built):
     again = read_verdicts(built, rows)
     again = again[again['labeller'] == 'keys'].drop_duplicates('row', keep='last')
     assert set(again['verdict']) == {'unsure'}
+
+
+def test_a_verdict_on_a_page_that_was_not_seen_is_not_written(built):
+    gallery = ad.browse(built, page_size=3, labeller='early')
+    panel = GalleryPanel(gallery)
+    panel.draw()
+    seen = [int(row) for row in gallery.page_rows]
+    panel.turn(1)
+    unseen = [int(row) for row in gallery.page_rows]
+    for message in (dict(verdict='real', row=seen[0]), dict(key='r')):
+        panel.answer(dict(message, seen=seen, labeller='early'))
+        assert 'nothing was written' in panel.message.value
+    half_drawn = [unseen[0], *seen[1:]]
+    panel.select(1)
+    panel.answer(dict(key='r', seen=half_drawn, labeller='early'))
+    assert not len(read_verdicts(built, [*seen, *unseen]).query('labeller == "early"'))
+    panel.answer(dict(verdict='real', row=unseen[1], seen=unseen, labeller='early'))
+    said = read_verdicts(built, unseen).query('labeller == "early"')
+    assert said['row'].tolist() == [unseen[1]]
+
+
+def test_the_name_on_the_screen_counts_where_its_message_is_late(built):
+    gallery = ad.browse(built, page_size=3, labeller='anna')
+    panel = GalleryPanel(gallery)
+    panel.draw()
+    rows = [int(row) for row in gallery.page_rows]
+    press = dict(verdict='bogus', row=rows[0], seen=rows)
+    panel.answer(dict(press, labeller='late name'))
+    assert set(read_verdicts(built, rows)['labeller']) >= {'late name'}
+    panel.guard(panel.answer)(dict(press, labeller=' '))
+    assert 'who says so' in panel.message.value
+
+
+def test_two_threads_answer_one_after_the_other(built):
+    panel = GalleryPanel(ad.browse(built, page_size=3))
+    inside, most = [], []
+
+    def answer():
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+
+    threads = [threading.Thread(target=panel.guard(answer)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1, 1]
 
 
 def test_undo_takes_back_what_its_labeller_said(built):

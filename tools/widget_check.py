@@ -33,6 +33,14 @@ ad.show_run(monitor, every_s=1)""",
     "ad.browse(dataset, rows=ad.label_queue(dataset, 'ben', n=8)['row'], page_size=8, labeller='ben', blind=True)",
     'dataset.quality',
 ]
+TURN_AND_PRESS = """box => {
+    const tile = box.querySelector('.astrid-data-tile');
+    const button = [...box.querySelectorAll('button')].find(b => b.textContent.startsWith('next'));
+    const real = [...tile.querySelectorAll('button')].find(b => b.textContent.trim() == 'real');
+    const row = tile.querySelector('[data-row]').dataset.row;
+    button.click(); real.click();
+    return row;
+}"""
 FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 
 
@@ -138,7 +146,7 @@ def steps(page, step):
     says(gallery, 'written to ad_label_events')
     step('drawn sky labelled')
     gallery.locator('.widget-dropdown', has_text='class').locator('select').select_option('source')
-    gallery.locator('div[title]', has_text='● real').first.wait_for()
+    gallery.locator('div[title]', has_text='source').nth(15).wait_for()
     gallery.get_by_role('button', name='real').first.click()
     says(gallery, 'written to validation_events')
     step('detection labelled')
@@ -151,6 +159,16 @@ def steps(page, step):
     says(gallery, 'taken back')
     assert page.locator('.jp-Cell').count() == cells, 'a key reached the notebook'
     step('judged by key and undone')
+    for _ in range(6):  # Pressed before the next page is drawn: what was seen is judged, or nothing
+        row = gallery.evaluate(TURN_AND_PRESS)
+        said = gallery.get_by_text('press again').or_(gallery.get_by_text(f'sample {row} is real'))
+        said.first.wait_for()
+        gallery.get_by_text('samples 1 to 16').or_(
+            gallery.get_by_text('samples 17 to')
+        ).first.wait_for()
+        gallery.get_by_role('button', name='◀ previous').click()
+        says(gallery, 'samples 1 to 16 of')
+    step('pressed while the page turns')
     page.keyboard.press('o')
     says(gallery, 'look there with')
     step('close look')
@@ -159,7 +177,7 @@ def steps(page, step):
     where = gallery.locator('.widget-text', has_text='where').locator('input')
     where.fill('snr > 20')
     page.keyboard.press('Enter')
-    says(gallery, 'samples 1 to')
+    says(gallery, 'of 64 chosen')
     step('asked by an expression')
     gallery.locator('.widget-text', has_text='labeller').locator('input').fill(' ')
     page.keyboard.press('Enter')

@@ -7,6 +7,7 @@ __all__ = ['SkyTables', 'tables_of_dataset', 'tables_of_archive', 'number_fields
            'show_coverage']
 
 # %% ../../nbs/85_widgets/07_coverage.ipynb #ee4b6fa0
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -337,10 +338,13 @@ def _build(self: Coverage):
     natural = w.Layout(max_width='100%', width='max-content', height='max-content')
     view = w.Image(format='png', layout=natural)
 
+    lock = threading.Lock()
+
     def draw(_=None):
-        self.field = None if which.value < 0 else which.value
-        self.colour = by.value
-        view.value = figure_png(self.static())
+        with lock:  # A kernel may answer in two threads; the last picture is of the last choice
+            self.field = None if which.value < 0 else which.value
+            self.colour = by.value
+            view.value = figure_png(self.static())
 
     for menu in (which, by):
         menu.observe(draw, 'value')

@@ -8,6 +8,7 @@ __all__ = ['ALL', 'KEYS', 'Gallery', 'page_verdicts', 'Tile', 'make_tiles', 'fil
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #dab2400a
 import math
+import threading
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
@@ -196,6 +197,11 @@ def html(
     return gallery_html(self.dataset, self.page_rows, self.blind, self.said(), self.look)
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #3316d4c3
+_AREA = 'astrid-data-gallery'  # CSS classes by which the browser finds its way
+_TILE = 'astrid-data-tile'
+_LABELLER = 'astrid-data-labeller'
+
+
 @dataclass
 class Tile:
     "A place of a gallery: a picture and a button for each verdict"
@@ -228,7 +234,8 @@ def make_tiles(
         look = w.Button(description='⤢', tooltip='a close look', layout=narrowest, style=style)
         line = w.HBox([*buttons.values(), look], layout=plain)
         layout = w.Layout(margin='2px 5px', border='1px solid transparent')
-        return Tile(w.VBox([picture, line], layout=layout), picture, buttons, look)
+        box = w.VBox([picture, line], layout=layout).add_class(_TILE)
+        return Tile(box, picture, buttons, look)
 
     return [tile() for _ in range(count)]
 
@@ -345,7 +352,9 @@ def make_pager(
         page=w.BoundedIntText(gallery.page + 1, layout=w.Layout(width='130px'), **page),
         forward=w.Button(description='next ▶', layout=w.Layout(width='90px')),
         where=w.Label(layout=w.Layout(margin='0 24px 0 4px')),
-        labeller=w.Text(gallery.labeller, layout=w.Layout(width='190px'), **name),
+        labeller=w.Text(gallery.labeller, layout=w.Layout(width='190px'), **name).add_class(
+            _LABELLER
+        ),
         undo=w.Button(
             description='undo',
             tooltip='take the last verdict back',
@@ -393,7 +402,6 @@ KEYS = {
     'Escape': 'close',
     'z': 'undo',
 }
-_KEY_AREA = 'astrid-data-gallery'  # Class of the box that listens
 
 
 @cache
@@ -408,7 +416,10 @@ def _key_line_class():
         _esm = (files('astrid_data') / 'templates/gallery_keys.js').read_text(encoding='utf-8')
         words = traitlets.Unicode(said).tag(sync=True)
         heard = traitlets.List(list(KEYS)).tag(sync=True)
-        area = traitlets.Unicode(_KEY_AREA).tag(sync=True)
+        verdicts = traitlets.List(list(VERDICTS)).tag(sync=True)
+        area = traitlets.Unicode(_AREA).tag(sync=True)
+        tile = traitlets.Unicode(_TILE).tag(sync=True)
+        labeller = traitlets.Unicode(_LABELLER).tag(sync=True)
 
     return KeyLine
 
@@ -430,6 +441,7 @@ class GalleryPanel:
         self.message = w.HTML(layout=w.Layout(margin='0 0 0 16px'))
         self.tiles = make_tiles(min(gallery.page_size, len(gallery.dataset)))
         self.look = CloseLook()
+        self.lock = threading.RLock()  # One answer at a time
         self.selected = 0  # Number of the tile that keys speak of
         self.written = []  # Row, labeller and earlier verdict of what was judged here, oldest first
         self.keys = _key_line_class()()
@@ -456,7 +468,7 @@ class GalleryPanel:
                 line([tiles, self.look.box], 'row wrap-reverse'),
             ],
         )
-        return box.add_class(_KEY_AREA)
+        return box.add_class(_AREA)
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #bcdba738
 @patch
@@ -474,13 +486,14 @@ def guard(
     self: GalleryPanel,
     action,  # A function
 ):  # The same function, which fails in words
-    "Tell what goes wrong, where nobody would see an error"
+    "Tell what goes wrong, where nobody would see an error; one answer at a time"
 
     def guarded(*args):
-        try:
-            action(*args)
-        except (AstridError, SQLAlchemyError, OSError) as error:
-            self.tell(f'{type(error).__name__}: {error}', is_error=True)
+        with self.lock:
+            try:
+                action(*args)
+            except (AstridError, SQLAlchemyError, OSError) as error:
+                self.tell(f'{type(error).__name__}: {error}', is_error=True)
 
     return guarded
 
@@ -645,6 +658,35 @@ def rename(
     self.gallery.labeller = labeller
     self.draw()
 
+# %% ../../nbs/85_widgets/05_gallery.ipynb #fb23251d
+@patch
+def _judged_tile(self: GalleryPanel, message):
+    "Number of the tile that a verdict is about; None where it shows another row by now"
+    rows = [int(row) for row in self.gallery.page_rows]
+    if 'row' in message:
+        return rows.index(message['row']) if message['row'] in rows else None
+    here = slice(self.selected, self.selected + 1)
+    return self.selected if message['seen'][here] == rows[here] else None
+
+
+@patch
+def answer(
+    self: GalleryPanel,
+    message: dict,  # key or verdict and row; seen: rows on the screen; labeller: name in the field
+):
+    "Do what a key or a verdict button says, as the person saw it"
+    verdict = message.get('verdict')
+    asks_verdict = verdict in VERDICTS or KEYS.get(message.get('key')) in VERDICTS
+    labeller = message.get('labeller', self.gallery.labeller)
+    if labeller != self.gallery.labeller:
+        self.rename(labeller)
+    number = self._judged_tile(message)
+    if asks_verdict and number is None:
+        return self.tell('the page was just changing, so nothing was written: press again')
+    if verdict in VERDICTS:
+        return self.press(number, verdict)
+    self.hear(message.get('key'))
+
 # %% ../../nbs/85_widgets/05_gallery.ipynb #2d0c2fd2
 @patch
 def connect(
@@ -666,7 +708,7 @@ def connect(
     on_change(pager.page, lambda number: self.turn(number - 1))
     on_change(pager.labeller, self.rename)
     on_click(pager.undo, self.undo)
-    self.keys.on_msg(lambda _, message, __: self.guard(self.hear)(message.get('key')))
+    self.keys.on_msg(lambda _, message, __: self.guard(self.answer)(message))
     on_click(pager.back, lambda: self.turn(self.gallery.page - 1))
     on_click(pager.forward, lambda: self.turn(self.gallery.page + 1))
     for number, tile in enumerate(self.tiles):

@@ -183,6 +183,7 @@ def tile_html(
     samples = dataset.samples
     html = render(
         'gallery_tile.html',
+        row=int(row),
         tooltip=tooltip(samples, row, blind),
         sky=_is_sky(samples.iloc[row]),
         pictures=list(_channel_tags(dataset, row, pngs)),

@@ -320,8 +320,11 @@ def _build(self: RunView):
     stop = threading.Event()
     self.stop = stop.set
 
+    lock = threading.Lock()
+
     def draw(_=None):
-        view.value = figure_png(self.static())
+        with lock:  # The button and the clock may ask at once
+            view.value = figure_png(self.static())
 
     def watch():
         while is_running(self.run) and not stop.wait(self.every_s):
