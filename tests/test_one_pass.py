@@ -304,11 +304,36 @@ def test_noise_patterns_are_the_same_with_numpy(side, channels, monkeypatch):
     together = pattern_of(data, valid)
     alone = [pattern_of(data[[i]], valid[[i]]) for i in range(len(data))]
     assert_array_equal(together, np.concatenate(alone))
+    plain = fingerprints_page.noise_pattern(data, valid)
+    assert_array_equal(fingerprints_page.whole_pattern(data, valid), plain)
     kept = fingerprints_page._kept(data, valid)
     for one, other in zip(kept, fingerprints_page._kept_with_numpy(data, valid)):
         assert_array_equal(one, other)
     monkeypatch.setattr(fingerprints_page, 'compiled_loops', lambda: None)
     assert_array_equal(together, pattern_of(data, valid))
+
+
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+@pytest.mark.parametrize('side', [8, 9, 33, 64])
+def test_uneven_sky_is_flagged_as_when_every_side_is_measured(side):
+    "Level sides are told by counting; slopes around the threshold, holes, stars and odd levels too"
+    rng = np.random.default_rng(side)
+    slope = np.repeat([0, 0.2, 3.5, 4, 4.5, 5, 5.5, 9], 40)[:, None, None, None] / (
+        side - side // 8
+    )
+    data = rng.normal(0, 1, (320, 1, side, side)) + slope * np.arange(side)
+    data = (
+        data * rng.choice([1, 30], (320, 1, 1, 1)) + rng.choice([0, 1e3, 1e7], (320, 1, 1, 1))
+    ).astype('f4')
+    data[::7, :, : side // 2, :2] += 50
+    data[::11, :, 2:] = data[::11, :, 2:3]  # No pixel noise along the columns
+    good = rng.random(data.shape) > np.repeat([0, 0.4, 0, 0.97], 80)[:, None, None, None]
+    sky, _ = local_background(data, good)
+    exact = flags_page.side_difference(data, good)
+    short = flags_page.side_difference(data, good, sky, 5)
+    assert_array_equal(short > 5, exact > 5)
+    assert ((short == exact) | (short == 0)).all()
+    assert (exact > 5).sum() > 20 and ((short == 0) & (exact > 0)).sum() > 20
 
 
 def test_many_rows_are_standardised_as_few(monkeypatch):

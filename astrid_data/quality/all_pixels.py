@@ -339,6 +339,40 @@ def _few_whole(images, good, few):
                 break
         few[i] = fine and n > 0
 
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #d1bd2717
+def _is_between(image, top, left, width, low, high):
+    "Whether a block has known pixels, and whether most of them lie between two limits"
+    known = inside = 0
+    for y in range(top, top + width):
+        row = image[y, left : left + width]
+        for x in range(width):
+            known += row[x] == row[x]  # NaN is not
+            inside += (row[x] >= low) & (row[x] <= high)
+    return known > 0, 2 * inside > known
+
+
+def _is_level(image, start, down, n_blocks, width, low, high):
+    "Whether most known blocks along a side lie between two limits; `start` is across the side"
+    known = inside = 0
+    for k in range(n_blocks):
+        top, left = (k * width, start) if down else (start, k * width)
+        has_any, fits = _is_between(image, top, left, width, low, high)
+        known += has_any
+        inside += fits
+    return 2 * inside > known
+
+
+def _flat_sides(images, width, low, high, flat):
+    "Which images have all four sides, `width` pixels deep, between their limits"
+    n_blocks = images.shape[1] // width
+    last = (n_blocks - 1) * width
+    for i in range(len(images)):
+        flat[i] = True
+        for side in range(4):
+            if flat[i]:
+                along = (last * (side % 2), side < 2, n_blocks, width)
+                flat[i] = _is_level(images[i], *along, low[i], high[i])
+
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #cfc67733
 _INFINITE, _ONE_NAN = np.uint32(0x7F800000), np.uint32(0x7FC00000)
 _NO_SIGN = np.uint32(0x7FFFFFFF)
@@ -376,15 +410,17 @@ class Loops(NamedTuple):
     list_near: object  # `_list_near`
     list_best: object  # `_list_best`
     few_whole: object  # `_few_whole`
+    flat_sides: object  # `_flat_sides`
 
 
 _CALLED = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
 _OF_SUMS = (_sum_rows, _sum_columns, _halve_row, _neighbours)
-_PARTS = (*_CALLED, *_OF_SUMS)  # Of those that are compiled as a whole:
+_PARTS = (*_CALLED, *_OF_SUMS, _is_between, _is_level)  # Of those that are compiled as a whole:
 _OF_HEIGHTS = (_clip_rows, _measure_heights, _line_shares)
 _OF_NOISE = (_scan_images, _rough_images, _quiet_patterns)
 _OF_PLACES = (_blank_untrusted, _take_ring, _count_near, _list_near, _list_best, _few_whole)
-_WHOLE = (*_OF_HEIGHTS, _sum_squares, _halve, _sum_bits, _keep_usable, *_OF_NOISE, *_OF_PLACES)
+_OF_NUMBERS = (_sum_squares, _halve, _sum_bits, _keep_usable)
+_WHOLE = (*_OF_HEIGHTS, *_OF_NUMBERS, *_OF_NOISE, *_OF_PLACES, _flat_sides)
 
 
 @lru_cache

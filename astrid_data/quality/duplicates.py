@@ -14,7 +14,7 @@ from astrid_data.quality.fingerprints import (
     SMALLEST_SIDE,
     fingerprints,
     likely_copies,
-    noise_pattern,
+    whole_pattern,
 )
 from .same_noise import clearly_different, same_noise
 
@@ -63,7 +63,7 @@ def _judged(data, valid, hints, least):
         some = hints[start : start + _TOGETHER]
         rows = np.stack([some['i'], some['j']], axis=1).astype('i8')
         pixels, good = (np.asarray(array[rows.ravel()]) for array in (data, valid))
-        patterns = noise_pattern(pixels, good).reshape(len(some), 2, *pixels.shape[1:])
+        patterns = whole_pattern(pixels, good).reshape(len(some), 2, *pixels.shape[1:])
         own = patterns[np.arange(len(some)), :, some['channel']]
         complete = good.reshape(len(some), -1).all(axis=1)
         turn = (some['angle'].astype('f8'), some['mirrored'].astype(bool))

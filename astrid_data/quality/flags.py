@@ -405,9 +405,37 @@ def _side_blocks(images):
     return median.reshape(2, 2, n, k)
 
 
+def _ratio_of_sides(images, noise):
+    "Largest difference of opposite sides of images (m, s, s) whose pixel noise is known, (m,)"
+    sides = _side_blocks(images)
+    level, _ = clipped_stats(sides.reshape(-1, sides.shape[-1]).copy(), 0)
+    level = level.reshape(sides.shape[:3])
+    scale = np.fmax(_unevenness(sides), noise)
+    difference = abs(level[:, 0] - level[:, 1])
+    ratio = np.divide(difference, scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.nan_to_num(np.fmax(ratio[0], ratio[1]))
+
+# %% ../../nbs/45_quality/01_flags.ipynb #41176f06
+_WITHIN = 0.48  # Of the threshold, on either side of the sky; half of it, less what rounding may do
+
+
+def _surely_level(images, noise, sky, least):
+    "Which images have sides that differ by less than `least`, as far as counting tells"
+    loops = compiled_loops()
+    if loops is None or not least > 0:
+        return np.zeros(len(images), bool)
+    flat = np.empty(len(images), bool)
+    reach = _WITHIN * least * noise
+    limits = ((sky + sign * reach).astype('f4') for sign in (-1, 1))
+    loops.flat_sides(images, max(2, images.shape[-1] // 8), *limits, flat)
+    return flat & (noise > 1e-5 * abs(sky))  # Else float32 is too coarse to tell
+
+
 def side_difference(
     data: np.ndarray,  # Patches, shape (n, C, s, s)
     good: np.ndarray,  # Valid pixels, bool, same shape
+    background: np.ndarray | None = None,  # Sky level, shape (n, C), where to look for level sides
+    least: float = 0.0,  # With `background`: what is surely less may be given as 0
 ) -> np.ndarray:  # Shape (n,)
     "Largest difference of opposite sides, in pixel noise or the sides' unevenness if larger"
     n, channels, side, _ = data.shape
@@ -415,13 +443,13 @@ def side_difference(
         return np.zeros(n)  # Too small to have sides
     images = np.where(good, data, np.float32(np.nan)).astype('f4', copy=False)
     images = images.reshape(n * channels, side, side)
-    sides = _side_blocks(images)
-    level, _ = clipped_stats(sides.reshape(-1, sides.shape[-1]).copy(), 0)
-    level = level.reshape(sides.shape[:3])
-    scale = np.fmax(_unevenness(sides), _pixel_noise(images))
-    difference = abs(level[:, 0] - level[:, 1])
-    ratio = np.divide(difference, scale, out=np.zeros_like(scale), where=scale > 0)
-    worst = np.nan_to_num(np.fmax(ratio[0], ratio[1]))
+    noise = _pixel_noise(images)
+    worst = np.zeros(len(images))
+    left = np.ones(len(images), bool)
+    if background is not None:
+        left = ~_surely_level(images, noise, background.ravel(), least)
+    if left.any():
+        worst[left] = _ratio_of_sides(images[left], noise[left])
     return worst.reshape(n, channels).max(1)
 
 # %% ../../nbs/45_quality/01_flags.ipynb #e0295922
@@ -750,6 +778,7 @@ def measure_patches(
     noise: np.ndarray,  # Noise of each, shape (n, C)
     saturation=None,  # Level of saturated pixels: a number, one a channel, or (n, C); None: unknown
     channels: tuple | None = None,  # Names of the channels; None means that none is a template
+    for_flags: bool = False,  # A measure that is surely below its threshold may be given as 0
 ) -> dict:  # Name of the flag -> measure, shape (n,)
     "The number behind every flag that pixels tell"
     seen = _look(data, valid, background, noise)
@@ -770,7 +799,7 @@ def measure_patches(
         faint=-snr,
         bright=np.where(walked <= 2, snr, 0),
         off_centre=np.where(peak > 5, walked, 0),
-        gradient=side_difference(data, good),
+        gradient=side_difference(data, good, background, _UNEVEN[0].threshold * for_flags),
         streak=brightest_line(above, seen.n_bright),
         cosmic_ray=everywhere,
         sharp=in_middle,
@@ -808,7 +837,7 @@ def image_flags(
         some = slice(start, start + 64)
         patches = (data[some], valid[some], background[some], noise[some])
         top = None if levels is None else levels[some]
-        bits[some] = _set_bits(measure_patches(*patches, top, channels))
+        bits[some] = _set_bits(measure_patches(*patches, top, channels, for_flags=True))
     return bits
 
 # %% ../../nbs/45_quality/01_flags.ipynb #1846dd0b
