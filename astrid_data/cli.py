@@ -154,8 +154,8 @@ def _fits_options(verb):
 def _alerts_options(verb):
     from astrid_data.ingest.alerts import add_alerts
 
-    verb.add_argument('paths', nargs='+', help='AVRO or Parquet files, folders, patterns')
-    add_options(verb, add_alerts, 'survey')
+    verb.add_argument('paths', nargs='+', help='AVRO, Parquet or tar files, folders, patterns')
+    add_options(verb, add_alerts, 'survey', 'schemas')
 
 
 def _catalogue_options(verb):

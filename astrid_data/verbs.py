@@ -115,9 +115,9 @@ def ingest_sample(args):
 
 
 def ingest_alerts(args):
-    "Take alert packets in: AVRO or Parquet files, folders, patterns"
+    "Take alert packets in: AVRO, Parquet or tar files, folders, patterns"
     archive = open_named(args, make=True)
-    return _ingested(archive.add_alerts(args.paths, survey=args.survey))
+    return _ingested(archive.add_alerts(args.paths, survey=args.survey, schemas=args.schemas))
 
 
 def ingest_catalogue(args):

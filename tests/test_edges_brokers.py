@@ -160,8 +160,12 @@ def test_a_band_that_nobody_knows_is_missing(archive, said):
 
 
 def test_the_numbers_of_ztf_are_no_bands_of_others(archive):
-    found = taken(archive, ZTF | dict(objectId='WNTR24aaaaa', fid=1))
+    found = taken(archive, ZTF | dict(objectId='PGIR24aaaaa', fid=1))
     assert found['band'] == 'unknown' and 'fid 1' in found['missing']['band']
+
+
+def test_winter_has_numbers_of_its_own(archive):
+    assert taken(archive, ZTF | dict(objectId='WNTR24aaaaa', fid=1))['band'] == 'J'
 
 
 TIMES = [

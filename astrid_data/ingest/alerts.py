@@ -41,6 +41,7 @@ from astrid_data.ingest.archive import (
     plain_data,
     verdict_columns,
 )
+from .brokers import band_of_number, survey_of, surveys_known
 from .epochs import epochs_of, write_epochs
 from astrid_data.ingest.packets import (
     ALERT_FACTS,
@@ -131,7 +132,7 @@ def _no_time(alert):
 
 def _without_fields(alert, absent):
     "What is said of an alert that lacks fields: which, what it has, and what may be meant"
-    has = sorted(name for name in alert if name not in STAMPS.values())
+    has = sorted(name for name in alert if name not in STAMPS.values() and name[:1] != '_')
     more = f' and {len(has) - _MOST_NAMES} more' if len(has) > _MOST_NAMES else ''
     others = [name for name in has if name not in ('candid', 'jd', 'ra', 'dec')]
     hints = dict.fromkeys(meant(name, others) for name in absent)
@@ -468,35 +469,23 @@ def _is_known_alert(alert, known):
     return True
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #7c66a3f4
-_OBJECT_NAMES = {  # Beginning of an object's name -> survey
-    'ZTF': 'ztf',
-    'WNTR': 'winter',
-    'PGIR': 'pgir',
-    'c4d_': 'desirt',
-}
-_FIELDS_OF_SURVEY = {'lsst': ('diaSourceId', 'psfFlux')}
-
-
 def _survey_of(
     alert: dict,  # From `flat_alert`
 ) -> str | None:  # None where nothing tells it, or two things do
     "Whose alert it is"
-    name = str(alert.get('objectId', ''))
-    found = {survey for start, survey in _OBJECT_NAMES.items() if name.startswith(start)}
-    found |= {survey for survey, all_of in _FIELDS_OF_SURVEY.items() if {*all_of} <= {*alert}}
-    return found.pop() if len(found) == 1 else None
+    plain = {str(name).replace('_', '').lower() for name in alert}
+    return survey_of(str(alert.get('objectId', '')), plain)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #650e982e
 def _stream_problem(alert, survey):
     "Reason and detail where the stream of a whole alert is unknown, else None"
     if survey is not None or _survey_of(alert) is not None:
         return None
-    known = sorted({*_OBJECT_NAMES.values(), *_FIELDS_OF_SURVEY})
-    words = f'object {alert["objectId"]} is of none of {", ".join(known)}: say survey='
+    known = ', '.join(surveys_known())
+    words = f'object {alert["objectId"]} is of none of {known}: say survey='
     return 'unknown_stream', words
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #3d650ada
-_BAND_NUMBERS = {'ztf': {'1': 'g', '2': 'r', '3': 'i'}}
 _BAND_FIELDS = ('fid', 'band', 'filter', 'filterName', 'filterId', 'passband')
 
 
@@ -505,7 +494,7 @@ def _band_word(value, survey):
     text = str(value).strip()
     number = text.removesuffix('.0')
     if number.isdecimal():
-        return _BAND_NUMBERS.get(survey, {}).get(number)
+        return band_of_number(survey, number)
     text = re.sub(r'^(ztf|lsst|z)[ _-]?(?=[ugrizy]$)', '', text, flags=re.I)
     word = filter_word(text) if text else ''
     known = re.fullmatch(r'[a-z]s?|[fn]uv|w[1-4]|f\d{3,4}[a-z]+\d?', word, flags=re.I)
@@ -808,10 +797,10 @@ def _note_odd_labels(report, odd):
         )
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ea9318fb
-def _good_alerts(source, survey, report, show):
+def _good_alerts(source, survey, report, show, schemas=None):
     "Address, alert and geometry of each packet that can be taken in"
     guard = ItemGuard(report)
-    for uri, packet in progress(read_alerts(source), 'alerts', show=show):
+    for uri, packet in progress(read_alerts(source, schemas), 'alerts', show=show):
         found = None
         with guard(uri):
             found = _read_packet(packet, survey)
@@ -847,21 +836,23 @@ def _note_unkept(report, unkept, blank):
 # %% ../../nbs/25_ingest/07_alerts.ipynb #4f0d6d62
 def add_alerts(
     archive,  # An `Archive`
-    source,  # Parquet or AVRO file(s), a folder, a pattern, a table, or packets as dicts
+    source,  # AVRO, Parquet or tar file(s), a folder, a pattern, a table, or packets: dicts or bytes
     survey: str | None = None,  # Whose alerts; None tells it by their fields
     origin: str = 'survey',  # 'survey', or 'synthetic' for stamps that are no real sky
     show: bool = True,  # Show progress?
     chunk: int = 5000,  # Alerts in one transaction at most; a full pack of stamps ends it as well
+    schemas=None,  # Of messages without one: a registry's https address, a folder, or number -> schema
 ) -> IngestReport:  # One observation, one detection and three stamps per alert
     "Take alert packets in"
     report, writers, roundings, odd = IngestReport(), {}, [], []
     unkept, blank = Counter(), Counter()
-    for uri, alert, geometry in _good_alerts(source, survey, report, show):
+    for uri, alert, geometry in _good_alerts(source, survey, report, show, schemas):
         unkept.update(alert.pop('_unkept'))
         blank.update(alert.pop('_blank'))
         roundings += [alert['rounding_deg']] if 'rounding_deg' in alert else []
         odd += _odd_labels(alert)
         name = survey or _survey_of(alert)
+        report.surveys[name.lower()] += 1
         if name not in writers:
             writers[name] = _AlertWriter(archive, report, name, origin)
         writers[name].take(uri, alert, geometry)

@@ -116,6 +116,7 @@ class IngestReport:
     changed: Counter = field(default_factory=Counter)  # What else of detections is another now
     epochs: int = 0  # Epochs of light curves that are new, or known from an earlier time on
     lost_epochs: Counter = field(default_factory=Counter)  # Reason -> epochs that are not there
+    surveys: Counter = field(default_factory=Counter)  # Whose alerts they were -> how many
     notes: list = field(default_factory=list)  # What else should be known, in sentences
     lost: list = field(default_factory=list)  # Rows of `ledger`
     lacks: list = field(default_factory=list)  # Rows of `missing`
@@ -238,6 +239,8 @@ def __repr__(self: IngestReport):
     if self.epochs or self.lost_epochs:
         lost = ''.join(f', {n} lost ({why})' for why, n in sorted(self.lost_epochs.items()))
         text += f'\n  {self.epochs:6d} epochs of light curves{lost}'
+    for survey, number in sorted(self.surveys.items()):
+        text += f'\n  {number:6d} alerts of {survey}'
     for note in self.notes:
         text += f'\n  note: {note}'
     text += _missing_words(self.missing) + _doubt_words(self.doubts)

@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..core import BadImage, parse_json
 from ..images.times import read_date, to_utc
+from .brokers import STREAMS, stream_by_fields, translated
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #6db32d09
 _AS_DICT = ('as_py', '_asdict', 'asDict')  # Of pyarrow, named tuples and Spark
@@ -151,21 +152,37 @@ def _plain(name):
     "The name of a field to compare"
     return _field(name).replace('_', '').lower()
 
+# %% ../../nbs/25_ingest/00_packets.ipynb #ca4459b0
+def _translated(layers, stream):
+    "Layers of a packet under the names that are known everywhere"
+    outer, *inner = [translated(stream, layer, _plain) for layer in layers]
+    if stream.record:
+        own = {_plain(name) for layer in inner for name in layer}
+        outer = {name: value for name, value in outer.items() if _plain(name) not in own}
+    for name in [name for name in outer if stream.history and _plain(name) == stream.history]:
+        rows = as_list(outer[name]) or ()
+        records = [as_record(row) for row in rows]
+        outer[name] = [translated(stream, one, _plain) for one in records if one is not None]
+    return [outer, *inner]
+
 # %% ../../nbs/25_ingest/00_packets.ipynb #0e42b70a
 def layers_of(
     packet,  # A packet, nested as in AVRO or flat as a row of a table
 ) -> list:  # Dicts of fields, the packet's own first
-    "The fields of a packet and of the record about this alert"
+    "The fields of a packet and of the record about this alert, under names that are known"
     outer = {_field(name): value for name, value in as_record(packet).items()}
-    layers = [outer]
-    for name in [name for name in outer if _plain(name) in INNER]:
+    layers, plain = [outer], {_plain(name) for name in outer}
+    inner_names = {*INNER, *(one.record for one in STREAMS)}
+    for name in [name for name in outer if _plain(name) in inner_names]:
         inner = outer.pop(name)
         if isinstance(inner, str) and inner.lstrip().startswith('{'):
             inner = _read_text(inner)
         record = as_record(inner)
         if record:
             layers.append({_field(name): value for name, value in record.items()})
-    return layers
+            plain.update(map(_plain, layers[-1]))
+    stream = stream_by_fields(plain)
+    return layers if stream is None else _translated(layers, stream)
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #059049ff
 _ALERT_IDS = {'candid', 'diasourceid', 'measurementid'}  # Fields that name an alert
@@ -253,7 +270,7 @@ def _one_id(layers, plain_name):
             exact.append(exact_id(value, plain_name))
         except BadImage as problem:
             refusal = problem
-    exact = [value for value in exact if value is not None]
+    exact = [value for value in exact if value not in (None, 0, '0')]  # 0 is no name
     if len({str(value) for value in exact}) > 1:
         raise BadImage('conflicting_ids', f'{plain_name} is {" and ".join(map(str, exact))}')
     return (exact[0] if exact else None), refusal
@@ -402,14 +419,12 @@ _MORE = (
     'band filter filterName filterId passband'
 ).split()
 _CANONICAL = {name.lower(): name for name in (*ALERT_FACTS, *_MORE)}
-_ALERCE = dict(mag='magpsf', emag='sigmapsf')  # Its name -> ours
 _SENSIBLE = dict(magpsf=(-30, 50), sigmapsf=(0, 50), diffmaglim=(-30, 50), exptime=(0, 1e6))
 
 
-def _name_of(name, is_alerce):
+def _name_of(name):
     "What a field is called here"
-    plain = _plain(name)
-    return (is_alerce and _ALERCE.get(plain)) or _CANONICAL.get(plain, name)
+    return _CANONICAL.get(_plain(name), name)
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #e91f4bb3
 def _is_sensible(name, value):
@@ -449,7 +464,7 @@ _USED_ELSEWHERE = (
 @lru_cache(4096)
 def _goes_nowhere(name):
     "Whether nobody reads the field of this name"
-    used = {*map(str.lower, (*ALERT_FACTS, *_MORE)), *_READ_APART, *_ALERCE, *_USED_ELSEWHERE}
+    used = {*map(str.lower, (*ALERT_FACTS, *_MORE)), *_READ_APART, *_USED_ELSEWHERE}
     return not ({name.lower(), _plain(name)} & used or _FLAG_NAME.fullmatch(name.lower()))
 
 
@@ -488,13 +503,11 @@ def flat_fields(
 ) -> dict:  # Missing ones absent; `BadImage` where ids lost digits
     "The known fields of a packet, under ZTF's names"
     flat = {}
-    plain = {_plain(name) for layer in layers for name in layer}
-    is_alerce = {'oid', *_ALERCE} <= plain
     for layer in reversed(layers):
         for name, value in layer.items():
             if name in _NOT_FIELDS or _plain(name) in _READ_APART or is_missing(value):
                 continue
-            name = _name_of(name, is_alerce)
+            name = _name_of(name)
             if _is_sensible(name, value):
                 flat[name] = value.item() if isinstance(value, np.generic) else value
     measured = _measured(layers)
