@@ -74,12 +74,44 @@ def test_a_rare_class_is_in_every_split():
             assert sizes_of(split_samples(table, seed=seed).split, rows) == [size] * 3
 
 
+@pytest.mark.parametrize('fractions', [(0.98, 0.01, 0.01), (0.96, 0.02, 0.02)])
+def test_a_rare_class_is_in_splits_of_one_per_cent(fractions):
+    "Also beside a giant, where a group of two is as large as the test: 4 of 40 lacked a class"
+    for n_rare in (3, 12):
+        table, rows = rare(400, n_rare)
+        assert min(sizes_of(split_samples(table, fractions=fractions).split, rows)) > 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        sizes = np.append(200, rng.integers(1, 4, 20))
+        table = groups_of(sizes, label=np.arange(21) % 3 > 0)
+        given = split_samples(table, fractions=fractions, seed=seed)
+        assert given.report['missing_classes'] == {}
+        assert sizes_of(given.split)[0] > 200
+
+
+def test_a_class_is_not_taken_from_a_split_to_fill_another():
+    "The only two of a class are one in val and one in train; the test must do without"
+    fixed = groups_of([1] * 40, label=[1, 1] + [0] * 38)
+    split = np.array(['val', 'train'] + ['train'] * 30 + ['val'] * 4 + ['test'] * 4, object)
+    previous = fixed.assign(split=split)
+    more = pd.concat([fixed, groups_of([1] * 3, label=[0] * 3).assign(ra=[3.0, 5, 7], dec=80.0)])
+    more['sample_key'] = [f'{k:05x}' for k in range(len(more))]
+    more['object_id'] = more['sample_key']
+    grown = split_samples(
+        more.reset_index(drop=True), previous=previous.assign(object_id=more['object_id'][:40])
+    )
+    assert (grown.split[:40] == split).all()
+    assert 'none in test' in repr(grown)
+
+
 def test_a_class_that_cannot_be_everywhere_is_told(caplog):
-    "Two positives for three splits say so in the report; a class of large groups is warned of"
+    "Two positives for three splits are warned of, and so is a class of large groups"
     two = split_samples(rare(400, 2)[0])
     missing = two.report['missing_classes'].values()
     assert {number for classes in missing for number in classes.values()} == {2}
-    assert 'no sample of class' not in caplog.text + repr(two)
+    for text in (caplog.text, repr(two)):
+        assert "too few groups to be in every split: class '1 ' (2 groups, none in" in text
+    assert 'split has no sample of class' not in caplog.text
     large = groups_of([50] * 6, label=[0, 1] * 3)  # Of each class three, larger than a val of 45
     said = split_samples(large)
     assert 'split has no sample of class' in caplog.text and 'no sample of class' in repr(said)

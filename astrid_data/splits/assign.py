@@ -15,7 +15,14 @@ import pandas as pd
 
 from ..core import SPLIT_FRACTIONS, SPLITS, SPLITS_WITH_BUFFER, BadInput, need
 from .draw import Units, assign_splits
-from .even_out import aim_of, even_out, is_better, is_near, kept_counts
+from astrid_data.splits.even_out import (
+    aim_of,
+    even_out,
+    is_better,
+    is_near,
+    kept_counts,
+    supply_classes,
+)
 from .exposures import times
 from .footprints import Footprints, find_footprints, with_extents
 from .groups import group_detections, known_pairs, with_possible_places
@@ -189,17 +196,31 @@ def _evened(scene, draft, settled, split, held, old, shares, seed, buffer):
     if not counted.any():
         return settled
     units, aim = draft.units, aim_of(draft.units, shares, counted)
-    strata = aim.requested.shape[1]
-    before = aim.ranks(kept_counts(settled[free], units.stratum, strata, counted)[None])[0]
-    if is_near(before):
-        return settled
-    number = even_out(draft.scene.sky, units, draft.number, shares, seed, counted, aim)
-    other = split.copy()
-    other[free] = draft.split(number)
-    other = _settle(scene, other, old, buffer)
-    rank = aim.ranks(kept_counts(other[free], units.stratum, strata, counted)[None])[0]
-    emptied = set(settled) - set(other) - {'buffer'}
-    return other if is_better(rank, before) and not emptied else settled
+
+    def rank(names):
+        kept = kept_counts(names[free], units.stratum, aim.requested.shape[1], counted)
+        return aim.ranks(kept[None])[0]
+
+    best = settled
+    for number in _other_ways(draft, rank(settled), shares, seed, counted, aim):
+        other = split.copy()
+        other[free] = draft.split(number)
+        other = _settle(scene, other, old, buffer)
+        emptied = set(best) - set(other) - {'buffer'}
+        if is_better(rank(other), rank(best)) and not emptied:
+            best = other
+    return best
+
+
+def _other_ways(draft, rank, shares, seed, counted, aim):
+    "Split numbers of the units that may serve better than what has this rank"
+    if is_near(rank):
+        return
+    number = even_out(draft.scene.sky, draft.units, draft.number, shares, seed, counted, aim)
+    yield number
+    supplied = supply_classes(draft.units, number, seed, counted, aim)
+    if (supplied != number).any():
+        yield supplied
 
 # %% ../../nbs/50_splits/11_assign.ipynb #eeca67b6
 def split_samples(

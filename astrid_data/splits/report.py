@@ -21,18 +21,35 @@ from .request import class_names
 # %% ../../nbs/50_splits/10_report.ipynb #d1150b95
 def missing_words(
     report: dict,  # Of a `SplitResult`
-) -> list:  # Sentences, none where no class is missing that could be there
-    "Which classes splits lack though enough groups have them"
+) -> list:  # Sentences, none where no class is missing
+    "Which classes splits lack, and whether enough groups have them"
     hold = report.get('hold') or {}
     shares = zip(SPLITS, report.get('fractions') or [])
     filled = [name for name, share in shares if share > 0 and name not in hold]
-    sentences = []
+    sentences, rare = [], {}
     for name in filled:
         missing = report.get('missing_classes', {}).get(name, {})
         classes = [f'{k!r} ({n} groups)' for k, n in missing.items() if n >= len(filled)]
         if classes:
             sentences.append(f'the {name} split has no sample of class {", ".join(classes)}')
-    return sentences
+        for k, n in missing.items():
+            if n < len(filled):
+                rare.setdefault((k, n), []).append(name)
+    return sentences + _rare_words(rare)
+
+
+_RARE_SHOWN = 5  # Classes that one sentence names
+
+
+def _rare_words(rare):
+    "One sentence about classes of fewer groups than there are splits, or none"
+    words = [
+        f'{k!r} ({n} group{"s" * (n != 1)}, none in {" and ".join(names)})'
+        for (k, n), names in list(rare.items())[:_RARE_SHOWN]
+    ]
+    if len(rare) > _RARE_SHOWN:
+        words.append(f'and {len(rare) - _RARE_SHOWN} more')
+    return [f'too few groups to be in every split: class {", ".join(words)}'] if words else []
 
 # %% ../../nbs/50_splits/10_report.ipynb #57b95674
 @dataclass
