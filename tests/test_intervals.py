@@ -338,7 +338,7 @@ def test_the_spread_of_seeds_stands_beside_the_interval_of_objects():
     report = repeat(once, seeds=5)
     areas = [once(seed).auc_pr for seed in range(5)]
     spread = report.over_seeds['auc_pr']
-    half = 2.776445 * np.std(areas, ddof=1) * np.sqrt(1.2)
+    half = 3.746947 * np.std(areas, ddof=1) * np.sqrt(1.2)  # Student's t of 98 %
     assert spread['mean'] == pytest.approx(np.mean(areas)) and spread['n'] == 5
     assert spread['low'] == pytest.approx(np.mean(areas) - half)
     assert report.auc_pr == areas[0] and '5 draws' in repr(report) and once(0).over_seeds is None

@@ -23,7 +23,7 @@ def next_draw(
     n = len(known)
     if n < 2:
         return None
-    half = student.ppf(0.975, n - 1) * known.std(ddof=1) * np.sqrt(1 + 1 / n)
+    half = student.ppf(0.99, n - 1) * known.std(ddof=1) * np.sqrt(1 + 1 / n)
     low, high = np.clip([known.mean() - half, known.mean() + half], 0, 1)
     return dict(n=n, mean=float(known.mean()), low=float(low), high=float(high))
 
