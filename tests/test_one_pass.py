@@ -233,6 +233,28 @@ def test_checksums_of_files_that_are_as_long_as_expected_or_not(
         assert writer.close() == shards
 
 
+@pytest.mark.parametrize('at, lost, read', [(9, 1, []), (9, 3, []), (10, 3, [1]), (19, 1, [2])])
+def test_only_files_that_became_shorter_are_read_again(tmp_path, monkeypatch, at, lost, read):
+    "Rows are lost before a file is begun, in its midst, or where only the last one is wrong"
+    values = np.arange(60, dtype='f4').reshape(20, 3)
+    writer = ShardWriter(tmp_path, dict(a=('f4', (3,))), 9, expected=20)
+    writer.append(a=values[:at])
+    writer.expect_fewer(lost)
+    if at < 20 - lost:
+        writer.append(a=values[at : 20 - lost])
+    seen = []
+
+    def watched(path):
+        seen.append(int(path.stem[-1]))
+        return sha256_file(path)
+
+    monkeypatch.setattr('astrid_data.datasets.shards.sha256_file', watched)
+    shards = writer.close()
+    assert seen == read
+    assert [s['sha256'] for s in shards] == [sha256_file(tmp_path / s['file']) for s in shards]
+    assert sum(len(np.load(tmp_path / shard['file'])) for shard in shards) == 20 - lost
+
+
 def test_threads_measure_the_same(monkeypatch):
     from concurrent.futures import ThreadPoolExecutor
 

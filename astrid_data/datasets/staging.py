@@ -411,6 +411,7 @@ def cut_remaining(
     def write(rows, arrays, tables):
         staging.writer.append(**arrays)
         if tables:
+            staging.writer.expect_fewer(len(rows) - sum(len(kept) for kept, _ in tables))
             finish_later(rows, tables)
 
     with write_behind(finish) as finish_later, write_behind(write) as write_later:
