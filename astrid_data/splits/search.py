@@ -41,9 +41,14 @@ def stratum_weights(requested):
 def _distance(kept, requested):
     "How far counts (..., 3, strata) are from the requested ones; 0 is exactly as requested"
     size = requested.sum(1)
-    sizes = ((kept.sum(-1) - size) ** 2 / size).sum(-1) / size.sum()
+    return _distance_known(kept, requested, size, size.sum(), stratum_weights(requested))
+
+
+def _distance_known(kept, requested, size, total, weights):
+    "The same, where what follows from the request is known"
+    sizes = ((kept.sum(-1) - size) ** 2 / size).sum(-1) / total
     errors = ((kept - requested) ** 2 / requested).sum(-2)
-    return np.round(sizes + errors @ stratum_weights(requested), 10)
+    return np.round(sizes + errors @ weights, 10)
 
 # %% ../../nbs/50_splits/06_search.ipynb #68924073
 class SplitOptimizer:
@@ -64,6 +69,8 @@ class SplitOptimizer:
         if filling is not None:
             self.total = self.total + filling
         self.requested = requested_counts(fractions, self.total)
+        size = self.requested.sum(1)
+        self.known = (self.requested, size, size.sum(), stratum_weights(self.requested))
 
 # %% ../../nbs/50_splits/06_search.ipynb #4bff9dbb
 @patch
@@ -89,7 +96,7 @@ def cost(
     test_reach: np.ndarray,  # How many units of test do
 ) -> float:  # 0 is exactly as requested
     "Distance from what was requested"
-    return float(_distance(self.kept(split, val_reach, test_reach), self.requested))
+    return float(_distance_known(self.kept(split, val_reach, test_reach), *self.known))
 
 # %% ../../nbs/50_splits/06_search.ipynb #9073522a
 @patch
