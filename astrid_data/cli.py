@@ -28,6 +28,7 @@ from astrid_data.verbs import (
     EXIT_CODES,
     FAILED,
     FITS_OPTIONS,
+    STAMPS_OPTIONS,
     WRONG_USE,
     Answer,
 )
@@ -156,6 +157,16 @@ def _alerts_options(verb):
 
     verb.add_argument('paths', nargs='+', help='AVRO, Parquet or tar files, folders, patterns')
     add_options(verb, add_alerts, 'survey', 'schemas')
+
+
+def _stamps_options(verb):
+    from astrid_data.ingest.stamp_sets import add_stamps
+
+    verb.add_argument('paths', nargs='+', help='NPZ, NPY, FITS, HDF5, zarr, Parquet, tar, folders')
+    verb.add_argument('--survey', required=True, help='whose stamps, such as btsbot')
+    column = 'our name and theirs, such as ra=RAJ2000 or object_id=name'
+    verb.add_argument('--column', nargs='*', action='extend', help=column)
+    add_options(verb, add_stamps, *STAMPS_OPTIONS)
 
 
 def _catalogue_options(verb):
@@ -324,6 +335,7 @@ COMMANDS = {
     'demo': (_demo, _demo_options),
     'ingest fits': (verbs.ingest_fits, _fits_options),
     'ingest alerts': (verbs.ingest_alerts, _alerts_options),
+    'ingest stamps': (verbs.ingest_stamps, _stamps_options),
     'ingest catalogue': (verbs.ingest_catalogue, _catalogue_options),
     'ingest mast': (verbs.ingest_mast, _mast_options),
     'ingest skyview': (verbs.ingest_skyview, _skyview_options),

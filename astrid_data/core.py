@@ -798,6 +798,7 @@ LATER_METHODS = {
     'Archive.detect': 'ingest.fits:detect',
     'Archive.add_catalogue': 'ingest.catalogues:add_catalogue',
     'Archive.add_alerts': 'ingest.alerts:add_alerts',
+    'Archive.add_stamps': 'ingest.stamp_sets:add_stamps',
     'Archive.add': 'ingest.fetch:add_found',
     'Archive.light_curve': 'ingest.light_curves:light_curve',
     'Archive.score': 'inference.archive_scores:score_archive',

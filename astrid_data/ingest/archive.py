@@ -334,6 +334,7 @@ class Archive:
     detect = later()
     add_catalogue = later()
     add_alerts = later()
+    add_stamps = later()
     add = later()  # add(found): what `search_mast` or `search_skyview` found
     light_curve = later()
     score = later()
