@@ -848,8 +848,12 @@ def test_a_late_verdict_is_a_difference_between_versions(tmp_path):
         and one.verify()
         and was['sample_key'] not in set(one.samples.query('label == 0')['sample_key'])
     )
-    moved = set(d.of('label')['sample_key']) | set(d.removed['sample_key'])
-    assert was['sample_key'] in moved and 'collection.negatives.rejected' in d.settings
+    now = two.samples.query('detection_id == @was.detection_id').iloc[0]
+    turned = d.of('label')
+    assert turned['sample_key'].tolist() == [now['sample_key']]
+    assert turned[['was', 'now']].to_numpy().tolist() == [['1', '0']]
+    assert was['detection_id'] not in set(d.removed['detection_id'])
+    assert 'collection.negatives.rejected' in d.settings
     assert one.diff(one).same and 'the same content' in repr(one.diff(one))
 
 

@@ -855,6 +855,40 @@ def test_undo_takes_back_what_its_labeller_said(built):
     assert 'unsure now' in panel.message.value
 
 
+def test_a_turned_verdict_is_a_relabelled_sample_and_no_other(archive_with_verdict):
+    from astrid_data.widgets.differences import show_diff
+
+    old, new, turned = archive_with_verdict
+    diff = new.diff(old)
+    assert not set(turned) & set(diff.removed['detection_id'])
+    assert not set(turned) & set(diff.added['detection_id'])
+    view = show_diff(old, new)
+    rows = view.changes.query('kind == "relabelled"')
+    assert set(old.samples['detection_id'].iloc[rows['row_old']]) == set(turned)
+    assert set(new.samples['detection_id'].iloc[rows['row_new']]) == set(turned)
+    assert rows['words'].str.startswith('real → bogus').all()
+    assert '2 relabelled' in repr(view) and view.html().count('<img') == 1
+    assert repr(show_diff(new, new)).endswith(': none)')
+    backwards = show_diff(new, old).changes.query('kind == "relabelled"')
+    assert backwards['words'].str.startswith('bogus → real').all()
+
+
+@pytest.fixture
+def archive_with_verdict(tmp_path):
+    archive = ad.synthetic_archive(tmp_path / 'turned', n_observations=2, n_sources=30)
+    params = ad.TrainingDataCollectionParams(confidence_threshold=0.5, negatives={'rejected': 9})
+    collector = ad.TrainingDataCollector(archive)
+
+    def build():
+        return collector.plan(params).build('turned', patch_size=16, progress=False, probe=False)
+
+    old = build()
+    rows = np.flatnonzero(old.samples['label'] == 1)[:2]
+    for row in rows:
+        write_verdict(old, int(row), 'bogus', 'ana')
+    return old, build(), old.samples['detection_id'].iloc[rows].tolist()
+
+
 @pytest.mark.parametrize('order', ['label', '-label', 'faintest', 'score', '-split'])
 def test_a_blind_gallery_has_no_order_that_tells_the_label(built, order):
     with pytest.raises(BadInput, match='no order'):
