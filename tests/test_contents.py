@@ -265,6 +265,8 @@ def no_sky(side=128):
         columns=bits,
         labels=labels,
         salt=rng.random((side, side)) < 0.1,
+        sparse_255=255 * (rng.random((side, side)) < 0.003),
+        sparse_bit=4096 * (rng.random((side, side)) < 0.02),
         constant=np.full((side, side), 7),
         hot=dead,
         hot_on_bias=dead + 300,
@@ -295,6 +297,7 @@ def test_few_photons_and_few_levels_are_images():
         with_source=rng.poisson(0.01 + source),
         round_field=rng.poisson(0.4 * field),
         rates=rng.poisson(0.02, x.shape) / 137.0,
+        dim=rng.poisson(0.0005, x.shape),  # Nothing or one photon, like a sparse mask of 0 and 1
         coarse=np.round(rng.normal(10, 0.4, x.shape)),
         ramp=np.round(x / 20 + rng.normal(0, 0.2, x.shape)),
     ).items():
@@ -322,6 +325,15 @@ def test_real_images_are_images_and_keep_their_pixels():
                 assert content_of_image(image)[0] == 'image', file
                 fills = image.facts['fill_values']
                 assert not fills or file.endswith('n5419_wfpc2_pc_f555w.fits'), (file, fills)
+
+
+@pytest.mark.parametrize('value', [16, 255, 4096, 32767, 65535, 2**31 - 1, 2**32 - 1])
+def test_a_few_pixels_of_a_flag_are_a_mask_however_few(value):
+    for share in (1e-4, 0.003, 0.04):
+        plane = np.where(np.random.default_rng(1).random((200, 200)) < share, value, 0)
+        assert content_of(plane.astype('f4'))[0] == 'mask'
+        if share < 0.01:  # It could be photons
+            assert content_of((plane > 0).astype('f4'))[0] == 'image'
 
 
 @pytest.mark.parametrize('slope', [1 / 20, 1 / 40, 1 / 80])

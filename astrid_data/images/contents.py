@@ -245,10 +245,16 @@ def _has_areas(pixels, values, counts):
     return (steps == 1).mean() < 0.8
 
 
+_LARGEST = [2**bits - 1 for bits in (8, 15, 16, 31, 32)]  # Of unsigned and signed whole numbers
+_FLAGS = np.array(_LARGEST + [2**bit for bit in range(4, 33)], 'f4')
+
+
 def _yes_and_no(values, counts):
     "Two values that are no counts of few photons"
     if len(values) != 2:
         return False
+    if values[0] == 0 and np.float32(values[1]) in _FLAGS:
+        return True
     if counts[0] < counts[1]:
         return True  # Of photons the lower is the commoner
     mean = -np.log(counts[0] / counts.sum())
