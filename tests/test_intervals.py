@@ -8,11 +8,14 @@ from scipy.stats import beta, norm
 from astrid_data.core import BadInput
 from astrid_data.evaluation.breakdown import breakdown
 from astrid_data.evaluation.intervals import (
+    _area_ends,
     _ranked,
+    _together,
     _weigh,
     area_difference,
     area_interval,
     area_intervals,
+    bootstrap,
     deciding_objects,
     effective_objects,
     fnr_interval,
@@ -137,6 +140,26 @@ def test_a_rate_takes_two_steps_and_counts_what_is_at_the_threshold(at, passing)
     assert fpr_interval(table, fnr=0.5)[1] == pytest.approx(two_step(passing, 50)[1])
 
 
+def test_a_rate_counts_objects_of_the_other_class_and_what_is_above_all_thresholds():
+    "Fifty bogus objects with three samples each: five above the one threshold, 20 at it"
+    score = np.r_[np.zeros(100), np.repeat([1.0, 0.0, -5.0], [15, 60, 75])]
+    table = pd.DataFrame(dict(label=[1] * 100 + [0] * 150, score=score))
+    table['group'] = np.r_[np.arange(100), 100 + np.arange(150) // 3]
+    ends = fpr_interval(table, fnr=0.5)
+    assert ends == pytest.approx((two_step(5 / 50, 50)[0], two_step(25 / 50, 50)[1]))
+
+
+def test_both_rates_are_one_question_asked_of_either_class():
+    "Few objects of one class and many of the other, each with its own number of samples"
+    rng = np.random.default_rng(0)
+    table = sample(rng, 400, 2, prior=0.2)
+    table = table.loc[np.repeat(table.index, np.where(table['label'] == 1, 4, 1))]
+    turned = table.assign(label=1 - table['label'], score=-table['score'])
+    for rate in (0.01, 0.1):
+        assert fnr_interval(table, rate) == pytest.approx(fpr_interval(turned, rate))
+    assert fnr_interval(table, 0.1) != pytest.approx(fpr_interval(table, 0.1))
+
+
 def two_step(share, n):
     "Clopper and Pearson at the confidence of one of two steps"
     found = share * n
@@ -152,6 +175,66 @@ def test_thresholds_without_a_real_one_change_nothing():
     assert weights.real.shape == (5, len(found))
     assert (np.diff(weights.real, axis=1) > 0).all()
     assert weights.n_real == pytest.approx(weights.real[:, -1:])
+
+
+def drawn_by_hand(table, ranked, n, seed):
+    "The weights of each sample in each draw, and of one unseen real and bogus: what `_weigh` draws"
+    rng = np.random.default_rng(seed)
+    times = rng.standard_exponential((n, table['group'].nunique()))
+    unseen = rng.standard_exponential((2, n, 1)) * ranked.unseen
+    return times[:, table['group']], unseen[:, :, 0]
+
+
+def area_by_hand(table, times, unseen, prior, real_at, bogus_at):
+    "The area with the two unseen samples among the others, at a share of real"
+    label = np.r_[table['label'], 1, 0]
+    score = np.r_[table['score'], real_at, bogus_at]
+    weight = np.r_[times, unseen]
+    counted = np.r_[np.ones(len(table), bool), real_at > 0, bogus_at > 0]  # What is last is not
+    n_real, n_bogus = weight[label == 1], weight[label == 0]
+    odds = n_real[counted[label == 1]].sum() / n_bogus[counted[label == 0]].sum()
+    if prior is not None:
+        odds = prior / (1 - prior)
+    more = odds * n_bogus.sum() / n_real.sum()
+    return average_precision(label, score, weight * np.where(label == 1, more, 1))
+
+
+@pytest.mark.parametrize('prior', [None, 0.02, 0.5])
+def test_what_was_not_seen_counts_as_samples_beyond_all_others(prior):
+    "The ends are the areas of tables in which a real and a bogus one stand above or below all"
+    table = sample(np.random.default_rng(3), 30, 1.5, prior=0.3)
+    table = table.loc[np.repeat(table.index, 1 + 3 * (table['label'] == 1))].reset_index(drop=True)
+    table['score'] = table['score'].round(1)
+    ranked = _ranked(table)
+    least, greatest = _area_ends(_weigh(ranked, 5, np.random.default_rng(1)), prior)
+    times, unseen = drawn_by_hand(table, ranked, 5, seed=1)
+    for draw in range(5):
+        given = (table, times[draw], unseen[:, draw], prior)
+        assert least[draw] == pytest.approx(area_by_hand(*given, real_at=-99, bogus_at=99))
+        assert greatest[draw] == pytest.approx(area_by_hand(*given, real_at=99, bogus_at=-99))
+
+
+@pytest.mark.parametrize('seed', [0, 3])
+def test_an_interval_is_what_all_but_a_twentieth_of_the_draws_lie_in(seed):
+    table = sample(np.random.default_rng(4), 60, 1.5)
+    draws = _area_ends(_weigh(_ranked(table), 200, np.random.default_rng(seed)), 0.1)
+    low, high = np.quantile(draws[0], 0.025), np.quantile(draws[1], 0.975)
+    assert area_interval(table, 0.1, 200, seed) == pytest.approx((low, high))
+    assert area_intervals(table, [None, 0.1], 200, seed)[1] == pytest.approx((low, high))
+
+
+def test_fewer_draws_than_a_hundred_are_a_hundred_and_many_are_made_in_parts(monkeypatch):
+    table = sample(np.random.default_rng(0), 50, 2)
+    sizes = []
+
+    def weigh(ranked, n, rng):
+        sizes.append(n)
+        return _weigh(ranked, n, rng)
+
+    monkeypatch.setattr('astrid_data.evaluation.intervals._weigh', weigh)
+    monkeypatch.setattr('astrid_data.evaluation.intervals._AT_ONCE', 50 * 30)
+    area_interval(table, n_boot=2)
+    assert sizes == [30, 30, 30, 10]
 
 
 def test_equal_scores_and_parts_of_draws_change_nothing(monkeypatch):
@@ -186,6 +269,45 @@ def test_the_area_of_a_perfect_order_is_1_whatever_the_weights(n_real):
     assert max(areas) == 1 and min(areas) > 1 - 1e-12
 
 
+def test_an_interval_holds_what_was_seen_and_ends_at_1(monkeypatch):
+    table, page = sample(np.random.default_rng(5), 60, 1.5), 'astrid_data.evaluation.intervals.'
+    for seen in (0.0, 1.0):
+        monkeypatch.setattr(page + '_seen_area', lambda *of, seen=seen: seen)
+        low, high = area_interval(table, 0.1, 100)
+        assert low <= seen <= high
+    above = np.full(100, np.nextafter(1, 2))
+    monkeypatch.setattr(page + '_area_ends', lambda *of: (above, above))
+    assert area_interval(table, 0.1, 100) == (1, 1)
+
+
+def test_what_has_one_class_has_no_area_at_any_prior():
+    table = sample(np.random.default_rng(5), 60, 1.5)
+    for label in (0, 1):
+        assert area_intervals(table[table['label'] == label], [None, 0.1]) == [None, None]
+    assert (prior_weights([1, 1], 0.1) == 1).all() and (prior_weights([0, 0], 0.1) == 1).all()
+
+
+def test_a_bootstrap_has_the_central_draws_and_needs_two_objects():
+    table = sample(np.random.default_rng(5), 40, 1.5)
+    assert bootstrap(table.assign(group=0), average_precision) is None
+    times = np.random.default_rng(2).multinomial(40, np.full(40, 1 / 40), 300)[:, 0]
+    ends = bootstrap(table, lambda label, score, weight: weight[0], n=300, seed=2)
+    assert ends == tuple(np.quantile(times, (0.025, 0.975)))
+
+
+def test_models_that_move_together_have_the_correlation_of_their_draws(monkeypatch):
+    rng = np.random.default_rng(6)
+    one, noise = rng.normal(size=(2, 200))
+    half = one + noise
+    assert _together(one, half) == pytest.approx(np.corrcoef(one, half)[0, 1])
+    assert _together(one, -half) == 0  # To be unlike is no reason for a narrower interval
+    assert _together(np.array([1, 2, np.nan]), np.array([1, 2, 3.0])) == 0  # Two draws tell nothing
+    table = sample(rng, 40, 1.5)
+    page = 'astrid_data.evaluation.intervals.'
+    monkeypatch.setattr(page + 'paired_bootstrap', lambda *of: (0.0, (-0.9, 0.8)))
+    assert area_difference(table, table, n_boot=20)[1] == (-0.9, 0.8)
+
+
 def test_few_objects_that_decide_are_counted():
     rng = np.random.default_rng(0)
     tables = sample(rng, 1000, 2.5), heavy_sample(rng, 1000)
@@ -208,6 +330,7 @@ def test_what_one_object_decides_ends_at_the_band():
 
 
 def test_a_share_is_that_of_clopper_and_pearson():
+    assert share_interval(0, 0) == (0, 1)  # Of nothing, nothing is known
     for found, n in ((0, 5), (3, 5), (5, 5), (17, 400)):
         low, high = share_interval(found / n, n)
         assert low == pytest.approx(beta.ppf(0.025, found, n - found + 1) if found else 0)

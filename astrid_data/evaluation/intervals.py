@@ -32,7 +32,7 @@ def share_interval(
 ) -> tuple:  # Lower and upper end
     "Exact interval of a share, by Clopper and Pearson"
     n = np.maximum(np.asarray(n, 'f8'), 1e-9)
-    found = np.clip(np.asarray(share, 'f8'), 0, 1) * n
+    found = np.asarray(share, 'f8') * n
     missed = n - found
     tail = (1 - confidence) / 2
     low = np.where(found > 0, betaincinv(np.maximum(found, 1e-12), missed + 1, tail), 0.0)
