@@ -1,8 +1,10 @@
 "Nothing is on both sides of a split unseen: histories, names, extents, nights and exposures of samples"
 
+import csv
 import gzip
 import io
 import json
+from collections import deque
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ from astrid_data.splits.assign import split_samples
 from astrid_data.splits.audit import audit_splits
 from astrid_data.splits.exposures import exposures, nights
 from astrid_data.splits.groups import group_detections
+from astrid_data.splits.report import EmptySplit
 
 pa = pytest.importorskip('pyarrow')
 pytest.importorskip('pyarrow.parquet')
@@ -84,6 +87,40 @@ CONTAINERS = dict(
     printed_numpy=repr(np.array(HISTORY, object)),
     texts=[json.dumps(one) for one in HISTORY],
     names_as_text=[dict(candid=str(BASE - 7)), dict(candid=str(BASE - 9))],
+    pairs=[list(one.items()) for one in HISTORY],
+    pairs_of_texts=json.dumps([list(one.items()) for one in TWO]),
+    pairs_of_several=[('candid', BASE - 7), ('candid', BASE - 9)],
+    arrow_map=pa.array(
+        [[('candid', BASE - 7)], [('candid', BASE - 9)]], pa.map_(pa.string(), pa.int64())
+    ),
+    arrow_struct_of_lists=pa.scalar(dict(candid=[BASE - 7, BASE - 9])),
+    json_in_json=json.dumps(json.dumps(HISTORY)),
+    json_in_json_in_json=json.dumps(json.dumps(json.dumps(HISTORY))),
+    json_in_json_bytes=json.dumps(json.dumps(HISTORY)).encode(),
+    texts_in_texts=json.dumps([json.dumps(json.dumps(one)) for one in HISTORY]),
+    printed_text=repr(json.dumps(HISTORY)),
+    printed_tuple=str(tuple(HISTORY)),
+    deque=deque(HISTORY),
+    values_of_dict=dict(a=HISTORY[0], b=HISTORY[2]).values(),
+    frame_cells=pd.DataFrame(dict(prv=[pd.DataFrame(TWO)])).iloc[0, 0],
+    frames=[pd.DataFrame(TWO[:1]), pd.DataFrame(TWO[1:])],
+    by_night=dict(first=HISTORY[:1], second=HISTORY[1:]),
+    masked_rows=np.ma.array(
+        [(BASE - 7, 1.0), (BASE - 9, 3.0)], dtype=[('candid', 'i8'), ('jd', 'f8')]
+    ),
+    nested_rows=np.array([((BASE - 7,),), ((BASE - 9,),)], [('past', [('candid', 'i8')])])['past'],
+    bare_names=[BASE - 7, BASE - 9],
+    bare_texts=[str(BASE - 7), str(BASE - 9)],
+    bare_array=np.array([BASE - 7, BASE - 9]),
+)
+STREAMS = dict(
+    generator=lambda: (one for one in HISTORY),
+    map=lambda: map(dict, HISTORY),
+    zip=lambda: zip(['candid', 'candid'], [BASE - 7, BASE - 9]),
+    generators_in_generator=lambda: (iter(one.items()) for one in HISTORY),
+    generator_of_texts=lambda: (json.dumps(one) for one in HISTORY),
+    in_a_list=lambda: [iter(HISTORY)],
+    reader=lambda: csv.DictReader(['candid,jd', f'{BASE - 7},1.0', f'{BASE - 9},3.0']),
 )
 
 
@@ -92,6 +129,35 @@ def test_a_history_is_read_from_any_container(container):
     assert flat_alert(nested(history=()) | dict(prv_candidates=CONTAINERS[container]))[
         'lineage'
     ] == ' '.join(sorted(NAMES.split()))
+
+
+@pytest.mark.parametrize('stream', STREAMS)
+def test_a_history_that_can_be_read_once_is_stored_with_its_epochs(archive, stream):
+    report = archive.add_alerts([nested() | dict(prv_candidates=STREAMS[stream]())], show=False)
+    assert (report.added, len(report.ledger)) == (1, 0)
+    with archive.session() as s:
+        [facts] = s.execute(select(DetectionIndex.facts)).scalars()
+    assert set(facts['lineage'].split()) == {*NAMES.split(), str(BASE)}
+
+
+UNREAD = dict(
+    numbers=[3.5, 4.5],
+    an_object=object(),
+    too_deep=[[[[[[HISTORY]]]]]],
+    words='candid 7 and candid 9',
+    cut_json_in_json=json.dumps(json.dumps(HISTORY)[:-9]),
+    pairs_of_numbers=[(1, 2.0), (3, 4.0)],
+    one_of_two=[HISTORY[1], 'what is this'],
+    pickled=b'\x80\x04abc',
+)
+
+
+@pytest.mark.parametrize('value', UNREAD)
+@pytest.mark.parametrize('field', ['prv_candidates', 'prvDiaSources', 'previous_detections'])
+def test_a_history_that_nobody_can_read_is_a_row_of_the_ledger(archive, value, field):
+    packet = nested() | {'prv_candidates': None, field: UNREAD[value]}
+    report = archive.add_alerts([packet, nested(1)], show=False)
+    assert report.added == 1 and report.ledger['reason'].tolist() == ['unreadable_history']
 
 
 @pytest.mark.parametrize(
@@ -382,7 +448,9 @@ def test_chips_of_one_exposure_are_one():
     t = pd.DataFrame(dict(observation_key=keys, survey='decam', band='g', mjd_meaning='start'))
     t['mjd'] = [59000.2] * 3 + [59000.3, 59000.4, 59000.4]
     assert len(set(exposures(t))) == 3
-    assert len(set(exposures(t.assign(mjd_meaning=None)))) == 4  # Without a moment: by name
+    assert len(set(exposures(t.assign(mjd_meaning=None)))) == 3  # Without a moment: by name
+    plain = t.replace('file_ccd(.)', r'file_\1', regex=True)
+    assert len(set(exposures(plain.assign(mjd_meaning=None)))) == 4
     two = t.assign(survey=['a', 'b'] * 3)
     assert len(set(exposures(two)[:3])) == 1  # One exposure under two surveys
 
@@ -461,3 +529,107 @@ def test_the_older_score_of_ztf_is_in_the_packet(archive):
     with archive.session() as s:
         facts = s.scalars(select(Image.facts)).all()
     assert all('score' not in one['missing'] for one in facts)
+
+
+# Chips of one exposure by other cards, and stamps of unknown scale
+
+
+def one_chip(folder, name, seed, **cards):
+    "A small image of some stars, in a file of its own"
+    from test_boundaries import CARDS, sky
+
+    header = fits.Header(CARDS | dict(CRVAL1=150.0 + 0.05 * seed) | cards)
+    path = folder / f'{name}.fits'
+    fits.PrimaryHDU(sky(seed), header).writeto(path)
+    return str(path)
+
+
+NAME_CARDS = (
+    'EXPNUM EXPID OBSID VISIT ROOTNAME FRAMEID EXP-ID OBSNUM RUN FRAMENUM IMGID EXPNO SEQNUM'
+).split()
+
+
+def exposures_of_files(archive, paths):
+    "Names of the exposures of some files, in the order of the files"
+    archive.add_fits(paths, survey='mine', detect=False, show=False)
+    table = pd.DataFrame(dict(ra=150.0 + 0.05 * np.arange(len(paths)), dec=2.0, v='real'))
+    archive.add_catalogue(table, 'people', is_real='v')
+    params = dict(validation_status='any', confidence_threshold=None, negatives={})
+    samples = ad.TrainingDataCollector(archive).plan(**params, progress=False).samples
+    samples = samples.sort_values('ra', ignore_index=True)
+    assert len(samples) == len(paths)
+    return exposures(samples), samples
+
+
+@pytest.mark.parametrize(
+    'card, when',
+    [(card, '2020-01-01') for card in NAME_CARDS]
+    + [('EXPID', '2020-01-01T03:00:00'), ('EXPID', None)],
+)
+def test_chips_are_one_exposure_by_any_card_that_numbers_it(archive, tmp_path, card, when):
+    date = {} if when is None else {'DATE-OBS': when}
+    two = [
+        one_chip(tmp_path, f'{part}_{k}', k, **{card: 14, 'CCDNUM': k}, **date)
+        for k, part in enumerate(['north', 'south'])
+    ]
+    later = {'DATE-OBS': '2020-01-02' + when[10:]} if when else {}
+    five_later = {'DATE-OBS': when.replace(':00:', ':05:')} if when else {}
+    other = one_chip(tmp_path, 'west_2', 2, **{card: 15}, **five_later)
+    again = one_chip(tmp_path, 'east_3', 3, **{card: 14}, **later)
+    name, samples = exposures_of_files(archive, [*two, other, again])
+    assert name[0] == name[1] != name[2]
+    if when:  # The number begins anew each night
+        assert name[3] not in (name[0], name[2])
+    split = split_samples(samples, by='observation', allow_empty=True).split
+    assert split[0] == split[1]
+
+
+def test_chips_of_one_name_are_read_out_one_after_the_other(archive, tmp_path):
+    seconds = [0.0, 0.4, 3.1, 500.0]
+    files = [
+        one_chip(
+            tmp_path,
+            f'c{k}',
+            k,
+            **{'EXPID': 77, 'DATE-OBS': Time(59000.2 + s / 86400, format='mjd').isot},
+        )
+        for k, s in enumerate(seconds)
+    ]
+    name, _ = exposures_of_files(archive, files)
+    assert len(set(name[:3])) == 1 and name[3] != name[0]
+
+
+def unscaled_stamps(n=12, each=6, **columns):
+    "Stamps of some exposures, 20 arcsec from one to the next, of a survey that nobody knows"
+    row = np.arange(n * each)
+    ra = 150 + (row // each) * 0.5 + (row % each) * 20 / 3600
+    t = pd.DataFrame(dict(sample_key=[f'{i:04d}' for i in row], ra=ra, dec=0.0, label=row % 2))
+    t = t.assign(object_id=[f'o{i}' for i in row], survey='mine', band='g', mjd_meaning='start')
+    return t.assign(mjd=59000.2 + row // each, image_wcs_state='stamp', **columns)
+
+
+def of_one_exposure_apart(t, split):
+    "How many exposures have stamps in two splits"
+    return int((pd.Series(split).groupby(t['mjd']).nunique() > 1).sum())
+
+
+@pytest.mark.parametrize('by', ['object', 'sky'])
+def test_stamps_of_unknown_scale_stay_with_their_exposure(by):
+    t = unscaled_stamps()
+    for seed in range(5):
+        split = split_samples(t, patch_size=63, by=by, seed=seed).split
+        assert of_one_exposure_apart(t, split) == 0
+        audit = audit_splits(t.assign(split=split), patch_size=63)
+        assert audit.verdict == 'unknown' and audit.pixels_shared is None
+    scaled = t.assign(stamp_scale_arcsec=0.1)  # 6 arcsec wide, so they share nothing
+    assert of_one_exposure_apart(scaled, split_samples(scaled, patch_size=63, by='group').split)
+    split = split_samples(scaled, patch_size=63).split
+    assert audit_splits(scaled.assign(split=split), patch_size=63).verdict == 'pass'
+
+
+def test_stamps_of_one_exposure_of_unknown_scale_cannot_be_split():
+    t = unscaled_stamps(n=1, each=20)
+    with pytest.raises(EmptySplit, match='1 independent'):
+        split_samples(t, patch_size=63)
+    apart = t.assign(split=np.where(np.arange(20) % 2, 'train', 'test'))
+    assert audit_splits(apart, patch_size=63).verdict != 'pass'

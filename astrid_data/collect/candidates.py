@@ -35,7 +35,7 @@ from ..sky import chord_of_arcsec, unit_vectors
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #973712f4
 _IMAGE_ORDER = ['row', 'role', 'uri', 'hdu_name', 'hdu_ver']
-_FACT_TEXTS = ('telescope', 'instrument', 'chip')
+_FACT_TEXTS = ('telescope', 'instrument', 'chip', 'exposure_names')
 _FACT_NUMBERS = ('site_longitude', 'stamp_scale_arcsec', 'stamp_pa_deg', 'airmass', 'seeing')
 
 

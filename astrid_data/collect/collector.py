@@ -344,7 +344,7 @@ def _words_or_none(values):
     return values.astype(object).where(values.notna(), None)
 
 # %% ../../nbs/40_collect/07_collector.ipynb #bfab800c
-_IMAGE_WORDS = ['telescope', 'instrument', 'chip']
+_IMAGE_WORDS = ['telescope', 'instrument', 'chip', 'exposure_names']
 _IMAGE_NUMBERS = 'site_longitude stamp_scale_arcsec stamp_pa_deg airmass seeing'.split()
 
 

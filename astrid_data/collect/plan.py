@@ -29,7 +29,8 @@ from ..storage.resolve import resolve_uri
 _OBSERVATION_COLUMNS = (
     'survey band observation_key observation_id ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning '
     'exposure_s origin telescope instrument site_longitude stamp_scale_arcsec stamp_pa_deg '
-    'chip airmass seeing rcid field programid visit detector xpos ypos fwhm diffmaglim magzpsci'
+    'chip exposure_names airmass seeing rcid field programid visit detector xpos ypos fwhm '
+    'diffmaglim magzpsci'
 ).split()
 _LABEL_COLUMNS = (
     'sample_key label class_name kind label_source label_confidence n_label_events '
@@ -48,7 +49,8 @@ SAMPLE_COLUMNS = (
     'ra dec pixel_x pixel_y mjd mjd_scale mjd_meaning exposure_s score mag snr seed '
     'exclusion_arcsec origin template_end_mjd first_seen_mjd registry_x registry_y '
     'telescope instrument site_longitude stamp_scale_arcsec stamp_pa_deg object_source '
-    'chip airmass seeing rcid field programid visit detector xpos ypos fwhm diffmaglim magzpsci'
+    'chip exposure_names airmass seeing rcid field programid visit detector xpos ypos fwhm '
+    'diffmaglim magzpsci'
 ).split()
 LEDGER_COLUMNS = (
     'sample_key uri reason detail label class_name kind survey band observation_key '

@@ -7,6 +7,7 @@ __all__ = ['read_conditions']
 
 # %% ../../nbs/20_images/16_conditions.ipynb #7ccdf8c9
 from .cards import Cards
+from .exposures import exposure_tags
 
 # %% ../../nbs/20_images/16_conditions.ipynb #455b3bbd
 _NUMBER_CARDS = dict(
@@ -20,11 +21,12 @@ _LEAST = dict(airmass=0.99, seeing=0.0)
 def read_conditions(
     header,  # Of the image
     first=None,  # Of the file's first HDU, asked second; None where there is no other
-) -> dict:  # airmass; seeing, in the unit of its card; chip, as text; None where unknown
-    "What the cards say of sky and chip"
+) -> dict:  # airmass; seeing, in the unit of its card; chip and exposure_names, as text; or None
+    "What the cards say of sky, chip and exposure"
     cards = Cards(header, first)
     found = {name: cards.number(*keys) for name, keys in _NUMBER_CARDS.items()}
     for name, least in _LEAST.items():
         if found[name] is not None and found[name] <= least:
             found[name] = None
-    return found | dict(chip=cards.text(*_CHIP_CARDS) or None)
+    names = exposure_tags(cards) or None
+    return found | dict(chip=cards.text(*_CHIP_CARDS) or None, exposure_names=names)

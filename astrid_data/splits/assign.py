@@ -23,7 +23,7 @@ from astrid_data.splits.even_out import (
     kept_counts,
     supply_classes,
 )
-from .exposures import times
+from .exposures import connected, exposures, times
 from .footprints import Footprints, find_footprints, with_extents
 from .groups import group_detections, known_pairs, with_possible_places
 from astrid_data.splits.report import (
@@ -113,10 +113,32 @@ def _pairs_among(together, rows, n):
     pairs = place[known_pairs(together, n)]
     return pairs[:, (pairs >= 0).all(axis=0)]
 
+# %% ../../nbs/50_splits/11_assign.ipynb #4ab0670e
+def _cannot_be_placed(samples, sky):
+    "Which samples have patches of unknown extent, and no image with a WCS that would tell it"
+    state = next((samples[name] for name in samples if name.endswith('_wcs_state')), None)
+    has_wcs = False if state is None else np.equal(state.to_numpy(object), 'celestial')
+    return ~np.isfinite(sky.half) & (sky.image < 0) & ~has_wcs
+
+
+def _joined_units(names, samples, sky):
+    "Names of units where those that share an exposure of patches of unknown extent are one"
+    rows = np.flatnonzero(_cannot_be_placed(samples, sky))
+    if not len(rows):
+        return names
+    n, number = len(names), _numbers_of(names)
+    exposure = _numbers_of(exposures(samples).astype(str))
+    first = pd.Series(np.arange(n)).groupby(number).transform('first').to_numpy()
+    of_exposure = pd.Series(rows).groupby(exposure[rows]).transform('first').to_numpy()
+    pairs = [np.stack([np.arange(n), first]), np.stack([rows, of_exposure])]
+    return pd.Series(names).groupby(connected(pairs, n)).transform('min').to_numpy(object)
+
 # %% ../../nbs/50_splits/11_assign.ipynb #f551bdd4
 def _units_of(scene, old, options, smallest_share):
     "What is assigned as a whole"
     name = unit_names(scene.samples, scene.group, options, smallest_share / 8)
+    if options.by in ('object', 'sky'):
+        name = _joined_units(name.astype(object), scene.samples, scene.sky)
     names, unit = np.unique(name.astype(str), return_inverse=True)
     return Units(
         names=names,

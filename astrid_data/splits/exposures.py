@@ -20,14 +20,21 @@ def _texts(samples, name):
     return values.where(values.notna(), '').astype(str).to_numpy(object)
 
 
+_CHIP_WORD = (  # 'ccd12' of a file's name, and the c13_o_q2 of ZTF
+    r'(?i)[_.-](?:(?:ccd|chip|amp|det|detector|sensor|ext|hdu)[_-]?\d+|c\d\d_o_q\d)(?=$|[_.-])'
+)
+
+
 def _bare_names(keys):
     "Names of exposures without which image of them it is"
     bare = pd.Series(keys, dtype=object).astype(str)
     bare = bare.str.replace(r'~[0-9a-f]{8}$', '', regex=True)
-    return bare.str.replace(r'\[[^\[\]]*\]$', '', regex=True).to_numpy(object)
+    bare = bare.str.replace(r'\[[^\[\]]*\]$', '', regex=True)
+    return bare.str.replace(_CHIP_WORD, '', regex=True).to_numpy(object)
 
 # %% ../../nbs/50_splits/00_exposures.ipynb #a4db9591
 _MOMENT_DAYS = 0.1 / 86400
+_READ_OUT_DAYS = 10 / 86400  # Between chips of one name
 
 
 def _alerts(samples):
@@ -36,16 +43,23 @@ def _alerts(samples):
     return np.asarray(column(samples, name, ''), object) == 'stamp'
 
 
-def _moments(samples):
+def _moments(samples, apart=_MOMENT_DAYS):
     "A number for each moment, the same for the same one; -1 where it is not known"
     mjd = np.array(column(samples, 'mjd'), 'f8')
     has_clock = np.isin(_texts(samples, 'mjd_meaning'), ['start', 'mid', 'end']) & (mjd % 1 != 0)
     known = np.flatnonzero(np.isfinite(mjd) & (has_clock | _alerts(samples)))
     order = known[np.argsort(mjd[known], kind='stable')]
     number = np.full(len(mjd), -1)
-    steps = np.diff(mjd[order], prepend=-np.inf) > _MOMENT_DAYS
+    steps = np.diff(mjd[order], prepend=-np.inf) > apart
     number[order] = np.cumsum(steps)
     return number
+
+# %% ../../nbs/50_splits/00_exposures.ipynb #a498cd11
+def _times_of_names(samples):
+    "A number for what may be one moment or one day, the same for the same one; NaN without a time"
+    moment = _moments(samples, _READ_OUT_DAYS)
+    day = -1 - np.floor(np.array(column(samples, 'mjd'), 'f8'))
+    return np.where(moment >= 0, moment, day)
 
 # %% ../../nbs/50_splits/00_exposures.ipynb #def6ad09
 def _pairs_of(known, *parts):
@@ -71,6 +85,16 @@ def connected(
     return connected_components(graph, directed=False)[1]
 
 # %% ../../nbs/50_splits/00_exposures.ipynb #58367488
+def _same_tags(samples, survey, band):
+    "Pairs of rows with a word for their exposure in common, of one survey, band and time"
+    words = pd.Series([text.split() for text in _texts(samples, 'exposure_names')])
+    words = words.explode().dropna()
+    rows = words.index.to_numpy('i8')
+    parts = (survey, band, _times_of_names(samples))
+    first, second = _pairs_of(np.ones(len(rows), bool), words, *(part[rows] for part in parts))
+    return np.stack([rows[first], rows[second]])
+
+# %% ../../nbs/50_splits/00_exposures.ipynb #b70eff60
 def _same_exposure(samples, names):
     "Pairs of rows that are of one exposure"
     survey = np.char.lower(_texts(samples, 'survey').astype(str))
@@ -83,7 +107,8 @@ def _same_exposure(samples, names):
     named = (bare != '') & ~_alerts(samples)
     return [
         _pairs_of((key != '') | _has_own_moment(samples), names),
-        _pairs_of(named, survey, bare, band, moment),
+        _pairs_of(named, survey, bare, band, _times_of_names(samples)),
+        _same_tags(samples, survey, band),
         _pairs_of(timed, survey, band, moment),
         _pairs_of(named & timed, bare, moment),
         _pairs_of(timed & (instrument != ''), instrument, band, moment),
