@@ -20,7 +20,7 @@ import pandas as pd
 
 from ..core import BadImage, BadInput, current_limits, parse_json, reading
 from .files import is_pattern
-from .packets import as_list, as_record
+from .packets import as_list, as_record, is_stream, settled
 from .tables import other_kind
 from .wire import Schemas, payload_of, read_message, schema_number
 
@@ -318,7 +318,7 @@ def _sources(source):
         raise BadInput('an empty text names no file of alerts')
     if isinstance(source, (str, bytes, Path)) or as_record(source) is not None:
         return [source]
-    rows = as_list(source)
+    rows = None if is_stream(source) else as_list(source)  # A stream may have no end
     return source if rows is None else rows
 
 # %% ../../nbs/25_ingest/06_alert_files.ipynb #9a532de7
@@ -337,7 +337,7 @@ def _packets_in(one, name, schemas):
         else:  # Its address needs no number
             yield name, next(_message_packets(io.BytesIO(one), name, schemas))[1]
     elif isinstance(one, BadImage) or as_record(one) is not None:
-        yield name, one
+        yield name, settled(one)
     else:
         what = f'a {type(one).__name__} is neither a packet nor the path of a file'
         yield name, BadImage('unreadable', what)
