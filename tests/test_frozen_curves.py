@@ -313,7 +313,7 @@ def test_a_version_without_curves_gives_padding_and_says_so(tmp_path, version):
     assert not batch['light_curve_valid'].any()
 
 
-@pytest.mark.parametrize('wrong', [0, -1, 1.5, True, 'all'])
+@pytest.mark.parametrize('wrong', [0, -1, 1.5, True, 'all', [3], (3,), {3: 3}, np.array([3])])
 def test_a_number_of_epochs_is_a_number(version, wrong):
     with pytest.raises(BadInput, match='light_curve'):
         PatchDataset(version, [0], light_curve=wrong)

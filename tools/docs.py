@@ -190,6 +190,9 @@ _OUTSIDE = (
 ).split()
 
 
+_TUTORIALS = 'real_bogus', 'rubin_alerts', 'score_alerts', 'next_version'
+
+
 def contents(names):
     "The table of contents: sections follow the folders, then what is called from outside, tutorials"
     order = [n for n in reading_order() if n in names]
@@ -202,7 +205,7 @@ def contents(names):
     trees = [
         ('Get started', ['guides/look_first', 'tutorials/own_images']),
         ('How to', ['guides/several_bands', 'guides/deployment']),
-        ('Tutorials', ['tutorials/real_bogus', 'tutorials/next_version']),
+        ('Tutorials', [f'tutorials/{name}' for name in _TUTORIALS]),
         ('When in doubt', ['errors', 'faults', 'glossary']),
         ('About', ['whats_new', 'benchmarks', 'contributing', 'cite']),
         *trees,

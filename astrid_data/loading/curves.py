@@ -117,6 +117,7 @@ def curves_of(
     "The light curves of a version for its loaders; a warning where it holds none"
     if length is None:
         return None
+    length = check_count('light_curve', length, least=1, most=100_000)
     if not has_curves(dataset):
         warnings.warn(
             f'{dataset.address} holds no light curves: with light_curve={length} all of them are '
