@@ -381,3 +381,34 @@ def test_cells_of_many_rows_take_no_room_for_all_cells():
     finally:
         tracemalloc.stop()
     assert peak < 100e6  # The order of all 625 cells is 200 MB
+
+
+def test_large_fingerprints_in_files_are_the_same(tmp_path, monkeypatch):
+    "Where memory would do, rows that show nothing among them; the files have no names"
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(9000, 1, 8, 8)).astype('f4')
+    data[::50] = 0
+    data[-1] = np.rot90(data[7], axes=(1, 2))
+    valid = np.ones(data.shape, bool)
+    prints = fingerprints_page.fingerprints(data, valid)
+    hints = fingerprints_page.likely_copies(prints.copy(), 8)
+    size = np.abs(fingerprints_page.standardised(prints[:, 0], 8))
+    known = size.any(axis=1)
+    assert 8000 < known.sum() < 9000
+    mean = size[known].mean(axis=0)
+    assert_array_equal(fingerprints_page._mean_of_rows(size, known), mean, strict=True)
+    monkeypatch.setattr(fingerprints_page, '_IN_MEMORY', 1)
+    mapped = fingerprints_page.fingerprints(data, valid, folder=tmp_path)
+    assert isinstance(mapped.base, np.memmap) and not list(tmp_path.iterdir())
+    assert_array_equal(mapped, prints)
+    again = fingerprints_page.likely_copies(mapped, 8, overwrite=True, folder=tmp_path)
+    assert_array_equal(again, hints)
+
+
+def test_fingerprints_are_in_memory_where_the_disk_is_full(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(fingerprints_page.os, 'posix_fallocate', full)
+    room = fingerprints_page._room((2**23,), 'f4', tmp_path)
+    assert room.shape == (2**23,) and room.base is None

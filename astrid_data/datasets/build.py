@@ -557,7 +557,7 @@ def find_copies(
 ) -> pd.DataFrame:  # From `find_duplicates`
     "Which of the patches that were cut show the same pixels"
     data, valid = (stored_array(folder, shards, name) for name in ('patches', 'valid'))
-    return find_duplicates(data, valid, samples['pixel_sha256'])
+    return find_duplicates(data, valid, samples['pixel_sha256'], folder=folder)
 
 
 def _check_cut(build, samples, ledger, shards, pairs):

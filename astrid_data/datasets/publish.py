@@ -202,7 +202,7 @@ def _refuse_other_content(session, dataset):
         )
 
 # %% ../../nbs/55_datasets/05_publish.ipynb #762d98bd
-_ROWS_AT_ONCE = 5_000
+_ROWS_AT_ONCE = 2_000
 
 
 def _insert_samples(session, dataset, now):

@@ -109,13 +109,14 @@ def find_duplicates(
     min_correlation: float = 0.8,  # Of the noise of two copies, beyond what a common shape has
     most: int = 5000,  # Pairs to look at, most similar first
     executor=None,  # A `concurrent.futures.Executor` for fingerprints; None: all cores here
+    folder=None,  # Where large arrays lie meanwhile, in files without a name; None: in memory
 ) -> pd.DataFrame:  # Columns i, j (rows, i < j), kind ('exact', 'near' or 'part'), correlation
     "Patches that show the same pixels, in whatever dress"
     rows, exact = _exact_copies(_pixel_hashes(data) if hashes is None else hashes)
     if not can_compare(data.shape) or len(rows) < 2:
         return exact
-    prints = fingerprints(data, valid, rows, executor)
-    hints = likely_copies(prints, data.shape[-1], most, overwrite=True)
+    prints = fingerprints(data, valid, rows, executor, folder)
+    hints = likely_copies(prints, data.shape[-1], most, overwrite=True, folder=folder)
     del prints
     hints['i'] = rows[hints['i']]
     hints['j'] = rows[hints['j']]

@@ -7,7 +7,9 @@ __all__ = ['SMALLEST_SIDE', 'noise_pattern', 'angular_spectra', 'whole_pattern',
            'near_pairs', 'turn_likeness', 'likely_copies']
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #76a68f43
+import os
 from functools import lru_cache, partial
+from tempfile import TemporaryFile
 
 import numpy as np
 from scipy import fft
@@ -337,6 +339,22 @@ def whole_pattern(
     return _apart(data, valid, data.shape[-1], _clean_pattern, noise_pattern)
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #0280e72e
+_IN_MEMORY = 2**24  # Bytes; what is larger goes to a file where there is a folder for it
+
+
+def _room(shape, kind, folder):
+    "An array to write into; a large one is in a file without a name in the folder, if any"
+    n_bytes = np.dtype(kind).itemsize * int(np.prod(shape))
+    if folder is None or n_bytes < _IN_MEMORY or not hasattr(os, 'posix_fallocate'):
+        return np.empty(shape, kind)
+    try:
+        file = TemporaryFile(dir=folder)
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+    except OSError:
+        return np.empty(shape, kind)
+    return np.memmap(file, kind, 'r+', shape=shape).view(np.ndarray)
+
+# %% ../../nbs/45_quality/03_fingerprints.ipynb #887608ab
 def _prints_of(rows, data, valid):
     "The fingerprints of some rows"
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1:
@@ -370,11 +388,12 @@ def fingerprints(
     valid,  # Validity, same shape
     rows: np.ndarray | None = None,  # Rows to look at; None: all
     executor=None,  # A `concurrent.futures.Executor` of processes; None: a thread for each core
+    folder=None,  # Where a large result lies, in a file without a name; None: in memory
 ) -> np.ndarray:  # complex64, shape (rows, C, d); zeros where there is no noise
     "The angular spectra of the noise of each patch and channel"
     rows = np.arange(len(data)) if rows is None else rows
     n_harmonics = 2 * len(_harmonics(_small_side(data.shape[-1]))[1])
-    prints = np.empty((len(rows), data.shape[1], n_harmonics), 'c8')
+    prints = _room((len(rows), data.shape[1], n_harmonics), 'c8', folder)
     if executor is not None:
         groups = (rows[start : start + _SENT] for start in range(0, len(rows), _SENT))
         sent = ((np.asarray(data[some]), np.asarray(valid[some])) for some in groups)
@@ -439,16 +458,28 @@ _TOGETHER = 4096  # Patches that are compared all with all
 _PER_PATCH = 6  # Cells that each patch is in
 
 
+def _mean_of_rows(rows, some):
+    "The mean of some rows, added up one after the other in blocks, as numpy does"
+    total = np.zeros((0, rows.shape[1]), rows.dtype)
+    for block in _blocks(len(rows)):
+        parts = np.concatenate([total, rows[block][some[block]]])
+        total = np.add.reduce(parts, axis=0, keepdims=True) if len(parts) else parts
+    return np.true_divide(total[0], some.sum(), out=total[0], casting='unsafe')
+
+
 def directions(
     standard: np.ndarray,  # From `standardised`, shape (n, …, d)
+    folder=None,  # Where a large result lies; None: in memory
 ) -> np.ndarray:  # float32, shape (n, d), of length 1 each; zeros where there is nothing
     "The sizes of the harmonics less their mean, as a direction"
-    size = np.abs(standard).reshape(len(standard), -1)
-    known = size.any(axis=1)
-    if known.any():
-        size -= (size if known.all() else size[known]).mean(axis=0)
-    size[~known] = 0
+    size = _room((len(standard), int(np.prod(standard.shape[1:]))), 'f4', folder)
     for some in _blocks(len(size)):
+        size[some] = np.abs(standard[some]).reshape(-1, size.shape[1])
+    known = size.any(axis=1)
+    mean = _mean_of_rows(size, known) if known.any() else np.float32(0)
+    for some in _blocks(len(size)):
+        size[some] -= mean
+        size[some][~known[some]] = 0
         size[some] /= np.maximum(np.linalg.norm(size[some], axis=1, keepdims=True), 1e-9)
     return size
 
@@ -482,11 +513,12 @@ def _cells(pointing):
     axes = random.normal(size=(pointing.shape[1], n_cells)).astype('f4')
     nearest = []
     for start in range(0, n, _TOGETHER):
-        nearest.append(_best_cells(pointing[start : start + _TOGETHER] @ axes))
+        nearest.append(_best_cells(pointing[start : start + _TOGETHER] @ axes).astype('i2'))
     cell = np.concatenate(nearest).ravel()
     order = np.argsort(cell, kind='stable')
-    ends = np.searchsorted(cell[order], np.arange(1, n_cells))
-    return [np.sort(rows) for rows in np.split(order // _PER_PATCH, ends)]
+    order //= _PER_PATCH
+    ends = np.cumsum(np.bincount(cell, minlength=n_cells))[:-1]
+    return [np.sort(rows) for rows in np.split(order, ends)]
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #70723f16
 _CHANCE = 8  # Chance pairs that are looked at, for each patch
@@ -530,8 +562,17 @@ def _near_in_block(likeness, limit):
     return found[0], found[1]
 
 # %% ../../nbs/45_quality/03_fingerprints.ipynb #4beb2da7
+def _packed(rows, some, folder):
+    "Some of many rows, block by block"
+    packed = _room((len(some), *rows.shape[1:]), rows.dtype, folder)
+    for block in _blocks(len(some)):
+        packed[block] = rows[some[block]]
+    return packed
+
+
 def near_pairs(
     pointing: np.ndarray,  # From `directions`, shape (n, d)
+    folder=None,  # Where a large copy of the rows that point anywhere lies; None: in memory
 ) -> np.ndarray:  # Pairs i < j, shape (p, 2), each once
     "Pairs of rows that point nearly the same way"
     rows = np.flatnonzero(pointing.any(axis=1))
@@ -540,7 +581,7 @@ def near_pairs(
         return np.zeros((0, 2), int)
     if n <= _FEW_ROWS:  # Their mean says nothing about what all have in common
         return rows[np.stack(np.triu_indices(n, 1), axis=1)]
-    pointing = pointing if n == len(pointing) else pointing[rows]
+    pointing = pointing if n == len(pointing) else _packed(pointing, rows, folder)
     limit = _chance_limit(pointing)
     found = []
     for cell in _cells(pointing):
@@ -581,6 +622,7 @@ def likely_copies(
     patch_size: int,  # Side of the patches (pixel)
     most: int = 5000,  # Pairs at most, the most alike of all channels
     overwrite: bool = False,  # Work in `prints`, which then hold something else
+    folder=None,  # Where large arrays lie meanwhile; None: in memory
 ) -> np.ndarray:  # Fields i, j, likeness, angle (rad), mirrored, channel; shape (p,)
     "Pairs of rows whose noise may be the same in any channel"
     kind = [('i', 'i8'), ('j', 'i8'), ('likeness', 'f4'), ('angle', 'f4')]
@@ -588,7 +630,7 @@ def likely_copies(
     for channel in range(prints.shape[1]):
         own = prints[:, channel]
         standard = standardised(own, patch_size, own if overwrite else None)
-        pairs = near_pairs(directions(standard))
+        pairs = near_pairs(directions(standard, folder), folder)
         for start in range(0, len(pairs), 8192):
             i, j = pairs[start : start + 8192].T
             likeness, angle, mirrored = turn_likeness(standard[i], standard[j], patch_size)
