@@ -4,6 +4,8 @@ An archive of pretend exposures holds N samples (20,000; 106,000 is the full for
 row runs in a process of its own: `plan.build` as a user gets it, the same on one core with a clock in each part, and the bare work,
 which is to write all the arrays of the version to new files and take the SHA-256 of each, on two threads, with no check at all.
 Kept in benchmarks/results.
+
+`python -m benchmarks.build --growth [N ...]`: builds of 10,000, 25,000 and 50,000 samples, or others, for how time and memory grow.
 """
 
 import json
@@ -98,13 +100,13 @@ def prepare(folder, n):
             add_exposure(archive, path, truth)
 
 
-def plan_of(folder):
-    "All that the archive holds"
+def plan_of(folder, n=None):
+    "All that the archive holds, or so many samples of it"
     import astrid_data as ad
 
     archive = ad.open_archive(str(folder / 'archive'))
     params = ad.TrainingDataCollectionParams(
-        confidence_threshold=None, max_samples=None, negatives={'rejected': 1.0}
+        confidence_threshold=None, max_samples=n, negatives={'rejected': 1.0}
     )
     return ad.TrainingDataCollector(archive).plan(params, progress=False)
 
@@ -198,9 +200,9 @@ def one_core(clock):
     os.sched_setaffinity(0, cores)
 
 
-def built(folder, clock=None):
-    "One build: its figures"
-    plan = plan_of(folder)
+def built(folder, clock=None, n=None):
+    "One build of all, or of `n` samples: its figures"
+    plan = plan_of(folder, n)
     how = dict(patch_size=PATCH, progress=False, allow_empty=True)
     with one_core(clock), TreePeak() as peak, warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -251,6 +253,8 @@ def bare(folder):
 def in_row(folder, what):
     "One turn of a row: its figures"
     clock = Clock() if what == 'parts' else None
+    if what.isdigit():
+        return built(folder, n=int(what))
     figures = built(folder, clock)
     if clock:
         rest = figures['cpu'] - sum(clock.seconds.values())
@@ -310,6 +314,34 @@ def measured(n, repeats):
     )
 
 
+GROWTH = 10_000, 25_000, 50_000  # Samples of the builds that are kept as `build_growth`
+
+
+def grown(sizes):
+    "Builds of some sizes from one archive, each in a process of its own"
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder, max(sizes))
+        (folder / 'archive').rename(folder / 'before')
+        for size in sizes:
+            one = turn(folder, str(size))
+            row = dict(name=f'{one["n"]:,} patches', rate=one['n'] / one['seconds'], ratio=None)
+            row |= dict(peak_mb=one['peak_mb'] - one['before_mb'], table_mb=one['table_mb'])
+            rows.append(row | dict(cpu_s_per_10k=1e4 * one['cpu'] / one['n']))
+    return dict(
+        table='build_growth',
+        about='whole builds of 64 x 64 patches with everything on, of growing size; the table of '
+        'samples is part of the memory, and its size stands beside it',
+        machine=machine(),
+        **moment(),
+        unit='patches/s',
+        repeats=1,
+        reference='',
+        rows=rows,
+    )
+
+
 def show(result):
     "The figures as text"
     for name, value in result.items():
@@ -324,6 +356,13 @@ def main():
     if sys.argv[1:2] == ['--row']:
         figures = in_row(Path(sys.argv[3]), sys.argv[2])
         print(json.dumps(figures))
+        return
+    if sys.argv[1:2] == ['--growth']:
+        sizes = [int(word) for word in sys.argv[2:]] or GROWTH
+        result = grown(sizes)
+        print(*show(result), sep='\n')
+        if tuple(sizes) == GROWTH:
+            keep(result)
         return
     n = int(sys.argv[1]) if len(sys.argv) > 1 else FULL
     repeats = int(sys.argv[2]) if len(sys.argv) > 2 else 1
