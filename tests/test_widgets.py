@@ -856,7 +856,7 @@ def test_undo_takes_back_what_its_labeller_said(built):
 
 
 def test_a_turned_verdict_is_a_relabelled_sample_and_no_other(archive_with_verdict):
-    from astrid_data.widgets.differences import show_diff
+    show_diff = ad.widgets.show_diff
 
     old, new, turned = archive_with_verdict
     diff = new.diff(old)

@@ -1,6 +1,6 @@
 """The widgets in a real JupyterLab, in a real browser: drawn, clicked, answered.
 
-    python tools/widget_check.py [--shots DIR] [--chromium /usr/bin/chromium] [--timeout 120]
+    python tools/widget_check.py [--shots DIR] [--dark] [--chromium /usr/bin/chromium] [--timeout 120]
 
 Needs the extra `browser` (playwright), JupyterLab and a Chromium. Exit 0 when every step went well, 1 with the reason otherwise.
 Works in a temporary folder; nothing of the tree or of the user's Jupyter is touched.
@@ -32,6 +32,8 @@ archive.add_fits('package://sample/m13_skyview.fits.gz', show=False)""",
 ad.show_run(monitor, every_s=1)""",
     "ad.browse(dataset, rows=ad.label_queue(dataset, 'ben', n=8)['row'], page_size=8, labeller='ben', blind=True)",
     'dataset.quality',
+    """later = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(max_samples=260)).build('look', patch_size=48, progress=False, probe=False)
+ad.widgets.show_diff(dataset, later)""",
 ]
 TURN_AND_PRESS = """box => {
     const tile = box.querySelector('.astrid-data-tile');
@@ -55,7 +57,7 @@ def put(path, what):
     path.write_text(json.dumps(what))
 
 
-def start_lab(work, timeout):
+def start_lab(work, timeout, dark=False):
     "JupyterLab on `work/nbs`, with settings of its own; the process and its address"
     port, token = free_port(), 'local-check'
     put(
@@ -66,6 +68,11 @@ def start_lab(work, timeout):
         work / 'set/@jupyterlab/notebook-extension/tracker.jupyterlab-settings',
         {'windowingMode': 'none'},
     )  # Every cell is in the page
+    theme = 'JupyterLab Dark' if dark else 'JupyterLab Light'
+    put(
+        work / 'set/@jupyterlab/apputils-extension/themes.jupyterlab-settings',
+        {'theme': theme},
+    )
     folders = dict(
         JUPYTER_CONFIG_DIR='cfg',
         JUPYTER_DATA_DIR='data',
@@ -116,7 +123,8 @@ def run_all(page):
 
 def steps(page, step):
     "What a person would do"
-    gallery, coverage, run, blind, quality = (page.locator('.jp-Cell').nth(k) for k in range(1, 6))
+    cells = [page.locator('.jp-Cell').nth(k) for k in range(1, 7)]
+    gallery, coverage, run, blind, quality, diff = cells
 
     def says(cell, text):
         return cell.get_by_text(text).first.wait_for()
@@ -150,14 +158,14 @@ def steps(page, step):
     gallery.get_by_role('button', name='real').first.click()
     says(gallery, 'written to validation_events')
     step('detection labelled')
-    cells = page.locator('.jp-Cell').count()
+    n_cells = page.locator('.jp-Cell').count()
     gallery.locator('img[alt^="sample"]').first.click()
     page.keyboard.press('ArrowRight')
     page.keyboard.press('b')
     says(gallery, 'is bogus (written')
     page.keyboard.press('z')
     says(gallery, 'taken back')
-    assert page.locator('.jp-Cell').count() == cells, 'a key reached the notebook'
+    assert page.locator('.jp-Cell').count() == n_cells, 'a key reached the notebook'
     step('judged by key and undone')
     for _ in range(6):  # Pressed before the next page is drawn: what was seen is judged, or nothing
         row = gallery.evaluate(TURN_AND_PRESS)
@@ -207,6 +215,12 @@ def steps(page, step):
     quality.locator('img').first.wait_for()
     quality.scroll_into_view_if_needed()
     step('quality drawn')
+    diff.locator('select').first.select_option(index=0)
+    diff.locator('div[title] img').first.wait_for()
+    diff.get_by_role('button', name='next ▶').click()
+    diff.locator('button[disabled]', has_text='previous').wait_for(state='detached')
+    diff.scroll_into_view_if_needed()
+    step('differences paged')
     bad = page.locator(
         '[data-mime-type="application/vnd.jupyter.stderr"], [data-mime-type*="error"]'
     ).all_inner_texts()
@@ -219,6 +233,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     a.add_argument('--shots', type=Path, help='folder for screenshots')
+    a.add_argument('--dark', action='store_true', help="with JupyterLab's dark theme")
     a.add_argument('--chromium', default='/usr/bin/chromium')
     a.add_argument('--timeout', type=int, default=120, help='seconds that one step may take')
     o, begun = a.parse_args(), time.time()
@@ -251,7 +266,7 @@ def main():
             shoot(name.replace(' ', '-').replace(',', ''))
 
         try:
-            proc, url = start_lab(work, o.timeout)
+            proc, url = start_lab(work, o.timeout, o.dark)
             print(f'{time.time() - begun:6.1f} s  server up')
             browser = play.chromium.launch(executable_path=o.chromium, headless=True, args=FLAGS)
             page = browser.new_page(viewport={'width': 1400, 'height': 2000})

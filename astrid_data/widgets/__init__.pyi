@@ -11,3 +11,7 @@ from .runs import (
     show_run as show_run,
     RunView as RunView,
 )
+from .differences import (
+    show_diff as show_diff,
+    Differences as Differences,
+)
