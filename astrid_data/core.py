@@ -799,6 +799,8 @@ LATER_METHODS = {
     'Archive.add_catalogue': 'ingest.catalogues:add_catalogue',
     'Archive.add_alerts': 'ingest.alerts:add_alerts',
     'Archive.add_stamps': 'ingest.stamp_sets:add_stamps',
+    'Archive.match_labels': 'ingest.matching:match_labels',
+    'Archive.add_votes': 'ingest.votes:add_votes',
     'Archive.add': 'ingest.fetch:add_found',
     'Archive.light_curve': 'ingest.light_curves:light_curve',
     'Archive.score': 'inference.archive_scores:score_archive',

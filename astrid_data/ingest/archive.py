@@ -335,6 +335,8 @@ class Archive:
     add_catalogue = later()
     add_alerts = later()
     add_stamps = later()
+    match_labels = later()
+    add_votes = later()
     add = later()  # add(found): what `search_mast` or `search_skyview` found
     light_curve = later()
     score = later()
