@@ -55,6 +55,7 @@ from astrid_data.core import (
 from .datasets.build import build_dataset, check_name
 from .datasets.catalog import BeingBuilt, open_dataset, version_rows
 from .datasets.datasheet import croissant, datasheet
+from .deliveries import sweep_uploads
 from .images.isolation import isolating
 from .ingest.archive import Archive
 from .jobs import STATES, Jobs, TooBusy, list_jobs
@@ -1629,6 +1630,7 @@ def create_app(
     kinds |= score_kinds(archive)
     limits = dict(workers=_LONG_THREADS, most_each=_MOST_EACH, beat_s=beat_s)
     limits |= dict(facts_of_error=_facts_of_error, afterwards=ingest_leftovers(archive))
+    limits |= dict(sweep=partial(sweep_uploads, archive))
     jobs = Jobs(archive.registry, kinds, **limits)
     app = _new_app(uses, jobs)
     guesses = _Guesses()

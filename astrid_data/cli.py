@@ -156,7 +156,7 @@ def _alerts_options(verb):
     from astrid_data.ingest.alerts import add_alerts
 
     verb.add_argument('paths', nargs='+', help='AVRO, Parquet or tar files, folders, patterns')
-    add_options(verb, add_alerts, 'survey', 'schemas')
+    add_options(verb, add_alerts, 'survey', 'schemas', 'isolate')
 
 
 def _stamps_options(verb):

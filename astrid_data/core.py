@@ -57,7 +57,7 @@ _secret_words = (  # Ends of names; a word may stand right after another, as in 
     'jwt',
     'hmac',
     'credentials?',
-    '(?:api|access|private|account|shared|session|secret)[-_]?key',
+    '(?:api|access|private|account|shared|session|secret|routing|integration|signing)[-_]?key',
     'session(?:[-_]?id)?',
     'cookie',
     '(?<![a-z])(?:smtp|e?mail|db|database|mysql|mariadb|pg|postgres|redis|mongo|s?ftp|ldap|imap|http'

@@ -7,6 +7,7 @@ __all__ = ['STATES', 'describe_job', 'TooBusy', 'Jobs', 'cancel_job', 'list_jobs
 
 # %% ../nbs/95_jobs.ipynb #2347103c
 import logging
+import math
 import threading
 import time
 import uuid
@@ -221,17 +222,21 @@ def _fate(row):
 
 
 def _put_back(registry, silent_s, kinds):
-    "Decide about jobs whose server is gone; how many there were"
+    "Decide about jobs whose server is gone; how many there were, and which have ended so"
     with registry.session() as session:
         rows = _orphans(session, _AT_WORK, silent_s, kinds)
+    ended = []
     for row in rows:
         status, message = _fate(row)
         result = row.result or {}
         if status == 'failed':
             result = result | dict(error=dict(message=message, error_code='server_ended'))
         values = dict(status=status, message=message, result=result)
-        _change(registry, row.id, [row.status], row.updated_at, **values)
-    return len(rows)
+        if status in _ENDED:
+            values['params'] = row.params | dict(asked=_hidden(row.params['asked']))
+        if _change(registry, row.id, [row.status], row.updated_at, **values):
+            ended += [row] if status in _ENDED else []
+    return len(rows), ended
 
 # %% ../nbs/95_jobs.ipynb #8a90eb0d
 class TooBusy(AstridError):
@@ -252,8 +257,9 @@ class Jobs:
         keep_days: float = 30,  # Ended jobs are forgotten after this time (days)
         facts_of_error=lambda error: dict(message=str(error)),  # Error -> plain data
         afterwards: dict | None = None,  # Kind -> function (asked), called however a job ends
+        sweep=lambda: None,  # Called once a day while serving: removes what killed servers left
     ):
-        self.afterwards = afterwards or {}
+        self.afterwards, self.sweep, self.swept = afterwards or {}, sweep, -math.inf
         self.registry, self.kinds, self.facts_of_error = registry, kinds, facts_of_error
         self.most_waiting, self.most_each = most_waiting, most_each or most_waiting
         self.beat_s, self.keep_days = beat_s, keep_days
@@ -320,7 +326,8 @@ def _outcome(self: Jobs, row, course):
     "Do the work of a job: the state that it ends in, and what its result says beside the log"
     try:
         with _listening(course):
-            return 'done', dict(answer=self.kinds[row.kind](row.params['asked'], row.params['who']))
+            answer = self.kinds[row.kind](row.params['asked'], row.params['who'])
+            return 'done', dict(answer=_hidden(answer))
     except _Stopped as stopped:
         words = str(stopped)
         return {'cancelled': 'cancelled', _SERVER_ENDS: 'queued'}.get(words, words), {}
@@ -392,6 +399,7 @@ def _work(self: Jobs, id):
         self.courses.pop(id, None)
 
 # %% ../nbs/95_jobs.ipynb #ccf88cdf
+_DAY_S = 86400
 _SILENT_BEATS = 8  # After so many beats without a sign a job has no server
 
 
@@ -411,7 +419,9 @@ def _beat(self: Jobs):
 def recover(self: Jobs):
     "Take up jobs whose server is gone, and forget those that ended long ago"
     silent_s = _SILENT_BEATS * self.beat_s
-    _put_back(self.registry, silent_s, self.kinds)
+    _, ended = _put_back(self.registry, silent_s, self.kinds)
+    for row in ended:
+        self._clear_up(row)
     with self.registry.session() as session:
         old = [row.id for row in _orphans(session, _ENDED, self.keep_days * 86400, self.kinds)]
         if old:
@@ -425,6 +435,14 @@ def recover(self: Jobs):
 
 # %% ../nbs/95_jobs.ipynb #40e4ece2
 @patch
+def _tidy(self: Jobs):
+    "Sweep, once a day"
+    if time.monotonic() - self.swept > _DAY_S:
+        self.swept = time.monotonic()
+        self.sweep()
+
+
+@patch
 def _live(self: Jobs):
     "Beat until the process ends, or until nothing is left to do where nobody serves"
     beats = 0
@@ -433,6 +451,7 @@ def _live(self: Jobs):
             self._beat()
             if beats % _SILENT_BEATS == 0 and self.serving:
                 self.recover()
+                self._tidy()
         except Exception as error:  # noqa: BLE001 (a heart that stops gives its jobs away)
             tell(_log, logging.WARNING, f'jobs cannot be written now: {error}', event='jobs_wait')
         beats += 1

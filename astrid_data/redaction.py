@@ -158,12 +158,39 @@ _pgpass = (
     r'[^:\s]{1,63}:[^:\s]{1,63}:)(?:\\\S|[^\s\\"\'])+'
 )
 _account = r'(\blogin\s+\S{1,200}\s+account\s+)\S{1,200}(?=\s+password\s)'
+_lone_pass = (
+    r'(?P<before>(?:^|[{\[(,;&?|"\'])[ \t]*["\']?pass(?:(?==)|["\']?\s*(?=[:=])))'
+    r'(?P<sign>\s*[:=]\s*["\']?)(?P<value>[^\s"\',;&})\]]{6,200})'
+)
+
+
+def _without_pass(found):
+    "A lone `pass` with *** for its value, unless that is a number or a word"
+    is_tight = found['sign'] in ('=', '="', "='")
+    known = re.fullmatch(r'[\d.:/-]+|true|false|failed|passed|skipped', found['value'], re.I)
+    odd = re.search(r'\d', found['value']) or re.search(r'[^\w.-]', found['value'])
+    hidden = not known and (is_tight or odd)
+    return found['before'] + found['sign'] + '***' if hidden else found[0]
+
+
 _cookies = rf'(\bcookies?{_sign}\{{)[^}}\n]{{1,9999}}'
 _digest = rf'(\bauthorization{_set_to}digest\s+)[^\n]*'
 
 # %% ../nbs/06_redaction.ipynb #4ae3b2d8
 _user_and_password = r'(://)[^/\s\'"@:]{0,99}:[^\s\'"]{0,999}@'  # A slash may be part of it
-_hook = re.compile(r'(://[^\s\'"<>?#]{0,200}?hooks?[\w.]{0,40}/)([^\s\'"<>?#\\]+)', re.I)
+_calls = (  # Words of addresses at which one writes
+    r'(?:hooks?[\w.]{0,40}|(?<![a-z])(?:hc-)?ping(?:[.-][\w.-]{0,40})?|heartbeats?|integrations?'
+    r'|pagerduty[\w.]{0,40}|opsgenie[\w.]{0,40}|notif\w{0,20}|statuspage[\w.]{0,40}'
+    r'|cronitor[\w.]{0,40}|nosnch\.in)'
+)
+_hook = re.compile(rf'(://[^\s\'"<>?#]{{0,200}}?{_calls}/)([^\s\'"<>?#\\]+)', re.I)
+_topic = (
+    r'(https?://[^\s/\'"<>?#]{0,100}(?<![a-z])ntfy(?![a-z])[^\s/\'"<>?#]{0,100}/)[^\s\'"<>?#\\]+'
+)
+_mixed = (
+    r'(?-i:(?<=/)(?=[A-Za-z_-]{0,60}\d)(?=[a-z\d_-]{0,60}[A-Z])(?=[A-Z\d_-]{0,60}[a-z])'
+    r'(?![\w-]{0,60}?\d{6})[\w-]{24,200}(?![\w.-]))'
+)
 _telegram = r'(?<![\w:])(?:bot\d{6,12}:[\w-]{30,}|\d{6,12}:AA[\w-]{28,})'
 
 
@@ -172,14 +199,16 @@ _key_of_hook = re.compile(r'([?&]key=|/with/key/)[^&#/]{8,}')
 
 
 def _without_key(found):
-    "An address of a chat or a hook, with *** for its key"
+    "An address without the key of a chat or a hook, and without words of both cases and digits"
+    address = re.sub(_mixed, '***', found[0])
     is_hook = any(word in found[0].lower() for word in ('hook', 'chat.', '/trigger/'))
-    return _key_of_hook.sub(r'\1***', found[0]) if is_hook else found[0]
+    return _key_of_hook.sub(r'\1***', address) if is_hook else address
 
 
 def _is_made(word):
-    "Whether a word is long and mixed, as machines make them"
-    return len(word) >= 16 and any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
+    "Whether a word is long and mixed, or very long and in one piece, as machines make them"
+    mixed = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
+    return len(word) >= 16 and (mixed or (len(word) >= 20 and word.isalnum()))
 
 
 def _without_path(found):
@@ -229,6 +258,7 @@ _secret_patterns = [
     (re.compile(_user_and_password), r'\1***@'),
     (re.compile(r'(://)[^/\s\'"]+@', re.I), r'\1***@'),
     (_hook, _without_path),
+    (re.compile(_topic, re.I), r'\1***'),
     (re.compile(_address), _without_key),
     (re.compile(_cookies, re.I), r'\1***'),
     (re.compile(_pgpass, re.I), r'\1***'),
@@ -236,6 +266,7 @@ _secret_patterns = [
     (re.compile(_telegram), '***'),
     (re.compile(_digest, re.I), r'\1***'),
     (re.compile(_after_words, re.I), r'\1***'),
+    (re.compile(_lone_pass, re.I | re.M), _without_pass),
     (re.compile(_quoted, re.I), _without_value),
     (re.compile(_pair, re.I), _without_second),
     (re.compile(_element, re.I), _without_value),
@@ -247,9 +278,15 @@ _secret_patterns = [
 ]
 
 
+_may_hold_one = re.compile(r'[\s=:@>]|[\w.-]{18}').search  # A sign or blank, or a long word
+_is_uuid = re.compile(r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}').fullmatch
+
+
 def _hide_in_text(text, known):
     "The same text with *** where a secret was"
     text = hide_known(text, known)
+    if not _may_hold_one(text) or _is_uuid(text):  # Most names are read no further
+        return text
     for pattern, replacement in _secret_patterns:
         text = pattern.sub(replacement, text)
     return text
@@ -262,6 +299,8 @@ def _is_secret(name, value):
     "Whether a dict's value is hidden for its name"
     if value is None or isinstance(value, bool):
         return False
+    if name.lower() == 'pass' and isinstance(value, str):
+        return re.sub(_lone_pass, _without_pass, f'pass: {value}') != f'pass: {value}'
     if isinstance(value, _plain_kinds):
         return is_secret_parameter(name, value)
     return _is_secret_name(name, value)

@@ -98,7 +98,8 @@ STAMPS_OPTIONS = (
     'table channels is_real class_name mask pixel_scale_arcsec time_scale origin chunk'.split()
 )
 CATALOGUE_OPTIONS = (
-    'ra dec object_id class_name is_real mag snr when pmra pmdec ref_epoch verdict_time'.split()
+    *'ra dec object_id class_name is_real mag snr when pmra pmdec ref_epoch verdict_time'.split(),
+    'isolate',
 )
 
 
@@ -128,7 +129,7 @@ def ingest_sample(args):
 def ingest_alerts(args):
     "Take alert packets in: AVRO, Parquet or tar files, folders, patterns"
     archive = open_named(args, make=True)
-    return _ingested(archive.add_alerts(args.paths, survey=args.survey, schemas=args.schemas))
+    return _ingested(archive.add_alerts(args.paths, **_given(args, 'survey', 'schemas', 'isolate')))
 
 
 def ingest_stamps(args):

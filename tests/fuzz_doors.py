@@ -6,8 +6,11 @@ from functools import cache
 from tempfile import mkdtemp
 
 from fuzzing import ODD, Wrong, mutate_bytes, mutate_text, mutate_value, odd_value
+from sqlalchemy import select
 
 import astrid_data as ad
+from astrid_data import deliveries
+from astrid_data.registry.tables import Detection, Model
 from astrid_data.simulate.synthetic import synthetic_archive
 
 BODY = {
@@ -26,6 +29,7 @@ BODY = {
 ID = '00000000-0000-0000-0000-000000000001'
 PATHS = ['collect', '', ID, f'{ID}/quality', f'{ID}/load', '5', '%00/load', '../x']
 FIELDS = ['status', 'created_by', 'min_quality_score', 'limit', 'offset', 'after', 'other']
+TARGETS = tuple(f'fuzz_doors:{name}' for name in 'bodies manifests verbs'.split())
 TYPES = ['application/json', 'text/plain; charset=utf-16', 'text/plain; charset=odd', '', 'é']
 
 
@@ -41,9 +45,8 @@ def _client(process):
     return client, key
 
 
-def _body(rng):
+def _body(rng, value=BODY):
     "Bytes that somebody may send"
-    value = BODY
     for _ in range(rng.choice((0, 1, 1, 2, 5))):
         value = mutate_value(value, rng)
     text = json.dumps(value, ensure_ascii=rng.random() < 0.5)
@@ -88,6 +91,103 @@ def bodies(rng, folder):
     if answer.status_code >= 500 or not _is_envelope(answer):
         raise Wrong(f'{method} {path}: {answer.status_code} {answer.text[:300]}')
     return 'accepted' if answer.status_code < 400 else 'refused'
+
+
+# ---------------------------------------------------------------- verdicts, files, scores, keys
+
+
+def _nobody_answers(*args, **how):
+    "What a search says where the network is away"
+    raise ad.storage.service.StoreUnreachable('nobody answers')
+
+
+def _small_packet():
+    "A packet as JSON has it"
+    stamp = 'U0lNUExF'
+    stamps = dict(cutoutScience=stamp, cutoutTemplate=stamp, cutoutDifference=stamp)
+    return dict(candid=5, objectId='ZTF1', jd=2460000.5, ra=150.1, dec=2.2, fid=1) | stamps
+
+
+@cache
+def _house(process):
+    "A client of an archive with detections and a model, of this process alone; its verbs"
+    from fastapi.testclient import TestClient
+
+    archive = synthetic_archive(mkdtemp(), n_observations=2, n_sources=8)
+    with archive.session() as session:
+        ids = [str(id) for id in session.scalars(select(Detection.id).order_by(Detection.ra))]
+        model = session.scalar(select(Model.id).limit(1))
+    deliveries.search_skyview = _nobody_answers
+    rights = ['read:data', 'manage:operations', 'manage:keys']
+    key = ad.api.create_api_key(archive, 'fuzz', rights)
+    app = ad.create_app(archive, wait_s=5, beat_s=0.2)
+    client = TestClient(app, raise_server_exceptions=False, headers={'X-API-Key': key})
+    client.__enter__()
+    event = dict(is_valid='real', label='SN Ia', confidence_level='high', notes='x', tags=['a'])
+    many = [event | dict(detection_id=id) for id in ids[:3]]
+    address = dict(address='observations/a.fits', survey='hst', hdu=1, role='image', detect=False)
+    place = dict(uri='observations/a.fits', ra=150.1, dec=2.2, pixel_x=3, pixel_y=4)
+    scored = dict(packets=[_small_packet()], survey='ztf', prior=0.1)
+    verbs = {
+        f'detections/{ids[0]}/events': event,
+        'events': dict(events=many),
+        'observations/ingest/position': ad.web_ingest.PositionBody._example.default,
+        'observations/ingest/address': address,
+        f'models/{model}/score': scored,
+        f'models/{ID}/score': dict(places=[place], prior=None),
+        'keys': dict(name='x', permissions=['read:data'], expires_at='2030-01-01T00:00:00Z'),
+    }
+    return client, verbs
+
+
+_LISTS = {
+    'surveys': [],
+    'observations': 'ra dec radius survey band start end limit after'.split(),
+    'detections': 'ra dec radius survey band start end min_score purpose limit after'.split(),
+    f'detections/{ID}': ['purpose'],
+    f'detections/{ID}/events': ['purpose'],
+    'jobs': 'status kind limit'.split(),
+    'models': [],
+    'observations/ingest/upload': 'name survey hdu role detect'.split(),
+}
+
+
+def _odd_query(rng, names):
+    "Some parameters with values that nobody expects"
+    some = {name: rng.choice((str(odd_value(rng))[:2000], *ODD)) for name in names}
+    kept = {name: value for name, value in some.items() if rng.random() < 0.5}
+    return {name: value.encode('utf-8', 'replace').decode() for name, value in kept.items()}
+
+
+def verbs(rng, folder):
+    "One request to what was added later, odd in some way"
+    client, known = _house(os.getpid())
+    if rng.random() < 0.65:
+        method, (path, body) = 'POST', rng.choice(list(known.items()))
+        how = dict(content=_body(rng, body))
+        how['headers'] = {'Content-Type': rng.choice(TYPES[:1] * 4 + TYPES).encode()}
+    else:
+        path, names = rng.choice(list(_LISTS.items()))
+        method = 'POST' if path.endswith('upload') else rng.choice(('GET', 'GET', 'GET', 'DELETE'))
+        how = dict(params=_odd_query(rng, names))
+        if method == 'POST':
+            how['content'] = mutate_bytes(b'SIMPLE  =                    T' * 100, rng)[0]
+            how['params'].setdefault('name', rng.choice(('a.fits', 'b.fits.gz', '../a.fits')))
+    if rng.random() < 0.2:
+        how.setdefault('headers', {})['Prefer'] = rng.choice(('respond-async', 'wait=0', 'wait=é'))
+    if rng.random() < 0.1:
+        how.setdefault('headers', {})['Idempotency-Key'] = rng.choice(('a', 'b', 'x' * 300))
+    if 'headers' in how:
+        how['headers'] = {
+            k: v if isinstance(v, bytes) else v.encode() for k, v in how['headers'].items()
+        }
+    answer = client.request(method, f'/{path}', **how)
+    if answer.status_code >= 500 and answer.status_code != 503 or not _is_envelope(answer):
+        raise Wrong(f'{method} {path}: {answer.status_code} {answer.text[:300]}')
+    return 'accepted' if answer.status_code < 400 else 'refused'
+
+
+# ---------------------------------------------------------------- manifests
 
 
 @cache

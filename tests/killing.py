@@ -914,9 +914,12 @@ class Serve(Build):
     wheres = ('sqlite', 'postgresql', 'postgresql+s3')
 
     def prepare(self, place):
+        super().prepare(place)
+        self.make_key(place)
+
+    def make_key(self, place):
         from astrid_data.api import create_api_key
 
-        super().prepare(place)
         key = create_api_key(place.open(), 'us', ['read:data', 'manage:operations'])
         (place.home / 'cache').mkdir(exist_ok=True)
         (place.home / 'cache' / 'key').write_text(key)
@@ -984,6 +987,122 @@ class ServeKeys(Serve):
         return json.loads(_get(place, port, f'keys/{id}', 'DELETE'))['data']['is_active']
 
 
+class ServeVerdicts(Serve):
+    "Verdicts over HTTP, one and many: who was interrupted looks what is there, and it is all or none"
+
+    wheres = ('sqlite', 'postgresql')
+
+    def prepare(self, place):
+        AddCatalogue().prepare(place)
+        AddCatalogue().act(place)
+        self.make_key(place)
+
+    def ask(self, place, port):
+        rows = json.loads(_get(place, port, 'detections?limit=1000'))['data']
+        ids = [row['id'] for row in sorted(rows, key=lambda row: (row['ra'], row['dec']))[:8]]
+        for id in ids[:3]:
+            if not self._ours(place, port, id):
+                _send(place, port, f'detections/{id}/events', dict(is_valid='bogus', notes='x'))
+        there = [self._ours(place, port, id) for id in ids[3:]]
+        assert len(set(there)) == 1, f'some of many are there: {there}'
+        if not there[0]:
+            events = [dict(detection_id=id, is_valid='real', label='star') for id in ids[3:]]
+            _send(place, port, 'events', dict(events=events))
+        return [self._ours(place, port, id) for id in ids]
+
+    def _ours(self, place, port, id):
+        events = json.loads(_get(place, port, f'detections/{id}/events'))['data']
+        return sum(event['validator_id'] == 'us' for event in events)
+
+
+class ServeIngest(Serve):
+    "An image around a place, one at an address and one in the body: three jobs"
+
+    wheres = ('sqlite', 'postgresql')
+    needs_web = True
+
+    def prepare(self, place):
+        place.open()
+        self.make_key(place)
+
+    def act(self, place):
+        from astrid_data.ingest import fetch
+
+        url = os.environ['KILLING_WEB']
+        fetch._ADDRESS_OF = {'skyview': lambda uri: f'{url}/50.fits'}
+        return super().act(place)
+
+    def ask(self, place, port):
+        first, second = sorted(place.data.glob('*.fits'))[:2]
+        around = dict(ra=150.1, dec=2.2, survey='DSS', fov_deg=0.1, pixels=50)
+        named = dict(address=str(first), survey='toy')
+        asked = [
+            ('position', json.dumps(around).encode(), {}),
+            ('address', json.dumps(named).encode(), {'Idempotency-Key': 'one'}),
+            (f'upload?name={second.name}', second.read_bytes(), {'Idempotency-Key': 'two'}),
+        ]
+        answers = []
+        for path, body, more in asked:
+            more = more | {'Prefer': 'respond-async'}
+            answers.append(_send(place, port, f'observations/ingest/{path}', body, more))
+        return [self._told(place, port, one) for one in answers]
+
+    def _told(self, place, port, data):
+        "What came of one, begun just now or long done; it may have been there when it began again"
+        if 'job_id' in data:
+            data = _job(place, port, data['job_id'])['answer']['data']
+        return data['ledger'], data['added'] + data['skipped']
+
+
+class ServeScore(Serve):
+    "A model scores a version over HTTP, as a job; one whose server was killed is done as well"
+
+    wheres = ('sqlite', 'postgresql')
+    not_compared = ('ad_ingest_jobs',)
+
+    def prepare(self, place):
+        import astrid_data as ad
+        from astrid_data.automation.promoted import Decision, record_candidate
+        from astrid_data.inference.load import load_classifier
+
+        Score().prepare(place)
+        archive = place.open()
+        model = load_classifier(place.home / 'model')
+        record_candidate(archive, model, ad.open_dataset(archive, 'sky@v1'), Decision(True, 'x'))
+        self.make_key(place)
+
+    def ask(self, place, port):
+        models = json.loads(_get(place, port, 'models'))['data']
+        id = next(one['id'] for one in models if one['training_dataset'])
+        wanted = {'Prefer': 'respond-async'}
+        job = _send(place, port, f'models/{id}/score', dict(dataset='sky@v1'), wanted)
+        return [row['score'] for row in _job(place, port, job['job_id'])['answer']['data']]
+
+
+def _send(place, port, path, body, more=()):
+    "The data of an answer to a POST; a dict is sent as JSON"
+    import urllib.request
+
+    headers = {'X-API-Key': (place.home / 'cache' / 'key').read_text(), **dict(more)}
+    is_raw = isinstance(body, bytes) and 'upload' in path
+    headers['Content-Type'] = 'application/octet-stream' if is_raw else 'application/json'
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(f'http://127.0.0.1:{port}/{path}', data, headers)
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        return json.loads(answer.read())['data']
+
+
+def _job(place, port, id):
+    "A job when it has ended"
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        job = json.loads(_get(place, port, f'jobs/{id}'))['data']
+        if job['status'] not in ('queued', 'running'):
+            return job
+        time.sleep(0.05)
+    raise TimeoutError(id)
+
+
 def _get(place, port, path, method='GET'):
     "The body of an answer"
     import urllib.request
@@ -1045,6 +1164,9 @@ VERBS = {
     'REST collect': Serve(),
     'REST export': ServeExport(),
     'REST keys': ServeKeys(),
+    'REST verdicts': ServeVerdicts(),
+    'REST ingest': ServeIngest(),
+    'REST score': ServeScore(),
 }
 
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import io
+import os
 import tempfile
+import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -249,6 +252,76 @@ def test_a_job_that_fails_or_is_cancelled_leaves_no_file(house, monkeypatch):
     monkeypatch.undo()
     house.client.delete(later.headers['location'])
     assert kept(house) == []
+
+
+def leave(house, name, days):
+    "A file that was sent, some days ago; its key"
+    key = deliveries.upload_key(name, name.encode().hex().ljust(16, '0'), 'first')
+    house.archive.store.put(key, b'words')
+    path = house.archive.store.local_path(key)
+    os.utime(path, (time.time() - days * 86400,) * 2)
+    return key
+
+
+def wait_until(is_so):
+    end = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_what_killed_servers_left_is_swept(house):
+    "A server that was killed after a body came, or a request that was cancelled: no job knows the file"
+    old, young, awaited = (leave(house, f'{n}.fits', n) for n in (2, 0, 3))
+    sent = house.client.post(
+        UPLOAD, params=dict(name=house.name, detect=False), content=house.content
+    )
+    [used] = {row['uri'] for row in house.client.get('/observations').json()['data']}
+    os.utime(house.archive.store.local_path(used), (0, 0))
+    params = dict(asked=dict(key=awaited), who='ann', asker='ann', starts=0)
+    with house.archive.session() as session:
+        session.add(IngestJob(kind='ingest_upload', params=params, status='cancelling', progress=0))
+    assert sent.status_code == 200 and house.archive.store.has(old)
+    with TestClient(ad.create_app(house.archive)):
+        wait_until(lambda: not house.archive.store.has(old))
+    assert kept(house) == sorted([young, awaited, used])
+
+
+@pytest.mark.parametrize('status, starts', [('running', 3), ('cancelling', 1)])
+def test_a_job_whose_server_ended_leaves_neither_file_nor_secret(house, status, starts):
+    key = leave(house, 'a.fits', 0)
+    asked = dict(key=key, survey='https://ann:horse-staple@a.org')
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    row = IngestJob(kind='ingest_upload', status=status, progress=0.5, updated_at=long_ago)
+    row.params = dict(asked=asked, who='ann', asker='ann', starts=starts)
+    with house.archive.session() as session:
+        session.add(row)
+    with TestClient(ad.create_app(house.archive, beat_s=0.2)):
+        wait_until(lambda: not house.archive.store.has(key))
+    with house.archive.session() as session:
+        [job] = session.scalars(select(IngestJob))
+    assert job.status in ('failed', 'cancelled') and 'horse-staple' not in repr(job.params)
+
+
+def test_the_answer_of_a_job_tells_no_secret(house, monkeypatch):
+    secret = 'https://hc-ping.com/0a1b2c3d-1111-2222-3333-c0ffee123456'
+
+    def told(archive, address, **_):
+        report = IngestReport()
+        report.notes.append(f'{secret} was told, password=horse-staple')
+        report.lose('a.fits', 'unreachable', f'no answer from {secret}?token=horse-staple')
+        return report
+
+    monkeypatch.setattr(deliveries, 'add_address', told)
+    monkeypatch.setattr(web_ingest, 'add_address', told)
+    with TestClient(ad.create_app(house.archive), headers=house.keys['all']) as client:
+        answer = client.post(ADDRESS, json=dict(address='observations/a.fits'))
+        [job] = client.get('/jobs').json()['data']
+        again = client.get(f'/jobs/{job["job_id"]}', headers=house.keys['reader'])
+    with house.archive.session() as session:
+        [row] = session.scalars(select(IngestJob))
+    for words in (answer.text, again.text, repr(row.result)):
+        assert 'a.fits' in words and 'c0ffee' not in words and 'horse-staple' not in words, words
 
 
 def test_a_job_tells_no_reader_a_secret(house):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from test_isolated_tables import DEADLY, fragile, with_comment  # noqa: F401 (a fixture)
 from test_scoring import classifier, new_alerts, trained  # noqa: F401 (fixtures)
 
 import astrid_data as ad
@@ -69,6 +70,14 @@ def test_packets_score_as_in_python(house):
     assert sum(row['reason'] != '' for row in rows) == 1
     for row in rows:
         web_models.ScoreFacts.model_validate(row)
+
+
+def test_a_packet_that_ends_its_reader_costs_itself(house, fragile):  # noqa: F811
+    packets = list(new_alerts(3))
+    deadly = with_comment(packets[1]['cutoutScience'], DEADLY)
+    packets[1] = packets[1] | dict(cutoutScience=deadly)
+    answer = ask(house, packets=[as_json(one) for one in packets])
+    assert [row['reason'] for row in answer.json()['data']] == ['', 'crashed', '']
 
 
 def test_a_version_scores_as_in_python_and_its_test_has_no_names(house):

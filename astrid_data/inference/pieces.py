@@ -20,6 +20,7 @@ from ..core import BadImage, BadInput, reading
 from ..datasets.dataset import Dataset
 from ..datasets.staging import CutSettings
 from ..images.image import SkyImage, open_image
+from ..images.isolation import is_isolating, try_first
 from ..images.opener import header_indexes
 from ..images.sanity import unpacked_stamp
 from ..ingest.alert_files import read_alerts
@@ -143,6 +144,8 @@ def _alert_rows(pairs, survey, opener, roles):
     for i, (source, packet) in enumerate(pairs):
         row = dict(uri=source, name=source, pixel_x=np.nan, pixel_y=np.nan)
         try:
+            if is_isolating() and not isinstance(packet, BadImage):
+                try_first(_read_alert, source, packet, survey, roles)
             names, stamps, pixel = _read_alert(packet, survey, roles)
             row |= names | dict(pixel_x=pixel[0], pixel_y=pixel[1])
             for role in roles:

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadImage, BadInput, current_limits, parse_json, reading
+from ..images.isolation import is_isolating, try_first
 from .files import is_pattern
 from .packets import as_list, as_record, is_stream, settled
 from .tables import other_kind
@@ -283,6 +284,20 @@ def _files_of(path):
     return [path]
 
 # %% ../../nbs/25_ingest/06_alert_files.ipynb #b4a4f9b1
+def _read_through(packets_of, source, *arguments):
+    "Read all packets and keep none; for a process that may die of it"
+    for _ in packets_of(*arguments, Schemas(source)):
+        pass
+
+
+def _try_packets(packets_of, schemas, name, *arguments):
+    "Where files may end the process that reads them, read packets in another one first"
+    if is_isolating():
+        source = getattr(schemas, 'source', None)
+        source = None if callable(source) else source  # A function may be of this process alone
+        try_first(_read_through, name, packets_of, source, *arguments)
+
+
 def _file_packets(path, schemas=None):
     "Packets of a file, a folder of files, or the files that fit a pattern"
     name = f'{path!s:.200}'
@@ -291,6 +306,7 @@ def _file_packets(path, schemas=None):
         if files != [path]:
             yield from (pair for file in files for pair in _file_packets(file, schemas))
             return
+        _try_packets(_file_packets, schemas, path.name, path)
         with reading(path.name):
             file = open(path, 'rb')
     except BadImage as problem:
@@ -332,8 +348,14 @@ def _packets_in(one, name, schemas):
     except BadImage as problem:
         one = problem
     if isinstance(one, (bytes, bytearray, memoryview)):
-        if schema_number(bytes(one[:6])) is None:
-            yield from _bytes_packets(bytes(one), name, schemas)
+        one = bytes(one)
+        try:
+            _try_packets(_packets_in, schemas, name, one, name)
+        except BadImage as problem:
+            yield name, problem
+            return
+        if schema_number(one[:6]) is None:
+            yield from _bytes_packets(one, name, schemas)
         else:  # Its address needs no number
             yield name, next(_message_packets(io.BytesIO(one), name, schemas))[1]
     elif isinstance(one, BadImage) or as_record(one) is not None:

@@ -27,6 +27,7 @@ from astrid_data.core import (
     utc_from_mjd,
 )
 from ..images.cards import filter_word
+from ..images.isolation import is_isolating, isolating, try_first
 from ..images.sanity import unpacked_stamp
 from .alert_files import read_alerts
 from astrid_data.ingest.archive import (
@@ -803,6 +804,8 @@ def _good_alerts(source, survey, report, show, schemas=None):
     for uri, packet in progress(read_alerts(source, schemas), 'alerts', show=show):
         found = None
         with guard(uri):
+            if is_isolating() and not isinstance(packet, BadImage):
+                try_first(_read_packet, uri, packet, survey)
             found = _read_packet(packet, survey)
         if found is not None:
             yield uri, *found
@@ -842,22 +845,24 @@ def add_alerts(
     show: bool = True,  # Show progress?
     chunk: int = 5000,  # Alerts in one transaction at most; a full pack of stamps ends it as well
     schemas=None,  # Of messages without one: a registry's https address, a folder, or number -> schema
+    isolate: bool = False,  # Try files and packets in a process of their own first, which may die
 ) -> IngestReport:  # One observation, one detection and three stamps per alert
     "Take alert packets in"
     report, writers, roundings, odd = IngestReport(), {}, [], []
     unkept, blank = Counter(), Counter()
-    for uri, alert, geometry in _good_alerts(source, survey, report, show, schemas):
-        unkept.update(alert.pop('_unkept'))
-        blank.update(alert.pop('_blank'))
-        roundings += [alert['rounding_deg']] if 'rounding_deg' in alert else []
-        odd += _odd_labels(alert)
-        name = survey or _survey_of(alert)
-        report.surveys[name.lower()] += 1
-        if name not in writers:
-            writers[name] = _AlertWriter(archive, report, name, origin)
-        writers[name].take(uri, alert, geometry)
-        if writers[name].is_full(chunk):
-            writers[name].write()
+    with isolating(isolate):
+        for uri, alert, geometry in _good_alerts(source, survey, report, show, schemas):
+            unkept.update(alert.pop('_unkept'))
+            blank.update(alert.pop('_blank'))
+            roundings += [alert['rounding_deg']] if 'rounding_deg' in alert else []
+            odd += _odd_labels(alert)
+            name = survey or _survey_of(alert)
+            report.surveys[name.lower()] += 1
+            if name not in writers:
+                writers[name] = _AlertWriter(archive, report, name, origin)
+            writers[name].take(uri, alert, geometry)
+            if writers[name].is_full(chunk):
+                writers[name].write()
     for writer in writers.values():
         writer.write()
     _note_rounding(report, max(roundings, default=0.0), len(roundings))

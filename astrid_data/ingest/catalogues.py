@@ -11,6 +11,7 @@ from inspect import signature
 import numpy as np
 
 from ..core import BadInput, reading
+from ..images.isolation import isolating
 from astrid_data.ingest.archive import (
     IngestReport,
     ItemGuard,
@@ -90,6 +91,7 @@ def add_catalogue(
     pmdec: str | None = None,  # Its other half
     ref_epoch=None,  # When positions hold: column, year or date; None finds the column
     verdict_time: str | None = None,  # Column that tells which of two verdicts is newer
+    isolate: bool = False,  # Try a file in a process of its own first, which may die of it
     **old_names,  # `label` for `class_name` and `valid` for `is_real`, as they were once called
 ) -> IngestReport:  # `rows` are stored, each other row is in the ledger
     "Turn the rows of a catalogue into detections on the images that hold them"
@@ -99,7 +101,8 @@ def add_catalogue(
     asked = dict(object_id=object_id, class_name=class_name, is_real=is_real)
     asked |= dict(mag=mag, snr=snr, score=score)
     name = catalogue_name(name)
-    source = open_table(table)
+    with isolating(isolate):
+        source = open_table(table)
     with reading(f'the catalogue {name}', kind=BadInput):
         catalogue = read_catalogue(source, name, ra, dec, **asked)
         read_times_and_motions(catalogue, when, days, pmra, pmdec, ref_epoch)

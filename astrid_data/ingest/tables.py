@@ -19,6 +19,7 @@ import pandas as pd
 
 from ..core import BadImage, BadInput, NotFound, parse_json, reading
 from ..images.files import read_bytes
+from ..images.isolation import is_isolating, try_first
 from ..images.sanity import check_headers, refuse_bomb
 from ..registry.words import is_missing
 
@@ -668,6 +669,14 @@ def _from_file(path):
         return _from_astropy_file(path, kind)
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #c8cf3022
+def _try_table(path):
+    "Read a table in another process, which may die of it"
+    try:
+        try_first(_read_file, path.name, path)
+    except BadImage as problem:
+        raise BadInput(str(problem)) from problem
+
+
 def _read_file(path):
     "The table in a file, or an error that names it"
     with reading(f'the path {path!s:.200}', kind=BadInput):
@@ -676,6 +685,8 @@ def _read_file(path):
         raise BadInput(f'{path} is a folder: give one of the tables in it')
     if not is_file:
         raise NotFound(f'there is no file {path}')
+    if is_isolating():
+        _try_table(path)
     try:
         with reading(str(path), kind=BadInput):
             return _from_file(path)
