@@ -1517,18 +1517,33 @@ def _add_pages(app, archive, uses, guesses):
         app.add_route(path, answer, methods=['POST'], include_in_schema=False)
 
 # %% ../nbs/96_api.ipynb #3ea0954b
-class _OneLength:
-    "Refuses a request that says in two ways how long it is"
+_MOST_HEADERS = 200  # Lines
+_MOST_HEADER_BYTES = 32 * 1024
+
+
+def _bad_headers(headers):
+    "Status, code and words for headers that are not read further; None where they are fine"
+    n_bytes = sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > _MOST_HEADERS or n_bytes > _MOST_HEADER_BYTES:
+        words = f'more than {_MOST_HEADERS} headers, or {_MOST_HEADER_BYTES:,} bytes of them'
+        return 431, 'too_large', words
+    if {b'content-length', b'transfer-encoding'} <= {name for name, _ in headers}:
+        words = 'a length and parts at once: send one of Content-Length and Transfer-Encoding'
+        return 400, 'malformed', words
+    return None
+
+
+class _FewHeaders:
+    "Refuses a request with too many headers, or that says in two ways how long it is"
 
     def __init__(self, app):
         self.app = app
 
     async def __call__(self, scope, receive, send):
-        names = {name for name, _ in scope.get('headers', ())}
-        if not {b'content-length', b'transfer-encoding'} <= names:
+        problem = _bad_headers(scope.get('headers', ()))
+        if problem is None:
             return await self.app(scope, receive, send)
-        words = 'a length and parts at once: send one of Content-Length and Transfer-Encoding'
-        answer = _error_answer(Request(scope), 400, 'malformed', words)
+        answer = _error_answer(Request(dict(scope, headers=[])), *problem)
         answer.headers['connection'] = 'close'
         await answer(scope, receive, send)
 
@@ -1652,5 +1667,5 @@ def create_app(
     add_models(app, archive, ask, reads)
     add_manners(app, _asks_too_often, _unforeseen, origins, per_second)
     app.add_middleware(_HeadAsGet)
-    app.add_middleware(_OneLength)
+    app.add_middleware(_FewHeaders)
     return app

@@ -1016,9 +1016,10 @@ class ServeVerdicts(Serve):
 
 
 class ServeIngest(Serve):
-    "An image around a place, one at an address and one in the body: three jobs"
+    "An image around a place, one at an address and one in the body: three jobs at once"
 
     wheres = ('sqlite', 'postgresql')
+    not_compared = ('ad_ingest_jobs',)  # Which of them added what, and which found it there
     needs_web = True
 
     def prepare(self, place):

@@ -91,7 +91,7 @@ def test_a_file_of_alerts_that_ends_its_reader_costs_itself(fragile, tmp_path, e
     archive = ad.open_archive(tmp_path / 'home')
     report = archive.add_alerts(night, isolate=True, show=False)
     assert report.added == 2 and report.ledger.reason.tolist() == ['crashed'], report.ledger
-    assert report.ledger.uri.tolist() == [f'1.{ending}']
+    assert report.ledger.uri[0].endswith(f'1.{ending}')
     assert archive.add_alerts(night, show=False).added == 1  # Nobody asked: it is read here
     assert not isolation.is_isolating()
 

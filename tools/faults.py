@@ -47,6 +47,16 @@ FAULTS = {
             'store_faults: what_killed_writers_left_is_swept_when_old',
         ),
         (
+            'a server is killed after a file was sent to it, before its job is written',
+            'the file is swept after a day, unless an image or a job needs it',
+            'rest_ingest: what_killed_servers_left_is_swept',
+        ),
+        (
+            'a server ends three times at the same upload, or while it is cancelled',
+            'the job says so, and its file goes',
+            'rest_ingest: a_job_whose_server_ended_leaves_neither_file_nor_secret',
+        ),
+        (
             'a download is killed',
             'the next one goes on where it ended',
             'download: a_killed_download_goes_on',
@@ -316,7 +326,7 @@ FAULTS = {
             'fuzz_files: no_table_and_no_limit_is_too_odd',
         ),
         (
-            'odd requests, and manifests that somebody changed, seeded',
+            'odd requests of every kind (sets, verdicts, files, scores, keys), and manifests that somebody changed, seeded',
             'an answer in its envelope below 500; every change found',
             'fuzz_doors: nothing_odd_comes_through_a_door',
         ),
@@ -359,6 +369,41 @@ FAULTS = {
             '150 MB without a key',
             'refused at once, memory flat, others served',
             'server_hard: 150_megabytes_are_refused_at_once',
+        ),
+        (
+            'ten or forty thousand headers in one piece, a header, path, cookie, chunk extension or trailer of a megabyte',
+            '431 or 400; others are served meanwhile, memory flat',
+            'raw_requests: a_header_bomb_is_refused_and_others_are_served',
+        ),
+        (
+            'a header that has no end',
+            'its connection is let go',
+            'raw_requests: a_header_without_end_is_let_go',
+        ),
+        (
+            'two lengths, a length and parts, broken chunk sizes, NUL, a blank before a colon: what two readers take for different requests',
+            'one answer below 500, or 501, and the connection ends; what stands behind is no request',
+            'raw_requests: what_can_be_read_in_two_ways_is_answered_once_and_ends',
+        ),
+        (
+            'another protocol, or a request that breaks off',
+            'an answer below 500, or silence',
+            'raw_requests: other_protocols_and_what_breaks_off_end_in_words_or_silence',
+        ),
+        (
+            'a file of AVRO or Parquet that ends the process that reads it, with `isolate=True`',
+            'a row of the ledger (`crashed`); the other files are taken in',
+            'isolated_tables: a_file_of_alerts_that_ends_its_reader_costs_itself',
+        ),
+        (
+            'a stamp that ends the process that reads it, taken in or scored by the server',
+            'its alert has the reason `crashed`; the others are taken in or scored',
+            'rest_scores: a_packet_that_ends_its_reader_costs_itself',
+        ),
+        (
+            'a catalogue that ends the process that reads it, with `isolate=True`',
+            '`BadInput` in Python and in the shell',
+            'isolated_tables: a_catalogue_that_ends_its_reader_is_an_error_of_its_own',
         ),
         (
             'a client that sends a letter now and then',
