@@ -123,7 +123,8 @@ def test_conditions_of_a_header():
     from astropy.io import fits
 
     header = fits.Header(dict(AIRMASS='1.4', CCDNAME='S3'))
-    assert read_conditions(header) == dict(airmass=1.4, seeing=None, chip='S3')
+    expected = dict(airmass=1.4, seeing=None, chip='S3', exposure_names=None)
+    assert read_conditions(header) == expected
 
 
 def test_a_fact_that_is_not_there_and_pixels_of_others_are_refused():
