@@ -796,16 +796,38 @@ def test_a_verdict_on_a_page_that_was_not_seen_is_not_written(built):
     seen = [int(row) for row in gallery.page_rows]
     panel.turn(1)
     unseen = [int(row) for row in gallery.page_rows]
-    for message in (dict(verdict='real', row=seen[0]), dict(key='r')):
+    for message in (dict(action='real', row=seen[0]), dict(key='r')):
         panel.answer(dict(message, seen=seen, labeller='early'))
         assert 'nothing was written' in panel.message.value
     half_drawn = [unseen[0], *seen[1:]]
     panel.select(1)
     panel.answer(dict(key='r', seen=half_drawn, labeller='early'))
     assert not len(read_verdicts(built, [*seen, *unseen]).query('labeller == "early"'))
-    panel.answer(dict(verdict='real', row=unseen[1], seen=unseen, labeller='early'))
+    panel.answer(dict(action='real', row=unseen[1], seen=unseen, labeller='early'))
     said = read_verdicts(built, unseen).query('labeller == "early"')
     assert said['row'].tolist() == [unseen[1]]
+
+
+@pytest.mark.parametrize('first', [0, 1, 2])
+def test_keys_are_answered_in_the_order_in_which_they_were_pressed(built, first):
+    gallery = ad.browse(built, page_size=4, labeller=f'fast{first}')
+    panel = GalleryPanel(gallery)
+    panel.draw()
+    seen = [int(row) for row in gallery.page_rows]
+    said = [
+        dict(key=key, number=n, seen=seen, labeller=gallery.labeller)
+        for n, key in enumerate(['r', 'ArrowRight', 'b'], 1)
+    ]
+    messages = [dict(view='v', said=said[: n + 1]) for n in range(3)]
+    for message in [messages[first], *messages]:
+        panel.catch_up(message)
+    verdicts = read_verdicts(built, seen).query('labeller == @gallery.labeller')
+    assert verdicts[['row', 'verdict']].to_numpy().tolist() == [
+        [seen[0], 'real'],
+        [seen[2], 'bogus'],
+    ]
+    panel.catch_up(dict(view='another', said=[dict(said[0], number=1)]))
+    assert len(read_verdicts(built, seen).query('labeller == @gallery.labeller')) == 3
 
 
 def test_the_name_on_the_screen_counts_where_its_message_is_late(built):
@@ -813,7 +835,7 @@ def test_the_name_on_the_screen_counts_where_its_message_is_late(built):
     panel = GalleryPanel(gallery)
     panel.draw()
     rows = [int(row) for row in gallery.page_rows]
-    press = dict(verdict='bogus', row=rows[0], seen=rows)
+    press = dict(action='bogus', row=rows[0], seen=rows)
     panel.answer(dict(press, labeller='late name'))
     assert set(read_verdicts(built, rows)['labeller']) >= {'late name'}
     panel.guard(panel.answer)(dict(press, labeller=' '))

@@ -200,6 +200,7 @@ def html(
 _AREA = 'astrid-data-gallery'  # CSS classes by which the browser finds its way
 _TILE = 'astrid-data-tile'
 _LABELLER = 'astrid-data-labeller'
+_LOOK = '⤢'  # What the button of the close look says
 
 
 @dataclass
@@ -231,7 +232,7 @@ def make_tiles(
             )
             for verdict in VERDICTS
         }
-        look = w.Button(description='⤢', tooltip='a close look', layout=narrowest, style=style)
+        look = w.Button(description=_LOOK, tooltip='a close look', layout=narrowest, style=style)
         line = w.HBox([*buttons.values(), look], layout=plain)
         layout = w.Layout(margin='2px 5px', border='1px solid transparent')
         box = w.VBox([picture, line], layout=layout).add_class(_TILE)
@@ -416,7 +417,7 @@ def _key_line_class():
         _esm = (files('astrid_data') / 'templates/gallery_keys.js').read_text(encoding='utf-8')
         words = traitlets.Unicode(said).tag(sync=True)
         heard = traitlets.List(list(KEYS)).tag(sync=True)
-        verdicts = traitlets.List(list(VERDICTS)).tag(sync=True)
+        actions = traitlets.List([*VERDICTS, _LOOK]).tag(sync=True)
         area = traitlets.Unicode(_AREA).tag(sync=True)
         tile = traitlets.Unicode(_TILE).tag(sync=True)
         labeller = traitlets.Unicode(_LABELLER).tag(sync=True)
@@ -442,6 +443,7 @@ class GalleryPanel:
         self.tiles = make_tiles(min(gallery.page_size, len(gallery.dataset)))
         self.look = CloseLook()
         self.lock = threading.RLock()  # One answer at a time
+        self.answered = {}  # Of each view in a browser: number of its last message
         self.selected = 0  # Number of the tile that keys speak of
         self.written = []  # Row, labeller and earlier verdict of what was judged here, oldest first
         self.keys = _key_line_class()()
@@ -672,20 +674,34 @@ def _judged_tile(self: GalleryPanel, message):
 @patch
 def answer(
     self: GalleryPanel,
-    message: dict,  # key or verdict and row; seen: rows on the screen; labeller: name in the field
+    message: dict,  # key, or action and row; seen: rows on the screen; labeller: name in the field
 ):
-    "Do what a key or a verdict button says, as the person saw it"
-    verdict = message.get('verdict')
-    asks_verdict = verdict in VERDICTS or KEYS.get(message.get('key')) in VERDICTS
+    "Do what a key or a button of a tile says, as the person saw it"
+    action = message.get('action', KEYS.get(message.get('key')))
     labeller = message.get('labeller', self.gallery.labeller)
     if labeller != self.gallery.labeller:
         self.rename(labeller)
     number = self._judged_tile(message)
-    if asks_verdict and number is None:
+    if action in (*VERDICTS, _LOOK, 'open') and number is None:
         return self.tell('the page was just changing, so nothing was written: press again')
-    if verdict in VERDICTS:
-        return self.press(number, verdict)
-    self.hear(message.get('key'))
+    if action == _LOOK:
+        self.look_at(number)
+    elif 'action' in message:
+        self.press(number, action)
+    else:
+        self.hear(message['key'])
+
+# %% ../../nbs/85_widgets/05_gallery.ipynb #ffc385b9
+@patch
+def catch_up(
+    self: GalleryPanel,
+    told: dict,  # view: a word for the view in the browser; said: its last messages, in order
+):
+    "Answer what was not answered yet, in the order in which it was said"
+    for message in told['said']:
+        if message['number'] > self.answered.get(told['view'], 0):
+            self.answered[told['view']] = message['number']
+            self.guard(self.answer)(message)
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #2d0c2fd2
 @patch
@@ -708,7 +724,7 @@ def connect(
     on_change(pager.page, lambda number: self.turn(number - 1))
     on_change(pager.labeller, self.rename)
     on_click(pager.undo, self.undo)
-    self.keys.on_msg(lambda _, message, __: self.guard(self.answer)(message))
+    self.keys.on_msg(lambda _, message, __: self.guard(self.catch_up)(message))
     on_click(pager.back, lambda: self.turn(self.gallery.page - 1))
     on_click(pager.forward, lambda: self.turn(self.gallery.page + 1))
     for number, tile in enumerate(self.tiles):
