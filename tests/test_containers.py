@@ -1,9 +1,12 @@
 "One night of alerts in every container gives one registry, and what is broken costs itself alone"
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import tarfile
+import tracemalloc
 from datetime import UTC, datetime
 from itertools import count
 
@@ -12,8 +15,9 @@ import pytest
 from killing import differences, registry_state
 
 import astrid_data as ad
-from astrid_data.core import BadInput
+from astrid_data.core import BadInput, NotFound
 from astrid_data.ingest.alert_files import read_alerts
+from astrid_data.ingest.wire import Schemas
 from benchmarks.alerts import STAMPS, made_up, schema
 
 fastavro = pytest.importorskip('fastavro')
@@ -288,3 +292,106 @@ def test_decat_has_its_time_from_the_name_of_the_exposure(shared_data, tmp_path)
     assert abs(float(one.ra) - 150.3213653564453) < 1e-6  # Of the alert, and not of its object
     assert len(days) > 5 and max(days) < 59319.048
     assert not any(day * 256 == int(day * 256) for day in days)  # As 32-bit floats would be
+
+
+# One message, one file or one number that is wrong costs itself
+
+
+def no_such_number(number):
+    if number != 900:
+        raise KeyError(number)
+    return schema()
+
+
+def a_registry(url, answer, most_bytes):
+    if not url.endswith('/900'):
+        raise NotFound(f'{url} is not there (404)')
+    answer.write(json.dumps(dict(schema=json.dumps(schema()))).encode())
+
+
+@pytest.mark.parametrize('kind', ['function', 'folder', 'registry'])
+def test_a_number_that_cannot_be_found_costs_its_message(
+    kind, tmp_path, packets, parsed, monkeypatch
+):
+    (tmp_path / '900.avsc').write_text(json.dumps(schema()))
+    (tmp_path / '7.avsc').write_text('{"type": "rec')
+    monkeypatch.setattr('astrid_data.storage.web.download', a_registry)
+    ways = dict(function=no_such_number, folder=tmp_path, registry='https://registry.example')
+    some = [
+        message(parsed, packets[0]),
+        message(parsed, packets[1], 7),
+        message(parsed, packets[2]),
+    ]
+    first, lost, last = (packet for _, packet in read_alerts(some, ways[kind]))
+    assert lost.reason == 'no_schema' and '7' in lost.detail
+    assert [first['candid'], last['candid']] == [packets[0]['candid'], packets[2]['candid']]
+    report, *_ = taken_in(tmp_path / 'archive', iter(some), ways[kind])
+    assert (report.detections, report.ledger['reason'].tolist()) == (2, ['no_schema'])
+
+
+def test_a_registry_that_is_away_ends_the_stream(packets, parsed):
+    def away(number):
+        raise ConnectionError('no answer')
+
+    with pytest.raises(ConnectionError):
+        list(read_alerts([message(parsed, packets[0])], away))
+
+
+class Raising(Kafka):
+    def value(self):
+        raise ValueError('a payload that no one can decode')
+
+
+def test_a_message_whose_value_raises_costs_itself(tmp_path, packets):
+    some = [packets[0], Raising(b''), packets[1]]
+    report, *_ = taken_in(tmp_path, iter(some))
+    assert (report.detections, report.ledger['reason'].tolist()) == (2, ['unreadable'])
+    assert 'no one can decode' in report.ledger['detail'].iloc[0]
+
+
+def test_pairs_of_topic_and_packet_are_many_alerts(packets):
+    pairs = [('topic', packet) for packet in packets[:3]]
+    for source in (pairs, tuple(pairs), (pair for pair in pairs)):
+        assert [packet['candid'] for _, packet in read_alerts(source)] == [
+            packet['candid'] for packet in packets[:3]
+        ]
+
+
+def test_schemas_show_no_password():
+    address = 'https://astronomer:swordfish99@registry.example'
+    schemas = Schemas(address)
+    assert 'swordfish99' not in f'{schemas} {schemas!r} {vars(schemas)}'
+    with pytest.raises(BadInput) as caught:
+        Schemas(address.replace('https', 'http'))
+    assert 'swordfish99' not in str(caught.value)
+
+
+@pytest.mark.parametrize('pack', [gzip.compress, bz2.compress, lzma.compress])
+@pytest.mark.parametrize('within', ['message', 'avro', 'parquet'])
+def test_what_unpacks_to_too_much_is_refused_early(pack, within, tmp_path, monkeypatch):
+    monkeypatch.setenv('ASTRID_MAX_FREE_BYTES', '8 MB')
+    path = tmp_path / 'night.avro.gz'
+    zeros = bytes(64 * 2**20)
+    plain = dict(type='record', name='a', fields=[dict(name='stamp', type='bytes')])
+    ways = dict(message=lambda: zeros, parquet=lambda: b'PAR1' + zeros)
+    ways['avro'] = lambda: avro(plain, [dict(stamp=zeros)])
+    path.write_bytes(pack(ways[within]()))
+    tracemalloc.start()
+    [(_, problem)] = read_alerts(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert problem.reason == 'too_large' and 'ASTRID_MAX_RATIO' in problem.detail
+    assert peak < 40 * 2**20 or within != 'parquet'  # Others set aside what a record says it has
+
+
+def test_a_packed_tar_may_be_larger_than_a_file_but_no_bomb(tmp_path, packets, parsed, monkeypatch):
+    monkeypatch.setenv('ASTRID_MAX_UNPACKED_BYTES', '200 kB')
+    files = [(f'{n}.avro', avro(parsed, [packets[0]])) for n in range(12)]
+    whole = sum(len(data) for _, data in files)
+    assert whole > 200_000 > len(files[0][1])
+    path = tar(tmp_path / 'night.tar.gz', files, 'w:gz')
+    assert len(list(read_alerts(path))) == 12
+    monkeypatch.setenv('ASTRID_MAX_UNPACKED_BYTES', '1 GB')
+    monkeypatch.setenv('ASTRID_MAX_FREE_BYTES', '1 MB')
+    path = tar(tmp_path / 'bomb.tar.gz', [('0.bin', bytes(2**24))], 'w:gz')
+    assert [problem.reason for _, problem in read_alerts(path)] == ['too_large']

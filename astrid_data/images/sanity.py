@@ -29,13 +29,15 @@ def refuse_bomb(
     what: str,  # What to call it in an error
     free: int | None = None,  # Bytes that are always allowed; None = `Limits.free_bytes`
     share: int = 1,  # 4 allows a fourth of `Limits.ratio`
+    most: float | None = None,  # Unpacked bytes of all; None = `Limits.unpacked_bytes`
 ):
     "Raise `BadImage('too_large')` where little becomes too much"
     limits = current_limits()
     free = limits.free_bytes if free is None else free
+    most = limits.unpacked_bytes if most is None else most
     ratio = limits.ratio // share
-    if unpacked > limits.unpacked_bytes:
-        how = f'more than {limits.unpacked_bytes:,} bytes (ASTRID_MAX_UNPACKED_BYTES)'
+    if unpacked > most:
+        how = f'more than {most:,} bytes (ASTRID_MAX_UNPACKED_BYTES)'
     elif unpacked > free and unpacked > ratio * packed:
         how = f'more than {ratio} times its {packed:,} bytes (ASTRID_MAX_RATIO)'
     else:

@@ -12,14 +12,16 @@ import gzip
 import io
 import json
 import lzma
+import math
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core import BadImage, BadInput, current_limits, parse_json, reading
+from ..core import BadImage, BadInput, current_limits, parse_json, reading, revealed
 from ..images.isolation import is_isolating, try_first
+from ..images.sanity import refuse_bomb
 from .files import is_pattern
 from .packets import as_list, as_record, is_stream, settled
 from .tables import other_kind
@@ -39,6 +41,12 @@ def _import_fastavro():
 _END = object()
 
 
+def _why_it_ended(problem):
+    "The error that ended a file: of our limits as it is, else unreadable, as lengths are broken too"
+    is_parsers = problem.__cause__ is not None
+    return BadImage('unreadable' if is_parsers else problem.reason, problem.detail)
+
+
 def _packets_of(name, read):
     "What an iterator of packets gives, with addresses, and the error that ended it"
     packets, i = None, 0
@@ -49,7 +57,7 @@ def _packets_of(name, read):
                 packets = iter(read()) if packets is None else packets
                 packet = next(packets, _END)
         except BadImage as problem:
-            yield name, BadImage('unreadable', problem.detail)  # Lengths there are broken too
+            yield name, _why_it_ended(problem)
             return
         if packet is _END:
             return
@@ -171,10 +179,18 @@ def _no_alerts(start):
     return f'begins with {start[:12]!r}'
 
 # %% ../../nbs/25_ingest/06_alert_files.ipynb #2d8b8c50
+_MESSAGE_BYTES = 10**8  # Brokers refuse more than some megabytes
+
+
 def _message_packets(file, name, schemas):
     "The packet of a message that was kept as a file"
     try:
-        yield f'{name}[0]', read_message(file.read(), schemas or Schemas())
+        with reading(name):
+            data = file.read(_MESSAGE_BYTES + 1)
+        if len(data) > _MESSAGE_BYTES:
+            what = f'{name} begins as a message and has more than {_MESSAGE_BYTES:,} bytes'
+            raise BadImage('too_large', what)
+        yield f'{name}[0]', read_message(data, schemas or Schemas())
     except BadImage as problem:
         yield name, problem
 
@@ -203,7 +219,8 @@ def _tar_packets(file, name, schemas):
                     n_files += 1
                     yield from _member_packets(tar, member, name, schemas)
     except BadImage as problem:
-        yield name, BadImage('unreadable', f'after {n_files} files: {problem.detail}')
+        ended = _why_it_ended(problem)
+        yield name, BadImage(ended.reason, f'after {n_files} files: {ended.detail}')
         return
     if not n_files:
         yield name, BadImage('no_alert_file', f'{name} is a tar without files')
@@ -211,7 +228,7 @@ def _tar_packets(file, name, schemas):
 # %% ../../nbs/25_ingest/06_alert_files.ipynb #fa23e8d6
 _PACKED = {b'\x1f\x8b': gzip.open, b'BZh': bz2.open, b'\xfd7zXZ': lzma.open}
 _TAR_AT = 257, b'ustar'
-_READERS = {b'Obj\x01': _avro_packets, b'PAR1': _parquet_packets, b'\0': _message_packets}
+_PIECE = 4 * 2**20  # Bytes that are unpacked at once
 
 
 def _beginning(file):
@@ -221,10 +238,62 @@ def _beginning(file):
     return start
 
 
+def _is_tar(start):
+    return start[_TAR_AT[0] :].startswith(_TAR_AT[1])
+
+# %% ../../nbs/25_ingest/06_alert_files.ipynb #2baad868
+class _Unpacking(io.RawIOBase):
+    "What a packed file holds, `BadImage` where it becomes more than the limits allow"
+
+    def __init__(self, file, packed, name, most):
+        self.file, self.about = file, (packed, name, most)
+
+    def _checked(self):
+        packed, name, most = self.about
+        refuse_bomb(packed, self.file.tell(), name, most=most)
+        return self.file.tell()
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def readinto(self, buffer):
+        piece = self.file.read(min(len(buffer), _PIECE))
+        self._checked()
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        if whence == io.SEEK_END:
+            while self.file.read(_PIECE):
+                self._checked()
+            offset, whence = self.file.tell() + offset, io.SEEK_SET
+        self.file.seek(offset, whence)
+        return self._checked()
+
+# %% ../../nbs/25_ingest/06_alert_files.ipynb #f7dd02d6
+def _unpacked(file, name):
+    "What an open file holds, unpacked where it is packed"
+    start = _beginning(file)
+    unpack = next((f for mark, f in _PACKED.items() if start.startswith(mark)), None)
+    if unpack is None:
+        return file
+    packed = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    most = math.inf if _is_tar(unpack(file).read(512)) else None
+    file.seek(0)
+    return io.BufferedReader(_Unpacking(unpack(file), packed, name, most))
+
+# %% ../../nbs/25_ingest/06_alert_files.ipynb #543e9eea
+_READERS = {b'Obj\x01': _avro_packets, b'PAR1': _parquet_packets, b'\0': _message_packets}
+
+
 def _reader_of(file, name):
     "The function that reads an open file of alerts; `BadImage` where it is something else"
     start = _beginning(file)
-    if start[_TAR_AT[0] :].startswith(_TAR_AT[1]):
+    if _is_tar(start):
         return _tar_packets
     for beginning, reader in _READERS.items():
         if start.startswith(beginning):
@@ -239,10 +308,7 @@ def _open_packets(file, name, schemas):
     "Packets of an open file, packed or not"
     try:
         with reading(name):
-            unpack = next(
-                (f for mark, f in _PACKED.items() if _beginning(file).startswith(mark)), None
-            )
-            file = file if unpack is None else unpack(file)
+            file = _unpacked(file, name)
             read = _reader_of(file, name)
     except BadImage as problem:
         yield name, problem
@@ -293,7 +359,7 @@ def _read_through(packets_of, source, *arguments):
 def _try_packets(packets_of, schemas, name, *arguments):
     "Where files may end the process that reads them, read packets in another one first"
     if is_isolating():
-        source = getattr(schemas, 'source', None)
+        source = revealed(getattr(schemas, 'source', None))
         source = None if callable(source) else source  # A function may be of this process alone
         try_first(_read_through, name, packets_of, source, *arguments)
 
@@ -326,13 +392,19 @@ def _frame_rows(frame):
     return rows
 
 # %% ../../nbs/25_ingest/06_alert_files.ipynb #fcd57ad0
+def _is_packet(source):
+    "Whether a source is one packet; a list is never one, though its items may be pairs"
+    is_plain = isinstance(source, (list, tuple)) and not hasattr(source, '_asdict')
+    return not is_plain and as_record(source) is not None
+
+
 def _sources(source):
     "Packets, and paths of files with packets, one after the other"
     if isinstance(source, pd.DataFrame):
         return _frame_rows(source)
     if isinstance(source, str) and not source.strip():
         raise BadInput('an empty text names no file of alerts')
-    if isinstance(source, (str, bytes, Path)) or as_record(source) is not None:
+    if isinstance(source, (str, bytes, Path)) or _is_packet(source):
         return [source]
     rows = None if is_stream(source) else as_list(source)  # A stream may have no end
     return source if rows is None else rows
@@ -344,7 +416,8 @@ def _packets_in(one, name, schemas):
         yield from _file_packets(Path(one), schemas)
         return
     try:
-        one = payload_of(one)
+        with reading(name):
+            one = payload_of(one)
     except BadImage as problem:
         one = problem
     if isinstance(one, (bytes, bytearray, memoryview)):

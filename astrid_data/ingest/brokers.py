@@ -17,9 +17,7 @@ from ..core import BadInput, mjd_from_utc
 class AlertStream:
     "What is peculiar to the packets of one stream; names of fields are in small letters without `_`"
 
-    survey: (
-        str | None
-    )  # What the registry calls it; None for a broker that passes on others' alerts
+    survey: str | None  # What the registry calls it; None: a broker that passes on others' alerts
     objects: tuple = ()  # How the names of its objects begin
     fields: tuple = ()  # Fields that only its packets have, all of them together
     record: str | None = None  # The record inside a packet that is about this alert

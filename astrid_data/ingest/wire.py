@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ..core import BadImage, BadInput, parse_json, reading
+from ..core import BadImage, BadInput, NotFound, guarded, parse_json, reading, revealed
 
 # %% ../../nbs/25_ingest/05_wire.ipynb #07289d06
 _MAGIC = 0
@@ -86,7 +86,8 @@ def _from_registry(address, number):
     from astrid_data.storage.web import download
 
     answer = io.BytesIO()
-    download(f'{address.rstrip("/")}/schemas/ids/{number}', answer, most_bytes=_LARGEST)
+    address = revealed(address).rstrip('/')
+    download(f'{address}/schemas/ids/{number}', answer, most_bytes=_LARGEST)
     return answer.getvalue()
 
 # %% ../../nbs/25_ingest/05_wire.ipynb #8c78fda6
@@ -98,31 +99,44 @@ class Schemas:
     known: dict = field(default_factory=dict, repr=False)  # Number -> parsed schema
 
     def __post_init__(self):
+        self.source = guarded(self.source)
         self.find = self._finder()
 
     def _finder(self):
-        source = self.source
+        source = revealed(self.source)
         if source is None or callable(source):
             return source
         if isinstance(source, dict):
             return source.get
         if isinstance(source, str) and source.startswith('https://'):
-            return partial(_from_registry, source)
+            return partial(_from_registry, self.source)
         if Path(source).is_dir():
             files = _schemas_in_folder(Path(source))
             return lambda number: _schema_in_file(files[number]) if number in files else None
         raise BadInput(
-            f'schemas={source!r} is neither an https address nor a folder, dict or function'
+            f'schemas={self.source!r} is neither an https address nor a folder, dict or function'
         )
 
-# %% ../../nbs/25_ingest/05_wire.ipynb #1fa6c540
+# %% ../../nbs/25_ingest/05_wire.ipynb #6787254d
+def _found(schemas, number):
+    "What is known under a number, None where nothing is; `BadImage` where it cannot be read"
+    what = f'schema number {number}'
+    try:
+        with reading(what, 'no_schema'):
+            return schemas.find(number)
+    except NotFound:
+        return None
+    except BadInput as problem:  # Of a file in a folder
+        raise BadImage('no_schema', f'{what}: {problem}') from problem
+
+# %% ../../nbs/25_ingest/05_wire.ipynb #50532663
 def _schema(schemas, number):
     "The parsed schema of a number; `BadImage` where there is none"
     import fastavro
 
     if number in schemas.known:
         return schemas.known[number]
-    text = None if schemas.find is None else schemas.find(number)
+    text = None if schemas.find is None else _found(schemas, number)
     if text is None:
         words = 'is not there' if schemas.find else 'is needed'
         raise BadImage(
