@@ -391,13 +391,9 @@ def test_a_set_is_built_split_and_loaded(archive):
     rows = dataset.samples
     assert rows.groupby('object_id')['split'].nunique().max() == 1
     by_bytes = {one.tobytes() for one in pixels}
-    data = (
-        np.concatenate([np.asarray(dataset.read([i])[0]) for i in range(n)])
-        if hasattr(dataset, 'read')
-        else None
-    )
-    if data is not None:
-        assert {np.ascontiguousarray(one, 'f4').tobytes() for one in data} <= by_bytes
+    data = np.asarray(dataset.patches(slice(None)))
+    assert data.shape == (n, len(CHANNELS), SIDE, SIDE)
+    assert {np.ascontiguousarray(one, 'f4').tobytes() for one in data} == by_bytes
 
 
 _KILLED = """

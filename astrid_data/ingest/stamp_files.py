@@ -8,7 +8,9 @@ __all__ = ['HEADERS', 'read_stamps']
 # %% ../../nbs/25_ingest/12_stamp_files.ipynb #8c244079
 import io
 import json
+import re
 import tarfile
+from collections import Counter
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -18,9 +20,12 @@ from astropy.io import fits
 
 from ..core import BadImage, BadInput, parse_json, reading
 from ..images.files import parse_fits, read_bytes
+from ..images.hdus import images_of, name_stem
 from ..images.sanity import refuse_bomb
+from .alert_files import frame_rows
 from .files import is_pattern
-from .stamp_records import channel_and_plane
+from .stamp_records import UNUSED, channel_and_plane, record_place
+from .stamps import stamp_wcs
 from .tables import open_table
 
 # %% ../../nbs/25_ingest/12_stamp_files.ipynb #0052cb1e
@@ -59,7 +64,7 @@ def _array_records(
         )
     own = {key: array for key, array in arrays.items() if np.shape(array)[:1] == (n,)}
     shared = {key: array for key, array in arrays.items() if key not in own}
-    rows = iter(()) if table is None else iter(table.to_dict('records'))
+    rows = iter(()) if table is None else iter(frame_rows(table))
     for i in range(n):
         row = next(rows, {})
         try:
@@ -156,8 +161,8 @@ def _tree_records(name, group, table):
             pieces = {key: _column(array) for key, array in arrays.items()}
             yield from _array_records(name, pieces, table)
             arrays = {}
-    pictures = {key: np.asarray(node[...]) for key, node in arrays.items()}
-    if any(value.ndim in (2, 3) for value in pictures.values()):
+    pictures = {key: np.asarray(node[...])[()] for key, node in arrays.items()}
+    if any(np.ndim(value) in (2, 3) for value in pictures.values()):
         yield name, {**_attributes(group), 'id': name.rpartition('/')[2], **pictures}
     for key, node in sorted(groups.items()):
         yield from _tree_records(f'{name}/{key}', node, None)
@@ -216,21 +221,12 @@ def _fits_table(hdul, n):
     return None
 
 
-def _is_one_stamp(pictures):
-    "Whether the image HDUs of a file are the channels and planes of one object"
-    said = [channel_and_plane(hdu.name) for hdu in pictures]
-    channels = [channel for channel, plane in said if channel and not plane]
-    return len(pictures) == 1 or any(plane for _, plane in said) or len(set(channels)) > 1
-
-
 _HEADER_FACTS = {  # Cards -> one of our fields
     'mjd': 'MJD-AVG MJD-BEG MJD-OBS MJD DATE-AVG DATE-OBS',
+    'timesys': 'TIMESYS',
     'band': 'FILTER BAND FILT',
     'exptime': 'EXPTIME EXPOSURE',
     'id': 'OBJID ID SOURCEID SRCID',
-    'object': 'OBJECT OBJNAME TARGNAME',
-    'ra': 'RA RA_OBJ RA_TARG',
-    'dec': 'DEC DEC_OBJ DEC_TARG',
 }
 
 
@@ -245,36 +241,123 @@ def _card_facts(*headers):
     return found
 
 # %% ../../nbs/25_ingest/12_stamp_files.ipynb #ad6e1008
+def _is_inside(wcs, ra, dec, shape):
+    "Whether a place (deg) lies on a stamp of this shape (ny, nx)"
+    with reading('the WCS of a stamp', 'bad_wcs'):
+        x, y = wcs.all_world2pix([[ra, dec]], 0)[0]
+    ny, nx = shape
+    return -0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5
+
+
+def _card_place(headers, shape):
+    "The place of the object by cards; an empty dict where the WCS is to say it, or nothing does"
+    own = (stamp_wcs(header.tostring().encode('ascii', 'replace')) for header in headers)
+    wcs = next(filter(None, own), None)
+    names = dict(ra='ra', dec='dec')
+    for end in ('', '_OBJ', '_TARG'):
+        with_both = (h for h in headers if f'RA{end}' in h and f'DEC{end}' in h)
+        header = next(with_both, None)
+        if header is None or (wcs is None and end == '_TARG'):
+            continue
+        ra, dec = record_place(dict(ra=header[f'RA{end}'], dec=header[f'DEC{end}']), names)
+        if ra is not None and (wcs is None or _is_inside(wcs, ra, dec, shape)):
+            return dict(ra=ra, dec=dec)
+    return {}
+
+# %% ../../nbs/25_ingest/12_stamp_files.ipynb #673332d9
 HEADERS = '_headers'  # In a record: channel -> header of its picture
+_KEPT = 'mask', 'weight', 'error'
 
 
-def _one_stamp(name, hdul, pictures):
-    "The record of a file that holds one object"
-    record = _card_facts(*(hdu.header for hdu in pictures), hdul[0].header)
-    headers = {}
-    for hdu in pictures:
-        channel, plane = channel_and_plane(hdu.name)
-        key = hdu.name if channel or plane else 'image'
-        record[key] = np.asarray(hdu.data)
-        if plane is None:
-            headers[channel or 'image'] = hdu.header
-    yield name, {'id': Path(name).name.split('.')[0], **record, HEADERS: headers}
+def _by_object(infos):
+    "The images of a file by the object they are about"
+    times = Counter(info.name for info in infos)
+    seen, groups = Counter(), {}
+    for info in infos:
+        ver = info.ver if max(times.values()) > 1 else 1
+        stem = tuple(w for w in name_stem(info.name) if channel_and_plane(w) == (None, None))
+        key = ver, () if info.name == 'PRIMARY' else stem
+        groups.setdefault((*key, seen[key, info.name]), []).append(info)
+        seen[key, info.name] += 1
+    return list(groups.values())
 
 
-def _many_stamps(name, hdul, pictures, table):
-    "The records of a file with a stamp in each extension"
-    table = _fits_table(hdul, len(pictures)) if table is None else table
-    if table is not None and len(table) != len(pictures):
-        raise BadImage(
-            'table_length', f'{name} has {len(pictures)} stamps, the table {len(table)} rows'
-        )
-    rows = [{}] * len(pictures) if table is None else table.to_dict('records')
-    for i, (hdu, row) in enumerate(zip(pictures, rows)):
-        said = _card_facts(hdu.header)
-        if hdu.name and not {'id'} & said.keys():
-            said['id'] = hdu.name if hdu.ver == 1 else f'{hdu.name},{hdu.ver}'
-        record = {**said, **row, 'image': np.asarray(hdu.data)}
-        yield f'{name}[{i}]', {**record, HEADERS: dict(image=hdu.header)}
+def _says_channel(info):
+    return info.name in ('', 'PRIMARY') or channel_and_plane(info.name)[0] is not None
+
+
+def _stamps_in(infos):
+    "The images of each stamp, sky and kept planes; and what belongs to none, in words"
+    told = any(info.role == 'image' and _says_channel(info) for info in infos)
+    stamps, taken = [], set()
+    for group in _by_object(infos):
+        sky = [one for one in group if one.role == 'image' and (_says_channel(one) or not told)]
+        if sky:
+            kept = sky + [one for one in group if one.role in _KEPT]
+            stamps.append((sky, kept))
+            taken |= {one.index for one in kept}
+    rest = [info for info in infos if info.index not in taken]
+    says = [
+        f'the image {one.name or one.index}: ' + (one.evidence or 'nothing known says what it is')
+        for one in rest
+    ]
+    return stamps, says
+
+# %% ../../nbs/25_ingest/12_stamp_files.ipynb #364ec398
+def _key_of(info):
+    "What the array of an HDU is called in a record, so that its name says what it is"
+    channel, plane = channel_and_plane(info.name)
+    if info.role == 'image':
+        return info.name if channel else 'image'
+    if plane is not None:
+        return info.name
+    return 'variance' if info.evidence.startswith('BUNIT') and info.role == 'error' else info.role
+
+
+def _file_stem(name):
+    "The name of a file without what says its kind"
+    return re.sub(r'(\.(fits|fit|fts))?(\.(gz|fz|bz2))?$', '', Path(name).name, flags=re.I)
+
+
+def _hdu_record(hdul, sky, kept, is_alone):
+    "The record of the images of one stamp"
+    headers = [hdul[info.index].header for info in sky]
+    first = hdul[0].header
+    record = _card_facts(*headers, first)
+    record |= _card_place([*headers, first] if is_alone else headers, sky[0].shape[-2:])
+    if not is_alone and not _card_facts(*headers).get('id'):
+        record.pop('id', None)
+    for info in kept:
+        record[_key_of(info)] = np.asarray(hdul[info.index].data)
+    channels = {channel_and_plane(info.name)[0] or 'image': info for info in sky}
+    return record | {HEADERS: {c: hdul[info.index].header for c, info in channels.items()}}
+
+
+def _hdu_id(name, sky, number):
+    "What the stamp of an HDU is called where a file has many; nothing where it has no name"
+    info = sky[0]
+    if info.name in ('', 'PRIMARY'):
+        return {}
+    if channel_and_plane(info.name)[0]:
+        return dict(id=f'{_file_stem(name)},{info.ver if info.ver > 1 else number}')
+    return dict(id=info.name if info.ver == 1 else f'{info.name},{info.ver}')
+
+# %% ../../nbs/25_ingest/12_stamp_files.ipynb #62606e67
+def _hdu_records(name, hdul, infos, table):
+    "The records of the images of a FITS file"
+    stamps, unused = _stamps_in(infos)
+    if not stamps:
+        raise BadImage('no_image', f'{name} holds no image of the sky: {"; ".join(unused)}')
+    n = len(stamps)
+    table = _fits_table(hdul, n) if table is None else table
+    if table is not None and len(table) != n:
+        raise BadImage('table_length', f'{name} has {n} stamps, the table {len(table)} rows')
+    rows = [{}] * n if table is None else frame_rows(table)
+    for i, ((sky, kept), row) in enumerate(zip(stamps, rows)):
+        own = dict(id=_file_stem(name)) if n == 1 else _hdu_id(name, sky, i + 1)
+        record = own | _hdu_record(hdul, sky, kept, n == 1) | row
+        record[UNUSED] = unused if i == 0 else []
+        yield name if n == 1 else f'{name}[{i}]', record
 
 
 def _fits_records(
@@ -285,18 +368,55 @@ def _fits_records(
     with reading(path.name):
         _, data, what = read_bytes(path)
         hdul = parse_fits(path, data, what)
-        pictures = [hdu for hdu in hdul if getattr(hdu, 'is_image', False) and hdu.shape]
-    if len(pictures) == 1 and len(pictures[0].shape) in (3, 4):
-        found = _fits_table(hdul, pictures[0].shape[0]) if table is None else table
+        infos = images_of(hdul)
+    if len(infos) == 1 and len(infos[0].shape) in (3, 4) and infos[0].role == 'image':
+        found = _fits_table(hdul, infos[0].shape[0]) if table is None else table
         if found is not None:
-            yield from _array_records(path.name, dict(images=pictures[0].data), found)
+            pixels = hdul[infos[0].index].data
+            yield from _array_records(path.name, dict(images=pixels), found)
             return
-    if not pictures:
+    if not infos:
         raise BadImage('no_image', f'{path.name} holds no image')
-    if _is_one_stamp(pictures):
-        yield from _one_stamp(path.name, hdul, pictures)
-    else:
-        yield from _many_stamps(path.name, hdul, pictures, table)
+    plane = _parted(path)[1]
+    if len(infos) == 1 and infos[0].name in ('', 'PRIMARY') and channel_and_plane(plane)[1]:
+        raise BadImage('no_image', f'{path.name} is by its name no sky: {plane}')
+    yield from _hdu_records(path.name, hdul, infos, table)
+
+# %% ../../nbs/25_ingest/12_stamp_files.ipynb #716ea423
+def _parted(path):
+    "The name of a file without its last word, and this word, where the word says what is in it"
+    stem = _file_stem(path.name)
+    found = re.fullmatch(r'(.+)[_.-]([A-Za-z]+)', stem)
+    if found and any(channel_and_plane(found[2])):
+        return found[1], found[2]
+    return stem, ''
+
+
+def _fits_group_records(
+    paths: list,  # FITS files about one object
+    table: pd.DataFrame | None = None,  # A row; None = there is none
+):  # Pairs of an address and a record
+    "The stamp of several files with an image each; the stamps of each where one has several"
+    opened = []
+    for path in paths:
+        with reading(path.name):
+            hdul = parse_fits(path, *read_bytes(path)[1:])
+            opened.append((path, hdul, images_of(hdul)))
+    if any(len(infos) != 1 for _, _, infos in opened):
+        for path in paths:
+            yield from _guarded(path, _fits_records, table)
+        return
+    record, headers = dict(id=_parted(paths[0])[0]), {}
+    for path, hdul, (info,) in opened:
+        word = _parted(path)[1] or 'image'
+        record[word] = np.asarray(hdul[info.index].data)
+        channel, plane = channel_and_plane(word)
+        if plane is None:
+            headers[channel] = hdul[info.index].header
+    if headers:
+        ours = [*headers.values()]
+        record |= _card_facts(*ours) | _card_place(ours, np.shape(hdul[info.index].data)[-2:])
+    yield paths[0].name, record | {HEADERS: headers}
 
 # %% ../../nbs/25_ingest/12_stamp_files.ipynb #dc1f0561
 def _nested_array(value):
@@ -397,10 +517,11 @@ def _parquet_records(
         leaves = {field.name: _leaf(field.type) for field in file.schema_arrow}
     if table is not None and len(table) != file.metadata.num_rows:
         raise BadImage('table_length', f'{path.name} and the table have different numbers of rows')
+    rows = [] if table is None else frame_rows(table)
     i = 0
     for batch in file.iter_batches(batch_size=100):
         for row in batch.to_pylist():
-            extra = {} if table is None else table.iloc[i].to_dict()
+            extra = {} if table is None else rows[i]
             yield (
                 f'{path.name}[{i}]',
                 _Row({k: _typed(v, leaves[k]) for k, v in row.items()} | extra),
@@ -498,42 +619,88 @@ def _reader_of(path):
     raise BadImage('unreadable', f'{path.name} begins with {start[:8]!r}: stamps come as {_KINDS}')
 
 
-_LOOKED_FOR = ('.npz', '.fits', '.fit', '.h5', '.hdf5', '.hdf', '.parquet', '.tar', '.fits.gz')
+def _is_beside(path, taken):
+    "Whether a file of a folder is a table or notes beside stamps, or hidden"
+    if path.name.startswith('.') or path.stem.endswith('metadata'):
+        return True
+    is_table = path.suffix.lower() in _TABLE_ENDINGS and path.suffix.lower() not in _ALSO_STAMPS
+    return is_table and any(one.parent == path.parent and one.stem == path.stem for one in taken)
+
+
+_ALSO_STAMPS = '.fits', '.parquet'
 
 
 def _inside(folder):
-    "Files and stores of stamps in a folder; tables beside stores are no stamps"
+    "Stores and files of a folder, without what belongs to stores and tables beside stamps"
     stores = sorted(path for path in folder.rglob('*.zarr') if path.is_dir())
     sets = sorted({path.parent for path in folder.rglob('*.npy') if _is_npy_set(path.parent)})
-    taken = (*stores, *sets)
-    files = [path for path in sorted(folder.rglob('*')) if path.name.lower().endswith(_LOOKED_FOR)]
-    files = [path for path in files if path.is_file() and not path.stem.endswith('metadata')]
-    return [*taken, *(path for path in files if not any(one in path.parents for one in taken))]
+    taken = {*stores, *sets}
+    of_set = [path for path in folder.rglob('*') if path.parent in sets and path.suffix == '.npy']
+    beside = {*of_set, *(p for p in folder.rglob('*') if taken.intersection(p.parents[:-1]))}
+    files = [p for p in sorted(folder.rglob('*')) if not p.is_dir() and p not in beside]
+    return [*stores, *sets, *(path for path in files if not _is_beside(path, files))]
 
 # %% ../../nbs/25_ingest/12_stamp_files.ipynb #2ac323df
+def _paths_of(path):
+    "The paths that a path means: itself, those of a pattern, or what a folder holds"
+    if is_pattern(str(path)) and not path.exists():
+        found = sorted(Path(path.anchor or '.').glob(str(path.relative_to(path.anchor))))
+    else:
+        found = [path]
+    for one in found:
+        try:
+            with reading(one.name, 'missing_file'):
+                is_folder = one.is_dir() and _reader_of(one) is None
+                inside = _inside(one) if is_folder else [one]
+        except BadImage:
+            inside = [one]  # Whoever reads it is told
+        yield from inside
+
+
+def _in_groups(paths):
+    "Paths, and lists of those FITS files that are by their names about one object"
+    groups = {}
+    for path in paths:
+        is_fits = re.fullmatch(r'.+\.(fits|fit|fts)(\.(gz|fz|bz2))?', path.name, flags=re.I)
+        key = _parted(path)[0] if is_fits and not path.is_dir() else path.name
+        groups.setdefault((path.parent, bool(is_fits), key), []).append(path)
+    return groups.values()
+
+
+def _file_records(paths, table):
+    "The records of one file or store, or of the files about one object; errors are given"
+    path = paths[0]
+    try:
+        with reading(path.name, 'missing_file'):
+            if not path.exists():
+                raise BadImage('missing_file', f'{path!s:.200} is not there')
+            reader = _reader_of(path)
+    except BadImage as problem:
+        yield f'{path!s:.200}', problem
+        return
+    if len(paths) > 1:
+        yield from _guarded(path, lambda _, table: _fits_group_records(paths, table), table)
+    elif reader is not None:
+        yield from _guarded(path, reader, table)
+
+# %% ../../nbs/25_ingest/12_stamp_files.ipynb #e52178ff
 def _path_records(path, table):
     "The records of a path; errors are given, not raised"
-    name = f'{path!s:.200}'
+    name, n = f'{path!s:.200}', 0
     try:
         with reading(name, 'missing_file'):
-            if is_pattern(name) and not path.exists():
-                found = sorted(Path(path.anchor or '.').glob(str(path.relative_to(path.anchor))))
-            else:
-                found = [path]
-        if not found or not found[0].exists():
-            raise BadImage('missing_file', f'{name} is not there')
-        for one in found:
-            reader = _reader_of(one)
-            if reader is not None:
-                yield from _guarded(one, reader, table)
-                continue
-            inside = _inside(one)
-            if not inside:
-                raise BadImage('no_stamps', f'{name} holds no stamps: looked for {_KINDS}')
-            for file in inside:
-                yield from _path_records(file, table)
+            groups = list(_in_groups(_paths_of(path)))
     except BadImage as problem:
         yield name, problem
+        return
+    for paths in groups:
+        for pair in _file_records(paths, table):
+            n += 1
+            yield pair
+    if not n:
+        problem = BadImage('no_stamps', f'{name} holds no stamps: looked for {_KINDS}')
+        is_gone = not groups
+        yield name, BadImage('missing_file', f'{name} is not there') if is_gone else problem
 
 
 def _guarded(path, reader, table):

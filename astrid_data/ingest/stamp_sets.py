@@ -10,7 +10,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from fastcore.basics import patch
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from sqlalchemy import select
 
 from astrid_data.core import (
@@ -33,7 +36,7 @@ from astrid_data.ingest.archive import (
     plain_data,
     verdict_columns,
 )
-from .packets import ALERT_FACTS
+from .packets import ALERT_FACTS, is_missing
 from .stamp_files import HEADERS, read_stamps
 from .stamp_records import StampWords, stamp_of
 from .stamps import StampGeometry, stamp_geometry, stamp_scale, stamp_wcs
@@ -372,21 +375,39 @@ def _write_rows(self: _StampWriter, batch):
 _SAME_OBJECT_ARCSEC = 1.0
 
 
+def _places_of(ra, dec):
+    "The number of the place of each stamp: those within an arcsecond are at one, by chains as well"
+    size = np.radians(_SAME_OBJECT_ARCSEC / 3600) / 4
+    ra, dec = np.radians(ra), np.radians(dec)
+    xyz = np.c_[np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]
+    _, first, cell = np.unique(
+        np.floor(xyz / size).astype('i8'), axis=0, return_index=True, return_inverse=True
+    )
+    own = np.degrees(ra[first]), np.degrees(dec[first])
+    i, j, _ = match_sky(*own, *own, _SAME_OBJECT_ARCSEC)
+    links = coo_matrix((np.ones(len(i), bool), (i, j)), shape=(len(first), len(first)))
+    return connected_components(links, directed=False)[1][cell.ravel()]
+
+
 def _object_notes(places):
     "What to say of stamps that show one object, each as name, object, RA and Dec (deg)"
     if len(places) < 2:
         return []
     names, objects, ra, dec = zip(*places)
-    i, j, _ = match_sky(ra, dec, ra, dec, _SAME_OBJECT_ARCSEC)
-    pairs = [(a, b) for a, b in zip(i.tolist(), j.tolist()) if a < b]
-    apart = [(a, b) for a, b in pairs if objects[a] is None or objects[a] != objects[b]]
-    alike = len(pairs) - len(apart)
-    notes = [f'{alike} pairs of stamps show the same named object at one place'] if alike else []
-    if apart:
-        first = ' and '.join(names[k] for k in apart[0])
+    at = pd.DataFrame(dict(name=names, object=objects, place=_places_of(ra, dec)))
+    of_place = at.groupby('place').agg(
+        n=('name', 'size'), named=('object', 'count'), objects=('object', 'nunique')
+    )
+    of_place = of_place[of_place.n > 1]
+    is_alike = (of_place.named == of_place.n) & (of_place.objects == 1)
+    alike, apart = of_place[is_alike], of_place[~is_alike]
+    told = 'stamps show the same named object at one place'
+    notes = [f'{alike.n.sum()} {told} ({len(alike)} places)'] if len(alike) else []
+    if len(apart):
+        first = ' and '.join(at['name'][at.place == apart.index[0]].iloc[:2])
         notes.append(
-            f'{len(apart)} pairs of stamps lie within {_SAME_OBJECT_ARCSEC:g} arcsec under different names '
-            f'of objects, or without one ({first}): splits keep them together by position'
+            f'{apart.n.sum()} stamps at {len(apart)} places lie within {_SAME_OBJECT_ARCSEC:g} arcsec '
+            f'under different names of objects, or without one ({first}): splits keep them together'
         )
     return notes
 
@@ -438,6 +459,18 @@ def _score_of(record, score):
     return found
 
 # %% ../../nbs/25_ingest/13_stamp_sets.ipynb #e228960a
+def _class_of(record, class_name):
+    "The class of a record as text; None where it has none"
+    if class_name is None:
+        return None
+    if class_name not in record:
+        raise BadImage('bad_class', f'the record has no {class_name!r} (class_name=)')
+    value = record[class_name]
+    value = value.decode('utf-8', 'replace') if isinstance(value, bytes) else value
+    text = None if is_missing(value) else str(value).strip()
+    return None if text is None or text.lower() in ('', 'nan', 'none', '<na>') else text
+
+# %% ../../nbs/25_ingest/13_stamp_sets.ipynb #5e3b8f1e
 def _entry_of(uri, record, survey, words, is_real, class_name, score):
     "A record as an entry; `BadImage` where it is none"
     if isinstance(record, BadImage):
@@ -445,14 +478,16 @@ def _entry_of(uri, record, survey, words, is_real, class_name, score):
     record = record.record() if hasattr(record, 'record') else dict(record)
     cards = record.pop(HEADERS, None)
     verdict = _verdict_of(record, is_real)
-    label = record.get(class_name) if class_name else None
+    label = _class_of(record, class_name)
     number = _score_of(record, score)
-    for name in (is_real, class_name, score):
+    for name in (is_real, None if verdict is None else class_name, score):
         if isinstance(name, str):
             record.pop(name, None)
     stamp = stamp_of(uri, record, words, cards)
+    if label is not None and verdict is None:
+        stamp.unused.append(f'{class_name}: a class without a verdict (is_real=), kept as a fact')
     geometry = place_stamp(stamp, survey)
-    return _Entry(stamp, geometry, number, verdict, None if label is None else str(label))
+    return _Entry(stamp, geometry, number, verdict, label)
 
 # %% ../../nbs/25_ingest/13_stamp_sets.ipynb #e88c1ffe
 def add_stamps(
@@ -461,11 +496,8 @@ def add_stamps(
     survey: str,  # Whose stamps: they become observations of this survey
     table=None,  # A row per stamp, in their order; None takes what lies in or beside the file
     channels=(),  # Names of the pictures of an array, in order: template, science, difference, g …
-    columns: dict
-    | None = None,  # Names in the files for id, object_id, ra, dec, mjd, band, scale …
-    is_real: bool
-    | str
-    | None = None,  # A verdict for all, or where it stands; None = there is none
+    columns: dict | None = None,  # What files call id, object_id, ra, dec, mjd, band, scale …
+    is_real: bool | str | None = None,  # A verdict for all, or where it stands; None = none
     class_name: str | None = None,  # Where the class stands; None = there is none
     score: float | str = 1.0,  # Of whoever found them (0 to 1), or where it stands; never a label
     mask: str | None = None,  # What masks mark, 'bad' or 'good'; None does not use those unsaid

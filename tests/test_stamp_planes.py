@@ -1,0 +1,233 @@
+"Files as others write them: no plane becomes sky, no stamp is lost without a word, no name is of a field"
+
+import io
+import tarfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from sqlalchemy import select
+
+from astrid_data.ingest.archive import open_archive
+from astrid_data.ingest.stamp_files import read_stamps
+from astrid_data.ingest.stamp_records import StampWords, stamp_of
+from astrid_data.ingest.stamp_sets import add_stamps
+from astrid_data.registry.tables import DetectionIndex, Image, Observation, ValidationEvent
+from astrid_data.storage.packs import stored_bytes
+
+
+def pixels(seed=0):
+    return np.random.default_rng(seed).normal(100, 9, (15, 15)).astype('f4')
+
+
+def cards(**more):
+    wcs = dict(CTYPE1='RA---TAN', CTYPE2='DEC--TAN', CRVAL1=33.0, CRVAL2=-5.0, CRPIX1=8.0)
+    return fits.Header(wcs | dict(CRPIX2=8.0, CDELT1=-1e-4, CDELT2=1e-4) | more)
+
+
+def write(path, *images):
+    "A FITS file of images, each as name, EXTVER and pixels"
+    hdus = [fits.ImageHDU(one, cards(), name=name, ver=ver) for name, ver, one in images]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+
+
+def roles(archive):
+    "Name and role of what is stored -> its extensions"
+    with archive.session() as s:
+        query = select(Observation.observation_id, Image.role, Image.uri)
+        rows = s.execute(query.join(Image, Image.observation_id == Observation.id)).all()
+    found = {}
+    for name, role, uri in rows:
+        with fits.open(io.BytesIO(stored_bytes(archive.store, uri))) as file:
+            found[name, role] = file[0].data.astype('f4'), [hdu.name for hdu in file[1:]]
+    return found
+
+
+@pytest.fixture
+def archive(tmp_path):
+    return open_archive(tmp_path / 'home')
+
+
+@pytest.mark.parametrize('helpers', [['ERR', 'SEG', 'BKG'], ['SEG'], ['PSF', 'ODD']])
+def test_helper_planes_of_a_file_are_no_sky(archive, tmp_path, helpers):
+    write(tmp_path / 'a.fits', *((name, 1, pixels(k)) for k, name in enumerate(['SCI', *helpers])))
+    report = archive.add_stamps(tmp_path / 'a.fits', 'a', show=False)
+    assert (report.added, report.lost) == (1, [])
+    ((key, (found, planes)),) = roles(archive).items()
+    assert key == ('a', 'science') and np.array_equal(found, pixels(0))
+    assert planes == [name for name in helpers if name == 'ERR']
+    for name in set(helpers) - {'ERR'}:
+        assert any(f'the image {name}:' in note for note in report.notes)
+
+
+def test_a_psf_of_a_record_is_no_channel(archive):
+    row = dict(science=pixels(), psf_image=pixels(1), bkg=pixels(2), ra=1.0, dec=1.0, id='a')
+    report = archive.add_stamps([row], 'a', show=False)
+    assert [*roles(archive)] == [('a', 'science')]
+    assert sum('by its name no sky' in note for note in report.notes) == 2
+
+
+def test_planes_in_files_beside_are_of_one_stamp(archive, tmp_path):
+    for k in (1, 2):
+        for i, word in enumerate(('sci', 'wht', 'seg', 'mask', 'psf')):
+            name = tmp_path / 'set' / f'obj{k}_{word}.fits'
+            name.parent.mkdir(exist_ok=True)
+            fits.PrimaryHDU(pixels(10 * k + i), cards(CRVAL1=30.0 + k)).writeto(name)
+    for survey, source in (('a', tmp_path / 'set'), ('b', tmp_path / 'set' / '*')):
+        report = archive.add_stamps(source, survey, show=False)
+        assert (report.added, report.lost) == (2, [])
+    found = roles(archive)
+    assert {*found} == {('obj1', 'science'), ('obj2', 'science')}
+    assert found['obj1', 'science'][1] == ['WHT']
+    lone = archive.add_stamps(tmp_path / 'set' / 'obj1_psf.fits', 'c', show=False)
+    assert (lone.added, lone.ledger['reason'].tolist()) == (0, ['no_image'])
+
+
+@pytest.mark.parametrize('vers', [(1, 2), (1, 1)])
+def test_one_stamp_for_each_version(archive, tmp_path, vers):
+    images = [('SCI', vers[0], pixels(1)), ('ERR', vers[0], pixels(2))]
+    images += [('SCI', vers[1], pixels(3)), ('ERR', vers[1], pixels(4))]
+    write(tmp_path / 'a.fits', *images)
+    assert archive.add_stamps(tmp_path / 'a.fits', 'a', show=False).added == 2
+    found = roles(archive)
+    assert {*found} == {('a,1', 'science'), ('a,2', 'science')}
+    assert np.array_equal(found['a,2', 'science'][0], pixels(3))
+    assert all(planes == ['ERR'] for _, planes in found.values())
+
+
+@pytest.mark.parametrize('target, ra', [(40.0, 33.0), (33.0001, 33.0001)])
+@pytest.mark.parametrize('end', ['', '_TARG'])
+def test_the_wcs_is_before_the_target(archive, tmp_path, target, ra, end):
+    header = cards(TARGNAME='COSMOS', OBJECT='COSMOS', **{f'RA{end}': target, f'DEC{end}': -5.0})
+    fits.PrimaryHDU(pixels(), header).writeto(tmp_path / 'a.fits')
+    archive.add_stamps(tmp_path / 'a.fits', 'a', show=False)
+    with archive.session() as s:
+        assert s.scalars(select(DetectionIndex.object_id)).one() is None
+        assert abs(s.scalars(select(Observation.ra)).one() - ra) < 1e-9
+
+
+def test_the_target_is_no_place_without_a_wcs(archive, tmp_path):
+    header = fits.Header(dict(RA_TARG=1.0, DEC_TARG=1.0))
+    fits.PrimaryHDU(pixels(), header).writeto(tmp_path / 'a.fits')
+    report = archive.add_stamps(tmp_path / 'a.fits', 'a', show=False)
+    assert report.ledger['reason'].tolist() == ['no_position']
+
+
+@pytest.mark.parametrize('source', ['*', ''])
+def test_foreign_files_cost_themselves(archive, tmp_path, source):
+    folder = tmp_path / 'set'
+    folder.mkdir()
+    (folder / 'a_notes.txt').write_text('read me')
+    (folder / 'b_gone.fits').symlink_to(tmp_path / 'nowhere.fits')
+    fits.PrimaryHDU(pixels(1), cards()).writeto(folder / 'c.fits')
+    for ending in ('.fit.gz', '.fits.gz'):
+        fits.PrimaryHDU(pixels(len(ending)), cards()).writeto(folder / f'd{len(ending)}{ending}')
+    np.save(folder / 'e1.npy', pixels(2)[None])
+    pd.DataFrame(dict(ra=[1.0], dec=[2.0])).to_csv(folder / 'e1.csv', index=False)
+    with tarfile.open(folder / 'f.tgz', 'w:gz') as tar:
+        out = io.BytesIO()
+        np.savez(out, image=pixels(3), ra=1.0, dec=9.0)
+        info = tarfile.TarInfo('s.npz')
+        info.size = len(out.getvalue())
+        tar.addfile(info, io.BytesIO(out.getvalue()))
+    report = archive.add_stamps(folder / source if source else folder, 'a', show=False)
+    lost = dict(zip(report.ledger['uri'].str.rsplit('/').str[-1], report.ledger['reason']))
+    expected = {'a_notes.txt': 'unreadable', 'b_gone.fits': 'missing_file'}
+    assert {name: lost.get(name) for name in expected} == expected
+    assert report.added == 5, report.ledger
+    assert {*lost} - {'e1.csv'} == {*expected}
+
+
+def test_classes_are_words(archive):
+    named = ['AGN', b'SN Ia', np.nan]
+    rows = [dict(image=pixels(k), ra=1.0 * k, dec=1.0, c=one) for k, one in enumerate(named)]
+    report = archive.add_stamps(rows, 'a', is_real=True, class_name='c', show=False)
+    with archive.session() as s:
+        labels = s.scalars(select(ValidationEvent.label)).all()
+    assert report.added == 3 and sorted(labels) == ['AGN', 'SN Ia', 'source']
+    alone = archive.add_stamps(rows, 'b', class_name='c', show=False)
+    assert any('a class without a verdict' in note for note in alone.notes)
+    slip = archive.add_stamps(rows, 'c', is_real=True, class_name='klass', show=False)
+    assert {*slip.ledger['reason']} == {'bad_class'}
+
+
+def test_a_copy_in_another_byte_order_is_one():
+    made = [
+        stamp_of('a', dict(image=pixels().astype(kind), ra=1.0, dec=1.0), StampWords())
+        for kind in ('<f4', '>f4')
+    ]
+    assert made[0].digest == made[1].digest
+
+
+def test_lists_and_cubes_are_named_as_unused():
+    row = dict(
+        image=pixels(), ra=1, dec=1, flux=[1.0], curve=np.ones(3), cube=np.ones((1, 2, 3, 4))
+    )
+    said = stamp_of('a', row, StampWords()).unused
+    assert all(
+        any(f'the field {name}:' in one for one in said) for name in ('flux', 'curve', 'cube')
+    )
+
+
+def test_many_stamps_at_one_place_are_counted(archive):
+    n = 3000
+    from astrid_data.ingest.stamp_sets import _object_notes, _places_of
+
+    rng = np.random.default_rng(0)
+    ra = np.r_[10 + rng.normal(0, 2e-5, n), 50.0, 50.0 + 0.9 / 3600, 70.0]
+    dec = np.r_[rng.normal(0, 2e-5, n), 0.0, 0.0, 0.0]
+    place = _places_of(ra, dec)
+    assert len({*place[:n]}) == 1 and place[n] == place[n + 1] and len({*place}) == 3
+    notes = _object_notes([(str(i), None, a, d) for i, (a, d) in enumerate(zip(ra, dec))])
+    assert len(notes) == 1 and notes[0].startswith(f'{n + 2} stamps at 2 places')
+
+
+def test_ids_stay_exact_and_short_floats_short(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [pixels(k).tolist() for k in range(2)]
+    pq.write_table(pa.table(dict(image=images)), tmp_path / 'a.parquet')
+    table = pd.DataFrame(dict(candid=[2**60 + 1, 2**60 + 3], ra=[1.0, 2.0], dec=[0.0, 0.0]))
+    table['jd'] = np.float32(2459000.7)
+    for source in (tmp_path / 'a.parquet', dict(images=np.array(images))):
+        rows = [
+            one.record() if hasattr(one, 'record') else one for _, one in read_stamps(source, table)
+        ]
+        assert [row['candid'] for row in rows] == [2**60 + 1, 2**60 + 3]
+        assert stamp_of('a', rows[0], StampWords()).mjd is None
+
+
+def test_groups_with_single_values(archive, tmp_path):
+    h5py = pytest.importorskip('h5py')
+    with h5py.File(tmp_path / 'a.h5', 'w') as file:
+        for k in range(2):
+            group = file.create_group(f'o{k}')
+            group['image'], group['ra'], group['dec'] = pixels(k), 10.0 + k, 1.0
+            group['band'] = 'g'
+    report = archive.add_stamps(tmp_path / 'a.h5', 'a', show=False)
+    assert (report.added, report.lost) == (2, [])
+    assert {*archive.observations()['band']} == {'g'}
+
+
+def test_points_in_names_of_files_are_kept(archive, tmp_path):
+    for k in (1, 2):
+        name = tmp_path / 'set' / f'ra150.{k}_dec2.0.fits'
+        name.parent.mkdir(exist_ok=True)
+        fits.PrimaryHDU(pixels(k), cards(CRVAL1=150 + k / 10)).writeto(name)
+    assert archive.add_stamps(tmp_path / 'set', 'a', show=False).added == 2
+    assert {name for name, _ in roles(archive)} == {'ra150.1_dec2.0', 'ra150.2_dec2.0'}
+
+
+def test_a_column_of_labels_names_no_object():
+    assert (
+        stamp_of('a', dict(image=pixels(), ra=1, dec=1, target=1), StampWords()).object_id is None
+    )
+
+
+def test_each_parameter_has_its_own_words():
+    from fastcore.docments import docments
+
+    words = docments(add_stamps)
+    assert words['is_real'].startswith('A verdict') and words['columns'].startswith('What files')
