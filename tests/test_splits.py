@@ -924,3 +924,43 @@ def test_audits_survive_json_and_are_drawn():
     assert words(alerts(5)).count('not known') == 5 and words(
         SKY.assign(split=split_samples(SKY).split)
     )[2:4] == ['0', '0']  # What was not measured is not nought
+
+
+# Cards that name a run or a group are no names of exposures
+
+
+def burst(n, step_s, **columns):
+    "Images of one chip, one soon after the other"
+    row = np.arange(n)
+    t = pd.DataFrame(dict(sample_key=[f'{k:04d}' for k in row], mjd=59000.3 + row * step_s / 86400))
+    t = t.assign(observation_key=[f'obs{k}' for k in row], survey='mine', band='g')
+    return t.assign(mjd_meaning='start', **columns)
+
+
+@pytest.mark.parametrize('card', ['RUN', 'GROUPID', 'SHOT', 'EXPID'])
+@pytest.mark.parametrize('day_only', [False, True])
+def test_exposures_of_one_group_are_many(card, day_only):
+    if card == 'EXPID' and day_only:
+        return  # It names one exposure, and nothing says otherwise
+    t = burst(200, 5.0, exposure_names=f'{card}=night7')
+    t = t.assign(mjd=59000.0) if day_only else t
+    assert len(set(exposures(t))) == 200
+    both = pd.concat([t, t.assign(observation_key='b' + t['observation_key'], band='r')])
+    assert len(set(exposures(both.reset_index(drop=True)))) == 400
+
+
+@pytest.mark.parametrize('card', ['RUN', 'GROUPID', 'SHOT', 'EXPID'])
+@pytest.mark.parametrize('day_only', [False, True])
+def test_chips_of_one_group_word_are_one_exposure(card, day_only):
+    t = burst(4, 1.0, exposure_names=f'{card}=77', chip=['1', '2', '3', '4'])
+    later = burst(4, 1.0, exposure_names=f'{card}=78', chip=['1', '2', '3', '4'])
+    later = later.assign(mjd=later['mjd'] + 0.01, observation_key='b' + later['observation_key'])
+    t = pd.concat([t, later.assign(sample_key='b' + later['sample_key'])], ignore_index=True)
+    t = t.assign(mjd=59000.0) if day_only else t
+    name = exposures(t)
+    assert len(set(name[:4])) == len(set(name[4:])) == 1 and name[0] != name[4]
+
+
+def test_two_chips_read_three_seconds_apart_are_one_exposure():
+    t = burst(2, 3.0, exposure_names='RUN=1234', chip=['1', '2'])
+    assert len(set(exposures(t))) == 1

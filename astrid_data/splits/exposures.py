@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import BadInput
+from ..images.exposures import GROUP_CARDS
 from ..images.sites import SPACE, site_of_name
 from ..quality.checks import column
 
@@ -43,23 +44,30 @@ def _alerts(samples):
     return np.asarray(column(samples, name, ''), object) == 'stamp'
 
 
-def _moments(samples, apart=_MOMENT_DAYS):
+def _moments(samples):
     "A number for each moment, the same for the same one; -1 where it is not known"
     mjd = np.array(column(samples, 'mjd'), 'f8')
     has_clock = np.isin(_texts(samples, 'mjd_meaning'), ['start', 'mid', 'end']) & (mjd % 1 != 0)
     known = np.flatnonzero(np.isfinite(mjd) & (has_clock | _alerts(samples)))
     order = known[np.argsort(mjd[known], kind='stable')]
     number = np.full(len(mjd), -1)
-    steps = np.diff(mjd[order], prepend=-np.inf) > apart
+    steps = np.diff(mjd[order], prepend=-np.inf) > _MOMENT_DAYS
     number[order] = np.cumsum(steps)
     return number
 
 # %% ../../nbs/50_splits/00_exposures.ipynb #a498cd11
-def _times_of_names(samples):
-    "A number for what may be one moment or one day, the same for the same one; NaN without a time"
-    moment = _moments(samples, _READ_OUT_DAYS)
-    day = -1 - np.floor(np.array(column(samples, 'mjd'), 'f8'))
-    return np.where(moment >= 0, moment, day)
+def _read_outs(samples, rows, names):
+    "A number for what one name may have in one exposure, or for its day; NaN without a time"
+    mjd, moment = np.array(column(samples, 'mjd'), 'f8')[rows], _moments(samples)[rows]
+    number = -1 - np.floor(mjd)
+    timed = np.flatnonzero(moment >= 0)
+    order = timed[np.lexsort((mjd[timed], names[timed]))]
+    is_later = np.diff(mjd[order], prepend=-np.inf) > _READ_OUT_DAYS
+    chain = np.cumsum(is_later | (np.diff(names[order], prepend=-1) != 0))
+    times = pd.Series(mjd[order]).groupby(chain)
+    is_long = times.transform('max') - times.transform('min') > _READ_OUT_DAYS * 1.001
+    number[order] = np.where(is_long, len(rows) + 1 + moment[order], chain)
+    return number
 
 # %% ../../nbs/50_splits/00_exposures.ipynb #def6ad09
 def _pairs_of(known, *parts):
@@ -85,13 +93,39 @@ def connected(
     return connected_components(graph, directed=False)[1]
 
 # %% ../../nbs/50_splits/00_exposures.ipynb #58367488
+def _codes(*parts):
+    "A number for each row, the same where all parts are"
+    table = pd.DataFrame({k: pd.factorize(np.asarray(part))[0] for k, part in enumerate(parts)})
+    return table.groupby(list(table)).ngroup().to_numpy()
+
+
+def _names_a_group(samples, rows, words, survey):
+    "Which words of cards for a run or a group do not name one exposure of it"
+    mjd, chips = np.array(column(samples, 'mjd'), 'f8')[rows], _texts(samples, 'chip')[rows]
+    card = np.array([word.partition('=')[0] for word in words], object)
+    if not np.isin(card, list(GROUP_CARDS)).any():
+        return np.zeros(len(rows), bool)
+    t = pd.DataFrame(dict(mjd=mjd, key=_texts(samples, 'observation_key')[rows]))
+    day = np.nan_to_num(np.floor(mjd), nan=-1)
+    one = _codes(words, survey, day)
+    span = t['mjd'].groupby(one).transform('max') - t['mjd'].groupby(one).transform('min')
+    again = t['key'].groupby(_codes(one, chips)).transform('nunique') > 1
+    is_alone = pd.Series(one).groupby(_codes(card, survey, day)).transform('nunique') == 1
+    twice = (again & (chips != '')).groupby(one).transform('max')  # A chip is read once
+    timeless = twice | ((chips == '') & again & is_alone)
+    is_timed = _moments(samples)[rows] >= 0
+    names_many = np.where(is_timed, span > _READ_OUT_DAYS * 1.001, timeless.to_numpy(bool))
+    return np.isin(card, list(GROUP_CARDS)) & names_many
+
+# %% ../../nbs/50_splits/00_exposures.ipynb #8ef23dc5
 def _same_tags(samples, survey, band):
     "Pairs of rows with a word for their exposure in common, of one survey, band and time"
     words = pd.Series([text.split() for text in _texts(samples, 'exposure_names')])
     words = words.explode().dropna()
     rows = words.index.to_numpy('i8')
-    parts = (survey, band, _times_of_names(samples))
-    first, second = _pairs_of(np.ones(len(rows), bool), words, *(part[rows] for part in parts))
+    of_one = _codes(words, survey[rows], band[rows])
+    named = ~_names_a_group(samples, rows, words.to_numpy(object), survey[rows])
+    first, second = _pairs_of(named, of_one, _read_outs(samples, rows, of_one))
     return np.stack([rows[first], rows[second]])
 
 # %% ../../nbs/50_splits/00_exposures.ipynb #b70eff60
@@ -105,9 +139,10 @@ def _same_exposure(samples, names):
     moment = _moments(samples)
     timed = moment >= 0
     named = (bare != '') & ~_alerts(samples)
+    of_one = _codes(survey, bare, band)
     return [
         _pairs_of((key != '') | _has_own_moment(samples), names),
-        _pairs_of(named, survey, bare, band, _times_of_names(samples)),
+        _pairs_of(named, of_one, _read_outs(samples, np.arange(len(key)), of_one)),
         _same_tags(samples, survey, band),
         _pairs_of(timed, survey, band, moment),
         _pairs_of(named & timed, bare, moment),
