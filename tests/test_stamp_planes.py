@@ -9,11 +9,18 @@ import pytest
 from astropy.io import fits
 from sqlalchemy import select
 
+from astrid_data.core import BadInput
 from astrid_data.ingest.archive import open_archive
 from astrid_data.ingest.stamp_files import read_stamps
 from astrid_data.ingest.stamp_records import StampWords, stamp_of
 from astrid_data.ingest.stamp_sets import add_stamps
-from astrid_data.registry.tables import DetectionIndex, Image, Observation, ValidationEvent
+from astrid_data.registry.tables import (
+    Detection,
+    DetectionIndex,
+    Image,
+    Observation,
+    ValidationEvent,
+)
 from astrid_data.storage.packs import stored_bytes
 
 
@@ -231,3 +238,46 @@ def test_each_parameter_has_its_own_words():
 
     words = docments(add_stamps)
     assert words['is_real'].startswith('A verdict') and words['columns'].startswith('What files')
+
+
+@pytest.mark.parametrize('how', [dict(time_scale='tai'), dict(columns=dict(mjd='t'))])
+def test_dates_have_the_scale_that_is_said(archive, how):
+    named = 't' if 'columns' in how else 'date'
+    row = {'image': pixels(), 'ra': 1.0, 'dec': 1.0, named: '2020-05-31T06:00:00', 'id': 'a'}
+    row |= {} if 'time_scale' in how else dict(TIMESYS='TAI')
+    archive.add_stamps([row], 'a', show=False, **how)
+    with archive.session() as s:
+        mjd = s.scalars(select(Image.mjd)).one()
+    assert abs((59000.25 - mjd) * 86400 - 37) < 1e-3
+    report = archive.add_stamps(
+        [row | dict(TIMESYS=None, id='b', image=pixels(1))],
+        'b',
+        show=False,
+        columns=dict(mjd=named),
+    )
+    assert any('taken as UTC' in note for note in report.notes)
+
+
+def test_a_slip_of_a_column_is_told_at_once(archive):
+    row = dict(image=pixels(), ra=1.0, dec=1.0, mjd=59000.0)
+    with pytest.raises(BadInput, match='mjdd'):
+        archive.add_stamps([row], 'a', columns=dict(mjd='mjdd'), show=False)
+
+
+def test_bands_may_be_numbers_of_the_survey(archive):
+    row = dict(image=pixels(), ra=1.0, dec=1.0, fid=1)
+    archive.add_stamps([row], 'ztf', show=False)
+    assert archive.observations()['band'].tolist() == ['g']
+
+
+def test_added_again_brings_the_verdict(archive):
+    row = dict(image=pixels(), ra=1.0, dec=1.0, id='a')
+    archive.add_stamps([row], 'a', show=False)
+    report = archive.add_stamps([row | dict(mjd=59000.0)], 'a', is_real=False, show=False)
+    assert (report.added, report.skipped, sum(report.verdicts.values())) == (0, 1, 1)
+    assert any('have a time or a band now, as a' in note for note in report.notes)
+    with archive.session() as s:
+        assert s.scalars(select(Detection.is_validated)).one()
+        assert s.scalars(select(ValidationEvent.is_valid)).all() == [False]
+    again = archive.add_stamps([row], 'a', is_real=True, show=False)
+    assert not again.verdicts and any('another verdict' in note for note in again.notes)

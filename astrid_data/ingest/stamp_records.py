@@ -21,6 +21,8 @@ from astropy.io import fits
 from ..core import BadImage, BadInput, current_limits, reading
 from ..images.cards import filter_word
 from ..images.hdus import PLANE_NAMES, is_taken_off, role_of
+from ..images.times import time_scale, to_utc
+from .brokers import band_of_number
 from .packets import exact_id, is_missing
 from .values import read_angles, read_times
 
@@ -107,6 +109,7 @@ class StampWords:
     mask: str | None = None  # 'bad' or 'good': what a number other than 0 marks; None = unsaid
     pixel_scale_arcsec: float | None = None  # Of stamps that do not say it themselves
     time_scale: str | None = None  # Of times that do not say it; None = UTC, and it is noted
+    survey: str = ''  # Whose stamps, for bands that are numbers
 
     def __post_init__(self):
         odd = set(self.columns) - set(FIELDS)
@@ -270,23 +273,31 @@ def _number(value):
     return found if np.isfinite(found) else None
 
 
-def _time_of(name, value, words):
+_SAYS_SCALE = re.compile(r'.*\d\s*(Z|UTC?|TAI|TT|TDB|[+-]\d\d:?\d\d)\s*', re.I)
+
+
+def _scale_of(name, value, words, said):
+    "The time scale of a time; None where nothing says it; '' where the value itself does"
+    if isinstance(value, str) and _SAYS_SCALE.fullmatch(value) and ':' in value:
+        return ''
+    if words.time_scale or 'tai' in _plain(name):
+        return words.time_scale or 'tai'
+    return None if is_missing(said) else time_scale(str(said)) or 'unknown'
+
+
+def _time_of(name, value, words, said=None):
     "MJD (UTC) and the notes on it; the MJD is None where it is unknown"
     if name is None or is_missing(value):
         return None, 'no time in the record'
     if isinstance(value, (np.float16, np.float32)):
         return None, f'{name} is a short float ({value.dtype}), which lost the hour'
-    if words.time_scale in ('tai', 'tt', 'tdb') or 'tai' in _plain(name):
-        from astrid_data.images.times import to_utc
-
-        day = _number(value)
-        if day is not None:
-            day -= 2400000.5 if day > 2_400_000 else 0
-            return to_utc(day, words.time_scale or 'tai'), None
+    scale = _scale_of(name, value, words, said)
+    if scale == 'unknown':
+        return None, f'{said!r:.40} is not a known time scale: say time_scale='
     mjd, _ = read_times(pd.Series([value], dtype=object))
     if np.isnan(mjd[0]):
         return None, f'{name} is {str(value)[:40]!r}, which is no time'
-    return float(mjd[0]), None
+    return to_utc(float(mjd[0]), scale or 'utc'), None
 
 # %% ../../nbs/25_ingest/11_stamp_records.ipynb #594267b5
 def _angle(value, name, is_ra):
@@ -434,11 +445,13 @@ def _names_of(record, names, digest, missing):
     return own, object_id
 
 # %% ../../nbs/25_ingest/11_stamp_records.ipynb #ff6003f9
-def _band_of(value):
+def _band_of(value, survey=''):
     "The band that a value names; None where it names none"
     if is_missing(value) or isinstance(value, (list, tuple, dict, np.ndarray)):
         return None
     text = (value.decode() if isinstance(value, bytes) else str(value)).strip()
+    if text.removesuffix('.0').isdecimal():
+        return band_of_number(survey.lower(), text.removesuffix('.0'))
     return filter_word(text)[:50] if text and not text.replace('.', '').isdigit() else None
 
 
@@ -450,6 +463,11 @@ def _plain_value(value):
     return value if is_single and len(str(value)) <= 500 else None
 
 # %% ../../nbs/25_ingest/11_stamp_records.ipynb #69d3e176
+def _timesys_of(names):
+    "The name of a record's field that says the scale of its times; None where there is none"
+    return next((name for name in names if _plain(name) in ('timesys', 'timescale')), None)
+
+
 def _without_axes(record):
     "A record with arrays of no axis as the values they are"
     return {
@@ -488,9 +506,12 @@ def stamp_of(
     names = {ours: theirs for ours, theirs in names.items() if theirs is not None}
     value = {ours: record.get(theirs) for ours, theirs in names.items()}
     name, object_id = _names_of(record, names, digest, missing)
-    mjd, why = _time_of(names.get('mjd'), value.get('mjd'), words)
+    timed = names.get('mjd'), value.get('mjd'), words, record.get(_timesys_of(single))
+    mjd, why = _time_of(*timed)
+    if mjd is not None and _scale_of(*timed) is None:
+        unused.append('the times say no scale (time_scale=): taken as UTC')
     missing |= {} if why is None else dict(mjd=why)
-    band = _band_of(value.get('band'))
+    band = _band_of(value.get('band'), words.survey)
     missing |= {} if band else dict(band='no band in the record')
     ra, dec = record_place(record, names)
     scale = _number(value.get('scale')) or words.pixel_scale_arcsec

@@ -14,7 +14,7 @@ import pandas as pd
 from fastcore.basics import patch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from astrid_data.core import (
     BadImage,
@@ -268,6 +268,7 @@ class _StampWriter:
     origin: str  # 'survey' or 'synthetic'
     batch: list = field(default_factory=list)  # Of `_Entry`
     n_bytes: int = 0  # Of the stamps in the batch
+    again: list = field(default_factory=list)  # Of `_Entry` that are there already
 
     def __post_init__(self):
         self.known = _known_stamps(self.archive, self.survey)
@@ -370,6 +371,59 @@ def _write_rows(self: _StampWriter, batch):
     self.report.added += len(batch)
     self.report.detections += len(batch)
     self.report.count(event['validator_id'] for event in tables[ValidationEvent])
+
+# %% ../../nbs/25_ingest/13_stamp_sets.ipynb #657d83a4
+@patch
+def add_verdicts(self: _StampWriter):
+    "Add the verdicts of stamps that are there already"
+    again, self.again = self.again, []
+    rows = {}
+    if not again:
+        return
+    with self.archive.session() as s:
+        survey = get_or_create_survey(s, self.survey)
+        validator = f'catalogue:{survey.name}-stamps'[:100]
+        by_id = {stable_uuid('observation', survey.name, e.stamp.name): e for e in again}
+        for oid, entry in by_id.items():
+            if entry.verdict is not None:
+                row = _event_row(
+                    stable_uuid('detection', oid), entry.verdict, entry.label, validator
+                )
+                rows[row['id']] = row
+        known = dict(map(tuple, s.execute(_events_among(rows))))
+        bulk_insert(s, ValidationEvent, [row for i, row in rows.items() if i not in known])
+        for row in (row for i, row in rows.items() if i not in known):
+            is_it = Detection.id == row['detection_id'], Detection.is_validated.is_(False)
+            s.execute(update(Detection).where(*is_it).values(**verdict_columns(row['is_valid'])))
+        seen = {o.id: o for o in s.scalars(select(Observation).where(Observation.id.in_(by_id)))}
+        fresh = [by_id[i].stamp.name for i, o in seen.items() if _knows_more(by_id[i].stamp, o)]
+    self.report.count(validator for i in rows if i not in known)
+    other = [i for i, is_valid in known.items() if rows[i]['is_valid'] != is_valid]
+    self._note_again(fresh, other)
+
+# %% ../../nbs/25_ingest/13_stamp_sets.ipynb #66f4386d
+def _events_among(ids):
+    return select(ValidationEvent.id, ValidationEvent.is_valid).where(ValidationEvent.id.in_(ids))
+
+
+def _knows_more(stamp, seen):
+    "Whether a stamp has a time or a band that its observation has not"
+    has_time = stamp.mjd is not None and seen.observation_time == UNKNOWN_TIME
+    return has_time or (stamp.band is not None and seen.filter_band == 'unknown')
+
+
+@patch
+def _note_again(self: _StampWriter, fresh, other):
+    "Say what of stamps that are there already was not taken"
+    if fresh:
+        self.report.notes.append(
+            f'{len(fresh)} stamps that are there already have a time or a band now, as {fresh[0]}: '
+            'not taken; only verdicts are added'
+        )
+    if other:
+        self.report.notes.append(
+            f'{len(other)} stamps that are there already have another verdict now: not taken'
+        )
 
 # %% ../../nbs/25_ingest/13_stamp_sets.ipynb #1a717a82
 _SAME_OBJECT_ARCSEC = 1.0
@@ -489,6 +543,27 @@ def _entry_of(uri, record, survey, words, is_real, class_name, score):
     geometry = place_stamp(stamp, survey)
     return _Entry(stamp, geometry, number, verdict, label)
 
+# %% ../../nbs/25_ingest/13_stamp_sets.ipynb #b9a92fd1
+def _checked(pairs, words):
+    "Pairs of addresses and records; `BadInput` where the first has not the columns that are named"
+    asked = {name for name in words.columns.values() if name is not None}
+    for uri, record in pairs:
+        if asked and not isinstance(record, BadImage):
+            opened = record
+            try:
+                opened = record.record() if hasattr(record, 'record') else record
+            except BadImage:
+                opened = None  # The ledger is told by whoever takes it in
+            if opened is not None:
+                absent = sorted(asked - set(opened))
+                if absent:
+                    has = ', '.join(sorted(map(str, opened)))
+                    raise BadInput(
+                        f'columns= names {absent[0]!r}, which {uri} has not: it has {has}'
+                    )
+                asked = set()
+        yield uri, record
+
 # %% ../../nbs/25_ingest/13_stamp_sets.ipynb #e88c1ffe
 def add_stamps(
     archive,  # An `Archive`
@@ -513,11 +588,11 @@ def add_stamps(
     if origin not in ('survey', 'synthetic'):
         raise BadInput(f"origin={origin!r}: 'survey' or 'synthetic'")
     channels = (channels,) if isinstance(channels, str) else tuple(channels)
-    words = StampWords(channels, columns or {}, mask, pixel_scale_arcsec, time_scale)
+    words = StampWords(channels, columns or {}, mask, pixel_scale_arcsec, time_scale, survey)
     how = survey, words, is_real, class_name, score
     report, unused, places = IngestReport(), Counter(), []
     guard, writer = ItemGuard(report), _StampWriter(archive, report, survey, origin)
-    for uri, record in progress(read_stamps(source, table), 'stamps', show=show):
+    for uri, record in progress(_checked(read_stamps(source, table), words), 'stamps', show=show):
         with guard(uri):
             entry = _entry_of(uri, record, *how)
             if writer.is_new(entry.stamp):
@@ -527,9 +602,13 @@ def add_stamps(
                 places.append(
                     (entry.stamp.name, entry.stamp.object_id, entry.stamp.ra, entry.stamp.dec)
                 )
-        if writer.n_bytes >= PACK_BYTES or len(writer.batch) >= chunk:
+            else:
+                writer.again.append(entry)
+        if writer.n_bytes >= PACK_BYTES or max(len(writer.batch), len(writer.again)) >= chunk:
             writer.write()
+            writer.add_verdicts()
     writer.write()
+    writer.add_verdicts()
     report.notes += _unused_notes(unused, len(places)) + _object_notes(places)
     report.notes += [] if report.added or report.skipped or report.lost else [NOTHING_GIVEN]
     return log_report('add_stamps', report)
