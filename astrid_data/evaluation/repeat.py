@@ -18,7 +18,7 @@ from .report import OperatingPoints
 def next_draw(
     numbers,  # What each draw gave; shape (n,)
 ) -> dict | None:  # n, mean, and low and high for one more; None from less than two
-    "Where one more draw would lie, at 95 %"
+    "Where one more draw would lie: 98 of 100 where draws are normal, about 93 with a long tail"
     known = np.array([x for x in numbers if x is not None and np.isfinite(x)], 'f8')
     n = len(known)
     if n < 2:

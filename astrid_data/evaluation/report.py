@@ -242,7 +242,7 @@ def _seed_lines(report, name):
     "How far a number is spread over draws of seed and split; nothing for a single draw"
     spread = (report.over_seeds or {}).get(name)
     if spread:
-        draw = f'another draw, 95 %: {spread["low"]:.3f} to {spread["high"]:.3f}'
+        draw = f'another draw, about 95 %: {spread["low"]:.3f} to {spread["high"]:.3f}'
         yield f'  {spread["n"]} draws', _number(spread['mean']), f'mean of seeds; {draw}'
 
 
