@@ -633,3 +633,22 @@ def test_stamps_of_one_exposure_of_unknown_scale_cannot_be_split():
         split_samples(t, patch_size=63)
     apart = t.assign(split=np.where(np.arange(20) % 2, 'train', 'test'))
     assert audit_splits(apart, patch_size=63).verdict != 'pass'
+
+
+def test_stamps_of_one_exposure_stay_together_from_ingest_to_version(tmp_path):
+    rng = np.random.default_rng(0)
+    sky = rng.normal(100, 5, (8, 60, 60)).astype('f4')
+    rows = [
+        dict(image=sky[e, :15, x : x + 15], ra=10 + e + x * 20 / 3600, dec=0.0, mjd=59000.5 + e)
+        for e in range(8)
+        for x in range(0, 40, 4)
+    ]
+    rows = [dict(row, id=k, object_id=f'o{k}', label=k % 2, band='r') for k, row in enumerate(rows)]
+    archive = ad.open_archive(tmp_path / 'home')
+    archive.add_stamps(rows, 'mine', is_real='label', show=False)
+    params = ad.TrainingDataCollectionParams(confidence_threshold=None, survey_ids=['mine'])
+    plan = ad.TrainingDataCollector(archive).plan(params, progress=False)
+    samples = plan.build('stamps', patch_size=15, progress=False, probe=False).samples
+    assert len(samples) == len(rows)
+    assert set(samples.groupby(samples['mjd'].round(3))['split'].nunique()) == {1}
+    assert samples['split'].nunique() > 1

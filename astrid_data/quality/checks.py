@@ -178,8 +178,10 @@ def patch_sides(
 
 
 def _known_scale(samples):
-    "Column `pixel_scale_arcsec`, NaN where it says nothing"
-    scale = numbers(samples, 'pixel_scale_arcsec')
+    "Side of a pixel (arcsec) of the image, else of the stamp; NaN where nobody says"
+    of_image = numbers(samples, 'pixel_scale_arcsec')
+    of_stamp = numbers(samples, 'stamp_scale_arcsec')
+    scale = np.where(of_image > 0, of_image, of_stamp)
     return np.where((scale > 0) & np.isfinite(scale), scale, np.nan)
 
 # %% ../../nbs/45_quality/02_checks.ipynb #5b8b9153

@@ -118,16 +118,25 @@ def _cannot_be_placed(samples, sky):
     "Which samples have patches of unknown extent, and no image with a WCS that would tell it"
     state = next((samples[name] for name in samples if name.endswith('_wcs_state')), None)
     has_wcs = False if state is None else np.equal(state.to_numpy(object), 'celestial')
-    return ~np.isfinite(sky.half) & (sky.image < 0) & ~has_wcs
+    return ~np.isfinite(sky.half) & ~has_wcs
+
+
+def _on_one_image(exposure, image):
+    "Which rows are of an exposure that has a single image, in which pixels can be compared"
+    images = pd.Series(image).groupby(exposure)
+    return ((images.transform('nunique') == 1) & (images.transform('min') >= 0)).to_numpy()
 
 
 def _joined_units(names, samples, sky):
     "Names of units where those that share an exposure of patches of unknown extent are one"
-    rows = np.flatnonzero(_cannot_be_placed(samples, sky))
-    if not len(rows):
+    lost = _cannot_be_placed(samples, sky)
+    if not lost.any():
         return names
     n, number = len(names), _numbers_of(names)
     exposure = _numbers_of(exposures(samples).astype(str))
+    rows = np.flatnonzero(lost & ~_on_one_image(exposure, sky.image))
+    if not len(rows):
+        return names
     first = pd.Series(np.arange(n)).groupby(number).transform('first').to_numpy()
     of_exposure = pd.Series(rows).groupby(exposure[rows]).transform('first').to_numpy()
     pairs = [np.stack([np.arange(n), first]), np.stack([rows, of_exposure])]

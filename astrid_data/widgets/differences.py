@@ -46,7 +46,7 @@ def _change_words(changed):
     seen['kind'] = seen['what'].map(_KIND_OF)
     is_label = seen['what'] == 'label'
     for side in ('was', 'now'):
-        seen[side] = seen[side].where(~is_label, seen[side].map(_LABEL_WORDS))
+        seen[side] = seen[side].where(~is_label, seen[side].map(_LABEL_WORDS).fillna('unknown'))
     seen['words'] = seen['was'] + ' → ' + seen['now']
     seen.loc[seen['kind'] == 'repainted', 'words'] = 'other pixels'
     return seen.groupby(['sample_key', 'kind'], sort=False)['words'].agg(', '.join).reset_index()
@@ -92,18 +92,20 @@ def _heading(kind, counts):
 def _draw_line(axs, changes, old, new):
     "The first samples of one kind beside each other"
     dataset, rows = _patches_of(changes, old, new)
-    channel = dataset.channels[0]
-    for ax, row, pngs, words in zip(axs, rows, patch_pictures(dataset, rows), changes['words']):
-        draw_patch(ax, pngs[0], dataset, row, channel)
+    places = axs.reshape(-1, len(dataset.channels))
+    pictures = patch_pictures(dataset, rows)
+    for places_of, row, pngs, words in zip(places, rows, pictures, changes['words']):
+        for ax, png, channel in zip(places_of, pngs, dataset.channels):
+            draw_patch(ax, png, dataset, row, channel)
         lines = [f'#{row}', *(_short(visible(part)) for part in words.split(', ') if part)]
-        ax.set_title('\n'.join(lines), fontsize=6, loc='left', pad=2)
+        places_of[0].set_title('\n'.join(lines), fontsize=6, loc='left', pad=2)
 
 # %% ../../nbs/85_widgets/09_differences.ipynb #3759d009
 def differences_figure(
     changes: pd.DataFrame,  # From `version_changes`
     old,  # The `Dataset` before
     new,  # The `Dataset` after
-    columns: int = 8,  # Patches in a line
+    columns: int = 8,  # Pictures in a line
 ):  # A matplotlib figure
     "What came, went and changed: a line of patches for each kind"
     counts = changes['kind'].value_counts()
@@ -115,10 +117,13 @@ def differences_figure(
         return fig
     for part, kind in zip(np.atleast_1d(fig.subfigures(len(kinds), 1)), kinds):
         part.suptitle(_heading(kind, counts), fontsize=8, x=0.01, ha='left')
-        axs = part.subplots(1, columns)
-        for ax in axs:
+        chosen = changes[changes['kind'] == kind]
+        channels = len(_patches_of(chosen, old, new)[0].channels)
+        count = max(1, columns // channels)
+        axs = part.subplots(1, count * channels, squeeze=False)
+        for ax in axs.flat:
             ax.set_axis_off()
-        _draw_line(axs, changes[changes['kind'] == kind].head(columns), old, new)
+        _draw_line(axs, chosen.head(count), old, new)
     origin = new.origin if old.origin == new.origin else 'mixed'
     return mark_synthetic(fig, origin)
 
