@@ -94,6 +94,16 @@ FAULTS = {
             'damaged_places: a_cache_that_is_deleted_while_it_is_used_is_made_again',
         ),
         (
+            'the cache is deleted under a build, a loader or its workers',
+            'what is read is fetched again, a few times; `CacheGone` says what to do; the same pixels',
+            'deleted_cache: a_cache_that_somebody_deletes_all_the_time_under_workers',
+        ),
+        (
+            'the cache is deleted as often as a file of it is fetched',
+            'a row of the ledger for each sample; the same call builds all when that has ended',
+            'deleted_cache: a_cache_that_lasts_for_no_file_costs_a_build_in_words',
+        ),
+        (
             'a name has as many bytes as a disk takes, or one more',
             'it is written; `BadInput` names it',
             'damaged_places: a_file_may_have_the_longest_name_that_there_is',

@@ -6,11 +6,13 @@
 __all__ = ['Dataset', 'who_am_i', 'finish_version', 'write_dataset', 'StreamedDataset']
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #9e1c7146
+import errno
 import getpass
 import json
 import uuid
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -37,6 +39,7 @@ from astrid_data.core import (
 from .brightness import fit_normalisation
 from .datasheet import croissant, datasheet
 from astrid_data.datasets.seal import (
+    SEAL,
     changed_files,
     check_seal,
     check_signature,
@@ -53,6 +56,7 @@ from ..quality.background import local_background
 from ..quality.report import DataQualityReport
 from ..quality.shortcuts import cause_text
 from ..splits.audit import LeakageAudit, audit_splits
+from ..storage.keys import again_where_deleted
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #48641115
 class Dataset:
@@ -717,8 +721,11 @@ def write_dataset(
 def _is_whole(folder):
     "Whether the small files of a version are what was frozen"
     try:
-        return not changed_files(folder, read_seal(folder) or {})
-    except Conflict:
+        files = read_seal(folder)
+        if files is None:
+            return not read_manifest(folder / 'manifest.json').get('sealed')
+        return not changed_files(folder, files)
+    except (Conflict, FileNotFoundError):
         return False
 
 
@@ -726,7 +733,7 @@ def _fetch_small_files(store, prefix, folder):
     "Everything of a version but its arrays, unless it is here already"
     manifest = store.get(f'{prefix}/manifest.json')
     here = folder / 'manifest.json'
-    if here.is_file() and here.read_bytes() == manifest and _is_whole(folder):
+    if _is_whole(folder) and here.is_file() and here.read_bytes() == manifest:
         return
     folder.mkdir(parents=True, exist_ok=True)
     for key in store.list(f'{prefix}/'):
@@ -741,6 +748,35 @@ def _small_files_folder(store, prefix):
     former = store.cache.root / 'papers' / name
     return former if former.is_dir() else store.cache.root / 'artifacts' / name
 
+# %% ../../nbs/55_datasets/02_dataset.ipynb #b4b23340
+def _listed(store, prefix):
+    "Names of the small files of a version"
+    names = (key.rpartition('/')[2] for key in store.list(f'{prefix}/'))
+    return [name for name in names if not name.endswith('.npy')]
+
+
+@contextmanager
+def _fetched(store, prefix, place):
+    "Fetch the small files and check them in the block; what is gone by then has not changed"
+    _fetch_small_files(store, prefix, place)
+    try:
+        yield
+    except (NotFound, Conflict) as error:
+        if all((place / name).exists() for name in _listed(store, prefix)):
+            raise
+        gone = 'deleted while it was opened'
+        raise FileNotFoundError(errno.ENOENT, gone, str(place)) from error
+
+
+def _fetch_again(dataset):
+    "The small files of a version that is open already"
+    with _fetched(dataset.store, dataset.prefix, dataset.place):
+        if read_manifest(dataset.place / 'manifest.json') != dataset.manifest:
+            raise Conflict(
+                f'{dataset.address} was replaced in its bucket since it was opened: open it anew'
+            )
+        check_seal(dataset.place, dataset.manifest)
+
 # %% ../../nbs/55_datasets/02_dataset.ipynb #2246e3e2
 class StreamedDataset(Dataset):
     "A version whose shards stay in a bucket until they are read"
@@ -753,10 +789,29 @@ class StreamedDataset(Dataset):
     ):
         self.store = store
         self.prefix = prefix.strip('/')
-        folder = _small_files_folder(store, self.prefix)
-        _fetch_small_files(store, self.prefix, folder)
-        super().__init__(folder, archive, verify=False)  # The store checks shards on arrival
-        check_seal(folder, self.manifest)
+        self.sealed = []
+        place = _small_files_folder(store, self.prefix)
+
+        def open_small():
+            with _fetched(store, self.prefix, place):
+                Dataset.__init__(self, place, archive, verify=False)  # Shards: on arrival
+                check_seal(place, self.manifest)
+                files = read_seal(place)
+                self.sealed = ['manifest.json'] if files is None else [SEAL, *files]
+
+        again_where_deleted(open_small, store.cache.root, self.prefix)
+
+    @property
+    def folder(self) -> Path:
+        "The folder of the small files, filled again where somebody deleted them"
+        if not all((self.place / name).exists() for name in self.sealed):
+            once = partial(_fetch_again, self)
+            again_where_deleted(once, self.store.cache.root, self.prefix)
+        return self.place
+
+    @folder.setter
+    def folder(self, place):
+        self.place = place
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #0e527bdd
 @patch
@@ -766,10 +821,17 @@ def _with_file(self: StreamedDataset, shard, use):
     def fetch_and_use():
         return use(self.store.local_path(f'{self.prefix}/{shard["file"]}', shard['sha256']))
 
-    try:
-        return fetch_and_use()
-    except FileNotFoundError:  # Evicted for another thread's shard
-        return fetch_and_use()
+    return again_where_deleted(fetch_and_use, self.store.cache.root, shard['file'])
+
+
+@patch
+def _table(self: StreamedDataset, name):
+    "A table of the version, fetched again if it is gone"
+
+    def read():
+        return pd.read_parquet(self._table_path(name))
+
+    return again_where_deleted(read, self.store.cache.root, f'{name}.parquet')
 
 # %% ../../nbs/55_datasets/02_dataset.ipynb #d26149fc
 @patch

@@ -7,6 +7,7 @@ __all__ = ['ImageStoreUnreachable', 'KnownFile', 'refuse_changed', 'refuse_chang
            'header_indexes', 'planes_of_facts']
 
 # %% ../../nbs/20_images/14_opener.ipynb #bcd7262a
+import errno
 import hashlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,11 +22,19 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import AstridError, BadImage, BadInput, NotFound, sha256_file
+from astrid_data.core import (
+    AstridError,
+    BadImage,
+    BadInput,
+    NotFound,
+    default_home,
+    sha256_file,
+)
 from .far_rows import far_rows
 from .header_cache import HeaderCache
 from .image import open_image
 from ..storage.folder import file_state, is_same_state
+from ..storage.keys import again_where_deleted
 from ..storage.losses import ITEM_ERRORS
 from ..storage.packs import PackReader, packed_part
 from ..storage.requests import REQUESTS
@@ -368,6 +377,23 @@ def _open_packed(self: ImageOpener, uri, hdu, extver):
         raise BadImage('changed', f'{uri} has other bytes than when it was taken in')
     return image
 
+# %% ../../nbs/20_images/14_opener.ipynb #ee93b57d
+@patch
+def _open_file(self: ImageOpener, uri, hdu, extver):
+    "Open an image from its file, if that stays where it is"
+    path, mark = self._arrived.pop(str(uri), (None, None))
+    if path is None or not Path(path).exists():  # The cache may have needed its room
+        path, mark = self._path_of(uri), None
+    try:
+        image = self.images(path, hdu, extver, name=uri)
+        self._refuse_changed(image, path, uri, mark)
+        self._refuse_changed_planes(image, (str(uri), hdu, extver))
+    except (AstridError, FileNotFoundError) as error:
+        if Path(path).exists() and not isinstance(error, FileNotFoundError):
+            raise
+        raise FileNotFoundError(errno.ENOENT, 'deleted while it was opened', str(uri)) from error
+    return image
+
 # %% ../../nbs/20_images/14_opener.ipynb #1b2501a2
 @patch
 def _open_once(self: ImageOpener, uri, hdu, extver):
@@ -376,12 +402,10 @@ def _open_once(self: ImageOpener, uri, hdu, extver):
     if image is None and packed_part(uri) is not None:
         image = self._open_packed(uri, hdu, extver)
     if image is None:
-        path, mark = self._arrived.pop(str(uri), (None, None))
-        if path is None or not Path(path).exists():  # The cache may have needed its room
-            path, mark = self._path_of(uri), None
-        image = self.images(path, hdu, extver, name=uri)
-        self._refuse_changed(image, path, uri, mark)
-        self._refuse_changed_planes(image, (str(uri), hdu, extver))
+        cache = getattr(self.store, 'cache', None)
+        place = cache.root if cache else default_home() / 'cache'
+        once = partial(self._open_file, uri, hdu, extver)
+        image = again_where_deleted(once, place, str(uri))
     if self._most_open:
         image.held = True
         self._open[uri, hdu, extver] = image

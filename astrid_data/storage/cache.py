@@ -21,7 +21,7 @@ from ..concurrency import file_lock
 from ..core import NotWritable, number_of_bytes, parse_json, write_atomic, writing
 from ..logs import get_log, tell
 from .folder import new_file
-from .keys import block_checksums
+from .keys import again_where_deleted, block_checksums
 
 # %% ../../nbs/15_storage/03_cache.ipynb #f4b07a45
 _log = get_log('storage')
@@ -183,15 +183,8 @@ def _fill(path, fill, durable):
 
 
 @patch
-def fetch(
-    self: DiskCache,
-    name: str,  # What identifies the file, such as its URI and version
-    fill,  # Function that writes the content into an open file; called when it is not cached
-    durable: bool = True,  # Wait for the disk; not needed where it is checked before use
-    check: bool = True,  # Compare checksums, once per process; False where the caller does
-) -> Path:  # The cached file
-    "The file called `name`, filled when it is not there"
-    path = self.path_of(name)
+def _fetch_once(self: DiskCache, path, fill, durable, check):
+    "A file at `path`, unless somebody deletes the cache meanwhile"
     with self._lock(path.parent.name):
         if path.exists() and check and not self.is_sound(path):
             self.drop(path, 'is damaged')
@@ -200,11 +193,38 @@ def fetch(
             _touch(path)
             return path
         self.misses += 1
-        try:
-            _fill(path, fill, durable)
-        except FileNotFoundError:
-            if path.parent.is_dir():
-                raise
-            _fill(path, fill, durable)  # Somebody deleted the folder meanwhile
+        _fill(path, fill, durable)
     self.evict(keep=path)
     return path
+
+
+@patch
+def fetch(
+    self: DiskCache,
+    name: str,  # What identifies the file, such as its URI and version
+    fill,  # Function that writes the content into an open file; called when it is not cached
+    durable: bool = True,  # Wait for the disk; not needed where it is checked before use
+    check: bool = True,  # Compare checksums, once per process; False where the caller does
+) -> Path:  # The cached file
+    "The file called `name`, filled when it is not there"
+    path, lost = self.path_of(name), []
+
+    def filled(f):
+        try:
+            fill(f)
+        except FileNotFoundError as error:  # What it is filled from is not there
+            lost.append(error)
+            raise
+
+    def once():
+        try:
+            return self._fetch_once(path, filled, durable, check)
+        except FileNotFoundError as error:
+            if error not in lost:
+                raise
+            return error
+
+    came = again_where_deleted(once, self.root, path.name)
+    if came in lost:
+        raise came
+    return came

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['BLOCK_BYTES', 'check_key', 'Head', 'content_key', 'promised_hash', 'Damaged', 'ObjectChanged', 'checked_bytes',
-           'checked_file', 'block_checksums', 'damaged_block', 'Store']
+           'checked_file', 'block_checksums', 'damaged_block', 'Store', 'CacheGone', 'again_where_deleted']
 
 # %% ../../nbs/15_storage/01_keys.ipynb #fd13a90d
 import hashlib
 import os
 import re
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -192,3 +193,31 @@ def get_ranges(
                 return data[start - first : stop - first]
 
     return [cut(start, stop) for start, stop in ranges]
+
+# %% ../../nbs/15_storage/01_keys.ipynb #130ca1e6
+class CacheGone(AstridError, OSError):
+    "Files that are deleted from the cache as often as they are fetched"
+
+
+_PAUSES_S = 0.0, 0.01, 0.05, 0.2, 0.5, 1.0  # Before each try
+
+
+def again_where_deleted(
+    once,  # Function without arguments that uses files of a cache
+    root,  # The folder of the cache
+    what: str = 'a file',  # For the error
+):  # What it gives
+    "Call a function; again where a file of the cache was deleted under it"
+    for pause in _PAUSES_S:
+        time.sleep(pause)
+        try:
+            return once()
+        except FileNotFoundError as error:
+            if isinstance(error, AstridError):
+                raise
+            cause = error
+    raise CacheGone(
+        f'{what} was deleted from the cache in {root} as often as it was fetched, '
+        f'{len(_PAUSES_S)} times: end what deletes files there, or give the cache another '
+        'folder (ASTRID_DATA_HOME, or home= of open_archive) or more room (cache_bytes)'
+    ) from cause

@@ -11,10 +11,11 @@ import os
 import re
 import tarfile
 from collections import Counter
+from functools import partial
 from mmap import ACCESS_READ, mmap
 
 from ..core import BadImage
-from .keys import Damaged, Store
+from .keys import Damaged, Store, again_where_deleted
 
 # %% ../../nbs/15_storage/02_packs.ipynb #243c5ae2
 PACK_BYTES = 2**26  # Of a pack; the last one of a source is smaller
@@ -89,14 +90,21 @@ class PackReader:
     def __getstate__(self):
         return dict(store=self.store, maps={}, asked=Counter())
 
+    def _map_anew(self, key):
+        "A pack as mapped bytes, from its file"
+        with open(self.store.local_path(key), 'rb') as file:
+            if not os.fstat(file.fileno()).st_size:  # Nothing that could be mapped
+                raise Damaged(f'{key} is empty')
+            return mmap(file.fileno(), 0, access=ACCESS_READ)
+
     def _map(self, key):
-        "A pack as mapped bytes"
+        "A pack as mapped bytes, kept"
         found = self.maps.get(key)
         if found is None:
-            with open(self.store.local_path(key), 'rb') as file:
-                if not os.fstat(file.fileno()).st_size:  # Nothing that could be mapped
-                    raise Damaged(f'{key} is empty')
-                found = mmap(file.fileno(), 0, access=ACCESS_READ)
+            if cache := getattr(self.store, 'cache', None):
+                found = again_where_deleted(partial(self._map_anew, key), cache.root, key)
+            else:
+                found = self._map_anew(key)
             for oldest in list(self.maps)[: len(self.maps) - _MOST_MAPS + 1]:
                 self.maps.pop(oldest, None)
             self.maps[key] = found
