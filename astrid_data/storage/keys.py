@@ -212,10 +212,12 @@ def again_where_deleted(
         time.sleep(pause)
         try:
             return once()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, FileExistsError) as error:  # Gone while `mkdir` looked at it
             if isinstance(error, AstridError):
                 raise
             cause = error
+    if isinstance(cause, FileExistsError):
+        raise cause
     raise CacheGone(
         f'{what} was deleted from the cache in {root} as often as it was fetched, '
         f'{len(_PAUSES_S)} times: end what deletes files there, or give the cache another '
