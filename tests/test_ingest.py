@@ -771,8 +771,10 @@ def test_raw_packets_of_many_schemas(local, shared_data):
     report = local.add_alerts(folder)
     n_files = len(list(folder.iterdir()))  # Two brokers have the same packet of WINTER
     assert report.added + len(report.ledger) + report.skipped == n_files
-    assert (report.added, report.skipped) == (14, 1)
-    assert set(local.observations()['survey']) == {*('ztf', 'lsst', 'winter', 'pgir', 'desirt')}
+    assert (report.added, report.skipped) == (15, 1)
+    assert set(local.observations()['survey']) == {
+        *('ztf', 'lsst', 'winter', 'pgir', 'desirt', 'turbo')
+    }
     lost = dict(zip(report.ledger.uri.str.split('[').str[0], report.ledger.reason))
     assert all(lost[p.name] == 'unreadable' for p in folder.iterdir() if '__err_' in p.name)
     assert set(report.ledger.reason) <= {

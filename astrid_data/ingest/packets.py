@@ -132,6 +132,8 @@ def _opened(name, value):
     "A field as it is, or what its text holds"
     is_past = bool(_HISTORY.search(name))
     begin = (*_LISTS_BEGIN, '"', "'", '(') if is_past else _LISTS_BEGIN
+    if isinstance(value, (bytearray, memoryview)):
+        value = bytes(value)
     for _ in range(_TEXTS_IN_TEXT):
         if isinstance(value, bytes) and value.lstrip()[:1] in (b'[', b'{', b'"'):
             value = value.decode('utf-8', 'replace')
@@ -294,8 +296,6 @@ def _bare_ids(name, rows):
 
 def _ids_below(name, value, depth=_DEEPEST):
     "Names of alerts in a field: in a record, in lists of records, and in records of records of the past"
-    if isinstance(value, (bytearray, memoryview)):
-        value = bytes(value)
     value = _opened(name, value)
     if isinstance(value, pd.Series) and value.map(as_record).notna().any():
         value = list(value)
