@@ -187,10 +187,19 @@ _hook = re.compile(rf'(://[^\s\'"<>?#]{{0,200}}?{_calls}/)([^\s\'"<>?#\\]+)', re
 _topic = (
     r'(https?://[^\s/\'"<>?#]{0,100}(?<![a-z])ntfy(?![a-z])[^\s/\'"<>?#]{0,100}/)[^\s\'"<>?#\\]+'
 )
-_mixed = (
-    r'(?-i:(?<=/)(?=[A-Za-z_-]{0,60}\d)(?=[a-z\d_-]{0,60}[A-Z])(?=[A-Z\d_-]{0,60}[a-z])'
-    r'(?![\w-]{0,60}?\d{6})[\w-]{24,200}(?![\w.-]))'
-)
+_long = re.compile(r'(?<=/)[\w-]{24,200}(?![\w.-])')
+_LIKE_WORDS = re.compile(r'[A-Z]?[a-z]{4,}|[A-Z]{4,}|\d{3,}')  # And names of surveys, and numbers
+_KINDS = [re.compile(kind) for kind in ('[a-z]', '[A-Z]', r'\d')]
+
+
+def _without_chance(found):
+    "A word of an address, *** where it is of both cases and digits that no word or number explains"
+    word = found[0]
+    is_mixed = all(kind.search(word) for kind in _KINDS) and not re.search(r'\d{6}', word)
+    left = len(_LIKE_WORDS.sub('', word))
+    return '***' if is_mixed and left > 0.4 * len(word) else word
+
+
 _telegram = r'(?<![\w:])(?:bot\d{6,12}:[\w-]{30,}|\d{6,12}:AA[\w-]{28,})'
 
 
@@ -199,8 +208,8 @@ _key_of_hook = re.compile(r'([?&]key=|/with/key/)[^&#/]{8,}')
 
 
 def _without_key(found):
-    "An address without the key of a chat or a hook, and without words of both cases and digits"
-    address = re.sub(_mixed, '***', found[0])
+    "An address without the key of a chat or a hook, and without words that chance has made"
+    address = _long.sub(_without_chance, found[0])
     is_hook = any(word in found[0].lower() for word in ('hook', 'chat.', '/trigger/'))
     return _key_of_hook.sub(r'\1***', address) if is_hook else address
 

@@ -190,6 +190,9 @@ OTHER_TEXT = [
     'https://github.com/a/b/commit/0123456789abcdef0123456789abcdef01234567',
     'https://example.org/alerts/ZTF24aaabbbccc0001 and https://ping.example.org/about',
     'https://lasair.lsst.ac.uk/objects/170055002004914266/notes-of-the-night',
+    'https://portal.nersc.gov/cfs/Legacy_Survey_DR10_SouthRegion/a.fits',
+    'https://archive.stsci.edu/hlsps/phat/HLSP_PHAT_Brick01_Fields_v2x',
+    's3://b/ZTF-DR20-ReferenceImages-Field512/a.fits and s3://b/PanSTARRS1StackSkyCells2100',
     "CTYPE1  = 'RA---TAN-SIP'  / the coordinate type for the first axis",
 ]
 
