@@ -1,14 +1,16 @@
 # make demo and make test are all that a fresh machine needs; both set up .venv first.
 PYTHON ?= python3
 BIN = .venv/bin
+# Where torch comes from: TORCH_INDEX=https://download.pytorch.org/whl/cpu is the small build, without CUDA
+TORCH_INDEX ?=
 
-.PHONY: setup tools stubs demo test kills fuzz check wheel docs widgets readme bench bench-quick clean
+.PHONY: setup tools stubs demo test kills fuzz every_byte check wheel docs widgets readme bench bench-quick clean
 setup: .venv/ready
 
 .venv/ready: settings.ini setup.py pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt $(TORCH_INDEX:%=--index-url %) torch==2.13.0
 	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[all,dev]'
 	$(BIN)/python tools/stubs.py
 	touch $@
@@ -27,9 +29,9 @@ stubs: setup
 demo: setup
 	$(BIN)/astrid-data demo --home demo
 
-# Two processes, a file each and a thread each, as there are two cores; the slowest ten are named
+# Two processes, a file each and a thread each, as there are two cores; the slowest forty are named
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 10
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 40
 
 # N=60 kills at random moments (others with SEED=5), N=aimed before every change of a file, statement and commit
 kills: setup
@@ -39,6 +41,10 @@ kills: setup
 SEED ?= 0
 fuzz: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py $(or $(N),20000) --seed $(SEED)
+
+# Each byte of a small version changed once; MOST=40 changes so many of each file, FOLDER=… those of another version
+every_byte: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/every_byte.py $(FOLDER) $(if $(MOST),--most $(MOST)) --seed $(SEED)
 
 CODE = nbs tests tools benchmarks docs setup.py astrid_data/__init__.py
 

@@ -24,7 +24,7 @@ from enum import Enum
 from functools import lru_cache, partial
 from math import ceil
 from time import monotonic, sleep
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import parse_qsl, quote
 
 from sqlalchemy import BigInteger, String, and_, cast, func, or_, select, update
@@ -101,6 +101,7 @@ from .web_manners import add_manners
 from .web_models import add_models, score_kinds
 from .web_pages import dataset_html, list_html, login_html, message_html
 from .web_sky import add_detections, add_observations, add_surveys, add_verdicts
+from .web_stamps import add_stamp_files, stamp_kinds, stamp_leftovers
 
 # %% ../nbs/96_api.ipynb #10309995
 _log = get_log('api')
@@ -421,17 +422,30 @@ async def _row_of_key(known, guesses, address, key, threads):
     return row
 
 # %% ../nbs/96_api.ipynb #193cac04
+def _is_list(field):
+    "Whether a parameter is given once for each of its members"
+    kind = field.field_info.annotation
+    return list in {get_origin(one) for one in (kind, *get_args(kind))}
+
+
 def _check_parameters(route, request):
     "Refuse parameters of an address that a route does not know"
-    _refuse_unknown(request, [field.alias for field in route.dependant.query_params])
+    fields = route.dependant.query_params
+    lists = [field.alias for field in fields if _is_list(field)]
+    _refuse_unknown_or_doubled(request, [field.alias for field in fields], lists)
 
 
-def _refuse_unknown(request, known):
-    "Refuse parameters of an address that nobody reads"
-    unknown = sorted(set(request.query_params) - set(known))
+def _refuse_unknown_or_doubled(request, known, lists=()):
+    "Refuse parameters of an address that nobody reads, and such as are given twice but are no lists"
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    unknown = sorted(set(given) - set(known))
     if unknown:
         words = f'there are {", ".join(known)}' if known else 'there are none here'
         raise ApiError(422, 'malformed', f'unknown parameter {", ".join(unknown)}: {words}')
+    doubled = sorted(name for name, times in given.items() if times > 1 and name not in lists)
+    if doubled:
+        words = 'give it once, since nobody can tell which one is meant'
+        raise ApiError(422, 'malformed', f'{", ".join(doubled)} is given more than once: {words}')
 
 # %% ../nbs/96_api.ipynb #08008c54
 _HEAD = 'astrid_data.head'  # In the scope of a HEAD that is answered as GET
@@ -774,7 +788,8 @@ def _newest_report(session, id):
     "The newest quality report of a training set, or `NotFound`"
     _get(session, id)
     of_set = select(QualityRow.report).where(QualityRow.dataset_id == id)
-    report = session.scalar(of_set.order_by(QualityRow.created_at.desc()).limit(1))
+    newest_first = QualityRow.created_at.desc(), QualityRow.id.desc()
+    report = session.scalar(of_set.order_by(*newest_first).limit(1))
     if report is None:
         raise NotFound(f'the training set {id} has no quality report')
     return report
@@ -846,8 +861,9 @@ def _add_samples(app, archive, reads):
     "GET /training/datasets/{id}/samples, /ledger and /audit"
     Id = _id_type(archive)
 
-    @app.get('/training/datasets/{id}/samples', responses=SUCCESS)
+    @app.get('/training/datasets/{id}/samples', responses=SUCCESS | _UNCHANGED)
     def samples_of_training_set(
+        request: Request,
         id: Id,
         who: str = reads,
         split: str | None = None,
@@ -856,24 +872,35 @@ def _add_samples(app, archive, reads):
         limit: int = Query(100, ge=1, le=1000),
         offset: int = Query(0, ge=0, le=2**31),
         purpose: _Purpose = None,
+        if_none_match: _IfNoneMatch = None,
     ):
         wanted = dict(split=split, class_name=class_name, kind=kind)
         dataset = open_dataset(archive, str(id))
-        rows, total = sample_page(dataset, limit, offset, purpose, who, **wanted)
-        return envelope(rows, dict(total=total, limit=limit, offset=offset))
 
-    @app.get('/training/datasets/{id}/ledger', responses=SUCCESS)
+        def page():
+            rows, total = sample_page(dataset, limit, offset, purpose, who, **wanted)
+            return envelope(rows, dict(total=total, limit=limit, offset=offset))
+
+        return _kept_answer(request, dataset, page)
+
+    @app.get('/training/datasets/{id}/ledger', responses=SUCCESS | _UNCHANGED)
     def ledger_of_training_set(
+        request: Request,
         id: Id,
         who: str = reads,
         limit: int = Query(100, ge=1, le=1000),
         offset: int = Query(0, ge=0, le=2**31),
         purpose: _Purpose = None,
+        if_none_match: _IfNoneMatch = None,
     ):
         dataset = open_dataset(archive, str(id))
-        counts = dict(rows=len(dataset.ledger), samples=int(dataset.ledger['n'].sum()))
-        page = ledger_page(dataset, limit, offset, purpose, who)
-        return envelope(page, counts | dict(limit=limit, offset=offset))
+
+        def page():
+            counts = dict(rows=len(dataset.ledger), samples=int(dataset.ledger['n'].sum()))
+            rows = ledger_page(dataset, limit, offset, purpose, who)
+            return envelope(rows, counts | dict(limit=limit, offset=offset))
+
+        return _kept_answer(request, dataset, page)
 
     @app.get('/training/datasets/{id}/audit', dependencies=[reads], responses=SUCCESS | _UNCHANGED)
     def audit_of_training_set(request: Request, id: Id, if_none_match: _IfNoneMatch = None):
@@ -1071,6 +1098,20 @@ def _add_export(app, archive, reads):
         )
 
 # %% ../nbs/96_api.ipynb #5d129929
+def _label_counts(dataset):
+    "How many samples are real and how many are not, in all and in each split"
+    names = dict(train='train', val='validation', test='test', buffer='buffer')
+    table = dataset.samples[['split', 'label']]
+    per_split = {
+        names[split]: dict(positives=int((rows == 1).sum()), negatives=int((rows == 0).sum()))
+        for split, rows in table.groupby('split')['label']
+    }
+    whole = {
+        what: sum(one[what] for one in per_split.values()) for what in ('positives', 'negatives')
+    }
+    return whole | dict(by_split=per_split)
+
+
 def _collected(dataset, body, plan):
     "The answer to a collection"
     data = dict(
@@ -1078,6 +1119,7 @@ def _collected(dataset, body, plan):
         name=dataset.name,
         description=body.description,
         total_samples=len(dataset),
+        counts=_label_counts(dataset),
         quality_report=_report(dataset.quality),
         collection_params=dataset.manifest['params'],
     )
@@ -1402,7 +1444,7 @@ def _keyed(known, visits, show, parameters=()):
             words = _VISIT_ENDED if error.status == 401 else str(error)
             return _html(login_html(to, words if word else ''), error.status)
         try:
-            _refuse_unknown(request, parameters)
+            _refuse_unknown_or_doubled(request, parameters)
             return await to_thread.run_sync(show, request, limiter=threads)
         except AstridError as error:
             return _html(message_html('Not here', str(error)), _status_of(error)[0])
@@ -1642,9 +1684,10 @@ def create_app(
     _index_lists(archive.registry)
     uses = _Uses(archive.registry, flush_s)
     kinds = dict(collect=partial(_collect, archive)) | ingest_kinds(archive)
-    kinds |= score_kinds(archive)
+    kinds |= stamp_kinds(archive) | score_kinds(archive)
     limits = dict(workers=_LONG_THREADS, most_each=_MOST_EACH, beat_s=beat_s)
-    limits |= dict(facts_of_error=_facts_of_error, afterwards=ingest_leftovers(archive))
+    leftovers = ingest_leftovers(archive) | stamp_leftovers(archive)
+    limits |= dict(facts_of_error=_facts_of_error, afterwards=leftovers)
     limits |= dict(sweep=partial(sweep_uploads, archive))
     jobs = Jobs(archive.registry, kinds, **limits)
     app = _new_app(uses, jobs)
@@ -1664,6 +1707,7 @@ def create_app(
     add_verdicts(app, archive, reads, changes)
     add_positions(app, jobs, changes)
     add_files(app, archive, jobs, ask, changes, most_upload_bytes)
+    add_stamp_files(app, archive, jobs, ask, changes, most_upload_bytes)
     add_models(app, archive, ask, reads)
     add_manners(app, _asks_too_often, _unforeseen, origins, per_second)
     app.add_middleware(_HeadAsGet)

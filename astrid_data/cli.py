@@ -9,16 +9,27 @@ __all__ = ['COMMANDS', 'main']
 import argparse
 import json
 import os
+import re
 import sys
 import warnings
 from difflib import get_close_matches
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from uuid import UUID
 
 from . import verbs
-from .core import AstridError, revealed
+from .core import AstridError, counted, revealed
 from .logs import log_to
-from .options import add_collection, add_options
+from astrid_data.options import (
+    add_collection,
+    add_options,
+    as_shell,
+    at_least,
+    number,
+    reader_of,
+    whole_number,
+)
 from .redaction import hide_secrets, known_secrets
 from .safe_text import visible
 from astrid_data.verbs import (
@@ -28,7 +39,9 @@ from astrid_data.verbs import (
     EXIT_CODES,
     FAILED,
     FITS_OPTIONS,
+    LABELS_OPTIONS,
     STAMPS_OPTIONS,
+    VOTES_OPTIONS,
     WRONG_USE,
     Answer,
 )
@@ -78,7 +91,7 @@ def _kept_and_lost(manifest, n_kept):
     "How many samples were asked for, kept and lost, in words"
     n_lost = manifest['requested'] - n_kept
     return (
-        f'{manifest["requested"]:,} samples asked for = {n_kept:,} kept + {n_lost:,} left out '
+        f'{counted(manifest["requested"], "sample")} asked for = {n_kept:,} kept + {n_lost:,} left out '
         f'({_counts_text(manifest["dropped"])})'
     )
 
@@ -127,9 +140,11 @@ def run_demo(
     archive.add_sample()
     _step('planning: which detections, which negatives, what is left out and why')
     plan = TrainingDataCollector(archive).plan(TrainingDataCollectionParams())
-    _step(f'cutting, checking, splitting and freezing {len(plan.samples):,} patches')
+    _step(
+        f'cutting, checking, splitting and freezing {counted(len(plan.samples), "patch", "patches")}'
+    )
     dataset = build_dataset(plan, 'first-look', patch_size=64)
-    _step(f'training a small network for {epochs} epochs')
+    _step(f'training a small network for {counted(epochs, "epoch")}')
     history, points, run = _train(dataset, epochs)
     report = dataset.report(Path(home) / 'report.html')
     made = dict(archive=archive, plan=plan, dataset=dataset, history=history)
@@ -140,7 +155,7 @@ def run_demo(
 # %% ../nbs/97_cli.ipynb #c33c0af3
 def _port(word):
     "A port to listen at"
-    if not 1 <= int(word) <= 65535:
+    if not 1 <= whole_number(word) <= 65535:
         raise argparse.ArgumentTypeError(f'{word} is no port: give a number from 1 to 65535')
     return int(word)
 
@@ -159,13 +174,28 @@ def _alerts_options(verb):
     add_options(verb, add_alerts, 'survey', 'schemas', 'isolate')
 
 
+_plain_word = re.compile(r'[\w-]+')
+
+
+def _name_stamps(verb, args):
+    "Take the last word for the survey where none is named: a catalogue is named so, too"
+    last = args.paths[-1]
+    if args.survey is None and args.paths[1:] and not Path(last).exists():
+        args.survey = args.paths.pop() if _plain_word.fullmatch(last) else None
+    if args.survey is None:
+        verb.error('whose stamps are they? give --survey NAME, or the name as the last word')
+
+
 def _stamps_options(verb):
     from astrid_data.ingest.stamp_sets import add_stamps
 
     verb.add_argument('paths', nargs='+', help='NPZ, NPY, FITS, HDF5, zarr, Parquet, tar, folders')
-    verb.add_argument('--survey', required=True, help='whose stamps, such as btsbot')
+    survey = 'whose stamps, such as btsbot; without it the last word says so'
+    verb.add_argument('--survey', help=survey)
+    verb.settle = partial(_name_stamps, verb)
     column = 'our name and theirs, such as ra=RAJ2000 or object_id=name'
-    verb.add_argument('--column', nargs='*', action='extend', help=column)
+    several = dict(nargs='*', action='extend', metavar='OURS=THEIRS')
+    verb.add_argument('--column', dest='columns', **several, help=column)
     add_options(verb, add_stamps, *STAMPS_OPTIONS)
 
 
@@ -174,7 +204,31 @@ def _catalogue_options(verb):
 
     verb.add_argument('table', help='CSV, FITS, ECSV, VOTable or Parquet')
     verb.add_argument('name', help='of the catalogue; detections are credited to it')
-    add_options(verb, add_catalogue, *CATALOGUE_OPTIONS)
+    when = 'column of a time, or two of start and end; without it mjd_start and mjd_end'
+    verb.add_argument('--when', nargs='+', metavar='TEXT', help=when)
+    add_options(verb, add_catalogue, *(name for name in CATALOGUE_OPTIONS if name != 'when'))
+
+# %% ../nbs/97_cli.ipynb #c25a9ff9
+_TABLES = 'CSV, FITS, ECSV, VOTable or Parquet'
+
+
+def _labels_options(verb):
+    from astrid_data.ingest.matching import match_labels
+
+    verb.add_argument('table', help=f'known objects: {_TABLES}')
+    verb.add_argument('name', help='of the list, such as tns; verdicts are credited to it')
+    when = 'column of a time, or two of start and end; without it rows hold always'
+    verb.add_argument('--when', nargs='+', metavar='TEXT', help=when)
+    plain = [name for name in LABELS_OPTIONS if name != 'when']
+    add_options(verb, match_labels, *plain)
+
+
+def _votes_options(verb):
+    from astrid_data.ingest.votes import add_votes
+
+    verb.add_argument('table', help=f'a row per vote: {_TABLES}')
+    verb.add_argument('name', help='of the project; the verdicts are credited to it')
+    add_options(verb, add_votes, *VOTES_OPTIONS)
 
 # %% ../nbs/97_cli.ipynb #35c74005
 def _adding(verb):
@@ -191,8 +245,8 @@ def _mast_options(verb):
     verb.add_argument('--instrument', dest='instruments', **several, help='such as WFC3*')
     verb.add_argument('--filter', dest='filters', **several, help='names of filters')
     verb.add_argument('--product', dest='products', **several, help='endings of file names')
-    verb.add_argument('--days', nargs=2, type=float, help='days before and after --when')
-    add_options(verb, search_mast, 'radius_arcsec', 'when', 'max_file_bytes')
+    verb.add_argument('--days', nargs=2, type=number, help='days before and after --when')
+    add_options(verb, search_mast, 'radius_arcsec', 'when', 'max_file_bytes', 'frame')
     _adding(verb)
 
 
@@ -201,28 +255,27 @@ def _skyview_options(verb):
 
     verb.add_argument('where', help="a position ('150.1 2.2'), a name, or a table with ra and dec")
     verb.add_argument('survey', nargs='+', help="as SkyView calls them ('DSS2 Red')")
-    add_options(verb, search_skyview, 'fov_deg', 'pixels')
+    add_options(verb, search_skyview, 'fov_deg', 'pixels', 'frame')
     _adding(verb)
 
 # %% ../nbs/97_cli.ipynb #e0e18da8
-def _collect_options(verb):
+def _add_building(verb):
     from astrid_data.datasets.build import build_dataset
 
     add_collection(verb)
-    verb.add_argument('--name', help='build a version of this data set')
-    split_seed = dict(type=int, default=0, help='seed of the split (default: 0)')
+    split_seed = dict(type=whole_number, default=0, help='seed of the split (default: 0)')
     verb.add_argument('--split-seed', **split_seed)
     add_options(verb, build_dataset, *BUILD_OPTIONS)
+
+
+def _collect_options(verb):
+    verb.add_argument('--name', help='build a version of this data set')
+    _add_building(verb)
 
 
 def _build_options(verb):
-    from astrid_data.datasets.build import build_dataset
-
     verb.add_argument('name', help='of the data set; a new version of it is built')
-    add_collection(verb)
-    split_seed = dict(type=int, default=0, help='seed of the split (default: 0)')
-    verb.add_argument('--split-seed', **split_seed)
-    add_options(verb, build_dataset, *BUILD_OPTIONS)
+    _add_building(verb)
 
 
 def _label_options(verb):
@@ -235,7 +288,8 @@ def _label_options(verb):
 
 # %% ../nbs/97_cli.ipynb #7e6d8342
 def _dataset_options(verb):
-    verb.add_argument('dataset', help="'name', or 'name@v2' for one version")
+    words = "'name', 'name@v2' for one version, or the folder or s3:// where it was published"
+    verb.add_argument('dataset', help=words)
 
 
 def _diff_options(verb):
@@ -250,9 +304,29 @@ def _export_options(verb):
     verb.add_argument('--kind', choices=kinds, default='parquet', help='(default: parquet)')
 
 
+def _publish_options(verb):
+    _dataset_options(verb)
+    verb.add_argument('address', help='a folder or s3://bucket/prefix where others read')
+
+
 def _report_options(verb):
     _dataset_options(verb)
     verb.add_argument('--to', default='report.html', help='(default: report.html)')
+
+
+def _prior(word):
+    "A share of real, or shares of classes such as `star=0.9,galaxy=0.1`, or `none`"
+    pairs = [part.rpartition('=') for part in word.split(',')]
+    try:
+        if '=' not in word:
+            return reader_of((float,), True)(word)
+        shares = {name.strip(): number(share.strip()) for name, _, share in pairs}
+    except ValueError:
+        shares = {}
+    if len(shares) < len(pairs) or not all(shares):
+        wanted = 'a number from 0 to 1, nor CLASS=SHARE,CLASS=SHARE'
+        raise argparse.ArgumentTypeError(f'{word!r} is neither {wanted}')
+    return shares
 
 
 def _score_options(verb):
@@ -260,8 +334,11 @@ def _score_options(verb):
 
     verb.add_argument('model', help="folder, file of ONNX, or an address such as 'runs:/…'")
     verb.add_argument('paths', nargs='*', help='files of alerts; none: the archive is scored')
-    add_options(verb, score, 'prior', 'survey', 'chunk')
-    verb.add_argument('--to', default='scores.csv', help='file of CSV (default: scores.csv)')
+    prior = 'share of real, or of each class: star=0.9,galaxy=0.1 (default: as calibrated)'
+    verb.add_argument('--prior', type=_prior, metavar='SHARE', help=prior)
+    add_options(verb, score, 'survey', 'chunk', 'schemas')
+    to = 'file of CSV (default: scores.csv; of the archive none, the registry keeps its scores)'
+    verb.add_argument('--to', help=to)
 
 
 def _retrain_options(verb):
@@ -309,7 +386,7 @@ def _serve_options(verb):
     origin = 'other origins whose pages may ask: https://dash.example.org (default: none)'
     verb.add_argument('--origin', nargs='*', action='extend', default=[], help=origin)
     rate = 'requests of a key per second, in the long run; 0: any number (default: 50)'
-    verb.add_argument('--rate', type=float, default=50, help=rate)
+    verb.add_argument('--rate', type=at_least(number, 0), default=50, help=rate)
 
 
 def _jobs_options(verb):
@@ -317,12 +394,13 @@ def _jobs_options(verb):
 
     verb.add_argument('--cancel', type=UUID, help='id of a job to end')
     verb.add_argument('--status', choices=STATES, help='only those in this state')
-    verb.add_argument('--limit', type=int, default=20, help='show no more (default: 20)')
+    few = dict(type=at_least(whole_number, 1), default=20, help='show no more (default: 20)')
+    verb.add_argument('--limit', **few)
 
 
 def _demo_options(verb):
     epochs = 'passes over the training split (default: 5)'
-    verb.add_argument('--epochs', type=int, default=5, help=epochs)
+    verb.add_argument('--epochs', type=at_least(whole_number, 1), default=5, help=epochs)
 
 # %% ../nbs/97_cli.ipynb #ef131c64
 def _demo(args):
@@ -337,6 +415,8 @@ COMMANDS = {
     'ingest alerts': (verbs.ingest_alerts, _alerts_options),
     'ingest stamps': (verbs.ingest_stamps, _stamps_options),
     'ingest catalogue': (verbs.ingest_catalogue, _catalogue_options),
+    'ingest labels': (verbs.ingest_labels, _labels_options),
+    'ingest votes': (verbs.ingest_votes, _votes_options),
     'ingest mast': (verbs.ingest_mast, _mast_options),
     'ingest skyview': (verbs.ingest_skyview, _skyview_options),
     'ingest sample': (verbs.ingest_sample, None),
@@ -350,6 +430,7 @@ COMMANDS = {
     'verify': (verbs.verify, _dataset_options),
     'diff': (verbs.diff, _diff_options),
     'export': (verbs.export, _export_options),
+    'publish': (verbs.publish, _publish_options),
     'report': (verbs.report, _report_options),
     'score': (verbs.score, _score_options),
     'retrain': (verbs.retrain, _retrain_options),
@@ -363,6 +444,29 @@ COMMANDS = {
     'doctor': (verbs.doctor, None),
     'lab': (verbs.lab, _lab_options),
 }
+
+# %% ../nbs/97_cli.ipynb #8ed5cd62
+_COMMAND_OF = dict(
+    add_alerts='ingest alerts',
+    add_catalogue='ingest catalogue',
+    add_fits='ingest fits',
+    add_sample='ingest sample',
+    add_stamps='ingest stamps',
+    add_votes='ingest votes',
+    build='build',
+    build_dataset='build',
+    list_datasets='list',
+    match_labels='ingest labels',
+    open_dataset='show',
+)
+
+
+def _arguments_of(command):
+    "The arguments of a command by name"
+    verb = argparse.ArgumentParser()
+    if offer := COMMANDS[command][1]:
+        offer(verb)
+    return {action.dest: action for action in verb._actions}
 
 # %% ../nbs/97_cli.ipynb #e73620a3
 _KINDS = [name.split()[1] for name in COMMANDS if name.startswith('ingest ')]
@@ -396,6 +500,41 @@ def _misspelt(argv):
     return f'{word!r} is no {what}: is {close[0]!r} meant?' if close else ''
 
 # %% ../nbs/97_cli.ipynb #e461e4ff
+def _wrong_option(
+    words,  # Behind the command
+    known,  # Options that it has
+    alone=(),  # Words that it takes without an option
+    command: str = '',  # How it is called
+):  # What is wrong with the first option that is none; '' where all are options
+    "A slip in an option, and the nearest one"
+    for word in words:
+        if word == '--':
+            break
+        name = word.partition('=')[0]
+        if not name.startswith('--') or name in known:
+            continue
+        if name[2:] in alone:
+            return f'{name} is no option: write its value alone, {command} {name[2:].upper()}'
+        begun = [option for option in known if option.startswith(name)]
+        close = begun[:3] or get_close_matches(name.lower(), known, 1)
+        return f'{name} is no option' + (f', the nearest is {" or ".join(close)}' if close else '')
+    return ''
+
+# %% ../nbs/97_cli.ipynb #e250cfc7
+def _empty_word(words):
+    "What is wrong with the first word that says nothing; '' where all say something"
+    before = ''
+    for word in words:
+        option, mark, value = word.partition('=') if word.startswith('--') else ('', '=', word)
+        if mark and not value.strip():
+            return f'the value of {option or before} is empty' if option or before else _NO_WORD
+        before = option
+    return ''
+
+
+_NO_WORD = 'an empty word stands where a value is expected'
+
+# %% ../nbs/97_cli.ipynb #69849dd8
 def _add_common(verb):
     "Options that all commands have"
     home_text = 'folder of the archive (default: $ASTRID_DATA_HOME or ~/.astrid_data)'
@@ -411,11 +550,18 @@ def _add_command(verbs_here, name, full_name, is_asked):
     "A command; its own options only where it is the one that was asked"
     function, options = COMMANDS[full_name]
     meaning = function.__doc__.splitlines()[0].replace('%', '%%')
-    verb = verbs_here.add_parser(name, help=meaning, description=meaning)
-    verb.set_defaults(run=function)
+    verb = verbs_here.add_parser(name, help=meaning, description=meaning, epilog=_IN_SHORT)
+    how = dict(commands=_COMMAND_OF, options_of=_arguments_of)
+    said = partial(as_shell, verb=verb, **how)
+    verb.set_defaults(run=function, said=said)
     if is_asked and options:
         options(verb)
     _add_common(verb)
+    for action in verb._actions:
+        action.help = action.help and said(action.help)
+
+
+_IN_SHORT = 'ends with 0 done, 1 failed, 2 wrong use, 3 some was lost, 4 the answer is bad'
 
 
 def _endings():
@@ -423,8 +569,39 @@ def _endings():
     return 'ends with\n' + '\n'.join(lines)
 
 
+_NEGATIVE = re.compile(r'-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\Z', re.ASCII | re.I)  # -1e-3, too
+
+
 class _Parser(argparse.ArgumentParser):
-    "A parser whose complaint is one line"
+    "A parser whose complaint is one line, and which knows what was meant"
+
+    def __init__(self, *names, **how):
+        super().__init__(*names, allow_abbrev=False, **how)
+        self._negative_number_matcher = _NEGATIVE
+
+    def add_argument(self, *names, **how):
+        options = [name for name in names if name.startswith('--')]
+        self.__dict__.setdefault('known', []).extend(options)  # Called by `__init__`, too
+        words = [name for name in names if not name.startswith('-')]
+        self.__dict__.setdefault('words', []).extend(words)
+        return super().add_argument(*names, **how)
+
+    def parse_known_args(self, args=None, namespace=None):
+        has_commands = self._subparsers is not None
+        early = list(takewhile(lambda word: word.startswith('--'), args))
+        words = early if has_commands else args
+        wrong = _wrong_option(words, self.known, self.words, self.prog)
+        if wrong and has_commands:
+            wrong = f'{wrong.split()[0]} stands before the command: write it behind'
+        wrong = wrong or _empty_word(words)
+        if wrong:
+            self.error(wrong)
+        found, rest = super().parse_known_args(args, namespace)
+        self.settle(found)
+        return found, rest
+
+    def settle(self, found):
+        "What a command makes of its words together; most make nothing"
 
     def error(self, message):
         self.exit(WRONG_USE, f'{self.prog}: error: {visible(message)}; see {self.prog} --help\n')
@@ -479,9 +656,17 @@ def _say_answer(answer, as_json):
     return answer.code
 
 
-def _say_warning(message, *_):
+def _complete():
+    "Answer a shell that asks what may come next, where argcomplete is installed, and end"
+    import argcomplete
+
+    words = os.environ['COMP_LINE'].split()[1:]
+    argcomplete.autocomplete(_parser(_with_kind(words)))
+
+
+def _say_warning(message, *_, said=str):
     "A warning of Python as a line of words, without the place in the code"
-    _say(f'! {hide_secrets(str(message), known_secrets())}', file=sys.stderr)
+    _say(f'! {said(hide_secrets(str(message), known_secrets()))}', file=sys.stderr)
 
 
 def main(
@@ -490,21 +675,28 @@ def main(
     "The command `astrid-data`"
     if argv is None:  # The process is ours alone
         warnings.showwarning = _say_warning
+        if '_ARGCOMPLETE' in os.environ:
+            _complete()
     argv = list(sys.argv[1:] if argv is None else argv)
     if wrong := _misspelt(argv):
         _say(f'astrid-data: {wrong}', file=sys.stderr)
         sys.exit(WRONG_USE)  # As argparse ends
     argv = _with_kind(argv)
     args = _parser(argv).parse_args(argv)
+    if warnings.showwarning is _say_warning:
+        warnings.showwarning = partial(_say_warning, said=args.said)
     if args.verbose:
         log_to()
     try:
         answer = args.run(args)
+        if answer.code != DONE:
+            answer.text = args.said(answer.text)
         return _say_answer(answer, args.json)
     except (AstridError, ImportError, OSError) as e:
         if args.debug:
             raise
-        _say(f'astrid-data: {hide_secrets(str(e), known_secrets())}', file=sys.stderr)
+        words = args.said(hide_secrets(str(e), known_secrets()))
+        _say(f'astrid-data: {words}', file=sys.stderr)
         return FAILED
 
 

@@ -6,11 +6,11 @@
 __all__ = ['SECRET_NAME', 'SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LATER_METHODS', 'when_fetched',
            'is_secret_parameter', 'secret_texts', 'hide_known', 'Secret', 'guarded', 'revealed', 'AstridError',
            'NotFound', 'BadInput', 'Conflict', 'QualityError', 'SyntheticDataWarning', 'need', 'BadImage', 'reading',
-           'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'plain_rows', 'utc_from_mjd', 'mjd_of_days',
-           'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'stable_hexes', 'DiskFull', 'NotWritable',
-           'is_disk_full', 'writing', 'make_folder', 'scratch_place', 'scratch_folder', 'write_atomic', 'merge_ranges',
-           'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings', 'dotenv_values', 'load_settings',
-           'current_limits', 'watching_progress', 'progress']
+           'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'plain_rows', 'counted', 'utc_from_mjd',
+           'mjd_of_days', 'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'stable_hexes', 'DiskFull',
+           'NotWritable', 'is_disk_full', 'writing', 'make_folder', 'scratch_place', 'scratch_folder', 'write_atomic',
+           'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings', 'dotenv_values',
+           'load_settings', 'current_limits', 'watching_progress', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
 import errno
@@ -297,7 +297,7 @@ class BadImage(AstridError, OSError):
         reason: str,  # Short code, counted in ledgers, such as 'truncated' or 'no_wcs'
         detail: str = '',  # What was seen, and where
     ):
-        detail = hide_known(detail)
+        detail = hide_known(detail).encode('utf-8', 'replace').decode()  # No half characters
         super().__init__(f'{reason}: {detail}' if detail else reason)
         self.reason, self.detail = reason, detail
 
@@ -493,6 +493,15 @@ def plain_rows(
     "A table for JSON"
     as_objects = table.astype(object).where(table.notna(), None)
     return json.loads(canonical_json(as_objects.to_dict('records')))
+
+# %% ../nbs/00_core.ipynb #bdb5c672
+def counted(
+    n: int,  # How many
+    thing: str,  # What one of them is called, such as 'image'
+    things: str | None = None,  # What several are called; None: an s is added
+) -> str:  # Such as '1 image' or '1,200 images'
+    "A number with the word that belongs to it"
+    return f'{n:,} {thing if n == 1 else things or thing + "s"}'
 
 # %% ../nbs/00_core.ipynb #5bb14a93
 def utc_from_mjd(
@@ -790,8 +799,10 @@ LATER_METHODS = {
     'Dataset.show_source': 'datasets.source:show_source',
     'Dataset.report': 'datasets.report:write_report',
     'Dataset.export': 'datasets.exports:export_version',
+    'Dataset.publish': 'datasets.published:publish_copy',
     'Dataset.lineage': 'datasets.lineage:lineage_of',
     'Dataset.light_curve': 'datasets.light_curves:light_curve_of',
+    'Dataset.curve_features': 'datasets.curve_features:curve_features',
     'Dataset.runs': 'tracking.past_runs:dataset_runs',
     'Archive.add_fits': 'ingest.fits:add_fits',
     'Archive.add_sample': 'ingest.fits:add_sample',
@@ -868,8 +879,10 @@ class Limits:
     unpacked_bytes: int = 8 * 10**9  # Of a file or image when it is unpacked
     ratio: int = 200  # Unpacked bytes for each packed one, beyond `free_bytes`
     free_bytes: int = 10**9  # Unpacked bytes that any file may have
+    piece_bytes: int = 10**9  # Of what is unpacked in one piece: a chunk, tile, block or column
     stamp_bytes: int = 16 * 10**6  # Of one stamp of an alert when it is unpacked
     fetched_bytes: int = 20 * 10**9  # Of one file from the web
+    trial_bytes: int = 10**9  # Memory, beyond 4 times the file, for stamps that are read apart
     seconds: int = 60  # For one file: to unpack it, or in a process of its own
 
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'SPLIT_COLOURS', 'OTHER_COLOUR', 'ORIGIN_WORDS', 'WARNING_COLOUR', 'COLOUR_MAPS', 'STRETCHES', 'LIMITS',
-           'USUAL_LOOK', 'split_order', 'figure_png', 'new_figure', 'mark_synthetic', 'eye_stretch', 'eye_levels',
-           'eye_colours', 'Look', 'patch_png', 'colour_png', 'patch_centre', 'centre_ticks', 'mark_centre', 'image_tag',
-           'figure_tag', 'marked_tag', 'render']
+           'USUAL_LOOK', 'split_order', 'figure_png', 'drawable', 'new_figure', 'ink', 'paper', 'mark_synthetic',
+           'eye_stretch', 'eye_levels', 'eye_colours', 'Look', 'patch_png', 'colour_png', 'patch_centre',
+           'centre_ticks', 'mark_centre', 'image_tag', 'figure_tag', 'marked_tag', 'render']
 
 # %% ../nbs/05_display.ipynb #92de4e31
 import base64
@@ -57,16 +57,110 @@ def figure_png(
     picture.save(small, 'PNG', optimize=True)
     return small.getvalue()
 
+# %% ../nbs/05_display.ipynb #68bf22ce
+_MORE_FONTS = (
+    'DejaVu Sans',  # Comes with matplotlib
+    *('Noto Sans CJK JP', 'Noto Sans CJK SC', 'Source Han Sans', 'Droid Sans Fallback'),
+    *('WenQuanYi Micro Hei', 'WenQuanYi Zen Hei', 'IPAGothic', 'Unifont'),  # Linux
+    *('Hiragino Sans', 'PingFang SC', 'Apple SD Gothic Neo', 'Arial Unicode MS'),  # macOS
+    *('Microsoft YaHei', 'Yu Gothic', 'Malgun Gothic', 'Nirmala UI'),  # Windows
+    *('Noto Sans', 'Noto Sans Devanagari', 'Noto Sans Thai', 'Noto Emoji'),
+)
+
+
+@cache
+def _has_letter(family, letter):
+    "Whether an installed font of that family has a letter"
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    try:
+        path = findfont(FontProperties(family=[family]), fallback_to_default=False)
+    except ValueError:  # Not installed
+        return False
+    return bool(get_font(path).get_char_index(ord(letter)))
+
+
+def drawable(
+    words: str,  # To stand in a figure
+    families,  # Names of fonts
+) -> tuple:  # The words; the fonts that they need, a list
+    "Words in letters that fonts have, others as their escape, and which fonts that takes"
+    needed, letters = list(families), {}
+    for letter in sorted(set(words)):
+        usual = letter.isascii() or any(_has_letter(one, letter) for one in needed)
+        more = [] if usual else [one for one in _MORE_FONTS if _has_letter(one, letter)][:1]
+        needed += more
+        if not usual and not more:
+            letters[ord(letter)] = letter.encode('unicode_escape').decode()
+    return words.translate(letters), needed
+
+# %% ../nbs/05_display.ipynb #0291fe32
+def _spell(text):
+    "Give a text fonts that have its letters, and escapes for what none has"
+    words, families = drawable(text.get_text(), text.get_fontfamily())
+    if families != text.get_fontfamily():
+        text.set_fontfamily(families)
+    if words != text.get_text():
+        text.set_parse_math(False)  # An escape is no formula
+        text.set_text(words)
+
+
+def _spell_ticks(axis):
+    "The same for the labels of the ticks of an axis"
+    labels = axis.get_ticklabels()
+    words = [drawable(one.get_text(), one.get_fontfamily())[0] for one in labels]
+    if words != [one.get_text() for one in labels]:
+        axis.set_ticks(axis.get_ticklocs(), words, parse_math=False)
+
+
+def _spell_all(fig):
+    "All words of a figure in letters that are there"
+    from matplotlib.text import Text
+
+    for axes in fig.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            _spell_ticks(axis)
+    for text in fig.findobj(Text):
+        _spell(text)
+
+# %% ../nbs/05_display.ipynb #90bb4285
+@cache
+def _figure_kind():
+    "The class of all figures here; matplotlib is imported when the first is made"
+    from matplotlib.figure import Figure
+
+    class ShownOnce(Figure):
+        "Shows itself once in a notebook, in letters that are there"
+
+        def _repr_png_(self):
+            return figure_png(self)
+
+        def draw(self, renderer):
+            _spell_all(self)
+            super().draw(renderer)
+
+    return ShownOnce
+
 
 def new_figure(
     figsize: tuple,  # Width and height (inch)
 ):  # A matplotlib figure
     "A figure that shows itself once in a notebook, whether or not pyplot was imported"
-    from matplotlib.figure import Figure
+    return _figure_kind()(figsize=figsize, layout='constrained')
 
-    fig = Figure(figsize=figsize, layout='constrained')
-    fig._repr_png_ = lambda: figure_png(fig)
-    return fig
+# %% ../nbs/05_display.ipynb #a75f8d70
+def ink() -> str:  # A colour
+    "The colour of words and lines in the style that is used"
+    from matplotlib import rcParams
+
+    return rcParams['text.color']
+
+
+def paper() -> str:  # A colour
+    "The colour behind a plot in the style that is used"
+    from matplotlib import rcParams
+
+    return rcParams['axes.facecolor']
 
 # %% ../nbs/05_display.ipynb #88192860
 ORIGIN_WORDS = dict(

@@ -27,6 +27,7 @@ from astrid_data.core import (
     Conflict,
     NotFound,
     canonical_json,
+    counted,
     parse_time,
     watching_progress,
 )
@@ -203,12 +204,15 @@ def _take(registry, id):
     return (row, mark) if mark else (None, None)
 
 # %% ../nbs/95_jobs.ipynb #929bb27f
+_OLDEST_FIRST = IngestJob.created_at, IngestJob.id
+
+
 def _orphans(session, states, silent_s, kinds):
     "Jobs of some kinds in some states that were not heard of for a time"
     before = datetime.now(UTC) - timedelta(seconds=silent_s)
     silent = IngestJob.status.in_(states), IngestJob.updated_at < before
     here = *silent, IngestJob.kind.in_(kinds)
-    return session.scalars(select(IngestJob).where(*here).order_by(IngestJob.created_at)).all()
+    return session.scalars(select(IngestJob).where(*here).order_by(*_OLDEST_FIRST)).all()
 
 
 def _fate(row):
@@ -277,14 +281,18 @@ def check_room(
     "Raise `TooBusy` where too many jobs of all, or of one asker, are not done"
     waiting = [id for id, future in list(self.futures.items()) if not future.done()]
     if len(waiting) >= self.most_waiting:
-        raise TooBusy(f'{self.most_waiting} jobs wait or are at work here: ask again later')
+        raise TooBusy(
+            f'{counted(self.most_waiting, "job")} waiting or at work here: ask again later'
+        )
     if len(waiting) < self.most_each:
         return
     with self.registry.session() as session:
         params = session.scalars(select(IngestJob.params).where(IngestJob.id.in_(waiting)))
         of_asker = sum(one.get('asker') == asker for one in params)
     if of_asker >= self.most_each:
-        raise TooBusy(f'{of_asker} of your jobs wait or are at work here: ask again later')
+        raise TooBusy(
+            f'{counted(of_asker, "job")} of yours waiting or at work here: ask again later'
+        )
 
 # %% ../nbs/95_jobs.ipynb #3efb181a
 @patch
@@ -436,10 +444,10 @@ def recover(self: Jobs):
 # %% ../nbs/95_jobs.ipynb #40e4ece2
 @patch
 def _tidy(self: Jobs):
-    "Sweep, once a day"
+    "Sweep, once a day; again soon where it failed"
     if time.monotonic() - self.swept > _DAY_S:
-        self.swept = time.monotonic()
         self.sweep()
+        self.swept = time.monotonic()
 
 
 @patch

@@ -34,6 +34,16 @@ def _check_permissions(permissions):
     return list(dict.fromkeys(permissions))
 
 # %% ../nbs/95_keys.ipynb #e12944e3
+def _end_of_new_key(expires_at):
+    "When a new key ends; refused where that is over, since such a key would never hold"
+    if expires_at is None:
+        return None
+    end = parse_time(expires_at)
+    if end <= datetime.now(UTC):
+        raise BadInput(f'expires_at is {end.isoformat()}, which is over: such a key opens nothing')
+    return end
+
+
 def create_api_key(
     archive: Archive,  # Where the key shall be known
     name: str,  # Whose it is, or what it is for
@@ -51,7 +61,7 @@ def create_api_key(
         key_hash=sha256_text(key),
         key_prefix=key[:8],
         permissions=_check_permissions(permissions),
-        expires_at=expires_at and parse_time(expires_at),
+        expires_at=_end_of_new_key(expires_at),
         usage_count='0',
         created_by=created_by,
         is_active=True,

@@ -83,7 +83,7 @@ def _rows_of(model, what, **how):
 def score_alerts(
     model,  # A `TrainedModel`
     packets: list,  # Dicts, stamps as bytes or in base 64
-    prior: float | None = None,  # As for `score`
+    prior: float | dict | None = None,  # As for `score`
     survey: str | None = None,  # As for `score`
 ) -> list[dict]:  # As of `score`
     "Scores of alert packets"
@@ -94,7 +94,7 @@ def score_places(
     archive: Archive,  # Whose store opens the images
     model,  # A `TrainedModel`
     places: list,  # Dicts with uri (or one a channel), and ra and dec or pixel_x and pixel_y
-    prior: float | None = None,  # As for `score`
+    prior: float | dict | None = None,  # As for `score`
 ) -> list[dict]:  # As of `score`
     "Scores of places on images"
     table = pd.DataFrame(places)
@@ -107,7 +107,7 @@ def score_version(
     archive: Archive,  # Where the version is
     model,  # A `TrainedModel`
     address: str,  # name@v1, or id
-    prior: float | None = None,  # As for `score`
+    prior: float | dict | None = None,  # As for `score`
 ) -> list[dict]:  # As of `score`, with row and split
     "Scores of the samples of a version"
     dataset = open_dataset(archive, address)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['unit_vectors', 'chord_of_arcsec', 'arcsec_of_chord', 'sky_separation_arcsec', 'match_sky', 'tangent_basis',
-           'tangent_plane', 'plane_offsets', 'healpix_index']
+           'tangent_plane', 'plane_offsets', 'as_ra', 'healpix_index']
 
 # %% ../nbs/01_sky.ipynb #6ea21810
 import numpy as np
@@ -104,6 +104,16 @@ def plane_offsets(
 ) -> tuple:  # East and north of the centre (arcmin), shape (n,); NaN past 90 degrees
     "How far east and north of a centre positions are, on a plane"
     return tuple(np.degrees(v) * 60 for v in tangent_plane(unit_vectors(ra, dec), *centre))
+
+# %% ../nbs/01_sky.ipynb #76cf34d2
+def as_ra(
+    angle,  # Any angles (deg)
+    decimals: int | None = None,  # Rounded to so many; None = not rounded
+) -> np.ndarray:  # The same directions from 0 up to, but not, 360 (deg)
+    "Angles as right ascensions"
+    ra = np.asarray(angle, 'f8') % 360
+    ra = ra if decimals is None else np.round(ra, decimals)
+    return np.where(ra == 360, 0.0, ra)[()]
 
 # %% ../nbs/01_sky.ipynb #c86b4ac3
 def healpix_index(

@@ -16,7 +16,13 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import aliased
 
 from .collect.params import Region, TrainingDataCollectionParams, regions
-from .collect.queries import matching_bands, registry_filters, rough_box, sky_condition
+from astrid_data.collect.queries import (
+    match_bands,
+    matching_bands,
+    registry_filters,
+    rough_box,
+    sky_condition,
+)
 from .core import BadInput, Conflict, NotFound, parse_time, plain_rows
 from .ingest.archive import UNKNOWN_EXPOSURE_S, UNKNOWN_TIME, Archive
 from .redaction import hide_secrets, known_secrets
@@ -211,7 +217,7 @@ def _observation_conditions(session, survey, band, start, end):
         conditions.append(Observation.survey_id.in_(ids))
     if band:
         known = session.scalars(select(Observation.filter_band).distinct()).all()
-        conditions.append(Observation.filter_band.in_(matching_bands([band], known)))
+        conditions.append(Observation.filter_band.in_(matching_bands([band], known, match_bands)))
     return conditions
 
 # %% ../nbs/95_sky_rows.ipynb #f6b03cb2
@@ -236,7 +242,7 @@ def observation_rows(
     dec: float | None = None,  # Centre of a cone (deg, ICRS)
     radius: float | None = None,  # Of the cone (deg)
     survey: str | None = None,  # Name or id; None: all
-    band: str | None = None,  # Whole name; None: all
+    band: str | None = None,  # Its name, or that of a filter in it; None: all
     start: datetime | None = None,  # First moment (UTC)
     end: datetime | None = None,  # End of the time, not itself in it (UTC)
 ) -> tuple[list, str | None]:  # Rows as `OBSERVATION_COLUMNS`, by id; id for the next page
@@ -337,7 +343,7 @@ def detection_rows(
     dec: float | None = None,  # Centre of a cone (deg, ICRS)
     radius: float | None = None,  # Of the cone (deg)
     survey: str | None = None,  # Name or id; None: all
-    band: str | None = None,  # Whole name; None: all
+    band: str | None = None,  # Its name, or that of a filter in it; None: all
     start: datetime | None = None,  # First moment of the observation (UTC)
     end: datetime | None = None,  # End of the time, not itself in it (UTC)
     min_score: float | None = None,  # Smallest score of the detector; None: any

@@ -4,21 +4,24 @@
 
 # %% auto #0
 __all__ = ['DONE', 'FAILED', 'WRONG_USE', 'LOST', 'NOT_GOOD', 'EXIT_CODES', 'FITS_OPTIONS', 'STAMPS_OPTIONS', 'CATALOGUE_OPTIONS',
-           'BUILD_OPTIONS', 'Answer', 'open_named', 'ingest_fits', 'ingest_sample', 'ingest_alerts', 'ingest_stamps',
-           'ingest_catalogue', 'ingest_mast', 'ingest_skyview', 'collect', 'build', 'datasets', 'show', 'quality',
-           'audit', 'verify', 'diff', 'export', 'report', 'write_scores', 'score', 'retrain', 'watch', 'label', 'key',
-           'keys', 'lab', 'upgrade', 'serve', 'jobs', 'Check', 'doctor']
+           'LABELS_OPTIONS', 'VOTES_OPTIONS', 'BUILD_OPTIONS', 'Answer', 'open_named', 'ingest_fits', 'ingest_sample',
+           'ingest_alerts', 'ingest_stamps', 'ingest_catalogue', 'ingest_labels', 'ingest_votes', 'ingest_mast',
+           'ingest_skyview', 'collect', 'build', 'datasets', 'show', 'quality', 'audit', 'verify', 'diff', 'export',
+           'publish', 'report', 'write_scores', 'score', 'retrain', 'watch', 'label', 'key', 'keys', 'lab', 'upgrade',
+           'serve', 'jobs', 'Check', 'doctor']
 
 # %% ../nbs/96_verbs.ipynb #e4a3f0a9
 import json
 import os
-import re
+import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 
 from astrid_data.core import (
@@ -27,15 +30,18 @@ from astrid_data.core import (
     Conflict,
     NotFound,
     Secret,
+    counted,
     default_home,
     load_settings,
     parse_time,
     plain_rows,
+    revealed,
+    scratch_folder,
     write_atomic,
     writing,
 )
-from .deliveries import report_facts
 from .options import collection_of
+from .plain_words import columns_of, number_or_word
 from .redaction import hide_secrets, known_secrets
 from .safe_text import visible
 
@@ -59,6 +65,30 @@ class Answer:
     code: int = DONE  # What the command ends with
 
 # %% ../nbs/96_verbs.ipynb #f55282ac
+def _registry_file(args):
+    "The SQLite file that the options name; None for a server"
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    database = args.database or load_settings().database_url
+    if not database:
+        return Path(args.home or default_home()) / 'registry.db'
+    try:
+        url = make_url(str(revealed(database)))
+    except ArgumentError:
+        return None  # Whoever connects to it says what is wrong
+    is_file = url.get_backend_name() == 'sqlite' and url.database not in (None, '', ':memory:')
+    return Path(url.database) if is_file else None
+
+
+def _begins(args):
+    "Where the options would begin a new archive; None where they name one that is there"
+    home, file = Path(args.home or default_home()), _registry_file(args)
+    if file is None or file.exists() or home.is_file():  # A file is refused when it is opened
+        return None
+    return home if file == home / 'registry.db' else file
+
+
 def open_named(
     args,  # What the parser gave: home, database, storage
     make: bool = False,  # Begin an archive where there is none?
@@ -66,86 +96,155 @@ def open_named(
     "The archive that the options name"
     from astrid_data.ingest.archive import open_archive
 
-    home = Path(args.home or default_home())
-    elsewhere = args.database or load_settings().database_url
-    is_there = (home / 'registry.db').exists() or home.is_file()  # A file is refused below
-    if not (make or elsewhere or is_there):
+    if (place := _begins(args)) and not make:
         raise NotFound(
-            f'there is no archive at {home}: `astrid-data ingest` begins one, --home names another'
+            f'there is no archive at {place}: `astrid-data ingest fits` or `ingest sample` '
+            'begins one, --home and --database name another'
         )
-    if not (is_there or elsewhere) and sys.stderr.isatty():
-        print(f'astrid-data: a new archive begins at {visible(str(home))}', file=sys.stderr)
+    if place:
+        print(f'astrid-data: a new archive begins at {visible(str(place))}', file=sys.stderr)
     return open_archive(args.database, args.storage, home=args.home)
 
 # %% ../nbs/96_verbs.ipynb #5fd0f89f
-def _ingested(report):
+def _ingested(report, new_archive=None):
     "What came of an ingest; some of it lost is no success, all of it lost is a failure"
+    from astrid_data.deliveries import report_facts
+    from astrid_data.ingest.archive import report_text
+
     lost = plain_rows(report.ledger)
     if lost and not report.added + report.skipped + report.rows:
         raise BadImage(lost[0]['reason'], lost[0]['detail'])
-    text = re.sub(r"; the report's \.(ledger|missing) says why", '', str(report))
+    text = report_text(report).replace("; the report's .missing says why", '')
     text += ''.join(f'\n  lost: {row["uri"]} ({row["reason"]}): {row["detail"]}' for row in lost)
-    return Answer(text, report_facts(report), LOST if lost else DONE)
+    begun = dict(new_archive=new_archive and str(new_archive))
+    return Answer(text, report_facts(report) | begun, LOST if lost else DONE)
+
+
+def _try_options(verb, source, *rest, **how):
+    "Refuse what a verb refuses of its options: it brings nothing into an archive of no use"
+    from astrid_data.ingest.archive import open_archive
+
+    with scratch_folder('an archive') as folder:
+        archive = open_archive(folder)
+        act = getattr(archive, verb)
+        quiet = dict(show=False) if 'show' in signature(act).parameters else {}
+        act(source[:0], *rest, **quiet, **how)  # No path of a list, no row of a table
+        archive.registry.engine.dispose()
+
+
+def _bring_in(args, verb, *what, **how):
+    "Do a verb of an archive that may begin with it"
+    begins = _begins(args)
+    if begins and what:  # A wrong option begins nothing
+        _try_options(verb, *what, **how)
+    archive = open_named(args, make=True)
+    return _ingested(getattr(archive, verb)(*what, **how), begins)
 
 
 def _given(args, *names):
     "Options as arguments, those that were given"
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
-# %% ../nbs/96_verbs.ipynb #8ea29693
+# %% ../nbs/96_verbs.ipynb #71b55da5
 FITS_OPTIONS = ('survey', 'copy', 'detect', 'hdu', 'role', 'changed', 'always_hash', 'isolate')
 STAMPS_OPTIONS = (
-    'table channels is_real class_name mask pixel_scale_arcsec time_scale origin chunk'.split()
+    *'table channels is_real class_name score mask pixel_scale_arcsec time_scale frame origin'.split(),
+    *'chunk isolate'.split(),
 )
 CATALOGUE_OPTIONS = (
-    *'ra dec object_id class_name is_real mag snr when pmra pmdec ref_epoch verdict_time'.split(),
-    'isolate',
+    *'ra dec object_id class_name is_real mag snr when days pmra pmdec ref_epoch'.split(),
+    *'verdict_time frame time_scale isolate'.split(),
+)
+LABELS_OPTIONS = (
+    *'ra dec object_id class_name is_real error_arcsec detection_error_arcsec when days'.split(),
+    *'track longest_days share confidence survey frame time_scale'.split(),
+)
+VOTES_OPTIONS = 'detection', 'voter', 'vote', 'least_votes', 'confidence'
+
+# %% ../nbs/96_verbs.ipynb #4a275a63
+def _truth_or_column(word):
+    "A word for yes or no to all rows, or for a column"
+    return dict(true=True, false=False).get(str(word).lower(), word)
+
+# %% ../nbs/96_verbs.ipynb #961a6d3b
+def _one_or_all(values):
+    "The only value of a list, or all of them"
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _number_or_word(value):
+    "What a word says; a default is a number already"
+    return number_or_word(value) if isinstance(value, str) else value
+
+
+_READ = dict(
+    is_real=_truth_or_column,
+    pmra=_truth_or_column,
+    score=_number_or_word,
+    error_arcsec=_number_or_word,
+    when=_one_or_all,
+    days=_one_or_all,
 )
 
 
-def _columns_of(pairs):
-    "Words such as ra=RAJ2000 as a dict"
-    odd = [pair for pair in pairs if '=' not in pair]
-    if odd:
-        raise BadInput(f'--column {odd[0]}: write our name, = and theirs, such as ra=RAJ2000')
-    return dict(pair.split('=', 1) for pair in pairs)
+def _read_options(args, *names):
+    "Options as arguments, those that were given, each read as what it may be"
+    given = _given(args, *names)
+    return {name: _READ[name](one) if name in _READ else one for name, one in given.items()}
 
-
+# %% ../nbs/96_verbs.ipynb #8ea29693
 def ingest_fits(args):
     "Register FITS files: paths, folders, patterns, keys or s3:// prefixes"
     if not args.paths:
         raise BadInput(
             'nothing to ingest: name FITS files, folders or s3:// prefixes, or say --sample'
         )
-    archive = open_named(args, make=True)
-    return _ingested(archive.add_fits(args.paths, **_given(args, *FITS_OPTIONS)))
+    return _bring_in(args, 'add_fits', args.paths, **_given(args, *FITS_OPTIONS))
 
 
 def ingest_sample(args):
     "Register the real images that ship with the package"
-    return _ingested(open_named(args, make=True).add_sample())
+    return _bring_in(args, 'add_sample')
 
 
 def ingest_alerts(args):
     "Take alert packets in: AVRO, Parquet or tar files, folders, patterns"
-    archive = open_named(args, make=True)
-    return _ingested(archive.add_alerts(args.paths, **_given(args, 'survey', 'schemas', 'isolate')))
+    return _bring_in(args, 'add_alerts', args.paths, **_given(args, 'survey', 'schemas', 'isolate'))
 
 
 def ingest_stamps(args):
     "Take in stamps that others cut: NPZ, NPY, FITS, HDF5, zarr, Parquet, tar, folders"
-    how = _given(args, *STAMPS_OPTIONS)
-    how |= dict(columns=_columns_of(args.column or ()))
-    return _ingested(open_named(args, make=True).add_stamps(args.paths, args.survey, **how))
+    how = _read_options(args, *STAMPS_OPTIONS)
+    how |= dict(columns=columns_of(args.columns or ()))
+    return _bring_in(args, 'add_stamps', args.paths, args.survey, **how)
 
 
 def ingest_catalogue(args):
     "Turn the rows of a catalogue into detections on the images that hold them"
-    how = _given(args, *CATALOGUE_OPTIONS)
+    how = _read_options(args, *CATALOGUE_OPTIONS)
     return _ingested(open_named(args).add_catalogue(args.table, args.name, **how))
 
+# %% ../nbs/96_verbs.ipynb #cc8523ff
+def ingest_labels(args):
+    "Give the verdicts of a list of known objects to the detections that are surely the same"
+    how = _read_options(args, *LABELS_OPTIONS)
+    return _ingested(open_named(args).match_labels(args.table, args.name, **how))
+
+
+def ingest_votes(args):
+    "Give detections the verdict of many people, each counted by how reliable they are"
+    report = open_named(args).add_votes(args.table, args.name, **_given(args, *VOTES_OPTIONS))
+    answer = _ingested(report)
+    if report.consensus is not None:
+        voters = report.consensus.voters
+        answer.text += f'\n{voters.to_string(index=False)}'
+        answer.data |= dict(voters=plain_rows(voters))
+    return answer
+
 # %% ../nbs/96_verbs.ipynb #9e6714d8
-_MAST_OPTIONS = 'radius_arcsec missions instruments filters products when max_file_bytes'.split()
+_MAST_OPTIONS = (
+    'radius_arcsec missions instruments filters products when max_file_bytes frame'.split()
+)
 
 
 def _found(args, found):
@@ -153,7 +252,7 @@ def _found(args, found):
     from astrid_data.ingest.found import size_words
 
     if args.add:
-        return _ingested(open_named(args, make=True).add(found, max_bytes=args.max_bytes))
+        return _bring_in(args, 'add', found, max_bytes=args.max_bytes)
     shown = found[['survey', 'instrument', 'band', 'product', 'size_bytes']].to_string(index=False)
     return Answer(f'{shown}\n{size_words(found)}; --add fetches', plain_rows(found))
 
@@ -170,7 +269,8 @@ def ingest_skyview(args):
     "Ask SkyView for images around a place, and fetch with --add"
     from astrid_data.ingest.skyview import search_skyview
 
-    return _found(args, search_skyview(args.where, args.survey, args.fov_deg, args.pixels))
+    how = _given(args, 'fov_deg', 'pixels', 'frame')
+    return _found(args, search_skyview(args.where, args.survey, **how))
 
 # %% ../nbs/96_verbs.ipynb #f7a7b7fc
 BUILD_OPTIONS = (
@@ -199,6 +299,7 @@ def _version_data(dataset):
         requested=dataset.manifest['requested'],
         dropped=dict(dataset.manifest['dropped']),
         quality=dataset.quality and dataset.quality.quality_score,
+        failed_gates=list(dataset.failed_gates),
         audit=dataset.audit and dataset.audit.verdict,
         folder=str(dataset.folder),
     )
@@ -223,9 +324,12 @@ def build(args):
 
 # %% ../nbs/96_verbs.ipynb #f5f0f686
 def _dataset(args, address=None):
+    "The version that is named, in the archive or by the place where it was published"
     from astrid_data.datasets.catalog import open_dataset
+    from astrid_data.datasets.places import is_place
 
-    return open_dataset(open_named(args), address or args.dataset)
+    address = address or args.dataset
+    return open_dataset(address) if is_place(address) else open_dataset(open_named(args), address)
 
 
 def datasets(args):
@@ -242,13 +346,21 @@ def show(args):
     return Answer(f'{dataset}\n{dataset.folder}', _version_data(dataset))
 
 
+def _warned_words(gates):
+    "A line on the gates that warn, which are no failure; '' where none does"
+    warned = [gate for gate in gates if gate.outcome == 'warn']
+    said = [f'{gate.name} {gate.value:.2f} (asked {gate.threshold:g})' for gate in warned]
+    return f'\nwarned, which is no failure: {", ".join(said)}' if said else ''
+
+
 def quality(args):
-    "The quality report of a training set; ends with 4 where a gate fails"
+    "The quality report of a training set; ends with 4 where a gate fails, not where one only warns"
     report = _dataset(args).quality
     if report is None:
         raise NotFound(f'{args.dataset} was written without a quality report')
     failed = any(gate.outcome == 'fail' for gate in report.gates)
-    return Answer(str(report), report.to_dict(), NOT_GOOD if failed else DONE)
+    words = f'{report}{_warned_words(report.gates)}'
+    return Answer(words, report.to_dict(), NOT_GOOD if failed else DONE)
 
 
 def audit(args):
@@ -260,16 +372,22 @@ def audit(args):
     return Answer(str(found), data, NOT_GOOD if found.verdict == 'fail' else DONE)
 
 
+def _signing_key():
+    "The secret that signs versions; None where none is set"
+    key = os.environ.get('ASTRID_SIGNING_KEY')
+    return Secret(key) if key else None
+
+
 def verify(args):
-    "Read every byte of a training set and compare it with what was frozen"
-    dataset = _dataset(args)
+    "Read every byte of a training set and compare it with what was frozen, and who signed it"
+    dataset, key = _dataset(args), _signing_key()
+    about = dict(address=dataset.address)
     try:
-        dataset.verify()
-    except Conflict as fault:
-        return Answer(str(fault), dict(address=dataset.address, fault=str(fault)), NOT_GOOD)
-    return Answer(
-        f'{dataset.address}: every byte is as it was frozen', dict(address=dataset.address)
-    )
+        dataset.verify(key)
+    except (Conflict, NotFound) as fault:
+        return Answer(str(fault), about | dict(fault=str(fault)), NOT_GOOD)
+    signed = ', and the signature is of this key' if key else ''
+    return Answer(f'{dataset.address}: every byte is as it was frozen{signed}', about)
 
 # %% ../nbs/96_verbs.ipynb #bc07cd0e
 def diff(args):
@@ -287,48 +405,126 @@ def export(args):
     return Answer(str(folder), dict(folder=str(folder), kind=args.kind))
 
 
+def publish(args):
+    "Copy a training set, whole and verified, to where others read it"
+    copy = _dataset(args).publish(args.address, _signing_key())
+    shell = f'astrid-data show {shlex.quote(copy.address)}'
+    data = vars(copy) | dict(python=copy.line, shell=shell)
+    return Answer(f'{copy}\n  or in a shell: {shell}', data)
+
+
 def report(args):
     "Write a training set's HTML report"
     path = _dataset(args).report(args.to)
     return Answer(str(path), dict(report=str(path)))
 
 # %% ../nbs/96_verbs.ipynb #1e63b1db
+def _counts(reasons):
+    "Counts by reason, such as 'no_stamps 3, truncated 1'"
+    return ', '.join(f'{reason} {number:,}' for reason, number in reasons.items())
+
+
+def _refuse_no_score(to, rows, unscored, first):
+    "Refuse to put a file without a single score in the place of another"
+    stays = f'; {to} was not written'
+    if not rows:
+        raise NotFound(f'there is no alert in what was given{stays}')
+    if unscored.total() == rows:
+        why = f' (of {counted(rows, "row")}: {_counts(unscored)})' if rows > 1 else ''
+        raise BadImage(first['reason'], f'{first["detail"]}{why}{stays}')
+
+
 def write_scores(
     pieces,  # Tables of `score_pieces`
     to,  # A file of CSV
-) -> tuple:  # How many rows; how many of them have no score
-    "Scores as CSV, piece by piece"
+) -> tuple:  # How many rows; reason -> how many of them have no score for it
+    "Scores as CSV, piece by piece; where nothing has a score, an error, and the file stays"
     from astrid_data.safe_text import csv_text
 
-    part, rows, lost = Path(f'{to}.part'), 0, 0
+    part, rows, unscored, first = Path(f'{to}.part'), 0, Counter(), None
     try:
         with writing(to), open(part, 'w', encoding='utf-8', newline='') as file:
             for table in pieces:
                 text = csv_text(table)
                 file.write(text if not rows else text.partition('\n')[2])
                 rows += len(table)
-                lost += int((table['reason'] != '').sum())
+                lost = table[table['reason'] != '']
+                unscored.update(lost['reason'])
+                first = lost.iloc[0] if first is None and len(lost) else first
+        _refuse_no_score(to, rows, unscored, first)
         part.replace(to)
     finally:
         part.unlink(missing_ok=True)
-    return rows, lost
+    return rows, dict(unscored.most_common())
+
+
+_SHOWN = 'name', 'score', 'probability', 'called_real', 'called'
+
+
+def _keep_highest(pieces, kept, n=5):
+    "Hand pieces on, and keep the `n` rows of the highest score in `kept`"
+    import pandas as pd
+
+    for table in pieces:
+        shown = [name for name in _SHOWN if name in table]
+        rows = pd.concat([*kept, table[table['reason'] == ''][shown]])
+        kept[:] = [rows.nlargest(n, 'score')]
+        yield table
+
+
+def _scale(model, prior):
+    "For which prior and from which threshold on, as data"
+    line = model.facts['calibration']
+    own = line and line.get('prior', line.get('priors'))  # Of real, or of each class
+    known = own if prior is None else prior if line else None
+    return dict(prior=known, threshold=model.threshold)
+
+
+def _score_archive(args, model):
+    "Score the detections of the archive; `--to` gets what the registry keeps"
+    from astrid_data.inference.archive_scores import read_scores
+    from astrid_data.inference.score import scale_words
+    from astrid_data.safe_text import csv_text
+
+    archive = open_named(args)
+    run = archive.score(model, args.prior, args.chunk)
+    data = dict(run=str(run.id), scored=run.scored, unscored=run.unscored, new=run.new)
+    words = f'{run}\n{scale_words(model, args.prior)}'
+    words += f'\nthe registry keeps them as run {run.id}: ad.inference.read_scores(archive)'
+    if args.to:
+        table = read_scores(archive, run)
+        write_atomic(args.to, csv_text(table))
+        words += f'\n{counted(len(table), "row")} in {args.to}'
+    data |= dict(file=args.to and str(args.to))
+    return Answer(words, data | _scale(model, args.prior), LOST if run.unscored else DONE)
+
+
+_SCORES_FILE = 'scores.csv'
 
 
 def score(args):
     "Score alerts by a trained model, or the detections of the archive"
     from astrid_data.inference.load import load_classifier
-    from astrid_data.inference.score import score_pieces
+    from astrid_data.inference.score import scale_words, score_pieces
 
     model = load_classifier(args.model)
     if not args.paths:
-        run = open_named(args).score(model, args.prior, args.chunk)
-        data = dict(run=str(run.id), scored=run.scored, unscored=run.unscored, new=run.new)
-        return Answer(str(run), data, LOST if run.unscored else DONE)
-    pieces = score_pieces(model, args.paths, args.prior, args.survey, chunk=args.chunk)
-    rows, lost = write_scores(pieces, args.to)
-    words = f'{rows:,} rows in {args.to}, {lost:,} of them without a score, by {model.version}'
-    data = dict(file=str(args.to), rows=rows, lost=lost, model_version=model.version)
-    return Answer(words, data, LOST if lost else DONE)
+        return _score_archive(args, model)
+    to = args.to or _SCORES_FILE
+    how = dict(chunk=args.chunk, schemas=args.schemas)
+    pieces = score_pieces(model, args.paths, args.prior, args.survey, **how)
+    highest = []
+    rows, unscored = write_scores(_keep_highest(pieces, highest), to)
+    lost = sum(unscored.values())
+    why = f' ({_counts(unscored)})' if lost else ''
+    where = f'{counted(rows, "row")} in {to}'
+    words = f'{where}, {lost:,} of them without a score{why}, by {model.version}'
+    words += f'\n{scale_words(model, args.prior)}'
+    if highest and len(highest[0]):
+        words += f'\nthe highest:\n{highest[0].to_string(index=False)}'
+    data = dict(file=str(to), rows=rows, lost=lost, unscored=unscored)
+    data |= dict(model_version=model.version)
+    return Answer(words, data | _scale(model, args.prior), LOST if lost else DONE)
 
 # %% ../nbs/96_verbs.ipynb #f7996df0
 _TRAINING = 'epochs', 'lr', 'seed'
@@ -399,7 +595,7 @@ def keys(args):
     found = [change_key(archive, args.end, is_active=False)] if args.end else list_keys(archive)
     lines = [
         f'{_state_of_key(one)}  {one["id"]}  {one["name"]}  {" ".join(one["permissions"])}  '
-        f'until {one["expires_at"] or "ended"}, last used {one["last_used_at"] or "never"}'
+        f'expires {one["expires_at"] or "never"}, last used {one["last_used_at"] or "never"}'
         for one in found
     ]
     return Answer('\n'.join(lines) or 'no keys: astrid-data key NAME read:data makes one', found)
@@ -417,13 +613,13 @@ def lab(args):
 
 def upgrade(args):
     "Bring the tables of a registry up to this version of the library"
-    from astrid_data.registry.tables import SCHEMA, Registry
+    from astrid_data.registry.tables import SCHEMA, Registry, sqlite_address
 
     home = Path(args.home or default_home())
     url = args.database or load_settings().database_url
     if url is None and not (home / 'registry.db').exists():
         raise NotFound(f'there is no archive at {home}: --home or --database names another')
-    Registry(url or f'sqlite:///{home / "registry.db"}').upgrade().close()
+    Registry(url or sqlite_address(home / 'registry.db')).upgrade().close()
     return Answer(f'the tables are at version {SCHEMA}', dict(version=SCHEMA))
 
 
@@ -465,6 +661,7 @@ _EXTRAS = dict(
     alerts='fastavro',
     stamps='h5py',
     archives='astroquery',
+    curves='light_curve',
     align='reproject',
     fast='numba',
     api='fastapi',
@@ -526,7 +723,7 @@ def _tracking(archive):
 
     uri = revealed(archive.mlflow_uri)
     n = len(MlflowClient(tracking_uri=uri).search_experiments(max_results=5))
-    return f'{hide_secrets(uri)} answers ({n} experiments seen)'
+    return f'{hide_secrets(uri)} answers ({counted(n, "experiment")} seen)'
 
 # %% ../nbs/96_verbs.ipynb #85fb9ca3
 def doctor(args):

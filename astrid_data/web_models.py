@@ -35,6 +35,10 @@ _Packets = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]
 _Places = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=10_000)]
 
 
+_Share = Annotated[float, Field(gt=0, lt=1)]
+_Shares = Annotated[dict[str, _Share], Field(min_length=2, max_length=1000)]
+
+
 class ScoreBody(BaseModel):
     "What is to be scored: one of packets, places and dataset"
 
@@ -48,8 +52,9 @@ class ScoreBody(BaseModel):
         None, min_length=1, max_length=300, pattern=_NO_NUL, description='name@v1, or id'
     )
     survey: str | None = Field(None, max_length=100, pattern=_NO_NUL, description='of the alerts')
-    prior: float | None = Field(
-        None, gt=0, lt=1, description='share of real where it is used; null: as calibrated'
+    prior: _Share | _Shares | None = Field(
+        None,
+        description='share of real where it is used, or class -> share; null: as calibrated',
     )
 
     def given(self):
@@ -78,7 +83,7 @@ class ScoreFacts(BaseModel):
     model_config = {'extra': 'allow'}
     score: float | None
     probability: float | None
-    called_real: bool | None
+    called_real: bool | None = None  # Of real and bogus; of classes there is `called`
     model_version: str
     reason: str
     detail: str
@@ -86,6 +91,7 @@ class ScoreFacts(BaseModel):
 
 _LATER = {202: dict(model=Answer[dict], description='the job, which goes on')}
 _Prefer = Annotated[str | None, Header(description='respond-async, or wait=SECONDS')]
+_Key = Annotated[str | None, Header(max_length=255, description='the same job for the same key')]
 _MOST_SCORE_BYTES = 32 << 20  # Of a body with packets
 
 
@@ -126,12 +132,17 @@ def add_models(app, archive, ask, reads):
 
     @app.post('/models/{id}/score', responses=success_of(list[ScoreFacts]) | _LATER)
     async def score_by_model(
-        request: Request, id: uuid.UUID, body: ScoreBody, who: str = reads, prefer: _Prefer = None
+        request: Request,
+        id: uuid.UUID,
+        body: ScoreBody,
+        who: str = reads,
+        prefer: _Prefer = None,
+        idempotency_key: _Key = None,
     ):
         if body.given() == 'dataset':
             await to_thread.run_sync(model_rows, archive, id, limiter=threads)
             asked = dict(model=str(id), dataset=body.dataset, prior=body.prior)
-            return await ask(request, 'score_version', asked, who, prefer, None)
+            return await ask(request, 'score_version', asked, who, prefer, idempotency_key)
         rows = await to_thread.run_sync(scores, id, body, limiter=threads)
         return envelope(rows, dict(total=len(rows)))
 

@@ -6,33 +6,41 @@ With `--quick` each is small, two turns long, and not kept: whether everything r
 import importlib
 import os
 import pkgutil
-import sys
 import tempfile
 from pathlib import Path
 
 import benchmarks
+from benchmarks.words import Words
 
-if '--quick' in sys.argv:
-    sys.argv.remove('--quick')
-    os.environ['BENCH_QUICK'] = '1'  # Rows are processes of their own, and shall know it too
 
-from benchmarks.harness import keep, measure, show  # noqa: E402
+def tables():
+    "Name of each table -> its module, and the table"
+    known = {}
+    for module in pkgutil.iter_modules(benchmarks.__path__):
+        if module.name not in ('harness', 'row', 'words', '__main__'):
+            found = importlib.import_module(f'benchmarks.{module.name}')
+            known |= {name: (module.name, t) for name, t in getattr(found, 'TABLES', {}).items()}
+    return known
 
-known = {}
-for m in pkgutil.iter_modules(benchmarks.__path__):
-    if m.name in ('harness', 'row', '__main__'):
-        continue
-    known |= {
-        name: (m.name, t)
-        for name, t in getattr(
-            importlib.import_module(f'benchmarks.{m.name}'), 'TABLES', {}
-        ).items()
-    }
-asked = sys.argv[1:] or sorted(known)
-if odd := [a for a in asked if a not in known]:
-    sys.exit(f'no table {", ".join(odd)}; there are: {", ".join(sorted(known))}')
-for name in asked:
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(known[name][0], name, known[name][1], Path(folder))
-    keep(result)
-    print(*show(result), sep='\n', flush=True)
+
+def main(words=None):
+    asked = Words('benchmarks', __doc__)
+    asked.add_argument('tables', nargs='*', metavar='TABLE', help='all, where none is named')
+    asked.add_argument('--quick', action='store_true', help='small, and not kept')
+    given = asked.parse_args(words)
+    if given.quick:
+        os.environ['BENCH_QUICK'] = '1'  # Rows are processes of their own, and shall know it too
+    known = tables()
+    if odd := [name for name in given.tables if name not in known]:
+        asked.error(f'no table {", ".join(odd)}; there are: {", ".join(sorted(known))}')
+    from benchmarks.harness import keep, measure, show  # It asks for BENCH_QUICK
+
+    for name in given.tables or sorted(known):
+        with tempfile.TemporaryDirectory() as folder:
+            result = measure(known[name][0], name, known[name][1], Path(folder))
+        keep(result)
+        print(*show(result), sep='\n', flush=True)
+
+
+if __name__ == '__main__':
+    main()

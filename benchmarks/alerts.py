@@ -10,7 +10,6 @@ import gzip
 import io
 import json
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import pandas as pd
 from astropy.io import fits
 
 from benchmarks.harness import machine, moment
+from benchmarks.words import Words, whole_number
 
 STAMPS = ('cutoutTemplate', 'cutoutScience', 'cutoutDifference')
 
@@ -145,7 +145,10 @@ def cut(archive, n):
     assert kept == n
 
 
-def main(n):
+def main(words=None):
+    asked = Words('benchmarks.alerts', __doc__)
+    asked.add_argument('n', nargs='?', type=whole_number, default=4000, help='alerts')
+    n = asked.parse_args(words).n
     import fastavro
 
     import astrid_data as ad
@@ -187,4 +190,4 @@ def main(n):
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 4000)
+    main()

@@ -8,6 +8,7 @@ Kept in benchmarks/results.
 `python -m benchmarks.build --growth [N ...]`: builds of 10,000, 25,000 and 50,000 samples, or others, for how time and memory grow.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.harness import keep, machine, moment, root
+from benchmarks.words import Words, whole_number
 
 SIDE, EACH, PATCH = 2048, 1000, 64
 FULL = 20_000  # Samples of the table that is kept as `build`
@@ -352,23 +354,32 @@ def show(result):
             yield f'{name:24}{value:,.2f}' if isinstance(value, float) else f'{name:24}{value}'
 
 
-def main():
-    if sys.argv[1:2] == ['--row']:
-        figures = in_row(Path(sys.argv[3]), sys.argv[2])
-        print(json.dumps(figures))
+def arguments(words):
+    "What is asked for, as it was given after the name"
+    asked = Words('benchmarks.build', __doc__)
+    asked.add_argument('n', nargs='?', type=whole_number, default=FULL, help='samples')
+    asked.add_argument('repeats', nargs='?', type=whole_number, default=1, help='of every row')
+    asked.add_argument(
+        '--growth', nargs='*', type=whole_number, metavar='N', help='builds of so many'
+    )
+    asked.add_argument('--row', nargs=2, metavar=('WAY', 'FOLDER'), help=argparse.SUPPRESS)
+    return asked.parse_args(words)
+
+
+def main(words=None):
+    asked = arguments(words)
+    if asked.row:
+        way, folder = asked.row
+        print(json.dumps(in_row(Path(folder), way)))
         return
-    if sys.argv[1:2] == ['--growth']:
-        sizes = [int(word) for word in sys.argv[2:]] or GROWTH
-        result = grown(sizes)
-        print(*show(result), sep='\n')
-        if tuple(sizes) == GROWTH:
-            keep(result)
-        return
-    n = int(sys.argv[1]) if len(sys.argv) > 1 else FULL
-    repeats = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    result = measured(n, repeats)
+    if asked.growth is not None:
+        result = grown(asked.growth or GROWTH)
+        is_kept = tuple(asked.growth or GROWTH) == GROWTH
+    else:
+        result = measured(asked.n, asked.repeats)
+        is_kept = asked.n in (FULL, 106_000)
     print(*show(result), sep='\n')
-    if n in (FULL, 106_000):
+    if is_kept:
         keep(result)
 
 

@@ -1,13 +1,13 @@
-"""`python -m benchmarks.copies`: copies in other dress, planted and looked for; and clean sets, in which none must be found. Kept in benchmarks/results.
+"""`python -m benchmarks.copies`: transformed copies, planted and looked for; and clean sets, in which none must be found. Kept in benchmarks/results.
 
 Each of ten seeds takes a set, plants five copies in each dress, and looks for them: simulated stars of 32 pixels, the simulator of
 `ad.synthetic_archive` of 64, ZTF alerts of three channels, and cutouts of real images, those beside the repository. A pair that was found is false if
-the two do not come from one patch.
+the two do not come from one patch. `python -m benchmarks.copies 10 alerts clean` does some of the sets only, beside those kept of the same commit.
 """
 
 import gzip
 import io
-import sys
+import json
 import tempfile
 import time
 import warnings
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import keep, machine, moment
+from benchmarks.harness import keep, machine, moment, results
+from benchmarks.words import Words, one_of, whole_number
 
 shared = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 A_DRESS = 5  # Copies of each
@@ -159,6 +160,16 @@ def _blurred(patch, sigma):
     return gaussian_filter(filled, (0, sigma, sigma), mode='nearest')
 
 
+def _zoomed(patch, zoom, order=1):
+    "Larger about its middle, and cut to its side"
+    from scipy.ndimage import affine_transform
+
+    filled = np.nan_to_num(patch, nan=np.nanmedian(patch))
+    middle = (patch.shape[-1] - 1) / 2 * (1 - 1 / zoom)
+    how = dict(offset=middle, order=order, mode='nearest')
+    return np.array([affine_transform(c, np.eye(2) / zoom, **how) for c in filled])
+
+
 def _binned(patch):
     "The mean of two by two pixels, in each of them"
     even = patch.shape[-1] // 2 * 2
@@ -234,6 +245,16 @@ def more_dresses(rng):
         '0.3 of a pixel, noise': lambda p, noise: measured(_shifted(p, 0.3, order=3), noise),
         'RICE 4, mirrored': lambda p, noise: _quantised(p, 4.0)[..., ::-1],
         'JPEG 95, moved by 3': lambda p, noise: _moved(_jpeg(p, 95), 3, 3),
+        'larger by 1.1': lambda p, noise: _zoomed(p, 1.1),
+        'larger by 1.1, cubic': lambda p, noise: _zoomed(p, 1.1, order=3),
+        'larger by 1.07': lambda p, noise: _zoomed(p, 1.07),
+        'smaller, 0.9': lambda p, noise: _zoomed(p, 0.9),
+        'larger by 1.1, turned': lambda p, noise: 1.2 * np.rot90(_zoomed(p, 1.1), 1, (-2, -1)),
+        'larger by 1.1, by 15': lambda p, noise: _rotated(_zoomed(p, 1.1), 15),
+        'larger by 1.3': lambda p, noise: _zoomed(p, 1.3),
+        'noise added, 1.5': lambda p, noise: p + 1.5 * noise * rng.normal(size=p.shape),
+        'noise added, 2.0': lambda p, noise: p + 2.0 * noise * rng.normal(size=p.shape),
+        'noise added, turned': lambda p, noise: np.rot90(measured(p, noise, 1.0), 1, (-2, -1)),
     }
 
 
@@ -247,6 +268,38 @@ def stars(seed):
     from astrid_data.quality.background import example_patches
 
     return example_patches(400, 32, seed)[0]
+
+
+def with_pattern(data, seed, times=4.0, detectors=1, kind='pixels', share=1.0):
+    "Patches with what a detector adds to the same pixels of all of them, so many times their noise"
+    from astrid_data.quality.background import local_background
+
+    rng = np.random.default_rng([seed, 2])
+    side = data.shape[-1]
+    shape = dict(pixels=(side, side), columns=(1, side), rows=(side, 1))[kind]
+    pattern = rng.normal(size=(detectors, 1, *shape))[rng.integers(0, detectors, len(data))]
+    has = rng.random((len(data), 1, 1, 1)) < share
+    noise = np.nanmedian(local_background(data)[1], axis=0)[:, None, None]
+    return (data + times * noise * pattern * has).astype('f4')
+
+
+def detector(seed):
+    "Stars of which no one took the bias off: a pattern four times stronger than the noise"
+    return with_pattern(stars(seed), seed)
+
+
+def crowded(seed, times=2.0, width=1.5, n=60):
+    "Fields of stars that nobody resolves, up to so many times the noise, each at two times"
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng([seed, 3])
+    bright = rng.pareto(1.2, (n, 64, 64))
+    fields = np.where(rng.random(bright.shape) < 0.07, bright, 0)
+    fields = np.array([gaussian_filter(field, width) for field in fields])
+    low, high = np.quantile(fields, [0.25, 0.75], axis=(1, 2), keepdims=True)
+    fields *= times * 1.349 / (high - low)
+    both = np.concatenate([fields, fields])
+    return (both + rng.normal(20, 1, both.shape))[:, None].astype('f4')
 
 
 def simulated(seed):
@@ -292,6 +345,41 @@ def alerts(seed=None):
 _AGAIN = 'rice f814w f160w f125w ps1_r ps1_i ps1_z des_r epoch2 sdss_r_repr 150411 180128 180212 180225 04b 18a 18b spitzer'.split()
 
 
+# Images of the same sky on the same pixels, in several filters or at several times
+_ONE_SKY = (
+    *[f'hst/aegis_{k}_acs_f*.fits' for k in ('11051203', '12004455', '12004808', '12008179')],
+    *[f'hst/aegis_{k}_acs_f*.fits' for k in ('12008349', '12011504', '12012573', '12016058')],
+    'hst/egs_*.fits',
+    'hst/xdf_*_sci.fits',
+    'ground/snhost_ps1_?.fits',
+    'ground/snhost_des_?.fits.gz',
+    'ground/decam_transient/DEC-OBS*.fits.gz',
+    'jwst/a2744_nircam_*.fits',
+    'skyview/sdss_?_reprojected.fits.bz2',
+)
+
+
+def one_sky(side, most=40):
+    "Pieces of the same sky in other filters and at other times, whose noise is not the same"
+    from astropy.io import fits
+
+    found = []
+    for pattern in _ONE_SKY:
+        for file in sorted(shared.glob(pattern)):
+            with warnings.catch_warnings(), fits.open(file) as hdus:
+                warnings.simplefilter('ignore')
+                image = next(h.data for h in hdus if h.data is not None and h.data.ndim == 2)
+            found.append(_pieces(np.asarray(image, 'f4'), side)[:most])
+    return _filled(np.concatenate(found))
+
+
+def _pieces(image, side):
+    "Pieces of an image that share no pixel"
+    height, width = (n // side * side for n in image.shape)
+    pieces = image[:height, :width].reshape(height // side, side, width // side, side)
+    return pieces.swapaxes(1, 2).reshape(-1, side, side)
+
+
 def _real_images():
     "Images of different sky"
     import pandas as pd
@@ -312,10 +400,7 @@ def tiles(side, most=60):
     "Pieces of real images that share no pixel"
     found = []
     for image in _real_images():
-        height, width = (n // side * side for n in image.shape)
-        pieces = image[:height, :width].reshape(height // side, side, width // side, side)
-        pieces = pieces.swapaxes(1, 2).reshape(-1, side, side)
-        found.append(pieces[:most])
+        found.append(_pieces(image, side)[:most])
     return _filled(np.concatenate(found))
 
 
@@ -402,15 +487,17 @@ def planted(data, seed):
     return by_dress, int(false.sum()), seconds, len(whole)
 
 
-def plant_all(seeds):
-    "Found of planted, by set and dress"
-    sets = dict(stars=stars, simulated=simulated)
+def plant_all(seeds, names=()):
+    "Found of planted, by set and dress; names of sets, or all"
+    sets = dict(stars=stars, detector=detector, simulated=simulated)
     if shared.is_dir():
         pool = tiles(32)
         real = alerts()
         sets |= dict(alerts=lambda seed: real, images=lambda seed: pool)
     rows = []
     for name, draw in sets.items():
+        if names and name not in names:
+            continue
         total, false, seconds, n = {}, 0, 0.0, 0
         for seed in range(seeds):
             by_dress, wrong, took, size = planted(draw(seed), seed)
@@ -436,7 +523,42 @@ def clean_sets():
                 centred(s, t)
             )
         sets['alerts'] = alerts
+        sets |= {
+            f'one sky, {side} pixels': lambda side=side: one_sky(side) for side in (24, 32, 63)
+        }
+        sets['alerts with a pattern'] = lambda: with_pattern(alerts(), 0)
+    return sets | pattern_sets() | crowded_sets()
+
+
+def pattern_sets():
+    "Clean sets with what a detector adds"
+    from astrid_data.quality.background import example_patches
+
+    sets = {}
+    for side in (16, 32, 64):
+        for times, detectors, kind, share in (
+            (4, 1, 'pixels', 1.0),
+            (1, 1, 'pixels', 1.0),
+            (10, 1, 'pixels', 1.0),
+            (4, 4, 'pixels', 1.0),
+            (4, 1, 'pixels', 0.3),
+            (4, 1, 'columns', 1.0),
+        ):
+            how = dict(times=times, detectors=detectors, kind=kind, share=share)
+            name = f'{side} pixels, {kind} of {detectors} detectors, {times} times, in {share:.0%}'
+            sets[name] = lambda side=side, how=how: with_pattern(
+                example_patches(400, side, 7)[0], 7, **how
+            )
     return sets
+
+
+def crowded_sets():
+    "Crowded fields at two times, of which only the light is the same"
+    return {
+        f'crowded, {times} times the noise, PSF {width}': lambda t=times, w=width: crowded(0, t, w)
+        for times in (1, 2)
+        for width in (0.7, 1.0, 1.5)
+    }
 
 
 def look_at_clean(sets):
@@ -453,16 +575,29 @@ def look_at_clean(sets):
     return rows
 
 
-if __name__ == '__main__':
-    seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    result = dict(
-        table='copies',
-        about='copies planted in other dress and found, by set; pairs found in clean sets',
-        machine=machine(),
-        **moment(),
-        seeds=seeds,
-        planted=plant_all(seeds),
-        clean=look_at_clean(clean_sets()),
-    )
+SETS = 'stars detector simulated alerts images clean'.split()
+
+
+def main(words=None):
+    "All sets, or those named ('clean' for those without a copy) beside what was kept of the same commit"
+    asked = Words('benchmarks.copies', __doc__)
+    asked.add_argument('seeds', nargs='?', type=whole_number, default=10, help='fewer are not kept')
+    asked.add_argument('names', nargs='*', type=one_of(*SETS), metavar='set', help=', '.join(SETS))
+    asked = asked.parse_args(words)
+    seeds, names = asked.seeds, asked.names
+    about = 'transformed copies planted and found, by set; pairs found in clean sets'
+    result = dict(table='copies', about=about, machine=machine(), **moment(), seeds=seeds)
+    kept = json.loads(file.read_text()) if (file := results / 'copies.json').exists() else {}
+    is_beside = names and all(kept.get(k) == result[k] for k in ('commit', 'seeds', 'machine'))
+    rows = {row['set']: row for row in kept['planted']} if is_beside else {}
+    rows |= {row['set']: row for row in plant_all(seeds, names)}
+    result['planted'] = list(rows.values())
+    result['clean'] = kept['clean'] if is_beside else []
+    if not names or 'clean' in names:
+        result['clean'] = look_at_clean(clean_sets())
     if seeds >= 10:
         keep(result)
+
+
+if __name__ == '__main__':
+    main()

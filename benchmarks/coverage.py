@@ -5,19 +5,19 @@ anything real, a few real that look like the worst bogus. 42 to 1,000 objects; o
 real as bogus, and one in ten. Of each, the area at its own share of real and at five others, and the rates at 1 %.
 
 Each cell is first tried with 200 samples. Where an interval holds in less than 95 %, the cell is done again with new samples, four times as many; what is kept is that. There are
-100 draws an interval (200 the second time), a fifth of the default. Kept in benchmarks/results/coverage.json after each cell; what is there of the same commit and as many samples is not done again.
+100 draws an interval (200 the second time), a fifth of the default. Kept in benchmarks/results/coverage.json after each cell; a cell that is there with as many samples is not done again, and says of which commit it is.
 """
 
 import json
-import sys
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.harness import keep, machine, moment, results
+from benchmarks.words import Words, whole_number
 
 OBJECTS = (42, 100, 300, 1000)
 WANTED = 0.93
@@ -71,29 +71,48 @@ def sizes_of(rng, n, sizes):
     return rng.choice(possible, n, p=chance / chance.sum())
 
 
-def sample_of(rng, n, kind, sizes, prior):
-    "Scores of objects whose truth is known; samples of one object are alike"
-    how = USUAL | KINDS[kind]
+def objects_of(rng, n, how, sizes, prior):
+    "A row an object: samples, whether it is real and looks it, and how far off it lies if it is odd"
     size = sizes_of(rng, n, sizes)
     real = rng.random(n) < prior
     looks_real = real ^ (rng.random(n) < how['wrong'])
     share, up = how['bogus']
     odd = rng.random(n) < share * (size / 3.5 if how['large'] else 1)
     lost, down = how['real']
-    centre = how['apart'] * looks_real + up * (odd & ~real)
-    centre = centre - down * (real & (rng.random(n) < lost))
-    alike = 0.0 if sizes == '1' else 0.8
-    group = np.repeat(np.arange(n), size)
-    score = np.sqrt(alike) * how['scatter'](rng, n)[group] + centre[group]
-    score += np.sqrt(1 - alike) * how['scatter'](rng, len(group))
+    off = up * (odd & ~real) - down * (real & (rng.random(n) < lost))
+    return pd.DataFrame(dict(size=size, real=real, looks_real=looks_real, off=off))
+
+
+def alike_of(sizes):
+    "Share of the noise that samples of one object have in common"
+    return 0.0 if sizes == '1' else 0.8
+
+
+def table_of(objects, group, how, noise, better=0.0):
+    "Label, score and group of each sample, of a model that tells the classes `better` apart than usual"
+    centre = (how['apart'] + better) * objects['looks_real'] + objects['off']
+    score = centre.to_numpy()[group] + noise
     if how['step']:
         score = how['step'] * np.round(score / how['step'])
     if how['saturated']:
         score = np.round(1 / (1 + np.exp(-4 * (score - 2))), 2)
-    return pd.DataFrame(dict(label=real[group].astype(int), score=score, group=group))
+    label = objects['real'].to_numpy()[group].astype(int)
+    return pd.DataFrame(dict(label=label, score=score, group=group))
 
 
-def truth_of(kind, sizes, priors):
+def sample_of(rng, n, kind, sizes, prior):
+    "Scores of objects whose truth is known; samples of one object are alike"
+    how = USUAL | KINDS[kind]
+    objects = objects_of(rng, n, how, sizes, prior)
+    group = np.repeat(np.arange(n), objects['size'])
+    alike = alike_of(sizes)
+    noise = np.sqrt(alike) * how['scatter'](rng, n)[group]
+    noise += np.sqrt(1 - alike) * how['scatter'](rng, len(group))
+    return table_of(objects, group, how, noise)
+
+
+@lru_cache
+def truth_of(kind, sizes):
     "What half a million objects say: the area at each share of real, and the rates"
     from astrid_data.evaluation.intervals import prior_weights
     from astrid_data.evaluation.scores import average_precision, fnr_at_fpr, fpr_at_fnr
@@ -101,6 +120,7 @@ def truth_of(kind, sizes, priors):
     n = 500_000 if sizes == '1' else 300_000
     scores = sample_of(np.random.default_rng(0), n, kind, sizes, 0.5)
     label, score = scores['label'].to_numpy(), scores['score'].to_numpy()
+    priors = sorted({0.1, 0.5, *ASKED})
     truth = {p: average_precision(label, score, prior_weights(label, p)) for p in priors}
     return truth | dict(fpr=fpr_at_fnr(label, score)[0], fnr=fnr_at_fpr(label, score)[0])
 
@@ -120,12 +140,14 @@ def words_of(measure):
     return measure if isinstance(measure, str) else f'area at {measure}'
 
 
-def coverage(kind, sizes, prior, n_objects, truth, n_samples, n_boot, again=0):
+def coverage(kind, sizes, prior, n_objects, n_samples, again):
     "A row: per measure how often its interval has the truth, its median width, and how often it says nothing"
     from astrid_data.evaluation.intervals import deciding_objects
 
     where = [n_objects, SIZES.index(sizes), round(100 * prior), list(KINDS).index(kind), again]
     rng = np.random.default_rng(where)
+    truth = truth_of(kind, sizes)
+    n_boot = DRAWS if again else FEW_DRAWS
     ends, decide = [], []
     while len(ends) < n_samples:
         scores = sample_of(rng, n_objects, kind, sizes, prior)
@@ -150,17 +172,26 @@ def coverage(kind, sizes, prior, n_objects, truth, n_samples, n_boot, again=0):
 MEASURES = [words_of(measure) for measure in (None, *ASKED, 'fpr', 'fnr')]
 
 
-def least_held(row):
-    return min(row[name]['held'] for name in MEASURES)
+def least_held(rows, measures):
+    "Of each row, in what share of the samples the worst of its measures has the truth"
+    return np.array([min(row[name]['held'] for name in measures) for row in rows])
+
+
+def unclear(rows, n_samples, measures):
+    "Which rows are to be done again with more samples, the worst first"
+    least = least_held(rows, measures)
+    once = [row['samples'] == n_samples for row in rows]
+    return [k for k in np.argsort(least) if once[k] and least[k] < UNCLEAR]
 
 
 def begun(start):
-    "What was kept of the same measurement, if it was stopped"
+    "The measurement with the rows that were kept of it, each with the commit that it is of"
     path = results / f'{start["table"]}.json'
     kept = json.loads(path.read_text()) if path.exists() else {}
-    commits = [x.get('commit', '').removesuffix('-dirty') for x in (kept, start)]  # Rows are edits
-    same = commits[0] == commits[1] and kept['samples'] == start['samples']
-    return kept if same else start
+    if kept.get('samples') != start['samples']:
+        return start
+    rows = [dict(commit=kept['commit']) | row for row in kept['rows']]
+    return start | dict(rows=rows, processor_s=kept['processor_s'])
 
 
 def cells():
@@ -171,41 +202,52 @@ def cells():
                 yield dict(kind=kind, sizes=sizes, prior=prior, n_objects=n_objects)
 
 
-@lru_cache
-def truths(kind, sizes):
-    return truth_of(kind, sizes, {0.1, 0.5, *ASKED})
+def cell_of(row):
+    "What a row is about"
+    return {part: row[part] for part in ('kind', 'sizes', 'prior', 'n_objects')}
 
 
-def fill(result, k, where, n_samples, again):
-    "Do one cell and keep it as row `k`"
+def fill(result, k, row_of, measures):
+    "Do one cell by `row_of` and keep it as row `k`"
     began = time.process_time()
-    n_boot = DRAWS if again else FEW_DRAWS
-    truth = truths(where['kind'], where['sizes'])
-    row = coverage(**where, truth=truth, n_samples=n_samples, n_boot=n_boot, again=again)
-    result['rows'][k : k + 1] = [row]
+    row = row_of()
+    result['rows'][k : k + 1] = [row | dict(commit=result['commit'])]
     result['processor_s'] += round(time.process_time() - began)
-    held = {name: min(row[name]['held'] for row in result['rows']) for name in MEASURES}
+    held = {name: min(row[name]['held'] for row in result['rows']) for name in measures}
     keep(result | dict(least=held))
-    print(list(row.values())[:5], [row[name]['held'] for name in MEASURES], flush=True)
+    print(k, list(row.values())[:5], [row[name]['held'] for name in measures], flush=True)
 
 
-def main(n_samples):
+def fill_all(start, row_of, measures, offered, grid=None):
+    "Do each cell, then those again where an interval that is offered seems to hold too seldom"
+    n_samples, grid = start['samples'], [*(grid or cells())]
+    result = begun(start) | dict(cells=len(grid))
+    rows = result['rows']
+    done = [cell_of(row) for row in rows]
+    for cell in grid:
+        if cell not in done:
+            row = partial(row_of, **cell, n_samples=n_samples, again=0)
+            fill(result, len(rows), row, measures)
+    for k in unclear(rows, n_samples, offered):
+        row = partial(row_of, **cell_of(rows[k]), n_samples=4 * n_samples, again=1)
+        fill(result, k, row, measures)
+    print({name: min(row[name]['held'] for row in rows) for name in measures})
+
+
+def main(words=None):
+    asked = Words('benchmarks.coverage', __doc__)
+    asked.add_argument(
+        'n_samples', nargs='?', type=whole_number, default=200, help='samples of each kind'
+    )
+    n_samples = asked.parse_args(words).n_samples
     about = (
         'held: share of samples whose 95 % interval contains the truth; width: its median; untold: share of intervals of a '
         'rate that end at 1, and of an area that are wider than 0.9; decide: objects that decide the area at its own prior and at 0.02 (median)'
     )
     start = dict(table='coverage', about=about, machine=machine(), **moment())
     start |= dict(samples=n_samples, wanted=WANTED, asked_priors=ASKED, rows=[], processor_s=0)
-    result = begun(start)
-    wanted = list(cells())
-    for k in range(len(result['rows']), len(wanted)):
-        fill(result, k, wanted[k], n_samples, again=0)
-    for k in np.argsort([least_held(row) for row in result['rows']]):
-        row = result['rows'][k]
-        if row['samples'] == n_samples and least_held(row) < UNCLEAR:
-            fill(result, k, wanted[k], 4 * n_samples, again=1)
-    print({name: min(row[name]['held'] for row in result['rows']) for name in MEASURES})
+    fill_all(start, coverage, MEASURES, MEASURES)
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    main()

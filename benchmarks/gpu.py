@@ -7,13 +7,13 @@ arithmetic: it has been tried on a processor only.
     python -m benchmarks.gpu --device cpu --samples 512 --seconds 1     # tries the script itself where there is no GPU; keeps nothing
 """
 
-import argparse
 import tempfile
 import threading
 import time
 from pathlib import Path
 
 from benchmarks.harness import keep, machine
+from benchmarks.words import Words, whole_number
 
 SIDE, CHANNELS = 64, 3
 BATCHES = 64, 256, 1024, 4096
@@ -263,14 +263,14 @@ def measure(device, samples, seconds, batches):
         )
 
 
-def main():
+def main(words=None):
+    parser = Words('benchmarks.gpu', __doc__)
+    parser.add_argument('--device', default='cuda', help='as torch names it')
+    parser.add_argument('--samples', type=whole_number, default=50_000, help='of the largest set')
+    parser.add_argument('--seconds', type=float, default=6, help='of each figure')
+    given = parser.parse_args(words)
     import torch
 
-    parser = argparse.ArgumentParser(prog='python -m benchmarks.gpu')
-    parser.add_argument('--device', default='cuda')
-    parser.add_argument('--samples', type=int, default=50_000)
-    parser.add_argument('--seconds', type=float, default=6, help='of each figure')
-    given = parser.parse_args()
     device = torch.device(given.device)
     if device.type == 'cuda' and not torch.cuda.is_available():
         parser.error('torch finds no GPU here; --device cpu tries the script without one')

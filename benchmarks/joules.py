@@ -9,6 +9,7 @@ import sys
 import time
 
 from benchmarks.harness import keep, machine, moment
+from benchmarks.words import Words
 
 SECONDS = 10.0
 WATTS, WRAP, TOP_WATTS = 140.0, 1000.0, 200.0  # Of the pretend counter
@@ -110,7 +111,8 @@ def bills():
         )
 
 
-if __name__ == '__main__':
+def main(words=None):
+    Words('benchmarks.joules', __doc__).parse_args(words)
     about = 'a pretend counter against the truth, and three processes on this machine'
     result = dict(table='joules', about=about, machine=machine(), **moment(), unit='J')
     result['counters'] = list(counters())
@@ -118,3 +120,7 @@ if __name__ == '__main__':
     for row in result['counters'] + result['processes']:
         print(row)
     keep(result)
+
+
+if __name__ == '__main__':
+    main()

@@ -3,6 +3,7 @@
 import json
 
 from benchmarks.harness import results
+from benchmarks.words import Words
 
 HEAD = """# Benchmarks
 
@@ -50,5 +51,10 @@ def page():
     return '\n'.join(parts)
 
 
-if __name__ == '__main__':
+def main(words=None):
+    Words('benchmarks.page', __doc__).parse_args(words)
     print(page())
+
+
+if __name__ == '__main__':
+    main()

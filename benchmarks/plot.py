@@ -3,6 +3,7 @@
 import json
 
 from benchmarks.harness import results
+from benchmarks.words import Words
 
 
 def growth(result):
@@ -40,8 +41,13 @@ def draw(result):
     return fig
 
 
-if __name__ == '__main__':
+def main(words=None):
+    Words('benchmarks.plot', __doc__).parse_args(words)
     path = results / 'extract_growth.json'
     if not path.exists():
         raise SystemExit('no results of extract_growth yet: python -m benchmarks extract_growth')
     draw(json.loads(path.read_text())).savefig(path.with_suffix('.png'), dpi=100)
+
+
+if __name__ == '__main__':
+    main()

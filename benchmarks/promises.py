@@ -10,6 +10,7 @@ import tempfile
 
 from benchmarks.harness import keep, machine, moment
 from benchmarks.real_bogus import planned, shared
+from benchmarks.words import Words
 
 SURVEY_PRIOR = 0.1
 WAYS = {'5 epochs': 5, 'as long as it takes': None}
@@ -100,7 +101,8 @@ def inside(rows, promised, got):
     return sum(r[promised][0] <= r[got] <= r[promised][1] for r in known)
 
 
-def main():
+def main(words=None):
+    Words('benchmarks.promises', __doc__).parse_args(words)
     import pandas as pd
     import torch
 

@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.harness import keep, machine
+from benchmarks.harness import keep, machine, moment
+from benchmarks.words import Words
 
 shared = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'alerts' / 'ztf_dev.parquet'
 EPOCHS = 16
@@ -144,7 +145,8 @@ def mean_and_error(values):
     )
 
 
-if __name__ == '__main__':
+def main(words=None):
+    Words('benchmarks.real_bogus', __doc__).parse_args(words)
     if not shared.is_file():
         sys.exit(
             f'the ZTF alerts ({shared.parent.name}/{shared.name}) do not lie beside this repository: nothing was measured'
@@ -182,9 +184,14 @@ if __name__ == '__main__':
             unit='AUC-PR on test',
             about='real or bogus on ZTF alerts, by seeds; means with half of their 95 % intervals',
             machine=machine(),
+            **moment(),
             epochs=EPOCHS,
             seeds=rows,
             means=means,
             shortcut=told,
         )
     )
+
+
+if __name__ == '__main__':
+    main()

@@ -4,7 +4,6 @@ The files (300) are small images of pretend sky; the versions (10,000) are rows 
 """
 
 import json
-import sys
 import tempfile
 import time
 import uuid
@@ -12,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.harness import keep, machine, moment
+from benchmarks.words import Words, whole_number
 
 FILES, VERSIONS = 300, 10_000
 
@@ -91,9 +91,12 @@ def many_versions(home, n):
     return dict(versions=len(ad.list_datasets(archive)), listing=listing, opening=opening)
 
 
-def main():
-    asked = [int(word) for word in sys.argv[1:3]]
-    files, versions = asked + [FILES, VERSIONS][len(asked) :]
+def main(words=None):
+    asked = Words('benchmarks.revisit', __doc__)
+    asked.add_argument('files', nargs='?', type=whole_number, default=FILES)
+    asked.add_argument('versions', nargs='?', type=whole_number, default=VERSIONS)
+    asked = asked.parse_args(words)
+    files, versions = asked.files, asked.versions
     with tempfile.TemporaryDirectory() as name:
         result = dict(
             table='revisit',

@@ -2,13 +2,24 @@
 
 import ctypes
 import signal
-import sys
 from importlib import import_module
 
 from benchmarks.harness import serve
+from benchmarks.words import Words
 
 WHEN_PARENT_DIES = 1  # PR_SET_PDEATHSIG of Linux
-module, table, name, folder = sys.argv[1:]
-# Rows wait stopped, and would do so for ever if the harness were killed
-ctypes.CDLL(None).prctl(WHEN_PARENT_DIES, signal.SIGKILL)
-serve(import_module(f'benchmarks.{module}').TABLES[table].rows[name].start, folder)
+
+
+def main(words=None):
+    asked = Words('benchmarks.row', __doc__)
+    for name in ('module', 'table', 'row', 'folder'):
+        asked.add_argument(name)
+    asked = asked.parse_args(words)
+    # Rows wait stopped, and would do so for ever if the harness were killed
+    ctypes.CDLL(None).prctl(WHEN_PARENT_DIES, signal.SIGKILL)
+    table = import_module(f'benchmarks.{asked.module}').TABLES[asked.table]
+    serve(table.rows[asked.row].start, asked.folder)
+
+
+if __name__ == '__main__':
+    main()

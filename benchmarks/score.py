@@ -13,6 +13,7 @@ from pathlib import Path
 
 from benchmarks.harness import keep, machine
 from benchmarks.real_bogus import network, planned, shared
+from benchmarks.words import Words
 
 PACKETS = 10_000
 RAW = shared.parent / 'raw_avro'
@@ -172,9 +173,14 @@ def measure():
     )
 
 
-if __name__ == '__main__':
+def main(words=None):
+    Words('benchmarks.score', __doc__).parse_args(words)
     if not shared.exists():
         sys.exit('the ZTF alerts do not lie beside the repository')
     found = measure()
     print(json.dumps(found, indent=1, default=str))
     keep(found)
+
+
+if __name__ == '__main__':
+    main()

@@ -6,13 +6,12 @@ are drawn from one pool with opposite leanings towards it, so that the fact alon
 Facts that the probe cannot tell apart are named together; `named_alone` counts where there was one name only.
 """
 
-import sys
-
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
 from benchmarks.harness import keep, machine, moment
+from benchmarks.words import Words, whole_number
 
 FILES, NIGHTS = 60, 20
 SIZES = (300, 1000, 100)
@@ -114,7 +113,16 @@ def count(n, auc, column, seeds):
     return where | counts | dict(named_alone=alone, instead=instead) | stated
 
 
-def main(seeds):
+def main(words=None):
+    asked = Words('benchmarks.shortcuts', __doc__)
+    asked.add_argument(
+        'seeds',
+        nargs='?',
+        type=whole_number,
+        default=10,
+        help='seeds; fewer than the default are not kept',
+    )
+    seeds = asked.parse_args(words).seeds
     about = 'planted shortcuts by fact, samples and strength; 0.5 is a clean set'
     result = dict(table='shortcuts', about=about, machine=machine(), **moment(), seeds=seeds)
     result['rows'] = []
@@ -128,4 +136,4 @@ def main(seeds):
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    main()

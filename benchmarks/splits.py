@@ -1,21 +1,24 @@
-"""`python -m benchmarks.splits [--million]`: a thousand small registries that are hard to split, and how near ours come to the best.
+"""`python -m benchmarks.splits [registries small_cases cost] [--million]`: a thousand small registries that are hard to split, and how near ours come to the best.
 
 Each registry is drawn anew: few groups, a giant, groups of one class, a rare class, nights or surveys held together, a field where
 patches share sky, samples without a position, and a second version of each that has grown. Looked for are leaks, empty splits that
-nobody refused, fractions that are far from those asked for, and old samples that moved. On small ones every assignment is tried, by
-code that knows nothing of the library's. Then large ones, in processor seconds and memory, each in a process of its own; a million rows
+nobody refused, fractions that are far from those asked for, and old samples that moved. Three hundred more are asked for extreme shares,
+such as 98, 1 and 1 %. On small ones every assignment is tried, by
+code that knows nothing of the library's. Whoever names some of the parts keeps the others of the same commit. Then large ones, in processor seconds and memory, each in a process of its own; a million rows
 only with `--million`. All but these take under five minutes on two cores. Kept in benchmarks/results/splits.json.
 """
 
 import itertools
+import json
 import logging
 import multiprocessing
 import resource
-import sys
 import time
 
 import numpy as np
 import pandas as pd
+
+from benchmarks.words import Words, one_of
 
 SPLITS = ('train', 'val', 'test')
 FRACTIONS = [
@@ -25,6 +28,15 @@ FRACTIONS = [
     (0.5, 0.25, 0.25),
     (0.8, 0.0, 0.2),
 ]
+EXTREMES = [
+    (0.98, 0.01, 0.01),
+    (0.01, 0.01, 0.98),
+    (0.01, 0.98, 0.01),
+    (0.99, 0.01, 0.0),
+    (0.998, 0.001, 0.001),
+    (0.34, 0.33, 0.33),
+]
+N_REGISTRIES, N_EXTREME = 1000, 300
 KINDS = ('few', 'giant', 'pure', 'rare', 'nights', 'held', 'field', 'lost', 'singles')
 
 MEANING = """
@@ -88,7 +100,8 @@ def registry(seed):
         )
     )
     samples['month'] = np.floor(samples['mjd']).astype(int) % 3
-    how = dict(fractions=FRACTIONS[rng.integers(len(FRACTIONS))], seed=int(rng.integers(1000)))
+    fractions = EXTREMES if N_REGISTRIES <= seed < 2 * N_REGISTRIES else FRACTIONS
+    how = dict(fractions=fractions[rng.integers(len(fractions))], seed=int(rng.integers(1000)))
     if kind == 'nights':
         how['by'] = 'night'
     if kind == 'held':
@@ -389,27 +402,49 @@ def quiet():
     logging.disable(logging.WARNING)
 
 
-def main(million=False):
-    from benchmarks.harness import keep, machine, moment
-
-    sizes = [10_000, 40_000, 100_000, 400_000] + [1_000_000] * million
+def registries():
+    "Ordinary and extreme shares"
     with multiprocessing.get_context('spawn').Pool(2, initializer=quiet) as pool:
-        registries = pool.map(one_registry, range(1000), chunksize=50)
-        cases = pool.map(gap, range(300), chunksize=50)
-    result = dict(
-        table='splits',
-        about='a thousand small registries, small cases against every assignment, and the cost',
-        machine=machine(),
-        **moment(),
-        registries=summed(registries),
-        small_cases=behind(cases),
-        cost=costs_of_many(sizes),
+        rows = pool.map(one_registry, range(N_REGISTRIES + N_EXTREME), chunksize=50)
+    return dict(registries=summed(rows[:N_REGISTRIES]), extreme=summed(rows[N_REGISTRIES:]))
+
+
+def small_cases():
+    "Against every assignment"
+    with multiprocessing.get_context('spawn').Pool(2, initializer=quiet) as pool:
+        return dict(small_cases=behind(pool.map(gap, range(300), chunksize=50)))
+
+
+def main(words=None):
+    from benchmarks.harness import keep, machine, moment, results
+
+    asked = Words('benchmarks.splits', __doc__)
+    known = ['registries', 'small_cases', 'cost']
+    asked.add_argument(
+        'names', nargs='*', type=one_of(*known), metavar='part', help=', '.join(known)
     )
-    for part in ('registries', 'small_cases', 'cost'):
-        print(pd.DataFrame(result[part]).to_string(index=False))
+    asked.add_argument('--million', action='store_true', help='the cost of a million samples, too')
+    asked = asked.parse_args(words)
+    names = asked.names
+    sizes = [10_000, 40_000, 100_000, 400_000] + [1_000_000] * asked.million
+    parts = dict(
+        registries=registries,
+        small_cases=small_cases,
+        cost=lambda: dict(cost=costs_of_many(sizes)),
+    )
+    about = 'a thousand small registries, small cases against every assignment, and the cost'
+    result = dict(table='splits', about=about, machine=machine(), **moment())
+    file = results / 'splits.json'
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    if names and all(kept.get(k) == result[k] for k in ('commit', 'machine')):
+        result = kept | result
+    for name in names or parts:
+        result |= parts[name]()
+        keep(result)
+    for part in ('registries', 'extreme', 'small_cases', 'cost'):
+        print(pd.DataFrame(result.get(part, [])).to_string(index=False))
     print(MEANING)
-    keep(result)
 
 
 if __name__ == '__main__':
-    main('--million' in sys.argv[1:])
+    main()

@@ -25,6 +25,8 @@ html_theme = 'pydata_sphinx_theme'
 html_title = project
 html_static_path = ['_static']
 html_css_files = ['extra.css']
+html_js_files = ['versions.js']
+html_extra_path = ['versions.json', 'scripts']  # Beside the pages, as they are
 templates_path = ['_templates']
 html_sidebars = {'**': ['all-pages']}
 html_show_sourcelink = False
@@ -33,6 +35,7 @@ html_theme_options = dict(
     show_toc_level=1,
     navigation_with_keys=False,
     navbar_center=[],
+    navbar_end=['versions', 'theme-switcher', 'navbar-icon-links'],
     footer_start=['copyright'],
     footer_end=[],
 )
@@ -41,4 +44,4 @@ mathjax_path = 'vendor/mathjax/tex-mml-chtml.js'
 nb_ipywidgets_js = {}
 suppress_warnings = ['myst.header', 'mystnb.unknown_mime_type']
 # What other pages include is no page
-exclude_patterns = ['CHANGELOG.md', 'CONTRIBUTING.md', 'npm']
+exclude_patterns = ['CHANGELOG.md', 'CONTRIBUTING.md', 'npm', 'scripts']

@@ -2,8 +2,11 @@
 Files as surveys, archives and accidents make them, beside none of which a good file may suffer."""
 
 import gzip
+import io
+import lzma
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +195,17 @@ def _raw(put_bytes, folder):
     put_bytes('packed not', whole, '.fits.gz')
     put_bytes('packed twice', gzip.compress(packed, mtime=0), '.fits.gz')
     put_bytes('packed bomb', gzip.compress(bytes(40_000_000), mtime=0), '.fits.gz')
+    put_bytes('packed lzw', b'\x1f\x9d\x90' + whole, '.fits.Z')
+    put_bytes('packed zstd', b'(\xb5/\xfd' + whole, '.fits.zst')
+    put_bytes('packed lz4', b'\x04"M\x18' + whole, '.fits.lz4')
+    xz = lzma.compress(whole)
+    put_bytes('packed xz cut', xz[: len(xz) // 2], '.fits.xz')
+    for n in (0, 2):
+        inside = io.BytesIO()
+        with zipfile.ZipFile(inside, 'w') as zipped:
+            for part in range(n):
+                zipped.writestr(zipfile.ZipInfo(f'{part}.fits'), whole)
+        put_bytes(f'zip of {n}', inside.getvalue(), '.fits.zip')
 
 
 def _compressed(put_bytes, folder):

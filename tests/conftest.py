@@ -4,9 +4,10 @@ import itertools
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -35,6 +36,59 @@ def pytest_runtest_call(item):
         if hasattr(getattr(item, 'obj', None), 'hypothesis'):
             core._marks.clear()
             core._marks.update(before)
+
+
+@pytest.fixture(scope='session')
+def migrated_file(tmp_path_factory):
+    "A SQLite file whose tables were made by the migrations"
+    from astrid_data.registry.tables import connect
+
+    path = tmp_path_factory.mktemp('tables') / 'registry.db'
+    connect(f'sqlite:///{path}').close()
+    return path
+
+
+@pytest.fixture(scope='session')
+def new_tables(migrated_file):
+    "The statements that fill a new SQLite file as all migrations together do"
+    with closing(sqlite3.connect(migrated_file)) as c:
+        made = [sql for (sql,) in c.execute('SELECT sql FROM sqlite_master WHERE sql IS NOT NULL')]
+        (version,) = c.execute('SELECT version_num FROM ad_alembic_version').fetchone()
+    return [*made, f"INSERT INTO ad_alembic_version VALUES ('{version}')"]
+
+
+@pytest.fixture(autouse=True)
+def tables_at_once(request, monkeypatch):
+    "New SQLite files get their tables in a quarter of the time; the tests of migrations make them"
+    from astrid_data.registry import tables
+
+    if request.module.__name__ in ('test_registry', 'test_kills_all'):
+        return
+    migrate, statements = tables._migrate, request.getfixturevalue('new_tables')
+
+    def make(engine):
+        if engine.dialect.name == 'sqlite':
+            with tables._one_at_a_time, engine.begin() as c:
+                c.exec_driver_sql('BEGIN IMMEDIATE')
+                if not c.exec_driver_sql('SELECT count(*) FROM sqlite_master').scalar():
+                    for statement in statements:
+                        c.exec_driver_sql(statement)
+                    return
+        migrate(engine)
+
+    monkeypatch.setattr(tables, '_migrate', make)
+
+
+@pytest.fixture(scope='session')
+def sample_home(tmp_path_factory):
+    "The home of an archive that has the sample, of which others take copies"
+    from astrid_data.ingest.archive import open_archive
+
+    home = tmp_path_factory.mktemp('sample')
+    archive = open_archive(home)
+    archive.add_sample(show=False)
+    archive.registry.close()
+    return home
 
 
 @contextmanager

@@ -126,6 +126,7 @@ def _house(process):
     event = dict(is_valid='real', label='SN Ia', confidence_level='high', notes='x', tags=['a'])
     many = [event | dict(detection_id=id) for id in ids[:3]]
     address = dict(address='observations/a.fits', survey='hst', hdu=1, role='image', detect=False)
+    stamps = dict(address='observations/a.npz', survey='btsbot', score=0.5, columns=dict(id=None))
     place = dict(uri='observations/a.fits', ra=150.1, dec=2.2, pixel_x=3, pixel_y=4)
     scored = dict(packets=[_small_packet()], survey='ztf', prior=0.1)
     verbs = {
@@ -133,6 +134,7 @@ def _house(process):
         'events': dict(events=many),
         'observations/ingest/position': ad.web_ingest.PositionBody._example.default,
         'observations/ingest/address': address,
+        'stamps/ingest/address': stamps | dict(channels=['science'], is_real='label', mask='bad'),
         f'models/{model}/score': scored,
         f'models/{ID}/score': dict(places=[place], prior=None),
         'keys': dict(name='x', permissions=['read:data'], expires_at='2030-01-01T00:00:00Z'),
@@ -149,6 +151,7 @@ _LISTS = {
     'jobs': 'status kind limit'.split(),
     'models': [],
     'observations/ingest/upload': 'name survey hdu role detect'.split(),
+    'stamps/ingest/upload': 'name survey channels columns is_real score mask table'.split(),
 }
 
 
@@ -172,7 +175,7 @@ def verbs(rng, folder):
         how = dict(params=_odd_query(rng, names))
         if method == 'POST':
             how['content'] = mutate_bytes(b'SIMPLE  =                    T' * 100, rng)[0]
-            how['params'].setdefault('name', rng.choice(('a.fits', 'b.fits.gz', '../a.fits')))
+            how['params'].setdefault('name', rng.choice(('a.fits', 'b.npz', '../a.fits')))
     if rng.random() < 0.2:
         how.setdefault('headers', {})['Prefer'] = rng.choice(('respond-async', 'wait=0', 'wait=é'))
     if rng.random() < 0.1:

@@ -310,11 +310,11 @@ def fuzz(
     seconds=SECONDS,  # One input may take so long
     most_bytes=MOST_BYTES,  # One input may take so much memory beyond what was taken before
     start=0,  # Number of the first input
-    budget=None,  # Seconds after which no further input is tried; None = all are
+    budget=None,  # Seconds from the first answer, after which no further input is tried; None = all are
 ):  # Findings
     "Try many inputs in processes that may die"
     found, number, stop = Findings(), start, start + n
-    end = monotonic() + budget if budget else float('inf')
+    end = float('inf')
     worker = Worker(targets, seed, range(start, stop), seconds, most_bytes)
     child = None
     try:
@@ -336,6 +336,8 @@ def fuzz(
                     number += 1
             else:
                 found.add(target, *line)
+                if budget and found.counts.total() == 1:  # All libraries are loaded
+                    end = monotonic() + budget
                 worker.first = False
                 number += 1
     finally:

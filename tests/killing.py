@@ -23,6 +23,7 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
@@ -53,11 +54,13 @@ class Place:
 
 
 class Points:
-    "Counts what changes something outside this process, and dies before number `kill_at` of it"
+    "Counts what changes something outside this process, and kills somebody before number `kill_at` of it"
 
-    def __init__(self, home, kill_at=None, log=None):
+    def __init__(self, home, kill_at=None, log=None, whom='us'):
         self.home = str(home)
         self.kill_at = kill_at
+        self.whom = whom  # 'us', 'worker' (those that read for us), or 'both'
+        self.workers = []
         self.passed = []
         self.lock = threading.Lock()
         self.on = False
@@ -69,8 +72,14 @@ class Points:
         with self.lock:
             self.passed.append(what)
             if len(self.passed) == self.kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-                time.sleep(PATIENCE_S)
+                self.kill()
+
+    def kill(self, *_):
+        for worker in self.workers if self.whom != 'us' else ():
+            worker.process.kill()
+        if self.whom != 'worker':
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(PATIENCE_S)
 
     def note(self, line):
         if self.log:
@@ -81,6 +90,7 @@ class Points:
         self._watch_fsync()
         self._watch_database()
         self._watch_bucket()
+        self._watch_workers()
 
     def _audit(self, event, args):
         if not self.on or event not in _CHANGES:
@@ -141,6 +151,63 @@ class Points:
 
         URLLib3Session.send = send
 
+    def _watch_workers(self):
+        from astrid_data.images import isolation
+        from astrid_data.images.isolation import _Worker
+
+        begin, answered = _Worker._wait_until_ready, _Worker._answer
+        isolation.subprocess = Forked
+
+        def _wait_until_ready(worker):
+            self.workers.append(worker)
+            with open(_pids_of(self.home), 'a') as file:
+                print(worker.process.pid, file=file)
+            self.at('worker')
+            begin(worker)
+
+        def _answer(worker, seconds):
+            self.at('worker answers')
+            return answered(worker, seconds)
+
+        _Worker._wait_until_ready, _Worker._answer = _wait_until_ready, _answer
+
+
+class Forked:
+    "Stands for `subprocess`: workers are copies of this process, which has all libraries loaded"
+
+    PIPE = DEVNULL = None
+
+    class Popen:
+        def __init__(self, command, **how):
+            (theirs, ask), (answers, ours) = os.pipe(), os.pipe()
+            self.pid, self.returncode = os.fork(), None
+            if not self.pid:
+                os.setsid()
+                os.dup2(theirs, 0)
+                os.dup2(ours, 1)
+                os.closerange(3, 4096)
+                sys.stdin = os.fdopen(0)
+                exec(command[-1])
+                os._exit(0)
+            os.close(theirs)
+            os.close(ours)
+            self.stdin, self.stdout = os.fdopen(ask, 'wb'), os.fdopen(answers, 'rb')
+
+        def poll(self):
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+            return self.returncode
+
+        def kill(self):
+            if self.poll() is None:
+                os.kill(self.pid, signal.SIGKILL)
+
+        def wait(self):
+            while self.poll() is None:
+                time.sleep(0.001)
+            return self.returncode
+
 
 _CHANGES = {f'os.{name}' for name in 'rename remove link truncate mkdir rmdir'.split()} | {'open'}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
@@ -164,14 +231,15 @@ class Ended:
         return self.code != 0
 
 
-def _child(pipe, function, place, kill_at, log):
+def _child(pipe, function, place, kill_at, log, whom):
     "Run a function, say when it begins, and send what it returned"
     os.setpgid(0, 0)  # Its own children are ended with it, later
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.stderr = open(os.devnull, 'w')
-    points = Points(place.home, kill_at, log)
+    points = Points(place.home, kill_at, log, whom)
     points.install()
+    signal.signal(signal.SIGUSR1, points.kill)
     pipe.send('ready')
     pipe.recv()
     points.on = True
@@ -187,9 +255,10 @@ def _child(pipe, function, place, kill_at, log):
 class Child:
     "A function in a process of its own"
 
-    def __init__(self, function, place, kill_at=None, log=None):
+    def __init__(self, function, place, kill_at=None, log=None, whom='us'):
         self.pipe, other = FORK.Pipe()
-        self.process = FORK.Process(target=_child, args=(other, function, place, kill_at, log))
+        args = other, function, place, kill_at, log, whom
+        self.process = FORK.Process(target=_child, args=args)
         self.process.start()
         other.close()
         self.pipe.recv()
@@ -222,6 +291,28 @@ class Child:
         seconds = time.monotonic() - self.begun
         self.process.join()
         return Ended(self.process.exitcode, seconds, result, passed, self.process.pid)
+
+
+def is_running(pid):
+    "Whether a process is there, and no corpse"
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
+def left_behind(place, seconds=10):
+    "Processes that read for a killed one and are there after so many seconds, in words"
+    noted = _pids_of(place.home)
+    pids = noted.read_text().split() if noted.exists() else ()
+    end = time.monotonic() + seconds
+    while any(map(is_running, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return [f'process {pid} was left behind' for pid in pids if is_running(pid)]
+
+
+def _pids_of(home):
+    return Path(f'{home}.workers')
 
 
 def end_workers(ended):
@@ -267,6 +358,21 @@ def _cell(name, value):
     return _without_times(value) if isinstance(value, (dict, list)) else value
 
 
+#: What an answer counts is of what was new: a job that was begun twice finds it there
+_OF_WHAT_IS_NEW = set('added skipped detections rows verdicts notes missing'.split())
+
+
+def _job(row):
+    "A job's row, apart from whether its first or its second start did the work"
+    result = row['result'] or {}
+    data = (result.get('answer') or {}).get('data')
+    if row['kind'].startswith('ingest') and isinstance(data, dict):
+        plain = {k: v for k, v in data.items() if k not in _OF_WHAT_IS_NEW}
+        there = data['added'] + data['skipped']
+        row['result'] = result | dict(answer=plain | dict(there=there))
+    return row
+
+
 def registry_state(archive):
     "Table -> its rows as text, in order"
     from sqlalchemy import inspect, select
@@ -285,6 +391,8 @@ def registry_state(archive):
                 continue
             rows = c.execute(select(table)).mappings().all()
             plain = [{k: _cell(k, v) for k, v in row.items() if k not in _VOLATILE} for row in rows]
+            if table.name == 'ad_ingest_jobs':
+                plain = map(_job, plain)
             state[table.name] = sorted(json.dumps(p, sort_keys=True, default=str) for p in plain)
     return state
 
@@ -353,6 +461,24 @@ def state_of(place):
     return state
 
 
+def by_content(state, place):
+    "A state in which stamps are told by their bytes, in whatever packs they lie"
+    from astrid_data.storage.packs import stored_bytes
+
+    store = place.open().store
+
+    def hash_of(found):
+        return hashlib.sha256(stored_bytes(store, found[0])).hexdigest()
+
+    lists = {name: rows for name, rows in state.items() if isinstance(rows, list)}
+    plain = {name: sorted(_stamp.sub(hash_of, row) for row in rows) for name, rows in lists.items()}
+    others = {name: one for name, one in state.items() if 'store/cas/' not in name + '/'}
+    return others | plain
+
+
+_stamp = re.compile(r'cas/\w\w/\w{64}/\d+-\d+')
+
+
 def digest(state):
     return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -390,10 +516,14 @@ class Verb:
         "What is killed; its result counts too"
         raise NotImplementedError
 
+    def state(self, place):
+        "What is there after"
+        return state_of(place)
+
     def again(self, place):
         "After a kill: the same, and the state it leads to"
         result = self.act(place)
-        return result, state_of(place)
+        return result, self.state(place)
 
 
 def _told(report):
@@ -575,6 +705,61 @@ class AddAlerts(Verb):
     def act(self, place):
         report = place.open().add_alerts(self.packets(), chunk=4, show=False)
         return _told(report)
+
+
+class AddStamps(Verb):
+    "A set of three packs, with verdicts, one stamp that is none, one twice and a table beside"
+
+    wheres = ('sqlite', 'postgresql', 's3')
+
+    def arrays(self):
+        rng = np.random.default_rng(3)
+        pixels = rng.normal(100, 9, (14, 3, 15, 15)).astype('f4')
+        pixels[5], pixels[9] = 0, pixels[2]
+        where = dict(ra=10.0 + np.arange(14), dec=np.zeros(14), label=np.arange(14) % 2)
+        return dict(images=pixels, object_id=[f'T_{i}' for i in range(14)], **where)
+
+    def prepare(self, place):
+        place.open()
+        np.savez(place.home.parent / 'set.npz', **self.arrays())
+
+    def act(self, place):
+        how = dict(channels=['template', 'science', 'difference'], is_real='label', chunk=4)
+        path = place.home.parent / 'set.npz'
+        report = place.open().add_stamps(path, 'set', show=False, **how)
+        return _told(report), report.added + report.skipped
+
+
+class AddStampsApart(AddStamps):
+    "Three files, read by a process of their own, which may die as well"
+
+    wheres = ('sqlite',)
+
+    def prepare(self, place):
+        import h5py
+        import pandas as pd
+
+        place.open()
+        folder = place.home.parent / 'sets'
+        folder.mkdir()
+        arrays = self.arrays()
+        some = [{name: value[k : k + 4] for name, value in arrays.items()} for k in (0, 4, 8)]
+        np.savez(folder / 'a.npz', **some[0])
+        with h5py.File(folder / 'b.h5', 'w') as file:
+            for name, value in some[1].items():
+                file[name] = value
+        rows = some[2] | dict(images=[one.tolist() for one in some[2]['images']])
+        pd.DataFrame(rows).to_parquet(folder / 'c.parquet')
+
+    def act(self, place):
+        how = dict(channels=['template', 'science', 'difference'], is_real='label', chunk=3)
+        sets = place.home.parent / 'sets'
+        report = place.open().add_stamps(sets, 'set', show=False, isolate=True, **how)
+        return _told(report), report.added + report.skipped
+
+    def state(self, place):
+        "Where a worker was killed, what it read comes by the next call, and into other packs"
+        return by_content(super().state(place), place)
 
 
 def plan_of(archive, most=None):
@@ -933,7 +1118,7 @@ class Serve(Build):
 
         staging.CHUNK_ROWS = 8
         port = free_port()
-        app = create_app(place.open(), allowed=[str(place.data)], beat_s=0.05)
+        app = create_app(place.open(), allowed=self.allowed(place), beat_s=0.05)
         options = dict(host='127.0.0.1', port=port, log_level='critical')
         server = uvicorn.Server(uvicorn.Config(app, **options))
         serving = threading.Thread(target=server.run)
@@ -944,6 +1129,9 @@ class Serve(Build):
         server.should_exit = True
         serving.join()
         return answer
+
+    def allowed(self, place):
+        return [str(place.data)]
 
     def ask(self, place, port):
         return _post(place, port)
@@ -990,7 +1178,7 @@ class ServeKeys(Serve):
 class ServeVerdicts(Serve):
     "Verdicts over HTTP, one and many: who was interrupted looks what is there, and it is all or none"
 
-    wheres = ('sqlite', 'postgresql')
+    wheres = ('sqlite', 'postgresql', 'postgresql+s3')
 
     def prepare(self, place):
         AddCatalogue().prepare(place)
@@ -1018,8 +1206,7 @@ class ServeVerdicts(Serve):
 class ServeIngest(Serve):
     "An image around a place, one at an address and one in the body: three jobs at once"
 
-    wheres = ('sqlite', 'postgresql')
-    not_compared = ('ad_ingest_jobs',)  # Which of them added what, and which found it there
+    wheres = ('sqlite', 'postgresql', 'postgresql+s3')
     needs_web = True
 
     def prepare(self, place):
@@ -1032,6 +1219,9 @@ class ServeIngest(Serve):
         url = os.environ['KILLING_WEB']
         fetch._ADDRESS_OF = {'skyview': lambda uri: f'{url}/50.fits'}
         return super().act(place)
+
+    def allowed(self, place):
+        return [*super().allowed(place), os.environ['KILLING_WEB']]
 
     def ask(self, place, port):
         first, second = sorted(place.data.glob('*.fits'))[:2]
@@ -1051,7 +1241,7 @@ class ServeIngest(Serve):
     def _told(self, place, port, data):
         "What came of one, begun just now or long done; it may have been there when it began again"
         if 'job_id' in data:
-            data = _job(place, port, data['job_id'])['answer']['data']
+            data = _ended(place, port, data['job_id'])['answer']['data']
         return data['ledger'], data['added'] + data['skipped']
 
 
@@ -1059,7 +1249,6 @@ class ServeScore(Serve):
     "A model scores a version over HTTP, as a job; one whose server was killed is done as well"
 
     wheres = ('sqlite', 'postgresql')
-    not_compared = ('ad_ingest_jobs',)
 
     def prepare(self, place):
         import astrid_data as ad
@@ -1075,9 +1264,11 @@ class ServeScore(Serve):
     def ask(self, place, port):
         models = json.loads(_get(place, port, 'models'))['data']
         id = next(one['id'] for one in models if one['training_dataset'])
-        wanted = {'Prefer': 'respond-async'}
-        job = _send(place, port, f'models/{id}/score', dict(dataset='sky@v1'), wanted)
-        return [row['score'] for row in _job(place, port, job['job_id'])['answer']['data']]
+        wanted = {'Prefer': 'respond-async', 'Idempotency-Key': 'three'}
+        data = _send(place, port, f'models/{id}/score', dict(dataset='sky@v1'), wanted)
+        if 'job_id' in data:  # Else it was done before
+            data = _ended(place, port, data['job_id'])['answer']['data']
+        return [row['score'] for row in data]
 
 
 def _send(place, port, path, body, more=()):
@@ -1093,7 +1284,7 @@ def _send(place, port, path, body, more=()):
         return json.loads(answer.read())['data']
 
 
-def _job(place, port, id):
+def _ended(place, port, id):
     "A job when it has ended"
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
@@ -1148,6 +1339,8 @@ VERBS = {
     'add_catalogue': AddCatalogue(),
     'add_catalogue, corrected': CorrectCatalogue(),
     'add_alerts': AddAlerts(),
+    'add_stamps': AddStamps(),
+    'add_stamps, isolated': AddStampsApart(),
     'plan.build': Build(),
     'plan.build, workers': BuildWithWorkers(),
     'publish': Publish(),
@@ -1202,7 +1395,7 @@ class Case:
         place = self.fresh()
         ended = self._must(run(self.verb.act, place))
         self.seconds, self.points, self.result = ended.seconds, ended.passed, ended.result
-        self.wanted = self._compared(self._must(run(state_of, place)).result)
+        self.wanted = self._compared(self._must(run(self.verb.state, place)).result)
         faults = self.faults(place) if check_again else []
         assert not faults, ('a second call, after none was killed', faults)
 
@@ -1225,7 +1418,9 @@ class Case:
         return Place(home, url, storage, self.data)
 
     def _database(self, name):
-        return re.sub(r'\W', '_', f'k_{self.folder.name}_{name}').lower()[-60:]
+        "Other test modules, with folders of their own, share the server"
+        whose = f'{crc32(str(self.folder).encode()):08x}'
+        return re.sub(r'\W', '_', f'k_{whose}_{self.folder.name}_{name}').lower()
 
     def _make_database(self, place, template='template0'):
         if 'postgresql' in self.where:
@@ -1282,21 +1477,23 @@ class Case:
             self.drop(place)
         return found
 
-    def killed_at(self, *points):
+    def killed_at(self, *points, whom='us'):
         "Kill one call after the other, each before a point of its way; then faults as above"
         place = self.fresh()
-        ended = [run(self.verb.act, place, kill_at=k) for k in points]
+        ended = [run(self.verb.act, place, kill_at=k, whom=whom) for k in points]
         faults = self.faults(place)
         end_workers(ended)
-        return faults
+        return faults + left_behind(place)
 
-    def killed_after(self, *moments, how=signal.SIGKILL):
-        "The same by seconds"
+    def killed_after(self, *moments, how=signal.SIGKILL, whom='us'):
+        "The same by seconds; SIGUSR1 kills whom it is told to"
         place = self.fresh()
-        codes = []
+        ended = []
         for seconds in moments:
-            codes.append(Child(self.verb.act, place).go().kill_after(seconds, how).end().code)
-        return codes, self.faults(place)
+            child = Child(self.verb.act, place, whom=whom).go()
+            ended.append(child.kill_after(seconds, how).end())
+        faults = self.faults(place)
+        return [one.code for one in ended], faults + left_behind(place)
 
     def power_cut(self, k, database_too):
         "Kill before a point, and lose what was not waited for until it was on the disk"

@@ -3,6 +3,7 @@
 import http.server
 import json
 import re
+import shlex
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -15,10 +16,12 @@ from astropy.io import fits
 from servers import NoServer, https_server
 
 import astrid_data as ad
+from astrid_data.cli import main
 from astrid_data.core import BadInput, NotFound
 from astrid_data.ingest import fetch, mast
 from astrid_data.ingest.fetch import MANIFEST, key_of
 from astrid_data.storage.service import StoreUnreachable
+from astrid_data.verbs import LOST
 
 pytest.importorskip('astroquery')
 answers = Path(__file__).parents[2] / 'shared' / 'data' / 'answers'
@@ -491,3 +494,14 @@ def test_the_recorded_page_of_skyview_gives_links():
 def test_nothing_is_made_for_a_place_nobody_gave():
     with pytest.raises((BadInput, NotFound)):
         ad.search_skyview([], 'DSS')
+
+
+@pytest.mark.parametrize(
+    'words', ['mast "150.1 2.2" --mission hst', 'skyview "150.1 2.2" "DSS2 Red"']
+)
+def test_the_shell_begins_an_archive_with_what_it_found(services, tmp_path, capsys, words):
+    home = tmp_path / 'new'
+    assert main(['ingest', *shlex.split(words), '--add', '--home', str(home)]) in (0, LOST)
+    said = capsys.readouterr()
+    assert f'a new archive begins at {home}' in said.err
+    assert len(ad.open_archive(home).observations()) >= 1

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from copying import copy_registry
 
 import astrid_data as ad
 from astrid_data.core import BadInput, NotFound
@@ -376,12 +377,20 @@ OLD_NAMES = {
 }
 
 
+def _half_written(folder, names):
+    "What another process may be about to rename among compiled code"
+    kept = ('.pyc', '.nbi', '.nbc')
+    return [
+        name for name in names if Path(folder).name == '__pycache__' and not name.endswith(kept)
+    ]
+
+
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
-    "The package alone in a folder, as a wheel puts it"
+    "The package alone in a folder, as a wheel puts it, and its loops compiled as they are here"
     folder = tmp_path_factory.mktemp('site')
     package = Path(ad.__file__).parent
-    shutil.copytree(package, folder / 'astrid_data', ignore=shutil.ignore_patterns('__pycache__'))
+    shutil.copytree(package, folder / 'astrid_data', ignore=_half_written)
     return folder
 
 
@@ -522,14 +531,14 @@ def as_cell(*parts):
     return CELL.format(code='\n'.join(parts))
 
 
-def archive_of(when, home):
+def archive_of(when, home, sample_home):
     "The sample, with its images of HST taken at another time"
     from sqlalchemy import select, update
 
     from astrid_data.registry import Observation, Survey
 
+    copy_registry(sample_home, home)
     archive = ad.open_archive(home)
-    archive.add_sample()
     with archive.session() as session:
         hst = select(Survey.id).where(Survey.name == 'hst').scalar_subquery()
         own = update(Observation).where(Observation.survey_id == hst)
@@ -548,10 +557,10 @@ assert len(val_loader) and len(test_loader)
     assert 'registering the sample' in p.stdout
 
 
-def test_the_seeds_advanced_example(outside, tmp_path):
+def test_the_seeds_advanced_example(outside, tmp_path, sample_home):
     lately = datetime.now(UTC) - timedelta(days=30)
     home = tmp_path / 'lately'
-    archive_of(lately, home)
+    archive_of(lately, home, sample_home)
     checks = """
 image, mask = train_dataset[0]
 assert image.shape == mask.shape == (1, 64, 64)
@@ -564,17 +573,17 @@ assert train_dataset.dataset.manifest['unknown'] == {'survey_ids': ['jwst']}
     assert "no survey 'jwst': asked without" in p.stderr
 
 
-def test_the_seeds_advanced_example_where_nothing_is_that_new(outside, tmp_path):
+def test_the_seeds_advanced_example_where_nothing_is_that_new(outside, tmp_path, sample_home):
     home = tmp_path / 'old'
-    archive_of(datetime(2002, 1, 1, tzinfo=UTC), home)
+    archive_of(datetime(2002, 1, 1, tzinfo=UTC), home, sample_home)
     checks = "assert train_dataset.dataset.origin == 'synthetic'"
     cell = as_cell('import astrid_data.compat', ADVANCED_NAMES, ADVANCED, checks)
     p = outside('-c', cell, home=home)
     assert 'SyntheticDataWarning' in p.stderr and 'surveys hst, jwst, the last 365 days' in p.stderr
 
 
-def test_the_seeds_curl_as_printed(site, tmp_path):
-    archive = archive_of(datetime(2024, 6, 1, tzinfo=UTC), tmp_path / 'home')
+def test_the_seeds_curl_as_printed(site, tmp_path, sample_home):
+    archive = archive_of(datetime(2024, 6, 1, tzinfo=UTC), tmp_path / 'home', sample_home)
     key = ad.api.create_api_key(archive, 'pipeline', ['manage:operations'])
     with served(archive) as url:
         script = CURL.replace('"/training', f'"{url}/training')  # A path alone is no address

@@ -1,10 +1,7 @@
 "What two images confirm of each other: only what another exposure saw with another pixel of a detector."
 
 import itertools
-import os
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -14,9 +11,12 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from dying import die, run_forked
 from sqlalchemy import select
 
 from astrid_data.images.exposures import Exposure, exposure_doubt, other_camera
+from astrid_data.ingest import fits as ingest
+from astrid_data.ingest import labels
 from astrid_data.ingest.archive import open_archive
 from astrid_data.ingest.labels import judge_again
 from astrid_data.registry.tables import (
@@ -428,20 +428,31 @@ def many(folder):
     return [write(folder, shot) for shot in shots]
 
 
-def test_any_order_in_any_number_of_calls_gives_the_same_events(tmp_path):
-    files = many(tmp_path)
-    ends = []
-    ways = [[files], [[f] for f in files], [[f] for f in files[::-1]], [files[2:], files[:2]]]
-    for n, calls in enumerate(ways):
-        archive = open_archive(tmp_path / f'home{n}')
-        for call in calls:
-            archive.add_fits(call, show=False)
-        ends.append(tables(archive))
-    assert ends[0][0] and all(end == ends[0] for end in ends)
+@pytest.fixture(scope='module')
+def several(tmp_path_factory):
+    "Files of two fields, and what an archive says that took them in with one call"
+    folder = tmp_path_factory.mktemp('several')
+    files = many(folder)
+    archive = open_archive(folder / 'whole')
+    archive.add_fits(files, show=False)
+    return files, tables(archive)
 
 
-def test_a_second_search_is_compared_for_itself(tmp_path):
-    files = many(tmp_path)
+ONE_EACH = [slice(n, n + 1) for n in range(4)]
+WAYS = dict(one_each=ONE_EACH, backwards=ONE_EACH[::-1], halves=[slice(2, 4), slice(0, 2)])
+
+
+@pytest.mark.parametrize('calls', WAYS.values(), ids=WAYS)
+def test_any_order_in_any_number_of_calls_gives_the_same_events(tmp_path, several, calls):
+    files, whole = several
+    archive = open_archive(tmp_path)
+    for call in calls:
+        archive.add_fits(files[call], show=False)
+    assert whole[0] and tables(archive) == whole
+
+
+def test_a_second_search_is_compared_for_itself(tmp_path, several):
+    files, _ = several
     ends = []
     for n, calls in enumerate(([files], [files[:2], files[2:]])):
         archive = open_archive(tmp_path / f'home{n}')
@@ -452,28 +463,21 @@ def test_a_second_search_is_compared_for_itself(tmp_path):
     assert ends[0] == ends[1]
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[4])
-import astrid_data.ingest.labels as labels
-from astrid_data.ingest.archive import open_archive
-import astrid_data.ingest.fits as ingest
-at, count = sys.argv[3], [0]
-where, n = at.split(':')
+def killed_in(moment, home, files):
+    "Take files in, and die before the n-th call of a function"
+    where, n = moment.split(':')
+    module = ingest if hasattr(ingest, where) else labels
+    real, calls = getattr(module, where), itertools.count(1)
 
-def dying(module, name):
-    real = getattr(module, name)
-    def call(*args, **kw):
-        count[0] += 1
-        if count[0] == int(n):
-            os.kill(os.getpid(), signal.SIGKILL)
+    def deadly(*args, **kw):
+        if next(calls) == int(n):
+            die()
         return real(*args, **kw)
-    setattr(module, name, call)
 
-if where != 'none':
-    dying(ingest if hasattr(ingest, where) else labels, where)
-open_archive(sys.argv[1]).add_fits(sys.argv[2].split(','), show=False)
-"""
+    setattr(module, where, deadly)
+    open_archive(home).add_fits(files, show=False)
+
+
 MOMENTS = [
     '_register_image:3',  # Two images are in
     'confirm_across:1',  # All are in, nothing is compared
@@ -485,46 +489,34 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize('moment', MOMENTS)
-def test_a_killed_call_loses_no_verdict(tmp_path, moment):
-    files = many(tmp_path)
-    whole = open_archive(tmp_path / 'whole')
-    whole.add_fits(files, show=False)
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    command = [sys.executable, '-c', KILLED, str(tmp_path / 'broken')]
-    command += [','.join(map(str, files)), moment, root]
-    ended = subprocess.run(command, env=dict(os.environ, PYTHONPATH=root), timeout=200)
-    assert ended.returncode == -signal.SIGKILL
+def test_a_killed_call_loses_no_verdict(tmp_path, several, moment):
+    files, whole = several
+    assert run_forked(killed_in, moment, tmp_path / 'broken', files) == -signal.SIGKILL
     broken = open_archive(tmp_path / 'broken')
     broken.add_fits(files, show=False)
-    assert tables(broken) == tables(whole)
+    assert tables(broken) == whole
 
 
-def test_a_call_with_other_files_makes_up_for_one_that_was_killed(tmp_path, monkeypatch):
-    files = many(tmp_path)
-    whole = open_archive(tmp_path / 'whole')
-    whole.add_fits(files, show=False)
+def test_a_call_with_other_files_makes_up_for_one_that_was_killed(tmp_path, several, monkeypatch):
+    files, whole = several
     broken = open_archive(tmp_path / 'broken')
     with monkeypatch.context() as m:
         m.setattr('astrid_data.ingest.fits.confirm_across', lambda *a: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             broken.add_fits(files[:3], show=False)
     broken.add_fits(files[3], show=False)
-    assert tables(broken) == tables(whole)
+    assert tables(broken) == whole
 
 
-def test_both_databases_agree(registry_url, tmp_path):
-    files = many(tmp_path)
-    here = open_archive(tmp_path / 'here')
-    here.add_fits(files, show=False)
+def test_both_databases_agree(registry_url, several, tmp_path):
+    files, whole = several
     there = open_archive(registry_url, str(tmp_path / 'store'), tmp_path / 'there')
     there.add_fits(files[::-1], show=False)
-    assert tables(there) == tables(here)
+    assert tables(there) == whole
 
 
-def test_one_image_that_cannot_be_compared_does_not_stop_the_others(tmp_path, monkeypatch):
-    from astrid_data.ingest import labels
-
-    files = many(tmp_path)
+def test_one_image_that_cannot_be_compared_does_not_stop_the_others(tmp_path, several, monkeypatch):
+    files, whole = several
     archive = open_archive(tmp_path / 'home')
     real, calls = labels._events_around, itertools.count()
 
@@ -537,10 +529,8 @@ def test_one_image_that_cannot_be_compared_does_not_stop_the_others(tmp_path, mo
         m.setattr(labels, '_events_around', sometimes)
         report = archive.add_fits(files, show=False)
     assert list(report.ledger.reason) == ['unexpected'] and report.verdicts[RULE]
-    whole = open_archive(tmp_path / 'whole')
-    whole.add_fits(files, show=False)
     archive.add_fits(files, show=False)
-    assert tables(archive) == tables(whole)
+    assert tables(archive) == whole
 
 
 # People, and archives of earlier releases

@@ -93,6 +93,28 @@ def test_what_is_no_verdict_is_refused_and_never_guessed():
             read_verdict(cell)
 
 
+@pytest.mark.parametrize('cells', [[-1, 0, 1], ['-1', '0'], [0.0, -1.0, None, 1.0]])
+def test_signs_with_a_zero_may_mean_two_things_and_are_asked(cells):
+    "Bogus, unsure and real in one survey; unknown, bogus and real in another"
+    with pytest.raises(BadInput, match='holds the numbers -1, 0.*: these are codes'):
+        read_verdicts(cells, 'v')
+
+
+@pytest.mark.parametrize('name', ['is_bogus', 'artifact', 'CosmicRay', 'bad_flag', 'isfake'])
+@pytest.mark.parametrize('cells', [[1, 0], [True, False], ['t', 'f'], ['yes', 'no'], [1, -1]])
+def test_a_name_that_says_no_turns_no_verdict_round(name, cells):
+    with pytest.raises(BadInput, match=f'{name} by its name says what is not real'):
+        read_verdicts(cells, name)
+    assert read_verdicts(['real', 'bogus'], name)[0].tolist() == [True, False]
+    assert read_verdicts(['yes', 'no'], f'not_{name}')[0].tolist() == [True, False]
+
+
+@pytest.mark.parametrize('name', ['not_real', 'notReal', 'unreal', 'invalid', 'non_genuine'])
+def test_a_denied_yes_is_a_no(name):
+    with pytest.raises(BadInput, match=f'{name} by its name says what is not real'):
+        read_verdicts([1, 0], name)
+
+
 CODES = [
     [1, 3, 3, 1, 6, 6],
     [0, 1, 2, 3, 4, 5],
@@ -412,7 +434,6 @@ def test_units_that_contradict_each_other_are_refused(sky):
     ra, dec = places()
     for units in (
         ('rad', None),
-        ('rad', 'deg'),
         ('mag', 'deg'),
         ('deg', 'hourangle'),
         ('pix', 'pix'),
@@ -421,8 +442,10 @@ def test_units_that_contradict_each_other_are_refused(sky):
         frame.attrs['units'] = {k: v for k, v in zip(('ra', 'dec'), units) if v}
         with pytest.raises(BadInput):
             sky.add_catalogue(frame, 'x')
-    hours = Table(dict(ra=ra * u.hourangle, dec=dec * u.deg))  # Degrees that are called hours
-    assert set(sky.add_catalogue(hours, 'x').ledger.reason) == {'bad_position'}
+    for called in (u.hourangle, u.rad):  # Degrees that are called so
+        table = Table(dict(ra=ra * called, dec=dec * u.deg))
+        report = sky.add_catalogue(table, str(called))
+        assert report.ledger.reason.tolist() == ['bad_position'] * N
     odd = [dict(ra=a, dec=d) for a, d in ((-999, 2), (150, 99), (150, -99.99), ('25:00:00', 2),
            ('10:61:00', 2), (np.nan, 2), (150, None), ('', 2), (150.0, '2h'), (np.inf, 2))]  # fmt: skip
     report = sky.add_catalogue(odd, 'odd')
@@ -447,6 +470,17 @@ def test_stand_ins_are_unknown(sky):
     assert found.mag.dropna().tolist() == found.snr.dropna().tolist() == [21.5, 20]
     assert found.score.tolist() == [0.5, 0.0, *[1.0] * (N - 2)]
     assert sum('unknown' in note for note in report.notes) >= 3
+
+
+@pytest.mark.parametrize('none', [-9.9999995e8, 1e20, 3.4e38, -999.0, 99.99, -np.inf])
+@pytest.mark.parametrize('name', ['mag', 'snr'])
+def test_what_no_source_can_have_is_unknown(sky, name, none):
+    ra, dec = places(2)
+    report = sky.add_catalogue(
+        pd.DataFrame(dict(ra=ra, dec=dec, m=[none, 21.5])), 'c', **{name: 'm'}
+    )
+    assert sky.detections()[name].dropna().tolist() == [21.5]
+    assert any('taken as unknown' in note for note in report.notes)
 
 
 # --- what contradicts itself, and what is corrected
@@ -507,8 +541,8 @@ def test_a_corrected_catalogue_is_the_newest_word(sky, registry_url, tmp_path):
     second.loc[2, 'kind'] = 'AGN'
     second.loc[3, 'id'] = 'renamed'
     report = archive.add_catalogue(second, 'tns', **named)
-    assert (report.detections, report.corrected, report.rows) == (0, 5, 8)
-    assert report.changed['object id'] == 1
+    assert (report.detections, report.corrected, report.rows) == (0, 4, 8)
+    assert dict(report.changed) == {'object id': 1, 'class': 1, 'class without a verdict': 1}
     now = archive.detections().set_index('object_id')
     assert now.status[['o0', 'o7', 'o5', 'o1']].tolist() == [
         'rejected',
@@ -520,7 +554,7 @@ def test_a_corrected_catalogue_is_the_newest_word(sky, registry_url, tmp_path):
     events = pd.DataFrame(events_of(archive), columns=['id', 'is_valid', 'label'])
     assert events.groupby('id').label.last()[str(now.detection_id['o2'])] == 'AGN'
     assert archive.add_catalogue(second, 'tns', **named).corrected == 0
-    assert archive.add_catalogue(first, 'tns', **named).corrected == 5
+    assert archive.add_catalogue(first, 'tns', **named).corrected == 4
     assert len(events_of(archive)) == 8 + 1 + 5 + 5
 
 

@@ -33,6 +33,24 @@ def test_fields_reach_the_version(client):
     assert {name: params[name] for name in asked} == asked
 
 
+@pytest.mark.filterwarnings('ignore')
+def test_the_answer_counts_labels_in_all_and_in_each_split(client):
+    answer = collect(client, name='counted', seed=3).json()['data']
+    read = client.get(
+        f'/training/datasets/{answer["dataset_id"]}/samples', params=dict(limit=100)
+    ).json()['data']
+    counts = answer['counts']
+    assert counts['positives'] > 0 and counts['negatives'] > 0
+    assert counts['positives'] + counts['negatives'] == answer['total_samples'] == len(read)
+    names = dict(validation='val')
+    for split, numbers in counts['by_split'].items():
+        rows = [row for row in read if row['split'] == names.get(split, split)]
+        assert numbers['positives'] + numbers['negatives'] == len(rows)
+        if split in ('train', 'validation'):
+            assert numbers['positives'] == sum(row['label'] == 1 for row in rows)
+    assert {'train', 'validation', 'test'} <= set(counts['by_split'])
+
+
 @pytest.mark.parametrize(
     'wrong',
     [

@@ -161,12 +161,12 @@ def test_each_chip_has_the_mask_of_its_number(tmp_path):
 
 
 def test_flags_of_which_none_is_known_to_be_bad_are_said_and_can_be_named(tmp_path):
-    flags = plane((BAD * 128).astype('i4'), 'FLAGS', MP_OVERFLOW=1, MP_NONFUNC=7)
+    flags = plane((BAD * 128).astype('i4'), 'FLAGS', MP_OVERFLOW=1, MP_DICHROIC=7)
     path = written(tmp_path / 'a.fits', fits.ImageHDU(sky(), placed(), name='IMAGE'), flags)
     with open_image(path) as opened:
-        assert 'NONFUNC' in opened.missing['dq'] and not opened.read_all()[1].any()
-        assert (opened.flag('NONFUNC') == BAD).all()
-    with open_image(path, dq_policy='cards:NONFUNC') as opened:
+        assert 'DICHROIC' in opened.missing['dq'] and not opened.read_all()[1].any()
+        assert (opened.flag('DICHROIC') == BAD).all()
+    with open_image(path, dq_policy='cards:DICHROIC') as opened:
         assert 'dq' not in opened.missing and (opened.read_all()[1] == BAD).all()
 
 
@@ -548,6 +548,6 @@ def test_a_report_says_which_facts_of_an_image_are_unknown(tmp_path, cards, fact
 
 
 def test_a_report_has_no_line_for_an_image_that_gives_all(tmp_path):
-    cards = {'DATE-OBS': '2020-01-02T09:50:00', 'MAGZERO': 25.0, 'BUNIT': 'adu'}
+    cards = {'DATE-OBS': '2020-01-02T09:50:00', 'MAGZERO': 25.0, 'BUNIT': 'adu', 'FILTER': 'r'}
     _, report = taken_in(tmp_path, a=[fits.PrimaryHDU(sky(), placed(**cards))])
     assert not len(report.missing) and 'unknown:' not in repr(report)

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.coordinates.name_resolve import NameResolveError
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
 import astrid_data as ad
 from astrid_data.core import BadInput, NotFound
+from astrid_data.ingest.found import places_of
 
 
 def image_at(path, ra=150.0, dec=2.0, shape=(80, 100), **planes):
@@ -139,3 +141,17 @@ def test_the_pixels_are_those_of_real_files(shared_data):
         whole = fits.getdata(one.image, one.hdu if one.hdu != 'PRIMARY' else 0)
         y, x = np.nonzero(found.valid[k])
         assert np.array_equal(whole[y + one.y0, x + one.x0].astype('f4'), found.data[k][y, x])
+
+
+@pytest.mark.parametrize('text', ['x' * 300, 'x' * 5000, 'a\0b'])
+def test_a_text_that_can_be_no_path_is_refused(tmp_path, monkeypatch, text):
+    image_at(tmp_path / 'a.fits')
+
+    def unknown(name):
+        raise NameResolveError('no such name')
+
+    monkeypatch.setattr(SkyCoord, 'from_name', unknown)
+    with pytest.raises((BadInput, NotFound)):
+        ad.cutouts(text, tmp_path / 'a.fits')
+    with pytest.raises(BadInput, match='neither a position nor a name'):
+        places_of(text)

@@ -44,12 +44,13 @@ def keys(house):  # noqa: F811
     "State of a key -> the key"
     made = {name: create_api_key(house.archive, name, [name]) for name in PERMISSIONS}
     everything = list(PERMISSIONS)
-    made['expired'] = create_api_key(
-        house.archive, 'expired', everything, expires_at=datetime.now(UTC) - timedelta(seconds=1)
-    )
+    made['expired'] = create_api_key(house.archive, 'expired', everything)
     made['revoked'] = create_api_key(house.archive, 'revoked', everything)
     (row,) = [one for one in list_keys(house.archive) if one['name'] == 'revoked']
     change_key(house.archive, row['id'], is_active=False)
+    (row,) = [one for one in list_keys(house.archive) if one['name'] == 'expired']
+    over = datetime.now(UTC) - timedelta(seconds=1)
+    change_key(house.archive, row['id'], expires_at=over)
     made |= dict(none=None, wrong='astrid_' + 'x' * 43, cut=made['read:data'][:-1], empty='')
     return made
 

@@ -111,7 +111,10 @@ def test_an_alert_means_the_same_in_the_words_of_every_broker(archive, broker):
         mag=18.5,
         snr=10.86,
         exposure_s=30.0,
-        missing={},
+        missing=dict(
+            unit='no card of the stamp gives it',
+            zero_point='neither the unit of the stamp nor its record gives one in AB',
+        ),
     )
 
 
@@ -161,7 +164,7 @@ def test_a_band_that_nobody_knows_is_missing(archive, said):
 
 def test_the_numbers_of_ztf_are_no_bands_of_others(archive):
     found = taken(archive, ZTF | dict(objectId='PGIR24aaaaa', fid=1))
-    assert found['band'] == 'unknown' and 'fid 1' in found['missing']['band']
+    assert found['band'] == 'unknown' and 'fid = 1' in found['missing']['band']
 
 
 def test_winter_has_numbers_of_its_own(archive):
@@ -169,7 +172,7 @@ def test_winter_has_numbers_of_its_own(archive):
 
 
 TIMES = [
-    dict(jd=58900.25),
+    dict(mjd=58900.25),
     dict(mjd=2458900.75),
     dict(jd='2020-02-21T06:00:00Z'),
     dict(mjd=pd.Timestamp('2020-02-21T08:00:00', tz='Europe/Athens')),
@@ -189,6 +192,7 @@ REFUSED = [
     (dict(jd=np.float32(2458900.75)), 'short_time'),
     (dict(jd=1582243200000), 'unknown_schema'),
     (dict(jd='last night'), 'bad_value'),
+    (dict(jd=58900.25), 'unclear_time'),
     (dict(fid=1, band='r'), 'conflicting_bands'),
     (dict(ra=True), 'bad_value'),
     (dict(objectId='None'), 'no_object'),
@@ -199,6 +203,28 @@ REFUSED = [
 @pytest.mark.parametrize('said, reason', REFUSED)
 def test_what_cannot_be_told_is_refused_with_its_reason(archive, said, reason):
     assert refused(archive, ZTF | said) == reason
+
+
+LAYERS = [
+    (dict(ra=10.0, dec=5.0), 'conflicting_places'),
+    (dict(dec=ZTF['dec'] + 0.01), 'conflicting_places'),
+    (dict(jd=ZTF['jd'] + 100), 'conflicting_times'),
+    (dict(mjd=ZTF['jd'] - 2400000.5 + 1), 'conflicting_times'),
+    (dict(candid=BASE + 1), 'conflicting_ids'),
+]
+
+
+@pytest.mark.parametrize('form', ['nested', 'flat'])
+@pytest.mark.parametrize('outer, reason', LAYERS)
+def test_a_packet_that_contradicts_its_record_is_refused(archive, form, outer, reason):
+    inner = dict(INNER, candid=BASE)
+    if form == 'flat':
+        inner = {f'candidate.{name}': value for name, value in inner.items()}
+    names = dict(objectId=ZTF['objectId'], candid=BASE)
+    nested = names | (dict(candidate=inner) if form == 'nested' else inner) | CUTOUTS
+    assert refused(archive, nested | outer) == reason
+    near = dict(ra=ZTF['ra'] + 1e-4, dec=np.float32(ZTF['dec']), jd=ZTF['jd'] + 1e-5)
+    assert taken(archive, nested | near)['candid'] == str(BASE)
 
 
 def test_numbers_that_are_none_are_unknown(archive):

@@ -6,6 +6,7 @@ from astropy.io import fits
 
 from astrid_data.images.hdus import role_of
 from astrid_data.images.image import open_image
+from astrid_data.ingest.archive import open_archive
 from astrid_data.ingest.files import science_images
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -147,7 +148,59 @@ def test_a_plane_that_is_one_number_is_said(tmp_path, name, role):
         ('DATAMODL', 'ImageModel', 'image'),
         ('DATAMODL', 'DrizProductModel', 'image'),
         ('IMAGETYP', 'standard', 'image'),
+        ('CONTENT', 'EPIC EXPOSURE MAP', 'weight'),
+        ('CONTENT', 'EPIC BACKGROUND MAP', 'other'),
+        ('CONTENT', 'EPIC SENSITIVITY MAP', 'other'),
+        ('CONTENT', 'EPIC IMAGE', 'image'),
+        *(
+            ('KOAIMTYP', word, 'calibration')
+            for word in 'flatlamp arclamp bias dark domeflat twiflat fpc trace flatlampoff'.split()
+        ),
+        ('KOAIMTYP', 'object', 'image'),
+        *(('IMGTYPE', word, 'calibration') for word in 'CBP BIAS DARK FLAT PTC SPOT'.split()),
+        ('IMGTYPE', 'OBJECT', 'image'),
+        ('PRODCATG', 'ANCILLARY.MASKMAP', 'mask'),
+        ('PRODCATG', 'ANCILLARY.RMSMAP', 'error'),
+        ('PRODCATG', 'ANCILLARY.IMAGE.WHATEVER', 'other'),
+        ('PRODCATG', 'SCIENCE.IMAGE', 'image'),
+        ('CREATOR', 'uvotexpmap 1.2', 'weight'),
+        ('CREATOR', 'uvotskylss', 'weight'),
+        ('CREATOR', 'xrtexpomap-0.2', 'weight'),
+        ('CREATOR', 'uvotimsum', 'image'),
     ],
 )
 def test_a_card_says_what_a_frame_is(card, value, role):
     assert role_of(fits.Header({card: value}))[0] == role
+
+
+@pytest.mark.parametrize(
+    'cards, asks', [(dict(IMGTYPE='ENGTEST'), True), (dict(IMGTYPE='sky'), False)]
+)
+@pytest.mark.parametrize('extension', [False, True])
+def test_a_type_in_no_list_is_sky_and_asked(tmp_path, cards, asks, extension):
+    image = fits.ImageHDU if extension else fits.PrimaryHDU
+    first = [fits.PrimaryHDU()] if extension else []
+    pixels = np.random.default_rng(0).normal(9, 1, (60, 60))
+    fits.HDUList([*first, image(pixels, fits.Header(cards))]).writeto(tmp_path / 'a.fits')
+    with open_image(tmp_path / 'a.fits') as opened:
+        assert ('is it sky?' in opened.notes.get('frame_type', '')) == asks
+
+
+@pytest.mark.parametrize('word', 'TARGET TARG ALLSKY tile deep snapshot calexp ACQ EXPOSE'.split())
+def test_words_of_archives_and_surveys_ask_nothing(word):
+    for card in ('OBSTYPE', 'IMGTYPE', 'IMAGETYP'):
+        assert role_of(fits.Header({card: word})) == ('image', '')
+
+
+def test_an_unknown_word_is_asked_once_in_a_delivery(tmp_path):
+    folder = tmp_path / 'delivery'
+    folder.mkdir()
+    for i, word in enumerate(['ENGTEST', 'ENGTEST', 'CWFS', 'ENGTEST']):
+        pixels = np.random.default_rng(i).normal(9, 1, (60, 60))
+        header = wcs_cards(IMGTYPE=word)
+        fits.PrimaryHDU(pixels, header).writeto(folder / f'{"abcd"[i]}.fits')
+    archive = open_archive(tmp_path / 'archive')
+    report = archive.add_fits(folder, survey='s', show=False, detect=False)
+    asked = sorted(note for note in report.notes if 'is it sky?' in note)
+    assert report.added == 4 and len(asked) == 2
+    assert 'CWFS' in asked[0] and 'ENGTEST' in asked[1]

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from shuffling import shuffled_rows
 from sqlalchemy import select
 from test_boundaries_growth import QUIET, a_sky, add_detection, detections, tell
-from test_boundaries_order import QUESTIONS, images, plan, shuffled_rows, tied  # noqa: F401
+from test_boundaries_order import QUESTIONS, images, plan, tied  # noqa: F401
 
 import astrid_data as ad
 from astrid_data.collect.candidates import find_candidates

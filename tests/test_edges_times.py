@@ -6,12 +6,12 @@ import pytest
 from astropy.io import fits
 from astropy.time import Time
 
-from astrid_data.core import mjd_from_utc, seconds_of_day, utc_from_mjd
+from astrid_data.core import BadInput, mjd_from_utc, seconds_of_day, utc_from_mjd
 from astrid_data.images.cards import Cards
 from astrid_data.images.headers import read_header_facts
 from astrid_data.images.times import end_card, read_date, time_of
 from astrid_data.ingest.archive import open_archive
-from astrid_data.ingest.values import read_times
+from astrid_data.ingest.values import read_times, read_times_of
 from astrid_data.registry.tables import Image, Observation
 
 pytestmark = pytest.mark.filterwarnings('ignore')
@@ -567,3 +567,20 @@ def test_the_zero_of_a_clock_is_no_time(text):
 
 def test_a_day_of_another_year_is_a_day():
     assert read(DATE__OBS='1980-01-06')['mjd'] == 44244.0
+
+
+@pytest.mark.parametrize('day', ['2024 03 01.25', '2024-03-01.25', '20240301.25', 20240301.25])
+def test_a_day_with_its_fraction_is_read_in_tables_as_in_cards(day):
+    "As the Minor Planet Center, telegrams and archives write it"
+    mjd, is_odd = read_times_of(pd.Series([day]), None, 't')
+    assert mjd.tolist() == [60370.25] and not is_odd.any()
+    assert read_date(str(day)).mjd == 60370.25
+
+
+@pytest.mark.parametrize('number', [10370.75, 5173.25, 3370.75, 2024.16])
+def test_days_from_an_unsaid_zero_are_asked(number):
+    "HJD-2450000, Gaia's days and TESS's under a plain name; called MJD, the first of them is one"
+    with pytest.raises(BadInput, match='a year or days from any zero.*time_scale='):
+        read_times_of(pd.Series([number] * 3), None, 't')
+    mjd, _ = read_times_of(pd.Series([10370.75]), None, 'mjd')
+    assert mjd.tolist() == [10370.75]

@@ -14,7 +14,7 @@ import astrid_data as ad
 from astrid_data.core import AstridError, BadInput, Conflict, sha256_file
 from astrid_data.datasets.curve_table import CURVE_FILE, freeze_curves
 from astrid_data.datasets.dataset import Dataset, write_dataset
-from astrid_data.datasets.report import report_html
+from astrid_data.datasets.report import _curves_figure, _epochs_per_sample, report_html
 from astrid_data.datasets.seal import write_seal
 from astrid_data.datasets.shards import content_hash
 from astrid_data.loading.curves import CURVE_VALUES, band_code
@@ -342,6 +342,15 @@ def test_a_drawn_curve_ends_at_its_sample(version):
     days = [x for line in axes.lines for x in np.asarray(line.get_xdata(), 'f8')]
     assert len(days) > 4 and max(days) <= 1e-6
     assert f'<p>{EPOCHS * NIGHTS} epochs of 12 samples' in report_html(version)
+
+
+def test_the_report_draws_the_longest_curves(tmp_path):
+    version = freeze(filled(tmp_path, past=lambda k: past_of(k) if k in (4, 9) else []))
+    lengths = _epochs_per_sample(version)
+    assert sorted(lengths) == [EPOCHS - 3] * (NIGHTS - 2) + [EPOCHS] * 2
+    drawn = [axes.get_title() for axes in _curves_figure(version, lengths, most=2).axes]
+    assert sorted(title.split(',')[0] for title in drawn) == ['ZTF24004', 'ZTF24009']
+    assert '(median 2 of each)' in report_html(version)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ id = version.samples['detection_id'].dropna().iloc[0]
 assert full(lambda: command('label', id, 'real', '--by', 'ann')) == 0
 table = version.samples[['sample_key', 'label']].assign(reason='')
 for left in (0, 20_000):
-    assert full(lambda: write_scores([table] * 40, disk / 'scores.csv'), left) == (40 * len(table), 0)
+    assert full(lambda: write_scores([table] * 40, disk / 'scores.csv'), left) == (40 * len(table), {})
     (disk / 'scores.csv').unlink()
 
 panel = GalleryPanel(ad.browse(version, labeller='ben'))

@@ -68,6 +68,7 @@ def test_a_file_of_onnx_with_such_facts_is_refused(tmp_path):
     if whole is None:
         pytest.skip('files of ONNX need onnxruntime')
     path = tmp_path / 'a.onnx'
-    path.write_bytes(fuzz_models._with_facts(whole, json.dumps(facts_of(architecture=3))))
+    changed = fuzz_models._with_facts(whole, json.dumps(facts_of(architecture=3)))
+    path.write_bytes(fuzz_models._sealed_again(changed))
     with pytest.raises(BadInput, match='architecture'):
         load_classifier(path)

@@ -1,4 +1,4 @@
-"Benchmarks leave nothing behind"
+"Benchmarks leave nothing behind, and say what they take"
 
 import os
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib import import_module
 from pathlib import Path
 
 import psutil
@@ -93,3 +94,34 @@ def test_tables_know_their_size(quick):
     said = subprocess.run([sys.executable, '-c', code], cwd=root, env=env, capture_output=True)
     wanted = [5000, 1000, 3] if quick else [100_000, 50_000, 20]
     assert list(map(int, said.stdout.split())) == wanted
+
+
+SCRIPTS = [
+    page.stem for page in (root / 'benchmarks').glob('*.py') if '__main__' in page.read_text()
+]
+
+
+@pytest.mark.parametrize('name', sorted(SCRIPTS))
+def test_every_benchmark_says_what_it_takes_and_refuses_the_rest(name, capsys):
+    main = import_module(f'benchmarks.{name}').main
+    with pytest.raises(SystemExit) as ended:
+        main(['--help'])
+    told = capsys.readouterr().out
+    assert ended.value.code in (0, None) and 'python -m benchmarks' in told.splitlines()[0]
+    assert len(told.splitlines()) > 4
+    for slip in (['--no-such-option'], ['x' * 9] * 9):
+        with pytest.raises(SystemExit) as ended:
+            main(slip)
+        said = capsys.readouterr()
+        assert ended.value.code == 2 and len(said.err.splitlines()) == 1 and not said.out
+
+
+@pytest.mark.parametrize(
+    ('words', 'wrong'),
+    [('build 0', "'0'"), ('build --growth x', "'x'"), ('copies 3 moons', "'moons'")],
+)
+def test_a_wrong_word_is_named(words, wrong, capsys):
+    name, *words = words.split()
+    with pytest.raises(SystemExit):
+        import_module(f'benchmarks.{name}').main(words)
+    assert wrong in capsys.readouterr().err

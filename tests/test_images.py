@@ -157,12 +157,20 @@ def test_every_shared_file_reads_rightly_or_says_why(shared_data):
                 check_positions(im, row, name)
 
 
+# Columns that saw the sky, by TRIMSEC [17:528,1:520] of a frame as it was read
+SEEN = {'traps/ccd_raw_no_wcs_a8280271.fits.gz': np.s_[:, 16:528]}
+
+
 def check_against_astropy(path, im, name):
     with fits.open(path) as h:
         index = next(i.index for i in list_images(path) if i.hdu_name == im.hdu_name.split('[')[0])
         data = np.asarray(h[index].data).astype('f8')
     if '[' in im.hdu_name:
         data = data[int(im.hdu_name.split('[')[1][:-1])]
+    if name in SEEN:
+        seen = np.full(data.shape, np.nan)
+        seen[SEEN[name]] = data[SEEN[name]]
+        data = seen
     px, bad = im.read_all()
     assert px.dtype == np.dtype('f4') and px.dtype.isnative and bad.dtype == bool
     known = im.bad if im.bad is not None else np.zeros(px.shape, bool)
@@ -335,11 +343,12 @@ def test_lookup_tables_and_sip_matter(shared_data):
 
 
 def test_alert_stamps(shared_data):
-    "Every ZTF and Rubin stamp of the sample reads, without a sky position, as 63 x 63 or smaller"
+    "Each ZTF and Rubin alert in eight: its stamps read, without a sky position"
     pq = pytest.importorskip('pyarrow.parquet')
     n = 0
     for name in ('ztf_dev', 'lsst_dev'):
         table = pq.read_table(shared_data / f'alerts/{name}.parquet')
+        table = table.take(list(range(0, len(table), 8)))
         for col in [c for c in table.column_names if c.startswith('cutout')]:
             for blob in table[col].to_pylist():
                 if blob is None:
@@ -353,7 +362,7 @@ def test_alert_stamps(shared_data):
                         and im.wcs_reason == 'no_wcs'
                     )
                     n += 1
-    assert n > 1000
+    assert n > 125
 
 
 # --- numbers as FITS stores them ---
@@ -766,7 +775,7 @@ def facts(**cards):
         (dict(TELESCOP='HST', INSTRUME='WFC3', FILTER='f105w'), 'F105W'),
         (dict(INSTRUME='WFPC2', FILTNAM1='F555W', FILTNAM2='', FILTER1=25, FILTER2=0), 'F555W'),
         (dict(TELESCOP='JWST', INSTRUME='NIRCAM', FILTER='F200W', PUPIL='CLEAR'), 'F200W'),
-        (dict(TELESCOP='JWST', INSTRUME='NIRCAM', FILTER='F150W2', PUPIL='F162M'), 'F162M'),
+        (dict(TELESCOP='JWST', INSTRUME='NIRCAM', FILTER='F150W2', PUPIL='F162M'), 'F150W2+F162M'),
         (dict(TELESCOP='JWST', INSTRUME='NIRISS', FILTER='CLEAR', PUPIL='F115W'), 'F115W'),
         (dict(INSTRUME='DECam', FILTER='z DECam SDSS c0004 9260.0 1520.0'), 'z'),
         (dict(FILTER='g.MP9401', INSTRUME='MegaPrime'), 'g'),

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from astrid_data.images.sources import (
     stellar_locus,
 )
 from astrid_data.ingest.alerts import STAMPS, flat_alert
-from astrid_data.ingest.archive import UNKNOWN_TIME, Archive, open_archive
+from astrid_data.ingest.archive import UNKNOWN_TIME, Archive, IngestReport, open_archive
 from astrid_data.ingest.files import list_files
 from astrid_data.ingest.fits import sample_files
 from astrid_data.ingest.stamps import stamp_centre, stamp_shape
@@ -957,3 +958,11 @@ def test_pretend_alerts_stay_marked(archive):
             )
         }
     assert got == {('1000', 'synthetic'), ('1001', 'survey')}
+
+
+def test_a_report_counts_one_as_one():
+    "It said 1 detections and 1 alerts of ztf"
+    one = IngestReport(detections=1, corrected=1, epochs=1, surveys={'ztf': 1})
+    assert not re.search(r'\b1 (detections|verdicts|epochs|alerts)\b', str(one))
+    many = IngestReport(detections=1200, epochs=2, surveys={'ztf': 2})
+    assert '1200 detections' in str(many) and '     2 alerts of ztf' in str(many)

@@ -465,3 +465,32 @@ def test_the_spread_of_seeds_stands_beside_the_interval_of_objects():
     assert spread['mean'] == pytest.approx(np.mean(areas)) and spread['n'] == 5
     assert spread['low'] == pytest.approx(np.mean(areas) - half)
     assert report.auc_pr == areas[0] and '5 draws' in repr(report) and once(0).over_seeds is None
+
+
+@pytest.mark.parametrize('label', [[1, 1, 1], [0, 0, 0]])
+def test_of_one_class_no_area_is_said(label):
+    "All real would be 1.0, which any order reaches"
+    report = operating_points(
+        pd.DataFrame(dict(label=label, score=[0.9, 0.5, 0.1], group=[1, 2, 3]))
+    )
+    assert report.auc_pr is None and report.auc_roc is None and report.auc_pr_interval is None
+
+
+@pytest.mark.parametrize(
+    'label, group, words',
+    [
+        ([1, 0, np.nan], [1, 2, 3], '1 of 3 labels'),
+        ([1, 0, 2], [1, 2, 3], '1 of 3 labels'),
+        ([1, 0, 1], [1, np.nan, None], '2 of 3 samples have no group'),
+    ],
+)
+def test_labels_and_objects_that_nobody_knows_are_refused(label, group, words):
+    with pytest.raises(BadInput, match=words):
+        operating_points(pd.DataFrame(dict(label=label, score=[0.9, 0.5, 0.1], group=group)))
+
+
+def test_scores_that_are_no_chances_have_no_calibration():
+    table = pd.DataFrame(dict(label=[1, 0, 1, 0], score=[5.0, -3, 2, 1], group=[1, 2, 3, 4]))
+    report = operating_points(table)
+    assert (report.brier, report.calibration_error, report.auc_pr) == (None, None, 1.0)
+    assert 'no calibration' in report.note

@@ -427,12 +427,12 @@ def test_who_asks_too_often_leaves_room_for_others(registry):
         for _ in range(3):
             jobs.submit('count', ENDLESS, 'Ann', asker='key of Ann')
         for _ in range(10):
-            with pytest.raises(TooBusy, match='3 of your jobs'):
+            with pytest.raises(TooBusy, match='3 jobs of yours'):
                 jobs.submit('count', ENDLESS, 'Ann', asker='key of Ann')
         waits = jobs.submit('count', ENDLESS, 'Bob', asker='key of Bob')
         assert len(list_jobs(registry)) == 4
         jobs.submit('count', ENDLESS, 'Bob', asker='key of Bob')
-        with pytest.raises(TooBusy, match='5 jobs wait'):  # Of all
+        with pytest.raises(TooBusy, match='5 jobs waiting'):  # Of all
             jobs.submit('count', ENDLESS, 'Bob', asker='key of Bob')
         jobs.cancel(waits)
         jobs.submit('count', ENDLESS, 'Bob', asker='key of Bob')

@@ -4,6 +4,7 @@ These are a few kills. `make kills N=60` kills every verb at random moments, and
 before every single change of a file, statement and commit.
 """
 
+import json
 import os
 import time
 from zlib import crc32
@@ -11,7 +12,8 @@ from zlib import crc32
 import numpy as np
 import pytest
 from astropy.io import fits
-from killing import Case, Servers, load_all
+from killing import Case, Servers, load_all, web_of_files
+from servers import NoServer
 
 from astrid_data.core import _this_host, write_atomic
 from astrid_data.datasets.staging import Staging
@@ -26,6 +28,16 @@ def made(tmp_path_factory):
     return {}
 
 
+@pytest.fixture(scope='module')
+def web(tmp_path_factory):
+    "A server of files over TLS"
+    try:
+        with web_of_files(tmp_path_factory.mktemp('tls')) as url:
+            yield url
+    except NoServer as problem:
+        pytest.skip(str(problem))
+
+
 @pytest.fixture
 def case(made, tmp_path_factory, request, monkeypatch):
     "A function that makes a case, or gives one that was made"
@@ -34,6 +46,8 @@ def case(made, tmp_path_factory, request, monkeypatch):
         servers = Servers()
         if where == 'postgresql':
             servers.postgres = request.getfixturevalue('postgres')
+        if name == 'REST ingest':
+            servers.web = request.getfixturevalue('web')
         if where == 's3':
             s3 = servers.s3 = request.getfixturevalue('s3')
             monkeypatch.setenv('AWS_ACCESS_KEY_ID', s3.key)
@@ -59,6 +73,7 @@ def some_points(case, n, *kinds):
     [
         ('add_fits', 'sqlite'),
         ('add_alerts', 'postgresql'),
+        ('add_stamps', 'sqlite'),
         ('plan.build', 'sqlite'),
         ('publish', 's3'),
     ],
@@ -68,6 +83,27 @@ def test_killed_and_done_again(case, name, where):
     kill = some_points(case, 1, 'commit')
     rerun = some_points(case, 1) if name == 'add_fits' else []
     assert case.killed_at(*kill, *rerun) == []
+
+
+@pytest.mark.parametrize('name', ['REST ingest', 'REST score'])
+def test_a_server_that_is_killed_leaves_each_job_to_the_next(case, name):
+    "Registry, store and the table of jobs are those of a server that nobody killed"
+    case = case(name)
+    jobs = list(map(json.loads, case.wanted['ad_ingest_jobs']))
+    assert [job['status'] for job in jobs] == ['done'] * (3 if name == 'REST ingest' else 1)
+    if name == 'REST ingest':  # Each took something in
+        assert [job['result']['answer']['there'] for job in jobs] == [1, 1, 1]
+    early, late = len(case.points) // 10, len(case.points) - 3
+    for moment in (early, *some_points(case, 2, 'statement', 'os.mkdir', 'open', 'fsync'), late):
+        assert case.killed_at(moment) == [], (moment, case.points[moment - 1])
+
+
+@pytest.mark.parametrize('whom', ['us', 'worker', 'both'])
+def test_who_reads_apart_is_killed_and_nobody_is_left_behind(case, whom):
+    "The caller, the process that reads for it, or both; the same call again ends as undisturbed"
+    case = case('add_stamps, isolated')
+    for moment in some_points(case, 2, 'worker answers'):
+        assert case.killed_at(moment, whom=whom) == [], moment
 
 
 def test_two_at_once(case):

@@ -142,6 +142,22 @@ def test_an_epoch_after_its_packet_is_refused_and_counted(registry_url, tmp_path
     assert 'later_than_packet' in repr(report)
 
 
+def test_an_epoch_of_a_neighbour_stays_out_of_the_curve(registry_url, tmp_path):
+    archive = open_at(tmp_path, registry_url)
+    at = night(0, [])['candidate']
+    here = dict(ra=at['ra'] + 1 / 3600, dec=at['dec'])
+    past = [
+        seen(1, 2460390.5, **here),
+        seen(2, 2460391.5, objectId='ZTFneighbour', **here),
+        seen(3, 2460392.5, ra=at['ra'], dec=at['dec'] + 45 / 3600),
+        seen(4, 2460393.5, ra=at['ra'], dec=at['dec'] + 25 / 3600),
+    ]
+    report = archive.add_alerts([night(0, past)])
+    assert report.lost_epochs == dict(other_object=1, other_place=1)
+    kept = {f'detection:{k}' for k in (1, 4)}
+    assert kept <= set(epochs(archive)['epoch_key']) and len(epochs(archive)) == 3
+
+
 def test_one_broken_epoch_costs_itself_alone(tmp_path):
     archive = ad.open_archive(tmp_path)
     past = [seen(1, 2460390.5, magpsf='faint'), seen(2, None), *HISTORY[1:]]

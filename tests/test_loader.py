@@ -12,6 +12,7 @@ import torch
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+from copying import copy_registry
 from sqlalchemy import select
 from torch.utils.data import DataLoader
 
@@ -566,8 +567,9 @@ def test_a_shard_is_summed_once_a_process(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def bucket(s3, tmp_path, request):
+def bucket(s3, tmp_path, request, monkeypatch):
     "A version in a bucket, and how to open it anew with a cache of so many bytes"
+    monkeypatch.setenv('ASTRID_DATA_HOME', str(tmp_path / 'home'))  # Looks at test are kept there
     d, prefix = (
         made(tmp_path / 'v1', n=200, shard_rows=32),
         f'datasets/{abs(hash(request.node.nodeid))}/v1',
@@ -752,9 +754,9 @@ def _check_pixels(ds, path_of, hdu_of, least_edges):
     assert inside and edges >= least_edges
 
 
-def test_pixels_of_the_sample_with_lookup_table_sip_and_quality_planes(tmp_path):
+def test_pixels_of_the_sample_with_lookup_table_sip_and_quality_planes(tmp_path, sample_home):
+    copy_registry(sample_home, tmp_path)
     archive = ad.open_archive(str(tmp_path))
-    archive.add_sample()
     params = ad.TrainingDataCollectionParams(
         survey_ids=['hst'], confidence_threshold=0.5, max_samples=600
     )

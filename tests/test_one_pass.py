@@ -5,18 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 import astrid_data
 from astrid_data import concurrency
 from astrid_data.core import BadImage, sha256_file
 from astrid_data.datasets import staging
 from astrid_data.datasets.shards import ShardWriter
+from astrid_data.images import sources as sources_page
 from astrid_data.images.image import open_image
 from astrid_data.quality import all_pixels
 from astrid_data.quality import background as background_page
 from astrid_data.quality import fingerprints as fingerprints_page
 from astrid_data.quality import flags as flags_page
+from astrid_data.quality import same_noise as same_noise_page
 from astrid_data.quality.background import clipped_stats, local_background
 from astrid_data.quality.flags import image_flags, measure_patches
 
@@ -333,6 +335,51 @@ def test_noise_patterns_are_the_same_with_numpy(side, channels, monkeypatch):
         assert_array_equal(one, other)
     monkeypatch.setattr(fingerprints_page, 'compiled_loops', lambda: None)
     assert_array_equal(together, pattern_of(data, valid))
+
+
+@pytest.mark.parametrize('side', [8, 29, 30, 64])
+def test_images_are_turned_as_by_scipy(side, monkeypatch):
+    "Any angle, mirrored and zoomed, and quarters, whose places fall on pixels but for rounding"
+    rng = np.random.default_rng(side)
+    images = rng.normal(size=(40, side, side)).astype('f4')
+    angles = np.where(np.arange(40) < 12, np.arange(40) * np.pi / 2, rng.uniform(-4, 4, 40))
+    zooms = rng.choice([1, 1.05, 1 / 1.15], 40)
+    how = list(zip(images, angles, np.arange(40) % 2 == 1, zooms))
+    found = [same_noise_page._turned(*one) for one in how]
+    monkeypatch.setattr(same_noise_page, 'compiled_loops', lambda: None)
+    assert_array_equal(found, [same_noise_page._turned(*one) for one in how])
+
+
+@pytest.mark.parametrize(
+    'shape, box', [((61, 87), 8), ((200, 133), 24), ((96, 96), 24), ((50, 400), 24)]
+)
+@pytest.mark.parametrize('kind', ['f4', 'f8'])
+def test_the_sky_of_each_pixel_is_as_photutils_spreads_it(shape, box, kind, monkeypatch):
+    "Boxes that fill the image or reach beyond it, some without a pixel, and too few for a spline"
+    rng = np.random.default_rng(box)
+    pixels = (rng.normal(100, 3, shape) + np.arange(shape[1]) / 9).astype(kind)
+    pixels[20:45, 30:70] = np.nan
+    sky = sources_page.background_of(pixels, box)
+    monkeypatch.setattr(sources_page, '_compiled_spread', lambda: None)
+    plain = sources_page.background_of(pixels, box)
+    assert [one.dtype for one in sky] == [one.dtype for one in plain]
+    assert_array_equal(sky, plain)
+
+
+def test_peaks_and_sums_by_order_are_as_with_numpy(monkeypatch):
+    "What only chooses the pairs to look at is the same but for rounding"
+    rng = np.random.default_rng(0)
+    surfaces = rng.normal(size=(5, 8, 30, 30)).astype('f4')
+    first, second = rng.normal(size=(2, 50, 36)).astype('f4').view('c8').reshape(2, 50, 18)
+    order = rng.integers(1, 9, 18)
+    peaks = same_noise_page._peaks(surfaces)
+    sums = fingerprints_page._sums_by_order(first, second, order, 9)
+    for page in (same_noise_page, fingerprints_page):
+        monkeypatch.setattr(page, 'compiled_loops', lambda: None)
+    plain = same_noise_page._peaks(surfaces)
+    assert_array_equal(peaks[0], plain[0])
+    assert_allclose(peaks[1], plain[1], rtol=1e-5)
+    assert_allclose(sums, fingerprints_page._sums_by_order(first, second, order, 9), atol=1e-5)
 
 
 @pytest.mark.filterwarnings('ignore::RuntimeWarning')

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from test_datasets import write_images
 
 import astrid_data as ad
+import astrid_data.ingest.fits as ingest_fits
 import astrid_data.ingest.rows as rows
 from astrid_data.core import sha256_file
 from astrid_data.registry.tables import Image, take_turn
@@ -105,3 +106,31 @@ def test_a_copy_that_was_left_behind_is_replaced(night, tmp_path):
     fresh.store = archive.store
     assert fresh.add_fits(paths[0], survey='toy', copy=True, show=False).added == 1
     assert sha256_file(archive.store.local_path(key)) == sha256_file(paths[0])
+
+
+STEPS = '_opened _registered_row _require_place _refuse_changed _registered_before _require_sky'
+STEPS = (STEPS + ' _sources_on _write_image _filed').split()
+
+
+@pytest.mark.parametrize('copy', [False, True], ids=['in place', 'copied'])
+def test_who_takes_in_the_same_file_meanwhile_has_not_changed_it(night, monkeypatch, copy):
+    "At whichever step another is faster: there already, and nothing lost"
+    archive, [first, *_] = night
+    for number, step in enumerate(STEPS):
+        mine, other = (ad.open_archive(archive.home / str(number)) for _ in range(2))
+        came = []
+
+        def work():
+            if not came:
+                came.append(None)  # The other passes the same step
+                came[0] = other.add_fits(first, show=False, copy=copy)
+
+        with monkeypatch.context() as patched:
+            interrupt(patched, ingest_fits, step, work)
+            report = mine.add_fits(first, show=False, copy=copy)
+        if step == '_registered_before' and copy:
+            assert came == []  # Copies have addresses of their own
+            continue
+        told = report.added, report.skipped, report.ledger['reason'].tolist()
+        assert told == (0, 1, []), step
+        assert came[0].added == 1 and len(kept_files(mine)) == 1

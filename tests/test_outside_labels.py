@@ -5,11 +5,20 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
+from astrid_data.collect.collector import TrainingDataCollector
+from astrid_data.collect.params import TrainingDataCollectionParams
 from astrid_data.core import BadInput
 from astrid_data.ingest.archive import open_archive
 from astrid_data.ingest.matching import match_confidence, track_position
 from astrid_data.ingest.votes import dawid_skene
-from astrid_data.registry.tables import Detection, DetectionIndex, ValidationEvent
+from astrid_data.registry.tables import (
+    Detection,
+    DetectionIndex,
+    ValidationEvent,
+    add_validation_event,
+    columns,
+)
+from astrid_data.registry.verdicts import effective_labels
 
 N = 60
 
@@ -43,6 +52,52 @@ def labelled(archive):
     query = query.join(ValidationEvent, ValidationEvent.detection_id == DetectionIndex.detection_id)
     with archive.session() as s:
         return dict(map(tuple, s.execute(query)))
+
+
+@pytest.mark.parametrize('error', [13.0, 25.0, 50.0])
+def test_wide_errors_give_no_confidence_above_one(archive, error):
+    "Beyond 12 arcsec the ring in which strangers were counted had no area, or less"
+    add(archive, [10.0], [0.0])
+    listed = pd.DataFrame(dict(ra=[10.0], dec=[error / 3600]))
+    report = archive.match_labels(listed, 'wide', error_arcsec=error, show=False)
+    with archive.session() as s:
+        notes = s.scalars(select(ValidationEvent.notes)).all()
+    told = [float(note.rpartition(' ')[2]) for note in notes]
+    assert all(0.95 <= one <= 1 for one in told)
+    assert len(told) + len(report.lost) == 1
+
+
+def test_strangers_of_wide_errors_are_seldom_sure(archive):
+    "Ten detections strewn over the field of a place that is known to 20 arcsec"
+    rng = np.random.default_rng(3)
+    ra, dec = rng.uniform(-200, 200, (2, 10 * 30)) / 3600
+    add(archive, ra + np.repeat(np.arange(30.0), 10), dec)
+    listed = pd.DataFrame(dict(ra=np.arange(30.0), dec=0.0))
+    report = archive.match_labels(listed, 'strewn', error_arcsec=20.0, show=False)
+    assert sum(report.verdicts.values()) == 0
+
+
+def test_an_error_is_in_the_unit_of_its_column(archive):
+    from astropy import units as u
+    from astropy.table import Table
+
+    add(archive, [10.0, 20.0], [0.0, 0.0])
+    off = 2.0 / 3600  # 1.9 sigma of the first, 6.3 of the second
+    listed = Table(dict(ra=[10.0, 20.0] * u.deg, dec=[off, off] * u.deg))
+    listed['mas'] = [1000.0, 100.0] * u.mas
+    report = archive.match_labels(listed, 'units', error_arcsec='mas', show=False)
+    assert report.verdicts == {'catalogue:units': 1}
+    assert [row[1] for row in report.lost] == ['no_match']
+
+
+def test_what_labels_nothing_has_its_row(archive):
+    add(archive, [10.0, 20.0, 30.0], [0.0, 0.0, 0.0])
+    listed = pd.DataFrame(dict(ra=[10.0, 20.0, 30.0], dec=0.0, error=[0.3, 90.0, 0.3]))
+    listed['real'] = [True, True, None]
+    asked = dict(error_arcsec='error', is_real='real', show=False)
+    report = archive.match_labels(listed, 'rows', **asked)
+    assert report.verdicts == {'catalogue:rows': 1}
+    assert sorted(row[1] for row in report.lost) == ['large_error', 'no_verdict']
 
 
 def test_simulated_truth_in_a_crowded_field(archive):
@@ -177,3 +232,111 @@ def test_split_votes_stay_undecided(archive):
     rows = pd.DataFrame(dict(detection_id='made0', voter=[*'abcd'], vote=[1, 1, 0, 0]))
     report = archive.add_votes(rows, 'zoo', show=False)
     assert report.ledger['reason'].tolist() == ['undecided'] and not report.verdicts
+
+
+def test_what_matches_without_a_label_is_told(archive):
+    "No verdict, or a class that can't be held: neither is cut, nor lost without a word"
+    add(archive, np.arange(4.0), np.zeros(4))
+    table = pd.DataFrame(dict(ra=np.arange(4.0), dec=0.0))
+    table['type'] = ['SN', 'x' * 51, 'x' * 50, 'AGN']
+    table['ok'] = ['yes', 'yes', 'no', 'unsure']
+    how = dict(class_name='type', is_real='ok', show=False)
+    report = archive.match_labels(table, 'x', **how)
+    lost = dict(zip(report.ledger['uri'], report.ledger['reason']))
+    assert lost == {'x[1]': 'long_class', 'x[3]': 'no_verdict'}
+    assert labelled(archive) == {'made-o0': 'SN', 'made-o2': 'x' * 50}
+    assert not any('was cut' in note for note in report.notes)
+
+
+def test_a_missing_column_is_told_with_those_there_are(archive):
+    add(archive, [1.0], [0.0])
+    table = pd.DataFrame(dict(ra=[1.0], dec=[0.0], type=['SN']))
+    for how in (dict(error_arcsec='err'), dict(class_name='klass')):
+        with pytest.raises(BadInput, match='ra, dec, type'):
+            archive.match_labels(table, 'x', show=False, **how)
+
+
+def test_bogus_is_one_class(archive):
+    "Votes, a person's label and a person's verdict without one say the same in one word"
+    add(archive, np.arange(4.0), np.zeros(4))
+    votes = pd.DataFrame([dict(detection_id='made0', voter=u, vote=0) for u in 'abcd'])
+    archive.add_votes(votes, 'zoo', show=False)
+    with archive.session() as s:
+        ids = dict(s.execute(select(Detection.ra, Detection.id)).all())
+        for ra, label in ((1.0, 'bogus'), (2.0, None), (3.0, 'rejected')):
+            add_validation_event(s, ids[ra], 'anna', False, label)
+    with archive.session() as s:
+        detections = pd.DataFrame(columns(s, select(*Detection.__table__.columns)))
+        events = pd.DataFrame(columns(s, select(*ValidationEvent.__table__.columns)))
+    found = effective_labels(detections, events)
+    assert found['label'].tolist() == [0] * 4 and {*found['class_name']} == {'bogus'}
+
+
+def labels_now(archive):
+    "Effective label of each object by name"
+    params = TrainingDataCollectionParams(
+        confidence_threshold=None, validation_status='any', negatives={'rejected': 99}
+    )
+    plan = TrainingDataCollector(archive).plan(params, progress=False)
+    return dict(zip(plan.samples['object_id'], plan.samples['label']))
+
+
+def crowd(names, says, voters=5):
+    "The same vote of some people on each of some detections"
+    rows = [
+        dict(detection_id=n, voter=f'v{k}', vote=v)
+        for n, v in zip(names, says)
+        for k in range(voters)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_newest_votes_count_also_when_they_return_to_what_was(archive):
+    add(archive, [10.0, 20.0], [0.0, 0.0])
+    for says in (1, 0, 1, 0):
+        report = archive.add_votes(crowd(['made0', 'made1'], [says, 1]), 'zoo', show=False)
+        assert labels_now(archive) == {'made-o0': says, 'made-o1': 1}
+    assert report.verdicts == {'catalogue:zoo': 1} and report.skipped == 1
+
+
+def test_the_newest_match_counts_also_when_it_returns_to_what_was(archive):
+    add(archive, [10.0, 20.0], [0.0, 0.0])
+    for real in (True, False, True):
+        listed = pd.DataFrame(dict(ra=[10.0, 20.0], dec=0.0, real=[real, True]))
+        archive.match_labels(listed, 'tns', is_real='real', show=False)
+        assert labels_now(archive) == {'made-o0': int(real), 'made-o1': 1}
+
+
+def test_votes_that_are_undecided_now_take_their_verdict_back(archive):
+    add(archive, [10.0, 20.0], [0.0, 0.0])
+    archive.add_votes(crowd(['made0', 'made1'], [0, 1]), 'zoo', show=False)
+    split = pd.concat(
+        [crowd(['made0'], [0]), crowd(['made0'], [1]).assign(voter=lambda t: 'w' + t['voter'])]
+    )
+    report = archive.add_votes(split, 'zoo', show=False)
+    assert [row[1] for row in report.lost] == ['undecided']
+    assert report.notes == ['1 verdicts of this list are not sure any more: taken back']
+    assert labels_now(archive) == {'made-o1': 1}
+
+
+def test_one_detection_under_two_names_is_one(archive):
+    "Its id, in any case, and its name; who votes under both is heard once, and last"
+    add(archive, [10.0], [0.0])
+    with archive.session() as s:
+        detection_id = str(s.scalar(select(Detection.id)))
+    votes = pd.concat([crowd([detection_id], [0]), crowd(['made0', detection_id.upper()], [1, 1])])
+    report = archive.add_votes(votes, 'zoo', show=False)
+    assert (report.rows, report.lost) == (1, [])
+    assert report.notes == ['10 votes were given again by the same voter: the last counts']
+    assert labels_now(archive) == {'made-o0': 1}
+
+
+def test_a_match_that_is_not_sure_any_more_is_taken_back(archive):
+    add(archive, [10.0], [0.0])
+    listed = pd.DataFrame(dict(ra=[10.0], dec=0.0))
+    archive.match_labels(listed, 'tns', show=False)
+    assert labels_now(archive) == {'made-o0': 1}
+    twice = pd.DataFrame(dict(ra=[10.0, 10.0], dec=[0.2 / 3600, -0.2 / 3600]))
+    report = archive.match_labels(twice, 'tns', show=False)
+    assert {row[1] for row in report.lost} == {'ambiguous'}
+    assert report.notes == ['1 verdicts of this list are not sure any more: taken back']

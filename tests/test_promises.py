@@ -1,18 +1,14 @@
 "A model is shown its own numbers, is trained until it has learnt, and says so where it has not"
 
 import copy
-import os
 import signal
-import subprocess
-import sys
-import textwrap
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dying import die, run_forked
 
 from astrid_data.core import BadInput
 from astrid_data.datasets.dataset import write_dataset
@@ -21,6 +17,7 @@ from astrid_data.loading.loader import RealDataLoader
 from astrid_data.loading.model_input import known_input, normaliser_of
 from astrid_data.loading.patch_dataset import PatchDataset, collate
 from astrid_data.tracking.saved_model import _load_pyfunc, save_model
+from astrid_data.training import stopping
 from astrid_data.training.baseline import evaluate_baseline
 from astrid_data.training.checkpoints import load_checkpoint, save_checkpoint
 from astrid_data.training.fit import fit
@@ -188,7 +185,7 @@ def test_numbers_fitted_on_nothing_are_refused(home, model):
 
 def test_what_is_not_known_is_said(model, old, other):
     batches = list(loaders(other)[2])
-    with pytest.warns(UserWarning, match='do not say how they were normalised'):
+    with pytest.raises(BadInput, match='do not say how they were normalised'):
         predict(model, batches)
     with warnings.catch_warnings():
         warnings.simplefilter('error')
@@ -256,7 +253,7 @@ def test_labels_of_val_that_are_no_numbers_are_refused():
     def batches(labels):
         return [dict(image=torch.randn(len(labels), 1, 32, 32), label=torch.tensor(labels))]
 
-    with pytest.raises(BadInput, match='the loss on val is not a number'):
+    with pytest.raises(BadInput, match='batch 1 of val: 2 of 2 labels are no number'):
         train, val = batches([0.0, 1.0] * 2), batches([float('nan')] * 2)
         fit(SmallCNN(), train, val, epochs=1, show=False)
 
@@ -266,46 +263,50 @@ def test_an_easy_set_is_given_its_patience(old):
     assert len(history) * 3 >= 200 and 'no better for 2 epochs' in history.stop_reason
 
 
-KILLED = """
-    import os, signal, sys, tempfile, torch
-    from pathlib import Path
-    import test_promises as t
-    import astrid_data.training.stopping as f
-    f._FLOOR, f._PATIENCE = (12, 3), (6, 2)
-    model = torch.nn.Sequential(torch.nn.Dropout(0.2), t.SmallCNN(seed=int(sys.argv[3])))
-    train, val, _ = t.RealDataLoader(t.version(Path(tempfile.mkdtemp()), 'v')).loaders(batch_size=32)
-    class Deadly:
-        dataset = train.dataset
-        epoch = 0
-        def __len__(self): return len(train)
-        def set_epoch(self, epoch):
-            self.epoch = epoch
-            train.set_epoch(epoch)
-        def __iter__(self):
-            for k, b in enumerate(train):
-                if self.epoch == int(sys.argv[2]) and k == 1: os.kill(os.getpid(), signal.SIGKILL)
-                yield b
-    h = t.fit(model, Deadly(), val, lr=0.03, checkpoint=sys.argv[1] + '/c.pt', resume=True)
-    torch.save((model.state_dict(), t.known_input(model)['prior'], len(h)), sys.argv[1] + '/done')
-"""
+class Deadly:
+    "Batches of a loader; the process dies in the middle of an epoch"
+
+    epoch = 0
+
+    def __init__(self, loader, dies_in):
+        self.loader, self.dataset, self.dies_in = loader, loader.dataset, dies_in
+
+    def __len__(self):
+        return len(self.loader)
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+        self.loader.set_epoch(epoch)
+
+    def __iter__(self):
+        for k, batch in enumerate(self.loader):
+            if self.epoch == self.dies_in and k == 1:
+                die()
+            yield batch
+
+
+def train_or_die(dataset, folder, dies_in, seed):
+    stopping._FLOOR, stopping._PATIENCE = (12, 3), (6, 2)
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(torch.nn.Dropout(0.2), SmallCNN(seed=seed))
+    train, val, _ = RealDataLoader(dataset).loaders(batch_size=32)
+    deadly = Deadly(train, dies_in)
+    h = fit(model, deadly, val, lr=0.03, checkpoint=folder / 'c.pt', resume=True)
+    torch.save((model.state_dict(), known_input(model)['prior'], len(h)), folder / 'done')
 
 
 def test_killed_before_and_after_the_second_chance_it_ends_the_same(tmp_path):
-    here = Path(__file__).parent
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(here.parent), str(here)]))
+    dataset = version(tmp_path, 'v')
 
     def run(name, dies_in, seed=0):
         (tmp_path / name).mkdir(exist_ok=True)
-        words = [tmp_path / name, str(dies_in), str(seed)]
-        code = [sys.executable, '-W', 'ignore', '-c', textwrap.dedent(KILLED), *words]
-        done = subprocess.run(code, env=env, capture_output=True, text=True)
-        return done.returncode or 0, done.stderr
+        return run_forked(train_or_die, dataset, tmp_path / name, dies_in, seed)
 
-    assert run('whole', -1) == (0, '')
+    assert run('whole', -1) == 0
     weights, prior, epochs = torch.load(tmp_path / 'whole' / 'done', weights_only=True)
     assert prior == 0.5 and epochs > 5
-    assert run('killed', 2)[0] == run('killed', epochs - 1, seed=1)[0] == -signal.SIGKILL
-    assert run('killed', -1, seed=2) == (0, '')
+    assert run('killed', 2) == run('killed', epochs - 1, seed=1) == -signal.SIGKILL
+    assert run('killed', -1, seed=2) == 0
     again, *same = torch.load(tmp_path / 'killed' / 'done', weights_only=True)
     assert same == [prior, epochs] and all(torch.equal(weights[k], again[k]) for k in weights)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from astrid_data.core import BadInput
 from astrid_data.quality import report as q
 from astrid_data.quality.background import local_background
-from astrid_data.quality.checks import check_images, check_pixels, other_label_near
+from astrid_data.quality.checks import check_images, check_pixels, issue_of, other_label_near
 from astrid_data.quality.columns import check_columns, known_at
 from astrid_data.quality.coverage import coverage_moc, sky_cells, split_drift
 from astrid_data.quality.flags import (
@@ -29,6 +29,7 @@ from astrid_data.quality.flags import (
 from astrid_data.quality.gates import combine
 from astrid_data.quality.label_issues import rank_label_issues
 from astrid_data.quality.shortcuts import probe_shortcuts
+from astrid_data.quality.views import _finding_lines
 from astrid_data.sky import healpix_index, sky_separation_arcsec
 
 
@@ -300,6 +301,24 @@ def test_a_warning_costs_what_it_says():
         t.assign(quality_flags=np.uint32(1 << 4) * (np.arange(1000) < 600).astype('u4'))
     )
     assert score == pytest.approx(0.7) and issue.severity == 'error'
+
+
+def test_what_speaks_against_a_label_is_said_once():
+    bits = np.zeros(100, np.uint32)
+    bits[:10], bits[50:70] = 1 << 5, 1 << 6
+    t = table(100, 50, quality_flags=bits, valid_fraction=1.0)
+    _, counts, of_images = check_images(t)
+    _, _, of_labels = q.check_labels(t)
+    assert counts == dict(faint=10, bright=20)
+    assert of_images == []
+    told = {issue.code: issue.n for issue in of_labels}
+    assert told['nothing_there'] == 10 and told['source_in_drawn_sky'] == 20
+
+
+def test_the_line_on_the_findings_promises_what_they_name():
+    issues = issue_of('odd', 'info', '{n} odd', pd.DataFrame(index=range(80)), np.ones(80, bool))
+    ((_, line),) = _finding_lines(issues)
+    assert len(issues[0].sample_keys) == 50 and 'the first 50 samples of each' in line
 
 
 # Labels and positions

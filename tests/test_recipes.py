@@ -1,5 +1,6 @@
 "Recipes for schedulers and containers: their commands are commands, their files can be read, and the linters that are here agree"
 
+import json
 import re
 import shlex
 import shutil
@@ -70,3 +71,29 @@ def test_a_night_of_prefect_runs(monkeypatch, tmp_path):
     code = f'import sys; sys.path.insert(0, {str(recipes)!r}); from prefect_nightly import nightly; print(nightly())'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert "'alerts': ['quality_score']" in done.stdout, done.stderr
+
+
+def test_a_night_of_airflow_can_be_read():
+    "Also where Airflow is not installed: it is Python, and its commands are commands"
+    code = (recipes / 'airflow_nightly.py').read_text()
+    compile(code, 'airflow_nightly.py', 'exec')
+    for verb in re.findall(r"run\('(\w+)', dataset\)", code):
+        _parser([verb, 'first-look']).parse_args([verb, 'first-look'])
+    assert re.findall(r"run\('(\w+)'", code) == ['retrain', 'watch']
+
+
+def test_the_guide_shows_the_dag_as_it_is():
+    guide = json.loads((recipes.parent / 'nbs/guides/deployment.ipynb').read_text())
+    text = '\n'.join(''.join(cell['source']) for cell in guide['cells'])
+    assert (recipes / 'airflow_nightly.py').read_text().strip() in text
+
+
+def test_airflow_finds_the_dag(monkeypatch, tmp_path):
+    pytest.importorskip('airflow')
+    monkeypatch.setenv('AIRFLOW_HOME', str(tmp_path))
+    code = (
+        f'import sys; sys.path.insert(0, {str(recipes)!r}); import airflow_nightly as one; '
+        'print(sorted(one.nightly_model().task_ids))'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert "['retrain', 'watch']" in done.stdout, done.stderr

@@ -74,6 +74,7 @@ MAY = {
         ('POST', f'/observations/ingest/{way}'): {'all'}
         for way in ('position', 'address', 'upload')
     },
+    **{('POST', f'/stamps/ingest/{way}'): {'all'} for way in ('address', 'upload')},
     ('POST', '/detections/{id}/events'): {'all'},
 }
 
@@ -93,7 +94,7 @@ def test_every_endpoint_asks_for_a_key_and_a_permission(house):
                 assert status not in (401, 403), (method, path, key, status)
             else:
                 assert status == 403, (method, path, key, status)
-    assert set(MAY) < seen and len(seen) == 35
+    assert set(MAY) < seen and len(seen) == 37
 
 
 def test_the_description_has_examples_and_a_key_for_each(house):

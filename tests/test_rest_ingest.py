@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import tempfile
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -16,9 +17,9 @@ from sqlalchemy import select
 from test_jobs import ended
 
 import astrid_data as ad
-from astrid_data import deliveries, web_ingest
+from astrid_data import api, deliveries, web_ingest
 from astrid_data.answers import ApiError
-from astrid_data.core import BadInput
+from astrid_data.core import BadInput, Conflict
 from astrid_data.ingest import fetch
 from astrid_data.ingest.archive import IngestReport
 from astrid_data.ingest.fits import sample_files
@@ -35,7 +36,7 @@ POSITION = '/observations/ingest/position'
 
 
 @pytest.fixture
-def house(tmp_path):
+def house(tmp_path, monkeypatch):
     "A served archive, a folder that is allowed, and one that is not"
     archive = ad.open_archive(home=tmp_path / 'home')
     may = dict(reader=['read:data'], all=['manage:operations', 'read:data'])
@@ -47,7 +48,12 @@ def house(tmp_path):
     for folder in ('open', 'closed'):
         (tmp_path / folder / name).write_bytes(content)
     how = dict(most_upload_bytes=len(content) + 1, beat_s=0.2)
-    with TestClient(ad.create_app(archive, [tmp_path / 'open'], **how)) as client:
+    swept = threading.Event()
+    with monkeypatch.context() as patched:
+        patched.setattr(api, 'sweep_uploads', lambda archive: swept.set())
+        app = ad.create_app(archive, [tmp_path / 'open'], **how)
+    with TestClient(app) as client:
+        assert swept.wait(60)  # And not again for a day: what a test leaves there stays
         client.headers.update(keys['all'])
         yield SimpleNamespace(
             archive=archive, client=client, keys=keys, name=name, content=content, at=tmp_path
@@ -281,10 +287,25 @@ def test_what_killed_servers_left_is_swept(house):
     params = dict(asked=dict(key=awaited), who='ann', asker='ann', starts=0)
     with house.archive.session() as session:
         session.add(IngestJob(kind='ingest_upload', params=params, status='cancelling', progress=0))
-    assert sent.status_code == 200
+    assert sent.status_code == 200 and house.archive.store.has(old)
     with TestClient(ad.create_app(house.archive)):
         wait_until(lambda: not house.archive.store.has(old))
     assert kept(house) == sorted([young, awaited, used])
+
+
+def test_a_sweep_that_failed_is_tried_again_soon(house, monkeypatch):
+    old, tries, plain = leave(house, '2.fits', 2), [], api.sweep_uploads
+
+    def sweep(archive):
+        tries.append(archive)
+        if len(tries) < 3:
+            raise Conflict('the database is locked')
+        return plain(archive)
+
+    monkeypatch.setattr(api, 'sweep_uploads', sweep)
+    with TestClient(ad.create_app(house.archive, beat_s=0.01)):
+        wait_until(lambda: not house.archive.store.has(old))
+    assert len(tries) == 3
 
 
 @pytest.mark.parametrize('status, starts', [('running', 3), ('cancelling', 1)])

@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,6 +45,7 @@ from astrid_data.tracking.run import track
 from astrid_data.training.fit import fit
 from astrid_data.training.models import SmallCNN
 from astrid_data.training.predict import evaluate, predict
+from astrid_data.verbs import FAILED, LOST
 
 torch.set_num_threads(1)
 CHANNELS = ('template', 'science', 'difference')
@@ -152,6 +154,46 @@ def test_every_way_gives_the_same_scores(trained, onnx_file, tmp_path):
         by_place = registry.groupby('ra')[name].apply(sorted).tolist()
         in_order = direct.groupby('ra')[name].apply(sorted).tolist()
         assert np.abs(np.array(by_place) - np.array(in_order)).max() < 1e-5, name
+
+
+@pytest.fixture(scope='module')
+def kept(classifier, tmp_path_factory):
+    "The folder of the classifier"
+    return str(classifier.save(tmp_path_factory.mktemp('kept') / 'model'))
+
+
+def test_a_night_that_is_not_there_leaves_the_scores_of_before(kept, tmp_path, capsys):
+    to = tmp_path / 'scores.csv'
+    to.write_text('of yesterday')
+    nights = [tmp_path / 'nothere' / '*.avro', tmp_path / 'nothere.avro']
+    for night in [nights[:1], nights]:
+        assert cli.main(['score', kept, *map(str, night), '--to', str(to)]) == FAILED
+        assert f'no file fits {nights[0]}' in capsys.readouterr().err
+    assert to.read_text() == 'of yesterday' and list(tmp_path.iterdir()) == [to]
+
+
+def test_the_shell_counts_what_has_no_score_by_its_reason(kept, tmp_path, capsys):
+    pd.DataFrame(list(new_alerts(2))).to_parquet(tmp_path / 'night.parquet')
+    paths = [str(tmp_path / name) for name in ('night.parquet', 'a.avro', 'b.avro')]
+    line = ['score', kept, *paths, '--to', str(tmp_path / 'scores.csv')]
+    assert cli.main(line) == LOST
+    said = capsys.readouterr().out
+    assert '4 rows' in said and '2 of them without a score (missing_file 2)' in said
+    assert cli.main([*line, '--json']) == LOST
+    assert json.loads(capsys.readouterr().out)['unscored'] == dict(missing_file=2)
+
+
+def test_scores_of_the_archive_are_written_where_a_file_is_named(kept, tmp_path, capsys):
+    home, to = tmp_path / 'home', tmp_path / 'det.csv'
+    open_archive(home).add_alerts(list(new_alerts(3)), survey='ztf', show=False)
+    line = ['score', kept, '--home', str(home)]
+    assert cli.main(line) == 0
+    assert 'the registry keeps them as run' in capsys.readouterr().out and not to.exists()
+    assert cli.main([*line, '--to', str(to)]) == 0
+    assert f'3 rows in {to}' in capsys.readouterr().out
+    written = pd.read_csv(to).set_index('detection_id')['score']
+    registry = read_scores(open_archive(home)).set_index('detection_id')['score']
+    assert len(written) == 3 and np.allclose(written, registry.loc[written.index])
 
 
 def test_what_is_in_the_registry_scores_as_its_plan_and_its_version(trained):
@@ -559,3 +601,85 @@ def test_the_command_needs_no_torch_to_show_its_help():
     code = 'import sys; from astrid_data import cli; cli._parser([]); print("torch" in sys.modules)'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == 'False'
+
+
+# --- what a score is of
+
+
+def cut_stamps(one, side):
+    "An alert whose stamps are smaller"
+    for name in STAMPS.values():
+        with fits.open(io.BytesIO(one[name])) as hdus:
+            start = 31 - side // 2
+            one[name] = stamp(hdus[0].data[start : start + side, start : start + side])
+    return one
+
+
+def test_a_stamp_that_is_too_small_is_said_to_be(classifier):
+    "Not that its pixels are invalid: nothing is wrong with them"
+    small, large = cut_stamps(alert(900), 13), cut_stamps(alert(902), 25)
+    table = classifier.score([small, large], survey='mine')
+    assert table['reason'].tolist() == ['small_stamp', '']
+    assert '13 pixels a side, and this model takes 21' in table['detail'][0]
+
+
+def test_another_survey_is_flagged(classifier, onnx_file):
+    packets = [one for one, _ in zip(new_alerts(), range(2))]
+    other = packets[1] | dict(objectId='WNTR21abcde')
+    for model in (classifier, load_classifier(onnx_file)):
+        flagged = ['other_survey' in words for words in model.score([packets[0], other])['flags']]
+        assert flagged == [False, True]
+        assert ['other_survey' in f for f in model.score(packets, survey='PanSTARRS')['flags']] == [
+            True
+        ] * 2
+
+
+def test_an_alert_of_an_unknown_survey_is_flagged(classifier, onnx_file):
+    packets = [one for one, _ in zip(new_alerts(), range(2))]
+    broken = packets[0] | dict(cutoutScience=b'')
+    strange = packets[1] | dict(objectId='FOO21abcde')
+    for model in (classifier, load_classifier(onnx_file)):
+        flags = model.score([packets[0], strange, broken])['flags']
+        assert ['unknown_survey' in words for words in flags] == [False, True, False]
+        assert not model.score([strange], survey='ztf')['flags'].str.contains('survey').any()
+
+
+def test_a_survey_that_a_plan_or_a_version_names_is_no_other(trained):
+    _, plan, dataset, classifier = trained
+    for what in (plan, dataset):
+        assert not classifier.score(what)['flags'].str.contains('other_survey').any()
+    elsewhere = replace(plan, samples=plan.samples.assign(survey='decat'))
+    assert classifier.score(elsewhere)['flags'].str.contains('other_survey').all()
+
+
+def test_a_model_that_does_not_say_its_surveys_flags_none(classifier, tmp_path):
+    folder = classifier.save(tmp_path / 'older')
+    older = read_classifier(folder)
+    del older.facts['input']['surveys']
+    assert not older.score(list(new_alerts(2)))['flags'].str.contains('other_survey').any()
+
+
+def test_a_call_is_of_the_score_and_the_same_at_any_prior(classifier):
+    packets = list(new_alerts(30))
+    tables = [classifier.score(packets, prior=prior) for prior in (None, 0.01, 0.5, 0.99)]
+    called = [table['called_real'].tolist() for table in tables]
+    assert called == [called[0]] * 4
+    assert called[0] == (tables[0]['score'] >= classifier.threshold).tolist()
+    assert (tables[1]['probability'] < tables[3]['probability']).all()
+
+
+def test_messages_are_scored_by_their_schemas(classifier):
+    fastavro = pytest.importorskip('fastavro')
+    names = ('objectId', 'candid', 'ra', 'dec', 'jd', *STAMPS.values())
+    kinds = ['string', 'long', 'double', 'double', 'double', 'bytes', 'bytes', 'bytes']
+    fields = [dict(name=name, type=kind) for name, kind in zip(names, kinds)]
+    schema = dict(type='record', name='alert', fields=fields)
+    packets, messages = list(new_alerts(2)), []
+    for one in packets:
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, schema, one)
+        messages.append(b'\0\0\0\0\x07' + out.getvalue())
+    expected = classifier.score(packets)
+    found = classifier.score(messages, schemas={7: schema})
+    assert found['score'].tolist() == expected['score'].tolist()
+    assert classifier.score(messages)['reason'].tolist() == ['no_schema'] * 2

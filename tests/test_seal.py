@@ -4,6 +4,7 @@ import json
 import os
 import random
 
+import every_byte
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,6 +72,15 @@ def test_a_changed_byte_is_found_in_words(tmp_path):
             assert path.name in str(error.value) or 'manifest.json' in str(error.value)
         path.write_bytes(whole)
     read_all(folder)
+
+
+def test_two_bytes_of_each_file_by_the_tool_that_changes_all(tmp_path, monkeypatch):
+    "It has files of every kind, a signature as well; `make every_byte` changes each byte"
+    folder = every_byte.signed_version(tmp_path)
+    found = every_byte.change_bytes(folder, most=2)
+    assert found.counts.total() == 2 * len(list(folder.iterdir())) and not found.faults, found
+    monkeypatch.setattr(every_byte, 'STAGES', {})  # Nobody looks
+    assert len(every_byte.change_bytes(folder, most=1).faults) == len(list(folder.iterdir()))
 
 
 @pytest.mark.parametrize('name', ['manifest.json', SEAL, 'samples.parquet', 'datasheet.md'])

@@ -29,6 +29,7 @@ from astrid_data.training.models import SmallCNN
 PASSWORD = 'horse-staple-of-no-database'
 TRACKING = 'battery-of-the-tracking-server'
 WRONG = 'a-key-that-no-bucket-knows'
+SIGNING = 'a-pen-that-only-we-have'
 SIGNATURE = 'c0ffee1234567890' * 4
 
 
@@ -161,7 +162,30 @@ def go_the_main_way(tmp_path):
     here = fit_tracked(archive, dataset, train, val)
     export_version(dataset, tmp_path / 'exported')
     write_report(dataset, tmp_path / 'report.html')
-    return dict(archive=archive, dataset=dataset, train=train, away=away, here=here)
+    copy = dataset.publish(tmp_path / 'published', key=SIGNING)
+    run_notebook(tmp_path)
+    things = dict(archive=archive, dataset=dataset, train=train, away=away, here=here)
+    return things | dict(copy=copy)
+
+
+CELL = """
+import astrid_data as ad
+archive = ad.open_archive(home={home!r})
+print(archive, vars(archive), ad.list_datasets(archive).to_string())
+dataset = ad.open_dataset(archive, 'sky@v1')
+archive, dataset, dataset.quality
+"""
+
+
+def run_notebook(tmp_path):
+    "A notebook that opens the archive and shows all, run and kept with its outputs"
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell(CELL.format(home=str(tmp_path / 'home')))]
+    NotebookClient(notebook, timeout=300, resources=dict(metadata=dict(path='.'))).execute()
+    nbformat.write(notebook, tmp_path / 'look.ipynb')
 
 
 def fit_tracked(archive, dataset, train, val):
@@ -309,6 +333,7 @@ def test_no_secret_is_said_written_or_handed_to_a_process(world, s3, tmp_path, m
     finally:
         ad.stop_logging()
     secrets = world | dict(wrong=WRONG, api_key=key, signature=SIGNATURE)
+    secrets |= dict(signing=SIGNING)
     shown = {name: every_form(thing) for name, thing in things.items()}
     shown |= dict(settings=every_form(load_settings()), errors=errors, answers=answers)
     shown |= dict(models=models, addresses=addresses, shell='\n'.join(shell))
@@ -318,5 +343,6 @@ def test_no_secret_is_said_written_or_handed_to_a_process(world, s3, tmp_path, m
     assert 'sky@v1' in shown['shell'] and len(shown['addresses']) > 1000
     assert shown['logs'] and 'log.jsonl' in files and 'home/mlflow.db' in files
     assert any('manifest.json' in name for name in files) and objects
+    assert 'sky@v1' in files['look.ipynb'] and any('published' in name for name in files)
     found = [leaks(secrets, **places) for places in (shown, files, objects)]
     assert found == [[], [], []]

@@ -110,7 +110,8 @@ def test_a_class_that_cannot_be_everywhere_is_told(caplog):
     missing = two.report['missing_classes'].values()
     assert {number for classes in missing for number in classes.values()} == {2}
     for text in (caplog.text, repr(two)):
-        assert "too few groups to be in every split: class '1 ' (2 groups, none in" in text
+        assert "too few groups to be in every split: class '1' (2 groups, none in" in text
+        assert 'It takes 3: bring others of that class, or ask for fewer splits' in text
     assert 'split has no sample of class' not in caplog.text
     large = groups_of([50] * 6, label=[0, 1] * 3)  # Of each class three, larger than a val of 45
     said = split_samples(large)
@@ -266,6 +267,27 @@ def test_a_build_refuses_before_a_pixel_is_cut(plan, monkeypatch):
     monkeypatch.setattr('astrid_data.datasets.build.write_patches', never)
     with pytest.raises(EmptySplit, match='split would be empty: 2 samples are 2 independent'):
         plan.build('early', **QUIET)
+
+
+def test_a_refusal_says_how_large_the_groups_are():
+    samples = pd.DataFrame(dict(object_id=['a'] * 9 + ['b'] * 3, ra=[10.0] * 9 + [80.0] * 3))
+    samples['sample_key'] = [f'{i:032x}' for i in range(12)]
+    with pytest.raises(
+        EmptySplit, match='largest has 9 of 12 .* least 0.75.* below 0.25'
+    ) as caught:
+        split_samples(samples.assign(dec=0.0, label=[0, 1] * 6), by='group')
+    assert (caught.value.details['largest'], caught.value.details['smallest']) == (9, 3)
+
+
+@pytest.mark.parametrize('by', ['group', 'object', 'survey', 'time'])
+def test_an_early_refusal_says_it_too(by):
+    "Nothing is cut yet, and what is found then can only make a group larger"
+    of = np.repeat([0, 1], [9, 3])
+    samples = pd.DataFrame(dict(object_id=np.array(['a', 'b'])[of], ra=10.0 + 70 * of, dec=0.0))
+    samples['sample_key'] = [f'{i:032x}' for i in range(12)]
+    samples = samples.assign(label=[0, 1] * 6, survey=samples['object_id'], mjd=58000.0 + of)
+    with pytest.raises(EmptySplit, match='largest has 9 of 12 .* least 0.75.* below 0.25'):
+        check_split(samples, dict(by=by))
 
 
 def test_a_build_may_be_allowed_and_its_hash_is_as_ever(plan):

@@ -1,13 +1,13 @@
 "Files as others write them: no plane becomes sky, no stamp is lost without a word, no name is of a field"
 
 import io
-import tarfile
 
 import numpy as np
 import pandas as pd
 import pytest
 from astropy.io import fits
 from sqlalchemy import select
+from stamping import cards, kept, pixels, write_tar
 
 from astrid_data.core import BadInput
 from astrid_data.ingest.archive import open_archive
@@ -21,16 +21,6 @@ from astrid_data.registry.tables import (
     Observation,
     ValidationEvent,
 )
-from astrid_data.storage.packs import stored_bytes
-
-
-def pixels(seed=0):
-    return np.random.default_rng(seed).normal(100, 9, (15, 15)).astype('f4')
-
-
-def cards(**more):
-    wcs = dict(CTYPE1='RA---TAN', CTYPE2='DEC--TAN', CRVAL1=33.0, CRVAL2=-5.0, CRPIX1=8.0)
-    return fits.Header(wcs | dict(CRPIX2=8.0, CDELT1=-1e-4, CDELT2=1e-4) | more)
 
 
 def write(path, *images):
@@ -40,15 +30,8 @@ def write(path, *images):
 
 
 def roles(archive):
-    "Name and role of what is stored -> its extensions"
-    with archive.session() as s:
-        query = select(Observation.observation_id, Image.role, Image.uri)
-        rows = s.execute(query.join(Image, Image.observation_id == Observation.id)).all()
-    found = {}
-    for name, role, uri in rows:
-        with fits.open(io.BytesIO(stored_bytes(archive.store, uri))) as file:
-            found[name, role] = file[0].data.astype('f4'), [hdu.name for hdu in file[1:]]
-    return found
+    "Name and role of what is stored -> its pixels and the names of its extensions"
+    return {key: (array, [*beside]) for key, (array, beside) in kept(archive).items()}
 
 
 @pytest.fixture
@@ -132,12 +115,9 @@ def test_foreign_files_cost_themselves(archive, tmp_path, source):
         fits.PrimaryHDU(pixels(len(ending)), cards()).writeto(folder / f'd{len(ending)}{ending}')
     np.save(folder / 'e1.npy', pixels(2)[None])
     pd.DataFrame(dict(ra=[1.0], dec=[2.0])).to_csv(folder / 'e1.csv', index=False)
-    with tarfile.open(folder / 'f.tgz', 'w:gz') as tar:
-        out = io.BytesIO()
-        np.savez(out, image=pixels(3), ra=1.0, dec=9.0)
-        info = tarfile.TarInfo('s.npz')
-        info.size = len(out.getvalue())
-        tar.addfile(info, io.BytesIO(out.getvalue()))
+    out = io.BytesIO()
+    np.savez(out, image=pixels(3), ra=1.0, dec=9.0)
+    write_tar(folder / 'f.tgz', [('s.npz', out.getvalue())], 'w:gz')
     report = archive.add_stamps(folder / source if source else folder, 'a', show=False)
     lost = dict(zip(report.ledger['uri'].str.rsplit('/').str[-1], report.ledger['reason']))
     expected = {'a_notes.txt': 'unreadable', 'b_gone.fits': 'missing_file'}
@@ -275,9 +255,42 @@ def test_added_again_brings_the_verdict(archive):
     archive.add_stamps([row], 'a', show=False)
     report = archive.add_stamps([row | dict(mjd=59000.0)], 'a', is_real=False, show=False)
     assert (report.added, report.skipped, sum(report.verdicts.values())) == (0, 1, 1)
-    assert any('have a time or a band now, as a' in note for note in report.notes)
+    assert report.notes == ['the time of 1 stamp that is there already, as a, is known now']
     with archive.session() as s:
         assert s.scalars(select(Detection.is_validated)).one()
         assert s.scalars(select(ValidationEvent.is_valid)).all() == [False]
     again = archive.add_stamps([row], 'a', is_real=True, show=False)
-    assert not again.verdicts and any('another verdict' in note for note in again.notes)
+    assert (again.added, again.skipped, sum(again.verdicts.values())) == (0, 1, 1)
+    once_more = archive.add_stamps([row], 'a', is_real=True, show=False)
+    assert (once_more.verdicts, once_more.notes) == ({}, [])
+    with archive.session() as s:
+        events = select(ValidationEvent.is_valid).order_by(ValidationEvent.created_at)
+        assert s.scalars(events).all() == [False, True]
+        assert s.scalars(select(Detection.status)).one().value == 'confirmed'
+
+
+def test_npz_stamps_of_a_tar(archive, tmp_path):
+    "A WebDataset of three stamps, each a file of NPZ"
+    members = []
+    for k in range(3):
+        out = io.BytesIO()
+        np.savez(out, image=pixels(k), ra=1.0 + k, dec=9.0)
+        members.append((f's{k}.npz', out.getvalue()))
+    write_tar(tmp_path / 'set.tar', members)
+    report = archive.add_stamps(tmp_path / 'set.tar', 'a', show=False)
+    assert (report.added, report.lost) == (3, [])
+    found = {array.astype('f4').tobytes() for array, _ in kept(archive).values()}
+    assert found == {pixels(k).tobytes() for k in range(3)}
+
+
+def test_an_npy_head_in_a_tar_that_says_too_much_costs_itself(archive, tmp_path):
+    "Two gigabytes by its head, in each version of it, and no number behind"
+    members = []
+    for version in (1, 2, 3):
+        head = b"{'descr': '<f8', 'fortran_order': False, 'shape': (250000000,)}\n"
+        size = len(head).to_bytes(2 if version == 1 else 4, 'little')
+        members.append((f's{version}.npy', b'\x93NUMPY' + bytes([version, 0]) + size + head))
+    write_tar(tmp_path / 'set.tar', members)
+    report = archive.add_stamps(tmp_path / 'set.tar', 'a', show=False)
+    assert report.ledger['reason'].tolist() == ['truncated'] * 3
+    assert report.ledger['detail'].str.contains('says 2,000,000,000 bytes').all()

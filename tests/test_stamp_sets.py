@@ -2,11 +2,8 @@
 
 import io
 import json
-import os
 import signal
-import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pandas as pd
@@ -14,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
+from dying import die, run_forked
 from sqlalchemy import func, select
+from stamping import SIDE, cards, kept, npy_bytes, write_tar
 
 from astrid_data.collect.collector import TrainingDataCollector
 from astrid_data.collect.params import TrainingDataCollectionParams
@@ -25,7 +24,7 @@ from astrid_data.registry.tables import Detection, DetectionIndex, Image, Observ
 from astrid_data.storage.packs import stored_bytes
 
 CHANNELS = ['template', 'science', 'difference']
-N, SIDE = 4, 15
+N = 4
 
 
 def stamps(n=N, channels=3, kind='f4', seed=0):
@@ -41,14 +40,7 @@ def places(n=N, ids=True):
 
 def stored(archive):
     "Name of the stamp and channel -> the pixels as they lie in the archive"
-    with archive.session() as s:
-        query = select(Observation.observation_id, Image.role, Image.uri)
-        rows = s.execute(query.join(Image, Image.observation_id == Observation.id)).all()
-    found = {}
-    for name, role, uri in rows:
-        with fits.open(io.BytesIO(stored_bytes(archive.store, uri))) as file:
-            found[name, role] = np.array(file[0].data)
-    return found
+    return {key: array for key, (array, _) in kept(archive).items()}
 
 
 def assert_same(archive, pixels, names=None, channels=CHANNELS):
@@ -128,18 +120,12 @@ def test_fits_with_a_stamp_an_extension(archive, tmp_path):
     assert set(archive.observations()['band']) == {'g'}
 
 
-def header_with_wcs():
-    cards = dict(CTYPE1='RA---TAN', CTYPE2='DEC--TAN', CRVAL1=33.0, CRVAL2=-5.0, CRPIX1=8.0)
-    cards |= dict(CRPIX2=8.0, CDELT1=-1e-4, CDELT2=1e-4, CUNIT1='deg', CUNIT2='deg')
-    return fits.Header(cards)
-
-
 def test_fits_with_planes_and_a_wcs(archive, tmp_path):
     pixels = stamps(n=1, channels=2)
     mask = np.zeros((SIDE, SIDE), 'u1')
     mask[3, 4] = 1
     hdus = [fits.PrimaryHDU()]
-    hdus += [fits.ImageHDU(pixels[0, k], header_with_wcs(), name=CHANNELS[k]) for k in (0, 1)]
+    hdus += [fits.ImageHDU(pixels[0, k], cards(), name=CHANNELS[k]) for k in (0, 1)]
     hdus += [fits.ImageHDU(mask, name='SCIENCE_BPM'), fits.ImageHDU(mask + 2.0, name='SCIENCE_ERR')]
     fits.HDUList(hdus).writeto(tmp_path / 'obj1.fits')
     report = archive.add_stamps(tmp_path / 'obj1.fits', 'a', show=False)
@@ -219,19 +205,14 @@ def test_parquet_of_arrays_and_pictures(archive, tmp_path):
 @pytest.mark.parametrize('mode', ['w', 'w:gz'])
 def test_webdataset(archive, tmp_path, mode):
     pixels = stamps()
-    with tarfile.open(tmp_path / 'a.tar', mode) as tar:
-        for i, some in enumerate(pixels):
-            files = {'json': json.dumps(dict(ra=10.0 + i, dec=1.0)).encode(), 'cls': b'1'}
-            for channel, one in zip(CHANNELS, some):
-                out = io.BytesIO()
-                np.save(out, one)
-                files[f'{channel}.npy'] = out.getvalue()
-            if i == 2:
-                files['science.npy'] = files['science.npy'][:200]
-            for ending, data in files.items():
-                info = tarfile.TarInfo(f'train/s{i}.{ending}')
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+    members = []
+    for i, some in enumerate(pixels):
+        files = {'json': json.dumps(dict(ra=10.0 + i, dec=1.0)).encode(), 'cls': b'1'}
+        files |= {f'{channel}.npy': npy_bytes(one) for channel, one in zip(CHANNELS, some)}
+        if i == 2:
+            files['science.npy'] = files['science.npy'][:200]
+        members += [(f'train/s{i}.{ending}', data) for ending, data in files.items()]
+    write_tar(tmp_path / 'a.tar', members, mode)
     report = archive.add_stamps(tmp_path / 'a.tar', 'a', is_real='label', show=False)
     assert (report.added, report.ledger['uri'].tolist()) == (N - 1, ['a.tar:train/s2'])
     assert_same(archive, pixels[[0, 1, 3]], ['train/s0', 'train/s1', 'train/s3'])
@@ -396,33 +377,28 @@ def test_a_set_is_built_split_and_loaded(archive):
     assert {np.ascontiguousarray(one, 'f4').tobytes() for one in data} == by_bytes
 
 
-_KILLED = """
-import sys, numpy as np
-from astrid_data.ingest.archive import open_archive
-archive = open_archive(sys.argv[1])
-rng = np.random.default_rng(0)
-n = 60
-rows = [dict(image=rng.normal(size=(15, 15)).astype('f4'), id=i, ra=1.0 * i, dec=0.0) for i in range(n)]
-def given():
-    for i, row in enumerate(rows):
-        if i == int(sys.argv[2]):
-            import os, signal
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield row
-report = archive.add_stamps(given(), 'a', show=False, chunk=10)
-print(report.added, report.skipped, len(report.lost))
-"""
+def add_or_die(home, dies_at, said):
+    "Take 60 stamps in, and die before one; counts of those added, skipped and lost are written"
+    images = np.random.default_rng(0).normal(size=(60, 15, 15)).astype('f4')
+
+    def given():
+        for i, image in enumerate(images):
+            if i == dies_at:
+                die()
+            yield dict(image=image, id=i, ra=1.0 * i, dec=0.0)
+
+    report = open_archive(home).add_stamps(given(), 'a', show=False, chunk=10)
+    said.write_text(f'{report.added} {report.skipped} {len(report.lost)}')
 
 
 def test_killed_and_run_again_loses_nothing(tmp_path):
     def run(at):
-        command = [sys.executable, '-c', _KILLED, str(tmp_path / 'home'), str(at)]
-        return subprocess.run(command, capture_output=True, text=True, env=os.environ)
+        return run_forked(add_or_die, tmp_path / 'home', at, tmp_path / 'said')
 
     for at in (25, 45):
-        assert run(at).returncode == -signal.SIGKILL
-    last = run(-1)
-    assert last.stdout.split() == ['20', '40', '0'], last.stderr
+        assert run(at) == -signal.SIGKILL
+    assert run(-1) == 0
+    assert (tmp_path / 'said').read_text() == '20 40 0'
     archive = open_archive(tmp_path / 'home')
     with archive.session() as s:
         counts = [

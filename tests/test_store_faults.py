@@ -16,6 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from copying import copy_registry
 from sqlalchemy import select, text
 from test_storage import settings_of
 
@@ -425,11 +426,11 @@ READS = """if True:
 
 
 @pytest.fixture(scope='module')
-def small_home(tmp_path_factory):
+def small_home(tmp_path_factory, sample_home):
     "An archive of the sample with a small version"
     home = tmp_path_factory.mktemp('small') / 'home'
+    copy_registry(sample_home, home)
     archive = ad.open_archive(home)
-    archive.add_sample(show=False)
     built(archive, 'small')
     archive.registry.close()
     return home

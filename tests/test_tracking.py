@@ -1257,7 +1257,7 @@ def test_a_difference_is_shown_where_there_is_one_and_only_there(archive):
     assert (
         compare_runs(d, metric='test_brier')
         .pairs['reason']
-        .str.contains('for auc_pr and auc_roc only')
+        .str.contains('for auc_pr and auc_roc of real and bogus only')
         .all()
     )
 

@@ -10,12 +10,12 @@ import textwrap
 import time
 import warnings
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dying import die, run_forked
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
@@ -107,7 +107,7 @@ def test_the_classifier_looks_at_the_middle():
 
 
 def test_what_cannot_be_trained_on_is_said(tmp_path):
-    with pytest.raises(BadInput, match='fit takes loaders'):
+    with pytest.raises(BadInput, match='gives no batches: give a loader'):
         fit(SmallCNN(), object())
     for n in (0, 1.5):  # A whole number of at least 1
         with pytest.raises(BadInput, match='whole number'):
@@ -386,7 +386,10 @@ def test_the_next_epoch_is_begun_before_val_is_looked_at():
         NotedBatches(batches(), 'val', seen),
         epochs=3,
     )
-    assert seen == ['train', 'train ahead', 'val'] * 2 + ['train', 'val']
+    ahead = [place for place, name in enumerate(seen) if name == 'train ahead']
+    assert len(ahead) == 2
+    for place in ahead:
+        assert seen[place - 1 : place + 2] == ['train', 'train ahead', 'val']
 
 
 def test_training_does_not_import_the_compiler():
@@ -654,52 +657,39 @@ def test_a_disk_that_fills_up_in_mid_training_costs_a_warning(tmp_path):
     )  # Nothing was lost
 
 
-KILLED = """
-    import os, signal, sys, torch
-    from test_training import SmallCNN, batches, fit
-    torch.set_num_threads(1)
-    class Deadly(list):
-        "Kills its process in the middle of an epoch"
-        epoch = 0
-        def set_epoch(self, epoch): self.epoch = epoch
-        def __iter__(self):
-            for i, b in enumerate(super().__iter__()):
-                if self.epoch == int(sys.argv[2]) and i == 2: os.kill(os.getpid(), signal.SIGKILL)
-                yield b
-    model = torch.nn.Sequential(torch.nn.Dropout(0.2), SmallCNN(seed=int(sys.argv[3])))
-    fit(model, Deadly(batches()), batches(seed=1, easy=False), epochs=5, checkpoint=sys.argv[1], resume=True)
-    torch.save(model.state_dict(), sys.argv[1] + '.done')
-"""
+class Deadly(list):
+    "Batches that kill their process in the middle of an epoch"
+
+    epoch = dies_in = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __iter__(self):
+        for i, batch in enumerate(super().__iter__()):
+            if self.epoch == self.dies_in and i == 2:
+                die()
+            yield batch
+
+
+def train_or_die(path, dies_in, seed):
+    torch.manual_seed(seed)
+    train = Deadly(batches())
+    train.dies_in = dies_in
+    model = torch.nn.Sequential(torch.nn.Dropout(0.2), SmallCNN(seed=seed))
+    fit(model, train, batches(seed=1, easy=False), epochs=5, checkpoint=path, resume=True)
+    torch.save(model.state_dict(), f'{path}.done')
 
 
 def test_killed_twice_in_mid_epoch_it_ends_as_if_nothing_had_happened(tmp_path):
     def run(name, dies_in, seed=0):
-        p = subprocess.run(
-            [
-                sys.executable,
-                '-c',
-                textwrap.dedent(KILLED),
-                tmp_path / name,
-                str(dies_in),
-                str(seed),
-            ],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            env=dict(
-                os.environ,
-                PYTHONPATH=os.pathsep.join(
-                    [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-                ),
-            ),
-        )
-        return p.returncode if p.returncode < 0 else p.stderr
+        return run_forked(train_or_die, tmp_path / name, dies_in, seed)
 
-    assert run('whole.pt', -1) == ''
+    assert run('whole.pt', -1) == 0
     assert (
         run('killed.pt', 1) == run('killed.pt', 3, seed=1) == -signal.SIGKILL
     )  # The second start has other weights: they are replaced
-    assert run('killed.pt', -1, seed=2) == ''
+    assert run('killed.pt', -1, seed=2) == 0
     a, b = (torch.load(f'{tmp_path}/{n}.pt.done', weights_only=True) for n in ('whole', 'killed'))
     assert all(torch.equal(a[k], b[k]) for k in a)
     a, b = (read_checkpoint(tmp_path / f'{n}.pt') for n in ('whole', 'killed'))
@@ -972,7 +962,8 @@ def test_a_training_leaves_torch_its_threads(monkeypatch):
         broken[0] = dict(broken[0], image=broken[0]['image'] * np.nan)
         with pytest.raises(TrainingDiverged):
             fit(SmallCNN(), broken, epochs=1)
-        assert torch.get_num_threads() == 3 and seen == [2, 2]
+        assert torch.get_num_threads() == 3
+        assert seen.count(2) >= 2  # The others are looks before and after a training
     finally:
         torch.set_num_threads(1)
 

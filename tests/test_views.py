@@ -75,6 +75,24 @@ def test_who_has_a_patch_gets_none_and_who_has_another_gets_it(served):
     assert get(served, '/samples/1/patch', headers={'If-None-Match': tag}).status_code == 200
 
 
+@pytest.mark.parametrize('path', ['/samples?split=train&limit=3', '/ledger?limit=3'])
+def test_who_has_a_page_gets_none_and_another_page_is_sent(served, path):
+    first = get(served, path)
+    had = {'If-None-Match': first.headers['etag']}
+    again = get(served, path, headers=had)
+    assert (again.status_code, again.content) == (304, b'')
+    assert get(served, path + '&offset=1', headers=had).status_code == 200
+
+
+def test_a_page_with_labels_of_test_is_recorded_when_it_is_sent(served):
+    before = len(served[0].test_openings)
+    path = '/samples?split=test&purpose=a+page'
+    tag = get(served, path).headers['etag']
+    assert len(served[0].test_openings) == before + 1
+    assert get(served, path, headers={'If-None-Match': tag}).status_code == 304
+    assert len(served[0].test_openings) == before + 1
+
+
 @pytest.mark.parametrize(
     'path, status',
     [
@@ -117,7 +135,8 @@ def test_the_description_says_key_envelope_and_every_status(served):
     described = served[1].get('/openapi.json').json()
     assert described['components']['securitySchemes']['APIKeyHeader']['name'] == 'X-API-Key'
     operations = [one for path in described['paths'].values() for one in path.values()]
-    assert len(operations) == 35
+    routes = [one for one in served[1].app.routes if getattr(one, 'include_in_schema', False)]
+    assert len(operations) == sum(len(one.methods - {'HEAD'}) for one in routes) == 37
     for operation in operations:
         assert operation['security'] == [{'APIKeyHeader': []}]
         assert {'200', '201', '202'} & set(operation['responses'])

@@ -132,6 +132,7 @@ def test_a_split_has_one_colour_in_every_field_and_every_survey_its_mark():
         ),
         colour='split',
         n_fields=2,
+        moc=None,
     )
     fig, axs = plt.subplots(1, 2)
     for ax, f in zip(axs, (0, 1)):
@@ -156,7 +157,7 @@ def test_unknown_filters_are_named(tmp_path):
         ad.browse(d, split='validation')
     with pytest.raises(BadInput, match='there are: none, invalid'):
         ad.browse(d, flag='ugly')
-    with pytest.raises(BadInput, match='there are: stored'):
+    with pytest.raises(BadInput, match='there are: whole first, stored'):
         ad.browse(d, order='random')
     with pytest.raises(BadInput, match='1 to 200'):
         ad.browse(d, page_size=5000)

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import errors
 import faults
 import nbformat
+import script
 import yaml
 from nbdev import processors
 from nbdev.serve import proc_nbs
@@ -177,6 +178,19 @@ def convert(path):
     return name
 
 
+def offer_script(name):
+    "Write a tutorial as a script beside its page, and link it below the title"
+    path = dest / 'src' / 'scripts' / f'{name}.py'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(script.as_script(root / 'nbs' / f'{name}.ipynb'), encoding='utf-8')
+    page = dest / 'src' / f'{name}.ipynb'
+    nb = nbformat.read(page, 4)
+    there = f'<a href="{path.name}" download>Run it as a script</a>'
+    words = f'{there}: `python {path.name}`, in an empty folder.'
+    nb.cells.insert(1, nbformat.v4.new_markdown_cell(words))
+    nbformat.write(nb, page)
+
+
 def reading_order():
     "Names of the module pages on the site, by the order of their folders and numbers"
     pages = (root / 'nbs').glob('**/[0-9]*.ipynb')
@@ -185,12 +199,12 @@ def reading_order():
 
 
 _OUTSIDE = (
-    'jobs keys views web_pages answers sky_rows deliveries scoring web_sky web_ingest web_models web_manners api serve options verbs cli '
+    'jobs keys views web_pages answers sky_rows deliveries scoring web_sky web_ingest web_stamps web_models web_manners api serve options verbs cli '
     'compat'
 ).split()
 
 
-_TUTORIALS = 'real_bogus', 'rubin_alerts', 'score_alerts', 'next_version'
+_TUTORIALS = 'real_bogus', 'classes', 'rubin_alerts', 'score_alerts', 'next_version'
 
 
 def contents(names):
@@ -204,7 +218,17 @@ def contents(names):
     trees.append(('From outside', ['tutorials/commands', *outside]))
     trees = [
         ('Get started', ['guides/look_first', 'tutorials/own_images']),
-        ('How to', ['guides/several_bands', 'guides/deployment']),
+        (
+            'How to',
+            [
+                'guides/stamps_of_others',
+                'guides/whose_labels',
+                'guides/several_bands',
+                'guides/keeps_meaning',
+                'guides/publish_a_set',
+                'guides/deployment',
+            ],
+        ),
         ('Tutorials', [f'tutorials/{name}' for name in _TUTORIALS]),
         ('When in doubt', ['errors', 'faults', 'glossary']),
         ('About', ['whats_new', 'benchmarks', 'contributing', 'cite']),
@@ -256,6 +280,8 @@ def main():
     shutil.rmtree(dest, ignore_errors=True)
     shutil.copytree(root / 'docs', dest / 'src')
     names = [convert(p) for p in sorted((root / '_proc').rglob('*.ipynb'))]
+    for name in _TUTORIALS + ('own_images', 'commands'):
+        offer_script(f'tutorials/{name}')
     with open(dest / 'src' / 'benchmarks.md', 'w', encoding='utf-8') as benchmarks:
         module = [sys.executable, '-m', 'benchmarks.page']
         subprocess.run(module, cwd=root, stdout=benchmarks, check=True)
@@ -263,6 +289,8 @@ def main():
     (dest / 'src' / 'errors.md').write_text(errors.page(), encoding='utf-8')
     for name in ('CHANGELOG.md', 'CONTRIBUTING.md', 'CITATION.cff'):
         shutil.copy(root / name, dest / 'src' / name)
+    pictures = root / 'nbs' / 'images'
+    shutil.copytree(pictures, dest / 'src' / 'images', dirs_exist_ok=True)
     vendor()
     index = nbformat.read(dest / 'src' / 'index.ipynb', 4)
     index.cells.append(nbformat.v4.new_markdown_cell(contents(names)))

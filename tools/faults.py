@@ -42,6 +42,16 @@ FAULTS = {
             'kills_all: workers_that_outlive_a_build_do_not_lock_it',
         ),
         (
+            'the caller of `isolate=True` or of a pool is killed while its process computes, for ever and with the lock of Python held',
+            'the process ends by itself',
+            'dead_workers: a_worker_whose_caller_is_killed_ends_whatever_it_is_at',
+        ),
+        (
+            '`add_stamps(isolate=True)`: the caller is killed, the process that reads for it, or both',
+            'nobody is left behind; the same call again ends with the same rows and stamps',
+            'kills_all: who_reads_apart_is_killed_and_nobody_is_left_behind',
+        ),
+        (
             'a killed writer left files behind',
             'they are swept when old, and are frozen into no version',
             'store_faults: what_killed_writers_left_is_swept_when_old',
@@ -50,6 +60,31 @@ FAULTS = {
             'a server is killed after a file was sent to it, before its job is written',
             'the file is swept after a day, unless an image or a job needs it',
             'rest_ingest: what_killed_servers_left_is_swept',
+        ),
+        (
+            'a server is killed at any moment while it takes images in or scores',
+            'the next one ends as one that nobody killed, by a digest of registry, jobs and store',
+            'kills_all: a_server_that_is_killed_leaves_each_job_to_the_next',
+        ),
+        (
+            'a process that searches images is killed, as where memory runs out',
+            'its file is searched by the caller; the same registry',
+            'dead_workers: a_searching_process_that_is_killed_costs_nothing',
+        ),
+        (
+            'a process that cuts or measures is killed',
+            '`WorkerDied` says what to do; the same call goes on to the same version',
+            'dead_workers: a_cutting_process_that_is_killed_is_said_and_the_same_call_goes_on',
+        ),
+        (
+            'a worker of a loader is killed',
+            '`WorkerDied`; a loader with its state goes on with the next batch',
+            'dead_workers: a_loader_whose_worker_is_killed_says_so_and_goes_on_where_it_was',
+        ),
+        (
+            'a process of `isolate=True` is killed, at work or while it waits',
+            'reason `crashed`; or another takes the file',
+            'dead_workers: an_isolated_process_that_is_killed_costs_its_file',
         ),
         (
             'a server ends three times at the same upload, or while it is cancelled',
@@ -63,6 +98,11 @@ FAULTS = {
         ),
     ],
     'No room, and places that are closed': [
+        (
+            'the disk of temporary files fills while stamps that come only once are kept',
+            '`DiskFull`; the same again is done',
+            'stamp_faults: a_full_disk_of_temporary_files_is_said',
+        ),
         (
             'the disk fills during `add_fits`, `add_alerts`, `add_catalogue`, verdicts, a build or its publication',
             '`DiskFull` says to make room; after that the same call ends as undisturbed',
@@ -94,14 +134,29 @@ FAULTS = {
             'damaged_places: a_cache_that_is_deleted_while_it_is_used_is_made_again',
         ),
         (
-            'the cache is deleted under a build, a loader or its workers',
-            'what is read is fetched again, a few times; `CacheGone` says what to do; the same pixels',
-            'deleted_cache: a_cache_that_somebody_deletes_all_the_time_under_workers',
+            'the cache is deleted under a build, a loader or its workers, up to five times',
+            'what is read is fetched again; the same pixels',
+            'deleted_cache: a_cache_that_is_deleted_under_workers',
         ),
         (
-            'the cache is deleted as often as a file of it is fetched',
+            'the cache is deleted as often as a file of it is fetched, under a build',
             'a row of the ledger for each sample; the same call builds all when that has ended',
             'deleted_cache: a_cache_that_lasts_for_no_file_costs_a_build_in_words',
+        ),
+        (
+            'the same under a loader or its workers',
+            '`CacheGone` says what to do',
+            'deleted_cache: a_cache_that_lasts_for_no_shard_of_a_worker_is_said',
+        ),
+        (
+            'the cache is deleted after the test of a version in a bucket was looked at',
+            'the look is still known',
+            'deleted_cache: looks_at_the_test_outlive_the_cache',
+        ),
+        (
+            'a plane beside an image is missing or deleted, where no cache has a part',
+            'reason `missing_plane`, at once',
+            'deleted_cache: a_file_that_is_missing_elsewhere_is_none_of_the_cache',
         ),
         (
             'a name has as many bytes as a disk takes, or one more',
@@ -155,6 +210,16 @@ FAULTS = {
         ),
     ],
     'Bytes that changed': [
+        (
+            'a version that was sealed anew by whoever changed it',
+            'the registry remembers another root: refused in words',
+            'guards: a_seal_that_was_made_anew_is_not_the_one_that_is_remembered',
+        ),
+        (
+            'a file of a version is changed, its size and its time are set back',
+            'the time of its entry tells, and it is read again',
+            'guards: a_file_whose_time_was_set_back_is_read_again',
+        ),
         (
             'the registry is deleted, moved or replaced while an archive is open',
             '`DatabaseAway` at the next use; nothing goes into a file that has no name',
@@ -211,6 +276,21 @@ FAULTS = {
             'damaged_places: what_is_no_text_in_light_curves_is_said',
         ),
         (
+            'a byte of a file of ONNX, or with its own tools its weights or facts, is changed',
+            '`BadInput` when it is read',
+            'sealed_files: every_part_of_a_file_of_onnx_is_sealed',
+        ),
+        (
+            'a file of ONNX is changed and sealed anew by somebody',
+            'it is read, as no secret is in a seal; an archive that was scored with the first one refuses it',
+            'sealed_files: a_file_that_was_sealed_anew_is_not_the_one_an_archive_knows',
+        ),
+        (
+            'a mapped file of pixels is cut, not replaced, by another program',
+            '`Conflict` at the next look; in the microseconds between the look and the copy the system ends the process (SIGBUS): this remains',
+            'sealed_files: a_shard_that_is_cut_between_look_and_copy_ends_its_process',
+        ),
+        (
             'a file of a version is cut or gone',
             '`Conflict` or `NotFound` names it',
             'seal: a_file_that_is_cut_or_lost_is_found',
@@ -247,6 +327,11 @@ FAULTS = {
         ),
     ],
     'The network and services': [
+        (
+            'PostgreSQL crashes and restarts in the middle of `add_alerts` or of a build',
+            'an error in words; the same call ends as undisturbed, by a digest',
+            'stamp_faults: a_database_that_restarts_is_gone_on_with',
+        ),
         (
             'nobody answers, or the bucket is not there',
             '`StoreUnreachable`, `NotFound`',
@@ -325,6 +410,31 @@ FAULTS = {
         ),
     ],
     'What others send': [
+        (
+            'sets of stamps, messages, lists of objects, votes and what is scored, seeded',
+            'our errors only; no stamp with other pixels where a checksum could tell, none lost unsaid',
+            'fuzz_sets: no_set_and_no_list_is_too_odd',
+        ),
+        (
+            'a tar of stamps that was cut, or that is packed and was changed',
+            'a row in the ledger; no stamp of it has other pixels',
+            'fuzz_sets: a_tar_that_was_cut_or_changed_says_so',
+        ),
+        (
+            'a damaged head in the middle of a tar',
+            'a row `truncated`; it is not taken for the end',
+            'fuzz_sets: a_head_that_is_damaged_is_not_the_end',
+        ),
+        (
+            'a pipe, a link or a device in a tar of stamps or in a night of alerts',
+            'a row `not_a_file`; the others are taken in',
+            'fuzz_sets: what_is_no_file_in_a_tar_has_its_row',
+        ),
+        (
+            'a chunk of a zarr store that was cut',
+            'its stamps are lost in words; memory behind it is not read',
+            'fuzz_sets: a_cut_chunk_costs_its_stamps',
+        ),
         (
             'broken FITS, stamps, packets, Parquet, catalogues and settings, seeded',
             'our errors only: no crash, no hang, no gigabyte, nothing cut accepted',
@@ -411,6 +521,106 @@ FAULTS = {
             'rest_scores: a_packet_that_ends_its_reader_costs_itself',
         ),
         (
+            'a set of stamps that ends the process that reads it, with `isolate=True`',
+            'a row of the ledger (`crashed`); the other files are taken in',
+            'isolated_tables: a_set_of_stamps_that_ends_its_reader_costs_itself',
+        ),
+        (
+            'HDF5 that hangs its library or takes gigabytes, with `isolate=True`',
+            'a row of the ledger (`too_slow`, `unreadable`); memory stays below 1 GB',
+            'isolated_tables: what_hangs_the_library_or_takes_all_memory_costs_itself',
+        ),
+        (
+            'an HDF5 file whose cells are of absurd size (3.9 GB for one text)',
+            'a row of the ledger, before room is made, with `isolate=True` or without; cells that are packed as well only with it',
+            'fuzz_sets: hdf5_whose_cells_are_of_absurd_size_costs_itself',
+        ),
+        (
+            'a chunk of HDF5 or zarr, a tile, a block of AVRO or a column of a row group of more than `ASTRID_MAX_PIECE_BYTES`',
+            'a row `too_large`, before room is made, with `isolate=True` or without; not so a block of zstandard, which is unpacked first, nor texts of Parquet, each counted as one byte',
+            'sealed_files: a_large_chunk_of_hdf5_is_refused',
+        ),
+        (
+            'a member of NPZ whose head says more than it has',
+            'a row of the ledger, before room is made',
+            'sealed_files: a_member_of_npz_that_says_more_than_it_has_is_refused',
+        ),
+        (
+            'a file of NPY in a tar whose head says more than it has',
+            'a row of the ledger, before room is made',
+            'stamp_planes: an_npy_head_in_a_tar_that_says_too_much_costs_itself',
+        ),
+        (
+            'an ASDF file whose numbers or links lie in another file',
+            'a row of the ledger; the other file is not opened',
+            'asdf: no_other_file_is_followed',
+        ),
+        (
+            'a heap of HDF5 that leads its library round for ever',
+            'a row of the ledger, before the library sees it',
+            'sealed_files: a_heap_of_hdf5_without_an_end_is_refused',
+        ),
+        (
+            'an option of an ingest that is wrong, where no archive is yet',
+            'refused in words; none begins',
+            'shell_words: a_wrong_option_begins_no_archive',
+        ),
+        (
+            'a flipped bit in a packed tar of alerts',
+            'a row of the ledger; nothing of it is stored, as only its checksum knows',
+            'packed_nights: a_flipped_bit_is_found_before_a_row_is_stored',
+        ),
+        (
+            'a packed tar of alerts that breaks off',
+            'its alerts up to there, and a row of the ledger',
+            'packed_nights: one_that_breaks_off_is_sound_up_to_there',
+        ),
+        (
+            'a set of stamps becomes another file while it is read',
+            'a row `changed`; what was read of the first stays',
+            'stamp_faults: a_file_that_becomes_another_is_said',
+        ),
+        (
+            'a set of stamps (NPZ, NPY, HDF5, Parquet, tar, a zarr folder) is renamed, linked, written over, cut or grows while it is read',
+            'the old content, or a row `changed`',
+            'swapped_sources: a_set_of_stamps_that_becomes_another',
+        ),
+        (
+            'so does a table between two looks at it',
+            '`BadInput`',
+            'swapped_sources: a_table_that_becomes_another',
+        ),
+        (
+            'so does a file of alerts',
+            'what was read, and a row `changed`',
+            'swapped_sources: a_file_of_alerts_that_becomes_another',
+        ),
+        (
+            'so does an image that is open',
+            'the old content where it was renamed, else `BadImage` (`changed`); one that is cut no longer ends the process, unless it is cut in the very moment of a look at it',
+            'swapped_sources: an_image_that_becomes_another',
+        ),
+        (
+            'an image is written over during a build',
+            'its samples are in the ledger (`changed`)',
+            'swapped_sources: a_build_from_an_image_that_becomes_another',
+        ),
+        (
+            'an image is written over or cut during `add_fits`',
+            'a row `changed`; nothing of it is stored',
+            'swapped_sources: an_image_that_becomes_another_while_it_is_taken_in',
+        ),
+        (
+            'a folder grows while its stamps are taken in',
+            'the next call takes in what is new',
+            'stamp_faults: a_folder_that_grows_is_gone_on_with',
+        ),
+        (
+            '`is_real=2`, `is_real=b"kind"`, a score of 2, a class that is no text',
+            '`BadInput` before anything is read',
+            'stamp_faults: a_verdict_that_is_none_is_refused_in_words',
+        ),
+        (
             'a catalogue that ends the process that reads it, with `isolate=True`',
             '`BadInput` in Python and in the shell',
             'isolated_tables: a_catalogue_that_ends_its_reader_is_an_error_of_its_own',
@@ -437,6 +647,11 @@ FAULTS = {
         ),
     ],
     'Clocks': [
+        (
+            'a set of stamps is dated in the future',
+            'it is taken in once',
+            'stamp_faults: a_file_from_the_future_is_taken_in_once',
+        ),
         (
             'files are dated later than now, as the clock was set back',
             'they are taken in once',

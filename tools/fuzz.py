@@ -10,11 +10,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / 'tests'))
 from fuzz_doors import TARGETS as DOORS
 from fuzz_files import TARGETS as FILES
+from fuzz_labels import TARGETS as LABELS
 from fuzz_models import TARGETS as MODELS
+from fuzz_sets import TARGETS as SETS
 from fuzz_tables import TARGETS as TABLES
 from fuzzing import fuzz
 
-KNOWN = (*FILES, *DOORS, *MODELS, *TABLES)
+KNOWN = (*FILES, *DOORS, *LABELS, *MODELS, *SETS, *TABLES)
 parser = argparse.ArgumentParser()
 parser.add_argument('n', type=int, help='inputs in all')
 parser.add_argument('--seed', default='0')

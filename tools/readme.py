@@ -1,4 +1,7 @@
-"""README.md from nbs/index.ipynb, with its stored outputs; figures go to nbs/images/. `--check` exits 1 when it is out of date."""
+"""README.md from nbs/index.ipynb, with its stored outputs. `--check` exits 1 when it is out of date.
+
+The one picture of the session goes to nbs/images/session.png, which stands at the top of the page, and is not repeated.
+"""
 
 import re
 import sys
@@ -31,13 +34,18 @@ def build():
             if 'image/png' in o.get('data', {}):
                 o['data'].pop('text/plain', None)
     body, found = MarkdownExporter().from_notebook_node(
-        nb, resources={'unique_key': 'readme', 'output_files_dir': 'nbs/images'}
+        nb, resources={'unique_key': 'readme', 'output_files_dir': 'images'}
     )
+    (picture,) = found['outputs'].values()
+    body = re.sub(r'!\[png\]\(.*?\)', '', body)
+    body = from_the_root(re.sub(r'^ +$', '', body, flags=re.M))
     text = note + re.sub(r'\n{3,}', '\n\n', body).strip() + '\n'
-    return {
-        root / 'README.md': text.encode(),
-        **{root / name: data for name, data in found.get('outputs', {}).items()},
-    }
+    return {root / 'README.md': text.encode(), root / 'nbs/images/session.png': picture}
+
+
+def from_the_root(text):
+    "Links of the notebook, which lies in nbs/, as the README has them"
+    return re.sub(r'(\]\()(?=[\w/]+\.(ipynb|png)\))', r'\1nbs/', text)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,8 @@ import sys
 LIBRARIES = (
     'ipykernel.ipkernel ipykernel.kernelapp matplotlib.pyplot matplotlib_inline.backend_inline '
     'numpy pandas pyarrow.parquet scipy.ndimage scipy.stats sqlalchemy.orm torch.utils.data '
-    'astropy.coordinates astropy.io.fits astropy.table astropy.time astropy.wcs fastcore.test'
+    'astropy.coordinates astropy.io.fits astropy.table astropy.time astropy.wcs fastcore.test '
+    'numba photutils.segmentation sklearn.linear_model sqlalchemy.dialects.sqlite tqdm.auto'
 ).split()
 
 

@@ -34,6 +34,7 @@ ad.show_run(monitor, every_s=1)""",
     'dataset.quality',
     """later = ad.TrainingDataCollector(archive).plan(ad.TrainingDataCollectionParams(max_samples=260)).build('look', patch_size=48, progress=False, probe=False)
 ad.widgets.show_diff(dataset, later)""",
+    'ad.widgets.show_plan(archive)',
 ]
 TURN_AND_PRESS = """box => {
     const tile = box.querySelector('.astrid-data-tile');
@@ -123,8 +124,8 @@ def run_all(page):
 
 def steps(page, step):
     "What a person would do"
-    cells = [page.locator('.jp-Cell').nth(k) for k in range(1, 7)]
-    gallery, coverage, run, blind, quality, diff = cells
+    cells = [page.locator('.jp-Cell').nth(k) for k in range(1, len(CELLS))]
+    gallery, coverage, run, blind, quality, diff, plan = cells
 
     def says(cell, text):
         return cell.get_by_text(text).first.wait_for()
@@ -221,6 +222,14 @@ def steps(page, step):
     diff.locator('button[disabled]', has_text='previous').wait_for(state='detached')
     diff.scroll_into_view_if_needed()
     step('differences paged')
+    says(plan, 'TrainingDataCollectionParams()')
+    confidence = plan.locator('.widget-inline-hbox', has_text='confidence from')
+    confidence.locator('.noUi-handle').press('ArrowRight')
+    says(plan, 'TrainingDataCollectionParams(confidence_threshold=0.75)')
+    plan.locator('select[multiple]').select_option(index=0)
+    says(plan, 'survey_ids=')
+    plan.scroll_into_view_if_needed()
+    step('plan moved')
     bad = page.locator(
         '[data-mime-type="application/vnd.jupyter.stderr"], [data-mime-type*="error"]'
     ).all_inner_texts()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from sqlalchemy import func, select
 
-from ..core import NotFound, default_home
+from ..core import NotFound, counted, default_home
 from ..datasets.catalog import open_dataset
 from ..datasets.diff import ks_distance
 from ..datasets.growth import chance_gap
@@ -118,7 +118,7 @@ def _real_shift(session, now, days):
     window = timedelta(days=days)
     n, n_real = _real(session, now - window, now)
     m, m_real = _real(session, now - (_BEFORE + 1) * window, now - window)
-    words = f'{n_real} of {n} verdicts in {days:g} d say real, {m_real} of {m} before'
+    words = f'{n_real} of {counted(n, "verdict")} in {days:g} d say real, {m_real} of {m} before'
     if min(n, m) < _FEWEST:
         return Measure('real_shift', None, '', f'{words}: fewer than {_FEWEST} say nothing')
     return Measure('real_shift', abs(n_real / n - m_real / m), '', words)
@@ -182,7 +182,7 @@ def _scores(session, since):
 def _score_drift(session, now, days):
     "How far the scores of what came lately are from those before"
     before, lately = _scores(session, now - timedelta(days=days))
-    words = f'{len(lately)} scores of detections of {days:g} d, {len(before)} of earlier ones'
+    words = f'{counted(len(lately), "score")} of detections of {days:g} d, {len(before)} of earlier ones'
     if min(len(before), len(lately)) < _FEWEST:
         return Measure('score_drift', None, '', f'{words}: fewer than {_FEWEST} say nothing')
     gap, chance = ks_distance(before, lately), chance_gap(len(before), len(lately))
@@ -195,7 +195,7 @@ def _failed_jobs(session, now, days):
     since = now - timedelta(days=days)
     failed = IngestJob.status == 'failed', IngestJob.updated_at >= since
     n = session.scalar(select(func.count()).where(*failed))
-    return Measure('failed_jobs', n, '', f'{n} jobs of the server failed in {days:g} d')
+    return Measure('failed_jobs', n, '', f'{counted(n, "job")} of the server failed in {days:g} d')
 
 
 def _disk(archive):

@@ -22,7 +22,7 @@ from astrid_data.automation.promoted import (
     record_candidate,
 )
 from .turns import AtWork, one_turn
-from ..core import BadInput, NotFound, need, sha256_text
+from ..core import BadInput, NotFound, counted, need, sha256_text
 from ..datasets.catalog import open_dataset
 from ..datasets.growth import Advice, collect_since, should_retrain
 from ..loading.loader import RealDataLoader
@@ -90,7 +90,7 @@ def _decided(pair, over, metric, may_lose):
     numbers = {name: pair[name] for name in ('difference', 'low', 'high', 'objects')}
     words = (
         f'{metric} is {pair["difference"]:+.3f} against {over} ({pair["low"]:+.3f} to '
-        f'{pair["high"]:+.3f}, 95 % of draws of {pair["objects"]} objects of test)'
+        f'{pair["high"]:+.3f}, 95 % of draws of {counted(pair["objects"], "object")} of test)'
     )
     if pair['low'] >= -may_lose:
         return Decision(True, f'{words}: at most {may_lose:g} is lost', over, **numbers)

@@ -26,8 +26,8 @@ from fastcore.basics import patch
 
 from .measures import Measure, measure_archive
 from .promoted import check_family
-from ..core import AstridError, BadInput, Secret, canonical_json, need, reading
-from ..display import COLOURS, WARNING_COLOUR, new_figure
+from ..core import AstridError, BadInput, Secret, canonical_json, counted, need, reading
+from ..display import COLOURS, WARNING_COLOUR, ink, new_figure
 
 # %% ../../nbs/90_automation/04_watching.ipynb #5ba73351
 _LIMITS = {
@@ -120,7 +120,7 @@ class Watched:
 
     def __repr__(self):
         n, unknown = len(self.alerts), len(self.unknown)
-        lines = [f'Watch: {n} alerts, {unknown} of {len(self.table)} numbers unknown']
+        lines = [f'Watch: {counted(n, "alert")}, {unknown} of {len(self.table)} numbers unknown']
         for row in self.alerts.itertuples():
             lines.append(f'  {row.name} is {row.value:.3g} {row.unit} ({row.limit}): {row.reason}')
         return '\n'.join(lines)
@@ -205,7 +205,7 @@ def plot(
     colours = [WARNING_COLOUR if row.says == 'alert' else COLOURS[0] for row in rows]
     ax.barh(range(len(rows)), ways, color=colours)
     ax.set_yticks(range(len(rows)), [f'{row.name} ({row.limit})' for row in rows])
-    ax.axvline(1, color='k', lw=1)
+    ax.axvline(1, color=ink(), lw=1)
     ax.set(xlim=(0, 2.02), xlabel='way to the limit, at most 2')
     ax.invert_yaxis()
     if len(self.unknown):

@@ -31,7 +31,7 @@ from ..ingest.alerts import STAMPS
 from ..ingest.archive import UNKNOWN_TIME
 from ..registry.tables import Detection, Image, Observation, Survey
 from ..registry.verdicts import WORD_COLUMNS, effective_labels, plain_words
-from ..sky import chord_of_arcsec, unit_vectors
+from ..sky import as_ra, chord_of_arcsec, unit_vectors
 
 # %% ../../nbs/40_collect/06_candidates.ipynb #973712f4
 _IMAGE_ORDER = ['row', 'role', 'uri', 'hdu_name', 'hdu_ver']
@@ -213,7 +213,7 @@ def _repeated_positions(table):
     place = pd.DataFrame(
         dict(
             stack=table['stack'],
-            ra=np.round(table['ra'].to_numpy('f8') % 360, 9),
+            ra=as_ra(table['ra'].to_numpy('f8'), 9),
             dec=np.round(table['dec'].to_numpy('f8'), 9),
             label=table['label'],
             fewest_events=-table['n_label_events'],

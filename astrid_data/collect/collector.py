@@ -23,8 +23,18 @@ from fastcore.basics import patch
 from sqlalchemy import select
 
 from .candidates import choose, find_candidates, nothing_found
-from .negatives import KnownSky, SkyJob, draw_in_footprints, run_sky_job
-from .params import TrainingDataCollectionParams, collection_fields
+from astrid_data.collect.negatives import (
+    KnownSky,
+    SkyJob,
+    draw_in_footprints,
+    run_sky_job,
+    sky_part,
+)
+from astrid_data.collect.params import (
+    TrainingDataCollectionParams,
+    collection_fields,
+    regions,
+)
 from astrid_data.collect.plan import (
     LEDGER_COLUMNS,
     SAMPLE_COLUMNS,
@@ -166,7 +176,11 @@ def plan_sky_jobs(
     keys = _image_keys(images, params.seed)
     offsets = _offset_fields(chosen, n_offset, params.seed)
     own_rows = _rows_by_image(of_image, *offsets['around'].T)
-    limits = dict(exclusion_arcsec=params.exclusion_arcsec, find_sources=params.find_sources)
+    limits = dict(
+        exclusion_arcsec=params.exclusion_arcsec,
+        find_sources=params.find_sources,
+        part=sky_part(params),
+    )
     jobs = []
     for row, source, share, key, own in zip(rows, zip(*address), shares, keys, own_rows):
         own_offsets = {name: values[own] for name, values in offsets.items()}
@@ -533,19 +547,21 @@ def _draw_negatives(session, chosen, obs, wanted, params, store, show, executor)
     return label_drawn(session, drawn, obs, params), why
 
 # %% ../../nbs/40_collect/07_collector.ipynb #11ce03f8
-def _shortfall_reason(kind, why):
+def _shortfall_reason(kind, why, params):
     "Why fewer negatives of a kind were found than wanted"
     if kind == 'rejected':
         return 'the registry has no more that pass the filters'
     reasons = '; '.join(f'{reason} ({n:,})' for reason, n in why.items())
-    return reasons or 'too little free valid sky in the images'
+    where = ' and '.join(region.name for region in regions(params))
+    within = f' within the {where} asked for' if where else ''
+    return reasons or f'too little free valid sky in the images{within}'
 
 # %% ../../nbs/40_collect/07_collector.ipynb #c3e03fe0
-def _shortfall(wanted, kinds, why):
+def _shortfall(wanted, kinds, why, params):
     "Kind -> dict(asked, got, reason), where too few were found"
     got = kinds.value_counts()
     return {
-        kind: dict(asked=n, got=int(got.get(kind, 0)), reason=_shortfall_reason(kind, why))
+        kind: dict(asked=n, got=int(got.get(kind, 0)), reason=_shortfall_reason(kind, why, params))
         for kind, n in wanted.items()
         if got.get(kind, 0) < n
     }
@@ -591,7 +607,7 @@ def make_plan(
     drawn, why = _draw_negatives(
         session, chosen, obs, wanted, params, archive.store, show, executor
     )
-    shortfall = _shortfall(wanted, pd.concat([chosen['kind'], drawn['kind']]), why)
+    shortfall = _shortfall(wanted, pd.concat([chosen['kind'], drawn['kind']]), why, params)
     refused = (drawn['reason'] != '').to_numpy()
     ledger = [as_ledger(rows, obs, params) for rows in (lost, drawn[refused])]
     parts = [chosen.drop(columns=['reason', 'detail']), _rows_where(drawn, ~refused)]

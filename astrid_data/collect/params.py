@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 from uuid import UUID
@@ -30,10 +31,11 @@ from astrid_data.sky_regions import (
     cone_cells,
     in_box,
     in_cone,
-    in_moc,
     in_polygon,
+    in_ranges,
     moc_cap,
     moc_cover,
+    moc_ranges,
     polygon_cells,
 )
 
@@ -310,7 +312,7 @@ class TrainingDataCollectionParams:
     date_range: tuple | None = None  # start <= observation time < end; either may be None
     confidence_threshold: float | None = 0.7  # Smallest score; filters, never labels; None: none
     anomaly_types: list | None = None  # Classes of positives, by effective label; None: all
-    quality_score_threshold: float | None = 0.8  # What the finished set should score; None: no gate
+    quality_score_threshold: float | None = 0.8  # Least score of the whole set; None: no gate on it
     max_samples: int | None = 10000  # Most samples, negatives included; None: no limit
     validation_status: str | list = 'validated'  # Names of `STATUSES`
     bands: list | None = None  # Whole names of bands; None: all
@@ -414,8 +416,8 @@ def _cone_region(cone):
         'cone',
         'within {2:g} deg of ({0:g}, {1:g})'.format(*cone),
         bounding_box(cone),
-        lambda: cone_cells(cone),
-        lambda ra, dec: in_cone(ra, dec, cone),
+        partial(cone_cells, cone),
+        partial(in_cone, cone=cone),
     )
 
 # %% ../../nbs/40_collect/01_params.ipynb #67b7422e
@@ -424,8 +426,8 @@ def _box_region(box):
         'box',
         'RA {:g} to {:g}, Dec {:g} to {:g} deg'.format(*box),
         box,
-        lambda: box_cells(box),
-        lambda ra, dec: in_box(ra, dec, box),
+        partial(box_cells, box),
+        partial(in_box, box=box),
     )
 
 # %% ../../nbs/40_collect/01_params.ipynb #13f340a4
@@ -435,8 +437,8 @@ def _polygon_region(corners):
         'polygon',
         f'{len(corners)} corners',
         bounding_box(cap),
-        lambda: polygon_cells(corners),
-        lambda ra, dec: in_polygon(ra, dec, corners),
+        partial(polygon_cells, corners),
+        partial(in_polygon, corners=corners),
     )
 
 # %% ../../nbs/40_collect/01_params.ipynb #02a7a0ff
@@ -445,8 +447,8 @@ def _moc_region(moc):
         'moc',
         f'{sum(map(len, moc.values()))} cells',
         bounding_box(moc_cap(moc)),
-        lambda: moc_cover(moc),
-        lambda ra, dec: in_moc(ra, dec, moc),
+        partial(moc_cover, moc),
+        partial(in_ranges, ranges=moc_ranges(moc)),
     )
 
 # %% ../../nbs/40_collect/01_params.ipynb #03238076

@@ -21,8 +21,8 @@ import pandas as pd
 from fastcore.basics import patch
 
 from .params import PATCH_SIZE, TrainingDataCollectionParams
-from ..core import AstridError, later
-from ..display import render
+from ..core import AstridError, counted, later
+from ..display import new_figure, paper, render
 from ..storage.resolve import resolve_uri
 
 # %% ../../nbs/40_collect/04_plan.ipynb #34116754
@@ -289,6 +289,18 @@ def count_text(
     return ', '.join(f'{n:,} {word}' for word, n in ordered)
 
 # %% ../../nbs/40_collect/04_plan.ipynb #3b77a816
+def _unused_text(filters):
+    "How many detections of the registry each filter left out, in words"
+    parts = []
+    for row in filters.iloc[1:].itertuples():
+        by = f'by {row.filter} ({row.asked})'
+        if (row.filter, row.asked) == ('status', 'validated'):  # A verdict of any kind
+            by = 'without a verdict'
+        if row.removed:
+            parts.append(f'{row.removed:,} {by}')
+    return ', '.join(parts)
+
+# %% ../../nbs/40_collect/04_plan.ipynb #a85b6518
 def _content_lines(plan):
     "What is in a plan and what is not"
     samples = plan.samples
@@ -299,10 +311,12 @@ def _content_lines(plan):
     lost = ', '.join(f'{n:,} {reason}' for reason, n in reasons.items())
     lines = [
         ('samples', f'{len(samples):,} of {plan.requested:,} asked for: {kinds}{origin}'),
-        ('from', f'{samples["observation_id"].nunique():,} observations: {bands}'),
+        ('from', f'{counted(samples["observation_id"].nunique(), "observation")}: {bands}'),
         ('classes', count_text(samples['class_name'])),
         ('lost', lost or 'none'),
     ]
+    if unused := _unused_text(plan.filters):
+        lines.append(('not used', f'{unused}, of {plan.filters["left"].iloc[0]:,} detections'))
     for kind, short in plan.shortfall.items():
         text = f'{kind}: {short["got"]:,} of {short["asked"]:,} ({short["reason"]})'
         lines.append(('short of', text))
@@ -355,7 +369,7 @@ def _warning_lines(plan):
     positive, negative = one_class_only(plan.samples)
     if positive + negative:
         text = (
-            f'{positive + negative:,} observations: {positive:,} without a negative, '
+            f'{counted(positive + negative, "observation")}: {positive:,} without a negative, '
             f'{negative:,} without a positive'
         )
         lines.append(('one class', text))
@@ -375,7 +389,8 @@ def _price_lines(plan):
     price = plan.price
     unknown = price['unknown_sizes']
     sizes = _size_text(price['bytes']) + (f', {unknown} of unknown size' if unknown else '')
-    reading = f'{price["images"]:,} images in {price["requests"]:,} requests, {sizes}'
+    n_images, n_requests = counted(price['images'], 'image'), counted(price['requests'], 'request')
+    reading = f'{n_images} in {n_requests}, {sizes}'
     writing = _size_text(plan.bytes_on_disk())
     side = PATCH_SIZE
     return [
@@ -426,7 +441,7 @@ def _draw_kept(ax, plan):
     place = plan.samples['survey'] + ' ' + plan.samples['band']
     counts = plan.samples.groupby([place, 'kind']).size().unstack(fill_value=0)
     real = plan.origin == 'survey'
-    style = dict(hatch=None if real else '//', edgecolor='white')
+    style = dict(hatch=None if real else '//', edgecolor=paper())
     left = np.zeros(len(counts))
     for kind in counts:
         colour = _KIND_COLOURS.get(kind)
@@ -451,10 +466,8 @@ def plot(
     figsize: tuple = (7, 2.6),  # Width and height (inch)
 ):  # matplotlib Figure
     "What was kept, by survey and band, and where the rest went"
-    import matplotlib.pyplot as plt
-
-    fig, (left, right) = plt.subplots(1, 2, figsize=figsize, layout='constrained')
-    plt.close(fig)  # The caller shows it
+    fig = new_figure(figsize)
+    left, right = fig.subplots(1, 2)
     _draw_kept(left, self)
     _draw_lost(right, self)
     for ax in (left, right):

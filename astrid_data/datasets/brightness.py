@@ -30,7 +30,8 @@ class _Heights:
         first = piece.start // area
         some = slice(first, -(-piece.stop // area))
         above = self.pixels[some] - self.background[some, None, None]
-        heights = (above / self.noise[some, None, None]).reshape(-1)
+        above /= self.noise[some, None, None]
+        heights = above.reshape(-1)
         return heights[piece.start - first * area : piece.stop - first * area]
 
 # %% ../../nbs/55_datasets/01_brightness.ipynb #9dca1bf3
@@ -69,11 +70,12 @@ _BENT = dict(  # Method -> what it makes of heights, softened by `a`
 def _sums_of_piece(heights, a, means):
     "How many numbers are known, and for each method the sum of them, or of their squared distances"
     known = ~np.isnan(heights)
+    all_known = known.all()
     sums = []
     for method, mean in zip(_BENT.values(), means):
         bent = method(heights, a)
         distance = bent if mean is None else bent - mean
-        distance = np.where(known, distance, 0)
+        distance = distance if all_known else np.where(known, distance, 0)
         sums.append(np.add.reduce(distance if mean is None else distance * distance))
     return np.array([known.sum(), *sums])
 

@@ -64,7 +64,7 @@ from .shards import check_shard_rows, content_hash
 from .staging import image_order, settings_of, stored_array, write_patches
 from ..logs import get_log, log_losses, tell, tell_version
 from ..quality.duplicates import find_duplicates
-from ..quality.gates import UPPER_GATES
+from ..quality.gates import UPPER_GATES, gate_failures
 from ..quality.report import check_quality
 from ..registry.tables import DetectionIndex, Observation
 from astrid_data.splits.assign import (
@@ -268,17 +268,6 @@ def version_warnings(
     return empty + lacking + errors + [away] * bool(lost)
 
 # %% ../../nbs/55_datasets/06_build.ipynb #f0970a67
-def _failed_gates(report):
-    "A sentence for each gate of the report that failed, by its name"
-    failed = {}
-    for gate in report.gates:
-        if gate.outcome == 'fail':
-            reason = f', {gate.reason}' if gate.reason else ''
-            wanted = f'asked for is {gate.threshold:.4g}{reason}'
-            failed[gate.name] = f'{gate.name} is {gate.value:.4g}, {wanted}'
-    return failed
-
-
 def _unknown_gates(report):
     "A sentence for each gate of the report that could fail and that nobody can decide"
     undecided = [gate for gate in report.gates if gate.outcome == 'unknown']
@@ -301,7 +290,7 @@ def _stacklevel_outside():
 # %% ../../nbs/55_datasets/06_build.ipynb #33d8baf3
 def _failures(report, audit):
     "Sentences about all that failed, none where all is well"
-    reasons = [*_failed_gates(report).values(), *_unknown_gates(report)] if report else []
+    reasons = [*gate_failures(report.gates).values(), *_unknown_gates(report)] if report else []
     if audit and audit.verdict == 'fail':
         reasons += audit.reasons
     return reasons
@@ -315,7 +304,7 @@ def _shortcut_notes(report):
 
 def _apply_gates(report, audit, gate, address, notes):
     "Warn or raise where a gate fails; notes warn"
-    failed = _failed_gates(report)
+    failed = gate_failures(report.gates)
     if 'quality_score' in failed:
         raise QualityError(
             f'{address} was not frozen: {failed["quality_score"]}. What was cut is kept: '
@@ -639,7 +628,9 @@ def _existing(archive, name, recipe_hash):
     return open_dataset(archive, address_of(newest)), following
 
 # %% ../../nbs/55_datasets/06_build.ipynb #00a03895
-_LOST_WITH_FILES = 'unreachable denied missing_file damaged truncated unreadable changed'.split()
+_LOST_WITH_FILES = (
+    'unreachable denied missing_file missing_plane damaged truncated unreadable changed'.split()
+)
 
 
 def lost_with_files(

@@ -13,6 +13,8 @@ import uuid
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,9 +23,11 @@ from sqlalchemy import false, or_, select
 from ..concurrency import file_lock
 from ..core import BadInput, Conflict, NotFound, need, writing
 from .dataset import Dataset, StreamedDataset, who_am_i
+from .places import name_and_number, open_place
 from .seal import check_seal
 from ..logs import get_log, tell_version
 from astrid_data.registry.tables import (
+    QualityRow,
     SampleRow,
     TrainingDataset,
     TrainingSample,
@@ -32,6 +36,7 @@ from astrid_data.registry.tables import (
 )
 from ..registry.tables import columns as read_columns
 from ..storage.bucket import S3Store
+from ..storage.keys import Store
 from ..storage.trees import pull_tree
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #6a965cba
@@ -70,7 +75,7 @@ def _exactly(text):
 
 def _possibly(text):
     "The condition on a row that an address, which may leave the number open, can mean this version"
-    name, _, number = text.partition('@')
+    name, number = name_and_number(text)
     if number not in ('', 'latest') or not _can_be_stored(name):
         return _exactly(text)
     named = VersionRow.name == name
@@ -151,6 +156,19 @@ def _without_head(archive, conditions, said):
         yield row | version_head(manifest) | {name: manifest.get(name) for name in said}
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #e9267a74
+def _failed_gates(archive, conditions):
+    "Id of each version with a quality report -> names of the gates that failed, in the newest one"
+    gates = QualityRow.report['gates']
+    query = select(QualityRow.dataset_id, gates).where(*conditions)
+    query = query.join(VersionRow, VersionRow.dataset_id == QualityRow.dataset_id)
+    with archive.session() as session:
+        found = session.execute(query.order_by(QualityRow.created_at, QualityRow.id))
+        return {
+            str(id): ', '.join(gate['name'] for gate in gates or [] if gate['outcome'] == 'fail')
+            for id, gates in found
+        }
+
+# %% ../../nbs/55_datasets/04_catalog.ipynb #4c27799a
 def _shown_versions(
     archive,  # An `Archive`
     *conditions,  # On the rows of `VersionRow`
@@ -161,12 +179,20 @@ def _shown_versions(
     for row in _without_head(archive, conditions, said):
         for name, values in columns.items():
             values.append(row[name])
+    failed = _failed_gates(archive, conditions)
+    columns['failed_gates'] = [failed.get(str(id)) for id in columns['dataset_id']]
     return columns
+
+# %% ../../nbs/55_datasets/04_catalog.ipynb #b931972a
+def _counts_by_split(splits):
+    "Sizes of the splits of many versions, by columns; NaN where a version has no such split"
+    names = dict.fromkeys(chain.from_iterable(splits))
+    return {name: [sizes.get(name, np.nan) for sizes in splits] for name in names}
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #bf0929ab
 _LISTED = (
-    'address name version samples train val test buffer origin quality audit content_hash '
-    'created_at id'
+    'address name version samples train val test buffer origin quality failed_gates audit '
+    'content_hash created_at id'
 ).split()
 
 
@@ -174,11 +200,11 @@ def _listing(rows):
     "The table that people see, of a table from `_shown_versions`; the newest first"
     if not len(rows):
         return pd.DataFrame(columns=_LISTED)
-    ids = dict(address=[f'{n}@v{v}' for n, v in zip(rows['name'], rows['version'])])
+    ids = dict(address=rows['name'] + '@v' + rows['version'].astype(str))
     ids |= dict(content_hash=rows['content_hash'].str[:12], id=rows['dataset_id'])
-    same = rows[['name', 'version', 'origin', 'audit', 'created_at']]
+    same = rows[['name', 'version', 'origin', 'failed_gates', 'audit', 'created_at']]
     renamed = rows[['n_samples', 'quality_score']].set_axis(['samples', 'quality'], axis=1)
-    splits = pd.DataFrame(rows['splits'].tolist(), rows.index)
+    splits = pd.DataFrame(_counts_by_split(rows['splits'].tolist()), rows.index)
     ends = [deletion_record(dict(deleted=record)) for record in rows.get('deleted', [])]
     deleted = pd.DataFrame(ends, rows.index)
     table = pd.concat([same.assign(**ids), renamed, splits, deleted], axis=1)
@@ -325,6 +351,12 @@ def _check_registered(dataset, row):
 _log = get_log('datasets')
 
 
+def _told_place(dataset):
+    "A published version, after the log knows where it came from"
+    tell_version(_log, 'opened', dataset, place='published', where=str(dataset.folder))
+    return dataset
+
+
 def _told(dataset, row, place, where):
     "The version, if it is the registered one, after the log knows where it came from"
     _check_registered(dataset, row)
@@ -332,12 +364,26 @@ def _told(dataset, row, place, where):
     return dataset
 
 
+def _check_which(archive, address):
+    "Refuse what is neither a place nor an archive, and an address that is no text"
+    if not (isinstance(archive, (str, Path, Store)) or hasattr(archive, 'datasets_dir')):
+        raise BadInput(f'{archive!r:.60} is no archive, no folder and no bucket: give one of them')
+    if not (address is None or isinstance(address, (str, uuid.UUID))):
+        raise BadInput(
+            f'address={address!r:.60} is no address: it comes second, as open_dataset(archive, '
+            "'name'), 'name@latest', 'name@v2', or a UUID"
+        )
+
+
 def open_dataset(
-    archive,  # An `Archive`
+    archive,  # An `Archive`, or where a version was published: a folder or s3://bucket/prefix
     address=None,  # 'name', 'name@latest', 'name@v2', or the dataset's UUID
     stream: bool = False,  # Leave the pixels in the bucket; fetch each shard when it is read
 ) -> Dataset:
     "A version by its address; fetched from the archive's bucket if it is not here"
+    _check_which(archive, address)
+    if isinstance(archive, (str, Path, Store)):
+        return _told_place(open_place(archive, address and str(address), stream))
     row = _find_version(archive, '' if address is None else str(address))
     folder = archive.datasets_dir / row['name'] / f'v{row["version"]}'
     if (folder / 'manifest.json').exists():

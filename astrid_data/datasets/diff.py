@@ -7,6 +7,7 @@ __all__ = ['COMPARED', 'ks_distance', 'moved_columns', 'VersionDiff', 'under_new
            'table_html', 'Rebuild', 'rebuild_version']
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #eec2b04c
+import re
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,8 +154,8 @@ def moved_columns(
             quantiles[column] = compared[1]
     table = pd.DataFrame(rows, columns=['column', 'distance', 'was', 'now'])
     moved = table[table['distance'] > 0]
-    by_distance = dict(by='distance', ascending=False, kind='stable', ignore_index=True)
-    return moved.sort_values(**by_distance), quantiles
+    by = ['distance', 'column']
+    return moved.sort_values(by, ascending=[False, True], ignore_index=True), quantiles
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #c6e19f63
 def _flatten(params, prefix=''):
@@ -325,6 +326,9 @@ def plot(self: VersionDiff):  # A matplotlib figure
     return figure
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #c40caa71
+_HEXADECIMAL = re.compile('[0-9a-f-]{32,}')  # A checksum or an id
+
+
 def _cell_text(value):
     "What a table shows of a value"
     if value is None:
@@ -332,8 +336,7 @@ def _cell_text(value):
     if isinstance(value, float):
         return '' if np.isnan(value) else f'{value:.6g}'
     text = str(value)
-    is_hash = len(text) >= 32 and ' ' not in text
-    return f'{text[:12]}…' if is_hash else text
+    return f'{text[:12]}…' if _HEXADECIMAL.fullmatch(text) else text
 
 # %% ../../nbs/55_datasets/07_diff.ipynb #807cca92
 def table_html(

@@ -38,6 +38,8 @@ from ..storage.trees import push_tree
 def _plain(column):
     "The values of a column as Python's own; None where there is none"
     column = pd.Series(column)
+    if not column.hasnans:
+        return column.tolist()
     return column.astype(object).where(column.notna(), None).tolist()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import SPLITS, write_atomic
-from .curve_table import has_curves
+from .curve_table import all_epochs, has_curves
 from .dataset import Dataset
 from .diff import table_html
 from .light_curves import light_curve_of
@@ -144,10 +144,12 @@ _AUDIT_WORDS = dict(
     nearest_train_arcsec='nearest train sample to a test sample (arcsec)',
     identical_stamps='stamps in more than one split',
     turned_stamps='stamps in another split, turned or mirrored',
-    near_duplicates='pairs of stamps in two splits that are copies in other dress',
+    near_duplicates='pairs of stamps in two splits that are transformed copies',
     artefacts_of_seen_exposures='test artefacts from exposures whose artefacts train has seen',
     same_exposure_test='test samples from exposures that train has seen',
     unplaced='samples whose extent on the sky is not known',
+    unknown_extent='those of them in train, val or test',
+    pixels_shared='pixels of val and test patches that another split shows',
     no_position='samples without a position',
     unidentified='samples without position, object id and history',
 )
@@ -173,14 +175,14 @@ def _fact_text(name, value):
     return f'{value:,}' if is_count else str(value)
 
 # %% ../../nbs/55_datasets/09_report.ipynb #cc264cb4
-def _fact_table(facts, words):
+def _fact_table(facts, words, head='found'):
     "Facts by the names that people use; lists and dicts are left out"
     rows = [
         (words.get(name, name.replace('_', ' ')), _fact_text(name, value))
         for name, value in facts.items()
         if not isinstance(value, (dict, list))
     ]
-    return pd.DataFrame(rows, columns=['', 'found'])
+    return pd.DataFrame(rows, columns=['', head])
 
 # %% ../../nbs/55_datasets/09_report.ipynb #e3218b39
 def _split_facts(dataset):
@@ -211,7 +213,7 @@ def splits_section(
     tables = [
         table_html(counts.reset_index()),
         table_html(_fact_table({name: audit[name] for name in names}, _AUDIT_WORDS), 30),
-        table_html(_fact_table(_split_facts(dataset), _SPLIT_WORDS), 30),
+        table_html(_fact_table(_split_facts(dataset), _SPLIT_WORDS, 'value'), 30),
     ]
     return render('report_splits.html', verdict=audit.get('verdict'), tables=tables)
 
@@ -232,11 +234,19 @@ _RUN_COLUMNS = [
 _NO_RUN = 'No run on this version is known to its archive.'
 
 
+def _status_words(run):
+    "Where a run stands; of one without an end when it began, as nobody hears of its death"
+    if run['status'] != 'running':
+        return run['status']
+    return f'began {run["started_at"]:%Y-%m-%d %H:%M} UTC, no end is known'
+
+
 def _training_section(dataset, most=5):
     "The last runs on this version, a column each, as HTML"
     runs = dataset.runs() if dataset.archive is not None else ()
     if not len(runs):
         return render('report_note.html', text=_NO_RUN)
+    runs = runs.assign(status=[_status_words(run) for run in runs.to_dict('records')])
     last = runs[[c for c in _RUN_COLUMNS if c in runs]].tail(most)
     names = [f'run {k}' for k in last.index]
     table = last.T.reset_index().set_axis(['', *names], axis=1)
@@ -292,6 +302,16 @@ def _quality_section(dataset):
     return quality.html(whole=False)
 
 # %% ../../nbs/55_datasets/09_report.ipynb #40052ba1
+def _shortcut_fact(quality):
+    "How well the label is told without the source, where that is more than was asked"
+    gates = quality.gates if quality is not None else ()
+    return {
+        f'shortcut AUC ({gate.outcome}, asked {gate.threshold:g})': f'{gate.value:.2f}'
+        for gate in gates
+        if gate.name == 'shortcut_auc' and gate.outcome in ('warn', 'fail')
+    }
+
+
 def _head_facts(dataset):
     "The numbers at the top, by their names"
     manifest = dataset.manifest
@@ -301,14 +321,23 @@ def _head_facts(dataset):
         'train · val · test': ' · '.join(f'{manifest["splits"][k]:,}' for k in SPLITS),
         'real': f'{(dataset.samples["label"] == 1).mean():.0%}',
         'quality': '–' if score is None else f'{score:.2f}',
+        **_shortcut_fact(dataset.quality),
         'audit': (manifest.get('audit') or {}).get('verdict', '–'),
         'asked for': f'{manifest["requested"]:,}',
     }
 
 # %% ../../nbs/55_datasets/09_report.ipynb #f220ad16
-def _curves_figure(dataset, most=6):
-    "Some light curves of a version, two side by side"
-    rows = _spread(np.flatnonzero(dataset.samples['light_curve_sha256'].notna()), most)
+def _epochs_per_sample(dataset):
+    "How many epochs each sample knows, shape (n,)"
+    n = len(dataset.samples)
+    counted = (np.bincount(part['sample'], minlength=n) for part in all_epochs(dataset))
+    return sum(counted, np.zeros(n, 'i8'))
+
+# %% ../../nbs/55_datasets/09_report.ipynb #b7a1a1ae
+def _curves_figure(dataset, lengths, most=6):
+    "The longest light curves of a version, two side by side"
+    longest = np.argsort(-lengths, kind='stable')[:most]
+    rows = np.sort(longest[lengths[longest] > 0])
     lines = -(-len(rows) // 2)
     figure = new_figure((9, 2.4 * lines))
     for place, i in enumerate(rows):
@@ -321,8 +350,11 @@ def _curves_section(dataset):
     if not has_curves(dataset):
         return ''
     facts = dataset.manifest['light_curves']
+    lengths = _epochs_per_sample(dataset)
+    median = np.median(lengths[lengths > 0])
     words = f'{facts["epochs"]:,} epochs of {facts["samples"]:,} samples, as known at their time'
-    picture = figure_tag(_curves_figure(dataset), 'light curves')
+    words += f' (median {median:g} of each); the longest:'
+    picture = figure_tag(_curves_figure(dataset, lengths), 'the longest light curves')
     return f'<p>{words}</p>{picture}'
 
 # %% ../../nbs/55_datasets/09_report.ipynb #4cee735a

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SEAL', 'checked_files', 'SIGNATURE', 'root_of', 'write_seal', 'read_seal', 'has_changed', 'file_words',
-           'changed_files', 'check_seal', 'read_manifest', 'sign_folder', 'check_signature']
+           'changed_files', 'check_seal', 'read_manifest', 'version_files', 'signature_text', 'sign_folder',
+           'check_signature']
 
 # %% ../../nbs/55_datasets/01_seal.ipynb #027410d6
 import hmac
@@ -165,6 +166,17 @@ def read_manifest(
         ) from None
     return manifest
 
+# %% ../../nbs/55_datasets/01_seal.ipynb #73c9f805
+def version_files(
+    folder,  # Of a version
+    manifest: dict,  # Its manifest
+) -> list:  # Names: the sealed files, the seal, and the arrays
+    "The files that a version is made of"
+    sealed = read_seal(folder)
+    small = [name for name in _SMALL_FILES if (Path(folder) / name).is_file()]
+    names = small if sealed is None else [SEAL, *sealed]
+    return sorted({*names, *(shard['file'] for shard in manifest['shards'])})
+
 # %% ../../nbs/55_datasets/01_seal.ipynb #52669b0a
 SIGNATURE = 'signature.json'
 
@@ -183,15 +195,23 @@ def _signature_text(root, key):
     return canonical_json(about)
 
 
+def signature_text(
+    folder,  # Of a sealed version
+    key: str | bytes | Secret,  # At least 16 characters
+) -> str:  # Text of its `signature.json`, which is not written
+    "The signature that a key gives"
+    files = read_seal(folder)
+    if files is None:
+        raise NotFound(f'{Path(folder).name} has no seal: build it anew with this release')
+    return _signature_text(root_of(files), key)
+
+
 def sign_folder(
     folder,  # Of a sealed version
     key: str | bytes | Secret,  # At least 16 characters
 ) -> None:
     "Write a signature beside the seal"
-    files = read_seal(folder)
-    if files is None:
-        raise NotFound(f'{Path(folder).name} has no seal: build it anew with this release')
-    write_atomic(Path(folder) / SIGNATURE, _signature_text(root_of(files), key))
+    write_atomic(Path(folder) / SIGNATURE, signature_text(folder, key))
 
 # %% ../../nbs/55_datasets/01_seal.ipynb #b43ef900
 def check_signature(

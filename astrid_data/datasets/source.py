@@ -27,6 +27,7 @@ from astrid_data.display import (
 )
 from ..images.opener import header_indexes
 from ..patches.extract import open_onto
+from ..storage.packs import packed_part
 
 # %% ../../nbs/55_datasets/08_source.ipynb #b1c648d4
 def _main_channel(dataset):
@@ -36,6 +37,10 @@ def _main_channel(dataset):
 # %% ../../nbs/55_datasets/08_source.ipynb #f40fe6d3
 def _file_name(uri):
     "The last part of an address; a name that is all hash is cut short"
+    packed = packed_part(uri)
+    if packed:
+        pack, start, stop = packed
+        return f'{_file_name(pack)}, bytes {start} to {stop}'
     name = str(uri).rsplit('/', 1)[-1]
     return f'{name[:12]}…' if len(name) == 64 else name
 
@@ -64,7 +69,8 @@ def _position_text(facts):
 def _time_text(facts):
     if facts.get('mjd') == '':
         return ''
-    return f'MJD {facts.get("mjd"):.5f} {facts.get("mjd_scale")} ({facts.get("mjd_meaning")})'
+    meaning = f'({facts.get("mjd_meaning")})' if facts.get('mjd_meaning') else ''
+    return f'MJD {facts.get("mjd"):.5f} {facts.get("mjd_scale")} {meaning}'.rstrip()
 
 
 def _slice_text(facts, patch_size):

@@ -24,3 +24,10 @@ from .breakdown import (
     worst as worst,
     plot_worst as plot_worst,
 )
+from .class_report import (
+    ClassReport as ClassReport,
+    class_points as class_points,
+    class_thresholds as class_thresholds,
+    confusion as confusion,
+    plot_confusion as plot_confusion,
+)

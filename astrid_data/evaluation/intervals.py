@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['effective_objects', 'share_interval', 'fpr_interval', 'fnr_interval', 'bootstrap', 'paired_bootstrap', 'as_prior',
-           'prior_weights', 'area_intervals', 'area_interval', 'deciding_objects', 'area_difference']
+           'prior_weights', 'area_intervals', 'area_interval', 'auc_roc_interval', 'deciding_objects',
+           'area_difference']
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #234a8ac8
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import pandas as pd
 from scipy.special import betaincinv
 
 from ..core import BadInput
-from .scores import average_precision
+from .scores import auc_roc, average_precision
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #7dcace50
 def effective_objects(
@@ -185,7 +186,8 @@ class _Ranked(NamedTuple):
 
     is_real: np.ndarray  # Of each sample
     objects: np.ndarray  # Number of the object of each sample
-    last: np.ndarray  # The last sample of each run of equal scores that has a real one
+    first: np.ndarray  # The first sample of each run of equal scores that has a real one
+    last: np.ndarray  # And the last
     unseen: np.ndarray  # Samples that an unseen object counts for, shape (2, 1, 1): real, bogus
 
 
@@ -195,11 +197,13 @@ def _ranked(scores):
     is_real = scores['label'].to_numpy()[order] == 1
     falling = scores['score'].to_numpy('f8')[order]
     last = np.flatnonzero(np.diff(falling, append=-np.inf))
-    last = last[np.diff(np.cumsum(is_real)[last], prepend=0) > 0]
+    first = np.append(0, last[:-1] + 1)
+    has_real = np.diff(np.cumsum(is_real)[last], prepend=0) > 0
     of_classes = [scores['group'][scores['label'] == label] for label in (1, 0)]
     unseen = [len(group) / effective_objects(group) for group in of_classes]
     objects = pd.factorize(scores['group'], sort=True)[0][order]
-    return _Ranked(is_real, objects, last, np.reshape(unseen, (2, 1, 1)))
+    unseen = np.reshape(unseen, (2, 1, 1))
+    return _Ranked(is_real, objects, first[has_real], last[has_real], unseen)
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #21d38a85
 class _Weights(NamedTuple):
@@ -211,6 +215,7 @@ class _Weights(NamedTuple):
     n_bogus: np.ndarray  # Of all bogus samples, shape (draws, 1)
     unseen_real: np.ndarray  # Shape (draws, 1)
     unseen_bogus: np.ndarray  # Shape (draws, 1)
+    higher: np.ndarray  # Bogus above each threshold without those at it, shape (draws, thresholds)
 
 
 def _weigh(ranked, n, rng):
@@ -221,7 +226,8 @@ def _weigh(ranked, n, rng):
     real = np.cumsum(weight * ranked.is_real, axis=1)
     bogus = np.cumsum(weight * ~ranked.is_real, axis=1)
     above = real[:, ranked.last], bogus[:, ranked.last]
-    return _Weights(*above, real[:, -1:], bogus[:, -1:], *unseen)
+    higher = np.where(ranked.first > 0, bogus[:, ranked.first - 1], 0)
+    return _Weights(*above, real[:, -1:], bogus[:, -1:], *unseen, higher)
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #75cee3a4
 def _areas(weights, first, last, odds):
@@ -245,6 +251,17 @@ def _area_ends(weights, prior):
         weights, (real, 0), (0, bogus), odds
     )
 
+# %% ../../nbs/65_evaluation/02_intervals.ipynb #ef9e2c6a
+def _roc_ends(weights):
+    "The area under the ROC curve of each draw at its least, and at its greatest"
+    real, bogus = weights.unseen_real, weights.unseen_bogus
+    own = np.diff(weights.real, axis=1, prepend=0)
+    below = weights.n_bogus - (weights.higher + weights.bogus) / 2
+    won = (own * below).sum(1, keepdims=True)
+    won_too = real * (weights.n_bogus + bogus) + weights.n_real * bogus
+    pairs = (weights.n_real + real) * (weights.n_bogus + bogus)
+    return (won / pairs)[:, 0], ((won + won_too) / pairs)[:, 0]
+
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #5a422804
 _AT_ONCE = 2_000_000  # Weights, 16 MB an array
 _LEAST_DRAWS = 100  # 2.5 % of fewer is hardly one
@@ -256,26 +273,35 @@ def _seen_area(scores, prior):
     return average_precision(label, scores['score'], prior_weights(label, prior))
 
 
-def area_intervals(
-    scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
-    priors,  # Shares of real that are asked about; None among them is that of the samples
-    n_boot: int = 500,  # Draws; 100 are made at least
-    seed: int = 0,  # Of the draws
-) -> list:  # Ends of 95 % at each prior; None where one class is missing
-    "Intervals of the area under precision and recall at several shares of real"
-    priors = [as_prior(prior) for prior in priors]
-    if (scores['label'] == 1).all() or (scores['label'] != 1).all():
-        return [None for _ in priors]
+def _ends_of(scores, measures, seen, n_boot, seed):
+    "Ends of 95 % of each measure of the weighted samples, with what was seen between them"
     ranked = _ranked(scores)
     rng = np.random.default_rng(seed)
     n = max(n_boot, _LEAST_DRAWS)
     step = max(_AT_ONCE // len(scores), 1)
     draws = (_weigh(ranked, min(step, n - done), rng) for done in range(0, n, step))
-    ends = np.concatenate([[_area_ends(part, p) for p in priors] for part in draws], axis=2)
+    ends = np.concatenate([[measure(part) for measure in measures] for part in draws], axis=2)
     low, high = np.quantile(ends[:, 0], 0.025, axis=1), np.quantile(ends[:, 1], 0.975, axis=1)
-    seen = [_seen_area(scores, prior) for prior in priors]
     low, high = np.minimum(low, seen), np.minimum(np.maximum(high, seen), 1)  # Sums round
     return list(zip(low.tolist(), high.tolist()))
+
+
+def area_intervals(
+    scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
+    priors,  # Shares of real that are asked about; None among them is that of the samples
+    n_boot: int = 500,  # Draws; 100 are made at least
+    seed: int = 0,  # Of the draws
+    with_roc: bool = False,  # Of the area under the ROC curve, too, after the others
+) -> list:  # Ends of 95 % at each prior; None where one class is missing
+    "Intervals of the area under precision and recall at several shares of real"
+    priors = [as_prior(prior) for prior in priors]
+    if (scores['label'] == 1).all() or (scores['label'] != 1).all():
+        return [None] * (len(priors) + with_roc)
+    measures = [lambda weights, p=prior: _area_ends(weights, p) for prior in priors]
+    measures += [_roc_ends] * with_roc
+    seen = [_seen_area(scores, prior) for prior in priors]
+    seen += [auc_roc(scores['label'], scores['score'])] * with_roc
+    return _ends_of(scores, measures, seen, n_boot, seed)
 
 
 def area_interval(
@@ -286,6 +312,15 @@ def area_interval(
 ) -> tuple | None:  # Ends of 95 %; None where one class is missing
     "Interval of the area under precision and recall"
     return area_intervals(scores, [prior], n_boot, seed)[0]
+
+
+def auc_roc_interval(
+    scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
+    n_boot: int = 500,  # Draws; 100 are made at least
+    seed: int = 0,  # Of the draws
+) -> tuple | None:  # Ends of 95 %; None where one class is missing
+    "Interval of the area under the ROC curve"
+    return area_intervals(scores, [], n_boot, seed, with_roc=True)[0]
 
 # %% ../../nbs/65_evaluation/02_intervals.ipynb #b04dc504
 def _shares_above(scores):

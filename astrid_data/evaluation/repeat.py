@@ -29,6 +29,7 @@ def next_draw(
 
 # %% ../../nbs/65_evaluation/05_repeat.ipynb #3f4e3de4
 _REPEATED = ('auc_pr', 'auc_pr_at_prior', 'auc_roc', 'fpr_at_fnr', 'fnr_at_fpr')
+_SAID = ('leaks', 'optimistic', 'normalised')
 
 
 def repeat(
@@ -47,8 +48,9 @@ def repeat(
 
 
 def _of_any(reports):
-    "The strongest shortcut and all leaks: each seed may have a version of its own"
+    "The strongest shortcut and all that any says: each seed may have a version of its own"
     shortcuts = [report.shortcut for report in reports if report.shortcut]
     strongest = max(shortcuts, key=lambda shortcut: shortcut['auc'] or 0, default=None)
-    leaks = '; '.join(dict.fromkeys(report.leaks for report in reports if report.leaks))
-    return dict(shortcut=strongest, leaks=leaks)
+    said = {name: dict.fromkeys(getattr(report, name) for report in reports) for name in _SAID}
+    joined = {name: '; '.join(filter(None, words)) for name, words in said.items()}
+    return dict(shortcut=strongest, **joined)

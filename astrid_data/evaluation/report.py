@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import BadInput
-from ..display import render
+from ..core import BadInput, counted
+from ..display import new_figure, render
 from astrid_data.evaluation.intervals import (
     area_intervals,
     as_prior,
@@ -33,6 +33,14 @@ from astrid_data.evaluation.scores import (
 )
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #2219c01f
+def _rows_of_bins(rising, bins):
+    "Places of rising scores, cut into bins; equal ones stay together, so their order cannot tell"
+    counts = [len(part) for part in np.array_split(rising, min(bins, max(len(rising), 1)))]
+    last = rising[np.cumsum(counts) - 1] if len(rising) else rising
+    ends = np.unique(np.searchsorted(rising, last, side='right'))
+    return np.split(np.arange(len(rising)), ends[:-1]) if len(rising) else []
+
+# %% ../../nbs/65_evaluation/03_report.ipynb #fab46d68
 def calibration(
     scores: pd.DataFrame,  # Label, score and group of each sample, as from `predict`
     bins: int = 10,  # At most so many, of about equal numbers of samples
@@ -42,8 +50,7 @@ def calibration(
     score = scores['score'].to_numpy('f8')
     is_real = (scores['label'] == 1).to_numpy('f8')
     group = (scores['group'] if 'group' in scores else scores.index).to_numpy()
-    rows = np.array_split(np.arange(len(scores)), min(bins, max(len(scores), 1)))
-    rows = [part for part in rows if len(part)]
+    rows = _rows_of_bins(score, bins)
     n = np.array([len(part) for part in rows], int)
     mean_score = np.array([score[part].mean() for part in rows])
     share = np.array([is_real[part].mean() for part in rows])
@@ -73,6 +80,8 @@ def scores_at_prior(
         raise BadInput('scores are corrected from one share of real to another: give both')
     trained, prior = as_prior(trained, 'trained'), as_prior(prior)
     score = np.asarray(score, 'f8')
+    if ((score < 0) | (score > 1)).any():
+        raise BadInput('scores from 0 to 1 are chances and can be corrected; these go beyond')
     factor = prior / (1 - prior) * (1 - trained) / trained
     return score * factor / (score * factor + 1 - score)
 
@@ -96,11 +105,14 @@ class OperatingPoints:
     calibration_error: float | None = None  # Mean distance of score and share of real
     chosen: dict | None = None  # threshold, fnr, fpr (_low, _high) of one chosen on another split
     rate: float = 0.01  # FNR, and FPR, of the operating points
-    origin: str = 'survey'  # Of the data: 'survey', 'synthetic' or 'mixed'
+    origin: str = 'survey'  # Of the data: 'survey', 'synthetic', 'mixed' or 'unknown'
     survey_prior: float | None = None  # Share of real in the survey, if that was asked about
     auc_pr_at_prior: float | None = None  # AUC-PR if the share of real were `survey_prior`
     auc_pr_at_prior_interval: tuple | None = None  # Ends of 95 %, by objects
+    auc_roc_interval: tuple | None = None  # Ends of 95 %, by objects
     note: str = ''  # What to keep in mind
+    normalised: str = ''  # With the model's numbers instead of the loader's, in words
+    optimistic: str = ''  # What these samples had to do with the choice of the model
     leaks: str = ''  # What the splits are known to share; '' where no audit found anything
     scored_before: dict | None = None  # times, others (models), since; None where nobody counts
     shortcut: dict | None = None  # auc and words, of a guess without the source; None: none found
@@ -143,7 +155,7 @@ def _numbers(report):
     yield 'auc_pr_at_prior', report.auc_pr_at_prior
     yield 'deciding_objects', report.deciding
     yield 'deciding_objects_at_prior', report.deciding_at_prior
-    for name in ('auc_pr', 'auc_pr_at_prior', 'fpr_at_fnr', 'fnr_at_fpr'):
+    for name in ('auc_pr', 'auc_pr_at_prior', 'auc_roc', 'fpr_at_fnr', 'fnr_at_fpr'):
         low, high = getattr(report, f'{name}_interval') or (None, None)
         yield f'{name}_low', low
         yield f'{name}_high', high
@@ -214,7 +226,7 @@ def _before_lines(report):
         yield 'scored before', '0', 'times: this is the first score on this test split'
         return
     times = 'time' if before['times'] == 1 else 'times'
-    others = f'{before["others"]} other model' + 's' * (before['others'] != 1)
+    others = counted(before['others'], 'other model')
     since = before['since']
     remark = f'{times} since {since:%Y-%m-%d}, {others} among them'
     yield 'scored before', str(before['times']), remark
@@ -224,11 +236,18 @@ _COVERED = 'of this model on other objects like these'
 _NOT_COVERED = 'other seeds, splits or times'
 
 
+_ORIGIN = dict(unknown='unknown, as the batches do not say whether they show sky')
+
+
 def _sample_lines(report):
     "What the report is of"
     n_bogus = report.n - report.n_real
     kinds = f'{report.n_real} real, {n_bogus} bogus, {report.n_objects} objects'
-    yield 'samples', f'{report.n}', f'{kinds}, data: {report.origin}'
+    yield 'samples', f'{report.n}', f'{kinds}, data: {_ORIGIN.get(report.origin, report.origin)}'
+    if report.optimistic:
+        yield 'OPTIMISTIC', '', f'{report.optimistic}: on new samples expect less'
+    if report.normalised:
+        yield 'pixels', '', report.normalised
     yield from _before_lines(report)
     remark = 'share of real, and the AUC-PR of a coin; a survey may have another one'
     if report.survey_prior is not None:
@@ -266,7 +285,7 @@ def _score_lines(report):
             ends = [report.chosen.get(f'{name}_{end}') for end in ('low', 'high')]
             words = _span(None if None in ends else ends)
             yield f'  {name.upper()} there', _number(report.chosen[name]), words
-    yield 'AUC-ROC', _number(report.auc_roc), ''
+    yield 'AUC-ROC', _number(report.auc_roc), _area_span(report.auc_roc_interval, None)
 
 
 def _lines(report):
@@ -284,8 +303,8 @@ def _lines(report):
         yield 'mind', '', report.note
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #e4ad8b66
-def _notes(n_real, n_bogus, rate):
-    "What the number of samples does to the operating points"
+def _notes(n_real, n_bogus, rate, are_chances=True):
+    "What the number of samples does to the operating points, and scores that are no chances"
     counts = (('real', n_real), ('bogus', n_bogus))
     few = [
         f'only {n} {kind} samples: a rate of {_percent(rate)} means none of them'
@@ -293,7 +312,8 @@ def _notes(n_real, n_bogus, rate):
         if 0 < n * rate < 1
     ]
     missing = [f'no {kind} samples' for kind, n in counts if n == 0]
-    return '; '.join(few + missing)
+    no_chances = ['scores beyond 0 and 1 are no chances: no calibration'] * (not are_chances)
+    return '; '.join(few + missing + no_chances)
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #769ef6c3
 def _share_with_ends(name, happened, group):
@@ -323,10 +343,10 @@ def _intervals(scores, rate, survey_prior, n_boot, seed):
         fpr_at_fnr_interval=fpr_interval(scores, rate),
         fnr_at_fpr_interval=fnr_interval(scores, rate),
     )
-    ends = area_intervals(scores, priors.values(), n_boot, seed)
+    *ends, roc = area_intervals(scores, priors.values(), n_boot, seed, with_roc=True)
     areas = {f'auc_pr{name}_interval': end for name, end in zip(priors, ends)}
     deciding = {f'deciding{name}': deciding_objects(scores, p) for name, p in priors.items()}
-    return rates | areas | deciding
+    return rates | areas | deciding | dict(auc_roc_interval=roc)
 
 
 def _area_at(scores, survey_prior):
@@ -351,6 +371,18 @@ def _check_scores(scores):
             f'{unknown.sum()} of {len(unknown)} scores are no finite numbers: nothing can be said of '
             'such a model. Look at its weights and at the pixels that it was given'
         )
+    odd = ~scores['label'].isin([0, 1])
+    if odd.any():
+        raise BadInput(
+            f'{odd.sum()} of {len(odd)} labels are neither 1 (real) nor 0 (bogus): '
+            'leave out these samples, of which nobody knows what they are'
+        )
+    nameless = scores['group'].isna()
+    if nameless.any():
+        raise BadInput(
+            f'{nameless.sum()} of {len(nameless)} samples have no group: intervals count objects. '
+            'Give each a name of its own if it is an object of its own'
+        )
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #1e09f5bd
 def operating_points(
@@ -358,7 +390,7 @@ def operating_points(
     rate: float = 0.01,  # FNR, and FPR, of the operating points
     n_boot: int = 500,  # Draws that the intervals of areas rest on; 100 are made at least
     seed: int = 0,  # Of the draws
-    origin: str = 'survey',  # Of the data: 'survey', 'synthetic' or 'mixed'
+    origin: str = 'survey',  # Of the data: 'survey', 'synthetic', 'mixed' or 'unknown'
     threshold: float | None = None,  # Chosen on another split, to be judged here; None: no such
     survey_prior: float | None = None,  # Share of real in a survey; None reports the samples' own
 ) -> OperatingPoints:  # With None where something cannot be said
@@ -372,15 +404,17 @@ def operating_points(
     n_bogus = int((label == 0).sum())
     fpr, own_threshold = fpr_at_fnr(label, score, fnr=rate)
     fnr, _ = fnr_at_fpr(label, score, fpr=rate)
-    brier = ((score - (label == 1)) ** 2).mean() if len(scores) else np.nan
+    are_chances = len(scores) > 0 and score.between(0, 1).all()
+    brier = ((score - (label == 1)) ** 2).mean() if are_chances else np.nan
+    has_both = n_real > 0 and n_bogus > 0
     intervals = dict(auc_pr_interval=None, fpr_at_fnr_interval=None)
-    if n_real and n_bogus:
+    if has_both:
         intervals = _intervals(scores, rate, survey_prior, n_boot, seed)
     return OperatingPoints(
         n=len(scores),
         n_real=n_real,
         n_objects=scores['group'].nunique(),
-        auc_pr=_known(average_precision(label, score)),
+        auc_pr=average_precision(label, score) if has_both else None,
         auc_roc=_known(auc_roc(label, score)),
         fpr_at_fnr=_known(fpr),
         threshold=_known(own_threshold),
@@ -389,11 +423,11 @@ def operating_points(
         auc_pr_at_prior=_area_at(scores, survey_prior),
         **intervals,
         brier=_known(brier),
-        calibration_error=_known(calibration_error(scores)),
+        calibration_error=calibration_error(scores) if are_chances else None,
         chosen=_at_threshold(threshold, label, score, scores['group']),
         rate=rate,
         origin=origin,
-        note=_notes(n_real, n_bogus, rate),
+        note=_notes(n_real, n_bogus, rate, are_chances or not len(scores)),
         scores=scores,
     )
 
@@ -417,10 +451,10 @@ def _plot_calibration(report, ax):
     ax.errorbar(bins['score'], share, np.abs(ends - share), fmt='.', lw=0.8)
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #9b9dfe5d
-_AXIS_LABELS = (
-    ('share of real found', 'share of found that is real'),
-    ('real lost (FNR)', 'bogus passed (FPR)'),
-    ('score', 'share that is real'),
+_PANELS = (  # Title, and what the two axes show
+    ('precision (dotted: a coin)', 'share of real found', 'share of found that is real'),
+    ('errors (dot: as chosen)', 'real lost (FNR)', 'bogus passed (FPR)'),
+    ('calibration (bars: 95 %)', 'score', 'share that is real'),
 )
 
 
@@ -430,15 +464,14 @@ def plot(
     axs=None,  # Three axes; None makes a figure of 6 by 2.2 inches
 ):  # The figure
     "Precision and recall, the rates with the operating point, and the calibration"
-    import matplotlib.pyplot as plt
-
     if axs is None:
-        _, axs = plt.subplots(1, 3, figsize=(6, 2.2), layout='constrained')
+        axs = new_figure((6, 2.2)).subplots(1, 3)
     fig = axs[0].figure
     if self.auc_roc is not None:
         _plot_rates(self, axs[0], axs[1])
     _plot_calibration(self, axs[2])
-    for ax, (x_label, y_label) in zip(axs, _AXIS_LABELS):
+    for ax, (title, x_label, y_label) in zip(axs, _PANELS):
+        ax.set_title(title, fontsize=8)
         ax.set(ylim=(-0.03, 1.03))
         ax.set_xlabel(x_label, fontsize=8)
         ax.set_ylabel(y_label, fontsize=8)

@@ -257,6 +257,7 @@ class Exposure:
     telescope: str = ''  # '' = unknown
     instrument: str = ''  # '' = unknown
     chip: dict = field(default_factory=dict)  # Card -> what it calls the detector
+    windows: dict = field(default_factory=dict)  # Card -> the part of it that was read out
     frames: dict = field(default_factory=dict)  # As from `detector_frames`
     size: list = field(default_factory=list)  # nx, ny in pixels of the detector
     wcs: dict = field(default_factory=dict)  # crval, crpix, cd of the header
@@ -277,6 +278,18 @@ def exposure_from(
 
 # %% ../../nbs/20_images/15_exposures.ipynb #1837fcfd
 _chip_cards = 'CCDCHIP CCDNUM CCDNAME CCDID CHIPID CHIP DETECTOR DETNAME CHANNEL MODULE SENSOR'
+
+
+_window_card = re.compile(
+    r'(SUB|IMG|DET)_?RECT|[XY]?_?ROI(_?\w{1,4})?|(SUB)?WIN(DOW|[XY12])\w?|(SUBARRAY|SUBFRAME|READWIN)'
+    r'|(FRAME|START|ORG)_?[XY]|[XY]_?(START|ORG|ORIGIN)'
+)
+
+
+def _windows(cards):
+    "What the cards say of the part of a detector that was read out, in whatever words"
+    names = {key for header in cards.headers for key in header if _window_card.fullmatch(key)}
+    return {name: cards.text(name).lower() for name in sorted(names) if cards.text(name)}
 
 
 def _chip_names(cards):
@@ -303,7 +316,7 @@ def _cd_matrix(cards):
     steps = [cards.number('CDELT1'), cards.number('CDELT2')]
     if not all(steps):
         return None
-    turn = np.radians(cards.number('CROTA2') or 0)
+    turn = np.radians(cards.number('CROTA2', 'CROTA1') or 0)
     rotated = [np.cos(turn), -np.sin(turn) * steps[1] / steps[0]]
     rotated += [np.sin(turn) * steps[0] / steps[1], np.cos(turn)]
     is_turned = all(one is None for one in found['PC'])
@@ -338,6 +351,7 @@ def read_exposure(
         telescope=facts.get('telescope') or '',
         instrument=facts.get('instrument') or '',
         chip=_chip_names(cards),
+        windows=_windows(own),
         frames=detector_frames(own, shape),
         size=[shape[1] * steps[0], shape[0] * steps[1]],
         wcs=_linear_wcs(own),
@@ -518,7 +532,7 @@ def _common_frame(a, b):
     for key in ('CCDSEC', 'DETSEC', 'SUBSTRT1', 'XORGSUBF', 'LTV'):
         if key in a.frames and key in b.frames:
             return np.array(a.frames[key]), np.array(b.frames[key])
-    if 'array' not in a.frames or 'array' not in b.frames:
+    if 'array' not in a.frames or 'array' not in b.frames or a.windows != b.windows:
         return None
     arrays = np.array(a.frames['array']), np.array(b.frames['array'])
     largest_step = np.abs(np.array(arrays)[:, :, :2]).max()

@@ -132,7 +132,7 @@ class _DecodedPlane(Plane):
         for start, stop in bands:
             band = slice(start, min(stop, self.shape[0])), slice(None)
             rows = self._tiles(partial(hdu.section.__getitem__, band))
-            rows = rows if as_flags else self.decode(rows)
+            rows = rows if as_flags else self.decode(rows, start)
             if self._whole is None:
                 self._whole = _nothing(self.shape, rows.dtype.newbyteorder('='))
             self._whole[start:stop] = rows

@@ -14,6 +14,7 @@ import numpy as np
 from astropy.io import fits
 
 from ..core import BadImage, reading
+from .asdf_files import asdf_as_fits, is_asdf
 from .sanity import check_headers, check_tiles, unpacked
 
 # %% ../../nbs/20_images/06_files.ipynb #418b1955
@@ -25,7 +26,8 @@ def read_bytes(
     raw = _stored_bytes(source)
     if not len(raw):
         raise BadImage('truncated', f'{what}: empty')
-    return raw, unpacked(raw, what), what
+    plain = unpacked(raw, what)
+    return raw, asdf_as_fits(plain, what) if is_asdf(plain) else plain, what
 
 
 def _stored_bytes(source):

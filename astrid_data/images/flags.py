@@ -31,6 +31,12 @@ DQ_FLAGS = {
         'UNRELIABLE_SLOPE UNRELIABLE_FLAT OPEN ADJ_OPEN FLUX_ESTIMATED MSA_FAILED_OPEN '
         'OTHER_BAD_PIXEL REFERENCE_PIXEL'
     ),
+    'roman': _bits(
+        'DO_NOT_USE SATURATED JUMP_DET DROPOUT GW_AFFECTED_DATA PERSISTENCE AD_FLOOR - '
+        'UNRELIABLE_ERROR NON_SCIENCE DEAD HOT WARM LOW_QE - TELEGRAPH NONLINEAR BAD_REF_PIXEL '
+        'NO_FLAT_FIELD NO_GAIN_VALUE NO_LIN_CORR NO_SAT_CHECK UNRELIABLE_BIAS UNRELIABLE_DARK '
+        'UNRELIABLE_SLOPE UNRELIABLE_FLAT - - UNRELIABLE_RESET - OTHER_BAD_PIXEL REFERENCE_PIXEL'
+    ),
     'hst/acs': _bits(
         'LOST FILLED BADPIX MASKED HOT UNSTABLE WARM BADCOL SATURATED BADREF TRAP ATODSAT '
         'CRDRIZ CRREJ USER'
@@ -61,6 +67,7 @@ DQ_FLAGS = {
 #: The flags that leave a pixel without a measurement
 BAD_FLAGS = {
     'jwst': 'DO_NOT_USE NON_SCIENCE REFERENCE_PIXEL',
+    'roman': 'DO_NOT_USE NON_SCIENCE REFERENCE_PIXEL',
     'hst/acs': 'LOST FILLED BADPIX MASKED UNSTABLE BADCOL BADREF',
     'hst/wfc3': 'LOST FILLED BADPIX MASKED UNSTABLE BADBIAS BADREF',
     'hst/wfpc2': 'LOST BADREF BADPIX MISSING OTHER CHIP_MASKED',
@@ -69,6 +76,8 @@ BAD_FLAGS = {
     'ps1': 'DETECTOR FLAT DARK BLANK CTE LOW CONV.BAD',
     'muse': 'BADREF BADPIX OTHER MISSING OUTSIDE',
     'cards': 'BAD NO_DATA EDGE UNMASKEDNAN SENSOR_EDGE '  # Rubin's and HSC's names
+    'NONFUNC MISSING_DATA SUR_ERROR '  # Those of SPHEREx
+    'BPM BADPIX BAD_PIXEL '  # Those of many
     'DETECTOR FLAT DARK BLANK CTE LOW CONV.BAD',  # Those of Pan-STARRS
 }
 
@@ -138,7 +147,7 @@ def flags_of_header(
     for card, number in header.items():
         if card.startswith('MP_') and isinstance(number, int) and 0 <= number < 64:
             named[card[3:].upper()] = 1 << number
-    return named or _pairs_of_cards(header)
+    return named or _pairs_of_cards(header) or _numbered_bits(header) or _values_of_bits(header)
 
 
 def _pairs_of_cards(header):
@@ -146,9 +155,32 @@ def _pairs_of_cards(header):
     named = {}
     for card, name in header.items():
         value = header.get(card.replace('MSKNAM', 'MSKVAL')) if card[:6] == 'MSKNAM' else None
-        if isinstance(value, int) and value.bit_count() == 1 and value > 0:
+        if _is_one_bit(value):
             named[str(name).strip().upper()] = value
     return named
+
+
+def _is_one_bit(value):
+    return isinstance(value, int) and value > 0 and value.bit_count() == 1
+
+# %% ../../nbs/20_images/08_flags.ipynb #11f3b2dc
+_bit_card = re.compile(r'(?:M?BIT_?|BITNM|FLAG_?|MASKB_?)(\d{1,2})')
+
+
+def _numbered_bits(header):
+    "Bits by the number in a card's name: MBIT_0 = 'NPRIMARY'"
+    found = ((_bit_card.fullmatch(card), name) for card, name in header.items())
+    return {
+        name.strip().upper(): 1 << int(card[1])
+        for card, name in found
+        if card and isinstance(name, str) and name.strip() and int(card[1]) < 64
+    }
+
+
+def _values_of_bits(header):
+    "Bits by their values: MB_NPRIM = 1, MB_BAIL = 1024"
+    values = {card[3:].upper(): value for card, value in header.items() if card[:3] == 'MB_'}
+    return {name: value for name, value in values.items() if _is_one_bit(value)}
 
 # %% ../../nbs/20_images/08_flags.ipynb #74ff5f7e
 _level_name = re.compile(r'SATUR|SAT_?LEV|MAX_?LIN|DATAMAX')

@@ -10,13 +10,14 @@ __all__ = ['PLANE_NAMES', 'is_taken_off', 'name_stem', 'role_of', 'HduInfo', 'im
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from astropy import units as u
 
 from ..core import BadImage, BadInput, reading
-from .cards import Cards
+from .cards import Cards, blocked_by
 from .files import parse_fits, read_bytes
 from .isolation import is_isolating, try_first
 from .units import kind_of_unit, parse_unit
@@ -36,7 +37,7 @@ _role_of_name = {name: role for role, names in PLANE_NAMES.items() for name in n
 
 # %% ../../nbs/20_images/07_hdus.ipynb #40f49257
 _type_card = re.compile(r'(OBS|IMAGE?|IMG|V?IM|DATA|FRAME?|EXP|EXT|FILE|PROD|CCD)[-_]?TYPE?')
-_role_cards = 'FRAME', 'FLAVOR', 'DATAMODL', 'HDUCLAS2', 'CONTENT', 'PRODCATG'
+_role_cards = 'KOAIMTYP', 'FRAME', 'FLAVOR', 'DATAMODL', 'HDUCLAS2', 'CONTENT', 'PRODCATG'
 _eso_cards = 'ESO DPR CATG', 'ESO DPR TYPE', 'ESO PRO CATG'
 
 
@@ -50,14 +51,15 @@ def _texts_of_role(cards):
 
 # %% ../../nbs/20_images/07_hdus.ipynb #7d6d021b
 _role_words = {
-    'mask': r'dqmask|[se]?dq|\w*mask|maskbits|bpm|bp(map|mask)\w*|(bad|good|hot)pix\w*|quality|flags?',
+    'mask': r'dqmask|[se]?dq|\w*mask(map)?|maskbits|bpm|bp(map|mask)\w*|(bad|good|hot)pix\w*|quality|flags?',
     'weight': r'wtmap|weight\w*|inv(erse)?var(iance)?|ivar|expmap|exposuremap|nexp|coverage'
     r'|confidence\w*|conf(map)?|covmap|hits',
     'error': r'rms(map)?|errors?|variance|uncertainty|sigma|noise(map)?',
     'segmentation': r'segm|segmentation\w*|segmap',
     'other': r'psf(model|size|depth|image)?|chi2|chisq|(gal)?depth|(blob)?model|resid(ual)?s?'
-    r'|background|bkg|bgmod|trapsfilledmodel|(bkg|bg|background|sens|sensitivity|inst)(map|image)',
-    'calibration': r'[\w-]*flat|flatfield|bias|zero|dark|dome|arc|comp|lamp|wave|focus|calib'
+    r'|background|bkgd?|bgmod|trapsfilledmodel|(bkg|bg|background|sens|sensitivity|inst)(map|image)',
+    'calibration': r'[\w-]*flats?|[\w-]*flat-?fields?|bias(es)?|zeros?|darks?|dome|arcs?|comp|lamp'
+    r'|\w*lamps?(on|off)?|domearcs?|contbars|cbp|ptc|fe55|wave|focus|calib(ration)?s?|(flat|dark|bias|zero|arc)-?frames?|(even|un)illum'
     r'|overscan|pinhole|twilight|(super|m|master)(bias|dark)|fringe\w*|illum(cor|ination)?|pupil'
     r'|(flat|dark|lamp)(img|image|all|mrs)|wfssbkgmodel'
     r'|(flat|dark|mask|bias|superbias|linearity|readnoise|gain|area|ipc|saturation)\w*model',
@@ -92,10 +94,12 @@ def _role_of_words(value):
     "The role that the value of a card names; None where it names none"
     parts = re.split(r'[\s,;/_.]+', value.lower())
     words = _not_taken_off([word for word in parts if word])
-    asked = [*words, ''.join(words), *(word.rstrip('0123456789') for word in words)]
+    pairs = map(''.join, zip(words, words[1:]))  # Of EPIC EXPOSURE MAP
+    plain = (word.rstrip('0123456789') for word in words)
+    asked = [*words, ''.join(words), *pairs, *plain]
     for role in ('mask', 'weight', 'error', 'segmentation', 'other', 'calibration'):
         named = any(re.fullmatch(_role_words[role], word) for word in asked)
-        is_focus = role == 'calibration' and 'flat' not in words
+        is_focus = role == 'calibration' and not any('flat' in word for word in words)
         is_level = role == 'other' and 'background' in words
         of_sky = _sky_words & set(words) and (is_focus or is_level)
         if named and not of_sky:
@@ -104,7 +108,7 @@ def _role_of_words(value):
 # %% ../../nbs/20_images/07_hdus.ipynb #8b6c12b0
 _wheel_cards = 'FILTER FILTER1 FILTER2 FILTER3 PUPIL GRATING GRISM DISPERSR OPT_ELEM'.split()
 _disperser = re.compile(r'GR?\d{3}[A-Z]{0,2}|PR\d{3}L|GRISM.*|GRATING.*|PRISM|GRIS[_ -].+', re.I)
-_technique_cards = 'EXP_TYPE', 'OBSTYPE', 'OBSMODE', 'HIERARCH ESO DPR TECH'
+_technique_cards = 'EXP_TYPE', 'OBSTYPE', 'OBSMODE', 'IMAGETYP', 'HIERARCH ESO DPR TECH'
 _technique = re.compile(
     r'.*WFSS|.*GRISM.*|.*SPEC|NRS_\w*|MIR_(?:LRS|MRS)\w*|SPECTR\w+|ECHELLE\b.*|IFU\b.*|MOS\b.*',
     re.I,
@@ -116,7 +120,7 @@ def _disperser_of(cards):
     "The card and value that say that sources were made spectra; None where none does"
     for card in _wheel_cards:
         value = cards.text(card)
-        if _disperser.fullmatch(value):
+        if any(_disperser.fullmatch(wheel.strip()) for wheel in re.split('[;,+|]', value)):
             return f'{card} is {value}'
     for card in _technique_cards:
         value = cards.text(card)
@@ -165,6 +169,7 @@ def _is_of_flux(unit):
     return kind_of_unit(unit) in _flux_kinds or is_unit and unit.is_equivalent(per_length)
 
 
+@lru_cache(1000)
 def _role_of_unit(text):
     "The role of a plane in a unit: time or the square of a flux; None for other units"
     if inside := _square.fullmatch(text):
@@ -190,6 +195,54 @@ def _role_of_object(cards):
     return 'calibration' if is_one and not named else None
 
 # %% ../../nbs/20_images/07_hdus.ipynb #b0fcc54b
+_whole_values = {'spot', 'spots', 'trace', 'fpc'}  # Of a laser, a slit, an iodine cell: no sky
+_maker_of_map = re.compile(
+    r'\w*exp(o|osure)?map|\w*(inst|mod|lss|sens)map|uvotskylss|uvotbadpix|uvotflatfield|esplinemap'
+)
+
+
+def _role_by_list(card, text):
+    "The role by the closed list of an archive; None where there is none, or the word is for sky"
+    value = text.strip().lower()
+    if card == 'KOAIMTYP':
+        return None if value in ('object', 'undefined', '') else 'calibration'
+    if card == 'PRODCATG':
+        return 'other' if value.startswith('ancillary') else None
+    return 'calibration' if value in _whole_values else None
+
+
+def _role_of_creator(text):
+    "'weight' for what a program for maps of exposure and the like wrote; None else"
+    return 'weight' if _maker_of_map.match(text.strip().lower()) else None
+
+# %% ../../nbs/20_images/07_hdus.ipynb #5c5b867d
+_frame_cards = re.compile(r'(OBS|IMAGE?|IMG|V?IM|FRAME?|KOAIM)[-_]?TYPE?')
+_written_for_sky = {
+    'La Palma': 'target',
+    'Rubin': 'object science acq',
+    'Las Cumbres': 'expose',
+    'Legacy Surveys': 'object tile',
+    'KCWI': 'obj',
+    'MaxIm DL': 'light',
+    'ESO': 'science object acquisition',
+}
+_meant_for_sky = (
+    'sci targ targets image images img imaging ext lights std standard survey stack stacked coadd '
+    'mosaic field fields allsky deep wide shallow snapshot pointing visit calexp tiles exposure '
+    'red reduced raw primary normal starfield single template difference astro photometric'
+)
+_known_for_sky = _sky_words.union(*map(str.split, [*_written_for_sky.values(), _meant_for_sky]))
+
+
+def _asks_of(cards):
+    "The question about a card for the type of a frame whose word nobody knows here; '' for none"
+    for card, text in _texts_of_role(cards):
+        words = re.findall('[a-z]+', text.lower())
+        if _frame_cards.fullmatch(card) and words and not _known_for_sky & set(words):
+            return f'{card} is {text.strip()}, in no list here: is it sky? It is taken for sky'
+    return ''
+
+# %% ../../nbs/20_images/07_hdus.ipynb #fccba2c3
 def role_of(
     header,  # Header of an HDU
     name: str = '',  # Its EXTNAME
@@ -200,19 +253,26 @@ def role_of(
     cards = Cards(header)
     for card, text in _texts_of_role(cards):
         is_time = card in ('HDUCLAS2', 'CONTENT') and text.upper() == 'EXPOSURE'
-        if role := 'weight' if is_time else _role_of_words(text):
+        role = 'weight' if is_time else _role_of_words(text)
+        if role := role or _role_by_list(card, text):
             return role, f'{card} is {text}'
-    for card, role_in in (('BUNIT', _role_of_unit), ('OBJECT', lambda _: _role_of_object(cards))):
+    if blocked := blocked_by(cards):
+        return 'calibration', blocked
+    for card, role_in in (
+        ('CREATOR', _role_of_creator),
+        ('BUNIT', _role_of_unit),
+        ('OBJECT', lambda _: _role_of_object(cards)),
+    ):
         if role := role_in(cards.text(card)):
             return role, f'{card} is {cards.text(card)}'
     dispersed = _disperser_of(cards)
-    return ('spectrum', dispersed) if dispersed else ('image', '')
+    return ('spectrum', dispersed) if dispersed else ('image', _asks_of(cards))
 
 # %% ../../nbs/20_images/07_hdus.ipynb #91e9f874
 def _role_of_file(first, of_all=('calibration', 'spectrum', 'segmentation')):
     "What the first header says of all images, as far as it can speak for them"
     role, evidence = role_of(first)
-    return (role, evidence) if role in of_all else ('image', '')
+    return (role, evidence) if role in ('image', *of_all) else ('image', '')
 
 
 def _ask_first_header(hdul, found):
@@ -222,7 +282,7 @@ def _ask_first_header(hdul, found):
     if said[0] == 'image' and not first.get('NAXIS') and all(one.role == 'image' for one in found):
         said = _role_of_file(first, PLANE_NAMES)
     for info in found:
-        if info.index and info.role == 'image':
+        if info.index and info.role == 'image' and said[1]:
             info.role, info.evidence = said
 
 # %% ../../nbs/20_images/07_hdus.ipynb #797a211f

@@ -9,6 +9,7 @@ __all__ = ['no_value', 'SkyImage', 'check_facts', 'probe', 'open_image', 'conten
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, field
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +35,9 @@ from .hdus import check_plane, choose_hdu, split_hdu
 from .headers import read_header_facts
 from .isolation import is_isolating, try_first
 from .neighbours import mask_policy, plane_of_file, side_planes
-from .planes import Plane, place_of
+from .planes import LEAST_MEASURED, Plane, bounds_of, data_section, place_of
 from .wcs import pixel_to_sky, read_wcs, sky_to_pixel
-from ..storage.folder import file_state
+from ..storage.folder import file_mark, file_state
 
 # %% ../../nbs/20_images/11_image.ipynb #cc164993
 @dataclass(repr=False)
@@ -63,6 +64,8 @@ class SkyImage:
     _heads: list = None  # (start, stop) of its headers in a plain file, the image's own last
     _path: object = None  # Of a plain file
     _mark: str = None  # Of the file, from before it was read
+    _files: dict = field(default_factory=dict)  # Path -> status from then, of planes too
+    _maps: list = None  # Files that it looks into, once asked for
     held: bool = False  # Somebody needs it again, so `close` shall wait
 
     def __getattr__(self, name):
@@ -85,15 +88,42 @@ class SkyImage:
         "Let the file go"
         if self.held:
             return
-        self.planes, self._stored, self._bad = {}, None, None
+        self.planes, self._stored, self._bad, self._maps = {}, None, None, None
         if self._hdul is not None:
             self._hdul.close()
 
 # %% ../../nbs/20_images/11_image.ipynb #23d7dc6c
+def _map_under(array):
+    "The mapped file that an array looks into; None for one in memory"
+    while isinstance(array, np.ndarray):
+        array = array.base
+    array = getattr(array, 'obj', array)  # Of a view of memory
+    return array if isinstance(array, mmap) else None
+
+
+def _is_cut(mapped):
+    "Whether a mapped file became shorter"
+    try:
+        return mapped.size() < len(mapped)
+    except OSError:  # It is memory, of no file
+        return False
+
+
+def _refuse_cut(image):
+    "Raise `BadImage` where a file is shorter than it was when it was mapped"
+    if image._maps is None:
+        looked_into = [image._stored, *(plane.raw for plane in image.planes.values())]
+        found = map(_map_under, looked_into)
+        image._maps = list({id(one): one for one in found if one is not None}.values())
+    if any(map(_is_cut, image._maps)):
+        raise BadImage('changed', f'{image.name} was cut while it was read: read it anew')
+
+
 def _open_planes(image):
-    "The planes of an image that is not closed"
+    "The planes of an image that is not closed, and whose files are as long as they were"
     if not image.planes:
         raise BadInput(f'{image.name} is closed: open it again')
+    _refuse_cut(image)
     return image.planes
 
 # %% ../../nbs/20_images/11_image.ipynb #81d04819
@@ -366,6 +396,38 @@ def _drop_empty_error(side):
         del side.planes['error']
         side.missing['error'] = 'the error map has no number above 0: not used'
 
+# %% ../../nbs/20_images/11_image.ipynb #992f318f
+def _bounded(side, notes):
+    "Leave out of weight and error maps what is out of scale; note what that is"
+    for role in side.planes.keys() & {'weight', 'error'}:
+        plane = side.planes[role]
+        try:
+            numbers = sample_rows(plane)
+            numbers = numbers if (numbers > 0).sum() > LEAST_MEASURED else plane.whole()
+        except BadImage:
+            continue  # For the reader to find
+        bounds, is_doubtful = bounds_of(numbers, role)
+        if is_doubtful:
+            odd = numbers.max() if role == 'error' else numbers[numbers > 0].min()
+            side.missing[role] = f'nearly all of the {role} map is {odd:g}: is that no data?'
+        elif said := _words_of_bounds(numbers, *bounds, len(numbers) < plane.shape[0]):
+            notes[role] = f'pixels with {role} {said}'
+        side.planes[role] = Plane(plane.data, plane.place | dict(bounds=list(bounds)), plane.hdu)
+
+
+def _words_of_bounds(numbers, lowest, highest, is_part):
+    "Which numbers have no data, or would have none in rows that nobody looked at; '' for none"
+    if lowest is None and highest is None:
+        return ''
+    if highest is not None:
+        marks, is_beyond = f'{highest:.0e} or more', (numbers >= highest).any()
+    else:
+        marks, is_beyond = f'{lowest:.0e} or less', ((numbers > 0) & (numbers <= lowest)).any()
+    if is_beyond:
+        return f'{marks} have no data'
+    rows = f'{len(numbers)} rows that were looked at'
+    return f'{marks} would count as no data: none lies in the {rows}' if is_part else ''
+
 # %% ../../nbs/20_images/11_image.ipynb #81ac37ba
 _most_masked = 0.5  # Of the pixels that hold a number other than 0
 
@@ -468,8 +530,14 @@ def _open_image(source, hdu, extver, dq_policy, role, dq, weight, error, facts):
     side = side_planes(hdul, data, info, policy)
     _add_files(side, info, header, dq, weight, error)
     _drop_empty_error(side)
+    _bounded(side, notes)
     own = hdul[info.index]
-    pixels = Plane(data, place_of(own, plane), own)
+    section, doubt, of_others = data_section(header, info.shape[-2:])
+    missing.update(dict(data_section=doubt) if doubt else {})
+    notes.update(dict(data_section=of_others) if of_others else {})
+    if info.role == 'image' and info.evidence:
+        notes['frame_type'] = info.evidence
+    pixels = Plane(data, place_of(own, plane) | (dict(section=section) if section else {}), own)
     if dq is None:
         _drop_reversed_mask(side, pixels, dq_policy)
     elif dq_policy != 'nonzero' and (note := _note_of_mask(side, pixels)):
@@ -516,11 +584,29 @@ def probe(
             image.world_to_pixel(*image.footprint().T)
 
 
-def _mark_of(source):
-    "The mark of a file before it is read; None for bytes, and where no file is"
-    is_place = isinstance(source, (str, Path))
-    with suppress(OSError, ValueError):
-        return file_state(Path(source).stat()) if is_place else None
+def _statuses(sources):
+    "Path -> status of the files among some sources"
+    found = {}
+    for one in sources:
+        with suppress(OSError, ValueError):
+            if isinstance(one, (str, Path)):
+                found[Path(one)] = Path(one).stat()
+    return found
+
+
+def _was_written_to(before, now):
+    "Whether a file was changed in place; one that was renamed into its place leaves maps as they are"
+    return before.st_ino == now.st_ino and file_mark(before) != file_mark(now)
+
+
+@patch
+def refuse_overwritten(self: SkyImage):
+    "Raise `BadImage` where somebody wrote into a file of the image since it was opened"
+    now = _statuses(self._files)
+    for path in now:
+        if _was_written_to(self._files[path], now[path]):
+            said = f'{path.name} became another file while it was read: read it anew'
+            raise BadImage('changed', said)
 
 
 def open_image(
@@ -544,9 +630,11 @@ def open_image(
         source = source.read() if hasattr(source, 'read') else source
         try_first(probe, what, source, *asked)
     with reading(what):
-        mark = _mark_of(source)
+        before = _statuses((source, dq, weight, error))
         image = _open_image(source, *asked)
-    image._mark = mark
+    own = before.get(Path(source)) if isinstance(source, (str, Path)) else None
+    image._mark = None if own is None else file_state(own)
+    image._files = before
     return image
 
 # %% ../../nbs/20_images/11_image.ipynb #66bc04a1

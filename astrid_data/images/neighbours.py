@@ -66,6 +66,7 @@ def mask_policy(
         return policy, named
     words = re.findall('[A-Z]+', hdu.name.upper())  # Of MASK1, SKYCHIP.MASK
     bad_pixels = 'BPM' in words or ''.join(words).startswith('BADPIX')
+    bad_pixels |= hdu.header.get('HDUCLAS3') == 'MASKZERO'  # Of ESO: zero is good
     is_mask = {'MASK', 'MSK'} & set(words) and 'GOOD' not in words
     if not policy and (bad_pixels or is_mask and hdu.header['BITPIX'] == 8):
         return 'nonzero', {}

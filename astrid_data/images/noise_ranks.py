@@ -62,7 +62,7 @@ def _tied_ranks(ordered):
 def _levels(rough):
     "Rank of each pixel among those around its source, 1 to 15 (n, k); 0 without noise"
     flat = rough.reshape(len(rough), -1)
-    order = flat.argsort(axis=1)
+    order = flat.argsort(axis=1, kind='stable')  # Equal ones get one rank all the same
     ordered = np.take_along_axis(flat, order, axis=1)
     known = np.isfinite(ordered)
     count = known.sum(axis=1, keepdims=True)

@@ -31,7 +31,7 @@ from astrid_data.core import (
     sha256_file,
 )
 from .far_rows import far_rows
-from .header_cache import HeaderCache
+from .header_cache import HeaderCache, files_of_planes
 from .image import open_image
 from ..storage.folder import file_state, is_same_state
 from ..storage.keys import again_where_deleted
@@ -300,16 +300,11 @@ class ImageOpener:
         self.saturation[uri, hdu, extver] = image.facts.get('saturation') or np.nan
         return image
 
-    def _refuse_changed_planes(self, image, where):
-        from astrid_data.storage.resolve import resolve_uri
-
-        known = self.planes.get(where)
-        if not known:
-            return
+    def _refuse_changed_planes(self, image, where, paths):
+        hashes = {role: sha256 for role, (_, sha256) in self.planes.get(where, {}).items()}
+        known = {role: paths[role] for role in hashes}
         try:
-            paths = {role: resolve_uri(uri, self.store) for role, (uri, _) in known.items()}
-            hashes = {role: sha256 for role, (_, sha256) in known.items()}
-            refuse_changed_planes(paths, hashes, partial(_hash_of, anew=self.always_hash))
+            refuse_changed_planes(known, hashes, partial(_hash_of, anew=self.always_hash))
         except BaseException:
             image.close()
             raise
@@ -379,19 +374,47 @@ def _open_packed(self: ImageOpener, uri, hdu, extver):
 
 # %% ../../nbs/20_images/14_opener.ipynb #ee93b57d
 @patch
+def _planes_beside(self: ImageOpener, where):
+    "Local files for the planes of an image that lie in files of their own, by role"
+    named = dict(self.images.known.get(where, {}).get('beside') or {})
+    named |= {role: uri for role, (uri, _) in self.planes.get(where, {}).items()}
+    return files_of_planes(named, self.store, where[0])
+
+
+@patch
+def _cache_root(self: ImageOpener):
+    "The folder of the cache that images from elsewhere come by"
+    cache = getattr(self.store, 'cache', None)
+    return cache.root if cache else default_home() / 'cache'
+
+
+@patch
+def _say_what_is_gone(self: ImageOpener, uri, path, planes):
+    "Raise where a file of an image was deleted while it was opened; one of the cache comes again"
+    for role, one in dict(image=path, **planes).items():
+        if Path(one).exists():
+            continue
+        if Path(one).is_relative_to(self._cache_root()):
+            raise FileNotFoundError(errno.ENOENT, 'deleted while it was opened', str(one))
+        reason = 'missing_file' if role == 'image' else 'missing_plane'
+        raise BadImage(reason, f'{one}, the {role} of {uri}, was deleted while it was opened')
+
+
+@patch
 def _open_file(self: ImageOpener, uri, hdu, extver):
     "Open an image from its file, if that stays where it is"
+    where = (str(uri), hdu, extver)
     path, mark = self._arrived.pop(str(uri), (None, None))
     if path is None or not Path(path).exists():  # The cache may have needed its room
         path, mark = self._path_of(uri), None
+    planes = self._planes_beside(where)
     try:
         image = self.images(path, hdu, extver, name=uri)
         self._refuse_changed(image, path, uri, mark)
-        self._refuse_changed_planes(image, (str(uri), hdu, extver))
-    except (AstridError, FileNotFoundError) as error:
-        if Path(path).exists() and not isinstance(error, FileNotFoundError):
-            raise
-        raise FileNotFoundError(errno.ENOENT, 'deleted while it was opened', str(uri)) from error
+        self._refuse_changed_planes(image, where, planes)
+    except (AstridError, OSError):
+        self._say_what_is_gone(uri, path, planes)
+        raise
     return image
 
 # %% ../../nbs/20_images/14_opener.ipynb #1b2501a2
@@ -402,10 +425,8 @@ def _open_once(self: ImageOpener, uri, hdu, extver):
     if image is None and packed_part(uri) is not None:
         image = self._open_packed(uri, hdu, extver)
     if image is None:
-        cache = getattr(self.store, 'cache', None)
-        place = cache.root if cache else default_home() / 'cache'
         once = partial(self._open_file, uri, hdu, extver)
-        image = again_where_deleted(once, place, str(uri))
+        image = again_where_deleted(once, self._cache_root(), str(uri))
     if self._most_open:
         image.held = True
         self._open[uri, hdu, extver] = image

@@ -9,9 +9,11 @@ __all__ = ['FLAG_MEANING', 'SOURCE_COLUMNS', 'RULES', 'background_of', 'error_pl
 # %% ../../nbs/20_images/13_sources.ipynb #222fc497
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..core import BadImage
 from .hdus import list_images
@@ -19,6 +21,83 @@ from .image import open_image
 from ..sky import match_sky
 
 # %% ../../nbs/20_images/13_sources.ipynb #2e4a0305
+def _median_of_nine(
+    boxes,  # A number for each box (ny, nx)
+):  # Median of the box and its neighbours, same shape and type; beyond the edge is nothing
+    "Boxes that stand out are taken out"
+    padded = np.pad(boxes, 1, constant_values=np.nan).astype('f8')
+    around = sliding_window_view(padded, (3, 3)).reshape(*boxes.shape, 9)
+    return np.nanmedian(around, axis=-1).astype(boxes.dtype)
+
+# %% ../../nbs/20_images/13_sources.ipynb #ae0c0cb3
+def _spline_weights(
+    n,  # Boxes along an axis
+    box,  # Side of a box (pixel)
+    size,  # Pixels along the axis
+):  # The four boxes that count at each pixel, and how much; both (4, size)
+    "A cubic spline through the middles of boxes, mirrored at the ends, as scipy's `zoom` has it"
+    place = (np.arange(size) + 0.5) * (n / (n * box)) - 0.5
+    place = np.where(place < 0, -place - 1, place)
+    first = np.floor(place)
+    near, far = place - first, 1 - (place - first)
+    weights = np.empty((4, size))
+    weights[0] = far * far * far / 6
+    weights[1] = (near * near * (near - 2) * 3 + 4) / 6
+    weights[2] = (far * far * (far - 2) * 3 + 4) / 6
+    weights[3] = 1 - weights[0] - weights[1] - weights[2]
+    knots = first.astype(int) - 1 + np.arange(4)[:, None]
+    knots = np.where(knots < 0, -1 - knots, knots)
+    return np.where(knots < n, knots, 2 * n - 1 - knots), weights
+
+# %% ../../nbs/20_images/13_sources.ipynb #d998cd39
+def _spread(coefficients, rows, row_weights, columns, column_weights, low, high, out):
+    "Sum the weighted coefficients of the four by four boxes around each pixel, within limits"
+    total = np.empty(out.shape[1])
+    for y in range(out.shape[0]):
+        total[:] = 0
+        for i in range(4):
+            row = coefficients[rows[i, y]] * row_weights[i, y]
+            for j in range(4):
+                for x in range(len(total)):
+                    total[x] += row[columns[j, x]] * column_weights[j, x]
+        for x in range(len(total)):
+            out[y, x] = min(max(total[x], low), high)
+
+
+@lru_cache
+def _compiled_spread():  # None where numba is not installed
+    "`_spread`, compiled when it is first used"
+    try:
+        from numba import njit
+    except ImportError:
+        return None
+    return njit(nogil=True, cache=True)(_spread)
+
+# %% ../../nbs/20_images/13_sources.ipynb #ed28d131
+_FEWEST_BOXES = 4  # Along an axis, for a cubic spline
+
+
+def _every_pixel(
+    sky,  # A `Background2D`
+    name,  # 'background' or 'background_rms'
+    shape,  # Of the image
+):  # That of each pixel (ny, nx)
+    "What is known of the boxes, at each pixel"
+    from scipy.ndimage import spline_filter
+
+    mesh = getattr(sky, f'{name}_mesh')
+    spread = _compiled_spread()
+    is_level = np.ptp(mesh) == 0 or not np.isfinite(mesh).all()
+    if spread is None or is_level or min(mesh.shape) < _FEWEST_BOXES:
+        return getattr(sky, name)
+    along = (_spline_weights(*one) for one in zip(mesh.shape, map(int, sky.box_size), shape))
+    weights = [array for pair in along for array in pair]
+    out = np.empty(shape, mesh.dtype)
+    coefficients = spline_filter(mesh, 3, np.float64, mode='reflect')
+    spread(coefficients, *weights, float(mesh.min()), float(mesh.max()), out)
+    return out
+
+# %% ../../nbs/20_images/13_sources.ipynb #a8622185
 def background_of(
     pixels: np.ndarray,  # Image (ny, nx), NaN where bad
     box: int = 24,  # Side of the boxes of the sky (pixel); a few times the largest source
@@ -32,7 +111,7 @@ def background_of(
             pixels,
             box,
             mask=~np.isfinite(pixels),
-            filter_size=3,
+            filter_size=1,
             exclude_percentile=90,
             bkg_estimator=MedianBackground(),
         )
@@ -42,7 +121,10 @@ def background_of(
             'too_few_pixels',
             f'{n_valid} of {pixels.size} pixels are valid, none of it a box of {box}',
         ) from problem
-    return sky.background, sky.background_rms
+    sky.background_mesh = _median_of_nine(sky.background_mesh)
+    sky.background_rms_mesh = _median_of_nine(sky.background_rms_mesh)
+    names = ('background', 'background_rms')
+    return tuple(_every_pixel(sky, name, pixels.shape) for name in names)
 
 # %% ../../nbs/20_images/13_sources.ipynb #396c293c
 def error_plane(
@@ -61,9 +143,13 @@ def error_plane(
 
 # %% ../../nbs/20_images/13_sources.ipynb #3a4061c6
 def _followed(to):
-    "Where following the arrows `to` (n,) ends"
-    while (to[to] != to).any():
-        to = to[to]
+    "Where following the arrows `to` (n,) ends, in place; most lead nowhere else"
+    moved = np.flatnonzero(to != np.arange(len(to)))
+    here = to[moved]
+    further = to[here]
+    while (further != here).any():
+        to[moved] = here = further
+        further = to[here]
     return to
 
 # %% ../../nbs/20_images/13_sources.ipynb #805a57a0
@@ -160,12 +246,22 @@ def _stamps(light, row, col):
     return padded[row[:, None, None] + offset[:, None], col[:, None, None] + offset]
 
 # %% ../../nbs/20_images/13_sources.ipynb #d7c6a14e
+def _quarter_and_median(rows):
+    "Two percentiles of the numbers of each row; rows without NaN, nearly all, at once"
+    found = np.empty((2, len(rows)))
+    whole = ~np.isnan(rows).any(axis=1)
+    found[:, whole] = np.percentile(rows[whole], [25, 50], axis=1)
+    if not whole.all():
+        found[:, ~whole] = np.nanpercentile(rows[~whole], [25, 50], axis=1)
+    return found
+
+
 def _ring_levels(stamps):
     "Level of the sky around each source and its roughness, (n,) each, from a ring of pixels"
     radius = np.hypot(*np.mgrid[-4:5, -4:5])
     ring = stamps[:, (radius > 3) & (radius < 4.5)]
     ring = np.where(np.isnan(stamps).all((1, 2))[:, None], 0, ring)
-    low, middle = np.nanpercentile(ring, [25, 50], axis=1)
+    low, middle = _quarter_and_median(ring)
     rough = 1.4826 * np.nanmedian(np.abs(ring - middle[:, None]), axis=1)
     return low, rough  # The low quarter is the sky: neighbours are bright
 
@@ -202,6 +298,7 @@ FLAG_MEANING = {
     },
     'hst/wfc3': {'cosmic ray': 'CRDRIZ,CRREJ', 'hot pixel': 'HOT,WARM', 'saturated': 'SATURATED'},
     'jwst': {'hot pixel': 'HOT,WARM', 'saturated': 'SATURATED'},
+    'roman': {'hot pixel': 'HOT,WARM', 'saturated': 'SATURATED'},
     'decam': {'cosmic ray': 'COSMIC_RAY', 'saturated': 'SATURATED,BLEED'},
 }
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['time_scale', 'to_utc', 'zone_of', 'is_on_calendar', 'DateRead', 'read_date', 'CardTime', 'number_times',
-           'elapsed_times', 'text_times', 'end_card', 'time_of', 'end_of_exposure']
+           'CountedFrom', 'counted_from', 'elapsed_times', 'text_times', 'end_card', 'time_of', 'end_of_exposure']
 
 # %% ../../nbs/20_images/02_times.ipynb #9ae155a8
 import calendar
@@ -196,7 +196,7 @@ def _in_utc(iso, scale, shift):
 # %% ../../nbs/20_images/02_times.ipynb #238f0737
 def _date_parts(text, clock):
     "The parts of a date and of a time of day, which may stand in a card of its own"
-    text = text.strip().removesuffix('T')
+    text = re.sub(r'(?<=\d)T$', '', text.strip())  # And not of 'GMT' or 'TT'
     found = next((m for form in _dates if (m := form.fullmatch(text))), None)
     if found is None:
         raise ValueError(f'{text!r} is not a date')
@@ -228,24 +228,38 @@ def _read_parts(part):
     return DateRead(_counted_on(_strict_mjd(iso, scale), moved - 86400 * shift), scale, True)
 
 
+_with_fraction = re.compile(r'([^:]*[^:\d.]\d{1,3}|\d{8})(\.\d+)\s*(UTC?|TT|TDB|TAI)?')
+
+
+def _read_day(text):
+    "A day with its fraction as the Minor Planet Center writes it; None for other texts"
+    found = _with_fraction.fullmatch(text.strip())
+    if found is None:
+        return None
+    day, fraction, scale = found.groups()
+    read = _read_parts(_date_parts(f'{day} {scale or ""}', ''))
+    return DateRead(read.mjd + float(fraction), read.scale, True)
+
+
 def read_date(
     text: str,  # Value of a date card
     clock: str = '',  # Time of day from a card of its own, where the date has none
 ) -> DateRead:  # ValueError where it is not a date
     "Read a date as instruments write it"
-    found = _read_parts(_date_parts(text, clock))
+    found = _read_day(text) or _read_parts(_date_parts(text, clock))
     _on_the_calendar(found.mjd)
     return found
 
 # %% ../../nbs/20_images/02_times.ipynb #cbe8b2fa
 _mjd_cards = {
-    'start': 'MJD-BEG EXPSTART FPKTTIME MJD-OBS MJD-STR MJD-START MJD-STAR OBSMJD OBS-MJD MJD',
+    'start': 'MJD-BEG EXPSTART FPKTTIME MJD-OBS MJD-STR MJD-START MJD-STAR OBSMJD OBS-MJD MJD '
+    'MJD-UTC MJD-TAI MJD-TT MJD-TDB',
     'mid': 'MJD-AVG MJD-MID',
     'end': 'MJD-END',
 }
 _jd_cards = {
-    'start': 'JD-OBS OBSJD OBS-JD JD-BEG JD-START JD',
-    'mid': 'JD-MID JD-AVG',
+    'start': 'JD-OBS OBSJD OBS-JD JD-BEG JD-START JD-SOBS JD JD-TAI JD-TT JD-TDB',
+    'mid': 'JD-MID JD-AVG JD-UTC',  # The last as AstroImageJ means it
     'end': 'JD-END',
 }
 _date_cards = {
@@ -312,8 +326,13 @@ def _moment_of(cards, card, meaning):
     return 'end' if _at_end.search(comment) else meaning
 
 
+_scale_in_card = re.compile(r'(?:[-_]|JD)(UTC|TAI|TT|TDB|TCB|TCG|UT1|GPS)$')
+
+
 def _clock_scale(cards, card, scale):
-    "The scale of a card: that of the file, or of its comment where the file names none; None: local"
+    "The scale of a card: by its name, the file, or its comment where neither says it; None: local"
+    if named := _scale_in_card.search(card):
+        return time_scale(named[1])
     if cards.text('TIMESYS'):
         return scale
     comment = _comment_of(cards, card)
@@ -377,7 +396,10 @@ def _days_per_unit(text):
             continue
 
 # %% ../../nbs/20_images/02_times.ipynb #b3d3f3e6
-_centred_cards = {'start': 'BJD-OBS BJD HJD-OBS HJD BMJD-OBS BMJD HMJD', 'mid': 'BJD-MID HJD-MID'}
+_centred_cards = {
+    'start': 'BJD-OBS BJD HJD-OBS HJD BMJD-OBS BMJD HMJD',
+    'mid': 'BJD-MID HJD-MID BJD-TDB BJD-TT BJD-UTC HJD-UTC HJD-TT HJD-TDB BMJD-TDB',
+}
 _centred_words = ('SOLAR', 'BARY', 'HELIO')
 
 
@@ -386,31 +408,53 @@ def _centred_times(cards, scale):
     for card, meaning in _listed(_centred_cards):
         mjd = _mjd_of_number(cards.number(card) or 0, 'MJD' not in card)
         if mjd:
-            utc = to_utc(mjd, scale) if mjd % 1 else mjd
-            yield CardTime(card, utc, meaning, False, scale, mjd)
+            is_said = cards.text('TIMESYS') or _scale_in_card.search(card)
+            counts = _clock_scale(cards, card, scale) if is_said else None
+            utc = to_utc(mjd, counts) if counts and mjd % 1 else mjd
+            yield CardTime(card, utc, meaning, False, counts, mjd)
 
 
+@dataclass
+class CountedFrom:
+    "What the times of a header are counted from"
+
+    mjd: float  # Day, in the scale of the header
+    step: float  # Days in one unit of the count
+    unit: str  # As `TIMEUNIT` spells it; '' where it is blank, which means seconds
+    is_centred: bool  # Whether times hold at the centre of the Solar System
+
+
+def counted_from(
+    cards: Cards,  # Headers of one image, or of a table
+) -> CountedFrom | None:  # None where no card names a moment, or the unit is none of time
+    "The moment that times without a zero of their own are counted from"
+    moment, is_centred = _reference(cards), False
+    if moment is None:
+        moment, is_centred = _reference(cards, 'B'), True
+    unit = cards.text('TIMEUNIT')
+    step = _days_per_unit(unit)
+    if moment is None or step is None:
+        return None
+    where = (cards.text('TIMEREF') + cards.text('TREFPOS')).upper()
+    is_centred |= any(word in where for word in _centred_words)
+    zero = (_in_parts(cards, 'TIMEZER', 'TIMEZERO') or 0) + (cards.number('TIMEOFFS') or 0)
+    return CountedFrom(moment + zero * step, step, unit, is_centred)
+
+# %% ../../nbs/20_images/02_times.ipynb #861e08c4
 def elapsed_times(
     cards: Cards,  # Headers of one image
     scale: str,  # As from `time_scale`
     table: tuple = (('TSTART', 'start'),),  # Cards and what they mean
 ) -> list[CardTime]:  # What these cards say
     "Times that are counted from a moment that the header names"
-    moment, is_centred = _reference(cards), False
-    if moment is None:
-        moment, is_centred = _reference(cards, 'B'), True
-    unit = _days_per_unit(cards.text('TIMEUNIT'))
-    if moment is None or unit is None:
-        return []
-    where = (cards.text('TIMEREF') + cards.text('TREFPOS')).upper()
-    is_centred |= any(word in where for word in _centred_words)
-    zero = (_in_parts(cards, 'TIMEZER', 'TIMEZERO') or 0) + (cards.number('TIMEOFFS') or 0)
-    found = []
+    zero, found = counted_from(cards), []
+    if zero is None:
+        return found
     for card, meaning in table:
-        mjd = moment + (zero + (cards.number(card) or 0)) * unit
+        mjd = zero.mjd + (cards.number(card) or 0) * zero.step
         if cards.number(card) is not None and 0 < mjd < _last_mjd:
-            utc = mjd if is_centred and mjd % 1 == 0 else to_utc(mjd, scale)
-            found.append(CardTime(card, utc, meaning, not is_centred, scale, mjd))
+            utc = mjd if zero.is_centred and mjd % 1 == 0 else to_utc(mjd, scale)
+            found.append(CardTime(card, utc, meaning, not zero.is_centred, scale, mjd))
     return found
 
 # %% ../../nbs/20_images/02_times.ipynb #8d77648d
@@ -665,7 +709,8 @@ def _span_notes(times, longest):
 def _time_notes(chosen):
     "What a reader should know of the time that was taken"
     if not chosen.has_clock and chosen.raw % 1:
-        return [f'{chosen.card} counts at the centre of the Solar System, within 8.3 minutes']
+        said = f'{chosen.card} counts at the centre of the Solar System, within 8.3 minutes'
+        return [said if chosen.scale else f'{said}; whether in UTC or TDB, 69 s apart, is unsaid']
     if not chosen.has_clock:
         why = f': {chosen.why_no_clock}' if chosen.why_no_clock else ''
         return [f'{chosen.card} gives the day only{why}']
@@ -738,6 +783,20 @@ def _all_times(cards, scale):
     return times, problems
 
 
+_like_time = re.compile(
+    r'(.*[-_])?[RTHBM]?J\.?D([-_]?(OBS|BEG|START|MID|AVG|END|UTC|LC))?|UNIX.*|TIME?STA?MP|NIGHT|T_OBS|TMID'
+    r'|(OBS|START?|BEG|MID|UTC?)[-_]?(DATE|TIME|POINT)|DATE[-_]?(LOC|LT|UTC?)'
+)
+
+
+def _other_times(cards):
+    "Cards that may give a time and are not read, in words; '' without any"
+    names = dict.fromkeys(name for header in cards.headers for name in header)
+    named = [name for name in names if _like_time.fullmatch(name)]
+    said = [f'{name} = {text:.40}' for name in named if (text := cards.text(name))]
+    return f': {", ".join(said[:3])} may, and facts=dict(mjd=...) says so' if said else ''
+
+
 def _no_date(cards):
     "Why there is no time, in words"
     if cards.number('TSTART') is not None:
@@ -748,7 +807,7 @@ def _no_date(cards):
     for card, _ in _listed(_jd_cards):
         if cards.number(card):
             return f'{card} {cards.number(card):g} is not a Julian date'
-    return 'no card gives a date'
+    return f'no card gives a date{_other_times(cards)}'
 
 # %% ../../nbs/20_images/02_times.ipynb #264ae975
 def _day_only(times, why):

@@ -115,6 +115,18 @@ def kind_of_unit(
     return 'surface brightness' if of_sky else 'other'
 
 # %% ../../nbs/20_images/03_units.ipynb #113bfd06
+_other_unit_cards = 'PIXLUNIT UNITS UNIT DATAUNIT FLUXUNIT PIXUNIT IMUNIT'.split()
+
+
+def _unit_elsewhere(cards):
+    "A unit of pixels on a card of another name, and a note; '' and None without one"
+    for card in _other_unit_cards:
+        text = cards.text(card)
+        if kind_of_unit(parse_unit(text)) not in (None, 'other'):
+            return text, f'no BUNIT: {card} says {text}'
+    return '', None
+
+
 def unit_of(
     cards: Cards,  # Headers of one image
 ) -> tuple[str, str]:  # As the header writes it, '' when no card says; a note or None
@@ -123,6 +135,8 @@ def unit_of(
     stated = cards.text('BUNIT', 'BUNITS') or (in_comment[1] if in_comment else '')
     stated = '' if says_nothing(stated) else stated
     drizzled = cards.text('D001OUUN').lower()
+    if not stated and not drizzled:
+        return _unit_elsewhere(cards)
     stated_kind = kind_of_unit(parse_unit(stated))
     if drizzled == 'cps' and stated_kind in ('counts', None):
         counted = parse_unit(stated) or u.ct
@@ -219,9 +233,12 @@ def zero_point_of_unit(
     return 8.9 - 2.5 * math.log10(unit.to(u.Jy))
 
 # %% ../../nbs/20_images/03_units.ipynb #ba713391
+_area_cards = dict(PIXAR_SR=u.sr, PIXAR_A2=u.arcsec**2)
+
+
 def _pixel_sr(cards):
     "Solid angle of a pixel (sr) from a card or the WCS; None where unknown"
-    for card, unit in (('PIXAR_SR', u.sr), ('PIXAR_A2', u.arcsec**2)):
+    for card, unit in _area_cards.items():
         if cards.number(card) is not None:
             return cards.number(card) * unit.to(u.sr)
     from astropy.wcs import WCS
@@ -287,6 +304,7 @@ def _written_zero_point(cards):
 # %% ../../nbs/20_images/03_units.ipynb #0483d2b3
 _like_zero_point = re.compile(
     r'MAGZ|ABMAG|ZERO_?P|PHOT_?C$|(?<!RA)(?<!DEC)ZPT?(_|\d*$|AB|VEGA|MAG|OINT)'
+    r'|^(PHOTFLAM|PHOTFNU|NMGY)$'
 )
 _about_zero_point = re.compile(r'ERR|UNC|RMS|SIG|STD|SCAT|NUM|RR$')
 
@@ -320,16 +338,32 @@ def is_logarithm(
     return not isinstance(unit, u.UnitBase) or not _logarithmic.isdisjoint(unit.decompose().bases)
 
 # %% ../../nbs/20_images/03_units.ipynb #0888f8e7
+def _was_converted(cards):
+    "Whether counts became a surface brightness by a pixel area that no card gives"
+    has_area = cards.number(*_area_cards) is not None
+    return cards.number('PHOTFLAM') is not None and not has_area
+
+# %% ../../nbs/20_images/03_units.ipynb #c71d22f6
 def _zero_point_by_unit(cards, unit):
-    "The zero point of a unit that gives one, and its system; None and '' for other units"
+    "The zero point of a unit that gives one, and its system; None and why not, '' for other units"
     known = parse_unit(unit)
     is_bright = kind_of_unit(known) == 'surface brightness'
+    if is_bright and _was_converted(cards):
+        return None, f'somebody turned counts into {unit}, and no card says with which pixel area'
     by_unit = zero_point_of_unit(known, _pixel_sr(cards) if is_bright else None)
     if by_unit is None:
         return None, ''
     written, _ = _written_zero_point(cards)
     differs = not is_bright and written is not None and abs(written - by_unit) > 0.05
     return by_unit, f'AB, by the unit; a card says {written:g}' if differs else 'AB'
+
+
+def _why_no_zero_point(cards, unit):
+    "Why nothing gives a zero point"
+    why = 'no card gives it'
+    if unit and parse_unit(unit) is None:
+        why = f'the unit {unit!r} cannot be read, and no other card gives it'
+    return f'{why}{_other_zero_points(cards)}'
 
 
 def zero_point_of(
@@ -342,7 +376,7 @@ def zero_point_of(
     if is_logarithm(unit):
         return None, f'each pixel is a logarithm ({unit}) and counts nothing'
     by_unit, system = _zero_point_by_unit(cards, unit)
-    if by_unit is not None:
+    if by_unit is not None or system:
         return by_unit, system
     if mission.startswith('hst'):
         return _hst_zero_point(cards, unit, exposure_s)
@@ -352,4 +386,4 @@ def zero_point_of(
     written, why = _written_zero_point(cards)
     if written is not None or why:
         return written, why
-    return None, f'no card gives it{_other_zero_points(cards)}'
+    return None, _why_no_zero_point(cards, unit)

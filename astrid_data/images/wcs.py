@@ -17,6 +17,7 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 
 from ..core import BadImage, reading
 from .wcs_cards import header_for_wcs, why_incomplete
+from ..sky import as_ra
 
 # %% ../../nbs/20_images/05_wcs.ipynb #4f244584
 _ORIGIN_CARDS = ('TELESCOP', 'INSTRUME', 'SURVEY', 'OBJECT', 'DATE-OBS', 'MJD-OBS')
@@ -98,7 +99,8 @@ def celestial_frame(
     "The sphere that the coordinates of an image are on"
     longitude = wcs.wcs.ctype[wcs.wcs.lng]
     if longitude.startswith('RA'):
-        return wcs_to_celestial_frame(wcs)
+        with reading(f'the frame {wcs.wcs.radesys}', 'bad_wcs'):
+            return wcs_to_celestial_frame(wcs)
     if longitude.startswith('GLON'):
         return Galactic()
     if longitude.startswith('SLON'):
@@ -141,7 +143,7 @@ def _parse_wcs(header, hdul):
     "The WCS as astropy makes it, tried out on a pixel; None where it has no celestial axes"
     with reading('the WCS', 'bad_wcs'), warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        header = header_for_wcs(header)
+        header = header_for_wcs(header, hdul[0].header if hdul else None)
         wcs = WCS(header, fobj=hdul, naxis=2)
         if not wcs.has_celestial:
             return None
@@ -152,6 +154,19 @@ def _parse_wcs(header, hdul):
     return wcs
 
 # %% ../../nbs/20_images/05_wcs.ipynb #5e01156f
+_PLACE_ELSEWHERE = re.compile(r'CTYPE1[A-Z]?')
+
+
+def _other_places(header, hdul):
+    "Where else a file has a place on the sky that is not read, in words; '' without any"
+    own = [name for name in header if _PLACE_ELSEWHERE.fullmatch(name)]
+    places = [f'its WCS {name[-1]} has one' for name in own if str(header[name]).startswith('RA--')]
+    first = hdul[0].header if hdul else {}
+    if 'CTYPE1' not in header and str(first.get('CTYPE1', '')).startswith('RA--'):
+        places.append('the first header has one, which may not be of this image')
+    return f' ({"; ".join(places)}: not read)' if places else ''
+
+# %% ../../nbs/20_images/05_wcs.ipynb #fd66b9cd
 def read_wcs(
     header,  # Header of the image
     hdul=None,  # The open file, where its lookup tables are
@@ -166,6 +181,7 @@ def read_wcs(
     if wcs is None:
         has_cards = header.get('CRVAL1') is not None
         detail = 'a WCS without celestial axes' if has_cards else 'no WCS cards'
+        detail += _other_places(header, hdul)
         return None, 'no_wcs', detail
     if undistorted := _why_undistorted(header):
         return None, 'unsupported_wcs', undistorted
@@ -203,7 +219,7 @@ def pixel_to_sky(
     frame = celestial_frame(w)
     if frame.name != 'icrs':
         lon, lat = _to_icrs(lon, lat, frame)
-    return lon.reshape(np.shape(x)) % 360, lat.reshape(np.shape(x))
+    return as_ra(lon.reshape(np.shape(x))), lat.reshape(np.shape(x))
 
 # %% ../../nbs/20_images/05_wcs.ipynb #f26e15b9
 def _is_distorted(wcs):

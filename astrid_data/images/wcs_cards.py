@@ -160,6 +160,38 @@ def _with_known_words(header):
     plain.update(changed)
     return plain
 
+# %% ../../nbs/20_images/02_wcs_cards.ipynb #681ca00c
+_SIP = re.compile(r'[AB]P?_(ORDER|DMAX|\d_\d)')
+_SCAMP = re.compile(r'PV[12]_\d+')
+_DRIZZLED = re.compile(r'D\d{3}(VER|DATA|PIXF)|NDRIZIM')
+
+
+def _left_behind(header, first):
+    "What names the cards of a distortion that does not count; None where there is none"
+    if 'A_ORDER' not in header and 'B_ORDER' not in header:
+        return None
+    code = str(header.get('CTYPE1', ''))[5:]
+    names = {*header, *(first or ())}
+    is_drizzled = any(map(_DRIZZLED.fullmatch, names)) and not code.endswith('-SIP')
+    if code.startswith('TPV') or is_drizzled:
+        return _SIP
+    return _SCAMP if header.get('PV1_1') and header.get('PV2_1') else None
+
+
+def _with_one_distortion(header, first=None):
+    "The header with the distortion that counts, without one that was left behind"
+    old = _left_behind(header, first)
+    only_1 = header.get('CROTA1') and 'CROTA2' not in header
+    if old is None and not only_1:
+        return header
+    plain = header.copy()
+    if old is not None:
+        for name in filter(old.fullmatch, set(plain)):
+            plain.remove(name, remove_all=True)
+    if only_1:
+        plain['CROTA2'] = plain['CROTA1']
+    return plain
+
 # %% ../../nbs/20_images/02_wcs_cards.ipynb #5bb88c83
 def _matrix_of(header, kind):
     "CD or PC of the first two axes (2, 2); None where no card gives it"
@@ -199,6 +231,7 @@ def _refuse_twice(header):
 
 def header_for_wcs(
     header: fits.Header,  # Of an image
+    first: fits.Header | None = None,  # Of the file's first HDU, which may say that it was drizzled
 ) -> fits.Header:  # The same, or a copy with what is meant; `BadImage` where a card is absurd
     "A header that wcslib can be given, and reads as it is meant"
     axes = current_limits().axes
@@ -211,7 +244,7 @@ def header_for_wcs(
                 raise BadImage('bad_wcs', f'{name} = {value!s:.40} {wrong}')
     _refuse_twice(header)
     plain = _with_plain_numbers(_without_half_plate(header))
-    return _with_one_matrix(_with_known_words(plain))
+    return _with_one_matrix(_with_one_distortion(_with_known_words(plain), first))
 
 # %% ../../nbs/20_images/02_wcs_cards.ipynb #4bcbc030
 _PLACE_CARDS = 'CRPIX1', 'CRPIX2', 'CRVAL1', 'CRVAL2'

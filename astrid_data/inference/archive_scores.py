@@ -33,6 +33,7 @@ from astrid_data.registry.tables import (
     RunStatus,
     bulk_insert,
 )
+from ..training.classes import only_real_bogus
 
 # %% ../../nbs/78_inference/05_archive_scores.ipynb #c54929fc
 _ABOUT_LABELS = ['label_unknown', 'label_tied', 'conflicting_labels', 'duplicate']
@@ -82,6 +83,20 @@ def samples_to_score(
     return as_samples([chosen], obs, params), lost.reset_index(drop=True)
 
 # %% ../../nbs/78_inference/05_archive_scores.ipynb #b314125a
+def _hold_to_seal(session, model_id, model):
+    "Remember the seal of a file of ONNX with its model; refuse another file of the same version"
+    row, seal = session.get(Model, model_id), model.seal
+    said = row.hyperparameters or {}
+    known = said.get('onnx_seal')
+    if seal and known and seal != known:
+        raise BadInput(
+            f'this archive knows model {model.version} by a file of ONNX with the seal {known[:16]}…, '
+            f'and this one has {seal[:16]}…: score with that file, or with the folder of the classifier'
+        )
+    if seal and not known:
+        row.hyperparameters = said | dict(onnx_seal=seal)
+
+
 def _add_model(session, model):
     "The row of the model, made if need be; its id"
     architecture = model.facts['architecture']
@@ -97,6 +112,7 @@ def _add_model(session, model):
         training_dataset=str(model.input['dataset'])[:200],
     )
     bulk_insert(session, Model, [row])
+    _hold_to_seal(session, row['id'], model)
     return row['id']
 
 
@@ -196,9 +212,13 @@ def _close(archive, run_id, new, version):
 
 
 def _check_model(model):
-    "Refuse what is no classifier, such as its bare name"
+    "Refuse what is no classifier, such as its bare name, and one of classes"
     if isinstance(model, TrainedModel):
-        return
+        instead = (
+            'the registry keeps one score of a detection. Score a plan, model.score(plan): its '
+            'table has the class and the probability of each'
+        )
+        return only_real_bogus('archive.score', model.classes, instead)
     name = model if isinstance(model, str) else 'real-bogus'
     given = repr(model) if isinstance(model, str) else f'a {type(model).__name__}'
     raise BadInput(f'{given} scores nothing: give a classifier, as from load_classifier({name!r})')

@@ -30,7 +30,7 @@ _LACKING = ('threshold', 'calibration', 'typical', 'points', 'distance')
 def _read_bare(folder, model):
     "A model as `run.log_model` keeps it: input and weights"
     how = parse_json((folder / 'input.json').read_bytes(), 'input.json')
-    model = read_weights(folder, model)
+    model = read_weights(folder, model, (how.get('classes') or {}).get('names'))
     weights = sum(weight.numel() for weight in model.parameters())
     facts = dict(
         input={'prior': None} | how,

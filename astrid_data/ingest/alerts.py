@@ -9,15 +9,18 @@ __all__ = ['STAMPS', 'flat_alert', 'alert_problem', 'add_alerts']
 import hashlib
 import io
 import re
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import islice, zip_longest
+from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from fastcore.basics import patch
 from sqlalchemy import select
 
+from ..concurrency import WorkerProcesses, cpu_limit
 from astrid_data.core import (
     BadImage,
     mjd_from_utc,
@@ -42,7 +45,7 @@ from astrid_data.ingest.archive import (
     plain_data,
     verdict_columns,
 )
-from .brokers import band_of_number, survey_of, surveys_known
+from .brokers import STREAMS, band_of_number, survey_of, surveys_known
 from .epochs import epochs_of, write_epochs
 from astrid_data.ingest.packets import (
     ALERT_FACTS,
@@ -55,7 +58,7 @@ from astrid_data.ingest.packets import (
     layers_of,
     stamp_bytes,
 )
-from .stamps import stamp_geometry
+from .stamps import stamp_brightness, stamp_geometry
 from astrid_data.registry.tables import (
     ConfidenceLevel,
     Detection,
@@ -85,28 +88,40 @@ STAMPS = {
 # %% ../../nbs/25_ingest/07_alerts.ipynb #0dfd6129
 def _as_text(name, value):
     "The value of a field, where bytes that are no stamp are text"
-    is_text = isinstance(value, bytes) and name not in STAMPS.values()
-    return value.decode('utf-8', 'backslashreplace') if is_text else value
+    if not isinstance(value, bytes) or name in STAMPS.values():
+        return value
+    return value.decode('utf-8', 'backslashreplace')
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #963f5e5d
-def flat_alert(
-    packet: dict,  # A packet, nested as in AVRO or flat as a row of a table
-) -> (
-    dict
-):  # Fields on one level, stamps as bytes, missing ones absent; `BadImage` where ids lost digits
-    "One alert in one form"
+def _known_fields(layers):
+    "The fields of one alert in one form, without its history"
     with reading('the packet'):
-        layers = layers_of(packet)
         flat = {name: _as_text(name, value) for name, value in flat_fields(layers).items()}
     for name in STAMPS.values():
         stamp = stamp_bytes(flat.pop(name, None))
         if stamp is not None:
             flat[name] = stamp
+    return flat
+
+
+def _flat_layers(layers):
+    "The layers of one alert in one form"
+    flat = _known_fields(layers)
     with reading('the history of the packet', 'unreadable_history'):
         lineage = ' '.join(history_ids(layers))
     if lineage:
         flat['lineage'] = lineage
     return flat
+
+
+def flat_alert(
+    packet: dict,  # A packet, nested as in AVRO or flat as a row of a table
+    history: bool = True,  # Whether earlier alerts of the object are named, in `lineage`
+) -> dict:  # Fields on one level, stamps as bytes; missing ones are absent
+    "One alert in one form; `BadImage` where ids lost digits, or a history cannot be read"
+    with reading('the packet'):
+        layers = layers_of(packet)
+    return _flat_layers(layers) if history else _known_fields(layers)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #488c5894
 _LONGEST_NAME = 255  # Characters of an object's name that the registry holds
@@ -222,7 +237,7 @@ def _missing_facts(alert, geometry):
     absent = [fact for fact, fields in _FIELDS_OF_FACT.items() if not {*fields} & {*alert}]
     missing = dict.fromkeys(absent, 'not in the packet')
     if 'band' in missing and 'fid' in alert:
-        missing['band'] = f'nothing says which band fid {alert["fid"]} is'
+        missing['band'] = f'fid = {alert["fid"]} is a number of its survey; no list here has it'
     if rounding := alert.get('rounding_deg'):
         missing['position'] = f'a short float: rounded to {3600 * rounding:.2f} arcsec'
     if geometry.scale_arcsec is None:
@@ -230,11 +245,23 @@ def _missing_facts(alert, geometry):
     return missing
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #c96a15f2
+def _zero_point_in(alert, role):
+    "The AB zero point (mag) that a packet gives for a stamp; it gives none for the template"
+    number = alert.get('magzpsci')
+    is_ab = survey_of(str(alert.get('objectId', '')), set()) == 'ztf'  # Others may be in Vega
+    is_said = isinstance(number, (int, float)) and 0 < number < 50
+    return float(number) if is_ab and is_said and role != 'template' else None
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #fcc8397c
 def _alert_image(alert, observation_id, role, geometry, stored, origin):
     "The row of the table of images for one stamp"
     ny, nx = geometry.shape
     timed = role != 'template'
-    missing = _missing_facts(alert, geometry)
+    head = geometry.heads.get(role) or alert[STAMPS[role]]
+    unit, zero_point, unknown = stamp_brightness(head, _zero_point_in(alert, role))
+    missing = _missing_facts(alert, geometry) | unknown
+    if not timed:
+        missing['mjd'] = 'packets do not say when a template was taken'
     meaning = alert.get('jd_meaning', 'start')
     sha256, address = stored
     return dict(
@@ -249,6 +276,8 @@ def _alert_image(alert, observation_id, role, geometry, stored, origin):
         mjd=_mjd_of(alert) if timed else None,
         mjd_scale='utc' if timed else None,
         mjd_meaning=meaning if timed else None,
+        unit=unit and unit[:50],
+        zero_point=zero_point,
         ny=ny,
         nx=nx,
         wcs_state='stamp',
@@ -474,8 +503,13 @@ def _survey_of(
     alert: dict,  # From `flat_alert`
 ) -> str | None:  # None where nothing tells it, or two things do
     "Whose alert it is"
-    plain = {str(name).replace('_', '').lower() for name in alert}
-    return survey_of(str(alert.get('objectId', '')), plain)
+    return survey_of(str(alert.get('objectId', '')), _plain_names(tuple(alert)))
+
+
+@lru_cache(1024)
+def _plain_names(names):
+    "Names of fields in small letters without `_`; the alerts of a stream have the same"
+    return frozenset(str(name).replace('_', '').lower() for name in names)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #650e982e
 def _stream_problem(alert, survey):
@@ -524,8 +558,9 @@ def _read_packet(packet, survey):
     "The alert of a packet and its geometry; `BadImage` where it cannot be taken in"
     if isinstance(packet, BadImage):
         raise packet
-    alert = flat_alert(packet)
-    layers = layers_of(packet)
+    with reading('the packet'):
+        layers = layers_of(packet)
+    alert = _flat_layers(layers)
     alert['_unkept'], alert['_blank'] = fields_left_out(layers), blank_ids(layers)
     with reading('the packet', 'bad_value'):
         problem = alert_problem(alert) or _stream_problem(alert, survey)
@@ -685,6 +720,11 @@ def _in_words(others):
     return '; '.join(listed[:_MANY_FIELDS]) + more + ': the first stays'
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #a9ebe83e
+def _disputed(others):
+    "Which of the values that differ were known before; what was unknown does not contradict"
+    return {name for name, (old, _) in others.items() if old is not None} - {'history'}
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #7dbe931b
 def _lose_other_values(archive, guard, survey_name, again):
     "Put alerts into the ledger that are there already with other values; the others"
     report = guard.report
@@ -703,7 +743,7 @@ def _lose_other_values(archive, guard, survey_name, again):
         report.skipped -= others != {}
         if others:
             report.lose(uri, 'other_values', _in_words(others))
-        if others is not None and others.keys() <= {'history'}:
+        if others is not None and not _disputed(others):
             alike.append(alert)
     return alike
 
@@ -797,16 +837,75 @@ def _note_odd_labels(report, odd):
             'neither real nor bogus, so there is no verdict'
         )
 
+# %% ../../nbs/25_ingest/07_alerts.ipynb #a8e560d3
+_WORTH_WORKERS = 2000  # Packets that are read here before a worker is started
+_AT_ONCE = 64  # Packets that a worker is given
+
+
+def _are_files(source):
+    "Whether a source is paths, all of it"
+    some = source if isinstance(source, (list, tuple)) else [source]
+    return bool(some) and all(isinstance(one, (str, Path)) for one in some)
+
+
+def _result_of(packet, survey):
+    "What `_read_packet` gives, or its error"
+    try:
+        return True, _read_packet(packet, survey)
+    except Exception as problem:  # noqa: BLE001 (the caller's guard gets it)
+        return False, problem
+
+
+def _read_packets(packets, survey, streams):
+    "Results of some packets, in a worker that is told which streams are known"
+    STREAMS[:] = streams
+    return [_result_of(packet, survey) for packet in packets]
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #6babf156
+def _given_back(fine, result):
+    "What a worker's result stands for"
+    if fine:
+        return result
+    raise result
+
+
+def _read_by(job, some):
+    "Address, packet and a function that gives what a worker found, of packets that it was given"
+    results = [] if job.exception() else job.result()
+    for (uri, packet), one in zip_longest(some, results):
+        yield uri, packet, partial(_given_back, *one) if one else None
+
+
+def _read_ahead(packets, survey, are_files):
+    "Address, packet and, where a worker has read it, a function that gives or raises what it found"
+    packets = iter(packets)
+    alone = cpu_limit() < 2 or is_isolating() or not are_files
+    for uri, packet in packets if alone else islice(packets, _WORTH_WORKERS):
+        yield uri, packet, None
+    with WorkerProcesses(max(1, cpu_limit() - 1)) as workers:  # To write takes a core as well
+        waiting, lost = deque(), None
+        while lost is None and (some := list(islice(packets, _AT_ONCE))):
+            asked = [packet for _, packet in some], survey, list(STREAMS)
+            waiting.append((workers.submit(_read_packets, *asked), some))
+            if len(waiting) > 2 * cpu_limit():
+                lost = waiting[0][0].exception()
+                yield from _read_by(*waiting.popleft())
+        for job, some in waiting:
+            yield from _read_by(job, some)
+    for uri, packet in packets:  # Where a worker was lost, the rest is read here
+        yield uri, packet, None
+
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ea9318fb
 def _good_alerts(source, survey, report, show, schemas=None):
     "Address, alert and geometry of each packet that can be taken in"
     guard = ItemGuard(report)
-    for uri, packet in progress(read_alerts(source, schemas), 'alerts', show=show):
+    packets = progress(read_alerts(source, schemas), 'alerts', show=show)
+    for uri, packet, read in _read_ahead(packets, survey, _are_files(source)):
         found = None
         with guard(uri):
             if is_isolating() and not isinstance(packet, BadImage):
                 try_first(_read_packet, uri, packet, survey)
-            found = _read_packet(packet, survey)
+            found = read() if read else _read_packet(packet, survey)
         if found is not None:
             yield uri, *found
 

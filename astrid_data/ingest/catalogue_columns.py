@@ -20,15 +20,14 @@ from .tables import SourceTable, listed_names, open_table
 from astrid_data.ingest.values import (
     angle_unit,
     is_sentinel,
-    read_angles,
+    is_unmeasured,
     read_numbers,
     rounding_of,
-    split_positions,
     text_ids,
     unit_factor,
-    unit_in_name,
 )
 from .when import Motion, Windows, read_motion, read_windows
+from .where import read_places
 from ..registry.verdicts import BOGUS_WORDS, plain_words
 from astrid_data.registry.words import (
     MISSING_WORDS,
@@ -143,6 +142,8 @@ class Catalogue:
     windows: Windows | None = None  # When each row holds; None = always
     motion: Motion | None = None  # How each row moves; None = not at all
     judged: np.ndarray | None = None  # When each row was judged (MJD), NaN where unknown
+    frame: str = 'icrs'  # System in which the table gives its positions
+    epoch: float | None = None  # Julian year for which they hold by their names; None = unsaid
     has_units: bool = False  # Does the table say in which unit its positions are?
 
     def __post_init__(self):
@@ -169,31 +170,6 @@ def note_number(self: Catalogue, rows, text):
     if n:
         self.notes.append(f'{n} {"row" if n == 1 else "rows"}: {text}')
 
-# %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #84ff1435
-_HOURS = ('hourangle', 'h:m:s')
-_DEGREES = ('deg', 'd:m:s', None)
-
-
-def _check_units(ra, unit_ra, dec, unit_dec):
-    "Raise `BadInput` where the units of two coordinates contradict each other"
-    first, second = angle_unit(unit_ra, ra), angle_unit(unit_dec, dec)
-    usual = first in _HOURS + _DEGREES and second in _DEGREES
-    if not usual and first != second and second not in _HOURS:
-        raise BadInput(
-            f'column {ra} is in {first or "no unit"} and column {dec} in {second or "no unit"}: '
-            'give both the same unit'
-        )
-
-# %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #a3604ad0
-def _position_cells(catalogue, ra, dec):
-    "Cells and units of both coordinates; they may share a column"
-    units = catalogue.source.units
-    if ra == dec:
-        return *split_positions(catalogue.column(ra)), None, None
-    unit_ra, unit_dec = (units.get(name) or unit_in_name(name) for name in (ra, dec))
-    _check_units(ra, unit_ra, dec, unit_dec)
-    return catalogue.column(ra), catalogue.column(dec), unit_ra, unit_dec
-
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #f9806a99
 def _note_short_floats(catalogue, name, cells, unit):
     "Note what float32 positions may be off by"
@@ -207,7 +183,7 @@ def _note_short_floats(catalogue, name, cells, unit):
             f'its positions are rounded to {rounding:.2f} arcsec'
         )
 
-# %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #698998fd
+# %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #a8455f8d
 def _note_swapped(catalogue, ra, dec):
     "Note where each row would be a place if its halves changed places"
     rows = catalogue.rows
@@ -221,23 +197,25 @@ def _note_swapped(catalogue, ra, dec):
 def _read_positions(catalogue, ra, dec):
     "Right ascension and declination (deg); rows without a position are lost"
     ra, dec = catalogue.source.places.get(ra, (ra, dec))
-    cells_ra, cells_dec, unit_ra, unit_dec = _position_cells(catalogue, ra, dec)
+    columns = [catalogue.column(name) for name in (ra, dec)]
+    places = read_places(catalogue.source, ra, dec, columns)
+    first, second = places.cells
     rows = catalogue.rows
-    rows['ra'] = read_angles(cells_ra, unit_ra, ra, is_ra=True)
-    rows['dec'] = read_angles(cells_dec, unit_dec, dec)
-    no_ra = (rows.ra < 0) & is_sentinel(rows.ra)
-    if not is_sentinel(rows.dec).any():
+    rows['ra'], rows['dec'] = places.ra, places.dec
+    if not is_sentinel(places.dec).any():
         _note_swapped(catalogue, ra, dec)
-    is_place = rows.ra.between(-180, 360) & rows.dec.between(-90, 90) & ~no_ra
+    is_place = rows.ra.between(-180, 360) & rows.dec.between(-90, 90)
     catalogue.lost.lose(
         ~is_place.to_numpy(),
         'bad_position',
-        lambda row: f'ra {cells_ra.iloc[row]}, dec {cells_dec.iloc[row]}',
+        lambda row: places.problems.get(row, f'ra {first.iloc[row]}, dec {second.iloc[row]}'),
     )
     rows['ra'] %= 360
-    catalogue.has_units = unit_ra is not None or unit_dec is not None
-    _note_short_floats(catalogue, ra, cells_ra, unit_ra)
-    _note_short_floats(catalogue, dec, cells_dec, unit_dec)
+    catalogue.frame, catalogue.epoch = places.frame, places.epoch
+    catalogue.notes += places.notes
+    catalogue.has_units = any(unit is not None for unit in places.units)
+    for name, cells, unit in zip(places.names, places.cells, places.units):
+        _note_short_floats(catalogue, name, cells, unit)
 
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #c9af244a
 def _read_ids(catalogue, object_id):
@@ -318,10 +296,10 @@ def _read_measure(catalogue, name, what):
     unit = str(catalogue.source.units.get(what) or '').lower()
     if name == 'mag' and unit and 'mag' not in unit:
         raise BadInput(f'column {what} has the unit {unit!r}: give magnitudes')
-    unknown = is_sentinel(numbers)
+    scale = 1e-3 if unit == 'mmag' else 1.0
+    unknown = is_sentinel(numbers) | is_unmeasured(name, numbers * scale)
     catalogue.note_number(unknown, f'{what} is a stand-in such as 99 or -999, taken as unknown')
     catalogue.note_number(is_odd, f'{what} is not a number, taken as unknown')
-    scale = 1e-3 if unit == 'mmag' else 1.0
     catalogue.rows[name] = np.where(unknown, np.nan, numbers) * scale
 
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #552981bc
@@ -372,5 +350,9 @@ def read_times_and_motions(catalogue, when, days, pmra, pmdec, ref_epoch):
         problem = catalogue.windows.problem
         bad = np.array([text is not None for text in problem], bool)
         catalogue.lost.lose(bad, 'bad_time', lambda row: problem[row])
-    catalogue.motion, note = read_motion(source, pmra, pmdec, ref_epoch)
+    epoch = catalogue.epoch if ref_epoch is None else ref_epoch  # Of `ra_epoch2000`
+    catalogue.motion, note = read_motion(source, pmra, pmdec, epoch)
+    if catalogue.motion is not None and not catalogue.frame.startswith(('icrs', 'fk5 J2000')):
+        said = f'{" and ".join(catalogue.motion.columns)} were not used'
+        catalogue.motion, note = None, f'{said}: they are in {catalogue.frame}, give ICRS'
     catalogue.notes += [note] if note else []

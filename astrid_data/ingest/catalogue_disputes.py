@@ -11,10 +11,7 @@ import pandas as pd
 
 from .catalogue_columns import Catalogue, read_catalogue
 from .tables import open_table
-from astrid_data.ingest.values import (
-    read_times,
-)
-from .when import Windows
+from .when import Windows, times_in
 from ..registry.verdicts import plain_words
 from ..sky import chord_of_arcsec, unit_vectors
 
@@ -162,8 +159,8 @@ def _read_ages(catalogue, verdict_time):
     "When each row was judged (MJD); NaN where it is unknown"
     if verdict_time is None:
         return np.full(len(catalogue.rows), np.nan)
-    cells = catalogue.column(verdict_time)
-    judged, is_odd = read_times(cells, catalogue.source.units.get(verdict_time))
+    catalogue.column(verdict_time)  # Raises where there is none
+    judged, is_odd = times_in(catalogue.source, verdict_time)
     catalogue.note_number(is_odd, f'verdict_time={verdict_time!r} holds no time that can be read')
     return judged
 

@@ -32,7 +32,7 @@ from astrid_data.registry.tables import (
     ObservationIndex,
 )
 from ..registry.tables import columns as read_columns
-from ..sky import chord_of_arcsec, unit_vectors
+from ..sky import as_ra, chord_of_arcsec, unit_vectors
 
 # %% ../../nbs/25_ingest/06_catalogue_places.ipynb #3f969e79
 @dataclass
@@ -92,17 +92,18 @@ def _outrunning(motion):
 class Placement:
     "How the rows of a catalogue fall on images"
 
-    def __init__(self, archive, catalogue, guard):
+    def __init__(self, archive, catalogue, guard, some=None):
         from scipy.spatial import cKDTree
 
         self.archive, self.catalogue, self.guard = archive, catalogue, guard
-        self.kept = np.flatnonzero(catalogue.lost.kept)
+        self.kept = np.flatnonzero(catalogue.lost.kept if some is None else some)
         kept = catalogue.rows.iloc[self.kept]
         self.ra, self.dec = kept.ra.to_numpy(), kept.dec.to_numpy()
         self.places = cKDTree(unit_vectors(self.ra, self.dec))
         self.fastest = catalogue.motion and _outrunning(catalogue.motion)
         n = len(catalogue.rows)
         self.n_images = np.zeros(n, int)
+        self.n_different_images = 0
         self.at_other_times = np.zeros(n, bool)
         self.at_unknown_times = np.zeros(n, bool)
         self.disputed = np.zeros(n, bool)
@@ -196,6 +197,7 @@ def images(self: Placement, observations):
                 placed = self._undisputed(self._on_pixels(image, near))
         if placed is not None and len(placed.rows):
             self.n_images[placed.rows] += 1
+            self.n_different_images += 1
             yield placed
 
 # %% ../../nbs/25_ingest/06_catalogue_places.ipynb #1228394a
@@ -234,11 +236,13 @@ def time_notes(catalogue, placement):
             placement.at_unknown_times, 'not placed on images that do not say when they were taken'
         )
         return
+    n_different = placement.n_different_images
     if len(n_images):
         catalogue.notes.append(
             f'time was not used: {len(n_images)} {"row" if len(n_images) == 1 else "rows"} placed '
-            f'on {n_images.sum()} images of their places (up to {n_images.max()} each), whenever '
-            'these were taken; say when= for what does not always shine'
+            f'on {n_different} {"image" if n_different == 1 else "images"} of their places (up to '
+            f'{n_images.max()} each), whenever these were taken; say when= for what does not '
+            'always shine'
         )
 
 # %% ../../nbs/25_ingest/06_catalogue_places.ipynb #2efe303a
@@ -265,7 +269,7 @@ def _other_readings(ra, dec, has_units=False):
     if is_small and not has_units:
         readings['ra and dec in radians'] = np.degrees(ra), np.degrees(dec)
     if len(ra) and ra.max() <= 90:
-        readings[_SWAPPED] = dec % 360, ra
+        readings[_SWAPPED] = as_ra(dec), ra
     return readings
 
 # %% ../../nbs/25_ingest/06_catalogue_places.ipynb #66ee3478

@@ -21,6 +21,7 @@ from astrid_data.ingest.archive import (
 )
 from .catalogue_columns import read_catalogue
 from .catalogue_places import Placement
+from .list_words import plain_class
 from .tables import open_table
 from astrid_data.registry.tables import (
     ConfidenceLevel,
@@ -86,13 +87,12 @@ def _catalogue_index(row, spot):
 # %% ../../nbs/25_ingest/06_catalogue_rows.ipynb #f375df96
 def catalogue_event(row, detection_id, name, validator):
     "The event of a catalogue's verdict"
-    default = 'source' if row.is_real else 'artefact'
     return dict(
         id=stable_uuid('event', detection_id, validator),
         detection_id=detection_id,
         validator_id=validator,
         is_valid=row.is_real,
-        label=default if pd.isna(row.class_name) else row.class_name[:50],
+        label=plain_class(row.is_real) if pd.isna(row.class_name) else row.class_name[:50],
         confidence_level=ConfidenceLevel.MEDIUM,
         notes=f'the verdict of {name}',
         tags=['catalogue'],

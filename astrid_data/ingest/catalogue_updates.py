@@ -26,6 +26,7 @@ from astrid_data.ingest.catalogue_places import (
     Placement,
 )
 from .catalogue_rows import catalogue_event, catalogue_rows, catalogue_run
+from .list_words import last_words, same_class
 from .tables import open_table
 from astrid_data.registry.tables import (
     AUTOMATIC_VALIDATORS,
@@ -37,21 +38,11 @@ from astrid_data.registry.tables import (
 from ..registry.tables import columns as read_columns
 
 # %% ../../nbs/25_ingest/06_catalogue_updates.ipynb #683fa1d4
-def _last_words(session, run_id, validator):
+def _words_of_run(session, run_id, validator):
     "By detection (text): how many events the catalogue wrote, and the last of them"
-    event = ValidationEvent
-    query = (
-        select(event.detection_id, event.is_valid, event.label, event.created_at)
-        .join(Detection, Detection.id == event.detection_id)
-        .where(Detection.model_run_id == run_id, event.validator_id == validator)
-        .order_by(event.created_at)
-    )
-    table = pd.DataFrame(read_columns(session, query))
-    words = {}
-    for detection_id, is_valid, label, at in table.itertuples(index=False):
-        n = words.get(detection_id, (0,))[0]
-        words[detection_id] = (n + 1, bool(is_valid), label, at)
-    return words
+    ids = session.scalars(select(Detection.id).where(Detection.model_run_id == run_id))
+    words = last_words(session, validator, ids)
+    return {id: (n, bool(e.is_valid), e.label, e.created_at) for id, (n, e) in words.items()}
 
 # %% ../../nbs/25_ingest/06_catalogue_updates.ipynb #184679ed
 def _is_changed(event, last, with_class):
@@ -59,7 +50,7 @@ def _is_changed(event, last, with_class):
     _, is_valid, label, _ = last
     if event['is_valid'] != is_valid or label == 'unsure':
         return True
-    return with_class and event['label'] != label
+    return with_class and not same_class(event['label'], label)
 
 # %% ../../nbs/25_ingest/06_catalogue_updates.ipynb #5389bc1c
 def _later_event(event, last):
@@ -213,19 +204,27 @@ class Written:
 
     detections: int = 0  # New ones
     verdicts: int = 0  # New events, corrections among them
-    corrected: int = 0  # Verdicts and classes that differ from the last ones
+    corrected: int = 0  # Verdicts that differ from the last ones
     changed: Counter = field(default_factory=Counter)  # What else is another, on how many
 
 # %% ../../nbs/25_ingest/06_catalogue_updates.ipynb #046ca0e8
+def _is_of_class(event, last):
+    "Whether a correction leaves the verdict as it was, and says another class"
+    _, is_valid, label, _ = last[str(event['detection_id'])]
+    return event['is_valid'] == is_valid and 'unsure' not in (event['label'], label)
+
+
 def _add_differences(session, catalogue, run_id, rows_of, written):
     "Write what differs from what the catalogue said before of the same image"
-    last = _last_words(session, run_id, catalogue.validator)
+    last = _words_of_run(session, run_id, catalogue.validator)
     first = [e for e in rows_of[ValidationEvent] if str(e['detection_id']) not in last]
     corrections = _corrections(catalogue, rows_of, last)
     written.changed = _correct_index(session, run_id, rows_of)
     for events in (first, corrections):
         written.verdicts += bulk_insert(session, ValidationEvent, events)
-    written.corrected = len(corrections)
+    n_classes = sum(_is_of_class(event, last) for event in corrections)
+    written.corrected = len(corrections) - n_classes
+    written.changed.update({'class': n_classes} if n_classes else {})
     follow_verdicts(session, first + corrections)
 
 # %% ../../nbs/25_ingest/06_catalogue_updates.ipynb #a9dd8094

@@ -13,6 +13,7 @@ import numpy as np
 from ..core import BadInput, reading
 from ..images.isolation import isolating
 from astrid_data.ingest.archive import (
+    NOTHING_GIVEN,
     IngestReport,
     ItemGuard,
     log_report,
@@ -32,6 +33,7 @@ from astrid_data.ingest.catalogue_places import (
     time_notes,
     unit_note,
 )
+from .catalogue_same_names import lose_other_places
 from .catalogue_updates import add_placed_rows
 from .tables import open_table
 
@@ -49,6 +51,7 @@ def _finish(report, catalogue):
     "The report with the ledger of all rows"
     report.rows = int(catalogue.lost.kept.sum())
     report.notes += catalogue.source.notes + catalogue.notes
+    report.notes += [] if len(catalogue.lost.kept) else [NOTHING_GIVEN]
     report.lost += catalogue.lost.ledger(catalogue.name).values.tolist()
     return log_report('add_catalogue', report)
 
@@ -57,6 +60,7 @@ def _place_catalogue(archive, catalogue, observations):
     "Turn a catalogue under fixed names into detections; the report"
     report = IngestReport()
     guard = ItemGuard(report, archive.store)
+    lose_other_places(archive, catalogue, observations)
     placement = Placement(archive, catalogue, guard)
     timeless = 0
     for placed in placement.images(observations):
@@ -87,10 +91,12 @@ def add_catalogue(
     observations=None,  # Ids of the observations to look at; None = all
     when=None,  # Column of a time, or pair of start and end; None: mjd_start and mjd_end
     days: float | tuple | None = None,  # With one time: days after it, or before and after it
-    pmra: str | bool | None = None,  # Proper motion (mas/yr); None finds columns, False uses none
+    pmra: str | bool | None = None,  # Proper motion (mas/yr); None finds columns, False moves none
     pmdec: str | None = None,  # Its other half
     ref_epoch=None,  # When positions hold: column, year or date; None finds the column
     verdict_time: str | None = None,  # Column that tells which of two verdicts is newer
+    frame: str | None = None,  # Of positions: 'galactic', 'fk4 B1900' …; None: as named, or ICRS
+    time_scale: str | None = None,  # Of times: 'tai', 'BJD_TDB-2457000' …; None: as named, or UTC
     isolate: bool = False,  # Try a file in a process of its own first, which may die of it
     **old_names,  # `label` for `class_name` and `valid` for `is_real`, as they were once called
 ) -> IngestReport:  # `rows` are stored, each other row is in the ledger
@@ -103,6 +109,7 @@ def add_catalogue(
     name = catalogue_name(name)
     with isolating(isolate):
         source = open_table(table)
+    source.frame, source.time_scale = frame, time_scale
     with reading(f'the catalogue {name}', kind=BadInput):
         catalogue = read_catalogue(source, name, ra, dec, **asked)
         read_times_and_motions(catalogue, when, days, pmra, pmdec, ref_epoch)

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from datetime import datetime
 from functools import lru_cache
-from math import isfinite, nan
+from math import cos, hypot, isfinite, nan, radians
 
 import numpy as np
 from astropy.time import Time
@@ -26,6 +26,7 @@ from astrid_data.ingest.packets import (
     is_missing,
 )
 from ..registry.tables import EpochRow, insert_columns
+from ..sky import sky_separation_arcsec
 
 # %% ../../nbs/25_ingest/06_epochs.ipynb #6d2aa537
 _HISTORIES = dict(  # Lists of epochs in a packet, and what kind of epochs they hold
@@ -60,6 +61,10 @@ _WORDS = dict(  # What is known of an epoch, and the fields that say it
     sign='isdiffpos',
     issued_tai='timeprocessedmjdtai',
     issued_at='timeprocessed',
+    object='objectid oid',
+    dia_object='diaobjectid',
+    ra='ra',
+    dec='dec decl',
 )
 
 
@@ -118,7 +123,10 @@ _CLOCKS = (  # Fields, what to take off, scale, and which moment of the exposure
 def _observed(record, fields):
     "Day, scale and meaning of an epoch; ValueError where there is none"
     for what, offset, scale, meaning in _CLOCKS:
-        day = _number(record, fields.get(what, ()))
+        days = fields.get(what, ())
+        if any(isinstance(record[name], (np.float16, np.float32)) for name in days):
+            raise ValueError('short_time')  # It lost the hour
+        day = _number(record, days)
         if day is not None and 0 < day - offset < 100_000:
             return day - offset, scale, meaning
     raise ValueError('no_time')
@@ -282,6 +290,41 @@ def _history(name, value):
     rows = [one] if one is not None else as_list(value)
     return [None] if rows is None else [as_record(_opened_or_none(name, row)) for row in rows]
 
+# %% ../../nbs/25_ingest/06_epochs.ipynb #b58c70bd
+_OWN_NAMES = dict(object='objectId', dia_object='diaObjectId')  # Of an epoch, and of its alert
+_FAR_ARCSEC = 30.0
+
+
+def _is_another(said, own):
+    "Whether a name of an object is not the one of the alert; of a float only what it still holds counts"
+    if said is None or own is None:
+        return False
+    if isinstance(said, (float, np.floating)):
+        return str(own).isdecimal() and float(own) != said
+    text = str(said if type(said) is int else exact_id(said))
+    return not _NO_NAME.fullmatch(text) and text != str(own)
+
+
+def _is_close(ra, dec, own_ra, own_dec):
+    "Whether two places lie in one small field; quick, since nearly all epochs do"
+    east = ((ra - own_ra + 180) % 360 - 180) * cos(radians(own_dec))
+    return hypot(east, dec - own_dec) * 3600 < _FAR_ARCSEC / 2
+
+
+def _refuse_of_another(record, alert):
+    "ValueError for an epoch of another object than the alert's"
+    fields = _fields(tuple(record))
+    for what, name in _OWN_NAMES.items():
+        if _is_another(_first(record, fields.get(what, ())), alert.get(name)):
+            raise ValueError('other_object')
+    moves = alert.get('ssObjectId') not in (None, 0, '0')
+    ra, dec = (_number(record, fields.get(name, ())) for name in ('ra', 'dec'))
+    if moves or ra is None or dec is None or alert.get('ra') is None:
+        return
+    places = ra, dec, alert['ra'], alert['dec']
+    if not _is_close(*places) and sky_separation_arcsec(*places) > _FAR_ARCSEC:
+        raise ValueError('other_place')
+
 # %% ../../nbs/25_ingest/06_epochs.ipynb #7bbef6dd
 def _records(layers):
     "The name of a list of epochs, the kind that it holds, and each of its records"
@@ -290,6 +333,9 @@ def _records(layers):
             kind = _HISTORIES.get(str(name).replace('_', '').lower()) if value is not None else None
             for record in _history(str(name), value) if kind else ():
                 yield name, kind, record
+
+
+_REASONS = ('no_time', 'short_time', 'other_object', 'other_place')
 
 
 def epochs_of(
@@ -302,9 +348,10 @@ def epochs_of(
     rows, refused = [], Counter()
     for field, kind, record in (('alert', 'detection', own), *_records(layers)):
         try:
+            _refuse_of_another(record, alert)
             row = _row(record, kind, field, named)
         except (ValueError, TypeError, AttributeError, ArithmeticError, BadImage) as problem:
-            refused['no_time' if str(problem) == 'no_time' else 'unreadable'] += 1
+            refused[str(problem) if str(problem) in _REASONS else 'unreadable'] += 1
         else:
             rows += [row] if row else []
     return rows, refused

@@ -6,15 +6,20 @@
 __all__ = ['FOUND', 'found_table', 'size_words', 'places_of', 'asking']
 
 # %% ../../nbs/25_ingest/08_found.ipynb #9919df53
+import os
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 
-from ..core import BadInput, reading
+from ..core import BadInput, counted, reading
+from .column_names import Unclear
 from .tables import open_table
 from .values import read_angles, split_positions
 from .when import read_windows
+from .where import places_table, read_places
+from ..sky import as_ra
 from ..storage.service import StoreUnreachable
 
 # %% ../../nbs/25_ingest/08_found.ipynb #9c6352ea
@@ -51,7 +56,7 @@ def size_words(
     "How many files and bytes, in words"
     known = found['size_bytes'].sum()
     n_unknown = int(found['size_bytes'].isna().sum())
-    files = f'{len(found):,} file' + 's' * (len(found) != 1)
+    files = counted(len(found), 'file')
     text = f'{files}, {known / 1e6:,.1f} MB'
     return text + (f' and {n_unknown:,} of unknown size' if n_unknown else '')
 
@@ -62,7 +67,7 @@ def _degrees(coordinates):
     return np.atleast_1d(icrs.ra.deg).astype('f8'), np.atleast_1d(icrs.dec.deg).astype('f8')
 
 # %% ../../nbs/25_ingest/08_found.ipynb #5575072a
-def _named_place(text):
+def _named_place(text, frame=None):
     "A position that is written out, or the name of an object (looked up by CDS's name resolver)"
     from astropy.coordinates import SkyCoord
     from astropy.coordinates.name_resolve import NameResolveError
@@ -70,6 +75,8 @@ def _named_place(text):
     ra, dec = split_positions(pd.Series([text], dtype=object))
     if ra[0]:
         return read_angles(ra, None, 'ra', is_ra=True), read_angles(dec, None, 'dec')
+    if frame is not None:
+        raise BadInput(f'{text!r} is a name and no position: leave frame={frame!r} out')
     try:
         return _degrees(SkyCoord.from_name(text))
     except NameResolveError as error:
@@ -105,15 +112,33 @@ def _refuse_rows(
         raise BadInput(f'{len(bad):,} of the places have {problem}: rows {listed}')
 
 # %% ../../nbs/25_ingest/08_found.ipynb #d32d8d52
-def _table_places(where, when, days):
+@contextmanager
+def _asked_of_a_table():
+    "What is unclear in a table of places, with what can be done there"
+    try:
+        yield
+    except Unclear as problem:
+        how = (
+            'give a SkyCoord, or ra and dec in degrees of the ICRS; times as an astropy Time or ISO'
+        )
+        raise BadInput(f'{problem.why}: {how} text with its zone, such as …Z') from None
+
+
+@_asked_of_a_table()
+def _table_places(where, when, days, frame=None):
     "Positions and times of a table's rows"
     source = open_table(where)
+    source.frame = frame
     places = {}
-    for key, names in dict(ra=_RA_NAMES, dec=_DEC_NAMES).items():
-        column = _column_named(source, names)
-        unit = source.units.get(column)
-        places[key] = read_angles(source.columns[column], unit, column, is_ra=key == 'ra')
+    ra, dec = (_column_named(source, names) for names in (_RA_NAMES, _DEC_NAMES))
+    found = read_places(source, ra, dec)
+    for why in found.problems.values():
+        is_odd = [row in found.problems for row in range(len(found.ra))]
+        _refuse_rows(is_odd, f'no system that is known ({why})')
+    places |= dict(ra=found.ra, dec=found.dec)
     windows = read_windows(source, when, days) if when is not None else None
+    if notes := list(dict.fromkeys([*source.notes, *found.notes])):
+        warnings.warn(f'the table of places: {"; ".join(notes)}', stacklevel=4)
     if windows is not None:
         places |= dict(start=windows.start, end=windows.end)
         _refuse_rows(
@@ -122,31 +147,27 @@ def _table_places(where, when, days):
     return pd.DataFrame(places)
 
 # %% ../../nbs/25_ingest/08_found.ipynb #10ae2b0b
-def _is_file(text):
-    from pathlib import Path
-
-    return '\0' not in text and len(text) < 4000 and Path(text).is_file()
-
-# %% ../../nbs/25_ingest/08_found.ipynb #64c7e6da
 def places_of(
     where,  # SkyCoord, (ra, dec) in degrees, a name or position as text, or a table with ra and dec
     when=None,  # Column of a table's times, or a pair (start, end) of columns or times
     days: tuple | None = None,  # With one time: days (before, after)
+    frame: str | None = None,  # Of positions: 'galactic', 'fk4 B1900' …; None: as named, or ICRS
 ) -> pd.DataFrame:  # ra, dec (deg, ICRS), start, end (MJD, ±inf where open); one row per place
     "Where and when is asked for"
-    if isinstance(where, (tuple, list)) and len(where) == 2 and np.isscalar(where[0]):
-        where = pd.DataFrame([where], columns=['ra', 'dec'])
-    if hasattr(where, 'icrs') or (isinstance(where, str) and not _is_file(where)):
-        ra, dec = _named_place(where) if isinstance(where, str) else _degrees(where)
+    if isinstance(where, str) and not os.path.isfile(where):
+        ra, dec = _named_place(where, frame)
         where = pd.DataFrame(dict(ra=ra, dec=dec))
+    elif isinstance(where, (list, tuple)) and not where:
+        raise BadInput('no place is asked for: the list is empty')
+    where = places_table(where, frame)
     alone = pd.DataFrame(dict(start=[-np.inf], end=[np.inf]))
-    places = _table_places(where, when, days)
+    places = _table_places(where, when, days, frame)
     for name in alone:
         if name not in places:
             places[name] = alone[name][0]
     on_sky = places['ra'].between(-180, 360) & places['dec'].between(-90, 90)
     _refuse_rows(~on_sky, 'no position on the sky')
-    return places.assign(ra=places['ra'] % 360)
+    return places.assign(ra=as_ra(places['ra']))
 
 # %% ../../nbs/25_ingest/08_found.ipynb #4a56ebd4
 @contextmanager

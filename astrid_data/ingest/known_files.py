@@ -19,10 +19,10 @@ from fastcore.basics import patch
 from sqlalchemy import func, select, update
 
 from ..core import AstridError, NotWritable, canonical_json
-from ..registry.tables import FileRow, Image, insert_columns
+from ..registry.tables import FileRow, Image, Observation, Survey, insert_columns
 from ..storage.addresses import without_signature
 from ..storage.folder import file_state
-from ..storage.resolve import remote_object, resolve_uri, uri_mark
+from ..storage.resolve import is_gone, remote_object, resolve_uri, uri_mark
 
 # %% ../../nbs/25_ingest/03_known_files.ipynb #9df7df2a
 def place_of(
@@ -72,12 +72,26 @@ def _chunks(items):
         yield chunk
 
 
-def _remembered(session, uris):
+def _to_learn(session, uris, survey):
+    "Addresses of those files from which the registry should learn"
+    query = select(FileRow.uri, Image.uri, Image.facts['beside'], Survey.name)
+    query = query.join(Image, Image.sha256 == FileRow.sha256)
+    query = query.join(Observation, Observation.id == Image.observation_id)
+    query = query.join(Survey, Survey.id == Observation.survey_id)
+    for uri, place, beside, name in session.execute(query.where(FileRow.uri.in_(uris))):
+        elsewhere = {place, *(beside or {}).values()} - {uri}
+        if survey not in (None, name.lower()) or any(map(is_gone, elsewhere)):
+            yield uri
+
+
+def _remembered(session, uris, survey=None):
     "What is remembered of some files of which all images are there, by address"
     there = select(func.count()).where(Image.sha256 == FileRow.sha256).scalar_subquery()
     query = select(FileRow.uri, FileRow.asked, FileRow.mark, FileRow.n_images)
     query = query.where(FileRow.uri.in_(uris), there >= FileRow.n_images)
-    return {row.uri: row for row in session.execute(query)}
+    rows = {row.uri: row for row in session.execute(query)}
+    to_learn = set(_to_learn(session, [*rows], survey))
+    return {uri: row for uri, row in rows.items() if uri not in to_learn}
 
 # %% ../../nbs/25_ingest/03_known_files.ipynb #965c0e27
 class KnownFiles:
@@ -87,10 +101,12 @@ class KnownFiles:
         self,
         archive,  # An `Archive`
         always_hash: bool = False,  # Trust no mark: every file is to be read
+        survey: str | None = None,  # That images are said to be of; None where nobody says
         **asked,  # Which images of a file are asked for: hdu, role
     ):
         self.archive, self.store = archive, archive.store
         self.always_hash = always_hash
+        self.survey = survey and survey.lower()
         self.asked = canonical_json(asked)
         self.places, self.rows, self.marks = {}, {}, {}
 
@@ -138,23 +154,45 @@ def ahead(
         for one in chunk:
             with suppress(AstridError, OSError, ValueError):  # Said when the file is opened
                 self.places[one.address] = place_of(one.address, self.store)
+        uris = [uri for uri, _ in self.places.values()]
         with self.archive.session() as session:
-            self.rows = _remembered(session, [uri for uri, _ in self.places.values()])
+            self.rows = _remembered(session, uris, self.survey)
         self._ask_marks(chunk)
         yield from chunk
 
 # %% ../../nbs/25_ingest/03_known_files.ipynb #efacbb7a
+def _how_read(told):
+    "By which release a file is read, and with which facts beside its cards"
+    from astrid_data import __version__
+
+    facts = {name: str(value) for name, value in (told or {}).items()}
+    return canonical_json(dict(release=__version__, told=facts))
+
+
+@patch
+def has_same_bytes(
+    self: KnownFiles,
+    one,  # A `FitsInput`
+) -> bool:  # False also where nobody can tell
+    "Whether a file is as it was when all its images were taken in"
+    row = self.rows.get(self.places.get(one.address, (None,))[0])
+    if self.always_hash or row is None or not row.asked.startswith(self.asked):
+        return False
+    mark = self.mark(one)
+    return bool(mark and mark.text == row.mark)
+
+
 @patch
 def n_unchanged(
     self: KnownFiles,
     one,  # A `FitsInput`
+    told: dict | None = None,  # Facts told of it
 ) -> int:  # How many; 0 where the file must be read
-    "The images of a file that is as it was when it was taken in"
-    row = self.rows.get(self.places.get(one.address, (None,))[0])
-    if self.always_hash or row is None or row.asked != self.asked:
+    "The images of a file that is as it was, and was read as it would be now"
+    if not self.has_same_bytes(one):
         return 0
-    mark = self.mark(one)
-    return row.n_images if mark and mark.text == row.mark else 0
+    row = self.rows[self.places[one.address][0]]
+    return row.n_images if row.asked == self.asked + _how_read(told) else 0
 
 # %% ../../nbs/25_ingest/03_known_files.ipynb #f89b733e
 @patch
@@ -164,13 +202,14 @@ def note(
     mark: Mark | None,  # From before it was read
     sha256: str,  # Of the file
     n_images: int,  # That it holds
+    told: dict | None = None,  # Facts told of it
 ):
     "Remember a file, if later changes will show"
     if mark is None or not mark.is_settled:
         return
     uri = (self.places.get(one.address) or place_of(one.address, self.store))[0]
-    row = dict(asked=self.asked, mark=mark.text, sha256=sha256, n_images=n_images)
-    row |= dict(noted_at=datetime.now(UTC))
+    row = dict(mark=mark.text, sha256=sha256, n_images=n_images, noted_at=datetime.now(UTC))
+    row['asked'] = self.asked + _how_read(told)
     with suppress(NotWritable), self.archive.session() as session:
         same = update(FileRow).where(FileRow.uri == uri)
         if len(uri) <= 1000 and not session.execute(same.values(row)).rowcount:

@@ -7,6 +7,7 @@ __all__ = ['rule_events', 'can_confirm', 'confirmation_doubt', 'overlapping', 'c
            'pair_events', 'confirm_across', 'judge_again']
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #931d6ba1
+import itertools
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -247,20 +248,38 @@ def comparable_detections(
 _MAX_CHANCE = 0.02  # Most matches by chance that are tolerated for one source
 
 
-def _matched_rows(on_a, on_b, image_a, image_b):
-    "Rows of `on_a` and of `on_b` that lie at one place, for one search of each"
-    radius_arcsec = 2 * max(image_a.pixel_scale, image_b.pixel_scale)
-    areas = [
-        image.image_width * image.image_height * image.pixel_scale**2
-        for image in (image_a, image_b)
-    ]
-    chance_on_a = len(on_a) * np.pi * radius_arcsec**2 / areas[0]
-    rows_a, rows_b, *_ = same_sky(on_a, on_b, radius_arcsec, areas[1], max_chance=_MAX_CHANCE)
-    if chance_on_a > _MAX_CHANCE:
-        return on_a[:0], on_b[:0]
-    return on_a.iloc[rows_a], on_b.iloc[rows_b]
+def _radius_arcsec(image_a, image_b):
+    "How far apart one source may be on two images"
+    return 2 * max(image_a.pixel_scale, image_b.pixel_scale)
+
+
+def _area_arcsec2(image):
+    "The sky of an image"
+    return image.image_width * image.image_height * image.pixel_scale**2
+
+
+def _are_crowded(on_a, on_b, image_a, image_b):
+    "Whether chance would match sources of one search of each image"
+    circle = np.pi * _radius_arcsec(image_a, image_b) ** 2
+    density = max(len(on_a) / _area_arcsec2(image_a), len(on_b) / _area_arcsec2(image_b))
+    return density * circle > _MAX_CHANCE
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #3f7c467d
+def _matched_rows(on_a, on_b, image_a, image_b):
+    "Rows of `on_a` and of `on_b` that lie at one place, for one search of each"
+    if _are_crowded(on_a, on_b, image_a, image_b):
+        return on_a[:0], on_b[:0]
+    radius_arcsec = _radius_arcsec(image_a, image_b)
+    rows_a, rows_b, *_ = same_sky(on_a, on_b, radius_arcsec, _area_arcsec2(image_b))
+    return on_a.iloc[rows_a], on_b.iloc[rows_b]
+
+# %% ../../nbs/25_ingest/02_labels.ipynb #f6b70df2
+def _searches_of_both(on_a, on_b):
+    "Sources of each search of one image beside those of each search of the other"
+    of_a, of_b = ([found for _, found in table.groupby('run')] for table in (on_a, on_b))
+    return list(itertools.product(of_a, of_b))
+
+# %% ../../nbs/25_ingest/02_labels.ipynb #beda2848
 def matched_sources(
     on_a: pd.DataFrame,  # As from `comparable_detections`
     on_b: pd.DataFrame,  # The same of another image
@@ -268,15 +287,21 @@ def matched_sources(
     image_b,  # The row of the other
 ) -> tuple:  # Rows of `on_a` and rows of `on_b`, one after the other the same source
     "Sources that both images show at one place"
-    pairs = [
-        _matched_rows(searched_a, searched_b, image_a, image_b)
-        for _, searched_a in on_a.groupby('run')
-        for _, searched_b in on_b.groupby('run')
-    ]
+    pairs = [_matched_rows(*both, image_a, image_b) for both in _searches_of_both(on_a, on_b)]
     if not pairs:
         return on_a[:0], on_b[:0]
     rows_a, rows_b = (pd.concat(part, ignore_index=True) for part in zip(*pairs))
     return rows_a, rows_b
+
+# %% ../../nbs/25_ingest/02_labels.ipynb #7351bddf
+_CROWDED = 'too crowded, chance would match their sources'
+
+
+def _crowd_doubt(on_a, on_b, image_a, image_b):
+    "Why no sources of two images were matched; '' where those of some searches could be"
+    both = _searches_of_both(on_a, on_b)
+    crowded = [_are_crowded(*found, image_a, image_b) for found in both]
+    return _CROWDED if crowded and all(crowded) else ''
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #5ee0dc11
 _SAME_PLACE = next(rule for rule in RULES if rule.fires is None)
@@ -368,6 +393,9 @@ def _detections_of(known, session, image):
     return _remembered(known.detections, image.id, make, 64)
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #a3f9b18d
+_UNDITHERED = 'undithered, no source was seen by another pixel'
+
+
 def _events_of_pair(known, session, own, other):
     "Events of two images, a list for each; none where they may show one exposure"
     exposures = [_exposure_of(known, session, image) for image in (own, other)]
@@ -375,11 +403,14 @@ def _events_of_pair(known, session, own, other):
     if not doubt:
         found = [_detections_of(known, session, image) for image in (own, other)]
         matched = matched_sources(*found, own, other)
-        doubt = _noise_doubt(*matched)
+        doubt = _crowd_doubt(*found, own, other) or _noise_doubt(*matched)
     if doubt:
         known.doubts[frozenset((own.id, other.id))] = doubt
         return [], []
-    return pair_events(own, other, *matched, *exposures)
+    events = pair_events(own, other, *matched, *exposures)
+    if len(matched[0]) and not any(events):
+        known.doubts[frozenset((own.id, other.id))] = _UNDITHERED
+    return events
 
 # %% ../../nbs/25_ingest/02_labels.ipynb #d12107f0
 def _events_around(known, session, observation_id):

@@ -16,8 +16,8 @@ import pandas as pd
 from fastcore.basics import patch
 from sqlalchemy import select, tuple_
 
-from ..core import BadInput, NotFound, mjd_from_utc, utc_from_mjd
-from ..display import COLOURS, new_figure
+from ..core import BadInput, NotFound, counted, mjd_from_utc, utc_from_mjd
+from ..display import COLOURS, new_figure, paper
 from .archive import Archive
 from .epochs import NJY_ZERO_POINT, TIME_TOLERANCE, utc_days
 from astrid_data.registry.tables import (
@@ -168,15 +168,16 @@ def _moment_words(until):
 @patch
 def __repr__(self: LightCurve):
     kinds = self.table['kind'].value_counts()
-    parts = [f'{n} {kind}{"s" * (n != 1 and kind != "forced")}' for kind, n in kinds.items()]
+    several = dict(forced='forced')
+    parts = [counted(n, kind, several.get(kind)) for kind, n in kinds.items()]
     text = f'LightCurve {self.name}: {", ".join(parts) or "no epochs"}'
     if len(self):
         days = self.table['mjd_utc']
         bands = ', '.join(sorted(set(self.table['band'])))
         text += f' in {bands} over {days.max() - days.min():.1f} days'
     if self.until is not None:
-        counted = '' if self.later is None else f', {self.later} epochs later'
-        text += f'; as known at {_moment_words(self.until)}{counted}'
+        more = '' if self.later is None else f', {counted(self.later, "epoch")} later'
+        text += f'; as known at {_moment_words(self.until)}{more}'
     return text + (f'; from {self.source}' if self.source else '')
 
 
@@ -238,7 +239,7 @@ def _draw_band(ax, table, x, band, by):
     value, error, limit_of = _drawn_as(by)
     style = dict(color=_BAND_COLOURS.get(band, COLOURS[7]), ms=5, lw=0, elinewidth=1)
     marker, label = _BAND_MARKERS.get(band, 'X'), band
-    for kind, face in (('detection', None), ('forced', 'white')):
+    for kind, face in (('detection', None), ('forced', paper())):
         some = (table['kind'] == kind) & table[value].notna()
         if some.any():
             bars = table.loc[some, error].fillna(0)
@@ -267,7 +268,7 @@ def _draw_frame(ax, curve, by):
     ax.tick_params(labelsize=7)
     ax.ticklabel_format(useOffset=False)
     ax.ticklabel_format(axis='x', style='plain')
-    ax.legend(fontsize=6, frameon=False, loc='upper left', bbox_to_anchor=(1.01, 1))
+    ax.legend(fontsize=8, frameon=False, loc='upper left', bbox_to_anchor=(1.01, 1))
 
 
 @patch
@@ -291,7 +292,7 @@ def draw(
         some = table['band'] == band
         _draw_band(ax, table[some], x[some], band, by)
     if self.at is not None:
-        ax.axvline(0, color='0.3', lw=1, ls='--', label='the sample')
+        ax.axvline(0, color='0.5', lw=1, ls='--', label='the sample')
     if by == 'mag':
         ax.invert_yaxis()
     _draw_frame(ax, self, by)
@@ -342,6 +343,17 @@ def _no_curve(session, what, survey):
     return NotFound(f'no light curve of {what!r}{where}; {there}')
 
 
+def _which_survey(archive, what, objects):
+    "The error for a name that several surveys gave: they may mean other places of the sky"
+    with archive.session() as session:
+        ids = [survey_id for _, survey_id in objects]
+        names = sorted(session.scalars(select(Survey.name).where(Survey.id.in_(ids))))
+    listed = ' or '.join(f'survey={name!r}' for name in names)
+    return BadInput(
+        f'{len(names)} surveys have an object {what!r}, perhaps not the same: say {listed}'
+    )
+
+
 def light_curve(
     archive: Archive,  # Where the epochs are
     what,  # Name of an object, or the id of a detection
@@ -356,5 +368,5 @@ def light_curve(
         if not len(epochs):
             raise _no_curve(session, what, survey)
     if len(objects) > 1:
-        raise BadInput(f'{len(objects)} surveys have an object {what!r}: say survey=')
+        raise _which_survey(archive, what, objects)
     return make_curve(epochs, objects[0][0], until, at)

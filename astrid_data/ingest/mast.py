@@ -179,6 +179,7 @@ def search_mast(
     when=None,  # Column of a table's times, or a pair (start, end) of columns or times
     days: tuple | None = None,  # With one time: days (before, after)
     max_file_bytes: int | str | None = None,  # Larger files are left out; also '500 MB'
+    frame: str | None = None,  # Of positions: 'galactic', 'fk4 B1900' …; None: as named, or ICRS
     show: bool = True,  # Show progress?
 ) -> pd.DataFrame:  # Files, the columns of `found.FOUND`; `attrs['not_public']` counts what is not
     "Images that MAST has of these places"
@@ -190,7 +191,7 @@ def search_mast(
         radius_arcsec = Quantity(radius_arcsec).to_value('arcsec')
     endings = [products] if isinstance(products, str) else products
     chosen = missions_named(missions)
-    places = places_of(where, when, days)
+    places = places_of(where, when, days, frame)
     rows, n_hidden = [], 0
     questions = [(p, name, m) for p in places.itertuples() for name, m in chosen.items()]
     for place, name, mission in progress(questions, 'MAST', show=show):

@@ -11,28 +11,33 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import select
 
-from ..core import BadInput, mjd_from_utc, progress, reading, stable_uuid
-from .archive import NOTHING_GIVEN, UNKNOWN_TIME, IngestReport, log_report
+from ..core import BadInput, mjd_from_utc, progress, reading
+from astrid_data.ingest.archive import (
+    NOTHING_GIVEN,
+    UNKNOWN_TIME,
+    IngestReport,
+    detections_query,
+    log_report,
+)
 from astrid_data.ingest.catalogue_columns import (
     catalogue_name,
     read_catalogue,
     read_times_and_motions,
 )
-from .tables import open_table
-from .values import read_numbers, read_times
+from .list_words import plain_class, withdrawn_notes, write_words
+from .tables import listed_names, open_table
+from .values import read_numbers, unit_factor
+from .when import times_in
 from astrid_data.registry.tables import (
     ConfidenceLevel,
     Detection,
     DetectionIndex,
     Observation,
     Survey,
-    ValidationEvent,
-    bulk_insert,
     columns,
 )
-from ..sky import match_sky, sky_separation_arcsec, unit_vectors
+from ..sky import as_ra, match_sky, sky_separation_arcsec, unit_vectors
 
 # %% ../../nbs/25_ingest/14_matching.ipynb #6313c679
 def match_confidence(
@@ -48,7 +53,14 @@ def match_confidence(
     return ratio / (ratio.sum() + 1 - share)
 
 # %% ../../nbs/25_ingest/14_matching.ipynb #a467a8a6
-_FIELD_ARCSEC = 60.0  # Around an object, in which strangers are counted
+_FIELD_ARCSEC = 60.0  # Around an object, in which strangers are counted, at least
+_FAR_SIGMA = 5.0  # Beyond it a counterpart lies once in 300,000
+_LARGEST_ARCSEC = 60.0  # Of an error; a place that is less well known names no object
+
+
+def _field_arcsec(sigma_arcsec):
+    "How far around a place strangers are counted: well beyond where the object may be"
+    return np.maximum(_FIELD_ARCSEC, 2 * _FAR_SIGMA * sigma_arcsec)
 
 
 def _strangers(near, inner_arcsec):
@@ -60,9 +72,11 @@ def _strangers(near, inner_arcsec):
     return int(named + most)
 
 
-def _density(near, inner_arcsec):
-    "Strangers per square arcsec around one place"
-    return (_strangers(near, inner_arcsec) + 1) / (np.pi * (_FIELD_ARCSEC**2 - inner_arcsec**2))
+def _density(near, sigma_arcsec):
+    "Strangers per square arcsec around one place, from what lies within its field"
+    inner = _FAR_SIGMA * sigma_arcsec
+    ring = np.pi * (_field_arcsec(sigma_arcsec) ** 2 - inner**2)
+    return (_strangers(near, inner) + 1) / ring
 
 # %% ../../nbs/25_ingest/14_matching.ipynb #545a03db
 def track_position(
@@ -83,28 +97,22 @@ def track_position(
     part = np.where(inside, (when - mjd[left]) / np.where(gap > 0, gap, 1), 0)[:, None]
     places = unit_vectors(np.asarray(ra, 'f8'), np.asarray(dec, 'f8'))
     x, y, z = (places[left] * (1 - part) + places[left + 1] * part).T
-    out[0] = np.where(inside, np.degrees(np.arctan2(y, x)) % 360, np.nan)
+    out[0] = np.where(inside, as_ra(np.degrees(np.arctan2(y, x))), np.nan)
     out[1] = np.where(inside, np.degrees(np.arctan2(z, np.hypot(x, y))), np.nan)
     return out[0], out[1]
 
 # %% ../../nbs/25_ingest/14_matching.ipynb #22aa1b6a
 def _detections(archive, survey):
     "The detections of an archive: id, place, time (MJD, NaN where unknown), object, observation"
-    query = (
-        select(
-            Detection.id.label('detection_id'),
-            Detection.ra,
-            Detection.dec,
-            Detection.observation_id,
-            DetectionIndex.object_id,
-            Observation.observation_time,
-            Survey.name.label('survey'),
-        )
-        .join(Observation, Observation.id == Detection.observation_id)
-        .join(Survey, Survey.id == Observation.survey_id)
-        .outerjoin(DetectionIndex, DetectionIndex.detection_id == Detection.id)
-        .order_by(Detection.id)
-    )
+    query = detections_query(
+        Detection.id.label('detection_id'),
+        Detection.ra,
+        Detection.dec,
+        Detection.observation_id,
+        DetectionIndex.object_id,
+        Observation.observation_time,
+        Survey.name.label('survey'),
+    ).order_by(Detection.id)
     if survey is not None:
         query = query.where(Survey.name == survey.lower())
     with archive.session() as s:
@@ -114,25 +122,24 @@ def _detections(archive, survey):
     return table
 
 
-def _pairs(rows, found):
+def _pairs(rows, found, field_arcsec):
     "Rows of the list and detections within the field around: row, det, apart (arcsec)"
-    i, j, apart = match_sky(rows.ra, rows.dec, found.ra, found.dec, _FIELD_ARCSEC)
+    i, j, apart = match_sky(rows.ra, rows.dec, found.ra, found.dec, field_arcsec)
     return pd.DataFrame(dict(row=rows.index.to_numpy()[i], det=j, apart=apart))
 
 # %% ../../nbs/25_ingest/14_matching.ipynb #3b2ae5c2
-def _track_pairs(rows, found, mjd, days):
+def _track_pairs(rows, found, field_arcsec, mjd, days):
     "The same for rows that are places of moving objects at their times"
     parts = []
     known = np.flatnonzero(np.isfinite(found.mjd.to_numpy()))
     when = found.mjd.to_numpy()[known]
-    for _, track in (
-        rows.assign(mjd=mjd).dropna(subset='mjd').sort_values('mjd').groupby('object_id')
-    ):
+    timed = rows.assign(mjd=mjd).dropna(subset='mjd').sort_values('mjd', kind='stable')
+    for _, track in timed.groupby('object_id'):
         ra, dec = track_position(track.mjd, track.ra, track.dec, when, days)
         there = np.isfinite(ra)
         own = found.iloc[known[there]]
         apart = sky_separation_arcsec(ra[there], dec[there], own.ra, own.dec)
-        near = apart < _FIELD_ARCSEC
+        near = apart < field_arcsec
         parts.append(
             pd.DataFrame(dict(row=track.index[0], det=known[there][near], apart=apart[near]))
         )
@@ -153,8 +160,9 @@ class _Errors:
     def sigma(self, rows):
         return np.hypot(self.listed[rows], self.detected)
 
-
-_FAR_SIGMA = 5.0  # Beyond it a counterpart lies once in 300,000
+    def field(self, rows):
+        "The widest field of some rows (arcsec)"
+        return float(_field_arcsec(self.sigma(rows)).max()) if len(rows) else _FIELD_ARCSEC
 
 
 def _rivals(at):
@@ -173,7 +181,8 @@ def _judged(pairs, found, errors, share):
     for row, near in pairs.groupby('row'):
         near = near.join(found[['object_id', 'observation_id', 'survey']], on='det')
         sigma = float(errors.sigma(int(row)))
-        density = _density(near, _FAR_SIGMA * sigma)
+        near = near[near['apart'] <= _field_arcsec(sigma)]
+        density = _density(near, sigma)
         at = near[near['apart'] <= _FAR_SIGMA * sigma]
         for apart, own, names in _rivals(at):
             sure = pd.Series(
@@ -194,12 +203,10 @@ def _shared(judged, share):
 # %% ../../nbs/25_ingest/14_matching.ipynb #c5d9cde3
 def _match_event(pair, detection_id, row, name):
     "The event of one match"
-    default = 'source' if row.is_real else 'artefact'
-    label = default if row.class_name is None else row.class_name[:50]
+    label = plain_class(row.is_real) if row.class_name is None else row.class_name
     validator = f'catalogue:{name}'
     numbers = dict(separation_arcsec=pair.apart, sigma_arcsec=pair.sigma, confidence=pair.sure)
     return dict(
-        id=stable_uuid('event', detection_id, validator, bool(row.is_real), label),
         detection_id=detection_id,
         validator_id=validator,
         is_valid=bool(row.is_real),
@@ -213,7 +220,7 @@ def _match_event(pair, detection_id, row, name):
     )
 
 
-def _lose_unsure(report, name, judged, pairs, kept, confidence):
+def _lose_unsure(report, name, judged, kept, confidence):
     "Ledger rows of rows without a sure match"
     sure = set() if judged is None else set(judged.loc[judged['sure'] >= confidence, 'row'])
     tried = {} if judged is None else judged.groupby('row')['sure'].max().to_dict()
@@ -233,8 +240,11 @@ def _read_errors(source, error_arcsec, detection_error_arcsec, n):
     listed = np.full(n, error_arcsec) if not isinstance(error_arcsec, str) else None
     if listed is None:
         if error_arcsec not in source.columns:
-            raise BadInput(f'the table has no column {error_arcsec!r} for error_arcsec=')
+            has = listed_names(source.columns.columns)
+            raise BadInput(f'error_arcsec={error_arcsec!r} is no column of the table; it has {has}')
         listed, _ = read_numbers(source.columns[error_arcsec])
+        factor = unit_factor(source.units.get(error_arcsec), 'arcsec', error_arcsec)
+        listed = listed * (factor or 1)
     if not np.all(np.asarray(listed)[np.isfinite(listed)] > 0) or not detection_error_arcsec > 0:
         raise BadInput('errors of positions are greater than 0 (arcsec)')
     return _Errors(np.asarray(listed, 'f8'), float(detection_error_arcsec))
@@ -249,6 +259,101 @@ def _drop_by_time(pairs, windows, found):
     return pairs[(windows.start[rows] <= mjd) & (mjd <= windows.end[rows])]
 
 # %% ../../nbs/25_ingest/14_matching.ipynb #a0bfa47d
+@dataclass
+class _List:
+    "A list of known objects, read"
+
+    name: str  # Verdicts are credited to it
+    catalogue: object  # A `Catalogue`
+    errors: _Errors  # Of its positions and of the detections
+    mjd: np.ndarray | None  # Of the places of a track; None where nothing moves
+    notes: list  # On the whole list
+
+    @property
+    def rows(self):
+        return self.catalogue.rows[self.catalogue.lost.kept]
+
+
+_LONGEST_CLASS = 50
+_CUT = 'was cut to 50 characters'  # Which holds of catalogues, and not here
+
+
+def _lose_unfit(listed, errors):
+    "Rows that can label nothing, into the ledger"
+    lose = listed.lost.lose
+    lose(~np.isfinite(errors.listed), 'bad_error', 'its error is no number')
+    too_wide = errors.sigma(slice(None)) > _LARGEST_ARCSEC
+    lose(too_wide, 'large_error', f'its error is over {_LARGEST_ARCSEC:g} arcsec')
+    unjudged = listed.rows['is_real'].isna().to_numpy()
+    lose(unjudged, 'no_verdict', 'the list says neither real nor bogus')
+    too_long = [len(one or '') > _LONGEST_CLASS for one in listed.rows['class_name']]
+    lose(np.array(too_long, bool), 'long_class', f'its class has over {_LONGEST_CLASS} characters')
+
+# %% ../../nbs/25_ingest/14_matching.ipynb #396202f7
+def _read_list(source, name, names, times, track, errors):
+    "A list of known objects; `BadInput` where it is none"
+    name = catalogue_name(name)
+    with reading(f'the list {name}', kind=BadInput):
+        listed = read_catalogue(source, name, **names, mag=None, snr=None, score=1.0)
+        read_times_and_motions(listed, *times, None, None, None)
+        errors = _read_errors(source, *errors, len(listed.rows))
+    _lose_unfit(listed, errors)
+    mjd = None
+    if track is not None:
+        listed.column(track)  # Raises where there is none
+        mjd, _ = times_in(source, track)
+        listed.lost.lose(np.isnan(mjd), 'bad_time', 'its place has no time')
+    notes = [*source.notes, *(note for note in listed.notes if not note.endswith(_CUT))]
+    return _List(name, listed, errors, mjd, notes)
+
+# %% ../../nbs/25_ingest/14_matching.ipynb #8472a667
+def _judged_matches(known, found, longest_days, share):
+    "Pairs of a row and a detection that may be matches, with their confidence; None without"
+    rows = known.rows
+    how = rows, found, known.errors.field(rows.index.to_numpy(int))
+    if known.mjd is None:
+        pairs = _pairs(*how)
+    else:
+        pairs = _track_pairs(*how, known.mjd[known.catalogue.lost.kept], longest_days)
+    pairs = _drop_by_time(pairs, known.catalogue.windows, found)
+    judged = _judged(pairs, found, known.errors, share)
+    if judged is not None:
+        judged['sure'] = _shared(judged, share)
+    return judged
+
+# %% ../../nbs/25_ingest/14_matching.ipynb #49c12dc9
+def _write_matches(archive, report, known, found, judged, confidence, show):
+    "Write the events of all sure matches, and take back what the list said of the unsure"
+    if judged is None:
+        return
+    ids = [uuid.UUID(one) for one in map(str, found['detection_id'])]
+    is_sure = judged['sure'] >= confidence
+    events = [
+        _match_event(pair, ids[pair.det], known.catalogue.rows.loc[pair.row], known.name)
+        for pair in progress([*judged[is_sure].itertuples()], 'matches', show=show)
+    ]
+    unsure = set(judged['det']) - set(judged.loc[is_sure, 'det'])
+    silent = {ids[det]: f'no sure match of {known.name} any more' for det in sorted(unsure)}
+    with archive.session() as s:
+        written = write_words(s, f'catalogue:{known.name}', events, silent)
+    report.count([f'catalogue:{known.name}'] * written.new)
+    report.skipped += len(events) - written.new
+    report.notes += withdrawn_notes(written.withdrawn)
+
+# %% ../../nbs/25_ingest/14_matching.ipynb #133e1e37
+def _report_matches(archive, known, found, judged, confidence, show):
+    "Write what is sure, and report what is not"
+    report = IngestReport(notes=known.notes)
+    report.lost += known.catalogue.lost.ledger(known.name).values.tolist()
+    rows = known.rows
+    asked = rows.index if known.mjd is None else rows.groupby('object_id').head(1).index
+    _lose_unsure(report, known.name, judged, [*asked], confidence)
+    _write_matches(archive, report, known, found, judged, confidence, show)
+    report.rows = len(asked)
+    report.notes += [] if len(known.catalogue.rows) else [NOTHING_GIVEN]
+    return log_report('match_labels', report)
+
+# %% ../../nbs/25_ingest/14_matching.ipynb #05b2a0fa
 def match_labels(
     archive,  # An `Archive`
     table,  # As for `add_catalogue`: of TNS, VSX, SIMBAD, or an ephemeris
@@ -267,6 +372,8 @@ def match_labels(
     share: float = 0.5,  # Of listed objects that are detected, before anything is known
     confidence: float = 0.95,  # A match below it is ambiguous, and labels nothing
     survey: str | None = None,  # Only detections of this survey; None = all
+    frame: str | None = None,  # Of the list's positions, as for `add_catalogue`
+    time_scale: str | None = None,  # Of its times, as for `add_catalogue`
     show: bool = True,  # Show progress?
 ) -> IngestReport:  # `verdicts` that are new; rows without a sure match are in the ledger
     "Give the verdicts of a list of known objects to the detections that are surely the same objects"
@@ -274,45 +381,11 @@ def match_labels(
         raise BadInput('confidence= lies from 0.5 to 1, share= between 0 and 1')
     if track is not None and object_id is None:
         raise BadInput('a track needs object_id=, which places are of one object')
-    name, source = catalogue_name(name), open_table(table)
-    with reading(f'the list {name}', kind=BadInput):
-        asked = dict(object_id=object_id, class_name=class_name, is_real=is_real)
-        listed = read_catalogue(source, name, ra, dec, **asked, mag=None, snr=None, score=1.0)
-        read_times_and_motions(listed, when, days, None, None, None)
-        errors = _read_errors(source, error_arcsec, detection_error_arcsec, len(listed.rows))
-    listed.lost.lose(~np.isfinite(errors.listed), 'bad_error', 'its error is no number')
-    mjd = None if track is None else read_times(listed.column(track), source.units.get(track))[0]
-    if mjd is not None:
-        listed.lost.lose(np.isnan(mjd), 'bad_time', 'its place has no time')
-    rows = listed.rows[listed.lost.kept]
+    names = dict(ra=ra, dec=dec, object_id=object_id, class_name=class_name, is_real=is_real)
+    errors = error_arcsec, detection_error_arcsec
+    source = open_table(table)
+    source.frame, source.time_scale = frame, time_scale
+    known = _read_list(source, name, names, (when, days), track, errors)
     found = _detections(archive, survey)
-    how = rows, found
-    pairs = (
-        _pairs(*how) if track is None else _track_pairs(*how, mjd[listed.lost.kept], longest_days)
-    )
-    pairs = _drop_by_time(pairs, listed.windows, found)
-    report = IngestReport(notes=[*source.notes, *listed.notes])
-    report.lost += listed.lost.ledger(name).values.tolist()
-    judged = _judged(pairs, found, errors, share)
-    if judged is not None:
-        judged['sure'] = _shared(judged, share)
-    asked_rows = rows.index if track is None else rows.groupby('object_id').head(1).index
-    _lose_unsure(report, name, judged, pairs, [*asked_rows], confidence)
-    _write_matches(archive, report, name, listed, found, judged, confidence, show)
-    report.rows = len(asked_rows)
-    report.notes += [] if len(listed.rows) else [NOTHING_GIVEN]
-    return log_report('match_labels', report)
-
-
-def _write_matches(archive, report, name, listed, found, judged, confidence, show):
-    "Write the events of all sure matches that have a verdict"
-    sure = [] if judged is None else judged[judged['sure'] >= confidence].itertuples()
-    ids, events = [uuid.UUID(one) for one in map(str, found['detection_id'])], []
-    for pair in progress([*sure], 'matches', show=show):
-        row = listed.rows.loc[pair.row]
-        if row.is_real is not None:
-            events.append(_match_event(pair, ids[pair.det], row, name))
-    with archive.session() as s:
-        new = bulk_insert(s, ValidationEvent, events)
-    report.skipped += len(events) - new
-    report.count([f'catalogue:{name}'] * new)
+    judged = _judged_matches(known, found, longest_days, share)
+    return _report_matches(archive, known, found, judged, confidence, show)

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Mapping, Set, ValuesView
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
+from itertools import islice
+from math import isfinite
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ import pandas as pd
 from ..core import BadImage, parse_json
 from ..images.times import read_date, to_utc
 from .brokers import STREAMS, stream_by_fields, translated
+from ..sky import sky_separation_arcsec
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #6db32d09
 _AS_DICT = ('as_py', '_asdict', 'asDict')  # Of pyarrow, named tuples and Spark
@@ -46,6 +49,8 @@ def as_record(
     value,  # Of any library
 ) -> dict | None:  # None where it is no record
     "A record as a dict"
+    if type(value) is dict:  # Nearly all are
+        return dict(value)
     if isinstance(value, Mapping) and not hasattr(value, 'as_py'):
         return dict(value)
     if isinstance(value, pd.Series):
@@ -72,13 +77,29 @@ def is_stream(
     return hasattr(value, '__next__') or isinstance(value, (Set, ValuesView, deque))
 
 
+_MOST_IN_STREAM = 1_000_000  # Things that a stream within a packet may give
+
+
+def _as_whole_list(stream):
+    "What a stream gives, `BadImage` where it has no end"
+    found = list(islice(stream, _MOST_IN_STREAM + 1))
+    if len(found) > _MOST_IN_STREAM:
+        words = (
+            f'a {type(stream).__name__} within a packet gives more than {_MOST_IN_STREAM:,} things'
+        )
+        raise BadImage('too_large', words)
+    return found
+
+
 def settled(
     value,  # A packet, or a value of one
     deep: int = 5,  # Levels that are looked at
 ):  # The same where nothing had to be read
     "What can be read again and again: streams, also those in lists and records, as lists"
+    if not deep and type(value) in _NO_STREAMS:
+        return value
     if is_stream(value):
-        value = list(value)
+        value = _as_whole_list(value)
     if not deep or not isinstance(value, (dict, list, tuple)):
         return value
     if isinstance(value, dict):
@@ -88,10 +109,17 @@ def settled(
     return read if any(new is not one for new, one in zip(read, value)) else value
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #d8ee1ee5
+_NO_LISTS = {str, int, float, bool, bytes, bytearray, dict, type(None)}
+
+
 def as_list(
     value,  # Of any library
 ) -> list | None:  # None where it is no list
     "A list as a Python list"
+    if type(value) in _NO_LISTS:
+        return None
+    if type(value) is list:
+        return list(value)
     if hasattr(value, 'as_py'):
         return as_list(value.as_py())
     if isinstance(value, (str, bytes, bytearray, memoryview, Mapping)):
@@ -102,7 +130,9 @@ def as_list(
         return value.to_pylist()
     if hasattr(value, 'to_dicts'):  # Of polars
         return value.to_dicts()
-    if isinstance(value, (list, tuple, pd.Series, pd.Index)) or is_stream(value):
+    if is_stream(value):
+        return _as_whole_list(value)
+    if isinstance(value, (list, tuple, pd.Series, pd.Index)):
         return list(value)
     if hasattr(value, 'colnames') or np.ndim(value) > 0:  # Tables of astropy, and arrays
         return list(value)
@@ -130,6 +160,8 @@ _TEXTS_IN_TEXT = 5
 
 def _opened(name, value):
     "A field as it is, or what its text holds"
+    if not isinstance(value, (str, bytes, bytearray, memoryview)):
+        return value
     is_past = bool(_HISTORY.search(name))
     begin = (*_LISTS_BEGIN, '"', "'", '(') if is_past else _LISTS_BEGIN
     if isinstance(value, (bytearray, memoryview)):
@@ -152,6 +184,8 @@ def is_missing(
     value,  # Of any library
 ) -> bool:
     "Whether a value says nothing: None, NaN, masked, empty, or the word for it"
+    if type(value) is float:  # Most are, and numpy takes long over one number
+        return not isfinite(value) or value == -999
     if value is None or value is pd.NA or value is pd.NaT or value is np.ma.masked:
         return True
     if isinstance(value, (float, np.floating)):
@@ -164,6 +198,9 @@ def is_missing(
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #1515bb73
 _FLOAT_TEXT = re.compile(r'[+-]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][+-]?\d+)?')
+
+
+_NO_NAME = re.compile(r'[\W_]*|-(1|9+)')  # A dash, dots, −1, −99; others below zero are names
 
 
 def _inexact(name, value):
@@ -193,10 +230,12 @@ def exact_id(
     if isinstance(value, (bool, np.bool_)):
         raise BadImage('bad_id', f'{name} is {value!r}, which is no name')
     if isinstance(value, (int, np.integer)):
-        return int(value)
+        return None if _NO_NAME.fullmatch(str(value)) else int(value)
     if isinstance(value, (float, np.floating)):
         return _whole(name, value, 2.0 ** (np.finfo(type(value)).nmant + 1))
     text = value.decode('utf-8', 'replace') if isinstance(value, bytes) else str(value).strip()
+    if _NO_NAME.fullmatch(text):
+        return None
     if isinstance(value, Decimal) or not _FLOAT_TEXT.fullmatch(text):
         return text.removesuffix('.0') if isinstance(value, Decimal) else text
     try:
@@ -246,12 +285,24 @@ def _translated_past(name, value, stream, deep=3):
     return [_translated_past(name, row, stream, deep - 1) for row in rows]
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #0e42b70a
+def _fields_of(record):
+    "The fields of a record in one dict; where two have one name, the second in a dict of its own"
+    layers = [{}]
+    for name, value in record.items():
+        field = _field(name)
+        if field in layers[0]:
+            layers.append({field: settled(value, 0)})
+        else:
+            layers[0][field] = settled(value, 0)
+    return layers
+
+# %% ../../nbs/25_ingest/00_packets.ipynb #c996e580
 def layers_of(
     packet,  # A packet, nested as in AVRO or flat as a row of a table
 ) -> list:  # Dicts of fields, the packet's own first
     "The fields of a packet and of the record about this alert, under names that are known"
-    outer = {_field(name): settled(value, 0) for name, value in as_record(packet).items()}
-    layers, plain = [outer], {_plain(name) for name in outer}
+    outer, *again = _fields_of(as_record(packet))
+    layers, plain = [outer, *again], {_plain(name) for name in outer}
     inner_names = {*INNER, *(one.record for one in STREAMS)}
     for name in [name for name in outer if _plain(name) in inner_names]:
         inner = outer.pop(name)
@@ -259,7 +310,7 @@ def layers_of(
             inner = _read_text(inner)
         record = as_record(inner)
         if record:
-            layers.append({_field(name): settled(value, 0) for name, value in record.items()})
+            layers += _fields_of(record)
             plain.update(map(_plain, layers[-1]))
     stream = stream_by_fields(plain)
     return layers if stream is None else _translated(layers, stream)
@@ -268,13 +319,18 @@ def layers_of(
 _ALERT_IDS = {'candid', 'diasourceid', 'measurementid', 'alertid', 'candidateid'}  # Name an alert
 
 
+@lru_cache(4096)
+def _alert_ids_of(names):
+    "Which fields of a record name an alert; the records of a history have the same fields"
+    return [name for name in names if _plain(name) in _ALERT_IDS]
+
+
 def _ids_in(record):
     "Names of alerts in a record, or in lists of a record"
     found = []
-    for name, value in record.items():
-        if _plain(name) in _ALERT_IDS:
-            several = as_list(value)
-            found += [value] if several is None else several
+    for name in _alert_ids_of(tuple(record)):
+        several = as_list(record[name])
+        found += [record[name]] if several is None else several
     return found
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #06df3424
@@ -299,7 +355,7 @@ def _ids_below(name, value, depth=_DEEPEST):
     value = _opened(name, value)
     if isinstance(value, pd.Series) and value.map(as_record).notna().any():
         value = list(value)
-    record = as_record(value)
+    record = value if type(value) is dict else as_record(value)
     ids = [] if record is None else _ids_in(record)
     if ids or depth == 0:
         return ids
@@ -313,6 +369,8 @@ def _ids_below(name, value, depth=_DEEPEST):
 # %% ../../nbs/25_ingest/00_packets.ipynb #e719dae8
 def _is_read(name, value, depth=_DEEPEST):
     "Whether a value of the past is empty, or has a record in it that can be read"
+    if type(value) is dict:
+        return True
     value = _opened(name, value)
     is_empty = value is None or (np.ndim(value) == 0 and is_missing(value))
     if is_empty or as_record(value) is not None:
@@ -353,13 +411,19 @@ _IDS = dict(
 )
 
 
+@lru_cache(4096)
+def _spelt(names, plain_name):
+    "Which of some names are spellings of a field; the packets of a stream have the same names"
+    spellings = (plain_name, f'{plain_name}str', f'{plain_name}text')
+    return [name for name in names if _plain(name) in spellings]
+
+
 def _values(layers, plain_name):
     "The known values of a field in all layers, also where it is kept once more as text"
-    spellings = (plain_name, f'{plain_name}str', f'{plain_name}text')
     for layer in layers:
-        for name, value in layer.items():
-            if _plain(name) in spellings and not is_missing(value):
-                yield value
+        for name in _spelt(tuple(layer), plain_name):
+            if not is_missing(layer[name]):
+                yield layer[name]
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #77267019
 def _one_id(layers, plain_name):
@@ -394,17 +458,25 @@ def ids_of(
     return found
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #dd69ed5b
-def _number(layers, *plain_names):
-    "The first of some fields as a number; None without one"
-    for name in plain_names:
-        for value in _values(layers, name):
-            if not isinstance(value, (bool, np.bool_)):
-                try:
-                    return float(value)
-                except (TypeError, ValueError):
-                    pass
-            raise BadImage('bad_value', f'{name} is {value!r}, which is no number')
-    return None
+def _as_number(name, value):
+    "A value as a float; `BadImage` where it is none"
+    if not isinstance(value, (bool, np.bool_)):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    raise BadImage('bad_value', f'{name} is {value!r}, which is no number')
+
+
+def _numbers(layers, plain_name):
+    "The known values of a field in all layers as numbers"
+    return [_as_number(plain_name, value) for value in _values(layers, plain_name)]
+
+
+def _number(layers, plain_name):
+    "The first value of a field as a number; None without one"
+    value = next(_values(layers, plain_name), None)
+    return None if value is None else _as_number(plain_name, value)
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #9d2442db
 def _rounding_deg(layers):
@@ -412,6 +484,28 @@ def _rounding_deg(layers):
     some = [*_values(layers, 'ra'), *_values(layers, 'dec'), *_values(layers, 'decl')]
     short = [value for value in some if isinstance(value, (np.float16, np.float32))]
     return max((float(np.spacing(abs(value))) for value in short), default=0.0)
+
+# %% ../../nbs/25_ingest/00_packets.ipynb #58fa5b65
+_SAME_PLACE_ARCSEC = 3.0  # Brokers join alerts within 1.5 arcsec, and some give the object's mean
+
+
+def _check_same_place(ras, decs, allowed):
+    "Refuse coordinates (deg) of one alert that differ by more than some arcseconds"
+    if not (ras and decs):
+        return
+    along = [float(sky_separation_arcsec(ras[0], decs[0], ra, decs[0])) for ra in ras[1:]]
+    across = [3600 * abs(dec - decs[0]) for dec in decs[1:]]
+    if max(along + across, default=0) > allowed:
+        said = [' and '.join(map(str, dict.fromkeys(some))) for some in (ras, decs)]
+        raise BadImage('conflicting_places', f'the alert is at ra {said[0]}, dec {said[1]}')
+
+
+def _place(layers):
+    "Where the alert is (deg), as far as it is known; all of its records must agree"
+    ras = _numbers(layers, 'ra')
+    decs = _numbers(layers, 'dec') + _numbers(layers, 'decl')
+    _check_same_place(ras, decs, _SAME_PLACE_ARCSEC + 2 * 3600 * _rounding_deg(layers))
+    return dict(ra=next(iter(ras), None), dec=next(iter(decs), None))
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #27c4007c
 _TIMES = dict(jd='utc', mjd='utc', midpointmjdtai='tai', midpointtai='tai')  # Field -> its scale
@@ -430,6 +524,16 @@ def _mjd_of_date(name, value):
     return to_utc(date.mjd, date.scale or 'utc')
 
 # %% ../../nbs/25_ingest/00_packets.ipynb #c9aa1123
+def _refuse_short_day(name, day):
+    "Refuse a Julian date that is too small: half a day lies between two ways to read it"
+    if name == 'jd' and _MJD_RANGE[0] < day < _MJD_RANGE[1]:
+        raise BadImage(
+            'unclear_time',
+            f'jd is {day:.10g}, which is no Julian date: MJD and JD - 2400000 are half a day apart; '
+            'call it mjd where it is one, or add what is missing',
+        )
+
+
 def _mjd_of(name, value, scale):
     "MJD (UTC) of a field; None where the number is no day"
     if isinstance(value, (np.float16, np.float32)):
@@ -438,6 +542,7 @@ def _mjd_of(name, value, scale):
         day = float(value)
     except (TypeError, ValueError):
         return _mjd_of_date(name, value)
+    _refuse_short_day(name, day)
     day -= 2400000.5 if day > 2_400_000 else 0
     return to_utc(day, scale) if _MJD_RANGE[0] < day < _MJD_RANGE[1] else None
 
@@ -454,10 +559,10 @@ def _when(layers):
     "When the alert was seen (JD, UTC), and its meaning where it is not the start; empty if unknown"
     found = {}
     for name, scale in _TIMES.items():
-        value = next(_values(layers, name), None)
-        mjd = None if value is None else _mjd_of(name, value, scale)
-        if mjd is not None:
-            found.setdefault(scale, []).append((mjd, value))
+        for value in _values(layers, name):
+            mjd = _mjd_of(name, value, scale)
+            if mjd is not None:
+                found.setdefault(scale, []).append((mjd, value))
     for times in found.values():
         _check_same_time(times, _SAME_TIME_DAYS)
     if len(found) > 1:
@@ -482,7 +587,7 @@ def _brightness(layers):
 # %% ../../nbs/25_ingest/00_packets.ipynb #899d65ae
 def _measured(layers):
     "Time, place and brightness under ZTF's names, as far as they are known"
-    found = _when(layers) | dict(ra=_number(layers, 'ra'), dec=_number(layers, 'dec', 'decl'))
+    found = _when(layers) | _place(layers)
     found['rounding_deg'] = _rounding_deg(layers) or None
     return _brightness(layers) | {name: v for name, v in found.items() if v is not None}
 
@@ -529,9 +634,9 @@ def _name_of(name):
 # %% ../../nbs/25_ingest/00_packets.ipynb #e91f4bb3
 def _is_sensible(name, value):
     "Whether a field holds what it can hold; true for those of which nothing is known"
-    first, last = _SENSIBLE.get(name, (None, None))
-    if first is None:
+    if name not in _SENSIBLE:
         return True
+    first, last = _SENSIBLE[name]
     try:
         return first < float(value) < last
     except (TypeError, ValueError):
@@ -598,17 +703,22 @@ _FROM_FLUX = ('magpsf', 'sigmapsf')  # Where a packet has a magnitude of its own
 _NOT_FIELDS = ('prv_candidates', 'fp_hists', 'prvDiaSources', 'prvDiaForcedSources')
 
 
+@lru_cache(4096)
+def _names_read(names):
+    "Which fields of a record are read here, each with what it is called; the packets of a stream have the same"
+    read = [name for name in names if name not in _NOT_FIELDS and _plain(name) not in _READ_APART]
+    return [(name, _name_of(name)) for name in read]
+
+
 def flat_fields(
     layers: list,  # From `layers_of`
 ) -> dict:  # Missing ones absent; `BadImage` where ids lost digits
     "The known fields of a packet, under ZTF's names"
     flat = {}
     for layer in reversed(layers):
-        for name, value in layer.items():
-            if name in _NOT_FIELDS or _plain(name) in _READ_APART or is_missing(value):
-                continue
-            name = _name_of(name)
-            if _is_sensible(name, value):
+        for field, name in _names_read(tuple(layer)):
+            value = layer[field]
+            if not is_missing(value) and _is_sensible(name, value):
                 flat[name] = value.item() if isinstance(value, np.generic) else value
     measured = _measured(layers)
     for name, value in measured.items():

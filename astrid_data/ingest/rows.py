@@ -38,7 +38,7 @@ from astrid_data.registry.tables import (
     bulk_insert,
     take_turn,
 )
-from ..sky import healpix_index, sky_separation_arcsec, unit_vectors
+from ..sky import as_ra, healpix_index, sky_separation_arcsec, unit_vectors
 
 # %% ../../nbs/25_ingest/04_rows.ipynb #0ffcce81
 def footprint_circle(
@@ -47,7 +47,7 @@ def footprint_circle(
     "The circle around an image"
     middle = unit_vectors(*corners.T).mean(0)
     x, y, z = middle / np.linalg.norm(middle)
-    ra = np.degrees(np.arctan2(y, x)) % 360
+    ra = as_ra(np.degrees(np.arctan2(y, x)))
     dec = np.degrees(np.arcsin(z))
     radius_arcsec = sky_separation_arcsec(ra, dec, *corners.T).max()
     return float(ra), float(dec), float(radius_arcsec / 3600)
@@ -68,7 +68,7 @@ def _circle_around(image, grid, on_sky):
     spacing = farthest / 8  # Between the positions that were looked at
     if not on_sky.all():  # The rim of the sky lies somewhere between two of them
         spacing = max(spacing, image.pixel_scale_arcsec / 3600 * np.hypot(*image.shape) / 16)
-    return float(ra) % 360, float(dec), float(min(180, farthest + spacing))
+    return float(as_ra(ra)), float(dec), float(min(180, farthest + spacing))
 
 # %% ../../nbs/25_ingest/04_rows.ipynb #9201602d
 def covering_circle(

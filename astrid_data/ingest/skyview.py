@@ -78,6 +78,7 @@ def search_skyview(
     surveys,  # As SkyView calls them ('DSS2 Red'); one name or several
     fov_deg: float = 0.1,  # Width of an image (deg); also an angle with a unit
     pixels: int = 300,  # Side of an image (pixel)
+    frame: str | None = None,  # Of positions: 'galactic', 'fk4 B1900' …; None: as named, or ICRS
 ) -> pd.DataFrame:  # Files, the columns of `found.FOUND`
     "Images that SkyView would make of these places"
     from astropy.units import Quantity
@@ -87,7 +88,7 @@ def search_skyview(
     _check_size(fov_deg, pixels)
     names = [surveys] if isinstance(surveys, str) else list(surveys)
     rows = []
-    for place in places_of(where).itertuples():
+    for place in places_of(where, frame=frame).itertuples():
         for survey in names:
             uri = skyview_uri(survey, place.ra, place.dec, fov_deg, pixels)
             rows.append(

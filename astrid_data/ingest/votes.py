@@ -6,24 +6,19 @@
 __all__ = ['Consensus', 'dawid_skene', 'VoteReport', 'add_votes']
 
 # %% ../../nbs/25_ingest/15_votes.ipynb #8fc0950f
+import uuid
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import select
 
-from ..core import BadInput, progress, stable_uuid
-from .archive import NOTHING_GIVEN, IngestReport, log_report
+from ..core import BadInput, progress
+from .archive import NOTHING_GIVEN, IngestReport, detections_query, log_report
 from .catalogue_columns import catalogue_name
+from .list_words import plain_class, withdrawn_notes, write_words
 from .tables import listed_names, open_table
 from .values import text_ids
-from astrid_data.registry.tables import (
-    ConfidenceLevel,
-    Detection,
-    Observation,
-    ValidationEvent,
-    bulk_insert,
-)
+from ..registry.tables import ConfidenceLevel, Detection, Observation
 from ..registry.words import read_verdicts
 
 # %% ../../nbs/25_ingest/15_votes.ipynb #87c0c48d
@@ -85,10 +80,17 @@ def dawid_skene(
     return Consensus(chance, pd.DataFrame(table), float(prior), rounds)
 
 # %% ../../nbs/25_ingest/15_votes.ipynb #535f14b3
+def _plain_id(name):
+    "An id as the registry writes it; any other name as it is"
+    try:
+        return str(uuid.UUID(name))
+    except ValueError:
+        return name
+
+
 def _found_ids(archive, names):
     "The ids of the detections that names stand for; a text where they stand for none or several"
-    query = select(Detection.id, Observation.observation_id)
-    query = query.join(Observation, Observation.id == Detection.observation_id)
+    query = detections_query(Detection.id, Observation.observation_id)
     by_name, ids = {}, {}
     with archive.session() as s:
         for detection_id, name in s.execute(query):
@@ -96,7 +98,7 @@ def _found_ids(archive, names):
             ids[str(detection_id)] = detection_id
     out = {}
     for name in names:
-        own = [ids[name]] if name in ids else by_name.get(name, [])
+        own = [ids[_plain_id(name)]] if _plain_id(name) in ids else by_name.get(name, [])
         many = f'{len(own)} detections are called {name}'
         out[name] = own[0] if len(own) == 1 else many if own else f'no detection is called {name}'
     return out
@@ -128,18 +130,17 @@ def _read_votes(table, detection, voter, vote, report, name):
 # %% ../../nbs/25_ingest/15_votes.ipynb #517e2612
 def _vote_event(detection_id, chance, votes, name, confidence):
     "The event of what votes say together; each vote is kept in it"
-    validator, is_real = f'catalogue:{name}'[:100], chance > 0.5
+    is_real = chance > 0.5
     said = [f'{one.voter}={"real" if one.vote else "bogus"}' for one in votes.itertuples()]
     sure = max(chance, 1 - chance)
     return dict(
-        id=stable_uuid('event', detection_id, validator, is_real, sorted(said)),
         detection_id=detection_id,
-        validator_id=validator,
+        validator_id=f'catalogue:{name}',
         is_valid=bool(is_real),
-        label='source' if is_real else 'artefact',
+        label=plain_class(is_real),
         confidence_level=ConfidenceLevel.HIGH if sure >= 0.999 else ConfidenceLevel.MEDIUM,
         notes=f'{int(votes.vote.sum())} of {len(votes)} votes say real; with the reliability of each, {chance:.4f}',
-        tags=['votes', f'chance={chance:.4f}', *said],
+        tags=['votes', *said],
     )
 
 
@@ -150,6 +151,44 @@ class VoteReport(IngestReport):
     consensus: Consensus | None = None  # How reliable each voter is; None where nobody voted
 
 # %% ../../nbs/25_ingest/15_votes.ipynb #8925ce1b
+def _counted(archive, votes, name, report):
+    "The votes that count: the last of each voter on a detection that is there, whatever it is called"
+    ids = _found_ids(archive, votes['detection'].unique())
+    known = votes['detection'].map(lambda one: not isinstance(ids[one], str)).to_numpy(bool)
+    for one in votes[~known].itertuples():
+        report.lose(f'{name}[{one.row}]', 'no_detection', ids[one.detection])
+    votes = votes[known]
+    votes = votes.assign(item=[str(ids[one]) for one in votes['detection']])
+    again = votes.duplicated(['item', 'voter'], keep='last')
+    if again.any():
+        report.notes.append(
+            f'{again.sum()} votes were given again by the same voter: the last counts'
+        )
+    return votes[~again]
+
+# %% ../../nbs/25_ingest/15_votes.ipynb #cb5307dd
+def _decide(archive, report, votes, name, least_votes, confidence, show):
+    "Write the verdicts of votes; the undecided are in the ledger, and an older verdict on them goes"
+    item, ids = pd.factorize(votes['item'], sort=True)
+    report.consensus = dawid_skene(item, votes['voter'], votes['vote'].astype(int))
+    events, silent = [], {}
+    for k, own in progress(votes.groupby(item), 'votes', total=len(ids), show=show):
+        chance, called = float(report.consensus.chance[k]), own['detection'].iloc[0]
+        words = f'{len(own)} votes, real with {chance:.3f}'
+        if len(own) < least_votes:
+            report.lose(f'{name}:{called}', 'few_votes', f'{len(own)} of at least {least_votes}')
+        elif max(chance, 1 - chance) < confidence:
+            report.lose(f'{name}:{called}', 'undecided', words)
+            silent[uuid.UUID(ids[k])] = f'undecided: {words}'
+        else:
+            events.append(_vote_event(uuid.UUID(ids[k]), chance, own, name, confidence))
+    with archive.session() as s:
+        written = write_words(s, f'catalogue:{name}', events, silent, with_tags=True)
+    report.rows, report.skipped = len(ids), len(events) - written.new
+    report.count([f'catalogue:{name}'] * written.new)
+    report.notes += withdrawn_notes(written.withdrawn)
+
+# %% ../../nbs/25_ingest/15_votes.ipynb #22ba33bf
 def add_votes(
     archive,  # An `Archive`
     table,  # A row per vote, as for `add_catalogue`
@@ -166,40 +205,9 @@ def add_votes(
         raise BadInput('confidence= lies between 0.5 and 1, least_votes= is 1 or more')
     name, report = catalogue_name(name), VoteReport()
     votes = _read_votes(table, detection, voter, vote, report, name)
-    again = votes.duplicated(['detection', 'voter'], keep='last')
-    if again.any():
-        report.notes.append(
-            f'{again.sum()} votes were given again by the same voter: the last counts'
-        )
-    votes = votes[~again]
-    ids = _found_ids(archive, votes['detection'].unique())
-    known = votes['detection'].map(lambda one: not isinstance(ids[one], str)).to_numpy(bool)
-    for one in votes[~known].itertuples():
-        report.lose(f'{name}[{one.row}]', 'no_detection', ids[one.detection])
-    votes = votes[known]
+    votes = _counted(archive, votes, name, report)
     if len(votes):
-        _decide(archive, report, votes, ids, name, least_votes, confidence, show)
+        _decide(archive, report, votes, name, least_votes, confidence, show)
     elif not report.lost:
         report.notes.append(NOTHING_GIVEN)
     return log_report('add_votes', report)
-
-
-def _decide(archive, report, votes, ids, name, least_votes, confidence, show):
-    "Write the verdicts of votes, and the undecided into the ledger"
-    item, names = pd.factorize(votes['detection'], sort=True)
-    report.consensus = dawid_skene(item, votes['voter'], votes['vote'].astype(int))
-    events = []
-    for k, own in progress(votes.groupby(item), 'votes', total=len(names), show=show):
-        chance = float(report.consensus.chance[k])
-        if len(own) < least_votes:
-            report.lose(f'{name}:{names[k]}', 'few_votes', f'{len(own)} of at least {least_votes}')
-        elif max(chance, 1 - chance) < confidence:
-            report.lose(
-                f'{name}:{names[k]}', 'undecided', f'{len(own)} votes, real with {chance:.3f}'
-            )
-        else:
-            events.append(_vote_event(ids[names[k]], chance, own, name, confidence))
-    with archive.session() as s:
-        new = bulk_insert(s, ValidationEvent, events)
-    report.rows, report.skipped = len(names), len(events) - new
-    report.count([f'catalogue:{name}'] * new)

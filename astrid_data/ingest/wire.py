@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ..core import BadImage, BadInput, NotFound, guarded, parse_json, reading, revealed
+from .avro import MOST_SCHEMA_BYTES, AvroSchema, checked_schema, read_schema
 
 # %% ../../nbs/25_ingest/05_wire.ipynb #07289d06
 _MAGIC = 0
@@ -49,7 +50,8 @@ def _schema_in_file(path):
     with reading(path.name, 'unreadable', BadInput):
         if path.suffix == '.avro':
             with open(path, 'rb') as file:
-                return fastavro.reader(file).writer_schema
+                head = fastavro.schemaless_reader(file, fastavro.read.HEADER_SCHEMA)
+            return parse_json(head['meta']['avro.schema'], path.name, nan_is_null=True)
         if path.suffix == '.avsc':
             return fastavro.schema.load_schema(path)
         return parse_json(path.read_text(), path.name)
@@ -71,14 +73,13 @@ def _schemas_in_folder(folder):
     return found
 
 # %% ../../nbs/25_ingest/05_wire.ipynb #51ab9632
-_LARGEST = 10_000_000  # Bytes of a schema
-
-
-def _schema_of_text(text):
+def _schema_of(text) -> AvroSchema:
     "The schema of a registry's answer, or a schema as it is"
-    found = parse_json(text, 'the schema') if isinstance(text, (str, bytes)) else text
+    found = text
+    if isinstance(text, (str, bytes)):
+        found = parse_json(text, 'the schema', nan_is_null=True)
     inner = found.get('schema') if isinstance(found, dict) else None
-    return parse_json(inner, 'the schema') if isinstance(inner, str) else found
+    return read_schema(inner) if isinstance(inner, str) else checked_schema(found)
 
 
 def _from_registry(address, number):
@@ -87,7 +88,7 @@ def _from_registry(address, number):
 
     answer = io.BytesIO()
     address = revealed(address).rstrip('/')
-    download(f'{address}/schemas/ids/{number}', answer, most_bytes=_LARGEST)
+    download(f'{address}/schemas/ids/{number}', answer, most_bytes=MOST_SCHEMA_BYTES)
     return answer.getvalue()
 
 # %% ../../nbs/25_ingest/05_wire.ipynb #8c78fda6
@@ -96,7 +97,7 @@ class Schemas:
     "Schemas by number: of a registry's https address, a folder, a dict, or a function of the number"
 
     source: object = None  # None knows no schema
-    known: dict = field(default_factory=dict, repr=False)  # Number -> parsed schema
+    known: dict = field(default_factory=dict, repr=False)  # Number -> its schema; None: not there
 
     def __post_init__(self):
         self.source = guarded(self.source)
@@ -130,37 +131,43 @@ def _found(schemas, number):
         raise BadImage('no_schema', f'{what}: {problem}') from problem
 
 # %% ../../nbs/25_ingest/05_wire.ipynb #50532663
-def _schema(schemas, number):
-    "The parsed schema of a number; `BadImage` where there is none"
-    import fastavro
-
-    if number in schemas.known:
-        return schemas.known[number]
+def _read_schema(schemas, number):
+    "The schema of a number, None where there is none; `BadImage` where it cannot be read"
     text = None if schemas.find is None else _found(schemas, number)
     if text is None:
+        return None
+    what = f'schema number {number}'
+    try:
+        with reading(what, 'no_schema'):
+            return _schema_of(text)
+    except BadInput as problem:
+        raise BadImage('no_schema', f'{what}: {problem}') from problem
+
+
+def _schema(schemas, number) -> AvroSchema:
+    "The schema of a number, asked for once; `BadImage` where there is none"
+    if number not in schemas.known:
+        schemas.known[number] = _read_schema(schemas, number)
+    if schemas.known[number] is None:
         words = 'is not there' if schemas.find else 'is needed'
         raise BadImage(
             'no_schema',
             f'schema number {number} {words}: give schemas=, the https address of the registry, a '
             'folder of schemas, or a function of the number',
         )
-    with reading(f'schema number {number}', 'no_schema'):
-        schemas.known[number] = fastavro.parse_schema(_schema_of_text(text))
     return schemas.known[number]
 
-
+# %% ../../nbs/25_ingest/05_wire.ipynb #8c86576a
 def read_message(
     message: bytes,  # Five bytes and a record
     schemas: Schemas,  # Where schemas are
 ) -> dict:  # The packet; `BadImage` where its schema is unknown, or it was not written with it
     "One message as a packet"
-    import fastavro
-
     number = schema_number(message)
     schema, rest = _schema(schemas, number), io.BytesIO(message)
     rest.seek(_HEAD)
     with reading(f'a message of schema {number}'):
-        packet = fastavro.schemaless_reader(rest, schema)
+        packet = schema.read(rest)
     if left := len(message) - rest.tell():
         raise BadImage('unreadable', f'{left} bytes are behind a message of schema {number}')
     return packet

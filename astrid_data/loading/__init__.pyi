@@ -13,5 +13,9 @@ from .loader import (
     create_real_data_loaders as create_real_data_loaders,
 )
 from .patch_dataset import PatchDataset as PatchDataset
+from .classes import (
+    ClassList as ClassList,
+    class_list as class_list,
+)
 from .batches import PatchLoader as PatchLoader
 from .device import DeviceLoader as DeviceLoader

@@ -7,6 +7,7 @@ __all__ = ['MOST_READERS', 'BufferPool', 'check_batch_size', 'bytes_of', 'PatchL
 
 # %% ../../nbs/60_loading/08_batches.ipynb #6cd24676
 import os
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
@@ -17,7 +18,7 @@ from fastcore.basics import patch
 from psutil import virtual_memory
 from torch.utils.data import DataLoader
 
-from ..concurrency import map_ordered
+from ..concurrency import map_ordered, worker_died
 from ..core import BadInput
 from .kernels import compiled
 from astrid_data.loading.order import (
@@ -399,10 +400,23 @@ def _unchanged(batch):
     return batch
 
 
+_DIED = re.compile(r'DataLoader worker .*(killed by signal|exited unexpectedly)')
+
+
+def _in_our_words(batches):
+    "Batches of torch's loader; that a worker died is said as everywhere"
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if not _DIED.match(str(error)):
+            raise
+        raise worker_died('a worker process of a loader died') from error
+
+
 @patch
 def _from_workers(self: PatchLoader, epoch, first):
     "The batches of an epoch from `first` on, read by processes"
-    return DataLoader(
+    batches = DataLoader(
         _PlannedBatches(self.dataset.read, list(self._plan(epoch, first))),
         batch_size=None,
         num_workers=self.workers,
@@ -410,6 +424,7 @@ def _from_workers(self: PatchLoader, epoch, first):
         collate_fn=_unchanged,
         pin_memory=self.pin_memory,
     )
+    return _in_our_words(batches)
 
 # %% ../../nbs/60_loading/08_batches.ipynb #0f43f119
 @patch

@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from ..core import SPLITS, BadInput, need
 from ..datasets.dataset import Dataset
 from .batches import MOST_READERS, PatchLoader, check_batch_size
+from .classes import class_list
 from .device import DeviceLoader, share_room
 from .order import check_count
 from .patch_dataset import PatchDataset
@@ -85,6 +86,7 @@ def loaders(
     loader_of, held = _take_class(mode, for_batches)
     self.dataset.check_leaks(allow=allow_leaks)
     for_pixels |= dict(normalise=normalise, target=target, seed=seed, mode=held)
+    for_pixels['classes'] = class_list(self.dataset, for_pixels.get('classes'))
     for_batches |= dict(batch_size=batch_size, seed=seed)
     train = PatchDataset(self.dataset, 'train', augment=augment, **for_pixels)
     loaders = [loader_of(train, shuffle=True, balanced=balanced, **for_batches)]

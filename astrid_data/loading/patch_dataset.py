@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from ..core import BadInput
 from ..datasets.dataset import Dataset
 from .augment import Augment
+from .classes import class_list
 from .curves import curves_of
 from .normalise import Normaliser
 from .order import LARGEST_SEED, check_count
@@ -222,6 +223,18 @@ def take(
     numbers[1:][items] = epochs + 1
     return epochs
 
+# %% ../../nbs/60_loading/07_patch_dataset.ipynb #7694b32f
+def _labels_of(dataset, classes):
+    "The label of each row of a version: float32, or the number of its class, -1 without one"
+    if classes is None:
+        return _tensor(dataset.samples['label'].to_numpy('f4'))
+    return _tensor(classes.numbers(dataset.samples))
+
+
+def _with_a_class(rows, label):
+    "The rows that have a label; all of them where labels are real and bogus"
+    return rows if label.is_floating_point() else rows[label.numpy()[rows] >= 0]
+
 # %% ../../nbs/60_loading/07_patch_dataset.ipynb #1c31ce28
 def note_look(
     dataset: Dataset,  # A version
@@ -281,12 +294,15 @@ class PatchDataset(torch.utils.data.Dataset):
         mode: str = 'auto',  # How to hold the pixels: 'auto', 'mapped', 'ram' or 'stream'
         ram_bytes: int = RAM_BYTES,  # Up to this size 'auto' takes 'ram'
         light_curve: int | None = None,  # Give the last so many epochs too, see `CURVE_VALUES`
+        classes=None,  # Label by class, as for `class_list`; None: 1 is real and 0 is bogus
     ):
         _check_choices(target, valid, label_derived)
         check_mode(mode)
         self.dataset = dataset
         self.split = split if isinstance(split, str) else None
-        self.rows = _rows_of(dataset, split)
+        self.classes = class_list(dataset, classes)
+        self.label = _labels_of(dataset, self.classes)
+        self.rows = _with_a_class(_rows_of(dataset, split), self.label)
         self.augment = _checked_augment(augment, split)
         self.patch_size = check_crop(dataset, crop, self.augment)
         self.target = target
@@ -294,7 +310,6 @@ class PatchDataset(torch.utils.data.Dataset):
         self.seed = check_count('seed', seed, most=LARGEST_SEED)
         self.looks = _TestLooks(dataset, _look_words(self.split))
         self._count = EpochCount(len(self.rows) if self.augment else 0)
-        self.label = _tensor(dataset.samples['label'].to_numpy('f4'))
         self.levels = [_level_columns(dataset, level) for level in ('background', 'noise')]
         self.columns = _column_values(dataset, columns, label_derived)
         self.curves = curves_of(dataset, light_curve)
@@ -317,6 +332,7 @@ def __getstate__(self: PatchDataset):
 @patch
 def __repr__(self: PatchDataset):
     rows = f'{self.split or "chosen rows"}: {len(self)} of {len(self.dataset)}'
+    rows += f' in {len(self.classes)} classes' if self.classes else ''
     origin = f'origin: {self.dataset.origin}'
     return f'PatchDataset({self.dataset.address}, {rows}, {self.normaliser.name}, {origin})'
 

@@ -14,6 +14,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..core import BadInput
+from ..datasets.shards import refuse_changed
 from .augment import runs
 
 # %% ../../nbs/60_loading/03_rows.ipynb #ad319df7
@@ -183,7 +184,7 @@ class Rows:
         shards = [shard for shard in dataset.manifest['shards'] if shard['array'] == names[0]]
         self.starts = np.cumsum([0, *(shard['rows'] for shard in shards)])
         if self.mode == 'mapped':
-            self.parts = {name: [np.asarray(p) for p in dataset._mapped(name)] for name in names}
+            self.maps = {name: dataset._mapped(name) for name in names}
         if self.mode == 'ram':
             self.cache = ArrayCache(_stored_bytes(dataset, names))  # All of it, once each
         if self.mode == 'stream':
@@ -207,9 +208,9 @@ def part(
 ) -> np.ndarray:  # (rows of the shard, …)
     "One shard of one array"
     if self.mode == 'mapped':
-        return self.parts[name][number]
+        return np.asarray(self.maps[name][number])
     if self.mode == 'stream':
-        return self.coming.get(name, number)
+        return refuse_changed(self.coming.get(name, number))
     return self.cache.get((name, number), lambda: np.array(self.dataset._mapped(name)[number]))
 
 # %% ../../nbs/60_loading/03_rows.ipynb #de21eccc

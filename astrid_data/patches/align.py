@@ -144,6 +144,10 @@ class Resampled(SkyImage):
     source: SkyImage = None  # Where its pixels come from
     _whole: tuple = None  # Pixels and bad, once somebody asked for all
 
+    def refuse_overwritten(self):
+        "The same of the source"
+        self.source.refuse_overwritten()
+
     def close(self):
         "Forget the pixels and close the source"
         self.planes = {}

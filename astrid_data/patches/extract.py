@@ -26,6 +26,7 @@ from .gather import compiled_measured, gather, gather_fast
 from .stamps import PlainStamps, plain_stamps
 from ..sky import sky_separation_arcsec
 from ..storage.losses import ITEM_ERRORS, loss_of
+from ..storage.resolve import is_gone
 
 # %% ../../nbs/35_patches/03_extract.ipynb #9f2c181e
 def corners(
@@ -147,13 +148,15 @@ def _gather_with_error(image, x0, y0, patch_size, out, valid, copy):
     error = np.empty((min(_PLANES_AT_ONCE, len(x0)), patch_size, patch_size), 'f4')
     known = np.empty(error.shape, bool)
     keep = compiled_measured() if copy is gather_fast else None
-    share = np.empty(len(x0))
+    share, errors = np.empty(len(x0)), image.planes['error']
     for start in range(0, len(x0), _PLANES_AT_ONCE):
         some = slice(start, start + _PLANES_AT_ONCE)
         corner = (x0[some], y0[some], patch_size)
         n = len(x0[some])
         copy(image.pixels, None, *corner, out[some], valid[some])
-        copy(image.planes['error'].raw, None, *corner, error[:n], known[:n])
+        copy(errors.raw, None, *corner, error[:n], known[:n])
+        if errors.highest is not None:
+            known[:n] &= error[:n] < errors.highest
         if keep:
             keep(out[some], valid[some], error[:n], known[:n], share[some])
             continue
@@ -420,6 +423,14 @@ def _all_lost(n, reason, detail):
     return CutImage(None, np.full(n, reason, object), np.full(n, detail, object))
 
 # %% ../../nbs/35_patches/03_extract.ipynb #d7b56d07
+_WHY_NOWHERE = dict(
+    bad_position='its position is no place that the image has',
+    off_image='it lies behind the projection of the image',
+    wcs_no_convergence='the distortion of the WCS cannot be inverted there',
+    wcs_round_trip='the WCS has no pixel for it',
+)
+
+
 def _with_reasons(patches, x, y, reason, shape, facts):
     "The reasons that only show once patches are placed"
     reason = reason.copy()
@@ -429,6 +440,8 @@ def _with_reasons(patches, x, y, reason, shape, facts):
     reason[off] = 'off_image'
     for i in np.flatnonzero(off):
         detail[i] = f'pixel ({x[i]:.1f}, {y[i]:.1f}) of an image of {shape[1]} x {shape[0]}'
+    for i in np.flatnonzero((reason != '') & (detail == '')):
+        detail[i] = _WHY_NOWHERE.get(reason[i], reason[i])
     return CutImage(patches, reason, detail, facts)
 
 # %% ../../nbs/35_patches/03_extract.ipynb #9e0c9994
@@ -457,6 +470,14 @@ def _cut_open_image(image, job, patch_size, compiled, wanted, known):
     return _with_reasons(patches, x, y, reason, image.shape, facts | known)
 
 # %% ../../nbs/35_patches/03_extract.ipynb #71f05b0b
+def _said_of_missing(address, reason, detail):
+    "A loss in words, with the way out where files of this machine may have been moved"
+    is_away = is_gone(address.uri) or reason == 'missing_plane' and address.uri.startswith('file:')
+    if address.stamp or not is_away:
+        return reason, detail
+    return reason, f'{detail}; moved? archive.add_fits(folder) notes where it is now'
+
+
 def _cut_image(job, open, patch_size, compiled, wanted):
     "Open the image of a job and cut its samples"
     n = len(job.at['ra'])
@@ -465,11 +486,14 @@ def _cut_image(job, open, patch_size, compiled, wanted):
     known = {}
     try:
         with _open_for(open, job.address, job.at, patch_size, known) as image:
-            return _cut_open_image(image, job, patch_size, compiled, wanted, known)
+            found = _cut_open_image(image, job, patch_size, compiled, wanted, known)
+            image.refuse_overwritten()
+            return found
     except ImageStoreUnreachable:
         raise
     except ITEM_ERRORS as problem:
-        return _all_lost(n, *loss_of(problem, job.address.uri))
+        loss = loss_of(problem, job.address.uri)
+        return _all_lost(n, *_said_of_missing(job.address, *loss))
 
 # %% ../../nbs/35_patches/03_extract.ipynb #ee61b966
 class CutTable:

@@ -7,6 +7,7 @@ __all__ = ['PatchSet', 'cutouts']
 
 # %% ../../nbs/35_patches/06_on_files.ipynb #9abdc4cc
 import math
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,27 +22,19 @@ from ..images.image import open_image
 from ..ingest.catalogue_columns import read_catalogue
 from ..ingest.files import list_files, science_images, sort_delivery
 from ..ingest.tables import open_table
+from ..ingest.values import split_positions
+from ..ingest.where import places_table
 from .extract import extract_patches, patch_wcs
 
 # %% ../../nbs/35_patches/06_on_files.ipynb #c1ad63cc
-def _as_table(positions):
-    "Positions as what the reader of catalogues takes"
-    if hasattr(positions, 'icrs'):
-        sky = positions.icrs
-        return pd.DataFrame(dict(ra=np.ravel(sky.ra.deg), dec=np.ravel(sky.dec.deg)))
-    if hasattr(positions, 'columns') or isinstance(positions, (str, Path, dict)):
-        return positions
-    if isinstance(positions, list) and not positions:
-        return pd.DataFrame(dict(ra=[], dec=[]), dtype='f8')
-    pairs = np.asarray(positions)
-    if pairs.dtype.kind not in 'iuf' or pairs.ndim != 2 or pairs.shape[1] != 2:
-        return positions
-    return pd.DataFrame(pairs, columns=['ra', 'dec'])
-
-
-def _read_positions(positions, ra, dec):
+def _read_positions(positions, ra, dec, frame=None):
     "Right ascension and declination by row (degree, ICRS), and the rows that have none"
-    source = open_table(_as_table(positions))
+    is_text = isinstance(positions, str) and not os.path.isfile(positions)
+    written = (
+        [positions] if is_text and split_positions(pd.Series([positions]))[0][0] else positions
+    )
+    source = open_table(places_table(written, frame))
+    source.frame = frame
     nothing = dict.fromkeys(('object_id', 'class_name', 'is_real', 'mag', 'snr'))
     catalogue = read_catalogue(source, 'positions', ra, dec, **nothing, score=0.0)
     rows = catalogue.rows[['ra', 'dec']][catalogue.lost.kept]
@@ -140,17 +133,18 @@ def _outside(rows, paired, n_unread):
 
 
 def cutouts(
-    positions,  # `SkyCoord`, pairs (RA, Dec) in degrees, or a table or its file
+    positions,  # `SkyCoord`, pairs (RA, Dec): degrees, quantities or text; or a table or its file
     images,  # Path, folder or pattern such as 'images/*.fits', or a list of them
     size: int = 64,  # Side of a patch (pixel)
     hdu=None,  # EXTNAME or index where a file has several images; None takes each science image
     ra: str = 'ra',  # Column of the right ascension
     dec: str = 'dec',  # Column of the declination
+    frame: str | None = None,  # Of positions: 'galactic', 'fk4 B1900' …; None: as named, or ICRS
     min_valid_fraction: float = 0.0,  # Patches with a smaller share of valid pixels are lost
     executor=None,  # `Executor` that cuts images side by side
 ) -> PatchSet:  # A patch for each position on each image
     "Cut patches around positions from image files, without a registry"
-    rows, bad_rows = _read_positions(positions, ra, dec)
+    rows, bad_rows = _read_positions(positions, ra, dec, frame)
     frames, beside, bad_files = _find_frames(images, hdu)
     paired, bad_images = _pair(frames, beside, rows)
     cut = extract_patches(

@@ -373,6 +373,56 @@ def _flat_sides(images, width, low, high, flat):
                 along = (last * (side % 2), side < 2, n_blocks, width)
                 flat[i] = _is_level(images[i], *along, low[i], high[i])
 
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #39a32d3c
+def _between_pixels(image, down, right):
+    "The value at a place in an image, linear between pixels; 0 beside it"
+    last_row, last_column = image.shape[0] - 1, image.shape[1] - 1
+    value = 0.0
+    if not (0 <= down <= last_row and 0 <= right <= last_column):
+        return value
+    top, left = int(np.floor(down)), int(np.floor(right))
+    for j in range(2):
+        below = down - top if j else 1 - (down - top)
+        for i in range(2):
+            beside = right - left if i else 1 - (right - left)
+            pixel = image[min(top + j, last_row), min(left + i, last_column)]
+            value += np.float64(pixel) * below * beside
+    return value
+
+
+def _turn_image(image, matrix, start, turned):
+    "An image, seen at the places `start` + `matrix` @ (row, column)"
+    for y in range(turned.shape[0]):
+        for x in range(turned.shape[1]):
+            down = start[0] + y * matrix[0, 0] + x * matrix[0, 1]
+            right = start[1] + y * matrix[1, 0] + x * matrix[1, 1]
+            turned[y, x] = _between_pixels(image, down, right)
+
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #af516b1a
+def _peaks(surfaces, highest, total):
+    "The highest square of each image of many sets, and the sum of squares"
+    for i in range(surfaces.shape[0]):
+        for k in range(surfaces.shape[1]):
+            top, added = np.float32(0), 0.0
+            for row in surfaces[i, k]:
+                in_row = np.float32(0)
+                for x in range(len(row)):
+                    square = row[x] * row[x]
+                    top = max(top, square)
+                    in_row += square
+                added += in_row
+            highest[i, k], total[i, k] = top, added
+
+# %% ../../nbs/45_quality/00_all_pixels.ipynb #f63377d0
+def _sum_orders(first, second, order, straight, mirrored):
+    "Products of two fingerprints by the order of their harmonics, as they are and mirrored"
+    straight[:], mirrored[:] = 0, 0
+    for i in range(len(first)):
+        for k in range(len(order)):
+            a, b, m = first[i, k], second[i, k], order[k]
+            straight[i, m] += a * np.conj(b)
+            mirrored[i, m] += a * b
+
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #cfc67733
 _INFINITE, _ONE_NAN = np.uint32(0x7F800000), np.uint32(0x7FC00000)
 _NO_SIGN = np.uint32(0x7FFFFFFF)
@@ -411,16 +461,26 @@ class Loops(NamedTuple):
     list_best: object  # `_list_best`
     few_whole: object  # `_few_whole`
     flat_sides: object  # `_flat_sides`
+    turn_image: object  # `_turn_image`
+    peaks: object  # `_peaks`
+    sum_orders: object  # `_sum_orders`
 
 
 _CALLED = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
 _OF_SUMS = (_sum_rows, _sum_columns, _halve_row, _neighbours)
-_PARTS = (*_CALLED, *_OF_SUMS, _is_between, _is_level)  # Of those that are compiled as a whole:
+_PARTS = (
+    *_CALLED,
+    *_OF_SUMS,
+    _is_between,
+    _is_level,
+    _between_pixels,
+)  # Of those that are compiled as a whole:
 _OF_HEIGHTS = (_clip_rows, _measure_heights, _line_shares)
 _OF_NOISE = (_scan_images, _rough_images, _quiet_patterns)
 _OF_PLACES = (_blank_untrusted, _take_ring, _count_near, _list_near, _list_best, _few_whole)
 _OF_NUMBERS = (_sum_squares, _halve, _sum_bits, _keep_usable)
-_WHOLE = (*_OF_HEIGHTS, *_OF_NUMBERS, *_OF_NOISE, *_OF_PLACES, _flat_sides)
+_OF_COPIES = (_turn_image, _peaks, _sum_orders)
+_WHOLE = (*_OF_HEIGHTS, *_OF_NUMBERS, *_OF_NOISE, *_OF_PLACES, _flat_sides, *_OF_COPIES)
 
 
 @lru_cache

@@ -157,8 +157,9 @@ def _can_tell(cause, group):
     "Whether anything could be learnt from a cause about another group"
     if cause.part.min() == cause.part.max():
         return False
-    pairs = np.unique(np.column_stack([cause.part, group]), axis=0)
-    return len(pairs) > len(np.unique(pairs[:, 0]))
+    one_group = np.zeros(cause.part.max() + 1, group.dtype)
+    one_group[cause.part] = group
+    return bool((one_group[cause.part] != group).any())
 
 
 def _merge_same(causes):

@@ -156,6 +156,8 @@ def check_images(
     n_known = known_flags(samples).sum()
     issues = []
     for f in FLAGS:
+        if f.on != 'all' and not f.harm:
+            continue  # It speaks against a label: `check_labels` says it
         flagged = flags[f.name].to_numpy()
         cost = flagged.sum() / max(1, n_known) * f.harm
         takes = f' (takes {cost:.3f} off the image score)' if cost else ''

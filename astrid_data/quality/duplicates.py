@@ -9,10 +9,12 @@ __all__ = ['DUPLICATE_ISSUES', 'can_compare', 'find_duplicates', 'check_duplicat
 import numpy as np
 import pandas as pd
 
-from .checks import column, issue_of, known_labels, known_mean, words
+from .checks import Issue, column, issue_of, known_labels, known_mean, words
 from astrid_data.quality.fingerprints import (
     SMALLEST_SIDE,
+    common_patterns,
     fingerprints,
+    less_common,
     likely_copies,
     whole_pattern,
 )
@@ -57,13 +59,14 @@ def _judge(patterns, hint, least, complete=True):
 _TOGETHER = 16  # Pairs; their patterns in all orientations stay in the processor's cache
 
 
-def _judged(data, valid, hints, least):
+def _judged(data, valid, hints, least, common=None):
     "Rows of each hinted pair, and the verdict on it, in the order of the hints"
     for start in range(0, len(hints), _TOGETHER):
         some = hints[start : start + _TOGETHER]
         rows = np.stack([some['i'], some['j']], axis=1).astype('i8')
         pixels, good = (np.asarray(array[rows.ravel()]) for array in (data, valid))
-        patterns = whole_pattern(pixels, good).reshape(len(some), 2, *pixels.shape[1:])
+        patterns = less_common(whole_pattern(pixels, good), common)
+        patterns = patterns.reshape(len(some), 2, *pixels.shape[1:])
         own = patterns[np.arange(len(some)), :, some['channel']]
         complete = good.reshape(len(some), -1).all(axis=1)
         turn = (some['angle'].astype('f8'), some['mirrored'].astype(bool))
@@ -76,11 +79,11 @@ def _judged(data, valid, hints, least):
 _PATIENCE = 400  # Pairs in a row that are no copies
 
 
-def _near_copies(data, valid, hints, least):
-    "Pairs that are copies in other dress, with kind and correlation"
+def _near_copies(data, valid, hints, least, common=None):
+    "Pairs that are transformed copies, with kind and correlation"
     found = {}
     in_vain = 0
-    for pair, verdict in _judged(data, valid, hints, least):
+    for pair, verdict in _judged(data, valid, hints, least, common):
         if pair in found:
             continue
         in_vain = 0 if verdict else in_vain + 1
@@ -97,7 +100,7 @@ def _near_copies(data, valid, hints, least):
 def can_compare(
     shape: tuple,  # Of the patches: n, C, height, width
 ) -> bool:
-    "Whether copies in other dress can be found: square patches of eight pixels or more"
+    "Whether transformed copies can be found: square patches of eight pixels or more"
     height, width = shape[-2:]
     return height == width >= SMALLEST_SIDE
 
@@ -115,19 +118,22 @@ def find_duplicates(
     rows, exact = _exact_copies(_pixel_hashes(data) if hashes is None else hashes)
     if not can_compare(data.shape) or len(rows) < 2:
         return exact
-    prints = fingerprints(data, valid, rows, executor, folder)
+    common = common_patterns(data, valid, rows)
+    prints = fingerprints(data, valid, rows, executor, folder, common.small)
     hints = likely_copies(prints, data.shape[-1], most, overwrite=True, folder=folder)
     del prints
     hints['i'] = rows[hints['i']]
     hints['j'] = rows[hints['j']]
-    near = _near_copies(data, valid, hints, min_correlation)
+    near = _near_copies(data, valid, hints, min_correlation, common.whole)
     tables = [table for table in (exact, near) if len(table)] or [exact]
-    return pd.concat(tables).sort_values(['i', 'j'], ignore_index=True)
+    found = pd.concat(tables).sort_values(['i', 'j'], ignore_index=True)
+    found.attrs['common'] = common.n_alike, common.n_looked_at
+    return found
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #6ee90b8a
 DUPLICATE_ISSUES = dict(
     exact=('exact_duplicates', 'warning', '{n} samples show exactly the pixels of another'),
-    near=('near_duplicates', 'warning', '{n} samples show the pixels of another in other dress'),
+    near=('near_duplicates', 'warning', '{n} samples are transformed copies of another sample'),
     part=('shared_channels', 'info', '{n} samples share pixels of a channel or of a part, not all'),
     other_label=(
         'duplicates_of_other_label',
@@ -140,6 +146,18 @@ DUPLICATE_ISSUES = dict(
         '{n} samples show the same pixels in different splits',
     ),
 )
+
+# %% ../../nbs/45_quality/04_duplicates.ipynb #c0402196
+def _pattern_issues(pairs):
+    "What to say where many patches have something in common"
+    n_alike, n_looked_at = pairs.attrs.get('common', (0, 0))
+    if not n_alike:
+        return []
+    said = (
+        f'{n_alike} of {n_looked_at} patches that were looked at show the same in the same pixels: a pattern '
+        'of the detector, or noisy copies of one patch, which are not told apart'
+    )
+    return [Issue('common_pattern', 'warning', said, n_alike)]
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #13f24560
 def _kinds_of_copies(samples, pairs):
@@ -176,7 +194,7 @@ def check_duplicates(
     seen = np.ones(len(samples), bool) if seen is None else np.asarray(seen, bool)
     pairs = pairs[seen[pairs['i']] & seen[pairs['j']]]
     facts = {}
-    issues = []
+    issues = _pattern_issues(pairs)
     for what, some in _kinds_of_copies(samples, pairs).items():
         concerned = np.isin(np.arange(len(samples)), some[['i', 'j']].to_numpy())
         issues += issue_of(*DUPLICATE_ISSUES[what], samples, concerned)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COMPONENTS', 'UPPER_GATES', 'component_order', 'combine', 'weakest_of', 'overall_score', 'unknown_components',
-           'reasons_of', 'Gate', 'pass_gates']
+           'reasons_of', 'Gate', 'pass_gates', 'gate_failures']
 
 # %% ../../nbs/45_quality/08_gates.ipynb #820dceba
 from dataclasses import dataclass
@@ -164,3 +164,16 @@ def pass_gates(
         for name, value in values.items()
         if asked.get(name) is not None
     ]
+
+# %% ../../nbs/45_quality/08_gates.ipynb #4dd25cd5
+def gate_failures(
+    gates: list,  # `Gate`s
+) -> dict:  # Name -> a sentence
+    "The gates that failed, in words"
+    failed = {}
+    for gate in gates:
+        if gate.outcome == 'fail':
+            reason = f', {gate.reason}' if gate.reason else ''
+            wanted = f'asked for is {gate.threshold:.4g}{reason}'
+            failed[gate.name] = f'{gate.name} is {gate.value:.4g}, {wanted}'
+    return failed

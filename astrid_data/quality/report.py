@@ -517,7 +517,7 @@ def report_history(
     of_dataset = QualityRow.dataset_id == uuid.UUID(str(dataset_id))
     question = select(QualityRow.created_at, QualityRow.report).where(of_dataset)
     with archive.session() as session:
-        rows = session.execute(question.order_by(QualityRow.created_at)).all()
+        rows = session.execute(question.order_by(QualityRow.created_at, QualityRow.id)).all()
     history = []
     for created_at, stored in rows:
         report = DataQualityReport.from_json(stored)

@@ -14,6 +14,8 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import affine_transform
 
+from .all_pixels import compiled_loops
+
 # %% ../../nbs/45_quality/03_same_noise.ipynb #87ed53a8
 def orientations(
     pattern: np.ndarray,  # Square, shape (s, s)
@@ -125,6 +127,7 @@ def _is_moved(first, second, down, right, may_be_empty=True):
 # %% ../../nbs/45_quality/03_same_noise.ipynb #d5c57782
 _LEAST_OWN = 0.25  # What a common shape must leave unexplained, for the rest to tell copies
 _LESS = 0.1  # Binning folds fine noise onto coarse, so copies that were binned just reach 0.8
+_LESS_FINE = 0.35  # Under one and a half times as much noise as it had, a copy reaches 0.5
 LEAST_SIGMA = 6.0  # In ten thousand pairs chance reaches 6, each at all shifts in 8 orientations
 
 
@@ -137,13 +140,14 @@ class Resemblance:
     emptied: bool = False  # Whether one was moved, and what came in is empty
     window: bool = False  # Whether the two are windows of one image
     coarse: bool = False  # Whether only coarse noise was compared
+    fine: bool = False  # Whether only the finest noise was compared
 
     def is_copy(
         self,
-        least: float,  # Correlation from which it is a copy; of coarse noise 0.1 less
+        least: float,  # Correlation from which it is a copy; of coarse or finest noise less
     ) -> bool:
         "Neither chance nor a common shape does that"
-        least = least - _LESS if self.coarse else least
+        least = least - _LESS * self.coarse - _LESS_FINE * self.fine
         return self.correlation >= least and self.sigma >= LEAST_SIGMA
 
 
@@ -169,7 +173,7 @@ def compare(
     several = orientations(second)
     surfaces = _correlations(first, several)
     height, down, right = _best_shifts(surfaces)
-    rival, best = np.argsort(height)[-2:]
+    rival, best = np.argsort(height, kind='stable')[-2:]  # Equal ones: the later orientation
     sigma = float(height[best] / _scatter_of_chance(surfaces, best))
     place = int(down[best]), int(right[best])
     moved = max(map(abs, place)) > _SMALL_SHIFT
@@ -196,9 +200,9 @@ def _coarse_rings(side):
     return np.round(radius * side).astype(int), share.astype('f4')
 
 
-def _whitening(spectra):
-    "What makes the coarse rings of spectra (p, s, s // 2 + 1) equally strong, same shape"
-    ring, share = _coarse_rings(spectra.shape[1])
+def _whitening(spectra, rings):
+    "What makes some rings of spectra (p, s, s // 2 + 1) equally strong, same shape"
+    ring, share = rings(spectra.shape[1])
     power = np.abs(spectra.reshape(len(spectra), -1)) ** 2
     members = np.bincount(ring)
     mean = np.stack([np.bincount(ring, one) for one in power]) / members
@@ -208,7 +212,8 @@ def _whitening(spectra):
 def _coarse(pattern):
     "The coarse noise of a pattern, all rings equally strong"
     spectrum = fft.rfft2(pattern)[None]
-    return fft.irfft2(spectrum * _whitening(spectrum), s=pattern.shape)[0] * (pattern != 0)
+    spectrum *= _whitening(spectrum, _coarse_rings)
+    return fft.irfft2(spectrum, s=pattern.shape)[0] * (pattern != 0)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #59870a21
 _LOST = 1.4  # How much larger the share of coarse noise must be in a copy that lost the fine one
@@ -224,6 +229,33 @@ def _lost_fine_noise(first, second):
     "Whether one of two patterns has less fine noise than the other"
     less, more = sorted(_coarse_share(pattern) for pattern in (first, second))
     return more > _LOST * less
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #7fa92110
+_FINE = 0.4  # Frequency (per pixel) from which noise is of the finest
+_AS_ALIKE = 0.8  # Of the correlation of all noise, that of the finest in a copy
+
+
+@lru_cache
+def _fine_rings(side):
+    "The same as `_coarse_rings` of the finest noise"
+    radius = np.hypot(fft.fftfreq(side)[:, None], fft.rfftfreq(side)[None]).ravel()
+    share = 1 / (1 + np.exp((_FINE - radius) / _FADE))
+    return np.round(radius * side).astype(int), share.astype('f4')
+
+
+def _finest(pattern):
+    "The finest noise of a pattern, all rings equally strong"
+    spectrum = fft.rfft2(pattern)[None]
+    spectrum *= _whitening(spectrum, _fine_rings)
+    return fft.irfft2(spectrum, s=pattern.shape)[0] * (pattern != 0)
+
+
+def _compare_finest(first, second, whole):
+    "How alike the finest noise of two patterns is; not at all if all their noise is more alike"
+    found = replace(compare(_finest(first), _finest(second)), fine=True)
+    if found.correlation < _AS_ALIKE * whole.correlation:
+        return Resemblance(0.0, found.sigma)
+    return found
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #2b886954
 def _between(pattern, down, right):
@@ -251,14 +283,25 @@ def _compare_resampled(first, second, least):
     return _first_copy((compare(first, _between(second, *part)) for part in _PARTS), least)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #0d823035
-def _turned(pattern, angle, mirrored):
-    "A pattern turned about its middle, and mirrored"
+def _seen_at(pattern, matrix, start):
+    "A pattern, seen at the places `start` + `matrix` @ (row, column)"
+    loops = compiled_loops()
+    if loops is None:
+        return affine_transform(pattern, matrix, start, order=1)
+    turned = np.empty(pattern.shape, pattern.dtype)
+    loops.turn_image(pattern, matrix, start, turned)
+    return turned
+
+
+def _turned(pattern, angle, mirrored, zoom=1.0):
+    "A pattern turned about its middle, mirrored, and made larger"
     angle = angle if mirrored else -angle
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if mirrored:
         turn = turn @ np.diag([1, -1])
+    turn = turn / zoom
     middle = (np.array(pattern.shape) - 1) / 2
-    return affine_transform(pattern, turn, middle - turn @ middle, order=1)
+    return _seen_at(pattern, turn, middle - turn @ middle)
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #c752d9b4
 _SMALLEST_TURN = np.radians(4)  # Smaller ones are compared as they are
@@ -271,6 +314,74 @@ def _compare_turned(first, second, angle, mirrored, least):
     angles = (angle, angle - _BESIDE, angle + _BESIDE)
     turned = (_coarse(_turned(second, a, mirrored)) for a in angles)
     return _first_copy((replace(compare(coarse, t), coarse=True) for t in turned), least)
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #5a7c5d04
+_ZOOMS = tuple(zoom for by in (0.05, 0.10, 0.15) for zoom in (1 + by, 1 / (1 + by)))
+_MOST_WAVES = 13.5  # In a patch; coarse noise of larger patches has more than it needs
+
+
+def _reduced(patterns):
+    "Small images of patterns (p, s, s) that have their coarse noise, about the same middle"
+    side = patterns.shape[-1]
+    waves = min(_FINEST * side, _MOST_WAVES)
+    small = min(2 * int(np.ceil(waves + 1.5)), side // 2 * 2)
+    spectra = fft.rfft2(patterns)
+    rows = np.concatenate([spectra[:, : small // 2], spectra[:, -(small // 2) :]], axis=1)
+    waves = fft.fftfreq(small)[:, None] + fft.rfftfreq(small)
+    to_middle = np.exp(1j * np.pi * waves * (1 - small / side)).astype('c8')
+    found = fft.irfft2(rows[:, :, : small // 2 + 1] * to_middle, s=(small, small))
+    return found * (small / side) ** 2
+
+
+@lru_cache
+def _sparse_rings(side):
+    "The same as `_coarse_rings` of images from `_reduced`"
+    radius = np.hypot(fft.fftfreq(side)[:, None], fft.rfftfreq(side)[None]).ravel() * side
+    share = (radius >= _COARSEST) & (radius <= side / 2 - 1.5)
+    return np.round(radius).astype(int), share.astype('f4')
+
+
+def _equally_strong(images):
+    "Images from `_reduced`, all rings equally strong; 0 where they are 0"
+    spectra = fft.rfft2(images)
+    spectra *= _whitening(spectra, _sparse_rings)
+    return fft.irfft2(spectra, s=images.shape[1:]) * (images != 0)
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #bc065115
+_CLOSER = (0.98, 1.0, 1.02)  # Zooms around the best; closer ones find no copy more
+
+
+def _fits_finely(first, second, angle, mirrored, zoom, least):
+    "Whether the finest noise agrees, too, at a zoom or one beside it"
+    turned = (_finest(_turned(second, angle, mirrored, zoom * by)) for by in _CLOSER)
+    finest = _finest(first)
+    return any(replace(compare(finest, t), fine=True).is_copy(least) for t in turned)
+
+
+def _compare_zoomed(first, second, angle, mirrored, least):
+    "How alike the coarse noise of two patterns is at the zoom at which it is most alike"
+    one, other = _reduced(np.stack([first, second]))
+    coarse = _equally_strong(one[None])[0]
+    others = np.stack([_turned(other, angle, mirrored, zoom) for zoom in (1.0, *_ZOOMS)])
+    found = [compare(coarse, zoomed) for zoomed in _equally_strong(others)]
+    best = int(np.argmax([one.correlation for one in found]))
+    if best == 0 or not replace(found[best], coarse=True).is_copy(least):
+        return Resemblance(0.0, found[best].sigma)
+    how = angle, mirrored, _ZOOMS[best - 1], least
+    is_copy = _lost_fine_noise(first, second) or _fits_finely(first, second, *how)
+    return replace(found[best], coarse=True) if is_copy else Resemblance(0.0, found[best].sigma)
+
+# %% ../../nbs/45_quality/03_same_noise.ipynb #db2b0abf
+def _beyond_quarters(angle):
+    "How far an angle (rad) is from the nearest quarter of a turn"
+    quarter = np.pi / 2
+    return abs((angle + quarter / 2) % quarter - quarter / 2)
+
+
+def _as_turned(angle, mirrored):
+    "Angle (rad) and whether mirrored; neither where the eight orientations are near enough"
+    is_turned = _beyond_quarters(angle) >= _SMALLEST_TURN
+    return (angle, bool(mirrored)) if is_turned else (0.0, False)
 
 
 def same_noise(
@@ -287,12 +398,28 @@ def same_noise(
     found = upright
     if upright.sigma >= LEAST_SIGMA:
         found = _compare_resampled(first, second, least)
-    if not found.is_copy(least) and _beyond_quarters(angle) >= _SMALLEST_TURN:
+        if not found.is_copy(least):
+            found = _compare_finest(first, second, upright)
+    angle, mirrored = _as_turned(angle, mirrored)
+    if not found.is_copy(least) and angle:
         found = _compare_turned(first, second, angle, mirrored, least)
+    if not found.is_copy(least):
+        found = _compare_zoomed(first, second, angle, mirrored, least)
     return found if found.is_copy(least) else upright
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #e1f3f30d
 _SURELY = 0.99  # Of `LEAST_SIGMA`; what is below is not there by rounding
+
+
+def _peaks(surfaces):
+    "The highest square of each image of many sets (p, k, s, s), and the sum of squares"
+    loops = compiled_loops()
+    if loops is None:
+        squares = surfaces**2
+        return squares.max(axis=(2, 3)), squares.sum(axis=(2, 3))
+    highest, total = np.empty((2, *surfaces.shape[:2]), 'f4')
+    loops.peaks(surfaces, highest, total)
+    return highest, total
 
 
 def _heights(first, second):
@@ -301,18 +428,22 @@ def _heights(first, second):
     four = [np.rot90(side, quarters, (1, 2)) for side in both for quarters in (0, 1)]
     of_second = fft.rfft2(np.stack(four, axis=1))
     spectrum = fft.rfft2(first)[:, None] * np.concatenate([of_second, np.conj(of_second)], axis=1)
-    surfaces = fft.irfft2(spectrum, s=first.shape[1:]) ** 2
-    height = surfaces.max(axis=(2, 3))
-    total = surfaces.sum(axis=(2, 3))
+    height, total = _peaks(fft.irfft2(spectrum, s=first.shape[1:]))
     others = total.sum(axis=1) - np.take_along_axis(total, height.argmax(1)[:, None], 1)[:, 0]
     mean = others / (7 * first.shape[1] * first.shape[2])
     return np.sqrt(height.max(axis=1) / np.maximum(mean, 1e-18))
 
 # %% ../../nbs/45_quality/03_same_noise.ipynb #8761d337
-def _beyond_quarters(angle):
-    "How far an angle (rad) is from the nearest quarter of a turn"
-    quarter = np.pi / 2
-    return abs((angle + quarter / 2) % quarter - quarter / 2)
+def _zoomed_heights(first, second, angle, mirrored):
+    "The largest of `_heights` at all zooms"
+    one, other = _reduced(first), _reduced(second)
+    coarse = _equally_strong(one)
+    how = [_as_turned(a, m) for a, m in zip(angle, mirrored)]
+    found = []
+    for zoom in _ZOOMS:
+        zoomed = np.stack([_turned(each, *turn, zoom) for each, turn in zip(other, how)])
+        found.append(_heights(coarse, _equally_strong(zoomed)))
+    return np.max(found, axis=0)
 
 
 def clearly_different(
@@ -329,4 +460,8 @@ def clearly_different(
         back = [_coarse(_turned(second[i], angle[i], mirrored[i])) for i in turned]
         coarse = [_coarse(first[i]) for i in turned]
         different[turned] = _heights(np.stack(coarse), np.stack(back)) < limit
+    left = np.flatnonzero(different)
+    if len(left):
+        how = angle[left], mirrored[left]
+        different[left] = _zoomed_heights(first[left], second[left], *how) < limit
     return different

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['nuisances', 'name_causes', 'least_seen', 'by_strength', 'probe_shortcuts', 'shortcuts_of', 'cause_text',
-           'certain_auc', 'shortcut_reason', 'check_shortcuts']
+           'certain_auc', 'shortcut_reason', 'position_advice', 'check_shortcuts']
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #b4862c0a
 import numpy as np
@@ -34,8 +34,9 @@ _FEW = 12
 
 
 def _word_columns(name, words):
-    "A column of 0 and 1 for each of the commonest words"
-    common = pd.Series(words).value_counts().index[:_FEW]
+    "A column of 0 and 1 for each of the commonest words, the first by alphabet of equal ones"
+    counts = pd.Series(words).value_counts().sort_index(key=lambda index: index.map(str))
+    common = counts.sort_values(ascending=False, kind='stable').index[:_FEW]
     if len(common) < 2:
         return {}
     return {f'{name}={word}': (words == word).astype('f8') for word in common}
@@ -331,6 +332,22 @@ def shortcut_reason(
     return cause_text(probe) if probe.get('causes') else ''
 
 # %% ../../nbs/45_quality/06_shortcuts.ipynb #317b801d
+_POSITION_ADVICE = (
+    '; do the positives cover only a part of the images, as where a catalogue is smaller than '
+    'an image? Then collect within that part: cone=, box=, polygon= or moc= bound the sky too'
+)
+
+
+def position_advice(
+    samples: pd.DataFrame,  # The set
+    probe: dict,  # From `probe_shortcuts`
+) -> str:  # '' where position is no cause, or no sky was drawn
+    "What to do about a label that position tells"
+    named = {name for cause in probe.get('causes', []) for name in cause['names']}
+    drawn = 'kind' in samples and samples['kind'].isin(['random_sky', 'offset']).any()
+    return _POSITION_ADVICE if drawn and named & {'ra', 'dec'} else ''
+
+# %% ../../nbs/45_quality/06_shortcuts.ipynb #a7612949
 def check_shortcuts(
     samples: pd.DataFrame,  # The set
     probe: dict,  # From `probe_shortcuts`
@@ -341,6 +358,6 @@ def check_shortcuts(
         return []
     message = (
         f'the label can be told without the source, AUC {auc:.2f} ± {probe["error"]:.2f}, '
-        f'{cause_text(probe)}'
+        f'{cause_text(probe)}{position_advice(samples, probe)}'
     )
     return [Issue('shortcut', 'warning', message, len(samples))]

@@ -19,8 +19,10 @@ from astrid_data.display import (
     SPLIT_COLOURS,
     figure_png,
     image_tag,
+    ink,
     mark_synthetic,
     new_figure,
+    paper,
     render,
     split_order,
 )
@@ -47,7 +49,7 @@ def _shortcut_text(shortcuts):
     text = f'AUC {auc} without looking at the source'
     seen = shortcuts.get('sees')
     if seen and shortcuts['auc'] <= shortcuts['limit']:
-        text += f'; {seen:.2f} would have been seen'
+        text += f'; detectable from {seen:.2f} on'
     return text
 
 # %% ../../nbs/45_quality/09_views.ipynb #08b5433c
@@ -74,26 +76,49 @@ def _score_lines(report):
     return [('score', mean), ('weakest', weakest)]
 
 # %% ../../nbs/45_quality/09_views.ipynb #1e19805d
+def _gates_text(report):
+    "The gates that did not pass, or that all did; errors among the findings, which are no gate"
+    not_passed = [_gate_text(gate) for gate in report.gates if gate.outcome != 'pass']
+    text = ', '.join(not_passed) or 'all passed'
+    errors = [issue.code for issue in report.issues if issue.severity == 'error']
+    return f'{text}; errors among the findings: {", ".join(errors)}' if errors else text
+
+# %% ../../nbs/45_quality/09_views.ipynb #ae7c6b44
+def _finding_lines(issues):
+    "What asks for something, a line each; what does not, as a number"
+    asking = [(issue.severity, issue.message) for issue in issues if issue.severity != 'info']
+    others = len(issues) - len(asking)
+    text = f'{others:,} that ask for nothing; .issues names all, and the first 50 samples of each'
+    return asking + ([('info', text)] if others else [])
+
+# %% ../../nbs/45_quality/09_views.ipynb #90f96aa4
 def report_lines(
     report,  # A `DataQualityReport`
 ) -> list:  # (heading, text) pairs
     "What a report says about itself"
-    not_passed = [_gate_text(gate) for gate in report.gates if gate.outcome != 'pass']
     bands = ', '.join(f'{band} {n:,}' for band, n in report.band_coverage.items())
     lines = [
         ('samples', _samples_text(report)),
         *_score_lines(report),
         ('surveys', bands),
         ('shortcuts', _shortcut_text(report.shortcuts)),
-        ('gates', ', '.join(not_passed) or 'all passed'),
+        ('gates', _gates_text(report)),
     ]
     if report.unmeasured:
         unknown = [f'{name} ({why})' for name, why in report.unmeasured.items()]
         lines.append(('unknown', '; '.join(unknown)))
-    return lines + [(issue.severity, issue.message) for issue in report.issues]
+    return lines + _finding_lines(report.issues)
 
 # %% ../../nbs/45_quality/09_views.ipynb #0e17d997
 _TITLE = dict(fontsize=7.5, loc='left')
+
+
+def _draw_limit(ax, value, words):
+    "A dotted line across the bars, and what it stands for"
+    ax.axvline(value, color=ink(), lw=0.8, ls=':')
+    place = dict(xy=(value, 0), xycoords=('data', 'axes fraction'), textcoords='offset points')
+    box = dict(facecolor=paper(), edgecolor='none', pad=0.6)
+    ax.annotate(words, xytext=(3, 3), fontsize=6, ha='left', va='bottom', bbox=box, **place)
 
 
 def _say_in_the_middle(ax, words):
@@ -108,7 +133,7 @@ def _draw_bars(ax, counts, title, colour, most=8):
     names = [textwrap.fill(str(name), 22) for name, _ in largest]
     ax.barh(names, [n for _, n in largest], color=colour)
     for y, (_, n) in enumerate(largest):
-        patch = dict(facecolor='w', edgecolor='none', pad=0.6)
+        patch = dict(facecolor=paper(), edgecolor='none', pad=0.6)
         ax.annotate(
             f'{n:g}',
             (n, y),
@@ -139,8 +164,8 @@ def _draw_classes(ax, classes):
         ax.barh(names, table[split], left=left, color=colour, label=split)
         left += table[split].to_numpy()
     ax.invert_yaxis()
-    above = dict(loc='lower right', bbox_to_anchor=(1, 0.98), borderpad=0)
-    ax.legend(fontsize=6, frameon=False, ncols=4, handlelength=1, columnspacing=1, **above)
+    below = dict(loc='upper center', bbox_to_anchor=(0.5, -0.12), ncols=len(splits))
+    ax.legend(fontsize=6, frameon=False, handlelength=1, columnspacing=1, **below)
     ax.set_title('samples by class', **_TITLE)
 
 # %% ../../nbs/45_quality/09_views.ipynb #577ab9db
@@ -198,7 +223,8 @@ def _draw_shortcuts(ax, shortcuts):
     _draw_bars(ax, single, title, COLOURS[3])
     if single:
         ax.set_xlim(0.5, 1.08)
-        ax.axvline(shortcuts.get('limit', 0.6), color='k', lw=0.8, ls=':')
+        limit = shortcuts.get('limit', 0.6)
+        _draw_limit(ax, limit, f'warns from {limit:.2f}')
 
 # %% ../../nbs/45_quality/09_views.ipynb #6c42028f
 def _draw_components(ax, report):
@@ -211,7 +237,7 @@ def _draw_components(ax, report):
     _draw_bars(ax, known, title, COLOURS[0])
     ax.set_xlim(0, 1.18)
     if report.quality_score is not None:
-        ax.axvline(report.quality_score, color='k', lw=0.8, ls=':')
+        _draw_limit(ax, report.quality_score, 'the score')
 
 # %% ../../nbs/45_quality/09_views.ipynb #fbc98066
 def _eight_axes(fig):
@@ -234,7 +260,7 @@ def report_figure(
     "Eight views of a report"
     fig = new_figure(figsize)
     axs = _eight_axes(fig)
-    found = {**report.flags, **{f'label: {why}': n for why, n in report.labels.items()}}
+    found = report.flags | report.labels
     _draw_components(axs['components'], report)
     _draw_classes(axs['classes'], report.classes)
     _draw_bars(axs['findings'], found, 'samples with a finding', COLOURS[5])

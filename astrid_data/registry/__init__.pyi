@@ -2,6 +2,7 @@
 from .tables import (
     Registry as Registry,
     connect as connect,
+    sqlite_address as sqlite_address,
     create as create,
     upgrade as upgrade,
     Survey as Survey,

@@ -9,9 +9,9 @@ __all__ = ['DetectionType', 'DetectionStatus', 'ConfidenceLevel', 'QualityLevel'
            'ValidationEvent', 'DifferenceRun', 'Candidate', 'TrainingDataset', 'TrainingSample', 'TrainingRun',
            'ApiKey', 'Image', 'FileRow', 'DetectionIndex', 'ObservationIndex', 'LabelEvent', 'VersionRow',
            'VersionHead', 'SampleRow', 'QualityRow', 'SplitOpening', 'DetectionScore', 'EpochRow', 'IngestJob',
-           'read_url', 'DatabaseAway', 'RowRefused', 'Registry', 'take_turn', 'schema_version', 'connect', 'ByBytes',
-           'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'insert_columns', 'bulk_insert',
-           'dashed', 'to_array', 'columns', 'add_validation_event', 'index_sky']
+           'sqlite_address', 'read_url', 'DatabaseAway', 'RowRefused', 'Registry', 'take_turn', 'schema_version',
+           'connect', 'ByBytes', 'get_or_create_survey', 'match_surveys', 'no_survey', 'find_surveys', 'insert_columns',
+           'bulk_insert', 'dashed', 'to_array', 'columns', 'add_validation_event', 'index_sky']
 
 # %% ../../nbs/10_registry/01_tables.ipynb #c5b994a4
 import enum
@@ -776,6 +776,13 @@ class IngestJob(Base):
     result: Mapped[dict | None] = mapped_column(doc='as JSON; None while it runs')
     created_at: Mapped[datetime] = _made()
     updated_at: Mapped[datetime] = _changed()
+
+# %% ../../nbs/10_registry/01_tables.ipynb #89e107e8
+def sqlite_address(
+    file: Path | str,  # Of a registry, as the system names it
+) -> str:  # A SQLAlchemy URL
+    "The address of a SQLite file; a % or ? of its name is no part of an address"
+    return 'sqlite:///' + quote(str(file))
 
 # %% ../../nbs/10_registry/01_tables.ipynb #9cf6cf31
 def read_url(

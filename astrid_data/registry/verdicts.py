@@ -184,6 +184,10 @@ def column_verdicts(
     return np.select(where, labels, -1), np.select(where, sources, 'none').astype(object)
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #438acf72
+#: Words that say that something is not real, and not what it is: one class
+_ONLY_BOGUS = ['rejected', 'not real', 'false positive']
+
+
 def class_names(
     detections: pd.DataFrame,  # With `WORD_COLUMNS` as they are in the registry, n rows
     label: np.ndarray,  # Their labels (1, 0, -1), shape (n,)
@@ -196,7 +200,9 @@ def class_names(
     human_fits = (human != '') & (np.isin(human, list(BOGUS_WORDS)) == is_bogus)
     kind_fits = np.where(is_bogus, kind == 'artifact', (kind != 'artifact') & (kind != ''))
     cases = [event_word != '', human_fits, kind_fits.astype(bool), is_bogus]
-    return np.select(cases, [event_word, human, kind, 'rejected'], 'unknown').astype(object)
+    words = np.select(cases, [event_word, human, kind, 'bogus'], 'unknown').astype(object)
+    words[np.isin(words, _ONLY_BOGUS) & is_bogus] = 'bogus'
+    return words
 
 # %% ../../nbs/10_registry/02_verdicts.ipynb #9609b31e
 def _columns_as_of(detections, as_of):

@@ -7,6 +7,7 @@ __all__ = ['YES_WORDS', 'NO_WORDS', 'UNSURE_WORDS', 'MISSING_WORDS', 'is_missing
 
 # %% ../../nbs/10_registry/00_words.ipynb #54893456
 import re
+from contextlib import suppress
 
 import numpy as np
 
@@ -72,28 +73,67 @@ def read_verdict(
     )
 
 # %% ../../nbs/10_registry/00_words.ipynb #e1209cd4
-def _is_fraction(word):
-    "Whether a word is a number strictly between 0 and 1"
-    try:
-        return 0 < float(word) < 1
-    except ValueError:
-        return False
+def _numbers(words):
+    "The numbers among words, by their text"
+    numbers = {}
+    for word in words:
+        with suppress(ValueError):
+            numbers[word] = float(word)
+    return numbers
 
 # %% ../../nbs/10_registry/00_words.ipynb #ad2d3ed7
 def _codes(words):
-    "The numbers of a column that holds only numbers, where some can be no verdict; else none"
-    told = words - UNSURE_WORDS - {''}
-    try:
-        numbers = {word: float(word) for word in told}
-    except ValueError:
+    "The numbers of a column where some can be no verdict, and no word is one; else none"
+    numbers = _numbers(words)
+    if (words & (YES_WORDS | NO_WORDS)) - set(numbers):
         return []
     is_code = [
         number not in (-1, 0, 1) and not re.fullmatch('-?99+', word)
         for word, number in numbers.items()
     ]
-    return sorted(numbers, key=numbers.get) if any(is_code) else []
+    is_unclear = {'-1', '0'} <= set(numbers)  # Is a no the -1 and unsure the 0, or unknown and no?
+    return sorted(numbers, key=numbers.get) if any(is_code) or is_unclear else []
 
 # %% ../../nbs/10_registry/00_words.ipynb #801a0121
+_YES_NAMES = frozenset('real good valid genuine true ok accepted'.split())
+_NO_NAMES = frozenset(
+    'bogus artifact artifacts artefact artefacts spurious junk bad fake false contaminant '
+    'contaminated contamination ghost noise cosmic cosmicray cr rejected excluded'.split()
+)
+_TURNED = {'un': 'not', 'in': 'not', 'non': 'not'}  # unreal, invalid, nonreal
+
+
+def _words_of(name):
+    "The words of a name in lower case; isbogus, notreal and realbogus are two each"
+    known = _YES_NAMES | _NO_NAMES
+    for word in re.findall('[A-Z]?[a-z]+|[A-Z]+', name):
+        word = word.lower()
+        heads = ('is', 'not', 'non', 'un', 'in', 'real')
+        head = next((h for h in heads if word.startswith(h) and word[len(h) :] in known), '')
+        yield from (_TURNED.get(head, head), word[len(head) :]) if head else (word,)
+
+
+def _says_no(name):
+    "Does a column by its name say what is not real, as is_bogus, CosmicRay and not_real do?"
+    words = {'not' if word in ('non', 'no') else word for word in _words_of(name)}
+    says_real, says_bogus = bool(words & _YES_NAMES), bool(words & _NO_NAMES)
+    if says_real and says_bogus:
+        return False  # Such as real_bogus, where yes is real
+    return says_real if 'not' in words else says_bogus
+
+
+def _refuse_opposite(words, name):
+    "Raise where a column says what is not real in words that would be taken for the opposite"
+    plain = (words & (YES_WORDS | NO_WORDS)) - {'real', 'bogus'}
+    if plain and _says_no(name):
+        no = min(plain & NO_WORDS, default='0')
+        shown = 0 if no in ('0', 'false') else no
+        raise BadInput(
+            f'{name} by its name says what is not real, and holds {", ".join(sorted(plain))}: turn '
+            f'it round, such as table.assign(ok=table[{name!r}] == {shown!r}), and name that column'
+        )
+
+# %% ../../nbs/10_registry/00_words.ipynb #f653dcc2
 def _refuse_codes(codes, name):
     "Say that a column holds codes, which ones, and how to turn them into verdicts"
     shown = ', '.join(codes[:8]) + ', …' * (len(codes) > 8)
@@ -106,8 +146,9 @@ def _refuse_codes(codes, name):
 
 def _meanings(words, name):
     "What each different word of a column means: True, False, None; unknown ones are not in it"
-    fractions = sorted(word for word in words if _is_fraction(word))
-    if fractions:
+    _refuse_opposite(words, name)
+    codes = _codes(words)
+    if fractions := [word for word in codes if 0 < float(word) < 1]:
         raise BadInput(
             f'{name} holds {fractions[0]}, a score or probability and not a verdict: '
             f'give a threshold, such as table.assign(ok=table[{name!r}] > 0.5)'
@@ -122,7 +163,7 @@ def _meanings(words, name):
             f'{name} holds no verdict that is known ({shown}): give true/false, yes/no, '
             'real/bogus or 1/0, or for a number a threshold, such as table.snr > 5'
         )
-    if codes := _codes(words):
+    if codes:
         _refuse_codes(codes, name)
     return meaning
 

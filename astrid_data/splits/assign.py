@@ -315,17 +315,19 @@ def _checked_request(how):
     return {name: how.get(name, value) for name, value in known.items()}
 
 
-def _most_independent(samples, held, options):
-    "At most so many things can be assigned one by one, whatever is found when they are cut"
+def _sizes_at_least(samples, held, options):
+    "The sizes of what goes as a whole; what is found when samples are cut can only join them"
     free = np.flatnonzero(np.equal(held, None))
     samples = samples.iloc[free].reset_index(drop=True)
     if options.by in ('night', 'band', 'survey'):
-        return len(set(unit_names(samples, None, options, 1.0)))
-    if options.by == 'time':
-        return pd.Series(times(samples)).nunique()
-    if options.by in ('object', 'group'):
-        return len(set(group_detections(samples, 0.0)))
-    return len(samples)
+        parts = unit_names(samples, None, options, 1.0)
+    elif options.by == 'time':
+        parts = times(samples)
+    elif options.by in ('object', 'group'):
+        parts = group_detections(samples, 0.0)
+    else:
+        parts = range(len(samples))
+    return pd.Series(parts).value_counts().tolist()
 
 
 def _check_enough(samples, held, old, options):
@@ -334,9 +336,11 @@ def _check_enough(samples, held, old, options):
     still = [name for name in wanted_splits(options) if name not in given]
     if not still:
         return
-    most = _most_independent(samples, held, options)
+    sizes = _sizes_at_least(samples, held, options)
+    most = len(sizes)
     if most < len(still):
-        refuse_empty(still[most:], options, most, 0, int(np.equal(held, None).sum()))
+        known = () if options.by in ('sky', 'observation') else sizes  # Those are found later
+        refuse_empty(still[most:], options, most, 0, int(np.equal(held, None).sum()), known)
 
 
 def check_split(

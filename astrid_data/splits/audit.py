@@ -13,6 +13,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import BadInput, canonical_json, need, parse_json
+from ..display import new_figure
 from .footprints import find_footprints
 from .groups import required_column, with_possible_places
 from .shared_names import measure_exposures, measure_names
@@ -99,7 +100,7 @@ _FAILURES = dict(
     identical_stamps='stamps are in more than one split',
     lineages_shared='histories of alerts are in more than one split',
     turned_stamps='stamps are in another split, turned or mirrored',
-    near_duplicates='pairs of stamps in two splits are copies in other dress',
+    near_duplicates='pairs of stamps in two splits are transformed copies',
 )
 
 
@@ -242,9 +243,7 @@ def plot_audit(
 ):  # A matplotlib figure
     "What is shared, and how near train is to the test"
     if axs is None:
-        import matplotlib.pyplot as plt
-
-        _, axs = plt.subplots(1, 2, figsize=(5, 2.2), layout='constrained')
+        axs = new_figure((5, 2.2)).subplots(1, 2)
     _plot_shared(axs[0], audit)
     _plot_nearest(axs[1], audit)
     for ax in axs:

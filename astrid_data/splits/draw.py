@@ -107,7 +107,7 @@ def assign_splits(
     split = np.where(units.fixed >= 0, units.fixed, by_hash)
     weight = np.bincount(units.unit, minlength=len(units.names))
     heavy = heavy_units(sky, units.unit, weight, numbers)
-    movable = [k for k in np.argsort(numbers[heavy]) if units.fixed[heavy[k]] < 0]
+    movable = [k for k in np.lexsort([heavy, numbers[heavy]]) if units.fixed[heavy[k]] < 0]
     if not movable:
         return split, 0
     optimizer = _optimizer(sky, units, split, heavy, fractions, compact)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..core import SPLITS, SPLITS_WITH_BUFFER, BadInput
+from ..core import SPLITS, SPLITS_WITH_BUFFER, BadInput, counted
 from ..quality.checks import column
 from ..sky import unit_vectors
 from .groups import id_texts, required_column
@@ -29,27 +29,31 @@ def missing_words(
     sentences, rare = [], {}
     for name in filled:
         missing = report.get('missing_classes', {}).get(name, {})
+        missing = {k.strip(): n for k, n in missing.items()}  # Not all classes have a kind
         classes = [f'{k!r} ({n} groups)' for k, n in missing.items() if n >= len(filled)]
         if classes:
             sentences.append(f'the {name} split has no sample of class {", ".join(classes)}')
         for k, n in missing.items():
             if n < len(filled):
                 rare.setdefault((k, n), []).append(name)
-    return sentences + _rare_words(rare)
+    return sentences + _rare_words(rare, len(filled))
 
 
 _RARE_SHOWN = 5  # Classes that one sentence names
 
 
-def _rare_words(rare):
+def _rare_words(rare, n_splits):
     "One sentence about classes of fewer groups than there are splits, or none"
+    if not rare:
+        return []
     words = [
-        f'{k!r} ({n} group{"s" * (n != 1)}, none in {" and ".join(names)})'
+        f'{k!r} ({counted(n, "group")}, none in {" and ".join(names)})'
         for (k, n), names in list(rare.items())[:_RARE_SHOWN]
     ]
     if len(rare) > _RARE_SHOWN:
         words.append(f'and {len(rare) - _RARE_SHOWN} more')
-    return [f'too few groups to be in every split: class {", ".join(words)}'] if words else []
+    named = f'too few groups to be in every split: class {", ".join(words)}'
+    return [f'{named}. It takes {n_splits}: bring others of that class, or ask for fewer splits']
 
 # %% ../../nbs/50_splits/10_report.ipynb #57b95674
 @dataclass
@@ -188,8 +192,20 @@ _INDEPENDENT = dict(
 )
 
 
-def refuse_empty(empty, options, independent, in_buffer, n):
-    "An `EmptySplit` for some splits"
+def _sizes_words(sizes):
+    "What the sizes of things that go as a whole allow, in words; '' where they are not known"
+    if not sizes:
+        return ''
+    n, largest, smallest = sum(sizes), max(sizes), min(sizes)
+    return (
+        f'The largest has {largest} of {n} samples, so that one split has a share of at least '
+        f'{largest / n:.2g}; the smallest has {smallest}, and no split can have a share below '
+        f'{smallest / n:.2g}. '
+    )
+
+
+def refuse_empty(empty, options, independent, in_buffer, n, sizes=()):
+    "An `EmptySplit` for some splits; `sizes` are those of what is independent, where they are known"
     wanted = wanted_splits(options)
     are = 'splits would be' if len(empty) > 1 else 'split would be'
     ways = _ways_out(options, independent < len(wanted))
@@ -197,17 +213,17 @@ def refuse_empty(empty, options, independent, in_buffer, n):
     raise EmptySplit(
         f'the {" and ".join(empty)} {are} empty: {n} samples are {independent} independent '
         f'{_INDEPENDENT[options.by]}, for {" and ".join(wanted)}{gone if in_buffer else ""}. '
-        f'To mend it {", ".join(ways)}',
-        dict(empty=list(empty), independent=independent, buffer=in_buffer),
+        f'{_sizes_words(sizes)}To mend it {", ".join(ways)}',
+        dict(empty=list(empty), independent=independent, buffer=in_buffer)
+        | (dict(largest=max(sizes), smallest=min(sizes)) if sizes else {}),
     )
 
 # %% ../../nbs/50_splits/10_report.ipynb #a247cbad
-def _count_independent(samples, unit, held, options):
-    "How many things could be assigned one by one"
+def _sizes_of_units(samples, unit, held, options):
+    "How many samples each thing has that could be assigned as a whole, the largest first"
     free = np.equal(held, None)
-    if options.by == 'time':
-        return int(pd.Series(column(samples, 'mjd')[free]).nunique())
-    return len(set(unit[free]))
+    names = pd.Series(column(samples, 'mjd') if options.by == 'time' else unit)
+    return names[free].value_counts().tolist()
 
 
 def check_filled(split, samples, unit, held, options):
@@ -215,6 +231,7 @@ def check_filled(split, samples, unit, held, options):
     empty = [name for name in wanted_splits(options) if name not in set(split)]
     if not empty:
         return
-    independent = _count_independent(samples, unit, held, options)
+    sizes = _sizes_of_units(samples, unit, held, options)
     in_buffer = int((split == 'buffer').sum())
-    refuse_empty(empty, options, independent, in_buffer, int(np.equal(held, None).sum()))
+    n_free = int(np.equal(held, None).sum())
+    refuse_empty(empty, options, len(sizes), in_buffer, n_free, sizes)

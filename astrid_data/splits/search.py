@@ -104,8 +104,9 @@ def _cost_if_moved(self: SplitOptimizer, split, reached, unit, new):
     "Cost with `unit` in another split"
     old = split[unit]
     change = self.reach[:, unit]
-    val_reach = reached[1] + change * (int(new == 1) - int(old == 1))
-    test_reach = reached[2] + change * (int(new == 2) - int(old == 2))
+    gains = [int(new == k) - int(old == k) for k in (1, 2)]
+    pairs = zip(reached[1:], gains)
+    val_reach, test_reach = (n + change * gain if gain else n for n, gain in pairs)
     split[unit] = new
     cost = self.cost(split, val_reach, test_reach)
     split[unit] = old
@@ -189,7 +190,7 @@ def _first_best(ranks):
 def filled_up(kept, requested, filling):
     "Counts (..., 3, strata) after `filling` (strata) went where most is missing"
     ratio = kept / requested
-    order = np.argsort(ratio, axis=-2)
+    order = np.argsort(ratio, axis=-2, kind='stable')  # Equal ones: train, val, test
     have = np.take_along_axis(kept, order, -2).cumsum(-2)
     wide = np.take_along_axis(np.broadcast_to(requested, kept.shape), order, -2).cumsum(-2)
     level = ((have + filling) / wide).min(-2, keepdims=True)

@@ -13,6 +13,7 @@ import os
 import re
 import time
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -207,24 +208,6 @@ def fetch(
     check: bool = True,  # Compare checksums, once per process; False where the caller does
 ) -> Path:  # The cached file
     "The file called `name`, filled when it is not there"
-    path, lost = self.path_of(name), []
-
-    def filled(f):
-        try:
-            fill(f)
-        except FileNotFoundError as error:  # What it is filled from is not there
-            lost.append(error)
-            raise
-
-    def once():
-        try:
-            return self._fetch_once(path, filled, durable, check)
-        except FileNotFoundError as error:
-            if error not in lost:
-                raise
-            return error
-
-    came = again_where_deleted(once, self.root, path.name)
-    if came in lost:
-        raise came
-    return came
+    path = self.path_of(name)
+    once = partial(self._fetch_once, path, fill, durable, check)
+    return again_where_deleted(once, self.root, path.name, is_nameless_ours=False)

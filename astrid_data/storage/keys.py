@@ -14,6 +14,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from fastcore.basics import patch
 
@@ -200,20 +201,31 @@ class CacheGone(AstridError, OSError):
 
 
 _PAUSES_S = 0.0, 0.01, 0.05, 0.2, 0.5, 1.0  # Before each try
+_GONE = FileNotFoundError, FileExistsError  # The second: it went while `mkdir` looked at it
+
+
+def _lies_elsewhere(error, root):
+    "Does an error name a file that is not in the folder `root`?"
+    name = error.filename
+    if name is None:
+        return False
+    return not Path(str(name)).absolute().is_relative_to(Path(root).absolute())
 
 
 def again_where_deleted(
     once,  # Function without arguments that uses files of a cache
     root,  # The folder of the cache
     what: str = 'a file',  # For the error
+    is_nameless_ours: bool = True,  # Is an error that names no file one of the cache?
 ):  # What it gives
     "Call a function; again where a file of the cache was deleted under it"
     for pause in _PAUSES_S:
         time.sleep(pause)
         try:
             return once()
-        except (FileNotFoundError, FileExistsError) as error:  # Gone while `mkdir` looked at it
-            if isinstance(error, AstridError):
+        except _GONE as error:
+            is_other = error.filename is None and not is_nameless_ours
+            if is_other or isinstance(error, AstridError) or _lies_elsewhere(error, root):
                 raise
             cause = error
     if isinstance(cause, FileExistsError):

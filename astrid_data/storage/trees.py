@@ -48,11 +48,14 @@ def push_tree(
     store: Store,  # Where to
     prefix: str,  # Key of the folder there
     threads: int = 4,  # Transfers at a time
+    names: list | None = None,  # Which files, by their path in it; None: all but hidden ones
 ) -> list:  # Keys, `manifest.json` last
     "Copy a folder into a store"
     folder = Path(folder)
-    files = [p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.')]
-    if not files:
+    if names is None:
+        files = [p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.')]
+        names = [p.relative_to(folder).as_posix() for p in files]
+    if not names:
         raise NotFound(f'nothing to push in {folder.name!r}')
 
     def send(name):
@@ -61,7 +64,7 @@ def push_tree(
             store.put(key, folder / name)
         return key
 
-    return _manifest_last([p.relative_to(folder).as_posix() for p in files], send, threads)
+    return _manifest_last(names, send, threads)
 
 # %% ../../nbs/15_storage/09_trees.ipynb #add2b606
 def _take(store, key, path):

@@ -54,6 +54,13 @@ def _draw_sample(
         ax.imshow(imread(BytesIO(patch_png(pixels, *levels))), interpolation='nearest')
 
 # %% ../../nbs/70_tracking/05_artifacts.ipynb #48c3b335
+def _name_channels(axs, channels):
+    "The name of each channel beside its first patch; a single one needs none"
+    beside = dict(rotation=90, ha='right', va='center', fontsize=6)
+    for ax, name in zip(axs, channels if len(channels) > 1 else []):
+        ax.text(-0.06, 0.5, name, transform=ax.transAxes, **beside)
+
+# %% ../../nbs/70_tracking/05_artifacts.ipynb #9413799e
 def samples_figure(
     dataset,  # A version
     most: int = 10,  # Samples
@@ -75,6 +82,7 @@ def samples_figure(
         for column, row in enumerate(some):
             _draw_sample(block[:, column], dataset, row)
             block[0, column].set_title(f'{class_name} #{row}', fontsize=6.5)
+        _name_channels(block[:, 0], dataset.channels)
     if dataset.origin != 'survey':
         fig.get_layout_engine().set(rect=(0.03, 0.03, 0.94, 0.86))
     return mark_synthetic(fig, dataset.origin)

@@ -15,7 +15,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import BadInput
-from ..display import render
+from ..display import new_figure, render
 from .meters import Meter, energy_of, fact
 
 # %% ../../nbs/70_tracking/02_energy.ipynb #a4f05e13
@@ -667,10 +667,8 @@ def plot(
     axs=None,  # Two axes; None makes a figure of 5 by 3 inches
 ):  # The figure
     "Power above, utilisation below, marks as thin lines"
-    import matplotlib.pyplot as plt
-
     if axs is None:
-        _, axs = plt.subplots(2, 1, figsize=(5, 3), sharex=True, layout='constrained')
+        axs = new_figure((5, 3)).subplots(2, 1, sharex=True)
     _plot_power(axs[0], self)
     _plot_use(axs[1], self)
     for ax in axs:

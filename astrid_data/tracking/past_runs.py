@@ -51,7 +51,7 @@ def dataset_runs(
     dataset_id = uuid.UUID(str(dataset.id))
     query = select(TrainingRun).where(TrainingRun.dataset_id == dataset_id)
     with archive.registry.session() as session:
-        rows = session.scalars(query.order_by(TrainingRun.started_at))
+        rows = session.scalars(query.order_by(TrainingRun.started_at, TrainingRun.id))
         facts = [_row_facts(row) for row in rows]
     return pd.DataFrame(facts, columns=None if facts else _columns)
 

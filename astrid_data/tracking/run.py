@@ -30,6 +30,7 @@ from astrid_data.core import (
 )
 from ..display import new_figure
 from ..evaluation.breakdown import plot_breakdown, plot_worst
+from ..evaluation.class_report import ClassReport
 from ..logs import get_log, tell, tell_version
 from ..registry.tables import RowRefused, TrainingRun
 from ..safe_text import csv_text, file_name
@@ -277,23 +278,43 @@ def log_figure(
     self._keep(name, lambda kept: figure.savefig(kept, dpi=120, bbox_inches='tight'))
 
 # %% ../../nbs/70_tracking/06_run.ipynb #0f8ac5cc
+_MOST_DRAWN = 8  # Classes, up to which their parts are drawn
+
+
+def _log_parts(run, report, prefix, drawn=True):
+    "Log where the mistakes are: a table for each column, and a picture of all"
+    for column, table in report.by.items():
+        run.log_text(csv_text(table), f'{prefix}_by_{file_name(column)}.csv')
+    if report.by and drawn:
+        run.log_figure(plot_breakdown(report.by, report.origin), f'{prefix}_by.png')
+
+
+def _log_class_report(run, report, prefix):
+    "Log a report of classes: numbers of each, tables, and which is taken for which"
+    run.log_metrics(report.metrics(prefix))
+    run.log_text(canonical_json(report.facts()), f'{prefix}_classes.json')
+    run.log_text(csv_text(report.table.reset_index()), f'{prefix}_classes.csv')
+    run.log_text(csv_text(report.scores), f'{prefix}_scores.csv')
+    run.log_figure(report.plot(), f'{prefix}_confusion.png')
+    _log_parts(run, report, prefix, drawn=len(report.classes) <= _MOST_DRAWN)
+
+# %% ../../nbs/70_tracking/06_run.ipynb #08e0ae35
 def log_report(
     run,  # A run, or anything that takes metrics, texts and figures
-    report,  # `OperatingPoints`, as from `evaluate`
+    report,  # `OperatingPoints` or `ClassReport`, as from `evaluate`
     prefix: str = 'test',  # Of the logged names
     dataset=None,  # Version of the scores, to picture the worst mistakes; None leaves them out
 ):
     "Log a report: its numbers as metrics, tables and pictures as artifacts"
+    if isinstance(report, ClassReport):
+        return _log_class_report(run, report, prefix)
     if prefix == 'test' and getattr(run, 'monitor', None):
         run.monitor.correct = report.n_found
     run.log_metrics(report.metrics(prefix))
     points = {name: value for name, value in vars(report).items() if name not in ('scores', 'by')}
     run.log_text(canonical_json(points), f'{prefix}_operating_points.json')
     run.log_text(csv_text(report.scores), f'{prefix}_scores.csv')
-    for column, table in report.by.items():
-        run.log_text(csv_text(table), f'{prefix}_by_{file_name(column)}.csv')
-    if report.by:
-        run.log_figure(plot_breakdown(report.by, report.origin), f'{prefix}_by.png')
+    _log_parts(run, report, prefix)
     if not len(report.scores):
         return
     axs = new_figure((6, 2.2)).subplots(1, 3)

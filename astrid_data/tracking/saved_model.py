@@ -93,6 +93,8 @@ def _predict_batch(self: RawModel, raw):
     # A model without weights works where its input is
     weights = next(chain(self.model.parameters(), self.model.buffers()), prepared)
     logits = self.model(prepared.to(weights.device))
+    if self.how.get('classes'):
+        return logits.float().softmax(1).cpu().numpy()
     probabilities = logits.float().sigmoid().cpu().numpy()
     return probabilities.reshape(len(raw)) if probabilities.ndim == 2 else probabilities
 
@@ -113,7 +115,7 @@ def predict(
     self: RawModel,
     patches,  # (n, C, s, s) float32 as observed and as they were cut, NaN where invalid
     params=None,  # MLflow gives it; not used
-) -> np.ndarray:  # float32: (n,) of a classifier, (n, 1, c, c) of a map; c is the crop's side
+) -> np.ndarray:  # float32: (n,), (n, classes) in the model's order, or (n, 1, c, c) of a map
     "Probabilities of raw patches"
     raw = np.asarray(patches, 'f4')
     self._check_shape(raw.shape)
@@ -259,5 +261,5 @@ def model_facts(
         input_shape=list(takes),
         output_shape=list(gives),
     )
-    model_type = 'segmentation' if len(gives) else 'classifier'
+    model_type = 'segmentation' if len(gives) > 1 else 'classifier'
     return dict(model_type=model_type, architecture=architecture)

@@ -17,3 +17,4 @@ from .compare import (
     compare_runs as compare_runs,
     RunComparison as RunComparison,
 )
+from .classes import classes_of as classes_of

@@ -13,7 +13,15 @@ import pandas as pd
 
 from ..core import BadInput
 from ..evaluation.report import OperatingPoints, operating_points
-from ..loading.model_input import as_trained, check_fitted, describe_input
+from astrid_data.loading.model_input import (
+    as_trained,
+    check_fitted,
+    describe_input,
+    numbers_replaced,
+    origin_of,
+)
+from ..loading.plain_batches import check_gives_batches, plain_batches
+from .classes import classes_read, only_real_bogus
 from .predict import tell_of_version, version_of
 
 # %% ../../nbs/75_training/05_baseline.ipynb #4f8da6e8
@@ -80,14 +88,17 @@ def _facts(batches, version):
     return facts
 
 # %% ../../nbs/75_training/05_baseline.ipynb #bd5abb0f
-def _table(loader):
+def _table(loader, name):
     "What a loader holds, one row per sample: statistics, and label, index and object"
+    check_gives_batches(loader, name)
     statistics = []
     facts = []
     version = version_of(loader)
-    for batch in loader:
+    for batch in plain_batches(loader, judged=True):
         statistics.append(stamp_statistics(batch['image']))
         facts.append(dict(index=batch['index'], label=batch['label']))
+    if not facts:
+        raise BadInput(f'{name} is empty: a regression learns from samples and is judged by others')
     return pd.concat(statistics, ignore_index=True).to_numpy(), _facts(facts, version)
 
 # %% ../../nbs/75_training/05_baseline.ipynb #5c2a4cb0
@@ -111,14 +122,18 @@ def evaluate_baseline(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    instead = 'evaluate reports how often the commonest class alone is right'
+    only_real_bogus('evaluate_baseline', classes_read(train) or classes_read(test), instead)
     check_fitted(train)
-    statistics, facts = _table(train)
+    statistics, facts = _table(train, 'train')
     if facts['label'].nunique() < 2:
         raise BadInput('the training split holds one class only: there is nothing to tell apart')
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     model.fit(statistics, facts['label'].to_numpy())
-    statistics, facts = _table(as_trained(test, describe_input(train)))
+    how = describe_input(train)
+    statistics, facts = _table(as_trained(test, how), 'test')
     scores = facts.assign(score=model.predict_proba(statistics)[:, 1])
-    report = operating_points(scores, **{'origin': getattr(test, 'origin', 'survey'), **kw})
+    report = operating_points(scores, **{'origin': origin_of(test), **kw})
+    report.normalised = numbers_replaced(test, how)
     tell_of_version(report, _regression_words(model), test)
     return report

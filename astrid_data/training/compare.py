@@ -121,6 +121,9 @@ def _energy_notes(table):
 def _unusable(scores, dataset):
     "Why stored scores cannot be used, in words; nothing if they can"
     lacking = sorted({'index', 'label', 'score', 'group'} - set(scores))
+    classes = [name.removeprefix('p_') for name in scores if name.startswith('p_')]
+    if 'score' in lacking and classes:
+        return f'are of the classes {", ".join(classes)}, not of real and bogus'
     if lacking:
         return f'have no {", ".join(lacking)}'
     rows = scores['index']
@@ -212,7 +215,10 @@ def _scores_for(dataset, run, metric, archive):
     "A run's scores of single samples for a metric such as test_auc_pr; or None and the reason"
     prefix, _, kind = metric.partition('_')
     if kind not in PAIRED_METRICS:
-        return None, f'a difference by samples is there for {" and ".join(PAIRED_METRICS)} only'
+        return (
+            None,
+            f'a difference by samples is there for {" and ".join(PAIRED_METRICS)} of real and bogus only',
+        )
     return sample_scores(dataset, run, prefix, archive)
 
 # %% ../../nbs/75_training/06_compare.ipynb #fec68581
@@ -342,13 +348,23 @@ def _check_comparable(datasets):
             )
 
 # %% ../../nbs/75_training/06_compare.ipynb #e1aa2a91
+def _way_on(numbers):
+    "What to do where no run has a metric, by the names of those that there are"
+    of_classes = sorted(name for name in numbers if name.endswith('_macro_auc_pr'))
+    if not of_classes:
+        return 'Score a model with evaluate(model, test, run=run)'
+    return (
+        'These runs tell several classes apart: compare them by the mean of all classes, '
+        f'metric={of_classes[-1]!r}, or by a metric of one class'
+    )
+
+
 def _no_scores(datasets, metric, archive):
     "The error where no run has the metric"
     numbers = {c for d in datasets for c in dataset_runs(d, archive).select_dtypes('number')}
     return NotFound(
         f'no completed run on {", ".join(d.address for d in datasets)} has a {metric!r}; there '
-        f'are: {", ".join(sorted(numbers)) or "none"}. '
-        'Score a model with evaluate(model, test, run=run)'
+        f'are: {", ".join(sorted(numbers)) or "none"}. {_way_on(numbers)}'
     )
 
 # %% ../../nbs/75_training/06_compare.ipynb #05463529

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ..core import AstridError, progress
-from .models import logits, loss_of
-from .predict import to_device
+from .models import loss_of
+from .predict import checked_logits, to_device
 
 # %% ../../nbs/75_training/03_epochs.ipynb #60406577
 class TrainingDiverged(AstridError, ArithmeticError):
@@ -76,7 +76,7 @@ def _step(model, batch, optimiser, schedule, amp, clip, epoch, step):
     "Learn from one batch; its loss"
     device_type = batch['image'].device.type
     with torch.autocast(device_type, dtype=torch.bfloat16, enabled=amp):
-        out = logits(model, batch['image'])
+        out = checked_logits(model, batch['image'])
     loss = loss_of(out, batch)
     lr = schedule.get_last_lr()[0]
     check_loss(loss, model, batch, epoch, step, lr)

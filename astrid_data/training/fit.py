@@ -18,11 +18,27 @@ from torch import nn
 
 from ..concurrency import cpu_limit
 from ..core import BadInput
-from ..loading.model_input import as_trained, known_input, pixel_sources, remember_input
+from astrid_data.loading.model_input import (
+    AlreadyNormalised,
+    as_trained,
+    describe_input,
+    known_input,
+    numbers_replaced,
+    origin_of,
+    pixel_sources,
+    remember_input,
+)
 from ..logs import get_log, tell
 from ..tracking.data_wait import DataWait
 from ..tracking.saved_model import input_of
-from .batches import TimedLoader, check_batches
+from .batches import TimedLoader, check_batches, rows_read
+from astrid_data.training.classes import (
+    check_classes,
+    class_names_of,
+    class_shares,
+    classes_read,
+    see_answer,
+)
 from .epochs import TrainingDiverged, threads_at_most, train_epoch
 from .history import History
 from .models import seeded
@@ -41,9 +57,14 @@ def _recover(trainer):
 # %% ../../nbs/75_training/04_fit.ipynb #ae8339d8
 def _note_prior(trainer, batches):
     "Note the share of real among the batches of an epoch"
-    if trainer.trained_input is not None and batches.seen:
-        prior = batches.n_real / batches.seen
-        trainer.trained_input = trainer.trained_input | dict(prior=prior)
+    if trainer.trained_input is None or not batches.seen:
+        return
+    names = class_names_of(trainer.model)
+    if names:
+        told = dict(priors=class_shares(batches.of_class, names))
+    else:
+        told = dict(prior=batches.n_real / batches.seen)
+    trainer.trained_input = trainer.trained_input | told
 
 # %% ../../nbs/75_training/04_fit.ipynb #c57cdd49
 def _learn(trainer, train, waits, monitor, show):
@@ -53,7 +74,7 @@ def _learn(trainer, train, waits, monitor, show):
         monitor.mark(f'epoch {epoch}')
     if hasattr(train, 'set_epoch'):
         train.set_epoch(epoch - 1)
-    batches = TimedLoader(train, waits, monitor)
+    batches = TimedLoader(train, waits, monitor, len(class_names_of(trainer.model) or ()))
     how = {name: trainer.settings[name] for name in ('epochs', 'clip', 'amp')}
     try:
         loss = train_epoch(
@@ -82,6 +103,20 @@ def _note_epoch(trainer, row, waits):
     if trainer.best.used > chances and not trainer.over:
         _take_chance(trainer)
 
+# %% ../../nbs/75_training/04_fit.ipynb #6f5c0d45
+def _note_choice(trainer, val):
+    "Note which samples the best epoch was chosen on, once there was a choice"
+    read = rows_read(val)
+    if trainer.trained_input is None or read is None or len(trainer.rows) < 2:
+        return
+    version, rows = read
+    split = getattr(val.dataset, 'split', None)
+    is_whole = split is not None and np.array_equal(rows, version.split_rows(split))
+    kept = None if is_whole else np.asarray(rows).tolist()
+    noted = dict(dataset=version.address, content_hash=version.content_hash)
+    chosen_on = noted | dict(split=split, rows=kept)
+    trainer.trained_input = trainer.trained_input | dict(chosen_on=chosen_on)
+
 # %% ../../nbs/75_training/04_fit.ipynb #4df5f96a
 def _epoch_words(row, number):
     "An epoch in one line"
@@ -105,6 +140,7 @@ def _run_epoch(trainer, train, val, run, show):
     row['data_wait_share'] = waits.share
     row['first_batch_s'] = waits.first_s
     _note_epoch(trainer, row, waits)
+    _note_choice(trainer, val)
     number = len(trainer.rows)
     tell(_log, logging.INFO, _epoch_words(row, number), event='epoch', epoch=number)
     if run is not None:
@@ -115,20 +151,37 @@ def _run_epoch(trainer, train, val, run, show):
 # %% ../../nbs/75_training/04_fit.ipynb #503502f5
 def _identity(model, train):
     "What makes a training the one it is, beside the numbers it was given"
-    return dict(
+    names = class_names_of(model)
+    told = dict(
         model=type(model).__name__,
         n_weights=sum(p.numel() for p in model.parameters()),
         batch_size=getattr(train, 'batch_size', None),
         steps=len(train),
         data=getattr(version_of(train), 'content_hash', None),
     )
+    return told | dict(classes=list(names)) if names else told
 
 # %% ../../nbs/75_training/04_fit.ipynb #66f32d2c
+_OF_VERSION = ('dataset', 'content_hash', 'chosen_on', 'surveys', 'prior', 'priors')
+
+
+def _stated_input(known, train):
+    "What is known of batches whose numbers are stated, which are those of the model if it has some"
+    now = describe_input(train)
+    if now is None or numbers_replaced(train, now):  # Nothing is stated, or different things
+        return None
+    how = known or dict(normaliser=now['normaliser'])
+    kept = {name: value for name, value in how.items() if name not in _OF_VERSION}
+    return kept | dict(origin=origin_of(train))
+
+# %% ../../nbs/75_training/04_fit.ipynb #9e2ff363
 def _input_for(model, train):
     "What the model will have been trained with; None where nothing says it"
     known = known_input(model)
-    if not pixel_sources(train):
-        return known
+    sources = pixel_sources(train)
+    if not sources or any(isinstance(source, AlreadyNormalised) for source in sources):
+        as_trained(train, known)
+        return _stated_input(known, train)
     now = input_of(train)
     if known and known['normaliser']['params'] != now['normaliser']['params']:
         warnings.warn(
@@ -172,7 +225,7 @@ def _warn_unconverged(history):
 # %% ../../nbs/75_training/04_fit.ipynb #e2eefcd1
 def _one_label(val):
     "Does val hold one label alone, so that a constant answer would be perfect?"
-    labels = [np.unique(source.labels) for source in pixel_sources(val)]
+    labels = [np.unique(s.labels) for s in pixel_sources(val) if hasattr(s, 'labels')]
     return bool(labels) and len(np.unique(np.concatenate(labels))) == 1
 
 
@@ -216,7 +269,8 @@ def _log_outcome(run, trainer):
 # %% ../../nbs/75_training/04_fit.ipynb #410b2d18
 def _keep_model(run, trainer, train):
     "The model of the best epoch, with the normalisation where the batches have one"
-    if run is None or not (trainer.trained_input and pixel_sources(train)):
+    versions = [getattr(source, 'dataset', None) for source in pixel_sources(train)]
+    if run is None or trainer.trained_input is None or None in versions or not versions:
         return
     try:
         run.log_model(trainer.model, train)
@@ -234,6 +288,8 @@ def _trainer_for(model, train, numbers, device, checkpoint):
     if getattr(model, 'fixed_input', False):
         as_trained(train, known_input(model), True)
     trained_input = _input_for(model, train)
+    if trained_input is not None and classes_read(train):
+        trained_input = trained_input | dict(classes=classes_read(train).to_dict())
     settings = _identity(model, train) | numbers
     trainer = TrainerState(model.to(device), settings, len(train), checkpoint, trained_input)
     remember_input(model, trained_input)
@@ -249,8 +305,8 @@ def _log_settings(run, trainer, device):
 
 
 def _source(train):
-    "'real' or 'synthetic', as all of the samples are"
-    return 'real' if getattr(train, 'origin', 'survey') == 'survey' else 'synthetic'
+    "'real' where all of the samples are, 'unknown' where nobody says it, 'synthetic' otherwise"
+    return dict(survey='real', unknown='unknown').get(origin_of(train), 'synthetic')
 
 
 def _tell_start(train, device):
@@ -277,7 +333,7 @@ def _refuse_seeds(seeds):
 
 # %% ../../nbs/75_training/04_fit.ipynb #4a5bf691
 def fit(
-    model: nn.Module,  # Gives one logit per patch, or a map of them
+    model: nn.Module,  # Gives one logit per patch, one per patch and class, or a map of them
     train,  # Batches to learn from, with a length
     val=None,  # Batches to choose the best epoch by; None keeps the last epoch
     epochs: int | None = None,  # How often to go through `train`, at most; None: until val is best
@@ -296,7 +352,11 @@ def fit(
 ) -> History:  # The model has the weights of the best epoch
     "Train a model"
     _refuse_seeds(seeds)
-    check_batches(train, val, epochs, lr, weight_decay)
+    see_answer(model, train)
+    by_class = class_names_of(model) is not None
+    flattery = check_batches(train, val, epochs, lr, weight_decay, by_class)
+    for batches in (train, val):
+        check_classes(model, batches)
     if resume and checkpoint is None:
         raise BadInput('resume=True goes on from a checkpoint: say which with checkpoint=')
     epochs = _epochs_for(epochs, train, val)
@@ -318,8 +378,9 @@ def fit(
     remember_input(model, trainer.trained_input)
     _log_outcome(run, trainer)
     _keep_model(run, trainer, train)
-    history = _history(trainer, getattr(train, 'origin', 'survey'))
+    history = _history(trainer, origin_of(train))
     history.leaks = leaks_of(train)
+    history.optimistic = flattery
     history.learnt = model, train, val
     _tell_end(train, history)
     _warn_unconverged(history)

@@ -13,6 +13,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import later
+from ..display import new_figure
 
 # %% ../../nbs/75_training/03_history.ipynb #cd464e48
 @dataclass(repr=False)
@@ -25,9 +26,10 @@ class History:
     stop_reason: str  # 'all done', or why it ended before the last epoch
     data_wait_share: float | None  # Of all training epochs together, 0 to 1; None if unknown
     steady_wait_share: float | None  # The same without the first batch of each epoch
-    origin: str = 'survey'  # Of the data: 'survey', 'synthetic' or 'mixed'
+    origin: str = 'survey'  # Of the data: 'survey', 'synthetic', 'mixed' or 'unknown'
     saved_epoch: int | None = None  # Last epoch in the checkpoint; None if there is none
     leaks: str = ''  # What the splits are known to share; '' where no audit found anything
+    optimistic: str = ''  # What makes the measure of its best epoch too good; '' if nothing known
     converged: bool | None = None  # Did it stop getting better? None: nobody looked
     learnt: tuple = field(default=(), compare=False)  # The model, and the loaders train and val
     classifier = later()  # classifier(points=None): the model with everything that belongs to it
@@ -59,10 +61,11 @@ def __repr__(self: History):
     best = self.epochs[self.measure][self.best_epoch]
     waiting = _waiting(self.data_wait_share, self.steady_wait_share)
     leaks = f'; LEAKS between its splits: {self.leaks}' if self.leaks else ''
+    optimistic = f'; OPTIMISTIC: {self.optimistic}' if self.optimistic else ''
     return (
         f'History({len(self)} epochs, {self.stop_reason}{_doubt(self)}; best: epoch '
         f'{self.best_epoch} of {len(self)} with {self.measure} {best:.4f}; '
-        f'waiting for data: {waiting}; data: {self.origin}{leaks})'
+        f'waiting for data: {waiting}; data: {self.origin}{leaks}{optimistic})'
     )
 
 
@@ -80,10 +83,8 @@ def plot(
     ax=None,  # Matplotlib axes; None makes a figure of 4 by 2.2 inches
 ):  # The figure
     "Losses, and the measure of the best epoch, against the epoch"
-    import matplotlib.pyplot as plt
-
     if ax is None:
-        _, ax = plt.subplots(figsize=(4, 2.2), layout='constrained')
+        ax = new_figure((4, 2.2)).subplots()
     for name, style in _CURVES.items():
         if name in self.epochs:
             ax.plot(self.epochs.index, self.epochs[name], style, marker='.', label=name)

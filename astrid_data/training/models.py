@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ..core import BadInput
 from ..datasets.dataset import write_dataset
 from ..loading.order import LARGEST_SEED, check_count
+from .classes import class_loss, class_names_for, class_names_of
 
 # %% ../../nbs/75_training/01_models.ipynb #234034f7
 def _pretend_pixels(label, patch_size, rng):
@@ -136,16 +137,18 @@ def _check_spread(model, x, least):
 
 # %% ../../nbs/75_training/01_models.ipynb #2486b9ac
 class SmallCNN(nn.Module):
-    "Real or bogus: one logit per patch"
+    "Real or bogus: one logit per patch; or one per patch and class"
 
     def __init__(
         self,
         channels: int = 1,  # Channels of the patches
         width: int = 16,  # Features of the first layer
         seed: int = 0,  # Of the weights it starts from
+        classes=None,  # Names to tell apart, as train.dataset.classes; None: real and bogus
     ):
         super().__init__()
         channels, width, seed = _check_network(channels, width, seed, self._weights)
+        self.classes = class_names_for(classes)
         with seeded(seed):
             self.features = nn.Sequential(
                 _convolution(channels, width, 5, 2),
@@ -155,7 +158,7 @@ class SmallCNN(nn.Module):
                 nn.MaxPool2d(2),
                 _convolution(2 * width, 4 * width),
             )
-            self.head = nn.Linear(8 * width, 1)
+            self.head = nn.Linear(8 * width, len(self.classes or [1]))
 
     @staticmethod
     def _weights(channels, width):
@@ -165,13 +168,14 @@ class SmallCNN(nn.Module):
     def forward(
         self,
         x: torch.Tensor,  # Patches (B, C, s, s), float32
-    ) -> torch.Tensor:  # Logits (B,)
-        "One logit per patch"
+    ) -> torch.Tensor:  # Logits (B,), or (B, classes)
+        "One logit per patch, or one per patch and class"
         _check_patches(self, x, least=7)
         _check_spread(self, x, least=15)
         features = self.features(x)
         both = [features.mean((-2, -1)), _middle_mean(features)]
-        return self.head(torch.cat(both, 1)).squeeze(1)
+        answer = self.head(torch.cat(both, 1))
+        return answer if self.classes else answer.squeeze(1)
 
 # %% ../../nbs/75_training/01_models.ipynb #7b996068
 def _beside(fine, coarse):
@@ -228,18 +232,24 @@ def _wrong_answer(model, images, answer):
         f'{type(model).__name__} answers {n} patches of {height} by {width} pixels with {what}; '
         f'a classifier gives one logit per patch, ({n},) or ({n}, 1), '
         f'and a map one per pixel, ({n}, 1, {height}, {width}). '
-        'Of two classes give the difference of their logits, real minus bogus'
+        'Of two classes give the difference of their logits, real minus bogus; a model of several '
+        'has their names in its attribute `classes`, and gives one logit for each'
     )
 
 # %% ../../nbs/75_training/01_models.ipynb #3a652557
 def logits(
     model: nn.Module,  # Any torch module for patches
     images: torch.Tensor,  # Patches (B, C, s, s)
-) -> torch.Tensor:  # (B,) of a classifier, (B, 1, s, s) of a map; float32
-    "The model's answer in one of two shapes; anything else raises `BadInput`"
+) -> torch.Tensor:  # (B,) of a classifier, (B, classes), (B, 1, s, s) of a map; float32
+    "The model's answer in one of three shapes; anything else raises `BadInput`"
     n, _, height, width = images.shape
     out = model(images)
     shape = tuple(out.shape) if isinstance(out, torch.Tensor) else None
+    names = class_names_of(model)
+    if names and shape == (n, len(names)):
+        return out.float()
+    if names:
+        raise _wrong_answer(model, images, out)
     if shape in ((n,), (n, 1)):
         return out.float().reshape(n)
     if shape in ((n, 1, height, width), (n, height, width)):
@@ -259,6 +269,8 @@ def loss_of(
     batch: dict,  # With label (B,) for a classifier, target (B, s, s) for a map
 ) -> torch.Tensor:  # One number
     "What the training makes small"
+    if out.ndim == 2:
+        return class_loss(out, batch['label'])
     if out.ndim == 1:
         return F.binary_cross_entropy_with_logits(out, batch['label'].float())
     if 'target' not in batch:

@@ -12,14 +12,16 @@ from fastcore.basics import patch
 from torch import nn
 
 from ..core import BadInput
+from ..evaluation.class_report import macro_average_precision
 from ..evaluation.scores import average_precision
+from .classes import class_names_of
 from .predict import predict
 
 # %% ../../nbs/75_training/03_stopping.ipynb #ace96c68
 def validate(
     model: nn.Module,  # What is trained
     val,  # Batches of the validation split; None measures nothing
-) -> dict:  # val_loss, and val_auc_pr where both labels are there
+) -> dict:  # val_loss, and val_auc_pr where both labels are there; of classes the mean
     "Measure a model between epochs"
     if val is None or not len(val):
         return {}
@@ -30,6 +32,10 @@ def validate(
             'label, and normalise (normalise="asinh" turns invalid pixels into 0 last of all)'
         )
     found = dict(val_loss=float(scores['loss'].mean()))
+    names = class_names_of(model)
+    if names:
+        area = macro_average_precision(scores, names)
+        return found if np.isnan(area) else found | dict(val_auc_pr=area)
     if scores['label'].nunique() == 2:
         found['val_auc_pr'] = average_precision(scores['label'], scores['score'])
     return found

@@ -15,3 +15,7 @@ from .differences import (
     show_diff as show_diff,
     Differences as Differences,
 )
+from .planner import (
+    show_plan as show_plan,
+    Planner as Planner,
+)

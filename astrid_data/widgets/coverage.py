@@ -24,7 +24,8 @@ from astrid_data.display import (
     new_figure,
     split_order,
 )
-from ..sky import plane_offsets
+from ..sky import plane_offsets, tangent_basis, unit_vectors
+from ..sky_regions import as_moc, in_moc, moc_cover
 from .base import Shown, banner, require_dataset
 from .fields import group_fields, observation_footprints, some_detections
 
@@ -100,6 +101,7 @@ class Coverage(Shown):
         colour: str | None = None,  # Column that colours; None: split of a dataset, else status
         field: int | None = None,  # Show it alone, 0 has most points; None: the sky and three
         most: int = 20_000,  # Points to draw at most
+        moc: dict | None = None,  # A region to lay below: order -> nested cells, or a `mocpy.MOC`
     ):
         if not hasattr(source, 'session'):
             require_dataset(source, 'show_coverage')
@@ -116,6 +118,7 @@ class Coverage(Shown):
                 f'colour={colour!r} is no column of the {self.what}: '
                 f'choose from {", ".join(map(str, self.points))}'
             )
+        self.moc = as_moc(moc)
         self.field = field
         self.n_fields = number_fields(self.observations, self.points)
         if field is not None and not 0 <= field < max(1, self.n_fields):
@@ -156,12 +159,55 @@ def _draw_surveys(ax, observations):
         ax.plot(longitude, np.radians(rows['dec']), MARKS[number % 6], **look)
 
 # %% ../../nbs/85_widgets/07_coverage.ipynb #5e6ef82e
+_SHADE_WORDS = '\ngrey: the region of moc='
+_SHADE = dict(colors=['0.5'], alpha=0.25, levels=[0.5, 1.5])
+
+
+def _shade_sky(ax, moc):
+    "Shade a region on a map of the whole sky"
+    if moc is None:
+        return
+    longitude, latitude = np.meshgrid(np.linspace(-180, 180, 721), np.linspace(-89.9, 89.9, 361))
+    touched = {6: np.concatenate([np.arange(*pair) for pair in moc_cover(moc, order=6)])}
+    inside = in_moc(-longitude.ravel() % 360, latitude.ravel(), touched).reshape(longitude.shape)
+    ax.contourf(np.radians(longitude), np.radians(latitude), inside, **_SHADE)
+
+
+def _sky_of_plane(east, north, centre):
+    "Positions (deg) of points on the plane that touches the sky at `centre`; offsets in arcmin"
+    to_east, to_north = tangent_basis(*centre)
+    x, y = np.radians(np.stack([east, north]) / 60)
+    vectors = unit_vectors(*centre) + x[:, None] * to_east + y[:, None] * to_north
+    ra = np.degrees(np.arctan2(vectors[:, 1], vectors[:, 0])) % 360
+    return ra, np.degrees(np.arctan2(vectors[:, 2], np.hypot(vectors[:, 0], vectors[:, 1])))
+
+
+def _twice(limits):
+    "Points twice as far as the limits of an axis, which equal scales may widen"
+    return np.linspace(1.5 * limits[0] - 0.5 * limits[1], 1.5 * limits[1] - 0.5 * limits[0], 401)
+
+
+def _shade_field(ax, moc, centre):
+    "Shade a region below one field, as far as its axes reach"
+    if moc is None:
+        return
+    seen = ax.dataLim.frozen()
+    east, north = np.meshgrid(_twice(ax.get_xlim()), _twice(ax.get_ylim()))
+    ra, dec = _sky_of_plane(east.ravel(), north.ravel(), centre)
+    inside = in_moc(ra, dec, moc).reshape(east.shape)
+    ax.contourf(east, north, inside, zorder=0, **_SHADE)
+    ax.dataLim.set(seen)  # The axes reach as far as what lies in the field
+    ax.autoscale_view()
+    ax.set_title(ax.get_title() + _SHADE_WORDS, fontsize=8)
+
+# %% ../../nbs/85_widgets/07_coverage.ipynb #4f097a6d
 def sky_panel(
     ax,  # Axes of a mollweide projection
     coverage: Coverage,  # What to show
     n_drawn: int | None = None,  # How many fields stand beside it; None does not say
 ):
     "All fields on the sphere; east is to the left"
+    _shade_sky(ax, coverage.moc)
     _draw_surveys(ax, coverage.observations)
     right_ascension = ['120°', '60°', 'RA 0°', '300°', '240°']
     ax.set_xticks(np.radians([-120, -60, 0, 60, 120]), right_ascension, fontsize=7)
@@ -173,9 +219,9 @@ def sky_panel(
     fields = f'{len(coverage.observations):,} observations in {coverage.n_fields:,} fields (ICRS)'
     if n_drawn is not None and n_drawn < coverage.n_fields:
         words = 'with the most points are' if n_drawn > 1 else 'with the most points is'
-        fields += f'\nthe {n_drawn} {words} drawn alone, too'
+        fields += f'\nthe {n_drawn} {words} drawn alone, too' if n_drawn else ''
         fields += f'\nfield=0 to {coverage.n_fields - 1} draws one of them'
-    ax.set_title(fields, fontsize=8)
+    ax.set_title(fields + _SHADE_WORDS * bool(coverage.moc), fontsize=8)
 
 # %% ../../nbs/85_widgets/07_coverage.ipynb #0bfe92d2
 def _draw_outlines(ax, observations, centre):
@@ -270,6 +316,7 @@ def field_panel(
         narrow = dict(handletextpad=0.1, columnspacing=0.8)
         ax.legend(fontsize=7, frameon=False, **under, **narrow)
     _field_axes(ax)
+    _shade_field(ax, coverage.moc, (ra, dec))
 
 # %% ../../nbs/85_widgets/07_coverage.ipynb #df211885
 def _sky_beside(coverage, wide):
@@ -354,7 +401,7 @@ def _build(self: Coverage):
 # %% ../../nbs/85_widgets/07_coverage.ipynb #f79e082f
 def show_coverage(
     source,  # A `Dataset` or an `Archive`
-    **kw,  # colour, field, most: as for `Coverage`
+    **kw,  # colour, field, most, moc: as for `Coverage`
 ) -> Coverage:  # The widget, shown inline
     "Where on the sky the observations and samples are"
     return Coverage(source, **kw)

@@ -63,6 +63,7 @@ class Gallery(Shown):
         self.dataset = dataset
         self.page_size = int(page_size)
         self.among = rows
+        self.usual_order = 'whole first' if rows is None else 'stored'
         self.blind = blind
         self.labeller = labeller or ''
         self.confidence = confidence
@@ -78,6 +79,14 @@ class Gallery(Shown):
     def page_rows(self):  # Rows of the dataset on this page
         first = self.page * self.page_size
         return self.rows[first : first + self.page_size]
+
+    @property
+    def where(self):  # In words: which samples of how many are on this page
+        before = self.page * self.page_size
+        first = before + 1 if len(self.rows) else 0
+        last = before + len(self.page_rows)
+        chosen = f'{len(self.rows):,} chosen, {len(self.dataset):,} in all'
+        return f'samples {first:,} to {last:,} of {chosen}'
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #ba0662a4
 def _check_blind(samples, where=None, order='stored', **_):
@@ -102,7 +111,8 @@ def filter(
         )
     if self.blind:
         _check_blind(self.dataset.samples, **filters)
-    self.rows = choose_rows(self.dataset.samples, rows=self.among, **filters)
+    order = filters.get('order') or self.usual_order
+    self.rows = choose_rows(self.dataset.samples, rows=self.among, **filters | dict(order=order))
     self.filters = filters
     self.page = 0
     return self
@@ -124,7 +134,7 @@ def __repr__(self: Gallery):
     filters = [
         f'{name}={value!r}'
         for name, value in self.filters.items()
-        if value is not None and (name, value) != ('order', 'stored')
+        if value is not None and (name, value) != ('order', self.usual_order)
     ]
     if filters:
         shown += f' with {", ".join(filters)}'
@@ -184,9 +194,8 @@ def static(
     self: Gallery,
 ):  # A matplotlib figure
     "This page as a picture"
-    return gallery_figure(
-        self.dataset, self.page_rows, blind=self.blind, opinions=self.said(), look=self.look
-    )
+    shown = dict(blind=self.blind, opinions=self.said(), look=self.look)
+    return gallery_figure(self.dataset, self.page_rows, heading=self.where, **shown)
 
 # %% ../../nbs/85_widgets/05_gallery.ipynb #38b05d91
 @patch
@@ -320,8 +329,9 @@ def filter_menus(
     menus = {name: menu(name, [('all', ALL), *pairs], ALL) for name, pairs in choices.items()}
     samples = gallery.dataset.samples
     orders = possible_orders(blind_samples(samples) if gallery.blind else samples)
-    asked = chosen.get('order', 'stored')
-    menus['order'] = menu('order', list(dict.fromkeys([*orders, asked])), 'stored')
+    usual = gallery.usual_order
+    asked = chosen.get('order', usual)
+    menus['order'] = menu('order', list(dict.fromkeys([*orders, asked])), usual)
     example = dict(placeholder='snr > 5 and valid_fraction == 1', continuous_update=False)
     where = dict(value=chosen.get('where', ''), description='where')
     return {**menus, 'where': w.Text(**where, **example)}
@@ -507,12 +517,7 @@ def draw(
     "Show the gallery as it is now"
     gallery, pager = self.gallery, self.pager
     fill_tiles(gallery, self.tiles)
-    before = gallery.page * gallery.page_size
-    first = before + 1 if len(gallery.rows) else 0
-    last = before + len(gallery.page_rows)
-    shown = f'of {gallery.pages:,}: samples {first:,} to {last:,}'
-    chosen = f'{len(gallery.rows):,} chosen, {len(gallery.dataset):,} in all'
-    pager.where.value = f'{shown} of {chosen}'
+    pager.where.value = f'of {gallery.pages:,}: {gallery.where}'
     pager.back.disabled = gallery.page == 0
     pager.forward.disabled = gallery.page + 1 >= gallery.pages
     pager.undo.disabled = not self.written

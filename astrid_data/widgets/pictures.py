@@ -24,6 +24,7 @@ from astrid_data.display import (
     mark_centre,
     marked_tag,
     new_figure,
+    paper,
     patch_centre,
     patch_png,
     render,
@@ -218,7 +219,7 @@ def hatch_border(
 
     inner = 1 - width
     bars = ((0, 0, 1, width), (0, inner, 1, width), (0, 0, width, 1), (inner, 0, width, 1))
-    look = dict(facecolor='w', edgecolor=WARNING_COLOUR, hatch='//////', lw=0)
+    look = dict(facecolor=paper(), edgecolor=WARNING_COLOUR, hatch='//////', lw=0)
     for left, bottom, across, up in bars:
         ax.add_patch(Rectangle((left, bottom), across, up, transform=ax.transAxes, **look))
 
@@ -264,6 +265,7 @@ def gallery_figure(
     blind: bool = False,  # Show no label
     opinions: dict | None = None,  # Row to words about who said what
     look: Look = USUAL_LOOK,  # Stretch, limits, colours
+    heading: str = '',  # What stands below, such as which samples of how many
 ):  # A matplotlib figure
     "A page of samples as a picture"
     words = [caption(dataset.samples, row, blind) for row in rows]
@@ -273,6 +275,8 @@ def gallery_figure(
     channels = look.rgb[:1] or dataset.channels
     columns = max(1, min(columns // len(channels), len(rows)))
     fig, places = _page_figure(dataset, columns, words, len(channels))
+    if heading:
+        fig.supxlabel(heading, fontsize=7)
     if not len(rows):
         places[0, 0].text(0, 0.5, 'no sample passes these filters')
     for axs, row, pngs, lines in zip(places, rows, patch_pictures(dataset, rows, look), words):

@@ -100,6 +100,7 @@ def rows_where(
 
 # %% ../../nbs/85_widgets/02_rows.ipynb #6dd99737
 _ORDERS = {
+    'whole first': ('edge', 1),  # Pieces from the edge of an image come last
     'stored': None,  # As in the table
     'faintest': ('snr', 1),  # A column; 1 is upwards and -1 downwards
     'brightest': ('snr', -1),
@@ -119,6 +120,8 @@ def _column_and_direction(order):
 # %% ../../nbs/85_widgets/02_rows.ipynb #d70acaae
 def _values_of_order(samples, name):
     "The numbers that an order sorts by; None where no sample has one"
+    if name == 'edge':
+        return _has_flag(samples, 'edge').astype('f8')
     if name == 'flags':
         return decode_flags(column(samples, 'quality_flags', 0)).sum(axis=1).to_numpy('f8')
     if name not in samples or not pd.api.types.is_numeric_dtype(samples[name]):

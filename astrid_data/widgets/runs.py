@@ -16,7 +16,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 from ..core import BadInput
-from ..display import COLOURS, figure_png, mark_synthetic, new_figure
+from ..display import COLOURS, figure_png, mark_synthetic, new_figure, paper
 from ..tracking.energy import EnergyReport, spans_without
 from ..tracking.monitor import EnergyMonitor
 from .base import Shown
@@ -117,7 +117,7 @@ def explain(
     if beside_curves:
         ax.set_xlabel(f'{ax.get_xlabel()}\n{words}', fontsize=7)
     else:
-        look = dict(ha='center', va='center', fontsize=8, color='0.3')
+        look = dict(ha='center', va='center', fontsize=8, color='0.5')
         ax.text(0.5, 0.5, words, transform=ax.transAxes, **look)
 
 # %% ../../nbs/85_widgets/08_runs.ipynb #425ad793
@@ -187,7 +187,7 @@ def wait_panel(
         return
     waiting = 100 * report.data_wait_share
     working = 100 - waiting
-    hatched = dict(color=COLOURS[5], hatch='//', edgecolor='w')
+    hatched = dict(color=COLOURS[5], hatch='//', edgecolor=paper())
     ax.barh([0], [waiting], label=f'waiting for data {waiting:.1f} %', **hatched)
     ax.barh([0], [working], left=waiting, color=COLOURS[0], label=f'working {working:.1f} %')
     ax.set_yticks([])

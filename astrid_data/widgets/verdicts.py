@@ -75,9 +75,9 @@ def take_back(
     "Add an event by which a person's earlier verdict on a detection counts no more"
     key = uuid.UUID(detection_id)
     about = (ValidationEvent.detection_id == key, ValidationEvent.validator_id == labeller)
-    newest_first = ValidationEvent.created_at.desc()
+    newest_first = ValidationEvent.created_at.desc(), ValidationEvent.id.desc()
     before = session.scalars(
-        select(ValidationEvent.is_valid).where(*about).order_by(newest_first)
+        select(ValidationEvent.is_valid).where(*about).order_by(*newest_first)
     ).first()
     if before is None:
         return False
