@@ -563,11 +563,13 @@ def label(args):
     "Say whether a detection is real"
     from astrid_data.datasets.dataset import who_am_i
     from astrid_data.registry.tables import add_validation_event
+    from astrid_data.registry.words import read_verdict
 
     by = args.by or who_am_i()
+    is_valid = read_verdict(args.verdict, 'verdict', may_be_unsure=False)
     with open_named(args).session() as session:
         how = dict(label=args.class_name, confidence_level=args.confidence, notes=args.note)
-        event = add_validation_event(session, args.detection, by, args.verdict, **how)
+        event = add_validation_event(session, args.detection, by, is_valid, **how)
         data = dict(detection=str(event.detection_id), is_valid=event.is_valid, by=by)
     word = 'real' if data['is_valid'] else 'not real'
     return Answer(f'{data["detection"]} is {word}, says {by}', data)

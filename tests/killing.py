@@ -187,7 +187,9 @@ class Forked:
                 os.dup2(ours, 1)
                 os.closerange(3, 4096)
                 sys.stdin = os.fdopen(0)
-                exec(command[-1])
+                text = command.index('-c') + 1
+                sys.argv = ['-c', *command[text + 1 :]]
+                exec(command[text])
                 os._exit(0)
             os.close(theirs)
             os.close(ours)

@@ -223,8 +223,13 @@ def test_a_key_that_has_ended_is_not_made(tmp_path):
         create_api_key(archive, 'late', ['read:data'], expires_at=over)
 
 
+def _may_be_several(parameter):
+    schema = parameter['schema']
+    return 'array' in [way.get('type') for way in (schema, *schema.get('anyOf', ()))]
+
+
 def test_no_endpoint_takes_a_parameter_twice(tmp_path):
-    "Of every endpoint with parameters in its address, each one"
+    "Of every endpoint with parameters in its address, each one that is no list"
     testclient = pytest.importorskip('fastapi.testclient')
     archive = ad.open_archive(tmp_path / 'sky')
     key = {'X-API-Key': create_api_key(archive, 'us', list(ad.keys.PERMISSIONS))}
@@ -232,7 +237,8 @@ def test_no_endpoint_takes_a_parameter_twice(tmp_path):
     with testclient.TestClient(app, raise_server_exceptions=False) as client:
         for path, ways in app.openapi()['paths'].items():
             for way, facts in ways.items():
-                names = [p['name'] for p in facts.get('parameters', ()) if p['in'] == 'query']
+                asked_once = [p for p in facts.get('parameters', ()) if not _may_be_several(p)]
+                names = [p['name'] for p in asked_once if p['in'] == 'query']
                 place = path.replace('{', '').replace('}', '')
                 for name in names:
                     answer = client.request(way, f'{place}?{name}=1&{name}=2', headers=key)

@@ -149,7 +149,9 @@ def test_a_verdict_is_an_event(sh, home):
     assert code == DONE and json.loads(out) == dict(detection=one, is_valid=False, by='ann')
     table = archive.detections().set_index('detection_id')
     assert table['status'].loc[one] == 'rejected'
-    assert sh('label', one, 'perhaps')[0] == 1
+    for word in ('perhaps', 'unsure'):
+        code, _, err = sh('label', one, word)
+        assert code == 1 and f"verdict '{word}' is not a verdict" in err, err
     assert sh('label', 'no-id', 'real')[0] == 1
 
 

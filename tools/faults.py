@@ -526,9 +526,14 @@ FAULTS = {
             'isolated_tables: a_set_of_stamps_that_ends_its_reader_costs_itself',
         ),
         (
-            'HDF5 that hangs its library or takes gigabytes, with `isolate=True`',
-            'a row of the ledger (`too_slow`, `unreadable`); memory stays below 1 GB',
-            'isolated_tables: what_hangs_the_library_or_takes_all_memory_costs_itself',
+            'HDF5 that hung its library or took gigabytes',
+            'a row of the ledger (`unreadable`), before it is read; memory stays below 1 GB',
+            'isolated_tables: what_hung_the_library_or_took_all_memory_costs_itself',
+        ),
+        (
+            'a stamp whose reading never ends, with `isolate=True`',
+            'a row of the ledger (`too_slow`); the others are taken in',
+            'isolated_tables: a_stamp_that_never_ends_costs_itself',
         ),
         (
             'an HDF5 file whose cells are of absurd size (3.9 GB for one text)',
