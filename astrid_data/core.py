@@ -411,6 +411,8 @@ _JSON = {str, int, bool, type(None)}  # What is in such terms already
 
 def _plain(o):
     "`o` in terms of what JSON knows"
+    if type(o) in _JSON:
+        return o
     if isinstance(o, dict):
         return {str(k): _plain(v) for k, v in o.items()}
     if isinstance(o, (set, frozenset)):

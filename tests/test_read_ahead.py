@@ -35,10 +35,12 @@ def taken(night, home):
 
 @pytest.fixture
 def soon(monkeypatch):
-    "Workers are asked from the fourth packet on, two of them, four packets at a time"
-    monkeypatch.setattr(alerts, '_WORTH_WORKERS', 3)
-    monkeypatch.setattr(alerts, '_AT_ONCE', 4)
+    "Another process reads from the seventh packet on, four packets at a time"
+    monkeypatch.setattr(alerts, '_WORTH_A_READER', 3)
+    monkeypatch.setattr(alerts, '_READER_BEGINS', 6)
     monkeypatch.setattr(alerts, 'cpu_limit', lambda: 2)
+    monkeypatch.setattr(alerts, '_AT_ONCE', 4)
+    monkeypatch.setattr(alerts, '_AHEAD', 2)
 
 
 def same(one, other):
@@ -49,39 +51,55 @@ def same(one, other):
     assert report.ledger.equals(again.ledger) and len(report.lost) == 2
 
 
-def test_workers_read_what_one_process_reads(night, tmp_path, soon, monkeypatch):
-    "The registry, the counts and the ledger in its order"
-    asked = []
-    submit = WorkerProcesses.submit
+class Sent:
+    "Notes what the process that reads ahead has sent; it is lost after `most` answers"
 
-    def counted(self, function, *args):
-        asked.append(len(args[0]))
-        return submit(self, function, *args)
+    def __init__(self, monkeypatch, most=1000):
+        self.results, self.most = [], most
+        self.submit = WorkerProcesses.submit
+        monkeypatch.setattr(WorkerProcesses, 'submit', lambda *asked: self.asked(*asked))
 
-    monkeypatch.setattr(WorkerProcesses, 'submit', counted)
-    by_workers = taken(night, tmp_path / 'workers')
-    assert sum(asked) == N - 3
-    monkeypatch.setattr(alerts, 'cpu_limit', lambda: 1)
-    asked.clear()
-    same(by_workers, taken(night, tmp_path / 'alone'))
-    assert not asked
-
-
-def test_what_a_lost_worker_was_given_is_read_here(night, tmp_path, soon, monkeypatch):
-    "Nothing is lost with it, and no other is started for the rest"
-    asked = []
-
-    def dies(self, function, *args):
-        asked.append(function)
-        job = Future()
-        job.set_exception(worker_died())
+    def asked(self, workers, function, *args):
+        if function is not alerts._next_results:
+            return self.submit(workers, function, *args)
+        if len(self.results) == self.most:
+            job = Future()
+            job.set_exception(worker_died())
+            return job
+        job = self.submit(workers, function, *args)
+        self.results.append(job)
         return job
 
-    monkeypatch.setattr(WorkerProcesses, 'submit', dies)
+    def number(self):
+        return sum(len(job.result()) for job in self.results)
+
+
+def test_another_process_reads_what_one_process_reads(night, tmp_path, soon, monkeypatch):
+    "The registry, the counts and the ledger in its order"
+    sent = Sent(monkeypatch)
+    by_two = taken(night, tmp_path / 'two')
+    assert sent.number() == N - 6
+    monkeypatch.setattr(alerts, 'cpu_limit', lambda: 1)
+    sent.results.clear()
+    same(by_two, taken(night, tmp_path / 'alone'))
+    assert not sent.results
+
+
+@pytest.mark.parametrize('most', [0, 3])
+def test_where_the_reader_is_lost_this_process_reads_on(night, tmp_path, soon, monkeypatch, most):
+    "Nothing is lost with it and nothing comes twice, and no other is started"
+    sent = Sent(monkeypatch, most)
     without = taken(night, tmp_path / 'lost')
-    assert len(asked) == 5  # One more than may wait
+    assert len(sent.results) == most
     monkeypatch.setattr(alerts, 'cpu_limit', lambda: 1)
     same(without, taken(night, tmp_path / 'alone'))
+
+
+def test_a_night_that_ends_early_starts_no_process(night, tmp_path, monkeypatch):
+    monkeypatch.setattr(alerts, '_WORTH_A_READER', N)
+    monkeypatch.setattr(alerts, 'cpu_limit', lambda: 2)
+    monkeypatch.setattr(WorkerProcesses, 'submit', None)
+    assert taken(night, tmp_path / 'home')[0].added == N - 3
 
 
 def test_packets_of_a_program_stay_in_its_process(tmp_path, soon, monkeypatch):

@@ -12,7 +12,7 @@ import re
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from itertools import islice, zip_longest
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -257,8 +257,7 @@ def _alert_image(alert, observation_id, role, geometry, stored, origin):
     "The row of the table of images for one stamp"
     ny, nx = geometry.shape
     timed = role != 'template'
-    head = geometry.heads.get(role) or alert[STAMPS[role]]
-    unit, zero_point, unknown = stamp_brightness(head, _zero_point_in(alert, role))
+    unit, zero_point, unknown = stamp_brightness(geometry.units[role], _zero_point_in(alert, role))
     missing = _missing_facts(alert, geometry) | unknown
     if not timed:
         missing['mjd'] = 'packets do not say when a template was taken'
@@ -838,76 +837,97 @@ def _note_odd_labels(report, odd):
         )
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #a8e560d3
-_WORTH_WORKERS = 2000  # Packets that are read here before a worker is started
-_AT_ONCE = 64  # Packets that a worker is given
+def _result_of(uri, packet, survey):
+    "Address, whether a packet can be taken in, and what `_read_packet` gives or its error"
+    try:
+        if is_isolating() and not isinstance(packet, BadImage):
+            try_first(_read_packet, uri, packet, survey)
+        return uri, True, _read_packet(packet, survey)
+    except Exception as problem:  # noqa: BLE001 (the caller's guard gets it)
+        return uri, False, problem
 
 
+def _results_of(packets, survey):
+    "The results of pairs of address and packet"
+    return (_result_of(uri, packet, survey) for uri, packet in packets)
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #6babf156
+_WORTH_A_READER = 500  # Packets that are read here before a process is started for the others
+_READER_BEGINS = 1500  # Packets that are read here in all, while it starts
+_AT_ONCE = 64  # Results that it sends
+_AHEAD = 24  # How often it may have done so before they are wanted
+
+
+class _Reader:
+    "What the process that reads ahead keeps between two calls"
+
+    results = iter(())
+
+
+def _begin_reading(source, survey, streams, start):
+    "In the process that reads ahead: which packets, and from which on"
+    STREAMS[:] = streams
+    _Reader.results = _results_of(islice(read_alerts(source), start, None), survey)
+
+
+def _next_results(n):
+    "In the process that reads ahead: some results; none at the end"
+    return list(islice(_Reader.results, n))
+
+# %% ../../nbs/25_ingest/07_alerts.ipynb #de2e0678
 def _are_files(source):
     "Whether a source is paths, all of it"
     some = source if isinstance(source, (list, tuple)) else [source]
     return bool(some) and all(isinstance(one, (str, Path)) for one in some)
 
 
-def _result_of(packet, survey):
-    "What `_read_packet` gives, or its error"
-    try:
-        return True, _read_packet(packet, survey)
-    except Exception as problem:  # noqa: BLE001 (the caller's guard gets it)
-        return False, problem
+def _jobs_ahead(reader):
+    "Calls for results, so many ahead of what is wanted"
+    jobs = deque(reader.submit(_next_results, _AT_ONCE) for _ in range(_AHEAD))
+    while True:
+        yield jobs.popleft()
+        jobs.append(reader.submit(_next_results, _AT_ONCE))
 
 
-def _read_packets(packets, survey, streams):
-    "Results of some packets, in a worker that is told which streams are known"
-    STREAMS[:] = streams
-    return [_result_of(packet, survey) for packet in packets]
+def _read_ahead(source, survey, packets):
+    "Results of packets, of which another process reads most"
+    yield from _results_of(islice(packets, _WORTH_A_READER), survey)
+    more = next(packets, None)
+    if more is None:
+        return
+    n_here = _READER_BEGINS - _WORTH_A_READER
+    with WorkerProcesses(1) as reader:
+        reader.submit(_begin_reading, source, survey, list(STREAMS), _READER_BEGINS)
+        yield from _results_of(islice(chain([more], packets), n_here), survey)
+        n = 0
+        for job in _jobs_ahead(reader):
+            if job.exception():  # It was lost
+                break
+            results = job.result()
+            if not results:
+                return
+            n += len(results)
+            yield from results
+    yield from _results_of(islice(packets, n, None), survey)
 
-# %% ../../nbs/25_ingest/07_alerts.ipynb #6babf156
-def _given_back(fine, result):
-    "What a worker's result stands for"
-    if fine:
-        return result
-    raise result
 
-
-def _read_by(job, some):
-    "Address, packet and a function that gives what a worker found, of packets that it was given"
-    results = [] if job.exception() else job.result()
-    for (uri, packet), one in zip_longest(some, results):
-        yield uri, packet, partial(_given_back, *one) if one else None
-
-
-def _read_ahead(packets, survey, are_files):
-    "Address, packet and, where a worker has read it, a function that gives or raises what it found"
-    packets = iter(packets)
-    alone = cpu_limit() < 2 or is_isolating() or not are_files
-    for uri, packet in packets if alone else islice(packets, _WORTH_WORKERS):
-        yield uri, packet, None
-    with WorkerProcesses(max(1, cpu_limit() - 1)) as workers:  # To write takes a core as well
-        waiting, lost = deque(), None
-        while lost is None and (some := list(islice(packets, _AT_ONCE))):
-            asked = [packet for _, packet in some], survey, list(STREAMS)
-            waiting.append((workers.submit(_read_packets, *asked), some))
-            if len(waiting) > 2 * cpu_limit():
-                lost = waiting[0][0].exception()
-                yield from _read_by(*waiting.popleft())
-        for job, some in waiting:
-            yield from _read_by(job, some)
-    for uri, packet in packets:  # Where a worker was lost, the rest is read here
-        yield uri, packet, None
+def _read_results(source, survey, schemas):
+    "Results of all packets of a source"
+    packets = iter(read_alerts(source, schemas))
+    alone = cpu_limit() < 2 or is_isolating() or schemas is not None or not _are_files(source)
+    return _results_of(packets, survey) if alone else _read_ahead(source, survey, packets)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #ea9318fb
 def _good_alerts(source, survey, report, show, schemas=None):
     "Address, alert and geometry of each packet that can be taken in"
     guard = ItemGuard(report)
-    packets = progress(read_alerts(source, schemas), 'alerts', show=show)
-    for uri, packet, read in _read_ahead(packets, survey, _are_files(source)):
-        found = None
-        with guard(uri):
-            if is_isolating() and not isinstance(packet, BadImage):
-                try_first(_read_packet, uri, packet, survey)
-            found = read() if read else _read_packet(packet, survey)
-        if found is not None:
+    results = _read_results(source, survey, schemas)
+    for uri, fine, found in progress(results, 'alerts', show=show):
+        if fine:
             yield uri, *found
+            continue
+        with guard(uri):
+            raise found
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #38a50f31
 def _note_rounding(report, largest_deg, n):

@@ -27,6 +27,7 @@ from astrid_data.ingest.stamps import (
     stamp_brightness,
     stamp_geometry,
     stamp_scale,
+    stamp_unit,
     stamp_wcs,
 )
 from astrid_data.registry.tables import (
@@ -120,7 +121,7 @@ def _observation_row(stamp, oid, survey_id, geometry, address):
 def _image_row(stamp, oid, channel, geometry, stored, origin):
     "The row of the table of images for one channel"
     is_timed = channel != 'template' and stamp.mjd is not None
-    unit, zero_point, unknown = stamp_brightness(stamp.files[channel])
+    unit, zero_point, unknown = stamp_brightness(stamp_unit(stamp.files[channel]))
     facts = dict(
         missing=stamp.missing | unknown,
         band=stamp.band,
