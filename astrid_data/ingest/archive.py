@@ -73,7 +73,7 @@ from astrid_data.registry.tables import (
     connect,
     sqlite_address,
 )
-from ..safe_text import visible
+from ..safe_text import is_utf8, visible
 from ..storage.addresses import address_parts, file_path
 from ..storage.folder import sweep
 from ..storage.losses import loss_of
@@ -451,6 +451,8 @@ def _home_folder(home):
         raise BadInput(f'{short!r} {words}')
     if os.path.isfile(home):
         raise BadInput(f'{short} is a file: an archive lives in a folder')
+    if not is_utf8(home):
+        raise BadInput(f'{short} is no UTF-8: no address of a registry can hold such a name')
     if os.path.isfile(os.path.join(home, 'manifest.json')):
         raise BadInput(f'{short} is a version, which open_dataset opens, and not an archive')
     _refuse_inner(home, short)

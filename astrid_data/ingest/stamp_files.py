@@ -193,7 +193,7 @@ def _parquet_records(
     import pyarrow.parquet as pq
 
     with reading(path.name):
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(open(path, 'rb'))  # It knows no names but those in UTF-8
         check_row_groups(file.metadata, path.name)
         leaves = {field.name: _leaf(field.type) for field in file.schema_arrow}
         facts = _schema_facts(path.name, file.schema_arrow)

@@ -1035,20 +1035,19 @@ def _arrow_table(path, kind):
     import pyarrow.parquet
     from pandas.io.common import infer_compression
 
-    plain = path
-    if infer_compression(path, 'infer') is not None:
-        with _open_bytes(path) as handles:
-            plain = pyarrow.BufferReader(handles.handle.read())
-    if kind == 'parquet':
-        with pyarrow.parquet.ParquetFile(plain) as file:
-            n_bytes = check_row_groups(file.metadata, path.name)
-        refuse_bomb(n_bytes, n_bytes, path.name)
-        return pyarrow.parquet.read_table(plain)
-    if _start_of(path, 4) != b'\xff' * 4:
-        table = pyarrow.feather.read_table(plain, memory_map=False)
-    else:
-        with pyarrow.ipc.open_stream(path.read_bytes() if plain is path else plain) as stream:
-            table = stream.read_all()
+    is_packed = infer_compression(path, 'infer') is not None
+    with _open_bytes(path) as handles:
+        plain = pyarrow.BufferReader(handles.handle.read()) if is_packed else handles.handle
+        if kind == 'parquet':
+            with pyarrow.parquet.ParquetFile(plain) as file:
+                n_bytes = check_row_groups(file.metadata, path.name)
+            refuse_bomb(n_bytes, n_bytes, path.name)
+            return pyarrow.parquet.read_table(plain)
+        if _start_of(path, 4) != b'\xff' * 4:
+            table = pyarrow.feather.read_table(plain, memory_map=False)
+        else:
+            with pyarrow.ipc.open_stream(plain) as stream:
+                table = stream.read_all()
     table.validate(full=True)
     return table
 

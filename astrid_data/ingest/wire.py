@@ -8,6 +8,7 @@ __all__ = ['schema_number', 'Schemas', 'read_message', 'payload_of']
 # %% ../../nbs/25_ingest/05_wire.ipynb #9fcb72f0
 import io
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,7 +112,7 @@ class Schemas:
             return source.get
         if isinstance(source, str) and source.startswith('https://'):
             return partial(_from_registry, self.source)
-        if Path(source).is_dir():
+        if os.path.isdir(source):
             files = _schemas_in_folder(Path(source))
             return lambda number: _schema_in_file(files[number]) if number in files else None
         raise BadInput(

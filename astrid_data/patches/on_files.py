@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
-from ..core import AstridError, BadInput
+from ..core import AstridError, BadImage, BadInput
 from ..display import mark_centre, new_figure, patch_png
 from ..images.image import open_image
 from ..ingest.catalogue_columns import read_catalogue
@@ -25,6 +25,7 @@ from ..ingest.tables import open_table
 from ..ingest.values import split_positions
 from ..ingest.where import places_table
 from .extract import extract_patches, patch_wcs
+from ..safe_text import is_utf8, visible
 
 # %% ../../nbs/35_patches/06_on_files.ipynb #c1ad63cc
 def _read_positions(positions, ra, dec, frame=None):
@@ -54,6 +55,13 @@ class _Frame:
         return open_image(self.path, self.hdu, self.extver, **beside.get(self.path, {}))
 
 
+def _refuse_odd_name(path):
+    "`BadImage` for a name that no table can hold, such as one in Latin-1"
+    if not is_utf8(path):
+        what = f'{visible(path)}: the name is not UTF-8, so no table can hold it: rename the file'
+        raise BadImage('bad_address', what)
+
+
 def _find_frames(images, hdu):
     "The images of the sky, the planes beside each, and the files that hold none"
     inputs = sort_delivery(list_files(images))
@@ -65,9 +73,11 @@ def _find_frames(images, hdu):
         if one.helps is not None:
             continue
         try:
+            _refuse_odd_name(one.address)
             frames += [_Frame(one.address, *which) for which in science_images(one.address, hdu)]
         except (AstridError, OSError) as error:
-            lost.append((one.address, getattr(error, 'reason', 'unreadable'), str(error)))
+            name = visible(one.address)
+            lost.append((name, getattr(error, 'reason', 'unreadable'), visible(error)))
     return frames, beside, pd.DataFrame(lost, columns=['uri', 'reason', 'detail'])
 
 # %% ../../nbs/35_patches/06_on_files.ipynb #1efd7a5e

@@ -255,7 +255,7 @@ def source_state(
     for one in files:
         status = one.stat()
         words.append(f'{one} {file_state(status)} {status.st_ino}')
-    return sha256_text('\n'.join(words))
+    return sha256_text(os.fsencode('\n'.join(words)))  # Not every name is UTF-8
 
 
 def refuse_another(
