@@ -244,3 +244,51 @@ def test_an_open_votable_and_an_answer_of_pyvo_say_their_systems(tmp_path, as_re
     if as_result:
         whole = pytest.importorskip('pyvo').dal.DALResults(whole)
     assert away_from_place(whole) < 1e-3
+
+
+def csv(path, comment, **columns):
+    "Write a table of one row with a line before it"
+    names, cells = ','.join(columns), ','.join(map(str, columns.values()))
+    path.write_text(f'# {comment}\n{names}\n{cells}\n')
+    return path
+
+
+@pytest.mark.parametrize('column', ['equinox', 'Coord_Equinox', 'eqx'])
+@pytest.mark.parametrize('head, cell', [('EQUINOX J2000', 'B1950'), ('EQUINOX = 1950', '2000')])
+def test_a_head_and_a_column_that_contradict_are_asked(tmp_path, head, cell, column):
+    ra, dec = halves('icrs')
+    path = csv(tmp_path / 'a.csv', head, ra=ra, dec=dec, **{column: cell})
+    with pytest.raises(BadInput, match='head of the table says .* a column of it .* frame='):
+        away_from_place(path)
+
+
+@pytest.mark.parametrize('cell', ['J2000', '2000', '2000.0', ''])
+def test_a_head_and_a_column_that_agree_are_one(tmp_path, cell):
+    ra, dec = halves('icrs')
+    path = csv(tmp_path / 'a.csv', 'EQUINOX J2000', ra=ra, dec=dec, equinox=cell)
+    assert away_from_place(path) < 0.1
+
+
+def test_a_field_of_a_system_and_a_column_of_another_are_asked(tmp_path):
+    fields = [dict(name='ra', ref='s'), dict(name='dec', ref='s'), dict(name='radesys')]
+    fields[2] |= dict(datatype='char', arraysize='*')
+    path = votable(tmp_path / 'a.xml', fields, (*halves('fk4'), 'ICRS'), before=OLD)
+    with pytest.raises(BadInput, match='head of the table says'):
+        away_from_place(path)
+
+
+def test_a_column_says_the_equinox_of_a_system_in_the_head(tmp_path):
+    ra, dec = halves('fk4')
+    path = csv(tmp_path / 'a.csv', 'RADESYS FK4', ra=ra, dec=dec, equinox='B1950')
+    assert away_from_place(path) < 0.1
+
+
+@pytest.mark.parametrize(
+    'words', ['Coordinates are B1950', 'positions in the FK4', 'l,b: Galactic']
+)
+def test_a_comment_in_prose_is_noted(tmp_path, words):
+    "It may be a history of the table as well, so it is no refusal"
+    source = open_table(csv(tmp_path / 'a.csv', words, ra=1, dec=2))
+    assert 'if they are in it, say frame=' in source.notes[0] and words in source.notes[0]
+    assert not open_table(csv(tmp_path / 'b.csv', 'EQUINOX B1950', ra=1, dec=2)).notes
+    assert not open_table(csv(tmp_path / 'c.csv', 'extragalactic, J2000', ra=1, dec=2)).notes

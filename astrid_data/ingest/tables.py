@@ -69,24 +69,26 @@ _ZERO_CARDS = [
 ]
 _ZERO_CARDS += 'DATEREF TIMEUNIT TIMEZERO TIMEZERI TIMEZERF TIMEOFFS TIMEREF TREFPOS'.split()
 _TIME_CARDS = ('TIMESYS', *_ZERO_CARDS)
-_said_line = re.compile(
-    rf'[#\\\s]*({"|".join((*_PLACE_CARDS, *_TIME_CARDS))}|RADE\d+|EQUI\d+)'
-    r"\s*[=:]\s*[\"']?\s*([^\s\"'/,;]+)",
-    re.I,
-)
+_card = rf'[#\\\s]*({"|".join((*_PLACE_CARDS, *_TIME_CARDS))}|RADE\d+|EQUI\d+)'
+_said_line = re.compile(_card + r"\s*[=:]\s*[\"']?\s*([^\s\"'/,;]+)", re.I)
+_bare_line = re.compile(_card + r"\s+([^\s\"'/,;]+)\s*", re.I)  # '# EQUINOX B1950', and no more
+
+
+def _lines_of(comments):
+    "Comments as lines of text"
+    return [*map(str, comments)] if isinstance(comments, list) else str(comments or '').split('\n')
 
 
 def _said_in_lines(lines):
     "Cards of systems that comments hold"
-    found = map(_said_line.match, map(str, lines))
+    found = [_said_line.match(line) or _bare_line.fullmatch(line) for line in lines]
     return {one[1]: one[2] for one in found if one}
 
-
+# %% ../../nbs/25_ingest/05_tables.ipynb #d132e0fc
 def _plain_cards(said):
     "Cards on one level, of a header or of a `meta` that has some of them further down"
     plain = {str(key).upper(): value for key, value in dict(said or {}).items()}
-    comments = plain.get('COMMENTS') or []
-    inner = [_said_in_lines(comments if isinstance(comments, list) else str(comments).split('\n'))]
+    inner = [_said_in_lines(_lines_of(plain.get('COMMENTS')))]
     inner += [plain[place] for place in ('KEYWORDS', 'HEADER') if place in plain]
     for one in inner:
         plain = (_plain_cards(one) if one and isinstance(one, Mapping) else {}) | plain
@@ -133,6 +135,21 @@ def _old_equinox(plain):
     return ['EPOCH'] if year and (int(year[1]) < 1984 or year[1] == '2000') else []
 
 
+_other_system = re.compile(
+    r'\b(B1[89]\d\d(\.0+)?|J19\d\d(\.\d+)?|FK[34]|(super)?galactic|ecliptic)\b', re.I
+)
+
+
+def _note_prose(source, comments):
+    "Note a system that is not ours, of which comments speak in words that nobody reads here"
+    found = [one for one in map(_other_system.search, _lines_of(comments)) if one]
+    if found and not source.frames:
+        source.notes.append(
+            f'a comment speaks of {found[0][0]!r} ({found[0].string.strip("# ")[:60]!r}), and no card '
+            'or column says a system of positions: if they are in it, say frame='
+        )
+
+
 def _note_systems(source, said):
     "Write down the time scale and the system of positions that a header or `meta` gives"
     plain = _plain_cards(said)
@@ -144,6 +161,7 @@ def _note_systems(source, said):
     equinox = equinox or _of_numbered(plain, _numbered_equinox)
     if system or equinox:
         source.frames.setdefault(None, (system, equinox))
+    _note_prose(source, plain.get('COMMENTS'))
     source.zero = source.zero or _zero_of(plain)
     return source
 

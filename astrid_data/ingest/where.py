@@ -297,20 +297,52 @@ def _is_frame(text):
     return text[:1].isalpha() and bool(_system(text)) and place_name(text).half is None
 
 
-def _frames_of(source):
-    "What a table says of the systems of its positions, in its header or in columns; and of which rows"
-    if source.frame is not None or None in source.frames:
+def _means(read, text):
+    "What a system or an equinox is, so that spellings of one are equal; its text where it is not known"
+    try:
+        return read(text) or text
+    except ValueError:
+        return text
+
+
+def _said_together(table, row):
+    "System and equinox as a table and one of its rows say them; `BadInput` where they contradict"
+    if not row[0] and _system(table[0]) in ('galactic', 'supergalactic'):  # Without an equinox
+        return table
+    for one, other, read in zip(table, row, (_system, _equinox_of)):
+        if one and other and _means(read, one) != _means(read, other):
+            why = f'the head of the table says {one!r} of the positions, a column of it {other!r}'
+            raise Unclear(why, "say frame=, such as 'icrs' or 'fk4 B1950'")
+    system, equinox = (one or other for one, other in zip(table, row))
+    return system, equinox
+
+
+def _with_row(frames, names, row):
+    "The systems of the columns of positions and of all others (None), with what a row says"
+    if not any(row):
+        return frames
+    keys = {None, *names} & {None, *frames}
+    return frames | {key: _said_together(frames.get(key, ('', '')), row) for key in keys}
+
+# %% ../../nbs/25_ingest/05_where.ipynb #c55f92ba
+def _frames_of(source, names=()):
+    "What a table says of the systems of its positions, in its head and in columns; and of which rows"
+    if source.frame is not None:
         return [(source.frames, slice(None))]
     systems = said_by_rows(source, _SYSTEM_COLUMNS)
     systems = systems if any(systems) else said_by_rows(source, ['frame'], _is_frame)
     pairs = [*zip(systems, said_by_rows(source, _EQUINOX_COLUMNS))]
     if len({*pairs}) < 2:
         said = next(iter(pairs), ('', ''))
-        return [(source.frames | ({None: said} if any(said) else {}), slice(None))]
+        return [(_with_row(source.frames, names, said), slice(None))]
     rows_of = {}
     for row, pair in enumerate(pairs):
         rows_of.setdefault(pair, []).append(row)
-    return [(source.frames | {None: said}, np.array(rows)) for said, rows in rows_of.items()]
+    none = {None: source.frames.get(None, ('', ''))}
+    return [
+        (none | _with_row(source.frames, names, said), np.array(rows))
+        for said, rows in rows_of.items()
+    ]
 
 # %% ../../nbs/25_ingest/05_where.ipynb #94d9403d
 _of_percent = re.compile(
@@ -360,7 +392,7 @@ def _common_frame(source, ra, dec, frames):
 def _systems_of(source, names):
     "Systems of the rows (frame, equinox, which rows), rows whose system is not known, notes"
     _check_halves(*names)
-    systems, problems, notes, said = [], {}, [], _frames_of(source)
+    systems, problems, notes, said = [], {}, [], _frames_of(source, names)
     for frames, rows in said:
         try:
             systems.append((*_common_frame(source, *names, frames), rows))
