@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet
 import pytest
 from astropy.coordinates import SkyCoord
@@ -292,3 +293,22 @@ def test_a_comment_in_prose_is_noted(tmp_path, words):
     assert 'if they are in it, say frame=' in source.notes[0] and words in source.notes[0]
     assert not open_table(csv(tmp_path / 'b.csv', 'EQUINOX B1950', ra=1, dec=2)).notes
     assert not open_table(csv(tmp_path / 'c.csv', 'extragalactic, J2000', ra=1, dec=2)).notes
+
+
+@pytest.mark.parametrize('frame', ['icrs', 'galactic', 'fk4'])
+@pytest.mark.parametrize('column', ['ra', 'coord'])
+def test_a_place_in_each_row_of_a_dataframe_keeps_its_system(frame, column):
+    rows = pd.DataFrame(dict(coord=[PLACE.transform_to(frame), None], name=['a', 'b']))
+    assert away_from_place(rows, column, 'dec' if column == 'ra' else column) < 0.001
+
+
+def test_a_column_of_places_and_of_others_is_none():
+    with pytest.raises(BadInput, match="no column 'ra'"):
+        away_from_place(pd.DataFrame(dict(coord=[PLACE, 'here'])))
+
+
+def test_a_verdict_that_is_unsure_is_noted():
+    rows = dict(ra=[1, 2, 3], dec=[1, 2, 3], is_real=['real', 'unsure', ''])
+    asked = NOTHING | dict(is_real='is_real')
+    catalogue = read_catalogue(open_table(pd.DataFrame(rows)), 'list', 'ra', 'dec', **asked)
+    assert catalogue.notes == ['1 row: is_real says unsure, so that these have no verdict']

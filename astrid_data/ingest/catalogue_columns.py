@@ -271,6 +271,8 @@ def _read_is_real(catalogue, is_real):
         ),
     )
     catalogue.rows['is_real'] = pd.Series(verdicts, dtype=object)
+    is_unsure = is_known & catalogue.rows['speaks'] & catalogue.rows['is_real'].isna()
+    catalogue.note_number(is_unsure, f'{is_real} says unsure, so that these have no verdict')
 
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #b4dc363b
 def _compare_class_and_verdict(catalogue):

@@ -142,11 +142,12 @@ _other_system = re.compile(
 
 def _note_prose(source, comments):
     "Note a system that is not ours, of which comments speak in words that nobody reads here"
-    found = [one for one in map(_other_system.search, _lines_of(comments)) if one]
+    found = next(filter(None, map(_other_system.search, _lines_of(comments))), None)
     if found and not source.frames:
+        line = found.string.strip('# ')
         source.notes.append(
-            f'a comment speaks of {found[0][0]!r} ({found[0].string.strip("# ")[:60]!r}), and no card '
-            'or column says a system of positions: if they are in it, say frame='
+            f'a comment speaks of {found[0]!r} ({line[:60]!r}), and no card or column says a system '
+            'of positions: if they are in it, say frame='
         )
 
 
@@ -484,6 +485,41 @@ def _without_quantities(source):
         source.units[name] = unit
     return source
 
+# %% ../../nbs/25_ingest/05_tables.ipynb #256b99c5
+def _halves(name, names, of_places):
+    "What the two halves of a column of positions are called: ra and dec where nothing else is"
+    alone = len(of_places) == 1
+    return tuple(
+        part if alone and part not in names else f'{name}.{part}' for part in ('ra', 'dec')
+    )
+
+
+def _coords_in(cells):
+    "The cells of a column that holds a `SkyCoord` in each row that has any; else []"
+    from astropy.coordinates import SkyCoord
+
+    first = next((one for one in cells if not is_missing(one)), None)
+    if not isinstance(first, SkyCoord):
+        return []
+    coords = [one if isinstance(one, SkyCoord) and one.isscalar else None for one in cells]
+    others = [one for one, coord in zip(cells, coords) if coord is None and not is_missing(one)]
+    return [] if others else coords
+
+
+def _without_coords(source):
+    "The same table, where a column of `SkyCoord` is two of degrees"
+    objects = source.columns.select_dtypes(object)
+    coords = {name: found for name, cells in objects.items() if (found := _coords_in(cells))}
+    for name, cells in coords.items():
+        source.places[name] = _halves(name, source.columns, coords)
+        for part, target in zip(('ra', 'dec'), source.places[name]):
+            degrees = [np.nan if one is None else getattr(one.icrs, part).deg for one in cells]
+            source.columns[target] = np.array(degrees, float)
+            source.units[target] = 'deg'
+            source.frames[target] = 'ICRS', ''
+    source.columns = source.columns.drop(columns=[*coords])
+    return source
+
 # %% ../../nbs/25_ingest/05_tables.ipynb #ecbe8ea7
 def _plain_astropy_column(column):
     "A column of an astropy table without its wrapping, and its unit"
@@ -518,27 +554,18 @@ def _of_one_value(column):
     return _bits_as_text(column) if column.dtype.kind == 'b' else None
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #7e6702c4
-def _halves(name, table):
-    "What the two halves of a column of positions are called: ra and dec where nothing else is"
-    from astropy.coordinates import SkyCoord
-
-    several = sum(isinstance(table[one], SkyCoord) for one in table.colnames) > 1
-    return tuple(
-        f'{name}.{part}' if several or part in table.colnames else part for part in ('ra', 'dec')
-    )
-
-
 def _astropy_columns(table):
     "Columns of one value per row by name, and a table without these that knows what they are"
     from astropy.coordinates import SkyCoord
     from astropy.time import Time
 
     columns, units, left_out, places = {}, {}, {}, {}
+    of_places = [name for name in table.colnames if isinstance(table[name], SkyCoord)]
     for name in table.colnames:
         column = table[name]
-        plain = column if isinstance(column, SkyCoord) else _of_one_value(column)
-        if isinstance(column, SkyCoord):
-            places[name] = _halves(name, table)
+        plain = column if name in of_places else _of_one_value(column)
+        if name in of_places:
+            places[name] = _halves(name, table.colnames, of_places)
             for part, target in zip(('ra', 'dec'), places[name]):
                 columns[target] = getattr(column.icrs, part).deg
                 units[target] = 'deg'
@@ -1350,7 +1377,11 @@ def open_table(
     with reading('the table', kind=BadInput):
         source = _without_heading_rows(_with_parts(reader(table)))
         source = _with_units_beside(source)
-        return source if isinstance(table, (str, Path)) else _without_quantities(source)
+        return (
+            source
+            if isinstance(table, (str, Path))
+            else _without_quantities(_without_coords(source))
+        )
 
 # %% ../../nbs/25_ingest/05_tables.ipynb #efc5afd7
 def read_table(
