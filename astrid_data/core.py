@@ -413,6 +413,8 @@ def _plain(o):
     "`o` in terms of what JSON knows"
     if type(o) in _JSON:
         return o
+    if isinstance(o, float):
+        return o if math.isfinite(o) else None
     if isinstance(o, dict):
         return {str(k): _plain(v) for k, v in o.items()}
     if isinstance(o, (set, frozenset)):
@@ -423,8 +425,6 @@ def _plain(o):
         return _plain(o.tolist())
     if isinstance(o, np.generic):
         return _plain(o.item())
-    if isinstance(o, float):
-        return o if math.isfinite(o) else None
     if isinstance(o, datetime):
         return parse_time(o).isoformat()
     if isinstance(o, date):
@@ -439,13 +439,16 @@ def _plain(o):
     )
 
 
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False
+)
+
+
 def canonical_json(
     o,  # Dicts, lists, text, numbers, times, numpy arrays, nested at will
 ) -> str:  # One line of JSON
     "The one spelling of `o`"
-    return json.dumps(
-        _plain(o), sort_keys=True, separators=(',', ':'), ensure_ascii=False, allow_nan=False
-    )
+    return _CANONICAL.encode(_plain(o))
 
 # %% ../nbs/00_core.ipynb #932d527a
 def parse_time(

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from benchmarks.harness import keep, machine
+from benchmarks.harness import keep, machine, moment
 from benchmarks.real_bogus import network, planned, shared
 from benchmarks.words import Words
 
@@ -161,6 +161,7 @@ def measure():
         scored, seconds, processor = rate(home / 'kept', files)
     return dict(
         table='score',
+        **moment(),
         machine=machine(),
         same=apart,
         ms_per_alert=parts,

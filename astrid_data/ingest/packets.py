@@ -647,6 +647,12 @@ _READ_APART = {'jd', 'mjd', 'ra', 'dec', 'decl', *(name.lower() for name in _IDS
 _FLAG_NAME = re.compile(r'pixelflags\w*|is[a-z]\w*|\w+_?flags?\w*|glint_?trail')
 
 
+@lru_cache(4096)
+def _is_called_flag(name):
+    "Whether a name is that of a flag"
+    return _FLAG_NAME.fullmatch(name.lower()) is not None
+
+
 def flags_of_alert(
     alert: dict,  # Flat fields, as from `flat_fields`
 ) -> dict:  # Name -> value, of those that are true or false, or called a flag
@@ -654,7 +660,7 @@ def flags_of_alert(
     found = {}
     for name, value in alert.items():
         is_plain = isinstance(value, (bool, int, float, str)) and not str(name).startswith('_')
-        is_flag = isinstance(value, bool) or _FLAG_NAME.fullmatch(str(name).lower())
+        is_flag = isinstance(value, bool) or _is_called_flag(str(name))
         if is_plain and is_flag and len(str(value)) <= 100:
             found[name] = value
     return found
@@ -670,20 +676,25 @@ _USED_ELSEWHERE = (
 def _goes_nowhere(name):
     "Whether nobody reads the field of this name"
     used = {*map(str.lower, (*ALERT_FACTS, *_MORE)), *_READ_APART, *_USED_ELSEWHERE}
-    return not ({name.lower(), _plain(name)} & used or _FLAG_NAME.fullmatch(name.lower()))
+    return not ({name.lower(), _plain(name)} & used or _is_called_flag(name))
+
+
+@lru_cache(4096)
+def _names_left_out(names):
+    "Which of some names nobody reads; the packets of a stream have the same names"
+    return [name for name in names if _goes_nowhere(name)]
 
 
 def fields_left_out(
     layers: list,  # From `layers_of`
 ) -> list:  # Names, sorted, of single values that are known and kept nowhere
     "Which fields of a packet are not kept"
-    fields = [(name, value) for layer in layers for name, value in layer.items()]
+    unread = [(n, layer[n]) for layer in layers for n in _names_left_out(tuple(layer))]
     return sorted(
         {
             name
-            for name, value in fields
-            if _goes_nowhere(name)
-            and isinstance(value, (int, float, str, np.number))
+            for name, value in unread
+            if isinstance(value, (int, float, str, np.number))
             and not isinstance(value, bool)
             and not is_missing(value)
         }

@@ -60,30 +60,46 @@ def _clip_rows(rows, clips, median, sigma, left):
         median[i], sigma[i], left[i] = _clip_row(rows[i], clips)
 
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #436a7eae
-def _measure_height(pixels, valid, level, sigma, known, good, above):
-    "Good pixels of one image, and their heights; the largest height, NaN where one is NaN"
-    highest = np.float32(0)
+def _write_heights(pixels, valid, level, sigma, known, good, above):
+    "Good pixels of one image, and their heights"
     for p in range(len(pixels)):
         ok = bool(np.isfinite(pixels[p])) & valid[p]
         height = (pixels[p] - level) / sigma
         good[p] = ok
         above[p] = height if ok & known else np.float32(0)
-        highest = max(highest, above[p])
-    if (0 < sigma < np.inf) and np.isfinite(level):
-        return highest
-    return np.float32(np.nan) if np.isnan(above).any() else highest
+
+
+def _count_above(numbers, limit):
+    "How many numbers are larger than a limit"
+    n = np.int32(0)
+    for p in range(len(numbers)):
+        n += np.int32(numbers[p] > limit)
+    return n
+
+
+_ABREAST = 16
+
+
+def _highest(pixels, good):
+    "The highest good pixel; -inf without one"
+    found = np.full(_ABREAST, -np.inf, np.float32)
+    whole = len(pixels) - len(pixels) % _ABREAST
+    for start in range(0, whole, _ABREAST):
+        for k in range(_ABREAST):
+            value = pixels[start + k] if good[start + k] else np.float32(-np.inf)
+            found[k] = max(found[k], value)
+    for p in range(whole, len(pixels)):
+        if good[p]:
+            found[0] = max(found[0], pixels[p])
+    return found.max()
 
 
 def _count_at_top(pixels, good):
     "How many good pixels share the highest value"
-    top = np.float32(-np.inf)
-    n = 0
+    top = _highest(pixels, good)
+    n = np.int32(0)
     for p in range(len(pixels)):
-        if good[p]:
-            if pixels[p] > top:
-                top = pixels[p]
-                n = 0
-            n += pixels[p] == top
+        n += np.int32(good[p] & (pixels[p] == top))
     return n
 
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #e235db67
@@ -91,19 +107,22 @@ LEVELS_OF_LIGHT = (3, 30, 300)  # Heights (sigma) from which pixels are called b
 HIGH_TOP = 10  # Height (sigma) of the highest pixel, from which its equals are counted
 
 
+def _has_high_top(above, level, sigma):
+    "Whether a pixel is so high that its equals are counted; not where a height is unknown"
+    if not _count_above(above, HIGH_TOP):
+        return False
+    all_known = (0 < sigma < np.inf) and np.isfinite(level)  # Then no height is NaN
+    return all_known or not np.isnan(above).any()
+
+
 def _measure_heights(pixels, valid, level, sigma, known, good, above, n_top, n_bright):
     "All of that for many flat images"
     for i in range(len(pixels)):
-        stamp = (pixels[i], valid[i], level[i], sigma[i], known[i], good[i], above[i])
-        highest = _measure_height(*stamp)
-        n_top[i] = _count_at_top(pixels[i], good[i]) if highest > HIGH_TOP else 0
+        _write_heights(pixels[i], valid[i], level[i], sigma[i], known[i], good[i], above[i])
+        high = _has_high_top(above[i], level[i], sigma[i])
+        n_top[i] = _count_at_top(pixels[i], good[i]) if high else 0
         for k in range(3):
-            limit = LEVELS_OF_LIGHT[k]
-            count = 0
-            if not highest <= limit:  # NaN too
-                for p in range(len(pixels[i])):
-                    count += above[i, p] > limit
-            n_bright[i, k] = count
+            n_bright[i, k] = _count_above(above[i], LEVELS_OF_LIGHT[k])
 
 # %% ../../nbs/45_quality/00_all_pixels.ipynb #785304ce
 def _line_shares(above, level, of_pixel, length, long, beside):
@@ -466,10 +485,12 @@ class Loops(NamedTuple):
     sum_orders: object  # `_sum_orders`
 
 
-_CALLED = (_count_below, _quantile, _clip_row, _measure_height, _count_at_top)
+_CALLED = (_count_below, _quantile, _clip_row, _write_heights, _count_above)
+_OF_TOPS = (_highest, _count_at_top, _has_high_top)
 _OF_SUMS = (_sum_rows, _sum_columns, _halve_row, _neighbours)
 _PARTS = (
     *_CALLED,
+    *_OF_TOPS,
     *_OF_SUMS,
     _is_between,
     _is_level,

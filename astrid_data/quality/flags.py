@@ -441,7 +441,8 @@ def side_difference(
     n, channels, side, _ = data.shape
     if side < 8:
         return np.zeros(n)  # Too small to have sides
-    images = np.where(good, data, np.float32(np.nan)).astype('f4', copy=False)
+    images = data.astype('f4')
+    np.copyto(images, np.float32(np.nan), where=~good)
     images = images.reshape(n * channels, side, side)
     noise = _pixel_noise(images)
     worst = np.zeros(len(images))
