@@ -1,7 +1,9 @@
 "Maps whose names say so without that of an image beside them to differ from"
 
 import pytest
+from test_names_of_files import write_image
 
+import astrid_data as ad
 from astrid_data.ingest.files import sort_delivery
 
 MAPS = {
@@ -41,3 +43,40 @@ def test_a_psf_is_never_the_image_of_a_difference():
     names = [f'ztf_2018_zg_c01_o_q1_{word}.fits' for word in ('scimrefdiffimg', 'diffimgpsf')]
     difference, psf = sort_delivery(names)
     assert psf.helper_word and difference.helps != psf.address
+
+
+LONE = (
+    'm31_background m31_variance m31_uncertainty m31_rmsMap m31_errorMap m31_flagMap m31_exposure_map '
+    'm31_segmentation_map m31_psfmap m31_quality m31_badpix m31_exptime m31_sensitivity m31_snrmap '
+    'm31.I.pb m31.pb.tt0 m31_primary_beam A1_mcov A1_munc r_fringe '
+    'em01_150090_023_ExposureMap_c010'
+).split()
+
+
+@pytest.mark.parametrize('stem', LONE)
+def test_a_map_says_so_without_an_image_beside_it(stem):
+    assert sort_delivery([f'{stem}.fits'])[0].helper_word
+    assert sort_delivery([f'{stem}.img'])[0].helper_word
+
+
+@pytest.mark.parametrize('stem', 'm31_var m31_diff m31_exposure w51_snr m31_sky pb1 npb'.split())
+def test_what_may_be_a_thing_of_the_sky_is_one(stem):
+    assert not sort_delivery([f'{stem}.fits'])[0].helper_word
+
+
+@pytest.mark.parametrize(
+    'name, words',
+    {'m31_flat.fits': 1, 'm31_dark_3.fits': 1, 'darkcloud1.fits': 0, 'm31.fits': 0}.items(),
+)
+def test_a_name_that_may_be_of_a_lamp_is_asked(tmp_path, name, words):
+    write_image(tmp_path / name)
+    report = ad.open_archive(tmp_path / 'home').add_fits(tmp_path / name, survey='x', show=False)
+    assert report.added == 1
+    assert len([note for note in report.notes if 'may be of no sky' in note]) == words
+
+
+def test_images_of_swift_and_chandra_are_found(tmp_path):
+    "They are FITS that is called img"
+    write_image(tmp_path / 'sw00012345001uw1_sk.img')
+    report = ad.open_archive(tmp_path / 'home').add_fits(tmp_path, survey='swift', show=False)
+    assert report.added == 1

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['paths_below', 'is_pattern', 'list_files', 'science_images', 'first_header', 'file_stem', 'observation_key',
-           'FitsInput', 'is_frame_word', 'sort_delivery', 'other_band_in_name']
+           'FitsInput', 'frame_in_name', 'is_frame_word', 'sort_delivery', 'other_band_in_name']
 
 # %% ../../nbs/25_ingest/03_files.ipynb #573dc05c
 import glob
@@ -50,11 +50,11 @@ def paths_below(
     return [path for path in paths if not homes or not _is_kept(path, homes)]
 
 # %% ../../nbs/25_ingest/03_files.ipynb #2316b520
-_fits_ending = re.compile(r'\.(fit|(fts|ftz|fz|asdf)(?![a-z]))', re.I)
+_fits_ending = re.compile(r'\.(fit|(fts|ftz|fz|asdf)(?![a-z])|img(\.gz)?$)', re.I)
 
 
 def _is_fits_name(name):
-    "Whether a file is called FITS or ASDF: a.fits, a.fits.gz, A.FTS, a.ftz, a.fz, a.fits~, a.asdf"
+    "Whether a name says FITS or ASDF: a.fits, a.fits.gz, A.FTS, a.ftz, a.fz, a.fits~, a.img, a.asdf"
     return _fits_ending.search(name) is not None
 
 
@@ -241,8 +241,10 @@ class FitsInput:
 
 # %% ../../nbs/25_ingest/03_files.ipynb #588a7c79
 _map_of = re.compile(
-    r'(?<![a-z])(depth|exp|exposure|noise|rms|err|error|weight|wht|cov|coverage|conf|bkg|background'
-    r'|flag|mask|psf|seg|ivar|invvar|var|variance|sens)[._-](?=maps?(?:[._-]|$))'
+    r'(?<![a-z])(depth|exp|exposure|exptime|noise|rms|err|error|weight|wht|cov|coverage|conf|bkg'
+    r'|background|flag|mask|psf|seg|segmentation|ivar|invvar|var|variance|sens|sensitivity|quality'
+    r'|hits?|nhits|snr)'
+    r'[._-](?=maps?(?:[._-]|$))'
 )
 
 
@@ -345,7 +347,12 @@ def _differs_in_one_word(folder, stem, alike):
     return None
 
 # %% ../../nbs/25_ingest/03_files.ipynb #63ab92d1
-_last_words = set(_role_of_word) - _plain_words - set('var variance diff'.split())
+_last_words = set(_role_of_word) - {'var', 'diff'}  # A variable star, an image that is sky too
+_last_words |= set(
+    'error errors stat uncertainty stddev background sensitivity fringe quality badpix badpixel '
+    'badpixels exptime exptimemap exposuremap snrmap hitmap hitsmap nhits mcov munc mmsk mstd bunc '
+    'cbunc bimsk'.split()
+)
 _counted_words = {'exp', 'std'}  # A number or a band behind them is that of an image
 _number_or_band = re.compile(r'\d+|[ubvgrizyjhk]s?|f\d{3,4}(?:lp|[wmnx])')
 _frame = re.compile(
@@ -366,8 +373,10 @@ def _last_helper_word(parts):
 
 _map_in_name = re.compile(
     r'.*\d((?:exp|bkg|sens)map)\d+'  # XMM: P0123456789PNS003EXPMAP8000
+    r'|em\d\d_\d{6}_\d{3}_(exposuremap|backgr_image|detection_mask)_c\d+'  # eROSITA
     r'|check[._-](background(?:[._-]?rms)?|objects|segmentation|apertures)'  # SExtractor
     r'|.*[._-](minus[._-]objects?)'
+    r'|.*[._-](pb|primary[._-]?beam)(?:[._-]tt\d)?'  # CASA: how sensitive a dish is
     r'|unwise-\w+-w\d-(std|invvar|n)-[um]'  # unwise-1497p015-w1-std-m
     r'|ztf_\w+_([a-z]*psf(?:cent)?)'  # ZTF: diffimgpsf, sciimgdaopsfcent
 )
@@ -383,6 +392,15 @@ def _frame_word(parts):
     "The word for a frame of a lamp or of nothing in a name that says no more; None for others"
     found = _frame.fullmatch('_'.join(parts))
     return found[1] if found and ''.join(parts) != found[1] else None
+
+
+def frame_in_name(
+    address: str,  # Of a file
+) -> str | None:  # 'flat', 'bias' or 'dark'; None where the name says nothing of that kind
+    "With what a name ends that may be a frame of a lamp or of nothing, or else a word of its own"
+    parts = re.split('[._-]+', _folder_and_stem(address)[1])
+    ends = (_frame.fullmatch('_'.join(parts[start:])) for start in range(len(parts)))
+    return next((end[1] for end in ends if end), None)
 
 
 def is_frame_word(

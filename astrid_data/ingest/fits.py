@@ -63,6 +63,7 @@ from astrid_data.ingest.files import (
     FitsInput,
     file_stem,
     first_header,
+    frame_in_name,
     is_frame_word,
     list_files,
     observation_key,
@@ -510,6 +511,16 @@ def _note_band(file, image, facts):
             f'its header says {image.band}, its name {other}; facts=dict(band=...) decides'
         )
 
+
+def _note_frame(file, image, options):
+    "Note on an image that its name ends as those of frames of a lamp or of nothing do"
+    word = frame_in_name(file.uri)
+    if word and options.role != 'image' and 'frame_type' not in image.notes:
+        image.notes['frame_type'] = (
+            f'a name that ends with {word!r} may be of no sky: it was taken in; say '
+            "role='image' if that is right, or leave the file out"
+        )
+
 # %% ../../nbs/25_ingest/05_fits.ipynb #15f704f8
 _NEARLY_ALL = 0.99  # Of the pixels that hold a number
 _ROWS = 256  # Read at once
@@ -750,6 +761,7 @@ def _register_here(archive, session, report, file, image, facts, options, search
         return None
     _require_sky(image, options.role)
     _note_band(file, image, facts)
+    _note_frame(file, image, options)
     with _blaming_planes(file, image):
         found = _sources_on(image, file, options, searched) if options.detect else None
     written = _write_image(archive, session, file, image, options, found)
