@@ -52,15 +52,20 @@ def _spline_weights(
 # %% ../../nbs/20_images/13_sources.ipynb #d998cd39
 def _spread(coefficients, rows, row_weights, columns, column_weights, low, high, out):
     "Sum the weighted coefficients of the four by four boxes around each pixel, within limits"
-    total = np.empty(out.shape[1])
-    for y in range(out.shape[0]):
+    height, width = out.shape
+    total, around = np.empty(width), np.empty((4, 4, width))
+    for y in range(height):
         total[:] = 0
         for i in range(4):
-            row = coefficients[rows[i, y]] * row_weights[i, y]
+            if y == 0 or rows[i, y] != rows[i, y - 1]:  # Else they are the boxes of the row before
+                for j in range(4):
+                    for x in range(width):
+                        around[i, j, x] = coefficients[rows[i, y], columns[j, x]]
+            weight = row_weights[i, y]
             for j in range(4):
-                for x in range(len(total)):
-                    total[x] += row[columns[j, x]] * column_weights[j, x]
-        for x in range(len(total)):
+                for x in range(width):
+                    total[x] += around[i, j, x] * weight * column_weights[j, x]
+        for x in range(width):
             out[y, x] = min(max(total[x], low), high)
 
 
