@@ -852,8 +852,8 @@ def _results_of(packets, survey):
     return (_result_of(uri, packet, survey) for uri, packet in packets)
 
 # %% ../../nbs/25_ingest/07_alerts.ipynb #6babf156
-_WORTH_A_READER = 500  # Packets that are read here before a process is started for the others
-_READER_BEGINS = 1500  # Packets that are read here in all, while it starts
+_WORTH_A_READER = 4000  # Packets that are read here before a process is started for the others
+_READER_BEGINS = 5500  # Packets that are read here in all, while it starts
 _AT_ONCE = 64  # Results that it sends
 _AHEAD = 24  # How often it may have done so before they are wanted
 
