@@ -19,7 +19,7 @@ import pandas as pd
 
 from ..core import BadImage, BadInput, current_limits, reading, revealed
 from ..images.isolation import is_isolating, yielded_apart
-from ..images.sanity import check_row_groups, refuse_bomb
+from ..images.sanity import check_foot, check_row_groups, refuse_bomb
 from .avro import is_time_or_place, keep_short, read_avro
 from .files import is_pattern, paths_below
 from .packets import as_list, as_record, is_stream, settled
@@ -84,6 +84,7 @@ def _parquet_packets(source, name, schemas):
 
     def rows():
         file = pyarrow.parquet.ParquetFile(source)
+        check_foot(source, file.metadata, name)
         check_row_groups(file.metadata, name)
         short = _short_fields(file.schema_arrow)
         for batch in file.iter_batches(batch_size=500):

@@ -31,7 +31,7 @@ from astrid_data.core import (
     writing,
 )
 from ..images.isolation import is_isolating, yielded_apart
-from ..images.sanity import check_row_groups
+from ..images.sanity import check_foot, check_row_groups
 from .alert_files import frame_rows, unpacked
 from .files import is_pattern, paths_below
 from astrid_data.ingest.stamp_arrays import (
@@ -194,6 +194,7 @@ def _parquet_records(
 
     with reading(path.name):
         file = pq.ParquetFile(open(path, 'rb'))  # It knows no names but those in UTF-8
+        check_foot(path, file.metadata, path.name)
         check_row_groups(file.metadata, path.name)
         leaves = {field.name: _leaf(field.type) for field in file.schema_arrow}
         facts = _schema_facts(path.name, file.schema_arrow)

@@ -22,7 +22,7 @@ from ..core import BadImage, BadInput, NotFound, parse_json, reading
 from ..images.cards import Cards
 from ..images.files import read_bytes
 from ..images.isolation import is_isolating, try_first
-from ..images.sanity import check_headers, check_row_groups, refuse_bomb
+from ..images.sanity import check_foot, check_headers, check_row_groups, refuse_bomb
 from ..images.times import counted_from
 from .column_names import TimeName, place_name, time_name
 from ..registry.words import is_missing
@@ -1085,6 +1085,7 @@ def _arrow_table(path, kind):
         plain = pyarrow.BufferReader(handles.handle.read()) if is_packed else handles.handle
         if kind == 'parquet':
             with pyarrow.parquet.ParquetFile(plain) as file:
+                check_foot(plain, file.metadata, path.name)
                 n_bytes = check_row_groups(file.metadata, path.name)
             refuse_bomb(n_bytes, n_bytes, path.name)
             return pyarrow.parquet.read_table(plain)
