@@ -43,6 +43,7 @@ from astrid_data.core import (
     Conflict,
     DiskFull,
     NotFound,
+    NothingLeft,
     NotWritable,
     canonical_json,
     parse_json,
@@ -77,6 +78,7 @@ from astrid_data.registry.tables import (
     VersionHead,
     VersionRow,
 )
+from .safe_text import visible
 from .storage.resolve import server_store
 from .storage.service import StoreUnreachable
 from astrid_data.views import (
@@ -176,6 +178,7 @@ class _Uses:
 
 # %% ../nbs/96_api.ipynb #52dd6cdd
 _STATUS_OF_ERRORS = [
+    (NothingLeft, 422, 'nothing_left'),
     (NotFound, 404, 'not_found'),
     (BadInput, 422, 'bad_input'),
     (DatabaseAway, 503, 'database_away'),
@@ -287,13 +290,24 @@ class _JsonRequest(Request):
         return _parse_body(self._read, super().headers.get('content-type', ''))
 
 # %% ../nbs/96_api.ipynb #b73b8e3e
+_WORDS_OF_PATTERNS = {r'^[^\x00]*$': 'holds the character NUL'}  # Others stand by their patterns
+
+
+def _words_of(part):
+    "What is wrong with one part of a request: for a pattern, what it asks for"
+    if part.get('type') != 'string_pattern_mismatch':
+        return part['msg']
+    words = _WORDS_OF_PATTERNS.get(part['ctx']['pattern'], part['msg'])
+    return f'{visible(part["input"][:100])!r} {words}' if words != part['msg'] else words
+
+
 def _malformed_words(error):
     "What is wrong with a request, and a list of where and what"
     if isinstance(error.body, _NotJson):
         example = '{"name": "first-look", "survey_ids": ["hst"]}'
         text = f'the body cannot be read as JSON ({error.body}): send an object such as {example}'
         return text, [{'where': ['body'], 'what': str(error.body)}]
-    found = [{'where': list(part['loc']), 'what': part['msg']} for part in error.errors()]
+    found = [{'where': list(part['loc']), 'what': _words_of(part)} for part in error.errors()]
     parts = []
     for part in found:
         place = '.'.join(map(str, part['where'][1:])) or 'body'
@@ -743,6 +757,10 @@ _EXAMPLES = {
     'the newest': dict(value='first-look@latest'),
 }
 _ID_PATTERN = f'^({_UUID}|{_ADDRESS})$'
+_WORDS_OF_PATTERNS[_ID_PATTERN] = (
+    'is neither an id nor a name and a version: write name@v1 with a number, name@latest, or the id '
+    'that GET /training/datasets lists'
+)
 _IdText = Annotated[
     str,
     Path(

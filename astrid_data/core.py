@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SECRET_NAME', 'SPLITS', 'SPLITS_WITH_BUFFER', 'SPLIT_FRACTIONS', 'LATER_METHODS', 'when_fetched',
            'is_secret_parameter', 'secret_texts', 'hide_known', 'Secret', 'guarded', 'revealed', 'AstridError',
-           'NotFound', 'BadInput', 'Conflict', 'QualityError', 'SyntheticDataWarning', 'need', 'BadImage', 'reading',
-           'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'plain_rows', 'counted', 'utc_from_mjd',
-           'mjd_of_days', 'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file', 'stable_hexes', 'DiskFull',
-           'NotWritable', 'is_disk_full', 'writing', 'make_folder', 'scratch_place', 'scratch_folder', 'write_atomic',
-           'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits', 'Settings', 'dotenv_values',
-           'load_settings', 'current_limits', 'watching_progress', 'progress']
+           'NotFound', 'BadInput', 'Conflict', 'QualityError', 'NothingLeft', 'SyntheticDataWarning', 'need',
+           'BadImage', 'reading', 'parse_json', 'canonical_json', 'parse_time', 'seconds_of_day', 'plain_rows',
+           'counted', 'utc_from_mjd', 'mjd_of_days', 'mjd_from_utc', 'stable_uuid', 'sha256_text', 'sha256_file',
+           'stable_hexes', 'DiskFull', 'NotWritable', 'is_disk_full', 'writing', 'make_folder', 'scratch_place',
+           'scratch_folder', 'write_atomic', 'merge_ranges', 'later', 'default_home', 'number_of_bytes', 'Limits',
+           'Settings', 'dotenv_values', 'load_settings', 'current_limits', 'watching_progress', 'progress']
 
 # %% ../nbs/00_core.ipynb #f014c836
 import errno
@@ -261,6 +261,23 @@ class QualityError(Conflict):
     ):
         super().__init__(message)
         self.report = report
+
+
+class NothingLeft(NotFound):
+    "A question that could be asked and to which no sample is the answer; `ledger` says why"
+
+    def __init__(
+        self,
+        message,  # What was asked, and where all went
+        ledger=(),  # Dicts of plain values: a step, a reason, how many
+    ):
+        super().__init__(message)
+        self.ledger = list(ledger)
+
+    @property
+    def details(self):  # dict
+        "The ledger as plain data, for an answer of a server"
+        return dict(ledger=self.ledger)
 
 
 class SyntheticDataWarning(UserWarning):

@@ -26,7 +26,7 @@ from sqlalchemy import func, select
 
 import astrid_data as ad
 from astrid_data.concurrency import Journal
-from astrid_data.core import BadInput, Conflict, NotFound, QualityError
+from astrid_data.core import BadInput, Conflict, NotFound, NothingLeft, QualityError
 from astrid_data.datasets import build as datasets
 from astrid_data.datasets import catalog, publish, source, staging
 from astrid_data.datasets.dataset import Dataset, write_dataset
@@ -646,8 +646,12 @@ def test_lost_images_cost_their_own_samples_and_are_in_the_ledger(tmp_path):
     )
     for p in images[2:]:
         p.unlink()
-    with pytest.raises(NotFound, match='nothing is left.*missing_file'):
+    with pytest.raises(NothingLeft, match='nothing is left.*missing_file') as refused:
         plan.build('void', patch_size=16, progress=False, probe=False)
+    told = refused.value.details['ledger']
+    assert sum(row['n'] for row in told) == plan.requested
+    assert {row['reason'] for row in told} >= {'missing_file'}
+    assert isinstance(refused.value, NotFound)  # As those expect who wrote for earlier releases
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,18 @@ def test_what_is_wrong_has_one_status_whichever_way(client, wrong, status):
 
 
 @pytest.mark.filterwarnings('ignore')
+def test_a_question_without_an_answer_is_no_address_that_is_missing(client):
+    "A 404 looks as if the path were wrong, and says nothing of where the samples went"
+    asked = BODY | dict(name='none', start='1990-01-01', end='1991-01-01')
+    now = client.post(COLLECT, json=asked)
+    error = now.json()['error']
+    assert (now.status_code, error['error_code']) == (422, 'nothing_left')
+    assert [row['left'] for row in error['details']['ledger']][-1] == 0
+    job = ended(client, client.post(COLLECT, json=asked, headers=ASYNC).headers['location'])
+    assert job['error'] == {**error, 'status': 422}
+
+
+@pytest.mark.filterwarnings('ignore')
 def test_one_key_is_one_job(client):
     headers = ASYNC | {'Idempotency-Key': 'tonight'}
 

@@ -67,6 +67,14 @@ def test_a_signature_is_not_replaced_here(made, tmp_path):
     assert not (tmp_path / 'public').exists()
 
 
+@pytest.mark.parametrize('address', ['four', 'four@latest', 'four@1', 'four@v1'])
+def test_a_copy_is_opened_by_each_spelling(made, tmp_path, address):
+    publish_copy(made('first'), tmp_path / 'public')
+    assert open_dataset(tmp_path / 'public', address).address == 'four@v1'
+    with pytest.raises(NotFound, match='which version'):
+        open_dataset(tmp_path / 'public', 'four@01')
+
+
 def test_a_signature_that_goes_along_is_said(made, tmp_path):
     first = made('first')
     first.sign(KEY)

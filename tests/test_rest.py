@@ -322,6 +322,15 @@ def test_a_name_is_as_good_as_an_id(house, get, end):
     assert get(f'{BASE}/look{end}').status_code == 422
 
 
+@pytest.mark.parametrize('id', ['look', 'look@', 'look@x', 'look@2@2', '2', 'look@v1' + 30 * '0'])
+def test_an_id_that_is_none_is_refused_with_what_to_write(get, id):
+    error = get(f'{BASE}/{id}').json()['error']
+    assert 'write name@v1' in error['message'] and 'pattern' not in error['message']
+    assert repr(id) in error['details'][0]['what']
+    error = get(f'{BASE}/look@v2/diff?old={id}').json()['error']
+    assert 'old: ' in error['message'] and 'write name@v1' in error['message']
+
+
 def test_an_answer_says_which_version_it_is_of(house, get):
     item = get(f'{BASE}/look@v1').json()['data']
     one = house.versions[0]

@@ -25,7 +25,7 @@ from astrid_data.collect.queries import (
     registry_filters,
     text,
 )
-from ..core import NotFound
+from ..core import NothingLeft, plain_rows
 from ..draws import counts_for, pick_stratified, ranks
 from ..ingest.alerts import STAMPS
 from ..ingest.archive import UNKNOWN_TIME
@@ -439,9 +439,10 @@ def nothing_found(
     session,  # An open session
     funnel: pd.DataFrame,  # What the filters removed
     table: pd.DataFrame,  # Candidates
-) -> NotFound:  # To be raised
+) -> NothingLeft:  # To be raised; its ledger is the funnel
     "Why there is no positive sample, and what is in the registry"
-    return NotFound(
+    return NothingLeft(
         f'no positive sample to collect. {_where_all_went(funnel, table)}. '
-        f'In the registry: {_registry_text(session)}.{_hints(funnel, table)}'
+        f'In the registry: {_registry_text(session)}.{_hints(funnel, table)}',
+        plain_rows(funnel),
     )

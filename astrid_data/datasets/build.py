@@ -37,9 +37,11 @@ from astrid_data.core import (
     BadInput,
     Conflict,
     NotFound,
+    NothingLeft,
     QualityError,
     canonical_json,
     need,
+    plain_rows,
     sha256_text,
     stable_uuid,
     write_atomic,
@@ -394,11 +396,22 @@ def _reasons(ledger):
     counts = ledger.groupby('reason')['n'].sum()
     return ', '.join(f'{int(n)} {reason}' for reason, n in counts.items())
 
+
+def _losses(ledger):
+    "How many samples were lost at which step for which reason, and what was said of the first"
+    known = [name for name in ('step', 'reason') if name in ledger]
+    if not len(ledger) or not known:
+        return []
+    counts = ledger.groupby(known, dropna=False)
+    how = dict(n=('n', 'sum')) | (dict(detail=('detail', 'first')) if 'detail' in ledger else {})
+    return plain_rows(counts.agg(**how).reset_index())
+
 # %% ../../nbs/55_datasets/06_build.ipynb #22cd3095
 def _check_plan(plan, name):
     "Refuse a plan that is empty"
     if not len(plan.samples):
-        raise NotFound(f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}')
+        words = f'the plan for {name!r} holds no samples: {_reasons(plan.ledger)}'
+        raise NothingLeft(words, _losses(plan.ledger))
 
 # %% ../../nbs/55_datasets/06_build.ipynb #1042ff40
 def _check_space(plan, work, patch_size):
@@ -514,9 +527,10 @@ def _check_sum(build, samples, ledger):
     "Every sample of the plan is kept or in the ledger"
     if not len(samples):
         too_large = set(ledger['reason']) == {'too_little_valid'}
-        raise NotFound(
+        raise NothingLeft(
             f'nothing is left of {build.facts["name"]!r} after cutting: {_reasons(ledger)}'
-            + (_TOO_LARGE.format(**build.recipe) if too_large else _first_detail(ledger))
+            + (_TOO_LARGE.format(**build.recipe) if too_large else _first_detail(ledger)),
+            _losses(ledger),
         )
     lost = int(ledger['n'].sum())
     if build.plan.requested != len(samples) + lost:

@@ -413,11 +413,10 @@ def _splits_of(archive, dataset_id):
 # %% ../../nbs/55_datasets/04_catalog.ipynb #309a2dcf
 def rows_at(
     archive,  # An `Archive`
-    address: str,  # 'name@v2', or the id of a version
+    address: str,  # 'name@v2' (or 'name@2'), or the id of a version
 ) -> list:  # One row of `version_rows`, deleted or not; none where there is no such version
     "The version that is named in full"
-    rows = version_rows(archive, None, _exactly(address))
-    return [row for row in rows if address in (address_of(row), row['dataset_id'])]
+    return version_rows(archive, None, _exactly(address))
 
 # %% ../../nbs/55_datasets/04_catalog.ipynb #842a1b3c
 def earlier_splits(

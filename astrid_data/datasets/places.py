@@ -101,7 +101,8 @@ def _chosen(versions, address, store):
         name = names.pop()
     meant = [one for one in versions if one.partition('@')[0] == name]
     if number not in ('', 'latest'):
-        meant = [one for one in meant if one == address]
+        plain = number.removeprefix('v')
+        meant = [one for one in meant if one == f'{name}@v{plain}']
     if meant:
         return versions[max(meant, key=_number_of)]
     there = ', '.join(sorted(versions)[:10]) or 'no version'
