@@ -15,12 +15,17 @@ from .dataset import Dataset
 from ..ingest.light_curves import with_both_units
 
 # %% ../../nbs/55_datasets/05_curve_features.ipynb #7a6e066c
+_ONE_EXPOSURE = 1 / 86400  # Day
+
+
 def _measured(epochs):
     "Fluxes with errors, one per sample, band and exposure, by time"
     table = with_both_units(epochs)
     is_known = np.isfinite(table['flux']) & (table['flux_error'] > 0)
     table = table[is_known & (table['kind'] != 'limit')]
-    table = table.assign(exposure=table['mjd_utc'].round(5), is_seen=table['kind'] != 'forced')
+    table = table.sort_values(['sample', 'band', 'mjd_utc'], kind='stable')
+    is_later = table.groupby(['sample', 'band'])['mjd_utc'].diff() > _ONE_EXPOSURE
+    table = table.assign(exposure=is_later.cumsum(), is_seen=table['kind'] != 'forced')
     table = table.sort_values(['sample', 'band', 'exposure', 'is_seen'], kind='stable')
     return table.drop_duplicates(['sample', 'band', 'exposure'])
 

@@ -71,7 +71,8 @@ def _versions_in(store):
     found = {}
     for key in store.list('datasets/'):
         parts = key.split('/')
-        if len(parts) == 4 and parts[3] == 'manifest.json' and parts[2][1:].isdecimal():
+        is_version = len(parts) == 4 and re.fullmatch(r'v\d+', parts[2], re.A)
+        if is_version and parts[3] == 'manifest.json':
             found[f'{parts[1]}@{parts[2]}'] = '/'.join(parts[:3])
     return found
 

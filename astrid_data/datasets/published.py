@@ -14,6 +14,7 @@ from pathlib import Path
 from ..core import BadInput, Conflict, NotFound, Secret, counted
 from .dataset import OPENINGS, Dataset, StreamedDataset
 from .seal import SIGNATURE, check_signature, signature_text, version_files
+from ..storage.addresses import address_parts, file_path
 from ..storage.keys import Store
 from ..storage.resolve import open_store
 from ..storage.trees import pull_tree, push_tree
@@ -95,9 +96,10 @@ def _store_at(dataset, address):
         return address
     if not isinstance(address, (str, Path)) or not str(address).strip():
         raise BadInput(f'address={address!r:.60} is none: give a folder, or s3://bucket/prefix')
-    if '://' not in str(address) and Path(address).resolve().is_relative_to(
-        Path(dataset.folder).resolve()
-    ):
+    scheme, place, rest = address_parts(str(address))
+    path = file_path(place, rest, str(address)) if scheme == 'file' else address
+    is_here = scheme in ('', 'file')
+    if is_here and Path(path).resolve().is_relative_to(Path(dataset.folder).resolve()):
         raise BadInput(f'{address} lies in {dataset.address} itself: give another folder')
     return open_store(address)
 

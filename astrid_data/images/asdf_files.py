@@ -102,7 +102,8 @@ def _fact_cards(meta):
     cards |= [_time_card(which, value) for which, value in times.items() if value is not None]
     seconds = _value_at(meta, _EXPOSURES)
     if seconds is not None:
-        cards['EXPTIME'] = float(getattr(seconds, 'value', seconds))
+        has_unit = hasattr(seconds, 'to_value')
+        cards['EXPTIME'] = float(seconds.to_value('s') if has_unit else seconds)
     return cards | dict(TIMESYS='UTC')
 
 # %% ../../nbs/20_images/06_asdf_files.ipynb #31fc64e7
@@ -123,7 +124,7 @@ def _wcs_cards(wcs, shape, what):
     return header
 
 # %% ../../nbs/20_images/06_asdf_files.ipynb #0f015f97
-_PLANES = dict(data='SCI', err='ERR', dq='DQ', weight='WHT')
+_PLANES = dict(data='SCI', err='ERR', dq='DQ', weight='WHT', wht='WHT')  # Roman's and JWST's
 
 
 def _branch(tree, what):

@@ -252,8 +252,10 @@ def _check_filled(array, what):
 def _is_bad(role, array, mask):
     "Which pixels a plane of marks says are bad; so are those under a mask of the plane itself"
     parts = array_parts(array)
-    marked = np.nan_to_num(parts.numbers) != 0
+    is_unknown = np.isnan(parts.numbers)
+    marked = parts.numbers != 0
     is_bad = ~marked if 'good' in (role, mask if role == 'mask' else None) else marked
+    is_bad = is_bad | is_unknown
     return is_bad if parts.bad is None else is_bad | parts.bad
 
 

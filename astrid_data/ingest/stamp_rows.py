@@ -24,6 +24,7 @@ from astrid_data.ingest.stamp_records import (
     UNUSED,
     StampWords,
     TableNote,
+    _plain,
     field_names,
     in_our_units,
     record_id,
@@ -244,6 +245,43 @@ def _check_places(record, row, words):
         raise BadImage('conflicting_places', f'{said}: {apart:,.0f} arcsec apart')
 
 # %% ../../nbs/25_ingest/11_stamp_rows.ipynb #2676d3e3
+_CONFLICTS = dict(mjd='conflicting_times', label='conflicting_labels')
+_LABELS = set('label labels isreal real verdict valid target class classname'.split())
+
+
+def _says_alike(one, other):
+    "Whether two cells say the same: days to a tenth of a second, words in any case"
+    try:
+        return abs(float(one) - float(other)) < 1e-6
+    except (TypeError, ValueError):
+        return _plain_text(one) == _plain_text(other)
+
+
+def _plain_text(cell):
+    text = cell.decode('utf-8', 'replace') if isinstance(cell, bytes) else str(cell)
+    return text.strip().lower()
+
+
+def _said_by_name(one, words):
+    "Times and labels that a record or row says: (what, name in small letters) -> cell"
+    time, said = _name_in(one, words, 'mjd'), {}
+    for name in _single_names(one):
+        what = 'mjd' if name == time else 'label' if _plain(name) in _LABELS else None
+        if what and not is_missing(one[name]):
+            said[what, _plain(name)] = one[name]
+    return said
+
+
+def _check_facts(record, row, words):
+    "Raise where a record and its row say another time or label under one name"
+    own, its = (_said_by_name(one, words) for one in (record, row))
+    for what, name in own.keys() & its.keys():
+        cells = own[what, name], its[what, name]
+        if not _says_alike(*cells):
+            said = f'the file says {name} {cells[0]!r:.40}, the row of the table {cells[1]!r:.40}'
+            raise BadImage(_CONFLICTS[what], f'{said}: are these rows of other stamps?')
+
+# %% ../../nbs/25_ingest/11_stamp_rows.ipynb #b205edb3
 def _without_own_id(record, row, words):
     "A record without its id, where its row has one"
     own = _name_in(record, words, 'id')
@@ -252,15 +290,22 @@ def _without_own_id(record, row, words):
     return {key: one for key, one in record.items() if key != own}
 
 
+def _without_told(record, told):
+    "A record without values that its row says under the same name in other letters"
+    names = {_plain(name) for name in told if not str(name).startswith('_')}
+    return {key: one for key, one in record.items() if key in told or _plain(key) not in names}
+
+
 def _joined(record, row, words, is_found):
     "A record with its row, which comes first where it says something; `BadImage` if they disagree"
     record, row = (in_our_units(one, words) for one in (record, row))
     _check_objects(record, row, ('object_id',) if is_found else ('id', 'object_id'), words)
     if HEADERS not in record:
         _check_places(record, row, words)
+        _check_facts(record, row, words)
     told = {key: one for key, one in row.items() if key not in record or not is_missing(one)}
     told |= {UNUSED: [*record.get(UNUSED, ()), *row[UNUSED]]} if UNUSED in row else {}
-    return _without_own_id(record, row, words) | told
+    return _without_told(_without_own_id(record, row, words), told) | told
 
 # %% ../../nbs/25_ingest/11_stamp_rows.ipynb #9b4cea95
 def _found_name(record, key, table):

@@ -64,6 +64,9 @@ def _members(classes):
     given = classes.items() if isinstance(classes, dict) else ((name, name) for name in classes)
     listed = [(name, _several(words)) for name, words in given]
     texts = [text for name, words in listed for text in (name, *words)]
+    empty = [name for name, words in listed if not words]
+    if empty:
+        raise BadInput(f'the class {empty[0]!r} has no words of `class_name`: leave it out')
     odd = [text for text in texts if not isinstance(text, str) or not text.strip()]
     if odd:
         raise BadInput(f'{odd[0]!r} is no name of a class: names are text, as in `class_name`')
@@ -192,16 +195,22 @@ def _missing_notes(counts):
             yield f'no sample in {split} of {_named(missing)}'
 
 
+def _take(n):
+    return 'takes' if n == 1 else 'take'
+
+
 def _sample_notes(samples, listed):
     "Which samples take no part, and which classes hold both labels"
     words = pd.Series(_class_words(samples['class_name']))
     unknown = int(words.isna().sum())
     if unknown:
-        yield f'{unknown} samples have no class and take no part'
+        has = counted(unknown, 'sample has', 'samples have')
+        yield f'{has} no class and {_take(unknown)} no part'
     others = words[~words.isin(list(listed.words))].value_counts()
     if len(others):
         parts = [f'{word!r} ({n})' for word, n in others.items()]
-        yield f'{others.sum()} samples of other classes take no part: {_named(parts)}'
+        n = int(others.sum())
+        yield f'{counted(n, "sample")} of other classes {_take(n)} no part: {_named(parts)}'
     labels = samples['label'].groupby(listed.numbers(samples)).nunique()
     both = [repr(listed.names[k]) for k in labels.index[labels > 1] if k >= 0]
     if both:

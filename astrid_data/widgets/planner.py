@@ -8,7 +8,7 @@ __all__ = ['params_code', 'Planner', 'show_plan']
 # %% ../../nbs/85_widgets/10_planner.ipynb #03753e82
 import threading
 from dataclasses import fields
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 
 from fastcore.basics import patch
 from markupsafe import Markup
@@ -22,17 +22,24 @@ from ..registry.tables import Survey
 from .base import Shown, picture_tag
 
 # %% ../../nbs/85_widgets/10_planner.ipynb #55bebb91
+def _as_code(value):
+    "A value as one would write it; a time as its text"
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_as_code, value))
+    return value.isoformat() if isinstance(value, date) else value
+
+
 def params_code(
     params: TrainingDataCollectionParams,  # What to collect
 ) -> str:  # Python that makes the same
     "Parameters as one would write them"
     usual = TrainingDataCollectionParams()
     given = [
-        f'{field.name}={getattr(params, field.name)!r}'
+        f'{field.name}={_as_code(getattr(params, field.name))!r}'
         for field in fields(params)
         if getattr(params, field.name) != getattr(usual, field.name)
     ]
-    return f'TrainingDataCollectionParams({", ".join(given)})'
+    return f'ad.TrainingDataCollectionParams({", ".join(given)})'
 
 # %% ../../nbs/85_widgets/10_planner.ipynb #e7e03cb8
 class Planner(Shown):

@@ -1,0 +1,112 @@
+"What a stern reader found: planes, units, marks, rows and times that lost their meaning"
+
+import json
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import select
+from stamping import pixels
+
+import astrid_data as ad
+from astrid_data.core import BadInput
+from astrid_data.ingest.stamp_records import _is_bad
+from astrid_data.registry.tables import Observation
+
+
+def test_the_weight_of_an_asdf_file_of_jwst_is_used(tmp_path):
+    asdf = pytest.importorskip('asdf')
+    weight = np.ones((50, 50), 'f4')
+    weight[:8, :8] = 0
+    meta = dict(telescope='JWST', exposure=dict(exposure_time=120.0))
+    path = tmp_path / 'a.asdf'
+    data = np.random.default_rng(0).normal(1, 0.1, (50, 50)).astype('f4')
+    asdf.AsdfFile(dict(data=data, wht=weight, meta=meta)).write_to(path)
+    with ad.images.open_image(path) as image:
+        assert 'weight' in image.planes
+        assert image.read(0, 50, 0, 50)[1].sum() == 64
+
+
+@pytest.mark.parametrize('meaning', ['bad', 'good'])
+def test_a_mark_that_is_no_number_is_bad(meaning):
+    is_bad = _is_bad('mask', np.array([[np.nan, 1, 0]]), meaning)
+    assert is_bad.tolist() == [[True, meaning == 'bad', meaning == 'good']]
+
+
+OWN = dict(label=[1, 1, 0], mjd=[60000.0, 60001.0, 60002.0], band=['g', 'g', 'r'])
+OTHERS = [
+    ('label', [0, 1, 0], 'conflicting_labels'),
+    ('MJD', [61000, 60001, 60002], 'conflicting_times'),
+]
+
+
+@pytest.mark.parametrize('name, cells, reason', OTHERS)
+def test_a_row_that_contradicts_its_stamp_is_lost(tmp_path, name, cells, reason):
+    "Whatever the case of its name, a shuffled table is seen"
+    place = dict(ra=[1.0, 2, 3], dec=[0.0, 1, 2])
+    np.savez(tmp_path / 'set.npz', images=np.array([pixels(k) for k in range(3)]), **place, **OWN)
+    table = pd.DataFrame({name: cells})
+    archive = ad.open_archive(tmp_path / 'home')
+    report = archive.add_stamps(tmp_path / 'set.npz', 'mailed', table=table, show=False)
+    assert report.added == 2 and report.ledger.reason.tolist() == [reason], report.ledger
+
+
+@pytest.mark.parametrize('name', ['band', 'BAND', 'Band'])
+def test_a_row_gives_a_better_band_in_any_case_of_its_name(tmp_path, name):
+    place = dict(ra=[1.0, 2, 3], dec=[0.0, 1, 2])
+    np.savez(tmp_path / 'set.npz', images=np.array([pixels(k) for k in range(3)]), **place, **OWN)
+    archive = ad.open_archive(tmp_path / 'home')
+    table = pd.DataFrame({name: ['r', 'r', 'r']})
+    archive.add_stamps(tmp_path / 'set.npz', 'mailed', table=table, show=False)
+    with archive.session() as session:
+        assert set(session.scalars(select(Observation.filter_band))) == {'r'}
+
+
+def test_a_row_that_says_the_same_is_taken(tmp_path):
+    place = dict(ra=[1.0, 2, 3], dec=[0.0, 1, 2])
+    np.savez(tmp_path / 'set.npz', images=np.array([pixels(k) for k in range(3)]), **place, **OWN)
+    table = pd.DataFrame(
+        dict(Label=['1', '1', '0'], MJD=['60000', '60001.0', '60002'], Band=['G', 'g', 'r'])
+    )
+    archive = ad.open_archive(tmp_path / 'home')
+    report = archive.add_stamps(tmp_path / 'set.npz', 'mailed', table=table, show=False)
+    assert report.added == 3, report.ledger
+
+
+@pytest.mark.parametrize('apart_s, n', [(0.02, 1), (0.17, 1), (0.99, 1), (1.2, 2)])
+def test_epochs_within_a_second_are_one_exposure(apart_s, n):
+    from astrid_data.datasets.curve_features import _measured
+    from astrid_data.datasets.curve_table import CURVE_COLUMNS
+
+    day = 60401.1234550 + np.arange(40)[:, None] * 1.0000001
+    days = (day + np.array([-0.5, 0.5]) * apart_s / 86400).ravel()
+    columns = dict.fromkeys(CURVE_COLUMNS, np.nan) | dict(sample=0, band='r', kind='detection')
+    columns |= dict(mjd=days, mjd_utc=days, flux=100.0, flux_error=10.0, limit_mag=np.nan)
+    assert len(_measured(pd.DataFrame(columns))) == 40 * n
+
+
+def test_code_of_dates_runs_in_a_notebook():
+    from astrid_data.widgets.planner import params_code
+
+    dates = datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, 12, tzinfo=UTC)
+    params = ad.TrainingDataCollectionParams(date_range=dates)
+    code = params_code(params)
+    assert eval(code, dict(ad=ad)) == params and 'datetime' not in code
+
+
+def test_a_class_without_words_is_refused():
+    from astrid_data.loading.classes import _members
+
+    with pytest.raises(BadInput, match="'rest' has no words"):
+        _members(dict(SN=['SN'], rest=[]))
+
+
+def test_a_folder_of_others_in_a_store_is_no_version(tmp_path):
+    from astrid_data.datasets.places import _versions_in
+    from astrid_data.storage.folder import FolderStore
+
+    store = FolderStore(tmp_path)
+    for name in ('v1', 'r2', 'v١', 'vv'):
+        store.put(f'datasets/four/{name}/manifest.json', json.dumps({}).encode())
+    assert list(_versions_in(store)) == ['four@v1']
