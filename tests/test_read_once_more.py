@@ -110,3 +110,30 @@ def test_a_folder_of_others_in_a_store_is_no_version(tmp_path):
     for name in ('v1', 'r2', 'v١', 'vv'):
         store.put(f'datasets/four/{name}/manifest.json', json.dumps({}).encode())
     assert list(_versions_in(store)) == ['four@v1']
+
+
+@pytest.mark.parametrize('split, n', [('val', 2), ('buffer', 0), ('', 0)])
+def test_copies_in_no_split_are_not_across_splits(split, n):
+    from astrid_data.quality.duplicates import _kinds_of_copies
+
+    samples = pd.DataFrame(dict(label=[1, 1], split=['train', split]))
+    pairs = pd.DataFrame(dict(i=[0], j=[1], kind=['near'], correlation=[0.9]))
+    assert 2 * len(_kinds_of_copies(samples, pairs)['across_splits']) == n
+
+
+@pytest.mark.parametrize('threshold', [0.3, None])
+def test_the_dot_stands_where_the_threshold_is(threshold):
+    from astrid_data.evaluation.report import operating_points
+
+    rng = np.random.default_rng(0)
+    label = np.arange(400) % 2
+    score = np.clip(0.4 * label + rng.uniform(0, 0.6, 400), 0, 1)
+    scores = pd.DataFrame(dict(label=label, score=score, group=np.arange(400).astype(str)))
+    report = operating_points(scores, threshold=threshold, n_boot=20)
+    axis = report.plot().axes[1]
+    dots = [line.get_xydata().tolist() for line in axis.lines if line.get_marker() == 'o']
+    if threshold is None:
+        assert not dots and axis.get_title() == 'errors'
+    else:
+        lost, passed = (score[label == 1] < 0.3).mean(), (score[label == 0] >= 0.3).mean()
+        assert np.allclose(dots, [[[lost, passed]]])

@@ -439,7 +439,8 @@ def _plot_rates(report, precision_ax, rate_ax):
     precision_ax.plot(found, curve.real / (curve.real + curve.bogus))
     precision_ax.axhline(report.prior, color='0.7', lw=0.8, ls=':')
     rate_ax.plot(1 - found, curve.bogus / curve.bogus[-1])
-    rate_ax.plot(min(report.rate, 1), report.fpr_at_fnr, 'o', ms=4)
+    if report.chosen is not None:
+        rate_ax.plot(report.chosen['fnr'], report.chosen['fpr'], 'o', ms=4)
 
 # %% ../../nbs/65_evaluation/03_report.ipynb #e896e842
 def _plot_calibration(report, ax):
@@ -453,7 +454,7 @@ def _plot_calibration(report, ax):
 # %% ../../nbs/65_evaluation/03_report.ipynb #9b9dfe5d
 _PANELS = (  # Title, and what the two axes show
     ('precision (dotted: a coin)', 'share of real found', 'share of found that is real'),
-    ('errors (dot: as chosen)', 'real lost (FNR)', 'bogus passed (FPR)'),
+    ('errors', 'real lost (FNR)', 'bogus passed (FPR)'),
     ('calibration (bars: 95 %)', 'score', 'share that is real'),
 )
 
@@ -476,6 +477,8 @@ def plot(
         ax.set_xlabel(x_label, fontsize=8)
         ax.set_ylabel(y_label, fontsize=8)
         ax.tick_params(labelsize=7)
+    if self.chosen is not None:
+        axs[1].set_title('errors (dot: as chosen)', fontsize=8)
     if self.origin != 'survey':
         for ax in axs:
             ax.patch.set(hatch='//', edgecolor='0.9')

@@ -9,6 +9,7 @@ __all__ = ['DUPLICATE_ISSUES', 'can_compare', 'find_duplicates', 'check_duplicat
 import numpy as np
 import pandas as pd
 
+from ..core import SPLITS
 from .checks import Issue, column, issue_of, known_labels, known_mean, words
 from astrid_data.quality.fingerprints import (
     SMALLEST_SIDE,
@@ -166,13 +167,14 @@ def _kinds_of_copies(samples, pairs):
     second = pairs['j'].to_numpy()
     label = known_labels(samples)
     split = words(samples, 'split', 'all')
+    is_fed = np.isin(split, SPLITS)  # A buffer, or what has no place, is in no loader
     part = (pairs['kind'] == 'part').to_numpy()
     return dict(
         exact=pairs[pairs['kind'] == 'exact'],
         near=pairs[pairs['kind'] == 'near'],
         part=pairs[part],
         other_label=pairs[(abs(label[first] - label[second]) == 1) & ~part],
-        across_splits=pairs[split[first] != split[second]],
+        across_splits=pairs[(split[first] != split[second]) & is_fed[first] & is_fed[second]],
     )
 
 # %% ../../nbs/45_quality/04_duplicates.ipynb #a2878e2f
