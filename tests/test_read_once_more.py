@@ -137,3 +137,15 @@ def test_the_dot_stands_where_the_threshold_is(threshold):
     else:
         lost, passed = (score[label == 1] < 0.3).mean(), (score[label == 0] >= 0.3).mean()
         assert np.allclose(dots, [[[lost, passed]]])
+
+
+def test_spellings_of_one_class_are_noted():
+    from astrid_data.ingest.catalogue_columns import read_catalogue
+    from astrid_data.ingest.tables import open_table
+
+    rows = dict(ra=[1.0, 2, 3, 4], dec=[0.0] * 4, kind=['Ia', 'IA', 'ia', 'Ib'])
+    asked = dict(object_id=None, is_real=None, mag=None, snr=None, score=1.0)
+    table = open_table(pd.DataFrame(rows))
+    catalogue = read_catalogue(table, 'list', 'ra', 'dec', class_name='kind', **asked)
+    notes = [note for note in catalogue.notes if 'one class' in note]
+    assert notes == ["kind: IA, Ia, ia are one class, 'ia'"]

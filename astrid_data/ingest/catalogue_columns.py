@@ -230,6 +230,16 @@ def _read_ids(catalogue, object_id):
     catalogue.rows['object_id'] = pd.Series(ids, dtype=object)
 
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #ec5bf86b
+def _note_spellings(catalogue, name, words):
+    "Note words that differ in case or signs, which are one class in a data set"
+    spellings = {}
+    for word in sorted({word for word in words if word}):
+        spellings.setdefault(plain_words([word])[0], []).append(word)
+    for plain, several in spellings.items():
+        if len(several) > 1:
+            catalogue.notes.append(f'{name}: {listed_names(several)} are one class, {plain!r}')
+
+
 def _read_classes(catalogue, class_name):
     "Words for what the rows are; None where there is none"
     words = text_ids(catalogue.column(class_name), class_name)
@@ -238,6 +248,7 @@ def _read_classes(catalogue, class_name):
     too_long = np.array([len(word or '') > 50 for word in known], bool)
     catalogue.note_number(too_long, f'{class_name} was cut to 50 characters')
     catalogue.rows['class_name'] = pd.Series(known, dtype=object)
+    _note_spellings(catalogue, class_name, known)
 
 # %% ../../nbs/25_ingest/06_catalogue_columns.ipynb #80d0e398
 def _verdict_of_all(is_real):
