@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import sys
 import warnings
 from difflib import get_close_matches
@@ -669,9 +670,12 @@ def _say_warning(message, *_, said=str):
     _say(f'! {said(hide_secrets(str(message), known_secrets()))}', file=sys.stderr)
 
 
+_INTERRUPTED = 128 + signal.SIGINT
+
+
 def main(
     argv: list[str] | None = None,  # Arguments; None means those of the process
-) -> int:  # One of `EXIT_CODES`
+) -> int:  # One of `EXIT_CODES`; 130 after Ctrl-C, as shells call it
     "The command `astrid-data`"
     if argv is None:  # The process is ours alone
         warnings.showwarning = _say_warning
@@ -692,6 +696,12 @@ def main(
         if answer.code != DONE:
             answer.text = args.said(answer.text)
         return _say_answer(answer, args.json)
+    except KeyboardInterrupt:
+        if args.debug:
+            raise
+        words = 'interrupted; what was done stays, and the same command goes on from there'
+        _say(f'astrid-data: {words}', file=sys.stderr)
+        return _INTERRUPTED
     except (AstridError, ImportError, OSError) as e:
         if args.debug:
             raise

@@ -454,7 +454,7 @@ GONE = '/training/datasets/00000000-0000-0000-0000-000000000001'
         ('get', '/training/datasets?limit=x', None, 422, 'limit: Input should be a valid integer'),
         ('get', '/training/datasets?offset=99999999999999999999999', None, 422, 'offset'),
         ('get', '/training/datasets?min_quality_score=nan', None, 422, 'min_quality_score'),
-        ('get', '/training/datasets/5', None, 422, 'id: String should match pattern'),
+        ('get', '/training/datasets/5', None, 422, "'5' is neither an id nor a name"),
         ('get', GONE, None, 404, 'GET /training/datasets lists them'),
         ('post', GONE + '/load', None, 404, 'no dataset'),
         ('get', GONE + '/quality', None, 404, 'no training set'),

@@ -566,3 +566,16 @@ def test_right_options_begin_an_archive(tmp_path, words):
     "Whatever comes of the file that is named, the options were tried and taken"
     main(['ingest', *words.split(), '--home', str(tmp_path / 'new')])
     assert (tmp_path / 'new' / 'registry.db').exists()
+
+
+def test_an_interrupt_is_a_line(sh, monkeypatch):
+    def interrupted(args):
+        "Somebody presses Ctrl-C"
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(COMMANDS, 'list', (interrupted, *COMMANDS['list'][1:]))
+    code, out, err = sh('list')
+    assert (code, out) == (130, '')
+    assert err.strip().count('\n') == 0 and 'interrupted' in err
+    with pytest.raises(KeyboardInterrupt):
+        sh('list', '--debug')
