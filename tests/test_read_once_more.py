@@ -149,3 +149,14 @@ def test_spellings_of_one_class_are_noted():
     catalogue = read_catalogue(table, 'list', 'ra', 'dec', class_name='kind', **asked)
     notes = [note for note in catalogue.notes if 'one class' in note]
     assert notes == ["kind: IA, Ia, ia are one class, 'ia'"]
+
+
+@pytest.mark.parametrize(
+    'said, added', [('{"ra": 50, "dec": 9}', 0), ('{"ra": 1, "band": "r"}', 1)]
+)
+def test_metadata_beside_columns_that_say_otherwise_is_told(tmp_path, said, added):
+    columns = dict(ra=[1.0], dec=[0.0], metadata=[said])
+    np.savez(tmp_path / 'set.npz', images=np.array([pixels(0)]), **columns)
+    report = ad.open_archive(tmp_path / 'home').add_stamps(tmp_path / 'set.npz', 'x', show=False)
+    assert report.added == added
+    assert report.ledger.reason.tolist() == ['conflicting_metadata'] * (1 - added)

@@ -346,11 +346,14 @@ def test_a_wrong_address_among_many_is_answered_with_the_closest(many):
         ad.open_dataset(many, 'zzzzzzzzzzzzzzzz')
 
 
+def called_in_full(row):
+    return row['dataset_id'], catalog.address_of(row), f'{row["name"]}@{row["version"]}'
+
+
 def plainly_found(rows, text):
     "What an address leads to, found by looking at all rows: the oracle"
     for row in rows:
-        own = (row['dataset_id'], catalog.address_of(row), f'{row["name"]}@{row["version"]}')
-        if row['state'] == 'deleted' and text in own:
+        if row['state'] == 'deleted' and text in called_in_full(row):
             return 'deleted', row['dataset_id']
     name, _, number = text.partition('@')
     found = [
@@ -397,7 +400,7 @@ def test_an_address_leads_where_looking_at_all_rows_leads(many):
             assert wanted is None or state == 'deleted', text
         else:
             assert (state, wanted) == ('frozen', got), text
-        exact = [r for r in rows if text in (catalog.address_of(r), r['dataset_id'])]
+        exact = [r for r in rows if text in called_in_full(r)]
         assert {r['dataset_id'] for r in catalog.rows_at(many, text)} == {
             r['dataset_id'] for r in exact
         }

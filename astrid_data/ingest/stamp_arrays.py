@@ -21,6 +21,7 @@ import numpy as np
 
 from ..core import BadImage, current_limits, parse_json, reading
 from ..images.sanity import refuse_bomb, refuse_piece
+from .packets import is_missing
 from astrid_data.ingest.stamp_records import (
     NAMED,
     NOTHING_SAID,
@@ -29,7 +30,7 @@ from astrid_data.ingest.stamp_records import (
     channel_and_plane,
     field_names,
 )
-from .stamp_rows import stem_of
+from .stamp_rows import says_alike, stem_of
 
 # %% ../../nbs/25_ingest/12_stamp_arrays.ipynb #3dd7c08f
 def _is_plane(name):
@@ -93,6 +94,16 @@ def _is_one(shapes, words):
     return n > 1 and all(n in (shape[0], shape[2]) for shape in tall)
 
 # %% ../../nbs/25_ingest/12_stamp_arrays.ipynb #26b24334
+def _refuse_contradiction(own, said, name):
+    "Raise where a text of JSON says another single value than the one beside it"
+    for key in own.keys() & said.keys():
+        cells = own[key], said[key]
+        is_single = all(np.ndim(cell) == 0 for cell in cells)
+        if is_single and not any(map(is_missing, cells)) and not says_alike(*cells):
+            what = f'{key} is {cells[0]!r:.40}, and {cells[1]!r:.40} in its {name}'
+            raise BadImage('conflicting_metadata', what)
+
+
 def with_json(
     record: dict,  # Of a stamp
 ) -> dict:
@@ -101,10 +112,12 @@ def with_json(
         value = record.get(name)
         if isinstance(value, (str, bytes)) and str(value).lstrip('b\'" ').startswith('{'):
             said = parse_json(value, name, nan_is_null=True)
-            record = {key: one for key, one in record.items() if key != name} | said
+            own = {key: one for key, one in record.items() if key != name}
+            _refuse_contradiction(own, said, name)
+            record = own | said
     return record
 
-
+# %% ../../nbs/25_ingest/12_stamp_arrays.ipynb #0591891c
 def _read_whole(arrays):
     "Arrays of a file or in memory, as numpy's"
     return {
