@@ -1,18 +1,22 @@
 "What a stern reader found: planes, units, marks, rows and times that lost their meaning"
 
+import io
 import json
 from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.coordinates import FK4, FK5, SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
 from sqlalchemy import select
 from stamping import pixels
 
 import astrid_data as ad
 from astrid_data.core import BadInput
 from astrid_data.ingest.stamp_records import _is_bad
-from astrid_data.registry.tables import Observation
+from astrid_data.registry.tables import Detection, Observation
 
 
 def test_the_weight_of_an_asdf_file_of_jwst_is_used(tmp_path):
@@ -160,3 +164,69 @@ def test_metadata_beside_columns_that_say_otherwise_is_told(tmp_path, said, adde
     report = ad.open_archive(tmp_path / 'home').add_stamps(tmp_path / 'set.npz', 'x', show=False)
     assert report.added == added
     assert report.ledger.reason.tolist() == ['conflicting_metadata'] * (1 - added)
+
+
+PLACE = SkyCoord(150.1, 2.0, unit='deg')
+SYSTEMS = [
+    ('icrs', {}),
+    (FK4(equinox='B1950'), dict(RADESYS='FK4', EQUINOX=1950.0)),
+    (FK4(equinox='B1950'), dict(EQUINOX=1950.0)),
+    (FK5(equinox='J1975'), dict(RADESYS='FK5', EQUINOX=1975.0)),
+]
+
+
+def stored_place(tmp_path, *hdus):
+    fits.HDUList([*hdus]).writeto(tmp_path / 'a.fits')
+    archive = ad.open_archive(tmp_path / 'home')
+    report = archive.add_stamps(tmp_path / 'a.fits', 'x', show=False)
+    assert report.added == 1, report.ledger
+    with archive.session() as session:
+        ra, dec = session.execute(select(Detection.ra, Detection.dec)).one()
+    return SkyCoord(ra, dec, unit='deg')
+
+
+@pytest.mark.parametrize('in_primary', [True, False])
+@pytest.mark.parametrize('frame, cards', SYSTEMS)
+def test_cards_of_a_stamp_keep_their_system(tmp_path, frame, cards, in_primary):
+    there = PLACE.transform_to(frame).spherical
+    header = fits.Header(dict(RA=there.lon.deg, DEC=there.lat.deg) | cards)
+    hdus = [fits.PrimaryHDU(pixels(0), header)]
+    if in_primary:
+        hdus = [fits.PrimaryHDU(header=header), fits.ImageHDU(pixels(0), name='SCI')]
+    assert stored_place(tmp_path, *hdus).separation(PLACE).arcsec < 0.01
+
+
+WORLDS = [
+    ('icrs', ('RA---TAN', 'DEC--TAN', {})),
+    (FK4(equinox='B1950'), ('RA---TAN', 'DEC--TAN', dict(RADESYS='FK4', EQUINOX=1950.0))),
+    ('galactic', ('GLON-TAN', 'GLAT-TAN', {})),
+    (FK5(equinox='J2000'), ('DEC--TAN', 'RA---TAN', dict(RADESYS='FK5', EQUINOX=2000.0))),
+]
+
+
+@pytest.mark.parametrize('frame, world', WORLDS)
+def test_an_object_lies_on_its_pixel_in_every_world(frame, world):
+    "Whatever its system, and whichever axis comes first"
+    from astrid_data.ingest.stamps import stamp_geometry
+
+    first, second, cards = world
+    wcs = WCS(naxis=2)
+    there = PLACE.transform_to(frame).spherical
+    wcs.wcs.ctype = first, second
+    values = there.lon.deg, there.lat.deg
+    wcs.wcs.crval = values[::-1] if first[:3] == 'DEC' else values
+    wcs.wcs.crpix, wcs.wcs.cdelt = [11.0, 9.0], [-1e-4, 1e-4]
+    header = wcs.to_header()
+    header.update(cards)
+    out = io.BytesIO()
+    fits.PrimaryHDU(np.zeros((15, 15), 'f4'), header).writeto(out)
+    found = stamp_geometry(dict(science=out.getvalue()), PLACE.ra.deg, PLACE.dec.deg, survey='')
+    assert (found.pixel, found.scale_from) == ((10, 8), 'header')
+
+
+@pytest.mark.parametrize('name', ['fp', 'glitch', 'is_satellite', 'falsePositive', 'trash'])
+def test_a_column_of_what_is_not_real_is_refused(name):
+    from astrid_data.registry.words import read_verdicts
+
+    with pytest.raises(BadInput, match='says what is not real'):
+        read_verdicts(pd.Series(['yes', 'no']), name)

@@ -17,6 +17,7 @@ from ..core import BadImage, reading
 from ..images.files import parse_fits, read_bytes
 from ..images.hdus import images_of, name_stem
 from ..images.sanity import unpacked
+from ..images.wcs import sky_to_pixel
 from .stamp_arrays import array_records
 from astrid_data.ingest.stamp_records import (
     HEADERS,
@@ -73,9 +74,16 @@ def _speaking(pairs):
 def _is_inside(wcs, ra, dec, shape):
     "Whether a place (deg) lies on a stamp of this shape (ny, nx)"
     with reading('the WCS of a stamp', 'bad_wcs'):
-        x, y = wcs.all_world2pix([[ra, dec]], 0)[0]
+        x, y = sky_to_pixel(wcs, ra, dec, shape)
     ny, nx = shape
     return -0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5
+
+
+def _system_cards(*headers):
+    "What the first header that says something says of the system of its positions"
+    cards = 'RADESYS', 'RADECSYS', 'EQUINOX', 'EPOCH'
+    said = ({card: one[card] for card in cards if card in one} for one in headers)
+    return next(filter(None, said), {})
 
 
 def _card_place(headers, shape):
@@ -88,7 +96,8 @@ def _card_place(headers, shape):
         header = next(with_both, None)
         if header is None or (wcs is None and end == '_TARG'):
             continue
-        ra, dec = record_place(dict(ra=header[f'RA{end}'], dec=header[f'DEC{end}']), names)
+        place = dict(ra=header[f'RA{end}'], dec=header[f'DEC{end}'])
+        ra, dec = record_place(place | _system_cards(header, *headers), names)
         if ra is not None and (wcs is None or _is_inside(wcs, ra, dec, shape)):
             return dict(ra=ra, dec=dec)
     return {}

@@ -22,6 +22,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 from ..core import BadImage, reading
 from ..images.sanity import check_headers, unpacked_stamp
 from ..images.units import parse_unit, zero_point_of_unit
+from ..images.wcs import sky_to_pixel
 from ..images.wcs_cards import header_for_wcs, why_incomplete
 
 # %% ../../nbs/25_ingest/00_stamps.ipynb #1dd3fcab
@@ -230,7 +231,7 @@ class StampGeometry:
 def _from_wcs(wcs, ra, dec, shape):
     "The geometry that a WCS gives; None where the candidate would not be on the stamp"
     with reading('the WCS of a stamp', 'bad_wcs'):
-        x, y = wcs.all_world2pix([[ra, dec]], 0)[0]
+        x, y = map(float, sky_to_pixel(wcs, ra, dec, shape))
     if not (np.isfinite(x) and np.isfinite(y)):
         return None
     column, row = int(np.floor(x + 0.5)), int(np.floor(y + 0.5))

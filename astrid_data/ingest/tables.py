@@ -508,7 +508,8 @@ def _coords_in(cells):
 
 def _without_coords(source):
     "The same table, where a column of `SkyCoord` is two of degrees"
-    objects = source.columns.select_dtypes(object)
+    plain = source.columns.items()
+    objects = {name: cells for name, cells in plain if pd.api.types.is_object_dtype(cells)}
     coords = {name: found for name, cells in objects.items() if (found := _coords_in(cells))}
     for name, cells in coords.items():
         source.places[name] = _halves(name, source.columns, coords)

@@ -51,13 +51,16 @@ def _system(text):
     return None if said.question or said.unknown else said.frame
 
 
-def _equinox_of(text):
+_LETTERS = dict(fk4='B', fk4noeterms='B', fk5='J')  # Of an equinox that has none
+
+
+def _equinox_of(text, frame=None):
     "An equinox as astropy reads it; '' where none is said; ValueError for others"
     said = text.strip().upper()
     if said in ('', 'NONE', '--', 'NAN', '<NA>'):
         return ''
     letter = said[0] if said[0] in 'BJ' else ''
-    return equinox_text(letter, float(said[len(letter) :]))
+    return equinox_text(letter or _LETTERS.get(frame, ''), float(said[len(letter) :]))
 
 # %% ../../nbs/25_ingest/05_where.ipynb #dfc015e9
 def _by_equinox(equinox):
@@ -70,7 +73,7 @@ def _said_by_table(name, frames):
     system, equinox = frames.get(name, frames.get(None, ('', '')))
     frame, when = _system(system), ''
     try:
-        when = _equinox_of(equinox) or (place_name(system).equinox if frame else '')
+        when = _equinox_of(equinox, frame) or (place_name(system).equinox if frame else '')
     except BadInput as problem:
         raise BadInput(f'column {name}: {problem}') from None
     except ValueError:

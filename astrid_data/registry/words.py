@@ -98,7 +98,8 @@ def _codes(words):
 _YES_NAMES = frozenset('real good valid genuine true ok accepted'.split())
 _NO_NAMES = frozenset(
     'bogus artifact artifacts artefact artefacts spurious junk bad fake false contaminant '
-    'contaminated contamination ghost noise cosmic cosmicray cr rejected excluded'.split()
+    'contaminated contamination ghost noise cosmic cosmicray cr rejected excluded fp falsepositive '
+    'glitch crosstalk garbage trash discard discarded wrong bogusness satellite'.split()
 )
 _TURNED = {'un': 'not', 'in': 'not', 'non': 'not'}  # unreal, invalid, nonreal
 
